@@ -1,0 +1,31 @@
+# The usual verbs. `make run` shows the program at work; `make test` runs every test.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: build run test check install clean
+
+build:
+	$(CARGO) build --release
+
+# A tracker, a seeder and a download on loopback, before your eyes. DEMO_MB=2000 makes it longer.
+run: build
+	scripts/demo.sh
+
+# Some optimisation, as SHA-1 without any is slow; overflow checks and debug assertions stay on.
+test: export CARGO_PROFILE_DEV_OPT_LEVEL = 1
+test:
+	scripts/test-setup.sh || test "$$CI" != true
+	$(CARGO) test
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+install: build
+	install -D -m 755 target/release/btsync "$(DESTDIR)$(PREFIX)/bin/btsync"
+
+clean:
+	$(CARGO) clean
+	rm -rf .demo

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Installs the programs that tests/real_clients.rs talks to: other people's clients and trackers, never ours.
+# Idempotent. As root on Debian or Ubuntu it installs what is missing; otherwise it only says what is missing.
+# Exit code: 0 when everything is there, 1 when something is missing in the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What each program is, and the package that has it.
+readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon opentracker:opentracker
+ip:iproute2 unshare:util-linux"
+readonly LIBTORRENT="libtorrent==2.0.11"
+export PATH="$PATH:/usr/sbin:/sbin"
+
+have() { command -v "$1" >/dev/null 2>&1; }
+say() { printf 'test-setup: %s\n' "$*" >&2; }
+
+missing_packages() {
+    for pair in $PROGRAMS; do
+        have "${pair%%:*}" || printf '%s\n' "${pair##*:}"
+    done
+    have python3 || printf 'python3\n'
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || printf 'python3-venv\n'
+}
+
+# Debian starts a service as soon as its package is installed; a policy of 101 ("forbidden") keeps it from doing so.
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d ours=no code=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        ours=yes
+    fi
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >&2 || code=$?
+    [ "$ours" = no ] || rm -f "$policy"
+    return "$code"
+}
+
+# And should it come up at boot all the same: not on a machine that runs tests.
+silence_services() {
+    for service in transmission-daemon opentracker; do
+        if [ -d /run/systemd/system ]; then
+            systemctl disable --now "$service" >/dev/null 2>&1 || true
+        elif [ -x "/etc/init.d/$service" ]; then
+            "/etc/init.d/$service" stop >/dev/null 2>&1 || true
+        fi
+    done
+}
+
+mapfile -t missing < <(missing_packages)
+if [ "${#missing[@]}" -gt 0 ]; then
+    if [ "$(id -u)" -eq 0 ] && have apt-get; then
+        say "installing ${missing[*]}"
+        install_packages "${missing[@]}" || say "apt-get failed"
+        silence_services
+    else
+        say "missing, and only root on Debian or Ubuntu can install them here: ${missing[*]}"
+    fi
+fi
+
+if ! .venv/bin/python -c 'import libtorrent' >/dev/null 2>&1; then
+    say "making .venv with $LIBTORRENT"
+    { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check "$LIBTORRENT" >&2; } \
+        || say "no libtorrent: pip failed"
+fi
+
+failed=0
+check() {
+    local name=$1 version
+    shift
+    # opentracker has no version option and leaves with an error after its usage; a first line is what counts.
+    version=$({ "$@" 2>&1 || true; } | sed -n 1p)
+    if have "$1" && [ -n "$version" ]; then
+        say "$name: $version"
+    else
+        say "$name: MISSING"
+        failed=1
+    fi
+}
+check aria2 aria2c --version
+check transmission-daemon transmission-daemon --version
+check opentracker opentracker -h
+check iproute2 ip -V
+check util-linux unshare --version
+if .venv/bin/python -c 'import libtorrent; print("test-setup: libtorrent:", libtorrent.version)' >&2; then :; else
+    say "libtorrent: MISSING"
+    failed=1
+fi
+exit "$failed"

@@ -1,0 +1,332 @@
+//! From words to a command. argh does the parsing; a pass before it splits `--name=value`, which argh refuses, and finds
+//! misspelt options, for which it knows no suggestion. What is wrong here ends the program with [`Exit::BadOption`].
+
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use argh::FromArgs;
+
+use super::create::CreateArgs;
+use super::exit::{Exit, Failure};
+use super::info::InfoArgs;
+use super::tracker::TrackerArgs;
+
+/// What the words ask for.
+pub enum Command {
+    /// The default: download a torrent.
+    Download(Box<DownloadArgs>),
+    /// Make a .torrent.
+    Create(CreateArgs),
+    /// Show what a .torrent holds.
+    Info(InfoArgs),
+    /// Serve as a tracker.
+    Tracker(TrackerArgs),
+    /// Print this on stdout and be done: help, version.
+    Print(String),
+}
+
+/// Downloads what a .torrent names into a folder.
+#[derive(FromArgs, Debug, Default)]
+#[argh(help_triggers("-h", "--help"))]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
+pub struct DownloadArgs {
+    /// the .torrent, then the folder for its files
+    #[argh(positional)]
+    names: Vec<String>,
+    /// go on giving to others until stopped
+    #[argh(switch)]
+    pub seed: bool,
+    /// give to others for so many minutes after the download
+    #[argh(option, from_str_fn(minutes))]
+    pub seed_time: Option<Duration>,
+    /// give to others until so much of the size has been sent
+    #[argh(option, from_str_fn(ratio))]
+    pub seed_ratio: Option<f64>,
+    /// the TCP port to listen on, or a range of which the first free one is taken
+    #[argh(option, from_str_fn(ports))]
+    pub listen_port: Option<RangeInclusive<u16>>,
+    /// connections at most
+    #[argh(option, from_str_fn(peers))]
+    pub max_peers: Option<usize>,
+    /// a peer to call without asking a tracker; may be repeated
+    #[argh(option, from_str_fn(peer))]
+    pub peer: Vec<String>,
+    /// trackers to ask beside the torrent's own; may be repeated
+    #[argh(option, from_str_fn(trackers))]
+    bt_tracker: Vec<Vec<String>>,
+    /// show debug logs
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
+    /// show errors only
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// accepted: there is no DHT yet
+    #[argh(switch)]
+    #[allow(dead_code)]
+    no_dht: bool,
+    /// accepted: there is no local discovery yet
+    #[argh(switch)]
+    #[allow(dead_code)]
+    no_lsd: bool,
+    /// accepted: there is no peer exchange yet
+    #[argh(switch)]
+    #[allow(dead_code)]
+    no_pex: bool,
+}
+
+impl DownloadArgs {
+    /// The .torrent.
+    pub fn file(&self) -> PathBuf {
+        self.names.first().map(PathBuf::from).unwrap_or_default()
+    }
+
+    /// The folder that receives the files; the current one where none was named.
+    pub fn out_dir(&self) -> PathBuf {
+        PathBuf::from(self.names.get(1).map_or(".", String::as_str))
+    }
+
+    /// The trackers that the user added, in the order given.
+    pub fn trackers(&self) -> impl Iterator<Item = &str> {
+        self.bt_tracker.iter().flatten().map(String::as_str)
+    }
+
+    fn checked(self) -> Result<DownloadArgs, Failure> {
+        match self.names.as_slice() {
+            [] => Err(wrong("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more")),
+            [_, _, third, ..] => Err(wrong(format!("'{third}' is one name too many: a torrent and a folder will do"))),
+            [file, ..] if file.starts_with("magnet:") || file.contains("://") => {
+                Err(wrong(format!("'{file}': links are not supported yet, only .torrent files on disk")))
+            }
+            [file, ..] if file.is_empty() => Err(wrong("the torrent's name is empty")),
+            [_, folder] if folder.is_empty() => Err(wrong("the folder's name is empty")),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// What `btsync --help` prints.
+const HELP: &str = "\
+btsync FILE.torrent [FOLDER] [options]   download, verify, exit (FOLDER: .)
+btsync create SOURCE [options]           make a .torrent of a file or folder
+btsync info FILE.torrent [--json]        show what a .torrent holds
+btsync tracker [options]                 be a tracker for a closed network
+btsync help create|info|tracker          show the options of these
+Sharing (without these, btsync exits as soon as the download is whole):
+  --seed             go on giving to others until stopped
+  --seed-time MIN    give for so many minutes after the download (0: do not)
+  --seed-ratio R     give until R times the size has been sent (0: do not)
+Network:
+  --listen-port P    TCP port, or a range A-B: the first free one (6881-6889)
+  --max-peers N      connections at most (200)
+  --peer HOST:PORT   call this peer; may be repeated
+  --bt-tracker URL   ask this tracker too; may be repeated, or A,B,C
+  --no-dht, --no-lsd, --no-pex   accepted: this version has none of the three
+Output:
+  -v, --verbose      debug logs (RUST_LOG=... for a finer choice)
+  -q, --quiet        errors only
+  -h, --help         this text; --version prints the version
+Ctrl-C stops; the same command goes on from there. ./create is a file's name.
+Exit codes: 0 whole, 7 stopped before, 6 network, 9 disk full, 13-18 files,
+25 not bencode, 26 bad torrent, 28 bad option; README.md has them all.
+";
+
+/// Turns the words after the program's name into a command.
+///
+/// # Errors
+/// [`Exit::BadOption`] and one line where the words make no sense.
+pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
+    let mut texts = Vec::with_capacity(words.len());
+    for word in words {
+        texts.push(word.to_str().ok_or_else(|| wrong(format!("not UTF-8: {}", word.display())))?);
+    }
+    // Only the first word that is no option can name a command: `./create` reaches a file of that name.
+    let first = texts.iter().position(|w| !w.starts_with('-') || *w == "--");
+    let name = first.and_then(|at| texts.get(at)).copied().unwrap_or_default();
+    let mut rest = texts.clone();
+    if let (Some(at), "create" | "info" | "tracker" | "help") = (first, name) {
+        rest.remove(at);
+    }
+    match name {
+        "create" => command(name, &rest, Command::Create),
+        "info" => command(name, &rest, Command::Info),
+        "tracker" => command(name, &rest, Command::Tracker),
+        "help" => help(&rest),
+        _ => match command("", &texts, |args: DownloadArgs| Command::Download(Box::new(args)))? {
+            Command::Download(args) => Ok(Command::Download(Box::new(args.checked()?))),
+            other => Ok(other),
+        },
+    }
+}
+
+fn help(words: &[&str]) -> Result<Command, Failure> {
+    match words {
+        [] => Ok(Command::Print(HELP.to_owned())),
+        ["create"] => command("create", &["--help"], Command::Create),
+        ["info"] => command("info", &["--help"], Command::Info),
+        ["tracker"] => command("tracker", &["--help"], Command::Tracker),
+        [other, ..] => Err(wrong(format!("no help on '{other}': there are create, info and tracker"))),
+    }
+}
+
+/// Parses `words` as the options of one command; `name` is empty for the download.
+fn command<T: FromArgs>(name: &str, words: &[&str], wrap: impl FnOnce(T) -> Command) -> Result<Command, Failure> {
+    let words = split::<T>(words)?;
+    let asked = |long: &str| words.iter().take_while(|w| *w != "--").any(|w| w == long);
+    if name.is_empty() && asked("--version") {
+        return Ok(Command::Print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let names = if name.is_empty() { vec!["btsync"] } else { vec!["btsync", name] };
+    match T::from_args(&names, &words) {
+        Ok(args) => Ok(wrap(args)),
+        Err(early) if early.status.is_ok() && name.is_empty() => Ok(Command::Print(HELP.to_owned())),
+        Err(early) if early.status.is_ok() => Ok(Command::Print(early.output)),
+        // argh speaks in several lines; one is the rule here.
+        Err(early) => Err(wrong(early.output.split_whitespace().collect::<Vec<_>>().join(" "))),
+    }
+}
+
+/// What the parser of a command thinks of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Switch,
+    Value,
+    Unknown,
+}
+
+/// Asks the parser itself, so that there is no second table of options to keep.
+fn kind<T: FromArgs>(word: &str) -> Kind {
+    match T::from_args(&["btsync"], &[word]) {
+        _ if word == "--version" || word == "-h" => Kind::Switch,
+        Err(early) if early.output.starts_with("Unrecognized argument") => Kind::Unknown,
+        Err(early) if early.output.starts_with("No value provided") => Kind::Value,
+        _ => Kind::Switch,
+    }
+}
+
+/// Splits `--name=value` into two words, up to `--`, and refuses options that do not exist.
+fn split<T: FromArgs>(words: &[&str]) -> Result<Vec<String>, Failure> {
+    let mut out = Vec::with_capacity(words.len() + 4);
+    let mut words = words.iter();
+    while let Some(&word) = words.next() {
+        if word == "--" {
+            out.push(word.to_owned());
+            out.extend(words.map(|w| (*w).to_owned()));
+            break;
+        }
+        if !word.starts_with('-') {
+            out.push(word.to_owned());
+            continue;
+        }
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ => (word, None),
+        };
+        let kind = kind::<T>(name);
+        match (kind, value) {
+            (Kind::Unknown, _) => return Err(unknown::<T>(name)),
+            (Kind::Switch, Some(_)) => return Err(wrong(format!("{name} takes no value"))),
+            _ => out.push(if name == "-h" { "--help" } else { name }.to_owned()),
+        }
+        if kind == Kind::Value {
+            // The next word is the value whatever it looks like; it must not be split.
+            let value = value.or_else(|| words.next().copied());
+            out.push(value.ok_or_else(|| wrong(format!("{name} needs a value")))?.to_owned());
+        }
+    }
+    Ok(out)
+}
+
+fn unknown<T: FromArgs>(name: &str) -> Failure {
+    match nearest(name, &options::<T>()) {
+        Some(near) => wrong(format!("unknown option '{name}': did you mean '{near}'?")),
+        None => wrong(format!("unknown option '{name}': see --help")),
+    }
+}
+
+/// The long options of a command, as its parser lists them.
+fn options<T: FromArgs>() -> Vec<String> {
+    let text = T::from_args(&["btsync"], &["--help"]).err().map(|early| early.output).unwrap_or_default();
+    let lines = text.lines().filter(|line| line.trim_start().starts_with('-'));
+    let long = lines.filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")));
+    long.map(str::to_owned).chain(["--help".to_owned()]).collect()
+}
+
+/// The one of `names` that `word` was most likely meant to be; `None` where nothing is near.
+fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a str> {
+    let limit = (word.len() / 3).max(1);
+    let near = names.iter().map(|name| (distance(word, name), name.as_str())).min();
+    near.filter(|&(far, _)| far <= limit).map(|(_, name)| name)
+}
+
+/// How many letters to insert, take away or change (Levenshtein) to come from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let (mut diagonal, mut left) = (i, i + 1);
+        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
+            let best = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, best);
+            left = best;
+        }
+        if let Some(cell) = row.first_mut() {
+            *cell = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+fn wrong(message: impl Into<String>) -> Failure {
+    let message: String = message.into();
+    Failure::new(Exit::BadOption, message.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>())
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "not a time: use 0 or more".to_owned())
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| "a number is needed, such as 1.5".to_owned())?;
+    if ratio.is_finite() && ratio >= 0.0 { Ok(ratio) } else { Err("not a ratio: use 0 or more".to_owned()) }
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let port = |word: &str| word.parse::<u16>().ok().filter(|&port| port != 0);
+    match (port(from), port(to)) {
+        (Some(from), Some(to)) if from <= to => Ok(from..=to),
+        (Some(from), Some(to)) => Err(format!("{from} is more than {to}")),
+        _ => Err("a port from 1 to 65535 is needed, or a range such as 6881-6889".to_owned()),
+    }
+}
+
+fn peers(text: &str) -> Result<usize, String> {
+    let many = text.parse::<usize>().ok().filter(|many| (1..=5000).contains(many));
+    many.ok_or_else(|| "a number from 1 to 5000 is needed".to_owned())
+}
+
+/// The form only: names are resolved when the download starts.
+fn peer(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
+    match port {
+        Some(1..=u16::MAX) => Ok(text.to_owned()),
+        _ => Err("ADDRESS:PORT is needed, such as 192.0.2.7:6881 or [2001:db8::7]:6881".to_owned()),
+    }
+}
+
+fn trackers(text: &str) -> Result<Vec<String>, String> {
+    let urls: Vec<_> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    let lower = |url: &String| url.to_ascii_lowercase();
+    match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
+        Some(url) => Err(format!("'{url}' is no tracker's URL: http:// or https:// is needed")),
+        None if urls.is_empty() => Err("a URL is needed".to_owned()),
+        None => Ok(urls),
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

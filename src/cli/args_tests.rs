@@ -1,0 +1,128 @@
+use super::*;
+
+fn parsed(line: &str) -> Result<Command, Failure> {
+    let words: Vec<OsString> = line.split(' ').filter(|w| !w.is_empty()).map(OsString::from).collect();
+    parse(&words)
+}
+
+fn download(line: &str) -> DownloadArgs {
+    match parsed(line) {
+        Ok(Command::Download(args)) => *args,
+        Ok(_) => panic!("{line}: not a download"),
+        Err(failure) => panic!("{line}: {failure}"),
+    }
+}
+
+fn refusal(line: &str) -> String {
+    match parsed(line) {
+        Ok(_) => panic!("{line}: accepted"),
+        Err(failure) => {
+            assert_eq!(failure.code, Exit::BadOption, "{line}");
+            assert_eq!(failure.message.lines().count(), 1, "{line}: {}", failure.message);
+            failure.message
+        }
+    }
+}
+
+fn printed(line: &str) -> String {
+    match parsed(line) {
+        Ok(Command::Print(text)) => text,
+        Ok(_) => panic!("{line}: nothing to print"),
+        Err(failure) => panic!("{line}: {failure}"),
+    }
+}
+
+#[test]
+fn values_come_after_a_space_or_an_equals_sign() {
+    for line in ["x.torrent out --seed-time 1.5 --max-peers 7", "--seed-time=1.5 x.torrent --max-peers=7 out"] {
+        let args = download(line);
+        assert_eq!((args.file(), args.out_dir()), (PathBuf::from("x.torrent"), PathBuf::from("out")), "{line}");
+        assert_eq!((args.seed_time, args.max_peers), (Some(Duration::from_secs(90)), Some(7)), "{line}");
+    }
+}
+
+#[test]
+fn nothing_is_split_after_two_dashes_nor_in_a_value() {
+    assert_eq!(split::<DownloadArgs>(&["--", "--seed=1"]).unwrap(), ["--", "--seed=1"]);
+    assert_eq!(split::<DownloadArgs>(&["--peer", "--seed=1"]).unwrap(), ["--peer", "--seed=1"]);
+    assert_eq!(split::<DownloadArgs>(&["--peer=a=b", "c=d"]).unwrap(), ["--peer", "a=b", "c=d"]);
+    assert_eq!(download("-- --x=1.torrent").file(), PathBuf::from("--x=1.torrent"));
+}
+
+#[test]
+fn the_folder_is_the_current_one_unless_named() {
+    assert_eq!(download("x.torrent").out_dir(), PathBuf::from("."));
+}
+
+#[test]
+fn lists_repeat_or_have_commas() {
+    let args = download("x --bt-tracker http://a/,https://b/ --bt-tracker=udp://c --peer 1.2.3.4:5 --peer [::1]:6");
+    assert_eq!(args.trackers().collect::<Vec<_>>(), ["http://a/", "https://b/", "udp://c"]);
+    assert_eq!(args.peer, ["1.2.3.4:5", "[::1]:6"]);
+}
+
+#[test]
+fn ports_are_one_or_a_range() {
+    assert_eq!(download("x --listen-port 7000").listen_port, Some(7000..=7000));
+    assert_eq!(download("x --listen-port=7000-7010").listen_port, Some(7000..=7010));
+    for bad in ["0", "7010-7000", "65536", "x", "1-", "-1"] {
+        refusal(&format!("x --listen-port {bad}"));
+    }
+}
+
+#[test]
+fn nonsense_is_refused_in_one_line() {
+    let lines =
+        "x --seed-time soon|x --seed-time -1|x --seed-time inf|x --seed-ratio nan|x --seed-ratio -1|x --max-peers 0";
+    for line in
+        lines.split('|').chain(["", "a b c", "x --peer 1.2.3.4", "x --peer :5", "x --peer h:0", "x --max-peers"])
+    {
+        refusal(line);
+    }
+    for line in ["x --bt-tracker ftp://a", "x --bt-tracker ,", "magnet:?xt=1", "http://a/b.torrent", "help nonsense"] {
+        refusal(line);
+    }
+}
+
+#[test]
+fn a_misspelt_option_gets_a_suggestion() {
+    assert!(refusal("x --sede").contains("'--seed'"));
+    assert!(refusal("x --seed-tme=5").contains("'--seed-time'"));
+    assert!(refusal("x --quite").contains("'--quiet'"));
+    assert!(!refusal("x --completely-different").contains("did you mean"));
+    assert!(refusal("x --quiet=yes").contains("takes no value"));
+    assert!(refusal("x -z").contains("-z"));
+}
+
+#[test]
+fn distances_are_those_of_levenshtein() {
+    let pairs =
+        [("", "", 0), ("abc", "abc", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)];
+    for (a, b, far) in pairs {
+        assert_eq!(distance(a, b), far, "{a} {b}");
+    }
+}
+
+#[test]
+fn commands_are_told_from_files() {
+    assert!(matches!(parsed("info x.torrent"), Ok(Command::Info(_))));
+    assert!(matches!(parsed("tracker"), Ok(Command::Tracker(_))));
+    assert!(matches!(parsed("create x"), Ok(Command::Create(_))));
+    assert!(matches!(parsed("--json info x.torrent"), Ok(Command::Info(_))));
+    assert_eq!(download("./create out").file(), PathBuf::from("./create"));
+    assert_eq!(download("-- create").file(), PathBuf::from("create"));
+    assert!(refusal("info x --jsn").contains("'--json'"));
+}
+
+#[test]
+fn help_names_every_option_and_fits_a_terminal() {
+    for line in ["--help", "-h", "help", "x.torrent --help"] {
+        assert_eq!(printed(line), HELP, "{line}");
+    }
+    for option in options::<DownloadArgs>() {
+        assert!(HELP.contains(&option), "{option}");
+    }
+    assert!(HELP.lines().all(|line| line.len() <= 80) && HELP.lines().count() < 24);
+    assert!(printed("help create").contains("create") && printed("create -h") == printed("help create"));
+    assert_eq!(printed("--version"), format!("btsync {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,168 @@
+//! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another.
+
+use std::io::IsTerminal;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::thread;
+
+use log::LevelFilter;
+
+use super::args::DownloadArgs;
+use super::exit::{Exit, Failure};
+use super::figures::{part, percent};
+use super::plain::Plain;
+use super::screen::Screen;
+use super::view::View;
+use super::voice::{Ending, Silent, Voice, listen};
+use super::{info, signals};
+use crate::metainfo::Torrent;
+use crate::session::{Config, Outcome, SeedGoal, Session, SessionError, Snapshot, Stage};
+use crate::storage::{Doing, StorageError, StorageErrorKind};
+
+/// Downloads, and gives to others for as long as asked.
+///
+/// # Errors
+/// The exit code and the line for whatever kept the download from being whole.
+pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
+    let screen = Screen::stderr();
+    start_logs(args, &screen);
+    let file = args.file();
+    let torrent = Torrent::read(&file).map_err(|error| info::torrent_failure(&file, error))?;
+    let session = Session::new(torrent, config(args)?);
+    let handle = session.handle();
+
+    let stopper = handle.clone();
+    let _watch = signals::watch(move || stopper.stop())
+        .map_err(|error| Failure::new(Exit::Other, format!("cannot watch for signals: {error}")))?;
+    let mut voice: Box<dyn Voice> = match (args.quiet, screen.is_terminal()) {
+        (true, _) => Box::new(Silent),
+        (false, true) => Box::new(View::new(handle.clone(), screen)),
+        (false, false) => Box::new(Plain::new(handle.clone(), screen)),
+    };
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let events = session.events();
+    let spoken = thread::Builder::new().name("voice".to_owned()).spawn(move || listen(voice.as_mut(), &events, &told));
+
+    let result = session.run();
+    let _ = tell.send(match &result {
+        Ok(Outcome::Completed | Outcome::StoppedWhole) => Ending::Whole,
+        Ok(Outcome::Stopped) => Ending::Stopped,
+        Err(_) => Ending::Failed,
+    });
+    // A system without a thread to spare for the voice still downloads.
+    if let Ok(thread) = spoken {
+        let _ = thread.join();
+    }
+    match result {
+        Ok(Outcome::Completed | Outcome::StoppedWhole) => Ok(()),
+        Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+/// The last line of a download that was stopped.
+fn stopped(now: &Snapshot) -> String {
+    if matches!(now.stage, Stage::Starting | Stage::Checking) {
+        return "stopped before the files on disk were checked; the same command starts over".to_owned();
+    }
+    let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
+    format!("stopped with {percent} ({part}); the same command goes on from there")
+}
+
+/// Logs go where the live view is, and above it. `RUST_LOG` has the last word.
+fn start_logs(args: &DownloadArgs, screen: &Screen) {
+    let mut logs = env_logger::Builder::new();
+    logs.filter_level(if args.quiet { LevelFilter::Error } else { LevelFilter::Warn });
+    if args.verbose {
+        logs.filter_module("btsync", LevelFilter::Debug);
+    }
+    if !std::io::stderr().is_terminal() {
+        logs.format_timestamp_millis();
+    }
+    logs.parse_default_env().target(env_logger::Target::Pipe(Box::new(screen.clone())));
+    // Whoever calls this twice keeps the first logger.
+    let _ = logs.try_init();
+}
+
+fn config(args: &DownloadArgs) -> Result<Config, Failure> {
+    let mut config = Config::new(args.out_dir());
+    config.seed = SeedGoal {
+        forever: args.seed,
+        time: args.seed_time.filter(|time| !time.is_zero()),
+        ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0),
+    };
+    if let Some(ports) = &args.listen_port {
+        config.listen_ports = ports.clone();
+    }
+    config.max_peers = args.max_peers.unwrap_or(config.max_peers);
+    for peer in &args.peer {
+        config.peers.extend(resolve(peer)?);
+    }
+    for url in args.trackers() {
+        if url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
+            log::warn!("not asking {url}: this version knows no UDP trackers");
+        } else {
+            config.trackers.push(url.to_owned());
+        }
+    }
+    Ok(config)
+}
+
+fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses = peer.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    addresses.map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {error}")))
+}
+
+fn failure(error: &SessionError) -> Failure {
+    let code = match error {
+        SessionError::Storage(error) => storage_exit(error),
+        SessionError::Layout(_) => Exit::BadTorrent,
+        SessionError::Listen { .. } => Exit::Network,
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// The exit code for trouble with files.
+fn storage_exit(error: &StorageError) -> Exit {
+    match (error.kind(), error) {
+        (StorageErrorKind::DiskFull, _) => Exit::DiskFull,
+        (StorageErrorKind::NotAFolder, _) | (_, StorageError::Io { doing: Doing::CreateFolder, .. }) => {
+            Exit::MakeFolder
+        }
+        (StorageErrorKind::Exists, _) => Exit::FileExists,
+        (StorageErrorKind::Missing | StorageErrorKind::TooManyFiles, _) => Exit::OpenExisting,
+        (StorageErrorKind::Permission | StorageErrorKind::ReadOnly | StorageErrorKind::Escapes, _) => Exit::CreateFile,
+        (StorageErrorKind::Io, _) => Exit::FileIo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn trouble_with_files_has_its_codes() {
+        let code = |doing, errno: i32| {
+            let source = io::Error::from_raw_os_error(errno);
+            storage_exit(&StorageError::Io { doing, path: PathBuf::from("x"), source })
+        };
+        // The system's numbers: 28 no space, 13 permission, 20 not a folder, 21 is a folder, 2 not there, 5 input/output.
+        assert_eq!(code(Doing::Write, 28), Exit::DiskFull);
+        assert_eq!(code(Doing::CreateFolder, 28), Exit::DiskFull);
+        assert_eq!(code(Doing::CreateFolder, 13), Exit::MakeFolder);
+        assert_eq!(code(Doing::Open, 13), Exit::CreateFile);
+        assert_eq!(code(Doing::Open, 20), Exit::MakeFolder);
+        assert_eq!(code(Doing::Open, 21), Exit::FileExists);
+        assert_eq!(code(Doing::Open, 2), Exit::OpenExisting);
+        assert_eq!(code(Doing::Read, 5), Exit::FileIo);
+    }
+
+    #[test]
+    fn zero_means_no_seeding() {
+        let mut args = DownloadArgs::default();
+        (args.seed_time, args.seed_ratio) = (Some(std::time::Duration::ZERO), Some(0.0));
+        assert!(config(&args).is_ok_and(|config| !config.seed.any()));
+    }
+}

@@ -1,0 +1,278 @@
+//! Figures for people: sizes, rates, times, and the meters that turn growing counters into calm rates. Pure: time comes in.
+
+use std::time::Duration;
+
+use crate::session::{Snapshot, Stage};
+
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/// A number of bytes: "512 B", "1.0 GiB".
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in UNITS {
+        // 1023.95 would be shown as 1024.0.
+        if value < 1023.95 || unit == "TiB" {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{bytes} B")
+}
+
+/// Bytes a second: "92.1 MiB/s".
+pub fn rate(bytes_per_second: f64) -> String {
+    size(bytes_per_second.max(0.0).round() as u64) + "/s"
+}
+
+/// What there is of a whole, in the unit of the whole: "460.1/1024.0 MiB". The part is never rounded up to the whole.
+pub fn part(have: u64, total: u64) -> String {
+    let (mut divisor, mut unit) = (1u64, "B");
+    // Four digits before the point show more of a slow download's growth than one.
+    for name in UNITS.iter().skip(1).take_while(|_| total >= 10 * 1024) {
+        if total / divisor < 10 * 1024 && divisor > 1 {
+            break;
+        }
+        (divisor, unit) = (divisor * 1024, name);
+    }
+    if divisor == 1 {
+        return format!("{have}/{total} B");
+    }
+    let tenths = |bytes: u64| bytes as f64 * 10.0 / divisor as f64;
+    format!("{:.1}/{:.1} {unit}", tenths(have).floor() / 10.0, tenths(total).round() / 10.0)
+}
+
+/// How much of the whole, "45.2%"; 100.0% only where it is all there.
+pub fn percent(have: u64, total: u64) -> String {
+    if have >= total {
+        return "100.0%".to_owned();
+    }
+    let tenths = (u128::from(have) * 1000 / u128::from(total.max(1))) as u64;
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+/// A length of time in two units at most: "0.4s", "42s", "3m 05s", "2h 07m", "4d 3h".
+pub fn time(time: Duration) -> String {
+    let s = time.as_secs();
+    match s {
+        0..10 => format!("{:.1}s", time.as_secs_f64().min(9.9)),
+        10..60 => format!("{s}s"),
+        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// The time left at that speed, in whole seconds; "-" where nobody can tell.
+pub fn eta(left: u64, bytes_per_second: f64) -> String {
+    let seconds = (left as f64 / bytes_per_second).ceil();
+    match seconds {
+        0.0..60.0 => format!("{seconds}s"),
+        60.0..8_640_000.0 => time(Duration::from_secs(seconds as u64)),
+        _ => "-".to_owned(),
+    }
+}
+
+/// A rate out of a growing counter: an average in which the weight of the past fades.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    fade: f64,
+    sum: f64,
+    weight: f64,
+    last: Option<(Duration, u64)>,
+}
+
+impl Meter {
+    /// A meter in which the past fades to 37 % within `fade`.
+    pub fn new(fade: Duration) -> Meter {
+        Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None }
+    }
+
+    /// The counter stands at `count` at the time `at`.
+    pub fn update(&mut self, at: Duration, count: u64) {
+        let Some((then, before)) = self.last else {
+            self.last = Some((at, count));
+            return;
+        };
+        let seconds = at.saturating_sub(then).as_secs_f64();
+        // Within a moment there is no telling a rate from chance.
+        if seconds < 0.02 {
+            return;
+        }
+        let keep = (-seconds / self.fade).exp();
+        self.sum = self.sum * keep + (1.0 - keep) * count.saturating_sub(before) as f64 / seconds;
+        self.weight = self.weight * keep + (1.0 - keep);
+        self.last = Some((at, count));
+    }
+
+    /// Units a second; 0 until two updates have been seen.
+    pub fn rate(&self) -> f64 {
+        if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
+    }
+}
+
+/// The rates of a session, fed with its snapshots.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    down: Meter,
+    up: Meter,
+    check: Meter,
+    /// Useful bytes, faded slowly: a time left that jumps helps nobody.
+    steady: Meter,
+    began: Option<Duration>,
+    whole: Option<Duration>,
+}
+
+impl Default for Rates {
+    fn default() -> Rates {
+        let quick = Meter::new(Duration::from_secs(2));
+        let steady = Meter::new(Duration::from_secs(10));
+        Rates { down: quick.clone(), up: quick.clone(), check: quick, steady, began: None, whole: None }
+    }
+}
+
+impl Rates {
+    /// The download begins now, unless it did before: what is over before the second look at it has a duration too.
+    pub fn begin(&mut self, at: Duration) {
+        self.began.get_or_insert(at);
+    }
+
+    /// The session stood so at the time `at`.
+    pub fn update(&mut self, at: Duration, now: &Snapshot) {
+        self.check.update(at, now.checked.0);
+        if matches!(now.stage, Stage::Starting | Stage::Checking) {
+            return;
+        }
+        self.begin(at);
+        if now.have >= now.total {
+            self.whole.get_or_insert(at);
+        }
+        self.down.update(at, now.downloaded);
+        self.up.update(at, now.uploaded);
+        self.steady.update(at, now.downloaded.saturating_sub(now.wasted));
+    }
+
+    /// Bytes a second received.
+    pub fn down(&self) -> f64 {
+        self.down.rate()
+    }
+
+    /// Bytes a second sent.
+    pub fn up(&self) -> f64 {
+        self.up.rate()
+    }
+
+    /// Bytes a second hashed by the check.
+    pub fn check(&self) -> f64 {
+        self.check.rate()
+    }
+
+    /// The time left, for a person.
+    pub fn eta(&self, now: &Snapshot) -> String {
+        eta(now.total.saturating_sub(now.have), self.steady.rate())
+    }
+
+    /// One line on a download that is whole: its size, and how long it took.
+    pub fn summary(&self, now: &Snapshot) -> String {
+        let all = size(now.total);
+        match (self.began, self.whole) {
+            (Some(began), Some(whole)) if now.downloaded > 0 => {
+                let took = whole.saturating_sub(began).max(Duration::from_millis(1));
+                let speed = rate(now.downloaded as f64 / took.as_secs_f64());
+                format!("{all}, fetched {} in {}, {speed} on average", size(now.downloaded), time(took))
+            }
+            _ => format!("{all}, all of it was there already"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_the_unit_that_fits() {
+        let pairs = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1.0 MiB"), (1 << 30, "1.0 GiB")];
+        for (bytes, text) in pairs {
+            assert_eq!(size(bytes), text);
+        }
+        assert!(size(u64::MAX).ends_with(" TiB"));
+        assert_eq!((rate(0.4), rate(96_573_849.6)), ("0 B/s".to_owned(), "92.1 MiB/s".to_owned()));
+    }
+
+    #[test]
+    fn a_part_is_in_the_unit_of_the_whole_and_never_looks_whole() {
+        assert_eq!(part(482_449_818, 1 << 30), "460.1/1024.0 MiB");
+        assert_eq!(part((1 << 30) - 1, 1 << 30), "1023.9/1024.0 MiB");
+        assert_eq!(part(5, 9000), "5/9000 B");
+        assert_eq!(part(0, 20 << 30), "0.0/20.0 GiB");
+        assert_eq!(part(0, 0), "0/0 B");
+        assert!(part(1, u64::MAX).ends_with(" TiB"));
+    }
+
+    #[test]
+    fn a_hundred_percent_means_all() {
+        assert_eq!(percent(999_999, 1_000_000), "99.9%");
+        assert_eq!((percent(0, 0), percent(7, 7), percent(0, 3)), ("100.0%".into(), "100.0%".into(), "0.0%".into()));
+        assert_eq!(percent(u64::MAX - 1, u64::MAX), "99.9%");
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let pairs = [(12, "12s"), (185, "3m 05s"), (7620, "2h 07m"), (356_400, "4d 3h")];
+        for (s, text) in pairs {
+            assert_eq!(time(Duration::from_secs(s)), text);
+        }
+        assert_eq!(time(Duration::from_millis(400)), "0.4s");
+        assert_eq!((eta(600, 100.0), eta(1, 0.0), eta(0, 0.0)), ("6s".into(), "-".into(), "-".into()));
+        assert_eq!((eta(185, 1.0), eta(u64::MAX, 1.0)), ("3m 05s".into(), "-".into()));
+    }
+
+    #[test]
+    fn a_meter_finds_a_constant_rate_at_once_and_forgets_an_old_one() {
+        let mut meter = Meter::new(Duration::from_secs(2));
+        meter.update(Duration::ZERO, 500);
+        assert!(meter.rate() < 1e-9);
+        meter.update(Duration::from_secs(1), 1500);
+        assert!((meter.rate() - 1000.0).abs() < 1e-6);
+        for s in 2..32 {
+            meter.update(Duration::from_secs(s), 1500);
+        }
+        assert!(meter.rate() < 1.0);
+    }
+
+    fn at_stage(stage: Stage, have: u64, downloaded: u64) -> Snapshot {
+        let counts = (0, 0);
+        Snapshot {
+            stage,
+            total: 1000,
+            have,
+            checked: counts,
+            downloaded,
+            uploaded: 0,
+            wasted: 0,
+            connected: 0,
+            active: 0,
+            known: 0,
+        }
+    }
+
+    #[test]
+    fn the_check_does_not_count_as_download_time() {
+        let mut rates = Rates::default();
+        rates.update(Duration::ZERO, &at_stage(Stage::Checking, 0, 0));
+        rates.update(Duration::from_secs(100), &at_stage(Stage::Downloading, 0, 0));
+        rates.update(Duration::from_secs(101), &at_stage(Stage::Downloading, 100, 100));
+        assert_eq!(rates.eta(&at_stage(Stage::Downloading, 100, 100)), "9s");
+        rates.update(Duration::from_secs(110), &at_stage(Stage::Seeding, 1000, 1000));
+        rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
+        let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));
+        assert_eq!(summary, "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+    }
+
+    #[test]
+    fn nothing_fetched_is_said_so() {
+        let mut rates = Rates::default();
+        rates.update(Duration::ZERO, &at_stage(Stage::Seeding, 1000, 0));
+        assert_eq!(rates.summary(&at_stage(Stage::Seeding, 1000, 0)), "1000 B, all of it was there already");
+    }
+}

@@ -1,0 +1,227 @@
+//! `btsync info`: what a torrent file says, for a person or as JSON for a program.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+use serde_json::{Value, json};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::metainfo::{FileEntry, Torrent, TorrentError, printable};
+
+/// show what a torrent file says
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "info")]
+pub struct InfoArgs {
+    /// the torrent file
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// one JSON object instead of text
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Reads the torrent file and prints what it says.
+///
+/// # Errors
+/// Where it cannot be read or is not sound, or standard output is closed to us.
+pub fn run(args: InfoArgs) -> Result<(), Failure> {
+    let InfoArgs { file, json } = args;
+    let torrent = Torrent::read(&file).map_err(|e| torrent_failure(&file, e))?;
+    let text = if json { format!("{}\n", as_json(&torrent)) } else { as_text(&torrent) };
+    print(&text)
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::FileIo, format!("standard output cannot be written: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The exit code and the line for a torrent file that was refused.
+pub fn torrent_failure(path: &Path, error: TorrentError) -> Failure {
+    let code = match &error {
+        TorrentError::Io { .. } => Exit::OpenExisting,
+        error if error.is_bencode() => Exit::Bencode,
+        _ => Exit::BadTorrent,
+    };
+    let path = path.display();
+    let message = match error {
+        TorrentError::Io { source, .. } => format!("{path}: cannot be read: {source}"),
+        error => format!("{path}: {error}"),
+    };
+    Failure::new(code, printable(&message))
+}
+
+/// Everything as JSON; paths are from the output folder on, with `/`. `pad` is there only where true.
+fn as_json(torrent: &Torrent) -> Value {
+    let files = torrent.files.iter().map(|file| {
+        let mut entry = json!({ "path": slashed(file), "length": file.length });
+        if file.pad {
+            entry["pad"] = Value::Bool(true);
+        }
+        entry
+    });
+    json!({
+        "info_hash": torrent.info_hash.hex(),
+        "name": torrent.name,
+        "piece_length": torrent.piece_length,
+        "pieces": torrent.piece_count(),
+        "total": torrent.total(),
+        "files": files.collect::<Vec<_>>(),
+        "trackers": torrent.tiers,
+        "private": torrent.private,
+        "comment": torrent.comment,
+        "created_by": torrent.created_by,
+        "creation_date": torrent.creation_date,
+        "web_seeds": torrent.web_seeds,
+    })
+}
+
+fn as_text(torrent: &Torrent) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, value: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{label:<12}{}", printable(value));
+    };
+    line("name", &torrent.name);
+    line("info hash", &torrent.info_hash.hex());
+    line("size", &size(torrent.total()));
+    let pieces = format!("{} x {}", torrent.piece_count(), short_size(u64::from(torrent.piece_length)));
+    line("pieces", &pieces);
+    line("private", if torrent.private { "yes" } else { "no" });
+    for (tier, urls) in torrent.tiers.iter().enumerate() {
+        line(&format!("tier {}", tier + 1), &urls.join(", "));
+    }
+    for seed in &torrent.web_seeds {
+        line("web seed", seed);
+    }
+    let date = torrent.creation_date.map(date);
+    let optional = [("comment", &torrent.comment), ("created by", &torrent.created_by), ("created", &date)];
+    for (label, value) in optional {
+        if let Some(value) = value {
+            line(label, value);
+        }
+    }
+    let stored: Vec<_> = torrent.files.iter().filter(|file| !file.pad).collect();
+    line("files", &stored.len().to_string());
+    for file in stored {
+        let _ = writeln!(out, "{:>12}  {}", short_size(file.length), slashed(file));
+    }
+    out
+}
+
+fn slashed(file: &FileEntry) -> String {
+    let parts: Vec<_> = file.path.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1024 { short_size(bytes) } else { format!("{} ({bytes} bytes)", short_size(bytes)) }
+}
+
+fn short_size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if value.fract() == 0.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+/// A point in time in UTC; the bare number where it lies outside the years 1970 to 9999.
+fn date(seconds: i64) -> String {
+    if !(0..253_402_300_800).contains(&seconds) {
+        return format!("{seconds} s since 1970");
+    }
+    let (mut days, clock) = (seconds / 86_400, seconds % 86_400);
+    let leap = |year: i64| i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let mut year = 1970;
+    while days >= 365 + leap(year) {
+        days -= 365 + leap(year);
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
+    format!("{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC", days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn torrent() -> Torrent {
+        let mut bytes = b"d8:announce8:http://a7:comment8:x\x1b[1m\ny!13:creation datei86400e4:infod5:filesl".to_vec();
+        bytes.extend_from_slice(b"d6:lengthi5e4:pathl1:d1:aeed4:attr1:p6:lengthi3e4:pathl4:.pad1:3eee");
+        bytes.extend_from_slice(b"4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee");
+        Torrent::parse(&bytes).unwrap()
+    }
+
+    #[test]
+    fn json_has_every_key() {
+        let torrent = torrent();
+        let expected = json!({
+            "info_hash": torrent.info_hash.hex(), "name": "t", "piece_length": 16384, "pieces": 1, "total": 8,
+            "files": [{"path": "t/d/a", "length": 5}, {"path": "t/.pad/3", "length": 3, "pad": true}],
+            "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!", "created_by": null,
+            "creation_date": 86400, "web_seeds": [],
+        });
+        assert_eq!(as_json(&torrent), expected);
+    }
+
+    #[test]
+    fn text_is_clean_and_has_no_pads() {
+        let text = as_text(&torrent());
+        assert!(text.contains("comment     x[1m y!\n"), "{text}");
+        assert!(text.contains("created     1970-01-02 00:00:00 UTC\n"), "{text}");
+        assert!(text.ends_with("files       1\n         5 B  t/d/a\n"), "{text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn dates_and_sizes() {
+        let table = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+            (253_402_300_800, "253402300800 s since 1970"),
+            (-1, "-1 s since 1970"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(date(seconds), expected);
+        }
+        assert_eq!([0, 1023, 1024, 1536, 1 << 40].map(short_size), ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 TiB"]);
+        assert_eq!(size(2048), "2 KiB (2048 bytes)");
+    }
+
+    #[test]
+    fn failures_have_their_codes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        let fail = || run(InfoArgs { file: path.clone(), json: false }).unwrap_err();
+        assert!(matches!(fail().code, Exit::OpenExisting));
+        std::fs::write(&path, "<html>").unwrap();
+        assert!(matches!(fail().code, Exit::Bencode));
+        std::fs::write(&path, "de").unwrap();
+        let failure = fail();
+        assert!(matches!(failure.code, Exit::BadTorrent));
+        assert!(failure.message.contains("x.torrent: not a torrent"), "{}", failure.message);
+    }
+}

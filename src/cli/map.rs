@@ -1,0 +1,126 @@
+//! The map of pieces: a line of cells, each for one piece, many, or a share of one. Pure; [`super::view`] shows it.
+
+use crate::session::PieceState;
+
+/// One cell of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Nothing of its pieces is there or asked for.
+    Missing,
+    /// Some pieces are under way or verified, but fewer than half are verified.
+    Begun,
+    /// Half of its pieces or more are verified, but not all.
+    Mostly,
+    /// All its pieces are verified.
+    Verified,
+}
+
+/// The line for `pieces`, `width` cells wide.
+pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
+    let edge = |cell: usize| (cell as u128 * pieces.len() as u128 / width.max(1) as u128) as usize;
+    let cell = |at: usize| {
+        let (from, to) = (edge(at), edge(at + 1).max(edge(at) + 1));
+        together(pieces.get(from..to.min(pieces.len())).unwrap_or_default())
+    };
+    (0..width).map(cell).collect()
+}
+
+fn together(pieces: &[PieceState]) -> Cell {
+    let count = |state| pieces.iter().filter(|&&piece| piece == state).count();
+    match (count(PieceState::Verified), count(PieceState::UnderWay)) {
+        // A torrent without pieces lacks nothing.
+        (whole, _) if whole == pieces.len() => Cell::Verified,
+        (0, 0) => Cell::Missing,
+        (whole, _) if whole * 2 >= pieces.len() => Cell::Mostly,
+        _ => Cell::Begun,
+    }
+}
+
+/// How cells look: a character for each kind, coloured or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    unicode: bool,
+    colour: bool,
+}
+
+impl Look {
+    /// Blocks where the terminal has them, else ASCII; all differ, so that colour is not needed to read them.
+    pub fn new(unicode: bool, colour: bool) -> Look {
+        Look { unicode, colour }
+    }
+
+    /// Reads `NO_COLOR` (<https://no-color.org>) and the locale. Without a locale, as in containers, UTF-8 is likelier than not.
+    pub fn from_env() -> Look {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+        Look::new(locale.is_none_or(|name| speaks_utf8(&name)), set("NO_COLOR").is_none())
+    }
+
+    /// The cells as text: verified green, partly there or under way yellow, missing dim.
+    pub fn paint(self, cells: &[Cell]) -> String {
+        let mut text = String::with_capacity(cells.len() * 3 + 64);
+        for run in cells.chunk_by(|a, b| a == b) {
+            let (block, ascii, code) = match run.first() {
+                Some(Cell::Verified) => ('█', '#', "\x1b[32m"),
+                Some(Cell::Mostly) => ('▓', '+', "\x1b[33m"),
+                Some(Cell::Begun) => ('▒', '-', "\x1b[33m"),
+                _ => ('░', '.', "\x1b[2m"),
+            };
+            text.push_str(if self.colour { code } else { "" });
+            text.extend(run.iter().map(|_| if self.unicode { block } else { ascii }));
+            text.push_str(if self.colour { "\x1b[0m" } else { "" });
+        }
+        text
+    }
+}
+
+fn speaks_utf8(locale: &str) -> bool {
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PieceState::{Missing, UnderWay, Verified};
+
+    #[test]
+    fn a_cell_is_green_only_when_all_its_pieces_are() {
+        let pieces = [Verified, Verified, Verified, Missing, Missing, Missing, UnderWay, Missing];
+        assert_eq!(cells(&pieces, 4), [Cell::Verified, Cell::Mostly, Cell::Missing, Cell::Begun]);
+        assert_eq!(cells(&pieces, 1), [Cell::Begun]);
+        assert_eq!(cells(&pieces[2..4], 2), [Cell::Verified, Cell::Missing]);
+    }
+
+    #[test]
+    fn few_pieces_fill_the_whole_line() {
+        use Cell::{Begun, Missing as M, Verified as V};
+        assert_eq!(cells(&[Verified, Missing], 5), [V, V, V, M, M]);
+        assert_eq!(cells(&[UnderWay], 3), [Begun; 3]);
+        assert_eq!(cells(&[], 2), [V; 2]);
+        assert_eq!(cells(&[Verified], 0), []);
+    }
+
+    #[test]
+    fn no_piece_is_left_out_at_any_width() {
+        for width in 1..50 {
+            for missing in 0..97 {
+                let mut pieces = [Verified; 97];
+                pieces[missing] = Missing;
+                let line = cells(&pieces, width);
+                assert_eq!(line.len(), width);
+                assert!(line.iter().any(|&cell| cell != Cell::Verified), "width {width}, piece {missing}");
+            }
+        }
+    }
+
+    #[test]
+    fn colour_and_signs_follow_the_terminal() {
+        let line = [Cell::Verified, Cell::Verified, Cell::Mostly, Cell::Begun, Cell::Missing];
+        let colours = "\x1b[32m██\x1b[0m\x1b[33m▓\x1b[0m\x1b[33m▒\x1b[0m\x1b[2m░\x1b[0m";
+        assert_eq!(Look::new(true, true).paint(&line), colours);
+        assert_eq!(Look::new(true, false).paint(&line), "██▓▒░");
+        assert_eq!(Look::new(false, false).paint(&line), "##+-.");
+        assert!(speaks_utf8("en_US.UTF-8") && speaks_utf8("C.utf8") && !speaks_utf8("C") && !speaks_utf8("POSIX"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The top floor, the only one that knows a terminal or a person: words in, lines and an exit code out.
+//!
+//! [`args`] turns words into a command; [`download`] runs the main one and lends it a voice ([`view`] on a terminal, [`plain`]
+//! elsewhere) that speaks through the one [`screen`]; `create`, `info` and `tracker` are a file each; [`exit`] has all codes.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+pub mod args;
+pub mod create;
+pub mod download;
+pub mod exit;
+pub mod figures;
+pub mod info;
+pub mod map;
+pub mod plain;
+pub mod screen;
+pub mod signals;
+pub mod tracker;
+pub mod view;
+pub mod voice;
+
+use args::Command;
+use exit::{Exit, Failure};
+
+/// The whole command: arguments of this process in, its exit code out. A failure is one line on stderr.
+pub fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    match args::parse(&words).and_then(run) {
+        Ok(()) => ExitCode::from(Exit::Done.code()),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                // A closed stderr must not turn one failure into another.
+                let _ = writeln!(std::io::stderr(), "btsync: {}", failure.message.trim_end());
+            }
+            ExitCode::from(failure.code.code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Download(args) => download::run(&args),
+        Command::Create(args) => create::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Tracker(args) => tracker::run(args),
+        Command::Print(text) => {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            Ok(())
+        }
+    }
+}

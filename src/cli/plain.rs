@@ -1,0 +1,124 @@
+//! The voice for logs, pipes and dumb terminals: a line every five seconds, and one for each event worth telling.
+
+use std::time::Duration;
+
+use super::figures::{Rates, part, percent, rate, size};
+use super::screen::Screen;
+use super::voice::{Ending, Voice, Words, clean};
+use crate::session::Handle;
+use crate::session::{Event, Snapshot, Stage};
+
+/// A line that says nothing new is left out for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells one session's story in plain lines.
+pub struct Plain {
+    handle: Handle,
+    screen: Screen,
+    name: String,
+    rates: Rates,
+    words: Words,
+    last: Option<(Duration, String)>,
+}
+
+impl Plain {
+    /// A voice for the session behind `handle`.
+    pub fn new(handle: Handle, screen: Screen) -> Plain {
+        let name = clean(handle.name());
+        Plain { handle, screen, name, rates: Rates::default(), words: Words::chatty(), last: None }
+    }
+
+    fn look(&mut self, at: Duration) -> Snapshot {
+        let now = self.handle.snapshot();
+        self.rates.update(at, &now);
+        now
+    }
+}
+
+impl Voice for Plain {
+    fn period(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        if let Some(words) = self.words.of(event) {
+            self.screen.say(&format!("{}: {words}", self.name));
+        }
+        match event {
+            // Peers can call from now on: what takes less than a period has a speed too.
+            Event::Listening { .. } => self.rates.begin(at),
+            Event::Completed => {
+                let now = self.look(at);
+                self.screen.say(&format!("{}: complete, {}", self.name, self.rates.summary(&now)));
+            }
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, at: Duration) {
+        let now = self.look(at);
+        let line = line(&self.name, &now, &self.rates);
+        let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
+        if !stale {
+            self.screen.say(&line);
+            self.last = Some((at, line));
+        }
+    }
+
+    fn finish(&mut self, at: Duration, _: Ending) {
+        let now = self.look(at);
+        if now.uploaded > 0 {
+            self.screen.say(&format!("{}: gave {} to others", self.name, size(now.uploaded)));
+        }
+    }
+}
+
+/// One line on where the session stands.
+fn line(name: &str, now: &Snapshot, rates: &Rates) -> String {
+    let (down, up) = (rate(rates.down()), rate(rates.up()));
+    let peers = format!("peers {}/{}", now.active, now.connected);
+    match now.stage {
+        Stage::Starting => format!("{name} starting"),
+        Stage::Checking => {
+            let (done, all) = now.checked;
+            format!("{name} checking {} {} at {}", percent(done, all), part(done, all), rate(rates.check()))
+        }
+        Stage::Downloading => {
+            let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
+            format!("{name} {percent} {part} down {down} up {up} eta {} {peers}", rates.eta(now))
+        }
+        Stage::Seeding => format!("{name} seeding up {up} sent {} {peers}", size(now.uploaded)),
+        Stage::Stopping => format!("{name} stopping"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_where_the_download_stands() {
+        let mut now = Snapshot {
+            stage: Stage::Downloading,
+            total: 1 << 30,
+            have: 0,
+            checked: (1 << 29, 1 << 30),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            connected: 7,
+            active: 4,
+            known: 20,
+        };
+        let mut rates = Rates::default();
+        rates.update(Duration::ZERO, &now);
+        (now.have, now.downloaded) = (100 << 20, 100 << 20);
+        rates.update(Duration::from_secs(1), &now);
+        let text = line("x.iso", &now, &rates);
+        assert_eq!(text, "x.iso 9.7% 100.0/1024.0 MiB down 100.0 MiB/s up 0 B/s eta 10s peers 4/7");
+        now.stage = Stage::Checking;
+        assert_eq!(line("x.iso", &now, &rates), "x.iso checking 50.0% 512.0/1024.0 MiB at 0 B/s");
+        now.stage = Stage::Seeding;
+        assert_eq!(line("x.iso", &now, &rates), "x.iso seeding up 0 B/s sent 0 B peers 4/7");
+    }
+}

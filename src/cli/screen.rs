@@ -1,0 +1,128 @@
+//! The one way to stderr. Lines scroll; below them a few live lines may stand that are redrawn in place. Logs, the live view and
+//! the plain voice all come through here, so none writes over another. A terminal that is gone stops nothing: errors are ignored.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use console::{Term, measure_text_width, truncate_str};
+use parking_lot::Mutex;
+
+/// Rows and columns.
+type Size = (usize, usize);
+
+/// A share of stderr; clones are the same screen.
+#[derive(Clone)]
+pub struct Screen {
+    inner: Arc<Mutex<Inner>>,
+    terminal: bool,
+}
+
+struct Inner {
+    out: Box<dyn Write + Send>,
+    size: Box<dyn Fn() -> Size + Send>,
+    /// What stands below the scrolling lines, and the width of each.
+    live: Vec<(String, usize)>,
+}
+
+impl Screen {
+    /// The process's stderr.
+    pub fn stderr() -> Screen {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        let term = Term::stderr();
+        let size = move || {
+            let (rows, columns) = term.size();
+            (usize::from(rows), usize::from(columns))
+        };
+        Screen::new(Box::new(io::stderr()), Box::new(size), io::stderr().is_terminal() && !dumb)
+    }
+
+    fn new(out: Box<dyn Write + Send>, size: Box<dyn Fn() -> Size + Send>, terminal: bool) -> Screen {
+        Screen { inner: Arc::new(Mutex::new(Inner { out, size, live: Vec::new() })), terminal }
+    }
+
+    /// Whether somebody looks at it who can see lines redrawn.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Columns, at least 1.
+    pub fn width(&self) -> usize {
+        (self.inner.lock().size)().1.max(1)
+    }
+
+    /// A line, or several, that stay; above the live lines where there are any.
+    pub fn say(&self, text: &str) {
+        let mut inner = self.inner.lock();
+        let mut bytes = inner.rewind();
+        for line in text.lines() {
+            bytes.push_str(line);
+            bytes.push('\n');
+        }
+        let live = std::mem::take(&mut inner.live);
+        inner.put(bytes, live.into_iter().map(|(line, _)| line));
+    }
+
+    /// Replaces the live lines; each is cut to the terminal's width.
+    pub fn draw(&self, lines: Vec<String>) {
+        let mut inner = self.inner.lock();
+        let bytes = inner.rewind();
+        inner.put(bytes, lines.into_iter());
+    }
+
+    /// The live lines stay where they are for good, and the next ones stand below.
+    pub fn keep(&self) {
+        self.inner.lock().live.clear();
+    }
+}
+
+impl Inner {
+    /// The codes that go back over the live lines and wipe them.
+    fn rewind(&self) -> String {
+        if self.live.is_empty() {
+            return String::new();
+        }
+        // A terminal made narrower has wrapped the lines that it shows.
+        let columns = (self.size)().1.max(1);
+        let rows: usize = self.live.iter().map(|(_, width)| width.div_ceil(columns).max(1)).sum();
+        format!("\x1b[{rows}A\r\x1b[J")
+    }
+
+    /// Writes `bytes`, then the live lines, in one go: no flicker.
+    fn put(&mut self, mut bytes: String, lines: impl Iterator<Item = String>) {
+        let (rows, columns) = (self.size)();
+        // More rows than the terminal has could not be gone back over.
+        self.live = lines.take(rows.saturating_sub(1)).map(|line| fitted(&line, columns.max(1))).collect();
+        for (line, _) in &self.live {
+            bytes.push_str(line);
+            bytes.push('\n');
+        }
+        let _ = self.out.write_all(bytes.as_bytes()).and_then(|()| self.out.flush());
+    }
+}
+
+/// The line cut to the width, and the columns that it takes; wide characters take two.
+fn fitted(line: &str, columns: usize) -> (String, usize) {
+    let line =
+        if measure_text_width(line) > columns { truncate_str(line, columns, "").into_owned() } else { line.to_owned() };
+    let width = measure_text_width(&line);
+    (line, width)
+}
+
+/// For `env_logger`: whole records become lines of the screen, without control characters of strangers.
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        for line in text.lines() {
+            self.say(&crate::metainfo::paths::printable(line));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "screen_tests.rs"]
+mod tests;

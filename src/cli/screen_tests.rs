@@ -1,0 +1,139 @@
+use super::*;
+
+/// Enough of a terminal to see what a person would see: rows of characters, a cursor, and the codes that are used here.
+#[derive(Default)]
+struct Glass {
+    rows: Vec<String>,
+    at: usize,
+}
+
+impl Glass {
+    fn show(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if self.rows.len() <= self.at {
+                self.rows.resize(self.at + 1, String::new());
+            }
+            if let Some(code) = rest.strip_prefix("\x1b[") {
+                let end = code.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+                match &code[end..=end] {
+                    "A" => self.at -= code[..end].parse::<usize>().unwrap(),
+                    "J" => self.rows.truncate(self.at),
+                    "m" => {}
+                    other => panic!("unknown code {other}"),
+                }
+                rest = &code[end + 1..];
+                continue;
+            }
+            match c {
+                '\n' => self.at += 1,
+                '\r' => {}
+                c => self.rows[self.at].push(c),
+            }
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Glass>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().show(std::str::from_utf8(bytes).unwrap());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn rows(&self) -> Vec<String> {
+        self.0.lock().rows.iter().filter(|row| !row.is_empty()).cloned().collect()
+    }
+}
+
+fn screen(rows: usize, columns: usize) -> (Screen, Shared, Arc<Mutex<Size>>) {
+    let (glass, size) = (Shared::default(), Arc::new(Mutex::new((rows, columns))));
+    let now = size.clone();
+    (Screen::new(Box::new(glass.clone()), Box::new(move || *now.lock()), true), glass, size)
+}
+
+fn lines(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[test]
+fn live_lines_are_replaced_and_others_stand_above() {
+    let (screen, glass, _) = screen(24, 20);
+    screen.draw(lines(&["one", "two"]));
+    screen.say("a log");
+    screen.draw(lines(&["three", "four"]));
+    screen.say("another\nof two lines");
+    assert_eq!(glass.rows(), ["a log", "another", "of two lines", "three", "four"]);
+}
+
+#[test]
+fn kept_lines_stay() {
+    let (screen, glass, _) = screen(24, 20);
+    screen.draw(lines(&["done"]));
+    screen.keep();
+    screen.say("after");
+    assert_eq!(glass.rows(), ["done", "after"]);
+}
+
+#[test]
+fn lines_are_cut_to_the_terminal_also_wide_and_coloured_ones() {
+    let (screen, glass, _) = screen(3, 5);
+    screen.draw(lines(&["abcdefgh", "\x1b[32m漢字漢字\x1b[0m", "no room for a third"]));
+    assert_eq!(glass.rows(), ["abcde", "漢字"]);
+    screen.draw(lines(&["x"]));
+    assert_eq!(glass.rows(), ["x"]);
+}
+
+#[test]
+fn a_terminal_made_narrower_is_wiped_of_what_it_wrapped() {
+    let (screen, glass, size) = screen(24, 20);
+    screen.say("before");
+    screen.draw(lines(&["0123456789abcdefghij", "short"]));
+    {
+        // What a terminal does that reflows: the long line now takes three rows.
+        let mut glass = glass.0.lock();
+        glass.rows.splice(1..2, lines(&["01234567", "89abcdef", "ghij"]));
+        glass.at += 2;
+    }
+    *size.lock() = (24, 8);
+    screen.draw(lines(&["new", "lines"]));
+    assert_eq!(glass.rows(), ["before", "new", "lines"]);
+}
+
+#[test]
+fn logs_of_strangers_cannot_steer_the_terminal() {
+    let (mut screen, glass, _) = screen(24, 40);
+    screen.write_all(b"evil \x1b[2J name\n").unwrap();
+    assert!(glass.rows().concat().contains("name"));
+    assert!(!glass.rows().concat().contains('\x1b'));
+}
+
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[test]
+fn a_closed_stderr_stops_nothing() {
+    let screen = Screen::new(Box::new(Closed), Box::new(|| (0, 0)), false);
+    screen.say("x");
+    screen.draw(lines(&["y"]));
+    screen.say("z");
+    assert_eq!(screen.width(), 1);
+}

@@ -1,0 +1,49 @@
+//! Ctrl-C and SIGTERM: the first asks the session to stop, a second one ends the process at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::{Handle, Signals};
+
+use super::exit::Exit;
+
+/// Watches for as long as it lives.
+pub struct Watch {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Calls `stop` at the first SIGINT or SIGTERM.
+///
+/// # Errors
+/// What the system says where a handler or the thread cannot be set up.
+pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag down and only then raises it.
+        flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
+        flag::register(signal, asked.clone())?;
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let handle = signals.handle();
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            stop();
+        }
+    };
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+    Ok(Watch { handle, thread: Some(thread) })
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What the two voices share: the loop that feeds them events and time until the session is over, and the events' words.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select, tick};
+
+use super::figures::{percent, size, time};
+use crate::metainfo::paths::printable;
+use crate::session::Event;
+
+/// Text of strangers is cut here: no one needs more of it on a line.
+const LONGEST: usize = 300;
+
+/// How the session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All is there.
+    Whole,
+    /// Stopped before.
+    Stopped,
+    /// It broke; the reason is told elsewhere.
+    Failed,
+}
+
+/// Someone who tells a person how a session goes.
+pub trait Voice: Send {
+    /// How often [`Voice::beat`] is wanted.
+    fn period(&self) -> Duration;
+    /// Something happened, `at` after the start.
+    fn event(&mut self, at: Duration, event: &Event);
+    /// A period is over.
+    fn beat(&mut self, at: Duration);
+    /// The session is over: the last word.
+    fn finish(&mut self, at: Duration, ending: Ending);
+}
+
+/// `--quiet`.
+pub struct Silent;
+
+impl Voice for Silent {
+    fn period(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    fn event(&mut self, _: Duration, _: &Event) {}
+
+    fn beat(&mut self, _: Duration) {}
+
+    fn finish(&mut self, _: Duration, _: Ending) {}
+}
+
+/// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
+pub fn listen(voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
+    let start = Instant::now();
+    let beat = tick(voice.period());
+    let silence = never();
+    let mut source = events;
+    loop {
+        select! {
+            recv(source) -> event => match event {
+                Ok(event) => voice.event(start.elapsed(), &event),
+                // A closed channel is always ready: the loop would spin.
+                Err(_) => source = &silence,
+            },
+            recv(ended) -> ending => {
+                for event in events.try_iter() {
+                    voice.event(start.elapsed(), &event);
+                }
+                return voice.finish(start.elapsed(), ending.unwrap_or(Ending::Failed));
+            }
+            recv(beat) -> _ => voice.beat(start.elapsed()),
+        }
+    }
+}
+
+/// The events' words. It remembers what trackers said last: the same complaint twice is noise.
+#[derive(Default)]
+pub struct Words {
+    complaints: Vec<(String, String)>,
+    chatty: bool,
+}
+
+impl Words {
+    /// Words that also tell of ports and trackers where all is well: what nobody can see otherwise.
+    pub fn chatty() -> Words {
+        Words { chatty: true, ..Words::default() }
+    }
+
+    /// One line on the event, where it is worth one.
+    pub fn of(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } => None,
+            Event::CheckStarted { bytes } => Some(format!("checking {} on disk", size(*bytes))),
+            Event::Checked { have, total } => {
+                Some(format!("{} of {} are there ({})", size(*have), size(*total), percent(*have, *total)))
+            }
+            Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
+            Event::Listening { port } => self.chatty.then(|| format!("listening on port {port}")),
+            Event::Announced { tracker, peers, warning, .. } => {
+                let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
+                let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());
+                if self.complaint(tracker, &warning) {
+                    return Some(format!("tracker {} warns: {warning}", clean(tracker)));
+                }
+                let told = !self.chatty || well || !warning.is_empty();
+                (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
+            }
+            Event::AnnounceFailed { tracker, reason, retry } => self
+                .complaint(tracker, reason)
+                .then(|| format!("tracker {}: {}; next try in {}", clean(tracker), clean(reason), time(*retry))),
+            Event::PieceFailed { piece, senders } => {
+                let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
+                Some(format!("piece {} had a wrong hash, sent by {}", piece.0, senders.join(", ")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this tracker has something new to complain of; an empty complaint means that all is well again.
+    fn complaint(&mut self, tracker: &str, words: &str) -> bool {
+        let known = self.complaints.iter().position(|(name, _)| name == tracker);
+        let Some((_, last)) = known.and_then(|at| self.complaints.get_mut(at)) else {
+            self.complaints.push((tracker.to_owned(), words.to_owned()));
+            return !words.is_empty();
+        };
+        let new = last != words;
+        words.clone_into(last);
+        new && !words.is_empty()
+    }
+}
+
+/// Text from outside, fit for a terminal.
+pub fn clean(text: &str) -> String {
+    printable(text).chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(tracker: &str, reason: &str) -> Event {
+        let retry = Duration::from_secs(30);
+        Event::AnnounceFailed { tracker: tracker.to_owned(), reason: reason.to_owned(), retry }
+    }
+
+    #[test]
+    fn the_same_complaint_is_told_once_until_it_changes() {
+        let mut words = Words::default();
+        assert_eq!(words.of(&failed("http://t/", "down")).as_deref(), Some("tracker http://t/: down; next try in 30s"));
+        assert_eq!(words.of(&failed("http://t/", "down")), None);
+        assert!(words.of(&failed("http://u/", "down")).is_some());
+        assert!(words.of(&failed("http://t/", "busy")).is_some());
+        let (interval, warning) = (Duration::from_secs(60), None);
+        let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
+        assert_eq!(words.of(&well), None);
+        assert!(words.of(&failed("http://t/", "busy")).is_some());
+    }
+
+    #[test]
+    fn a_chatty_voice_tells_once_that_a_tracker_answers() {
+        let mut words = Words::chatty();
+        let (interval, warning) = (Duration::from_secs(60), None);
+        let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
+        assert_eq!(words.of(&well).as_deref(), Some("tracker http://t/ answers: peers 3"));
+        assert_eq!(words.of(&well), None);
+        assert!(words.of(&failed("http://t/", "busy")).is_some());
+        assert!(words.of(&well).is_some());
+        assert_eq!(Words::default().of(&well), None);
+    }
+
+    #[test]
+    fn a_stranger_can_neither_steer_the_terminal_nor_flood_it() {
+        let line = Words::default().of(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
+        assert!(!line.is_empty() && !line.contains('\x1b') && line.chars().count() < 500);
+    }
+
+    #[derive(Default)]
+    struct Diary(Vec<String>);
+
+    impl Voice for Diary {
+        fn period(&self) -> Duration {
+            Duration::from_secs(3600)
+        }
+
+        fn event(&mut self, _: Duration, event: &Event) {
+            self.0.push(format!("{event:?}"));
+        }
+
+        fn beat(&mut self, _: Duration) {}
+
+        fn finish(&mut self, _: Duration, ending: Ending) {
+            self.0.push(format!("{ending:?}"));
+        }
+    }
+
+    #[test]
+    fn every_event_is_heard_before_the_end() {
+        let (tell, events) = crossbeam_channel::unbounded();
+        let (end, ended) = crossbeam_channel::bounded(1);
+        tell.send(Event::Completed).unwrap();
+        tell.send(Event::Stopping).unwrap();
+        end.send(Ending::Whole).unwrap();
+        let mut diary = Diary::default();
+        listen(&mut diary, &events, &ended);
+        assert_eq!(diary.0, ["Completed", "Stopping", "Whole"]);
+    }
+
+    #[test]
+    fn a_session_that_vanishes_ends_the_voice() {
+        let (tell, events) = crossbeam_channel::unbounded();
+        let (end, ended) = crossbeam_channel::bounded(1);
+        drop((tell, end));
+        let mut diary = Diary::default();
+        listen(&mut diary, &events, &ended);
+        assert_eq!(diary.0, ["Failed"]);
+    }
+}

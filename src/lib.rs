@@ -1,0 +1,15 @@
+//! btsync: a BitTorrent client of plain threads, blocking sockets and no runtime.
+//!
+//! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
+//! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].
+
+pub mod cli;
+pub mod metainfo;
+pub mod peer;
+pub mod pieces;
+pub mod session;
+pub mod sources;
+pub mod storage;
+pub mod swarm;
+pub mod types;
+pub mod wire;

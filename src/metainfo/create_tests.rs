@@ -1,0 +1,137 @@
+//! What we make is read back the same, with the hashes that the plain way of hashing finds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use sha1::{Digest, Sha1};
+
+use super::*;
+
+/// Files in a fresh folder `t`: a path and its content each.
+fn tree(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("t");
+    for (path, content) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    (dir, root)
+}
+
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..length).map(|_| rng.u8(..)).collect()
+}
+
+fn make(source: &Path, options: &CreateOptions) -> (Created, Torrent) {
+    let progress = AtomicU64::new(0);
+    let made = create(source, options, &progress, &AtomicBool::new(false)).unwrap();
+    assert_eq!(progress.load(Ordering::Relaxed), made.total);
+    let read = Torrent::parse(&made.bytes).unwrap();
+    assert_eq!(
+        (read.info_hash, read.piece_length, read.piece_count()),
+        (made.info_hash, made.piece_length, made.pieces)
+    );
+    assert_eq!(read.total(), made.total);
+    (made, read)
+}
+
+/// The hashes as one thread finds them, the plain way.
+fn naive(files: &[Vec<u8>], piece_length: u32) -> Vec<[u8; 20]> {
+    files.concat().chunks(piece_length as usize).map(|piece| Sha1::digest(piece).into()).collect()
+}
+
+#[test]
+fn what_is_made_is_read_back_with_the_right_hashes() {
+    let contents = [
+        ("B", noise(5 << 20, 1)),
+        ("a/empty", vec![]),
+        ("a/x", noise(1, 2)),
+        ("a/y/z", noise((1 << 20) + 12345, 3)),
+        ("a.b", noise(70_000, 4)),
+        ("zero", vec![]),
+    ];
+    let (_dir, root) = tree(&contents);
+    // Folder by folder, part by part: `a/…` comes before `a.b`.
+    let in_order: Vec<_> = contents.iter().map(|(_, content)| content.clone()).collect();
+    for (piece_length, threads) in [(16 << 10, 1), (64 << 10, 3), (8 << 20, 2), (16 << 20, 0)] {
+        let options = CreateOptions { piece_length: Some(piece_length), threads, ..CreateOptions::default() };
+        let (_, read) = make(&root, &options);
+        let paths: Vec<_> = read.files.iter().map(|f| f.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["t/B", "t/a/empty", "t/a/x", "t/a/y/z", "t/a.b", "t/zero"]);
+        assert!(read.pieces == naive(&in_order, piece_length), "piece length {piece_length}");
+    }
+}
+
+#[test]
+fn every_option_arrives_and_the_keys_are_sorted() {
+    let (_dir, root) = tree(&[("one.bin", noise(100_000, 5))]);
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let options = CreateOptions {
+        tiers: vec![words("http://a http://b"), vec![], words("udp://c")],
+        private: true,
+        comment: Some("für dich".into()),
+        web_seeds: words("http://w"),
+        created_by: Some("btsync".into()),
+        creation_date: Some(1_800_000_000),
+        ..CreateOptions::default()
+    };
+    let (made, read) = make(&root.join("one.bin"), &options);
+    assert_eq!((read.name.as_str(), read.multi_file, read.private), ("one.bin", false, true));
+    assert_eq!(read.tiers, [words("http://a http://b"), words("udp://c")]);
+    assert_eq!((read.comment, read.created_by), (options.comment, options.created_by));
+    assert_eq!((read.creation_date, read.web_seeds), (options.creation_date, options.web_seeds));
+    // serde_bencode sorts what it writes.
+    let value: serde_bencode::value::Value = serde_bencode::from_bytes(&made.bytes).unwrap();
+    assert_eq!(serde_bencode::to_bytes(&value).unwrap(), made.bytes);
+}
+
+#[test]
+fn the_piece_length_follows_the_size() {
+    let table =
+        [(0, 16 << 10), (1, 16 << 10), (2000 << 14, 16 << 10), ((2000 << 14) + 1, 32 << 10), (1 << 30, 1 << 20)];
+    for (total, expected) in table {
+        assert_eq!(create::choose_piece_length(total), expected, "{total}");
+    }
+    assert_eq!(create::choose_piece_length(u64::MAX), 16 << 20);
+}
+
+#[test]
+fn links_are_left_out_and_nothing_is_no_torrent() {
+    let (dir, root) = tree(&[("a", noise(10, 6))]);
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink("../secret", root.join("link")).unwrap();
+    std::os::unix::fs::symlink("..", root.join("up")).unwrap();
+    let (_, read) = make(&root, &CreateOptions::default());
+    assert_eq!(read.files.len(), 1);
+
+    let fail = |source: &Path, options: CreateOptions| {
+        create(source, &options, &AtomicU64::new(0), &AtomicBool::new(false)).unwrap_err()
+    };
+    fs::create_dir_all(dir.path().join("hollow/below")).unwrap();
+    assert!(matches!(fail(&dir.path().join("hollow"), CreateOptions::default()), CreateError::Empty { .. }));
+    assert!(matches!(fail(&dir.path().join("none"), CreateOptions::default()), CreateError::Open { .. }));
+    assert!(matches!(fail(Path::new("/dev/null"), CreateOptions::default()), CreateError::Kind { .. }));
+    for length in [0, 1, 8 << 10, 48 << 10, 1 << 30] {
+        let options = CreateOptions { piece_length: Some(length), ..CreateOptions::default() };
+        assert!(matches!(fail(&root, options), CreateError::PieceLength(l) if l == length));
+    }
+    fs::write(root.join("a\\b"), "x").unwrap();
+    assert!(matches!(fail(&root, CreateOptions::default()), CreateError::Name { .. }));
+}
+
+#[test]
+fn stopping_and_changing_files_end_the_work() {
+    let (_dir, root) = tree(&[("a", noise(100_000, 7)), ("b", noise(100_000, 8))]);
+    let plan = Plan::scan(&root).unwrap();
+    assert_eq!((plan.name(), plan.total()), ("t", 200_000));
+    let stopped = plan.create(&CreateOptions::default(), &AtomicU64::new(0), &AtomicBool::new(true));
+    assert!(matches!(stopped, Err(CreateError::Stopped)));
+    for content in [noise(5, 9), noise(100_001, 9)] {
+        fs::write(root.join("b"), content).unwrap();
+        let changed = plan.create(&CreateOptions::default(), &AtomicU64::new(0), &AtomicBool::new(false));
+        assert!(matches!(changed, Err(CreateError::Changed { path }) if path.ends_with("b")));
+    }
+}

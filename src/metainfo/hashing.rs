@@ -1,0 +1,169 @@
+//! The hashes of all pieces of files on disk, on all cores: each thread takes the next run of pieces until none is left.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use sha1::{Digest, Sha1};
+
+use crate::metainfo::create::CreateError;
+use crate::types::PieceHash;
+
+/// Bytes that are read at a time: enough to make the system call cheap, little enough to stay in the cache.
+const CHUNK: usize = 1 << 20;
+
+/// Bytes that a thread takes at a time, unless a single piece is larger: fine enough that all threads end together.
+const RUN: u64 = 4 << 20;
+
+const PAGE: usize = 4096;
+
+/// A file to hash, with the length it had when it was found.
+pub(super) struct Input {
+    pub path: PathBuf,
+    pub length: u64,
+}
+
+/// What all threads share.
+struct Job<'a> {
+    files: &'a [Input],
+    /// Where each file starts within the whole.
+    starts: Vec<u64>,
+    total: u64,
+    piece_length: u64,
+    run: u64,
+    next: AtomicUsize,
+    failed: AtomicBool,
+    progress: &'a AtomicU64,
+    stop: &'a AtomicBool,
+}
+
+/// Hashes the files, end to end, in pieces of `piece_length` bytes. `progress` grows by what has been hashed.
+pub(super) fn hash(
+    files: &[Input],
+    piece_length: u32,
+    threads: usize,
+    progress: &AtomicU64,
+    stop: &AtomicBool,
+) -> Result<Vec<PieceHash>, CreateError> {
+    let piece_length = u64::from(piece_length);
+    let mut starts = Vec::with_capacity(files.len());
+    let mut total = 0u64;
+    for file in files {
+        starts.push(total);
+        total = total.checked_add(file.length).ok_or(CreateError::TooBig)?;
+    }
+    let run = (RUN / piece_length).max(1) * piece_length;
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let job = Job { files, starts, total, piece_length, run, next, failed, progress, stop };
+    let runs = usize::try_from(total.div_ceil(run)).map_err(|_| CreateError::TooBig)?;
+    let threads = threads.clamp(1, runs.max(1));
+    let done: Vec<Vec<(usize, Vec<PieceHash>)>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| job.work(runs))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("hashing does not panic")).collect::<Result<Vec<_>, _>>()
+    })?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(CreateError::Stopped);
+    }
+    let mut done: Vec<_> = done.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|&(run, _)| run);
+    Ok(done.into_iter().flat_map(|(_, hashes)| hashes).collect())
+}
+
+impl Job<'_> {
+    /// One thread: runs of pieces, until there are no more or something failed.
+    fn work(&self, runs: usize) -> Result<Vec<(usize, Vec<PieceHash>)>, CreateError> {
+        let mut reader = Reader { job: self, open: None, buffer: vec![0; CHUNK + PAGE] };
+        let mut done = Vec::new();
+        loop {
+            let run = self.next.fetch_add(1, Ordering::Relaxed);
+            if run >= runs || self.ended() {
+                return Ok(done);
+            }
+            match reader.run(run as u64 * self.run) {
+                Ok(Some(hashes)) => done.push((run, hashes)),
+                Ok(None) => return Ok(done),
+                Err(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn ended(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+}
+
+struct Reader<'a> {
+    job: &'a Job<'a>,
+    /// The file read last, kept open for the next piece.
+    open: Option<(usize, File)>,
+    buffer: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// The hashes of the pieces from `start` to the end of the run; `None` where all was told to stop.
+    fn run(&mut self, start: u64) -> Result<Option<Vec<PieceHash>>, CreateError> {
+        let job = self.job;
+        let end = (start + job.run).min(job.total);
+        let mut hashes = Vec::new();
+        let mut sha = Sha1::new();
+        let mut at = start;
+        let mut piece_left = job.piece_length;
+        while at < end {
+            if job.ended() {
+                return Ok(None);
+            }
+            let mut chunk = self.read(at, end)?;
+            at += chunk.len() as u64;
+            job.progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            while !chunk.is_empty() {
+                let (now, later) = chunk.split_at(chunk.len().min(piece_left as usize));
+                sha.update(now);
+                piece_left -= now.len() as u64;
+                if piece_left == 0 {
+                    hashes.push(sha.finalize_reset().into());
+                    piece_left = job.piece_length;
+                }
+                chunk = later;
+            }
+        }
+        if piece_left < job.piece_length {
+            hashes.push(sha.finalize().into());
+        }
+        Ok(Some(hashes))
+    }
+
+    /// Bytes from `at` on: some, at most to `end`, and of one file.
+    fn read(&mut self, at: u64, end: u64) -> Result<&[u8], CreateError> {
+        // Of files that start at one place, the last is the one that is not empty.
+        let index = self.job.starts.partition_point(|&start| start <= at).saturating_sub(1);
+        let (Some(input), Some(&start)) = (self.job.files.get(index), self.job.starts.get(index)) else {
+            return Ok(&[]);
+        };
+        let read = |source| CreateError::Read { path: input.path.clone(), source };
+        let changed = || CreateError::Changed { path: input.path.clone() };
+        if self.open.as_ref().is_none_or(|(open, _)| *open != index) {
+            let file = File::open(&input.path).map_err(read)?;
+            let meta = file.metadata().map_err(read)?;
+            if !meta.is_file() || meta.len() != input.length {
+                return Err(changed());
+            }
+            self.open = Some((index, file));
+        }
+        let (_, file) = self.open.as_ref().expect("opened above");
+        let offset = at - start;
+        let length = (input.length - offset).min(end - at).min(CHUNK as u64) as usize;
+        // Large allocations start a few bytes into a page; into whole pages the kernel copies much faster.
+        let align = Some(self.buffer.as_ptr().align_offset(PAGE)).filter(|&skip| skip < PAGE).unwrap_or(0);
+        let buffer = &mut self.buffer[align..align + length];
+        file.read_exact_at(buffer, offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => changed(),
+            _ => read(e),
+        })?;
+        Ok(buffer)
+    }
+}

@@ -1,0 +1,20 @@
+//! Torrent files (BEP 3): read, checked against everything a stranger could write into one, and made.
+//! Pure but for [`Torrent::read`] and [`create`], which touch the disk; knows nothing of peers, trackers or terminals.
+
+pub mod create;
+mod decode;
+mod encode;
+mod hashing;
+pub mod paths;
+pub mod raw;
+pub mod torrent;
+
+pub use create::{CreateError, CreateOptions, Created, Plan, create};
+pub use paths::{PathError, printable, safe_component};
+pub use raw::RawError;
+pub use torrent::{FileEntry, Torrent, TorrentError};
+
+#[cfg(test)]
+mod create_tests;
+#[cfg(test)]
+mod tests;

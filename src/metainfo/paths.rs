@@ -1,0 +1,213 @@
+//! Names from strangers, made fit for a disk and for a terminal. What could lead out of the folder is refused; what is merely
+//! awkward gets a safe form, told apart from its neighbours by a few digits of the hash of what it was.
+
+use std::path::Path;
+
+use sha1::{Digest, Sha1};
+
+use crate::types::hex;
+
+/// The bytes that a name may have; what the common file systems allow.
+pub const NAME_MAX: usize = 255;
+
+/// The folders and the file that a path within a torrent may name, at most.
+pub const DEPTH_MAX: usize = 100;
+
+/// The longest ending, dot included, that shortening a name keeps, in bytes.
+const ENDING_MAX: usize = 16;
+
+/// Why a name or path is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A component is empty, or there is none.
+    #[error("a file's path has an empty part")]
+    Empty,
+    /// A component is `.` or `..`.
+    #[error("a file's path climbs: it has a part `{0}`")]
+    Climbs(&'static str),
+    /// A component has a `/`, a `\` or a NUL in it.
+    #[error("`{0}` is no file name: it contains a separator or NUL")]
+    Separator(String),
+    /// There are too many components.
+    #[error("a file's path is more than {DEPTH_MAX} folders deep")]
+    TooDeep,
+    /// Two files share a path, or a file lies where another needs a folder.
+    #[error("two files of the torrent want the path `{0}`")]
+    Collision(String),
+}
+
+/// Checks one component of a path and gives the name to use on disk: the same one where that is possible. Bytes that are
+/// not UTF-8, control characters and those that reorder text become `_`; names over [`NAME_MAX`] bytes are shortened before
+/// their ending; either adds `~` and 8 digits of the original's SHA-1. A name that Windows reserves has `_` appended.
+///
+/// # Errors
+/// Where the component is empty, climbs, or has a separator or NUL in it.
+pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
+    match bytes {
+        b"" => return Err(PathError::Empty),
+        b"." => return Err(PathError::Climbs(".")),
+        b".." => return Err(PathError::Climbs("..")),
+        _ if bytes.iter().any(|b| matches!(b, b'/' | b'\\' | 0)) => {
+            let text: String = String::from_utf8_lossy(bytes).chars().take(80).collect();
+            return Err(PathError::Separator(printable(&text)));
+        }
+        _ => {}
+    }
+    let lossy: String = bytes
+        .utf8_chunks()
+        .flat_map(|chunk| chunk.valid().chars().chain((!chunk.invalid().is_empty()).then_some('_')))
+        .map(|c| if is_unprintable(c) { '_' } else { c })
+        .collect();
+    if lossy.as_bytes() != bytes || lossy.len() > NAME_MAX {
+        return Ok(marked(&lossy, bytes));
+    }
+    let (stem, ending) = split_at_first_dot(&lossy);
+    Ok(if is_reserved(stem) { format!("{stem}_{ending}") } else { lossy })
+}
+
+/// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
+/// and those that reorder the text around them, are left out.
+pub fn printable(text: &str) -> String {
+    let space = |c: char| if matches!(c, '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}') { ' ' } else { c };
+    text.chars().map(space).filter(|&c| !is_unprintable(c)).collect()
+}
+
+/// Refuses two files on one path and a file where another needs a folder. `files` are paths of checked components.
+///
+/// # Errors
+/// [`PathError::Collision`] with the path in question.
+pub fn check_collisions<'a>(files: impl Iterator<Item = &'a Path>) -> Result<(), PathError> {
+    let mut sorted: Vec<&Path> = files.collect();
+    // Paths are ordered part by part: whatever lies below a path follows it directly.
+    sorted.sort_unstable();
+    let clash = sorted.windows(2).find(|pair| matches!(pair, [a, b] if b.starts_with(a)));
+    match clash.and_then(|pair| pair.first()) {
+        Some(path) => Err(PathError::Collision(path.display().to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Control characters, line separators, and the characters that change the direction of text (Unicode's `Bidi_Control`).
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `name`, at most [`NAME_MAX`] bytes with the mark, which stands before the ending.
+fn marked(name: &str, original: &[u8]) -> String {
+    let digest = hex(&Sha1::digest(original));
+    let mark = format!("~{}", digest.get(..8).unwrap_or_default());
+    let dot = name.rfind('.').filter(|&at| at > 0 && name.len() - at <= ENDING_MAX).unwrap_or(name.len());
+    let (stem, ending) = name.split_at(dot);
+    let room = NAME_MAX - mark.len() - ending.len();
+    let stem = stem.get(..char_boundary(stem, room)).unwrap_or_default();
+    format!("{stem}{mark}{ending}")
+}
+
+/// The last boundary of a character at or before `at`; `str` itself has this only in newer compilers than ours needs.
+fn char_boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
+}
+
+fn split_at_first_dot(name: &str) -> (&str, &str) {
+    name.split_at(name.find('.').unwrap_or(name.len()))
+}
+
+/// Devices, to Windows, whatever ending follows.
+fn is_reserved(stem: &str) -> bool {
+    let stem = stem.to_ascii_lowercase();
+    let numbered = |rest: &str| matches!(rest.as_bytes(), [b'1'..=b'9']);
+    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul")
+        || stem.strip_prefix("com").is_some_and(numbered)
+        || stem.strip_prefix("lpt").is_some_and(numbered)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Letter by letter: a safe form must keep the ending as it was.
+    fn ends(name: &str, ending: &str) -> bool {
+        name.strip_suffix(ending).is_some()
+    }
+
+    #[test]
+    fn refuses_what_could_lead_out() {
+        assert_eq!(safe_component(b""), Err(PathError::Empty));
+        assert_eq!(safe_component(b"."), Err(PathError::Climbs(".")));
+        assert_eq!(safe_component(b".."), Err(PathError::Climbs("..")));
+        for bad in [&b"a/b"[..], b"/", b"..\\x", b"\\", b"a\0b", b"\0", b"/etc", b"\xff/\xff"] {
+            assert!(matches!(safe_component(bad), Err(PathError::Separator(_))), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn keeps_what_is_fine() {
+        let long = "é".repeat(127);
+        for good in ["a", "...", "a b.txt", ".hidden", "ünï.コード", "console", "com", "com10", "aux1", &long] {
+            assert_eq!(safe_component(good.as_bytes()).as_deref(), Ok(good));
+        }
+    }
+
+    #[test]
+    fn awkward_names_get_a_safe_form() {
+        assert_eq!(safe_component(b"con").as_deref(), Ok("con_"));
+        assert_eq!(safe_component(b"NUL.tar.gz").as_deref(), Ok("NUL_.tar.gz"));
+        assert_eq!(safe_component(b"LPT9").as_deref(), Ok("LPT9_"));
+        let name = safe_component(b"a\x1b[2J.txt").unwrap();
+        assert!(name.starts_with("a_[2J~") && ends(&name, ".txt") && name.len() == 18, "{name}");
+        let name = safe_component("gpj.\u{202e}exe".as_bytes()).unwrap();
+        assert!(name.starts_with("gpj~") && name.ends_with("._exe"), "{name}");
+        let name = safe_component(b"caf\xe9.mp3").unwrap();
+        assert!(name.starts_with("caf_~") && ends(&name, ".mp3"), "{name}");
+    }
+
+    #[test]
+    fn long_names_are_shortened_and_stay_apart() {
+        let mut seen = HashSet::new();
+        for last in ["a", "b", "ü"] {
+            let name = safe_component(format!("{}{last}.tar", "ü".repeat(200)).as_bytes()).unwrap();
+            assert!(name.len() <= NAME_MAX && name.len() > NAME_MAX - 4 && ends(&name, ".tar"), "{name}");
+            assert!(seen.insert(name));
+        }
+        let name = safe_component("x".repeat(256).as_bytes()).unwrap();
+        assert_eq!(name.len(), NAME_MAX);
+    }
+
+    #[test]
+    fn safe_forms_of_different_bytes_differ() {
+        let names = [&b"a\x01"[..], b"a\x02", b"a\xff", b"a_"];
+        let safe: HashSet<_> = names.iter().map(|n| safe_component(n).unwrap()).collect();
+        assert_eq!(safe.len(), names.len());
+    }
+
+    #[test]
+    fn printable_leaves_one_clean_line() {
+        assert_eq!(printable("a\x1b[31m\nb\u{202e}c\u{9b}\u{7f}é\t"), "a[31m bcé ");
+    }
+
+    #[test]
+    fn collisions() {
+        let check = |names: &[&str]| check_collisions(names.iter().map(Path::new));
+        assert_eq!(check(&["t/a", "t/b/a", "t/ab", "t/a.b", "t/b!"]), Ok(()));
+        assert_eq!(check(&["t/b", "t/a", "t/b"]), Err(PathError::Collision("t/b".into())));
+        assert_eq!(check(&["t/a/x/y", "t/a!", "t/a.b", "t/a"]), Err(PathError::Collision("t/a".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn a_safe_name_is_one_safe_step(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(name) = safe_component(&bytes) {
+                prop_assert!(!name.is_empty() && name.len() <= NAME_MAX);
+                prop_assert!(name != "." && name != ".." && !name.contains(['/', '\\', '\0']));
+                prop_assert_eq!(&printable(&name), &name);
+                prop_assert_eq!(Path::new(&name).components().count(), 1);
+                prop_assert_eq!(safe_component(name.as_bytes()), Ok(name));
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! A connection from beginning to end: dial or accept, handshake, spawn the other two threads, read, join them.
+//!
+//! Whoever of the three fails first shuts the socket down; the reader then ends, tells the writer and the deadline thread, joins
+//! them, takes the peer off the lists and reports it gone. The session owns the reader's thread and joins that.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::reader::Reader;
+use super::roster::Admission;
+use super::state::{Out, Peer, feed_the_hungry};
+use super::writer::Writer;
+use super::{Report, Shared, deadline};
+use crate::types::PeerKey;
+use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
+use crate::wire::handshake::{self, Handshake};
+use crate::wire::{WireError, message};
+
+/// The stack of a connection's threads. Blocked threads touch a few KiB of it.
+const STACK: usize = 256 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The whole handshake, however its bytes drip in.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
+const SILENCE: Duration = Duration::from_secs(180);
+/// A write that the peer does not take for so long ends the connection.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a connection is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Gone {
+    /// It could not be made.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    /// The other end closed it.
+    #[error("closed by the peer")]
+    Closed,
+    /// Nothing came for too long.
+    #[error("silent for too long")]
+    Silent,
+    /// The socket failed.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// No handshake of this protocol and swarm came.
+    #[error("handshake failed: {0}")]
+    Handshake(&'static str),
+    /// We called ourselves.
+    #[error("that is ourselves")]
+    Ourselves,
+    /// There is a connection to this peer already.
+    #[error("already connected to this peer")]
+    Duplicate,
+    /// Its bytes make no sense.
+    #[error("not understood: {0}")]
+    Wire(#[from] WireError),
+    /// It does not keep to the protocol.
+    #[error("broke the protocol: {0}")]
+    Broke(&'static str),
+    /// Far too many messages without use.
+    #[error("flooded us with useless messages")]
+    Flood,
+    /// Neither side needs anything.
+    #[error("both have everything")]
+    BothWhole,
+    /// We cannot write or read our files.
+    #[error("our disk failed")]
+    Disk,
+    /// A thread could not be started.
+    #[error("no thread to be had: {0}")]
+    NoThread(String),
+    /// A thread of the connection panicked; it costs this connection only.
+    #[error("a fault of ours")]
+    Bug,
+}
+
+impl Gone {
+    /// What a failed read or write says of the connection.
+    pub fn io(error: &io::Error) -> Gone {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Gone::Silent,
+            io::ErrorKind::UnexpectedEof => Gone::Closed,
+            _ => Gone::Lost(error.to_string()),
+        }
+    }
+
+    /// Whether the peer misbehaved, so that it is not to be called again.
+    pub fn is_offence(&self) -> bool {
+        matches!(self, Gone::Wire(_) | Gone::Broke(_) | Gone::Flood | Gone::Handshake(_))
+    }
+}
+
+/// The session's end of a connection.
+pub struct Connection {
+    /// The other end.
+    pub addr: SocketAddr,
+    socket: Socket,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Connection {
+    /// Calls `addr` on a thread of its own; what comes of it is reported under `key`.
+    ///
+    /// # Errors
+    /// Where no socket or thread is to be had.
+    pub fn dial(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr) -> io::Result<Connection> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        Connection::spawn(shared, key, addr, socket, false)
+    }
+
+    /// Serves a caller on a thread of its own.
+    ///
+    /// # Errors
+    /// Where no thread is to be had.
+    pub fn accept(shared: &Arc<Shared>, key: PeerKey, stream: TcpStream, addr: SocketAddr) -> io::Result<Connection> {
+        Connection::spawn(shared, key, addr, stream.into(), true)
+    }
+
+    fn spawn(
+        shared: &Arc<Shared>,
+        key: PeerKey,
+        addr: SocketAddr,
+        socket: Socket,
+        incoming: bool,
+    ) -> io::Result<Connection> {
+        let ours = socket.try_clone()?;
+        let shared = shared.clone();
+        let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
+            let life = AssertUnwindSafe(|| live(&shared, key, addr, &socket, incoming));
+            let why = catch_unwind(life).unwrap_or(Gone::Bug);
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+            shared.report(Report::Gone { key, addr, why });
+        })?;
+        Ok(Connection { addr, socket: ours, thread: Some(thread) })
+    }
+
+    /// Ends the connection, also one that is still being made.
+    pub fn close(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Waits for the connection's threads; they are done once it was reported gone, or soon after `close`.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("{}: the connection's thread panicked", self.addr);
+        }
+    }
+
+    /// Whether `join` would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// The life of one connection; the reason for its end.
+fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, socket: &Socket, incoming: bool) -> Gone {
+    match meet(shared, addr, socket, incoming) {
+        Ok((stream, theirs)) => match talk(shared, key, addr, socket, incoming, &stream, &theirs) {
+            Ok(gone) | Err(gone) => gone,
+        },
+        Err(gone) => gone,
+    }
+}
+
+/// Connects where we are the caller, and exchanges handshakes.
+fn meet(shared: &Shared, addr: SocketAddr, socket: &Socket, incoming: bool) -> Result<(TcpStream, Handshake), Gone> {
+    if shared.is_stopping() {
+        return Err(Gone::Closed);
+    }
+    if !incoming {
+        socket.connect_timeout(&addr.into(), CONNECT_TIMEOUT).map_err(|e| Gone::Unreachable(e.to_string()))?;
+    }
+    let stream: TcpStream = socket.try_clone().map_err(|e| Gone::io(&e))?.into();
+    let prepared = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
+    prepared.map_err(|e| Gone::io(&e))?;
+    let ours = Handshake::ours(shared.info_hash, shared.peer_id);
+    let say = |mut stream: &TcpStream| stream.write_all(&ours.encode()).map_err(|e| Gone::io(&e));
+    if !incoming {
+        say(&stream)?;
+    }
+    let theirs = hear(&stream)?;
+    if theirs.info_hash != shared.info_hash {
+        return Err(Gone::Handshake("another torrent"));
+    }
+    if theirs.peer_id == shared.peer_id {
+        return Err(Gone::Ourselves);
+    }
+    if incoming {
+        say(&stream)?;
+    }
+    stream.set_read_timeout(Some(SILENCE)).map_err(|e| Gone::io(&e))?;
+    Ok((stream, theirs))
+}
+
+/// Receives a handshake within its time, whatever the pace of its bytes.
+fn hear(mut stream: &TcpStream) -> Result<Handshake, Gone> {
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+    let mut bytes = [0; handshake::LENGTH];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Gone::Silent);
+        }
+        stream.set_read_timeout(Some(left)).map_err(|e| Gone::io(&e))?;
+        match stream.read(&mut bytes[filled..]) {
+            Ok(0) => return Err(Gone::Closed),
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Gone::io(&error)),
+        }
+        if bytes[0] != 19 {
+            return Err(Gone::Handshake("another protocol"));
+        }
+    }
+    Handshake::decode(&bytes).ok_or(Gone::Handshake("another protocol"))
+}
+
+/// From the handshake to the end: enters the peer, runs the three threads, takes it out again.
+fn talk(
+    shared: &Arc<Shared>,
+    key: PeerKey,
+    addr: SocketAddr,
+    socket: &Socket,
+    incoming: bool,
+    stream: &TcpStream,
+    theirs: &Handshake,
+) -> Result<Gone, Gone> {
+    let (outbox, inbox) = unbounded();
+    let handle = socket.try_clone().map_err(|e| Gone::io(&e))?;
+    let peer = Arc::new(Peer::new(key, addr, incoming, theirs.peer_id, shared.now(), handle, outbox));
+    match shared.roster.admit(&peer, shared.peer_id) {
+        Admission::Admitted => {}
+        Admission::Replaces(older) => older.close(),
+        Admission::Duplicate => return Err(Gone::Duplicate),
+    }
+    let _entered = Entered { shared, key };
+    // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
+    let have = shared.pieces.join(key);
+    shared.report(Report::Ready { key, addr, incoming });
+    let opening = opening(shared, theirs, have.as_deref());
+
+    Ok(std::thread::scope(|scope| {
+        let _ending = Ending(&peer);
+        let spawned = || -> io::Result<()> {
+            let (writes, watches) = (peer.clone(), peer.clone());
+            Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
+                let result = Writer::new(shared, &writes, stream).run(&inbox, opening);
+                if let Err(error) = result {
+                    log::debug!("{addr}: {error}");
+                    writes.close();
+                }
+            })?;
+            Builder::new()
+                .name(format!("time {key:?}"))
+                .stack_size(STACK)
+                .spawn_scoped(scope, move || deadline::watch(shared, &watches))?;
+            Ok(())
+        };
+        match spawned() {
+            // A session that stops closes those on the roster; who came after that look goes by itself.
+            Ok(()) if shared.is_stopping() => Gone::Closed,
+            Ok(()) => Reader::new(shared, &peer, stream).run(),
+            Err(error) => Gone::NoThread(error.to_string()),
+        }
+    }))
+}
+
+/// Takes a peer off the lists when its connection ends, by whichever way.
+struct Entered<'a> {
+    shared: &'a Shared,
+    key: PeerKey,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.shared.roster.remove(self.key);
+        self.shared.pieces.leave(self.key);
+        feed_the_hungry(self.shared);
+    }
+}
+
+/// Sends a connection's other two threads home when the reader ends, by whichever way.
+struct Ending<'a>(&'a Peer);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.end();
+        self.0.send(Out::End);
+    }
+}
+
+/// What follows our handshake in the same breath: the extension handshake (BEP 10) and what we have.
+fn opening(shared: &Shared, theirs: &Handshake, have: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(bits) = have {
+        message::bitfield(&mut bytes, bits);
+    }
+    if theirs.extended() {
+        let port = shared.port.load(std::sync::atomic::Ordering::Relaxed);
+        message::extended(&mut bytes, HANDSHAKE_ID, &ExtensionHandshake::ours(port));
+    }
+    bytes
+}

@@ -1,0 +1,35 @@
+//! The request-timeout thread: sleeps until the next deadline of its peer's requests, and wakes nobody else. Without
+//! requests it sleeps until there are some.
+
+use std::time::Instant;
+
+use super::Shared;
+use super::state::{Out, Peer, feed_the_hungry};
+
+/// Watches until the connection ends.
+pub fn watch(shared: &Shared, peer: &Peer) {
+    let mut requests = peer.requests.lock();
+    while !peer.has_ended() {
+        let now = shared.now();
+        let Some(deadline) = requests.next_deadline() else {
+            peer.deadline_moved.wait(&mut requests);
+            continue;
+        };
+        if now < deadline {
+            peer.deadline_moved.wait_until(&mut requests, Instant::now() + (deadline - now));
+            continue;
+        }
+        let late = requests.expire(now);
+        drop(requests);
+        if !late.is_empty() {
+            log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
+            shared.pieces.expire(peer.key, &late);
+            for block in late {
+                peer.send(Out::Cancel(block));
+            }
+            peer.refill(shared);
+            feed_the_hungry(shared);
+        }
+        requests = peer.requests.lock();
+    }
+}

@@ -1,0 +1,146 @@
+//! One connection and its three threads: a reader, a writer fed by a channel, and one that watches the deadlines of requests.
+//!
+//! They know the pieces and each other's outboxes, but not the session: what it must hear goes up as a [`Report`].
+
+pub mod connection;
+pub mod deadline;
+pub mod reader;
+pub mod roster;
+pub mod state;
+pub mod writer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::pieces::PieceManager;
+use crate::sources::http::{Answer, TrackerError};
+use crate::storage::StorageError;
+use crate::storage::SlabPool;
+use crate::types::{InfoHash, PeerId, PeerKey, PieceIndex};
+
+pub use connection::{Connection, Gone};
+pub use roster::Roster;
+pub use state::Peer;
+
+/// Bytes that a reader receives into, and that a writer serves from, at a time.
+pub const SLAB: usize = 256 * 1024;
+
+/// What all connections of one torrent share.
+pub struct Shared {
+    /// The swarm.
+    pub info_hash: InfoHash,
+    /// What we call ourselves.
+    pub peer_id: PeerId,
+    /// The port we listen on, 0 while none.
+    pub port: AtomicU16,
+    /// The piece manager.
+    pub pieces: PieceManager,
+    /// Who is connected.
+    pub roster: Roster,
+    /// Large buffers, lent while bytes flow.
+    pub slabs: SlabPool,
+    /// Payload bytes received and sent by all.
+    pub downloaded: AtomicU64,
+    /// See `downloaded`.
+    pub uploaded: AtomicU64,
+    /// Set once: everybody goes home.
+    pub stopping: AtomicBool,
+    /// Where reports go.
+    pub reports: Sender<Report>,
+    next_key: AtomicU32,
+    started: Instant,
+}
+
+/// What a connection tells the session.
+#[derive(Debug)]
+pub enum Report {
+    /// A handshake succeeded, and the peer is on the roster.
+    Ready {
+        /// Which connection.
+        key: PeerKey,
+        /// The other end.
+        addr: SocketAddr,
+        /// Whether it called us.
+        incoming: bool,
+    },
+    /// The connection is over; its thread is about to end.
+    Gone {
+        /// Which connection.
+        key: PeerKey,
+        /// The other end.
+        addr: SocketAddr,
+        /// Why.
+        why: Gone,
+    },
+    /// The peer is interested, or no longer, and may want a slot.
+    Interest {
+        /// Which connection.
+        key: PeerKey,
+    },
+    /// A piece was wrong; who sent blocks of it.
+    Failed {
+        /// Which.
+        piece: PieceIndex,
+        /// The connections, some of them perhaps gone by now.
+        senders: Vec<PeerKey>,
+    },
+    /// The last piece is there.
+    Whole,
+    /// The disk refused; nothing can go on.
+    Storage(StorageError),
+    /// An incoming connection was accepted.
+    Incoming(std::net::TcpStream, SocketAddr),
+    /// Somebody wants the session to end.
+    Stop,
+    /// A tracker answered or did not.
+    Announced {
+        /// Its URL.
+        url: String,
+        /// What came of it.
+        result: Box<Result<Answer, TrackerError>>,
+    },
+}
+
+impl Shared {
+    /// What connections share, for a torrent that starts now.
+    pub fn new(info_hash: InfoHash, peer_id: PeerId, pieces: PieceManager, reports: Sender<Report>) -> Arc<Shared> {
+        Arc::new(Shared {
+            info_hash,
+            peer_id,
+            port: AtomicU16::new(0),
+            pieces,
+            roster: Roster::default(),
+            slabs: SlabPool::new(SLAB, 8),
+            downloaded: AtomicU64::new(0),
+            uploaded: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            reports,
+            next_key: AtomicU32::new(0),
+            started: Instant::now(),
+        })
+    }
+
+    /// The time since the session began: the clock of every state machine.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A name for a new connection.
+    pub fn new_key(&self) -> PeerKey {
+        PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells the session; it may be gone, which is nobody's concern here.
+    pub fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+
+    /// Whether everybody is to go home.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}

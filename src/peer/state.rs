@@ -1,0 +1,245 @@
+//! What the three threads of a connection and the rest of the swarm share about one peer: plain data, atomics where threads
+//! meet, and the outbox that leads to its writer.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex};
+use socket2::Socket;
+
+use super::Shared;
+use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
+use crate::types::{BlockRequest, PeerId, PeerKey, PieceIndex};
+use crate::wire::extension::OUR_REQUEST_QUEUE;
+
+/// What a writer is told. Bounded by what the senders may have under way, never by the channel itself: requests by the
+/// pipeline's depth, blocks to serve by [`OUR_REQUEST_QUEUE`], the rest by a handful.
+#[derive(Debug)]
+pub enum Out {
+    /// Ask for these, in one write.
+    Requests(Vec<BlockRequest>),
+    /// Take a request back.
+    Cancel(BlockRequest),
+    /// Serve these.
+    Serve(Vec<BlockRequest>),
+    /// The peer no longer wants this one.
+    Withdraw(BlockRequest),
+    /// Tell the peer that it is choked, and forget what it asked for; or that it is not.
+    Choke(bool),
+    /// Tell the peer whether we are interested.
+    Interested(bool),
+    /// There are pieces to tell it of, not at once but soon.
+    Haves,
+    /// The connection is over.
+    End,
+}
+
+/// One connected peer.
+pub struct Peer {
+    /// The connection's name.
+    pub key: PeerKey,
+    /// The other end.
+    pub addr: SocketAddr,
+    /// Whether it called us.
+    pub incoming: bool,
+    /// What it calls itself.
+    pub id: PeerId,
+    /// We do not serve it.
+    pub am_choking: AtomicBool,
+    /// It does not serve us.
+    pub peer_choking: AtomicBool,
+    /// It has something that we lack, and knows that we want it.
+    pub am_interested: AtomicBool,
+    /// It wants something of us.
+    pub peer_interested: AtomicBool,
+    /// Payload bytes from it.
+    pub downloaded: AtomicU64,
+    /// Payload bytes to it.
+    pub uploaded: AtomicU64,
+    /// When payload last went either way, in milliseconds of the session's clock plus one; 0 for never.
+    last_payload: AtomicU64,
+    /// How many blocks it waits for.
+    pub serving: AtomicU32,
+    /// When the connection was made, on the session's clock.
+    pub since: Duration,
+    /// What we asked it for; the deadline thread waits on `deadline_moved`.
+    pub requests: Mutex<Requests>,
+    /// The next deadline may have come nearer, or the connection ended.
+    pub deadline_moved: Condvar,
+    /// The connection is over.
+    ended: AtomicBool,
+    /// Only one thread at a time picks blocks for this peer.
+    refilling: Mutex<()>,
+    /// Pieces that it is to be told of.
+    haves: Mutex<Vec<PieceIndex>>,
+    outbox: Sender<Out>,
+    socket: Socket,
+}
+
+impl Peer {
+    /// A peer whose handshake is done; both sides choke and want nothing, as BEP 3 has it.
+    pub fn new(
+        key: PeerKey,
+        addr: SocketAddr,
+        incoming: bool,
+        id: PeerId,
+        since: Duration,
+        socket: Socket,
+        outbox: Sender<Out>,
+    ) -> Peer {
+        Peer {
+            key,
+            addr,
+            incoming,
+            id,
+            am_choking: AtomicBool::new(true),
+            peer_choking: AtomicBool::new(true),
+            am_interested: AtomicBool::new(false),
+            peer_interested: AtomicBool::new(false),
+            downloaded: AtomicU64::new(0),
+            uploaded: AtomicU64::new(0),
+            last_payload: AtomicU64::new(0),
+            serving: AtomicU32::new(0),
+            since,
+            requests: Mutex::new(Requests::new(LIMIT_UNSTATED)),
+            deadline_moved: Condvar::new(),
+            ended: AtomicBool::new(false),
+            refilling: Mutex::new(()),
+            haves: Mutex::new(Vec::new()),
+            outbox,
+            socket,
+        }
+    }
+
+    /// Hands something to the writer, which may be gone.
+    pub fn send(&self, out: Out) {
+        let _ = self.outbox.send(out);
+    }
+
+    /// Ends the connection: every thread that waits on the socket wakes up and goes home.
+    pub fn close(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Whether the connection is over.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// The reader is done: the deadline thread is woken to end as well.
+    pub fn end(&self) {
+        let _requests = self.requests.lock();
+        self.ended.store(true, Ordering::Release);
+        self.deadline_moved.notify_all();
+    }
+
+    /// Notes that payload flowed.
+    pub fn touch(&self, now: Duration) {
+        self.last_payload.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
+    }
+
+    /// Whether payload flowed within the last ten seconds.
+    pub fn is_active(&self, now: Duration) -> bool {
+        let last = self.last_payload.load(Ordering::Relaxed);
+        last > 0 && now.as_millis() as u64 + 1 < last + 10_000
+    }
+
+    /// Whether blocks can be asked of it.
+    pub fn gives(&self) -> bool {
+        !self.peer_choking.load(Ordering::Acquire) && self.am_interested.load(Ordering::Acquire)
+    }
+
+    /// Tells the peer of a piece: with its writer's next write, at the latest a moment later.
+    pub fn push_have(&self, piece: PieceIndex) {
+        let first = {
+            let mut haves = self.haves.lock();
+            haves.push(piece);
+            haves.len() == 1
+        };
+        if first {
+            self.send(Out::Haves);
+        }
+    }
+
+    /// What the peer is to be told of now.
+    pub fn take_haves(&self) -> Vec<PieceIndex> {
+        std::mem::take(&mut *self.haves.lock())
+    }
+
+    /// Says that we are interested, or no longer, where that is news.
+    pub fn set_interest(&self, interested: bool) {
+        if self.am_interested.swap(interested, Ordering::AcqRel) != interested {
+            self.send(Out::Interested(interested));
+        }
+    }
+
+    /// Chokes or unchokes the peer, where that is news.
+    pub fn set_choke(&self, choked: bool) {
+        if self.am_choking.swap(choked, Ordering::AcqRel) != choked {
+            self.send(Out::Choke(choked));
+        }
+    }
+
+    /// The peer chokes us: what it was asked for is lost, and free for others.
+    pub fn choked(&self, shared: &Shared) {
+        self.peer_choking.store(true, Ordering::Release);
+        let lost = {
+            let _only = self.refilling.lock();
+            self.requests.lock().drain()
+        };
+        shared.pieces.release(self.key, &lost);
+    }
+
+    /// Makes room for `n` more blocks that the peer asks for; false where its queue is full.
+    pub fn admit_requests(&self, n: u32) -> bool {
+        let room = self.serving.fetch_add(n, Ordering::AcqRel) + n <= OUR_REQUEST_QUEUE;
+        if !room {
+            self.serving.fetch_sub(n, Ordering::AcqRel);
+        }
+        room
+    }
+
+    /// Asks the peer for more blocks where its pipeline has room. Any thread may call this, holding no lock.
+    pub fn refill(&self, shared: &Shared) {
+        let _only = self.refilling.lock();
+        if !self.gives() || self.has_ended() {
+            return;
+        }
+        let now = shared.now();
+        let (want, fast) = {
+            let requests = self.requests.lock();
+            (requests.want(), requests.is_fast(shared.pieces.storage().layout().piece_length()))
+        };
+        if want == 0 {
+            return;
+        }
+        let mut batch = Vec::with_capacity(want);
+        shared.pieces.pick(self.key, want, fast, &mut batch);
+        if batch.is_empty() {
+            return;
+        }
+        {
+            let mut requests = self.requests.lock();
+            let idle = requests.is_empty();
+            requests.add(now, &batch);
+            if idle {
+                self.deadline_moved.notify_all();
+            }
+        }
+        self.send(Out::Requests(batch));
+    }
+}
+
+/// Blocks have become free: whoever has nothing to do is asked for them.
+pub fn feed_the_hungry(shared: &Shared) {
+    for peer in shared.roster.all() {
+        if peer.am_interested.load(Ordering::Acquire) != shared.pieces.wants(peer.key) {
+            peer.set_interest(shared.pieces.wants(peer.key));
+        }
+        if peer.gives() && peer.requests.lock().is_empty() {
+            peer.refill(shared);
+        }
+    }
+}

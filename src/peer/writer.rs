@@ -1,0 +1,218 @@
+//! The writer: takes what waits in its channel, puts it into as few writes as it can, and serves blocks from the disk.
+//!
+//! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads. HAVEs ride with the next
+//! write, at the latest [`HAVE_DELAY`] after the first of them, so that a swarm of downloaders is not woken for every piece.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::state::{Out, Peer};
+use super::{Report, SLAB, Shared};
+use crate::storage::PooledSlab;
+use crate::types::BlockRequest;
+use crate::wire::message;
+
+/// A sign of life is sent after so long without any other message (BEP 3).
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+/// How long a HAVE may wait for company.
+const HAVE_DELAY: Duration = Duration::from_millis(100);
+/// Blocks in one `writev` at most.
+const BATCH: usize = 16;
+
+/// One connection's sending side.
+pub struct Writer<'a> {
+    shared: &'a Shared,
+    peer: &'a Peer,
+    stream: &'a TcpStream,
+    /// Messages without blocks, ready to go.
+    head: Vec<u8>,
+    /// Blocks that the peer waits for, oldest first.
+    queue: VecDeque<BlockRequest>,
+    /// When the waiting HAVEs must leave.
+    haves_due: Option<Instant>,
+    last_write: Instant,
+    /// Lent while there is something to serve.
+    slab: Option<PooledSlab>,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer that has sent nothing but the handshake.
+    pub fn new(shared: &'a Shared, peer: &'a Peer, stream: &'a TcpStream) -> Writer<'a> {
+        Writer {
+            shared,
+            peer,
+            stream,
+            head: Vec::new(),
+            queue: VecDeque::new(),
+            haves_due: None,
+            last_write: Instant::now(),
+            slab: None,
+        }
+    }
+
+    /// Works until the connection ends. `opening` leaves first.
+    ///
+    /// # Errors
+    /// Where the socket does not take what is written.
+    pub fn run(&mut self, outbox: &Receiver<Out>, opening: Vec<u8>) -> io::Result<()> {
+        self.head = opening;
+        loop {
+            if self.head.is_empty() && self.queue.is_empty() {
+                self.slab = None;
+                if !self.wait(outbox) {
+                    return Ok(());
+                }
+            }
+            while let Ok(out) = outbox.try_recv() {
+                if !self.take(out) {
+                    return Ok(());
+                }
+            }
+            self.write()?;
+        }
+    }
+
+    /// Sleeps until there is something to write; false when the connection is over.
+    fn wait(&mut self, outbox: &Receiver<Out>) -> bool {
+        while self.head.is_empty() && self.queue.is_empty() {
+            let keep_alive = self.last_write + KEEP_ALIVE;
+            let deadline = self.haves_due.map_or(keep_alive, |due| due.min(keep_alive));
+            match outbox.recv_deadline(deadline) {
+                Ok(out) => {
+                    if !self.take(out) {
+                        return false;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.gather_haves();
+                    if self.head.is_empty() && Instant::now() >= keep_alive {
+                        message::keep_alive(&mut self.head);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Notes what is to be written; false when the connection is over.
+    fn take(&mut self, out: Out) -> bool {
+        match out {
+            Out::Requests(batch) => {
+                for block in batch {
+                    message::request(&mut self.head, block);
+                }
+            }
+            Out::Cancel(block) => message::cancel(&mut self.head, block),
+            Out::Serve(batch) => self.queue.extend(batch),
+            Out::Withdraw(block) => {
+                if let Some(at) = self.queue.iter().position(|b| *b == block) {
+                    self.queue.remove(at);
+                    self.peer.serving.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+            Out::Choke(choked) => {
+                if choked {
+                    self.peer.serving.fetch_sub(self.queue.len() as u32, Ordering::AcqRel);
+                    self.queue.clear();
+                }
+                message::choke(&mut self.head, choked);
+            }
+            Out::Interested(interested) => message::interested(&mut self.head, interested),
+            Out::Haves => self.haves_due = Some(Instant::now() + HAVE_DELAY),
+            Out::End => return false,
+        }
+        true
+    }
+
+    /// Puts the waiting HAVEs with what leaves next.
+    fn gather_haves(&mut self) {
+        if self.haves_due.take().is_some() {
+            for piece in self.peer.take_haves() {
+                message::have(&mut self.head, piece);
+            }
+        }
+    }
+
+    /// Writes what there is: all messages, and one batch of blocks.
+    fn write(&mut self) -> io::Result<()> {
+        self.gather_haves();
+        if !self.queue.is_empty() {
+            self.serve()?;
+        } else if !self.head.is_empty() {
+            let mut stream = self.stream;
+            stream.write_all(&self.head)?;
+        }
+        self.head.clear();
+        self.last_write = Instant::now();
+        Ok(())
+    }
+
+    /// Reads the next run of neighbouring blocks and sends it behind the waiting messages.
+    fn serve(&mut self) -> io::Result<()> {
+        let run = self.next_run();
+        let bytes: usize = run.iter().map(|b| b.length as usize).sum();
+        let layout = self.shared.pieces.storage().layout();
+        let offset = layout.offset(run[0].piece, run[0].begin);
+        let slab = self.slab.get_or_insert_with(|| self.shared.slabs.take());
+        let data = &mut slab[..bytes];
+        if let Err(error) = self.shared.pieces.storage().read_exact_at(offset, data) {
+            let message = error.to_string();
+            self.shared.report(Report::Storage(error));
+            return Err(io::Error::other(message));
+        }
+        let heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
+        let mut slices = Vec::with_capacity(1 + 2 * run.len());
+        slices.push(IoSlice::new(&self.head));
+        let mut rest = &*data;
+        for (head, block) in heads.iter().zip(&run) {
+            let (block, after) = rest.split_at(block.length as usize);
+            rest = after;
+            slices.push(IoSlice::new(head));
+            slices.push(IoSlice::new(block));
+        }
+        write_all_vectored(self.stream, &mut slices)?;
+        self.peer.serving.fetch_sub(run.len() as u32, Ordering::AcqRel);
+        self.peer.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.shared.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.peer.touch(self.shared.now());
+        Ok(())
+    }
+
+    /// Takes the oldest request and those behind it that follow it on disk.
+    fn next_run(&mut self) -> Vec<BlockRequest> {
+        let layout = self.shared.pieces.storage().layout();
+        let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
+        let mut run: Vec<BlockRequest> = Vec::with_capacity(BATCH);
+        let mut bytes = 0;
+        while run.len() < BATCH
+            && let Some(next) = self.queue.front().copied()
+            && run.last().is_none_or(|last| start(last) + u64::from(last.length) == start(&next))
+            && bytes + next.length as usize <= SLAB
+        {
+            bytes += next.length as usize;
+            run.push(next);
+            self.queue.pop_front();
+        }
+        run
+    }
+}
+
+/// Writes all of `slices`, however little the socket takes at a time.
+fn write_all_vectored(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
+    while !slices.is_empty() {
+        match stream.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut slices, n),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! The piece manager: one short lock around the picker, beside the storage and the hashes.
+//!
+//! Reader threads come here a few times per slab of received bytes, never once per block: *accept* (which of these blocks may be
+//! written, and what to ask for next), *written* (is a piece whole now), and *settle* at a piece's end. Neither disk nor hash
+//! is touched while the lock is held; who completes a piece hashes it, on the thread that received it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::storage::Storage;
+use crate::swarm::picker::{Accept, Picker, Progress, Verdict};
+use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
+
+/// The torrent's pieces: which are there, which are under way, who may write what.
+pub struct PieceManager {
+    picker: Mutex<Picker>,
+    storage: Arc<Storage>,
+    hashes: Vec<PieceHash>,
+    wasted: AtomicU64,
+}
+
+/// What became of a batch of received blocks.
+#[derive(Default)]
+pub struct Accepted {
+    /// For each block, in order, whether it is to be written.
+    pub take: Vec<bool>,
+    /// Requests of other peers that have become needless.
+    pub cancels: Vec<(PeerKey, BlockRequest)>,
+}
+
+impl PieceManager {
+    /// For a torrent of which the pieces in `have` are on disk and right.
+    pub fn new(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield) -> PieceManager {
+        let layout = storage.layout();
+        let picker = Picker::new(layout.piece_length(), layout.total(), have, fastrand::u64(..));
+        PieceManager { picker: Mutex::new(picker), storage, hashes, wasted: AtomicU64::new(0) }
+    }
+
+    /// The files.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// How many pieces there are.
+    pub fn count(&self) -> u32 {
+        self.hashes.len() as u32
+    }
+
+    /// The hash that a piece must have.
+    pub fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
+        self.hashes.get(piece.at()).copied()
+    }
+
+    /// Payload bytes that came in vain.
+    pub fn wasted(&self) -> u64 {
+        self.wasted.load(Ordering::Relaxed)
+    }
+
+    /// Counts payload bytes that were of no use.
+    pub fn waste(&self, bytes: u64) {
+        self.wasted.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes still to be verified.
+    pub fn left(&self) -> u64 {
+        self.picker.lock().left_bytes()
+    }
+
+    /// Whether every piece is there.
+    pub fn is_complete(&self) -> bool {
+        self.picker.lock().is_complete()
+    }
+
+    /// Whether this piece is there and may be served.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.picker.lock().have().has(piece)
+    }
+
+    /// Keeps of what a peer asks for that which may be served: nothing unverified ever is.
+    pub fn keep_servable(&self, asked: &mut Vec<BlockRequest>) {
+        let picker = self.picker.lock();
+        let have = picker.have();
+        asked.retain(|block| have.has(block.piece));
+    }
+
+    /// Our bitfield as it travels, or `None` while we have nothing. The peer is entered in the same breath, so that no HAVE
+    /// falls between.
+    pub fn join(&self, peer: PeerKey) -> Option<Vec<u8>> {
+        let mut picker = self.picker.lock();
+        picker.add_peer(peer);
+        let have = picker.have();
+        (have.count() > 0).then(|| have.as_bytes().to_vec())
+    }
+
+    /// The peer is gone: what it was asked for is free again.
+    pub fn leave(&self, peer: PeerKey) {
+        self.picker.lock().remove_peer(peer);
+    }
+
+    /// The peer's bitfield; whether it has something that we lack.
+    pub fn bitfield(&self, peer: PeerKey, bits: Bitfield) -> bool {
+        let mut picker = self.picker.lock();
+        picker.set_bitfield(peer, bits);
+        picker.wants(peer)
+    }
+
+    /// The peer has got a piece; whether it has something that we lack.
+    pub fn peer_has(&self, peer: PeerKey, piece: PieceIndex) -> bool {
+        let mut picker = self.picker.lock();
+        picker.peer_has(peer, piece);
+        picker.wants(peer)
+    }
+
+    /// Whether the peer has something that we lack.
+    pub fn wants(&self, peer: PeerKey) -> bool {
+        self.picker.lock().wants(peer)
+    }
+
+    /// Whether both sides have everything, so that the connection serves nobody.
+    pub fn both_whole(&self, peer: PeerKey) -> bool {
+        let picker = self.picker.lock();
+        picker.is_complete() && picker.peer_is_seed(peer)
+    }
+
+    /// How much of the torrent the peer has, 0 to 1.
+    pub fn share(&self, peer: PeerKey) -> f64 {
+        let picker = self.picker.lock();
+        picker.peer_bitfield(peer).map_or(0.0, |b| f64::from(b.count()) / f64::from(b.len().max(1)))
+    }
+
+    /// Picks `n` blocks to ask this peer for; `fast` peers get whole pieces.
+    pub fn pick(&self, peer: PeerKey, n: usize, fast: bool, out: &mut Vec<BlockRequest>) {
+        self.picker.lock().pick(peer, n, fast, out);
+    }
+
+    /// Decides which received blocks are to be written; nobody else writes those until `written` or `leave`.
+    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, accepted: &mut Accepted) {
+        accepted.take.clear();
+        accepted.cancels.clear();
+        let mut wasted = 0;
+        {
+            let mut picker = self.picker.lock();
+            for block in blocks {
+                let take = picker.accept(peer, block, &mut accepted.cancels) == Accept::Take;
+                accepted.take.push(take);
+                wasted += if take { 0 } else { u64::from(block.length) };
+            }
+        }
+        if wasted > 0 {
+            self.waste(wasted);
+        }
+    }
+
+    /// The blocks are on disk; the pieces that are whole now are to be hashed by the caller, then settled.
+    pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, whole: &mut Vec<PieceIndex>) {
+        let mut picker = self.picker.lock();
+        whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
+    }
+
+    /// A piece was hashed: says whom to tell.
+    pub fn settle(&self, piece: PieceIndex, right: bool) -> Verdict {
+        let mut picker = self.picker.lock();
+        let verdict = picker.verified(piece, right);
+        let size = u64::from(picker.piece_size(piece));
+        drop(picker);
+        if !right {
+            self.waste(size);
+        }
+        verdict
+    }
+
+    /// The peer will not answer these (it chokes us): they are free for others.
+    pub fn release(&self, peer: PeerKey, blocks: &[BlockRequest]) {
+        self.picker.lock().release(peer, blocks);
+    }
+
+    /// The peer did not answer these in time: they are first in line for others.
+    pub fn expire(&self, peer: PeerKey, blocks: &[BlockRequest]) {
+        self.picker.lock().expire(peer, blocks);
+    }
+
+    /// The state of every piece, for a view.
+    pub fn progress(&self, out: &mut Vec<Progress>) {
+        self.picker.lock().piece_states(out);
+    }
+}

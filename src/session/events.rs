@@ -1,0 +1,155 @@
+//! What happened, told to whoever listens: a channel of events for what is worth a line, and a snapshot to poll for the rest.
+//! Nobody below knows who listens; a listener that is gone costs nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::types::PieceIndex;
+
+/// Something worth telling, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Files that are there are about to be hashed.
+    CheckStarted {
+        /// Bytes to look at.
+        bytes: u64,
+    },
+    /// The check is over.
+    Checked {
+        /// Bytes in pieces that are right.
+        have: u64,
+        /// Bytes of the whole torrent.
+        total: u64,
+    },
+    /// A file on disk did not fit the torrent and was put right, for example cut to its length.
+    Repaired {
+        /// What was done to which file, fit for a person.
+        what: String,
+    },
+    /// We listen for peers.
+    Listening {
+        /// The TCP port.
+        port: u16,
+    },
+    /// A tracker answered.
+    Announced {
+        /// Its URL, without credentials or query.
+        tracker: String,
+        /// How many peers it named.
+        peers: usize,
+        /// Until it wants to hear from us again.
+        interval: Duration,
+        /// Its warning message, cleaned of control characters.
+        warning: Option<String>,
+    },
+    /// A tracker did not answer, or refused.
+    AnnounceFailed {
+        /// Its URL, without credentials or query.
+        tracker: String,
+        /// One line: why.
+        reason: String,
+        /// Until we try again.
+        retry: Duration,
+    },
+    /// A handshake succeeded.
+    PeerConnected {
+        /// The other end.
+        addr: SocketAddr,
+        /// Whether it called us.
+        incoming: bool,
+    },
+    /// A connection ended or never came about.
+    PeerGone {
+        /// The other end.
+        addr: SocketAddr,
+        /// One line: why.
+        reason: String,
+    },
+    /// A piece's hash was wrong; it was thrown away and will be fetched again.
+    PieceFailed {
+        /// Which.
+        piece: PieceIndex,
+        /// Who sent blocks of it.
+        senders: Vec<SocketAddr>,
+    },
+    /// All pieces are there and verified.
+    Completed,
+    /// The session is saying goodbye.
+    Stopping,
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not yet begun.
+    Starting,
+    /// Hashing what is on disk.
+    Checking,
+    /// Fetching what is missing.
+    Downloading,
+    /// All there, giving to others.
+    Seeding,
+    /// Saying goodbye.
+    Stopping,
+}
+
+impl Stage {
+    /// The stage of that number, as an atomic holds it.
+    pub(super) fn from_u8(number: u8) -> Stage {
+        const ALL: [Stage; 5] = [Stage::Starting, Stage::Checking, Stage::Downloading, Stage::Seeding, Stage::Stopping];
+        ALL[usize::from(number).min(ALL.len() - 1)]
+    }
+}
+
+/// One cell of the piece map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceState {
+    /// Nothing of it asked for.
+    Missing,
+    /// Some of it asked for or received.
+    UnderWay,
+    /// Whole, and its hash is right.
+    Verified,
+}
+
+/// One connected peer, as a view shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerView {
+    /// The other end.
+    pub addr: SocketAddr,
+    /// Payload bytes received from it.
+    pub downloaded: u64,
+    /// Payload bytes sent to it.
+    pub uploaded: u64,
+    /// The part of the torrent that it has, 0 to 1.
+    pub has: f64,
+    /// Whether it chokes us.
+    pub chokes_us: bool,
+    /// Whether it wants something of us.
+    pub interested: bool,
+}
+
+/// The figures at one moment. Counters only grow; whoever wants rates polls twice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Where the session stands.
+    pub stage: Stage,
+    /// Bytes of the whole torrent.
+    pub total: u64,
+    /// Bytes in verified pieces.
+    pub have: u64,
+    /// Bytes hashed so far by the check, and bytes it will hash in all.
+    pub checked: (u64, u64),
+    /// Payload bytes received in this session, the useless ones included.
+    pub downloaded: u64,
+    /// Payload bytes sent in this session.
+    pub uploaded: u64,
+    /// Payload bytes received in vain: duplicates, unasked ones, pieces with a wrong hash.
+    pub wasted: u64,
+    /// Connected peers.
+    pub connected: usize,
+    /// Those that gave or took payload within the last ten seconds.
+    pub active: usize,
+    /// Addresses known.
+    pub known: usize,
+}

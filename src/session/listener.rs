@@ -1,0 +1,108 @@
+//! Incoming connections: one socket for both families where the system has IPv6, one thread that accepts and hands on.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::peer::{Report, Shared};
+
+/// Connections that the kernel keeps for us until we look.
+const BACKLOG: i32 = 128;
+/// The pause after a failed accept: out of descriptors, most likely.
+const BREATHER: Duration = Duration::from_millis(200);
+
+/// The listening socket and its thread.
+pub struct Listener {
+    /// The port that was free.
+    pub port: u16,
+    socket: Socket,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Listens on the first free port of `ports` (0 lets the system choose).
+    ///
+    /// # Errors
+    /// Where none of them is free.
+    pub fn start(ports: RangeInclusive<u16>, shared: &Arc<Shared>) -> io::Result<Listener> {
+        let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
+        for port in ports {
+            result = bind(port);
+            if result.is_ok() {
+                break;
+            }
+        }
+        let socket = result?;
+        let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
+        let accepts = socket.try_clone()?;
+        let (shared, reports) = (shared.clone(), shared.reports.clone());
+        let thread = std::thread::Builder::new()
+            .name("listen".into())
+            .stack_size(128 * 1024)
+            .spawn(move || accept(&accepts, &shared, &reports))?;
+        Ok(Listener { port, socket, thread: Some(thread) })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both); // wakes the thread out of accept
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind(port: u16) -> io::Result<Socket> {
+    let both = || {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_only_v6(false)?;
+        open(socket, (Ipv6Addr::UNSPECIFIED, port).into())
+    };
+    both().or_else(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return Err(error);
+        }
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        open(socket, (Ipv4Addr::UNSPECIFIED, port).into())
+    })
+}
+
+fn open(socket: Socket, addr: SocketAddr) -> io::Result<Socket> {
+    socket.set_reuse_address(true)?; // a port that was ours a moment ago is free
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn accept(socket: &Socket, shared: &Shared, reports: &Sender<Report>) {
+    loop {
+        let accepted = socket.accept();
+        if shared.is_stopping() {
+            return;
+        }
+        match accepted {
+            Ok((stream, addr)) => {
+                if let Some(addr) = addr.as_socket() {
+                    let _ = reports.send(Report::Incoming(stream.into(), canonical(addr)));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                log::warn!("cannot accept a connection: {error}");
+                std::thread::sleep(BREATHER);
+            }
+        }
+    }
+}
+
+/// The IPv4 address that a dual-stack socket shows as `::ffff:a.b.c.d`.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}

@@ -1,0 +1,235 @@
+//! A tracker's answer (BEP 3, 7, 23, 24): bencode from a stranger. What is wrong in one entry costs that entry only.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_bencode::value::Value;
+
+use super::TrackerError;
+use crate::metainfo::paths::printable;
+use crate::metainfo::raw;
+
+/// Peers kept of one answer at most.
+pub const MAX_PEERS: usize = 3000;
+/// No tracker makes us come more often. Low, for trackers of a test or a closed network.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// No tracker keeps us away longer.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a tracker that names no interval means.
+const DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// A tracker's words are cut to this many characters.
+const MAX_TEXT: usize = 400;
+
+/// What a tracker answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Addresses of peers, each once, [`MAX_PEERS`] at most.
+    pub peers: Vec<SocketAddr>,
+    /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
+    pub interval: Duration,
+    /// Until the next announce without an event at the earliest, 2 s to 24 h.
+    pub min_interval: Option<Duration>,
+    /// How many seeds it knows.
+    pub complete: Option<u32>,
+    /// How many leechers it knows.
+    pub incomplete: Option<u32>,
+    /// Its `warning message`, cleaned of control characters.
+    pub warning: Option<String>,
+    /// To be sent back with the next announce.
+    pub tracker_id: Option<Vec<u8>>,
+    /// Our address as it sees us (BEP 24).
+    pub external_ip: Option<IpAddr>,
+}
+
+type Dict = HashMap<Vec<u8>, Value>;
+
+/// Reads an answer; a `failure reason` is an error.
+pub(super) fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
+    // Some scripts end their output with a line feed.
+    let body = body.trim_ascii_end();
+    // serde_bencode recurses: depth is checked before.
+    raw::check(body).map_err(|e| TrackerError::Malformed(printable(&e.to_string())))?;
+    let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(body) else {
+        return Err(TrackerError::Malformed("it is no bencoded dictionary".into()));
+    };
+    if let Some(reason) = dict.get(b"failure reason".as_slice()) {
+        let Value::Bytes(reason) = reason else {
+            return Err(TrackerError::Malformed("its failure reason is no text".into()));
+        };
+        return Err(TrackerError::Refused(text(reason)));
+    }
+    Ok(Answer {
+        peers: peers(&dict),
+        interval: seconds(&dict, "interval").unwrap_or(DEFAULT),
+        min_interval: seconds(&dict, "min interval"),
+        complete: count(&dict, "complete"),
+        incomplete: count(&dict, "incomplete"),
+        warning: bytes(&dict, "warning message").map(text),
+        tracker_id: bytes(&dict, "tracker id").filter(|id| id.len() <= MAX_TEXT).map(<[u8]>::to_vec),
+        external_ip: bytes(&dict, "external ip").and_then(raw_ip),
+    })
+}
+
+fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn int(dict: &Dict, key: &str) -> Option<i64> {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Int(int)) => Some(*int),
+        _ => None,
+    }
+}
+
+/// A time within our bounds. Zero and less is no time at all.
+fn seconds(dict: &Dict, key: &str) -> Option<Duration> {
+    let seconds = int(dict, key).and_then(|s| u64::try_from(s).ok()).filter(|&s| s > 0)?;
+    Some(Duration::from_secs(seconds).clamp(SHORTEST, LONGEST))
+}
+
+fn count(dict: &Dict, key: &str) -> Option<u32> {
+    int(dict, key).and_then(|n| u32::try_from(n).ok())
+}
+
+fn text(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(MAX_TEXT).collect();
+    printable(&text)
+}
+
+/// An address in network order.
+fn raw_ip(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|v6| IpAddr::from(Ipv6Addr::from(v6)).to_canonical())
+}
+
+/// All usable peers of `peers` (either form) and `peers6`.
+fn peers(dict: &Dict) -> Vec<SocketAddr> {
+    let four = bytes(dict, "peers").map(|b| compact(b, 4)).into_iter().flatten();
+    let six = bytes(dict, "peers6").map(|b| compact(b, 16)).into_iter().flatten();
+    let list = match dict.get(b"peers".as_slice()) {
+        Some(Value::List(list)) => list.as_slice(),
+        _ => &[],
+    };
+    let mut seen = HashSet::new();
+    let all = four.chain(list.iter().filter_map(from_dict)).chain(six);
+    all.filter(|&addr| is_usable(addr) && seen.insert(addr)).take(MAX_PEERS).collect()
+}
+
+/// Addresses of `width` bytes, each with its port behind it; a torn last one is left out.
+fn compact(bytes: &[u8], width: usize) -> impl Iterator<Item = SocketAddr> + '_ {
+    bytes.chunks_exact(width + 2).filter_map(move |entry| {
+        let (ip, port) = entry.split_at_checked(width)?;
+        Some(SocketAddr::new(raw_ip(ip)?, u16::from_be_bytes(port.try_into().ok()?)))
+    })
+}
+
+/// One entry of the list form; names in place of addresses are not looked up.
+fn from_dict(entry: &Value) -> Option<SocketAddr> {
+    let Value::Dict(entry) = entry else { return None };
+    let ip: IpAddr = std::str::from_utf8(bytes(entry, "ip")?).ok()?.parse().ok()?;
+    let port = u16::try_from(int(entry, "port")?).ok()?;
+    Some(SocketAddr::new(ip.to_canonical(), port))
+}
+
+/// Whether a peer can be there at all.
+fn is_usable(addr: SocketAddr) -> bool {
+    let never = match addr.ip() {
+        IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_broadcast() || ip.is_multicast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    };
+    addr.port() != 0 && !never
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn addrs(list: &str) -> Vec<SocketAddr> {
+        list.split_whitespace().map(|a| a.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn compact_peers_of_both_families_without_the_impossible_ones() {
+        let mut body = b"d8:completei3e10:incompletei4e8:intervali1800e12:min intervali60e5:peers33:".to_vec();
+        body.extend(*b"\x01\x02\x03\x04\x1a\xe1\x01\x02\x03\x04\x1a\xe1\x01\x02\x03\x05\0\0\0\0\0\0\x1a\xe1");
+        body.extend(*b"\xe0\0\0\x01\x1a\xe1odd6:peers618:");
+        body.extend(*b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe110:tracker id2:xye");
+        let answer = parse(&body).unwrap();
+        assert_eq!(answer.peers, addrs("1.2.3.4:6881 [2001:db8::1]:6881"));
+        assert_eq!((answer.complete, answer.incomplete), (Some(3), Some(4)));
+        assert_eq!((answer.interval.as_secs(), answer.min_interval), (1800, Some(Duration::from_secs(60))));
+        assert_eq!(answer.tracker_id.as_deref(), Some(b"xy".as_slice()));
+    }
+
+    #[test]
+    fn wrong_entries_of_a_list_cost_themselves_only() {
+        let body = b"d5:peersld2:ip7:1.2.3.44:porti5eei7e3:abclede\
+            d2:ip11:example.com4:porti5eed2:ip7:1.2.3.44:porti70000eed2:ip7:1.2.3.44:porti-1eed2:ip7:1.2.3.44:port1:5e\
+            d2:ipi1e4:porti5eed2:ip3:::14:porti6eed2:ip14:::ffff:5.6.7.84:porti7eeee";
+        assert_eq!(parse(body).unwrap().peers, addrs("1.2.3.4:5 [::1]:6 5.6.7.8:7"));
+    }
+
+    #[test]
+    fn intervals_are_clamped_at_both_ends() {
+        let times =
+            |body: &str| parse(body.as_bytes()).map(|a| (a.interval.as_secs(), a.min_interval.map(|m| m.as_secs())));
+        assert_eq!(times("de"), Ok((1800, None)));
+        assert_eq!(times("d8:intervali2e12:min intervali2ee"), Ok((2, Some(2))));
+        assert_eq!(times("d8:intervali1e12:min intervali1ee"), Ok((2, Some(2))));
+        assert_eq!(
+            times("d8:intervali9223372036854775807e12:min intervali9223372036854775807ee"),
+            Ok((86400, Some(86400)))
+        );
+        assert_eq!(times("d8:intervali-5e12:min intervali0ee"), Ok((1800, None)));
+        assert_eq!(times("d8:interval3:xyz12:min intervallee"), Ok((1800, None)));
+    }
+
+    #[test]
+    fn refusals_and_warnings_are_cleaned() {
+        let refused = parse(b"d14:failure reason8:no\x1b[31m!e").unwrap_err();
+        let TrackerError::Refused(reason) = refused else { panic!("{refused}") };
+        assert!(reason.starts_with("no") && !reason.contains('\x1b'), "{reason:?}");
+        let warned = parse(b"d15:warning message3:a\nbe\n").unwrap().warning.unwrap();
+        assert!(!warned.contains('\n'), "{warned:?}");
+        assert!(matches!(parse(b"d14:failure reasoni1ee"), Err(TrackerError::Malformed(_))));
+        assert!(matches!(parse(b"le"), Err(TrackerError::Malformed(_))));
+        assert!(matches!(parse(b"<html>"), Err(TrackerError::Malformed(_))));
+        assert!(matches!(parse(b""), Err(TrackerError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_deep_answer_is_refused_before_the_parser_recurses() {
+        let deep = [b"d1:x".as_slice(), &vec![b'l'; 200_000], &vec![b'e'; 200_000], b"e"].concat();
+        assert!(matches!(parse(&deep), Err(TrackerError::Malformed(_))));
+    }
+
+    #[test]
+    fn the_number_of_peers_is_capped() {
+        let mut body = b"d5:peers24000:".to_vec();
+        for n in 0..4000u16 {
+            body.extend([9, 9, (n >> 8) as u8, n as u8, 1, 1]);
+        }
+        body.push(b'e');
+        assert_eq!(parse(&body).unwrap().peers.len(), MAX_PEERS);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(tail in proptest::collection::vec(any::<u8>(), 0..64)) {
+            for head in ["", "d5:peers", "d6:peers6", "d5:peersl"] {
+                let _ = parse(&[head.as_bytes(), &tail].concat());
+            }
+            let with_length = [format!("d5:peers{}:", tail.len()).as_bytes(), &tail, b"e"].concat();
+            let peers = parse(&with_length).unwrap().peers;
+            prop_assert!(peers.len() <= tail.len() / 6 && peers.iter().all(|p| p.port() != 0));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What needs a host that counts as public: 127.0.0.2 plays it. The rest is in the whole-program tests.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+
+use super::*;
+
+const PATIENT: Duration = Duration::from_secs(20);
+
+/// A server on `ip` that gives one response.
+fn once(ip: &str, response: String) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let served = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|l| !l.is_empty())) {}
+        (&stream).write_all(response.as_bytes()).unwrap();
+    });
+    (addr, served)
+}
+
+fn redirect(location: &str) -> String {
+    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+fn ask(host: &str, path: &str) -> Result<Answer, TrackerError> {
+    let tracker = HttpTracker::with(&config().proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let a = Announce {
+        info_hash: InfoHash([1; 20]),
+        peer_id: PeerId([2; 20]),
+        port: 1,
+        uploaded: 0,
+        downloaded: 0,
+        left: 1,
+        key: 0,
+        numwant: 1,
+        event: None,
+        tracker_id: None,
+    };
+    tracker.announce(&format!("http://{host}{path}"), &a, PATIENT)
+}
+
+#[test]
+fn no_redirect_leads_from_public_to_local() {
+    let local = TcpListener::bind("127.0.0.1:0").unwrap();
+    local.set_nonblocking(true).unwrap();
+    let port = local.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost", "127.1"] {
+        let (public, served) = once("127.0.0.2", redirect(&format!("http://{host}:{port}/announce")));
+        assert!(matches!(ask(&public, "/x"), Err(TrackerError::Redirect(_))), "{host}");
+        served.join().unwrap();
+    }
+    assert!(local.accept().is_err(), "nobody even connected");
+}
+
+#[test]
+fn a_way_over_a_public_host_does_not_lead_back() {
+    let local = TcpListener::bind("127.0.0.1:0").unwrap();
+    local.set_nonblocking(true).unwrap();
+    let back = redirect(&format!("http://{}/announce", local.local_addr().unwrap()));
+    let (public, second) = once("127.0.0.2", back);
+    let (start, first) = once("127.0.0.1", redirect(&format!("http://{public}/")));
+    assert!(matches!(ask(&start, "/announce"), Err(TrackerError::Redirect(_))));
+    first.join().unwrap();
+    second.join().unwrap();
+    assert!(local.accept().is_err());
+}
+
+#[test]
+fn public_to_public_and_local_to_public_are_followed() {
+    for ip in ["127.0.0.1", "127.0.0.2"] {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nde";
+        let (public, second) = once("127.0.0.2", answer.to_owned());
+        let (start, first) = once(ip, redirect(&format!("http://{public}/anything")));
+        assert_eq!(ask(&start, "/announce").map(|a| a.peers), Ok(Vec::new()), "{ip}");
+        first.join().unwrap();
+        second.join().unwrap();
+    }
+}
+
+#[test]
+fn a_proxy_is_not_asked_for_local_addresses_either() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let uri = format!("http://{}", proxy.local_addr().unwrap());
+    let config = config().proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
+    let tracker = HttpTracker::with(&config, guard::is_local);
+    let hop = |url, from_public| tracker.hop(url, from_public, Instant::now() + PATIENT).err();
+    assert!(matches!(hop("http://10.0.0.1/announce", true), Some(TrackerError::Redirect(_))));
+    assert!(matches!(hop("http://[fd00::1]/announce", true), Some(TrackerError::Redirect(_))));
+    assert_eq!(hop("http://192.168.0.1/admin", false), Some(TrackerError::Local));
+    assert!(proxy.accept().is_err(), "nobody even connected");
+}

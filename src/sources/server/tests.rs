@@ -1,0 +1,48 @@
+//! Clients that mean no good; the rest is in the whole-program tests. With this much patience, what waits for a client hangs.
+
+use super::*;
+
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+fn server(patience: Duration) -> Server {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Server::start_patient(listen, ServerConfig::default(), patience).unwrap()
+}
+
+/// What comes until the other end hangs up, in whatever way.
+fn rest(mut stream: &TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    all
+}
+
+#[test]
+fn stopping_does_not_wait_for_clients() {
+    let server = server(FOR_EVER);
+    // More than are served at once: the acceptor itself waits.
+    let idle: Vec<TcpStream> = (0..MAX_CONNECTIONS + 10).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
+    server.stop();
+    assert!(idle.iter().all(|stream| rest(stream).is_empty()));
+}
+
+#[test]
+fn a_silent_client_is_hung_up_on() {
+    let server = server(Duration::from_millis(100));
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    assert!(rest(&stream).is_empty(), "half a request has no answer");
+}
+
+#[test]
+fn a_long_request_is_hung_up_on() {
+    let server = server(FOR_EVER);
+    let ask = |filler: usize| {
+        let mut stream = TcpStream::connect(server.addr()).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(filler));
+        // Fails where the server hangs up before the end.
+        let _ = stream.write_all(request.as_bytes());
+        rest(&stream)
+    };
+    assert!(ask(MAX_REQUEST / 2).starts_with(b"HTTP/1.1 200"));
+    assert!(ask(MAX_REQUEST * 3).is_empty());
+}

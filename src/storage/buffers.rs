@@ -1,0 +1,143 @@
+//! Page-aligned memory for large reads, and a pool of it.
+//!
+//! Why aligned: glibc returns page+16 for any allocation of 128 KiB or more, and on Zen 3 the kernel's copy (`rep movsb`)
+//! into such an address runs at a fifth of its speed (measured: `pread` from the page cache 0.4-0.7 CPU s/GiB instead of
+//! 0.08). So a slab asks for a page more than it needs and uses the part that starts on a page.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// What slabs are aligned to, in bytes.
+const PAGE: usize = 4096;
+
+/// A buffer of fixed size that starts on a page; zeros at first.
+#[derive(Debug)]
+pub struct Slab {
+    /// Never grown: moving it would move the aligned part.
+    bytes: Vec<u8>,
+    start: usize,
+    size: usize,
+}
+
+impl Slab {
+    /// A slab of `size` bytes. Its pages take no memory before they are touched.
+    pub fn new(size: usize) -> Slab {
+        // `vec![0; n]` asks for zeroed memory, which the system gives lazily; filling it would touch every page.
+        let bytes = vec![0; size + PAGE];
+        let start = bytes.as_ptr().addr().wrapping_neg() % PAGE;
+        Slab { bytes, start, size }
+    }
+
+    /// A slab of no bytes and no memory, to leave where one was taken away.
+    fn none() -> Slab {
+        Slab { bytes: Vec::new(), start: 0, size: 0 }
+    }
+}
+
+impl Deref for Slab {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.size]
+    }
+}
+
+impl DerefMut for Slab {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.size]
+    }
+}
+
+/// Slabs of one size that are used again: touching fresh pages costs more than hashing them. Clones share the pool.
+#[derive(Clone, Debug)]
+pub struct SlabPool(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    size: usize,
+    keep: usize,
+    idle: Mutex<Vec<Slab>>,
+}
+
+impl SlabPool {
+    /// A pool of slabs of `size` bytes, which keeps at most `keep` idle ones and frees the rest.
+    pub fn new(size: usize, keep: usize) -> SlabPool {
+        SlabPool(Arc::new(Pool { size, keep, idle: Mutex::new(Vec::new()) }))
+    }
+
+    /// An idle slab, or a new one. What it holds is left from its last use.
+    pub fn take(&self) -> PooledSlab {
+        let idle = self.0.idle.lock().pop();
+        PooledSlab { slab: idle.unwrap_or_else(|| Slab::new(self.0.size)), pool: Arc::clone(&self.0) }
+    }
+
+    /// How many slabs wait to be used again.
+    pub fn idle(&self) -> usize {
+        self.0.idle.lock().len()
+    }
+}
+
+/// A slab that goes back to its pool when dropped.
+#[derive(Debug)]
+pub struct PooledSlab {
+    slab: Slab,
+    pool: Arc<Pool>,
+}
+
+impl Deref for PooledSlab {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.slab
+    }
+}
+
+impl DerefMut for PooledSlab {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.slab
+    }
+}
+
+impl Drop for PooledSlab {
+    fn drop(&mut self) {
+        let slab = std::mem::replace(&mut self.slab, Slab::none());
+        let mut idle = self.pool.idle.lock();
+        if idle.len() < self.pool.keep {
+            idle.push(slab);
+        } else {
+            // Returning memory to the system is a system call: not under the lock.
+            drop(idle);
+            drop(slab);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_start_on_a_page_and_have_their_size() {
+        for size in [0, 1, 4095, 4096, 100_000, 256 * 1024, 1 << 20] {
+            let mut slab = Slab::new(size);
+            assert_eq!(slab.len(), size);
+            assert_eq!(slab.as_ptr().addr() % PAGE, 0, "size {size}");
+            slab.fill(7);
+        }
+    }
+
+    #[test]
+    fn slabs_are_used_again_and_surplus_ones_freed() {
+        let pool = SlabPool::new(10_000, 2);
+        let three = [pool.take(), pool.take(), pool.take()];
+        let addresses: Vec<usize> = three.iter().map(|s| s.as_ptr().addr()).collect();
+        drop(three);
+        assert_eq!(pool.idle(), 2);
+        let again = pool.clone().take();
+        assert_eq!(again.len(), 10_000);
+        assert!(addresses.contains(&again.as_ptr().addr()));
+        assert_eq!(pool.idle(), 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! The files that are open: a bounded number, found again with one short lock of their own.
+//!
+//! Each file of the torrent has a slot. A hit takes the slot's read lock for as long as it takes to clone an `Arc`; only a
+//! miss, which has just paid for an `open`, takes the ring's lock. Who is evicted is decided by the clock rule: the oldest
+//! that was not used since the hand last passed. Threads that still work on an evicted file finish; then it closes.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::{Mutex, RwLock};
+
+/// An open file, and whether it may be written.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub file: File,
+    pub writable: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    handle: RwLock<Option<Arc<Handle>>>,
+    used: AtomicBool,
+    dirty: AtomicBool,
+}
+
+/// Lock order: ring, then a slot.
+#[derive(Debug)]
+pub(super) struct Cache {
+    slots: Vec<Slot>,
+    /// The files that are open, oldest first.
+    ring: Mutex<VecDeque<usize>>,
+    max_open: usize,
+}
+
+impl Cache {
+    pub fn new(files: usize, max_open: usize) -> Cache {
+        let slots = std::iter::repeat_with(Slot::default).take(files).collect();
+        Cache { slots, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
+    }
+
+    /// The file, if it is open and, where asked for, writable.
+    pub fn get(&self, file: usize, write: bool) -> Option<Arc<Handle>> {
+        let slot = self.slots.get(file)?;
+        let handle = slot.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
+        // Looked at first: a store by every thread for every block would pass the cache line around.
+        if !slot.used.load(Relaxed) {
+            slot.used.store(true, Relaxed);
+        }
+        Some(handle)
+    }
+
+    /// Keeps a file that was just opened. Where another thread was faster, its handle is returned and ours closed.
+    pub fn put(&self, file: usize, handle: Handle) -> Arc<Handle> {
+        let handle = Arc::new(handle);
+        let Some(slot) = self.slots.get(file) else { return handle };
+        let mut ring = self.ring.lock();
+        let mut held = slot.handle.write();
+        match held.as_ref() {
+            Some(first) if first.writable || !handle.writable => return Arc::clone(first),
+            Some(_) => {
+                let read_only = held.replace(Arc::clone(&handle));
+                drop((held, ring));
+                drop(read_only);
+            }
+            None => {
+                drop(held);
+                let evicted = if ring.len() < self.max_open { None } else { self.evict(&mut ring) };
+                *slot.handle.write() = Some(Arc::clone(&handle));
+                ring.push_back(file);
+                drop(ring);
+                // Closing can take its time on a network file system: not under the lock.
+                drop(evicted);
+            }
+        }
+        handle
+    }
+
+    fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<Handle>> {
+        for _ in 0..ring.len() {
+            let spared =
+                ring.front().and_then(|&file| self.slots.get(file)).is_some_and(|s| s.used.swap(false, Relaxed));
+            if !spared {
+                break;
+            }
+            ring.rotate_left(1);
+        }
+        let file = ring.pop_front()?;
+        self.slots.get(file)?.handle.write().take()
+    }
+
+    /// Remembers that the file was written to.
+    pub fn mark_dirty(&self, file: usize) {
+        if let Some(slot) = self.slots.get(file)
+            && !slot.dirty.load(Relaxed)
+        {
+            slot.dirty.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the file was written to since this was last asked.
+    pub fn take_dirty(&self, file: usize) -> bool {
+        self.slots.get(file).is_some_and(|slot| slot.dirty.swap(false, Relaxed))
+    }
+
+    /// Lets go of all files.
+    pub fn clear(&self) {
+        let open = std::mem::take(&mut *self.ring.lock());
+        for slot in open.into_iter().filter_map(|file| self.slots.get(file)) {
+            let handle = slot.handle.write().take();
+            drop(handle);
+        }
+    }
+
+    /// How many files are held open.
+    pub fn len(&self) -> usize {
+        self.ring.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(writable: bool) -> Handle {
+        Handle { file: tempfile::tempfile().unwrap(), writable }
+    }
+
+    #[test]
+    fn the_bound_holds_and_what_is_used_stays() {
+        let cache = Cache::new(10, 3);
+        for file in 0..10 {
+            cache.put(file, handle(true));
+            assert!(cache.get(0, true).is_some(), "file 0 is used all the time");
+            assert!(cache.len() <= 3);
+        }
+        assert!(cache.get(9, true).is_some());
+        assert!(cache.get(4, true).is_none());
+        cache.clear();
+        assert!(cache.len() == 0 && cache.get(9, false).is_none());
+    }
+
+    #[test]
+    fn the_first_to_open_wins_unless_the_second_may_write() {
+        let cache = Cache::new(1, 1);
+        let reading = cache.put(0, handle(false));
+        assert!(cache.get(0, true).is_none());
+        assert!(Arc::ptr_eq(&cache.put(0, handle(false)), &reading));
+        let writing = cache.put(0, handle(true));
+        assert!(writing.writable && cache.get(0, true).is_some());
+        assert!(Arc::ptr_eq(&cache.put(0, handle(true)), &writing));
+        assert_eq!(cache.len(), 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! What can go wrong with files, in words for a person and in kinds for an exit code.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// What was being done when it went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// Making a folder.
+    CreateFolder,
+    /// Opening or making a file.
+    Open,
+    /// Giving a file its length.
+    Resize,
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Waiting for the disk.
+    Sync,
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Doing::CreateFolder => "create the folder",
+            Doing::Open => "open",
+            Doing::Resize => "set the length of",
+            Doing::Read => "read from",
+            Doing::Write => "write to",
+            Doing::Sync => "sync",
+        })
+    }
+}
+
+/// Why the disk did not do what it should; the message is one line that names the file.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// The system refused.
+    #[error("cannot {doing} {}: {}", shown(.path), reason(.source))]
+    Io {
+        /// What was being done.
+        doing: Doing,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A symbolic link would take us out of the download folder.
+    #[error("will not use {}: a symbolic link leads out of the download folder, or nowhere", shown(.path))]
+    Escapes {
+        /// The file or folder that was asked for.
+        path: PathBuf,
+    },
+    /// A file stands where a folder must be.
+    #[error("cannot use {} as a folder: it is something else", shown(.path))]
+    NotAFolder {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A folder, device or pipe stands where a file must be.
+    #[error("cannot use {} as a file: it is a folder or something else", shown(.path))]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Bytes that the torrent does not have: an error of the caller.
+    #[error("there are no bytes {offset} to {offset}+{len} in a torrent of {total} bytes")]
+    OutOfRange {
+        /// Where the range starts.
+        offset: u64,
+        /// Its length.
+        len: u64,
+        /// The bytes that there are.
+        total: u64,
+    },
+}
+
+/// What sort of trouble it is; each has its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StorageErrorKind {
+    /// No space, no quota, or a file larger than the file system takes.
+    DiskFull,
+    /// We may not.
+    Permission,
+    /// The file system is read-only.
+    ReadOnly,
+    /// Something that is not a file stands where a file must be.
+    Exists,
+    /// Something that is not a folder stands where a folder must be.
+    NotAFolder,
+    /// A symbolic link leads out of the download folder.
+    Escapes,
+    /// A file is not there, or shorter than it should be.
+    Missing,
+    /// The process or the system has no more descriptors.
+    TooManyFiles,
+    /// Anything else.
+    Io,
+}
+
+impl StorageError {
+    /// What sort of trouble it is.
+    pub fn kind(&self) -> StorageErrorKind {
+        match self {
+            StorageError::Io { source, .. } => kind(source),
+            StorageError::Escapes { .. } => StorageErrorKind::Escapes,
+            StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
+            StorageError::NotAFile { .. } => StorageErrorKind::Exists,
+            StorageError::OutOfRange { .. } => StorageErrorKind::Io,
+        }
+    }
+
+    /// For `map_err`: the error of doing this to that file.
+    pub(super) fn io(doing: Doing, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        move |source| StorageError::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// What sort of trouble the system reports.
+fn kind(error: &io::Error) -> StorageErrorKind {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return StorageErrorKind::Missing;
+    }
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => StorageErrorKind::DiskFull,
+        Some(Errno::ACCESS | Errno::PERM | Errno::TXTBSY) => StorageErrorKind::Permission,
+        Some(Errno::ROFS) => StorageErrorKind::ReadOnly,
+        Some(Errno::EXIST | Errno::ISDIR) => StorageErrorKind::Exists,
+        Some(Errno::NOTDIR) => StorageErrorKind::NotAFolder,
+        Some(Errno::LOOP) => StorageErrorKind::Escapes,
+        Some(Errno::NOENT) => StorageErrorKind::Missing,
+        Some(Errno::MFILE | Errno::NFILE) => StorageErrorKind::TooManyFiles,
+        _ => StorageErrorKind::Io,
+    }
+}
+
+/// A path on one line: control characters could rewrite a terminal.
+pub(super) fn shown(path: &Path) -> String {
+    path.display().to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The system's words without their number, to stand at a sentence's end.
+fn reason(error: &io::Error) -> String {
+    let mut words = error.to_string();
+    if let Some(at) = words.find(" (os error") {
+        words.truncate(at);
+    }
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_that_says_what_where_and_why() {
+        let full = StorageError::io(Doing::Write, Path::new("out/x\n.iso"))(Errno::NOSPC.into());
+        assert_eq!(full.to_string(), "cannot write to out/x?.iso: no space left on device");
+        assert_eq!(full.kind(), StorageErrorKind::DiskFull);
+    }
+
+    #[test]
+    fn kinds_tell_troubles_apart() {
+        let kind = |errno: Errno| StorageError::io(Doing::Open, Path::new("x"))(errno.into()).kind();
+        let expected = [
+            (Errno::DQUOT, StorageErrorKind::DiskFull),
+            (Errno::FBIG, StorageErrorKind::DiskFull),
+            (Errno::ACCESS, StorageErrorKind::Permission),
+            (Errno::ROFS, StorageErrorKind::ReadOnly),
+            (Errno::ISDIR, StorageErrorKind::Exists),
+            (Errno::NOTDIR, StorageErrorKind::NotAFolder),
+            (Errno::LOOP, StorageErrorKind::Escapes),
+            (Errno::NOENT, StorageErrorKind::Missing),
+            (Errno::MFILE, StorageErrorKind::TooManyFiles),
+            (Errno::IO, StorageErrorKind::Io),
+        ];
+        for (errno, right) in expected {
+            assert_eq!(kind(errno), right, "{errno}");
+        }
+    }
+}

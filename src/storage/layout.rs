@@ -1,0 +1,228 @@
+//! Pieces ↔ spans of files (BEP 3: all files, end to end, are one run of bytes that is cut into pieces). Pure arithmetic.
+
+use std::path::{Component, Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::types::PieceIndex;
+
+/// One file of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Where it goes, relative to the download folder; made of plain names only.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Whether it is padding (BEP 47): zeros that never exist on disk.
+    pub pad: bool,
+}
+
+/// A run of bytes within one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The file, as a subscript of [`Layout::files`].
+    pub file: usize,
+    /// Where the run starts within the file, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes; never 0.
+    pub len: u64,
+}
+
+/// Why a list of files is no layout.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// Pieces without length.
+    #[error("the piece length is zero")]
+    NoPieceLength,
+    /// More bytes or pieces than can be addressed.
+    #[error("the files are too large together")]
+    TooLarge,
+    /// A path that is empty, absolute, or holds `.` or `..`.
+    #[error("the path of file {number} is not made of plain names")]
+    Path {
+        /// The file's subscript.
+        number: usize,
+    },
+}
+
+/// Where each byte of a torrent lies.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    piece_length: u32,
+    pieces: u32,
+    total: u64,
+    files: Vec<FileSpec>,
+    /// Where each file starts in the torrent; as long as `files`, never falling.
+    starts: Vec<u64>,
+}
+
+impl Layout {
+    /// The layout of `files`, in the torrent's order, cut into pieces of `piece_length` bytes.
+    ///
+    /// # Errors
+    /// Where the piece length is 0, the sum passes what a file offset or a piece index can say, or a path (other than a pad
+    /// file's, which is never used) could lead elsewhere.
+    pub fn new(piece_length: u32, files: Vec<FileSpec>) -> Result<Layout, LayoutError> {
+        if piece_length == 0 {
+            return Err(LayoutError::NoPieceLength);
+        }
+        let mut starts = Vec::with_capacity(files.len());
+        let mut total = 0u64;
+        for (number, file) in files.iter().enumerate() {
+            if !file.pad && !plain(&file.path) {
+                return Err(LayoutError::Path { number });
+            }
+            starts.push(total);
+            total = total.checked_add(file.length).ok_or(LayoutError::TooLarge)?;
+        }
+        let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).map_err(|_| LayoutError::TooLarge)?;
+        // The kernel's file offsets are signed.
+        i64::try_from(total).map_err(|_| LayoutError::TooLarge)?;
+        Ok(Layout { piece_length, pieces, total, files, starts })
+    }
+
+    /// Bytes of all files together, padding included.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How many pieces there are.
+    pub fn piece_count(&self) -> u32 {
+        self.pieces
+    }
+
+    /// The length of every piece but perhaps the last, in bytes.
+    pub fn piece_length(&self) -> u32 {
+        self.piece_length
+    }
+
+    /// The length of this piece in bytes: the last may be short; 0 where there is no such piece.
+    pub fn piece_size(&self, piece: PieceIndex) -> u32 {
+        let rest = self.total.saturating_sub(self.offset(piece, 0));
+        u32::try_from(rest).unwrap_or(u32::MAX).min(self.piece_length)
+    }
+
+    /// Where byte `begin` of a piece lies in the torrent.
+    pub fn offset(&self, piece: PieceIndex, begin: u32) -> u64 {
+        u64::from(piece.0) * u64::from(self.piece_length) + u64::from(begin)
+    }
+
+    /// The files, in the torrent's order.
+    pub fn files(&self) -> &[FileSpec] {
+        &self.files
+    }
+
+    /// The spans that bytes `offset..offset + len` of the torrent lie in, in order. Files of length zero have none; what
+    /// lies behind the torrent's end is left out.
+    pub fn spans(&self, offset: u64, len: u64) -> Spans<'_> {
+        let end = offset.saturating_add(len).min(self.total);
+        // Of files that start at one place the last is meant: those before it are empty.
+        let file = self.starts.partition_point(|&start| start <= offset).saturating_sub(1);
+        Spans { layout: self, file, offset, end }
+    }
+}
+
+/// The spans of one range, from [`Layout::spans`].
+#[derive(Clone, Debug)]
+pub struct Spans<'a> {
+    layout: &'a Layout,
+    file: usize,
+    /// The torrent's byte to go on at.
+    offset: u64,
+    end: u64,
+}
+
+impl Iterator for Spans<'_> {
+    type Item = Span;
+
+    fn next(&mut self) -> Option<Span> {
+        while self.offset < self.end {
+            let file = self.file;
+            let within = self.offset - self.layout.starts.get(file)?;
+            let room = self.layout.files.get(file)?.length.saturating_sub(within);
+            let len = room.min(self.end - self.offset);
+            if len == room {
+                self.file += 1;
+            }
+            self.offset += len;
+            if len > 0 {
+                return Some(Span { file, offset: within, len });
+            }
+        }
+        None
+    }
+}
+
+/// Whether a path is relative, not empty and goes down only.
+fn plain(path: &Path) -> bool {
+    let mut parts = path.components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layout(piece_length: u32, lengths: &[u64]) -> Layout {
+        let files = lengths.iter().enumerate();
+        let files = files.map(|(i, &length)| FileSpec { path: format!("f{i}").into(), length, pad: false }).collect();
+        Layout::new(piece_length, files).unwrap()
+    }
+
+    #[test]
+    fn the_last_piece_is_short_and_none_follows() {
+        let it = layout(10, &[7, 0, 16]);
+        assert_eq!((it.total(), it.piece_count()), (23, 3));
+        let sizes: Vec<u32> = (0..5).map(|p| it.piece_size(PieceIndex(p))).collect();
+        assert_eq!(sizes, [10, 10, 3, 0, 0]);
+        assert_eq!(it.piece_size(PieceIndex(u32::MAX)), 0);
+        assert_eq!(layout(10, &[20]).piece_size(PieceIndex(1)), 10);
+        assert_eq!(layout(10, &[0]).piece_count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_addressed_is_refused() {
+        let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+        let new = |piece_length, files| Layout::new(piece_length, files).map(|_| ()).unwrap_err();
+        assert_eq!(new(0, vec![]), LayoutError::NoPieceLength);
+        assert_eq!(new(1 << 20, vec![file("a", u64::MAX), file("b", 1)]), LayoutError::TooLarge);
+        assert_eq!(new(u32::MAX, vec![file("a", 1 << 63)]), LayoutError::TooLarge);
+        assert_eq!(new(1, vec![file("a", 1 << 32)]), LayoutError::TooLarge);
+        for path in ["", "/etc/x", "../x", "a/../../x", "."] {
+            assert_eq!(new(1, vec![file("ok", 1), file(path, 1)]), LayoutError::Path { number: 1 }, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_are_what_walking_byte_by_byte_finds(
+            lengths in proptest::collection::vec(prop_oneof![Just(0u64), 1u64..12], 0..10),
+            offset in 0u64..80,
+            len in 0u64..80,
+        ) {
+            let it = layout(4, &lengths);
+            let bytes = lengths.iter().enumerate().flat_map(|(file, &length)| (0..length).map(move |at| (file, at)));
+            let model: Vec<(usize, u64)> = bytes.skip(offset as usize).take(len as usize).collect();
+            let spans: Vec<Span> = it.spans(offset, len).collect();
+            let walked: Vec<(usize, u64)> =
+                spans.iter().flat_map(|s| (s.offset..s.offset + s.len).map(|at| (s.file, at))).collect();
+            prop_assert_eq!(walked, model);
+            // As few spans as can be: one a file, none empty.
+            prop_assert!(spans.windows(2).all(|two| two[0].file < two[1].file));
+            prop_assert!(spans.iter().all(|s| s.len > 0));
+        }
+
+        #[test]
+        fn pieces_tile_the_torrent(lengths in proptest::collection::vec(0u64..50, 0..6), piece_length in 1u32..20) {
+            let it = layout(piece_length, &lengths);
+            let mut at = 0;
+            for piece in (0..it.piece_count()).map(PieceIndex) {
+                prop_assert_eq!(it.offset(piece, 0), at);
+                prop_assert!(it.piece_size(piece) > 0);
+                at += u64::from(it.piece_size(piece));
+            }
+            prop_assert_eq!(at, it.total());
+        }
+    }
+}

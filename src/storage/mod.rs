@@ -1,0 +1,20 @@
+//! The disk floor: where a torrent's bytes lie in files, and how they get there and back.
+//!
+//! [`Layout`] (pure) turns pieces into spans of files; [`Storage`] reads and writes those spans with `pread` and `pwritev`,
+//! holds a bounded number of files open and keeps everything below its root; [`Slab`] is the page-aligned memory that all
+//! large reads go through; [`check`] hashes what is on disk with all cores. Nothing here knows peers or sessions. A peer's
+//! reader thread calls in from the hot path, so no block costs an allocation and no lock is held across I/O.
+
+mod buffers;
+mod cache;
+mod check;
+mod error;
+mod files;
+mod layout;
+mod open;
+
+pub use buffers::{PooledSlab, Slab, SlabPool};
+pub use check::{Progress, check, hash_range};
+pub use error::{Doing, StorageError, StorageErrorKind};
+pub use files::{Prepared, Storage};
+pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};

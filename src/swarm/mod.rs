@@ -1,0 +1,15 @@
+//! Decisions without I/O, locks or clocks: which block to ask of whom, how deep to ask, whom to unchoke.
+//!
+//! Time comes in as a [`std::time::Duration`] since some start that the caller keeps, randomness through a seed, so that a
+//! simulation can drive every rule here. The [`picker`] is shared by all peers and stands under one short lock; [`requests`]
+//! belongs to one connection; [`choker`] to the loop that runs its rounds; [`rate`] measures for all of them.
+
+pub mod choker;
+pub mod picker;
+pub mod rate;
+pub mod requests;
+
+pub use choker::{Candidate, Choker};
+pub use picker::{Accept, Picker, Progress, Verdict};
+pub use rate::Rate;
+pub use requests::Requests;

@@ -1,0 +1,157 @@
+//! What becomes of blocks that were asked for: they arrive and are written, are given back, or run out of time; and what
+//! becomes of a piece once it is hashed.
+
+use super::{Accept, Begun, Block, Picker, Verdict};
+use crate::types::{BlockRequest, PeerKey, PieceIndex};
+
+/// So many blocks taken back from a peer are remembered, so that a late arrival is not taken for an unasked one.
+const MAX_LOST: usize = 4096;
+
+impl Begun {
+    /// Takes back whatever `key` was asked for, is writing, or let expire. Returns how many blocks are free for that.
+    pub(super) fn forget(&mut self, key: PeerKey) -> usize {
+        let mut freed = 0;
+        for at in 0..self.blocks().len() {
+            match self.get(at) {
+                Some(Block::Asked { .. }) => {
+                    self.unask(at, key, Block::Free);
+                }
+                Some(Block::Writing(by) | Block::Expired(by)) if by == key => self.set(at, Block::Free),
+                _ => continue,
+            }
+            freed += usize::from(matches!(self.get(at), Some(Block::Free)));
+        }
+        freed
+    }
+}
+
+impl Picker {
+    /// A block arrived from the peer: may it be written? `Take` makes it this peer's to write, and appends to `cancels` those
+    /// that were asked for it too: send them `cancel`. A block that was taken back from this peer and comes late is welcome
+    /// while nobody else has it.
+    pub fn accept(&mut self, key: PeerKey, block: BlockRequest, cancels: &mut Vec<(PeerKey, BlockRequest)>) -> Accept {
+        let piece = block.piece;
+        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return Accept::Unasked };
+        let lost = &mut self.peers[peer].lost;
+        let late = !lost.is_empty() && lost.remove(&(piece, at));
+        if self.have.has(piece) {
+            return Accept::Duplicate;
+        }
+        if late && !self.begun.contains_key(&piece) {
+            self.begin(piece, None);
+        }
+        let Some(begun) = self.begun.get_mut(&piece) else { return Accept::Unasked };
+        match begun.get(at) {
+            Some(Block::Received | Block::Writing(_)) => return Accept::Duplicate,
+            Some(Block::Asked { askers, .. }) if late || askers.contains(key) => {
+                cancels.extend(askers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
+            }
+            Some(Block::Free | Block::Expired(_)) if late => {}
+            _ => return Accept::Unasked,
+        }
+        begun.set(at, Block::Writing(key));
+        self.settle(piece);
+        Accept::Take
+    }
+
+    /// An accepted block is on disk. Names the piece where that made it whole: the caller hashes it and calls
+    /// [`Picker::verified`].
+    pub fn written(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
+        let at = self.writing(key, &block)?;
+        let begun = self.begun.get_mut(&block.piece)?;
+        let whole = begun.receive(at, key);
+        self.settle(block.piece);
+        whole.then_some(block.piece)
+    }
+
+    /// An accepted block could not be written: it is free again.
+    pub fn write_failed(&mut self, key: PeerKey, block: BlockRequest) {
+        if let Some(at) = self.writing(key, &block)
+            && let Some(begun) = self.begun.get_mut(&block.piece)
+        {
+            begun.set(at, Block::Free);
+            self.settle(block.piece);
+        }
+    }
+
+    /// Which block of its piece this is, where it is this peer's to write.
+    fn writing(&self, key: PeerKey, block: &BlockRequest) -> Option<usize> {
+        let at = self.geometry.at(block)?;
+        let begun = self.begun.get(&block.piece)?;
+        matches!(begun.get(at), Some(Block::Writing(by)) if by == key).then_some(at)
+    }
+
+    /// A whole piece was hashed. With `ok` it is ours; otherwise it is thrown away, missing and unbegun again. A piece that was
+    /// not waiting for this changes nothing.
+    pub fn verified(&mut self, piece: PieceIndex, ok: bool) -> Verdict {
+        let mut verdict = Verdict::default();
+        if !self.begun.get(&piece).is_some_and(|begun| begun.verifying) {
+            return verdict;
+        }
+        if !ok {
+            verdict.senders = self.unbegin(piece).map(|begun| begun.senders).unwrap_or_default();
+            return verdict;
+        }
+        verdict.senders = self.begun.remove(&piece).map(|begun| begun.senders).unwrap_or_default();
+        self.have.set(piece);
+        self.left -= u64::from(self.geometry.size(piece));
+        for peer in &mut self.peers {
+            if !peer.bits.has(piece) {
+                verdict.lacking.push(peer.key);
+                continue;
+            }
+            peer.wanted -= 1;
+            if peer.wanted == 0 {
+                verdict.no_longer_wanted.push(peer.key);
+            }
+        }
+        verdict
+    }
+
+    /// The peer choked us, rejected these, or is about to go: what was asked of it is free again, and so are the pieces that it
+    /// owned; call it even when nothing is outstanding. Returns how many blocks are free for that.
+    pub fn release(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
+        let freed = self.take_back(key, blocks, Block::Free);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece));
+        touched.drain(..).for_each(|piece| self.disown(key, piece));
+        self.touched = touched;
+        freed
+    }
+
+    /// The time of these ran out: free again, and first in line for others; this peer gets them back only where it is alone.
+    /// Returns how many blocks are free for that.
+    pub fn expire(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
+        self.take_back(key, blocks, Block::Expired(key))
+    }
+
+    fn take_back(&mut self, key: PeerKey, blocks: &[BlockRequest], then: Block) -> usize {
+        let Ok(peer) = self.find(key) else { return 0 };
+        let mut freed = 0;
+        for block in blocks {
+            let Some(at) = self.geometry.at(block) else { continue };
+            let Some(begun) = self.begun.get_mut(&block.piece) else { continue };
+            if !begun.unask(at, key, then) {
+                continue;
+            }
+            freed += usize::from(!matches!(begun.get(at), Some(Block::Asked { .. })));
+            let lost = &mut self.peers[peer].lost;
+            if lost.len() >= MAX_LOST {
+                lost.clear();
+            }
+            lost.insert((block.piece, at));
+            self.disown(key, block.piece);
+        }
+        freed
+    }
+
+    /// The peer no longer owns the piece.
+    fn disown(&mut self, key: PeerKey, piece: PieceIndex) {
+        if let Some(begun) = self.begun.get_mut(&piece)
+            && begun.owner == Some(key)
+        {
+            begun.owner = None;
+        }
+        self.settle(piece);
+    }
+}

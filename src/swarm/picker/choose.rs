@@ -1,0 +1,207 @@
+//! The rules of picking, first to last: expired blocks, the peer's own pieces, orphans and shared pieces, a new piece, help for
+//! other owners, what the peer itself let expire, and in the end-game what others are asked for.
+
+use super::begun::MAX_ASKERS;
+use super::{Block, Picker, RANDOM_FIRST};
+use crate::types::{BlockRequest, PeerKey, PieceIndex};
+
+/// At most so many blocks a pick are asked of a further peer in the end-game.
+const MAX_DUPLICATES: usize = 16;
+/// So many open pieces a peer, and the next number on top, may there be before help goes before beginning another.
+const OPEN_PER_PEER: usize = 2;
+const OPEN_AT_LEAST: usize = 8;
+
+/// A block that might be asked for twice; in the order in which they are taken: fewest askers, slow before fast, longest ago.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Candidate {
+    askers: usize,
+    fast: bool,
+    since: u32,
+    piece: PieceIndex,
+    at: usize,
+}
+
+/// One call of `pick`.
+struct Pick<'a> {
+    key: PeerKey,
+    /// Where the peer stands in `peers`.
+    peer: usize,
+    fast: bool,
+    /// The length that `out` shall reach.
+    goal: usize,
+    out: &'a mut Vec<BlockRequest>,
+}
+
+impl Pick<'_> {
+    fn is_full(&self) -> bool {
+        self.out.len() >= self.goal
+    }
+}
+
+impl Picker {
+    /// Appends up to `n` blocks to `out` that are to be requested of the peer; they count as asked from now on. `fast`: the peer
+    /// delivers a piece within some 20 s, so it gets pieces of its own; slow ones share theirs by blocks.
+    ///
+    /// No block is chosen that is there, being written, or asked of this peer; one that is asked of others only in the end-game,
+    /// when no connected peer has an unbegun piece and this one has no free block.
+    pub fn pick(&mut self, key: PeerKey, n: usize, fast: bool, out: &mut Vec<BlockRequest>) {
+        let Ok(peer) = self.find(key) else { return };
+        self.peers[peer].fast = fast;
+        if n == 0 || self.peers[peer].wanted == 0 {
+            return;
+        }
+        let goal = out.len().saturating_add(n);
+        let mut pick = Pick { key, peer, fast, goal, out };
+        self.take_expired(&mut pick, false);
+        self.take_own(&mut pick);
+        self.take_shared(&mut pick);
+        if self.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {
+            self.take_help(&mut pick);
+        }
+        self.take_new(&mut pick);
+        self.take_help(&mut pick);
+        self.take_expired(&mut pick, true);
+        if !pick.is_full() && self.order.is_exhausted() {
+            self.take_duplicates(&mut pick);
+        }
+    }
+
+    /// Blocks whose time ran out, except those that this peer let run out: unless nobody else has the piece, or with `own`.
+    fn take_expired(&mut self, pick: &mut Pick, own: bool) {
+        if self.expired == 0 || pick.is_full() {
+            return;
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        let bits = &self.peers[pick.peer].bits;
+        for &piece in self.open.iter().filter(|&&piece| bits.has(piece)) {
+            let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.expired > 0) else { continue };
+            let own = own || self.order.holders(piece) <= 1;
+            for at in 0..begun.blocks().len() {
+                if !pick.is_full() && matches!(begun.get(at), Some(Block::Expired(by)) if own || by != pick.key) {
+                    self.clock = self.clock.wrapping_add(1);
+                    begun.ask(at, pick.key, self.clock);
+                    pick.out.push(self.geometry.block(piece, at));
+                }
+            }
+            touched.push(piece);
+        }
+        touched.drain(..).for_each(|piece| self.settle(piece));
+        self.touched = touched;
+    }
+
+    /// Free blocks of one piece, from its start or from its end.
+    fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, from_end: bool) {
+        let Some(begun) = self.begun.get_mut(&piece) else { return };
+        while !pick.is_full()
+            && let Some(at) = if from_end { begun.last_free() } else { begun.first_free() }
+        {
+            self.clock = self.clock.wrapping_add(1);
+            begun.ask(at, pick.key, self.clock);
+            pick.out.push(self.geometry.block(piece, at));
+        }
+        self.settle(piece);
+    }
+
+    /// The pieces that the peer owns, oldest first, in order, so that the reader can hash as it reads.
+    fn take_own(&mut self, pick: &mut Pick) {
+        let mut at = 0;
+        while !pick.is_full()
+            && let Some(&piece) = self.peers[pick.peer].own.get(at)
+        {
+            self.take_free(pick, piece, false);
+            // A piece that is no longer open has left the list.
+            at += usize::from(self.peers[pick.peer].own.get(at) == Some(&piece));
+        }
+    }
+
+    /// Pieces whose owner is gone, fullest first, for the peer to adopt; for a slow peer those of other slow ones as well.
+    fn take_shared(&mut self, pick: &mut Pick) {
+        if pick.is_full() || (pick.fast && self.orphans == 0) {
+            return;
+        }
+        let slow = |owner: PeerKey| !self.peer(owner).is_some_and(|peer| peer.fast);
+        let key = |piece: PieceIndex| {
+            let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
+            let shared = begun.owner.is_none_or(|owner| !pick.fast && owner != pick.key && slow(owner));
+            shared.then(|| Candidate { askers: begun.lacking() as usize, fast: false, since: 0, piece, at: 0 })
+        };
+        for candidate in self.ranked(pick, key) {
+            if pick.is_full() {
+                break;
+            }
+            if let Some(begun) = self.begun.get_mut(&candidate.piece) {
+                begun.owner.get_or_insert(pick.key);
+            }
+            self.take_free(pick, candidate.piece, false);
+        }
+    }
+
+    /// A piece of its own: the rarest, ties at random; the first few at random.
+    fn take_new(&mut self, pick: &mut Pick) {
+        while !pick.is_full() && self.peers[pick.peer].unbegun > 0 {
+            let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
+            let Some(piece) = self.order.choose(&self.peers[pick.peer].bits, any, &mut self.rng) else { return };
+            self.begin(piece, Some(pick.key));
+            self.take_free(pick, piece, false);
+        }
+    }
+
+    /// Free blocks of whatever is open, slow owners first, from the end backwards: that keeps the owner's run in order longest.
+    fn take_help(&mut self, pick: &mut Pick) {
+        if pick.is_full() || self.open.is_empty() {
+            return;
+        }
+        let key = |piece: PieceIndex| {
+            let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
+            let fast = begun.owner.is_some_and(|owner| self.peer(owner).is_some_and(|peer| peer.fast));
+            // Most free blocks first: the helper gets the farthest ahead of the owner there.
+            Some(Candidate { askers: 0, fast, since: u32::MAX - begun.free, piece, at: 0 })
+        };
+        for candidate in self.ranked(pick, key) {
+            if pick.is_full() {
+                break;
+            }
+            self.take_free(pick, candidate.piece, true);
+        }
+    }
+
+    /// The open pieces that the peer has and `key` lets pass, in the order of their keys.
+    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<Candidate>) -> Vec<Candidate> {
+        let bits = &self.peers[pick.peer].bits;
+        let mut ranked: Vec<Candidate> =
+            self.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
+        ranked.sort_unstable();
+        ranked
+    }
+
+    /// End-game: blocks that others are asked for.
+    fn take_duplicates(&mut self, pick: &mut Pick) {
+        let mut candidates = std::mem::take(&mut self.scratch);
+        candidates.clear();
+        let bits = &self.peers[pick.peer].bits;
+        for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
+            for (at, block) in begun.blocks().iter().enumerate() {
+                if let Block::Asked { askers, since } = block
+                    && askers.keys().len() < MAX_ASKERS
+                    && !askers.contains(pick.key)
+                {
+                    let fast = askers.keys().iter().any(|&asker| self.peer(asker).is_some_and(|peer| peer.fast));
+                    candidates.push(Candidate { askers: askers.keys().len(), fast, since: *since, piece, at });
+                }
+            }
+        }
+        let room = pick.goal.saturating_sub(pick.out.len()).min(MAX_DUPLICATES);
+        if candidates.len() > room {
+            candidates.select_nth_unstable(room);
+            candidates.truncate(room);
+        }
+        candidates.sort_unstable();
+        for candidate in &candidates {
+            if let Some(begun) = self.begun.get_mut(&candidate.piece) {
+                begun.ask(candidate.at, pick.key, candidate.since);
+                pick.out.push(self.geometry.block(candidate.piece, candidate.at));
+            }
+        }
+        self.scratch = candidates;
+    }
+}

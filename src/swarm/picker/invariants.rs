@@ -1,0 +1,44 @@
+//! What must hold between any two calls of the picker; for tests.
+
+use super::*;
+
+impl Picker {
+    /// What must hold between any two calls.
+    pub(super) fn check_invariants(&self) {
+        let (mut orphans, mut expired) = (0, 0);
+        for (&piece, begun) in &self.begun {
+            begun.check();
+            assert!(!self.have.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
+            expired += begun.expired;
+            orphans += u32::from(begun.free > 0 && begun.owner.is_none());
+            assert_eq!(begun.free > 0, self.open.get(begun.open_at) == Some(&piece) && begun.listed != Listed::No);
+            if let Some(owner) = begun.owner {
+                let owner = self.peer(owner).expect("the owner is connected");
+                assert_eq!(owner.own.iter().filter(|&&own| own == piece).count(), usize::from(begun.free > 0));
+            }
+            for block in begun.blocks() {
+                match block {
+                    Block::Asked { askers, .. } => assert!(askers.keys().iter().all(|&k| self.peer(k).is_some())),
+                    Block::Writing(by) | Block::Expired(by) => assert!(self.peer(*by).is_some()),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!((self.orphans, self.expired), (orphans, expired));
+        assert_eq!(self.open.len(), self.begun.values().filter(|begun| begun.free > 0).count());
+        let pieces = self.have.count() as usize + self.begun.len() + self.order.unbegun().count() as usize;
+        assert_eq!(pieces, self.geometry.pieces as usize, "a piece is nowhere");
+        for peer in &self.peers {
+            assert_eq!(peer.wanted, peer.bits.iter().filter(|&p| !self.have.has(p)).count() as u32);
+            assert_eq!(peer.unbegun, peer.bits.iter().filter(|&p| self.order.unbegun().has(p)).count() as u32);
+            assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));
+        }
+        let left: u64 = (0..self.geometry.pieces)
+            .map(PieceIndex)
+            .filter(|&p| !self.have.has(p))
+            .map(|p| u64::from(self.piece_size(p)))
+            .sum();
+        assert_eq!(self.left, left);
+        self.order.check(&self.peers.iter().map(|peer| &peer.bits));
+    }
+}

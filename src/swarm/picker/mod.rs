@@ -1,0 +1,362 @@
+//! Which block to ask of which peer: the picker, a pure state machine that all peers share under one short lock.
+//!
+//! Reader threads own the flow. They [`pick`](Picker::pick) blocks to request; as bytes arrive they
+//! [`accept`](Picker::accept) each block before it may be written, so that no two threads write the same block and nothing is
+//! ever written into a verified piece; after the write comes [`written`](Picker::written), which tells the thread whose block
+//! made the piece whole to hash it and to report with [`verified`](Picker::verified).
+//!
+//! Missing pieces are *unbegun* (in [`order`], by availability) or *begun* (see [`begun`], a state a block). A begun piece with
+//! free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer hashes as it reads;
+//! an owner that is choked, late or gone leaves an orphan, which the next one adopts.
+//!
+//! `choose` has the rules of picking, `arrive` what happens to blocks after that.
+
+mod arrive;
+mod begun;
+mod choose;
+#[cfg(test)]
+mod invariants;
+mod order;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use begun::{Begun, Block, Listed};
+use order::Order;
+
+/// The first pieces are taken at random, so that a newcomer soon has something that others want.
+const RANDOM_FIRST: u32 = 4;
+
+/// Whether a block that arrived may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Write it, then call [`Picker::written`] or [`Picker::write_failed`].
+    Take,
+    /// It is there already, or somebody is writing it.
+    Duplicate,
+    /// It was never asked of this peer, or is no block of this torrent.
+    Unasked,
+}
+
+/// One cell of the piece map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing of it asked for or received.
+    Missing,
+    /// Some of it asked for or received.
+    Begun,
+    /// Whole and verified.
+    Have,
+}
+
+/// What follows from a piece's hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Connected peers that lack the verified piece: send them HAVE.
+    pub lacking: Vec<PeerKey>,
+    /// Connected peers that have nothing any more that we lack: send them `not interested`.
+    pub no_longer_wanted: Vec<PeerKey>,
+    /// Whose blocks were in the piece, each once, those who left included.
+    pub senders: Vec<PeerKey>,
+}
+
+/// The measures of a torrent.
+#[derive(Clone, Copy)]
+struct Geometry {
+    piece_length: u32,
+    total: u64,
+    pieces: u32,
+}
+
+impl Geometry {
+    /// The piece's size in bytes, 0 where there is no such piece.
+    fn size(self, piece: PieceIndex) -> u32 {
+        let start = u64::from(piece.0) * u64::from(self.piece_length);
+        self.total.saturating_sub(start).min(u64::from(self.piece_length)) as u32
+    }
+
+    fn blocks(self, piece: PieceIndex) -> u32 {
+        self.size(piece).div_ceil(BLOCK)
+    }
+
+    fn block(self, piece: PieceIndex, at: usize) -> BlockRequest {
+        let begin = at as u32 * BLOCK;
+        BlockRequest { piece, begin, length: self.size(piece).saturating_sub(begin).min(BLOCK) }
+    }
+
+    /// Which block of its piece this is; `None` where it is no block of this torrent.
+    fn at(self, block: &BlockRequest) -> Option<usize> {
+        let at = (block.begin / BLOCK) as usize;
+        let exists = block.piece.0 < self.pieces && block.begin < self.size(block.piece);
+        (exists && self.block(block.piece, at) == *block).then_some(at)
+    }
+}
+
+/// What is known of one connected peer.
+struct Peer {
+    key: PeerKey,
+    bits: Bitfield,
+    /// Pieces that it has and we lack.
+    wanted: u32,
+    /// Those of them that nobody has begun.
+    unbegun: u32,
+    /// What its last pick said.
+    fast: bool,
+    /// Open pieces that it owns.
+    own: Vec<PieceIndex>,
+    /// Blocks taken back from it that may still arrive, and are then welcome.
+    lost: HashSet<(PieceIndex, usize)>,
+}
+
+/// Decides which block to ask of which peer. See the module's head for the order of calls.
+///
+/// Peers that are not known, pieces and blocks that do not exist are ignored everywhere.
+pub struct Picker {
+    geometry: Geometry,
+    have: Bitfield,
+    left: u64,
+    order: Order,
+    begun: BTreeMap<PieceIndex, Begun>,
+    /// Begun pieces with free blocks, in no order.
+    open: Vec<PieceIndex>,
+    /// How many of them have no owner.
+    orphans: u32,
+    /// Expired blocks in all begun pieces.
+    expired: u32,
+    /// By key.
+    peers: Vec<Peer>,
+    /// Counts requests.
+    clock: u32,
+    rng: fastrand::Rng,
+    /// Room for the candidates of a pick, kept for the next one.
+    scratch: Vec<choose::Candidate>,
+    touched: Vec<PieceIndex>,
+}
+
+impl Picker {
+    /// For a torrent of `total` bytes in pieces of `piece_length` bytes, of which `have` are there and verified. A `have` of
+    /// another length counts as empty.
+    pub fn new(piece_length: u32, total: u64, have: Bitfield, seed: u64) -> Picker {
+        let piece_length = piece_length.max(1);
+        let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).unwrap_or(u32::MAX);
+        let have = if have.len() == pieces { have } else { Bitfield::new(pieces) };
+        let geometry = Geometry { piece_length, total, pieces };
+        let order = Order::new(&have);
+        let left = order.unbegun().iter().map(|piece| u64::from(geometry.size(piece))).sum();
+        Picker {
+            geometry,
+            have,
+            left,
+            order,
+            begun: BTreeMap::new(),
+            open: Vec::new(),
+            orphans: 0,
+            expired: 0,
+            peers: Vec::new(),
+            clock: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            scratch: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// A peer that has nothing yet. More than 65,534 at once are not taken.
+    pub fn add_peer(&mut self, key: PeerKey) {
+        if let Err(at) = self.find(key)
+            && self.peers.len() + 1 < usize::from(u16::MAX)
+        {
+            let bits = Bitfield::new(self.geometry.pieces);
+            if bits.is_full() {
+                self.order.join(&bits);
+            }
+            let (own, lost) = (Vec::new(), HashSet::new());
+            self.peers.insert(at, Peer { key, bits, wanted: 0, unbegun: 0, fast: true, own, lost });
+        }
+    }
+
+    /// The peer is gone: what was asked of it or accepted from it and is not yet `written` is free again. Returns how many
+    /// blocks that are, so that idle peers can be told to pick.
+    pub fn remove_peer(&mut self, key: PeerKey) -> usize {
+        let Ok(at) = self.find(key) else { return 0 };
+        let peer = self.peers.remove(at);
+        self.order.leave(&peer.bits);
+        let mut freed = 0;
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(self.begun.keys());
+        for piece in touched.drain(..) {
+            let Some(begun) = self.begun.get_mut(&piece) else { continue };
+            if begun.owner == Some(key) {
+                begun.owner = None;
+            }
+            if begun.asked + begun.writing + begun.expired > 0 {
+                freed += begun.forget(key);
+            }
+            self.settle(piece);
+        }
+        self.touched = touched;
+        freed
+    }
+
+    /// What the peer says it has, in place of what was known. A bitfield of another length is ignored.
+    pub fn set_bitfield(&mut self, key: PeerKey, bits: Bitfield) {
+        let Ok(at) = self.find(key) else { return };
+        if bits.len() != self.geometry.pieces {
+            return;
+        }
+        let unbegun = common(&bits, self.order.unbegun());
+        let wanted = bits.count() - common(&bits, &self.have);
+        self.order.join(&bits);
+        let peer = &mut self.peers[at];
+        (peer.wanted, peer.unbegun) = (wanted, unbegun);
+        let before = std::mem::replace(&mut peer.bits, bits);
+        self.order.leave(&before);
+    }
+
+    /// The peer has one more piece. False where that was known, or there is no such piece.
+    pub fn peer_has(&mut self, key: PeerKey, piece: PieceIndex) -> bool {
+        let Ok(at) = self.find(key) else { return false };
+        let peer = &mut self.peers[at];
+        if !peer.bits.set(piece) {
+            return false;
+        }
+        peer.wanted += u32::from(!self.have.has(piece));
+        peer.unbegun += u32::from(self.order.unbegun().has(piece));
+        self.order.more(piece);
+        if peer.bits.is_full() {
+            self.order.promote();
+        }
+        true
+    }
+
+    /// Whether the peer has a piece that we lack.
+    pub fn wants(&self, key: PeerKey) -> bool {
+        self.peer(key).is_some_and(|peer| peer.wanted > 0)
+    }
+
+    /// What the peer has; `None` for a peer that is not known.
+    pub fn peer_bitfield(&self, key: PeerKey) -> Option<&Bitfield> {
+        self.peer(key).map(|peer| &peer.bits)
+    }
+
+    /// Whether the peer has everything.
+    pub fn peer_is_seed(&self, key: PeerKey) -> bool {
+        self.peer(key).is_some_and(|peer| peer.bits.is_full())
+    }
+
+    /// The verified pieces.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Whether every piece is verified.
+    pub fn is_complete(&self) -> bool {
+        self.have.is_full()
+    }
+
+    /// Bytes in pieces that are not verified.
+    pub fn left_bytes(&self) -> u64 {
+        self.left
+    }
+
+    /// The piece's size in bytes, 0 where there is no such piece.
+    pub fn piece_size(&self, piece: PieceIndex) -> u32 {
+        self.geometry.size(piece)
+    }
+
+    /// How many pieces are begun and not yet verified.
+    pub fn begun_pieces(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// Puts one cell for every piece into `out`, in place of what is there.
+    pub fn piece_states(&self, out: &mut Vec<Progress>) {
+        out.clear();
+        out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
+            if self.have.has(piece) {
+                Progress::Have
+            } else if self.order.unbegun().has(piece) {
+                Progress::Missing
+            } else {
+                Progress::Begun
+            }
+        }));
+    }
+
+    /// Where the peer stands, or would.
+    fn find(&self, key: PeerKey) -> Result<usize, usize> {
+        self.peers.binary_search_by_key(&key, |peer| peer.key)
+    }
+
+    fn peer(&self, key: PeerKey) -> Option<&Peer> {
+        self.find(key).ok().map(|at| &self.peers[at])
+    }
+
+    /// Moves a piece from unbegun to begun. Ask for a block of it before `settle` sees it, or it moves back.
+    fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
+        self.order.remove(piece);
+        self.begun.insert(piece, Begun::new(self.geometry.blocks(piece), owner));
+        for peer in self.peers.iter_mut().filter(|peer| peer.bits.has(piece)) {
+            peer.unbegun -= 1;
+        }
+    }
+
+    /// Moves a piece back from begun to unbegun. It must stand in no list.
+    fn unbegin(&mut self, piece: PieceIndex) -> Option<Begun> {
+        let begun = self.begun.remove(&piece)?;
+        self.order.insert(piece);
+        for peer in self.peers.iter_mut().filter(|peer| peer.bits.has(piece)) {
+            peer.unbegun += 1;
+        }
+        Some(begun)
+    }
+
+    /// Brings lists and sums in line with a begun piece; to be called after every change to one.
+    fn settle(&mut self, piece: PieceIndex) {
+        let Some(begun) = self.begun.get_mut(&piece) else { return };
+        self.expired = self.expired - begun.expired_summed + begun.expired;
+        begun.expired_summed = begun.expired;
+        let untouched = begun.is_untouched();
+        let listed = match begun.owner {
+            _ if untouched || begun.free == 0 => Listed::No,
+            Some(owner) => Listed::Owned(owner),
+            None => Listed::Orphan,
+        };
+        let before = std::mem::replace(&mut begun.listed, listed);
+        if before != listed {
+            if listed == Listed::No {
+                let at = begun.open_at;
+                self.open.swap_remove(at);
+                if let Some(moved) = self.open.get(at).and_then(|moved| self.begun.get_mut(moved)) {
+                    moved.open_at = at;
+                }
+            } else if before == Listed::No {
+                begun.open_at = self.open.len();
+                self.open.push(piece);
+            }
+            self.orphans -= u32::from(before == Listed::Orphan);
+            self.orphans += u32::from(listed == Listed::Orphan);
+            if let Listed::Owned(owner) = before
+                && let Ok(at) = self.find(owner)
+            {
+                self.peers[at].own.retain(|&own| own != piece);
+            }
+            if let Listed::Owned(owner) = listed
+                && let Ok(at) = self.find(owner)
+            {
+                self.peers[at].own.push(piece);
+            }
+        }
+        if untouched {
+            self.unbegin(piece);
+        }
+    }
+}
+
+/// How many pieces are in both.
+fn common(a: &Bitfield, b: &Bitfield) -> u32 {
+    a.as_bytes().iter().zip(b.as_bytes()).map(|(a, b)| (a & b).count_ones()).sum()
+}

@@ -1,0 +1,317 @@
+//! The picker under a random swarm, held against a model that knows where every block is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What happens next; the numbers choose among what is possible at that moment.
+#[derive(Clone, Debug)]
+enum Step {
+    Pick { peer: u8, n: u8, fast: bool },
+    Arrive { peer: u8, which: u8, written: bool },
+    Late { peer: u8, which: u8 },
+    Written { which: u8, fails: bool },
+    Verify { ok: bool },
+    Choke { peer: u8 },
+    Expire { peer: u8, from: u8 },
+    Leave { peer: u8 },
+    Join { bits: u64 },
+    Have { peer: u8, piece: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (any::<u8>(), 0..40u8, any::<bool>()).prop_map(|(peer, n, fast)| Step::Pick { peer, n, fast }),
+        12 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(peer, which, w)| Step::Arrive { peer, which, written: w }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, which)| Step::Late { peer, which }),
+        4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(which, fails)| Step::Written { which, fails }),
+        4 => prop::bool::weighted(0.7).prop_map(|ok| Step::Verify { ok }),
+        1 => any::<u8>().prop_map(|peer| Step::Choke { peer }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, from)| Step::Expire { peer, from }),
+        1 => any::<u8>().prop_map(|peer| Step::Leave { peer }),
+        2 => any::<u64>().prop_map(|bits| Step::Join { bits }),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| Step::Have { peer, piece }),
+    ]
+}
+
+#[derive(Default)]
+struct Remote {
+    asked: Vec<BlockRequest>,
+    lost: Vec<BlockRequest>,
+}
+
+/// The picker and what the model knows of it.
+struct Model {
+    picker: Picker,
+    remotes: BTreeMap<PeerKey, Remote>,
+    next_key: u32,
+    writing: Vec<(PeerKey, BlockRequest)>,
+    received: BTreeSet<BlockRequest>,
+    verifying: Vec<PieceIndex>,
+    /// How many requests went to a further peer.
+    duplicates: usize,
+}
+
+const FULL: PeerKey = PeerKey(0);
+
+impl Model {
+    fn new(pieces: u32, blocks: u32, cut: u32, seed: u64) -> Model {
+        let total = u64::from(pieces * blocks * BLOCK) - u64::from(cut);
+        let mut picker = Picker::new(blocks * BLOCK, total, Bitfield::new(pieces), seed);
+        picker.add_peer(FULL);
+        picker.set_bitfield(FULL, Bitfield::full(pieces));
+        Model {
+            picker,
+            remotes: BTreeMap::from([(FULL, Remote::default())]),
+            next_key: 1,
+            writing: Vec::new(),
+            received: BTreeSet::new(),
+            verifying: Vec::new(),
+            duplicates: 0,
+        }
+    }
+
+    fn key(&self, peer: u8) -> PeerKey {
+        *self.remotes.keys().nth(usize::from(peer) % self.remotes.len()).expect("the full one stays")
+    }
+
+    fn askers(&self, block: &BlockRequest) -> usize {
+        self.remotes.values().filter(|remote| remote.asked.contains(block)).count()
+    }
+
+    fn is_there(&self, block: &BlockRequest) -> bool {
+        self.received.contains(block)
+            || self.picker.have.has(block.piece)
+            || self.writing.iter().any(|(_, b)| b == block)
+    }
+
+    /// Every block of the torrent that could be asked of the peer without asking twice.
+    fn free_of(&self, key: PeerKey) -> usize {
+        let geometry = self.picker.geometry;
+        let bits = self.picker.peer_bitfield(key).expect("a known peer");
+        let blocks = bits.iter().flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
+        blocks.filter(|block| !self.is_there(block) && self.askers(block) == 0).count()
+    }
+
+    fn pick(&mut self, key: PeerKey, n: usize, fast: bool) -> usize {
+        let mut out = Vec::new();
+        let free = self.free_of(key);
+        self.picker.pick(key, n, fast, &mut out);
+        assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
+        assert!(out.len() <= n);
+        let mut twice = 0;
+        for block in &out {
+            assert!(
+                self.picker.peer_bitfield(key).is_some_and(|bits| bits.has(block.piece)),
+                "the peer lacks {block:?}"
+            );
+            assert!(!self.is_there(block), "{block:?} is there");
+            assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
+            let askers = self.askers(block);
+            assert!(askers < 3, "{block:?} has too many askers");
+            twice += usize::from(askers > 0);
+            self.remotes.get_mut(&key).expect("known").asked.push(*block);
+        }
+        if twice > 0 {
+            assert_eq!(self.free_of(key), 0, "asked twice while something is free");
+            assert!(self.picker.order.is_exhausted(), "asked twice outside the end-game");
+            assert!(twice <= 16);
+        }
+        self.duplicates += twice;
+        out.len()
+    }
+
+    fn arrive(&mut self, key: PeerKey, block: BlockRequest, asked: bool) -> bool {
+        // The picker's memory of a block that it took back is used up by whatever arrives.
+        self.remotes.get_mut(&key).expect("known").lost.retain(|b| *b != block);
+        let there = self.is_there(&block);
+        let mut cancels = Vec::new();
+        let accept = self.picker.accept(key, block, &mut cancels);
+        assert_eq!(accept, if there { Accept::Duplicate } else { Accept::Take }, "asked: {asked}");
+        if accept != Accept::Take {
+            assert!(cancels.is_empty());
+            return false;
+        }
+        let others: BTreeSet<PeerKey> =
+            self.remotes.iter().filter(|(k, r)| **k != key && r.asked.contains(&block)).map(|(k, _)| *k).collect();
+        assert_eq!(cancels.iter().map(|c| c.0).collect::<BTreeSet<_>>(), others);
+        assert_eq!(cancels.len(), others.len());
+        self.remotes.values_mut().for_each(|remote| remote.asked.retain(|b| *b != block));
+        self.writing.push((key, block));
+        true
+    }
+
+    fn written(&mut self, which: usize, fails: bool) {
+        let (key, block) = self.writing.remove(which);
+        if fails {
+            self.picker.write_failed(key, block);
+            return;
+        }
+        self.received.insert(block);
+        let count = self.received.iter().filter(|b| b.piece == block.piece).count();
+        let whole = self.picker.written(key, block);
+        assert_eq!(whole.is_some(), count == self.picker.geometry.blocks(block.piece) as usize, "whole or not");
+        self.verifying.extend(whole);
+    }
+
+    fn verify(&mut self, ok: bool) {
+        let Some(piece) = self.verifying.pop() else { return };
+        let verdict = self.picker.verified(piece, ok);
+        assert!(!verdict.senders.is_empty());
+        assert_eq!(self.picker.have.has(piece), ok);
+        if !ok {
+            self.received.retain(|b| b.piece != piece);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Pick { peer, n, fast } => {
+                self.pick(self.key(peer), usize::from(n), fast);
+            }
+            Step::Arrive { peer, which, written } => {
+                let key = self.key(peer);
+                let asked = &mut self.remotes.get_mut(&key).expect("known").asked;
+                if !asked.is_empty() {
+                    let block = asked.remove(usize::from(which) % asked.len());
+                    if self.arrive(key, block, true) && written {
+                        self.written(self.writing.len() - 1, false);
+                    }
+                }
+            }
+            Step::Late { peer, which } => {
+                let key = self.key(peer);
+                let lost = &mut self.remotes.get_mut(&key).expect("known").lost;
+                if !lost.is_empty() {
+                    let block = lost.remove(usize::from(which) % lost.len());
+                    self.remotes.get_mut(&key).expect("known").asked.retain(|b| *b != block);
+                    self.arrive(key, block, false);
+                }
+            }
+            Step::Written { which, fails } => {
+                if !self.writing.is_empty() {
+                    self.written(usize::from(which) % self.writing.len(), fails);
+                }
+            }
+            Step::Verify { ok } => self.verify(ok),
+            Step::Choke { peer } => self.take_back(self.key(peer), 0, false),
+            Step::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
+            Step::Leave { peer } => {
+                let key = self.key(peer);
+                if key != FULL {
+                    self.picker.remove_peer(key);
+                    self.remotes.remove(&key);
+                    self.writing.retain(|(by, _)| *by != key);
+                }
+            }
+            Step::Join { bits } => {
+                let key = PeerKey(self.next_key);
+                self.next_key += 1;
+                self.picker.add_peer(key);
+                self.remotes.insert(key, Remote::default());
+                let mut has = Bitfield::new(self.picker.geometry.pieces);
+                (0..has.len()).filter(|p| bits >> (p % 64) & 1 == 1).for_each(|p| {
+                    has.set(PieceIndex(p));
+                });
+                self.picker.set_bitfield(key, has);
+            }
+            Step::Have { peer, piece } => {
+                let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
+                self.picker.peer_has(self.key(peer), piece);
+            }
+        }
+    }
+
+    /// Choked, or out of time from the given request on.
+    fn take_back(&mut self, key: PeerKey, from: usize, expired: bool) {
+        let remote = self.remotes.get_mut(&key).expect("known");
+        let from = from % (remote.asked.len() + 1);
+        let gone = remote.asked.split_off(from);
+        // A request that was lost twice is one memory.
+        remote.lost.retain(|b| !gone.contains(b));
+        remote.lost.extend(&gone);
+        if expired {
+            self.picker.expire(key, &gone)
+        } else {
+            self.picker.release(key, &gone)
+        };
+    }
+
+    /// Everyone but the full peer falls silent; it answers, and the writers and hashers finish.
+    fn finish(&mut self) {
+        for round in 0.. {
+            assert!(round < 5000, "does not come to an end");
+            while !self.writing.is_empty() {
+                self.written(0, false);
+            }
+            while !self.verifying.is_empty() {
+                self.verify(true);
+            }
+            self.picker.check_invariants();
+            if self.picker.is_complete() {
+                break;
+            }
+            self.pick(FULL, 7, round % 2 == 0);
+            let asked = std::mem::take(&mut self.remotes.get_mut(&FULL).expect("known").asked);
+            let arrived = asked.len();
+            for block in asked {
+                self.arrive(FULL, block, true);
+            }
+            if arrived == 0 {
+                // What is left has its three askers, all silent: their time runs out.
+                for key in self.remotes.keys().copied().filter(|&key| key != FULL).collect::<Vec<_>>() {
+                    self.take_back(key, 0, true);
+                }
+            }
+        }
+        assert_eq!((self.picker.left_bytes(), self.picker.begun_pieces()), (0, 0));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_twice_nothing_forgotten(
+        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, steps in prop::collection::vec(step(), 0..300),
+    ) {
+        let mut model = Model::new(pieces, blocks, cut, seed);
+        for step in &steps {
+            model.step(step);
+            model.picker.check_invariants();
+        }
+        model.finish();
+    }
+
+    #[test]
+    fn answering_peers_finish_with_few_duplicates(
+        pieces in 1..40u32, blocks in 1..20u32, seed: u64, depth in 1..30usize, speeds in prop::collection::vec(1..9usize, 1..12),
+    ) {
+        let mut model = Model::new(pieces, blocks, 0, seed);
+        for _ in &speeds {
+            model.step(&Step::Join { bits: u64::MAX });
+        }
+        let total = (pieces * blocks) as usize;
+        for round in 0.. {
+            prop_assert!(round <= 20 * total + 20, "does not come to an end");
+            if model.picker.is_complete() {
+                break;
+            }
+            for (at, &speed) in speeds.iter().enumerate() {
+                let key = PeerKey(at as u32 + 1);
+                let room = depth.saturating_sub(model.remotes[&key].asked.len());
+                model.pick(key, room, speed > 4);
+                for _ in 0..speed {
+                    if !model.remotes[&key].asked.is_empty() {
+                        model.step(&Step::Arrive { peer: at as u8 + 1, which: 0, written: true });
+                        model.verify(true);
+                    }
+                }
+            }
+        }
+        // Only what was in flight when the last free block went can be doubled, at three askers a block.
+        prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
+    }
+}

@@ -1,0 +1,98 @@
+//! A rolling rate: bytes over the last twenty seconds, in buckets of one second. Constant size, no clock of its own.
+
+use std::time::Duration;
+
+/// How many buckets of a second the window has.
+const WINDOW: u64 = 20;
+
+/// Bytes per second over the last 20 s, or since the first byte where that is less.
+#[derive(Clone, Debug, Default)]
+pub struct Rate {
+    buckets: [u64; WINDOW as usize],
+    /// The second that the newest bucket stands for.
+    second: u64,
+    /// When the first bytes came.
+    first: Option<Duration>,
+}
+
+impl Rate {
+    /// A meter that has seen nothing.
+    pub fn new() -> Rate {
+        Rate::default()
+    }
+
+    /// Counts `bytes` at `now`. A `now` before an earlier one counts as that earlier one.
+    pub fn add(&mut self, now: Duration, bytes: u64) {
+        self.first.get_or_insert(now);
+        self.advance(now);
+        if let Some(bucket) = self.buckets.get_mut((self.second % WINDOW) as usize) {
+            *bucket = bucket.saturating_add(bytes);
+        }
+    }
+
+    /// Bytes per second at `now`. The divisor is never less than a second, so that a first burst is no wild figure.
+    pub fn per_second(&self, now: Duration) -> u64 {
+        let Some(first) = self.first else { return 0 };
+        let mut seen = self.clone();
+        seen.advance(now);
+        let oldest = Duration::from_secs((seen.second + 1).saturating_sub(WINDOW));
+        let span = now.saturating_sub(first.max(oldest)).max(Duration::from_secs(1));
+        let bytes: u64 = seen.buckets.iter().fold(0, |sum, b| sum.saturating_add(*b));
+        (bytes as f64 / span.as_secs_f64()) as u64
+    }
+
+    /// Empties the buckets of the seconds that went by without a call.
+    fn advance(&mut self, now: Duration) {
+        let second = now.as_secs();
+        if second <= self.second {
+            return;
+        }
+        for gone in (self.second + 1..=second).take(WINDOW as usize) {
+            if let Some(bucket) = self.buckets.get_mut((gone % WINDOW) as usize) {
+                *bucket = 0;
+            }
+        }
+        self.second = second;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_steady_flow_has_its_rate_early_and_late() {
+        let mut rate = Rate::new();
+        for tick in 0..1000u32 {
+            let now = MS * (5000 + tick * 100);
+            rate.add(now, 1000);
+            if tick >= 10 {
+                let seen = rate.per_second(now);
+                assert!((9_900..=11_100).contains(&seen), "{seen} at tick {tick}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_no_longer_counts() {
+        let mut rate = Rate::new();
+        rate.add(MS * 500, 20_000);
+        assert_eq!(rate.per_second(MS * 600), 20_000);
+        assert_eq!(rate.per_second(MS * 10_500), 2_000);
+        assert!(rate.per_second(MS * 19_900) > 0);
+        assert_eq!(rate.per_second(MS * 20_000), 0);
+        rate.add(MS * 1_000_000, 500);
+        assert!(rate.per_second(MS * 1_000_000) < 500);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_is_harmless() {
+        let mut rate = Rate::new();
+        rate.add(MS * 5000, 10);
+        rate.add(MS * 1000, 10);
+        assert_eq!(rate.per_second(MS * 5000), 20);
+        assert_eq!(rate.per_second(Duration::ZERO), 20);
+    }
+}

@@ -1,0 +1,371 @@
+//! The requests of one connection that wait for an answer: how many more to send, and which of them are lost.
+//!
+//! How deep to ask: a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth, until a
+//! round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
+//! worth, up to 128 blocks, so that a slow peer hoards nothing and a fast one never runs dry. A *round* lasts until a request
+//! that was sent after its start is answered.
+//!
+//! What is lost: everything, when nothing came for long; a single request, when others overtook it by two whole depths or it
+//! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::rate::Rate;
+use crate::types::{BLOCK, BlockRequest};
+
+/// How many requests may be outstanding at a peer that does not state its reqq; it grows while nothing is lost.
+pub const LIMIT_UNSTATED: u32 = 500;
+/// How many may be outstanding at any peer.
+pub const LIMIT: u32 = 2000;
+
+const START: usize = 64;
+/// Where the peer states a reqq of `GENEROUS` or more.
+const START_GENEROUS: usize = 256;
+const GENEROUS: u32 = 1000;
+/// Depth after a stall, once a block comes again.
+const RESTART: usize = 16;
+/// A slow peer is asked for so much of its rate, a faster one for so many blocks.
+const AHEAD: Duration = Duration::from_secs(3);
+const AHEAD_BLOCKS: usize = 128;
+const AT_LEAST: usize = 2;
+/// A round that took longer ends without its mark, so that slow peers are known in time.
+const LONG_ROUND: Duration = Duration::from_secs(2);
+/// A round that took less is measured on.
+const SHORT_ROUND: Duration = Duration::from_millis(1);
+/// A path with less than this between request and answer is a short one.
+const SHORT_PATH: Duration = Duration::from_millis(10);
+/// How much later than the path explains an answer may come before it counts as queued.
+const SLACK: Duration = Duration::from_millis(2);
+/// Longer round trips than this are a peer's slowness, not the path's.
+const MAX_RTT: Duration = Duration::from_secs(1);
+/// How long the first block after an unchoke may take.
+const FIRST_BLOCK: Duration = Duration::from_secs(10);
+const MIN_STALL: Duration = Duration::from_secs(2);
+const MAX_STALL: Duration = Duration::from_secs(20);
+/// A single request younger than this is not given up for its age.
+const MIN_AGE: Duration = Duration::from_secs(10);
+/// A peer that delivers a piece within this is a fast one; what a slower one would need longer for is taken back.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One request that waits.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    block: BlockRequest,
+    at: Duration,
+    /// The how-many-th request of this connection it is.
+    number: u64,
+    /// Whether nothing else was outstanding when it was sent: its age is then a clean round trip.
+    clean: bool,
+}
+
+/// How the depth is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    SlowStart,
+    Steady,
+    /// Nothing came for long: one request at a time until a block comes.
+    Snubbed,
+}
+
+/// Blocks and bytes since a moment, to compare one round with the next.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    began: Duration,
+    /// The round is over when the request of this number is answered.
+    mark: u64,
+    blocks: usize,
+    bytes: u64,
+}
+
+/// One connection's outstanding requests. All times are since some start that the caller keeps.
+///
+/// For each block that comes: [`take`](Requests::take), then [`received`](Requests::received), once for each or once for a
+/// batch; then ask for [`want`](Requests::want) more and [`add`](Requests::add) what was picked.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    queue: VecDeque<Waiting>,
+    limit: usize,
+    stated: bool,
+    phase: Phase,
+    depth: usize,
+    round: Option<Round>,
+    /// Bytes per second of the last rounds, once one is over.
+    flow: Option<f64>,
+    meter: Rate,
+    /// Requests sent so far.
+    sent: u64,
+    /// The highest number answered.
+    newest: u64,
+    rtt: Option<Duration>,
+    /// Smoothed age of answered requests.
+    age: Option<Duration>,
+    /// Smoothed time between arrivals.
+    gap: Option<Duration>,
+    /// When something last came, or waiting began.
+    progress: Duration,
+    /// No block has come since the unchoke.
+    fresh: bool,
+}
+
+impl Requests {
+    /// For a peer that takes `limit` requests at a time: [`LIMIT_UNSTATED`] until it states its reqq.
+    pub fn new(limit: u32) -> Requests {
+        Requests {
+            queue: VecDeque::new(),
+            limit: limit.clamp(1, LIMIT) as usize,
+            stated: false,
+            phase: Phase::SlowStart,
+            depth: START,
+            round: None,
+            flow: None,
+            meter: Rate::new(),
+            sent: 0,
+            newest: 0,
+            rtt: None,
+            age: None,
+            gap: None,
+            progress: Duration::ZERO,
+            fresh: true,
+        }
+    }
+
+    /// The peer states how many requests it keeps (`reqq`, BEP 10).
+    pub fn set_limit(&mut self, reqq: u32) {
+        self.limit = reqq.clamp(1, LIMIT) as usize;
+        self.stated = true;
+        if reqq >= GENEROUS && self.phase == Phase::SlowStart && self.flow.is_none() {
+            self.depth = self.depth.max(START_GENEROUS);
+        }
+    }
+
+    /// These are sent.
+    pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
+        if self.queue.is_empty() && !blocks.is_empty() {
+            // Waiting begins now; while nothing was outstanding the peer could not be late.
+            self.progress = self.progress.max(now);
+            self.round = None;
+        }
+        for &block in blocks {
+            self.sent += 1;
+            self.queue.push_back(Waiting { block, at: now, number: self.sent, clean: self.queue.is_empty() });
+        }
+    }
+
+    /// The block came. Its request's age, or `None` where it is not outstanding: late, or never asked for.
+    pub fn take(&mut self, now: Duration, block: &BlockRequest) -> Option<Duration> {
+        let waiting = self.queue.remove(self.position(block)?)?;
+        let age = now.saturating_sub(waiting.at);
+        self.newest = self.newest.max(waiting.number);
+        self.age = Some(smooth(self.age, age));
+        self.rtt = Some(match self.rtt {
+            // A clean round trip also tells when the path has become longer.
+            Some(rtt) if waiting.clean && age > rtt => (rtt + age) / 2,
+            Some(rtt) => rtt.min(age),
+            None => age,
+        });
+        Some(age)
+    }
+
+    /// Takes out a request that is to be cancelled. False where it is not outstanding.
+    pub fn remove(&mut self, block: &BlockRequest) -> bool {
+        self.position(block).is_some_and(|at| self.queue.remove(at).is_some())
+    }
+
+    /// Where the request stands; answers usually come in order.
+    fn position(&self, block: &BlockRequest) -> Option<usize> {
+        self.queue.iter().position(|waiting| waiting.block == *block)
+    }
+
+    /// Takes out all: we were choked, or the connection ends. What is known of the rate stays.
+    pub fn drain(&mut self) -> Vec<BlockRequest> {
+        self.fresh = true;
+        self.round = None;
+        self.queue.drain(..).map(|waiting| waiting.block).collect()
+    }
+
+    /// How many are outstanding.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none is outstanding.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How many should be outstanding.
+    pub fn depth(&self) -> usize {
+        if self.phase == Phase::Snubbed { 1 } else { self.depth.clamp(1, self.limit) }
+    }
+
+    /// How many more to ask for now: 0 until a quarter of the depth is gone, so that requests leave in batches.
+    pub fn want(&self) -> usize {
+        let depth = self.depth();
+        let room = depth.saturating_sub(self.queue.len());
+        if room * 4 >= depth { room } else { 0 }
+    }
+
+    /// `blocks` blocks with `bytes` bytes of payload came, late ones included; they are taken out already.
+    pub fn received(&mut self, now: Duration, blocks: usize, bytes: u64) {
+        if blocks == 0 {
+            return;
+        }
+        self.meter.add(now, bytes);
+        let gap = now.saturating_sub(self.progress);
+        // Blocks of one read come at one moment; they say nothing of gaps.
+        if !gap.is_zero() && !self.fresh {
+            self.gap = Some(smooth(self.gap, gap));
+        }
+        self.progress = self.progress.max(now);
+        self.fresh = false;
+        match self.phase {
+            Phase::SlowStart if self.has_room() => self.depth = (self.depth + blocks).min(self.limit.max(START)),
+            Phase::SlowStart | Phase::Steady => {}
+            Phase::Snubbed => {
+                (self.phase, self.depth, self.flow, self.round) = (Phase::SlowStart, RESTART, None, None);
+            }
+        }
+        self.count(now, blocks, bytes);
+    }
+
+    /// Whether asking deeper may bring more: on a short path a round is measured first, and nothing is gained any more once
+    /// answers spend most of their time in a queue.
+    fn has_room(&self) -> bool {
+        let (Some(rtt), Some(age)) = (self.rtt, self.age) else { return true };
+        (self.flow.is_some() || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
+    }
+
+    /// Counts into the present round, and ends it when it is time.
+    fn count(&mut self, now: Duration, blocks: usize, bytes: u64) {
+        let next = Round { began: now, mark: self.sent + 1, blocks: 0, bytes: 0 };
+        let Some(round) = &mut self.round else {
+            self.round = Some(next);
+            return;
+        };
+        round.blocks += blocks;
+        round.bytes += bytes;
+        let took = now.saturating_sub(round.began);
+        let over = if self.newest >= round.mark { took >= SHORT_ROUND } else { took >= LONG_ROUND && round.blocks > 1 };
+        if !over {
+            return;
+        }
+        let rate = round.bytes as f64 / took.as_secs_f64();
+        self.round = Some(next);
+        let before = self.flow;
+        if self.phase == Phase::SlowStart {
+            if before.is_some_and(|before| rate < before * 1.1) {
+                self.phase = Phase::Steady;
+            }
+            self.flow = Some(before.map_or(rate, |before| before.max(rate)));
+        } else {
+            self.flow = Some(before.map_or(rate, |before| f64::midpoint(before, rate)));
+        }
+        if self.phase == Phase::Steady {
+            self.depth = self.steady_depth();
+            if !self.stated && self.depth >= self.limit {
+                self.limit = (self.limit + self.limit / 4).min(LIMIT as usize);
+            }
+        }
+    }
+
+    /// What the path holds, twice; at least some seconds' worth.
+    fn steady_depth(&self) -> usize {
+        let Some(flow) = self.flow else { return self.depth };
+        let per_second = flow / f64::from(BLOCK);
+        let rtt = self.rtt.unwrap_or_default().min(MAX_RTT);
+        let path = (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize;
+        let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
+        path.max(ahead).max(AT_LEAST).min(self.limit)
+    }
+
+    /// When to call [`Requests::expire`] next, unless something comes before; `None` while nothing is outstanding.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let front = self.queue.front()?;
+        if self.surplus() > 0 || self.is_overtaken(front) {
+            return Some(self.progress);
+        }
+        let stalled = self.progress + self.stall();
+        // Its age only counts against a request while others are answered.
+        Some(if self.newest > front.number { stalled.min(front.at + self.oldest_age()) } else { stalled })
+    }
+
+    /// Takes out what is lost by now: give it to `Picker::expire` and send `cancel` for it. It may still come late.
+    pub fn expire(&mut self, now: Duration) -> Vec<BlockRequest> {
+        if self.queue.is_empty() {
+            return Vec::new();
+        }
+        if now >= self.progress + self.stall() {
+            self.phase = Phase::Snubbed;
+            (self.round, self.flow) = (None, None);
+            self.progress = now;
+            return self.queue.drain(..).map(|waiting| waiting.block).collect();
+        }
+        let mut lost = Vec::new();
+        while let Some(front) = self.queue.front()
+            && (self.is_overtaken(front) || (self.newest > front.number && now >= front.at + self.oldest_age()))
+        {
+            lost.extend(self.queue.pop_front().map(|waiting| waiting.block));
+        }
+        if !lost.is_empty() && !self.stated {
+            // It keeps fewer than we asked for.
+            self.limit = (self.limit / 2).clamp(START, LIMIT as usize);
+            self.stated = true;
+        }
+        let keep = self.queue.len() - self.surplus();
+        lost.extend(self.queue.drain(keep..).map(|waiting| waiting.block));
+        lost
+    }
+
+    /// Whether so much that was sent later is answered that this one must have been dropped.
+    fn is_overtaken(&self, waiting: &Waiting) -> bool {
+        self.newest.saturating_sub(waiting.number) > 2 * self.depth().max(RESTART) as u64
+    }
+
+    /// How many of the newest requests such a slow peer would not come to within reason.
+    fn surplus(&self) -> usize {
+        let Some(flow) = self.flow.filter(|_| self.phase == Phase::Steady) else { return 0 };
+        let reach = (flow * PATIENCE.as_secs_f64() / f64::from(BLOCK)) as usize;
+        let keep = self.depth().max(AT_LEAST);
+        if self.queue.len() > reach.max(4 * keep) { self.queue.len() - keep } else { 0 }
+    }
+
+    /// How long nothing may come before all counts as lost.
+    fn stall(&self) -> Duration {
+        if self.fresh {
+            return FIRST_BLOCK;
+        }
+        let gaps = self.gap.unwrap_or_default() * 8;
+        let trips = self.rtt.unwrap_or_default() * 4;
+        gaps.max(trips).clamp(MIN_STALL, MAX_STALL)
+    }
+
+    /// How old a request may become while later ones are answered.
+    fn oldest_age(&self) -> Duration {
+        (self.age.unwrap_or_default() * 4).max(MIN_AGE)
+    }
+
+    /// Whether nothing came for so long that all requests were taken back, and nothing has come since.
+    pub fn is_snubbed(&self) -> bool {
+        self.phase == Phase::Snubbed
+    }
+
+    /// Bytes per second over the last 20 s.
+    pub fn rate(&self, now: Duration) -> u64 {
+        self.meter.per_second(now)
+    }
+
+    /// Whether it delivers a piece of so many bytes within 20 s. Yes until the opposite is known.
+    pub fn is_fast(&self, piece_size: u32) -> bool {
+        let slow = self.flow.is_some_and(|flow| flow * PATIENCE.as_secs_f64() <= f64::from(piece_size));
+        !slow && !self.is_snubbed()
+    }
+}
+
+/// A mean over the last eight or so.
+fn smooth(mean: Option<Duration>, sample: Duration) -> Duration {
+    mean.map_or(sample, |mean| (mean * 7 + sample) / 8)
+}

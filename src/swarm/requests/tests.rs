@@ -1,0 +1,269 @@
+//! Peers on simulated links, under a clock that only the test moves.
+
+use super::*;
+use crate::types::PieceIndex;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// A peer that answers in order, each block taking its time on the wire, over a path with a round trip.
+struct Link {
+    requests: Requests,
+    rtt: Duration,
+    per_block: Duration,
+    /// Its answers: when, and what.
+    coming: VecDeque<(Duration, BlockRequest)>,
+    /// When the wire is free again.
+    free: Duration,
+    now: Duration,
+    asked: u32,
+    /// Requests that the peer never answers.
+    drops: Vec<u32>,
+    got: Vec<Duration>,
+}
+
+impl Link {
+    fn new(requests: Requests, rtt: Duration, bytes_per_second: f64) -> Link {
+        let per_block = Duration::from_secs_f64(f64::from(BLOCK) / bytes_per_second);
+        let (coming, drops, got) = (VecDeque::new(), Vec::new(), Vec::new());
+        let mut link =
+            Link { requests, rtt, per_block, coming, free: Duration::ZERO, now: SECOND, asked: 0, drops, got };
+        link.refill();
+        link
+    }
+
+    fn refill(&mut self) {
+        for _ in 0..self.requests.want() {
+            let block = block(self.asked);
+            self.requests.add(self.now, &[block]);
+            if !self.drops.contains(&self.asked) {
+                // The wire carries it after what is before it; half the trip there, half back.
+                self.free = self.free.max(self.now + self.rtt / 2) + self.per_block;
+                self.coming.push_back((self.free + self.rtt / 2, block));
+            }
+            self.asked += 1;
+        }
+    }
+
+    /// The next block arrives. False where none is on its way.
+    fn step(&mut self) -> bool {
+        let Some((at, block)) = self.coming.pop_front() else { return false };
+        self.now = at;
+        self.requests.take(at, &block);
+        self.requests.received(at, 1, u64::from(BLOCK));
+        self.got.push(at);
+        self.refill();
+        true
+    }
+
+    fn run_until(&mut self, end: Duration) {
+        while self.coming.front().is_some_and(|c| c.0 <= end) && self.step() {}
+        self.now = self.now.max(end);
+    }
+
+    fn bytes_between(&self, from: Duration, to: Duration) -> f64 {
+        self.got.iter().filter(|at| (from..to).contains(*at)).count() as f64 * f64::from(BLOCK)
+    }
+}
+
+fn block(number: u32) -> BlockRequest {
+    BlockRequest { piece: PieceIndex(number / 64), begin: number % 64 * BLOCK, length: BLOCK }
+}
+
+fn blocks(numbers: std::ops::Range<u32>) -> Vec<BlockRequest> {
+    numbers.map(block).collect()
+}
+
+fn stated(reqq: u32) -> Requests {
+    let mut requests = Requests::new(LIMIT_UNSTATED);
+    requests.set_limit(reqq);
+    requests
+}
+
+#[test]
+fn a_long_fat_link_is_filled_within_ten_round_trips() {
+    // 250 MiB/s × 100 ms = 1,600 blocks.
+    for (mut requests, generous) in [(stated(2000), true), (stated(2000), false)] {
+        if !generous {
+            requests.depth = START;
+        }
+        let mut link = Link::new(requests, MS * 100, 250.0 * MIB);
+        link.run_until(SECOND * 4);
+        let second = link.bytes_between(SECOND * 2, SECOND * 3);
+        assert!(second >= 0.9 * 250.0 * MIB, "{} MiB/s in the second after ten round trips", second / MIB);
+        assert!(link.requests.len() <= 2000);
+    }
+}
+
+#[test]
+fn a_short_path_stays_shallow_and_full() {
+    for requests in [stated(2000), stated(500), Requests::new(LIMIT_UNSTATED)] {
+        let mut link = Link::new(requests, MS / 5, 1024.0 * MIB);
+        let mut deepest = 0;
+        while link.now < SECOND * 2 && link.step() {
+            deepest = deepest.max(link.requests.len());
+        }
+        assert!(deepest <= 256, "{deepest} outstanding on a short path");
+        assert!(link.bytes_between(SECOND + MS * 500, SECOND * 2) >= 0.95 * 512.0 * MIB);
+    }
+}
+
+#[test]
+fn a_slow_peer_hoards_nothing() {
+    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 50, 10.0 * 1024.0);
+    let mut taken_back = 0;
+    let mut most_later = 0;
+    while link.now < SECOND * 60 {
+        assert!(link.step(), "it keeps having work");
+        if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
+            let lost = link.requests.expire(link.now);
+            assert!(!link.requests.is_snubbed());
+            link.coming.retain(|(_, b)| !lost.contains(b));
+            taken_back += lost.len();
+            link.free = link.coming.back().map_or(link.now, |c| c.0.saturating_sub(link.rtt / 2));
+            link.refill();
+        }
+        if link.now > SECOND * 12 {
+            most_later = most_later.max(link.requests.len());
+        }
+    }
+    assert!(taken_back > 40, "what it would not have come to for a minute went to others: {taken_back}");
+    assert!((1..=4).contains(&most_later), "{most_later} outstanding at 10 KiB/s");
+    let rate = link.requests.rate(link.now);
+    assert!((9_000..=11_500).contains(&rate), "{rate} bytes/s");
+    assert!(!link.requests.is_fast(256 * 1024) && link.requests.is_fast(64 * 1024));
+}
+
+#[test]
+fn a_link_that_grows_longer_or_faster_is_followed() {
+    let mut link = Link::new(stated(2000), MS * 20, 20.0 * MIB);
+    link.run_until(SECOND * 4);
+    link.per_block = Duration::from_secs_f64(f64::from(BLOCK) / (100.0 * MIB));
+    link.run_until(SECOND * 8);
+    let rate = link.bytes_between(SECOND * 7, SECOND * 8);
+    assert!(rate >= 90.0 * MIB, "{} MiB/s", rate / MIB);
+    assert!(link.requests.len() <= 4 * 128, "{}", link.requests.len());
+}
+
+#[test]
+fn the_limit_is_kept_and_requests_leave_in_batches() {
+    let mut requests = stated(10);
+    assert_eq!(requests.want(), 10);
+    requests.add(SECOND, &blocks(0..10));
+    let mut wants = Vec::new();
+    for number in 0..4 {
+        let now = SECOND + MS * (number + 1);
+        assert!(requests.take(now, &block(number)).is_some());
+        requests.received(now, 1, u64::from(BLOCK));
+        wants.push(requests.want());
+    }
+    assert_eq!(wants, [0, 0, 3, 4]);
+    requests.set_limit(0);
+    assert_eq!(requests.depth(), 1, "a peer that states 0 is asked for one");
+}
+
+#[test]
+fn an_unstated_limit_grows_only_while_nothing_is_lost() {
+    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    link.run_until(SECOND * 6);
+    assert!(link.requests.limit > 1000, "{}", link.requests.limit);
+    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    link.drops = vec![700];
+    while link.step() {
+        if !link.requests.expire(link.now).is_empty() || link.now > SECOND * 6 {
+            break;
+        }
+    }
+    let limit = link.requests.limit;
+    assert!(limit < LIMIT_UNSTATED as usize * 2 && link.requests.stated);
+    link.run_until(link.now + SECOND * 6);
+    assert_eq!(link.requests.limit, limit, "it does not grow again");
+}
+
+#[test]
+fn answers_out_of_order_and_cancels_find_their_request() {
+    let mut requests = stated(500);
+    requests.add(SECOND, &blocks(0..5));
+    assert_eq!(requests.take(SECOND + MS * 30, &block(3)), Some(MS * 30));
+    assert_eq!(requests.take(SECOND + MS * 30, &block(3)), None);
+    assert!(requests.remove(&block(1)) && !requests.remove(&block(1)));
+    assert_eq!(requests.take(SECOND * 2, &BlockRequest { length: 5, ..block(0) }), None, "another length");
+    assert_eq!((requests.len(), requests.drain()), (3, vec![block(0), block(2), block(4)]));
+    assert!(requests.is_empty() && requests.next_deadline().is_none() && requests.expire(SECOND * 999).is_empty());
+}
+
+#[test]
+fn the_first_block_has_ten_seconds() {
+    let mut requests = stated(500);
+    requests.add(SECOND * 5, &blocks(0..3));
+    assert_eq!(requests.next_deadline(), Some(SECOND * 15));
+    assert!(requests.expire(MS * 14_999).is_empty());
+    assert_eq!(requests.expire(SECOND * 15), blocks(0..3));
+    assert!(requests.is_snubbed() && !requests.is_fast(BLOCK));
+    assert_eq!(requests.want(), 1, "one at a time");
+    requests.add(SECOND * 15, &blocks(3..4));
+    assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 25)));
+    requests.take(SECOND * 16, &block(3));
+    requests.received(SECOND * 16, 1, u64::from(BLOCK));
+    assert!(!requests.is_snubbed() && requests.is_fast(BLOCK));
+    assert_eq!(requests.want(), RESTART);
+}
+
+#[test]
+fn a_stall_after_a_good_start_is_noticed_soon() {
+    let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
+    link.run_until(SECOND * 3);
+    let (outstanding, last) = (link.requests.len(), *link.got.last().expect("blocks came"));
+    assert!(outstanding > 0);
+    let deadline = link.requests.next_deadline().expect("requests are outstanding");
+    assert_eq!(deadline, last + MIN_STALL);
+    assert!(link.requests.expire(deadline.saturating_sub(MS)).is_empty());
+    assert_eq!(link.requests.expire(deadline).len(), outstanding);
+    assert!(link.requests.is_snubbed());
+    // A late one counts as a sign of life although it is no longer outstanding.
+    let late = link.coming[0].1;
+    assert_eq!(link.requests.take(deadline + MS, &late), None);
+    link.requests.received(deadline + MS, 1, u64::from(BLOCK));
+    assert!(!link.requests.is_snubbed());
+}
+
+#[test]
+fn one_dropped_request_is_taken_back_alone() {
+    let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
+    link.drops = vec![300];
+    let mut lost = Vec::new();
+    while link.now < SECOND * 12 && link.step() {
+        if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
+            lost.extend(link.requests.expire(link.now));
+        }
+    }
+    assert_eq!(lost, [block(300)]);
+    assert!(!link.requests.is_snubbed());
+}
+
+#[test]
+fn an_old_request_expires_while_few_others_come() {
+    let mut requests = stated(500);
+    requests.add(SECOND, &blocks(0..2));
+    // A block a second, each asked for as the one before it comes; the first request is never answered.
+    for number in 1..30 {
+        let now = SECOND * (number + 1);
+        requests.take(now, &block(number));
+        requests.received(now, 1, u64::from(BLOCK));
+        let lost = requests.expire(now);
+        assert_eq!(lost.is_empty(), number != 10, "after {number} s: {lost:?}");
+        requests.add(now, &[block(number + 1)]);
+    }
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn a_pause_without_requests_is_no_stall() {
+    let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
+    link.run_until(SECOND * 2);
+    link.requests.drain();
+    link.requests.add(SECOND * 500, &blocks(0..1));
+    assert!(link.requests.expire(SECOND * 501).is_empty());
+    assert_eq!(link.requests.next_deadline(), Some(SECOND * 510));
+}

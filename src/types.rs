@@ -1,0 +1,212 @@
+//! The words every floor shares: hashes, ids, pieces and blocks, each a type of its own so that none is taken for another.
+
+use std::fmt;
+
+/// The size of a block, the unit of request (BEP 3; every client uses 16 KiB), in bytes.
+pub const BLOCK: u32 = 16 * 1024;
+
+/// The SHA-1 of the exact bytes of a torrent's info value (BEP 3): what names a swarm.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InfoHash(pub [u8; 20]);
+
+/// What a peer calls itself in its handshake (BEP 20), 20 arbitrary bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub [u8; 20]);
+
+/// The SHA-1 that a piece must have.
+pub type PieceHash = [u8; 20];
+
+/// The number of a piece within its torrent, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PieceIndex(pub u32);
+
+/// A range of bytes within a piece, as asked for by `request` and delivered by `piece` (BEP 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockRequest {
+    /// The piece that holds the block.
+    pub piece: PieceIndex,
+    /// Where the block starts within the piece, in bytes.
+    pub begin: u32,
+    /// How long it is, in bytes.
+    pub length: u32,
+}
+
+/// Names one connection for as long as the process lives; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerKey(pub u32);
+
+impl PieceIndex {
+    /// The index as a subscript.
+    pub fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl InfoHash {
+    /// Forty lower-case hexadecimal digits.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl PeerId {
+    /// Our own id: Azureus style, `-BY0001-` and 12 random digits (BEP 20).
+    pub fn ours() -> PeerId {
+        let mut id = *b"-BY0001-000000000000";
+        for digit in &mut id[8..] {
+            *digit = b'0' + fastrand::u8(0..10);
+        }
+        PeerId(id)
+    }
+}
+
+impl fmt::Display for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl fmt::Debug for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InfoHash({})", self.hex())
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerId({})", self.0.escape_ascii())
+    }
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+}
+
+/// One bit a piece, the first piece in the highest bit of the first byte, as it travels (BEP 3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bitfield {
+    bytes: Vec<u8>,
+    len: u32,
+    ones: u32,
+}
+
+impl Bitfield {
+    /// All bits clear, for `len` pieces.
+    pub fn new(len: u32) -> Bitfield {
+        Bitfield { bytes: vec![0; len.div_ceil(8) as usize], len, ones: 0 }
+    }
+
+    /// All bits set, for `len` pieces.
+    pub fn full(len: u32) -> Bitfield {
+        let mut bytes = vec![0xff; len.div_ceil(8) as usize];
+        if let (Some(last), spare @ 1..) = (bytes.last_mut(), bytes_spare(len)) {
+            *last = 0xff << spare;
+        }
+        Bitfield { bytes, len, ones: len }
+    }
+
+    /// What came over the wire, for a torrent of `len` pieces; `None` where the size is wrong or a spare bit is set.
+    pub fn from_wire(bytes: &[u8], len: u32) -> Option<Bitfield> {
+        if bytes.len() != len.div_ceil(8) as usize {
+            return None;
+        }
+        if let (Some(last), spare @ 1..) = (bytes.last(), bytes_spare(len))
+            && last & ((1u8 << spare) - 1) != 0
+        {
+            return None;
+        }
+        let ones = bytes.iter().map(|b| b.count_ones()).sum();
+        Some(Bitfield { bytes: bytes.to_vec(), len, ones })
+    }
+
+    /// The bytes as they travel.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many pieces it speaks of.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// How many bits are set.
+    pub fn count(&self) -> u32 {
+        self.ones
+    }
+
+    /// Whether every bit is set.
+    pub fn is_full(&self) -> bool {
+        self.ones == self.len
+    }
+
+    /// Whether the piece's bit is set; false where there is no such piece.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        piece.0 < self.len && self.bytes[piece.at() / 8] & (0x80 >> (piece.0 % 8)) != 0
+    }
+
+    /// Sets the piece's bit; true where it was clear before. A piece that does not exist changes nothing.
+    pub fn set(&mut self, piece: PieceIndex) -> bool {
+        if piece.0 >= self.len || self.has(piece) {
+            return false;
+        }
+        self.bytes[piece.at() / 8] |= 0x80 >> (piece.0 % 8);
+        self.ones += 1;
+        true
+    }
+
+    /// Clears the piece's bit; true where it was set before.
+    pub fn clear(&mut self, piece: PieceIndex) -> bool {
+        if !self.has(piece) {
+            return false;
+        }
+        self.bytes[piece.at() / 8] &= !(0x80 >> (piece.0 % 8));
+        self.ones -= 1;
+        true
+    }
+
+    /// The set pieces in order.
+    pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        (0..self.len).map(PieceIndex).filter(|&p| self.has(p))
+    }
+}
+
+/// How many bits of the last byte belong to no piece.
+fn bytes_spare(len: u32) -> u32 {
+    (8 - len % 8) % 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bitfield_from_wire_refuses_wrong_size_and_spare_bits() {
+        assert!(Bitfield::from_wire(&[0xff, 0xc0], 10).is_some_and(|b| b.is_full()));
+        assert!(Bitfield::from_wire(&[0xff, 0xe0], 10).is_none());
+        assert!(Bitfield::from_wire(&[0xff], 10).is_none());
+        assert!(Bitfield::from_wire(&[0xff, 0xc0, 0], 10).is_none());
+    }
+
+    #[test]
+    fn full_equals_every_bit_set() {
+        for len in 1..40 {
+            let mut set = Bitfield::new(len);
+            for p in 0..len {
+                assert!(set.set(PieceIndex(p)));
+            }
+            assert_eq!(set, Bitfield::full(len));
+            assert!(!set.has(PieceIndex(len)) && !set.set(PieceIndex(len)));
+        }
+    }
+
+    #[test]
+    fn our_id_is_azureus_style() {
+        let id = PeerId::ours().0;
+        assert_eq!(&id[..8], b"-BY0001-");
+        assert!(id[8..].iter().all(u8::is_ascii_digit));
+    }
+}

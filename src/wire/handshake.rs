@@ -1,0 +1,74 @@
+//! The 68 bytes with which a connection begins (BEP 3), and the reserved bits that say what else is spoken.
+
+use crate::types::{InfoHash, PeerId};
+
+/// The length of a handshake, in bytes.
+pub const LENGTH: usize = 68;
+
+const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+/// Reserved byte and bit of the extension protocol (BEP 10).
+const EXTENDED: (usize, u8) = (5, 0x10);
+
+/// What both sides say first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The eight reserved bytes.
+    pub reserved: [u8; 8],
+    /// The swarm that the connection is for.
+    pub info_hash: InfoHash,
+    /// Who speaks.
+    pub peer_id: PeerId,
+}
+
+impl Handshake {
+    /// Ours: the extension protocol and nothing else in the reserved bits.
+    pub fn ours(info_hash: InfoHash, peer_id: PeerId) -> Handshake {
+        let mut reserved = [0; 8];
+        reserved[EXTENDED.0] = EXTENDED.1;
+        Handshake { reserved, info_hash, peer_id }
+    }
+
+    /// Whether the speaker knows the extension protocol (BEP 10).
+    pub fn extended(&self) -> bool {
+        self.reserved[EXTENDED.0] & EXTENDED.1 != 0
+    }
+
+    /// The bytes to send.
+    pub fn encode(&self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        bytes[..20].copy_from_slice(PROTOCOL);
+        bytes[20..28].copy_from_slice(&self.reserved);
+        bytes[28..48].copy_from_slice(&self.info_hash.0);
+        bytes[48..].copy_from_slice(&self.peer_id.0);
+        bytes
+    }
+
+    /// Reads a handshake; `None` where it is of another protocol.
+    pub fn decode(bytes: &[u8; LENGTH]) -> Option<Handshake> {
+        let (protocol, rest) = bytes.split_first_chunk::<20>()?;
+        let (reserved, rest) = rest.split_first_chunk::<8>()?;
+        let (info_hash, rest) = rest.split_first_chunk::<20>()?;
+        let peer_id = rest.first_chunk::<20>()?;
+        (protocol == PROTOCOL).then_some(Handshake {
+            reserved: *reserved,
+            info_hash: InfoHash(*info_hash),
+            peer_id: PeerId(*peer_id),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let ours = Handshake::ours(InfoHash([7; 20]), PeerId([9; 20]));
+        let bytes = ours.encode();
+        assert_eq!(Handshake::decode(&bytes), Some(ours));
+        assert!(ours.extended());
+        let mut other = bytes;
+        other[3] ^= 1;
+        assert_eq!(Handshake::decode(&other), None);
+    }
+}

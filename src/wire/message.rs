@@ -1,0 +1,276 @@
+//! The messages of BEP 3 as they stand in a buffer of received bytes, and the bytes of those that we send.
+
+use crate::types::{BLOCK, BlockRequest, PieceIndex};
+
+/// The longest frame that is taken from anybody, in bytes without its length prefix: a bitfield of eight million pieces.
+pub const MAX_FRAME: usize = 1 << 20;
+/// The longest extension message (BEP 10) that is taken; a block of metadata is 16 KiB (BEP 9).
+pub const MAX_EXTENDED: usize = 64 * 1024;
+/// The longest block that is served; nobody asks for more than 16 KiB today, old clients asked for up to 128 KiB.
+pub const MAX_REQUEST: u32 = 128 * 1024;
+/// The bytes of a `piece` message before its block: length prefix, id, index, begin.
+pub const PIECE_HEAD: usize = 13;
+
+/// One message; what is long borrows from the buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Nothing but a sign of life.
+    KeepAlive,
+    /// We will not be served.
+    Choke,
+    /// We will be served.
+    Unchoke,
+    /// The peer wants something that we have.
+    Interested,
+    /// The peer wants nothing that we have.
+    NotInterested,
+    /// The peer has got a piece.
+    Have(PieceIndex),
+    /// All that the peer has.
+    Bitfield(&'a [u8]),
+    /// The peer asks for a block.
+    Request(BlockRequest),
+    /// A block.
+    Piece(BlockRequest, &'a [u8]),
+    /// The peer takes a request back.
+    Cancel(BlockRequest),
+    /// A message of the extension protocol (BEP 10): its id and what follows.
+    Extended(u8, &'a [u8]),
+    /// One that we do not know, or have no use for.
+    Unknown(u8),
+}
+
+/// Why a connection's bytes make no sense; it ends there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A frame longer than any message needs.
+    #[error("a frame of {0} bytes")]
+    TooLong(u32),
+    /// A message whose length does not fit its kind.
+    #[error("message {id} with {length} bytes")]
+    WrongLength {
+        /// The message's id.
+        id: u8,
+        /// The frame's length, the id included.
+        length: u32,
+    },
+}
+
+/// Takes the first message off `bytes`: the message and the number of bytes it took, or `None` while it is not whole.
+///
+/// # Errors
+/// Where the frame can be no message, whatever follows; nothing has been reserved for it.
+pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*prefix);
+    if length == 0 {
+        return Ok(Some((Message::KeepAlive, 4)));
+    }
+    if length as usize > MAX_FRAME {
+        return Err(WireError::TooLong(length));
+    }
+    let Some(&id) = rest.first() else { return Ok(None) };
+    check_length(id, length)?;
+    let Some(frame) = rest.get(..length as usize) else { return Ok(None) };
+    let body = &frame[1..];
+    let message = match id {
+        0 => Message::Choke,
+        1 => Message::Unchoke,
+        2 => Message::Interested,
+        3 => Message::NotInterested,
+        4 => Message::Have(PieceIndex(number(body, 0))),
+        5 => Message::Bitfield(body),
+        6 => Message::Request(block(body)),
+        7 => {
+            let data = &body[8..];
+            let head =
+                BlockRequest { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: data.len() as u32 };
+            Message::Piece(head, data)
+        }
+        8 => Message::Cancel(block(body)),
+        20 => Message::Extended(body[0], &body[1..]),
+        other => Message::Unknown(other),
+    };
+    Ok(Some((message, 4 + length as usize)))
+}
+
+/// How many bytes the frame at the start of `bytes` needs, its prefix included; at least five while that is not known.
+pub fn needed(bytes: &[u8]) -> usize {
+    match bytes.first_chunk::<4>() {
+        Some(prefix) => 4 + (u32::from_be_bytes(*prefix) as usize).min(MAX_FRAME),
+        None => 5,
+    }
+}
+
+/// A length that a message of this kind can have; it is checked as soon as the id is there.
+fn check_length(id: u8, length: u32) -> Result<(), WireError> {
+    let fits = match id {
+        0..=3 => length == 1,
+        4 => length == 5,
+        6 | 8 => length == 13,
+        7 => (9..=9 + BLOCK).contains(&length),
+        20 => (2..=MAX_EXTENDED as u32).contains(&length),
+        5 => true,
+        _ => length as usize <= MAX_EXTENDED,
+    };
+    if fits { Ok(()) } else { Err(WireError::WrongLength { id, length }) }
+}
+
+/// The big-endian number at `at`; the caller has checked the length.
+fn number(body: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
+}
+
+fn block(body: &[u8]) -> BlockRequest {
+    BlockRequest { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: number(body, 8) }
+}
+
+/// A message that is nothing but its id, as bytes.
+fn bare(out: &mut Vec<u8>, id: u8) {
+    out.extend_from_slice(&[0, 0, 0, 1, id]);
+}
+
+/// Appends a keep-alive.
+pub fn keep_alive(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0; 4]);
+}
+
+/// Appends `choke` or `unchoke`.
+pub fn choke(out: &mut Vec<u8>, choked: bool) {
+    bare(out, u8::from(!choked));
+}
+
+/// Appends `interested` or `not interested`.
+pub fn interested(out: &mut Vec<u8>, interested: bool) {
+    bare(out, if interested { 2 } else { 3 });
+}
+
+/// Appends `have`.
+pub fn have(out: &mut Vec<u8>, piece: PieceIndex) {
+    out.extend_from_slice(&[0, 0, 0, 5, 4]);
+    out.extend_from_slice(&piece.0.to_be_bytes());
+}
+
+/// Appends a bitfield.
+pub fn bitfield(out: &mut Vec<u8>, bits: &[u8]) {
+    out.extend_from_slice(&(bits.len() as u32 + 1).to_be_bytes());
+    out.push(5);
+    out.extend_from_slice(bits);
+}
+
+/// Appends `request`.
+pub fn request(out: &mut Vec<u8>, block: BlockRequest) {
+    ranged(out, 6, block);
+}
+
+/// Appends `cancel`.
+pub fn cancel(out: &mut Vec<u8>, block: BlockRequest) {
+    ranged(out, 8, block);
+}
+
+fn ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
+    out.extend_from_slice(&[0, 0, 0, 13, id]);
+    for number in [block.piece.0, block.begin, block.length] {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// The bytes of a `piece` message before its block.
+pub fn piece_head(block: BlockRequest) -> [u8; PIECE_HEAD] {
+    let mut head = [0; PIECE_HEAD];
+    head[..4].copy_from_slice(&(block.length + 9).to_be_bytes());
+    head[4] = 7;
+    head[5..9].copy_from_slice(&block.piece.0.to_be_bytes());
+    head[9..].copy_from_slice(&block.begin.to_be_bytes());
+    head
+}
+
+/// Appends a message of the extension protocol (BEP 10).
+pub fn extended(out: &mut Vec<u8>, id: u8, payload: &[u8]) {
+    out.extend_from_slice(&(payload.len() as u32 + 2).to_be_bytes());
+    out.extend_from_slice(&[20, id]);
+    out.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn asked(piece: u32, begin: u32, length: u32) -> BlockRequest {
+        BlockRequest { piece: PieceIndex(piece), begin, length }
+    }
+
+    #[test]
+    fn every_message_comes_back() {
+        let mut bytes = Vec::new();
+        keep_alive(&mut bytes);
+        choke(&mut bytes, true);
+        choke(&mut bytes, false);
+        interested(&mut bytes, true);
+        interested(&mut bytes, false);
+        have(&mut bytes, PieceIndex(77));
+        bitfield(&mut bytes, &[0xf0, 1]);
+        request(&mut bytes, asked(1, 2, 3));
+        bytes.extend_from_slice(&piece_head(asked(4, 5, 3)));
+        bytes.extend_from_slice(b"abc");
+        cancel(&mut bytes, asked(6, 7, 8));
+        extended(&mut bytes, 9, b"de");
+        let mut seen = Vec::new();
+        let mut at = 0;
+        while let Some((message, n)) = split(&bytes[at..]).unwrap() {
+            seen.push(format!("{message:?}"));
+            at += n;
+        }
+        assert_eq!(at, bytes.len());
+        let expected = [
+            Message::KeepAlive,
+            Message::Choke,
+            Message::Unchoke,
+            Message::Interested,
+            Message::NotInterested,
+            Message::Have(PieceIndex(77)),
+            Message::Bitfield(&[0xf0, 1]),
+            Message::Request(asked(1, 2, 3)),
+            Message::Piece(asked(4, 5, 3), b"abc"),
+            Message::Cancel(asked(6, 7, 8)),
+            Message::Extended(9, b"de"),
+        ];
+        assert_eq!(seen, expected.map(|m| format!("{m:?}")));
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_connection_before_the_body_is_there() {
+        for (bytes, error) in [
+            (&[0xff, 0xff, 0xff, 0xff][..], WireError::TooLong(u32::MAX)),
+            (&[0, 16, 0, 1, 5], WireError::TooLong(MAX_FRAME as u32 + 1)),
+            (&[0, 0, 0, 2, 0], WireError::WrongLength { id: 0, length: 2 }),
+            (&[0, 0, 0, 4, 4], WireError::WrongLength { id: 4, length: 4 }),
+            (&[0, 0, 0, 12, 6], WireError::WrongLength { id: 6, length: 12 }),
+            (&[0, 0, 0, 8, 7], WireError::WrongLength { id: 7, length: 8 }),
+            (&[0, 0, 0x80, 0, 7], WireError::WrongLength { id: 7, length: 0x8000 }),
+            (&[0, 0, 0, 1, 20], WireError::WrongLength { id: 20, length: 1 }),
+        ] {
+            assert_eq!(split(bytes), Err(error));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_never_overrun(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(Some((_, n))) = split(&bytes) {
+                prop_assert!(n <= bytes.len() && n >= 4);
+                prop_assert_eq!(needed(&bytes), n);
+            }
+        }
+
+        #[test]
+        fn a_message_is_found_however_it_is_cut(data in proptest::collection::vec(any::<u8>(), 0..64), cut in 0usize..77) {
+            let mut bytes = piece_head(asked(1, 0, data.len() as u32)).to_vec();
+            bytes.extend_from_slice(&data);
+            let cut = cut.min(bytes.len());
+            let part = split(&bytes[..cut]).unwrap();
+            prop_assert_eq!(part.is_some(), cut == bytes.len());
+        }
+    }
+}

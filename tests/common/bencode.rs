@@ -1,0 +1,32 @@
+//! The least bencoding that torrents and tracker answers need (BEP 3); keys must be given in order.
+
+/// A byte string.
+pub fn bytes(value: &[u8]) -> Vec<u8> {
+    let mut out = format!("{}:", value.len()).into_bytes();
+    out.extend_from_slice(value);
+    out
+}
+
+/// An integer.
+pub fn int(value: u64) -> Vec<u8> {
+    format!("i{value}e").into_bytes()
+}
+
+/// A list of values that are bencoded already.
+pub fn list(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut out = vec![b'l'];
+    items.into_iter().for_each(|item| out.extend(item));
+    out.push(b'e');
+    out
+}
+
+/// A dictionary of values that are bencoded already.
+pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Vec<u8>)>) -> Vec<u8> {
+    let mut out = vec![b'd'];
+    for (key, value) in entries {
+        out.extend(bytes(key.as_ref()));
+        out.extend(value);
+    }
+    out.push(b'e');
+    out
+}

@@ -1,0 +1,102 @@
+//! Processes that end with their test: output in a file that is shown when the test fails, killed and waited for on drop.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, until};
+
+/// A started program.
+pub struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts it; standard output and error go to `dir/NAME.log`.
+    pub fn start(name: &str, command: &mut Command, dir: &Path) -> Running {
+        let log = dir.join(format!("{name}.log"));
+        let out = File::create(&log).expect("a log file");
+        let err = out.try_clone().expect("a second handle of the log file");
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Running { name: name.into(), child, log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// Sends a signal, named as kill(1) names it.
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh").success(), "{kill} failed");
+    }
+
+    /// Waits for its end; the exit code, or `None` where a signal ended it. Panics after `patience`.
+    pub fn end_within(&mut self, patience: Duration) -> Option<i32> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "{} still runs after {patience:?}", self.name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for its end and panics unless the exit code is this one.
+    pub fn ends_with(&mut self, code: i32) {
+        assert_eq!(self.end_within(PATIENCE), Some(code), "exit code of {}", self.name);
+    }
+
+    /// Sends SIGTERM and panics unless it ends with this exit code within ten seconds.
+    pub fn terminate(&mut self, code: i32) {
+        self.signal("TERM");
+        assert_eq!(self.end_within(Duration::from_secs(10)), Some(code), "exit code of {} after SIGTERM", self.name);
+    }
+
+    /// Waits until its output holds `text`; panics when it ends before that.
+    pub fn says(&mut self, text: &str) {
+        until(&format!("{} says {text:?}", self.name), || {
+            let over = !self.runs();
+            let said = self.log().contains(text);
+            assert!(said || !over, "{} ended without saying {text:?}", self.name);
+            said
+        });
+    }
+
+    /// The most memory it ever had resident, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).expect("the status of a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where the process is gone already, and then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let skip = log.chars().count().saturating_sub(6_000);
+            eprintln!("--- {} said:\n{}\n---", self.name, log.chars().skip(skip).collect::<String>());
+        }
+    }
+}

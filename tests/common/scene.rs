@@ -1,0 +1,90 @@
+//! Scenes for hostile peers: a download with a hostile peer and an honest one that is held back until the other has done its
+//! worst, and a seeder for those who call.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::payload::Payload;
+use super::process::Running;
+use super::seeder::{FakePeer, Gate, full_bitfield};
+use super::tracker::Tracker;
+use super::wire::{Message, Wire, id};
+use super::{Stage, free_port, until};
+
+/// A single file of 30 pieces of two blocks: its bitfield has two spare bits.
+pub fn thirty_pieces() -> Payload {
+    Payload::single("thirty.bin", 30 * 32 * 1024 - 777, 32 * 1024)
+}
+
+/// A download with a hostile peer and an honest one that waits.
+pub struct Scene {
+    stage: Stage,
+    payload: Payload,
+    hostile: FakePeer,
+    gate: Arc<Gate>,
+    btsync: Running,
+    port: u16,
+    _honest: FakePeer,
+    _tracker: Tracker,
+}
+
+impl Scene {
+    /// btsync starts, with the hostile peer and an honest one that waits.
+    pub fn new(hostile: FakePeer) -> Scene {
+        let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+        let gate = Gate::new(0);
+        let honest = FakePeer::honest(&payload, &gate);
+        let tracker = Tracker::start(&[hostile.addr, honest.addr]);
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]);
+        Scene { stage, payload, hostile, gate, btsync, port, _honest: honest, _tracker: tracker }
+    }
+
+    /// Where btsync listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Lets the honest seeder serve; btsync must complete.
+    pub fn completes(&mut self) {
+        self.gate.open();
+        self.btsync.ends_with(0);
+        self.payload.assert_at(&self.stage.path("out"));
+    }
+
+    /// The hostile peer must have gone through with it; then btsync must complete.
+    pub fn survives(mut self) {
+        self.hostile.outcome().expect("the hostile peer's part");
+        assert!(self.btsync.runs(), "btsync ended before anyone gave it anything");
+        self.completes();
+    }
+}
+
+/// A request: piece, begin, length.
+pub type Asked = (u32, u32, u32);
+
+/// Offers everything, unchokes, and waits for the first request.
+pub fn until_asked(wire: &mut Wire) -> io::Result<Asked> {
+    wire.send(id::BITFIELD, &full_bitfield(thirty_pieces().pieces()))?;
+    wire.send(id::UNCHOKE, &[])?;
+    wire.next_request()
+}
+
+/// A complete btsync that seeds until the test is over, and where it listens.
+pub fn seeding(stage: &Stage, payload: &Payload) -> (Running, SocketAddr, Tracker) {
+    let (tracker, port) = (Tracker::start(&[]), free_port());
+    let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+    let running = stage.btsync("seeder", &torrent, &stage.folder_with("seeder", payload), port, &["--seed"]);
+    // It listens before it has checked its files; only then does it have something to give.
+    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    (running, SocketAddr::from(([127, 0, 0, 1], port)), tracker)
+}
+
+/// A leecher's connection that has been unchoked.
+pub fn unchoked(addr: SocketAddr, payload: &Payload) -> Wire {
+    let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake with the seeder");
+    wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
+    wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+    wire
+}

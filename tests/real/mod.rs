@@ -1,0 +1,139 @@
+//! Other people's clients and trackers, each started the way its users start it, on an address of its own.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::netns::{address, find};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::tracker::{Tracker, scrape};
+use crate::common::{Stage, free_port, until};
+
+/// A client that can seed what it finds in a folder and fetch what it misses.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    Transmission,
+    Aria2,
+    Libtorrent,
+}
+
+/// Python with libtorrent in it; scripts/test-setup.sh makes it.
+pub const PYTHON: &str = ".venv/bin/python";
+
+impl Client {
+    /// The program it needs.
+    pub fn program(self) -> &'static str {
+        match self {
+            Client::Transmission => "transmission-daemon",
+            Client::Aria2 => "aria2c",
+            Client::Libtorrent => PYTHON,
+        }
+    }
+
+    /// Starts it at 10.88.0.`host` with the files in `folder`; it checks what is there, fetches the rest, and seeds.
+    pub fn start(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path) -> Running {
+        let port = free_port().to_string();
+        let name = format!("{self:?}-{host}");
+        let mut command = match self {
+            Client::Transmission => transmission(stage, &name, host, &port, torrent, folder),
+            Client::Aria2 => aria2(host, &port, torrent, folder),
+            Client::Libtorrent => libtorrent(host, &port, torrent, folder),
+        };
+        stage.start(&name, command.env("HOME", stage.folder(&format!("{name}-home"))))
+    }
+}
+
+/// The torrent goes in by the watch folder: no remote control is needed.
+fn transmission(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+    let watch = stage.folder(&format!("{name}-watch"));
+    std::fs::copy(torrent, watch.join("this.torrent")).expect("a torrent in the watch folder");
+    let mut command = Command::new("transmission-daemon");
+    command.arg("-f").arg("-g").arg(stage.folder(&format!("{name}-config"))).arg("-c").arg(watch);
+    command.arg("-w").arg(folder).args(["-P", port, "-i", &address(host), "-p", &free_port().to_string()]);
+    command.args(["-O", "-Y", "-M", "-GSR", "--no-incomplete-dir", "--no-utp", "--log-info"]);
+    command
+}
+
+fn aria2(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("aria2c");
+    command.arg("--dir").arg(folder).args(["--listen-port", port, "--interface", &address(host)]);
+    command.args(["--no-conf", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    command.args(["--enable-peer-exchange=false", "--disable-ipv6=true", "--file-allocation=none"]);
+    // Look at what is there first; a ratio of 0 is no limit.
+    command.args(["--check-integrity=true", "--seed-ratio=0.0", "--summary-interval=5"]).arg(torrent);
+    command
+}
+
+fn libtorrent(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(repository.join(PYTHON));
+    command.arg(repository.join("scripts/lt_peer.py")).arg(torrent).arg(folder).args([&address(host), port]);
+    command
+}
+
+/// Who introduces the peers to each other.
+#[derive(Clone, Copy, Debug)]
+pub enum Introducer {
+    /// The tracker most swarms have.
+    Opentracker,
+    /// The tests' own.
+    Ours,
+}
+
+impl Introducer {
+    /// The programs that it needs.
+    pub fn programs(self) -> &'static [&'static str] {
+        match self {
+            Introducer::Opentracker => &["opentracker"],
+            Introducer::Ours => &[],
+        }
+    }
+
+    /// Starts it for one swarm; it listens on all ten addresses.
+    pub fn start(self, stage: &Stage, payload: &Payload) -> Introduction {
+        match self {
+            Introducer::Opentracker => opentracker(stage, &payload.hex()),
+            Introducer::Ours => {
+                let tracker = Tracker::start(&[]);
+                let port = tracker.url("").rsplit(':').next().and_then(|rest| rest.split('/').next()?.parse().ok());
+                Introduction { port: port.expect("a port"), _running: None, _tracker: Some(tracker) }
+            }
+        }
+    }
+}
+
+/// Debian's opentracker serves only the swarms on a list, which it reads from the folder it locks itself into.
+fn opentracker(stage: &Stage, info_hash: &str) -> Introduction {
+    let (port, folder) = (free_port(), stage.folder("opentracker"));
+    std::fs::write(folder.join("whitelist"), format!("{info_hash}\n")).expect("a whitelist");
+    let mut command = Command::new(find("opentracker").expect("opentracker"));
+    command.args(["-p", &port.to_string(), "-w", "whitelist", "-d"]).arg(folder);
+    Introduction { port, _running: Some(stage.start("opentracker", &mut command)), _tracker: None }
+}
+
+/// A tracker that runs.
+pub struct Introduction {
+    port: u16,
+    _running: Option<Running>,
+    _tracker: Option<Tracker>,
+}
+
+impl Introduction {
+    /// A running `btsync tracker`.
+    pub fn by(port: u16, running: Running) -> Introduction {
+        Introduction { port, _running: Some(running), _tracker: None }
+    }
+
+    /// The announce URL for a peer that is to be known under 10.88.0.`host`: who calls an address of its own machine
+    /// calls from that address.
+    pub fn url(&self, host: u8) -> String {
+        format!("http://{}:{}/announce", address(host), self.port)
+    }
+
+    /// Waits until the tracker knows so many complete peers.
+    pub fn knows_seeds(&self, info_hash: [u8; 20], seeds: u64) {
+        until(&format!("the tracker knows {seeds} seeds"), || {
+            scrape(&self.url(1), info_hash).is_some_and(|(complete, _)| complete >= seeds)
+        });
+    }
+}
