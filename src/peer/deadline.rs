@@ -16,7 +16,7 @@ pub fn watch(shared: &Shared, peer: &Peer) {
             continue;
         };
         if now < deadline {
-            peer.deadline_moved.wait_until(&mut requests, Instant::now() + (deadline - now));
+            peer.deadline_moved.wait_until(&mut requests, Instant::now() + deadline.saturating_sub(now));
             continue;
         }
         let late = requests.expire(now);

@@ -18,8 +18,8 @@ use crossbeam_channel::Sender;
 
 use crate::pieces::PieceManager;
 use crate::sources::http::{Answer, TrackerError};
-use crate::storage::StorageError;
 use crate::storage::SlabPool;
+use crate::storage::StorageError;
 use crate::types::{InfoHash, PeerId, PeerKey, PieceIndex};
 
 pub use connection::{Connection, Gone};

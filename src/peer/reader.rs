@@ -147,7 +147,9 @@ impl<'a> Reader<'a> {
             // there, never by what is claimed.
             let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
             self.move_to(Buffer::Small(vec![0; grown]));
-        } else if self.unread.start > 0 && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + needed > size) {
+        } else if self.unread.start > 0
+            && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + needed > size)
+        {
             let unread = self.unread.clone();
             self.unread = 0..unread.len();
             self.buffer.bytes_mut().copy_within(unread, 0);
@@ -194,12 +196,10 @@ impl<'a> Reader<'a> {
             return Err(Gone::Flood);
         }
         match message {
-            Message::Choke => {
-                if !peer.peer_choking.load(Ordering::Acquire) {
-                    // Blocks that came before the choke are still good.
-                    peer.choked(shared);
-                    feed_the_hungry(shared);
-                }
+            Message::Choke if !peer.peer_choking.load(Ordering::Acquire) => {
+                // Blocks that came before the choke are still good.
+                peer.choked(shared);
+                feed_the_hungry(shared);
             }
             Message::Unchoke => {
                 peer.peer_choking.store(false, Ordering::Release);

@@ -58,7 +58,8 @@ impl Book {
 
     /// Whom to call now: up to `n`, those who failed least first.
     pub fn callable(&self, now: Duration, n: usize) -> Vec<SocketAddr> {
-        let mut ready: Vec<_> = self.entries.iter().filter(|(addr, e)| self.is_callable(addr, e) && e.not_before <= now).collect();
+        let mut ready: Vec<_> =
+            self.entries.iter().filter(|(addr, e)| self.is_callable(addr, e) && e.not_before <= now).collect();
         ready.sort_by_key(|(_, e)| e.failures);
         ready.into_iter().take(n).map(|(addr, _)| *addr).collect()
     }
@@ -153,7 +154,7 @@ mod tests {
             book.lost(addr(1), PeerKey(n), now, false);
             assert!(book.callable(now, 9).is_empty());
             if let Some(next) = book.next_call() {
-                pauses.push(next - now);
+                pauses.push(next.saturating_sub(now));
                 now = next;
             }
         }

@@ -282,8 +282,10 @@ impl<'a> Conductor<'a> {
 
     /// A piece was wrong: a single sender is to blame; of several, whoever is among them again and again.
     fn failed_piece(&mut self, piece: crate::types::PieceIndex, senders: &[PeerKey]) {
-        let known: Vec<_> =
-            senders.iter().filter_map(|k| self.connections.get(k).map(|l| (*k, l.connection.addr, l.incoming))).collect();
+        let known: Vec<_> = senders
+            .iter()
+            .filter_map(|k| self.connections.get(k).map(|l| (*k, l.connection.addr, l.incoming)))
+            .collect();
         for &(key, addr, incoming) in &known {
             if senders.len() == 1 || self.book.suspect(addr) {
                 log::info!("{addr} sent wrong data and is banned");
@@ -409,7 +411,7 @@ impl<'a> Conductor<'a> {
         let farewell = goodbye::to_trackers(self.shared, &self.tracker, self.key, self.tiers.stop_jobs(), deadline);
         self.shared.stopping.store(true, Ordering::Release);
         drop(listener);
-        goodbye::to_peers(self.connections.into_iter().map(|(_, line)| line.connection).collect());
+        goodbye::to_peers(self.connections.into_values().map(|line| line.connection).collect());
         farewell.wait();
         match self.failure {
             Some(error) => Err(error),

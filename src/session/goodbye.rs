@@ -25,7 +25,13 @@ pub struct Farewell {
 }
 
 /// Sends the last announces, `completed` before `stopped` where both are due, one thread for each tracker.
-pub fn to_trackers(shared: &Arc<Shared>, tracker: &HttpTracker, key: u32, jobs: Vec<Job>, deadline: Instant) -> Farewell {
+pub fn to_trackers(
+    shared: &Arc<Shared>,
+    tracker: &HttpTracker,
+    key: u32,
+    jobs: Vec<Job>,
+    deadline: Instant,
+) -> Farewell {
     let (tell, done) = bounded(jobs.len());
     let mut by_tracker: Vec<Vec<Job>> = Vec::new();
     for job in jobs {

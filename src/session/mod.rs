@@ -229,12 +229,7 @@ fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
 }
 
 /// Makes the files, and hashes what was there before: the pieces that are right. No side file is needed to resume.
-fn look(
-    inner: &Inner,
-    disk: &Storage,
-    torrent: &Torrent,
-    events: &Sender<Event>,
-) -> Result<Bitfield, StorageError> {
+fn look(inner: &Inner, disk: &Storage, torrent: &Torrent, events: &Sender<Event>) -> Result<Bitfield, StorageError> {
     inner.enter(Stage::Checking);
     let prepared = disk.prepare()?;
     for what in prepared.repaired {

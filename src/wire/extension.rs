@@ -1,7 +1,7 @@
 //! The handshake of the extension protocol (BEP 10). Of what a peer says there only its request queue and its name are
 //! of use so far; we say the same of us.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
 use crate::metainfo::raw;
@@ -23,32 +23,23 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
 }
 
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Deserialize)]
 struct Dictionary {
     #[serde(default)]
-    m: Empty,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     reqq: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     v: Option<ByteBuf>,
 }
-
-/// The dictionary of extension messages: none is known yet, whatever stands in it is passed over.
-#[derive(Serialize, Deserialize, Default)]
-struct Empty {}
 
 impl ExtensionHandshake {
     /// What we say, as the payload of an extension message.
     pub fn ours(port: u16) -> Vec<u8> {
-        let dictionary = Dictionary {
-            m: Empty {},
-            p: (port != 0).then_some(i64::from(port)),
-            reqq: Some(i64::from(OUR_REQUEST_QUEUE)),
-            v: Some(ByteBuf::from(concat!("btsync ", env!("CARGO_PKG_VERSION")))),
-        };
-        serde_bencode::to_bytes(&dictionary).expect("integers and strings can be encoded")
+        let version = concat!("btsync ", env!("CARGO_PKG_VERSION"));
+        let port = if port == 0 { String::new() } else { format!("1:pi{port}e") };
+        let length = version.len();
+        format!("d1:mde{port}4:reqqi{OUR_REQUEST_QUEUE}e1:v{length}:{version}e").into_bytes()
     }
 
     /// Reads a peer's; `None` where it is no such dictionary, which costs the peer nothing.

@@ -198,30 +198,33 @@ impl Model {
             Step::Verify { ok } => self.verify(ok),
             Step::Choke { peer } => self.take_back(self.key(peer), 0, false),
             Step::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
-            Step::Leave { peer } => {
-                let key = self.key(peer);
-                if key != FULL {
-                    self.picker.remove_peer(key);
-                    self.remotes.remove(&key);
-                    self.writing.retain(|(by, _)| *by != key);
-                }
-            }
-            Step::Join { bits } => {
-                let key = PeerKey(self.next_key);
-                self.next_key += 1;
-                self.picker.add_peer(key);
-                self.remotes.insert(key, Remote::default());
-                let mut has = Bitfield::new(self.picker.geometry.pieces);
-                (0..has.len()).filter(|p| bits >> (p % 64) & 1 == 1).for_each(|p| {
-                    has.set(PieceIndex(p));
-                });
-                self.picker.set_bitfield(key, has);
-            }
+            Step::Leave { peer } => self.leave(self.key(peer)),
+            Step::Join { bits } => self.join(bits),
             Step::Have { peer, piece } => {
                 let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
                 self.picker.peer_has(self.key(peer), piece);
             }
         }
+    }
+
+    fn leave(&mut self, key: PeerKey) {
+        if key != FULL {
+            self.picker.remove_peer(key);
+            self.remotes.remove(&key);
+            self.writing.retain(|(by, _)| *by != key);
+        }
+    }
+
+    fn join(&mut self, bits: u64) {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        self.picker.add_peer(key);
+        self.remotes.insert(key, Remote::default());
+        let mut has = Bitfield::new(self.picker.geometry.pieces);
+        for piece in (0..has.len()).filter(|p| bits >> (p % 64) & 1 == 1) {
+            has.set(PieceIndex(piece));
+        }
+        self.picker.set_bitfield(key, has);
     }
 
     /// Choked, or out of time from the given request on.
@@ -271,7 +274,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_twice_nothing_forgotten(
@@ -291,7 +294,7 @@ proptest! {
     ) {
         let mut model = Model::new(pieces, blocks, 0, seed);
         for _ in &speeds {
-            model.step(&Step::Join { bits: u64::MAX });
+            model.join(u64::MAX);
         }
         let total = (pieces * blocks) as usize;
         for round in 0.. {
