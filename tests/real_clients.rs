@@ -14,7 +14,7 @@ use common::payload::Payload;
 use common::{PATIENCE, Stage, btsync, free_port};
 use real::{Client, Introducer, Introduction};
 
-/// Where peers live on the test's network.
+/// Where the others live on the test's network; btsync calls from the first address and listens on all.
 const SEEDER: u8 = 2;
 const LEECHER: u8 = 3;
 
@@ -40,11 +40,11 @@ fn they_seed(client: Client, introducer: Introducer) {
     let (stage, payload) = (Stage::new(), payload_for(introducer));
     let tracker = introducer.start(&stage, &payload);
     let theirs = stage.folder_with("seeder", &payload);
-    let _seeder = client.start(&stage, SEEDER, &stage.torrent(&payload, &tracker.url(SEEDER)), &theirs);
+    let torrent = stage.torrent(&payload, &tracker.url());
+    let _seeder = client.start(&stage, SEEDER, &torrent, &theirs);
     tracker.knows_seeds(payload.info_hash(), 1);
 
     let out = stage.folder("out");
-    let torrent = stage.torrent(&payload, &tracker.url(LEECHER));
     stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
     payload.assert_at(&out);
 }
@@ -54,12 +54,12 @@ fn we_seed(client: Client, introducer: Introducer) {
     let (stage, payload) = (Stage::new(), payload_for(introducer));
     let tracker = introducer.start(&stage, &payload);
     let ours = stage.folder_with("seeder", &payload);
-    let torrent = stage.torrent(&payload, &tracker.url(SEEDER));
+    let torrent = stage.torrent(&payload, &tracker.url());
     let mut seeder = stage.btsync("seeder", &torrent, &ours, free_port(), &["--seed"]);
     tracker.knows_seeds(payload.info_hash(), 1);
 
     let out = stage.folder("out");
-    let _leecher = client.start(&stage, LEECHER, &stage.torrent(&payload, &tracker.url(LEECHER)), &out);
+    let _leecher = client.start(&stage, LEECHER, &torrent, &out);
     arrives(&payload, &out);
     seeder.terminate(0);
     payload.assert_at(&ours);
@@ -101,13 +101,13 @@ fn the_others_get_along_on_this_stage() {
         let (stage, payload) = (Stage::new(), Payload::awkward());
         let tracker = Introducer::Opentracker.start(&stage, &payload);
         let theirs = stage.folder_with("seeder", &payload);
-        let seeder_torrent = stage.torrent(&payload, &tracker.url(SEEDER));
-        let mut seeder = Client::Libtorrent.start(&stage, SEEDER, &seeder_torrent, &theirs);
+        let torrent = stage.torrent(&payload, &tracker.url());
+        let mut seeder = Client::Libtorrent.start(&stage, SEEDER, &torrent, &theirs);
         seeder.says("complete");
         tracker.knows_seeds(payload.info_hash(), 1);
         for (client, host) in [(Client::Aria2, 3), (Client::Transmission, 4)] {
             let out = stage.folder(&format!("out-{host}"));
-            let _leecher = client.start(&stage, host, &stage.torrent(&payload, &tracker.url(host)), &out);
+            let _leecher = client.start(&stage, host, &torrent, &out);
             arrives(&payload, &out);
         }
     });
@@ -124,17 +124,17 @@ fn a_mixed_swarm_completes() {
         let payload = Payload::single("swarm.bin", 16 * 1024 * 1024 + 77, 256 * 1024);
         let tracker = Introducer::Opentracker.start(&stage, &payload);
         let ours = stage.folder_with("seeder", &payload);
-        let torrent = |host| stage.torrent(&payload, &tracker.url(host));
-        let mut seeder = stage.btsync("seeder", &torrent(SEEDER), &ours, free_port(), &["--seed"]);
+        let torrent = stage.torrent(&payload, &tracker.url());
+        let mut seeder = stage.btsync("seeder", &torrent, &ours, free_port(), &["--seed"]);
         tracker.knows_seeds(payload.info_hash(), 1);
 
         let start = |(client, host): (Client, u8)| {
             let out = stage.folder(&format!("out-{host}"));
-            (client.start(&stage, host, &torrent(host), &out), out)
+            (client.start(&stage, host, &torrent, &out), out)
         };
         let others = others.map(start);
         let out = stage.folder("out");
-        let mut leecher = stage.btsync("leecher", &torrent(LEECHER), &out, free_port(), &["--seed"]);
+        let mut leecher = stage.btsync("leecher", &torrent, &out, free_port(), &["--seed"]);
         arrives(&payload, &out);
         for (_running, out) in &others {
             arrives(&payload, out);
@@ -156,11 +156,11 @@ fn our_tracker_serves_the_others() {
             command.args(["tracker", "--listen", &format!("0.0.0.0:{port}"), "--interval", "2"]);
             let tracker = Introduction::by(port, stage.start("tracker", &mut command));
             let theirs = stage.folder_with("seeder", &payload);
-            let torrent = |host| stage.torrent(&payload, &tracker.url(host));
-            let _seeder = seeds.start(&stage, SEEDER, &torrent(SEEDER), &theirs);
+            let torrent = stage.torrent(&payload, &tracker.url());
+            let _seeder = seeds.start(&stage, SEEDER, &torrent, &theirs);
             tracker.knows_seeds(payload.info_hash(), 1);
             let out = stage.folder("out");
-            let _leecher = fetches.start(&stage, LEECHER, &torrent(LEECHER), &out);
+            let _leecher = fetches.start(&stage, LEECHER, &torrent, &out);
             arrives(&payload, &out);
         }
     });

@@ -41,9 +41,9 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
         ));
     }
     let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {e}"));
-    // Before listening: whoever reads our line may send a signal at once.
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
     let server = start(listen, config(interval))?;
+    // Before the line below: whoever reads it may send a signal at once.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
     // A closed stderr stops no tracker.
     let _ = writeln!(io::stderr(), "tracker listens on http://{}/announce", server.addr());
     signals.forever().next();

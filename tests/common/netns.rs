@@ -58,12 +58,13 @@ fn not_run(test: &str, why: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("NOT RUN: {test}: {why}\n").as_bytes());
 }
 
-/// Each address has a /32: then it is the source of what is sent to it, and a tracker that listens on many tells them apart.
+/// The first address is the source of what does not choose its own, such as btsync. Were each a /32, a caller would seem to
+/// call from the very address it calls, and transmission takes that for itself once a tracker has told it its own address.
 fn bring_up() {
     let add = |host| {
         let v4 = address(host);
         // A machine without IPv6 serves for all tests that do not ask for it.
-        format!("ip addr add {v4}/32 dev lo; ip addr add fd88::{host:x}/128 dev lo nodad || true;")
+        format!("ip addr add {v4}/24 dev lo; ip addr add fd88::{host:x}/128 dev lo nodad || true;")
     };
     let script = format!("set -e; ip link set lo up; {}", (1..=10).map(add).collect::<String>());
     let status = Command::new("sh").args(["-c", &script]).status().expect("sh");

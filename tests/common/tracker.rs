@@ -67,6 +67,11 @@ impl Tracker {
         Tracker { port, log, stop, acceptor: Some(acceptor) }
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its announce URL on an address of this machine.
     pub fn url(&self, host: &str) -> String {
         format!("http://{host}:{}/announce", self.port)

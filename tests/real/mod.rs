@@ -95,8 +95,7 @@ impl Introducer {
             Introducer::Opentracker => opentracker(stage, &payload.hex()),
             Introducer::Ours => {
                 let tracker = Tracker::start(&[]);
-                let port = tracker.url("").rsplit(':').next().and_then(|rest| rest.split('/').next()?.parse().ok());
-                Introduction { port: port.expect("a port"), _running: None, _tracker: Some(tracker) }
+                Introduction { port: tracker.port(), _running: None, _tracker: Some(tracker) }
             }
         }
     }
@@ -124,16 +123,15 @@ impl Introduction {
         Introduction { port, _running: Some(running), _tracker: None }
     }
 
-    /// The announce URL for a peer that is to be known under 10.88.0.`host`: who calls an address of its own machine
-    /// calls from that address.
-    pub fn url(&self, host: u8) -> String {
-        format!("http://{}:{}/announce", address(host), self.port)
+    /// The announce URL.
+    pub fn url(&self) -> String {
+        format!("http://{}:{}/announce", address(1), self.port)
     }
 
     /// Waits until the tracker knows so many complete peers.
     pub fn knows_seeds(&self, info_hash: [u8; 20], seeds: u64) {
         until(&format!("the tracker knows {seeds} seeds"), || {
-            scrape(&self.url(1), info_hash).is_some_and(|(complete, _)| complete >= seeds)
+            scrape(&self.url(), info_hash).is_some_and(|(complete, _)| complete >= seeds)
         });
     }
 }

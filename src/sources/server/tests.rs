@@ -21,6 +21,9 @@ fn stopping_does_not_wait_for_clients() {
     let server = server(FOR_EVER);
     // More than are served at once: the acceptor itself waits.
     let idle: Vec<TcpStream> = (0..MAX_CONNECTIONS + 10).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
+    while server.shared.open.lock().len() < MAX_CONNECTIONS {
+        thread::yield_now();
+    }
     server.stop();
     assert!(idle.iter().all(|stream| rest(stream).is_empty()));
 }
