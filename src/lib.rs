@@ -1,4 +1,4 @@
-//! `btsync`: a BitTorrent client of plain threads, blocking sockets and no runtime.
+//! A `BitTorrent` client of plain threads, blocking sockets and no runtime.
 //!
 //! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
 //! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].

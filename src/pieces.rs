@@ -16,6 +16,8 @@ use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
 /// The torrent's pieces: which are there, which are under way, who may write what.
 pub struct PieceManager {
     picker: Mutex<Picker>,
+    /// Changed under the picker's lock only.
+    failures: AtomicU64,
     storage: Arc<Storage>,
     hashes: Vec<PieceHash>,
     wasted: AtomicU64,
@@ -28,6 +30,8 @@ pub struct Accepted {
     pub take: Vec<bool>,
     /// Requests of other peers that have become needless.
     pub cancels: Vec<(PeerKey, BlockRequest)>,
+    /// How many pieces were wrong so far. Where this has grown, a running hash may be of bytes that were thrown away.
+    pub failures: u64,
 }
 
 impl PieceManager {
@@ -35,7 +39,13 @@ impl PieceManager {
     pub fn new(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield) -> PieceManager {
         let layout = storage.layout();
         let picker = Picker::new(layout.piece_length(), layout.total(), have, fastrand::u64(..));
-        PieceManager { picker: Mutex::new(picker), storage, hashes, wasted: AtomicU64::new(0) }
+        PieceManager {
+            picker: Mutex::new(picker),
+            failures: AtomicU64::new(0),
+            storage,
+            hashes,
+            wasted: AtomicU64::new(0),
+        }
     }
 
     /// The files.
@@ -99,11 +109,14 @@ impl PieceManager {
         self.picker.lock().remove_peer(peer);
     }
 
-    /// The peer's bitfield; whether it has something that we lack.
+    /// The peer's bitfield; false, and nothing changes, where it lacks a piece that the peer has claimed before.
     pub fn bitfield(&self, peer: PeerKey, bits: Bitfield) -> bool {
         let mut picker = self.picker.lock();
-        picker.set_bitfield(peer, bits);
-        picker.wants(peer)
+        let keeps = picker.peer_bitfield(peer).is_none_or(|before| before.is_within(&bits));
+        if keeps {
+            picker.set_bitfield(peer, bits);
+        }
+        keeps
     }
 
     /// The peer has got a piece; whether it has something that we lack.
@@ -142,6 +155,7 @@ impl PieceManager {
         let mut wasted = 0;
         {
             let mut picker = self.picker.lock();
+            accepted.failures = self.failures.load(Ordering::Relaxed);
             for block in blocks {
                 let take = picker.accept(peer, block, &mut accepted.cancels) == Accept::Take;
                 accepted.take.push(take);
@@ -163,6 +177,7 @@ impl PieceManager {
     pub fn settle(&self, piece: PieceIndex, right: bool) -> Verdict {
         let mut picker = self.picker.lock();
         let verdict = picker.verified(piece, right);
+        self.failures.fetch_add(u64::from(!right), Ordering::Relaxed);
         let size = u64::from(picker.piece_size(piece));
         drop(picker);
         if !right {
@@ -184,5 +199,57 @@ impl PieceManager {
     /// The state of every piece, for a view.
     pub fn progress(&self, out: &mut Vec<Progress>) {
         self.picker.lock().piece_states(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+    use crate::storage::{FileSpec, Layout};
+    use crate::types::BLOCK;
+
+    /// One piece of two blocks, in a folder that goes when the second value does.
+    fn one_piece() -> (PieceManager, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK), pad: false };
+        let layout = Layout::new(2 * BLOCK, vec![file]).expect("a layout");
+        let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
+        storage.prepare().expect("a file");
+        storage.write_vectored_at(0, &[IoSlice::new(&[1; 9])]).expect("room");
+        (PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), folder)
+    }
+
+    fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
+        let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
+        pieces.pick(peer, 2, true, &mut blocks);
+        assert_eq!(blocks.len(), 2);
+        pieces.accept(peer, blocks.iter().copied(), &mut accepted);
+        pieces.written(peer, blocks.into_iter(), &mut whole);
+        (accepted, whole)
+    }
+
+    #[test]
+    fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
+        let (pieces, _folder) = one_piece();
+        let peer = PeerKey(1);
+        assert_eq!(pieces.join(peer), None);
+        assert!(pieces.bitfield(peer, Bitfield::full(1)));
+        let (first, whole) = fetch(&pieces, peer);
+        assert_eq!(whole, [PieceIndex(0)]);
+        assert_eq!(pieces.settle(PieceIndex(0), false).senders, [peer]);
+        let (second, _) = fetch(&pieces, peer);
+        assert!(second.failures > first.failures, "running hashes must be dropped");
+        assert_eq!(pieces.wasted(), u64::from(2 * BLOCK));
+    }
+
+    #[test]
+    fn a_bitfield_takes_nothing_back() {
+        let (pieces, _folder) = one_piece();
+        pieces.join(PeerKey(1));
+        assert!(pieces.bitfield(PeerKey(1), Bitfield::full(1)));
+        assert!(!pieces.bitfield(PeerKey(1), Bitfield::new(1)));
+        assert!(pieces.wants(PeerKey(1)));
     }
 }

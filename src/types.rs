@@ -168,6 +168,11 @@ impl Bitfield {
         true
     }
 
+    /// Whether every piece that is set here is set in `other`.
+    pub fn is_within(&self, other: &Bitfield) -> bool {
+        self.len == other.len && self.bytes.iter().zip(&other.bytes).all(|(mine, theirs)| mine & !theirs == 0)
+    }
+
     /// The set pieces in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         (0..self.len).map(PieceIndex).filter(|&p| self.has(p))

@@ -86,13 +86,31 @@ fn a_bitfield_with_spare_bits() {
 }
 
 #[test]
-fn a_second_bitfield() {
-    hung_up_on_after([frame(id::BITFIELD, &[0, 0, 0, 0]), frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc])].concat());
+fn a_bitfield_that_takes_pieces_back() {
+    hung_up_on_after(
+        [frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc]), frame(id::BITFIELD, &[0xff, 0xff, 0, 0])].concat(),
+    );
 }
 
 #[test]
-fn a_late_bitfield() {
-    hung_up_on_after([frame(id::HAVE, &[0; 4]), frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc])].concat());
+fn a_late_bitfield_that_forgets_a_have() {
+    hung_up_on_after([frame(id::HAVE, &[0; 4]), frame(id::BITFIELD, &[0x7f, 0xff, 0xff, 0xfc])].concat());
+}
+
+/// aria2 sends a second bitfield in place of many HAVEs: it counts as those.
+#[test]
+fn a_late_bitfield_counts_as_haves() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (content, theirs, open) = (payload.content(), payload.clone(), Gate::new(usize::MAX));
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::HAVE, &3u32.to_be_bytes())?;
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        wire.send_block(piece, begin, block(&theirs, &content, piece, begin, length))?;
+        wire.send(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc])?;
+        serve(&mut wire, &theirs, &content, &open)
+    });
+    fetches_from(&stage, &payload, &peer);
 }
 
 #[test]

@@ -119,7 +119,7 @@ Sharing (without these, btsync exits as soon as the download is whole):
   --seed-ratio R     give until R times the size has been sent (0: do not)
 Network:
   --listen-port P    TCP port, or a range A-B: the first free one (6881-6889)
-  --max-peers N      connections at most (200)
+  --max-peers N      connections at most (300)
   --peer HOST:PORT   call this peer; may be repeated
   --bt-tracker URL   ask this tracker too; may be repeated, or A,B,C
   --no-dht, --no-lsd, --no-pex   accepted: this version has none of the three

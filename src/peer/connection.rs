@@ -4,14 +4,14 @@
 //! them, takes the peer off the lists and reports it gone. The session owns the reader's thread and joins that.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::reader::Reader;
 use super::roster::Admission;
@@ -100,7 +100,7 @@ impl Gone {
 pub struct Connection {
     /// The other end.
     pub addr: SocketAddr,
-    socket: Socket,
+    stream: Arc<TcpStream>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -111,7 +111,7 @@ impl Connection {
     /// Where no socket or thread is to be had.
     pub fn dial(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr) -> io::Result<Connection> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        Connection::spawn(shared, key, addr, socket, false)
+        Connection::spawn(shared, key, addr, socket.into(), false)
     }
 
     /// Serves a caller on a thread of its own.
@@ -119,30 +119,31 @@ impl Connection {
     /// # Errors
     /// Where no thread is to be had.
     pub fn accept(shared: &Arc<Shared>, key: PeerKey, stream: TcpStream, addr: SocketAddr) -> io::Result<Connection> {
-        Connection::spawn(shared, key, addr, stream.into(), true)
+        Connection::spawn(shared, key, addr, stream, true)
     }
 
     fn spawn(
         shared: &Arc<Shared>,
         key: PeerKey,
         addr: SocketAddr,
-        socket: Socket,
+        stream: TcpStream,
         incoming: bool,
     ) -> io::Result<Connection> {
-        let ours = socket.try_clone()?;
+        let stream = Arc::new(stream);
+        let ours = stream.clone();
         let shared = shared.clone();
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| live(&shared, key, addr, &socket, incoming));
+            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, incoming));
             let why = catch_unwind(life).unwrap_or(Gone::Bug);
-            let _ = socket.shutdown(std::net::Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Both);
             shared.report(Report::Gone { key, addr, why });
         })?;
-        Ok(Connection { addr, socket: ours, thread: Some(thread) })
+        Ok(Connection { addr, stream: ours, thread: Some(thread) })
     }
 
     /// Ends the connection, also one that is still being made.
     pub fn close(&self) {
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Waits for the connection's threads; they are done once it was reported gone, or soon after `close`.
@@ -161,43 +162,41 @@ impl Connection {
 }
 
 /// The life of one connection; the reason for its end.
-fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, socket: &Socket, incoming: bool) -> Gone {
-    match meet(shared, addr, socket, incoming) {
-        Ok((stream, theirs)) => match talk(shared, key, addr, socket, incoming, &stream, &theirs) {
-            Ok(gone) | Err(gone) => gone,
-        },
+fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, stream: &Arc<TcpStream>, incoming: bool) -> Gone {
+    match meet(shared, addr, stream, incoming) {
+        Ok(theirs) => talk(shared, key, addr, stream, incoming, &theirs),
         Err(gone) => gone,
     }
 }
 
 /// Connects where we are the caller, and exchanges handshakes.
-fn meet(shared: &Shared, addr: SocketAddr, socket: &Socket, incoming: bool) -> Result<(TcpStream, Handshake), Gone> {
+fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, incoming: bool) -> Result<Handshake, Gone> {
     if shared.is_stopping() {
         return Err(Gone::Closed);
     }
     if !incoming {
-        socket.connect_timeout(&addr.into(), CONNECT_TIMEOUT).map_err(|e| Gone::Unreachable(e.to_string()))?;
+        let connected = SockRef::from(stream).connect_timeout(&addr.into(), CONNECT_TIMEOUT);
+        connected.map_err(|e| Gone::Unreachable(e.to_string()))?;
     }
-    let stream: TcpStream = socket.try_clone().map_err(|e| Gone::io(&e))?.into();
     let prepared = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
     prepared.map_err(|e| Gone::io(&e))?;
     let ours = Handshake::ours(shared.info_hash, shared.peer_id);
     let say = |mut stream: &TcpStream| stream.write_all(&ours.encode()).map_err(|e| Gone::io(&e));
     if !incoming {
-        say(&stream)?;
+        say(stream)?;
     }
-    let theirs = hear(&stream)?;
+    let theirs = hear(stream)?;
     if theirs.info_hash != shared.info_hash {
         return Err(Gone::Handshake("another torrent"));
+    }
+    if incoming {
+        say(stream)?; // also to ourselves: the side that called must learn whom it called
     }
     if theirs.peer_id == shared.peer_id {
         return Err(Gone::Ourselves);
     }
-    if incoming {
-        say(&stream)?;
-    }
     stream.set_read_timeout(Some(SILENCE)).map_err(|e| Gone::io(&e))?;
-    Ok((stream, theirs))
+    Ok(theirs)
 }
 
 /// Receives a handshake within its time, whatever the pace of its bytes.
@@ -229,18 +228,16 @@ fn talk(
     shared: &Arc<Shared>,
     key: PeerKey,
     addr: SocketAddr,
-    socket: &Socket,
+    stream: &Arc<TcpStream>,
     incoming: bool,
-    stream: &TcpStream,
     theirs: &Handshake,
-) -> Result<Gone, Gone> {
+) -> Gone {
     let (outbox, inbox) = unbounded();
-    let handle = socket.try_clone().map_err(|e| Gone::io(&e))?;
-    let peer = Arc::new(Peer::new(key, addr, incoming, theirs.peer_id, shared.now(), handle, outbox));
+    let peer = Arc::new(Peer::new(key, addr, incoming, theirs.peer_id, shared.now(), stream.clone(), outbox));
     match shared.roster.admit(&peer, shared.peer_id) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
-        Admission::Duplicate => return Err(Gone::Duplicate),
+        Admission::Duplicate => return Gone::Duplicate,
     }
     let _entered = Entered { shared, key };
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
@@ -248,21 +245,20 @@ fn talk(
     shared.report(Report::Ready { key, addr, incoming });
     let opening = opening(shared, theirs, have.as_deref());
 
-    Ok(std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let _ending = Ending(&peer);
         let spawned = || -> io::Result<()> {
             let (writes, watches) = (peer.clone(), peer.clone());
             Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
-                let result = Writer::new(shared, &writes, stream).run(&inbox, opening);
-                if let Err(error) = result {
+                let _closing = Closing(&writes);
+                if let Err(error) = Writer::new(shared, &writes, stream).run(&inbox, opening) {
                     log::debug!("{addr}: {error}");
-                    writes.close();
                 }
             })?;
-            Builder::new()
-                .name(format!("time {key:?}"))
-                .stack_size(STACK)
-                .spawn_scoped(scope, move || deadline::watch(shared, &watches))?;
+            Builder::new().name(format!("time {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
+                let _closing = Closing(&watches);
+                deadline::watch(shared, &watches);
+            })?;
             Ok(())
         };
         match spawned() {
@@ -271,7 +267,7 @@ fn talk(
             Ok(()) => Reader::new(shared, &peer, stream).run(),
             Err(error) => Gone::NoThread(error.to_string()),
         }
-    }))
+    })
 }
 
 /// Takes a peer off the lists when its connection ends, by whichever way.
@@ -285,6 +281,15 @@ impl Drop for Entered<'_> {
         self.shared.roster.remove(self.key);
         self.shared.pieces.leave(self.key);
         feed_the_hungry(self.shared);
+    }
+}
+
+/// Without its writer or its deadline thread a connection is no good: the socket is shut when one ends, by whichever way.
+struct Closing<'a>(&'a Peer);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

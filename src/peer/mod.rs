@@ -4,6 +4,7 @@
 
 pub mod connection;
 pub mod deadline;
+pub mod intake;
 pub mod reader;
 pub mod roster;
 pub mod state;

@@ -1,24 +1,19 @@
 //! The reader: socket → slab → parse → hash → storage, on one thread and without a hand-over.
 //!
-//! It receives into one large buffer and walks the frames where they lie. The blocks found in one go are taken together: one
-//! short lock to learn which may be written (and what to ask for next), one `pwritev` for each run of neighbours, the running
-//! SHA-1 of the piece, one short lock to note them. Only pieces whose blocks came out of order, or from several peers, are read
-//! back to be hashed.
+//! It receives into one large buffer and walks the frames where they lie. Blocks and requests found in one go are taken together,
+//! by [`Intake`] and by the writer; every other message acts at once.
 
-use std::collections::HashMap;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-
-use sha1::{Digest, Sha1};
+use std::time::Duration;
 
 use super::connection::Gone;
+use super::intake::{Intake, Taken};
 use super::state::{Out, Peer, feed_the_hungry};
 use super::{Report, SLAB, Shared};
-use crate::pieces::Accepted;
 use crate::storage::PooledSlab;
-use crate::storage::hash_range;
 use crate::types::{Bitfield, BlockRequest, PieceIndex};
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
 use crate::wire::message::{self, MAX_REQUEST, Message};
@@ -27,10 +22,12 @@ use crate::wire::message::{self, MAX_REQUEST, Message};
 const SMALL: usize = 4096;
 /// With less room than this behind the unread bytes, they are moved to the front of the buffer.
 const ROOM: usize = 64 * 1024;
-/// Messages in a row that we have no use for, before the peer is taken for a flood.
+/// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
 const MAX_IDLE_TALK: u32 = 10_000;
-/// Running hashes kept at most; a peer that answers in order needs one.
-const MAX_HASHES: usize = 8;
+/// Messages without use are counted over so long.
+const TALK_SPAN: Duration = Duration::from_secs(600);
+/// Why a bitfield ends the connection.
+const MISFIT: Gone = Gone::Broke("a bitfield that does not fit the torrent");
 
 /// One connection's receiving side.
 pub struct Reader<'a> {
@@ -40,23 +37,13 @@ pub struct Reader<'a> {
     buffer: Buffer,
     /// The unread bytes.
     unread: Range<usize>,
-    /// The bitfield may come now and never again.
-    bitfield_allowed: bool,
-    /// Messages without effect since the last useful one.
+    /// Messages without effect, and since when they are counted.
     idle_talk: u32,
-    /// Blocks found in the current walk, and where their bytes lie.
-    blocks: Vec<(BlockRequest, Range<usize>)>,
+    talk_since: Duration,
     /// Requests of the peer found in the current walk.
     asked: Vec<BlockRequest>,
-    accepted: Accepted,
-    whole: Vec<PieceIndex>,
-    hashes: HashMap<PieceIndex, Running>,
-}
-
-/// The hash of a piece's first `upto` bytes.
-struct Running {
-    sha: Sha1,
-    upto: u32,
+    /// Where blocks go.
+    intake: Intake<'a>,
 }
 
 /// A small buffer while little is said, a slab while blocks arrive.
@@ -90,13 +77,10 @@ impl<'a> Reader<'a> {
             stream,
             buffer: Buffer::Small(vec![0; SMALL]),
             unread: 0..0,
-            bitfield_allowed: true,
             idle_talk: 0,
-            blocks: Vec::new(),
+            talk_since: shared.now(),
             asked: Vec::new(),
-            accepted: Accepted::default(),
-            whole: Vec::new(),
-            hashes: HashMap::new(),
+            intake: Intake::new(shared, peer),
         }
     }
 
@@ -121,7 +105,6 @@ impl<'a> Reader<'a> {
         };
         self.unread.end += n;
         self.walk()?;
-        self.take_blocks()?;
         self.answer_requests();
         Ok(())
     }
@@ -173,55 +156,101 @@ impl<'a> Reader<'a> {
     }
 
     fn walk_in(&mut self, bytes: &[u8]) -> Result<(), Gone> {
-        while let Some((message, length)) = message::split(&bytes[self.unread.clone()])? {
+        loop {
+            let unread = &bytes[self.unread.clone()];
+            self.check_bitfield_length(unread)?;
+            let Some((message, length)) = message::split(unread)? else { break };
             let end = self.unread.start + length;
             self.unread.start = end;
             match message {
-                Message::Piece(block, data) => self.blocks.push((block, end - data.len()..end)),
+                Message::Piece(block, data) => {
+                    self.check_range(block)?;
+                    self.intake.note(block, end - data.len()..end);
+                }
                 Message::Request(block) => self.note_request(block)?,
+                Message::Choke => {
+                    // What came before the choke is good, and need not be asked for again.
+                    self.take_blocks(bytes)?;
+                    self.choked();
+                }
                 other => self.act(&other)?,
             }
+        }
+        self.take_blocks(bytes)
+    }
+
+    /// Blocks noted so far go to the disk.
+    fn take_blocks(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        match self.intake.take(bytes)? {
+            Taken::Nothing => {}
+            Taken::Useful => self.idle_talk = 0,
+            Taken::Useless(blocks) => self.talk(blocks)?,
         }
         Ok(())
     }
 
-    /// Everything but blocks and requests.
-    fn act(&mut self, message: &Message<'_>) -> Result<(), Gone> {
-        let (shared, peer) = (self.shared, self.peer);
-        let first = self.bitfield_allowed;
-        // Some send their extension handshake before their bitfield.
-        self.bitfield_allowed &= matches!(message, Message::Extended(..));
-        self.idle_talk += 1;
-        if self.idle_talk > MAX_IDLE_TALK + shared.pieces.count() {
+    fn choked(&mut self) {
+        if !self.peer.peer_choking.load(Ordering::Acquire) {
+            self.peer.choked(self.shared);
+            feed_the_hungry(self.shared);
+        }
+    }
+
+    /// A bitfield has one possible length; another is refused before its bytes are waited for.
+    fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), Gone> {
+        let expected = self.shared.pieces.count().div_ceil(8) + 1;
+        match unread.first_chunk::<5>() {
+            Some(&[a, b, c, d, 5]) if u32::from_be_bytes([a, b, c, d]) != expected => Err(MISFIT),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a block lies within the torrent.
+    fn check_range(&self, block: BlockRequest) -> Result<(), Gone> {
+        let end = u64::from(block.begin) + u64::from(block.length);
+        let size = self.shared.pieces.storage().layout().piece_size(block.piece);
+        if end > u64::from(size) { Err(Gone::Broke("a block beyond the piece's or the torrent's end")) } else { Ok(()) }
+    }
+
+    /// Counts messages that we have no use for, as many as `weight` short ones.
+    fn talk(&mut self, weight: u32) -> Result<(), Gone> {
+        let now = self.shared.now();
+        if now > self.talk_since + TALK_SPAN {
+            (self.idle_talk, self.talk_since) = (0, now);
+        }
+        self.idle_talk = self.idle_talk.saturating_add(weight);
+        if self.idle_talk > MAX_IDLE_TALK.saturating_add(self.shared.pieces.count()) {
             return Err(Gone::Flood);
         }
+        Ok(())
+    }
+
+    /// Everything but blocks, requests and chokes.
+    fn act(&mut self, message: &Message<'_>) -> Result<(), Gone> {
+        let (shared, peer) = (self.shared, self.peer);
+        self.talk(1)?;
         match message {
-            Message::Choke if !peer.peer_choking.load(Ordering::Acquire) => {
-                // Blocks that came before the choke are still good.
-                peer.choked(shared);
-                feed_the_hungry(shared);
-            }
             Message::Unchoke => {
                 peer.peer_choking.store(false, Ordering::Release);
                 peer.refill(shared);
             }
             Message::Interested | Message::NotInterested => {
                 let now = matches!(message, Message::Interested);
-                if peer.peer_interested.swap(now, Ordering::AcqRel) != now {
+                let news = peer.peer_interested.swap(now, Ordering::AcqRel) != now;
+                if news && !peer.interest_reported.swap(true, Ordering::AcqRel) {
                     shared.report(Report::Interest { key: peer.key });
                 }
             }
             Message::Have(piece) => self.peer_has(*piece)?,
-            Message::Bitfield(bits) => {
-                if !first {
-                    return Err(Gone::Broke("a bitfield that was not the first message"));
+            Message::Bitfield(bits) => self.peer_has_all_of(bits)?,
+            Message::Cancel(block) => {
+                self.check_range(*block)?;
+                if let Some(at) = self.asked.iter().position(|b| b == block) {
+                    self.asked.remove(at);
+                } else if peer.serving.load(Ordering::Acquire) > 0 {
+                    peer.send(Out::Withdraw(*block));
                 }
-                let bits = Bitfield::from_wire(bits, shared.pieces.count())
-                    .ok_or(Gone::Broke("a bitfield that does not fit the torrent"))?;
-                peer.set_interest(shared.pieces.bitfield(peer.key, bits));
-                self.leave_if_useless()?;
             }
-            Message::Cancel(block) => peer.send(Out::Withdraw(*block)),
             Message::Extended(HANDSHAKE_ID, payload) => {
                 if let Some(said) = ExtensionHandshake::parse(payload)
                     && let Some(reqq) = said.reqq
@@ -234,16 +263,32 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// A bitfield. BEP 3 has it first or not at all, but aria2 sends another where that is shorter than the HAVEs it stands for:
+    /// one that takes nothing back is welcome at any time.
+    fn peer_has_all_of(&mut self, bits: &[u8]) -> Result<(), Gone> {
+        self.talk(bits.len() as u32 / 9)?;
+        let bits = Bitfield::from_wire(bits, self.shared.pieces.count()).ok_or(MISFIT)?;
+        if !self.shared.pieces.bitfield(self.peer.key, bits) {
+            return Err(Gone::Broke("a bitfield that takes pieces back"));
+        }
+        self.newly_wanted();
+        self.leave_if_useless()
+    }
+
+    /// The peer has more than before: it may be worth asking.
+    fn newly_wanted(&self) {
+        self.peer.refresh_interest(self.shared);
+        if self.peer.gives() && self.peer.requests.lock().is_empty() {
+            self.peer.refill(self.shared);
+        }
+    }
+
     fn peer_has(&mut self, piece: PieceIndex) -> Result<(), Gone> {
         if piece.0 >= self.shared.pieces.count() {
             return Err(Gone::Broke("a HAVE beyond the last piece"));
         }
-        let wanted = self.shared.pieces.peer_has(self.peer.key, piece);
-        if wanted {
-            self.peer.set_interest(true);
-            if self.peer.gives() && self.peer.requests.lock().is_empty() {
-                self.peer.refill(self.shared);
-            }
+        if self.shared.pieces.peer_has(self.peer.key, piece) {
+            self.newly_wanted();
         }
         self.leave_if_useless()
     }
@@ -255,14 +300,9 @@ impl<'a> Reader<'a> {
 
     /// Checks a request and keeps it for the writer.
     fn note_request(&mut self, block: BlockRequest) -> Result<(), Gone> {
-        let layout = self.shared.pieces.storage().layout();
-        self.bitfield_allowed = false;
-        if block.piece.0 >= self.shared.pieces.count() || block.length == 0 || block.length > MAX_REQUEST {
-            return Err(Gone::Broke("a request for what cannot be"));
-        }
-        let end = u64::from(block.begin) + u64::from(block.length);
-        if end > u64::from(layout.piece_size(block.piece)) {
-            return Err(Gone::Broke("a request beyond the piece's end"));
+        self.check_range(block)?;
+        if block.length == 0 || block.length > MAX_REQUEST {
+            return Err(Gone::Broke("a request for less or more than a block"));
         }
         // What is asked while we choke is passed over: BEP 3 has no word for "no".
         if !self.peer.am_choking.load(Ordering::Acquire) {
@@ -285,133 +325,5 @@ impl<'a> Reader<'a> {
             self.idle_talk = 0;
             self.peer.send(Out::Serve(batch));
         }
-    }
-
-    /// Writes and hashes the blocks of this turn.
-    fn take_blocks(&mut self) -> Result<(), Gone> {
-        if self.blocks.is_empty() {
-            return Ok(());
-        }
-        self.bitfield_allowed = false;
-        let now = self.shared.now();
-        let mut bytes = 0;
-        {
-            let mut requests = self.peer.requests.lock();
-            for (block, _) in &self.blocks {
-                requests.take(now, block);
-                bytes += u64::from(block.length);
-            }
-            requests.received(now, self.blocks.len(), bytes);
-        }
-        self.idle_talk = 0;
-        self.peer.downloaded.fetch_add(bytes, Ordering::Relaxed);
-        self.shared.downloaded.fetch_add(bytes, Ordering::Relaxed);
-        self.peer.touch(now);
-
-        self.shared.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
-        self.cancel_elsewhere();
-        self.peer.refill(self.shared); // before the disk: the peer need not wait for it
-        let mut take = self.accepted.take.iter();
-        self.blocks.retain(|_| take.next().copied().unwrap_or(false));
-        self.write()?;
-        self.hash();
-        self.shared.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.whole);
-        self.blocks.clear();
-        for piece in std::mem::take(&mut self.whole) {
-            self.finish(piece)?;
-        }
-        Ok(())
-    }
-
-    /// Others were asked for the same blocks at the end of the download: they need not send them.
-    fn cancel_elsewhere(&mut self) {
-        for (key, block) in self.accepted.cancels.drain(..) {
-            if let Some(other) = self.shared.roster.get(key)
-                && other.requests.lock().remove(&block)
-            {
-                other.send(Out::Cancel(block));
-                other.refill(self.shared);
-            }
-        }
-    }
-
-    /// One write for each run of blocks that are neighbours on disk.
-    fn write(&mut self) -> Result<(), Gone> {
-        let storage = self.shared.pieces.storage();
-        let layout = storage.layout();
-        let bytes = self.buffer.bytes();
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.blocks.len());
-        let mut blocks = self.blocks.iter().peekable();
-        let mut start = 0;
-        let mut end = 0;
-        while let Some((block, range)) = blocks.next() {
-            let offset = layout.offset(block.piece, block.begin);
-            if slices.is_empty() {
-                start = offset;
-            }
-            slices.push(IoSlice::new(&bytes[range.clone()]));
-            end = offset + u64::from(block.length);
-            let joins = blocks.peek().is_some_and(|(next, _)| layout.offset(next.piece, next.begin) == end);
-            if !joins {
-                if let Err(error) = storage.write_vectored_at(start, &slices) {
-                    self.shared.report(Report::Storage(error));
-                    return Err(Gone::Disk);
-                }
-                slices.clear();
-            }
-        }
-        debug_assert!(end >= start);
-        Ok(())
-    }
-
-    /// Feeds the blocks that continue a piece's running hash.
-    fn hash(&mut self) {
-        for (block, range) in &self.blocks {
-            if block.begin == 0 && self.hashes.len() < MAX_HASHES {
-                self.hashes.insert(block.piece, Running { sha: Sha1::new(), upto: 0 });
-            }
-            if let Some(running) = self.hashes.get_mut(&block.piece)
-                && running.upto == block.begin
-            {
-                running.sha.update(&self.buffer.bytes()[range.clone()]);
-                running.upto += block.length;
-            }
-        }
-    }
-
-    /// A piece is whole: hashes what has not been hashed as it came, and settles it.
-    fn finish(&mut self, piece: PieceIndex) -> Result<(), Gone> {
-        let storage = self.shared.pieces.storage();
-        let size = storage.layout().piece_size(piece);
-        let running = self.hashes.remove(&piece).unwrap_or(Running { sha: Sha1::new(), upto: 0 });
-        let sum = if running.upto == size {
-            running.sha.finalize().into()
-        } else {
-            let mut slab = self.shared.slabs.take();
-            match hash_range(storage, piece, running.upto, running.sha, &mut slab) {
-                Ok(sum) => sum,
-                Err(error) => {
-                    self.shared.report(Report::Storage(error));
-                    return Err(Gone::Disk);
-                }
-            }
-        };
-        let right = self.shared.pieces.hash(piece) == Some(sum);
-        let verdict = self.shared.pieces.settle(piece, right);
-        if !right {
-            self.shared.report(Report::Failed { piece, senders: verdict.senders });
-            feed_the_hungry(self.shared);
-            return Ok(());
-        }
-        for other in self.shared.roster.pick(&verdict.lacking) {
-            other.push_have(piece);
-        }
-        for other in self.shared.roster.pick(&verdict.no_longer_wanted) {
-            other.set_interest(false);
-        }
-        if self.shared.pieces.is_complete() {
-            self.shared.report(Report::Whole);
-        }
-        Ok(())
     }
 }

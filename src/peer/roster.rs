@@ -26,11 +26,12 @@ pub enum Admission {
 }
 
 impl Roster {
-    /// Enters a peer, unless there is a connection to the same peer id. When both sides called each other at the same time, both
+    /// Enters a peer, unless there is a connection to the same peer id at the same address (an id alone is easily copied). When both sides called each other at the same time, both
     /// must keep the same connection: the one that was opened by the side with the greater id.
     pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId) -> Admission {
         let mut peers = self.peers.lock();
-        let twin = peers.values().find(|other| other.id == peer.id).cloned();
+        let same = |other: &Peer| other.id == peer.id && other.addr.ip() == peer.addr.ip();
+        let twin = peers.values().find(|other| same(other)).cloned();
         if let Some(twin) = &twin {
             let prefer_incoming = peer.id > ours;
             if twin.incoming == peer.incoming || peer.incoming != prefer_incoming {

@@ -1,13 +1,13 @@
 //! What the three threads of a connection and the rest of the swarm share about one peer: plain data, atomics where threads
 //! meet, and the outbox that leads to its writer.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
-use socket2::Socket;
 
 use super::Shared;
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
@@ -54,6 +54,8 @@ pub struct Peer {
     pub am_interested: AtomicBool,
     /// It wants something of us.
     pub peer_interested: AtomicBool,
+    /// The session has been told of a change of that, and has not looked yet.
+    pub interest_reported: AtomicBool,
     /// Payload bytes from it.
     pub downloaded: AtomicU64,
     /// Payload bytes to it.
@@ -70,12 +72,12 @@ pub struct Peer {
     pub deadline_moved: Condvar,
     /// The connection is over.
     ended: AtomicBool,
-    /// Only one thread at a time picks blocks for this peer.
+    /// Only one thread at a time picks blocks for this peer, or says whether we are interested.
     refilling: Mutex<()>,
     /// Pieces that it is to be told of.
     haves: Mutex<Vec<PieceIndex>>,
     outbox: Sender<Out>,
-    socket: Socket,
+    stream: Arc<TcpStream>,
 }
 
 impl Peer {
@@ -86,7 +88,7 @@ impl Peer {
         incoming: bool,
         id: PeerId,
         since: Duration,
-        socket: Socket,
+        stream: Arc<TcpStream>,
         outbox: Sender<Out>,
     ) -> Peer {
         Peer {
@@ -98,6 +100,7 @@ impl Peer {
             peer_choking: AtomicBool::new(true),
             am_interested: AtomicBool::new(false),
             peer_interested: AtomicBool::new(false),
+            interest_reported: AtomicBool::new(false),
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
             last_payload: AtomicU64::new(0),
@@ -109,7 +112,7 @@ impl Peer {
             refilling: Mutex::new(()),
             haves: Mutex::new(Vec::new()),
             outbox,
-            socket,
+            stream,
         }
     }
 
@@ -120,7 +123,7 @@ impl Peer {
 
     /// Ends the connection: every thread that waits on the socket wakes up and goes home.
     pub fn close(&self) {
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
     /// Whether the connection is over.
@@ -168,10 +171,13 @@ impl Peer {
         std::mem::take(&mut *self.haves.lock())
     }
 
-    /// Says that we are interested, or no longer, where that is news.
-    pub fn set_interest(&self, interested: bool) {
-        if self.am_interested.swap(interested, Ordering::AcqRel) != interested {
-            self.send(Out::Interested(interested));
+    /// Says whether we are interested, where that is news. Look, note and message are one step, so that they cannot pass those of
+    /// another thread.
+    pub fn refresh_interest(&self, shared: &Shared) {
+        let _only = self.refilling.lock();
+        let wants = shared.pieces.wants(self.key);
+        if self.am_interested.swap(wants, Ordering::AcqRel) != wants {
+            self.send(Out::Interested(wants));
         }
     }
 
@@ -235,9 +241,7 @@ impl Peer {
 /// Blocks have become free: whoever has nothing to do is asked for them.
 pub fn feed_the_hungry(shared: &Shared) {
     for peer in shared.roster.all() {
-        if peer.am_interested.load(Ordering::Acquire) != shared.pieces.wants(peer.key) {
-            peer.set_interest(shared.pieces.wants(peer.key));
-        }
+        peer.refresh_interest(shared);
         if peer.gives() && peer.requests.lock().is_empty() {
             peer.refill(shared);
         }

@@ -33,6 +33,8 @@ pub struct Writer<'a> {
     head: Vec<u8>,
     /// Blocks that the peer waits for, oldest first.
     queue: VecDeque<BlockRequest>,
+    /// The peer has been told that it is choked, and nothing else since.
+    choking: bool,
     /// When the waiting HAVEs must leave.
     haves_due: Option<Instant>,
     last_write: Instant,
@@ -49,6 +51,7 @@ impl<'a> Writer<'a> {
             stream,
             head: Vec::new(),
             queue: VecDeque::new(),
+            choking: true,
             haves_due: None,
             last_write: Instant::now(),
             slab: None,
@@ -109,6 +112,10 @@ impl<'a> Writer<'a> {
                 }
             }
             Out::Cancel(block) => message::cancel(&mut self.head, block),
+            // Asked for before the peer heard of the choke.
+            Out::Serve(batch) if self.choking => {
+                self.peer.serving.fetch_sub(batch.len() as u32, Ordering::AcqRel);
+            }
             Out::Serve(batch) => self.queue.extend(batch),
             Out::Withdraw(block) => {
                 if let Some(at) = self.queue.iter().position(|b| *b == block) {
@@ -121,6 +128,7 @@ impl<'a> Writer<'a> {
                     self.peer.serving.fetch_sub(self.queue.len() as u32, Ordering::AcqRel);
                     self.queue.clear();
                 }
+                self.choking = choked;
                 message::choke(&mut self.head, choked);
             }
             Out::Interested(interested) => message::interested(&mut self.head, interested),

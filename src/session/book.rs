@@ -14,8 +14,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 /// After so many failed calls in a row an address is forgotten.
 const MAX_FAILURES: u32 = 8;
-/// Wrong pieces with several senders, after which one of them is taken for the culprit.
-const MAX_SUSPICIONS: u32 = 3;
 
 /// What is known of one address.
 #[derive(Debug, Default)]
@@ -33,7 +31,6 @@ pub struct Book {
     entries: HashMap<SocketAddr, Entry>,
     /// Addresses of callers that sent wrong data; their ports mean nothing.
     banned: Vec<IpAddr>,
-    suspicions: HashMap<SocketAddr, u32>,
 }
 
 impl Book {
@@ -85,6 +82,13 @@ impl Book {
         }
     }
 
+    /// The call to `addr` could not even begin, for a reason of ours.
+    pub fn not_called(&mut self, addr: SocketAddr) {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            entry.connection = None;
+        }
+    }
+
     /// The connection to `addr` is over, or never came about; it may be called again after a pause that grows with each failure.
     pub fn lost(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, worked: bool) {
         let Some(entry) = self.entries.get_mut(&addr) else { return };
@@ -111,20 +115,11 @@ impl Book {
     /// `addr` sent wrong data. A caller's port says nothing, so its whole address is turned away; a loopback address may be
     /// many peers and is not.
     pub fn ban(&mut self, addr: SocketAddr, incoming: bool) {
-        self.shun(addr);
-        if incoming && !addr.ip().is_loopback() && !self.banned.contains(&addr.ip()) {
+        if !incoming {
+            self.shun(addr);
+        } else if !addr.ip().is_loopback() && !self.banned.contains(&addr.ip()) {
             self.banned.push(addr.ip());
         }
-    }
-
-    /// One of the senders of a wrong piece was `addr`; true when that has happened too often to be chance.
-    pub fn suspect(&mut self, addr: SocketAddr) -> bool {
-        if self.suspicions.len() >= MAX_KNOWN {
-            self.suspicions.clear();
-        }
-        let count = self.suspicions.entry(addr).or_default();
-        *count += 1;
-        *count >= MAX_SUSPICIONS
     }
 
     /// Whether a caller is to be turned away.
@@ -179,11 +174,5 @@ mod tests {
         let many: Vec<_> = (0..5000u16).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 1))).collect();
         book.add(&many);
         assert_eq!(book.len(), MAX_KNOWN);
-    }
-
-    #[test]
-    fn suspicion_grows_into_certainty() {
-        let mut book = Book::default();
-        assert!(!book.suspect(addr(1)) && !book.suspect(addr(1)) && book.suspect(addr(1)));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -32,6 +33,10 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
 const FEW_PEERS: usize = 8;
 /// Peers asked for in an announce.
 const NUMWANT: u32 = 200;
+/// A connection that lasted so long was no failure.
+const WORTHWHILE: Duration = Duration::from_secs(30);
+/// The pause after a call that failed for want of a descriptor or a thread of ours.
+const BREATHER: Duration = Duration::from_secs(5);
 /// The main thread looks up at least so often, so that a lost appointment is no disaster.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -61,7 +66,8 @@ pub struct Conductor<'a> {
 struct Line {
     connection: Connection,
     incoming: bool,
-    ready: bool,
+    /// Since when the handshake is done.
+    ready: Option<Duration>,
     /// Bytes down and up at the last round.
     seen: (u64, u64),
 }
@@ -183,14 +189,18 @@ impl<'a> Conductor<'a> {
         }
         let Some(job) = self.tiers.begin(now) else { return };
         let (shared, tracker) = (self.shared.clone(), self.tracker.clone());
-        let key = self.key;
+        let (key, url) = (self.key, job.url.clone());
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
-            let result = send(&shared, &tracker, key, &job, ANNOUNCE_DEADLINE);
+            let call = AssertUnwindSafe(|| send(&shared, &tracker, key, &job, ANNOUNCE_DEADLINE));
+            let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
             shared.report(Report::Announced { url: job.url, result: Box::new(result) });
         });
         match thread {
             Ok(thread) => self.announcing = Some(thread),
-            Err(error) => log::warn!("cannot start a thread for the tracker: {error}"),
+            Err(error) => {
+                log::warn!("cannot start a thread for the tracker: {error}");
+                self.tiers.failed(now, &url);
+            }
         }
     }
 
@@ -223,7 +233,7 @@ impl<'a> Conductor<'a> {
 
     /// Whether another peer can be called at all.
     fn may_call(&self) -> bool {
-        let half_open = self.connections.values().filter(|l| !l.ready && !l.incoming).count();
+        let half_open = self.connections.values().filter(|l| l.ready.is_none() && !l.incoming).count();
         self.connections.len() < self.config.max_peers && half_open < HALF_OPEN
     }
 
@@ -232,7 +242,7 @@ impl<'a> Conductor<'a> {
         if now < self.next_call || !self.may_call() {
             return;
         }
-        let half_open = self.connections.values().filter(|l| !l.ready && !l.incoming).count();
+        let half_open = self.connections.values().filter(|l| l.ready.is_none() && !l.incoming).count();
         let room = (self.config.max_peers - self.connections.len()).min(HALF_OPEN - half_open);
         for addr in self.book.callable(now, room) {
             let key = self.shared.new_key();
@@ -241,8 +251,9 @@ impl<'a> Conductor<'a> {
                 Ok(connection) => self.enter(key, connection, false),
                 Err(error) => {
                     log::warn!("cannot call {addr}: {error}");
-                    self.book.lost(addr, key, now, false);
-                    break;
+                    self.book.not_called(addr);
+                    self.next_call = now + BREATHER;
+                    return;
                 }
             }
         }
@@ -250,12 +261,19 @@ impl<'a> Conductor<'a> {
     }
 
     fn enter(&mut self, key: PeerKey, connection: Connection, incoming: bool) {
-        self.connections.insert(key, Line { connection, incoming, ready: false, seen: (0, 0) });
+        self.connections.insert(key, Line { connection, incoming, ready: None, seen: (0, 0) });
     }
 
     /// Somebody calls us.
     fn incoming(&mut self, stream: TcpStream, addr: SocketAddr) {
-        if self.connections.len() >= self.config.max_peers || self.book.refuses(&addr) {
+        // A quarter of the room stays for those whom we call.
+        let callers = self.connections.values().filter(|line| line.incoming).count();
+        let room = callers < (self.config.max_peers - self.config.max_peers / 4).max(1);
+        if self.shared.is_stopping()
+            || !room
+            || self.connections.len() >= self.config.max_peers
+            || self.book.refuses(&addr)
+        {
             log::debug!("{addr}: turned away");
             return;
         }
@@ -270,24 +288,27 @@ impl<'a> Conductor<'a> {
     fn gone(&mut self, key: PeerKey, addr: SocketAddr, why: &Gone) {
         let Some(line) = self.connections.remove(&key) else { return };
         line.connection.join();
-        if *why == Gone::Ourselves || (why.is_offence() && !line.incoming) {
+        // A caller's port means nothing; where two have everything there is nothing to call for, now or later.
+        if !line.incoming && (matches!(why, Gone::Ourselves | Gone::BothWhole) || why.is_offence()) {
             self.book.shun(addr);
         }
         let now = self.shared.now();
-        self.book.lost(addr, key, now, line.ready);
-        self.next_call = now;
+        let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE);
+        self.book.lost(addr, key, now, worked);
+        self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
         tell(&self.events, Event::PeerGone { addr, reason: why.to_string() });
     }
 
-    /// A piece was wrong: a single sender is to blame; of several, whoever is among them again and again.
+    /// A piece was wrong. A single sender is to blame; of several nobody is yet: the picker has such a piece filled by one peer
+    /// alone next time.
     fn failed_piece(&mut self, piece: crate::types::PieceIndex, senders: &[PeerKey]) {
         let known: Vec<_> = senders
             .iter()
             .filter_map(|k| self.connections.get(k).map(|l| (*k, l.connection.addr, l.incoming)))
             .collect();
         for &(key, addr, incoming) in &known {
-            if senders.len() == 1 || self.book.suspect(addr) {
+            if senders.len() == 1 {
                 log::info!("{addr} sent wrong data and is banned");
                 self.book.ban(addr, incoming);
                 if let Some(peer) = self.shared.roster.get(key) {
@@ -341,6 +362,7 @@ impl<'a> Conductor<'a> {
     /// A peer has become interested, or lost its interest: a free slot is given at once.
     fn interest(&mut self, key: PeerKey) {
         let Some(peer) = self.shared.roster.get(key) else { return };
+        peer.interest_reported.store(false, Ordering::Release);
         let interested = peer.peer_interested.load(Ordering::Acquire);
         let (now, seeding) = (self.shared.now(), self.whole_since.is_some());
         let candidates = self.candidates(false);
@@ -358,7 +380,7 @@ impl<'a> Conductor<'a> {
         match report {
             Report::Ready { key, addr, incoming } => {
                 if let Some(line) = self.connections.get_mut(&key) {
-                    line.ready = true;
+                    line.ready = Some(self.shared.now());
                 }
                 self.book.reached(addr);
                 tell(&self.events, Event::PeerConnected { addr, incoming });
@@ -372,7 +394,7 @@ impl<'a> Conductor<'a> {
             }
             Report::Incoming(stream, addr) => self.incoming(stream, addr),
             Report::Announced { url, result } => self.announced(&url, *result),
-            Report::Stop => {}
+            Report::Stop => {} // the flag says it
         }
     }
 
@@ -392,31 +414,42 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
-    fn leave(mut self, reports: &Receiver<Report>, listener: Listener) -> Result<Outcome, StorageError> {
-        self.inner.enter(Stage::Stopping);
-        tell(&self.events, Event::Stopping);
-        let deadline = Instant::now() + goodbye::PATIENCE;
-        // Only a tracker that has answered `started` is told `stopped`: one that is being asked gets the chance to answer.
-        loop {
+    /// Only a tracker that has answered `started` is told `stopped`: one that is being asked gets a moment to answer, and one that
+    /// is owed a `completed` hears it first.
+    fn await_announce(&mut self, reports: &Receiver<Report>) {
+        let deadline = Instant::now() + goodbye::PATIENCE / 3;
+        while Instant::now() < deadline {
             if self.announcing.is_none() && self.tiers.owes_completed() {
                 self.announce(self.shared.now());
             }
             if self.announcing.is_none() {
-                break;
+                return;
             }
-            let Ok(report) = reports.recv_deadline(deadline) else { break };
-            self.hear(report);
+            match reports.recv_deadline(deadline) {
+                Ok(report) => self.hear(report),
+                Err(_) => return,
+            }
         }
-        let farewell = goodbye::to_trackers(self.shared, &self.tracker, self.key, self.tiers.stop_jobs(), deadline);
+    }
+
+    /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
+    fn leave(mut self, reports: &Receiver<Report>, listener: Listener) -> Result<Outcome, StorageError> {
+        self.inner.enter(Stage::Stopping);
+        tell(&self.events, Event::Stopping);
+        // The peers first: nothing more is received or sent while the trackers are told.
         self.shared.stopping.store(true, Ordering::Release);
         drop(listener);
+        self.connections.values().for_each(|line| line.connection.close());
+        let deadline = Instant::now() + goodbye::PATIENCE;
+        self.await_announce(reports);
+        let farewell = goodbye::to_trackers(self.shared, &self.tracker, self.key, self.tiers.stop_jobs(), deadline);
         goodbye::to_peers(self.connections.into_values().map(|line| line.connection).collect());
         farewell.wait();
         match self.failure {
             Some(error) => Err(error),
             None if !self.inner.stop.load(Ordering::Acquire) => Ok(Outcome::Completed),
-            None if self.whole_since.is_some() => Ok(Outcome::StoppedWhole),
+            // The last block may have come while we were leaving.
+            None if self.shared.pieces.is_complete() => Ok(Outcome::StoppedWhole),
             None => Ok(Outcome::Stopped),
         }
     }

@@ -49,7 +49,7 @@ impl Config {
             out_dir: out_dir.into(),
             listen_ports: 6881..=6889,
             seed: SeedGoal::default(),
-            max_peers: 200,
+            max_peers: 300,
             peers: Vec::new(),
             trackers: Vec::new(),
             max_open_files: 128,

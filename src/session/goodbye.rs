@@ -13,7 +13,7 @@ use crate::sources::http::HttpTracker;
 use crate::sources::tiers::Job;
 
 /// What all trackers together get to hear that we leave.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_millis(1800);
 /// Between two looks at threads that have not ended yet.
 const LOOK: Duration = Duration::from_millis(1);
 

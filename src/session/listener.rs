@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub struct Listener {
     /// The port that was free.
     pub port: u16,
     socket: Socket,
+    closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,17 +43,19 @@ impl Listener {
         let socket = result?;
         let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
         let accepts = socket.try_clone()?;
-        let (shared, reports) = (shared.clone(), shared.reports.clone());
+        let closing = Arc::new(AtomicBool::new(false));
+        let (closed, reports) = (closing.clone(), shared.reports.clone());
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
-            .spawn(move || accept(&accepts, &shared, &reports))?;
-        Ok(Listener { port, socket, thread: Some(thread) })
+            .spawn(move || accept(&accepts, &closed, &reports))?;
+        Ok(Listener { port, socket, closing, thread: Some(thread) })
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
         let _ = self.socket.shutdown(std::net::Shutdown::Both); // wakes the thread out of accept
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -81,10 +85,10 @@ fn open(socket: Socket, addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn accept(socket: &Socket, shared: &Shared, reports: &Sender<Report>) {
+fn accept(socket: &Socket, closing: &AtomicBool, reports: &Sender<Report>) {
     loop {
         let accepted = socket.accept();
-        if shared.is_stopping() {
+        if closing.load(Ordering::Acquire) {
             return;
         }
         match accepted {

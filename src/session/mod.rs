@@ -4,6 +4,7 @@
 mod book;
 mod conductor;
 mod config;
+mod descriptors;
 mod events;
 mod goodbye;
 mod listener;
@@ -114,8 +115,9 @@ impl Session {
     /// # Errors
     /// Where the files cannot be read or written, or no port is free.
     pub fn run(self) -> Result<Outcome, SessionError> {
-        let Session { torrent, config, inner, events, listeners, reports } = self;
+        let Session { torrent, mut config, inner, events, listeners, reports } = self;
         drop(listeners); // nobody listens but whoever asked to
+        config.max_peers = descriptors::room_for_peers(config.max_peers, config.max_open_files);
         let layout = layout(&torrent)?;
         let storage = Arc::new(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
         let have = look(&inner, &storage, &torrent, &events)?;

@@ -90,9 +90,13 @@ impl Picker {
         }
         if !ok {
             verdict.senders = self.unbegin(piece).map(|begun| begun.senders).unwrap_or_default();
+            if verdict.senders.len() > 1 {
+                self.doubtful.insert(piece);
+            }
             return verdict;
         }
         verdict.senders = self.begun.remove(&piece).map(|begun| begun.senders).unwrap_or_default();
+        self.doubtful.remove(&piece);
         self.have.set(piece);
         self.left -= u64::from(self.geometry.size(piece));
         for peer in &mut self.peers {
@@ -122,6 +126,9 @@ impl Picker {
     /// The time of these ran out: free again, and first in line for others; this peer gets them back only where it is alone.
     /// Returns how many blocks are free for that.
     pub fn expire(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
+        for block in blocks {
+            self.doubtful.remove(&block.piece);
+        }
         self.take_back(key, blocks, Block::Expired(key))
     }
 

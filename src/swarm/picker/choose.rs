@@ -154,6 +154,9 @@ impl Picker {
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
             let fast = begun.owner.is_some_and(|owner| self.peer(owner).is_some_and(|peer| peer.fast));
+            if self.is_reserved(piece, pick.key) {
+                return None;
+            }
             // Most free blocks first: the helper gets the farthest ahead of the owner there.
             Some(Candidate { askers: 0, fast, since: u32::MAX - begun.free, piece, at: 0 })
         };
@@ -163,6 +166,14 @@ impl Picker {
             }
             self.take_free(pick, candidate.piece, true);
         }
+    }
+
+    /// Whether the piece was wrong with blocks of several peers, and a fast peer fills it alone now: the next failure then has one
+    /// author. That ends when a request of its runs out of time.
+    pub(super) fn is_reserved(&self, piece: PieceIndex, key: PeerKey) -> bool {
+        let owner = || self.begun.get(&piece).and_then(|begun| begun.owner);
+        self.doubtful.contains(&piece)
+            && owner().is_some_and(|owner| owner != key && self.peer(owner).is_some_and(|peer| peer.fast))
     }
 
     /// The open pieces that the peer has and `key` lets pass, in the order of their keys.
@@ -180,6 +191,9 @@ impl Picker {
         candidates.clear();
         let bits = &self.peers[pick.peer].bits;
         for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
+            if self.is_reserved(piece, pick.key) {
+                continue;
+            }
             for (at, block) in begun.blocks().iter().enumerate() {
                 if let Block::Asked { askers, since } = block
                     && askers.keys().len() < MAX_ASKERS

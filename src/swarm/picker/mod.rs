@@ -129,6 +129,8 @@ pub struct Picker {
     expired: u32,
     /// By key.
     peers: Vec<Peer>,
+    /// Pieces that were wrong with blocks of several peers: one peer alone is to fill them, so that the next failure has one author.
+    doubtful: HashSet<PieceIndex>,
     /// Counts requests.
     clock: u32,
     rng: fastrand::Rng,
@@ -157,6 +159,7 @@ impl Picker {
             orphans: 0,
             expired: 0,
             peers: Vec::new(),
+            doubtful: HashSet::new(),
             clock: 0,
             rng: fastrand::Rng::with_seed(seed),
             scratch: Vec::new(),

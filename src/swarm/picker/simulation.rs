@@ -91,7 +91,8 @@ impl Model {
     fn free_of(&self, key: PeerKey) -> usize {
         let geometry = self.picker.geometry;
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
-        let blocks = bits.iter().flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
+        let open = bits.iter().filter(|&piece| !self.picker.is_reserved(piece, key));
+        let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
         blocks.filter(|block| !self.is_there(block) && self.askers(block) == 0).count()
     }
 

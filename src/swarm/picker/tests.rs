@@ -393,3 +393,20 @@ fn nonsense_is_ignored() {
     empty.remove_peer(A);
     empty.check_invariants();
 }
+
+#[test]
+fn a_piece_that_two_peers_spoilt_is_filled_by_one_alone() {
+    let mut picker = picker(1, 4, &[A, B]);
+    let own = picker.take(A, 3, true);
+    let help = picker.take(B, 1, true);
+    for (key, block) in own.iter().map(|b| (A, *b)).chain([(B, help[0])]) {
+        picker.give(key, block);
+    }
+    assert_eq!(picker.verified(PieceIndex(0), false).senders.len(), 2);
+
+    let own = picker.take(A, 2, true);
+    assert_eq!(own.len(), 2);
+    assert!(picker.take(B, 9, true).is_empty(), "neither help nor duplicates");
+    picker.expire(A, &own[1..]);
+    assert!(!picker.take(B, 9, true).is_empty(), "a peer that lets time run out is not waited for");
+}

@@ -1,0 +1,228 @@
+//! Where received blocks go: accept → hash → storage → piece whole, on the reader's thread.
+//!
+//! The blocks found in one go are taken together: one short lock to learn which may be written, one `pwritev` for each run of
+//! neighbours, the running SHA-1 of the piece, one short lock to note them. Only pieces whose blocks came out of order, or from
+//! several peers, are read back to be hashed.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use sha1::{Digest, Sha1};
+
+use super::connection::Gone;
+use super::state::{Out, Peer, feed_the_hungry};
+use super::{Report, Shared};
+use crate::pieces::Accepted;
+use crate::storage::hash_range;
+use crate::types::{BlockRequest, PieceIndex};
+
+/// Running hashes kept at most; a peer that answers in order needs one.
+const MAX_HASHES: usize = 8;
+
+/// One connection's way to the disk.
+pub struct Intake<'a> {
+    shared: &'a Shared,
+    peer: &'a Peer,
+    /// Blocks found since the last `take`, and where their bytes lie.
+    blocks: Vec<(BlockRequest, Range<usize>)>,
+    accepted: Accepted,
+    whole: Vec<PieceIndex>,
+    hashes: HashMap<PieceIndex, Running>,
+    /// How many pieces had failed when `hashes` was last in order.
+    failures: u64,
+}
+
+/// The hash of a piece's first `upto` bytes.
+struct Running {
+    sha: Sha1,
+    upto: u32,
+}
+
+/// What the blocks of one go were worth.
+pub enum Taken {
+    /// There were none.
+    Nothing,
+    /// Some had been asked for.
+    Useful,
+    /// None of so many had.
+    Useless(u32),
+}
+
+impl<'a> Intake<'a> {
+    /// One through which nothing has come yet.
+    pub fn new(shared: &'a Shared, peer: &'a Peer) -> Intake<'a> {
+        Intake {
+            shared,
+            peer,
+            blocks: Vec::new(),
+            accepted: Accepted::default(),
+            whole: Vec::new(),
+            hashes: HashMap::new(),
+            failures: 0,
+        }
+    }
+
+    /// Notes a block whose bytes lie in `range` of the buffer that `take` will be shown.
+    pub fn note(&mut self, block: BlockRequest, range: Range<usize>) {
+        self.blocks.push((block, range));
+    }
+
+    /// Writes and hashes the noted blocks.
+    ///
+    /// # Errors
+    /// Where the disk fails; the session has been told.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Taken, Gone> {
+        if self.blocks.is_empty() {
+            return Ok(Taken::Nothing);
+        }
+        self.accept();
+        self.cancel_elsewhere();
+        let useful = self.count();
+        self.peer.refill(self.shared); // before the disk: the peer need not wait for it
+        let taken = if useful { Taken::Useful } else { Taken::Useless(self.blocks.len() as u32) };
+        let mut take = self.accepted.take.iter();
+        self.blocks.retain(|_| take.next().copied().unwrap_or(false));
+        self.write(bytes)?;
+        self.hash(bytes);
+        self.shared.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.whole);
+        self.blocks.clear();
+        for piece in std::mem::take(&mut self.whole) {
+            self.finish(piece)?;
+        }
+        Ok(taken)
+    }
+
+    /// Learns which blocks are to be written.
+    fn accept(&mut self) {
+        self.shared.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
+        if self.failures != self.accepted.failures {
+            // A piece was thrown away: what was hashed of it may no longer be what is on disk.
+            self.failures = self.accepted.failures;
+            self.hashes.clear();
+        }
+    }
+
+    /// Counts what came; whether any of it had been asked for. Only that keeps requests from running out of time.
+    fn count(&mut self) -> bool {
+        let now = self.shared.now();
+        let (mut blocks, mut bytes, mut all) = (0, 0, 0);
+        {
+            let mut requests = self.peer.requests.lock();
+            let deadline = requests.next_deadline();
+            for ((block, _), take) in self.blocks.iter().zip(&self.accepted.take) {
+                let asked = requests.take(now, block).is_some();
+                all += u64::from(block.length);
+                if asked || *take {
+                    blocks += 1;
+                    bytes += u64::from(block.length);
+                }
+            }
+            requests.received(now, blocks, bytes);
+            if requests.next_deadline() < deadline {
+                self.peer.deadline_moved.notify_all(); // nearer than the thread that watches it believes
+            }
+        }
+        self.shared.downloaded.fetch_add(all, Ordering::Relaxed);
+        if blocks > 0 {
+            self.peer.downloaded.fetch_add(bytes, Ordering::Relaxed);
+            self.peer.touch(now);
+        }
+        blocks > 0
+    }
+
+    /// Others were asked for the same blocks at the end of the download: they need not send them.
+    fn cancel_elsewhere(&mut self) {
+        for (key, block) in self.accepted.cancels.drain(..) {
+            if let Some(other) = self.shared.roster.get(key)
+                && other.requests.lock().remove(&block)
+            {
+                other.send(Out::Cancel(block));
+                other.refill(self.shared);
+            }
+        }
+    }
+
+    /// One write for each run of blocks that are neighbours on disk.
+    fn write(&self, bytes: &[u8]) -> Result<(), Gone> {
+        let storage = self.shared.pieces.storage();
+        let layout = storage.layout();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.blocks.len());
+        let mut blocks = self.blocks.iter().peekable();
+        let mut start = 0;
+        let mut end = 0;
+        while let Some((block, range)) = blocks.next() {
+            let offset = layout.offset(block.piece, block.begin);
+            if slices.is_empty() {
+                start = offset;
+            }
+            slices.push(IoSlice::new(&bytes[range.clone()]));
+            end = offset + u64::from(block.length);
+            let joins = blocks.peek().is_some_and(|(next, _)| layout.offset(next.piece, next.begin) == end);
+            if !joins {
+                if let Err(error) = storage.write_vectored_at(start, &slices) {
+                    self.shared.report(Report::Storage(error));
+                    return Err(Gone::Disk);
+                }
+                slices.clear();
+            }
+        }
+        debug_assert!(end >= start);
+        Ok(())
+    }
+
+    /// Feeds the blocks that continue a piece's running hash.
+    fn hash(&mut self, bytes: &[u8]) {
+        for (block, range) in &self.blocks {
+            if block.begin == 0 {
+                if self.hashes.len() >= MAX_HASHES {
+                    self.hashes.clear(); // of pieces that others completed
+                }
+                self.hashes.insert(block.piece, Running { sha: Sha1::new(), upto: 0 });
+            }
+            if let Some(running) = self.hashes.get_mut(&block.piece)
+                && running.upto == block.begin
+            {
+                running.sha.update(&bytes[range.clone()]);
+                running.upto += block.length;
+            }
+        }
+    }
+
+    /// A piece is whole: hashes what has not been hashed as it came, and settles it.
+    fn finish(&mut self, piece: PieceIndex) -> Result<(), Gone> {
+        let storage = self.shared.pieces.storage();
+        let size = storage.layout().piece_size(piece);
+        let running = self.hashes.remove(&piece).unwrap_or(Running { sha: Sha1::new(), upto: 0 });
+        let sum = if running.upto == size {
+            running.sha.finalize().into()
+        } else {
+            let mut slab = self.shared.slabs.take();
+            match hash_range(storage, piece, running.upto, running.sha, &mut slab) {
+                Ok(sum) => sum,
+                Err(error) => {
+                    self.shared.report(Report::Storage(error));
+                    return Err(Gone::Disk);
+                }
+            }
+        };
+        let right = self.shared.pieces.hash(piece) == Some(sum);
+        let verdict = self.shared.pieces.settle(piece, right);
+        if !right {
+            self.shared.report(Report::Failed { piece, senders: verdict.senders });
+            feed_the_hungry(self.shared);
+            return Ok(());
+        }
+        for other in self.shared.roster.pick(&verdict.lacking) {
+            other.push_have(piece);
+        }
+        for other in self.shared.roster.pick(&verdict.no_longer_wanted) {
+            other.refresh_interest(self.shared);
+        }
+        if self.shared.pieces.is_complete() {
+            self.shared.report(Report::Whole);
+        }
+        Ok(())
+    }
+}
