@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-megabytes=${DEMO_MB:-300}
+megabytes=${DEMO_MB:-800}
 btsync=${BTSYNC:-$PWD/${CARGO_TARGET_DIR:-target}/release/btsync}
 [ -x "$btsync" ] || btsync=${CARGO_TARGET_DIR:-target}/release/btsync
 [ -x "$btsync" ] || { echo "demo: no binary: run make build first" >&2; exit 1; }
