@@ -104,7 +104,7 @@ fn a_download_without_end_stops_with_7_and_with_0_once_it_is_whole() {
         assert!(killed.success());
         let rest: Vec<_> = lines.collect();
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{folder}: {rest:?}");
-        assert_eq!(code == 7, rest.iter().any(|line| line.contains("stopped with")), "{rest:?}");
+        assert_eq!(code == 7, rest.iter().any(|line| line.contains("stopped at")), "{rest:?}");
     }
 }
 

@@ -127,7 +127,7 @@ Output:
   -v, --verbose      debug logs (RUST_LOG=... for a finer choice)
   -q, --quiet        errors only
   -h, --help         this text; --version prints the version
-Ctrl-C stops; the same command goes on from there. ./create is a file's name.
+Ctrl-C stops; run it again to go on. ./create is a file's name.
 Exit codes: 0 whole, 7 stopped before, 6 network, 9 disk full, 13-18 files,
 25 not bencode, 26 bad torrent, 28 bad option; README.md has them all.
 ";

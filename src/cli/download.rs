@@ -62,10 +62,10 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
 /// The last line of a download that was stopped.
 fn stopped(now: &Snapshot) -> String {
     if matches!(now.stage, Stage::Starting | Stage::Checking) {
-        return "stopped before the files on disk were checked; the same command starts over".to_owned();
+        return "stopped before the files were checked; run it again to start over".to_owned();
     }
     let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
-    format!("stopped with {percent} ({part}); the same command goes on from there")
+    format!("stopped at {percent} ({part}); run it again to go on")
 }
 
 /// Logs go where the live view is, and above it. `RUST_LOG` has the last word.
@@ -85,10 +85,11 @@ fn start_logs(args: &DownloadArgs, screen: &Screen) {
 
 fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     let mut config = Config::new(args.out_dir());
+    let none = args.seed_time.is_some_and(|time| time.is_zero()); // as aria2 has it, whatever the ratio
     config.seed = SeedGoal {
         forever: args.seed,
         time: args.seed_time.filter(|time| !time.is_zero()),
-        ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0),
+        ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0 && !none),
     };
     if let Some(ports) = &args.listen_port {
         config.listen_ports = ports.clone();
@@ -164,5 +165,7 @@ mod tests {
         let mut args = DownloadArgs::default();
         (args.seed_time, args.seed_ratio) = (Some(std::time::Duration::ZERO), Some(0.0));
         assert!(config(&args).is_ok_and(|config| !config.seed.any()));
+        args.seed_ratio = Some(2.0);
+        assert!(config(&args).is_ok_and(|config| !config.seed.any()), "a time of 0 has the last word");
     }
 }

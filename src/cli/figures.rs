@@ -79,12 +79,14 @@ pub struct Meter {
     sum: f64,
     weight: f64,
     last: Option<(Duration, u64)>,
+    /// When the counter last changed.
+    moved: Duration,
 }
 
 impl Meter {
     /// A meter in which the past fades to 37 % within `fade`.
     pub fn new(fade: Duration) -> Meter {
-        Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None }
+        Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None, moved: Duration::ZERO }
     }
 
     /// The counter stands at `count` at the time `at`.
@@ -102,13 +104,29 @@ impl Meter {
         self.sum = self.sum * keep + (1.0 - keep) * count.saturating_sub(before) as f64 / seconds;
         self.weight = self.weight * keep + (1.0 - keep);
         self.last = Some((at, count));
+        if count != before {
+            self.moved = at;
+        }
     }
 
-    /// Units a second; 0 until two updates have been seen.
+    /// Units a second; 0 until two updates have been seen, and when the counter has stood still for some seconds: what has
+    /// stopped must not look like something that slows down.
     pub fn rate(&self) -> f64 {
-        if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
+        let still = self.last.is_some_and(|(at, _)| at.saturating_sub(self.moved) >= STILL);
+        if self.weight > 0.0 && !still { self.sum / self.weight } else { 0.0 }
     }
 }
+
+/// A figure, and how soon it goes when there is no room: the highest first.
+pub type Figure = (u8, String);
+
+/// What was sent for what the torrent holds.
+pub fn ratio(now: &Snapshot) -> String {
+    format!("ratio {:.2}", now.uploaded as f64 / now.total.max(1) as f64)
+}
+
+/// A counter that has not moved for so long stands still.
+const STILL: Duration = Duration::from_secs(3);
 
 /// The rates of a session, fed with its snapshots.
 #[derive(Clone, Debug)]
@@ -171,18 +189,30 @@ impl Rates {
         eta(now.total.saturating_sub(now.have), self.steady.rate())
     }
 
-    /// One line on a download that is whole: its size, and how long it took.
-    pub fn summary(&self, now: &Snapshot) -> String {
-        let all = size(now.total);
+    /// On a download that is whole: its size, how long it took, what was given.
+    pub fn summary(&self, now: &Snapshot) -> Vec<Figure> {
+        let mut figures = vec![(0, size(now.total))];
         match (self.began, self.whole) {
             (Some(began), Some(whole)) if now.downloaded > 0 => {
                 let took = whole.saturating_sub(began).max(Duration::from_millis(1));
                 let speed = rate(now.downloaded as f64 / took.as_secs_f64());
-                format!("{all}, fetched {} in {}, {speed} on average", size(now.downloaded), time(took))
+                figures.push((1, format!("fetched {} in {}", size(now.downloaded), time(took))));
+                figures.push((2, format!("{speed} on average")));
             }
-            _ => format!("{all}, all of it was there already"),
+            _ if now.uploaded == 0 => figures.push((1, "all of it was there already".to_owned())),
+            _ => {}
         }
+        if now.uploaded > 0 {
+            figures.push((3, format!("sent {}", size(now.uploaded))));
+            figures.push((4, ratio(now)));
+        }
+        figures
     }
+}
+
+/// Figures as one line of a log.
+pub fn words(figures: &[Figure]) -> String {
+    figures.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -266,13 +296,30 @@ mod tests {
         rates.update(Duration::from_secs(110), &at_stage(Stage::Seeding, 1000, 1000));
         rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
         let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));
-        assert_eq!(summary, "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+        assert_eq!(words(&summary), "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+    }
+
+    #[test]
+    fn what_stands_still_has_no_rate_and_no_time_left() {
+        let mut meter = Meter::new(Duration::from_secs(10));
+        for s in 0..10 {
+            meter.update(Duration::from_secs(s), s * 1000);
+        }
+        meter.update(Duration::from_secs(11), 9000);
+        assert!(meter.rate() > 100.0);
+        meter.update(Duration::from_secs(12), 9000);
+        assert!(meter.rate() < 1e-9);
+        meter.update(Duration::from_secs(13), 10_000);
+        assert!(meter.rate() > 100.0);
     }
 
     #[test]
     fn nothing_fetched_is_said_so() {
         let mut rates = Rates::default();
         rates.update(Duration::ZERO, &at_stage(Stage::Seeding, 1000, 0));
-        assert_eq!(rates.summary(&at_stage(Stage::Seeding, 1000, 0)), "1000 B, all of it was there already");
+        let mut now = at_stage(Stage::Seeding, 1000, 0);
+        assert_eq!(words(&rates.summary(&now)), "1000 B, all of it was there already");
+        now.uploaded = 1500;
+        assert_eq!(words(&rates.summary(&now)), "1000 B, sent 1.5 KiB, ratio 1.50");
     }
 }

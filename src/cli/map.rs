@@ -7,10 +7,10 @@ use crate::session::PieceState;
 pub enum Cell {
     /// Nothing of its pieces is there or asked for.
     Missing,
-    /// Some pieces are under way or verified, but fewer than half are verified.
-    Begun,
-    /// Half of its pieces or more are verified, but not all.
-    Mostly,
+    /// Some of its pieces are under way now.
+    UnderWay,
+    /// None is under way; so many thirds of them, rounded down, are verified, but not all.
+    Partly(u8),
     /// All its pieces are verified.
     Verified,
 }
@@ -31,8 +31,8 @@ fn together(pieces: &[PieceState]) -> Cell {
         // A torrent without pieces lacks nothing.
         (whole, _) if whole == pieces.len() => Cell::Verified,
         (0, 0) => Cell::Missing,
-        (whole, _) if whole * 2 >= pieces.len() => Cell::Mostly,
-        _ => Cell::Begun,
+        (whole, 0) => Cell::Partly((whole * 3 / pieces.len()) as u8),
+        _ => Cell::UnderWay,
     }
 }
 
@@ -56,14 +56,16 @@ impl Look {
         Look::new(locale.is_none_or(|name| speaks_utf8(&name)), set("NO_COLOR").is_none())
     }
 
-    /// The cells as text: verified green, partly there or under way yellow, missing dim.
+    /// The cells as text: verified green, and the higher the more of it is; under way yellow; missing dim.
     pub fn paint(self, cells: &[Cell]) -> String {
         let mut text = String::with_capacity(cells.len() * 3 + 64);
         for run in cells.chunk_by(|a, b| a == b) {
             let (block, ascii, code) = match run.first() {
                 Some(Cell::Verified) => ('█', '#', "\x1b[32m"),
-                Some(Cell::Mostly) => ('▓', '+', "\x1b[33m"),
-                Some(Cell::Begun) => ('▒', '-', "\x1b[33m"),
+                Some(Cell::Partly(2..)) => ('▆', '+', "\x1b[32m"),
+                Some(Cell::Partly(1)) => ('▄', '=', "\x1b[32m"),
+                Some(Cell::Partly(0)) => ('▂', '-', "\x1b[32m"),
+                Some(Cell::UnderWay) => ('▒', '~', "\x1b[33m"),
                 _ => ('░', '.', "\x1b[2m"),
             };
             text.push_str(if self.colour { code } else { "" });
@@ -87,16 +89,17 @@ mod tests {
     #[test]
     fn a_cell_is_green_only_when_all_its_pieces_are() {
         let pieces = [Verified, Verified, Verified, Missing, Missing, Missing, UnderWay, Missing];
-        assert_eq!(cells(&pieces, 4), [Cell::Verified, Cell::Mostly, Cell::Missing, Cell::Begun]);
-        assert_eq!(cells(&pieces, 1), [Cell::Begun]);
+        assert_eq!(cells(&pieces, 4), [Cell::Verified, Cell::Partly(1), Cell::Missing, Cell::UnderWay]);
+        assert_eq!(cells(&pieces, 1), [Cell::UnderWay]);
+        assert_eq!(cells(&pieces[..4], 1), [Cell::Partly(2)]);
         assert_eq!(cells(&pieces[2..4], 2), [Cell::Verified, Cell::Missing]);
     }
 
     #[test]
     fn few_pieces_fill_the_whole_line() {
-        use Cell::{Begun, Missing as M, Verified as V};
+        use Cell::{Missing as M, UnderWay as U, Verified as V};
         assert_eq!(cells(&[Verified, Missing], 5), [V, V, V, M, M]);
-        assert_eq!(cells(&[UnderWay], 3), [Begun; 3]);
+        assert_eq!(cells(&[PieceState::UnderWay], 3), [U; 3]);
         assert_eq!(cells(&[], 2), [V; 2]);
         assert_eq!(cells(&[Verified], 0), []);
     }
@@ -116,11 +119,13 @@ mod tests {
 
     #[test]
     fn colour_and_signs_follow_the_terminal() {
-        let line = [Cell::Verified, Cell::Verified, Cell::Mostly, Cell::Begun, Cell::Missing];
-        let colours = "\x1b[32m██\x1b[0m\x1b[33m▓\x1b[0m\x1b[33m▒\x1b[0m\x1b[2m░\x1b[0m";
+        let partly = [2, 1, 0].map(Cell::Partly);
+        let line = [&[Cell::Verified, Cell::Verified], &partly[..], &[Cell::UnderWay, Cell::Missing]].concat();
+        let colours =
+            "\x1b[32m██\x1b[0m\x1b[32m▆\x1b[0m\x1b[32m▄\x1b[0m\x1b[32m▂\x1b[0m\x1b[33m▒\x1b[0m\x1b[2m░\x1b[0m";
         assert_eq!(Look::new(true, true).paint(&line), colours);
-        assert_eq!(Look::new(true, false).paint(&line), "██▓▒░");
-        assert_eq!(Look::new(false, false).paint(&line), "##+-.");
+        assert_eq!(Look::new(true, false).paint(&line), "██▆▄▂▒░");
+        assert_eq!(Look::new(false, false).paint(&line), "##+=-~.");
         assert!(speaks_utf8("en_US.UTF-8") && speaks_utf8("C.utf8") && !speaks_utf8("C") && !speaks_utf8("POSIX"));
     }
 }

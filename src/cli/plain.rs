@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::figures::{Rates, part, percent, rate, size};
+use super::figures::{Rates, part, percent, rate, ratio, size, words};
 use super::screen::Screen;
 use super::voice::{Ending, Voice, Words, clean};
 use crate::session::Handle;
@@ -49,7 +49,7 @@ impl Voice for Plain {
             Event::Listening { .. } => self.rates.begin(at),
             Event::Completed => {
                 let now = self.look(at);
-                self.screen.say(&format!("{}: complete, {}", self.name, self.rates.summary(&now)));
+                self.screen.say(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
             }
             _ => {}
         }
@@ -68,7 +68,7 @@ impl Voice for Plain {
     fn finish(&mut self, at: Duration, _: Ending) {
         let now = self.look(at);
         if now.uploaded > 0 {
-            self.screen.say(&format!("{}: gave {} to others", self.name, size(now.uploaded)));
+            self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.uploaded), ratio(&now)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::figures::{Rates, part, percent, rate, size};
+use super::figures::{Figure, Rates, part, percent, rate, ratio, size};
 use super::map::{Cell, Look, cells};
 use super::screen::Screen;
 use super::voice::{Ending, Voice, Words, clean};
@@ -34,14 +34,14 @@ impl View {
         self.handle.pieces(&mut self.pieces);
         let width = self.screen.width();
         let figures = match ending {
-            Some(Ending::Whole) => self.rates.summary(&now),
+            Some(Ending::Whole) => fit(&self.rates.summary(&now), width),
             _ => fit(&figures(&now, &self.rates), width),
         };
         let map = match (ending, now.checked) {
             // Before the check is over nobody knows the pieces; how far it is can be shown.
             (None | Some(Ending::Stopped | Ending::Failed), (done, all)) if self.pieces.is_empty() => {
                 let looked_at = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
-                (0..width).map(|cell| if cell < looked_at { Cell::Begun } else { Cell::Missing }).collect()
+                (0..width).map(|cell| if cell < looked_at { Cell::UnderWay } else { Cell::Missing }).collect()
             }
             (Some(Ending::Whole), _) if self.pieces.is_empty() => vec![Cell::Verified; width],
             _ => cells(&self.pieces, width),
@@ -80,9 +80,6 @@ impl Voice for View {
     }
 }
 
-/// A figure, and how soon it goes when there is no room: the highest first.
-type Figure = (u8, String);
-
 fn figures(now: &Snapshot, rates: &Rates) -> Vec<Figure> {
     let down = (1, format!("down {}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
@@ -99,9 +96,8 @@ fn figures(now: &Snapshot, rates: &Rates) -> Vec<Figure> {
             vec![(0, percent(now.have, now.total)), got, down, up, eta, peers]
         }
         Stage::Seeding => {
-            let ratio = now.uploaded as f64 / now.total.max(1) as f64;
             let sent = (2, format!("sent {}", size(now.uploaded)));
-            vec![(0, "seeding".to_owned()), (6, size(now.total)), up, sent, (5, format!("ratio {ratio:.2}")), peers]
+            vec![(0, "seeding".to_owned()), (6, size(now.total)), up, sent, (5, ratio(now)), peers]
         }
         Stage::Stopping => vec![(0, "stopping".to_owned()), (1, percent(now.have, now.total))],
     }

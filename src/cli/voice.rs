@@ -96,6 +96,12 @@ impl Words {
             }
             Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
             Event::Listening { port } => self.chatty.then(|| format!("listening on port {port}")),
+            Event::NoTracker { unsupported } => Some(match unsupported.first() {
+                None => "the torrent names no tracker: waiting for peers that call".to_owned(),
+                Some(url) => {
+                    format!("no tracker that btsync can ask yet ({}): waiting for peers that call", clean(url))
+                }
+            }),
             Event::Announced { tracker, peers, warning, .. } => {
                 let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
                 let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());

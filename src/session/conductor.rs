@@ -84,11 +84,17 @@ impl<'a> Conductor<'a> {
         let tiers = torrent.tiers.iter().cloned().chain(config.trackers.iter().map(|url| vec![url.clone()]));
         let mut rng = fastrand::Rng::new();
         let tiers = Tiers::new(tiers.collect(), &mut rng);
-        for url in tiers.unsupported() {
-            log::info!("{}: trackers of this kind are not supported yet", public_name(url));
+        let unsupported: Vec<_> = tiers.unsupported().iter().map(|url| public_name(url)).collect();
+        if tiers.is_empty() && config.peers.is_empty() {
+            tell(&events, Event::NoTracker { unsupported });
+        } else if !unsupported.is_empty() {
+            log::info!("not asked, as their kind is not supported yet: {}", unsupported.join(", "));
         }
         let whole = shared.pieces.is_complete();
         inner.enter(if whole { Stage::Seeding } else { Stage::Downloading });
+        if whole {
+            tell(&events, Event::Completed);
+        }
         let mut book = Book::default();
         book.add(&config.peers);
         Conductor {

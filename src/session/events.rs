@@ -31,6 +31,11 @@ pub enum Event {
         /// The TCP port.
         port: u16,
     },
+    /// There is no tracker that we can ask: peers must call us, or be named by hand.
+    NoTracker {
+        /// URLs of kinds that are not supported, without credentials or query.
+        unsupported: Vec<String>,
+    },
     /// A tracker answered.
     Announced {
         /// Its URL, without credentials or query.

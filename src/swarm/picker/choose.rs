@@ -169,9 +169,10 @@ impl Picker {
     }
 
     /// Whether the piece was wrong with blocks of several peers, and a fast peer fills it alone now: the next failure then has one
-    /// author. That ends when a request of its runs out of time.
+    /// author. That ends when a request of its runs out of time, or none is under way.
     pub(super) fn is_reserved(&self, piece: PieceIndex, key: PeerKey) -> bool {
-        let owner = || self.begun.get(&piece).and_then(|begun| begun.owner);
+        let busy = || self.begun.get(&piece).filter(|begun| begun.asked + begun.writing > 0);
+        let owner = || busy().and_then(|begun| begun.owner);
         self.doubtful.contains(&piece)
             && owner().is_some_and(|owner| owner != key && self.peer(owner).is_some_and(|peer| peer.fast))
     }
