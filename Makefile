@@ -4,7 +4,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test check install clean
+.PHONY: build run test bench check install clean
 
 build:
 	$(CARGO) build --release
@@ -18,6 +18,12 @@ test: export CARGO_PROFILE_DEV_OPT_LEVEL = 1
 test:
 	scripts/test-setup.sh || test "$$CI" != true
 	$(CARGO) test
+
+# Every measurement: micro, loopback, startup; `make bench BENCH=micro ARGS=picker` for some. On a machine that is idle.
+# BENCH_MIB and BENCH_ROUNDS size the loopback run.
+BENCH ?= *
+bench:
+	$(CARGO) bench --bench '$(BENCH)' -- $(ARGS)
 
 check:
 	$(CARGO) fmt --check

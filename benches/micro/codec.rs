@@ -1,0 +1,81 @@
+//! Frames found in a slab of received bytes, and requests written down.
+
+use std::hint::black_box;
+
+use btsync::storage::Slab;
+use btsync::types::{BLOCK, BlockRequest, PieceIndex};
+use btsync::wire::message;
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+
+/// What a reader receives at once at most.
+const SLAB: usize = 256 * 1024;
+
+/// A slab of as many copies of `frame` as fit, and their bytes in all.
+fn filled(frame: &[u8]) -> (Slab, usize) {
+    let mut slab = Slab::new(SLAB);
+    let mut length = 0;
+    for chunk in slab.chunks_exact_mut(frame.len()) {
+        chunk.copy_from_slice(frame);
+        length += frame.len();
+    }
+    (slab, length)
+}
+
+/// Takes every frame, as the reader does.
+fn walk(mut bytes: &[u8]) -> usize {
+    let mut frames = 0;
+    while let Ok(Some((found, length))) = message::split(bytes) {
+        black_box(&found);
+        bytes = bytes.get(length..).unwrap_or_default();
+        frames += 1;
+    }
+    frames
+}
+
+fn split(bencher: Bencher, frame: &[u8]) {
+    let (slab, length) = filled(frame);
+    let bytes = slab.get(..length).expect("what was filled");
+    let frames = walk(bytes);
+    assert_eq!(frames, length / frame.len());
+    bencher.counter(ItemsCount::new(frames)).counter(BytesCount::new(length)).bench(|| walk(black_box(bytes)));
+}
+
+/// A slab of blocks: what a download receives.
+#[divan::bench]
+fn split_blocks(bencher: Bencher) {
+    let mut frame = message::piece_head(BlockRequest { piece: PieceIndex(7), begin: BLOCK, length: BLOCK }).to_vec();
+    frame.resize(frame.len() + BLOCK as usize, 0);
+    split(bencher, &frame);
+}
+
+/// A slab of requests: what a seeder receives.
+#[divan::bench]
+fn split_requests(bencher: Bencher) {
+    let mut frame = Vec::new();
+    message::request(&mut frame, BlockRequest { piece: PieceIndex(7), begin: BLOCK, length: BLOCK });
+    split(bencher, &frame);
+}
+
+/// A slab of HAVEs: what every peer of a large swarm receives.
+#[divan::bench]
+fn split_haves(bencher: Bencher) {
+    let mut frame = Vec::new();
+    message::have(&mut frame, PieceIndex(7));
+    split(bencher, &frame);
+}
+
+/// A batch of requests into the writer's buffer.
+#[divan::bench(args = [16, 64, 512])]
+fn encode_requests(bencher: Bencher, count: u32) {
+    let block = |n| BlockRequest { piece: PieceIndex(n / 16), begin: n % 16 * BLOCK, length: BLOCK };
+    let blocks: Vec<BlockRequest> = (0..count).map(block).collect();
+    let mut out = Vec::with_capacity(17 * blocks.len());
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        out.clear();
+        for &block in black_box(&blocks) {
+            message::request(&mut out, block);
+        }
+        black_box(&out).len()
+    });
+}

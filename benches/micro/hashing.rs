@@ -1,0 +1,72 @@
+//! A piece's bytes on their way through a reader: hashed block by block where they lie, written with one call.
+
+use std::hint::black_box;
+use std::io::IoSlice;
+use std::ops::Range;
+
+use btsync::storage::{FileSpec, Layout, Slab, Storage};
+use btsync::types::BLOCK;
+use btsync::wire::message::PIECE_HEAD;
+use divan::Bencher;
+use divan::counter::BytesCount;
+use sha1::{Digest, Sha1};
+
+const PIECE: u32 = 16 * BLOCK;
+/// Pieces in the file that is written over and over, 64 MiB in all.
+const PIECES: u64 = 256;
+
+/// A received piece, and where its blocks lie: each behind the head of its message, so nothing is aligned.
+fn received() -> (Slab, Vec<Range<usize>>) {
+    let frame = PIECE_HEAD + BLOCK as usize;
+    let blocks = (PIECE / BLOCK) as usize;
+    let mut slab = Slab::new(blocks * frame);
+    fastrand::Rng::with_seed(1).fill(&mut slab);
+    (slab, (0..blocks).map(|n| n * frame + PIECE_HEAD..(n + 1) * frame).collect())
+}
+
+fn hash(slab: &[u8], blocks: &[Range<usize>]) -> [u8; 20] {
+    let mut sha = Sha1::new();
+    for block in blocks {
+        sha.update(&slab[block.clone()]);
+    }
+    sha.finalize().into()
+}
+
+/// SHA-1 alone.
+#[divan::bench]
+fn sha1_by_block(bencher: Bencher) {
+    let (slab, blocks) = received();
+    bencher.counter(BytesCount::new(PIECE)).bench(|| hash(black_box(&slab), &blocks));
+}
+
+/// One `pwritev` a piece over pages that are there, then SHA-1.
+#[divan::bench]
+fn write_and_sha1(bencher: Bencher) {
+    write(bencher, |slab, blocks| {
+        black_box(hash(slab, blocks));
+    });
+}
+
+/// One `pwritev` a piece over pages that are there.
+#[divan::bench]
+fn write_alone(bencher: Bencher) {
+    write(bencher, |_, _| ());
+}
+
+fn write(bencher: Bencher, then: impl Fn(&[u8], &[Range<usize>])) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = FileSpec { path: "pieces".into(), length: PIECES * u64::from(PIECE), pad: false };
+    let layout = Layout::new(PIECE, vec![file]).expect("a layout");
+    let storage = Storage::new(folder.path().into(), layout, 1);
+    storage.prepare().expect("a file");
+    let (slab, blocks) = received();
+    let slices: Vec<IoSlice> = blocks.iter().map(|block| IoSlice::new(&slab[block.clone()])).collect();
+    let write = |n| storage.write_vectored_at(n % PIECES * u64::from(PIECE), &slices).expect("room on the disk");
+    (0..PIECES).for_each(write); // the first time costs the pages as well
+    let mut n = 0;
+    bencher.counter(BytesCount::new(PIECE)).bench_local(|| {
+        write(n);
+        then(black_box(&slab), &blocks);
+        n += 1;
+    });
+}

@@ -1,0 +1,173 @@
+//! What choosing costs as a torrent grows from 1,000 to 200,000 pieces and a swarm from 5 to 500 peers.
+//!
+//! Each case has its own swarm, made outside of what is timed. The figures of one piece should hardly differ between cases.
+
+use std::fmt;
+use std::hint::black_box;
+
+use btsync::swarm::{Accept, Picker};
+use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use divan::Bencher;
+use divan::counter::ItemsCount;
+
+/// Blocks in a piece.
+const BLOCKS: u32 = 16;
+/// Pieces, or HAVEs, that one sample takes.
+const BATCH: usize = 256;
+/// A peer that comes and goes.
+const VISITOR: PeerKey = PeerKey(1 << 20);
+
+/// What the peers have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Peers {
+    /// Everything.
+    Seeds,
+    /// Half of all pieces, each another half.
+    Half,
+    /// One piece of 64.
+    Few,
+}
+
+/// A torrent and its swarm.
+#[derive(Clone, Copy)]
+struct Case {
+    pieces: u32,
+    peers: u32,
+    have: Peers,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, {} pieces, {} peers", self.have, self.pieces, self.peers)
+    }
+}
+
+impl Case {
+    /// All sizes, for each of these kinds.
+    fn all(kinds: &[Peers]) -> Vec<Case> {
+        let sizes = [(1_000, 5), (200_000, 5), (1_000, 500), (200_000, 500)];
+        let case = |have| sizes.map(|(pieces, peers)| Case { pieces, peers, have });
+        kinds.iter().copied().flat_map(case).collect()
+    }
+
+    fn bits(self, have: Peers, rng: &mut fastrand::Rng) -> Bitfield {
+        let mut bytes = vec![0; self.pieces as usize / 8];
+        match have {
+            Peers::Seeds => bytes.fill(0xff),
+            Peers::Half => rng.fill(&mut bytes),
+            Peers::Few => bytes.fill_with(|| (0..6).fold(0xff, |byte, _| byte & rng.u8(..))),
+        }
+        Bitfield::from_wire(&bytes, self.pieces).expect("a number of pieces that fills its bytes")
+    }
+
+    /// Some pieces are there, so that the first ones, which are taken at random, are past.
+    fn picker(self) -> Picker {
+        let mut rng = fastrand::Rng::with_seed(u64::from(self.pieces + self.peers));
+        let mut have = Bitfield::new(self.pieces);
+        for piece in 0..self.pieces / 100 {
+            have.set(PieceIndex(piece));
+        }
+        let piece_length = BLOCKS * BLOCK;
+        let mut picker = Picker::new(piece_length, u64::from(self.pieces) * u64::from(piece_length), have, 1);
+        for key in (0..self.peers).map(PeerKey) {
+            picker.add_peer(key);
+            picker.set_bitfield(key, self.bits(self.have, &mut rng));
+        }
+        picker
+    }
+}
+
+/// A download under way: every peer is asked for a piece.
+struct Flow {
+    picker: Picker,
+    asked: Vec<Vec<BlockRequest>>,
+    cancels: Vec<(PeerKey, BlockRequest)>,
+    next: usize,
+}
+
+impl Flow {
+    fn new(case: Case) -> Flow {
+        let mut picker = case.picker();
+        let mut asked = vec![Vec::new(); case.peers as usize];
+        for (key, asked) in (0..).map(PeerKey).zip(&mut asked) {
+            picker.pick(key, BLOCKS as usize, true, asked);
+        }
+        Flow { picker, asked, cancels: Vec::new(), next: 0 }
+    }
+
+    /// The next peer's piece arrives, and it is asked for another.
+    fn piece(&mut self) {
+        let Flow { picker, asked, cancels, next } = self;
+        let key = PeerKey(*next as u32);
+        let peers = asked.len();
+        let blocks = &mut asked[*next];
+        *next = (*next + 1) % peers;
+        for block in blocks.iter() {
+            assert_eq!(picker.accept(key, *block, cancels), Accept::Take);
+        }
+        for block in blocks.drain(..) {
+            if let Some(piece) = picker.written(key, block) {
+                black_box(picker.verified(piece, true));
+            }
+        }
+        picker.pick(key, BLOCKS as usize, true, blocks);
+        assert_eq!(blocks.len(), BLOCKS as usize);
+    }
+}
+
+/// A whole piece: pick, accept, written, verified.
+#[divan::bench(args = Case::all(&[Peers::Seeds, Peers::Half]), sample_count = 10, sample_size = 1)]
+fn piece(bencher: Bencher, case: &Case) {
+    let case = *case;
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(|| Flow::new(case)).bench_refs(|flow| {
+        (0..BATCH).for_each(|_| flow.piece());
+    });
+}
+
+/// Choosing alone: a peer begins a piece and gives it back.
+#[divan::bench(args = Case::all(&[Peers::Seeds, Peers::Half, Peers::Few]))]
+fn pick(bencher: Bencher, case: &Case) {
+    let mut picker = case.picker();
+    let mut blocks = Vec::new();
+    let mut key = 0;
+    bencher.bench_local(|| {
+        blocks.clear();
+        picker.pick(PeerKey(key), 1, true, &mut blocks);
+        picker.release(PeerKey(key), black_box(&blocks));
+        key = (key + 1) % case.peers;
+    });
+}
+
+/// A peer tells of a piece that it has got.
+#[divan::bench(args = Case::all(&[Peers::Half]), sample_count = 10, sample_size = 1)]
+fn have(bencher: Bencher, case: &Case) {
+    let case = *case;
+    let inputs = || {
+        let (picker, mut rng) = (case.picker(), fastrand::Rng::with_seed(2));
+        let mut news = Vec::new();
+        while news.len() < BATCH {
+            let (key, piece) = (PeerKey(rng.u32(..case.peers)), PieceIndex(rng.u32(..case.pieces)));
+            if picker.peer_bitfield(key).is_some_and(|bits| !bits.has(piece)) && !news.contains(&(key, piece)) {
+                news.push((key, piece));
+            }
+        }
+        (picker, news)
+    };
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(inputs).bench_refs(|(picker, news)| {
+        for &(key, piece) in news.iter() {
+            assert!(picker.peer_has(key, piece));
+        }
+    });
+}
+
+/// A peer comes, says what it has, and goes.
+#[divan::bench(args = Case::all(&[Peers::Seeds, Peers::Half]), sample_count = 50)]
+fn join_and_leave(bencher: Bencher, case: &Case) {
+    let mut picker = case.picker();
+    let bits = case.bits(case.have, &mut fastrand::Rng::with_seed(3));
+    bencher.with_inputs(|| bits.clone()).bench_local_values(|bits| {
+        picker.add_peer(VISITOR);
+        picker.set_bitfield(VISITOR, bits);
+        picker.remove_peer(VISITOR)
+    });
+}

@@ -1,0 +1,42 @@
+//! The check of what is on disk, from the page cache.
+
+use std::io::IoSlice;
+use std::sync::atomic::AtomicBool;
+
+use btsync::storage::{self, FileSpec, Layout, Progress, Slab, Storage};
+use btsync::types::PieceHash;
+use divan::Bencher;
+use divan::counter::BytesCount;
+use sha1::{Digest, Sha1};
+
+const PIECE: u32 = 1 << 20;
+const PIECES: u32 = 256;
+
+/// Bytes on disk and the hashes they should have.
+fn on_disk(storage: &Storage) -> Vec<PieceHash> {
+    storage.prepare().expect("a file");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut slab = Slab::new(PIECE as usize);
+    let mut piece = |n| {
+        rng.fill(&mut slab);
+        storage.write_vectored_at(u64::from(n) * u64::from(PIECE), &[IoSlice::new(&slab)]).expect("room on the disk");
+        Sha1::digest(&*slab).into()
+    };
+    (0..PIECES).map(&mut piece).collect()
+}
+
+/// 256 MiB with so many threads; 0 stands for one a core.
+#[divan::bench(args = [1, 0], sample_count = 10, sample_size = 1)]
+fn threads(bencher: Bencher, threads: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let length = u64::from(PIECES) * u64::from(PIECE);
+    let file = FileSpec { path: "pieces".into(), length, pad: false };
+    let layout = Layout::new(PIECE, vec![file]).expect("a layout");
+    let storage = Storage::new(folder.path().into(), layout, 1);
+    let hashes = on_disk(&storage);
+    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    bencher.counter(BytesCount::new(length)).bench_local(|| {
+        let have = storage::check(&storage, &hashes, threads, &progress, &stop).expect("a readable file");
+        assert!(have.is_full());
+    });
+}
