@@ -175,7 +175,12 @@ impl Bitfield {
 
     /// The set pieces in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        (0..self.len).map(PieceIndex).filter(|&p| self.has(p))
+        let of = |(at, &byte): (usize, &u8)| {
+            let set = (0..8).filter(move |bit| byte & (0x80 >> bit) != 0);
+            set.map(move |bit| PieceIndex(at as u32 * 8 + bit))
+        };
+        // By bytes, as many are empty; spare bits are never set.
+        self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(of)
     }
 }
 

@@ -60,6 +60,7 @@ impl Picker {
         let at = self.writing(key, &block)?;
         let begun = self.begun.get_mut(&block.piece)?;
         let whole = begun.receive(at, key);
+        self.received += 1;
         self.settle(block.piece);
         whole.then_some(block.piece)
     }
@@ -88,6 +89,7 @@ impl Picker {
         if !self.begun.get(&piece).is_some_and(|begun| begun.verifying) {
             return verdict;
         }
+        self.received -= u64::from(self.geometry.blocks(piece));
         if !ok {
             verdict.senders = self.unbegin(piece).map(|begun| begun.senders).unwrap_or_default();
             if verdict.senders.len() > 1 {
@@ -99,16 +101,19 @@ impl Picker {
         self.doubtful.remove(&piece);
         self.have.set(piece);
         self.left -= u64::from(self.geometry.size(piece));
+        // Without a branch on what the peer has, which is as good as random: it would cost more than the rest.
+        verdict.lacking.resize(self.peers.len(), PeerKey(0));
+        let mut lacking = 0;
         for peer in &mut self.peers {
-            if !peer.bits.has(piece) {
-                verdict.lacking.push(peer.key);
-                continue;
-            }
-            peer.wanted -= 1;
-            if peer.wanted == 0 {
+            let has = peer.bits.is_full() || peer.bits.has(piece);
+            verdict.lacking[lacking] = peer.key;
+            lacking += usize::from(!has);
+            peer.wanted -= u32::from(has);
+            if peer.wanted == 0 && has {
                 verdict.no_longer_wanted.push(peer.key);
             }
         }
+        verdict.lacking.truncate(lacking);
         verdict
     }
 

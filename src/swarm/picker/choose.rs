@@ -136,11 +136,21 @@ impl Picker {
         }
     }
 
-    /// A piece of its own: the rarest, ties at random; the first few at random.
+    /// A piece of its own: the rarest, of equals a random one, or among seeds one beside the peer's last; the first few at random.
     fn take_new(&mut self, pick: &mut Pick) {
-        while !pick.is_full() && self.peers[pick.peer].unbegun > 0 {
+        while !pick.is_full() && !self.peers[pick.peer].dry {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
-            let Some(piece) = self.order.choose(&self.peers[pick.peer].bits, any, &mut self.rng) else { return };
+            // Where only seeds are connected, nobody gains by our having what is rare.
+            let runs = !any && self.order.seeds() == self.peers.len();
+            let peer = &mut self.peers[pick.peer];
+            let Some(mut piece) = self.order.choose(&peer.bits, any, &mut self.rng) else {
+                peer.dry = true; // the search was complete: it need not be repeated
+                return;
+            };
+            if runs {
+                piece = self.order.beside(piece, peer.last, self.geometry.extent(), &peer.bits);
+            }
+            peer.last = Some(piece);
             self.begin(piece, Some(pick.key));
             self.take_free(pick, piece, false);
         }

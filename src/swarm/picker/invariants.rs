@@ -30,7 +30,10 @@ impl Picker {
         assert_eq!(pieces, self.geometry.pieces as usize, "a piece is nowhere");
         for peer in &self.peers {
             assert_eq!(peer.wanted, peer.bits.iter().filter(|&p| !self.have.has(p)).count() as u32);
-            assert_eq!(peer.unbegun, peer.bits.iter().filter(|&p| self.order.unbegun().has(p)).count() as u32);
+            assert!(
+                !peer.dry || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
+                "a dry peer has an unbegun piece"
+            );
             assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));
         }
         let left: u64 = (0..self.geometry.pieces)
@@ -39,6 +42,7 @@ impl Picker {
             .map(|p| u64::from(self.piece_size(p)))
             .sum();
         assert_eq!(self.left, left);
+        assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());
         self.order.check(&self.peers.iter().map(|peer| &peer.bits));
     }
 }

@@ -30,6 +30,8 @@ use order::Order;
 
 /// The first pieces are taken at random, so that a newcomer soon has something that others want.
 const RANDOM_FIRST: u32 = 4;
+/// Bytes of neighbouring pieces that one peer is asked for in a row where they are equally rare.
+const EXTENT: u32 = 4 << 20;
 
 /// Whether a block that arrived may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,11 @@ impl Geometry {
         self.total.saturating_sub(start).min(u64::from(self.piece_length)) as u32
     }
 
+    /// How many neighbouring pieces a peer is asked for in a row where they are equally rare.
+    fn extent(self) -> u32 {
+        (EXTENT / self.piece_length).clamp(1, 64)
+    }
+
     fn blocks(self, piece: PieceIndex) -> u32 {
         self.size(piece).div_ceil(BLOCK)
     }
@@ -102,10 +109,12 @@ struct Peer {
     bits: Bitfield,
     /// Pieces that it has and we lack.
     wanted: u32,
-    /// Those of them that nobody has begun.
-    unbegun: u32,
+    /// It was found to have no unbegun piece; forgotten when it gets one, or one of its pieces is unbegun again.
+    dry: bool,
     /// What its last pick said.
     fast: bool,
+    /// The last piece that was begun for it.
+    last: Option<PieceIndex>,
     /// Open pieces that it owns.
     own: Vec<PieceIndex>,
     /// Blocks taken back from it that may still arrive, and are then welcome.
@@ -119,6 +128,8 @@ pub struct Picker {
     geometry: Geometry,
     have: Bitfield,
     left: u64,
+    /// Blocks on disk in pieces that are not verified.
+    received: u64,
     order: Order,
     begun: BTreeMap<PieceIndex, Begun>,
     /// Begun pieces with free blocks, in no order.
@@ -153,6 +164,7 @@ impl Picker {
             geometry,
             have,
             left,
+            received: 0,
             order,
             begun: BTreeMap::new(),
             open: Vec::new(),
@@ -177,7 +189,7 @@ impl Picker {
                 self.order.join(&bits);
             }
             let (own, lost) = (Vec::new(), HashSet::new());
-            self.peers.insert(at, Peer { key, bits, wanted: 0, unbegun: 0, fast: true, own, lost });
+            self.peers.insert(at, Peer { key, bits, wanted: 0, dry: false, fast: true, last: None, own, lost });
         }
     }
 
@@ -210,11 +222,10 @@ impl Picker {
         if bits.len() != self.geometry.pieces {
             return;
         }
-        let unbegun = common(&bits, self.order.unbegun());
         let wanted = bits.count() - common(&bits, &self.have);
         self.order.join(&bits);
         let peer = &mut self.peers[at];
-        (peer.wanted, peer.unbegun) = (wanted, unbegun);
+        (peer.wanted, peer.dry) = (wanted, false);
         let before = std::mem::replace(&mut peer.bits, bits);
         self.order.leave(&before);
     }
@@ -227,7 +238,7 @@ impl Picker {
             return false;
         }
         peer.wanted += u32::from(!self.have.has(piece));
-        peer.unbegun += u32::from(self.order.unbegun().has(piece));
+        peer.dry = false;
         self.order.more(piece);
         if peer.bits.is_full() {
             self.order.promote();
@@ -263,6 +274,11 @@ impl Picker {
     /// Bytes in pieces that are not verified.
     pub fn left_bytes(&self) -> u64 {
         self.left
+    }
+
+    /// About how many blocks are not on disk.
+    pub fn lacking_blocks(&self) -> u64 {
+        self.left.div_ceil(u64::from(BLOCK)).saturating_sub(self.received)
     }
 
     /// The piece's size in bytes, 0 where there is no such piece.
@@ -302,17 +318,14 @@ impl Picker {
     fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
         self.order.remove(piece);
         self.begun.insert(piece, Begun::new(self.geometry.blocks(piece), owner));
-        for peer in self.peers.iter_mut().filter(|peer| peer.bits.has(piece)) {
-            peer.unbegun -= 1;
-        }
     }
 
     /// Moves a piece back from begun to unbegun. It must stand in no list.
     fn unbegin(&mut self, piece: PieceIndex) -> Option<Begun> {
         let begun = self.begun.remove(&piece)?;
         self.order.insert(piece);
-        for peer in self.peers.iter_mut().filter(|peer| peer.bits.has(piece)) {
-            peer.unbegun += 1;
+        for peer in self.peers.iter_mut().filter(|peer| peer.dry && peer.bits.has(piece)) {
+            peer.dry = false;
         }
         Some(begun)
     }

@@ -99,6 +99,24 @@ fn the_rarest_piece_comes_first_and_ties_at_random() {
 }
 
 #[test]
+fn among_seeds_alone_pieces_are_taken_in_runs_that_begin_at_random() {
+    let per = EXTENT / (8 * BLOCK);
+    let mut starts = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let mut picker = Picker::new(8 * BLOCK, u64::from(8 * BLOCK) * 400, bits(400, &[0, 1, 2, 3]), seed);
+        picker.add_peer(A);
+        picker.set_bitfield(A, Bitfield::full(400));
+        let first = picker.take(A, 8, true)[0].piece.0;
+        assert!(first == 4 || first.is_multiple_of(per), "{first}: the start of a run");
+        for next in first + 1..(first + 1).next_multiple_of(per).min(400) {
+            assert_eq!(pieces(&picker.take(A, 8, true)), [next]);
+        }
+        starts.insert(first);
+    }
+    assert!(starts.len() > 6, "{starts:?}");
+}
+
+#[test]
 fn the_first_four_pieces_are_random_not_rarest() {
     let first = |have: Bitfield, seed| {
         let mut picker = Picker::new(BLOCK, u64::from(100 * BLOCK), have, seed);
