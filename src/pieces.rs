@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::storage::Storage;
 use crate::swarm::picker::{Accept, Picker, Progress, Verdict};
+use crate::swarm::requests::Pace;
 use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
 
 /// The torrent's pieces: which are there, which are under way, who may write what.
@@ -143,9 +144,12 @@ impl PieceManager {
         picker.peer_bitfield(peer).map_or(0.0, |b| f64::from(b.count()) / f64::from(b.len().max(1)))
     }
 
-    /// Picks `n` blocks to ask this peer for; `fast` peers get whole pieces.
-    pub fn pick(&self, peer: PeerKey, n: usize, fast: bool, out: &mut Vec<BlockRequest>) {
-        self.picker.lock().pick(peer, n, fast, out);
+    /// Picks up to `n` blocks to ask this peer for; `fast` peers get whole pieces. Where not much is left, a peer that brings
+    /// `share` (0 to 1) of all that comes is asked for its part of it.
+    pub fn pick(&self, peer: PeerKey, n: usize, fast: bool, pace: Pace, share: f64, out: &mut Vec<BlockRequest>) {
+        let mut picker = self.picker.lock();
+        let n = pace.limit(n, picker.lacking_blocks() as f64 * share);
+        picker.pick(peer, n, fast, out);
     }
 
     /// Decides which received blocks are to be written; nobody else writes those until `written` or `leave`.
@@ -223,7 +227,7 @@ mod tests {
 
     fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
         let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
-        pieces.pick(peer, 2, true, &mut blocks);
+        pieces.pick(peer, 2, true, Pace { outstanding: 0, least: 2 }, 1.0, &mut blocks);
         assert_eq!(blocks.len(), 2);
         pieces.accept(peer, blocks.iter().copied(), &mut accepted);
         pieces.written(peer, blocks.into_iter(), &mut whole);

@@ -247,24 +247,28 @@ fn talk(
 
     std::thread::scope(|scope| {
         let _ending = Ending(&peer);
-        let spawned = || -> io::Result<()> {
-            let (writes, watches) = (peer.clone(), peer.clone());
+        let write = || -> io::Result<()> {
+            let writes = peer.clone();
             Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
                 let _closing = Closing(&writes);
                 if let Err(error) = Writer::new(shared, &writes, stream).run(&inbox, opening) {
                     log::debug!("{addr}: {error}");
                 }
             })?;
+            Ok(())
+        };
+        let watch = || -> io::Result<()> {
+            let watches = peer.clone();
             Builder::new().name(format!("time {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
                 let _closing = Closing(&watches);
                 deadline::watch(shared, &watches);
             })?;
             Ok(())
         };
-        match spawned() {
+        match write() {
             // A session that stops closes those on the roster; who came after that look goes by itself.
             Ok(()) if shared.is_stopping() => Gone::Closed,
-            Ok(()) => Reader::new(shared, &peer, stream).run(),
+            Ok(()) => Reader::new(shared, &peer, stream, &watch).run(),
             Err(error) => Gone::NoThread(error.to_string()),
         }
     })

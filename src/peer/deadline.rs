@@ -1,6 +1,7 @@
 //! The request-timeout thread: sleeps until the next deadline of its peer's requests, and wakes nobody else. Without
 //! requests it sleeps until there are some.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Shared;
@@ -20,6 +21,7 @@ pub fn watch(shared: &Shared, peer: &Peer) {
             continue;
         }
         let late = requests.expire(now);
+        peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
         drop(requests);
         if !late.is_empty() {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());

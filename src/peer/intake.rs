@@ -20,6 +20,8 @@ use crate::types::{BlockRequest, PieceIndex};
 
 /// Running hashes kept at most; a peer that answers in order needs one.
 const MAX_HASHES: usize = 8;
+/// How often a thread lets others go first before it queues for a file that is being written.
+const YIELDS: usize = 8;
 
 /// One connection's way to the disk.
 pub struct Intake<'a> {
@@ -84,8 +86,20 @@ impl<'a> Intake<'a> {
         let taken = if useful { Taken::Useful } else { Taken::Useless(self.blocks.len() as u32) };
         let mut take = self.accepted.take.iter();
         self.blocks.retain(|_| take.next().copied().unwrap_or(false));
+        let hashed = self.is_crowded();
+        if hashed {
+            self.hash(bytes);
+            for _ in 0..YIELDS {
+                if !self.is_crowded() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
         self.write(bytes)?;
-        self.hash(bytes);
+        if !hashed {
+            self.hash(bytes);
+        }
         self.shared.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.whole);
         self.blocks.clear();
         for piece in std::mem::take(&mut self.whole) {
@@ -120,6 +134,7 @@ impl<'a> Intake<'a> {
                 }
             }
             requests.received(now, blocks, bytes);
+            self.peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
             if requests.next_deadline() < deadline {
                 self.peer.deadline_moved.notify_all(); // nearer than the thread that watches it believes
             }
@@ -142,6 +157,13 @@ impl<'a> Intake<'a> {
                 other.refill(self.shared);
             }
         }
+    }
+
+    /// Whether another thread writes to the file that the blocks go to.
+    fn is_crowded(&self) -> bool {
+        let storage = self.shared.pieces.storage();
+        let first = self.blocks.first();
+        first.is_some_and(|(b, _)| storage.is_being_written(storage.layout().offset(b.piece, b.begin)))
     }
 
     /// One write for each run of blocks that are neighbours on disk.

@@ -30,6 +30,9 @@ pub use state::Peer;
 /// Bytes that a reader receives into, and that a writer serves from, at a time.
 pub const SLAB: usize = 256 * 1024;
 
+/// The sum of the peers' rates is found anew after so many milliseconds.
+const FLOW_LASTS: u64 = 100;
+
 /// What all connections of one torrent share.
 pub struct Shared {
     /// The swarm.
@@ -52,8 +55,13 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// Where reports go.
     pub reports: Sender<Report>,
+    /// How many connections there are, those that are being made included.
+    pub lines: AtomicU32,
     next_key: AtomicU32,
     started: Instant,
+    /// Payload bytes per second from all peers, and when that was found, in milliseconds of the clock.
+    flow: AtomicU64,
+    flow_found: AtomicU64,
 }
 
 /// What a connection tells the session.
@@ -122,12 +130,35 @@ impl Shared {
             reports,
             next_key: AtomicU32::new(0),
             started: Instant::now(),
+            lines: AtomicU32::new(0),
+            flow: AtomicU64::new(0),
+            flow_found: AtomicU64::new(0),
         })
     }
 
     /// The time since the session began: the clock of every state machine.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The part, 0 to 1, that a peer has in all that comes; an equal one while its rate is unknown.
+    pub fn share_of(&self, peer: &Peer, now: Duration) -> f64 {
+        let equal = 1.0 / self.roster.count().max(1) as f64;
+        let flow = peer.flow.load(Ordering::Relaxed);
+        if flow == 0 {
+            return equal;
+        }
+        let ms = now.as_millis() as u64;
+        let found = self.flow_found.load(Ordering::Relaxed);
+        if ms >= found + FLOW_LASTS
+            && self.flow_found.compare_exchange(found, ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            let flows =
+                self.roster.all().into_iter().filter(|peer| peer.gives()).map(|peer| peer.flow.load(Ordering::Relaxed));
+            self.flow.store(flows.sum(), Ordering::Relaxed);
+        }
+        let all = self.flow.load(Ordering::Relaxed).max(flow);
+        flow as f64 / all as f64
     }
 
     /// A name for a new connection.

@@ -44,6 +44,8 @@ pub struct Reader<'a> {
     asked: Vec<BlockRequest>,
     /// Where blocks go.
     intake: Intake<'a>,
+    /// Starts the thread that watches the deadlines of our requests, until that was done.
+    watch: Option<&'a dyn Fn() -> io::Result<()>>,
 }
 
 /// A small buffer while little is said, a slab while blocks arrive.
@@ -70,7 +72,13 @@ impl Buffer {
 
 impl<'a> Reader<'a> {
     /// A reader whose peer has sent nothing but its handshake.
-    pub fn new(shared: &'a Shared, peer: &'a Peer, stream: &'a TcpStream) -> Reader<'a> {
+    /// `watch` starts its request-timeout thread, which is done once it may be asked for something.
+    pub fn new(
+        shared: &'a Shared,
+        peer: &'a Peer,
+        stream: &'a TcpStream,
+        watch: &'a dyn Fn() -> io::Result<()>,
+    ) -> Reader<'a> {
         Reader {
             shared,
             peer,
@@ -81,6 +89,7 @@ impl<'a> Reader<'a> {
             talk_since: shared.now(),
             asked: Vec::new(),
             intake: Intake::new(shared, peer),
+            watch: Some(watch),
         }
     }
 
@@ -231,6 +240,10 @@ impl<'a> Reader<'a> {
         self.talk(1)?;
         match message {
             Message::Unchoke => {
+                if let Some(watch) = self.watch.take() {
+                    watch().map_err(|error| Gone::NoThread(error.to_string()))?;
+                }
+                peer.requests.lock().share_start(shared.lines.load(Ordering::Relaxed) as usize);
                 peer.peer_choking.store(false, Ordering::Release);
                 peer.refill(shared);
             }

@@ -62,6 +62,8 @@ pub struct Peer {
     pub uploaded: AtomicU64,
     /// When payload last went either way, in milliseconds of the session's clock plus one; 0 for never.
     last_payload: AtomicU64,
+    /// Payload bytes per second from it, as its requests see it; 0 until that is known.
+    pub flow: AtomicU64,
     /// How many blocks it waits for.
     pub serving: AtomicU32,
     /// When the connection was made, on the session's clock.
@@ -104,6 +106,7 @@ impl Peer {
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
             last_payload: AtomicU64::new(0),
+            flow: AtomicU64::new(0),
             serving: AtomicU32::new(0),
             since,
             requests: Mutex::new(Requests::new(LIMIT_UNSTATED)),
@@ -214,15 +217,15 @@ impl Peer {
             return;
         }
         let now = shared.now();
-        let (want, fast) = {
+        let (want, fast, pace) = {
             let requests = self.requests.lock();
-            (requests.want(), requests.is_fast(shared.pieces.storage().layout().piece_length()))
+            (requests.want(), requests.is_fast(shared.pieces.storage().layout().piece_length()), requests.pace())
         };
         if want == 0 {
             return;
         }
         let mut batch = Vec::with_capacity(want);
-        shared.pieces.pick(self.key, want, fast, &mut batch);
+        shared.pieces.pick(self.key, want, fast, pace, shared.share_of(self, now), &mut batch);
         if batch.is_empty() {
             return;
         }
@@ -240,6 +243,9 @@ impl Peer {
 
 /// Blocks have become free: whoever has nothing to do is asked for them.
 pub fn feed_the_hungry(shared: &Shared) {
+    if shared.pieces.is_complete() {
+        return;
+    }
     for peer in shared.roster.all() {
         peer.refresh_interest(shared);
         if peer.gives() && peer.requests.lock().is_empty() {

@@ -268,6 +268,7 @@ impl<'a> Conductor<'a> {
 
     fn enter(&mut self, key: PeerKey, connection: Connection, incoming: bool) {
         self.connections.insert(key, Line { connection, incoming, ready: None, seen: (0, 0) });
+        self.shared.lines.store(self.connections.len() as u32, Ordering::Relaxed);
     }
 
     /// Somebody calls us.
@@ -293,6 +294,7 @@ impl<'a> Conductor<'a> {
     /// A connection is over.
     fn gone(&mut self, key: PeerKey, addr: SocketAddr, why: &Gone) {
         let Some(line) = self.connections.remove(&key) else { return };
+        self.shared.lines.store(self.connections.len() as u32, Ordering::Relaxed);
         line.connection.join();
         // A caller's port means nothing; where two have everything there is nothing to call for, now or later.
         if !line.incoming && (matches!(why, Gone::Ourselves | Gone::BothWhole) || why.is_offence()) {

@@ -26,6 +26,8 @@ pub use url::public_name;
 const MAX_BODY: u64 = 1024 * 1024;
 /// The largest response header, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
+/// Room for a request, in bytes.
+const OUTPUT_BUFFER: usize = 4 * 1024;
 /// Redirects that are followed at most.
 const MAX_REDIRECTS: usize = 5;
 
@@ -161,6 +163,9 @@ fn config() -> ConfigBuilder<AgentScope> {
         .max_redirects(0)
         .http_status_as_error(false)
         .max_response_header_size(MAX_HEADER)
+        // Zeroed anew for every request: small ones do for an announce.
+        .input_buffer_size(2 * MAX_HEADER)
+        .output_buffer_size(OUTPUT_BUFFER)
 }
 
 /// One GET within what is left of the time.

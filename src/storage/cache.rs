@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -23,6 +23,19 @@ struct Slot {
     handle: RwLock<Option<Arc<Handle>>>,
     used: AtomicBool,
     dirty: AtomicBool,
+    /// How many threads are in the middle of a write.
+    writers: AtomicU32,
+}
+
+/// A thread's being in the middle of a write, until dropped.
+pub(super) struct Writing<'a>(Option<&'a Slot>);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0 {
+            slot.writers.fetch_sub(1, Relaxed);
+        }
+    }
 }
 
 /// Lock order: ring, then a slot.
@@ -90,6 +103,20 @@ impl Cache {
         self.slots.get(file)?.handle.write().take()
     }
 
+    /// Notes that the calling thread writes to the file, for as long as the result lives.
+    pub fn writing(&self, file: usize) -> Writing<'_> {
+        let slot = self.slots.get(file);
+        if let Some(slot) = slot {
+            slot.writers.fetch_add(1, Relaxed);
+        }
+        Writing(slot)
+    }
+
+    /// Whether a thread is in the middle of a write to the file.
+    pub fn is_being_written(&self, file: usize) -> bool {
+        self.slots.get(file).is_some_and(|slot| slot.writers.load(Relaxed) > 0)
+    }
+
     /// Remembers that the file was written to.
     pub fn mark_dirty(&self, file: usize) {
         if let Some(slot) = self.slots.get(file)
@@ -139,6 +166,18 @@ mod tests {
         assert!(cache.get(4, true).is_none());
         cache.clear();
         assert!(cache.len() == 0 && cache.get(9, false).is_none());
+    }
+
+    #[test]
+    fn a_file_is_being_written_while_any_thread_is_at_it() {
+        let cache = Cache::new(2, 2);
+        let first = cache.writing(0);
+        let second = cache.writing(0);
+        assert!(cache.is_being_written(0) && !cache.is_being_written(1));
+        drop(first);
+        assert!(cache.is_being_written(0));
+        drop(second);
+        assert!(!cache.is_being_written(0) && !cache.is_being_written(7));
     }
 
     #[test]

@@ -110,10 +110,17 @@ impl Storage {
         Ok(())
     }
 
+    /// Whether another thread is writing to the file that holds this byte. A file system lets one writer at a time into a file,
+    /// and a thread that waits for its turn burns the processor meanwhile: whoever has something else to do does that first.
+    pub fn is_being_written(&self, offset: u64) -> bool {
+        self.layout.spans(offset, 1).next().is_some_and(|span| self.cache.is_being_written(span.file))
+    }
+
     fn write_span(&self, span: Span, gather: &mut Gather<'_>) -> Result<(), StorageError> {
         let handle = self.handle(span.file, true)?;
         // Before the write: who syncs meanwhile may sync once too often, never once too little.
         self.cache.mark_dirty(span.file);
+        let _writing = self.cache.writing(span.file);
         let mut done = 0;
         while done < span.len {
             let mut batch = [IoSlice::new(&[]); BATCH];

@@ -2,8 +2,11 @@
 //!
 //! How deep to ask: a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth, until a
 //! round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
-//! worth, up to 128 blocks, so that a slow peer hoards nothing and a fast one never runs dry. A *round* lasts until a request
-//! that was sent after its start is answered.
+//! worth, up to 64 blocks (128 where that is not even a hundredth of a second's), so that a slow peer hoards nothing and a fast
+//! one never runs dry. A *round* lasts until a request that was sent after its start is answered.
+//!
+//! Towards the end of a download a peer is asked for half its fair part of what is left and no more, down to what its path
+//! holds: all peers then finish at the same moment, and none keeps the others waiting for what it was asked for too early.
 //!
 //! What is lost: everything, when nothing came for long; a single request, when others overtook it by two whole depths or it
 //! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it.
@@ -30,7 +33,12 @@ const GENEROUS: u32 = 1000;
 const RESTART: usize = 16;
 /// A slow peer is asked for so much of its rate, a faster one for so many blocks.
 const AHEAD: Duration = Duration::from_secs(3);
-const AHEAD_BLOCKS: usize = 128;
+const AHEAD_BLOCKS: usize = 64;
+const AHEAD_FAST: Duration = Duration::from_millis(10);
+const AHEAD_BLOCKS_FAST: usize = 128;
+/// All peers together are asked for so many blocks at first, but each for `START_LEAST`: with many, no depth is needed.
+const START_TOGETHER: usize = 1024;
+const START_LEAST: usize = 16;
 const AT_LEAST: usize = 2;
 /// A round that took longer ends without its mark, so that slow peers are known in time.
 const LONG_ROUND: Duration = Duration::from_secs(2);
@@ -81,6 +89,23 @@ struct Round {
     bytes: u64,
 }
 
+/// How many blocks a peer is asked for where not much is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Blocks that it is asked for already.
+    pub outstanding: usize,
+    /// Blocks that it may always be asked for.
+    pub least: usize,
+}
+
+impl Pace {
+    /// Of `want` blocks those that it may be asked for when `fair` blocks are its part of what is left.
+    pub fn limit(self, want: usize, fair: f64) -> usize {
+        let most = self.least.max((fair / 2.0) as usize);
+        want.min(most.saturating_sub(self.outstanding))
+    }
+}
+
 /// One connection's outstanding requests. All times are since some start that the caller keeps.
 ///
 /// For each block that comes: [`take`](Requests::take), then [`received`](Requests::received), once for each or once for a
@@ -92,6 +117,8 @@ pub struct Requests {
     stated: bool,
     phase: Phase,
     depth: usize,
+    /// The depth to begin with, at most.
+    start: usize,
     round: Option<Round>,
     /// Bytes per second of the last rounds, once one is over.
     flow: Option<f64>,
@@ -120,6 +147,7 @@ impl Requests {
             stated: false,
             phase: Phase::SlowStart,
             depth: START,
+            start: START_GENEROUS,
             round: None,
             flow: None,
             meter: Rate::new(),
@@ -138,7 +166,15 @@ impl Requests {
         self.limit = reqq.clamp(1, LIMIT) as usize;
         self.stated = true;
         if reqq >= GENEROUS && self.phase == Phase::SlowStart && self.flow.is_none() {
-            self.depth = self.depth.max(START_GENEROUS);
+            self.depth = self.depth.max(START_GENEROUS).min(self.start);
+        }
+    }
+
+    /// The peer is one of so many; to be said before the first request. Among many each is asked for little at first.
+    pub fn share_start(&mut self, peers: usize) {
+        if self.sent == 0 {
+            self.start = (START_TOGETHER / peers.max(1)).clamp(START_LEAST, START_GENEROUS);
+            self.depth = self.depth.min(self.start);
         }
     }
 
@@ -276,10 +312,27 @@ impl Requests {
     fn steady_depth(&self) -> usize {
         let Some(flow) = self.flow else { return self.depth };
         let per_second = flow / f64::from(BLOCK);
-        let rtt = self.rtt.unwrap_or_default().min(MAX_RTT);
-        let path = (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize;
-        let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
+        let path = self.path_blocks();
+        let fast = ((per_second * AHEAD_FAST.as_secs_f64()) as usize).min(AHEAD_BLOCKS_FAST);
+        let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS.max(fast));
         path.max(ahead).max(AT_LEAST).min(self.limit)
+    }
+
+    /// Twice what the path holds: with less outstanding, the peer would run dry.
+    fn path_blocks(&self) -> usize {
+        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK);
+        let rtt = self.rtt.unwrap_or_default().min(MAX_RTT);
+        (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
+    }
+
+    /// What a picker must know to ask this peer for its part and no more.
+    pub fn pace(&self) -> Pace {
+        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(AT_LEAST) }
+    }
+
+    /// Bytes per second of the last rounds; `None` until one is over, or while nothing comes.
+    pub fn flow(&self) -> Option<f64> {
+        self.flow
     }
 
     /// When to call [`Requests::expire`] next, unless something comes before; `None` while nothing is outstanding.

@@ -1,7 +1,7 @@
 //! The guard against request forgery: a resolver that looks at what a name stands for, so that neither a name nor a second
 //! look-up hides a local address. What it refuses never gets a connection.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -25,13 +25,29 @@ impl Guard {
     pub(super) fn refusing(refuses: fn(IpAddr) -> bool) -> Guard {
         Guard { inner: DefaultResolver::default(), refuses }
     }
+
+    /// The address, where the host is one already: the look-up of a name costs a thread.
+    fn literal(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
+        let host = uri.host()?.trim_matches(['[', ']']).parse().ok()?;
+        let port = uri.port_u16().or(match uri.scheme_str()? {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        })?;
+        let mut addrs = self.empty();
+        addrs.push(SocketAddr::new(host, port));
+        Some(addrs)
+    }
 }
 
 impl Resolver for Guard {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let all = match self.inner.resolve(uri, config, timeout) {
-            Err(ureq::Error::Io(_)) => return Err(ureq::Error::HostNotFound),
-            other => other?,
+        let all = match self.literal(uri) {
+            Some(addr) => addr,
+            None => match self.inner.resolve(uri, config, timeout) {
+                Err(ureq::Error::Io(_)) => return Err(ureq::Error::HostNotFound),
+                other => other?,
+            },
         };
         // The user's own proxy may be anywhere.
         let is_proxy = config.proxy().is_some_and(|p| uri.host() == p.uri().host() && uri.port() == p.uri().port());
@@ -76,6 +92,15 @@ fn is_local_v6(ip: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_not_looked_up() {
+        let guard = Guard::refusing(is_local);
+        let literal = |url: &str| guard.literal(&url.parse().unwrap()).map(|addrs| addrs[0].to_string());
+        assert_eq!(literal("http://192.0.2.1/announce").as_deref(), Some("192.0.2.1:80"));
+        assert_eq!(literal("https://[2001:db8::1]:6969/announce").as_deref(), Some("[2001:db8::1]:6969"));
+        assert_eq!(literal("http://tracker.example/announce"), None);
+    }
 
     #[test]
     fn local_and_public_addresses_are_told_apart() {

@@ -267,3 +267,63 @@ fn a_pause_without_requests_is_no_stall() {
     assert!(link.requests.expire(SECOND * 501).is_empty());
     assert_eq!(link.requests.next_deadline(), Some(SECOND * 510));
 }
+
+#[test]
+fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
+    let pace = Pace { outstanding: 10, least: 4 };
+    assert_eq!(pace.limit(64, 1e6), 64, "far from the end nothing is held back");
+    assert_eq!(pace.limit(64, 40.0), 10, "half of 40, of which 10 are outstanding");
+    assert_eq!(pace.limit(64, 20.0), 0);
+    assert_eq!(Pace { outstanding: 0, least: 4 }.limit(64, 0.1), 4);
+}
+
+#[test]
+fn among_many_peers_each_is_asked_for_little_at_first() {
+    for (peers, want) in [(1, START_GENEROUS), (10, 102), (1000, START_LEAST)] {
+        let mut requests = Requests::new(LIMIT_UNSTATED);
+        requests.share_start(peers);
+        requests.set_limit(2000);
+        assert_eq!(requests.want(), want, "one of {peers}");
+    }
+    let mut late = stated(2000);
+    late.add(SECOND, &blocks(0..1));
+    late.share_start(1000);
+    assert_eq!(late.depth(), START_GENEROUS, "once requests are out it is too late");
+}
+
+/// Fifty equal peers of 1 MiB/s share what is left as the picker lets them: the last ends soon after the first.
+#[test]
+fn equal_peers_end_together() {
+    let mut left = 4000u32;
+    let mut links: Vec<Link> = (0..50)
+        .map(|_| {
+            let mut requests = Requests::new(LIMIT_UNSTATED);
+            requests.share_start(50);
+            Link::new(requests, MS, MIB)
+        })
+        .collect();
+    left -= links.iter().map(|link| link.asked).sum::<u32>();
+    let mut ends = Vec::new();
+    while let Some(link) = links.iter_mut().filter(|l| !l.coming.is_empty()).min_by_key(|l| l.coming[0].0) {
+        let (at, arrived) = link.coming.pop_front().expect("it was looked for");
+        link.now = at;
+        link.requests.take(at, &arrived);
+        link.requests.received(at, 1, u64::from(BLOCK));
+        let lacking = left as usize + link.coming.len() * 50; // all are alike
+        let want = link.requests.pace().limit(link.requests.want(), lacking as f64 / 50.0);
+        for _ in 0..want.min(left as usize) {
+            left -= 1;
+            let block = block(link.asked);
+            link.asked += 1;
+            link.requests.add(at, &[block]);
+            link.free = link.free.max(at + link.rtt / 2) + link.per_block;
+            link.coming.push_back((link.free + link.rtt / 2, block));
+        }
+        if link.coming.is_empty() {
+            ends.push(at);
+        }
+    }
+    let (first, last) = (ends[0], ends[ends.len() - 1]);
+    assert_eq!((left, ends.len()), (0, 50));
+    assert!(last - first < MS * 80, "the first was idle for {:?}", last - first);
+}
