@@ -1,36 +1,40 @@
-//! The address book: which peers we know, whom to call next, whom never again. Pure: time and randomness come in.
+//! The address book: which peers we know, whom to call next, whom to leave alone. Pure: time comes in, randomness is its own
+//! seedable generator. What is known of each address is a [`Record`] of `swarm::quality`, which also says who comes first.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::swarm::quality::{Record, canonical_priority};
 use crate::types::PeerKey;
 
 /// Addresses kept at most.
 const MAX_KNOWN: usize = 3000;
-/// The pause after a first failed call; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(15);
-/// The longest pause between two calls.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 /// After so many failed calls in a row an address is forgotten.
 const MAX_FAILURES: u32 = 8;
+/// Hosts of banned callers kept at most.
+const MAX_BANNED: usize = 1000;
 
 /// What is known of one address.
 #[derive(Debug, Default)]
 struct Entry {
-    failures: u32,
-    not_before: Duration,
+    record: Record,
+    /// BEP 40's, or by chance as long as our own address is not known.
+    priority: u32,
     connection: Option<PeerKey>,
-    /// Whether it is not to be called: ourselves, or an offender.
+    /// Whether it is never to be called: ourselves, or one that has nothing for us, nor we for it.
     shunned: bool,
 }
 
 /// The known addresses of one torrent.
 #[derive(Debug, Default)]
 pub struct Book {
+    rng: fastrand::Rng,
     entries: HashMap<SocketAddr, Entry>,
-    /// Addresses of callers that sent wrong data; their ports mean nothing.
-    banned: Vec<IpAddr>,
+    /// Callers that sent wrong data; their ports mean nothing.
+    banned: HashMap<IpAddr, Record>,
+    /// Our own address, as others see it.
+    ours: Option<SocketAddr>,
 }
 
 impl Book {
@@ -42,10 +46,29 @@ impl Book {
                 break;
             }
             if addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() {
-                self.entries.entry(*addr).or_default();
+                self.entry(*addr);
             }
         }
         self.entries.len() - before
+    }
+
+    fn entry(&mut self, addr: SocketAddr) -> &mut Entry {
+        let (ours, rng) = (self.ours, &mut self.rng);
+        self.entries.entry(addr).or_insert_with(|| Entry {
+            priority: ours.map_or_else(|| rng.u32(..), |ours| canonical_priority(ours, addr)),
+            ..Entry::default()
+        })
+    }
+
+    /// Our own address has become known: from now on BEP 40's priority decides among strangers.
+    #[allow(dead_code)] // until a peer's `yourip` (BEP 10) or a tracker's `external ip` (BEP 24) is read
+    pub fn set_ours(&mut self, ours: SocketAddr) {
+        if self.ours != Some(ours) {
+            self.ours = Some(ours);
+            for (addr, entry) in &mut self.entries {
+                entry.priority = canonical_priority(ours, *addr);
+            }
+        }
     }
 
     /// How many addresses are known.
@@ -53,33 +76,40 @@ impl Book {
         self.entries.len()
     }
 
-    /// Whom to call now: up to `n`, those who failed least first.
+    /// Whom to call now: up to `n`, the best first.
     pub fn callable(&self, now: Duration, n: usize) -> Vec<SocketAddr> {
-        let mut ready: Vec<_> =
-            self.entries.iter().filter(|(addr, e)| self.is_callable(addr, e) && e.not_before <= now).collect();
-        ready.sort_by_key(|(_, e)| e.failures);
-        ready.into_iter().take(n).map(|(addr, _)| *addr).collect()
+        let ready = self.entries.iter().filter_map(|(addr, e)| self.callable_from(addr, e).map(|from| (from, addr, e)));
+        let mut ready: Vec<_> = ready.filter(|(from, _, _)| *from <= now).collect();
+        ready.sort_by_cached_key(|(_, addr, e)| (e.record.rank(e.priority), **addr));
+        ready.into_iter().take(n).map(|(_, addr, _)| *addr).collect()
     }
 
     /// When the next address may be called, if there is one.
     pub fn next_call(&self) -> Option<Duration> {
-        self.entries.iter().filter(|(addr, e)| self.is_callable(addr, e)).map(|(_, e)| e.not_before).min()
+        self.entries.iter().filter_map(|(addr, e)| self.callable_from(addr, e)).min()
     }
 
-    fn is_callable(&self, addr: &SocketAddr, entry: &Entry) -> bool {
-        entry.connection.is_none() && !entry.shunned && !self.banned.contains(&addr.ip())
+    /// When that one may be called, if ever.
+    fn callable_from(&self, addr: &SocketAddr, entry: &Entry) -> Option<Duration> {
+        let host = self.banned.get(&addr.ip()).and_then(Record::banned_until).unwrap_or_default();
+        (entry.connection.is_none() && !entry.shunned).then(|| entry.record.callable_from().max(host))
     }
 
     /// A call to `addr` has begun.
     pub fn calling(&mut self, addr: SocketAddr, key: PeerKey) {
-        self.entries.entry(addr).or_default().connection = Some(key);
+        self.entry(addr).connection = Some(key);
     }
 
     /// The call succeeded.
-    pub fn reached(&mut self, addr: SocketAddr) {
+    pub fn reached(&mut self, addr: SocketAddr, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
-            entry.failures = 0;
+            entry.record.reached(now);
         }
+    }
+
+    /// What is known of `addr`, to note what it gave and what went wrong; `None` for a stranger.
+    pub fn record(&mut self, addr: SocketAddr) -> Option<&mut Record> {
+        self.entries.get_mut(&addr).map(|entry| &mut entry.record)
     }
 
     /// The call to `addr` could not even begin, for a reason of ours.
@@ -96,35 +126,41 @@ impl Book {
             return;
         }
         entry.connection = None;
-        entry.failures = if worked { 1 } else { entry.failures + 1 };
-        if entry.failures > MAX_FAILURES {
+        entry.record.lost(now, worked, &mut self.rng);
+        // A ban must outlive its connection.
+        if entry.record.failures() > MAX_FAILURES && !entry.record.is_banned(now) && !entry.shunned {
             self.entries.remove(&addr);
-            return;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << (entry.failures - 1).min(16)).min(LONGEST_PAUSE);
-        entry.not_before = now + pause.mul_f64(0.75 + 0.5 * fastrand::f64());
     }
 
     /// Never call `addr` again.
     pub fn shun(&mut self, addr: SocketAddr) {
         if self.entries.len() < MAX_KNOWN || self.entries.contains_key(&addr) {
-            self.entries.entry(addr).or_default().shunned = true;
+            self.entry(addr).shunned = true;
         }
     }
 
-    /// `addr` sent wrong data. A caller's port says nothing, so its whole address is turned away; a loopback address may be
-    /// many peers and is not.
-    pub fn ban(&mut self, addr: SocketAddr, incoming: bool) {
+    /// `addr` sent wrong data: it is left alone for a while, longer each time. A caller's port says nothing, so its whole host is
+    /// turned away; a loopback address may be many peers and is not.
+    pub fn ban(&mut self, addr: SocketAddr, incoming: bool, now: Duration) {
         if !incoming {
-            self.shun(addr);
-        } else if !addr.ip().is_loopback() && !self.banned.contains(&addr.ip()) {
-            self.banned.push(addr.ip());
+            if self.entries.len() < MAX_KNOWN || self.entries.contains_key(&addr) {
+                self.entry(addr).record.ban(now);
+            }
+        } else if !addr.ip().is_loopback() {
+            if self.banned.len() >= MAX_BANNED && !self.banned.contains_key(&addr.ip()) {
+                // Whose ban ends first makes room.
+                let first = self.banned.iter().min_by_key(|(ip, r)| (r.banned_until(), **ip)).map(|(ip, _)| *ip);
+                first.map(|ip| self.banned.remove(&ip));
+            }
+            self.banned.entry(addr.ip()).or_default().ban(now);
         }
     }
 
     /// Whether a caller is to be turned away.
-    pub fn refuses(&self, addr: &SocketAddr) -> bool {
-        self.banned.contains(&addr.ip()) || self.entries.get(addr).is_some_and(|e| e.shunned)
+    pub fn refuses(&self, addr: &SocketAddr, now: Duration) -> bool {
+        let host = self.banned.get(&addr.ip()).is_some_and(|r| r.is_banned(now));
+        host || self.entries.get(addr).is_some_and(|e| e.shunned || e.record.is_banned(now))
     }
 }
 
@@ -153,19 +189,51 @@ mod tests {
                 now = next;
             }
         }
-        assert!(pauses.windows(2).all(|p| p[0] < p[1]) || pauses.iter().any(|p| *p > LONGEST_PAUSE / 2));
+        assert_eq!(pauses.len(), MAX_FAILURES as usize);
+        // Each is twice the last one give or take a quarter, until the longest is reached.
+        assert!(pauses[..6].windows(2).all(|p| p[0] < p[1]), "{pauses:?}");
         assert_eq!(book.len(), 0);
     }
 
     #[test]
-    fn offenders_are_neither_called_nor_let_in() {
-        let mut book = Book::default();
-        book.add(&[addr(1)]);
-        book.ban(addr(1), false);
-        assert!(book.callable(Duration::ZERO, 9).is_empty() && book.refuses(&addr(1)));
+    fn offenders_are_neither_called_nor_let_in_until_their_ban_ends() {
+        let (mut book, now, later) = (Book::default(), Duration::from_secs(1), Duration::from_secs(3601));
+        book.add(&[addr(1), addr(9)]);
+        book.ban(addr(1), false, now);
+        assert_eq!(book.callable(now, 9), [addr(9)]);
+        assert!(book.refuses(&addr(1), now) && !book.refuses(&addr(1), later));
         let caller = SocketAddr::from(([10, 0, 0, 9], 50_000));
-        book.ban(caller, true);
-        assert!(book.refuses(&SocketAddr::from(([10, 0, 0, 9], 50_001))));
+        book.ban(caller, true, now);
+        assert!(book.refuses(&SocketAddr::from(([10, 0, 0, 9], 50_001)), now));
+        assert!(book.callable(now, 9).is_empty() && book.next_call() == Some(later));
+        assert!(!book.refuses(&caller, later) && book.callable(later, 9).len() == 2);
+        book.ban(SocketAddr::from(([127, 0, 0, 1], 5)), true, now);
+        assert!(!book.refuses(&SocketAddr::from(([127, 0, 0, 1], 6)), now));
+    }
+
+    #[test]
+    fn good_givers_are_called_first_then_by_priority() {
+        let (mut book, now) = (Book::default(), Duration::from_secs(100));
+        let all: Vec<_> = (1..=50).map(|n| SocketAddr::from(([n, 7, 7, 7], 1))).collect();
+        book.add(&all);
+        let ours = SocketAddr::from(([200, 1, 2, 3], 6881));
+        book.set_ours(ours);
+        book.record(all[7]).expect("known").gave(now, 1 << 20, 1 << 20);
+        book.record(all[8]).expect("known").hash_failed();
+        let order = book.callable(now, 50);
+        assert_eq!((order[0], order[49]), (all[7], all[8]));
+        assert!(order[1..49].is_sorted_by_key(|a| std::cmp::Reverse(canonical_priority(ours, *a))));
+    }
+
+    #[test]
+    fn bans_are_bounded() {
+        let mut book = Book::default();
+        for n in 0..5000u16 {
+            let ip = [10, 1, (n >> 8) as u8, n as u8];
+            book.ban(SocketAddr::from((ip, 1)), true, Duration::from_secs(n.into()));
+        }
+        assert_eq!(book.banned.len(), MAX_BANNED);
+        assert!(book.refuses(&SocketAddr::from(([10, 1, 19, 135], 7)), Duration::from_secs(5000)));
     }
 
     #[test]

@@ -68,8 +68,8 @@ struct Line {
     incoming: bool,
     /// Since when the handshake is done.
     ready: Option<Duration>,
-    /// Bytes down and up at the last round.
-    seen: (u64, u64),
+    /// Bytes down and up at the last two rounds, and when those were; the older first.
+    seen: [(Duration, u64, u64); 2],
 }
 
 impl<'a> Conductor<'a> {
@@ -267,7 +267,7 @@ impl<'a> Conductor<'a> {
     }
 
     fn enter(&mut self, key: PeerKey, connection: Connection, incoming: bool) {
-        self.connections.insert(key, Line { connection, incoming, ready: None, seen: (0, 0) });
+        self.connections.insert(key, Line { connection, incoming, ready: None, seen: [(self.shared.now(), 0, 0); 2] });
         self.shared.lines.store(self.connections.len() as u32, Ordering::Relaxed);
     }
 
@@ -279,7 +279,7 @@ impl<'a> Conductor<'a> {
         if self.shared.is_stopping()
             || !room
             || self.connections.len() >= self.config.max_peers
-            || self.book.refuses(&addr)
+            || self.book.refuses(&addr, self.shared.now())
         {
             log::debug!("{addr}: turned away");
             return;
@@ -301,6 +301,10 @@ impl<'a> Conductor<'a> {
             self.book.shun(addr);
         }
         let now = self.shared.now();
+        if let (Some(record), Some(since)) = (self.book.record(addr), line.ready) {
+            let (_, received, _) = line.seen[1];
+            record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
+        }
         let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE);
         self.book.lost(addr, key, now, worked);
         self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
@@ -318,10 +322,12 @@ impl<'a> Conductor<'a> {
         for &(key, addr, incoming) in &known {
             if senders.len() == 1 {
                 log::info!("{addr} sent wrong data and is banned");
-                self.book.ban(addr, incoming);
+                self.book.ban(addr, incoming, self.shared.now());
                 if let Some(peer) = self.shared.roster.get(key) {
                     peer.close();
                 }
+            } else if let Some(record) = self.book.record(addr) {
+                record.hash_failed();
             }
         }
         let senders = known.into_iter().map(|(_, addr, _)| addr).collect();
@@ -336,7 +342,7 @@ impl<'a> Conductor<'a> {
             return;
         }
         self.next_choke = now + CHOKE_ROUND;
-        let candidates = self.candidates(true);
+        let candidates = self.candidates(now, true);
         let chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
         for candidate in &candidates {
             if let Some(peer) = self.shared.roster.get(candidate.key) {
@@ -345,22 +351,27 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// The connected peers as the choker sees them; at a round's end the rates are those since the last one.
-    fn candidates(&mut self, round: bool) -> Vec<Candidate> {
+    /// The connected peers as the choker sees them. A round that begins is noted; the rates are those since the last but one.
+    fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
         let mut candidates = Vec::with_capacity(self.connections.len());
         for peer in self.shared.roster.all() {
             let Some(line) = self.connections.get_mut(&peer.key) else { continue };
-            let bytes = (peer.downloaded.load(Ordering::Relaxed), peer.uploaded.load(Ordering::Relaxed));
-            let before = line.seen;
+            let (received, sent) = (peer.downloaded.load(Ordering::Relaxed), peer.uploaded.load(Ordering::Relaxed));
+            let (then, received_then, sent_then) = line.seen[0];
+            let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
             if round {
-                line.seen = bytes;
+                line.seen = [line.seen[1], (now, received, sent)];
             }
             candidates.push(Candidate {
                 key: peer.key,
                 interested: peer.peer_interested.load(Ordering::Acquire),
+                upload_only: false,
                 unchoked: !peer.am_choking.load(Ordering::Acquire),
-                down_rate: (bytes.0 - before.0) / CHOKE_ROUND.as_secs(),
-                up_rate: (bytes.1 - before.1) / CHOKE_ROUND.as_secs(),
+                owes: peer.am_interested.load(Ordering::Acquire) && !peer.peer_choking.load(Ordering::Acquire),
+                down_rate: rate(received.saturating_sub(received_then)),
+                up_rate: rate(sent.saturating_sub(sent_then)),
+                received,
+                sent,
                 since: peer.since,
             });
         }
@@ -373,7 +384,7 @@ impl<'a> Conductor<'a> {
         peer.interest_reported.store(false, Ordering::Release);
         let interested = peer.peer_interested.load(Ordering::Acquire);
         let (now, seeding) = (self.shared.now(), self.whole_since.is_some());
-        let candidates = self.candidates(false);
+        let candidates = self.candidates(now, false);
         if interested && self.choker.grant_now(now, seeding, &candidates, key) {
             peer.set_choke(false);
         } else if !interested {
@@ -390,7 +401,7 @@ impl<'a> Conductor<'a> {
                 if let Some(line) = self.connections.get_mut(&key) {
                     line.ready = Some(self.shared.now());
                 }
-                self.book.reached(addr);
+                self.book.reached(addr, self.shared.now());
                 tell(&self.events, Event::PeerConnected { addr, incoming });
             }
             Report::Gone { key, addr, why } => self.gone(key, addr, &why),

@@ -2,14 +2,18 @@
 //!
 //! Time comes in as a [`std::time::Duration`] since some start that the caller keeps, randomness through a seed, so that a
 //! simulation can drive every rule here. The [`picker`] is shared by all peers and stands under one short lock; [`requests`]
-//! belongs to one connection; [`choker`] to the loop that runs its rounds; [`rate`] measures for all of them.
+//! belongs to one connection; [`choker`] to the loop that runs its rounds, and so does [`quality`], which says whom to call and
+//! whom to drop; the [`limiter`] is asked by all who send or receive; [`rate`] measures for all of them.
 
 pub mod choker;
+pub mod limiter;
 pub mod picker;
+pub mod quality;
 pub mod rate;
 pub mod requests;
 
 pub use choker::{Candidate, Choker};
+pub use limiter::{Direction, Grant, Limiter, Limits};
 pub use picker::{Accept, Picker, Progress, Verdict};
 pub use rate::Rate;
 pub use requests::Requests;

@@ -1,0 +1,95 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn occupant(key: u32) -> Occupant {
+    let key = PeerKey(key);
+    Occupant { key, since: Duration::ZERO, interesting: true, interested: true, down_rate: 0, up_rate: 0 }
+}
+
+#[test]
+fn pauses_double_up_to_half_an_hour_and_success_forgives() {
+    let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
+    let mut pause = |record: &mut Record, worked| {
+        record.lost(SECOND * 1000, worked, &mut rng);
+        record.callable_from().as_secs_f64() - 1000.0
+    };
+    for n in 0..40 {
+        let expected = (30.0 * 2f64.powi(n)).min(1800.0);
+        let seen = pause(&mut record, false);
+        assert!((expected * 0.75..=expected * 1.25).contains(&seen), "{seen} after failure {n}");
+    }
+    record.reached(SECOND);
+    assert_eq!((record.failures(), record.last_seen()), (0, Some(SECOND)));
+    assert!(pause(&mut record, true) < 40.0);
+}
+
+#[test]
+fn bans_end_and_grow() {
+    let mut record = Record::default();
+    record.ban(SECOND);
+    assert!(record.is_banned(SECOND * 3600) && record.callable_from() == SECOND * 3601);
+    assert!(!record.is_banned(SECOND * 3601));
+    record.ban(SECOND * 4000);
+    assert_eq!(record.banned_until(), Some(SECOND * (4000 + 7200)));
+    (0..40).for_each(|_| record.ban(Duration::ZERO));
+    assert_eq!(record.banned_until(), Some(LONGEST_BAN));
+}
+
+#[test]
+fn good_givers_come_first_and_trouble_last() {
+    let mut giver = Record::default();
+    giver.reached(SECOND);
+    giver.gave(SECOND, 50 << 20, 1 << 20);
+    giver.lost(SECOND, true, &mut fastrand::Rng::with_seed(1));
+    let mut slow = giver.clone();
+    slow.best_rate = 5000;
+    let (fresh, mut dead, mut liar, mut late) =
+        (Record::default(), Record::default(), Record::default(), Record::default());
+    dead.lost(SECOND, false, &mut fastrand::Rng::with_seed(1));
+    liar.hash_failed();
+    late.timed_out(5);
+    giver.timed_out(5); // nothing beside what it gave
+    let ranks = [giver.rank(0), slow.rank(0), fresh.rank(9), fresh.rank(8), late.rank(9), liar.rank(9), dead.rank(9)];
+    assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+}
+
+#[test]
+fn the_full_house_changes_slowly_and_keeps_its_givers() {
+    let mut turnover = Turnover::default();
+    let mut house: Vec<Occupant> = (0..100).map(occupant).collect();
+    for o in &mut house[..40] {
+        o.down_rate = 100 + u64::from(o.key.0) * 1000;
+    }
+    let givers: Vec<PeerKey> = house.iter().filter(|o| o.down_rate >= Turnover::GOOD).map(|o| o.key).collect();
+    house[70].interesting = false;
+    (house[71].interesting, house[71].interested) = (false, false);
+    assert_eq!(turnover.pick(SECOND * 89, false, &house), None, "all are new");
+    let (mut dropped, mut next) = (Vec::new(), 100);
+    for second in 90..3690u32 {
+        if let Some(key) = turnover.pick(SECOND * second, false, &house) {
+            dropped.push((second, key));
+            house.retain(|o| o.key != key);
+            house.push(Occupant { since: SECOND * second, ..occupant(next) });
+            next += 1;
+        }
+    }
+    assert_eq!(dropped[0].1, PeerKey(71));
+    assert_eq!(dropped[1].1, PeerKey(70));
+    assert!(dropped.windows(4).all(|d| d[3].0 - d[0].0 >= 60), "at most three a minute");
+    assert!(dropped.len() > 100, "{}", dropped.len());
+    assert!(givers.iter().all(|key| house.iter().any(|o| o.key == *key)));
+}
+
+#[test]
+fn while_seeding_those_who_take_are_kept() {
+    let mut house: Vec<Occupant> = (0..10).map(occupant).collect();
+    for o in &mut house[..9] {
+        o.up_rate = 5000;
+    }
+    house[0].interested = false;
+    let mut turnover = Turnover::default();
+    assert_eq!(turnover.pick(SECOND * 100, true, &house), Some(PeerKey(9)));
+    house.pop();
+    assert_eq!(turnover.pick(SECOND * 100, true, &house), None, "all give well");
+}
