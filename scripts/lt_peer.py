@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""libtorrent as a peer for tests/real_clients.rs: lt_peer.py TORRENT FOLDER ADDRESS PORT
+"""libtorrent as a peer for tests/real_clients.rs: lt_peer.py TORRENT FOLDER ADDRESS PORT [SETTING=NUMBER...]
 
 Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed.
 """
@@ -9,6 +9,7 @@ import time
 import libtorrent as lt
 
 torrent, folder, address, port = sys.argv[1:5]
+settings = {name: int(number) for name, number in (word.split("=") for word in sys.argv[5:])}
 session = lt.session({
     "listen_interfaces": f"{address}:{port}",
     "outgoing_interfaces": address,
@@ -19,6 +20,7 @@ session = lt.session({
     "min_announce_interval": 2,
     "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.tracker_notification
     | lt.alert.category_t.status_notification | lt.alert.category_t.connect_notification,
+    **settings,
 })
 params = lt.add_torrent_params()
 params.ti = lt.torrent_info(torrent)

@@ -35,6 +35,43 @@ pub struct BlockRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u32);
 
+/// Whether connections are disguised by message stream encryption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// Either way, as the other side likes it.
+    #[default]
+    Prefer,
+    /// Always, and the payload with it.
+    Require,
+    /// Never.
+    Off,
+}
+
+/// How an outgoing connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With the handshake of BEP 3.
+    Plain,
+    /// With message stream encryption.
+    Encrypted,
+}
+
+impl Encryption {
+    /// How to call a peer of whom nothing is known: plainly where we may, as that costs least.
+    pub fn opening(self) -> Opening {
+        if self == Encryption::Require { Opening::Encrypted } else { Opening::Plain }
+    }
+
+    /// How to call a peer who did not answer when called by `tried`; `None` where there is no other way.
+    pub fn other_than(self, tried: Opening) -> Option<Opening> {
+        match (self, tried) {
+            (Encryption::Prefer, Opening::Plain) => Some(Opening::Encrypted),
+            (Encryption::Prefer, Opening::Encrypted) => Some(Opening::Plain),
+            _ => None,
+        }
+    }
+}
+
 impl PieceIndex {
     /// The index as a subscript.
     pub fn at(self) -> usize {

@@ -12,6 +12,7 @@ use super::create::CreateArgs;
 use super::exit::{Exit, Failure};
 use super::info::InfoArgs;
 use super::tracker::TrackerArgs;
+use crate::types::Encryption;
 
 /// What the words ask for.
 pub enum Command {
@@ -50,6 +51,9 @@ pub struct DownloadArgs {
     /// connections at most
     #[argh(option, from_str_fn(peers))]
     pub max_peers: Option<usize>,
+    /// whether to disguise connections: prefer, require or off
+    #[argh(option, from_str_fn(encryption))]
+    pub encryption: Option<Encryption>,
     /// a peer to call without asking a tracker; may be repeated
     #[argh(option, from_str_fn(peer))]
     pub peer: Vec<String>,
@@ -120,6 +124,7 @@ Sharing (without these, btsync exits as soon as the download is whole):
 Network:
   --listen-port P    TCP port, or a range A-B: the first free one (6881-6889)
   --max-peers N      connections at most (300)
+  --encryption MODE  disguise connections: prefer, require or off (prefer)
   --peer HOST:PORT   call this peer; may be repeated
   --bt-tracker URL   ask this tracker too; may be repeated, or A,B,C
   --no-dht, --no-lsd, --no-pex   accepted: this version has none of the three
@@ -306,6 +311,15 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 fn peers(text: &str) -> Result<usize, String> {
     let many = text.parse::<usize>().ok().filter(|many| (1..=5000).contains(many));
     many.ok_or_else(|| "a number from 1 to 5000 is needed".to_owned())
+}
+
+fn encryption(text: &str) -> Result<Encryption, String> {
+    match text {
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Ok(Encryption::Require),
+        "off" => Ok(Encryption::Off),
+        _ => Err("prefer, require or off is needed".to_owned()),
+    }
 }
 
 /// The form only: names are resolved when the download starts.

@@ -71,6 +71,14 @@ fn ports_are_one_or_a_range() {
 }
 
 #[test]
+fn encryption_has_three_modes() {
+    for (word, mode) in [("prefer", Encryption::Prefer), ("require", Encryption::Require), ("off", Encryption::Off)] {
+        assert_eq!(download(&format!("x --encryption {word}")).encryption, Some(mode));
+    }
+    assert!(refusal("x --encryption=yes").contains("prefer, require or off"));
+}
+
+#[test]
 fn nonsense_is_refused_in_one_line() {
     let lines =
         "x --seed-time soon|x --seed-time -1|x --seed-time inf|x --seed-ratio nan|x --seed-ratio -1|x --max-peers 0";

@@ -95,6 +95,7 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
         config.listen_ports = ports.clone();
     }
     config.max_peers = args.max_peers.unwrap_or(config.max_peers);
+    config.encryption = args.encryption.unwrap_or_default();
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }

@@ -3,7 +3,7 @@
 //! Whoever of the three fails first shuts the socket down; the reader then ends, tells the writer and the deadline thread, joins
 //! them, takes the peer off the lists and reports it gone. The session owns the reader's thread and joins that.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::unbounded;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::encryption::{Line, Rest};
 use super::reader::Reader;
 use super::roster::Admission;
 use super::state::{Out, Peer, feed_the_hungry};
 use super::writer::Writer;
 use super::{Report, Shared, deadline};
-use crate::types::PeerKey;
+use crate::types::{Opening, PeerKey};
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
-use crate::wire::handshake::{self, Handshake};
+use crate::wire::handshake::Handshake;
+use crate::wire::mse::MseError;
 use crate::wire::{WireError, message};
 
 /// The stack of a connection's threads. Blocked threads touch a few KiB of it.
@@ -51,6 +53,12 @@ pub enum Gone {
     /// No handshake of this protocol and swarm came.
     #[error("handshake failed: {0}")]
     Handshake(&'static str),
+    /// The encrypted handshake went wrong.
+    #[error("encrypted handshake failed: {0}")]
+    Encryption(#[from] MseError),
+    /// We called, and no handshake came back.
+    #[error("hung up or silent during the handshake")]
+    Unanswered,
     /// We called ourselves.
     #[error("that is ourselves")]
     Ourselves,
@@ -92,8 +100,15 @@ impl Gone {
 
     /// Whether the peer misbehaved, so that it is not to be called again.
     pub fn is_offence(&self) -> bool {
-        matches!(self, Gone::Wire(_) | Gone::Broke(_) | Gone::Flood | Gone::Handshake(_))
+        matches!(self, Gone::Wire(_) | Gone::Broke(_) | Gone::Flood | Gone::Handshake(_) | Gone::Encryption(_))
     }
+}
+
+/// Who called.
+#[derive(Clone, Copy)]
+enum Caller {
+    Us(Opening),
+    Them,
 }
 
 /// The session's end of a connection.
@@ -105,13 +120,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Calls `addr` on a thread of its own; what comes of it is reported under `key`.
+    /// Calls `addr` on a thread of its own, beginning with `opening`; what comes of it is reported under `key`.
     ///
     /// # Errors
     /// Where no socket or thread is to be had.
-    pub fn dial(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr) -> io::Result<Connection> {
+    pub fn dial(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, opening: Opening) -> io::Result<Connection> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        Connection::spawn(shared, key, addr, socket.into(), false)
+        Connection::spawn(shared, key, addr, socket.into(), Caller::Us(opening))
     }
 
     /// Serves a caller on a thread of its own.
@@ -119,7 +134,7 @@ impl Connection {
     /// # Errors
     /// Where no thread is to be had.
     pub fn accept(shared: &Arc<Shared>, key: PeerKey, stream: TcpStream, addr: SocketAddr) -> io::Result<Connection> {
-        Connection::spawn(shared, key, addr, stream, true)
+        Connection::spawn(shared, key, addr, stream, Caller::Them)
     }
 
     fn spawn(
@@ -127,13 +142,13 @@ impl Connection {
         key: PeerKey,
         addr: SocketAddr,
         stream: TcpStream,
-        incoming: bool,
+        caller: Caller,
     ) -> io::Result<Connection> {
         let stream = Arc::new(stream);
         let ours = stream.clone();
         let shared = shared.clone();
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, incoming));
+            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, caller));
             let why = catch_unwind(life).unwrap_or(Gone::Bug);
             let _ = stream.shutdown(Shutdown::Both);
             shared.report(Report::Gone { key, addr, why });
@@ -162,65 +177,49 @@ impl Connection {
 }
 
 /// The life of one connection; the reason for its end.
-fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, stream: &Arc<TcpStream>, incoming: bool) -> Gone {
-    match meet(shared, addr, stream, incoming) {
-        Ok(theirs) => talk(shared, key, addr, stream, incoming, &theirs),
+fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, stream: &Arc<TcpStream>, caller: Caller) -> Gone {
+    match meet(shared, addr, stream, caller) {
+        Ok((theirs, rest)) => talk(shared, key, addr, stream, matches!(caller, Caller::Them), &theirs, rest),
         Err(gone) => gone,
     }
 }
 
 /// Connects where we are the caller, and exchanges handshakes.
-fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, incoming: bool) -> Result<Handshake, Gone> {
+fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, caller: Caller) -> Result<(Handshake, Rest), Gone> {
     if shared.is_stopping() {
         return Err(Gone::Closed);
     }
-    if !incoming {
+    if matches!(caller, Caller::Us(_)) {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), CONNECT_TIMEOUT);
         connected.map_err(|e| Gone::Unreachable(e.to_string()))?;
     }
-    let prepared = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
-    prepared.map_err(|e| Gone::io(&e))?;
+    stream.set_nodelay(true).map_err(|e| Gone::io(&e))?;
     let ours = Handshake::ours(shared.info_hash, shared.peer_id);
-    let say = |mut stream: &TcpStream| stream.write_all(&ours.encode()).map_err(|e| Gone::io(&e));
-    if !incoming {
-        say(stream)?;
-    }
-    let theirs = hear(stream)?;
+    let mut line = Line::new(stream, Instant::now() + HANDSHAKE_TIMEOUT);
+    let theirs = match caller {
+        Caller::Us(opening) => {
+            line.open(opening, shared.encryption, &ours).and_then(|()| line.hear()).map_err(unanswered)
+        }
+        Caller::Them => line.answer(shared.encryption, shared.info_hash).and_then(|()| line.hear()),
+    }?;
     if theirs.info_hash != shared.info_hash {
         return Err(Gone::Handshake("another torrent"));
     }
-    if incoming {
-        say(stream)?; // also to ourselves: the side that called must learn whom it called
+    if matches!(caller, Caller::Them) {
+        line.say(&ours.encode())?; // also to ourselves: the side that called must learn whom it called
     }
     if theirs.peer_id == shared.peer_id {
         return Err(Gone::Ourselves);
     }
-    stream.set_read_timeout(Some(SILENCE)).map_err(|e| Gone::io(&e))?;
-    Ok(theirs)
+    let rest = line.finish();
+    let prepared = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
+    prepared.map_err(|e| Gone::io(&e))?;
+    Ok((theirs, rest))
 }
 
-/// Receives a handshake within its time, whatever the pace of its bytes.
-fn hear(mut stream: &TcpStream) -> Result<Handshake, Gone> {
-    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut bytes = [0; handshake::LENGTH];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Gone::Silent);
-        }
-        stream.set_read_timeout(Some(left)).map_err(|e| Gone::io(&e))?;
-        match stream.read(&mut bytes[filled..]) {
-            Ok(0) => return Err(Gone::Closed),
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Gone::io(&error)),
-        }
-        if bytes[0] != 19 {
-            return Err(Gone::Handshake("another protocol"));
-        }
-    }
-    Handshake::decode(&bytes).ok_or(Gone::Handshake("another protocol"))
+/// Who is silent or hangs up while we wait for its handshake may like another opening better.
+fn unanswered(gone: Gone) -> Gone {
+    if matches!(gone, Gone::Closed | Gone::Silent | Gone::Lost(_)) { Gone::Unanswered } else { gone }
 }
 
 /// From the handshake to the end: enters the peer, runs the three threads, takes it out again.
@@ -231,7 +230,9 @@ fn talk(
     stream: &Arc<TcpStream>,
     incoming: bool,
     theirs: &Handshake,
+    rest: Rest,
 ) -> Gone {
+    let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let (outbox, inbox) = unbounded();
     let peer = Arc::new(Peer::new(key, addr, incoming, theirs.peer_id, shared.now(), stream.clone(), outbox));
     match shared.roster.admit(&peer, shared.peer_id) {
@@ -251,7 +252,7 @@ fn talk(
             let writes = peer.clone();
             Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
                 let _closing = Closing(&writes);
-                if let Err(error) = Writer::new(shared, &writes, stream).run(&inbox, opening) {
+                if let Err(error) = Writer::new(shared, &writes, stream, sending).run(&inbox, opening) {
                     log::debug!("{addr}: {error}");
                 }
             })?;
@@ -268,7 +269,7 @@ fn talk(
         match write() {
             // A session that stops closes those on the roster; who came after that look goes by itself.
             Ok(()) if shared.is_stopping() => Gone::Closed,
-            Ok(()) => Reader::new(shared, &peer, stream, &watch).run(),
+            Ok(()) => Reader::new(shared, &peer, stream, rest.early, receiving, &watch).run(),
             Err(error) => Gone::NoThread(error.to_string()),
         }
     })

@@ -4,6 +4,7 @@
 
 pub mod connection;
 pub mod deadline;
+pub mod encryption;
 pub mod intake;
 pub mod reader;
 pub mod roster;
@@ -21,7 +22,7 @@ use crate::pieces::PieceManager;
 use crate::sources::http::{Answer, TrackerError};
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
-use crate::types::{InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::types::{Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
 
 pub use connection::{Connection, Gone};
 pub use roster::Roster;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub info_hash: InfoHash,
     /// What we call ourselves.
     pub peer_id: PeerId,
+    /// Whether connections are disguised.
+    pub encryption: Encryption,
     /// The port we listen on, 0 while none.
     pub port: AtomicU16,
     /// The piece manager.
@@ -116,10 +119,17 @@ pub enum Report {
 
 impl Shared {
     /// What connections share, for a torrent that starts now.
-    pub fn new(info_hash: InfoHash, peer_id: PeerId, pieces: PieceManager, reports: Sender<Report>) -> Arc<Shared> {
+    pub fn new(
+        info_hash: InfoHash,
+        peer_id: PeerId,
+        encryption: Encryption,
+        pieces: PieceManager,
+        reports: Sender<Report>,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
             info_hash,
             peer_id,
+            encryption,
             port: AtomicU16::new(0),
             pieces,
             roster: Roster::default(),

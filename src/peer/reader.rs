@@ -17,6 +17,7 @@ use crate::storage::PooledSlab;
 use crate::types::{Bitfield, BlockRequest, PieceIndex};
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
 use crate::wire::message::{self, MAX_REQUEST, Message};
+use crate::wire::mse::Rc4;
 
 /// The buffer of a connection on which no blocks arrive.
 const SMALL: usize = 4096;
@@ -46,6 +47,8 @@ pub struct Reader<'a> {
     intake: Intake<'a>,
     /// Starts the thread that watches the deadlines of our requests, until that was done.
     watch: Option<&'a dyn Fn() -> io::Result<()>>,
+    /// What makes sense of the bytes, where they are encrypted.
+    cipher: Option<Rc4>,
 }
 
 /// A small buffer while little is said, a slab while blocks arrive.
@@ -71,30 +74,38 @@ impl Buffer {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader whose peer has sent nothing but its handshake.
+    /// A reader whose peer has sent its handshake, and `early` behind it. What follows is for `cipher` where there is one.
     /// `watch` starts its request-timeout thread, which is done once it may be asked for something.
     pub fn new(
         shared: &'a Shared,
         peer: &'a Peer,
         stream: &'a TcpStream,
+        mut early: Vec<u8>,
+        cipher: Option<Rc4>,
         watch: &'a dyn Fn() -> io::Result<()>,
     ) -> Reader<'a> {
+        let unread = 0..early.len();
+        early.resize(early.len().max(SMALL), 0);
         Reader {
             shared,
             peer,
             stream,
-            buffer: Buffer::Small(vec![0; SMALL]),
-            unread: 0..0,
+            buffer: Buffer::Small(early),
+            unread,
             idle_talk: 0,
             talk_since: shared.now(),
             asked: Vec::new(),
             intake: Intake::new(shared, peer),
             watch: Some(watch),
+            cipher,
         }
     }
 
     /// Reads until the connection ends; says why it did.
     pub fn run(&mut self) -> Gone {
+        if let Err(gone) = self.digest() {
+            return gone;
+        }
         loop {
             if let Err(gone) = self.turn() {
                 return gone;
@@ -112,7 +123,16 @@ impl<'a> Reader<'a> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(Gone::io(&error)),
         };
-        self.unread.end += n;
+        let end = self.unread.end + n;
+        if let Some(cipher) = &mut self.cipher {
+            cipher.apply(&mut self.buffer.bytes_mut()[self.unread.end..end]);
+        }
+        self.unread.end = end;
+        self.digest()
+    }
+
+    /// All that follows from the unread bytes.
+    fn digest(&mut self) -> Result<(), Gone> {
         self.walk()?;
         self.answer_requests();
         Ok(())

@@ -16,6 +16,7 @@ use super::{Report, SLAB, Shared};
 use crate::storage::PooledSlab;
 use crate::types::BlockRequest;
 use crate::wire::message;
+use crate::wire::mse::Rc4;
 
 /// A sign of life is sent after so long without any other message (BEP 3).
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -40,11 +41,13 @@ pub struct Writer<'a> {
     last_write: Instant,
     /// Lent while there is something to serve.
     slab: Option<PooledSlab>,
+    /// What disguises the bytes, where they are encrypted: in place and in the order in which they leave.
+    cipher: Option<Rc4>,
 }
 
 impl<'a> Writer<'a> {
     /// A writer that has sent nothing but the handshake.
-    pub fn new(shared: &'a Shared, peer: &'a Peer, stream: &'a TcpStream) -> Writer<'a> {
+    pub fn new(shared: &'a Shared, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
         Writer {
             shared,
             peer,
@@ -55,6 +58,7 @@ impl<'a> Writer<'a> {
             haves_due: None,
             last_write: Instant::now(),
             slab: None,
+            cipher,
         }
     }
 
@@ -150,6 +154,9 @@ impl<'a> Writer<'a> {
     /// Writes what there is: all messages, and one batch of blocks.
     fn write(&mut self) -> io::Result<()> {
         self.gather_haves();
+        if let Some(cipher) = &mut self.cipher {
+            cipher.apply(&mut self.head);
+        }
         if !self.queue.is_empty() {
             self.serve()?;
         } else if !self.head.is_empty() {
@@ -174,7 +181,10 @@ impl<'a> Writer<'a> {
             self.shared.report(Report::Storage(error));
             return Err(io::Error::other(message));
         }
-        let heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
+        let mut heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
+        if let Some(cipher) = &mut self.cipher {
+            encrypt(cipher, &mut heads, data, &run);
+        }
         let mut slices = Vec::with_capacity(1 + 2 * run.len());
         slices.push(IoSlice::new(&self.head));
         let mut rest = &*data;
@@ -208,6 +218,16 @@ impl<'a> Writer<'a> {
             self.queue.pop_front();
         }
         run
+    }
+}
+
+/// Encrypts each head and the block behind it.
+fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8], run: &[BlockRequest]) {
+    for (head, block) in heads.iter_mut().zip(run) {
+        let (block, rest) = data.split_at_mut(block.length as usize);
+        data = rest;
+        cipher.apply(head.as_mut());
+        cipher.apply(block);
     }
 }
 

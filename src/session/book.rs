@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::swarm::quality::{Record, canonical_priority};
-use crate::types::PeerKey;
+use crate::types::{Encryption, Opening, PeerKey};
 
 /// Addresses kept at most.
 const MAX_KNOWN: usize = 3000;
@@ -22,6 +22,10 @@ struct Entry {
     /// BEP 40's, or by chance as long as our own address is not known.
     priority: u32,
     connection: Option<PeerKey>,
+    /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
+    opening: Option<Opening>,
+    /// The other opening has been tried at once, without a pause, since the address was last reached.
+    turned: bool,
     /// Whether it is never to be called: ourselves, or one that has nothing for us, nor we for it.
     shunned: bool,
 }
@@ -35,9 +39,35 @@ pub struct Book {
     banned: HashMap<IpAddr, Record>,
     /// Our own address, as others see it.
     ours: Option<SocketAddr>,
+    encryption: Encryption,
 }
 
 impl Book {
+    /// An empty book; `encryption` says which openings there are.
+    pub fn new(encryption: Encryption) -> Book {
+        Book { encryption, ..Book::default() }
+    }
+
+    /// How to begin a call to `addr`.
+    pub fn opening(&self, addr: &SocketAddr) -> Opening {
+        self.entries.get(addr).and_then(|e| e.opening).unwrap_or(self.encryption.opening())
+    }
+
+    /// The call to `addr` was taken, but there was no answer to how it began: the next one begins the other way. True where that is
+    /// worth a call at once; otherwise the call is `lost` like any other.
+    pub fn unanswered(&mut self, addr: SocketAddr, key: PeerKey) -> bool {
+        let tried = self.opening(&addr);
+        let Some(other) = self.encryption.other_than(tried) else { return false };
+        let Some(entry) = self.entries.get_mut(&addr).filter(|e| e.connection == Some(key)) else { return false };
+        entry.opening = Some(other);
+        if entry.turned {
+            return false;
+        }
+        entry.turned = true;
+        entry.connection = None;
+        true
+    }
+
     /// Enters addresses that a source named; returns how many are new.
     pub fn add(&mut self, addresses: &[SocketAddr]) -> usize {
         let before = self.entries.len();
@@ -104,6 +134,7 @@ impl Book {
     pub fn reached(&mut self, addr: SocketAddr, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.record.reached(now);
+            entry.turned = false;
         }
     }
 
@@ -234,6 +265,44 @@ mod tests {
         }
         assert_eq!(book.banned.len(), MAX_BANNED);
         assert!(book.refuses(&SocketAddr::from(([10, 1, 19, 135], 7)), Duration::from_secs(5000)));
+    }
+
+    #[test]
+    fn who_does_not_answer_is_called_the_other_way_once_at_once_and_then_after_pauses() {
+        let mut book = Book::new(Encryption::Prefer);
+        book.add(&[addr(1)]);
+        let now = Duration::from_secs(5);
+        assert_eq!(book.opening(&addr(1)), Opening::Plain);
+        book.calling(addr(1), PeerKey(1));
+        assert!(!book.unanswered(addr(1), PeerKey(9)), "that is another connection");
+        assert!(book.unanswered(addr(1), PeerKey(1)));
+        assert_eq!((book.callable(now, 9), book.opening(&addr(1))), (vec![addr(1)], Opening::Encrypted));
+        book.calling(addr(1), PeerKey(2));
+        assert!(!book.unanswered(addr(1), PeerKey(2)), "both ways have been tried");
+        book.lost(addr(1), PeerKey(2), now, false);
+        assert_eq!((book.callable(now, 9), book.opening(&addr(1))), (vec![], Opening::Plain));
+
+        // What worked is remembered, and after that the other way is worth a try again.
+        book.calling(addr(1), PeerKey(3));
+        assert!(!book.unanswered(addr(1), PeerKey(3)));
+        book.lost(addr(1), PeerKey(3), now, false);
+        book.calling(addr(1), PeerKey(4));
+        book.reached(addr(1), now);
+        book.lost(addr(1), PeerKey(4), now, true);
+        assert_eq!(book.opening(&addr(1)), Opening::Encrypted);
+        book.calling(addr(1), PeerKey(5));
+        assert!(book.unanswered(addr(1), PeerKey(5)));
+    }
+
+    #[test]
+    fn with_one_opening_there_is_no_other() {
+        for (encryption, opening) in [(Encryption::Off, Opening::Plain), (Encryption::Require, Opening::Encrypted)] {
+            let mut book = Book::new(encryption);
+            book.add(&[addr(1)]);
+            book.calling(addr(1), PeerKey(1));
+            assert!(!book.unanswered(addr(1), PeerKey(1)));
+            assert_eq!(book.opening(&addr(1)), opening);
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl<'a> Conductor<'a> {
         if whole {
             tell(&events, Event::Completed);
         }
-        let mut book = Book::default();
+        let mut book = Book::new(config.encryption);
         book.add(&config.peers);
         Conductor {
             shared,
@@ -253,7 +253,7 @@ impl<'a> Conductor<'a> {
         for addr in self.book.callable(now, room) {
             let key = self.shared.new_key();
             self.book.calling(addr, key);
-            match Connection::dial(self.shared, key, addr) {
+            match Connection::dial(self.shared, key, addr, self.book.opening(&addr)) {
                 Ok(connection) => self.enter(key, connection, false),
                 Err(error) => {
                     log::warn!("cannot call {addr}: {error}");
@@ -306,7 +306,9 @@ impl<'a> Conductor<'a> {
             record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
         }
         let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE);
-        self.book.lost(addr, key, now, worked);
+        if !(*why == Gone::Unanswered && self.book.unanswered(addr, key)) {
+            self.book.lost(addr, key, now, worked);
+        }
         self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
         tell(&self.events, Event::PeerGone { addr, reason: why.to_string() });

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::types::Encryption;
+
 /// How a session behaves; the defaults are those of `btsync file.torrent outdir`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub peers: Vec<SocketAddr>,
     /// Trackers beside those of the torrent, each a tier of its own.
     pub trackers: Vec<String>,
+    /// Whether connections are disguised by message stream encryption.
+    pub encryption: Encryption,
     /// Files held open at most.
     pub max_open_files: usize,
 }
@@ -52,6 +56,7 @@ impl Config {
             max_peers: 300,
             peers: Vec::new(),
             trackers: Vec::new(),
+            encryption: Encryption::default(),
             max_open_files: 128,
         }
     }

@@ -129,7 +129,7 @@ impl Session {
             return Ok(Outcome::Completed);
         }
         let pieces = PieceManager::new(storage.clone(), torrent.pieces.clone(), have);
-        let shared = Shared::new(torrent.info_hash, PeerId::ours(), pieces, inner.reports.clone());
+        let shared = Shared::new(torrent.info_hash, PeerId::ours(), config.encryption, pieces, inner.reports.clone());
         let _ = inner.shared.set(shared.clone());
         let listener = listener::Listener::start(config.listen_ports.clone(), &shared).map_err(|error| {
             let ports = format!("{}-{}", config.listen_ports.start(), config.listen_ports.end());

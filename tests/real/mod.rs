@@ -1,4 +1,5 @@
 //! Other people's clients and trackers, each started the way its users start it, on an address of its own.
+#![allow(dead_code, reason = "each test binary includes all of it and uses its part")]
 
 use std::path::Path;
 use std::process::Command;
@@ -32,6 +33,11 @@ impl Client {
 
     /// Starts it at 10.88.0.`host` with the files in `folder`; it checks what is there, fetches the rest, and seeds.
     pub fn start(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path) -> Running {
+        self.start_with(stage, host, torrent, folder, &[])
+    }
+
+    /// The same, with options of its own: words of a command line, and for libtorrent its settings as name=number.
+    pub fn start_with(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
         let port = free_port().to_string();
         let name = format!("{self:?}-{host}");
         let mut command = match self {
@@ -39,7 +45,7 @@ impl Client {
             Client::Aria2 => aria2(host, &port, torrent, folder),
             Client::Libtorrent => libtorrent(host, &port, torrent, folder),
         };
-        stage.start(&name, command.env("HOME", stage.folder(&format!("{name}-home"))))
+        stage.start(&name, command.args(more).env("HOME", stage.folder(&format!("{name}-home"))))
     }
 }
 

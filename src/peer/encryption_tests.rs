@@ -1,0 +1,198 @@
+//! Both ends of a connection over loopback: every policy against every other, and ends that do not behave.
+
+use std::net::TcpListener;
+use std::thread;
+
+use super::*;
+use crate::types::PeerId;
+
+const TORRENT: InfoHash = InfoHash([7; 20]);
+/// Nothing here comes near it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn ours(id: u8) -> Handshake {
+    Handshake::ours(TORRENT, PeerId([id; 20]))
+}
+
+/// Two ends of a connection.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let initiator = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let responder = listener.accept().expect("a connection").0;
+    (initiator, responder)
+}
+
+fn line(stream: &TcpStream) -> Line<'_> {
+    Line::new(stream, Instant::now() + PATIENCE)
+}
+
+/// The caller's handshake, and what is left of it.
+fn call(stream: &TcpStream, opening: Opening, policy: Encryption) -> Result<(Handshake, Rest), Gone> {
+    let mut line = line(stream);
+    line.open(opening, policy, &ours(1))?;
+    Ok((line.hear()?, line.finish()))
+}
+
+fn answer(stream: &TcpStream, policy: Encryption) -> Result<(Handshake, Rest), Gone> {
+    let mut line = line(stream);
+    line.answer(policy, TORRENT)?;
+    let theirs = line.hear()?;
+    line.say(&ours(2).encode())?;
+    Ok((theirs, line.finish()))
+}
+
+type Ends = (Result<(Handshake, Rest), Gone>, Result<(Handshake, Rest), Gone>);
+
+/// One call, and what both ends say of it.
+fn meet(opening: Opening, initiator: Encryption, responder: Encryption) -> Ends {
+    let (ours, theirs) = pair();
+    let answers = thread::spawn(move || answer(&theirs, responder));
+    let result = call(&ours, opening, initiator);
+    drop(ours);
+    (result, answers.join().expect("no panic"))
+}
+
+/// How a connection went on.
+#[derive(Debug, PartialEq)]
+enum Payload {
+    Plain,
+    Rc4,
+    Refused,
+}
+
+fn payload(ends: Ends) -> Payload {
+    match ends {
+        (Ok((from_2, a)), Ok((from_1, b))) => {
+            assert_eq!((from_1, from_2), (ours(1), ours(2)));
+            assert!(a.early.is_empty() && b.early.is_empty());
+            match (a.ciphers, b.ciphers) {
+                (None, None) => Payload::Plain,
+                (Some(mut a), Some(mut b)) => {
+                    let mut bytes = *b"this way and that way";
+                    a.sending.apply(&mut bytes);
+                    b.receiving.apply(&mut bytes);
+                    b.sending.apply(&mut bytes);
+                    a.receiving.apply(&mut bytes);
+                    assert_eq!(&bytes, b"this way and that way");
+                    Payload::Rc4
+                }
+                _ => panic!("one end encrypts and the other does not"),
+            }
+        }
+        (Err(Gone::Closed | Gone::Lost(_) | Gone::Handshake(_)), Err(_)) => Payload::Refused,
+        other => panic!("the ends do not agree: {other:?}"),
+    }
+}
+
+#[test]
+fn every_policy_meets_every_other() {
+    use Encryption::{Off, Prefer, Require};
+    // Caller, responder, what comes of a plain call and of an encrypted one.
+    let matrix = [
+        (Prefer, Prefer, Payload::Plain, Payload::Plain),
+        (Prefer, Require, Payload::Refused, Payload::Rc4),
+        (Prefer, Off, Payload::Plain, Payload::Refused),
+        (Require, Prefer, Payload::Refused, Payload::Rc4),
+        (Require, Require, Payload::Refused, Payload::Rc4),
+        (Require, Off, Payload::Refused, Payload::Refused),
+        (Off, Prefer, Payload::Plain, Payload::Refused),
+        (Off, Require, Payload::Refused, Payload::Refused),
+        (Off, Off, Payload::Plain, Payload::Refused),
+    ];
+    for (initiator, responder, plain, encrypted) in matrix {
+        assert_eq!(payload(meet(Opening::Plain, initiator, responder)), plain, "plain, {initiator:?} to {responder:?}");
+        assert_eq!(
+            payload(meet(Opening::Encrypted, initiator, responder)),
+            encrypted,
+            "encrypted, {initiator:?} to {responder:?}"
+        );
+    }
+}
+
+#[test]
+fn a_call_for_another_torrent_is_refused() {
+    let (initiator, responder) = pair();
+    let answers = thread::spawn(move || {
+        let mut line = line(&responder);
+        line.answer(Encryption::Prefer, InfoHash([8; 20]))
+    });
+    assert!(call(&initiator, Opening::Encrypted, Encryption::Prefer).is_err());
+    assert_eq!(answers.join().expect("no panic"), Err(Gone::Encryption(MseError::AnotherTorrent)));
+}
+
+/// What an encrypted caller puts behind its handshake in `IA` reaches the reader, and so does what follows in RC4.
+#[test]
+fn bytes_behind_the_handshake_are_kept() {
+    for methods in [Methods::Either, Methods::Rc4Only] {
+        let (mut initiator, responder) = pair();
+        let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
+        let initial = [ours(1).encode().as_slice(), b"a bitfield"].concat();
+        let mut out = Vec::new();
+        let mut mse = Initiator::new(TORRENT, methods, &initial, Draw::new(&mut fastrand::Rng::with_seed(1)), &mut out);
+        while mse.wanted() > 0 {
+            // As slow as it gets: byte by byte, both ways.
+            for byte in out.drain(..) {
+                initiator.write_all(&[byte]).expect("they listen");
+            }
+            let mut byte = [0];
+            initiator.read_exact(&mut byte).expect("they answer");
+            mse.advance(&byte, &mut out).expect("a good answer");
+        }
+        let mut theirs = [0; handshake::LENGTH];
+        initiator.read_exact(&mut theirs).expect("their handshake");
+        let agreed = mse.finish().expect("all is said");
+        if let Some(mut ciphers) = agreed.ciphers {
+            ciphers.receiving.apply(&mut theirs);
+        }
+        assert_eq!(Handshake::decode(&theirs), Some(ours(2)));
+        let (from_1, rest) = answers.join().expect("no panic").expect("a handshake");
+        assert_eq!((from_1, rest.early.as_slice()), (ours(1), b"a bitfield".as_slice()));
+        assert_eq!(rest.ciphers.is_some(), methods == Methods::Rc4Only);
+    }
+}
+
+#[test]
+fn a_plain_handshake_may_drip() {
+    let (mut initiator, responder) = pair();
+    let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
+    for byte in ours(1).encode() {
+        initiator.write_all(&[byte]).expect("they listen");
+    }
+    let (theirs, rest) = answers.join().expect("no panic").expect("a handshake");
+    assert_eq!(theirs, ours(1));
+    assert!(rest.ciphers.is_none() && rest.early.is_empty());
+}
+
+#[test]
+fn what_is_no_handshake_is_refused() {
+    // Long enough for a key and all the padding there may be.
+    let noise: Vec<u8> = b"GET / HTTP/1.1\r\n".repeat(60);
+    for policy in [Encryption::Prefer, Encryption::Require, Encryption::Off] {
+        let (mut initiator, responder) = pair();
+        initiator.write_all(&noise).expect("room for it");
+        let expected = if policy == Encryption::Off {
+            Gone::Handshake("another protocol")
+        } else {
+            Gone::Encryption(MseError::Lost)
+        };
+        assert_eq!(answer(&responder, policy).err(), Some(expected));
+    }
+    // A caller that begins plainly and goes on otherwise.
+    let (mut initiator, responder) = pair();
+    initiator.write_all(b"\x13BitTorrent protocoX").expect("room for it");
+    drop(initiator);
+    assert_eq!(answer(&responder, Encryption::Prefer).err(), Some(Gone::Closed), "it may have been a key");
+}
+
+#[test]
+fn who_hangs_up_or_says_nothing_is_not_waited_for() {
+    for said in [b"".as_slice(), b"\x13", &[1; 90], &[1; 200]] {
+        let (mut initiator, responder) = pair();
+        initiator.write_all(said).expect("room for it");
+        initiator.shutdown(std::net::Shutdown::Write).expect("half a connection");
+        assert_eq!(answer(&responder, Encryption::Prefer).err(), Some(Gone::Closed));
+    }
+    let (_caller, responder) = pair();
+    let mut late = Line::new(&responder, Instant::now());
+    assert_eq!(late.answer(Encryption::Prefer, TORRENT), Err(Gone::Silent));
+}

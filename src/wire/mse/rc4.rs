@@ -1,0 +1,92 @@
+//! The stream cipher of message stream encryption. It hides the protocol from those who throttle it and protects nothing else:
+//! RC4 has been broken for long, and here it is only asked to look like noise.
+
+/// Keystream bytes that are thrown away before the first use.
+const DISCARDED: usize = 1024;
+
+/// One direction's keystream, and how far it has been used.
+#[derive(Clone)]
+pub struct Rc4 {
+    state: [u8; 256],
+    i: u8,
+    j: u8,
+}
+
+impl Rc4 {
+    /// The keystream of `key` from its beginning. An empty key counts as a single zero.
+    pub fn new(key: &[u8]) -> Rc4 {
+        let mut state = [0; 256];
+        for (n, byte) in (0..=255).zip(&mut state) {
+            *byte = n;
+        }
+        let key = if key.is_empty() { &[0] } else { key };
+        let mut j = 0u8;
+        for (i, k) in (0..256).zip(key.iter().cycle()) {
+            j = j.wrapping_add(state[i]).wrapping_add(*k);
+            state.swap(i, usize::from(j));
+        }
+        Rc4 { state, i: 0, j: 0 }
+    }
+
+    /// The keystream as MSE uses it: its first 1024 bytes are thrown away.
+    pub fn discarding(key: &[u8]) -> Rc4 {
+        let mut cipher = Rc4::new(key);
+        cipher.apply(&mut [0; DISCARDED]);
+        cipher
+    }
+
+    /// Encrypts or decrypts in place; the two are the same.
+    pub fn apply(&mut self, bytes: &mut [u8]) {
+        let (mut i, mut j) = (self.i, self.j);
+        for byte in bytes {
+            i = i.wrapping_add(1);
+            let a = self.state[usize::from(i)];
+            j = j.wrapping_add(a);
+            let b = self.state[usize::from(j)];
+            self.state[usize::from(i)] = b;
+            self.state[usize::from(j)] = a;
+            *byte ^= self.state[usize::from(a.wrapping_add(b))];
+        }
+        (self.i, self.j) = (i, j);
+    }
+}
+
+impl std::fmt::Debug for Rc4 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rc4") // the state is the key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::hex;
+
+    /// Sixteen bytes of keystream at `offset`.
+    fn keystream(key: &[u8], offset: usize) -> String {
+        let mut bytes = vec![0; offset + 16];
+        Rc4::new(key).apply(&mut bytes);
+        hex(&bytes[offset..])
+    }
+
+    #[test]
+    fn the_keystream_is_that_of_rfc_6229() {
+        let (short, long) = ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+        assert_eq!(keystream(&short, 0), "b2396305f03dc027ccc3524a0a1118a8");
+        assert_eq!(keystream(&short, 1024), "30abbcc7c20b01609f23ee2d5f6bb7df");
+        assert_eq!(keystream(&short, 4096), "ff25b58995996707e51fbdf08b34d875");
+        assert_eq!(keystream(&long, 0), "9ac7cc9a609d1ef7b2932899cde41b97");
+        assert_eq!(keystream(&long, 1024), "bdf0324e6083dcc6d3cedd3ca8c53c16");
+        assert_eq!(keystream(&long, 4096), "a36a4c301ae8ac13610ccbc12256cacc");
+    }
+
+    #[test]
+    fn discarding_begins_at_1024_and_pieces_make_the_same_stream_as_the_whole() {
+        let mut cipher = Rc4::discarding(&[1, 2, 3, 4, 5]);
+        let mut bytes = [0; 16];
+        for part in bytes.chunks_mut(3) {
+            cipher.apply(part);
+        }
+        assert_eq!(hex(&bytes), "30abbcc7c20b01609f23ee2d5f6bb7df");
+    }
+}
