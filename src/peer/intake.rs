@@ -29,6 +29,8 @@ pub struct Intake<'a> {
     peer: &'a Peer,
     /// Blocks found since the last `take`, and where their bytes lie.
     blocks: Vec<(BlockRequest, Range<usize>)>,
+    /// The newest block.
+    last: Option<BlockRequest>,
     accepted: Accepted,
     whole: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, Running>,
@@ -59,6 +61,7 @@ impl<'a> Intake<'a> {
             shared,
             peer,
             blocks: Vec::new(),
+            last: None,
             accepted: Accepted::default(),
             whole: Vec::new(),
             hashes: HashMap::new(),
@@ -68,7 +71,14 @@ impl<'a> Intake<'a> {
 
     /// Notes a block whose bytes lie in `range` of the buffer that `take` will be shown.
     pub fn note(&mut self, block: BlockRequest, range: Range<usize>) {
+        self.last = Some(block);
         self.blocks.push((block, range));
+    }
+
+    /// Where in the torrent the next block starts, if it follows the last one; `None` before the first.
+    pub fn next_offset(&self) -> Option<u64> {
+        let layout = self.shared.pieces.storage().layout();
+        self.last.map(|last| layout.offset(last.piece, last.begin) + u64::from(last.length))
     }
 
     /// Writes and hashes the noted blocks.

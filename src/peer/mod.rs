@@ -28,8 +28,8 @@ pub use connection::{Connection, Gone};
 pub use roster::Roster;
 pub use state::Peer;
 
-/// Bytes that a reader receives into, and that a writer serves from, at a time.
-pub const SLAB: usize = 256 * 1024;
+/// Bytes that a reader receives into, and that a writer serves from, at a time: sixteen blocks with their heads, in whole pages.
+pub const SLAB: usize = (256 + 4) * 1024;
 
 /// The sum of the peers' rates is found anew after so many milliseconds.
 const FLOW_LASTS: u64 = 100;

@@ -14,13 +14,15 @@ use super::intake::{Intake, Taken};
 use super::state::{Out, Peer, feed_the_hungry};
 use super::{Report, SLAB, Shared};
 use crate::storage::PooledSlab;
-use crate::types::{Bitfield, BlockRequest, PieceIndex};
+use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
 use crate::wire::message::{self, MAX_REQUEST, Message};
 use crate::wire::mse::Rc4;
 
 /// The buffer of a connection on which no blocks arrive.
 const SMALL: usize = 4096;
+/// What is written at once should end at a multiple of so many bytes.
+const ALIGNED: u32 = 256 * 1024;
 /// With less room than this behind the unread bytes, they are moved to the front of the buffer.
 const ROOM: usize = 64 * 1024;
 /// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
@@ -117,7 +119,8 @@ impl<'a> Reader<'a> {
     fn turn(&mut self) -> Result<(), Gone> {
         self.make_room();
         let mut stream = self.stream;
-        let n = match stream.read(&mut self.buffer.bytes_mut()[self.unread.end..]) {
+        let end = self.unread.end + self.reach();
+        let n = match stream.read(&mut self.buffer.bytes_mut()[self.unread.end..end]) {
             Ok(0) => return Err(Gone::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -136,6 +139,19 @@ impl<'a> Reader<'a> {
         self.walk()?;
         self.answer_requests();
         Ok(())
+    }
+
+    /// How many bytes to receive at most: so many that the blocks among them end where an aligned part of the file does. Nothing
+    /// is then left over to be moved, and what is written takes the fewest pages of the cache.
+    fn reach(&self) -> usize {
+        let room = self.buffer.bytes().len() - self.unread.end;
+        let Some(offset) = self.intake.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK))) else { return room };
+        let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK;
+        if blocks < ALIGNED / BLOCK / 2 {
+            return room; // not worth a short read, where some other message shifted it
+        }
+        let frames = (blocks * (BLOCK + message::PIECE_HEAD as u32)) as usize;
+        room.min(frames.saturating_sub(self.unread.len()).max(1))
     }
 
     /// Picks the buffer that fits what is going on, and sees that the frame under way fits into it.

@@ -2,7 +2,7 @@
 //!
 //! How deep to ask: a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth, until a
 //! round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
-//! worth, up to 64 blocks (128 where that is not even a hundredth of a second's), so that a slow peer hoards nothing and a fast
+//! worth, up to 64 blocks (256 where that is not even a hundredth of a second's), so that a slow peer hoards nothing and a fast
 //! one never runs dry. A *round* lasts until a request that was sent after its start is answered.
 //!
 //! Towards the end of a download a peer is asked for half its fair part of what is left and no more, down to what its path
@@ -35,7 +35,7 @@ const RESTART: usize = 16;
 const AHEAD: Duration = Duration::from_secs(3);
 const AHEAD_BLOCKS: usize = 64;
 const AHEAD_FAST: Duration = Duration::from_millis(10);
-const AHEAD_BLOCKS_FAST: usize = 128;
+const AHEAD_BLOCKS_FAST: usize = 256;
 /// All peers together are asked for so many blocks at first, but each for `START_LEAST`: with many, no depth is needed.
 const START_TOGETHER: usize = 1024;
 const START_LEAST: usize = 16;
@@ -238,11 +238,14 @@ impl Requests {
         if self.phase == Phase::Snubbed { 1 } else { self.depth.clamp(1, self.limit) }
     }
 
-    /// How many more to ask for now: 0 until a quarter of the depth is gone, so that requests leave in batches.
+    /// How many more to ask for now: 0 until a quarter of the depth is gone, or half of it on a short path, so that requests leave
+    /// in batches.
     pub fn want(&self) -> usize {
         let depth = self.depth();
         let room = depth.saturating_sub(self.queue.len());
-        if room * 4 >= depth { room } else { 0 }
+        let short = self.flow.is_some() && self.path_blocks() * 4 <= depth;
+        let parts = if short { 2 } else { 4 };
+        if room * parts >= depth { room } else { 0 }
     }
 
     /// `blocks` blocks with `bytes` bytes of payload came, late ones included; they are taken out already.
