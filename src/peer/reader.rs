@@ -145,7 +145,9 @@ impl<'a> Reader<'a> {
     /// is then left over to be moved, and what is written takes the fewest pages of the cache.
     fn reach(&self) -> usize {
         let room = self.buffer.bytes().len() - self.unread.end;
-        let Some(offset) = self.intake.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK))) else { return room };
+        let Some(offset) = self.intake.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK))) else {
+            return room;
+        };
         let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK;
         if blocks < ALIGNED / BLOCK / 2 {
             return room; // not worth a short read, where some other message shifted it
