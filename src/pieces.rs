@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::storage::Storage;
+use crate::swarm::blame::Blame;
 use crate::swarm::picker::{Accept, Picker, Progress, Verdict};
 use crate::swarm::requests::Pace;
 use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
@@ -22,6 +23,8 @@ pub struct PieceManager {
     storage: Arc<Storage>,
     hashes: Vec<PieceHash>,
     wasted: AtomicU64,
+    /// What was in pieces that were wrong with blocks of several peers.
+    blame: Mutex<Blame>,
 }
 
 /// What became of a batch of received blocks.
@@ -46,6 +49,7 @@ impl PieceManager {
             storage,
             hashes,
             wasted: AtomicU64::new(0),
+            blame: Mutex::new(Blame::default()),
         }
     }
 
@@ -175,6 +179,27 @@ impl PieceManager {
     pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, whole: &mut Vec<PieceIndex>) {
         let mut picker = self.picker.lock();
         whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
+    }
+
+    /// Who sent each block of a piece that is whole and not yet settled; empty where one peer sent them all.
+    pub fn authors(&self, piece: PieceIndex) -> Vec<PeerKey> {
+        self.picker.lock().authors(piece)
+    }
+
+    /// A piece was wrong: `authors` sent its blocks, whose SHA-1 are `sums`. To be called before it is settled, so that nobody
+    /// has it right before this is known.
+    pub fn suspect(&self, piece: PieceIndex, authors: &[PeerKey], sums: &[PieceHash]) {
+        self.blame.lock().remember(piece, authors, sums);
+    }
+
+    /// Whether the piece was wrong with blocks of several peers, so that its blocks are to be compared once it is right.
+    pub fn is_suspected(&self, piece: PieceIndex) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0 && self.blame.lock().suspects(piece)
+    }
+
+    /// The piece is right, and these are the SHA-1 of its blocks: who sent others before, each once.
+    pub fn liars(&self, piece: PieceIndex, sums: &[PieceHash]) -> Vec<PeerKey> {
+        self.blame.lock().judge(piece, sums)
     }
 
     /// A piece was hashed: says whom to tell.

@@ -45,6 +45,9 @@ pub struct DownloadArgs {
     /// give to others until so much of the size has been sent
     #[argh(option, from_str_fn(ratio))]
     pub seed_ratio: Option<f64>,
+    /// as the first seeder: show each peer a few pieces at a time, so that about one copy is sent
+    #[argh(switch)]
+    pub super_seed: bool,
     /// the TCP port to listen on, or a range of which the first free one is taken
     #[argh(option, from_str_fn(ports))]
     pub listen_port: Option<RangeInclusive<u16>>,
@@ -118,7 +121,7 @@ btsync info FILE.torrent [--json]        show what a .torrent holds
 btsync tracker [options]                 be a tracker for a closed network
 btsync help create|info|tracker          show the options of these
 Sharing (without these, btsync exits as soon as the download is whole):
-  --seed             go on giving to others until stopped
+  --seed             give until stopped; --super-seed: as the first seeder
   --seed-time MIN    give for so many minutes after the download (0: do not)
   --seed-ratio R     give until R times the size has been sent (0: do not)
 Network:

@@ -50,6 +50,11 @@ fn nothing_is_split_after_two_dashes_nor_in_a_value() {
 }
 
 #[test]
+fn super_seeding_is_asked_for() {
+    assert!(download("x --seed --super-seed").super_seed && !download("x --seed").super_seed);
+}
+
+#[test]
 fn the_folder_is_the_current_one_unless_named() {
     assert_eq!(download("x.torrent").out_dir(), PathBuf::from("."));
 }

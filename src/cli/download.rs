@@ -96,6 +96,7 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     }
     config.max_peers = args.max_peers.unwrap_or(config.max_peers);
     config.encryption = args.encryption.unwrap_or_default();
+    config.super_seed = args.super_seed;
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }

@@ -118,6 +118,7 @@ impl Words {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
                 Some(format!("piece {} had a wrong hash, sent by {}", piece.0, senders.join(", ")))
             }
+            Event::PeerBanned { addr, piece } => Some(format!("{addr} sent wrong data (piece {}): banned", piece.0)),
             _ => None,
         }
     }
@@ -178,6 +179,12 @@ mod tests {
     fn a_stranger_can_neither_steer_the_terminal_nor_flood_it() {
         let line = Words::default().of(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
         assert!(!line.is_empty() && !line.contains('\x1b') && line.chars().count() < 500);
+    }
+
+    #[test]
+    fn who_is_banned_is_named() {
+        let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: crate::types::PieceIndex(5) };
+        assert_eq!(Words::default().of(&event).as_deref(), Some("192.0.2.7:6881 sent wrong data (piece 5): banned"));
     }
 
     #[derive(Default)]

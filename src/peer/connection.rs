@@ -242,7 +242,7 @@ fn talk(
     }
     let _entered = Entered { shared, key };
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
-    let have = shared.pieces.join(key);
+    let have = shared.pieces.join(key).filter(|_| !shared.revealing().is_some_and(|reveal| reveal.join(shared, key)));
     shared.report(Report::Ready { key, addr, incoming });
     let opening = opening(shared, theirs, have.as_deref());
 
@@ -285,6 +285,9 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.shared.roster.remove(self.key);
         self.shared.pieces.leave(self.key);
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.leave(self.shared, self.key);
+        }
         feed_the_hungry(self.shared);
     }
 }

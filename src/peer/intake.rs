@@ -15,8 +15,8 @@ use super::connection::Gone;
 use super::state::{Out, Peer, feed_the_hungry};
 use super::{Report, Shared};
 use crate::pieces::Accepted;
-use crate::storage::hash_range;
-use crate::types::{BlockRequest, PieceIndex};
+use crate::storage::{StorageError, hash_blocks, hash_range};
+use crate::types::{BlockRequest, PieceHash, PieceIndex};
 
 /// Running hashes kept at most; a peer that answers in order needs one.
 const MAX_HASHES: usize = 8;
@@ -231,15 +231,12 @@ impl<'a> Intake<'a> {
             running.sha.finalize().into()
         } else {
             let mut slab = self.shared.slabs.take();
-            match hash_range(storage, piece, running.upto, running.sha, &mut slab) {
-                Ok(sum) => sum,
-                Err(error) => {
-                    self.shared.report(Report::Storage(error));
-                    return Err(Gone::Disk);
-                }
-            }
+            self.or_gone(hash_range(storage, piece, running.upto, running.sha, &mut slab))?
         };
         let right = self.shared.pieces.hash(piece) == Some(sum);
+        if !right {
+            self.suspect(piece)?;
+        }
         let verdict = self.shared.pieces.settle(piece, right);
         if !right {
             self.shared.report(Report::Failed { piece, senders: verdict.senders });
@@ -252,9 +249,45 @@ impl<'a> Intake<'a> {
         for other in self.shared.roster.pick(&verdict.no_longer_wanted) {
             other.refresh_interest(self.shared);
         }
+        self.blame(piece)?;
         if self.shared.pieces.is_complete() {
             self.shared.report(Report::Whole);
         }
         Ok(())
+    }
+
+    /// A piece is wrong with blocks of several peers: remembers who sent what, while nobody may write to it.
+    fn suspect(&self, piece: PieceIndex) -> Result<(), Gone> {
+        let pieces = &self.shared.pieces;
+        let authors = pieces.authors(piece);
+        if !authors.is_empty() {
+            pieces.suspect(piece, &authors, &self.sums(piece)?);
+        }
+        Ok(())
+    }
+
+    /// A piece is right. Where it was wrong before, the comparison says who sent what was wrong.
+    fn blame(&self, piece: PieceIndex) -> Result<(), Gone> {
+        let pieces = &self.shared.pieces;
+        if pieces.is_suspected(piece) {
+            let senders = pieces.liars(piece, &self.sums(piece)?);
+            if !senders.is_empty() {
+                self.shared.report(Report::Liars { piece, senders });
+            }
+        }
+        Ok(())
+    }
+
+    /// The SHA-1 of each block of a piece that is on disk.
+    fn sums(&self, piece: PieceIndex) -> Result<Vec<PieceHash>, Gone> {
+        self.or_gone(hash_blocks(self.shared.pieces.storage(), piece, &mut self.shared.slabs.take()))
+    }
+
+    /// Where the disk failed, the session is told and the connection over.
+    fn or_gone<T>(&self, result: Result<T, StorageError>) -> Result<T, Gone> {
+        result.map_err(|error| {
+            self.shared.report(Report::Storage(error));
+            Gone::Disk
+        })
     }
 }

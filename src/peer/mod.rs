@@ -7,13 +7,14 @@ pub mod deadline;
 pub mod encryption;
 pub mod intake;
 pub mod reader;
+pub mod reveal;
 pub mod roster;
 pub mod state;
 pub mod writer;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub reports: Sender<Report>,
     /// How many connections there are, those that are being made included.
     pub lines: AtomicU32,
+    /// What a super-seed has shown to whom; in other sessions nothing is hidden.
+    pub reveal: OnceLock<reveal::Reveal>,
     next_key: AtomicU32,
     started: Instant,
     /// Payload bytes per second from all peers, and when that was found, in milliseconds of the clock.
@@ -95,6 +98,13 @@ pub enum Report {
     },
     /// A piece was wrong; who sent blocks of it.
     Failed {
+        /// Which.
+        piece: PieceIndex,
+        /// The connections, some of them perhaps gone by now.
+        senders: Vec<PeerKey>,
+    },
+    /// A piece that was wrong before is right now: who had sent wrong blocks of it, and nobody else.
+    Liars {
         /// Which.
         piece: PieceIndex,
         /// The connections, some of them perhaps gone by now.
@@ -138,6 +148,7 @@ impl Shared {
             uploaded: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             reports,
+            reveal: OnceLock::new(),
             next_key: AtomicU32::new(0),
             started: Instant::now(),
             lines: AtomicU32::new(0),

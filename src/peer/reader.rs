@@ -319,8 +319,12 @@ impl<'a> Reader<'a> {
     fn peer_has_all_of(&mut self, bits: &[u8]) -> Result<(), Gone> {
         self.talk(bits.len() as u32 / 9)?;
         let bits = Bitfield::from_wire(bits, self.shared.pieces.count()).ok_or(MISFIT)?;
+        let shown = self.shared.revealing().map(|reveal| (reveal, bits.clone()));
         if !self.shared.pieces.bitfield(self.peer.key, bits) {
             return Err(Gone::Broke("a bitfield that takes pieces back"));
+        }
+        if let Some((reveal, bits)) = shown {
+            reveal.has(self.shared, self.peer.key, bits.iter());
         }
         self.newly_wanted();
         self.leave_if_useless()
@@ -341,12 +345,19 @@ impl<'a> Reader<'a> {
         if self.shared.pieces.peer_has(self.peer.key, piece) {
             self.newly_wanted();
         }
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.has(self.shared, self.peer.key, std::iter::once(piece));
+        }
         self.leave_if_useless()
     }
 
-    /// Two that have everything need no connection.
+    /// Two that have everything need no connection; a super-seed wants to know how long others have it.
     fn leave_if_useless(&self) -> Result<(), Gone> {
-        if self.shared.pieces.both_whole(self.peer.key) { Err(Gone::BothWhole) } else { Ok(()) }
+        if self.shared.revealing().is_none() && self.shared.pieces.both_whole(self.peer.key) {
+            Err(Gone::BothWhole)
+        } else {
+            Ok(())
+        }
     }
 
     /// Checks a request and keeps it for the writer.
@@ -368,6 +379,9 @@ impl<'a> Reader<'a> {
             return;
         }
         self.shared.pieces.keep_servable(&mut self.asked);
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.keep_shown(self.peer.key, &mut self.asked, &mut Vec::new());
+        }
         let mut batch = std::mem::take(&mut self.asked);
         while !batch.is_empty() && !self.peer.admit_requests(batch.len() as u32) {
             batch.pop();

@@ -190,8 +190,13 @@ impl Book {
 
     /// Whether a caller is to be turned away.
     pub fn refuses(&self, addr: &SocketAddr, now: Duration) -> bool {
+        self.is_banned(addr, now) || self.entries.get(addr).is_some_and(|entry| entry.shunned)
+    }
+
+    /// Whether the address or its host is banned.
+    pub fn is_banned(&self, addr: &SocketAddr, now: Duration) -> bool {
         let host = self.banned.get(&addr.ip()).is_some_and(|r| r.is_banned(now));
-        host || self.entries.get(addr).is_some_and(|e| e.shunned || e.record.is_banned(now))
+        host || self.entries.get(addr).is_some_and(|entry| entry.record.is_banned(now))
     }
 }
 

@@ -3,7 +3,9 @@
 //! It sleeps until the next of its appointments or the next report, and never blocks otherwise: a tracker request is blocking
 //! I/O that cannot be interrupted, so each runs on a short-lived thread of its own whose result comes back as a report.
 
-use std::collections::HashMap;
+mod bans;
+
+use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub struct Conductor<'a> {
     events: Sender<Event>,
     book: Book,
     connections: HashMap<PeerKey, Line>,
+    /// Who was connected, and whether it had called us; the last to leave last.
+    left: VecDeque<(PeerKey, SocketAddr, bool)>,
     tiers: Tiers,
     tracker: HttpTracker,
     key: u32,
@@ -104,6 +108,7 @@ impl<'a> Conductor<'a> {
             events,
             book,
             connections: HashMap::new(),
+            left: VecDeque::new(),
             tiers,
             tracker: HttpTracker::new(),
             key: rng.u32(..),
@@ -296,6 +301,9 @@ impl<'a> Conductor<'a> {
         let Some(line) = self.connections.remove(&key) else { return };
         self.shared.lines.store(self.connections.len() as u32, Ordering::Relaxed);
         line.connection.join();
+        if line.ready.is_some() {
+            self.remember(key, addr, line.incoming);
+        }
         // A caller's port means nothing; where two have everything there is nothing to call for, now or later.
         if !line.incoming && (matches!(why, Gone::Ourselves | Gone::BothWhole) || why.is_offence()) {
             self.book.shun(addr);
@@ -314,28 +322,6 @@ impl<'a> Conductor<'a> {
         tell(&self.events, Event::PeerGone { addr, reason: why.to_string() });
     }
 
-    /// A piece was wrong. A single sender is to blame; of several nobody is yet: the picker has such a piece filled by one peer
-    /// alone next time.
-    fn failed_piece(&mut self, piece: crate::types::PieceIndex, senders: &[PeerKey]) {
-        let known: Vec<_> = senders
-            .iter()
-            .filter_map(|k| self.connections.get(k).map(|l| (*k, l.connection.addr, l.incoming)))
-            .collect();
-        for &(key, addr, incoming) in &known {
-            if senders.len() == 1 {
-                log::info!("{addr} sent wrong data and is banned");
-                self.book.ban(addr, incoming, self.shared.now());
-                if let Some(peer) = self.shared.roster.get(key) {
-                    peer.close();
-                }
-            } else if let Some(record) = self.book.record(addr) {
-                record.hash_failed();
-            }
-        }
-        let senders = known.into_iter().map(|(_, addr, _)| addr).collect();
-        tell(&self.events, Event::PieceFailed { piece, senders });
-    }
-
     // ---- choking -----------------------------------------------------------------------------------------------------
 
     /// Gives the slots anew where it is time.
@@ -350,6 +336,9 @@ impl<'a> Conductor<'a> {
             if let Some(peer) = self.shared.roster.get(candidate.key) {
                 peer.set_choke(!chosen.contains(&candidate.key));
             }
+        }
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.tick(self.shared);
         }
     }
 
@@ -409,6 +398,7 @@ impl<'a> Conductor<'a> {
             Report::Gone { key, addr, why } => self.gone(key, addr, &why),
             Report::Interest { key } => self.interest(key),
             Report::Failed { piece, senders } => self.failed_piece(piece, &senders),
+            Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
             Report::Storage(error) => {
                 self.failure.get_or_insert(error);

@@ -24,6 +24,8 @@ pub struct Config {
     pub trackers: Vec<String>,
     /// Whether connections are disguised by message stream encryption.
     pub encryption: Encryption,
+    /// Whether to show leechers our pieces one by one (BEP 16), where all are there from the start.
+    pub super_seed: bool,
     /// Files held open at most.
     pub max_open_files: usize,
 }
@@ -57,6 +59,7 @@ impl Config {
             peers: Vec::new(),
             trackers: Vec::new(),
             encryption: Encryption::default(),
+            super_seed: false,
             max_open_files: 128,
         }
     }

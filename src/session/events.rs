@@ -77,6 +77,13 @@ pub enum Event {
         /// Who sent blocks of it.
         senders: Vec<SocketAddr>,
     },
+    /// It sent wrong data, as is proven now: it is left alone for a while.
+    PeerBanned {
+        /// The other end.
+        addr: SocketAddr,
+        /// The piece that it spoilt.
+        piece: PieceIndex,
+    },
     /// All pieces are there and verified.
     Completed,
     /// The session is saying goodbye.

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::metainfo::Torrent;
+use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared};
 use crate::pieces::PieceManager;
 use crate::storage::{self, FileSpec, Layout, LayoutError, Progress, Storage, StorageError};
@@ -130,6 +131,9 @@ impl Session {
         }
         let pieces = PieceManager::new(storage.clone(), torrent.pieces.clone(), have);
         let shared = Shared::new(torrent.info_hash, PeerId::ours(), config.encryption, pieces, inner.reports.clone());
+        if config.super_seed && shared.pieces.is_complete() {
+            let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
+        }
         let _ = inner.shared.set(shared.clone());
         let listener = listener::Listener::start(config.listen_ports.clone(), &shared).map_err(|error| {
             let ports = format!("{}-{}", config.listen_ports.start(), config.listen_ports.end());

@@ -15,7 +15,7 @@ use super::buffers::Slab;
 use super::error::{StorageError, StorageErrorKind};
 use super::files::Storage;
 use super::layout::Layout;
-use crate::types::{Bitfield, PieceHash, PieceIndex};
+use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once: they stay in a core's second-level cache until they are hashed.
 const SLAB: usize = 256 * 1024;
@@ -103,6 +103,27 @@ pub fn hash_range(
     // Never broken off, so it always comes to the end.
     let _ = feed(storage, layout.offset(piece, from), len, &mut sha, slab, |_| ControlFlow::Continue(()))?;
     Ok(sha.finalize().into())
+}
+
+/// The SHA-1 of each block of a piece, read back through `slab`.
+///
+/// # Errors
+/// As for [`Storage::read_exact_at`].
+///
+/// # Panics
+/// Where `slab` holds less than a block.
+pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Result<Vec<PieceHash>, StorageError> {
+    let layout = storage.layout();
+    let size = layout.piece_size(piece);
+    let step = slab.len() as u32 / BLOCK * BLOCK;
+    assert!(step > 0, "a slab to read into holds blocks");
+    let mut sums = Vec::with_capacity(size.div_ceil(BLOCK) as usize);
+    for begin in (0..size).step_by(step as usize) {
+        let part = &mut slab[..(size - begin).min(step) as usize];
+        storage.read_exact_at(layout.offset(piece, begin), part)?;
+        sums.extend(part.chunks(BLOCK as usize).map(|block| PieceHash::from(Sha1::digest(block))));
+    }
+    Ok(sums)
 }
 
 /// Reads a range through `slab` into `sha`; `each` hears the bytes of every step and may break off.

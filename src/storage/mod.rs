@@ -14,7 +14,7 @@ mod layout;
 mod open;
 
 pub use buffers::{PooledSlab, Slab, SlabPool};
-pub use check::{Progress, check, hash_range};
+pub use check::{Progress, check, hash_blocks, hash_range};
 pub use error::{Doing, StorageError, StorageErrorKind};
 pub use files::{Prepared, Storage};
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};

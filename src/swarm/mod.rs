@@ -3,17 +3,22 @@
 //! Time comes in as a [`std::time::Duration`] since some start that the caller keeps, randomness through a seed, so that a
 //! simulation can drive every rule here. The [`picker`] is shared by all peers and stands under one short lock; [`requests`]
 //! belongs to one connection; [`choker`] to the loop that runs its rounds, and so does [`quality`], which says whom to call and
-//! whom to drop; the [`limiter`] is asked by all who send or receive; [`rate`] measures for all of them.
+//! whom to drop; the [`limiter`] is asked by all who send or receive; [`rate`] measures for all of them. [`blame`] finds who
+//! sent a wrong block, [`superseed`] what a first seeder shows to whom.
 
+pub mod blame;
 pub mod choker;
 pub mod limiter;
 pub mod picker;
 pub mod quality;
 pub mod rate;
 pub mod requests;
+pub mod superseed;
 
+pub use blame::Blame;
 pub use choker::{Candidate, Choker};
 pub use limiter::{Direction, Grant, Limiter, Limits};
 pub use picker::{Accept, Picker, Progress, Verdict};
 pub use rate::Rate;
 pub use requests::Requests;
+pub use superseed::SuperSeed;

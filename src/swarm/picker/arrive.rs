@@ -42,7 +42,7 @@ impl Picker {
         }
         let Some(begun) = self.begun.get_mut(&piece) else { return Accept::Unasked };
         match begun.get(at) {
-            Some(Block::Received | Block::Writing(_)) => return Accept::Duplicate,
+            Some(Block::Received(_) | Block::Writing(_)) => return Accept::Duplicate,
             Some(Block::Asked { askers, .. }) if late || askers.contains(key) => {
                 cancels.extend(askers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
             }
@@ -80,6 +80,12 @@ impl Picker {
         let at = self.geometry.at(block)?;
         let begun = self.begun.get(&block.piece)?;
         matches!(begun.get(at), Some(Block::Writing(by)) if by == key).then_some(at)
+    }
+
+    /// Who sent each block of a piece that is whole and not yet `verified`; empty where one peer sent them all.
+    pub fn authors(&self, piece: PieceIndex) -> Vec<PeerKey> {
+        let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1);
+        shared.and_then(Begun::authors).unwrap_or_default()
     }
 
     /// A whole piece was hashed. With `ok` it is ours; otherwise it is thrown away, missing and unbegun again. A piece that was

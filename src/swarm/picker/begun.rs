@@ -51,8 +51,8 @@ pub(super) enum Block {
     Asked { askers: Askers, since: u32 },
     /// This peer's bytes are on their way to disk.
     Writing(PeerKey),
-    /// On disk.
-    Received,
+    /// On disk, as this peer sent it.
+    Received(PeerKey),
 }
 
 /// In which of the picker's lists a piece stands, so that it can be taken out again.
@@ -149,7 +149,7 @@ impl Begun {
             Block::Free | Block::Expired(_) => &mut self.free,
             Block::Asked { .. } => &mut self.asked,
             Block::Writing(_) => &mut self.writing,
-            Block::Received => &mut self.received,
+            Block::Received(_) => &mut self.received,
         }
     }
 
@@ -194,12 +194,18 @@ impl Begun {
 
     /// A block of `key`'s is on disk. True where it was the last one.
     pub(super) fn receive(&mut self, at: usize, key: PeerKey) -> bool {
-        self.set(at, Block::Received);
+        self.set(at, Block::Received(key));
         if !self.senders.contains(&key) {
             self.senders.push(key);
         }
         self.verifying = self.received as usize == self.blocks.len();
         self.verifying
+    }
+
+    /// Who sent each block, in order, where all are on disk.
+    pub(super) fn authors(&self) -> Option<Vec<PeerKey>> {
+        let author = |block: &Block| if let Block::Received(key) = block { Some(*key) } else { None };
+        self.blocks.iter().map(author).collect()
     }
 
     #[cfg(test)]
@@ -209,7 +215,7 @@ impl Begun {
         assert_eq!(self.expired, count(|b| matches!(b, Block::Expired(_))));
         assert_eq!(self.asked, count(|b| matches!(b, Block::Asked { .. })));
         assert_eq!(self.writing, count(|b| matches!(b, Block::Writing(_))));
-        assert_eq!(self.received, count(|b| matches!(b, Block::Received)));
+        assert_eq!(self.received, count(|b| matches!(b, Block::Received(_))));
         assert_eq!(self.verifying, self.received as usize == self.blocks.len());
         assert!(!self.is_untouched(), "an untouched piece stayed begun");
         for (at, block) in self.blocks.iter().enumerate() {

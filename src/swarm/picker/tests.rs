@@ -357,7 +357,11 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
     picker.give(A, a[0]);
     assert_eq!(picker.give(A, a[1]), Some(PieceIndex(0)));
     assert!(picker.take(A, 5, true).is_empty(), "nothing of a piece that is being hashed");
+    let by = |block: BlockRequest| if b.contains(&block) { B } else { A };
+    let authors: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
+    assert_eq!(picker.authors(PieceIndex(0)), authors);
     let verdict = picker.verified(PieceIndex(0), false);
+    assert_eq!(picker.authors(PieceIndex(0)), []);
     picker.check_invariants();
     assert_eq!(verdict, Verdict { senders: vec![B, A], ..Verdict::default() });
     assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(3 * BLOCK)));

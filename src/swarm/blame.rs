@@ -1,0 +1,129 @@
+//! Who sent the wrong block: pieces that failed with blocks of several peers, remembered block by block until the piece is right.
+//!
+//! The hash of a piece says that something is wrong, not what. So of each failure the sender and the SHA-1 of every block are
+//! kept; once the piece verifies, whoever sent a block that differs from the good one lied, and nobody else did. SHA-1 is
+//! collision-broken, yet to hide behind it a liar would have to match a given block (a second preimage), which nobody can.
+//!
+//! Bounded: the oldest failures are forgotten first. A piece may fail more than once; each failure is kept.
+
+use std::collections::VecDeque;
+
+use crate::types::{PeerKey, PieceHash, PieceIndex};
+
+/// Blocks remembered at most, of 24 bytes each.
+const MAX_BLOCKS: usize = 40_000;
+/// Failures remembered at most.
+const MAX_FAILURES: usize = 1000;
+
+/// The failures whose authors are not known yet.
+#[derive(Debug, Default)]
+pub struct Blame {
+    /// The oldest first.
+    failures: VecDeque<Failure>,
+    /// In all failures.
+    blocks: usize,
+}
+
+/// What was in a piece that was wrong.
+#[derive(Debug)]
+struct Failure {
+    piece: PieceIndex,
+    /// Who sent which block, in order.
+    blocks: Box<[(PeerKey, PieceHash)]>,
+}
+
+impl Blame {
+    /// A piece was wrong: its blocks, in order, came from `authors` and hash to `sums`. What is longer than the other is ignored.
+    pub fn remember(&mut self, piece: PieceIndex, authors: &[PeerKey], sums: &[PieceHash]) {
+        let blocks: Box<[_]> = authors.iter().copied().zip(sums.iter().copied()).collect();
+        self.blocks += blocks.len();
+        self.failures.push_back(Failure { piece, blocks });
+        while self.blocks > MAX_BLOCKS || self.failures.len() > MAX_FAILURES {
+            let Some(oldest) = self.failures.pop_front() else { break };
+            self.blocks -= oldest.blocks.len();
+        }
+    }
+
+    /// Whether the piece failed, and is to be judged once it is right.
+    pub fn suspects(&self, piece: PieceIndex) -> bool {
+        self.failures.iter().any(|failure| failure.piece == piece)
+    }
+
+    /// The piece is right now, with blocks that hash to `good`: who sent others, each once. Its failures are forgotten.
+    pub fn judge(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
+        let mut liars = Vec::new();
+        self.failures.retain(|failure| {
+            if failure.piece != piece {
+                return true;
+            }
+            self.blocks -= failure.blocks.len();
+            let wrong = failure.blocks.iter().zip(good).filter(|((_, sum), good)| sum != *good);
+            liars.extend(wrong.map(|((author, _), _)| *author));
+            false
+        });
+        liars.sort_unstable();
+        liars.dedup();
+        liars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: PeerKey = PeerKey(1);
+    const B: PeerKey = PeerKey(2);
+    const C: PeerKey = PeerKey(3);
+    const PIECE: PieceIndex = PieceIndex(7);
+
+    fn sums<const N: usize>(of: [u8; N]) -> [PieceHash; N] {
+        of.map(|byte| [byte; 20])
+    }
+
+    #[test]
+    fn only_who_sent_another_block_is_to_blame() {
+        let mut blame = Blame::default();
+        assert!(!blame.suspects(PIECE));
+        blame.remember(PIECE, &[A, B, A, C], &sums([1, 2, 3, 4]));
+        assert!(blame.suspects(PIECE) && !blame.suspects(PieceIndex(8)));
+        assert_eq!(blame.judge(PIECE, &sums([1, 9, 3, 4])), [B]);
+        assert!(!blame.suspects(PIECE) && blame.judge(PIECE, &sums([0; 4])).is_empty(), "once is enough");
+        assert_eq!(blame.blocks, 0);
+    }
+
+    #[test]
+    fn each_failure_of_a_piece_counts_and_each_liar_once() {
+        let mut blame = Blame::default();
+        blame.remember(PIECE, &[A, B, B], &sums([1, 8, 8]));
+        blame.remember(PieceIndex(8), &[C, A, B], &sums([5, 5, 5]));
+        blame.remember(PIECE, &[C, B, A], &sums([8, 2, 3]));
+        assert_eq!(blame.judge(PIECE, &sums([1, 2, 3])), [B, C]);
+        assert!(blame.suspects(PieceIndex(8)), "another piece is another matter");
+        assert_eq!((blame.failures.len(), blame.blocks), (1, 3));
+    }
+
+    #[test]
+    fn blocks_that_have_no_counterpart_prove_nothing() {
+        let mut blame = Blame::default();
+        blame.remember(PIECE, &[A, B], &sums([1]));
+        assert!(blame.judge(PIECE, &[]).is_empty());
+        assert_eq!(blame.blocks, 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut blame = Blame::default();
+        for piece in 0..3000 {
+            blame.remember(PieceIndex(piece), &[A; 100], &[[0; 20]; 100]);
+            assert!(blame.blocks <= MAX_BLOCKS && blame.failures.len() <= MAX_FAILURES);
+        }
+        assert!(blame.suspects(PieceIndex(2999)) && !blame.suspects(PieceIndex(0)), "the oldest go first");
+        for piece in 3000..6000 {
+            blame.remember(PieceIndex(piece), &[A], &[[0; 20]]);
+        }
+        assert_eq!(blame.failures.len(), MAX_FAILURES);
+        let huge = MAX_BLOCKS + 1;
+        blame.remember(PIECE, &vec![A; huge], &vec![[0; 20]; huge]);
+        assert_eq!((blame.failures.len(), blame.blocks), (0, 0));
+    }
+}

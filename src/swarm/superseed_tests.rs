@@ -1,0 +1,194 @@
+use super::*;
+
+const A: PeerKey = PeerKey(1);
+const B: PeerKey = PeerKey(2);
+const C: PeerKey = PeerKey(3);
+const MIB: u32 = 1 << 20;
+
+fn seconds(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn served(keys: impl IntoIterator<Item = PeerKey>) -> HashSet<PeerKey> {
+    keys.into_iter().collect()
+}
+
+/// What is shown to `key` in `out`, which is emptied.
+fn shown(out: &mut Shown, key: PeerKey) -> Vec<PieceIndex> {
+    let (its, others): (Shown, Shown) = out.drain(..).partition(|(to, _)| *to == key);
+    assert!(others.is_empty(), "others were shown {others:?}");
+    its.into_iter().map(|(_, piece)| piece).collect()
+}
+
+#[test]
+fn each_sees_two_pieces_of_its_own_and_another_when_one_has_spread() {
+    let (mut seed, out) = (SuperSeed::new(100, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let a = shown(out, A);
+    seed.join(B, seconds(0), out);
+    let b = shown(out, B);
+    assert_eq!((a.len(), b.len()), (2, 2));
+    assert!(a.iter().all(|piece| !b.contains(piece)), "one piece is shown to one");
+    assert!(seed.is_shown(A, a[0]) && !seed.is_shown(B, a[0]) && !seed.is_shown(C, a[0]));
+
+    seed.has(A, a.iter().copied(), seconds(1), out);
+    assert!(shown(out, A).is_empty(), "to have it is not to pass it on");
+    seed.has(B, a[..1].iter().copied(), seconds(2), out);
+    let next = shown(out, A);
+    assert_eq!(next.len(), 1);
+    assert!(!a.contains(&next[0]) && !b.contains(&next[0]));
+    seed.has(B, a[..1].iter().copied(), seconds(3), out);
+    assert!(out.is_empty(), "what was known is no news");
+}
+
+#[test]
+fn who_is_alone_need_not_wait() {
+    let (mut seed, out) = (SuperSeed::new(5, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let mut sees = shown(out, A);
+    while let Some(piece) = sees.pop() {
+        seed.has(A, std::iter::once(piece), seconds(1), out);
+        sees.extend(shown(out, A));
+    }
+    assert_eq!(seed.hidden(A).count(), 0);
+    assert!(!seed.is_over(), "one other copy is not enough");
+}
+
+#[test]
+fn small_pieces_are_shown_by_several() {
+    let (mut seed, out) = (SuperSeed::new(100, 64 * 1024, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    assert_eq!(shown(out, A).len(), 8);
+}
+
+#[test]
+fn who_keeps_a_piece_to_itself_waits() {
+    let (mut seed, out) = (SuperSeed::new(100, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let a = shown(out, A);
+    seed.join(B, seconds(0), out);
+    out.clear();
+    seed.has(A, a.iter().copied(), seconds(5), out);
+    seed.tick(seconds(34), &served([A, B]), out);
+    assert!(out.is_empty());
+    seed.tick(seconds(35), &served([A, B]), out);
+    assert_eq!(shown(out, A).len(), 2);
+}
+
+#[test]
+fn what_one_does_not_take_is_shown_to_another() {
+    // Soon where it cannot take it, as it is choked; late where it could.
+    for (served, patience) in [(served([B]), 30), (served([A, B]), 600)] {
+        let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
+        seed.join(A, seconds(0), out);
+        assert_eq!(shown(out, A).len(), 2);
+        seed.join(B, seconds(patience - 2), out);
+        seed.tick(seconds(patience - 1), &served, out);
+        assert!(out.is_empty(), "nothing is fresh");
+        seed.tick(seconds(patience), &served, out);
+        assert_eq!(shown(out, B).len(), 2);
+    }
+}
+
+#[test]
+fn who_gets_nothing_from_others_sees_the_rarest() {
+    let (mut seed, out) = (SuperSeed::new(3, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    seed.join(B, seconds(0), out);
+    seed.has(A, (0..3).map(PieceIndex), seconds(1), out);
+    seed.has(B, [PieceIndex(0), PieceIndex(1)].into_iter(), seconds(1), out);
+    out.clear();
+    seed.join(C, seconds(1), out);
+    assert!(out.is_empty());
+    seed.tick(seconds(31), &served([C]), out);
+    assert!(out.contains(&(C, PieceIndex(2))), "{out:?}");
+}
+
+#[test]
+fn what_a_leaving_leecher_had_is_fresh_again() {
+    let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    seed.has(A, std::iter::once(PieceIndex(0)), seconds(1), out);
+    seed.join(B, seconds(1), out);
+    out.clear();
+    seed.leave(A, seconds(2), out);
+    assert_eq!(shown(out, B).len(), 2);
+    seed.leave(A, seconds(2), out);
+    seed.leave(B, seconds(2), out);
+    assert!(out.is_empty());
+    assert_eq!((seed.fresh, &seed.spread[..]), (2, &[Spread::default(); 2][..]));
+}
+
+#[test]
+fn it_is_over_with_two_other_copies() {
+    let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
+    for (key, over) in [(A, false), (B, true)] {
+        seed.join(key, seconds(0), out);
+        seed.has(key, (0..4).map(PieceIndex), seconds(1), out);
+        seed.has(key, (0..4).map(PieceIndex), seconds(1), out);
+        assert_eq!(seed.is_over(), over);
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_ignored() {
+    let (mut seed, out) = (SuperSeed::new(0, 0, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    seed.has(A, std::iter::once(PieceIndex(9)), seconds(0), out);
+    seed.has(B, std::iter::once(PieceIndex(0)), seconds(0), out);
+    seed.tick(seconds(500), &served([A]), out);
+    assert!(out.is_empty() && !seed.is_shown(A, PieceIndex(0)) && seed.hidden(B).count() == 0);
+}
+
+/// How many copies a seeder sends until two of `n` leechers have everything. It sends four pieces a second, one a leecher at
+/// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody sees everything.
+fn copies_sent(n: u32, pieces: u32, hides: bool, chance: u64) -> f64 {
+    let mut rng = fastrand::Rng::with_seed(chance);
+    let (mut seed, out) = (SuperSeed::new(pieces, MIB, chance), &mut Vec::new());
+    let mut have = vec![Bitfield::new(pieces); n as usize];
+    let key = |who: usize| PeerKey(who as u32);
+    (0..n as usize).for_each(|who| seed.join(key(who), seconds(0), out));
+    let mut sent = 0;
+    for second in 1..100_000 {
+        if seed.is_over() {
+            return f64::from(sent) / f64::from(pieces);
+        }
+        let now = seconds(second);
+        let rarity: Vec<_> = (0..pieces).map(|p| have.iter().filter(|h| h.has(PieceIndex(p))).count()).collect();
+        let mut gained = Vec::new();
+        let mut order: Vec<usize> = (0..n as usize).collect();
+        rng.shuffle(&mut order);
+        for (slot, &to) in order.iter().enumerate() {
+            // From one of the others, and from the seeder while it has slots.
+            let from = rng.usize(..n as usize);
+            let mut rarest = |sees: &dyn Fn(PieceIndex) -> bool| {
+                let lacks = (0..pieces).map(PieceIndex).filter(|&p| sees(p) && !have[to].has(p));
+                lacks.min_by_key(|p| (rarity[p.at()], rng.u32(..)))
+            };
+            gained.extend(rarest(&|piece| have[from].has(piece)).map(|piece| (to, piece)));
+            if slot < 4
+                && let Some(piece) = rarest(&|piece| !hides || seed.is_shown(key(to), piece))
+            {
+                sent += 1;
+                gained.push((to, piece));
+            }
+        }
+        for (who, piece) in gained {
+            have[who].set(piece);
+            seed.has(key(who), std::iter::once(piece), now, out);
+        }
+        seed.tick(now, &served((0..n as usize).map(key)), out);
+    }
+    panic!("{n} leechers of {pieces} pieces never finished");
+}
+
+#[test]
+fn little_more_than_one_copy_is_sent() {
+    for (n, pieces) in [(3, 60), (10, 100), (40, 200)] {
+        for chance in 0..3 {
+            let sent = copies_sent(n, pieces, true, chance);
+            assert!((1.0..1.15).contains(&sent), "{sent} copies for {n} leechers of {pieces} pieces");
+        }
+    }
+    assert!(copies_sent(10, 100, false, 1) > 1.3, "the measure must tell super-seeding from seeding");
+}
