@@ -142,6 +142,11 @@ impl PieceManager {
         picker.is_complete() && picker.peer_is_seed(peer)
     }
 
+    /// Whether the peer has everything.
+    pub fn is_seed(&self, peer: PeerKey) -> bool {
+        self.picker.lock().peer_is_seed(peer)
+    }
+
     /// How much of the torrent the peer has, 0 to 1.
     pub fn share(&self, peer: PeerKey) -> f64 {
         let picker = self.picker.lock();

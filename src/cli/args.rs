@@ -11,6 +11,7 @@ use argh::FromArgs;
 use super::create::CreateArgs;
 use super::exit::{Exit, Failure};
 use super::info::InfoArgs;
+use super::limits;
 use super::tracker::TrackerArgs;
 use crate::types::Encryption;
 
@@ -54,6 +55,12 @@ pub struct DownloadArgs {
     /// connections at most
     #[argh(option, from_str_fn(peers))]
     pub max_peers: Option<usize>,
+    /// bytes per second to receive at most, from all peers together; K and M are 1024s, 0 is no limit
+    #[argh(option, from_str_fn(limits::parse))]
+    pub max_download_limit: Option<u64>,
+    /// bytes per second to send at most, to all peers together
+    #[argh(option, from_str_fn(limits::parse))]
+    pub max_upload_limit: Option<u64>,
     /// whether to disguise connections: prefer, require or off
     #[argh(option, from_str_fn(encryption))]
     pub encryption: Option<Encryption>,
@@ -127,13 +134,13 @@ Sharing (without these, btsync exits as soon as the download is whole):
 Network:
   --listen-port P    TCP port, or a range A-B: the first free one (6881-6889)
   --max-peers N      connections at most (300)
+  --max-download-limit R, --max-upload-limit R   bytes/s, 500K, 2M (0: no limit)
   --encryption MODE  disguise connections: prefer, require or off (prefer)
   --peer HOST:PORT   call this peer; may be repeated
   --bt-tracker URL   ask this tracker too; may be repeated, or A,B,C
   --no-dht, --no-lsd, --no-pex   accepted: this version has none of the three
 Output:
-  -v, --verbose      debug logs (RUST_LOG=... for a finer choice)
-  -q, --quiet        errors only
+  -v, --verbose; -q, --quiet   debug logs (RUST_LOG=...: finer); errors only
   -h, --help         this text; --version prints the version
 Ctrl-C stops; run it again to go on. ./create is a file's name.
 Exit codes: 0 whole, 7 stopped before, 6 network, 9 disk full, 13-18 files,
@@ -214,6 +221,10 @@ fn kind<T: FromArgs>(word: &str) -> Kind {
     }
 }
 
+/// Other clients' names for options of ours.
+const ALIASES: [(&str, &str); 2] =
+    [("--max-overall-download-limit", "--max-download-limit"), ("--max-overall-upload-limit", "--max-upload-limit")];
+
 /// Splits `--name=value` into two words, up to `--`, and refuses options that do not exist.
 fn split<T: FromArgs>(words: &[&str]) -> Result<Vec<String>, Failure> {
     let mut out = Vec::with_capacity(words.len() + 4);
@@ -232,6 +243,7 @@ fn split<T: FromArgs>(words: &[&str]) -> Result<Vec<String>, Failure> {
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ => (word, None),
         };
+        let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, ours)| ours);
         let kind = kind::<T>(name);
         match (kind, value) {
             (Kind::Unknown, _) => return Err(unknown::<T>(name)),

@@ -76,6 +76,17 @@ fn ports_are_one_or_a_range() {
 }
 
 #[test]
+fn limits_go_by_two_names() {
+    let limits = |line| (download(line).max_download_limit, download(line).max_upload_limit);
+    assert_eq!(limits("x --max-download-limit 1.5M --max-upload-limit=200K"), (Some(3 << 19), Some(200 << 10)));
+    assert_eq!(limits("x --max-overall-download-limit=1k --max-overall-upload-limit 0"), (Some(1024), Some(0)));
+    for bad in ["1G", "-1", "fast", ""] {
+        refusal(&format!("x --max-upload-limit={bad}"));
+    }
+    refusal("x --max-upload-limit 1 --max-overall-upload-limit 2");
+}
+
+#[test]
 fn encryption_has_three_modes() {
     for (word, mode) in [("prefer", Encryption::Prefer), ("require", Encryption::Require), ("off", Encryption::Off)] {
         assert_eq!(download(&format!("x --encryption {word}")).encryption, Some(mode));

@@ -13,9 +13,9 @@ use super::plain::Plain;
 use super::screen::Screen;
 use super::view::View;
 use super::voice::{Ending, Silent, Voice, listen};
-use super::{info, signals};
+use super::{info, limits, signals};
 use crate::metainfo::Torrent;
-use crate::session::{Config, Outcome, SeedGoal, Session, SessionError, Snapshot, Stage};
+use crate::session::{Config, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Stage};
 use crate::storage::{Doing, StorageError, StorageErrorKind};
 
 /// Downloads, and gives to others for as long as asked.
@@ -27,12 +27,15 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     start_logs(args, &screen);
     let file = args.file();
     let torrent = Torrent::read(&file).map_err(|error| info::torrent_failure(&file, error))?;
-    let session = Session::new(torrent, config(args)?);
+    let config = config(args)?;
+    let limits = config.limits;
+    let session = Session::new(torrent, config);
     let handle = session.handle();
 
+    let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let stopper = handle.clone();
-    let _watch = signals::watch(move || stopper.stop())
-        .map_err(|error| Failure::new(Exit::Other, format!("cannot watch for signals: {error}")))?;
+    let _watch = signals::watch(move || stopper.stop()).map_err(no_signals)?;
+    let _switch = limits::Switch::new(handle.clone(), limits).map_err(no_signals)?;
     let mut voice: Box<dyn Voice> = match (args.quiet, screen.is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(View::new(handle.clone(), screen)),
@@ -95,6 +98,8 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
         config.listen_ports = ports.clone();
     }
     config.max_peers = args.max_peers.unwrap_or(config.max_peers);
+    config.limits =
+        Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
     config.encryption = args.encryption.unwrap_or_default();
     config.super_seed = args.super_seed;
     for peer in &args.peer {

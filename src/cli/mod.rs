@@ -12,6 +12,7 @@ pub mod download;
 pub mod exit;
 pub mod figures;
 pub mod info;
+pub mod limits;
 pub mod map;
 pub mod plain;
 pub mod screen;

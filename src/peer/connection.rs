@@ -284,6 +284,7 @@ struct Entered<'a> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.shared.roster.remove(self.key);
+        self.shared.throttle.leave(self.key);
         self.shared.pieces.leave(self.key);
         if let Some(reveal) = self.shared.revealing() {
             reveal.leave(self.shared, self.key);

@@ -25,6 +25,7 @@ pub fn watch(shared: &Shared, peer: &Peer) {
         drop(requests);
         if !late.is_empty() {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
+            peer.timed_out.fetch_add(late.len() as u32, Ordering::Relaxed);
             shared.pieces.expire(peer.key, &late);
             for block in late {
                 peer.send(Out::Cancel(block));

@@ -10,6 +10,7 @@ pub mod reader;
 pub mod reveal;
 pub mod roster;
 pub mod state;
+pub mod throttle;
 pub mod writer;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::types::{Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
 pub use connection::{Connection, Gone};
 pub use roster::Roster;
 pub use state::Peer;
+pub use throttle::Throttle;
 
 /// Bytes that a reader receives into, and that a writer serves from, at a time: sixteen blocks with their heads, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
@@ -51,6 +53,8 @@ pub struct Shared {
     pub roster: Roster,
     /// Large buffers, lent while bytes flow.
     pub slabs: SlabPool,
+    /// The limits on what is received and sent.
+    pub throttle: Throttle,
     /// Payload bytes received and sent by all.
     pub downloaded: AtomicU64,
     /// See `downloaded`.
@@ -144,6 +148,7 @@ impl Shared {
             pieces,
             roster: Roster::default(),
             slabs: SlabPool::new(SLAB, 8),
+            throttle: Throttle::default(),
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
             stopping: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 //! It receives into one large buffer and walks the frames where they lie. Blocks and requests found in one go are taken together,
 //! by [`Intake`] and by the writer; every other message acts at once.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::connection::Gone;
 use super::intake::{Intake, Taken};
 use super::state::{Out, Peer, feed_the_hungry};
-use super::{Report, SLAB, Shared};
+use super::{Report, SLAB, Shared, throttle};
 use crate::storage::PooledSlab;
+use crate::swarm::limiter::Direction;
 use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
 use crate::wire::message::{self, MAX_REQUEST, Message};
@@ -118,9 +119,9 @@ impl<'a> Reader<'a> {
     /// One read and all that follows from it.
     fn turn(&mut self) -> Result<(), Gone> {
         self.make_room();
-        let mut stream = self.stream;
         let end = self.unread.end + self.reach();
-        let n = match stream.read(&mut self.buffer.bytes_mut()[self.unread.end..end]) {
+        let room = &mut self.buffer.bytes_mut()[self.unread.end..end];
+        let n = match throttle::read(self.shared, self.peer, self.stream, room) {
             Ok(0) => return Err(Gone::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -281,7 +282,13 @@ impl<'a> Reader<'a> {
                 if let Some(watch) = self.watch.take() {
                     watch().map_err(|error| Gone::NoThread(error.to_string()))?;
                 }
-                peer.requests.lock().share_start(shared.lines.load(Ordering::Relaxed) as usize);
+                {
+                    let (peers, limit) =
+                        (shared.lines.load(Ordering::Relaxed) as usize, shared.throttle.limit(Direction::Down));
+                    let mut requests = peer.requests.lock();
+                    requests.share_start(peers);
+                    requests.limit_start(peers, limit);
+                }
                 peer.peer_choking.store(false, Ordering::Release);
                 peer.refill(shared);
             }

@@ -66,6 +66,8 @@ pub struct Peer {
     pub flow: AtomicU64,
     /// How many blocks it waits for.
     pub serving: AtomicU32,
+    /// Requests that it did not answer in time, since the session last looked.
+    pub timed_out: AtomicU32,
     /// When the connection was made, on the session's clock.
     pub since: Duration,
     /// What we asked it for; the deadline thread waits on `deadline_moved`.
@@ -74,6 +76,8 @@ pub struct Peer {
     pub deadline_moved: Condvar,
     /// The connection is over.
     ended: AtomicBool,
+    /// We have shut its socket.
+    closed: AtomicBool,
     /// Only one thread at a time picks blocks for this peer, or says whether we are interested.
     refilling: Mutex<()>,
     /// Pieces that it is to be told of.
@@ -108,10 +112,12 @@ impl Peer {
             last_payload: AtomicU64::new(0),
             flow: AtomicU64::new(0),
             serving: AtomicU32::new(0),
+            timed_out: AtomicU32::new(0),
             since,
             requests: Mutex::new(Requests::new(LIMIT_UNSTATED)),
             deadline_moved: Condvar::new(),
             ended: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             refilling: Mutex::new(()),
             haves: Mutex::new(Vec::new()),
             outbox,
@@ -126,7 +132,13 @@ impl Peer {
 
     /// Ends the connection: every thread that waits on the socket wakes up and goes home.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Whether we have ended it, or are about to: what is left in the socket need not be read.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Whether the connection is over.

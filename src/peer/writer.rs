@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::state::{Out, Peer};
+use super::throttle::Allowance;
 use super::{Report, SLAB, Shared};
 use crate::storage::PooledSlab;
 use crate::types::BlockRequest;
@@ -39,6 +40,8 @@ pub struct Writer<'a> {
     /// When the waiting HAVEs must leave.
     haves_due: Option<Instant>,
     last_write: Instant,
+    /// What the limiter lets blocks have.
+    allowance: Allowance,
     /// Lent while there is something to serve.
     slab: Option<PooledSlab>,
     /// What disguises the bytes, where they are encrypted: in place and in the order in which they leave.
@@ -57,6 +60,7 @@ impl<'a> Writer<'a> {
             choking: true,
             haves_due: None,
             last_write: Instant::now(),
+            allowance: Allowance::default(),
             slab: None,
             cipher,
         }
@@ -69,8 +73,11 @@ impl<'a> Writer<'a> {
     pub fn run(&mut self, outbox: &Receiver<Out>, opening: Vec<u8>) -> io::Result<()> {
         self.head = opening;
         loop {
-            if self.head.is_empty() && self.queue.is_empty() {
-                self.slab = None;
+            if self.is_idle() {
+                if self.queue.is_empty() {
+                    self.slab = None;
+                    self.allowance.give_back(&self.shared.throttle, self.peer.key);
+                }
                 if !self.wait(outbox) {
                     return Ok(());
                 }
@@ -84,11 +91,18 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Whether there is nothing to write now.
+    fn is_idle(&self) -> bool {
+        self.head.is_empty() && (self.queue.is_empty() || self.allowance.waits_until(Instant::now).is_some())
+    }
+
     /// Sleeps until there is something to write; false when the connection is over.
     fn wait(&mut self, outbox: &Receiver<Out>) -> bool {
-        while self.head.is_empty() && self.queue.is_empty() {
+        while self.is_idle() {
             let keep_alive = self.last_write + KEEP_ALIVE;
-            let deadline = self.haves_due.map_or(keep_alive, |due| due.min(keep_alive));
+            let haves = self.haves_due.unwrap_or(keep_alive);
+            let blocks = self.allowance.waits_until(Instant::now).unwrap_or(keep_alive);
+            let deadline = keep_alive.min(haves).min(blocks);
             match outbox.recv_deadline(deadline) {
                 Ok(out) => {
                     if !self.take(out) {
@@ -97,8 +111,11 @@ impl<'a> Writer<'a> {
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.gather_haves();
-                    if self.head.is_empty() && Instant::now() >= keep_alive {
+                    let now = Instant::now();
+                    if now >= haves {
+                        self.gather_haves();
+                    }
+                    if self.head.is_empty() && now >= keep_alive {
                         message::keep_alive(&mut self.head);
                     }
                 }
@@ -151,15 +168,19 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes what there is: all messages, and one batch of blocks.
+    /// Writes what there is: all messages, and one batch of blocks, where the limit allows one.
     fn write(&mut self) -> io::Result<()> {
+        let run = self.next_run();
+        if run.is_empty() && self.head.is_empty() {
+            return Ok(());
+        }
         self.gather_haves();
         if let Some(cipher) = &mut self.cipher {
             cipher.apply(&mut self.head);
         }
-        if !self.queue.is_empty() {
-            self.serve()?;
-        } else if !self.head.is_empty() {
+        if !run.is_empty() {
+            self.serve(&run)?;
+        } else {
             let mut stream = self.stream;
             stream.write_all(&self.head)?;
         }
@@ -168,9 +189,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Reads the next run of neighbouring blocks and sends it behind the waiting messages.
-    fn serve(&mut self) -> io::Result<()> {
-        let run = self.next_run();
+    /// Reads a run of neighbouring blocks and sends it behind the waiting messages.
+    fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
         let bytes: usize = run.iter().map(|b| b.length as usize).sum();
         let layout = self.shared.pieces.storage().layout();
         let offset = layout.offset(run[0].piece, run[0].begin);
@@ -183,12 +203,12 @@ impl<'a> Writer<'a> {
         }
         let mut heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
         if let Some(cipher) = &mut self.cipher {
-            encrypt(cipher, &mut heads, data, &run);
+            encrypt(cipher, &mut heads, data, run);
         }
         let mut slices = Vec::with_capacity(1 + 2 * run.len());
         slices.push(IoSlice::new(&self.head));
         let mut rest = &*data;
-        for (head, block) in heads.iter().zip(&run) {
+        for (head, block) in heads.iter().zip(run) {
             let (block, after) = rest.split_at(block.length as usize);
             rest = after;
             slices.push(IoSlice::new(head));
@@ -202,8 +222,15 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Takes the oldest request and those behind it that follow it on disk.
+    /// Takes the oldest request and those behind it that follow it on disk, as far as the limit allows; none where it allows none.
     fn next_run(&mut self) -> Vec<BlockRequest> {
+        let Some(first) = self.queue.front().copied() else { return Vec::new() };
+        if self.allowance.waits_until(Instant::now).is_some() {
+            return Vec::new();
+        }
+        let (throttle, key) = (&self.shared.throttle, self.peer.key);
+        let want = || self.queue.iter().take(BATCH).map(|b| u64::from(b.length)).sum();
+        let most = self.allowance.take(throttle, key, u64::from(first.length), want).min(SLAB as u64) as usize;
         let layout = self.shared.pieces.storage().layout();
         let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
         let mut run: Vec<BlockRequest> = Vec::with_capacity(BATCH);
@@ -211,12 +238,13 @@ impl<'a> Writer<'a> {
         while run.len() < BATCH
             && let Some(next) = self.queue.front().copied()
             && run.last().is_none_or(|last| start(last) + u64::from(last.length) == start(&next))
-            && bytes + next.length as usize <= SLAB
+            && bytes + next.length as usize <= most
         {
             bytes += next.length as usize;
             run.push(next);
             self.queue.pop_front();
         }
+        self.allowance.spend(bytes as u64);
         run
     }
 }

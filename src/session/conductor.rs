@@ -4,6 +4,7 @@
 //! I/O that cannot be interrupted, so each runs on a short-lived thread of its own whose result comes back as a report.
 
 mod bans;
+mod places;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
@@ -25,6 +26,8 @@ use crate::sources::http::{Announce, Answer, HttpTracker, TrackerError, public_n
 use crate::sources::tiers::{Job, Tiers};
 use crate::storage::StorageError;
 use crate::swarm::choker::{Candidate, Choker, ROUND as CHOKE_ROUND};
+use crate::swarm::limiter::Direction;
+use crate::swarm::quality::Turnover;
 use crate::types::PeerKey;
 
 /// Connections that are being made at the same time.
@@ -58,6 +61,7 @@ pub struct Conductor<'a> {
     announcing: Option<JoinHandle<()>>,
     choker: Choker,
     next_choke: Duration,
+    turnover: Turnover,
     next_call: Duration,
     /// Since when everything has been there.
     whole_since: Option<Duration>,
@@ -115,6 +119,7 @@ impl<'a> Conductor<'a> {
             announcing: None,
             choker: Choker::default(),
             next_choke: CHOKE_ROUND,
+            turnover: Turnover::default(),
             next_call: Duration::ZERO,
             whole_since: whole.then(|| shared.now()),
             total: torrent.total(),
@@ -330,6 +335,7 @@ impl<'a> Conductor<'a> {
             return;
         }
         self.next_choke = now + CHOKE_ROUND;
+        self.note_timeouts();
         let candidates = self.candidates(now, true);
         let chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
         for candidate in &candidates {
@@ -337,6 +343,7 @@ impl<'a> Conductor<'a> {
                 peer.set_choke(!chosen.contains(&candidate.key));
             }
         }
+        self.turn_over(now, &candidates);
         if let Some(reveal) = self.shared.revealing() {
             reveal.tick(self.shared);
         }
@@ -344,6 +351,7 @@ impl<'a> Conductor<'a> {
 
     /// The connected peers as the choker sees them. A round that begins is noted; the rates are those since the last but one.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
+        self.choker.set_upload_limit(self.shared.throttle.limit(Direction::Up));
         let mut candidates = Vec::with_capacity(self.connections.len());
         for peer in self.shared.roster.all() {
             let Some(line) = self.connections.get_mut(&peer.key) else { continue };
@@ -365,6 +373,10 @@ impl<'a> Conductor<'a> {
                 sent,
                 since: peer.since,
             });
+        }
+        // A seed takes nothing, whether it says so (BEP 21) or not.
+        for candidate in &mut candidates {
+            candidate.upload_only |= self.shared.pieces.is_seed(candidate.key);
         }
         candidates
     }

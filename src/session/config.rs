@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::swarm::limiter::Limits;
 use crate::types::Encryption;
 
 /// How a session behaves; the defaults are those of `btsync file.torrent outdir`.
@@ -18,6 +19,8 @@ pub struct Config {
     pub seed: SeedGoal,
     /// Connections at most, both ways together.
     pub max_peers: usize,
+    /// The limits on what is received and sent, over all peers; [`Handle::set_limits`](super::Handle::set_limits) changes them.
+    pub limits: Limits,
     /// Peers to call without asking a tracker.
     pub peers: Vec<SocketAddr>,
     /// Trackers beside those of the torrent, each a tier of its own.
@@ -56,6 +59,7 @@ impl Config {
             listen_ports: 6881..=6889,
             seed: SeedGoal::default(),
             max_peers: 300,
+            limits: Limits::default(),
             peers: Vec::new(),
             trackers: Vec::new(),
             encryption: Encryption::default(),

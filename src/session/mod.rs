@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
 
 use crate::metainfo::Torrent;
 use crate::peer::reveal::Reveal;
@@ -23,6 +24,7 @@ use crate::storage::{self, FileSpec, Layout, LayoutError, Progress, Storage, Sto
 use crate::swarm::picker;
 use crate::types::{Bitfield, PeerId};
 
+pub use crate::swarm::limiter::Limits;
 pub use config::{Config, SeedGoal};
 pub use events::{Event, PeerView, PieceState, Snapshot, Stage};
 
@@ -75,6 +77,8 @@ struct Inner {
     stop: AtomicBool,
     /// There once the check is over.
     shared: OnceLock<Arc<Shared>>,
+    /// Held while they are passed on, so that the last word is the one that counts.
+    limits: Mutex<Limits>,
     known: std::sync::atomic::AtomicUsize,
     reports: Sender<Report>,
 }
@@ -95,6 +99,7 @@ impl Session {
             check: Progress::default(),
             stop: AtomicBool::new(false),
             shared: OnceLock::new(),
+            limits: Mutex::new(config.limits),
             known: std::sync::atomic::AtomicUsize::new(0),
             reports: to_main,
         };
@@ -134,7 +139,11 @@ impl Session {
         if config.super_seed && shared.pieces.is_complete() {
             let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
         }
-        let _ = inner.shared.set(shared.clone());
+        {
+            let limits = inner.limits.lock();
+            shared.throttle.set(*limits);
+            let _ = inner.shared.set(shared.clone());
+        }
         let listener = listener::Listener::start(config.listen_ports.clone(), &shared).map_err(|error| {
             let ports = format!("{}-{}", config.listen_ports.start(), config.listen_ports.end());
             SessionError::Listen { ports, error }
@@ -152,6 +161,20 @@ impl Handle {
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
         let _ = self.0.reports.send(Report::Stop);
+    }
+
+    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once.
+    pub fn set_limits(&self, limits: Limits) {
+        let mut current = self.0.limits.lock();
+        *current = limits;
+        if let Some(shared) = self.0.shared.get() {
+            shared.throttle.set(limits);
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        *self.0.limits.lock()
     }
 
     /// The torrent's name, fit for a terminal.

@@ -136,6 +136,8 @@ pub struct Requests {
     progress: Duration,
     /// No block has come since the unchoke.
     fresh: bool,
+    /// Whether a limit of ours held blocks back in this round, and in the one before.
+    held: [bool; 2],
 }
 
 impl Requests {
@@ -158,6 +160,7 @@ impl Requests {
             gap: None,
             progress: Duration::ZERO,
             fresh: true,
+            held: [false; 2],
         }
     }
 
@@ -176,6 +179,22 @@ impl Requests {
             self.start = (START_TOGETHER / peers.max(1)).clamp(START_LEAST, START_GENEROUS);
             self.depth = self.depth.min(self.start);
         }
+    }
+
+    /// All peers together may send us `limit` bytes per second (0: as many as they like); to be said before the first request, so
+    /// that no more is asked for at first than comes within a few seconds.
+    pub fn limit_start(&mut self, peers: usize, limit: u64) {
+        if self.sent == 0 && limit > 0 {
+            let ahead = limit as f64 * AHEAD.as_secs_f64() / f64::from(BLOCK) / peers.max(1) as f64;
+            self.start = self.start.min((ahead as usize).max(AT_LEAST));
+            self.depth = self.depth.min(self.start);
+        }
+    }
+
+    /// A limit of ours kept us until now from receiving what is there: the peer is not late, nor slow.
+    pub fn held_back(&mut self, now: Duration) {
+        self.progress = self.progress.max(now);
+        self.held[0] = true;
     }
 
     /// These are sent.
@@ -294,6 +313,7 @@ impl Requests {
         }
         let rate = round.bytes as f64 / took.as_secs_f64();
         self.round = Some(next);
+        self.held = [false, self.held[0]];
         let before = self.flow;
         if self.phase == Phase::SlowStart {
             if before.is_some_and(|before| rate < before * 1.1) {
@@ -383,7 +403,7 @@ impl Requests {
 
     /// How many of the newest requests such a slow peer would not come to within reason.
     fn surplus(&self) -> usize {
-        let Some(flow) = self.flow.filter(|_| self.phase == Phase::Steady) else { return 0 };
+        let Some(flow) = self.flow.filter(|_| self.phase == Phase::Steady && self.held == [false; 2]) else { return 0 };
         let reach = (flow * PATIENCE.as_secs_f64() / f64::from(BLOCK)) as usize;
         let keep = self.depth().max(AT_LEAST);
         if self.queue.len() > reach.max(4 * keep) { self.queue.len() - keep } else { 0 }

@@ -1,0 +1,94 @@
+//! The limits on what is received and sent, as a person writes them, and the switch that signals turn while a download runs:
+//! SIGUSR1 lifts the limits, SIGUSR2 puts those of the command line back in force.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use signal_hook::consts::{SIGUSR1, SIGUSR2};
+use signal_hook::iterator::{Handle as SignalsHandle, Signals};
+
+use super::figures::rate;
+use crate::session::{Handle, Limits};
+
+/// A number of bytes per second; K and M are 1024s, 0 is no limit.
+///
+/// # Errors
+/// What is needed instead.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1024.0),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1024.0 * 1024.0),
+        _ => (text, 1.0),
+    };
+    // Digits and a point only: what else `f64` takes (inf, 1e9, -0) is no number of bytes.
+    let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match number.parse::<f64>().ok().filter(|_| plain).map(|number| number * unit) {
+        Some(bytes) if bytes == 0.0 => Ok(0),
+        // Half a byte a second is still a limit.
+        Some(bytes) if bytes < 1e15 => Ok((bytes as u64).max(1)),
+        _ => Err("bytes per second are needed, such as 500K, 1.5M, or 0 for no limit".to_owned()),
+    }
+}
+
+/// Watches for the two signals for as long as it lives.
+pub struct Switch {
+    signals: SignalsHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Switch {
+    /// Turns the limits of that session off and on; `limits` are those that SIGUSR2 puts in force.
+    ///
+    /// # Errors
+    /// What the system says where a handler or the thread cannot be set up.
+    pub fn new(session: Handle, limits: Limits) -> io::Result<Switch> {
+        let mut signals = Signals::new([SIGUSR1, SIGUSR2])?;
+        let handle = signals.handle();
+        let wait = move || {
+            for signal in signals.forever() {
+                let limits = if signal == SIGUSR1 { Limits::default() } else { limits };
+                session.set_limits(limits);
+                log::info!("limits: {}", describe(limits));
+            }
+        };
+        let thread = thread::Builder::new().name("limits".to_owned()).spawn(wait)?;
+        Ok(Switch { signals: handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.signals.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn describe(limits: Limits) -> String {
+    let word = |limit| if limit == 0 { "none".to_owned() } else { rate(limit as f64) };
+    format!("down {}, up {}", word(limits.down), word(limits.up))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_numbers_with_units() {
+        let good = [("0", 0), ("0M", 0), ("1", 1), ("0.1", 1), ("200K", 200 << 10), ("1.5m", 3 << 19), ("2M", 2 << 20)];
+        for (text, expected) in good {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "K", ".", "1G", "-1", "+1", "1e6", "inf", "nan", "1.2.3K", "1 M", "9999999999999M", "é", "1é"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_said_in_words() {
+        assert_eq!(describe(Limits::default()), "down none, up none");
+        assert!(describe(Limits { down: 1 << 20, up: 0 }).starts_with("down 1.0 MiB/s"));
+    }
+}

@@ -1,0 +1,50 @@
+//! What the conductor does at each round of choking beside giving slots: it notes who let requests run out of time, and where the
+//! table is full while somebody waits to be called, drops a peer of little use ([`Turnover`](crate::swarm::quality::Turnover)).
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Conductor;
+use crate::swarm::choker::Candidate;
+use crate::swarm::quality::Occupant;
+
+impl Conductor<'_> {
+    /// Puts on record how many requests each peer left unanswered since the last look.
+    pub(super) fn note_timeouts(&mut self) {
+        for peer in self.shared.roster.all() {
+            let late = peer.timed_out.swap(0, Ordering::Relaxed);
+            if late > 0
+                && let Some(record) = self.book.record(peer.addr)
+            {
+                record.timed_out(late);
+            }
+        }
+    }
+
+    /// Drops somebody where there is no room and somebody else could be called.
+    pub(super) fn turn_over(&mut self, now: Duration, candidates: &[Candidate]) {
+        if self.connections.len() < self.config.max_peers || self.book.callable(now, 1).is_empty() {
+            return;
+        }
+        let occupants: Vec<_> = candidates.iter().filter_map(|c| self.occupant(c)).collect();
+        if let Some(key) = self.turnover.pick(now, self.whole_since.is_some(), &occupants)
+            && let Some(peer) = self.shared.roster.get(key)
+        {
+            log::debug!("{}: dropped to make room for another", peer.addr);
+            peer.close();
+        }
+    }
+
+    /// A connected peer as the turnover sees it; `None` where it has just left.
+    fn occupant(&self, c: &Candidate) -> Option<Occupant> {
+        let peer = self.shared.roster.get(c.key)?;
+        Some(Occupant {
+            key: c.key,
+            since: c.since,
+            interesting: peer.am_interested.load(Ordering::Acquire),
+            interested: c.interested,
+            down_rate: c.down_rate,
+            up_rate: c.up_rate,
+        })
+    }
+}
