@@ -93,11 +93,17 @@ impl PieceManager {
         self.picker.lock().have().has(piece)
     }
 
-    /// Keeps of what a peer asks for that which may be served: nothing unverified ever is.
-    pub fn keep_servable(&self, asked: &mut Vec<BlockRequest>) {
+    /// Keeps of what a peer asks for that which may be served: nothing unverified ever is. The rest goes to `refused`.
+    pub fn keep_servable(&self, asked: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
         let picker = self.picker.lock();
         let have = picker.have();
-        asked.retain(|block| have.has(block.piece));
+        refused.extend(asked.extract_if(.., |block| !have.has(block.piece)));
+    }
+
+    /// Keeps of these pieces those that are there.
+    pub fn keep_owned(&self, pieces: &mut Vec<PieceIndex>) {
+        let picker = self.picker.lock();
+        pieces.retain(|piece| picker.have().has(*piece));
     }
 
     /// Our bitfield as it travels, or `None` while we have nothing. The peer is entered in the same breath, so that no HAVE
@@ -159,6 +165,11 @@ impl PieceManager {
         let mut picker = self.picker.lock();
         let n = pace.limit(n, picker.lacking_blocks() as f64 * share);
         picker.pick(peer, n, fast, out);
+    }
+
+    /// Picks up to `n` blocks of these pieces, which the peer lets us have although it chokes us (BEP 6).
+    pub fn pick_within(&self, peer: PeerKey, n: usize, fast: bool, pieces: &[PieceIndex], out: &mut Vec<BlockRequest>) {
+        self.picker.lock().pick_within(peer, n, fast, pieces, out);
     }
 
     /// Decides which received blocks are to be written; nobody else writes those until `written` or `leave`.

@@ -19,7 +19,7 @@ use common::{Stage, btsync, free_port, until};
 const BLOCKS: usize = 160;
 
 /// What 2.5 MiB take at least at 1 MiB a second, with room for what a limiter lets go at once.
-const AT_A_MIB: Duration = Duration::from_millis(2000);
+const AT_A_MIB: Duration = Duration::from_secs(2);
 
 fn payload() -> Payload {
     Payload::single("limited.bin", BLOCKS * 16 * 1024, 64 * 1024)

@@ -47,7 +47,9 @@ fn three_leechers_finish_with_little_more_than_one_copy() {
         handle.stop();
         assert_eq!(thread.join().expect("no panic"), Outcome::StoppedWhole);
     }
-    outs.iter().for_each(|out| payload.assert_at(out));
+    for out in &outs {
+        payload.assert_at(out);
+    }
     server.stop();
     assert!((1.0..1.6).contains(&sent), "the seeder sent {sent} copies");
 }

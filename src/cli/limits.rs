@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     // Digits and a point only: what else `f64` takes (inf, 1e9, -0) is no number of bytes.
     let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     match number.parse::<f64>().ok().filter(|_| plain).map(|number| number * unit) {
-        Some(bytes) if bytes == 0.0 => Ok(0),
+        Some(0.0) => Ok(0),
         // Half a byte a second is still a limit.
         Some(bytes) if bytes < 1e15 => Ok((bytes as u64).max(1)),
         _ => Err("bytes per second are needed, such as 500K, 1.5M, or 0 for no limit".to_owned()),

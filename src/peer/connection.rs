@@ -19,8 +19,8 @@ use super::roster::Admission;
 use super::state::{Out, Peer, feed_the_hungry};
 use super::writer::Writer;
 use super::{Report, Shared, deadline};
-use crate::types::{Opening, PeerKey};
-use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
+use crate::types::{Bitfield, Opening, PeerKey};
+use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::handshake::Handshake;
 use crate::wire::mse::MseError;
 use crate::wire::{WireError, message};
@@ -234,7 +234,7 @@ fn talk(
 ) -> Gone {
     let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let (outbox, inbox) = unbounded();
-    let peer = Arc::new(Peer::new(key, addr, incoming, theirs.peer_id, shared.now(), stream.clone(), outbox));
+    let peer = Arc::new(Peer::new(key, addr, incoming, theirs, shared.now(), stream.clone(), outbox));
     match shared.roster.admit(&peer, shared.peer_id) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
@@ -244,7 +244,7 @@ fn talk(
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
     let have = shared.pieces.join(key).filter(|_| !shared.revealing().is_some_and(|reveal| reveal.join(shared, key)));
     shared.report(Report::Ready { key, addr, incoming });
-    let opening = opening(shared, theirs, have.as_deref());
+    let opening = opening(shared, &peer, have.as_deref());
 
     std::thread::scope(|scope| {
         let _ending = Ending(&peer);
@@ -313,15 +313,18 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What follows our handshake in the same breath: the extension handshake (BEP 10) and what we have.
-fn opening(shared: &Shared, theirs: &Handshake, have: Option<&[u8]>) -> Vec<u8> {
+/// What follows our handshake in the same breath: what we have, and the extension handshake (BEP 10).
+fn opening(shared: &Shared, peer: &Peer, have: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if let Some(bits) = have {
-        message::bitfield(&mut bytes, bits);
+    let bits = have.and_then(|have| Bitfield::from_wire(have, shared.pieces.count()));
+    let whole = bits.as_ref().is_some_and(Bitfield::is_full);
+    match &bits {
+        Some(bits) if !peer.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
+        None if !peer.fast => {}
+        _ => message::have_all_or_none(&mut bytes, whole), // a fast peer is always told (BEP 6)
     }
-    if theirs.extended() {
-        let port = shared.port.load(std::sync::atomic::Ordering::Relaxed);
-        message::extended(&mut bytes, HANDSHAKE_ID, &ExtensionHandshake::ours(port));
+    if peer.extended {
+        message::extended(&mut bytes, HANDSHAKE_ID, &peer.ours(shared, whole));
     }
     bytes
 }

@@ -5,6 +5,7 @@
 pub mod connection;
 pub mod deadline;
 pub mod encryption;
+pub mod fast;
 pub mod intake;
 pub mod reader;
 pub mod reveal;
@@ -13,7 +14,7 @@ pub mod state;
 pub mod throttle;
 pub mod writer;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub struct Shared {
     pub encryption: Encryption,
     /// The port we listen on, 0 while none.
     pub port: AtomicU16,
+    /// The length of the info dictionary in bytes, 0 while it is not known.
+    pub metadata_size: AtomicU32,
     /// The piece manager.
     pub pieces: PieceManager,
     /// Who is connected.
@@ -100,6 +103,8 @@ pub enum Report {
         /// Which connection.
         key: PeerKey,
     },
+    /// A peer says what our address is (BEP 10).
+    OurAddress(IpAddr),
     /// A piece was wrong; who sent blocks of it.
     Failed {
         /// Which.
@@ -145,6 +150,7 @@ impl Shared {
             peer_id,
             encryption,
             port: AtomicU16::new(0),
+            metadata_size: AtomicU32::new(0),
             pieces,
             roster: Roster::default(),
             slabs: SlabPool::new(SLAB, 8),

@@ -1,7 +1,9 @@
 //! The reader: socket → slab → parse → hash → storage, on one thread and without a hand-over.
 //!
 //! It receives into one large buffer and walks the frames where they lie. Blocks and requests found in one go are taken together,
-//! by [`Intake`] and by the writer; every other message acts at once.
+//! by [`Intake`] and by the writer; every other message acts at once. [`fast`] has what BEP 6 and BEP 10 add.
+
+mod fast;
 
 use std::io;
 use std::net::TcpStream;
@@ -46,6 +48,16 @@ pub struct Reader<'a> {
     talk_since: Duration,
     /// Requests of the peer found in the current walk.
     asked: Vec<BlockRequest>,
+    /// Those of them that will not be answered.
+    refused: Vec<BlockRequest>,
+    /// Requests of ours that the peer rejected in the current walk.
+    rejected: Vec<BlockRequest>,
+    /// The peer has said what it has.
+    told: bool,
+    /// It has said what our address is.
+    address_told: bool,
+    /// Blocks that it may still have while it is choked.
+    gift: u32,
     /// Where blocks go.
     intake: Intake<'a>,
     /// Starts the thread that watches the deadlines of our requests, until that was done.
@@ -98,6 +110,11 @@ impl<'a> Reader<'a> {
             idle_talk: 0,
             talk_since: shared.now(),
             asked: Vec::new(),
+            refused: Vec::new(),
+            rejected: Vec::new(),
+            told: false,
+            address_told: false,
+            gift: 0,
             intake: Intake::new(shared, peer),
             watch: Some(watch),
             cipher,
@@ -138,8 +155,8 @@ impl<'a> Reader<'a> {
     /// All that follows from the unread bytes.
     fn digest(&mut self) -> Result<(), Gone> {
         self.walk()?;
-        self.answer_requests();
-        Ok(())
+        self.take_rejected()?;
+        self.answer_requests()
     }
 
     /// How many bytes to receive at most: so many that the blocks among them end where an aligned part of the file does. Nothing
@@ -216,6 +233,7 @@ impl<'a> Reader<'a> {
                     self.intake.note(block, end - data.len()..end);
                 }
                 Message::Request(block) => self.note_request(block)?,
+                Message::Reject(block) if self.peer.fast => self.rejected.push(block),
                 Message::Choke => {
                     // What came before the choke is good, and need not be asked for again.
                     self.take_blocks(bytes)?;
@@ -279,9 +297,7 @@ impl<'a> Reader<'a> {
         self.talk(1)?;
         match message {
             Message::Unchoke => {
-                if let Some(watch) = self.watch.take() {
-                    watch().map_err(|error| Gone::NoThread(error.to_string()))?;
-                }
+                self.start_watch()?;
                 {
                     let (peers, limit) =
                         (shared.lines.load(Ordering::Relaxed) as usize, shared.throttle.limit(Direction::Down));
@@ -305,17 +321,20 @@ impl<'a> Reader<'a> {
                 self.check_range(*block)?;
                 if let Some(at) = self.asked.iter().position(|b| b == block) {
                     self.asked.remove(at);
+                    self.refused.push(*block);
                 } else if peer.serving.load(Ordering::Acquire) > 0 {
                     peer.send(Out::Withdraw(*block));
                 }
             }
             Message::Extended(HANDSHAKE_ID, payload) => {
-                if let Some(said) = ExtensionHandshake::parse(payload)
-                    && let Some(reqq) = said.reqq
-                {
-                    peer.requests.lock().set_limit(reqq);
+                if let Some(said) = ExtensionHandshake::parse(payload) {
+                    self.said(&said);
                 }
             }
+            fast if fast.is_fast() && !peer.fast => {
+                return Err(Gone::Broke("a message of the fast extension, which was not agreed on"));
+            }
+            fast if fast.is_fast() => self.act_fast(fast)?,
             _ => {}
         }
         Ok(())
@@ -326,21 +345,19 @@ impl<'a> Reader<'a> {
     fn peer_has_all_of(&mut self, bits: &[u8]) -> Result<(), Gone> {
         self.talk(bits.len() as u32 / 9)?;
         let bits = Bitfield::from_wire(bits, self.shared.pieces.count()).ok_or(MISFIT)?;
-        let shown = self.shared.revealing().map(|reveal| (reveal, bits.clone()));
-        if !self.shared.pieces.bitfield(self.peer.key, bits) {
-            return Err(Gone::Broke("a bitfield that takes pieces back"));
-        }
-        if let Some((reveal, bits)) = shown {
-            reveal.has(self.shared, self.peer.key, bits.iter());
-        }
-        self.newly_wanted();
-        self.leave_if_useless()
+        self.peer_has_bits(bits)
+    }
+
+    /// Starts the thread that watches the deadlines of our requests, unless that was done.
+    fn start_watch(&mut self) -> Result<(), Gone> {
+        let Some(watch) = self.watch.take() else { return Ok(()) };
+        watch().map_err(|error| Gone::NoThread(error.to_string()))
     }
 
     /// The peer has more than before: it may be worth asking.
     fn newly_wanted(&self) {
         self.peer.refresh_interest(self.shared);
-        if self.peer.gives() && self.peer.requests.lock().is_empty() {
+        if self.peer.is_askable() && self.peer.requests.lock().is_empty() {
             self.peer.refill(self.shared);
         }
     }
@@ -349,6 +366,7 @@ impl<'a> Reader<'a> {
         if piece.0 >= self.shared.pieces.count() {
             return Err(Gone::Broke("a HAVE beyond the last piece"));
         }
+        self.told = true;
         if self.shared.pieces.peer_has(self.peer.key, piece) {
             self.newly_wanted();
         }
@@ -373,29 +391,32 @@ impl<'a> Reader<'a> {
         if block.length == 0 || block.length > MAX_REQUEST {
             return Err(Gone::Broke("a request for less or more than a block"));
         }
-        // What is asked while we choke is passed over: BEP 3 has no word for "no".
-        if !self.peer.am_choking.load(Ordering::Acquire) {
+        // What is asked while we choke is refused, unless it is one of a few pieces (BEP 6).
+        if !self.peer.am_choking.load(Ordering::Acquire) || self.takes_gift(&block) {
             self.asked.push(block);
+        } else if self.peer.fast {
+            self.refused.push(block);
         }
         Ok(())
     }
 
     /// Hands the requests of this turn to the writer, as far as its queue has room.
-    fn answer_requests(&mut self) {
-        if self.asked.is_empty() {
-            return;
+    fn answer_requests(&mut self) -> Result<(), Gone> {
+        if self.asked.is_empty() && self.refused.is_empty() {
+            return Ok(());
         }
-        self.shared.pieces.keep_servable(&mut self.asked);
+        self.shared.pieces.keep_servable(&mut self.asked, &mut self.refused);
         if let Some(reveal) = self.shared.revealing() {
-            reveal.keep_shown(self.peer.key, &mut self.asked, &mut Vec::new());
+            reveal.keep_shown(self.peer.key, &mut self.asked, &mut self.refused);
         }
         let mut batch = std::mem::take(&mut self.asked);
         while !batch.is_empty() && !self.peer.admit_requests(batch.len() as u32) {
-            batch.pop();
+            self.refused.extend(batch.pop());
         }
         if !batch.is_empty() {
             self.idle_talk = 0;
             self.peer.send(Out::Serve(batch));
         }
+        self.refuse()
     }
 }

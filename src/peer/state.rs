@@ -10,8 +10,10 @@ use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
+use super::fast::Allowed;
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
 use crate::types::{BlockRequest, PeerId, PeerKey, PieceIndex};
+use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 
 /// What a writer is told. Bounded by what the senders may have under way, never by the channel itself: requests by the
@@ -30,6 +32,12 @@ pub enum Out {
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
+    /// These requests will not be answered; said to fast peers only, and counted in [`Peer::refusing`].
+    Reject(Vec<BlockRequest>),
+    /// The peer may ask for these although it is choked.
+    AllowedFast(Vec<PieceIndex>),
+    /// A message of the extension protocol: its id and what follows.
+    Extended(u8, Vec<u8>),
     /// There are pieces to tell it of, not at once but soon.
     Haves,
     /// The connection is over.
@@ -46,6 +54,14 @@ pub struct Peer {
     pub incoming: bool,
     /// What it calls itself.
     pub id: PeerId,
+    /// Whether both sides speak the fast extension (BEP 6).
+    pub fast: bool,
+    /// Whether it speaks the extension protocol (BEP 10).
+    pub extended: bool,
+    /// It wants nothing more (BEP 21).
+    pub upload_only: AtomicBool,
+    /// What may be asked for despite a choke, by either side (BEP 6).
+    pub allowed: Allowed,
     /// We do not serve it.
     pub am_choking: AtomicBool,
     /// It does not serve us.
@@ -68,6 +84,8 @@ pub struct Peer {
     pub serving: AtomicU32,
     /// Requests that it did not answer in time, since the session last looked.
     pub timed_out: AtomicU32,
+    /// How many rejects wait for its writer.
+    pub refusing: AtomicU32,
     /// When the connection was made, on the session's clock.
     pub since: Duration,
     /// What we asked it for; the deadline thread waits on `deadline_moved`.
@@ -92,7 +110,7 @@ impl Peer {
         key: PeerKey,
         addr: SocketAddr,
         incoming: bool,
-        id: PeerId,
+        theirs: &Handshake,
         since: Duration,
         stream: Arc<TcpStream>,
         outbox: Sender<Out>,
@@ -101,7 +119,11 @@ impl Peer {
             key,
             addr,
             incoming,
-            id,
+            id: theirs.peer_id,
+            fast: theirs.fast(), // as we do
+            extended: theirs.extended(),
+            upload_only: AtomicBool::new(false),
+            allowed: Allowed::default(),
             am_choking: AtomicBool::new(true),
             peer_choking: AtomicBool::new(true),
             am_interested: AtomicBool::new(false),
@@ -113,6 +135,7 @@ impl Peer {
             flow: AtomicU64::new(0),
             serving: AtomicU32::new(0),
             timed_out: AtomicU32::new(0),
+            refusing: AtomicU32::new(0),
             since,
             requests: Mutex::new(Requests::new(LIMIT_UNSTATED)),
             deadline_moved: Condvar::new(),
@@ -169,6 +192,11 @@ impl Peer {
         !self.peer_choking.load(Ordering::Acquire) && self.am_interested.load(Ordering::Acquire)
     }
 
+    /// Whether blocks of all its pieces, or of a few although it chokes us, can be asked of it.
+    pub fn is_askable(&self) -> bool {
+        self.gives() || (self.allowed.any() && self.am_interested.load(Ordering::Acquire))
+    }
+
     /// Tells the peer of a piece: with its writer's next write, at the latest a moment later.
     pub fn push_have(&self, piece: PieceIndex) {
         let first = {
@@ -203,12 +231,18 @@ impl Peer {
         }
     }
 
-    /// The peer chokes us: what it was asked for is lost, and free for others.
+    /// The peer chokes us: what it was asked for is lost, and free for others; of a fast peer (BEP 6) only what it rejects is.
     pub fn choked(&self, shared: &Shared) {
         self.peer_choking.store(true, Ordering::Release);
         let lost = {
             let _only = self.refilling.lock();
-            self.requests.lock().drain()
+            let mut requests = self.requests.lock();
+            if self.fast {
+                requests.pause();
+                Vec::new()
+            } else {
+                requests.drain()
+            }
         };
         shared.pieces.release(self.key, &lost);
     }
@@ -225,7 +259,7 @@ impl Peer {
     /// Asks the peer for more blocks where its pipeline has room. Any thread may call this, holding no lock.
     pub fn refill(&self, shared: &Shared) {
         let _only = self.refilling.lock();
-        if !self.gives() || self.has_ended() {
+        if !self.is_askable() || self.has_ended() {
             return;
         }
         let now = shared.now();
@@ -237,7 +271,11 @@ impl Peer {
             return;
         }
         let mut batch = Vec::with_capacity(want);
-        shared.pieces.pick(self.key, want, fast, pace, shared.share_of(self, now), &mut batch);
+        if self.gives() {
+            shared.pieces.pick(self.key, want, fast, pace, shared.share_of(self, now), &mut batch);
+        } else {
+            shared.pieces.pick_within(self.key, want, fast, &self.allowed.pieces(), &mut batch);
+        }
         if batch.is_empty() {
             return;
         }
@@ -260,7 +298,7 @@ pub fn feed_the_hungry(shared: &Shared) {
     }
     for peer in shared.roster.all() {
         peer.refresh_interest(shared);
-        if peer.gives() && peer.requests.lock().is_empty() {
+        if peer.is_askable() && peer.requests.lock().is_empty() {
             peer.refill(shared);
         }
     }

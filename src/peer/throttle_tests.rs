@@ -13,6 +13,7 @@ use super::*;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::types::{BLOCK, Bitfield, Encryption, InfoHash, PeerId};
+use crate::wire::handshake::Handshake;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const A_BYTE: Limits = Limits { down: 1, up: 1 };
@@ -43,7 +44,8 @@ fn reading(limits: Limits) -> Scene {
     let ours = Arc::new(listener.accept().expect("a connection").0);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outbox, _) = unbounded();
-    let peer = Peer::new(PeerKey(1), addr, true, PeerId([1; 20]), Duration::ZERO, ours.clone(), outbox);
+    let theirs_said = Handshake::ours(shared.info_hash, PeerId([1; 20]));
+    let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
     let peer = Arc::new(peer);
     theirs.write_all(&[7; SENT]).expect("room in the socket");
     let (tell, got) = bounded(1);

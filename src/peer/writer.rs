@@ -37,6 +37,8 @@ pub struct Writer<'a> {
     queue: VecDeque<BlockRequest>,
     /// The peer has been told that it is choked, and nothing else since.
     choking: bool,
+    /// Rejects in `head`.
+    rejects: u32,
     /// When the waiting HAVEs must leave.
     haves_due: Option<Instant>,
     last_write: Instant,
@@ -58,6 +60,7 @@ impl<'a> Writer<'a> {
             head: Vec::new(),
             queue: VecDeque::new(),
             choking: true,
+            rejects: 0,
             haves_due: None,
             last_write: Instant::now(),
             allowance: Allowance::default(),
@@ -133,30 +136,60 @@ impl<'a> Writer<'a> {
                 }
             }
             Out::Cancel(block) => message::cancel(&mut self.head, block),
-            // Asked for before the peer heard of the choke.
-            Out::Serve(batch) if self.choking => {
-                self.peer.serving.fetch_sub(batch.len() as u32, Ordering::AcqRel);
+            Out::Serve(batch) => {
+                self.queue.extend(batch);
+                if self.choking {
+                    self.drop_queue(); // asked for before the peer heard of the choke
+                }
             }
-            Out::Serve(batch) => self.queue.extend(batch),
             Out::Withdraw(block) => {
                 if let Some(at) = self.queue.iter().position(|b| *b == block) {
                     self.queue.remove(at);
                     self.peer.serving.fetch_sub(1, Ordering::AcqRel);
+                    if self.peer.fast {
+                        message::reject(&mut self.head, block);
+                    }
                 }
             }
             Out::Choke(choked) => {
-                if choked {
-                    self.peer.serving.fetch_sub(self.queue.len() as u32, Ordering::AcqRel);
-                    self.queue.clear();
-                }
                 self.choking = choked;
                 message::choke(&mut self.head, choked);
+                if choked {
+                    self.drop_queue();
+                }
             }
+            Out::Reject(batch) => {
+                self.rejects += batch.len() as u32;
+                for block in batch {
+                    message::reject(&mut self.head, block);
+                }
+            }
+            Out::AllowedFast(pieces) => {
+                for piece in pieces {
+                    message::allowed_fast(&mut self.head, piece);
+                }
+            }
+            Out::Extended(id, payload) => message::extended(&mut self.head, id, &payload),
             Out::Interested(interested) => message::interested(&mut self.head, interested),
             Out::Haves => self.haves_due = Some(Instant::now() + HAVE_DELAY),
             Out::End => return false,
         }
         true
+    }
+
+    /// The peer is choked: it gets nothing of what it asked for but what it may have all the same, and where it speaks the fast
+    /// extension (BEP 6) is told so.
+    fn drop_queue(&mut self) {
+        let before = self.queue.len();
+        let (peer, head) = (self.peer, &mut self.head);
+        self.queue.retain(|block| {
+            let stays = peer.allowed.is_granted(block.piece);
+            if peer.fast && !stays {
+                message::reject(head, *block);
+            }
+            stays
+        });
+        peer.serving.fetch_sub((before - self.queue.len()) as u32, Ordering::AcqRel);
     }
 
     /// Puts the waiting HAVEs with what leaves next.
@@ -178,13 +211,16 @@ impl<'a> Writer<'a> {
         if let Some(cipher) = &mut self.cipher {
             cipher.apply(&mut self.head);
         }
-        if !run.is_empty() {
-            self.serve(&run)?;
-        } else {
+        if run.is_empty() {
             let mut stream = self.stream;
             stream.write_all(&self.head)?;
+        } else {
+            self.serve(&run)?;
         }
         self.head.clear();
+        if self.rejects > 0 {
+            self.peer.refusing.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
+        }
         self.last_write = Instant::now();
         Ok(())
     }

@@ -91,7 +91,6 @@ impl Book {
     }
 
     /// Our own address has become known: from now on BEP 40's priority decides among strangers.
-    #[allow(dead_code)] // until a peer's `yourip` (BEP 10) or a tracker's `external ip` (BEP 24) is read
     pub fn set_ours(&mut self, ours: SocketAddr) {
         if self.ours != Some(ours) {
             self.ours = Some(ours);

@@ -364,7 +364,7 @@ impl<'a> Conductor<'a> {
             candidates.push(Candidate {
                 key: peer.key,
                 interested: peer.peer_interested.load(Ordering::Acquire),
-                upload_only: false,
+                upload_only: peer.upload_only.load(Ordering::Acquire),
                 unchoked: !peer.am_choking.load(Ordering::Acquire),
                 owes: peer.am_interested.load(Ordering::Acquire) && !peer.peer_choking.load(Ordering::Acquire),
                 down_rate: rate(received.saturating_sub(received_then)),
@@ -409,6 +409,7 @@ impl<'a> Conductor<'a> {
             }
             Report::Gone { key, addr, why } => self.gone(key, addr, &why),
             Report::Interest { key } => self.interest(key),
+            Report::OurAddress(ip) => self.book.set_ours(SocketAddr::new(ip, self.shared.port.load(Ordering::Relaxed))),
             Report::Failed { piece, senders } => self.failed_piece(piece, &senders),
             Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
@@ -433,6 +434,8 @@ impl<'a> Conductor<'a> {
         for peer in self.shared.roster.all() {
             if self.shared.pieces.both_whole(peer.key) {
                 peer.close();
+            } else {
+                peer.say_ours(self.shared, true);
             }
         }
     }

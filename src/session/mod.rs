@@ -149,6 +149,7 @@ impl Session {
             SessionError::Listen { ports, error }
         })?;
         shared.port.store(listener.port, Ordering::Relaxed);
+        shared.metadata_size.store(u32::try_from(torrent.info.len()).unwrap_or_default(), Ordering::Relaxed);
         tell(&events, Event::Listening { port: listener.port });
         let outcome = conductor::Conductor::new(&shared, &inner, &config, &torrent, events).conduct(&reports, listener);
         storage.close();

@@ -3,9 +3,11 @@
 //! Time comes in as a [`std::time::Duration`] since some start that the caller keeps, randomness through a seed, so that a
 //! simulation can drive every rule here. The [`picker`] is shared by all peers and stands under one short lock; [`requests`]
 //! belongs to one connection; [`choker`] to the loop that runs its rounds, and so does [`quality`], which says whom to call and
-//! whom to drop; the [`limiter`] is asked by all who send or receive; [`rate`] measures for all of them. [`blame`] finds who
-//! sent a wrong block, [`superseed`] what a first seeder shows to whom.
+//! whom to drop; the [`limiter`] is asked by all who send or receive; [`rate`] measures for all of them. [`allowed`] names
+//! the pieces that a newcomer gets for nothing, [`blame`] finds who sent a wrong block, [`superseed`] what a first seeder
+//! shows to whom.
 
+pub mod allowed;
 pub mod blame;
 pub mod choker;
 pub mod limiter;

@@ -11,6 +11,7 @@
 //! What is lost: everything, when nothing came for long; a single request, when others overtook it by two whole depths or it
 //! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it.
 
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use super::rate::Rate;
 use crate::types::{BLOCK, BlockRequest};
+pub use refused::Rejected;
 
 /// How many requests may be outstanding at a peer that does not state its reqq; it grows while nothing is lost.
 pub const LIMIT_UNSTATED: u32 = 500;
@@ -138,6 +140,8 @@ pub struct Requests {
     fresh: bool,
     /// Whether a limit of ours held blocks back in this round, and in the one before.
     held: [bool; 2],
+    /// Cancelled requests that the peer may still reject (BEP 6), at most.
+    unanswered: u32,
 }
 
 impl Requests {
@@ -161,6 +165,7 @@ impl Requests {
             progress: Duration::ZERO,
             fresh: true,
             held: [false; 2],
+            unanswered: 0,
         }
     }
 
@@ -227,7 +232,9 @@ impl Requests {
 
     /// Takes out a request that is to be cancelled. False where it is not outstanding.
     pub fn remove(&mut self, block: &BlockRequest) -> bool {
-        self.position(block).is_some_and(|at| self.queue.remove(at).is_some())
+        let removed = self.position(block).is_some_and(|at| self.queue.remove(at).is_some());
+        self.unanswered = self.unanswered.saturating_add(u32::from(removed));
+        removed
     }
 
     /// Where the request stands; answers usually come in order.
@@ -371,6 +378,12 @@ impl Requests {
 
     /// Takes out what is lost by now: give it to `Picker::expire` and send `cancel` for it. It may still come late.
     pub fn expire(&mut self, now: Duration) -> Vec<BlockRequest> {
+        let lost = self.lose(now);
+        self.unanswered = self.unanswered.saturating_add(lost.len() as u32);
+        lost
+    }
+
+    fn lose(&mut self, now: Duration) -> Vec<BlockRequest> {
         if self.queue.is_empty() {
             return Vec::new();
         }

@@ -45,10 +45,10 @@ fn each_sees_two_pieces_of_its_own_and_another_when_one_has_spread() {
 fn who_is_alone_need_not_wait() {
     let (mut seed, out) = (SuperSeed::new(5, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
-    let mut sees = shown(out, A);
-    while let Some(piece) = sees.pop() {
+    let mut view = shown(out, A);
+    while let Some(piece) = view.pop() {
         seed.has(A, std::iter::once(piece), seconds(1), out);
-        sees.extend(shown(out, A));
+        view.extend(shown(out, A));
     }
     assert_eq!(seed.hidden(A).count(), 0);
     assert!(!seed.is_over(), "one other copy is not enough");
@@ -141,7 +141,7 @@ fn what_does_not_exist_is_ignored() {
 }
 
 /// How many copies a seeder sends until two of `n` leechers have everything. It sends four pieces a second, one a leecher at
-/// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody sees everything.
+/// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody view everything.
 fn copies_sent(n: u32, pieces: u32, hides: bool, chance: u64) -> f64 {
     let mut rng = fastrand::Rng::with_seed(chance);
     let (mut seed, out) = (SuperSeed::new(pieces, MIB, chance), &mut Vec::new());
@@ -161,8 +161,8 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, chance: u64) -> f64 {
         for (slot, &to) in order.iter().enumerate() {
             // From one of the others, and from the seeder while it has slots.
             let from = rng.usize(..n as usize);
-            let mut rarest = |sees: &dyn Fn(PieceIndex) -> bool| {
-                let lacks = (0..pieces).map(PieceIndex).filter(|&p| sees(p) && !have[to].has(p));
+            let mut rarest = |view: &dyn Fn(PieceIndex) -> bool| {
+                let lacks = (0..pieces).map(PieceIndex).filter(|&p| view(p) && !have[to].has(p));
                 lacks.min_by_key(|p| (rarity[p.at()], rng.u32(..)))
             };
             gained.extend(rarest(&|piece| have[from].has(piece)).map(|piece| (to, piece)));

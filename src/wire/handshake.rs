@@ -8,6 +8,8 @@ pub const LENGTH: usize = 68;
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 /// Reserved byte and bit of the extension protocol (BEP 10).
 const EXTENDED: (usize, u8) = (5, 0x10);
+/// Reserved byte and bit of the fast extension (BEP 6).
+const FAST: (usize, u8) = (7, 0x04);
 
 /// What both sides say first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +23,22 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Ours: the extension protocol and nothing else in the reserved bits.
+    /// Ours: the extension protocol and the fast extension, and nothing else in the reserved bits.
     pub fn ours(info_hash: InfoHash, peer_id: PeerId) -> Handshake {
         let mut reserved = [0; 8];
-        reserved[EXTENDED.0] = EXTENDED.1;
+        reserved[EXTENDED.0] |= EXTENDED.1;
+        reserved[FAST.0] |= FAST.1;
         Handshake { reserved, info_hash, peer_id }
     }
 
     /// Whether the speaker knows the extension protocol (BEP 10).
     pub fn extended(&self) -> bool {
         self.reserved[EXTENDED.0] & EXTENDED.1 != 0
+    }
+
+    /// Whether the speaker knows the fast extension (BEP 6).
+    pub fn fast(&self) -> bool {
+        self.reserved[FAST.0] & FAST.1 != 0
     }
 
     /// The bytes to send.
@@ -66,7 +74,8 @@ mod tests {
         let ours = Handshake::ours(InfoHash([7; 20]), PeerId([9; 20]));
         let bytes = ours.encode();
         assert_eq!(Handshake::decode(&bytes), Some(ours));
-        assert!(ours.extended());
+        assert!(ours.extended() && ours.fast());
+        assert_eq!(ours.reserved, [0, 0, 0, 0, 0, 0x10, 0, 4]);
         let mut other = bytes;
         other[3] ^= 1;
         assert_eq!(Handshake::decode(&other), None);

@@ -1,4 +1,4 @@
-//! The messages of BEP 3 as they stand in a buffer of received bytes, and the bytes of those that we send.
+//! The messages of BEP 3, and those of the fast extension (BEP 6), as they stand in a buffer of received bytes, and the bytes of those that we send.
 
 use crate::types::{BLOCK, BlockRequest, PieceIndex};
 
@@ -34,10 +34,28 @@ pub enum Message<'a> {
     Piece(BlockRequest, &'a [u8]),
     /// The peer takes a request back.
     Cancel(BlockRequest),
+    /// A piece that we might ask for first (BEP 6).
+    Suggest(PieceIndex),
+    /// The peer has everything (BEP 6).
+    HaveAll,
+    /// The peer has nothing (BEP 6).
+    HaveNone,
+    /// The peer will not answer this request (BEP 6).
+    Reject(BlockRequest),
+    /// A piece that we may ask for while we are choked (BEP 6).
+    AllowedFast(PieceIndex),
     /// A message of the extension protocol (BEP 10): its id and what follows.
     Extended(u8, &'a [u8]),
     /// One that we do not know, or have no use for.
     Unknown(u8),
+}
+
+impl Message<'_> {
+    /// Whether it may only be sent where both sides speak the fast extension (BEP 6).
+    pub fn is_fast(&self) -> bool {
+        use Message::{AllowedFast, HaveAll, HaveNone, Reject, Suggest};
+        matches!(self, Suggest(_) | HaveAll | HaveNone | Reject(_) | AllowedFast(_))
+    }
 }
 
 /// Why a connection's bytes make no sense; it ends there.
@@ -88,6 +106,11 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
             Message::Piece(head, data)
         }
         8 => Message::Cancel(block(body)),
+        13 => Message::Suggest(PieceIndex(number(body, 0))),
+        14 => Message::HaveAll,
+        15 => Message::HaveNone,
+        16 => Message::Reject(block(body)),
+        17 => Message::AllowedFast(PieceIndex(number(body, 0))),
         20 => Message::Extended(body[0], &body[1..]),
         other => Message::Unknown(other),
     };
@@ -105,9 +128,9 @@ pub fn needed(bytes: &[u8]) -> usize {
 /// A length that a message of this kind can have; it is checked as soon as the id is there.
 fn check_length(id: u8, length: u32) -> Result<(), WireError> {
     let fits = match id {
-        0..=3 => length == 1,
-        4 => length == 5,
-        6 | 8 => length == 13,
+        0..=3 | 14 | 15 => length == 1,
+        4 | 13 | 17 => length == 5,
+        6 | 8 | 16 => length == 13,
         7 => (10..=9 + BLOCK).contains(&length),
         20 => (2..=MAX_EXTENDED as u32).contains(&length),
         5 => true,
@@ -147,8 +170,22 @@ pub fn interested(out: &mut Vec<u8>, interested: bool) {
 
 /// Appends `have`.
 pub fn have(out: &mut Vec<u8>, piece: PieceIndex) {
-    out.extend_from_slice(&[0, 0, 0, 5, 4]);
+    indexed(out, 4, piece);
+}
+
+/// Appends `allowed fast` (BEP 6).
+pub fn allowed_fast(out: &mut Vec<u8>, piece: PieceIndex) {
+    indexed(out, 17, piece);
+}
+
+fn indexed(out: &mut Vec<u8>, id: u8, piece: PieceIndex) {
+    out.extend_from_slice(&[0, 0, 0, 5, id]);
     out.extend_from_slice(&piece.0.to_be_bytes());
+}
+
+/// Appends `have all` or `have none` (BEP 6).
+pub fn have_all_or_none(out: &mut Vec<u8>, all: bool) {
+    bare(out, if all { 14 } else { 15 });
 }
 
 /// Appends a bitfield.
@@ -166,6 +203,11 @@ pub fn request(out: &mut Vec<u8>, block: BlockRequest) {
 /// Appends `cancel`.
 pub fn cancel(out: &mut Vec<u8>, block: BlockRequest) {
     ranged(out, 8, block);
+}
+
+/// Appends `reject` (BEP 6).
+pub fn reject(out: &mut Vec<u8>, block: BlockRequest) {
+    ranged(out, 16, block);
 }
 
 fn ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
@@ -215,6 +257,11 @@ mod tests {
         bytes.extend_from_slice(&piece_head(asked(4, 5, 3)));
         bytes.extend_from_slice(b"abc");
         cancel(&mut bytes, asked(6, 7, 8));
+        have_all_or_none(&mut bytes, true);
+        have_all_or_none(&mut bytes, false);
+        reject(&mut bytes, asked(9, 10, 11));
+        allowed_fast(&mut bytes, PieceIndex(12));
+        bytes.extend_from_slice(&[0, 0, 0, 5, 13, 0, 0, 1, 0]);
         extended(&mut bytes, 9, b"de");
         let mut seen = Vec::new();
         let mut at = 0;
@@ -234,6 +281,11 @@ mod tests {
             Message::Request(asked(1, 2, 3)),
             Message::Piece(asked(4, 5, 3), b"abc"),
             Message::Cancel(asked(6, 7, 8)),
+            Message::HaveAll,
+            Message::HaveNone,
+            Message::Reject(asked(9, 10, 11)),
+            Message::AllowedFast(PieceIndex(12)),
+            Message::Suggest(PieceIndex(256)),
             Message::Extended(9, b"de"),
         ];
         assert_eq!(seen, expected.map(|m| format!("{m:?}")));
@@ -249,6 +301,11 @@ mod tests {
             (&[0, 0, 0, 12, 6], WireError::WrongLength { id: 6, length: 12 }),
             (&[0, 0, 0, 9, 7], WireError::WrongLength { id: 7, length: 9 }),
             (&[0, 0, 0x80, 0, 7], WireError::WrongLength { id: 7, length: 0x8000 }),
+            (&[0, 0, 0, 4, 13], WireError::WrongLength { id: 13, length: 4 }),
+            (&[0, 0, 0, 5, 14], WireError::WrongLength { id: 14, length: 5 }),
+            (&[0, 0, 0, 2, 15], WireError::WrongLength { id: 15, length: 2 }),
+            (&[0, 0, 0, 5, 16], WireError::WrongLength { id: 16, length: 5 }),
+            (&[0, 0, 0, 13, 17], WireError::WrongLength { id: 17, length: 13 }),
             (&[0, 0, 0, 1, 20], WireError::WrongLength { id: 20, length: 1 }),
         ] {
             assert_eq!(split(bytes), Err(error));

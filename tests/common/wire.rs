@@ -38,10 +38,20 @@ pub mod id {
     pub const CHOKE: u8 = 0;
     pub const UNCHOKE: u8 = 1;
     pub const INTERESTED: u8 = 2;
+    pub const NOT_INTERESTED: u8 = 3;
     pub const HAVE: u8 = 4;
     pub const BITFIELD: u8 = 5;
     pub const REQUEST: u8 = 6;
     pub const PIECE: u8 = 7;
+    pub const CANCEL: u8 = 8;
+    /// Those of BEP 6.
+    pub const SUGGEST: u8 = 13;
+    pub const HAVE_ALL: u8 = 14;
+    pub const HAVE_NONE: u8 = 15;
+    pub const REJECT: u8 = 16;
+    pub const ALLOWED_FAST: u8 = 17;
+    /// BEP 10.
+    pub const EXTENDED: u8 = 20;
 }
 
 /// A connection.
@@ -177,6 +187,13 @@ impl Wire {
 pub fn handshake(info_hash: [u8; 20]) -> Vec<u8> {
     let peer_id = format!("-XX0001-{:012}", fastrand::u32(..));
     [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".as_slice(), &info_hash, peer_id.as_bytes()].concat()
+}
+
+/// A handshake with the bits of the fast extension (BEP 6) and the extension protocol (BEP 10).
+pub fn extended_handshake(info_hash: [u8; 20]) -> Vec<u8> {
+    let mut bytes = handshake(info_hash);
+    (bytes[25], bytes[27]) = (0x10, 0x04);
+    bytes
 }
 
 /// A message's bytes with its length in front.

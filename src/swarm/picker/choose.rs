@@ -22,18 +22,18 @@ pub(super) struct Candidate {
 }
 
 /// One call of `pick`.
-struct Pick<'a> {
-    key: PeerKey,
+pub(super) struct Pick<'a> {
+    pub(super) key: PeerKey,
     /// Where the peer stands in `peers`.
-    peer: usize,
-    fast: bool,
+    pub(super) peer: usize,
+    pub(super) fast: bool,
     /// The length that `out` shall reach.
-    goal: usize,
-    out: &'a mut Vec<BlockRequest>,
+    pub(super) goal: usize,
+    pub(super) out: &'a mut Vec<BlockRequest>,
 }
 
 impl Pick<'_> {
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.out.len() >= self.goal
     }
 }
@@ -90,7 +90,7 @@ impl Picker {
     }
 
     /// Free blocks of one piece, from its start or from its end.
-    fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, from_end: bool) {
+    pub(super) fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, from_end: bool) {
         let Some(begun) = self.begun.get_mut(&piece) else { return };
         while !pick.is_full()
             && let Some(at) = if from_end { begun.last_free() } else { begun.first_free() }

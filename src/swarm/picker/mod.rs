@@ -21,6 +21,7 @@ mod order;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::collections::{BTreeMap, HashSet};
 

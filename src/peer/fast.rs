@@ -1,0 +1,127 @@
+//! What both sides of a connection let each other have despite a choke (BEP 6), and the sending side of the two extensions that
+//! a connection speaks: rejects, and what we say of ourselves (BEP 10).
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Shared;
+use super::state::{Out, Peer};
+use crate::types::{BlockRequest, PieceIndex};
+use crate::wire::extension::{HANDSHAKE_ID, OUR_REQUEST_QUEUE, Ours};
+
+/// Pieces that one peer lets us ask for while it chokes us, at most; usual are ten.
+const MAX_ALLOWED: usize = 64;
+/// Rejects that may wait for a peer that does not read them.
+const MAX_REFUSING: u32 = 2 * OUR_REQUEST_QUEUE;
+
+/// Pieces that may be asked for despite a choke.
+#[derive(Default)]
+pub struct Allowed {
+    /// Those that the peer lets us have.
+    to_us: Mutex<Vec<PieceIndex>>,
+    /// Whether there are any; read without the lock.
+    any: AtomicBool,
+    /// Those that we let it have, once it has been told.
+    by_us: OnceLock<Vec<PieceIndex>>,
+}
+
+impl Allowed {
+    /// Whether the peer lets us have some.
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// What the peer lets us have.
+    pub fn pieces(&self) -> Vec<PieceIndex> {
+        self.to_us.lock().clone()
+    }
+
+    /// The peer lets us have this one; true where that is news. More than a few dozen are not kept.
+    pub fn add(&self, piece: PieceIndex) -> bool {
+        let mut pieces = self.to_us.lock();
+        let new = pieces.len() < MAX_ALLOWED && !pieces.contains(&piece);
+        if new {
+            pieces.push(piece);
+            self.any.store(true, Ordering::Release);
+        }
+        new
+    }
+
+    /// The peer rejects these although we are choked: it takes back what it allowed.
+    pub fn take_back(&self, rejected: &[BlockRequest]) {
+        let mut pieces = self.to_us.lock();
+        pieces.retain(|piece| !rejected.iter().any(|block| block.piece == *piece));
+        self.any.store(!pieces.is_empty(), Ordering::Release);
+    }
+
+    /// We let the peer have these; said once.
+    pub fn grant(&self, pieces: Vec<PieceIndex>) {
+        let _ = self.by_us.set(pieces);
+    }
+
+    /// Whether we let the peer have this one.
+    pub fn is_granted(&self, piece: PieceIndex) -> bool {
+        self.by_us.get().is_some_and(|pieces| pieces.contains(&piece))
+    }
+}
+
+impl Peer {
+    /// Tells a fast peer that these will not be answered; others are told nothing, as BEP 3 has no word for it. False where
+    /// far too many such answers wait.
+    pub fn refuse(&self, blocks: Vec<BlockRequest>) -> bool {
+        if !self.fast || blocks.is_empty() {
+            return true;
+        }
+        let count = blocks.len() as u32;
+        let waiting = self.refusing.fetch_add(count, Ordering::AcqRel).saturating_add(count);
+        self.send(Out::Reject(blocks));
+        waiting <= MAX_REFUSING
+    }
+
+    /// What we say of ourselves to this peer (BEP 10): the payload of an extension handshake.
+    pub fn ours(&self, shared: &Shared, upload_only: bool) -> Vec<u8> {
+        let port = shared.port.load(Ordering::Relaxed);
+        let metadata_size = shared.metadata_size.load(Ordering::Relaxed);
+        Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size }.encode()
+    }
+
+    /// Says it again, where the peer understands it.
+    pub fn say_ours(&self, shared: &Shared, upload_only: bool) {
+        if self.extended {
+            self.send(Out::Extended(HANDSHAKE_ID, self.ours(shared, upload_only)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_allows_is_bounded_and_taken_back_by_rejects() {
+        let allowed = Allowed::default();
+        assert!(!allowed.any());
+        for piece in 0..1000 {
+            assert_eq!(allowed.add(PieceIndex(piece)), piece < MAX_ALLOWED as u32);
+        }
+        assert!(!allowed.add(PieceIndex(3)));
+        assert_eq!(allowed.pieces().len(), MAX_ALLOWED);
+        let rejected: Vec<_> =
+            (1..1000).map(|piece| BlockRequest { piece: PieceIndex(piece), begin: 0, length: 1 }).collect();
+        allowed.take_back(&rejected);
+        assert_eq!(allowed.pieces(), [PieceIndex(0)]);
+        allowed.take_back(&[BlockRequest { piece: PieceIndex(0), begin: 5, length: 1 }]);
+        assert!(!allowed.any());
+    }
+
+    #[test]
+    fn what_we_grant_is_granted_once() {
+        let allowed = Allowed::default();
+        assert!(!allowed.is_granted(PieceIndex(1)));
+        allowed.grant(vec![PieceIndex(1)]);
+        allowed.grant(vec![PieceIndex(2)]);
+        assert!(allowed.is_granted(PieceIndex(1)) && !allowed.is_granted(PieceIndex(2)));
+    }
+}
