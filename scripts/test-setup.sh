@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What each program is, and the package that has it.
-readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon opentracker:opentracker
+readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent opentracker:opentracker
 ip:iproute2 unshare:util-linux"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -78,6 +78,7 @@ check() {
 }
 check aria2 aria2c --version
 check transmission-daemon transmission-daemon --version
+check rtorrent rtorrent -h
 check opentracker opentracker -h
 check iproute2 ip -V
 check util-linux unshare --version

@@ -1,4 +1,4 @@
-//! btsync among the programs that people run: transmission, aria2 and libtorrent seed to it and fetch from it, introduced by
+//! btsync among the programs that people run: transmission, aria2, libtorrent and rtorrent seed to it and fetch from it, introduced by
 //! opentracker, by a tracker of the tests' own, and by `btsync tracker`. Nobody is told of a peer by hand.
 //!
 //! scripts/test-setup.sh installs them. Each test has a network namespace of its own.
@@ -91,6 +91,8 @@ both_ways! {
     transmission_seeds_by_own_tracker, transmission_fetches_by_own_tracker: Transmission by Ours;
     aria2_seeds_by_own_tracker, aria2_fetches_by_own_tracker: Aria2 by Ours;
     libtorrent_seeds_by_own_tracker, libtorrent_fetches_by_own_tracker: Libtorrent by Ours;
+    rtorrent_seeds_by_opentracker, rtorrent_fetches_by_opentracker: Rtorrent by Opentracker;
+    rtorrent_seeds_by_own_tracker, rtorrent_fetches_by_own_tracker: Rtorrent by Ours;
 }
 
 /// No btsync in it: when this fails the stage is broken, and the other tests say nothing about btsync.

@@ -16,6 +16,7 @@ pub enum Client {
     Transmission,
     Aria2,
     Libtorrent,
+    Rtorrent,
 }
 
 /// Python with libtorrent in it; scripts/test-setup.sh makes it.
@@ -28,6 +29,7 @@ impl Client {
             Client::Transmission => "transmission-daemon",
             Client::Aria2 => "aria2c",
             Client::Libtorrent => PYTHON,
+            Client::Rtorrent => "rtorrent",
         }
     }
 
@@ -44,6 +46,7 @@ impl Client {
             Client::Transmission => transmission(stage, &name, host, &port, torrent, folder),
             Client::Aria2 => aria2(host, &port, torrent, folder),
             Client::Libtorrent => libtorrent(host, &port, torrent, folder),
+            Client::Rtorrent => rtorrent(stage, &name, host, &port, torrent, folder),
         };
         stage.start(&name, command.args(more).env("HOME", stage.folder(&format!("{name}-home"))))
     }
@@ -74,6 +77,25 @@ fn libtorrent(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(repository.join(PYTHON));
     command.arg(repository.join("scripts/lt_peer.py")).arg(torrent).arg(folder).args([&address(host), port]);
+    command
+}
+
+/// Without a terminal it is a daemon; everything is said by commands, none by a file.
+fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("rtorrent");
+    command.arg("-n");
+    for option in [
+        "system.daemon.set=true".to_owned(),
+        format!("session.path.set={}", stage.folder(&format!("{name}-session")).display()),
+        format!("directory.default.set={}", folder.display()),
+        format!("network.bind_address.set={}", address(host)),
+        format!("network.port_range.set={port}-{port}"),
+        "dht.mode.set=disable".to_owned(),
+        "protocol.pex.set=no".to_owned(),
+    ] {
+        command.arg("-o").arg(option);
+    }
+    command.arg(torrent);
     command
 }
 
