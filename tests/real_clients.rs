@@ -22,7 +22,9 @@ const LEECHER: u8 = 3;
 fn payload_for(introducer: Introducer) -> Payload {
     match introducer {
         Introducer::Opentracker => Payload::awkward(),
-        Introducer::Ours => Payload::single("odd size.bin", 5 * 1024 * 1024 + 4_321, 128 * 1024),
+        Introducer::OpentrackerUdp | Introducer::Ours => {
+            Payload::single("odd size.bin", 5 * 1024 * 1024 + 4_321, 128 * 1024)
+        }
     }
 }
 
@@ -88,6 +90,8 @@ both_ways! {
     transmission_seeds_by_opentracker, transmission_fetches_by_opentracker: Transmission by Opentracker;
     aria2_seeds_by_opentracker, aria2_fetches_by_opentracker: Aria2 by Opentracker;
     libtorrent_seeds_by_opentracker, libtorrent_fetches_by_opentracker: Libtorrent by Opentracker;
+    transmission_seeds_by_opentracker_over_udp, transmission_fetches_by_opentracker_over_udp: Transmission by OpentrackerUdp;
+    libtorrent_seeds_by_opentracker_over_udp, libtorrent_fetches_by_opentracker_over_udp: Libtorrent by OpentrackerUdp;
     transmission_seeds_by_own_tracker, transmission_fetches_by_own_tracker: Transmission by Ours;
     aria2_seeds_by_own_tracker, aria2_fetches_by_own_tracker: Aria2 by Ours;
     libtorrent_seeds_by_own_tracker, libtorrent_fetches_by_own_tracker: Libtorrent by Ours;
@@ -146,17 +150,20 @@ fn a_mixed_swarm_completes() {
     });
 }
 
-/// `btsync tracker` introduces aria2 and libtorrent to each other, either way round.
+/// `btsync tracker` introduces others to each other, either way round, over HTTP and over UDP (which aria2 speaks only together with
+/// its DHT).
 #[test]
 fn our_tracker_serves_the_others() {
-    let pairs = [(Client::Aria2, Client::Libtorrent), (Client::Libtorrent, Client::Aria2)];
-    isolated("our_tracker_serves_the_others", &["aria2c", Client::Libtorrent.program()], || {
-        for (seeds, fetches) in pairs {
+    let (aria2, libtorrent, transmission) = (Client::Aria2, Client::Libtorrent, Client::Transmission);
+    let pairs = [("http", aria2, libtorrent), ("udp", transmission, libtorrent)];
+    let pairs = pairs.into_iter().flat_map(|(scheme, one, other)| [(scheme, one, other), (scheme, other, one)]);
+    isolated("our_tracker_serves_the_others", &[aria2, libtorrent, transmission].map(Client::program), || {
+        for (scheme, seeds, fetches) in pairs {
             let (stage, payload) = (Stage::new(), Payload::awkward());
             let port = free_port();
             let mut command = btsync();
             command.args(["tracker", "--listen", &format!("0.0.0.0:{port}"), "--interval", "2"]);
-            let tracker = Introduction::by(port, stage.start("tracker", &mut command));
+            let tracker = Introduction::by(scheme, port, stage.start("tracker", &mut command));
             let theirs = stage.folder_with("seeder", &payload);
             let torrent = stage.torrent(&payload, &tracker.url());
             let _seeder = seeds.start(&stage, SEEDER, &torrent, &theirs);

@@ -105,13 +105,7 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }
-    for url in args.trackers() {
-        if url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
-            log::warn!("not asking {url}: this version knows no UDP trackers");
-        } else {
-            config.trackers.push(url.to_owned());
-        }
-    }
+    config.trackers.extend(args.trackers().map(str::to_owned));
     Ok(config)
 }
 

@@ -1,4 +1,4 @@
-//! `btsync tracker`: a small HTTP tracker for a closed network, until it is told to stop.
+//! `btsync tracker`: a small HTTP and UDP tracker for a closed network, until it is told to stop.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ const PORT: u16 = 6969;
 /// The longest interval that makes sense, in seconds: a day.
 const LONGEST: u64 = 24 * 60 * 60;
 
-/// Run a small HTTP tracker (in memory, IPv4 and IPv6) until Ctrl-C.
+/// Run a small HTTP and UDP tracker (in memory, IPv4 and IPv6) until Ctrl-C.
 #[derive(FromArgs, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {

@@ -5,11 +5,13 @@ pub mod create;
 mod decode;
 mod encode;
 mod hashing;
+pub mod magnet;
 pub mod paths;
 pub mod raw;
 pub mod torrent;
 
 pub use create::{CreateError, CreateOptions, Created, Plan, create};
+pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub use paths::{PathError, printable, safe_component};
 pub use raw::RawError;
 pub use torrent::{FileEntry, Torrent, TorrentError};

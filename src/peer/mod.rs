@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::pieces::PieceManager;
-use crate::sources::http::{Answer, TrackerError};
+use crate::sources::announce::{Answer, TrackerError};
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
 use crate::types::{Encryption, InfoHash, PeerId, PeerKey, PieceIndex};

@@ -22,7 +22,9 @@ use super::listener::Listener;
 use super::{Config, Event, Inner, Outcome, Stage, tell};
 use crate::metainfo::Torrent;
 use crate::peer::{Connection, Gone, Report, Shared};
-use crate::sources::http::{Announce, Answer, HttpTracker, TrackerError, public_name};
+use crate::sources::announce::{Announce, Answer, TrackerError};
+use crate::sources::client::TrackerClient;
+use crate::sources::http::public_name;
 use crate::sources::tiers::{Job, Tiers};
 use crate::storage::StorageError;
 use crate::swarm::choker::{Candidate, Choker, ROUND as CHOKE_ROUND};
@@ -56,7 +58,7 @@ pub struct Conductor<'a> {
     /// Who was connected, and whether it had called us; the last to leave last.
     left: VecDeque<(PeerKey, SocketAddr, bool)>,
     tiers: Tiers,
-    tracker: HttpTracker,
+    tracker: TrackerClient,
     key: u32,
     announcing: Option<JoinHandle<()>>,
     choker: Choker,
@@ -114,7 +116,7 @@ impl<'a> Conductor<'a> {
             connections: HashMap::new(),
             left: VecDeque::new(),
             tiers,
-            tracker: HttpTracker::new(),
+            tracker: TrackerClient::new(),
             key: rng.u32(..),
             announcing: None,
             choker: Choker::default(),
@@ -484,7 +486,7 @@ impl<'a> Conductor<'a> {
 /// Announces to one tracker and waits for its answer.
 pub(super) fn send(
     shared: &Shared,
-    tracker: &HttpTracker,
+    tracker: &TrackerClient,
     key: u32,
     job: &Job,
     deadline: Duration,

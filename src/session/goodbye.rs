@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::conductor::send;
 use crate::peer::{Connection, Shared};
-use crate::sources::http::HttpTracker;
+use crate::sources::client::TrackerClient;
 use crate::sources::tiers::Job;
 
 /// What all trackers together get to hear that we leave.
@@ -27,7 +27,7 @@ pub struct Farewell {
 /// Sends the last announces, `completed` before `stopped` where both are due, one thread for each tracker.
 pub fn to_trackers(
     shared: &Arc<Shared>,
-    tracker: &HttpTracker,
+    tracker: &TrackerClient,
     key: u32,
     jobs: Vec<Job>,
     deadline: Instant,

@@ -16,9 +16,9 @@ use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
-use crate::types::{InfoHash, PeerId};
-pub use answer::{Answer, MAX_PEERS};
-pub use error::TrackerError;
+pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Scraped, TrackerError};
+use crate::types::InfoHash;
+pub(super) use guard::is_local;
 use guard::{Guard, is_refusal};
 pub use url::public_name;
 
@@ -30,53 +30,8 @@ const MAX_HEADER: usize = 16 * 1024;
 const OUTPUT_BUFFER: usize = 4 * 1024;
 /// Redirects that are followed at most.
 const MAX_REDIRECTS: usize = 5;
-
-/// What an announce tells the tracker (BEP 3).
-#[derive(Clone, Copy, Debug)]
-pub struct Announce<'a> {
-    /// The swarm.
-    pub info_hash: InfoHash,
-    /// Ourselves.
-    pub peer_id: PeerId,
-    /// The TCP port on which we listen.
-    pub port: u16,
-    /// Payload bytes sent since `started`.
-    pub uploaded: u64,
-    /// Payload bytes received since `started`.
-    pub downloaded: u64,
-    /// Bytes still missing.
-    pub left: u64,
-    /// Random and the same for the whole session: lets the tracker know us again under another address.
-    pub key: u32,
-    /// How many peers we would like.
-    pub numwant: u32,
-    /// What happened, where this is more than the regular announce.
-    pub event: Option<AnnounceEvent>,
-    /// What this tracker once sent as `tracker id`.
-    pub tracker_id: Option<&'a [u8]>,
-}
-
-/// The events of BEP 3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AnnounceEvent {
-    /// The first announce.
-    Started,
-    /// The download has just become whole.
-    Completed,
-    /// We are leaving.
-    Stopped,
-}
-
-impl AnnounceEvent {
-    /// The word as it travels.
-    pub fn word(self) -> &'static str {
-        match self {
-            AnnounceEvent::Started => "started",
-            AnnounceEvent::Completed => "completed",
-            AnnounceEvent::Stopped => "stopped",
-        }
-    }
-}
+/// Swarms in one scrape at most.
+const MAX_SCRAPE: usize = 50;
 
 /// Talks to HTTP and HTTPS trackers; cheap to clone, and its clones share their connections.
 #[derive(Clone, Debug)]
@@ -98,7 +53,7 @@ struct Hop {
 impl HttpTracker {
     /// A client with verified TLS and the proxies of the environment.
     pub fn new() -> HttpTracker {
-        HttpTracker::with(&config().build(), guard::is_local)
+        HttpTracker::with(&config().build(), is_local)
     }
 
     fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
@@ -112,14 +67,42 @@ impl HttpTracker {
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
+        self.ask(url::announce_url(url, a)?, Instant::now() + deadline, answer::parse)
+    }
+
+    /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
+    /// does not know.
+    ///
+    /// # Errors
+    /// As [`HttpTracker::announce`]; [`TrackerError::Url`] where the path does not end in an `announce` to be replaced.
+    pub fn scrape(
+        &self,
+        url: &str,
+        swarms: &[InfoHash],
+        deadline: Duration,
+    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
         let end = Instant::now() + deadline;
-        let mut url = url::announce_url(url, a)?;
+        let mut all = Vec::with_capacity(swarms.len());
+        // As many in a request as leave it at a length that every server takes.
+        for part in swarms.chunks(MAX_SCRAPE) {
+            all.extend(self.ask(url::scrape_url(url, part)?, end, |body| answer::parse_scrape(body, part))?);
+        }
+        Ok(all)
+    }
+
+    /// One request with its redirects, its answer read by `parse`.
+    fn ask<T>(
+        &self,
+        mut url: String,
+        end: Instant,
+        parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
+    ) -> Result<T, TrackerError> {
         let mut from_public = false;
         for _ in 0..=MAX_REDIRECTS {
             let hop = self.hop(&url, from_public, end)?;
             let status = hop.response.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return read_answer(hop.response, &url);
+                return read_answer(hop.response, &url, parse);
             }
             from_public |= hop.public;
             let location = hop.response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
@@ -143,7 +126,7 @@ impl HttpTracker {
         if from_public {
             return Err(TrackerError::Redirect("it leads from a public host to a local address"));
         }
-        if !url::path(url).contains("announce") {
+        if !["announce", "scrape"].iter().any(|word| url::path(url).contains(word)) {
             return Err(TrackerError::Local);
         }
         let response = get(&self.local, url, end).map_err(|e| error::from_ureq(e, url))?;
@@ -178,7 +161,11 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
 }
 
 /// Reads the body, a byte more than allowed at most, and makes an answer of it.
-fn read_answer(response: ureq::http::Response<Body>, url: &str) -> Result<Answer, TrackerError> {
+fn read_answer<T>(
+    response: ureq::http::Response<Body>,
+    url: &str,
+    parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
+) -> Result<T, TrackerError> {
     let status = response.status();
     let mut body = Vec::new();
     let mut reader = response.into_body().into_reader().take(MAX_BODY + 1);
@@ -186,7 +173,7 @@ fn read_answer(response: ureq::http::Response<Body>, url: &str) -> Result<Answer
     if body.len() as u64 > MAX_BODY {
         return Err(TrackerError::TooLarge);
     }
-    match answer::parse(&body) {
+    match parse(&body) {
         // Some trackers refuse with a status and a reason: the reason says more.
         Err(refused @ TrackerError::Refused(_)) => Err(refused),
         _ if !status.is_success() => Err(TrackerError::Http(status.as_u16())),

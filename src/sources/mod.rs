@@ -1,7 +1,12 @@
-//! Where peers come from. Each source gives addresses and knows nothing of pieces: [`http`] asks a tracker, [`tiers`]
-//! decides which one and when. [`server`] is the other end of the same talk, a small tracker over [`registry`].
+//! Where peers come from. Each source gives addresses and knows nothing of pieces: [`client`] asks a tracker over [`http`] or
+//! [`udp`], in the words of [`announce`]; [`tiers`] decides which one and when. [`server`] is the other end of the same talk, a
+//! small tracker over [`registry`]. [`lsd`] finds the neighbours.
 
+pub mod announce;
+pub mod client;
 pub mod http;
+pub mod lsd;
 pub mod registry;
 pub mod server;
 pub mod tiers;
+pub mod udp;

@@ -1,13 +1,15 @@
-//! A small HTTP tracker in memory: tests, the demo and `btsync tracker` use it. One thread accepts, one short-lived thread
-//! serves each connection, [`MAX_CONNECTIONS`] at once; those beyond wait in the system's queue.
+//! A small HTTP and UDP tracker in memory: tests, the demo and `btsync tracker` use it. One thread accepts, one short-lived
+//! thread serves each connection, [`MAX_CONNECTIONS`] at once; those beyond wait in the system's queue. One more thread
+//! answers datagrams.
 
 mod request;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -58,6 +60,8 @@ pub struct Server {
     addr: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    /// Answers datagrams, where the port was free for them.
+    answerer: Option<(UdpSocket, JoinHandle<()>)>,
 }
 
 /// What the threads share.
@@ -98,12 +102,19 @@ impl Server {
             stop: AtomicBool::new(false),
             open: Mutex::new(HashMap::new()),
         });
+        let answerer = match start_udp(addr, &shared) {
+            Ok(answerer) => Some(answerer),
+            Err(e) => {
+                log::warn!("this tracker answers over HTTP only: UDP port {}: {e}", addr.port());
+                None
+            }
+        };
         let for_thread = Arc::clone(&shared);
         let acceptor = thread::Builder::new()
             .name("tracker".into())
             .stack_size(STACK)
             .spawn(move || accept_all(&listener, &for_thread))?;
-        Ok(Server { addr, shared, acceptor: Some(acceptor) })
+        Ok(Server { addr, shared, acceptor: Some(acceptor), answerer })
     }
 
     /// Where it listens, with the port that it got.
@@ -117,21 +128,30 @@ impl Server {
     }
 
     fn end(&mut self) {
-        let Some(acceptor) = self.acceptor.take() else { return };
+        let (acceptor, answerer) = (self.acceptor.take(), self.answerer.take());
+        let Some(acceptor) = acceptor else { return };
         self.shared.stop.store(true, Ordering::SeqCst);
         for stream in self.shared.open.lock().values() {
             // An error means that it is closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
-        // Wakes the acceptor.
+        // Wakes both threads.
         let ip = match self.addr.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, self.addr.port()), PATIENCE);
+        let own = SocketAddr::new(ip, self.addr.port());
+        let _ = TcpStream::connect_timeout(&own, PATIENCE);
         if acceptor.join().is_err() {
             log::error!("the tracker's thread panicked");
+        }
+        if let Some((socket, thread)) = answerer {
+            // Where not even that can be sent the thread is left behind.
+            let woken = socket.send_to(&[], own).is_ok();
+            if woken && thread.join().is_err() {
+                log::error!("the tracker's UDP thread panicked");
+            }
         }
     }
 }
@@ -140,6 +160,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn start_udp(addr: SocketAddr, shared: &Arc<Shared>) -> io::Result<(UdpSocket, JoinHandle<()>)> {
+    let socket = udp::bind(addr)?;
+    let (clone, shared) = (socket.try_clone()?, Arc::clone(shared));
+    let thread = thread::Builder::new().name("tracker-udp".into()).stack_size(STACK);
+    Ok((clone, thread.spawn(move || udp::serve(&socket, &shared))?))
 }
 
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {

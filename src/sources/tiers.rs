@@ -8,7 +8,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::http::AnnounceEvent;
+use super::announce::AnnounceEvent;
+use super::client::is_supported;
 
 #[cfg(test)]
 mod tests;
@@ -99,7 +100,7 @@ impl Tiers {
                 if seen.len() >= MAX_TRACKERS || !seen.insert(url.to_owned()) {
                     continue;
                 }
-                if is_http(url) {
+                if is_supported(url) {
                     trackers.push(Tracker { url: url.to_owned(), ..Tracker::default() });
                 } else {
                     unsupported.push(url.to_owned());
@@ -317,9 +318,4 @@ impl Tracker {
     fn job(&self, event: Option<AnnounceEvent>) -> Job {
         Job { url: self.url.clone(), tracker_id: self.id.clone(), event }
     }
-}
-
-fn is_http(url: &str) -> bool {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }

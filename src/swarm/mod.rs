@@ -5,12 +5,15 @@
 //! belongs to one connection; [`choker`] to the loop that runs its rounds, and so does [`quality`], which says whom to call and
 //! whom to drop; the [`limiter`] is asked by all who send or receive; [`rate`] measures for all of them. [`allowed`] names
 //! the pieces that a newcomer gets for nothing, [`blame`] finds who sent a wrong block, [`superseed`] what a first seeder
-//! shows to whom.
+//! shows to whom. [`metadata`] fetches the info dictionary for a magnet link, [`pex`] decides what peers are told of each
+//! other.
 
 pub mod allowed;
 pub mod blame;
 pub mod choker;
 pub mod limiter;
+pub mod metadata;
+pub mod pex;
 pub mod picker;
 pub mod quality;
 pub mod rate;

@@ -104,6 +104,8 @@ fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, fol
 pub enum Introducer {
     /// The tracker most swarms have.
     Opentracker,
+    /// The same, announced to over UDP.
+    OpentrackerUdp,
     /// The tests' own.
     Ours,
 }
@@ -112,7 +114,7 @@ impl Introducer {
     /// The programs that it needs.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
-            Introducer::Opentracker => &["opentracker"],
+            Introducer::Opentracker | Introducer::OpentrackerUdp => &["opentracker"],
             Introducer::Ours => &[],
         }
     }
@@ -120,46 +122,50 @@ impl Introducer {
     /// Starts it for one swarm; it listens on all ten addresses.
     pub fn start(self, stage: &Stage, payload: &Payload) -> Introduction {
         match self {
-            Introducer::Opentracker => opentracker(stage, &payload.hex()),
+            Introducer::Opentracker => opentracker(stage, &payload.hex(), "http"),
+            Introducer::OpentrackerUdp => opentracker(stage, &payload.hex(), "udp"),
             Introducer::Ours => {
                 let tracker = Tracker::start(&[]);
-                Introduction { port: tracker.port(), _running: None, _tracker: Some(tracker) }
+                Introduction { scheme: "http", port: tracker.port(), _running: None, _tracker: Some(tracker) }
             }
         }
     }
 }
 
 /// Debian's opentracker serves only the swarms on a list, which it reads from the folder it locks itself into.
-fn opentracker(stage: &Stage, info_hash: &str) -> Introduction {
+fn opentracker(stage: &Stage, info_hash: &str, scheme: &'static str) -> Introduction {
     let (port, folder) = (free_port(), stage.folder("opentracker"));
     std::fs::write(folder.join("whitelist"), format!("{info_hash}\n")).expect("a whitelist");
     let mut command = Command::new(find("opentracker").expect("opentracker"));
-    command.args(["-p", &port.to_string(), "-w", "whitelist", "-d"]).arg(folder);
-    Introduction { port, _running: Some(stage.start("opentracker", &mut command)), _tracker: None }
+    command.args(["-p", &port.to_string(), "-P", &port.to_string(), "-w", "whitelist", "-d"]).arg(folder);
+    Introduction { scheme, port, _running: Some(stage.start("opentracker", &mut command)), _tracker: None }
 }
 
 /// A tracker that runs.
 pub struct Introduction {
+    /// Of the announce URL; figures are always asked for over HTTP.
+    scheme: &'static str,
     port: u16,
     _running: Option<Running>,
     _tracker: Option<Tracker>,
 }
 
 impl Introduction {
-    /// A running `btsync tracker`.
-    pub fn by(port: u16, running: Running) -> Introduction {
-        Introduction { port, _running: Some(running), _tracker: None }
+    /// A running `btsync tracker`, announced to over `http` or `udp`.
+    pub fn by(scheme: &'static str, port: u16, running: Running) -> Introduction {
+        Introduction { scheme, port, _running: Some(running), _tracker: None }
     }
 
     /// The announce URL.
     pub fn url(&self) -> String {
-        format!("http://{}:{}/announce", address(1), self.port)
+        format!("{}://{}:{}/announce", self.scheme, address(1), self.port)
     }
 
     /// Waits until the tracker knows so many complete peers.
     pub fn knows_seeds(&self, info_hash: [u8; 20], seeds: u64) {
         until(&format!("the tracker knows {seeds} seeds"), || {
-            scrape(&self.url(), info_hash).is_some_and(|(complete, _)| complete >= seeds)
+            let url = format!("http://{}:{}/announce", address(1), self.port);
+            scrape(&url, info_hash).is_some_and(|(complete, _)| complete >= seeds)
         });
     }
 }

@@ -1,51 +1,52 @@
 //! A tracker's answer (BEP 3, 7, 23, 24): bencode from a stranger. What is wrong in one entry costs that entry only.
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_bencode::value::Value;
 
-use super::TrackerError;
+use super::{Answer, Scraped, TrackerError};
 use crate::metainfo::paths::printable;
 use crate::metainfo::raw;
-
-/// Peers kept of one answer at most.
-pub const MAX_PEERS: usize = 3000;
-/// No tracker makes us come more often. Low, for trackers of a test or a closed network.
-const SHORTEST: Duration = Duration::from_secs(2);
-/// No tracker keeps us away longer.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a tracker that names no interval means.
-const DEFAULT: Duration = Duration::from_secs(30 * 60);
-/// A tracker's words are cut to this many characters.
-const MAX_TEXT: usize = 400;
-
-/// What a tracker answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Addresses of peers, each once, [`MAX_PEERS`] at most.
-    pub peers: Vec<SocketAddr>,
-    /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
-    pub interval: Duration,
-    /// Until the next announce without an event at the earliest, 2 s to 24 h.
-    pub min_interval: Option<Duration>,
-    /// How many seeds it knows.
-    pub complete: Option<u32>,
-    /// How many leechers it knows.
-    pub incomplete: Option<u32>,
-    /// Its `warning message`, cleaned of control characters.
-    pub warning: Option<String>,
-    /// To be sent back with the next announce.
-    pub tracker_id: Option<Vec<u8>>,
-    /// Our address as it sees us (BEP 24).
-    pub external_ip: Option<IpAddr>,
-}
+use crate::sources::announce::{DEFAULT_INTERVAL, MAX_TEXT, seconds, text, usable};
+use crate::types::InfoHash;
+use crate::wire::compact;
 
 type Dict = HashMap<Vec<u8>, Value>;
 
 /// Reads an answer; a `failure reason` is an error.
 pub(super) fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
+    let dict = dictionary(body)?;
+    Ok(Answer {
+        peers: peers(&dict),
+        interval: int(&dict, "interval").and_then(seconds).unwrap_or(DEFAULT_INTERVAL),
+        min_interval: int(&dict, "min interval").and_then(seconds),
+        complete: count(&dict, "complete"),
+        incomplete: count(&dict, "incomplete"),
+        warning: bytes(&dict, "warning message").map(text),
+        tracker_id: bytes(&dict, "tracker id").filter(|id| id.len() <= MAX_TEXT).map(<[u8]>::to_vec),
+        external_ip: bytes(&dict, "external ip").and_then(compact::ip),
+    })
+}
+
+/// Reads the answer to a scrape (BEP 48): the figures of `swarms`, in their order.
+pub(super) fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
+    let dict = dictionary(body)?;
+    let Some(Value::Dict(files)) = dict.get(b"files".as_slice()) else {
+        return Err(TrackerError::Malformed("it has no files".into()));
+    };
+    let figures = |swarm: &InfoHash| match files.get(swarm.0.as_slice()) {
+        Some(Value::Dict(file)) => {
+            let of = |key| count(file, key).unwrap_or(0);
+            Some(Scraped { complete: of("complete"), incomplete: of("incomplete"), downloaded: of("downloaded") })
+        }
+        _ => None,
+    };
+    Ok(swarms.iter().map(figures).collect())
+}
+
+/// The dictionary that every answer is; a `failure reason` is an error.
+fn dictionary(body: &[u8]) -> Result<Dict, TrackerError> {
     // Some scripts end their output with a line feed.
     let body = body.trim_ascii_end();
     // serde_bencode recurses: depth is checked before.
@@ -53,22 +54,11 @@ pub(super) fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
     let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(body) else {
         return Err(TrackerError::Malformed("it is no bencoded dictionary".into()));
     };
-    if let Some(reason) = dict.get(b"failure reason".as_slice()) {
-        let Value::Bytes(reason) = reason else {
-            return Err(TrackerError::Malformed("its failure reason is no text".into()));
-        };
-        return Err(TrackerError::Refused(text(reason)));
+    match dict.get(b"failure reason".as_slice()) {
+        None => Ok(dict),
+        Some(Value::Bytes(reason)) => Err(TrackerError::Refused(text(reason))),
+        Some(_) => Err(TrackerError::Malformed("its failure reason is no text".into())),
     }
-    Ok(Answer {
-        peers: peers(&dict),
-        interval: seconds(&dict, "interval").unwrap_or(DEFAULT),
-        min_interval: seconds(&dict, "min interval"),
-        complete: count(&dict, "complete"),
-        incomplete: count(&dict, "incomplete"),
-        warning: bytes(&dict, "warning message").map(text),
-        tracker_id: bytes(&dict, "tracker id").filter(|id| id.len() <= MAX_TEXT).map(<[u8]>::to_vec),
-        external_ip: bytes(&dict, "external ip").and_then(raw_ip),
-    })
 }
 
 fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
@@ -85,48 +75,19 @@ fn int(dict: &Dict, key: &str) -> Option<i64> {
     }
 }
 
-/// A time within our bounds. Zero and less is no time at all.
-fn seconds(dict: &Dict, key: &str) -> Option<Duration> {
-    let seconds = int(dict, key).and_then(|s| u64::try_from(s).ok()).filter(|&s| s > 0)?;
-    Some(Duration::from_secs(seconds).clamp(SHORTEST, LONGEST))
-}
-
 fn count(dict: &Dict, key: &str) -> Option<u32> {
     int(dict, key).and_then(|n| u32::try_from(n).ok())
 }
 
-fn text(bytes: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(bytes).chars().take(MAX_TEXT).collect();
-    printable(&text)
-}
-
-/// An address in network order.
-fn raw_ip(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(v4).into());
-    }
-    <[u8; 16]>::try_from(bytes).ok().map(|v6| IpAddr::from(Ipv6Addr::from(v6)).to_canonical())
-}
-
 /// All usable peers of `peers` (either form) and `peers6`.
 fn peers(dict: &Dict) -> Vec<SocketAddr> {
-    let four = bytes(dict, "peers").map(|b| compact(b, 4)).into_iter().flatten();
-    let six = bytes(dict, "peers6").map(|b| compact(b, 16)).into_iter().flatten();
+    let four = bytes(dict, "peers").map(compact::four).into_iter().flatten();
+    let six = bytes(dict, "peers6").map(compact::six).into_iter().flatten();
     let list = match dict.get(b"peers".as_slice()) {
         Some(Value::List(list)) => list.as_slice(),
         _ => &[],
     };
-    let mut seen = HashSet::new();
-    let all = four.chain(list.iter().filter_map(from_dict)).chain(six);
-    all.filter(|&addr| is_usable(addr) && seen.insert(addr)).take(MAX_PEERS).collect()
-}
-
-/// Addresses of `width` bytes, each with its port behind it; a torn last one is left out.
-fn compact(bytes: &[u8], width: usize) -> impl Iterator<Item = SocketAddr> + '_ {
-    bytes.chunks_exact(width + 2).filter_map(move |entry| {
-        let (ip, port) = entry.split_at_checked(width)?;
-        Some(SocketAddr::new(raw_ip(ip)?, u16::from_be_bytes(port.try_into().ok()?)))
-    })
+    usable(four.chain(list.iter().filter_map(from_dict)).chain(six))
 }
 
 /// One entry of the list form; names in place of addresses are not looked up.
@@ -137,20 +98,14 @@ fn from_dict(entry: &Value) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.to_canonical(), port))
 }
 
-/// Whether a peer can be there at all.
-fn is_usable(addr: SocketAddr) -> bool {
-    let never = match addr.ip() {
-        IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_broadcast() || ip.is_multicast(),
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
-    };
-    addr.port() != 0 && !never
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sources::announce::MAX_PEERS;
 
     fn addrs(list: &str) -> Vec<SocketAddr> {
         list.split_whitespace().map(|a| a.parse().unwrap()).collect()
@@ -209,6 +164,18 @@ mod tests {
     fn a_deep_answer_is_refused_before_the_parser_recurses() {
         let deep = [b"d1:x".as_slice(), &vec![b'l'; 200_000], &vec![b'e'; 200_000], b"e"].concat();
         assert!(matches!(parse(&deep), Err(TrackerError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_scrape_is_read_in_the_order_of_the_question() {
+        let [x, y, z] = [b'x', b'y', b'z'].map(|c| InfoHash([c; 20]));
+        let body = b"d5:filesd20:xxxxxxxxxxxxxxxxxxxxd8:completei11e10:downloadedi13772e10:incompletei19ee\
+            20:yyyyyyyyyyyyyyyyyyyyd8:completei-1eeee";
+        let scraped = parse_scrape(body, &[z, y, x]).unwrap();
+        let of_x = Scraped { complete: 11, incomplete: 19, downloaded: 13772 };
+        assert_eq!(scraped, [None, Some(Scraped::default()), Some(of_x)]);
+        assert!(matches!(parse_scrape(b"de", &[x]), Err(TrackerError::Malformed(_))));
+        assert_eq!(parse_scrape(b"d14:failure reason2:noe", &[x]), Err(TrackerError::Refused("no".into())));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) fn is_refusal(error: &ureq::Error) -> bool {
 }
 
 /// Whether an address belongs to this machine or a network around it rather than to the internet.
-pub(super) fn is_local(ip: IpAddr) -> bool {
+pub(in crate::sources) fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_local_v4(ip),
         IpAddr::V6(ip) => is_local_v6(ip),

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
 use super::*;
+use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(20);
 
@@ -86,7 +87,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     proxy.set_nonblocking(true).unwrap();
     let uri = format!("http://{}", proxy.local_addr().unwrap());
     let config = config().proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
-    let tracker = HttpTracker::with(&config, guard::is_local);
+    let tracker = HttpTracker::with(&config, is_local);
     let hop = |url, from_public| tracker.hop(url, from_public, Instant::now() + PATIENT).err();
     assert!(matches!(hop("http://10.0.0.1/announce", true), Some(TrackerError::Redirect(_))));
     assert!(matches!(hop("http://[fd00::1]/announce", true), Some(TrackerError::Redirect(_))));

@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::{Announce, AnnounceEvent, TrackerError};
 use crate::metainfo::paths::printable;
+use crate::types::InfoHash;
 
 /// All but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -38,6 +39,20 @@ pub(super) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerErr
         let _ = write!(full, "&trackerid={}", percent_encode(tracker_id, STRICT));
     }
     Ok(full)
+}
+
+/// The scrape URL that belongs to an announce URL (BEP 48): its last path component begins with `announce`.
+pub(super) fn scrape_url(url: &str, swarms: &[InfoHash]) -> Result<String, TrackerError> {
+    let url = url.trim();
+    check_scheme(url)?;
+    let base = url.split('#').next().unwrap_or_default();
+    let (place, query) = base.split_once('?').unwrap_or((base, ""));
+    // Without a path there is only the host behind the last slash.
+    let (folder, script) = place.rsplit_once('/').filter(|_| !path(place).is_empty()).ok_or(TrackerError::Url)?;
+    let script = script.strip_prefix("announce").ok_or(TrackerError::Url)?;
+    let hashes = swarms.iter().map(|swarm| format!("info_hash={}", percent_encode(&swarm.0, STRICT)));
+    let parameters: Vec<String> = Some(query.to_owned()).filter(|q| !q.is_empty()).into_iter().chain(hashes).collect();
+    Ok(format!("{folder}/scrape{script}?{}", parameters.join("&")))
 }
 
 /// Where `location`, absolute or relative (RFC 3986), leads from `base`.
@@ -120,7 +135,7 @@ fn is_passkey(component: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{InfoHash, PeerId};
+    use crate::types::PeerId;
 
     fn announce() -> Announce<'static> {
         let mut hash = [b'a'; 20];
@@ -152,6 +167,21 @@ mod tests {
         let id = Announce { tracker_id: Some(b"a&b"), event: Some(AnnounceEvent::Stopped), ..announce() };
         let stopped = announce_url("http://t/a", &id).unwrap();
         assert!(stopped.ends_with("&event=stopped&trackerid=a%26b") && stopped.contains("numwant=0&"), "{stopped}");
+    }
+
+    #[test]
+    fn a_scrape_is_asked_beside_the_announce() {
+        let swarms = [InfoHash([b'a'; 20]), InfoHash([b'b'; 20])];
+        let (a, b) = ("a".repeat(20), "b".repeat(20));
+        let scrape = |url| scrape_url(url, &swarms).ok();
+        assert_eq!(scrape("http://t/x/announce"), Some(format!("http://t/x/scrape?info_hash={a}&info_hash={b}")));
+        assert_eq!(
+            scrape("http://t/announce.php?k=1#f"),
+            Some(format!("http://t/scrape.php?k=1&info_hash={a}&info_hash={b}"))
+        );
+        for none in ["http://t/a", "http://announce", "http://t/announce/x", "udp://t/announce", "http://t/?announce"] {
+            assert_eq!(scrape(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -1,0 +1,311 @@
+//! Magnet links (BEP 9, 53): what a link says of a torrent before its metadata is there. Pure. Links come from strangers: sizes
+//! are bounded, and what is wrong in a tracker's or a peer's entry costs that entry only. A wrong hash or a wrong choice of files
+//! is an error, as guessing at those would fetch something else than was meant.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
+
+use super::printable;
+use crate::types::InfoHash;
+
+/// The longest link, in bytes.
+pub const MAX_LINK: usize = 64 * 1024;
+/// Entries of one kind that are kept at most: trackers, web seeds, peers.
+pub const MAX_ENTRIES: usize = 200;
+/// Ranges of files in a choice at most.
+pub const MAX_RANGES: usize = 10_000;
+/// A name is cut to so many characters.
+const MAX_NAME: usize = 255;
+/// All but what RFC 3986 lets stand in a query's value as it is.
+const VALUE: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
+
+/// What a magnet link says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Magnet {
+    /// The swarm (`xt`).
+    pub info_hash: InfoHash,
+    /// What to call the torrent until its metadata is there (`dn`), fit for a terminal.
+    pub name: Option<String>,
+    /// Announce URLs (`tr`) of whatever scheme, each once.
+    pub trackers: Vec<String>,
+    /// Web seeds (`ws`, BEP 19), each once.
+    pub web_seeds: Vec<String>,
+    /// Peers to ask first (`x.pe`), each once.
+    pub peers: Vec<PeerAddress>,
+    /// The files that are wanted (`so`), counted from 0, in order and without overlap; `None` for all.
+    pub select: Option<Vec<RangeInclusive<u32>>>,
+}
+
+/// A peer's address as a link gives it; looking a name up is up to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// An IP address and a port.
+    Addr(SocketAddr),
+    /// A host's name and a port.
+    Host(String, u16),
+}
+
+/// Why a text is no magnet link that can be used; exit code 27.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MagnetError {
+    /// It does not begin with `magnet:?`.
+    #[error("not a magnet link: it does not begin with \"magnet:?\"")]
+    NotMagnet,
+    /// Longer than [`MAX_LINK`].
+    #[error("the magnet link is longer than {MAX_LINK} bytes")]
+    TooLong,
+    /// There is no `xt=urn:btih:`.
+    #[error("the magnet link names no torrent: xt=urn:btih: is missing")]
+    NoHash,
+    /// There is only a hash of BEP 52.
+    #[error("the magnet link names a v2 torrent only (urn:btmh), which is not supported yet")]
+    OnlyV2,
+    /// The hash is neither 40 hexadecimal digits nor 32 of base32.
+    #[error("the magnet link's hash \"{0}\" is neither 40 hexadecimal digits nor 32 characters of base32")]
+    Hash(String),
+    /// There are two hashes.
+    #[error("the magnet link names several torrents")]
+    SeveralHashes,
+    /// The choice of files makes no sense.
+    #[error("the magnet link's choice of files \"{0}\" is malformed: wanted is so=0,2,4-6")]
+    Select(String),
+}
+
+impl Magnet {
+    /// Whether a text is meant as a magnet link, so that it is not taken for a file's name.
+    pub fn is_link(text: &str) -> bool {
+        text.trim().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
+    }
+
+    /// Reads a link. Parameters that are not known are passed over.
+    ///
+    /// # Errors
+    /// See [`MagnetError`].
+    pub fn parse(link: &str) -> Result<Magnet, MagnetError> {
+        let link = link.trim();
+        if link.len() > MAX_LINK {
+            return Err(MagnetError::TooLong);
+        }
+        let query = if Magnet::is_link(link) { link.get(7..).and_then(|rest| rest.strip_prefix('?')) } else { None };
+        let query = query.ok_or(MagnetError::NotMagnet)?.split('#').next().unwrap_or_default();
+        let (mut found, mut v2) = (Found::default(), false);
+        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match key_of(key).as_str() {
+                "xt" => v2 |= found.topic(&decoded(value))?,
+                // Forms write a space as `+`.
+                "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
+                "tr" => enter(&mut found.trackers, url(&decoded(value))),
+                "ws" => enter(&mut found.web_seeds, url(&decoded(value))),
+                "x.pe" => enter(&mut found.peers, PeerAddress::parse(&decoded(value))),
+                "so" => found.select.get_or_insert_default().extend(ranges(&decoded(value))?),
+                _ => {}
+            }
+        }
+        let info_hash = found.info_hash.ok_or(if v2 { MagnetError::OnlyV2 } else { MagnetError::NoHash })?;
+        let Found { name, trackers, web_seeds, peers, .. } = found;
+        let select = found.select.map(joined);
+        Ok(Magnet { info_hash, name, trackers, web_seeds, peers, select })
+    }
+}
+
+impl fmt::Display for Magnet {
+    /// The link, with the hash in hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
+        if let Some(name) = &self.name {
+            write!(f, "&dn={}", encoded(name))?;
+        }
+        for tracker in &self.trackers {
+            write!(f, "&tr={}", encoded(tracker))?;
+        }
+        for seed in &self.web_seeds {
+            write!(f, "&ws={}", encoded(seed))?;
+        }
+        for peer in &self.peers {
+            write!(f, "&x.pe={}", encoded(&peer.to_string()))?;
+        }
+        for (n, range) in self.select.iter().flatten().enumerate() {
+            let (first, last) = (range.start(), range.end());
+            f.write_str(if n == 0 { "&so=" } else { "," })?;
+            if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for Magnet {
+    type Err = MagnetError;
+
+    fn from_str(link: &str) -> Result<Magnet, MagnetError> {
+        Magnet::parse(link)
+    }
+}
+
+impl PeerAddress {
+    fn parse(text: &str) -> Option<PeerAddress> {
+        if let Ok(addr) = text.parse::<SocketAddr>() {
+            let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+            return (addr.port() != 0).then_some(PeerAddress::Addr(addr));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let port = port.parse().ok().filter(|&port: &u16| port != 0)?;
+        let fits =
+            !host.is_empty() && host.len() <= 253 && host.chars().all(is_name) && host.parse::<IpAddr>().is_err();
+        fits.then(|| PeerAddress::Host(host.to_ascii_lowercase(), port))
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerAddress::Addr(addr) => addr.fmt(f),
+            PeerAddress::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    info_hash: Option<InfoHash>,
+    name: Option<String>,
+    trackers: Vec<String>,
+    web_seeds: Vec<String>,
+    peers: Vec<PeerAddress>,
+    select: Option<Vec<RangeInclusive<u32>>>,
+}
+
+impl Found {
+    /// Takes one `xt`; true where it is a v2 hash. Topics of other networks are passed over.
+    fn topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
+        let after = |urn: &str| topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).map(str::len);
+        if let Some(hash) = after("urn:btih:").and_then(|at| topic.get(at..)) {
+            let shown = || MagnetError::Hash(printable(&hash.chars().take(80).collect::<String>()));
+            let hash = InfoHash(hex(hash).or_else(|| base32(hash)).ok_or_else(shown)?);
+            if self.info_hash.is_some_and(|before| before != hash) {
+                return Err(MagnetError::SeveralHashes);
+            }
+            self.info_hash = Some(hash);
+        }
+        Ok(after("urn:btmh:").is_some())
+    }
+}
+
+/// A parameter's name without the number that some programs give to repeated ones (`tr.1`).
+fn key_of(key: &str) -> String {
+    let lower = key.to_ascii_lowercase();
+    match lower.rsplit_once('.') {
+        Some((name, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
+        _ => lower,
+    }
+}
+
+fn encoded(value: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(value, VALUE)
+}
+
+fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
+}
+
+fn enter<T: PartialEq>(list: &mut Vec<T>, entry: Option<T>) {
+    if let Some(entry) = entry
+        && list.len() < MAX_ENTRIES
+        && !list.contains(&entry)
+    {
+        list.push(entry);
+    }
+}
+
+/// The name as it may be shown; `None` where nothing is left of it.
+fn name(text: &str) -> Option<String> {
+    let name: String = printable(text).chars().take(MAX_NAME).collect();
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// A URL; one that could break out of a request's line is none.
+fn url(text: &str) -> Option<String> {
+    let text = text.trim();
+    let broken = |c: char| c.is_control() || c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
+    (text.contains("://") && !text.contains(broken)).then(|| text.to_owned())
+}
+
+/// `0,2,4-6` (BEP 53).
+fn ranges(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
+    let malformed = || MagnetError::Select(printable(&text.chars().take(80).collect::<String>()));
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| digits.parse::<u32>().ok()).flatten().ok_or_else(malformed)
+    };
+    let mut ranges = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range = number(first)?..=number(last)?;
+        if range.is_empty() || ranges.len() >= MAX_RANGES {
+            return Err(malformed());
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+/// The same files in order, neighbours and overlaps made one.
+fn joined(mut ranges: Vec<RangeInclusive<u32>>) -> Vec<RangeInclusive<u32>> {
+    ranges.sort_by_key(|range| *range.start());
+    let mut all: Vec<RangeInclusive<u32>> = Vec::new();
+    for range in ranges {
+        match all.last_mut() {
+            Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                *last = *last.start()..=*last.end().max(range.end());
+            }
+            _ => all.push(range),
+        }
+    }
+    all
+}
+
+fn hex(text: &str) -> Option<[u8; 20]> {
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    let mut hash = [0; 20];
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    if pairs.len() != hash.len() {
+        return None;
+    }
+    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(hash)
+}
+
+/// RFC 4648, without padding: 32 characters of five bits.
+fn base32(text: &str) -> Option<[u8; 20]> {
+    let five = |b: u8| match b {
+        b'A'..=b'Z' => Some(b - b'A'),
+        b'a'..=b'z' => Some(b - b'a'),
+        b'2'..=b'7' => Some(b - b'2' + 26),
+        _ => None,
+    };
+    let mut hash = [0; 20];
+    let (eights, []) = text.as_bytes().as_chunks::<8>() else { return None };
+    if eights.len() * 5 != hash.len() {
+        return None;
+    }
+    for (five_bytes, eight) in hash.chunks_exact_mut(5).zip(eights) {
+        let mut bits = 0u64;
+        for &character in eight {
+            bits = bits << 5 | u64::from(five(character)?);
+        }
+        five_bytes.copy_from_slice(&bits.to_be_bytes()[3..]);
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+#[path = "magnet_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! What every kind of tracker is told, what it answers and how it fails: the same for HTTP and UDP, so that whoever
+//! announces need not know which it was.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::metainfo::paths::printable;
+use crate::types::{InfoHash, PeerId};
+use crate::wire::compact;
+
+/// Peers kept of one answer at most.
+pub const MAX_PEERS: usize = 3000;
+/// No tracker makes us come more often. Low, for trackers of a test or a closed network.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// No tracker keeps us away longer.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a tracker that names no interval means.
+pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// A tracker's words are cut to this many characters.
+pub(super) const MAX_TEXT: usize = 400;
+
+/// What an announce tells the tracker (BEP 3).
+#[derive(Clone, Copy, Debug)]
+pub struct Announce<'a> {
+    /// The swarm.
+    pub info_hash: InfoHash,
+    /// Ourselves.
+    pub peer_id: PeerId,
+    /// The TCP port on which we listen.
+    pub port: u16,
+    /// Payload bytes sent since `started`.
+    pub uploaded: u64,
+    /// Payload bytes received since `started`.
+    pub downloaded: u64,
+    /// Bytes still missing.
+    pub left: u64,
+    /// Random and the same for the whole session: lets the tracker know us again under another address.
+    pub key: u32,
+    /// How many peers we would like.
+    pub numwant: u32,
+    /// What happened, where this is more than the regular announce.
+    pub event: Option<AnnounceEvent>,
+    /// What this tracker once sent as `tracker id`.
+    pub tracker_id: Option<&'a [u8]>,
+}
+
+/// The events of BEP 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnnounceEvent {
+    /// The first announce.
+    Started,
+    /// The download has just become whole.
+    Completed,
+    /// We are leaving.
+    Stopped,
+}
+
+impl AnnounceEvent {
+    /// The word as it travels.
+    pub fn word(self) -> &'static str {
+        match self {
+            AnnounceEvent::Started => "started",
+            AnnounceEvent::Completed => "completed",
+            AnnounceEvent::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a tracker answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Addresses of peers, each once, [`MAX_PEERS`] at most.
+    pub peers: Vec<SocketAddr>,
+    /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
+    pub interval: Duration,
+    /// Until the next announce without an event at the earliest, 2 s to 24 h.
+    pub min_interval: Option<Duration>,
+    /// How many seeds it knows.
+    pub complete: Option<u32>,
+    /// How many leechers it knows.
+    pub incomplete: Option<u32>,
+    /// Its `warning message`, cleaned of control characters.
+    pub warning: Option<String>,
+    /// To be sent back with the next announce.
+    pub tracker_id: Option<Vec<u8>>,
+    /// Our address as it sees us (BEP 24).
+    pub external_ip: Option<IpAddr>,
+}
+
+/// The figures of one swarm (BEP 15, 48), as a tracker tells them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scraped {
+    /// Seeds.
+    pub complete: u32,
+    /// Leechers.
+    pub incomplete: u32,
+    /// How often the download was completed.
+    pub downloaded: u32,
+}
+
+/// Why an announce failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrackerError {
+    /// A scheme that nobody here speaks, or that must not be switched to.
+    #[error("the scheme \"{0}\" cannot be asked")]
+    Scheme(String),
+    /// Not a URL that can be asked.
+    #[error("not a usable URL")]
+    Url,
+    /// A local address whose path does not name an announce: maybe someone else's service (SECURITY: request forgery).
+    #[error("a local address is asked only for a path with \"announce\" in it")]
+    Local,
+    /// The deadline passed.
+    #[error("no answer in time")]
+    Timeout,
+    /// The host's name has no address.
+    #[error("the host {host} is not found")]
+    NameLookup {
+        /// The name, without port.
+        host: String,
+    },
+    /// No connection, or it broke.
+    #[error("connection failed: {0}")]
+    Connect(String),
+    /// A status other than success and no bencoded reason.
+    #[error("HTTP status {0}")]
+    Http(u16),
+    /// Body or header over the limit.
+    #[error("the answer is too large")]
+    TooLarge,
+    /// A redirect that is not followed.
+    #[error("redirect not followed: {0}")]
+    Redirect(&'static str),
+    /// An answer that is no tracker's.
+    #[error("the answer makes no sense: {0}")]
+    Malformed(String),
+    /// The tracker's own `failure reason`, cleaned of control characters.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// No trustworthy TLS connection.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A time that a tracker names, within our bounds. Zero and less is no time at all.
+pub(super) fn seconds(seconds: i64) -> Option<Duration> {
+    let seconds = u64::try_from(seconds).ok().filter(|&s| s > 0)?;
+    Some(Duration::from_secs(seconds).clamp(SHORTEST, LONGEST))
+}
+
+/// A tracker's words, cut and cleaned.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(MAX_TEXT).collect();
+    printable(&text)
+}
+
+/// The peers that can be there at all, each once, [`MAX_PEERS`] at most.
+pub(super) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut seen = HashSet::new();
+    addrs.filter(|&addr| compact::is_usable(addr) && seen.insert(addr)).take(MAX_PEERS).collect()
+}

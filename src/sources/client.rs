@@ -1,0 +1,57 @@
+//! One client for every tracker: the URL's scheme says which protocol is spoken (BEP 3, 15).
+
+use std::time::Duration;
+
+use super::announce::{Announce, Answer, Scraped, TrackerError};
+use super::http::HttpTracker;
+use super::udp::UdpTracker;
+use crate::types::InfoHash;
+
+/// Talks to HTTP, HTTPS and UDP trackers; cheap to clone, and its clones share their connections.
+#[derive(Clone, Debug, Default)]
+pub struct TrackerClient {
+    http: HttpTracker,
+    udp: UdpTracker,
+}
+
+impl TrackerClient {
+    /// A client that knows no tracker yet.
+    pub fn new() -> TrackerClient {
+        TrackerClient::default()
+    }
+
+    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it.
+    ///
+    /// # Errors
+    /// Whatever kept the tracker from answering, or its own refusal. No message holds a URL's query.
+    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
+        if is_udp(url) { self.udp.announce(url, a, deadline) } else { self.http.announce(url, a, deadline) }
+    }
+
+    /// Asks the tracker at `url` (the announce URL) for the figures of `swarms`, in their order; `None` for those it does not
+    /// know.
+    ///
+    /// # Errors
+    /// As [`TrackerClient::announce`].
+    pub fn scrape(
+        &self,
+        url: &str,
+        swarms: &[InfoHash],
+        deadline: Duration,
+    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
+        if is_udp(url) { self.udp.scrape(url, swarms, deadline) } else { self.http.scrape(url, swarms, deadline) }
+    }
+}
+
+/// Whether some client of ours speaks the URL's scheme.
+pub fn is_supported(url: &str) -> bool {
+    ["http", "https", "udp"].iter().any(|known| scheme(url).eq_ignore_ascii_case(known))
+}
+
+fn is_udp(url: &str) -> bool {
+    scheme(url).eq_ignore_ascii_case("udp")
+}
+
+fn scheme(url: &str) -> &str {
+    url.trim().split_once("://").map_or("", |(scheme, _)| scheme)
+}

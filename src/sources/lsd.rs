@@ -1,0 +1,198 @@
+//! Local discovery (BEP 14): peers of our swarms on this network, by multicast over IPv4 and IPv6. The bytes and what to believe
+//! of them are pure, in [`packet`]; here are the sockets and one thread, which sleeps until a datagram comes, an announce is due or
+//! it shall end. Never to be started for a private torrent (BEP 27).
+
+pub mod packet;
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::types::InfoHash;
+use packet::{Hearing, MAX_PACKET};
+
+/// Where IPv4 announces go.
+const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 152, 143);
+/// Where IPv6 announces go.
+const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f);
+/// The port of both.
+const PORT: u16 = 6771;
+/// Between two announces.
+const INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// The pause after the system failed to tell what came, so that trouble that lasts burns no time.
+const BREATHER: Duration = Duration::from_millis(50);
+/// Datagrams taken from a socket before the other gets its turn.
+const MAX_IN_A_ROW: usize = 64;
+/// What the thread needs is little.
+const STACK: usize = 128 * 1024;
+
+/// Local discovery that runs until [`Lsd::stop`] or until it is dropped.
+#[derive(Debug)]
+pub struct Lsd {
+    /// Its end wakes the thread.
+    alive: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The socket of one family and the group it talks to.
+struct Group {
+    socket: UdpSocket,
+    addr: SocketAddr,
+}
+
+impl Lsd {
+    /// Announces that we have `swarms` and listen on TCP port `port`, at once and every five minutes, and tells `found` who else
+    /// does: 200 peers a minute at most, and none that a bounded channel has no room for. Where only one family can be had,
+    /// that one has to do.
+    ///
+    /// # Errors
+    /// Where no socket can be had for either family, or no thread.
+    pub fn start(port: u16, swarms: Vec<InfoHash>, found: Sender<(InfoHash, SocketAddr)>) -> io::Result<Lsd> {
+        let groups = open()?;
+        let (asleep, alive) = io::pipe()?;
+        let cookie = format!("btsync-{:08x}", fastrand::u32(..));
+        let runner =
+            Runner { groups, port, hearing: Hearing::new(swarms.clone(), cookie.clone()), swarms, cookie, found };
+        let thread = thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&asleep))?;
+        Ok(Lsd { alive: Some(alive), thread: Some(thread) })
+    }
+
+    /// Ends it and waits for its thread, which is awake at once.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        drop(self.alive.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("local discovery's thread panicked");
+        }
+    }
+}
+
+impl Drop for Lsd {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What the thread has.
+struct Runner {
+    groups: Vec<Group>,
+    port: u16,
+    swarms: Vec<InfoHash>,
+    cookie: String,
+    hearing: Hearing,
+    found: Sender<(InfoHash, SocketAddr)>,
+}
+
+impl Runner {
+    /// Until the pipe's other end is gone, or nobody wants to know any more.
+    fn run(mut self, asleep: &PipeReader) {
+        let start = Instant::now();
+        let mut due = Duration::ZERO;
+        loop {
+            let now = start.elapsed();
+            if now >= due {
+                self.announce();
+                due = now + INTERVAL;
+            }
+            let mut fds = vec![PollFd::new(asleep, PollFlags::IN)];
+            fds.extend(self.groups.iter().map(|group| PollFd::new(&group.socket, PollFlags::IN)));
+            let timeout = Timespec::try_from(due.saturating_sub(start.elapsed())).ok();
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    log::warn!("local discovery ends: {error}");
+                    return;
+                }
+            }
+            let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+            drop(fds);
+            if ended || !self.hear(start.elapsed()) {
+                return;
+            }
+        }
+    }
+
+    fn announce(&self) {
+        for group in &self.groups {
+            for datagram in packet::announces(group.addr, self.port, &self.swarms, &self.cookie) {
+                if let Err(error) = group.socket.send_to(&datagram, group.addr) {
+                    log::debug!("local discovery, to {}: {error}", group.addr);
+                }
+            }
+        }
+    }
+
+    /// Takes what has come; false where nobody wants to know.
+    fn hear(&mut self, now: Duration) -> bool {
+        let mut buffer = [0; MAX_PACKET];
+        for group in &self.groups {
+            for _ in 0..MAX_IN_A_ROW {
+                let (length, from) = match group.socket.recv_from(&mut buffer) {
+                    Ok(received) => received,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) => {
+                        log::debug!("local discovery: {e}");
+                        thread::sleep(BREATHER);
+                        break;
+                    }
+                };
+                for heard in self.hearing.hear(now, from, buffer.get(..length).unwrap_or_default()) {
+                    // Whoever stops us may be the one who would have to take them.
+                    if let Err(TrySendError::Disconnected(_)) = self.found.try_send(heard) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The groups that this machine can join.
+fn open() -> io::Result<Vec<Group>> {
+    let joined = [join(SocketAddr::from((GROUP_V4, PORT))), join(SocketAddr::from((GROUP_V6, PORT)))];
+    let (groups, errors): (Vec<_>, Vec<_>) = joined.into_iter().partition(Result::is_ok);
+    let mut errors = errors.into_iter().filter_map(Result::err);
+    match errors.next() {
+        Some(error) if groups.is_empty() => Err(error),
+        error => {
+            if let Some(error) = error {
+                log::debug!("local discovery has one family only: {error}");
+            }
+            Ok(groups.into_iter().flatten().collect())
+        }
+    }
+}
+
+/// A socket in the group, beside those of other programs.
+fn join(addr: SocketAddr) -> io::Result<Group> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    // Bound to the group itself, it hears what was sent to the group and nothing that a stranger from far away sends to us.
+    match addr {
+        SocketAddr::V4(_) => {
+            socket.bind(&SockAddr::from(addr))?;
+            socket.join_multicast_v4(&GROUP_V4, &Ipv4Addr::UNSPECIFIED)?;
+            // Other clients on this machine are neighbours, too.
+            socket.set_multicast_loop_v4(true)?;
+        }
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.bind(&SockAddr::from(addr))?;
+            socket.join_multicast_v6(&GROUP_V6, 0)?;
+            socket.set_multicast_loop_v6(true)?;
+        }
+    }
+    socket.set_nonblocking(true)?;
+    Ok(Group { socket: socket.into(), addr })
+}

@@ -1,0 +1,202 @@
+//! The datagrams of local discovery (BEP 14), which look like HTTP, and what to believe of those that come. Pure.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::types::InfoHash;
+use crate::wire::compact;
+
+/// The longest datagram, in bytes (BEP 14: larger ones would be cut apart on the way).
+pub const MAX_PACKET: usize = 1400;
+/// Swarms in one datagram: with the other lines they fit.
+const MAX_SWARMS: usize = 20;
+/// The longest cookie that is looked at, in bytes.
+const MAX_COOKIE: usize = 64;
+/// The same peer is told again after so long at the earliest.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Peers told within [`AGAIN`] at most: on a network with a liar there is an end to it.
+const MAX_TOLD: usize = 200;
+
+/// What one datagram says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalAnnounce {
+    /// The TCP port on which the sender listens.
+    pub port: u16,
+    /// Its swarms, each once.
+    pub swarms: Vec<InfoHash>,
+    /// By which it knows its own datagrams again.
+    pub cookie: Option<String>,
+}
+
+/// The datagrams that announce `swarms` to `group`.
+pub fn announces(group: SocketAddr, port: u16, swarms: &[InfoHash], cookie: &str) -> Vec<Vec<u8>> {
+    let one = |part: &[InfoHash]| {
+        let hashes = part.iter().map(|swarm| format!("Infohash: {swarm}\r\n")).collect::<Vec<_>>().concat();
+        format!("BT-SEARCH * HTTP/1.1\r\nHost: {group}\r\nPort: {port}\r\n{hashes}cookie: {cookie}\r\n\r\n\r\n")
+    };
+    swarms.chunks(MAX_SWARMS).map(|part| one(part).into_bytes()).collect()
+}
+
+impl LocalAnnounce {
+    /// Reads a datagram; `None` for what is no announce. Lines that are not known, and hashes that are none, are passed over.
+    pub fn parse(datagram: &[u8]) -> Option<LocalAnnounce> {
+        let text = std::str::from_utf8(datagram.get(..MAX_PACKET).unwrap_or(datagram)).ok()?;
+        let mut lines = text.lines();
+        let mut first = lines.next()?.split_ascii_whitespace();
+        if first.next() != Some("BT-SEARCH") || first.next() != Some("*") || !first.next()?.starts_with("HTTP/1.") {
+            return None;
+        }
+        let (mut port, mut swarms, mut cookie) = (None, Vec::new(), None);
+        for (key, value) in lines.filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            match key.trim().to_ascii_lowercase().as_str() {
+                "port" => port = value.parse().ok().filter(|&port: &u16| port != 0),
+                "infohash" => swarms.extend(hash(value).filter(|hash| !swarms.contains(hash))),
+                "cookie" if value.len() <= MAX_COOKIE => cookie = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        port.filter(|_| !swarms.is_empty()).map(|port| LocalAnnounce { port, swarms, cookie })
+    }
+}
+
+fn hash(text: &str) -> Option<InfoHash> {
+    let mut hash = [0; 20];
+    if text.len() != 40 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (n, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok()?;
+    }
+    Some(InfoHash(hash))
+}
+
+/// What was heard so far.
+#[derive(Debug)]
+pub struct Hearing {
+    swarms: Vec<InfoHash>,
+    cookie: String,
+    told: HashMap<(InfoHash, SocketAddr), Duration>,
+}
+
+impl Hearing {
+    /// Listens for peers of `swarms`; `cookie` is our own.
+    pub fn new(swarms: Vec<InfoHash>, cookie: String) -> Hearing {
+        Hearing { swarms, cookie, told: HashMap::new() }
+    }
+
+    /// The peers that a datagram tells of: of our swarms, not ourselves, and each at most once a minute.
+    pub fn hear(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Vec<(InfoHash, SocketAddr)> {
+        let Some(said) = LocalAnnounce::parse(datagram) else { return Vec::new() };
+        let mut addr = from;
+        addr.set_port(said.port);
+        if said.cookie.as_ref() == Some(&self.cookie) || !compact::is_usable(addr) {
+            return Vec::new();
+        }
+        let mut heard = Vec::new();
+        for swarm in said.swarms.into_iter().filter(|swarm| self.swarms.contains(swarm)) {
+            if self.told.len() >= MAX_TOLD {
+                self.told.retain(|_, at| now.saturating_sub(*at) < AGAIN);
+            }
+            let known = self.told.get(&(swarm, addr)).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
+            if !known && self.told.len() < MAX_TOLD {
+                self.told.insert((swarm, addr), now);
+                heard.push((swarm, addr));
+            }
+        }
+        heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: InfoHash = InfoHash([0xa1; 20]);
+    const B: InfoHash = InfoHash([0xb2; 20]);
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn group() -> SocketAddr {
+        "[ff15::efc0:988f]:6771".parse().unwrap()
+    }
+
+    fn one(port: u16, swarms: &[InfoHash], cookie: &str) -> Vec<u8> {
+        announces(group(), port, swarms, cookie).remove(0)
+    }
+
+    #[test]
+    fn an_announce_lies_as_the_bep_says_and_is_read_again() {
+        let sent = one(6881, &[A, B], "me");
+        let text = format!(
+            "BT-SEARCH * HTTP/1.1\r\nHost: [ff15::efc0:988f]:6771\r\nPort: 6881\r\nInfohash: {A}\r\nInfohash: {B}\r\n\
+             cookie: me\r\n\r\n\r\n"
+        );
+        assert_eq!(sent, text.as_bytes());
+        let read = LocalAnnounce { port: 6881, swarms: vec![A, B], cookie: Some("me".into()) };
+        assert_eq!(LocalAnnounce::parse(&sent), Some(read));
+    }
+
+    #[test]
+    fn many_swarms_take_several_datagrams_that_fit() {
+        let swarms: Vec<InfoHash> = (0..50).map(|n| InfoHash([n; 20])).collect();
+        let sent = announces(group(), 65535, &swarms, &"c".repeat(MAX_COOKIE));
+        assert!(sent.len() == 3 && sent.iter().all(|datagram| datagram.len() <= MAX_PACKET));
+        let read: Vec<InfoHash> = sent.iter().flat_map(|d| LocalAnnounce::parse(d).unwrap().swarms).collect();
+        assert_eq!(read, swarms);
+        assert!(announces(group(), 1, &[], "c").is_empty());
+    }
+
+    #[test]
+    fn others_ways_are_read_and_nonsense_is_not() {
+        let said = LocalAnnounce::parse(
+            format!("BT-SEARCH * HTTP/1.1\nHOST:x\nport:  1 \nINFOHASH: {}\nInfohash: xyz\n", A.hex().to_uppercase())
+                .as_bytes(),
+        );
+        assert_eq!(said, Some(LocalAnnounce { port: 1, swarms: vec![A], cookie: None }));
+        let with = |port: &str, hash: &str| format!("BT-SEARCH * HTTP/1.1\r\nPort: {port}\r\nInfohash: {hash}\r\n\r\n");
+        for (port, hash) in
+            [("0", A.hex()), ("65536", A.hex()), ("", A.hex()), ("1", "é".repeat(20)), ("1", String::new())]
+        {
+            assert_eq!(LocalAnnounce::parse(with(port, &hash).as_bytes()), None, "{port} {hash}");
+        }
+        for bad in ["", "\r\n", "M-SEARCH * HTTP/1.1\r\n", "BT-SEARCH", "BT-SEARCH *"] {
+            assert_eq!(LocalAnnounce::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn ourselves_and_other_swarms_are_not_heard() {
+        let from: SocketAddr = "192.168.1.2:6771".parse().unwrap();
+        let mut hearing = Hearing::new(vec![A], "me".into());
+        assert_eq!(hearing.hear(s(0), from, &one(5, &[A], "me")), []);
+        assert_eq!(hearing.hear(s(0), from, &one(5, &[B], "you")), []);
+        assert_eq!(hearing.hear(s(0), from, &one(5, &[B, A], "you")), [(A, "192.168.1.2:5".parse().unwrap())]);
+    }
+
+    #[test]
+    fn nobody_is_told_more_than_once_a_minute_and_a_flood_has_an_end() {
+        let from: SocketAddr = "192.168.1.2:6771".parse().unwrap();
+        let mut hearing = Hearing::new(vec![A], "me".into());
+        let times = [0, 1, 59, 60, 61].map(|at| hearing.hear(s(at), from, &one(5, &[A], "you")).len());
+        assert_eq!(times, [1, 0, 0, 1, 0]);
+        let flood = |hearing: &mut Hearing, at| -> usize {
+            (1..=1000).map(|port| hearing.hear(s(at), from, &one(port, &[A], "you")).len()).sum()
+        };
+        assert_eq!(flood(&mut hearing, 200), MAX_TOLD);
+        assert_eq!((flood(&mut hearing, 259), flood(&mut hearing, 260)), (0, MAX_TOLD));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), text in ".{0,60}") {
+            let _ = LocalAnnounce::parse(&bytes);
+            let _ = LocalAnnounce::parse(format!("BT-SEARCH * HTTP/1.1\r\nPort: 1\r\nInfohash: {text}").as_bytes());
+        }
+    }
+}

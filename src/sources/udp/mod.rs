@@ -1,0 +1,304 @@
+//! The UDP tracker client (BEP 15, 41): a thin shell of sockets around [`exchange`], whose bytes are in [`packet`].
+//!
+//! A host with addresses of both families is asked at one of each at once, as each gives peers of its own family only. The
+//! one thread that asks waits for all its sockets together and gives up at its deadline: no other thread, nothing that ticks.
+//! The sockets are connected, so that the system itself refuses other senders and tells when nobody listens.
+
+mod exchange;
+pub mod packet;
+mod url;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::announce::{Announce, AnnounceEvent, Answer, Scraped, TrackerError};
+use super::http::is_local;
+use crate::metainfo::paths::printable;
+use crate::types::InfoHash;
+use exchange::{Ask, Connection, Exchange, Reply};
+use url::Place;
+
+/// Once one address has answered, the others have so long.
+const GRACE: Duration = Duration::from_secs(1);
+/// The longest answer that is read, in bytes: more addresses than any tracker sends.
+const MAX_PACKET: usize = 16 * 1024;
+/// Datagrams taken from a socket before the others get their turn.
+const MAX_IN_A_ROW: usize = 32;
+/// Connection ids kept at most; each holds a socket, as some trackers tie an id to a port.
+const MAX_KEPT: usize = 8;
+
+/// Talks to UDP trackers; cheap to clone, and its clones share their connection ids.
+#[derive(Clone, Debug)]
+pub struct UdpTracker {
+    start: Instant,
+    kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, Connection)>>>,
+    /// Tells a local address from a public one.
+    is_local: fn(IpAddr) -> bool,
+}
+
+/// An exchange and the socket it lives on.
+struct Talk<'a> {
+    addr: SocketAddr,
+    socket: UdpSocket,
+    exchange: Exchange<'a>,
+    result: Option<Result<Reply, TrackerError>>,
+}
+
+impl UdpTracker {
+    /// A client that knows no tracker yet.
+    pub fn new() -> UdpTracker {
+        UdpTracker::with(is_local)
+    }
+
+    fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
+        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local }
+    }
+
+    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it, the name look-up
+    /// included.
+    ///
+    /// # Errors
+    /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
+    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
+        let end = self.now().saturating_add(deadline);
+        let place = Place::parse(url)?;
+        let ask = Ask::Announce(a, place.data);
+        let addresses = self.addresses(&place, end)?;
+        let replies = self.talk(&addresses, ask, end)?;
+        if a.event == Some(AnnounceEvent::Stopped) {
+            self.kept.lock().retain(|addr, _| !addresses.contains(addr));
+        }
+        let answers = replies.into_iter().filter_map(|reply| match reply {
+            Reply::Announced(answer) => Some(answer),
+            Reply::Scraped(_) => None,
+        });
+        answers.reduce(merged).ok_or(TrackerError::Timeout)
+    }
+
+    /// Asks the tracker at `url` for the figures of `swarms`, in their order; UDP trackers say zeros of those they do not know.
+    ///
+    /// # Errors
+    /// As [`UdpTracker::announce`].
+    pub fn scrape(
+        &self,
+        url: &str,
+        swarms: &[InfoHash],
+        deadline: Duration,
+    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
+        let end = self.now().saturating_add(deadline);
+        let place = Place::parse(url)?;
+        let addresses = self.addresses(&place, end)?;
+        let mut all = Vec::with_capacity(swarms.len());
+        for part in swarms.chunks(packet::MAX_SCRAPE) {
+            let replies = self.talk(&addresses, Ask::Scrape(part), end)?;
+            let figures = replies.into_iter().find_map(|reply| match reply {
+                Reply::Scraped(figures) => Some(figures),
+                Reply::Announced(_) => None,
+            });
+            let mut figures = figures.unwrap_or_default().into_iter();
+            all.extend(part.iter().map(|_| figures.next()));
+        }
+        Ok(all)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// One exchange with each address; what those brought that brought anything.
+    fn talk(&self, addresses: &[SocketAddr], ask: Ask, end: Duration) -> Result<Vec<Reply>, TrackerError> {
+        let (mut failures, mut talks) = (Vec::new(), Vec::new());
+        for &addr in addresses {
+            match self.open(addr, ask, end) {
+                Ok(talk) => talks.push(talk),
+                Err(error) => failures.push(connect_error(&error)),
+            }
+        }
+        let mut until = end;
+        while talks.iter().any(|t| t.result.is_none()) {
+            let now = self.now();
+            if now >= until {
+                break;
+            }
+            for talk in talks.iter_mut().filter(|t| t.result.is_none()) {
+                talk.send(now);
+            }
+            if talks.iter().all(|t| t.result.is_some()) {
+                break; // Nothing could be sent: there is nothing to wait for.
+            }
+            self.wait(&mut talks, until)?;
+            if talks.iter().any(|t| matches!(t.result, Some(Ok(_)))) {
+                until = until.min(self.now().saturating_add(GRACE));
+            }
+        }
+        let mut replies = Vec::new();
+        for talk in talks {
+            match talk.result {
+                Some(Ok(reply)) => {
+                    self.keep(talk.addr, talk.socket, talk.exchange.connection());
+                    replies.push(reply);
+                }
+                Some(Err(error)) => failures.push(error),
+                None => failures.push(TrackerError::Timeout),
+            }
+        }
+        // What the tracker itself says is worth more than that another address of it is out of reach.
+        let failure = failures.into_iter().min_by_key(|error| match error {
+            TrackerError::Refused(_) => 0,
+            TrackerError::Malformed(_) => 1,
+            TrackerError::Timeout => 2,
+            _ => 3,
+        });
+        if replies.is_empty() { Err(failure.unwrap_or(TrackerError::Timeout)) } else { Ok(replies) }
+    }
+
+    /// Sleeps until a socket has something or an exchange something to do, `until` at the latest, and hears what came.
+    fn wait(&self, talks: &mut [Talk], until: Duration) -> Result<(), TrackerError> {
+        let open = || talks.iter().filter(|t| t.result.is_none());
+        let wake = open().map(|t| t.exchange.due()).min().unwrap_or(until).min(until);
+        let left = wake.saturating_sub(self.now());
+        let mut fds: Vec<PollFd> = open().map(|t| PollFd::new(&t.socket, PollFlags::IN)).collect();
+        let timeout = Timespec::try_from(left).ok();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(connect_error(&error.into())),
+        }
+        let now = self.now();
+        talks.iter_mut().filter(|t| t.result.is_none()).for_each(|t| t.hear(now));
+        Ok(())
+    }
+
+    /// The addresses to ask, one of each family. Local ones are asked only where there are no others, and only for an announce:
+    /// a torrent must not make us knock at whatever listens around us.
+    fn addresses(&self, place: &Place, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+        let all = self.resolve(place, end)?;
+        let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
+        if public.is_empty() && !place.is_announce() {
+            return Err(TrackerError::Local);
+        }
+        let chosen = if public.is_empty() { all } else { public };
+        let four = chosen.iter().find(|addr| addr.is_ipv4());
+        let six = chosen.iter().find(|addr| addr.is_ipv6());
+        Ok(four.into_iter().chain(six).copied().collect())
+    }
+
+    /// All addresses of the host. A look-up cannot be interrupted: it has a thread of its own, which a deadline leaves behind.
+    fn resolve(&self, place: &Place, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+        let port = place.port;
+        if let Ok(ip) = place.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
+        }
+        let not_found = || TrackerError::NameLookup { host: printable(place.host) };
+        let (tell, told) = bounded(1);
+        let host = place.host.to_owned();
+        let look_up = move || {
+            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+            let _ = tell.send(found);
+        };
+        thread::Builder::new().name("look-up".into()).spawn(look_up).map_err(|e| connect_error(&e))?;
+        let found = told.recv_timeout(end.saturating_sub(self.now())).map_err(|_| TrackerError::Timeout)?;
+        let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), port);
+        let found: Vec<SocketAddr> = found.map_err(|_| not_found())?.into_iter().map(canonical).collect();
+        if found.is_empty() { Err(not_found()) } else { Ok(found) }
+    }
+
+    /// A socket for `addr`, with the connection id that belongs to it where there is one.
+    fn open<'a>(&self, addr: SocketAddr, ask: Ask<'a>, end: Duration) -> io::Result<Talk<'a>> {
+        let now = self.now();
+        let old = {
+            let mut kept = self.kept.lock();
+            kept.retain(|_, (_, connection)| connection.is_fresh(now));
+            kept.remove(&addr)
+        };
+        let (socket, connection) = match old {
+            Some((socket, connection)) => (socket, Some(connection)),
+            None => (connected(addr)?, None),
+        };
+        let exchange = Exchange::begin(now, addr, ask, connection, end, fastrand::Rng::new());
+        Ok(Talk { addr, socket, exchange, result: None })
+    }
+
+    /// Keeps the connection id for the next announce.
+    fn keep(&self, addr: SocketAddr, socket: UdpSocket, connection: Option<Connection>) {
+        let mut kept = self.kept.lock();
+        if let Some(connection) = connection
+            && kept.len() < MAX_KEPT
+        {
+            kept.insert(addr, (socket, connection));
+        }
+    }
+}
+
+impl Default for UdpTracker {
+    fn default() -> UdpTracker {
+        UdpTracker::new()
+    }
+}
+
+impl Talk<'_> {
+    fn send(&mut self, now: Duration) {
+        let Some(datagram) = self.exchange.next_datagram(now) else { return };
+        match self.socket.send(&datagram) {
+            // A full buffer of ours is like a lost packet.
+            Err(e) if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.result = Some(Err(connect_error(&e)));
+            }
+            _ => {}
+        }
+    }
+
+    fn hear(&mut self, now: Duration) {
+        let mut buffer = [0; MAX_PACKET];
+        for _ in 0..MAX_IN_A_ROW {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let heard = self.exchange.hear(now, from, buffer.get(..length).unwrap_or_default());
+                    if heard.is_some() {
+                        self.result = heard;
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) => {
+                    self.result = Some(Err(connect_error(&e)));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn connected(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(addr)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn connect_error(error: &io::Error) -> TrackerError {
+    TrackerError::Connect(printable(&error.to_string()))
+}
+
+/// The answers of two addresses of one tracker.
+fn merged(one: Answer, other: Answer) -> Answer {
+    Answer {
+        peers: super::announce::usable(one.peers.into_iter().chain(other.peers)),
+        interval: one.interval.max(other.interval),
+        complete: one.complete.max(other.complete),
+        incomplete: one.incomplete.max(other.incomplete),
+        ..one
+    }
+}
+
+#[cfg(test)]
+mod tests;

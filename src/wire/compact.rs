@@ -1,0 +1,80 @@
+//! Addresses as trackers, PEX and the DHT write them: the IP address in network order, the port behind it (BEP 7, 11, 23, 32).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// An IPv4 address and its port, in bytes.
+pub const FOUR: usize = 6;
+/// An IPv6 address and its port, in bytes.
+pub const SIX: usize = 18;
+
+/// An address in network order, 4 or 16 bytes; one that is IPv4 in disguise becomes IPv4.
+pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|v6| IpAddr::from(Ipv6Addr::from(v6)).to_canonical())
+}
+
+/// The addresses of a list of IPv4 peers; a torn last one is left out.
+pub fn four(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
+    entries(bytes, FOUR)
+}
+
+/// The addresses of a list of IPv6 peers; a torn last one is left out.
+pub fn six(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
+    entries(bytes, SIX)
+}
+
+fn entries(bytes: &[u8], width: usize) -> impl Iterator<Item = SocketAddr> + '_ {
+    bytes.chunks_exact(width).filter_map(move |entry| {
+        let (address, port) = entry.split_at_checked(width - 2)?;
+        Some(SocketAddr::new(ip(address)?, u16::from_be_bytes(port.try_into().ok()?)))
+    })
+}
+
+/// Appends one address in its family's form.
+pub fn write(out: &mut Vec<u8>, addr: SocketAddr) {
+    match addr.ip() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+    out.extend_from_slice(&addr.port().to_be_bytes());
+}
+
+/// Whether a peer can be there at all.
+pub fn is_usable(addr: SocketAddr) -> bool {
+    let never = match addr.ip() {
+        IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_broadcast() || ip.is_multicast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    };
+    addr.port() != 0 && !never
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_come_back_as_written_and_a_torn_end_is_left_out() {
+        for list in [["1.2.3.4:5", "255.0.0.1:65535"], ["[2001:db8::1]:6881", "[fe80::1]:1"]] {
+            let addrs = list.map(|a| a.parse::<SocketAddr>().unwrap());
+            let mut bytes = Vec::new();
+            for addr in addrs {
+                write(&mut bytes, addr);
+            }
+            bytes.push(7);
+            let read: Vec<_> = if addrs[0].is_ipv4() { four(&bytes).collect() } else { six(&bytes).collect() };
+            assert_eq!(read, addrs);
+        }
+        assert_eq!(ip(&[1, 2, 3]), None);
+        assert_eq!(ip(&"::ffff:1.2.3.4".parse::<Ipv6Addr>().unwrap().octets()), "1.2.3.4".parse().ok());
+    }
+
+    #[test]
+    fn impossible_addresses_are_told_apart() {
+        for bad in ["1.2.3.4:0", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1", "[ff02::1]:1"] {
+            assert!(!is_usable(bad.parse().unwrap()), "{bad}");
+        }
+        assert!(is_usable("127.0.0.1:1".parse().unwrap()) && is_usable("[::1]:1".parse().unwrap()));
+    }
+}

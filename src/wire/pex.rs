@@ -1,0 +1,189 @@
+//! The message of peer exchange (BEP 11), as the payload of an extension message: who came and who went, compact addresses of
+//! both families. What is wrong in one key costs that key only.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use serde_bencode::value::Value;
+
+use super::compact;
+use crate::metainfo::raw;
+
+/// The name under which the extension handshake's `m` announces it.
+pub const NAME: &str = "ut_pex";
+/// Peers that a message adds at most, both families together, and as many that it drops.
+pub const MAX_PEERS: usize = 50;
+/// The longest message that is read, in bytes: some clients put more into their first one.
+const MAX_LENGTH: usize = 16 * 1024;
+
+/// What is known of a peer, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// It prefers encryption.
+    pub const ENCRYPTION: Flags = Flags(0x01);
+    /// It wants nothing: a seed, or a partial one (BEP 21).
+    pub const UPLOAD_ONLY: Flags = Flags(0x02);
+    /// It speaks uTP.
+    pub const UTP: Flags = Flags(0x04);
+    /// It helps others through to it (BEP 55).
+    pub const HOLEPUNCH: Flags = Flags(0x08);
+    /// Somebody has called it and reached it.
+    pub const REACHABLE: Flags = Flags(0x10);
+
+    /// These and those of `other`.
+    #[must_use]
+    pub fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are set.
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PexMessage {
+    /// Peers that the sender is connected to since its last message.
+    pub added: Vec<(SocketAddr, Flags)>,
+    /// Peers that it is no longer connected to.
+    pub dropped: Vec<SocketAddr>,
+}
+
+/// The payload is no bencoded dictionary, or is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a peer exchange message is malformed")]
+pub struct PexError;
+
+type Dict = HashMap<Vec<u8>, Value>;
+
+impl PexMessage {
+    /// Reads a payload; of peers that can be there at all [`MAX_PEERS`] at most each way.
+    ///
+    /// # Errors
+    /// [`PexError`] where it is no bencoded dictionary.
+    pub fn parse(payload: &[u8]) -> Result<PexMessage, PexError> {
+        if payload.len() > MAX_LENGTH {
+            return Err(PexError);
+        }
+        raw::check(payload).map_err(|_| PexError)?;
+        let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(payload) else { return Err(PexError) };
+        let four = compact::four(bytes(&dict, "added")).zip(flags(&dict, "added.f"));
+        let six = compact::six(bytes(&dict, "added6")).zip(flags(&dict, "added6.f"));
+        let usable = |(addr, _): &(SocketAddr, Flags)| compact::is_usable(*addr);
+        let gone = compact::four(bytes(&dict, "dropped")).chain(compact::six(bytes(&dict, "dropped6")));
+        Ok(PexMessage {
+            added: four.chain(six).filter(usable).take(MAX_PEERS).collect(),
+            dropped: gone.filter(|&addr| compact::is_usable(addr)).take(MAX_PEERS).collect(),
+        })
+    }
+
+    /// Whether it says nothing; then it must not be sent.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.dropped.is_empty()
+    }
+
+    /// The payload, keys in their order, those without content left out.
+    pub fn encode(&self) -> Vec<u8> {
+        let added = |four: bool| self.added.iter().filter(move |(addr, _)| addr.is_ipv4() == four);
+        let flags = |four| added(four).map(|(_, flags)| flags.0).collect::<Vec<u8>>();
+        let list = |addrs: &mut dyn Iterator<Item = SocketAddr>| {
+            let mut out = Vec::new();
+            addrs.for_each(|addr| compact::write(&mut out, addr));
+            out
+        };
+        let came = |four| list(&mut added(four).map(|(addr, _)| *addr));
+        let went = |four: bool| list(&mut self.dropped.iter().copied().filter(|addr| addr.is_ipv4() == four));
+        let entries = [
+            ("added", came(true)),
+            ("added.f", flags(true)),
+            ("added6", came(false)),
+            ("added6.f", flags(false)),
+            ("dropped", went(true)),
+            ("dropped6", went(false)),
+        ];
+        let mut out = b"d".to_vec();
+        for (key, value) in entries.iter().filter(|(_, value)| !value.is_empty()) {
+            out.extend_from_slice(format!("{}:{key}{}:", key.len(), value.len()).as_bytes());
+            out.extend_from_slice(value);
+        }
+        out.push(b'e');
+        out
+    }
+}
+
+fn bytes<'a>(dict: &'a Dict, key: &str) -> &'a [u8] {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Bytes(bytes)) => bytes,
+        _ => &[],
+    }
+}
+
+/// The flags of peers in their order, and none for those that have none.
+fn flags<'a>(dict: &'a Dict, key: &str) -> impl Iterator<Item = Flags> + use<'a> {
+    bytes(dict, key).iter().map(|&bits| Flags(bits)).chain(std::iter::repeat(Flags::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn both_families_there_and_back() {
+        let seed = Flags::UPLOAD_ONLY.with(Flags::REACHABLE);
+        assert!(seed.has(Flags::REACHABLE) && !seed.has(Flags::UTP));
+        let message = PexMessage {
+            added: vec![(addr("1.2.3.4:5"), seed), (addr("[2001:db8::1]:6"), Flags::ENCRYPTION)],
+            dropped: vec![addr("5.6.7.8:9"), addr("[2001:db8::2]:7")],
+        };
+        let sent = message.encode();
+        let start = b"d5:added6:\x01\x02\x03\x04\x00\x057:added.f1:\x126:added618:";
+        assert_eq!(sent.get(..start.len()), Some(&start[..]));
+        assert_eq!(PexMessage::parse(&sent), Ok(message));
+        assert_eq!(PexMessage::default().encode(), b"de");
+        assert!(PexMessage::default().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_costs_its_key_or_its_entry_only() {
+        let read = |bytes: &[u8]| PexMessage::parse(bytes).unwrap();
+        assert_eq!(read(b"d5:addedi5e7:dropped6:\x01\x02\x03\x04\x00\x05e").dropped, [addr("1.2.3.4:5")]);
+        assert_eq!(read(b"d5:added8:\x01\x02\x03\x04\x00\x05xye").added, [(addr("1.2.3.4:5"), Flags(0))]);
+        let impossible = b"d5:added12:\x01\x02\x03\x04\x00\x00\xe0\x02\x03\x04\x00\x057:added.f9:123456789e";
+        assert!(read(impossible).is_empty());
+        // The flags stay with their peers.
+        let second = b"d5:added12:\x01\x02\x03\x04\x00\x00\x05\x06\x07\x08\x00\x097:added.f2:\x01\x02e";
+        assert_eq!(read(second).added, [(addr("5.6.7.8:9"), Flags(2))]);
+        for bad in [&b"le"[..], b"", b"d", b"i1e", &b"l".repeat(10_000), &b"x".repeat(MAX_LENGTH + 1)] {
+            assert_eq!(PexMessage::parse(bad), Err(PexError));
+        }
+    }
+
+    #[test]
+    fn fifty_are_taken_and_no_more() {
+        let many = |n: u8| (0..n).map(|n| SocketAddr::from(([9, 9, 9, n], 1))).collect::<Vec<_>>();
+        let message =
+            PexMessage { added: many(200).into_iter().map(|addr| (addr, Flags(1))).collect(), dropped: many(200) };
+        let read = PexMessage::parse(&message.encode()).unwrap();
+        assert_eq!((read.added.len(), read.dropped.len()), (MAX_PEERS, MAX_PEERS));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(tail in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = PexMessage::parse(&tail);
+            for key in ["5:added", "7:added.f", "6:added6", "7:dropped"] {
+                let _ = PexMessage::parse(&[format!("d{key}{}:", tail.len()).as_bytes(), &tail, b"e"].concat());
+            }
+        }
+    }
+}
