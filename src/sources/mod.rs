@@ -1,9 +1,10 @@
 //! Where peers come from. Each source gives addresses and knows nothing of pieces: [`client`] asks a tracker over [`http`] or
-//! [`udp`], in the words of [`announce`]; [`tiers`] decides which one and when. [`server`] is the other end of the same talk, a
-//! small tracker over [`registry`]. [`lsd`] finds the neighbours.
+//! [`udp`], in the words of [`announce`]; [`tiers`] decides which one and when; [`dht`] does without trackers, [`lsd`] finds the
+//! neighbours. [`server`] is the other end of a tracker's talk, a small tracker over [`registry`].
 
 pub mod announce;
 pub mod client;
+pub mod dht;
 pub mod http;
 pub mod lsd;
 pub mod registry;

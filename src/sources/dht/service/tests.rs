@@ -1,0 +1,135 @@
+//! Real sockets on the loopback: nodes that find each other's peers, and threads that end.
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use crossbeam_channel::{RecvTimeoutError, unbounded};
+
+use super::*;
+
+/// Longer than anything takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+const HASH: InfoHash = InfoHash([9; 20]);
+
+fn config(ip: IpAddr) -> DhtConfig {
+    DhtConfig { bind: vec![ip], routers: vec![], ..DhtConfig::default() }
+}
+
+fn local(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+fn start(config: &DhtConfig) -> (DhtService, Receiver<Found>) {
+    let (sender, receiver) = unbounded();
+    (DhtService::start(config, &sender).expect("a DHT on the loopback"), receiver)
+}
+
+fn find(found: &Receiver<Found>, peer: SocketAddr) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match found.recv_deadline(deadline) {
+            Ok(found) if found.peers.contains(&peer) => return assert_eq!(found.info_hash, HASH),
+            Ok(_) => {}
+            Err(error) => panic!("{peer} was not found: {error}"),
+        }
+    }
+}
+
+/// Waits until a node holds an announce; it says so a moment after it is so.
+fn holds_one(service: &DhtService) {
+    let deadline = Instant::now() + PATIENCE;
+    while service.stats().iter().all(|(_, stats)| stats.stored == 0) {
+        assert!(Instant::now() < deadline, "nothing was announced");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn announced_between(one: IpAddr, two: IpAddr) {
+    let (first, _) = start(&config(one));
+    let entry = first.local_addrs()[0];
+    let (second, _) = start(&DhtConfig { entry_points: vec![entry.to_string()], ..config(two) });
+    second.search(HASH, Some(4321));
+    holds_one(&first);
+    let (third, found) = start(&DhtConfig { entry_points: vec![entry.to_string()], ..config(one) });
+    third.search(HASH, None);
+    find(&found, SocketAddr::new(two, 4321));
+    for service in [first, second, third] {
+        service.stop().expect("nothing to write");
+    }
+}
+
+#[test]
+fn an_announce_is_found_by_another() {
+    announced_between(local(1), local(2));
+}
+
+#[test]
+fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
+    let all = DhtConfig { routers: vec!["name.invalid:1".into()], ..DhtConfig::default() };
+    let (service, found) = start(&all);
+    let lines = service.lines.clone();
+    service.stop().expect("nothing to write");
+    // Whatever the threads held is gone with them; a look-up may be left behind, and holds no sender.
+    assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+    lines.iter().for_each(|line| assert!(line.commands.send(Command::Stop).is_err(), "nobody listens any more"));
+    let (service, found) = start(&all);
+    drop(service);
+    assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_blocked_socket_wakes_though_the_waking_datagram_is_lost() {
+    let (line, socket, _commands) = line(Family::V4, bind(SocketAddr::new(local(1), 0)).unwrap()).unwrap();
+    let (sender, woken) = unbounded();
+    let thread = std::thread::spawn(move || sender.send(socket.recv_from(&mut [0; 8]).is_ok_and(|(size, _)| size > 0)));
+    // What the end does beside the datagram; whether the thread blocks before or after makes no difference.
+    let _ = SockRef::from(&line.socket).shutdown(Shutdown::Both);
+    assert_eq!(woken.recv_timeout(PATIENCE), Ok(false), "woken, by no packet");
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn the_port_is_free_after_the_end() {
+    let (service, _) = start(&config(local(1)));
+    let (addr, lines) = (service.local_addrs()[0], Arc::downgrade(&service.lines));
+    service.add_hosts(vec!["name.invalid:1".into(), "localhost:1".into()]);
+    service.stop().expect("nothing to write");
+    assert_eq!(lines.strong_count(), 0);
+    UdpSocket::bind(addr).expect("the port is free again");
+}
+
+#[test]
+fn the_state_is_kept_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache").join("dht.state");
+    let (first, _) = start(&config(local(1)));
+    let entry = first.local_addrs()[0];
+    let with_state = DhtConfig { state_path: Some(path.clone()), ..config(local(2)) };
+    let (second, _) = start(&DhtConfig { entry_points: vec![entry.to_string()], ..with_state.clone() });
+    second.search(HASH, Some(1234));
+    holds_one(&first);
+    second.stop().expect("a state");
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    let state = load(&path);
+    assert_eq!(state.nodes.iter().map(|node| node.addr).collect::<Vec<_>>(), [entry]);
+    assert_eq!(state.ids.len(), 1);
+
+    // Without being told of anybody, the next run finds what was announced.
+    let (third, found) = start(&with_state);
+    third.search(HASH, None);
+    find(&found, SocketAddr::new(local(2), 1234));
+    drop(third);
+    std::fs::write(&path, b"garbage").unwrap();
+    assert_eq!(load(&path), State::default());
+}
+
+#[test]
+fn a_port_in_use_is_an_error_and_one_family_is_enough() {
+    let taken = UdpSocket::bind((local(1), 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (sender, _receiver) = unbounded();
+    let error = DhtService::start(&DhtConfig { port, ..config(local(1)) }, &sender).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let none = DhtConfig { bind: vec![], ..config(local(1)) };
+    assert_eq!(DhtService::start(&none, &sender).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}

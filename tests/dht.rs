@@ -1,0 +1,95 @@
+//! Our DHT node among libtorrent's: each finds what the other announced, with nothing between them but UDP.
+//!
+//! scripts/test-setup.sh installs libtorrent. Each test has a network namespace of its own.
+
+mod common;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use btsync::sources::dht::{DhtConfig, DhtService, Found};
+use btsync::types::InfoHash;
+use common::netns::isolated;
+use common::process::Running;
+use common::{PATIENCE, Stage, free_port};
+use crossbeam_channel::{Receiver, unbounded};
+
+const PYTHON: &str = ".venv/bin/python";
+/// What libtorrent announces, and what we announce.
+const THEIRS: InfoHash = InfoHash([0x3c; 20]);
+const OURS: InfoHash = InfoHash([0xa5; 20]);
+
+fn four(host: u16) -> IpAddr {
+    common::netns::address(host as u8).parse().expect("an address")
+}
+
+fn six(host: u16) -> IpAddr {
+    IpAddr::from([0xfd88, 0, 0, 0, 0, 0, 0, host])
+}
+
+/// Starts libtorrent at `ip`, with `node` to begin with.
+fn libtorrent(stage: &Stage, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str]) -> (Running, SocketAddr) {
+    let addr = SocketAddr::new(ip, free_port());
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(repository.join(PYTHON));
+    command.arg(repository.join("scripts/lt_dht.py")).arg(addr.to_string());
+    command.arg(node.map_or("-".into(), |node| node.to_string())).args(deed);
+    (stage.start(&format!("libtorrent-{ip}").replace(':', "_"), &mut command), addr)
+}
+
+fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<Found>) {
+    let (sender, found) = unbounded();
+    let config = DhtConfig {
+        bind: vec![ip],
+        routers: vec![],
+        entry_points: vec![node.to_string()],
+        read_only,
+        ..DhtConfig::default()
+    };
+    (DhtService::start(&config, &sender).expect("a DHT node"), found)
+}
+
+/// Two of theirs, one of which announces; ours finds that, announces, and a third of theirs finds ours.
+fn each_finds_the_others(address: fn(u16) -> IpAddr, read_only: bool) {
+    let stage = Stage::new();
+    let (mut first, node) = libtorrent(&stage, address(2), None, &["stay"]);
+    let (_second, _) = libtorrent(&stage, address(3), Some(node), &["announce", &THEIRS.hex(), "7777"]);
+    first.says(&format!("incoming dht announce: {}:7777", address(3)));
+
+    let (service, found) = ours(address(1), node, read_only);
+    service.search(THEIRS, None);
+    service.search(OURS, Some(4444));
+    let peer = SocketAddr::new(address(3), 7777);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match found.recv_deadline(deadline) {
+            Ok(found) if found.info_hash == THEIRS && found.peers.contains(&peer) => break,
+            Ok(found) => assert!(found.info_hash != THEIRS || found.peers.is_empty(), "who is {found:?}?"),
+            Err(error) => panic!("{peer} was not found: {error}; {:?}", service.stats()),
+        }
+    }
+    let (mut third, _) = libtorrent(&stage, address(4), Some(node), &["find", &OURS.hex()]);
+    third.says(&format!("peer {}:4444", address(1)));
+    if !read_only {
+        // They know us, too.
+        first.says("nodes 3");
+    }
+    service.stop().expect("nothing to write");
+}
+
+#[test]
+fn libtorrent_and_we_find_each_other() {
+    isolated("libtorrent_and_we_find_each_other", &[PYTHON], || each_finds_the_others(four, false));
+}
+
+#[test]
+fn libtorrent_and_we_find_each_other_over_ipv6() {
+    isolated("libtorrent_and_we_find_each_other_over_ipv6", &[PYTHON], || each_finds_the_others(six, false));
+}
+
+#[test]
+fn a_read_only_node_finds_and_is_found_all_the_same() {
+    isolated("a_read_only_node_finds_and_is_found_all_the_same", &[PYTHON], || each_finds_the_others(four, true));
+}
