@@ -3,6 +3,7 @@
 //! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
 //! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].
 
+pub mod bind;
 pub mod cli;
 pub mod metainfo;
 pub mod peer;

@@ -42,7 +42,7 @@ fn libtorrent(stage: &Stage, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str]
 fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<Found>) {
     let (sender, found) = unbounded();
     let config = DhtConfig {
-        bind: vec![ip],
+        interface: btsync::bind::Bind::Address(ip),
         routers: vec![],
         entry_points: vec![node.to_string()],
         read_only,

@@ -29,6 +29,7 @@ struct Running {
 
 fn start(torrent: &Torrent, out: &Path, encryption: Encryption, peers: Vec<SocketAddr>) -> Running {
     let mut config = Config::new(out);
+    (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.encryption = encryption;
     config.seed = SeedGoal { forever: peers.is_empty(), ..SeedGoal::default() };

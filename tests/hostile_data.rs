@@ -35,6 +35,7 @@ struct Told {
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> Told {
     let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = Config::new(out);
+    (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.peers = peers;
     let session = Session::new(torrent, config);

@@ -68,7 +68,12 @@ fn requests_do_not_run_out_of_time_because_we_hold_back() {
     let stage = Stage::new();
     let source = Source::new(&stage, 30, usize::MAX);
     let mut command = btsync();
-    command.arg(&source.torrent).arg(stage.folder("out")).args(["--max-overall-download-limit", "40K"]);
+    command.arg(&source.torrent).arg(stage.folder("out")).args([
+        "--max-overall-download-limit",
+        "40K",
+        "--no-dht",
+        "--no-lsd",
+    ]);
     command.args(["--listen-port", &free_port().to_string()]).env("RUST_LOG", "btsync=debug");
     let mut running = stage.start("fetch", &mut command);
     // Each is asked for two at first, and for more when the first block has come.
@@ -144,6 +149,7 @@ fn a_handle_changes_the_limits() {
     let stage = Stage::new();
     let source = Source::new(&stage, 1, usize::MAX);
     let mut config = Config::new(stage.folder("out"));
+    (config.dht, config.lsd) = (None, false);
     (config.listen_ports, config.peers) = (0..=0, vec![source.peers[0].addr]);
     config.limits = Limits { down: 0, up: 7 };
     let session = Session::new(Torrent::read(&source.torrent).expect("a torrent"), config);

@@ -45,11 +45,12 @@ fn neighbours_find_each_other_and_nobody_finds_itself() {
         allow_multicast();
         let (tell_one, one_hears) = unbounded();
         let (tell_other, other_hears) = unbounded();
-        let one = Lsd::start(1001, vec![OURS], tell_one).expect("multicast");
-        let other = Lsd::start(1002, vec![InfoHash([8; 20]), OURS], tell_other).expect("multicast");
+        let one = Lsd::start(&btsync::bind::Bind::Any, 1001, vec![OURS], tell_one).expect("multicast");
+        let other =
+            Lsd::start(&btsync::bind::Bind::Any, 1002, vec![InfoHash([8; 20]), OURS], tell_other).expect("multicast");
         hears(&one_hears, 1001, 1002);
         let (tell_third, _unheard) = unbounded();
-        let third = Lsd::start(1003, vec![OURS], tell_third).expect("multicast");
+        let third = Lsd::start(&btsync::bind::Bind::Any, 1003, vec![OURS], tell_third).expect("multicast");
         hears(&other_hears, 1002, 1003);
         let begun = Instant::now();
         [one, other, third].into_iter().for_each(Lsd::stop);

@@ -42,6 +42,7 @@ struct Running {
 
 fn start(torrent: &Torrent, out: &Path, seed: SeedGoal) -> Running {
     let mut config = Config::new(out);
+    (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.seed = seed;
     let session = Session::new(torrent.clone(), config);

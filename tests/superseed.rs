@@ -18,6 +18,7 @@ use common::{Stage, free_port, until};
 /// Starts a session on a thread of its own.
 fn start(torrent: &Torrent, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
     let mut config = Config::new(out);
+    (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     config.super_seed = super_seed;

@@ -13,6 +13,8 @@ use super::exit::{Exit, Failure};
 use super::info::InfoArgs;
 use super::limits;
 use super::tracker::TrackerArgs;
+use crate::bind::Bind;
+use crate::metainfo::Magnet;
 use crate::types::Encryption;
 
 /// What the words ask for.
@@ -34,7 +36,7 @@ pub enum Command {
 #[argh(help_triggers("-h", "--help"))]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct DownloadArgs {
-    /// the .torrent, then the folder for its files
+    /// the .torrent or the magnet link, then the folder for its files
     #[argh(positional)]
     names: Vec<String>,
     /// go on giving to others until stopped
@@ -65,7 +67,7 @@ pub struct DownloadArgs {
     #[argh(option, from_str_fn(encryption))]
     pub encryption: Option<Encryption>,
     /// a peer to call without asking a tracker; may be repeated
-    #[argh(option, from_str_fn(peer))]
+    #[argh(option, from_str_fn(host_and_port))]
     pub peer: Vec<String>,
     /// trackers to ask beside the torrent's own; may be repeated
     #[argh(option, from_str_fn(trackers))]
@@ -76,22 +78,31 @@ pub struct DownloadArgs {
     /// show errors only
     #[argh(switch, short = 'q')]
     pub quiet: bool,
-    /// accepted: there is no DHT yet
+    /// trackers of the torrent that are not to be asked, `*` for all; may be repeated
+    #[argh(option, from_str_fn(excluded))]
+    bt_exclude_tracker: Vec<Vec<String>>,
+    /// do without the DHT
     #[argh(switch)]
-    #[allow(dead_code)]
-    no_dht: bool,
-    /// accepted: there is no local discovery yet
+    pub no_dht: bool,
+    /// a node through which to enter the DHT; may be repeated
+    #[argh(option, from_str_fn(host_and_port))]
+    pub dht_entry_point: Vec<String>,
+    /// do not look for peers in the local network
     #[argh(switch)]
-    #[allow(dead_code)]
-    no_lsd: bool,
-    /// accepted: there is no peer exchange yet
+    pub no_lsd: bool,
+    /// neither take peers from peers nor tell them of others
     #[argh(switch)]
-    #[allow(dead_code)]
-    no_pex: bool,
+    pub no_pex: bool,
+    /// use this network interface, or this address of ours, for everything
+    #[argh(option, from_str_fn(interface))]
+    pub interface: Option<Bind>,
+    /// keep the .torrent of a magnet link in this file or folder
+    #[argh(option)]
+    pub save_torrent: Option<PathBuf>,
 }
 
 impl DownloadArgs {
-    /// The .torrent.
+    /// The .torrent, or the magnet link.
     pub fn file(&self) -> PathBuf {
         self.names.first().map(PathBuf::from).unwrap_or_default()
     }
@@ -106,12 +117,17 @@ impl DownloadArgs {
         self.bt_tracker.iter().flatten().map(String::as_str)
     }
 
+    /// The trackers that the user does not want.
+    pub fn excluded(&self) -> impl Iterator<Item = &str> {
+        self.bt_exclude_tracker.iter().flatten().map(String::as_str)
+    }
+
     fn checked(self) -> Result<DownloadArgs, Failure> {
         match self.names.as_slice() {
             [] => Err(wrong("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more")),
             [_, _, third, ..] => Err(wrong(format!("'{third}' is one name too many: a torrent and a folder will do"))),
-            [file, ..] if file.starts_with("magnet:") || file.contains("://") => {
-                Err(wrong(format!("'{file}': links are not supported yet, only .torrent files on disk")))
+            [file, ..] if !Magnet::is_link(file) && file.contains("://") => {
+                Err(wrong(format!("'{file}': only magnet links and .torrent files on disk are supported yet")))
             }
             [file, ..] if file.is_empty() => Err(wrong("the torrent's name is empty")),
             [_, folder] if folder.is_empty() => Err(wrong("the folder's name is empty")),
@@ -122,29 +138,28 @@ impl DownloadArgs {
 
 /// What `btsync --help` prints.
 const HELP: &str = "\
-btsync FILE.torrent [FOLDER] [options]   download, verify, exit (FOLDER: .)
+btsync FILE.torrent|MAGNET [FOLDER] [options]   download, verify, exit (into .)
 btsync create SOURCE [options]           make a .torrent of a file or folder
 btsync info FILE.torrent [--json]        show what a .torrent holds
 btsync tracker [options]                 be a tracker for a closed network
 btsync help create|info|tracker          show the options of these
 Sharing (without these, btsync exits as soon as the download is whole):
   --seed             give until stopped; --super-seed: as the first seeder
-  --seed-time MIN    give for so many minutes after the download (0: do not)
-  --seed-ratio R     give until R times the size has been sent (0: do not)
+  --seed-time MIN, --seed-ratio R   give so long; until R times the size is sent
 Network:
-  --listen-port P    TCP port, or a range A-B: the first free one (6881-6889)
+  --listen-port P    TCP and UDP port, or a range A-B: the first free 6881-6889
   --max-peers N      connections at most (300)
   --max-download-limit R, --max-upload-limit R   bytes/s, 500K, 2M (0: no limit)
   --encryption MODE  disguise connections: prefer, require or off (prefer)
-  --peer HOST:PORT   call this peer; may be repeated
-  --bt-tracker URL   ask this tracker too; may be repeated, or A,B,C
-  --no-dht, --no-lsd, --no-pex   accepted: this version has none of the three
+  --peer HOST:PORT, --bt-tracker URL, --bt-exclude-tracker URL|*   more, or less
+  --no-dht, --no-lsd, --no-pex, --dht-entry-point HOST:PORT   ways to find peers
+  --interface IF     this interface or address of ours alone, or nothing
 Output:
+  --save-torrent F   keep a magnet link's .torrent in this file or folder
   -v, --verbose; -q, --quiet   debug logs (RUST_LOG=...: finer); errors only
   -h, --help         this text; --version prints the version
 Ctrl-C stops; run it again to go on. ./create is a file's name.
-Exit codes: 0 whole, 7 stopped before, 6 network, 9 disk full, 13-18 files,
-25 not bencode, 26 bad torrent, 28 bad option; README.md has them all.
+Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input: README.md
 ";
 
 /// Turns the words after the program's name into a command.
@@ -222,8 +237,11 @@ fn kind<T: FromArgs>(word: &str) -> Kind {
 }
 
 /// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 2] =
-    [("--max-overall-download-limit", "--max-download-limit"), ("--max-overall-upload-limit", "--max-upload-limit")];
+const ALIASES: [(&str, &str); 3] = [
+    ("--bind", "--interface"),
+    ("--max-overall-download-limit", "--max-download-limit"),
+    ("--max-overall-upload-limit", "--max-upload-limit"),
+];
 
 /// Splits `--name=value` into two words, up to `--`, and refuses options that do not exist.
 fn split<T: FromArgs>(words: &[&str]) -> Result<Vec<String>, Failure> {
@@ -338,7 +356,7 @@ fn encryption(text: &str) -> Result<Encryption, String> {
 }
 
 /// The form only: names are resolved when the download starts.
-fn peer(text: &str) -> Result<String, String> {
+fn host_and_port(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
     match port {
         Some(1..=u16::MAX) => Ok(text.to_owned()),
@@ -346,11 +364,20 @@ fn peer(text: &str) -> Result<String, String> {
     }
 }
 
+fn interface(text: &str) -> Result<Bind, String> {
+    text.parse().map_err(|error: crate::bind::BindError| error.to_string())
+}
+
+fn excluded(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
+}
+
 fn trackers(text: &str) -> Result<Vec<String>, String> {
     let urls: Vec<_> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
     let lower = |url: &String| url.to_ascii_lowercase();
     match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
-        Some(url) => Err(format!("'{url}' is no tracker's URL: http:// or https:// is needed")),
+        Some(url) => Err(format!("'{url}' is no tracker's URL: http://, https:// or udp:// is needed")),
         None if urls.is_empty() => Err("a URL is needed".to_owned()),
         None => Ok(urls),
     }

@@ -103,7 +103,7 @@ fn nonsense_is_refused_in_one_line() {
     {
         refusal(line);
     }
-    for line in ["x --bt-tracker ftp://a", "x --bt-tracker ,", "magnet:?xt=1", "http://a/b.torrent", "help nonsense"] {
+    for line in ["x --bt-tracker ftp://a", "x --bt-tracker ,", "http://a/b.torrent", "help nonsense"] {
         refusal(line);
     }
 }

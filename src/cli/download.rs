@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::thread;
 
 use log::LevelFilter;
@@ -14,8 +15,8 @@ use super::screen::Screen;
 use super::view::View;
 use super::voice::{Ending, Silent, Voice, listen};
 use super::{info, limits, signals};
-use crate::metainfo::Torrent;
-use crate::session::{Config, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Stage};
+use crate::metainfo::{Magnet, Torrent, printable};
+use crate::session::{Config, DhtSettings, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Source, Stage};
 use crate::storage::{Doing, StorageError, StorageErrorKind};
 
 /// Downloads, and gives to others for as long as asked.
@@ -25,11 +26,10 @@ use crate::storage::{Doing, StorageError, StorageErrorKind};
 pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let screen = Screen::stderr();
     start_logs(args, &screen);
-    let file = args.file();
-    let torrent = Torrent::read(&file).map_err(|error| info::torrent_failure(&file, error))?;
-    let config = config(args)?;
+    let mut config = config(args)?;
+    let source = source(args, &mut config)?;
     let limits = config.limits;
-    let session = Session::new(torrent, config);
+    let session = Session::new(source, config);
     let handle = session.handle();
 
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
@@ -62,8 +62,27 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     }
 }
 
+/// What to fetch: a file's torrent, or what a link names; its peers are called as if they had been named by hand.
+fn source(args: &DownloadArgs, config: &mut Config) -> Result<Source, Failure> {
+    let file = args.file();
+    let Some(link) = file.to_str().filter(|text| Magnet::is_link(text)) else {
+        return Ok(Torrent::read(&file).map_err(|error| info::torrent_failure(&file, error))?.into());
+    };
+    let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
+    for peer in &magnet.peers {
+        match resolve(&peer.to_string()) {
+            Ok(addresses) => config.peers.extend(addresses),
+            Err(failure) => log::warn!("{failure}"),
+        }
+    }
+    Ok(magnet.into())
+}
+
 /// The last line of a download that was stopped.
 fn stopped(now: &Snapshot) -> String {
+    if now.total == 0 {
+        return "stopped before the metadata was there; run it again to start over".to_owned();
+    }
     if matches!(now.stage, Stage::Starting | Stage::Checking) {
         return "stopped before the files were checked; run it again to start over".to_owned();
     }
@@ -102,11 +121,26 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
         Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
     config.encryption = args.encryption.unwrap_or_default();
     config.super_seed = args.super_seed;
+    config.dht = (!args.no_dht).then(|| DhtSettings {
+        entry_points: args.dht_entry_point.clone(),
+        state_path: cache_folder().map(|folder| folder.join("btsync/dht")),
+        ..DhtSettings::default()
+    });
+    (config.lsd, config.pex) = (!args.no_lsd, !args.no_pex);
+    config.bind = args.interface.clone().unwrap_or_default();
+    config.exclude_trackers.extend(args.excluded().map(str::to_owned));
+    config.save_torrent.clone_from(&args.save_torrent);
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }
     config.trackers.extend(args.trackers().map(str::to_owned));
     Ok(config)
+}
+
+/// The user's cache folder, by the XDG rules; `None` where the user has no home.
+fn cache_folder() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))
 }
 
 fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
@@ -117,7 +151,7 @@ fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
 fn failure(error: &SessionError) -> Failure {
     let code = match error {
         SessionError::Storage(error) => storage_exit(error),
-        SessionError::Layout(_) => Exit::BadTorrent,
+        SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
         SessionError::Listen { .. } => Exit::Network,
     };
     Failure::new(code, error.to_string())

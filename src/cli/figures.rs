@@ -6,6 +6,11 @@ use crate::session::{Snapshot, Stage};
 
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
+/// Pieces of metadata, those that are there and all; while no peer has said how many there are, a question mark.
+pub fn pieces((have, of): (usize, usize)) -> String {
+    if of == 0 { "0/?".to_owned() } else { format!("{have}/{of}") }
+}
+
 /// A number of bytes: "512 B", "1.0 GiB".
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
@@ -275,6 +280,7 @@ mod tests {
         Snapshot {
             stage,
             total: 1000,
+            metadata: (0, 0),
             have,
             checked: counts,
             downloaded,

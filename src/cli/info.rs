@@ -8,7 +8,7 @@ use argh::FromArgs;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::metainfo::{FileEntry, Torrent, TorrentError, printable};
+use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
 
 /// show what a torrent file says
 #[derive(FromArgs, Debug, PartialEq)]
@@ -81,6 +81,7 @@ fn as_json(torrent: &Torrent) -> Value {
         "created_by": torrent.created_by,
         "creation_date": torrent.creation_date,
         "web_seeds": torrent.web_seeds,
+        "magnet": Magnet::of(torrent).to_string(),
     })
 }
 
@@ -102,6 +103,7 @@ fn as_text(torrent: &Torrent) -> String {
     for seed in &torrent.web_seeds {
         line("web seed", seed);
     }
+    line("magnet", &Magnet::of(torrent).to_string());
     let date = torrent.creation_date.map(date);
     let optional = [("comment", &torrent.comment), ("created by", &torrent.created_by), ("created", &date)];
     for (label, value) in optional {
@@ -181,6 +183,7 @@ mod tests {
             "files": [{"path": "t/d/a", "length": 5}, {"path": "t/.pad/3", "length": 3, "pad": true}],
             "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!", "created_by": null,
             "creation_date": 86400, "web_seeds": [],
+            "magnet": format!("magnet:?xt=urn:btih:{}&dn=t&tr=http://a", torrent.info_hash.hex()),
         });
         assert_eq!(as_json(&torrent), expected);
     }

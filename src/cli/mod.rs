@@ -20,6 +20,7 @@ pub mod signals;
 pub mod tracker;
 pub mod view;
 pub mod voice;
+mod why;
 
 use args::Command;
 use exit::{Exit, Failure};

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::figures::{Rates, part, percent, rate, ratio, size, words};
+use super::figures::{Rates, part, percent, pieces, rate, ratio, size, words};
 use super::screen::Screen;
 use super::voice::{Ending, Voice, Words, clean};
+use super::why::Waiting;
 use crate::session::Handle;
 use crate::session::{Event, Snapshot, Stage};
 
@@ -18,6 +19,7 @@ pub struct Plain {
     name: String,
     rates: Rates,
     words: Words,
+    waiting: Waiting,
     last: Option<(Duration, String)>,
 }
 
@@ -25,7 +27,15 @@ impl Plain {
     /// A voice for the session behind `handle`.
     pub fn new(handle: Handle, screen: Screen) -> Plain {
         let name = clean(handle.name());
-        Plain { handle, screen, name, rates: Rates::default(), words: Words::chatty(), last: None }
+        Plain {
+            handle,
+            screen,
+            name,
+            rates: Rates::default(),
+            words: Words::chatty(),
+            waiting: Waiting::default(),
+            last: None,
+        }
     }
 
     fn look(&mut self, at: Duration) -> Snapshot {
@@ -47,6 +57,7 @@ impl Voice for Plain {
         match event {
             // Peers can call from now on: what takes less than a period has a speed too.
             Event::Listening { .. } => self.rates.begin(at),
+            Event::Metadata { .. } => self.name = clean(self.handle.name()),
             Event::Completed => {
                 let now = self.look(at);
                 self.screen.say(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
@@ -57,6 +68,9 @@ impl Voice for Plain {
 
     fn beat(&mut self, at: Duration) {
         let now = self.look(at);
+        if let Some(why) = self.waiting.line(at, &now, &self.handle) {
+            self.screen.say(&format!("{}: {why}", self.name));
+        }
         let line = line(&self.name, &now, &self.rates);
         let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
         if !stale {
@@ -79,6 +93,7 @@ fn line(name: &str, now: &Snapshot, rates: &Rates) -> String {
     let peers = format!("peers {}/{}", now.active, now.connected);
     match now.stage {
         Stage::Starting => format!("{name} starting"),
+        Stage::Metadata => format!("{name} metadata {} {peers}", pieces(now.metadata)),
         Stage::Checking => {
             let (done, all) = now.checked;
             format!("{name} checking {} {} at {}", percent(done, all), part(done, all), rate(rates.check()))
@@ -101,6 +116,7 @@ mod tests {
         let mut now = Snapshot {
             stage: Stage::Downloading,
             total: 1 << 30,
+            metadata: (0, 0),
             have: 0,
             checked: (1 << 29, 1 << 30),
             downloaded: 0,

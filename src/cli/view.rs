@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::figures::{Figure, Rates, part, percent, rate, ratio, size};
+use super::figures::{Figure, Rates, part, percent, pieces, rate, ratio, size};
 use super::map::{Cell, Look, cells};
 use super::screen::Screen;
 use super::voice::{Ending, Voice, Words, clean};
@@ -65,6 +65,7 @@ impl Voice for View {
         match event {
             // Peers can call from now on: what takes less than a period has a speed too.
             Event::Listening { .. } => self.rates.begin(at),
+            Event::Metadata { .. } => self.name = clean(self.handle.name()),
             Event::Completed => self.draw(at, None),
             _ => {}
         }
@@ -86,6 +87,9 @@ fn figures(now: &Snapshot, rates: &Rates) -> Vec<Figure> {
     let peers = (4, format!("peers {}/{}", now.active, now.connected));
     match now.stage {
         Stage::Starting => vec![(0, "starting".to_owned()), (1, size(now.total))],
+        Stage::Metadata => {
+            vec![(0, format!("metadata {}", pieces(now.metadata))), (1, format!("known {}", now.known)), peers]
+        }
         Stage::Checking => {
             let (done, all) = now.checked;
             let what = (0, format!("checking {}", percent(done, all)));
@@ -148,6 +152,7 @@ mod tests {
         let mut now = Snapshot {
             stage: Stage::Checking,
             total: 2000,
+            metadata: (0, 0),
             have: 500,
             checked: (50, 200),
             downloaded: 0,

@@ -99,9 +99,12 @@ impl Words {
             Event::NoTracker { unsupported } => Some(match unsupported.first() {
                 None => "the torrent names no tracker: waiting for peers that call".to_owned(),
                 Some(url) => {
-                    format!("no tracker that btsync can ask yet ({}): waiting for peers that call", clean(url))
+                    format!("no tracker that btsync can ask ({}): waiting for peers that call", clean(url))
                 }
             }),
+            Event::Metadata { name, total } => Some(format!("metadata: {} ({})", clean(name), size(*total))),
+            Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
+            Event::TorrentSaved { what } => Some(format!("torrent {}", clean(what))),
             Event::Announced { tracker, peers, warning, .. } => {
                 let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
                 let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());

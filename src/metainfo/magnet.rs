@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
-use super::printable;
+use super::{Torrent, printable};
 use crate::types::InfoHash;
 
 /// The longest link, in bytes.
@@ -79,6 +79,16 @@ impl Magnet {
     /// Whether a text is meant as a magnet link, so that it is not taken for a file's name.
     pub fn is_link(text: &str) -> bool {
         text.trim().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
+    }
+
+    /// The link to a torrent: its hash, name, trackers and web seeds.
+    pub fn of(torrent: &Torrent) -> Magnet {
+        let mut trackers = Vec::new();
+        torrent.tiers.iter().flatten().for_each(|tracker| enter(&mut trackers, url(tracker)));
+        let mut web_seeds = Vec::new();
+        torrent.web_seeds.iter().for_each(|seed| enter(&mut web_seeds, url(seed)));
+        let name = Some(torrent.name.clone());
+        Magnet { info_hash: torrent.info_hash, name, trackers, web_seeds, peers: Vec::new(), select: None }
     }
 
     /// Reads a link. Parameters that are not known are passed over.

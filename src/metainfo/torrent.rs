@@ -179,6 +179,38 @@ impl Torrent {
         })
     }
 
+    /// The torrent whose info dictionary came from the swarm (BEP 9), with what its magnet link says of trackers and web seeds.
+    ///
+    /// # Errors
+    /// Where the dictionary makes no sound torrent.
+    pub fn from_info(info: &[u8], tiers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Torrent, TorrentError> {
+        let torrent = Torrent::parse(&[b"d4:info", info, b"e"].concat())?;
+        Ok(Torrent { tiers, web_seeds, ..torrent })
+    }
+
+    /// A torrent file with this info dictionary, byte for byte, and these trackers and web seeds.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let string = |text: &str| [format!("{}:", text.len()).as_bytes(), text.as_bytes()].concat();
+        let mut out = b"d".to_vec();
+        if let Some(first) = self.tiers.iter().flatten().next() {
+            out.extend([&b"8:announce"[..], &string(first), b"13:announce-listl"].concat());
+            for tier in self.tiers.iter().filter(|tier| !tier.is_empty()) {
+                out.push(b'l');
+                out.extend(tier.iter().flat_map(|url| string(url)));
+                out.push(b'e');
+            }
+            out.push(b'e');
+        }
+        out.extend([&b"4:info"[..], &self.info].concat());
+        if !self.web_seeds.is_empty() {
+            out.extend_from_slice(b"8:url-listl");
+            out.extend(self.web_seeds.iter().flat_map(|url| string(url)));
+            out.push(b'e');
+        }
+        out.push(b'e');
+        out
+    }
+
     /// Bytes of all files together, pad files included.
     pub fn total(&self) -> u64 {
         self.files.iter().map(|file| file.length).sum()

@@ -7,11 +7,12 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::encryption::{Line, Rest};
 use super::reader::Reader;
@@ -125,7 +126,7 @@ impl Connection {
     /// # Errors
     /// Where no socket or thread is to be had.
     pub fn dial(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, opening: Opening) -> io::Result<Connection> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = shared.bind.caller(addr)?;
         Connection::spawn(shared, key, addr, socket.into(), Caller::Us(opening))
     }
 
@@ -161,6 +162,11 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// Says that nothing more comes from us; the other end hangs up in turn, and the connection is over.
+    pub fn finish(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Waits for the connection's threads; they are done once it was reported gone, or soon after `close`.
     pub fn join(mut self) {
         if let Some(thread) = self.thread.take()
@@ -194,7 +200,8 @@ fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, caller: Caller) -
         connected.map_err(|e| Gone::Unreachable(e.to_string()))?;
     }
     stream.set_nodelay(true).map_err(|e| Gone::io(&e))?;
-    let ours = Handshake::ours(shared.info_hash, shared.peer_id);
+    let dht = shared.dht_port.load(Ordering::Acquire) != 0;
+    let ours = Handshake::ours(shared.info_hash, shared.peer_id, dht);
     let mut line = Line::new(stream, Instant::now() + HANDSHAKE_TIMEOUT);
     let theirs = match caller {
         Caller::Us(opening) => {
@@ -316,6 +323,7 @@ impl Drop for Ending<'_> {
 /// What follows our handshake in the same breath: what we have, and the extension handshake (BEP 10).
 fn opening(shared: &Shared, peer: &Peer, have: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
+    let have = have.filter(|_| !shared.wants_info); // nobody knows what there is to have
     let bits = have.and_then(|have| Bitfield::from_wire(have, shared.pieces.count()));
     let whole = bits.as_ref().is_some_and(Bitfield::is_full);
     match &bits {
@@ -325,6 +333,11 @@ fn opening(shared: &Shared, peer: &Peer, have: Option<&[u8]>) -> Vec<u8> {
     }
     if peer.extended {
         message::extended(&mut bytes, HANDSHAKE_ID, &peer.ours(shared, whole));
+    }
+    match shared.dht_port.load(Ordering::Acquire) {
+        0 => {}
+        port if peer.dht => message::port(&mut bytes, port),
+        _ => {}
     }
     bytes
 }

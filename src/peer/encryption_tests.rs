@@ -11,7 +11,7 @@ const TORRENT: InfoHash = InfoHash([7; 20]);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn ours(id: u8) -> Handshake {
-    Handshake::ours(TORRENT, PeerId([id; 20]))
+    Handshake::ours(TORRENT, PeerId([id; 20]), false)
 }
 
 /// Two ends of a connection.

@@ -83,8 +83,8 @@ impl Peer {
     /// What we say of ourselves to this peer (BEP 10): the payload of an extension handshake.
     pub fn ours(&self, shared: &Shared, upload_only: bool) -> Vec<u8> {
         let port = shared.port.load(Ordering::Relaxed);
-        let metadata_size = shared.metadata_size.load(Ordering::Relaxed);
-        Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size }.encode()
+        let metadata_size = shared.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
+        Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size, pex: shared.pex }.encode()
     }
 
     /// Says it again, where the peer understands it.

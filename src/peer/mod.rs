@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::bind::Bind;
 use crate::pieces::PieceManager;
 use crate::sources::announce::{Answer, TrackerError};
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
-use crate::types::{Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
 
 pub use connection::{Connection, Gone};
 pub use roster::Roster;
@@ -48,8 +49,16 @@ pub struct Shared {
     pub encryption: Encryption,
     /// The port we listen on, 0 while none.
     pub port: AtomicU16,
-    /// The length of the info dictionary in bytes, 0 while it is not known.
-    pub metadata_size: AtomicU32,
+    /// Our UDP port in the DHT, 0 where we take no part.
+    pub dht_port: AtomicU16,
+    /// Whether peers may tell us of others, and we them (BEP 11); not in private torrents.
+    pub pex: bool,
+    /// Whether these connections are there to fetch the metadata, and nothing else can be asked for yet.
+    pub wants_info: bool,
+    /// What our sockets are tied to.
+    pub bind: Bind,
+    /// The info dictionary as it is hashed, for peers that ask for it; empty while it is not known.
+    pub info: OnceLock<Vec<u8>>,
     /// The piece manager.
     pub pieces: PieceManager,
     /// Who is connected.
@@ -75,6 +84,27 @@ pub struct Shared {
     /// Payload bytes per second from all peers, and when that was found, in milliseconds of the clock.
     flow: AtomicU64,
     flow_found: AtomicU64,
+}
+
+/// What is settled before the first connection.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The swarm.
+    pub info_hash: InfoHash,
+    /// What we call ourselves.
+    pub peer_id: PeerId,
+    /// Whether connections are disguised.
+    pub encryption: Encryption,
+    /// See [`Shared::pex`].
+    pub pex: bool,
+    /// See [`Shared::wants_info`].
+    pub wants_info: bool,
+    /// See [`Shared::bind`].
+    pub bind: Bind,
+    /// When the session began.
+    pub started: Instant,
+    /// The name of the first connection; no two of a session share one.
+    pub first_key: u32,
 }
 
 /// What a connection tells the session.
@@ -119,6 +149,28 @@ pub enum Report {
         /// The connections, some of them perhaps gone by now.
         senders: Vec<PeerKey>,
     },
+    /// The peer says that it has the metadata, and how long that is (BEP 9).
+    HasMetadata {
+        /// Which connection.
+        key: PeerKey,
+        /// In bytes.
+        size: u32,
+    },
+    /// A peer answered a request for a piece of metadata.
+    Metadata {
+        /// Which connection.
+        key: PeerKey,
+        /// Which piece.
+        piece: u32,
+        /// How long it says that all of it is.
+        total_size: u32,
+        /// The piece; `None` where the peer rejects.
+        bytes: Option<Vec<u8>>,
+    },
+    /// A peer told of others (BEP 11).
+    Told(Vec<SocketAddr>),
+    /// A peer is a node of the DHT (BEP 5).
+    Node(SocketAddr),
     /// The last piece is there.
     Whole,
     /// The disk refused; nothing can go on.
@@ -138,19 +190,17 @@ pub enum Report {
 
 impl Shared {
     /// What connections share, for a torrent that starts now.
-    pub fn new(
-        info_hash: InfoHash,
-        peer_id: PeerId,
-        encryption: Encryption,
-        pieces: PieceManager,
-        reports: Sender<Report>,
-    ) -> Arc<Shared> {
+    pub fn new(terms: Terms, pieces: PieceManager, reports: Sender<Report>) -> Arc<Shared> {
         Arc::new(Shared {
-            info_hash,
-            peer_id,
-            encryption,
+            info_hash: terms.info_hash,
+            peer_id: terms.peer_id,
+            encryption: terms.encryption,
             port: AtomicU16::new(0),
-            metadata_size: AtomicU32::new(0),
+            dht_port: AtomicU16::new(0),
+            pex: terms.pex,
+            wants_info: terms.wants_info,
+            bind: terms.bind,
+            info: OnceLock::new(),
             pieces,
             roster: Roster::default(),
             slabs: SlabPool::new(SLAB, 8),
@@ -160,8 +210,8 @@ impl Shared {
             stopping: AtomicBool::new(false),
             reports,
             reveal: OnceLock::new(),
-            next_key: AtomicU32::new(0),
-            started: Instant::now(),
+            next_key: AtomicU32::new(terms.first_key),
+            started: terms.started,
             lines: AtomicU32::new(0),
             flow: AtomicU64::new(0),
             flow_found: AtomicU64::new(0),
@@ -191,6 +241,11 @@ impl Shared {
         }
         let all = self.flow.load(Ordering::Relaxed).max(flow);
         flow as f64 / all as f64
+    }
+
+    /// Bytes still missing, as trackers want to know it; some, while nobody knows how many.
+    pub fn left(&self) -> u64 {
+        if self.wants_info { u64::from(BLOCK) } else { self.pieces.left() }
     }
 
     /// A name for a new connection.

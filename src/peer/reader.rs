@@ -1,8 +1,10 @@
 //! The reader: socket → slab → parse → hash → storage, on one thread and without a hand-over.
 //!
 //! It receives into one large buffer and walks the frames where they lie. Blocks and requests found in one go are taken together,
-//! by [`Intake`] and by the writer; every other message acts at once. [`fast`] has what BEP 6 and BEP 10 add.
+//! by [`Intake`] and by the writer; every other message acts at once. [`fast`] has what BEP 6 adds, [`extended`] BEP 10.
 
+mod buffer;
+mod extended;
 mod fast;
 
 use std::io;
@@ -14,20 +16,15 @@ use std::time::Duration;
 use super::connection::Gone;
 use super::intake::{Intake, Taken};
 use super::state::{Out, Peer, feed_the_hungry};
-use super::{Report, SLAB, Shared, throttle};
-use crate::storage::PooledSlab;
+use super::{Report, Shared, throttle};
 use crate::swarm::limiter::Direction;
-use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};
-use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID};
+use crate::swarm::metadata::MetadataServed;
+use crate::swarm::pex::PexInbox;
+use crate::types::{Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::{self, MAX_REQUEST, Message};
 use crate::wire::mse::Rc4;
+use buffer::{Buffer, SMALL};
 
-/// The buffer of a connection on which no blocks arrive.
-const SMALL: usize = 4096;
-/// What is written at once should end at a multiple of so many bytes.
-const ALIGNED: u32 = 256 * 1024;
-/// With less room than this behind the unread bytes, they are moved to the front of the buffer.
-const ROOM: usize = 64 * 1024;
 /// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
 const MAX_IDLE_TALK: u32 = 10_000;
 /// Messages without use are counted over so long.
@@ -56,6 +53,12 @@ pub struct Reader<'a> {
     told: bool,
     /// It has said what our address is.
     address_told: bool,
+    /// What the peer was given of our metadata.
+    served: MetadataServed,
+    /// What it told of others.
+    pex: Option<PexInbox>,
+    /// How many PORT messages it sent.
+    nodes: u32,
     /// Blocks that it may still have while it is choked.
     gift: u32,
     /// Where blocks go.
@@ -64,28 +67,6 @@ pub struct Reader<'a> {
     watch: Option<&'a dyn Fn() -> io::Result<()>>,
     /// What makes sense of the bytes, where they are encrypted.
     cipher: Option<Rc4>,
-}
-
-/// A small buffer while little is said, a slab while blocks arrive.
-enum Buffer {
-    Small(Vec<u8>),
-    Slab(PooledSlab),
-}
-
-impl Buffer {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Buffer::Small(bytes) => bytes,
-            Buffer::Slab(slab) => slab,
-        }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Buffer::Small(bytes) => bytes,
-            Buffer::Slab(slab) => slab,
-        }
-    }
 }
 
 impl<'a> Reader<'a> {
@@ -114,6 +95,9 @@ impl<'a> Reader<'a> {
             rejected: Vec::new(),
             told: false,
             address_told: false,
+            served: MetadataServed::default(),
+            pex: None,
+            nodes: 0,
             gift: 0,
             intake: Intake::new(shared, peer),
             watch: Some(watch),
@@ -159,58 +143,6 @@ impl<'a> Reader<'a> {
         self.answer_requests()
     }
 
-    /// How many bytes to receive at most: so many that the blocks among them end where an aligned part of the file does. Nothing
-    /// is then left over to be moved, and what is written takes the fewest pages of the cache.
-    fn reach(&self) -> usize {
-        let room = self.buffer.bytes().len() - self.unread.end;
-        let Some(offset) = self.intake.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK))) else {
-            return room;
-        };
-        let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK;
-        if blocks < ALIGNED / BLOCK / 2 {
-            return room; // not worth a short read, where some other message shifted it
-        }
-        let frames = (blocks * (BLOCK + message::PIECE_HEAD as u32)) as usize;
-        room.min(frames.saturating_sub(self.unread.len()).max(1))
-    }
-
-    /// Picks the buffer that fits what is going on, and sees that the frame under way fits into it.
-    fn make_room(&mut self) {
-        if self.unread.is_empty() {
-            self.unread = 0..0;
-        }
-        let flowing = self.peer.gives();
-        let needed = message::needed(&self.buffer.bytes()[self.unread.clone()]).max(self.unread.len() + 1);
-        match &self.buffer {
-            Buffer::Small(_) if flowing && needed <= SLAB => {
-                let slab = self.shared.slabs.take();
-                self.move_to(Buffer::Slab(slab));
-            }
-            Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),
-            _ => {}
-        }
-        let size = self.buffer.bytes().len();
-        if needed > size {
-            // Bitfields of large torrents and extension messages; `split` has bounded the frame. The buffer grows with what is
-            // there, never by what is claimed.
-            let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
-            self.move_to(Buffer::Small(vec![0; grown]));
-        } else if self.unread.start > 0
-            && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + needed > size)
-        {
-            let unread = self.unread.clone();
-            self.unread = 0..unread.len();
-            self.buffer.bytes_mut().copy_within(unread, 0);
-        }
-    }
-
-    fn move_to(&mut self, mut buffer: Buffer) {
-        let unread = &self.buffer.bytes()[self.unread.clone()];
-        buffer.bytes_mut()[..unread.len()].copy_from_slice(unread);
-        self.unread = 0..unread.len();
-        self.buffer = buffer;
-    }
-
     /// Takes every whole frame: blocks and requests are noted for what follows, the rest acts at once.
     fn walk(&mut self) -> Result<(), Gone> {
         // The buffer is set aside so that messages may borrow from it while they act.
@@ -228,6 +160,7 @@ impl<'a> Reader<'a> {
             let end = self.unread.start + length;
             self.unread.start = end;
             match message {
+                early if self.shared.wants_info => self.act_before_info(&early)?,
                 Message::Piece(block, data) => {
                     self.check_range(block)?;
                     self.intake.note(block, end - data.len()..end);
@@ -266,7 +199,9 @@ impl<'a> Reader<'a> {
     fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), Gone> {
         let expected = self.shared.pieces.count().div_ceil(8) + 1;
         match unread.first_chunk::<5>() {
-            Some(&[a, b, c, d, 5]) if u32::from_be_bytes([a, b, c, d]) != expected => Err(MISFIT),
+            Some(&[a, b, c, d, 5]) if !self.shared.wants_info && u32::from_be_bytes([a, b, c, d]) != expected => {
+                Err(MISFIT)
+            }
             _ => Ok(()),
         }
     }
@@ -326,11 +261,8 @@ impl<'a> Reader<'a> {
                     peer.send(Out::Withdraw(*block));
                 }
             }
-            Message::Extended(HANDSHAKE_ID, payload) => {
-                if let Some(said) = ExtensionHandshake::parse(payload) {
-                    self.said(&said);
-                }
-            }
+            Message::Extended(id, payload) => self.extended(*id, payload)?,
+            Message::Port(port) => self.node(*port)?,
             fast if fast.is_fast() && !peer.fast => {
                 return Err(Gone::Broke("a message of the fast extension, which was not agreed on"));
             }

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -38,6 +38,8 @@ pub enum Out {
     AllowedFast(Vec<PieceIndex>),
     /// A message of the extension protocol: its id and what follows.
     Extended(u8, Vec<u8>),
+    /// The same with an answer about metadata, counted in [`Peer::telling`].
+    Metadata(u8, Vec<u8>),
     /// There are pieces to tell it of, not at once but soon.
     Haves,
     /// The connection is over.
@@ -45,6 +47,7 @@ pub enum Out {
 }
 
 /// One connected peer.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, settled by the handshake")]
 pub struct Peer {
     /// The connection's name.
     pub key: PeerKey,
@@ -58,6 +61,18 @@ pub struct Peer {
     pub fast: bool,
     /// Whether it speaks the extension protocol (BEP 10).
     pub extended: bool,
+    /// Whether it is a node of the DHT (BEP 5).
+    pub dht: bool,
+    /// The TCP port that it says it listens on; 0 while it has not said.
+    pub listen_port: AtomicU16,
+    /// The ids it wants to see on metadata and peer exchange messages; 0 where it knows none.
+    pub metadata_id: AtomicU8,
+    /// See `metadata_id`.
+    pub pex_id: AtomicU8,
+    /// Pieces of metadata that we asked it for and that it has neither sent nor rejected.
+    pub asked_metadata: AtomicU32,
+    /// Answers about metadata that wait for its writer.
+    pub telling: AtomicU32,
     /// It wants nothing more (BEP 21).
     pub upload_only: AtomicBool,
     /// What may be asked for despite a choke, by either side (BEP 6).
@@ -122,6 +137,12 @@ impl Peer {
             id: theirs.peer_id,
             fast: theirs.fast(), // as we do
             extended: theirs.extended(),
+            dht: theirs.dht(),
+            listen_port: AtomicU16::new(0),
+            metadata_id: AtomicU8::new(0),
+            pex_id: AtomicU8::new(0),
+            asked_metadata: AtomicU32::new(0),
+            telling: AtomicU32::new(0),
             upload_only: AtomicBool::new(false),
             allowed: Allowed::default(),
             am_choking: AtomicBool::new(true),
@@ -195,6 +216,15 @@ impl Peer {
     /// Whether blocks of all its pieces, or of a few although it chokes us, can be asked of it.
     pub fn is_askable(&self) -> bool {
         self.gives() || (self.allowed.any() && self.am_interested.load(Ordering::Acquire))
+    }
+
+    /// The address under which others can call it; `None` where it called us and has not said.
+    pub fn callable_at(&self) -> Option<SocketAddr> {
+        match self.listen_port.load(Ordering::Acquire) {
+            0 if self.incoming => None,
+            port if self.incoming => Some(SocketAddr::new(self.addr.ip(), port)),
+            _ => Some(self.addr),
+        }
     }
 
     /// Tells the peer of a piece: with its writer's next write, at the latest a moment later.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::*;
+use crate::bind::Bind;
+use crate::peer::Terms;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::types::{BLOCK, Bitfield, Encryption, InfoHash, PeerId};
@@ -36,7 +38,17 @@ fn reading(limits: Limits) -> Scene {
     let storage = Arc::new(Storage::new("nowhere".into(), layout, 4)); // never opened
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
     let (reports, _) = unbounded();
-    let shared = Shared::new(InfoHash([0; 20]), PeerId([0; 20]), Encryption::Off, pieces, reports);
+    let terms = Terms {
+        info_hash: InfoHash([0; 20]),
+        peer_id: PeerId([0; 20]),
+        encryption: Encryption::Off,
+        pex: false,
+        wants_info: false,
+        bind: Bind::Any,
+        started: Instant::now(),
+        first_key: 0,
+    };
+    let shared = Shared::new(terms, pieces, reports);
     shared.throttle.set(limits);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -44,7 +56,7 @@ fn reading(limits: Limits) -> Scene {
     let ours = Arc::new(listener.accept().expect("a connection").0);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outbox, _) = unbounded();
-    let theirs_said = Handshake::ours(shared.info_hash, PeerId([1; 20]));
+    let theirs_said = Handshake::ours(shared.info_hash, PeerId([1; 20]), false);
     let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
     let peer = Arc::new(peer);
     theirs.write_all(&[7; SENT]).expect("room in the socket");

@@ -170,6 +170,10 @@ impl<'a> Writer<'a> {
                 }
             }
             Out::Extended(id, payload) => message::extended(&mut self.head, id, &payload),
+            Out::Metadata(id, payload) => {
+                self.peer.telling.fetch_sub(1, Ordering::AcqRel);
+                message::extended(&mut self.head, id, &payload);
+            }
             Out::Interested(interested) => message::interested(&mut self.head, interested),
             Out::Haves => self.haves_due = Some(Instant::now() + HAVE_DELAY),
             Out::End => return false,

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::swarm::quality::{Record, canonical_priority};
+use crate::swarm::quality::{Rank, Record, canonical_priority};
 use crate::types::{Encryption, Opening, PeerKey};
 
 /// Addresses kept at most.
 const MAX_KNOWN: usize = 3000;
+/// With so many, no more are kept of what anybody may claim: the rest is for trackers, neighbours and the user.
+const MAX_WITH_HEARSAY: usize = 2000;
 /// After so many failed calls in a row an address is forgotten.
 const MAX_FAILURES: u32 = 8;
 /// Hosts of banned callers kept at most.
@@ -21,6 +23,8 @@ struct Entry {
     record: Record,
     /// BEP 40's, or by chance as long as our own address is not known.
     priority: u32,
+    /// Named by peers or the DHT alone: called after those whom a tracker named.
+    hearsay: bool,
     connection: Option<PeerKey>,
     /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
     opening: Option<Opening>,
@@ -28,6 +32,12 @@ struct Entry {
     turned: bool,
     /// Whether it is never to be called: ourselves, or one that has nothing for us, nor we for it.
     shunned: bool,
+}
+
+impl Entry {
+    fn rank(&self) -> Rank {
+        self.record.rank(u64::from(!self.hearsay) << 32 | u64::from(self.priority))
+    }
 }
 
 /// The known addresses of one torrent.
@@ -68,15 +78,25 @@ impl Book {
         true
     }
 
-    /// Enters addresses that a source named; returns how many are new.
+    /// Enters addresses that a tracker, a neighbour or the user named; returns how many are new.
     pub fn add(&mut self, addresses: &[SocketAddr]) -> usize {
+        self.enter(addresses, MAX_KNOWN, |entry, _| entry.hearsay = false)
+    }
+
+    /// Enters addresses that peers or the DHT named, which may be anybody's; returns how many are new.
+    pub fn add_hearsay(&mut self, addresses: &[SocketAddr]) -> usize {
+        self.enter(addresses, MAX_WITH_HEARSAY, |entry, new| entry.hearsay |= new)
+    }
+
+    fn enter(&mut self, addresses: &[SocketAddr], most: usize, note: impl Fn(&mut Entry, bool)) -> usize {
         let before = self.entries.len();
         for addr in addresses {
-            if self.entries.len() >= MAX_KNOWN {
-                break;
+            let new = !self.entries.contains_key(addr);
+            if new && self.entries.len() >= most {
+                continue;
             }
             if addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() {
-                self.entry(*addr);
+                note(self.entry(*addr), new);
             }
         }
         self.entries.len() - before
@@ -109,7 +129,7 @@ impl Book {
     pub fn callable(&self, now: Duration, n: usize) -> Vec<SocketAddr> {
         let ready = self.entries.iter().filter_map(|(addr, e)| self.callable_from(addr, e).map(|from| (from, addr, e)));
         let mut ready: Vec<_> = ready.filter(|(from, _, _)| *from <= now).collect();
-        ready.sort_by_cached_key(|(_, addr, e)| (e.record.rank(e.priority), **addr));
+        ready.sort_by_cached_key(|(_, addr, e)| (e.rank(), **addr));
         ready.into_iter().take(n).map(|(_, addr, _)| *addr).collect()
     }
 
@@ -307,6 +327,19 @@ mod tests {
             assert!(!book.unanswered(addr(1), PeerKey(1)));
             assert_eq!(book.opening(&addr(1)), opening);
         }
+    }
+
+    #[test]
+    fn hearsay_comes_last_and_leaves_room_for_what_trackers_say() {
+        let (mut book, now) = (Book::default(), Duration::from_secs(1));
+        let claimed: Vec<_> = (0..5000u16).map(|n| SocketAddr::from(([10, 2, (n >> 8) as u8, n as u8], 1))).collect();
+        assert_eq!(book.add_hearsay(&claimed), MAX_WITH_HEARSAY);
+        assert_eq!(book.add(&[addr(1), claimed[7]]), 1);
+        let mut first = book.callable(now, 2);
+        first.sort_unstable();
+        assert_eq!(first, [addr(1), claimed[7]], "a tracker vouches for it now");
+        book.add_hearsay(&[addr(1)]);
+        assert!(book.callable(now, 2).contains(&addr(1)));
     }
 
     #[test]

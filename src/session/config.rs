@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bind::Bind;
+use crate::sources::dht::service::ROUTERS;
 use crate::swarm::limiter::Limits;
 use crate::types::Encryption;
 
@@ -25,12 +27,42 @@ pub struct Config {
     pub peers: Vec<SocketAddr>,
     /// Trackers beside those of the torrent, each a tier of its own.
     pub trackers: Vec<String>,
+    /// Trackers of the torrent that are not to be asked; `*` stands for all.
+    pub exclude_trackers: Vec<String>,
+    /// The DHT, where it is wanted.
+    pub dht: Option<DhtSettings>,
+    /// Whether neighbours are looked for (BEP 14).
+    pub lsd: bool,
+    /// Whether peers may tell us of others, and we them (BEP 11).
+    pub pex: bool,
+    /// What all sockets are tied to.
+    pub bind: Bind,
     /// Whether connections are disguised by message stream encryption.
     pub encryption: Encryption,
     /// Whether to show leechers our pieces one by one (BEP 16), where all are there from the start.
     pub super_seed: bool,
+    /// Where to keep the .torrent of a magnet link: a file, or a folder in which it is named by its info-hash.
+    pub save_torrent: Option<PathBuf>,
     /// Files held open at most.
     pub max_open_files: usize,
+}
+
+/// How the DHT is entered and kept.
+#[derive(Clone, Debug)]
+pub struct DhtSettings {
+    /// `HOST:PORT` of nodes that know the way.
+    pub routers: Vec<String>,
+    /// `HOST:PORT` of the user's own.
+    pub entry_points: Vec<String>,
+    /// Where what is known of it is kept between runs, if anywhere.
+    pub state_path: Option<PathBuf>,
+}
+
+impl Default for DhtSettings {
+    /// The usual routers, and nothing kept.
+    fn default() -> DhtSettings {
+        DhtSettings { routers: ROUTERS.map(String::from).to_vec(), entry_points: Vec::new(), state_path: None }
+    }
 }
 
 /// When to stop seeding. With nothing set, the session ends as soon as the download is whole.
@@ -62,8 +94,14 @@ impl Config {
             limits: Limits::default(),
             peers: Vec::new(),
             trackers: Vec::new(),
+            exclude_trackers: Vec::new(),
+            dht: Some(DhtSettings::default()),
+            lsd: true,
+            pex: true,
+            bind: Bind::Any,
             encryption: Encryption::default(),
             super_seed: false,
+            save_torrent: None,
             max_open_files: 128,
         }
     }

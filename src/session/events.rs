@@ -31,6 +31,23 @@ pub enum Event {
         /// The TCP port.
         port: u16,
     },
+    /// The metadata of a magnet link is there; the download begins.
+    Metadata {
+        /// The torrent's name, fit for a terminal.
+        name: String,
+        /// Bytes of the whole torrent.
+        total: u64,
+    },
+    /// The .torrent of a magnet link was to be kept.
+    TorrentSaved {
+        /// What came of it, fit for a person.
+        what: String,
+    },
+    /// A peer sent metadata that does not have the right hash, and is banned.
+    MetadataRefused {
+        /// The other end.
+        addr: SocketAddr,
+    },
     /// There is no tracker that we can ask: peers must call us, or be named by hand.
     NoTracker {
         /// URLs of kinds that are not supported, without credentials or query.
@@ -95,6 +112,8 @@ pub enum Event {
 pub enum Stage {
     /// Not yet begun.
     Starting,
+    /// Fetching the metadata of a magnet link.
+    Metadata,
     /// Hashing what is on disk.
     Checking,
     /// Fetching what is missing.
@@ -108,7 +127,8 @@ pub enum Stage {
 impl Stage {
     /// The stage of that number, as an atomic holds it.
     pub(super) fn from_u8(number: u8) -> Stage {
-        const ALL: [Stage; 5] = [Stage::Starting, Stage::Checking, Stage::Downloading, Stage::Seeding, Stage::Stopping];
+        const ALL: [Stage; 6] =
+            [Stage::Starting, Stage::Metadata, Stage::Checking, Stage::Downloading, Stage::Seeding, Stage::Stopping];
         ALL[usize::from(number).min(ALL.len() - 1)]
     }
 }
@@ -146,8 +166,10 @@ pub struct PeerView {
 pub struct Snapshot {
     /// Where the session stands.
     pub stage: Stage,
-    /// Bytes of the whole torrent.
+    /// Bytes of the whole torrent; 0 while the metadata is not there.
     pub total: u64,
+    /// Pieces of metadata that are there, and of how many; both 0 while no peer has said.
+    pub metadata: (usize, usize),
     /// Bytes in verified pieces.
     pub have: u64,
     /// Bytes hashed so far by the check, and bytes it will hash in all.

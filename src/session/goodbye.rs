@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::conductor::send;
+use super::contacts::send;
 use crate::peer::{Connection, Shared};
 use crate::sources::client::TrackerClient;
 use crate::sources::tiers::Job;

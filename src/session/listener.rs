@@ -11,7 +11,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::peer::{Report, Shared};
+use crate::bind::Bind;
+use crate::peer::Report;
 
 /// Connections that the kernel keeps for us until we look.
 const BACKLOG: i32 = 128;
@@ -24,6 +25,7 @@ pub struct Listener {
     pub port: u16,
     socket: Socket,
     closing: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,11 +33,11 @@ impl Listener {
     /// Listens on the first free port of `ports` (0 lets the system choose).
     ///
     /// # Errors
-    /// Where none of them is free.
-    pub fn start(ports: RangeInclusive<u16>, shared: &Arc<Shared>) -> io::Result<Listener> {
+    /// Where none of them is free, or there is no such interface.
+    pub fn start(ports: RangeInclusive<u16>, to: &Bind, reports: &Sender<Report>) -> io::Result<Listener> {
         let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for port in ports {
-            result = bind(port);
+            result = bind(port, to);
             if result.is_ok() {
                 break;
             }
@@ -44,12 +46,19 @@ impl Listener {
         let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
         let accepts = socket.try_clone()?;
         let closing = Arc::new(AtomicBool::new(false));
-        let (closed, reports) = (closing.clone(), shared.reports.clone());
+        let held = Arc::new(AtomicBool::new(false));
+        let flags = (closing.clone(), held.clone());
+        let reports = reports.clone();
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
-            .spawn(move || accept(&accepts, &closed, &reports))?;
-        Ok(Listener { port, socket, closing, thread: Some(thread) })
+            .spawn(move || accept(&accepts, &flags.0, &flags.1, &reports))?;
+        Ok(Listener { port, socket, closing, held, thread: Some(thread) })
+    }
+
+    /// Whether callers are hung up on for now: while files are being checked nobody has time for them.
+    pub fn hold(&self, hold: bool) {
+        self.held.store(hold, Ordering::Release);
     }
 }
 
@@ -63,35 +72,38 @@ impl Drop for Listener {
     }
 }
 
-fn bind(port: u16) -> io::Result<Socket> {
-    let both = || {
-        let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_only_v6(false)?;
-        open(socket, (Ipv6Addr::UNSPECIFIED, port).into())
-    };
-    both().or_else(|error| {
+fn bind(port: u16, to: &Bind) -> io::Result<Socket> {
+    if let Bind::Address(ip) = to {
+        return open(SocketAddr::new(*ip, port), to);
+    }
+    open((Ipv6Addr::UNSPECIFIED, port).into(), to).or_else(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             return Err(error);
         }
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        open(socket, (Ipv4Addr::UNSPECIFIED, port).into())
+        open((Ipv4Addr::UNSPECIFIED, port).into(), to)
     })
 }
 
-fn open(socket: Socket, addr: SocketAddr) -> io::Result<Socket> {
+fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    to.tie(&socket)?;
     socket.set_reuse_address(true)?; // a port that was ours a moment ago is free
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
-fn accept(socket: &Socket, closing: &AtomicBool, reports: &Sender<Report>) {
+fn accept(socket: &Socket, closing: &AtomicBool, held: &AtomicBool, reports: &Sender<Report>) {
     loop {
         let accepted = socket.accept();
         if closing.load(Ordering::Acquire) {
             return;
         }
         match accepted {
+            Ok(_) if held.load(Ordering::Acquire) => {}
             Ok((stream, addr)) => {
                 if let Some(addr) = addr.as_socket() {
                     let _ = reports.send(Report::Incoming(stream.into(), canonical(addr)));

@@ -1,32 +1,41 @@
 //! One torrent from start to end. `Session::run` reads as the story of a download: look at what is on disk, listen, announce,
-//! fetch, seed if asked, say goodbye. It runs on the caller's thread; a [`Handle`] watches and stops it from others.
+//! fetch, seed if asked, say goodbye. It runs on the caller's thread; a [`Handle`] watches and stops
+//! it from others.
 
 mod book;
 mod conductor;
 mod config;
+mod contacts;
 mod descriptors;
 mod events;
 mod goodbye;
+mod handle;
 mod listener;
+mod metadata;
+mod search;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::Mutex;
 
-use crate::metainfo::Torrent;
+use crate::metainfo::{Magnet, Torrent, TorrentError};
 use crate::peer::reveal::Reveal;
-use crate::peer::{Report, Shared};
+use crate::peer::{Report, Shared, Terms};
 use crate::pieces::PieceManager;
-use crate::storage::{self, FileSpec, Layout, LayoutError, Progress, Storage, StorageError};
-use crate::swarm::picker;
-use crate::types::{Bitfield, PeerId};
+use crate::storage::{self, FileSpec, Layout, LayoutError, Storage, StorageError};
+use crate::types::{Bitfield, InfoHash, PeerId};
+use contacts::Contacts;
+use handle::Inner;
+use listener::Listener;
 
 pub use crate::swarm::limiter::Limits;
-pub use config::{Config, SeedGoal};
+pub use config::{Config, DhtSettings, SeedGoal};
 pub use events::{Event, PeerView, PieceState, Snapshot, Stage};
+pub use handle::Handle;
+pub use search::{Search, TrackerState};
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,9 @@ pub enum SessionError {
     /// The torrent's files do not lie as its pieces say.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// What the swarm gave for a magnet link has the right hash, and is no torrent that we accept.
+    #[error("the link's metadata: {0}")]
+    Metadata(TorrentError),
     /// No port to listen on.
     #[error("cannot listen on port {ports}: {error}; choose another with --listen-port")]
     Listen {
@@ -58,9 +70,30 @@ pub enum SessionError {
     },
 }
 
+/// What a session is to fetch.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// All that a .torrent says.
+    Torrent(Box<Torrent>),
+    /// Where to find the rest of it.
+    Magnet(Box<Magnet>),
+}
+
+impl From<Torrent> for Source {
+    fn from(torrent: Torrent) -> Source {
+        Source::Torrent(Box::new(torrent))
+    }
+}
+
+impl From<Magnet> for Source {
+    fn from(magnet: Magnet) -> Source {
+        Source::Magnet(Box::new(magnet))
+    }
+}
+
 /// A torrent that is about to be downloaded or seeded.
 pub struct Session {
-    torrent: Torrent,
+    source: Source,
     config: Config,
     inner: Arc<Inner>,
     events: Sender<Event>,
@@ -68,42 +101,21 @@ pub struct Session {
     reports: Receiver<Report>,
 }
 
-/// What a session and its handles share.
-struct Inner {
-    name: String,
-    total: u64,
-    stage: AtomicU8,
-    check: Progress,
-    stop: AtomicBool,
-    /// There once the check is over.
-    shared: OnceLock<Arc<Shared>>,
-    /// Held while they are passed on, so that the last word is the one that counts.
-    limits: Mutex<Limits>,
-    known: std::sync::atomic::AtomicUsize,
-    reports: Sender<Report>,
-}
-
-/// Watches and stops a session, from any thread.
-#[derive(Clone)]
-pub struct Handle(Arc<Inner>);
-
 impl Session {
     /// A session that has not begun.
-    pub fn new(torrent: Torrent, config: Config) -> Session {
+    pub fn new(source: impl Into<Source>, config: Config) -> Session {
+        let source = source.into();
         let (to_main, reports) = unbounded();
         let (events, listeners) = unbounded();
-        let inner = Inner {
-            name: torrent.name.clone(),
-            total: torrent.total(),
-            stage: AtomicU8::new(Stage::Starting as u8),
-            check: Progress::default(),
-            stop: AtomicBool::new(false),
-            shared: OnceLock::new(),
-            limits: Mutex::new(config.limits),
-            known: std::sync::atomic::AtomicUsize::new(0),
-            reports: to_main,
+        let nickname = match &source {
+            Source::Torrent(torrent) => torrent.name.clone(),
+            Source::Magnet(magnet) => magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()),
         };
-        Session { torrent, config, inner: Arc::new(inner), events, listeners, reports }
+        let inner = Inner::new(nickname, config.limits, to_main);
+        if let Source::Torrent(torrent) = &source {
+            let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
+        }
+        Session { source, config, inner: Arc::new(inner), events, listeners, reports }
     }
 
     /// A handle on this session.
@@ -116,134 +128,154 @@ impl Session {
         self.listeners.clone()
     }
 
-    /// Downloads, then seeds as far as the configuration asks for it. Blocks until that is done or the handle says stop.
+    /// Fetches the metadata where only a link is there, downloads, then seeds as far as the configuration asks for it. Blocks until
+    /// that is done or the handle says stop.
     ///
     /// # Errors
-    /// Where the files cannot be read or written, or no port is free.
+    /// Where the files cannot be read or written, no port is free, or the metadata makes no torrent.
     pub fn run(self) -> Result<Outcome, SessionError> {
-        let Session { torrent, mut config, inner, events, listeners, reports } = self;
+        let Session { source, mut config, inner, events, listeners, reports } = self;
         drop(listeners); // nobody listens but whoever asked to
         config.max_peers = descriptors::room_for_peers(config.max_peers, config.max_open_files);
-        let layout = layout(&torrent)?;
-        let storage = Arc::new(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
-        let have = look(&inner, &storage, &torrent, &events)?;
-        if inner.stop.load(Ordering::Acquire) {
-            return Ok(if have.is_full() { Outcome::StoppedWhole } else { Outcome::Stopped });
+        let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours() };
+        match source {
+            Source::Torrent(torrent) => run.download(&torrent, None),
+            Source::Magnet(magnet) => match run.find_out(&magnet)? {
+                Some((torrent, contacts, keys)) => run.download(&torrent, Some((contacts, keys))),
+                None => Ok(Outcome::Stopped),
+            },
         }
-        if have.is_full() && !config.seed.any() {
-            tell(&events, Event::Completed);
+    }
+}
+
+/// A session that runs.
+struct Run<'a> {
+    inner: &'a Arc<Inner>,
+    config: &'a Config,
+    events: Sender<Event>,
+    reports: Receiver<Report>,
+    peer_id: PeerId,
+}
+
+impl<'a> Run<'a> {
+    /// Fetches the metadata of a magnet link; `None` where somebody said stop before it was there. With it come the contacts made
+    /// meanwhile, and the name of the next connection.
+    fn find_out(&mut self, magnet: &Magnet) -> Result<Option<(Torrent, Contacts<'a>, u32)>, SessionError> {
+        let layout = Layout::new(1, Vec::new())?;
+        let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
+        let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
+        let shared = self.shared(magnet.info_hash, self.config.pex, true, 0, pieces);
+        let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
+        let mut contacts = self.contacts(&shared, &tiers, false)?;
+        self.publish(&shared, &contacts);
+        let Some(info) = metadata::fetch(&mut contacts, &shared, &self.reports) else {
+            self.inner.enter(Stage::Stopping);
+            tell(&self.events, Event::Stopping);
+            contacts.leave(&shared, &self.reports);
+            return Ok(None);
+        };
+        contacts.hold_callers(true);
+        let torrent = match Torrent::from_info(&info, tiers, magnet.web_seeds.clone()) {
+            Ok(torrent) => torrent,
+            Err(error) => {
+                contacts.leave(&shared, &self.reports);
+                return Err(SessionError::Metadata(error));
+            }
+        };
+        contacts.settle(torrent.private);
+        let (name, total) = (torrent.name.clone(), torrent.total());
+        let _ = self.inner.known_as.set((name.clone(), total));
+        tell(&self.events, Event::Metadata { name, total });
+        if let Some(path) = &self.config.save_torrent {
+            self.save(path, &torrent);
+        }
+        Ok(Some((torrent, contacts, shared.new_key().0)))
+    }
+
+    /// Writes the .torrent where the user wants it; that it cannot be written is no reason to stop.
+    fn save(&self, path: &Path, torrent: &Torrent) {
+        let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
+        let what = match std::fs::write(&file, torrent.to_bytes()) {
+            Ok(()) => format!("saved as {}", file.display()),
+            Err(error) => format!("cannot be saved as {}: {error}", file.display()),
+        };
+        tell(&self.events, Event::TorrentSaved { what });
+    }
+
+    /// Looks at what is there, fetches the rest, seeds.
+    fn download(&mut self, torrent: &Torrent, before: Option<(Contacts<'a>, u32)>) -> Result<Outcome, SessionError> {
+        let (inner, config) = (self.inner, self.config);
+        let layout = layout(torrent)?;
+        let storage = Arc::new(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
+        let have = look(inner, &storage, torrent, &self.events)?;
+        let stopped = inner.stop.load(Ordering::Acquire);
+        if have.is_full() && !config.seed.any() && before.is_none() && !stopped {
+            tell(&self.events, Event::Completed);
             return Ok(Outcome::Completed);
         }
+        if stopped && before.is_none() {
+            return Ok(if have.is_full() { Outcome::StoppedWhole } else { Outcome::Stopped });
+        }
         let pieces = PieceManager::new(storage.clone(), torrent.pieces.clone(), have);
-        let shared = Shared::new(torrent.info_hash, PeerId::ours(), config.encryption, pieces, inner.reports.clone());
+        let first_key = before.as_ref().map_or(0, |(_, key)| *key);
+        let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, first_key, pieces);
+        let _ = shared.info.set(torrent.info.clone());
         if config.super_seed && shared.pieces.is_complete() {
             let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
         }
-        {
-            let limits = inner.limits.lock();
-            shared.throttle.set(*limits);
-            let _ = inner.shared.set(shared.clone());
-        }
-        let listener = listener::Listener::start(config.listen_ports.clone(), &shared).map_err(|error| {
-            let ports = format!("{}-{}", config.listen_ports.start(), config.listen_ports.end());
-            SessionError::Listen { ports, error }
-        })?;
-        shared.port.store(listener.port, Ordering::Relaxed);
-        shared.metadata_size.store(u32::try_from(torrent.info.len()).unwrap_or_default(), Ordering::Relaxed);
-        tell(&events, Event::Listening { port: listener.port });
-        let outcome = conductor::Conductor::new(&shared, &inner, &config, &torrent, events).conduct(&reports, listener);
+        let contacts = match before {
+            Some((contacts, _)) => contacts,
+            None => self.contacts(&shared, &torrent.tiers, torrent.private)?,
+        };
+        self.publish(&shared, &contacts);
+        contacts.hold_callers(false);
+        let outcome = conductor::Conductor::new(&shared, contacts, torrent.total()).conduct(&self.reports);
         storage.close();
         Ok(outcome?)
     }
-}
 
-impl Handle {
-    /// Asks the session to say goodbye and end; returns at once.
-    pub fn stop(&self) {
-        self.0.stop.store(true, Ordering::Release);
-        let _ = self.0.reports.send(Report::Stop);
-    }
-
-    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once.
-    pub fn set_limits(&self, limits: Limits) {
-        let mut current = self.0.limits.lock();
-        *current = limits;
-        if let Some(shared) = self.0.shared.get() {
-            shared.throttle.set(limits);
-        }
-    }
-
-    /// The limits in force.
-    pub fn limits(&self) -> Limits {
-        *self.0.limits.lock()
-    }
-
-    /// The torrent's name, fit for a terminal.
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The figures of this moment.
-    pub fn snapshot(&self) -> Snapshot {
-        let inner = &*self.0;
-        let stage = Stage::from_u8(inner.stage.load(Ordering::Acquire));
-        let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
-        let mut snapshot = Snapshot {
-            stage,
-            total: inner.total,
-            have: 0,
-            checked,
-            downloaded: 0,
-            uploaded: 0,
-            wasted: 0,
-            connected: 0,
-            active: 0,
-            known: inner.known.load(Ordering::Relaxed),
+    fn shared(
+        &self,
+        info_hash: InfoHash,
+        pex: bool,
+        wants_info: bool,
+        first_key: u32,
+        pieces: PieceManager,
+    ) -> Arc<Shared> {
+        let terms = Terms {
+            info_hash,
+            peer_id: self.peer_id,
+            encryption: self.config.encryption,
+            pex,
+            wants_info,
+            bind: self.config.bind.clone(),
+            started: self.inner.started,
+            first_key,
         };
-        if let Some(shared) = inner.shared.get() {
-            let now = shared.now();
-            let peers = shared.roster.all();
-            snapshot.have = inner.total - shared.pieces.left();
-            snapshot.downloaded = shared.downloaded.load(Ordering::Relaxed);
-            snapshot.uploaded = shared.uploaded.load(Ordering::Relaxed);
-            snapshot.wasted = shared.pieces.wasted();
-            snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
-            snapshot.connected = peers.len();
-        }
-        snapshot
+        Shared::new(terms, pieces, self.inner.reports.clone())
     }
 
-    /// The state of every piece, into `out`; empty before the check is over.
-    pub fn pieces(&self, out: &mut Vec<PieceState>) {
-        out.clear();
-        let Some(shared) = self.0.shared.get() else { return };
-        let mut progress = Vec::new();
-        shared.pieces.progress(&mut progress);
-        out.extend(progress.into_iter().map(|p| match p {
-            picker::Progress::Missing => PieceState::Missing,
-            picker::Progress::Begun => PieceState::UnderWay,
-            picker::Progress::Have => PieceState::Verified,
-        }));
+    /// Listens, and begins to look for peers.
+    fn contacts(&self, shared: &Shared, tiers: &[Vec<String>], private: bool) -> Result<Contacts<'a>, SessionError> {
+        let config = self.config;
+        let listener = Listener::start(config.listen_ports.clone(), &config.bind, &self.inner.reports);
+        let listener = listener.map_err(|error| {
+            let (first, last) = (config.listen_ports.start(), config.listen_ports.end());
+            let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            SessionError::Listen { ports, error }
+        })?;
+        tell(&self.events, Event::Listening { port: listener.port });
+        Ok(Contacts::new(self.inner, config, self.events.clone(), shared.info_hash, tiers, private, listener))
     }
 
-    /// The connected peers.
-    pub fn peers(&self) -> Vec<PeerView> {
-        let Some(shared) = self.0.shared.get() else { return Vec::new() };
-        let view = |peer: Arc<crate::peer::Peer>| PeerView {
-            addr: peer.addr,
-            downloaded: peer.downloaded.load(Ordering::Relaxed),
-            uploaded: peer.uploaded.load(Ordering::Relaxed),
-            has: shared.pieces.share(peer.key),
-            chokes_us: peer.peer_choking.load(Ordering::Relaxed),
-            interested: peer.peer_interested.load(Ordering::Relaxed),
-        };
-        shared.roster.all().into_iter().map(view).collect()
-    }
-}
-
-impl Inner {
-    fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Release);
+    /// Connections know from now on at which ports we can be found, handles see them, and the limits of the moment hold for them.
+    fn publish(&self, shared: &Arc<Shared>, contacts: &Contacts<'_>) {
+        shared.port.store(contacts.port(), Ordering::Relaxed);
+        let dht = if contacts.discovery.has_dht() { contacts.port() } else { 0 };
+        shared.dht_port.store(dht, Ordering::Release);
+        let limits = self.inner.limits.lock();
+        shared.throttle.set(*limits);
+        *self.inner.shared.lock() = Some(shared.clone());
     }
 }
 

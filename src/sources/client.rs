@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::announce::{Announce, Answer, Scraped, TrackerError};
 use super::http::HttpTracker;
 use super::udp::UdpTracker;
+use crate::bind::Bind;
 use crate::types::InfoHash;
 
 /// Talks to HTTP, HTTPS and UDP trackers; cheap to clone, and its clones share their connections.
@@ -15,9 +16,9 @@ pub struct TrackerClient {
 }
 
 impl TrackerClient {
-    /// A client that knows no tracker yet.
-    pub fn new() -> TrackerClient {
-        TrackerClient::default()
+    /// A client that knows no tracker yet, whose sockets are tied to `bind`.
+    pub fn new(bind: Bind) -> TrackerClient {
+        TrackerClient { http: HttpTracker::tied(&bind), udp: UdpTracker::tied(bind) }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it.

@@ -4,6 +4,7 @@
 mod answer;
 mod error;
 mod guard;
+mod tied;
 mod url;
 
 use std::io::Read;
@@ -17,6 +18,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Scraped, TrackerError};
+use crate::bind::Bind;
 use crate::types::InfoHash;
 pub(super) use guard::is_local;
 use guard::{Guard, is_refusal};
@@ -54,6 +56,16 @@ impl HttpTracker {
     /// A client with verified TLS and the proxies of the environment.
     pub fn new() -> HttpTracker {
         HttpTracker::with(&config().build(), is_local)
+    }
+
+    /// The same with sockets tied to `bind`. A proxy of the environment is then not used: it would be another way out.
+    pub fn tied(bind: &Bind) -> HttpTracker {
+        if *bind == Bind::Any {
+            return HttpTracker::new();
+        }
+        let config = config().proxy(None).build();
+        let agent = |guard| Agent::with_parts(config.clone(), tied::connector(bind.clone()), guard);
+        HttpTracker { public: agent(Guard::refusing(is_local)), local: agent(Guard::refusing(|_| false)), is_local }
     }
 
     fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {

@@ -5,7 +5,7 @@
 pub mod packet;
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::bind::Bind;
 use crate::types::InfoHash;
 use packet::{Hearing, MAX_PACKET};
 
@@ -52,8 +53,13 @@ impl Lsd {
     ///
     /// # Errors
     /// Where no socket can be had for either family, or no thread.
-    pub fn start(port: u16, swarms: Vec<InfoHash>, found: Sender<(InfoHash, SocketAddr)>) -> io::Result<Lsd> {
-        let groups = open()?;
+    pub fn start(
+        bind: &Bind,
+        port: u16,
+        swarms: Vec<InfoHash>,
+        found: Sender<(InfoHash, SocketAddr)>,
+    ) -> io::Result<Lsd> {
+        let groups = open(bind)?;
         let (asleep, alive) = io::pipe()?;
         let cookie = format!("btsync-{:08x}", fastrand::u32(..));
         let runner =
@@ -157,8 +163,8 @@ impl Runner {
 }
 
 /// The groups that this machine can join.
-fn open() -> io::Result<Vec<Group>> {
-    let joined = [join(SocketAddr::from((GROUP_V4, PORT))), join(SocketAddr::from((GROUP_V6, PORT)))];
+fn open(bind: &Bind) -> io::Result<Vec<Group>> {
+    let joined = [join(SocketAddr::from((GROUP_V4, PORT)), bind), join(SocketAddr::from((GROUP_V6, PORT)), bind)];
     let (groups, errors): (Vec<_>, Vec<_>) = joined.into_iter().partition(Result::is_ok);
     let mut errors = errors.into_iter().filter_map(Result::err);
     match errors.next() {
@@ -173,16 +179,20 @@ fn open() -> io::Result<Vec<Group>> {
 }
 
 /// A socket in the group, beside those of other programs.
-fn join(addr: SocketAddr) -> io::Result<Group> {
+fn join(addr: SocketAddr, bind: &Bind) -> io::Result<Group> {
+    let source = bind.source(addr)?;
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
+    bind.tie(&socket)?;
     // Bound to the group itself, it hears what was sent to the group and nothing that a stranger from far away sends to us.
     match addr {
         SocketAddr::V4(_) => {
             socket.bind(&SockAddr::from(addr))?;
-            socket.join_multicast_v4(&GROUP_V4, &Ipv4Addr::UNSPECIFIED)?;
+            let IpAddr::V4(source) = source else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
+            socket.join_multicast_v4(&GROUP_V4, &source)?;
+            socket.set_multicast_if_v4(&source)?;
             // Other clients on this machine are neighbours, too.
             socket.set_multicast_loop_v4(true)?;
         }

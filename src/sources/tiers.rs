@@ -2,7 +2,8 @@
 //! Pure: no clock, no I/O; time comes in as the [`Duration`] since the session began.
 //!
 //! An announce is a *round*: the trackers are tried in order, tier by tier, until one answers; that one goes to the front of
-//! its tier, and the next round begins at the first tier again. The caller loops over [`Tiers::next_due`],
+//! its tier, and the next round begins at the first tier again. One that has not answered after a few seconds is overtaken by the
+//! next, and still heard: a list of dead trackers costs seconds, not minutes. The caller loops over [`Tiers::next_due`],
 //! [`Tiers::begin`] and, for each job, [`Tiers::answered`] or [`Tiers::failed`].
 
 use std::collections::HashSet;
@@ -20,6 +21,10 @@ const MAX_TRACKERS: usize = 200;
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// The longest such wait.
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
+/// A tracker that has not answered for so long is overtaken by the next that does not know us yet.
+const OVERTAKE: Duration = Duration::from_secs(3);
+/// Announces under way at most.
+const MAX_UNDER_WAY: usize = 6;
 /// The least time between two announces where the tracker names none.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -45,7 +50,9 @@ pub struct Tiers {
     /// The earliest start of a round that brings no event.
     earliest: Duration,
     phase: Phase,
-    in_flight: Option<Job>,
+    /// Announces that wait for an answer, and when the last of them began.
+    under_way: Vec<Job>,
+    last_begun: Duration,
     /// Rounds in a row in which nobody answered.
     failures: u32,
     completion: Completion,
@@ -118,7 +125,8 @@ impl Tiers {
             due: Duration::ZERO,
             earliest: Duration::ZERO,
             phase: Phase::Waiting,
-            in_flight: None,
+            under_way: Vec::new(),
+            last_begun: Duration::ZERO,
             failures: 0,
             completion: Completion::Ahead,
             urgent: false,
@@ -136,10 +144,13 @@ impl Tiers {
     }
 
     /// When [`Tiers::begin`] will have a job: a time that may have passed, or [`Duration::MAX`] for never, which is also the
-    /// answer while a job is under way.
+    /// answer while a job is under way, unless it can be overtaken.
     pub fn next_due(&self) -> Duration {
-        if self.phase == Phase::Stopped || self.is_empty() || self.in_flight.is_some() {
+        if self.phase == Phase::Stopped || self.is_empty() {
             Duration::MAX
+        } else if !self.under_way.is_empty() {
+            let overtaken = self.phase == Phase::Round && self.overtaking().is_some();
+            if overtaken { self.last_begun.saturating_add(OVERTAKE) } else { Duration::MAX }
         } else if self.urgent {
             Duration::ZERO
         } else {
@@ -149,8 +160,12 @@ impl Tiers {
 
     /// The next announce to make, where one is due. It must be followed by [`Tiers::answered`] or [`Tiers::failed`].
     pub fn begin(&mut self, now: Duration) -> Option<Job> {
-        if now < self.next_due() || self.phase == Phase::Stopped || self.in_flight.is_some() {
+        if now < self.next_due() || self.phase == Phase::Stopped {
             return None;
+        }
+        if !self.under_way.is_empty() {
+            let job = self.overtaking()?.job(Some(AnnounceEvent::Started));
+            return Some(self.send(now, job));
         }
         if self.phase == Phase::Waiting {
             self.trackers_mut().for_each(|t| t.tried = false);
@@ -164,14 +179,33 @@ impl Tiers {
             self.due = self.due.max(next);
             return None;
         };
+        Some(self.send(now, job))
+    }
+
+    /// Notes that a job is under way.
+    fn send(&mut self, now: Duration, job: Job) -> Job {
         let whole = self.completion != Completion::Ahead;
         if let Some(tracker) = self.find(&job.url)
             && job.event == Some(AnnounceEvent::Started)
         {
             tracker.started_whole = whole;
         }
-        self.in_flight = Some(job.clone());
-        Some(job)
+        self.under_way.push(job.clone());
+        self.last_begun = now;
+        job
+    }
+
+    /// The next tracker to ask although another has yet to answer.
+    fn overtaking(&self) -> Option<&Tracker> {
+        let asked = |t: &Tracker| self.under_way.iter().any(|job| job.url == t.url);
+        let room = self.under_way.len() < MAX_UNDER_WAY;
+        self.trackers().find(|t| room && !t.tried && !t.started && !asked(t))
+    }
+
+    /// Takes a job out of those under way.
+    fn returned(&mut self, url: &str) -> Option<Job> {
+        let at = self.under_way.iter().position(|job| job.url == url)?;
+        Some(self.under_way.swap_remove(at))
     }
 
     /// The tracker of the job under way answered. Returns how long until the next announce.
@@ -183,7 +217,7 @@ impl Tiers {
         min_interval: Option<Duration>,
         tracker_id: Option<Vec<u8>>,
     ) -> Duration {
-        let Some(job) = self.in_flight.take_if(|job| job.url == url) else { return self.wait(now) };
+        let Some(job) = self.returned(url) else { return self.wait(now) };
         let min_interval = min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(interval));
         if job.event == Some(AnnounceEvent::Completed) {
             self.completion = Completion::Told;
@@ -210,11 +244,14 @@ impl Tiers {
     /// The tracker of the job under way did not answer, or refused. Returns how long until the next announce: none while
     /// there are trackers left to try in this round.
     pub fn failed(&mut self, now: Duration, url: &str) -> Duration {
-        if self.in_flight.take_if(|job| job.url == url).is_none() {
+        if self.returned(url).is_none() {
             return self.wait(now);
         }
         if let Some(tracker) = self.find(url) {
             tracker.tried = true;
+        }
+        if self.phase != Phase::Round || !self.under_way.is_empty() {
+            return self.wait(now); // another has answered, or may
         }
         if self.pick(now).is_some() {
             self.due = now;
@@ -252,13 +289,13 @@ impl Tiers {
     /// have failed to take it, and while a job is under way.
     pub fn owes_completed(&self) -> bool {
         let going_on = || self.phase == Phase::Round && self.trackers().any(|t| t.takes_completed() && !t.tried);
-        self.wants_completed() && self.in_flight.is_none() && (self.urgent || going_on())
+        self.wants_completed() && self.under_way.is_empty() && (self.urgent || going_on())
     }
 
     /// The end: a `stopped` for each tracker that accepted `started`. Nothing is due after this, a second call gives nothing.
     pub fn stop_jobs(&mut self) -> Vec<Job> {
         self.phase = Phase::Stopped;
-        self.in_flight = None;
+        self.under_way.clear();
         let mut jobs = Vec::new();
         for tracker in self.trackers_mut().filter(|t| t.started) {
             tracker.started = false;

@@ -12,6 +12,11 @@ use crate::metainfo::torrent::FILE_MAX;
 /// The id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
 
+/// The id under which peers send us metadata messages (BEP 9).
+pub const OUR_METADATA: u8 = 2;
+/// The id under which peers send us peer exchange messages (BEP 11).
+pub const OUR_PEX: u8 = 1;
+
 /// How many requests we hold for one peer at most; stated as `reqq`, and more are dropped or rejected.
 pub const OUR_REQUEST_QUEUE: u32 = 2000;
 
@@ -58,13 +63,19 @@ pub struct Ours {
     pub upload_only: bool,
     /// The length of the info dictionary in bytes, 0 while it is not known.
     pub metadata_size: u32,
+    /// Whether we take part in peer exchange.
+    pub pex: bool,
 }
 
 impl Ours {
     /// The payload of the extension message.
     pub fn encode(&self) -> Vec<u8> {
         // Keys in order, as bencode wants them.
-        let mut out = b"d1:mde".to_vec();
+        let mut out = format!("d1:md11:ut_metadatai{OUR_METADATA}e").into_bytes();
+        if self.pex {
+            out.extend_from_slice(format!("6:ut_pexi{OUR_PEX}e").as_bytes());
+        }
+        out.push(b'e');
         if self.metadata_size > 0 {
             out.extend_from_slice(format!("13:metadata_sizei{}e", self.metadata_size).as_bytes());
         }
@@ -150,16 +161,17 @@ mod tests {
     #[test]
     fn ours_is_understood() {
         let your_ip = IpAddr::from([80, 4, 4, 200]);
-        let ours = Ours { port: 6881, your_ip, upload_only: true, metadata_size: 777 };
+        let ours = Ours { port: 6881, your_ip, upload_only: true, metadata_size: 777, pex: true };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
+        assert_eq!(said.messages, Messages { ut_metadata: Some(OUR_METADATA), ut_pex: Some(OUR_PEX) });
         assert_eq!((said.upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
         assert!(said.version.is_some_and(|v| v.starts_with("btsync ")));
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
-        let ours = Ours { port: 0, your_ip: six, upload_only: false, metadata_size: 0 };
+        let ours = Ours { port: 0, your_ip: six, upload_only: false, metadata_size: 0, pex: false };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.port, said.upload_only, said.metadata_size), (None, Some(false), None));
-        assert_eq!(said.your_ip, Some(six));
+        assert_eq!((said.your_ip, said.messages.ut_pex), (Some(six), None));
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub const LENGTH: usize = 68;
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 /// Reserved byte and bit of the extension protocol (BEP 10).
 const EXTENDED: (usize, u8) = (5, 0x10);
+/// Reserved byte and bit of the DHT (BEP 5).
+const DHT: (usize, u8) = (7, 0x01);
 /// Reserved byte and bit of the fast extension (BEP 6).
 const FAST: (usize, u8) = (7, 0x04);
 
@@ -23,11 +25,14 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Ours: the extension protocol and the fast extension, and nothing else in the reserved bits.
-    pub fn ours(info_hash: InfoHash, peer_id: PeerId) -> Handshake {
+    /// Ours: the extension protocol, the fast extension, and where `dht` says so that we are a node of it.
+    pub fn ours(info_hash: InfoHash, peer_id: PeerId, dht: bool) -> Handshake {
         let mut reserved = [0; 8];
         reserved[EXTENDED.0] |= EXTENDED.1;
         reserved[FAST.0] |= FAST.1;
+        if dht {
+            reserved[DHT.0] |= DHT.1;
+        }
         Handshake { reserved, info_hash, peer_id }
     }
 
@@ -39,6 +44,11 @@ impl Handshake {
     /// Whether the speaker knows the fast extension (BEP 6).
     pub fn fast(&self) -> bool {
         self.reserved[FAST.0] & FAST.1 != 0
+    }
+
+    /// Whether the speaker is a node of the DHT (BEP 5).
+    pub fn dht(&self) -> bool {
+        self.reserved[DHT.0] & DHT.1 != 0
     }
 
     /// The bytes to send.
@@ -71,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let ours = Handshake::ours(InfoHash([7; 20]), PeerId([9; 20]));
+        let ours = Handshake::ours(InfoHash([7; 20]), PeerId([9; 20]), false);
         let bytes = ours.encode();
         assert_eq!(Handshake::decode(&bytes), Some(ours));
         assert!(ours.extended() && ours.fast());

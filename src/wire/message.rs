@@ -34,6 +34,8 @@ pub enum Message<'a> {
     Piece(BlockRequest, &'a [u8]),
     /// The peer takes a request back.
     Cancel(BlockRequest),
+    /// The peer is a node of the DHT too, on this UDP port (BEP 5).
+    Port(u16),
     /// A piece that we might ask for first (BEP 6).
     Suggest(PieceIndex),
     /// The peer has everything (BEP 6).
@@ -106,6 +108,7 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
             Message::Piece(head, data)
         }
         8 => Message::Cancel(block(body)),
+        9 => Message::Port(u16::from_be_bytes([body[0], body[1]])),
         13 => Message::Suggest(PieceIndex(number(body, 0))),
         14 => Message::HaveAll,
         15 => Message::HaveNone,
@@ -115,6 +118,12 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
         other => Message::Unknown(other),
     };
     Ok(Some((message, 4 + length as usize)))
+}
+
+/// Writes the message that says which UDP port our node of the DHT has (BEP 5).
+pub fn port(out: &mut Vec<u8>, port: u16) {
+    out.extend_from_slice(&[0, 0, 0, 3, 9]);
+    out.extend_from_slice(&port.to_be_bytes());
 }
 
 /// How many bytes the frame at the start of `bytes` needs, its prefix included; at least five while that is not known.
@@ -130,6 +139,7 @@ fn check_length(id: u8, length: u32) -> Result<(), WireError> {
     let fits = match id {
         0..=3 | 14 | 15 => length == 1,
         4 | 13 | 17 => length == 5,
+        9 => length == 3,
         6 | 8 | 16 => length == 13,
         7 => (10..=9 + BLOCK).contains(&length),
         20 => (2..=MAX_EXTENDED as u32).contains(&length),

@@ -12,6 +12,7 @@ pub mod seeder;
 pub mod tracker;
 pub mod wire;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -89,10 +90,16 @@ impl Stage {
         Running::start(name, command, self.dir.path())
     }
 
-    /// Starts `btsync TORRENT OUT --listen-port PORT` and `more`.
+    /// Starts `btsync TORRENT OUT --listen-port PORT` and `more`, with neither the DHT nor local discovery.
     pub fn btsync(&self, name: &str, torrent: &Path, out: &Path, port: u16, more: &[&str]) -> Running {
+        self.btsync_in_the_open(name, torrent.as_os_str(), out, port, &[&["--no-dht", "--no-lsd"], more].concat())
+    }
+
+    /// The same with all that finds peers, for a .torrent or a magnet link.
+    pub fn btsync_in_the_open(&self, name: &str, what: &OsStr, out: &Path, port: u16, more: &[&str]) -> Running {
         let mut command = btsync();
-        command.arg(torrent).arg(out).arg("--listen-port").arg(port.to_string()).args(more);
+        command.arg(what).arg(out).arg("--listen-port").arg(port.to_string()).args(more);
+        command.env("XDG_CACHE_HOME", self.path(&format!("{name}-cache")));
         self.start(name, &mut command)
     }
 }

@@ -1,15 +1,13 @@
-//! The reader's part of the fast extension (BEP 6) and of the extension handshake (BEP 10).
+//! The reader's part of the fast extension (BEP 6).
 
 use std::sync::atomic::Ordering;
 
 use super::{MISFIT, Reader};
-use crate::peer::Report;
 use crate::peer::connection::Gone;
 use crate::peer::state::{Out, feed_the_hungry};
 use crate::swarm::allowed::{SET, allowed_fast};
 use crate::swarm::requests::Rejected;
 use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};
-use crate::wire::extension::ExtensionHandshake;
 use crate::wire::message::Message;
 
 /// What a choked peer may be given of its allowed fast set, in bytes; of large pieces the set has fewer, but one.
@@ -130,20 +128,5 @@ impl Reader<'_> {
             self.talk(refused.len() as u32)?;
         }
         if self.peer.refuse(refused) { Ok(()) } else { Err(Gone::Flood) }
-    }
-
-    /// What a peer says of itself; the first time, or anew.
-    pub(super) fn said(&mut self, said: &ExtensionHandshake) {
-        let (shared, peer) = (self.shared, self.peer);
-        if let Some(reqq) = said.reqq {
-            peer.requests.lock().set_limit(reqq);
-        }
-        if let Some(upload_only) = said.upload_only {
-            peer.upload_only.store(upload_only, Ordering::Release);
-        }
-        // Once a connection, so that nobody keeps the session busy with it.
-        if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.address_told, true)) {
-            shared.report(Report::OurAddress(ip));
-        }
     }
 }

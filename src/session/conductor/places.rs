@@ -14,7 +14,7 @@ impl Conductor<'_> {
         for peer in self.shared.roster.all() {
             let late = peer.timed_out.swap(0, Ordering::Relaxed);
             if late > 0
-                && let Some(record) = self.book.record(peer.addr)
+                && let Some(record) = self.contacts.book.record(peer.addr)
             {
                 record.timed_out(late);
             }
@@ -23,7 +23,8 @@ impl Conductor<'_> {
 
     /// Drops somebody where there is no room and somebody else could be called.
     pub(super) fn turn_over(&mut self, now: Duration, candidates: &[Candidate]) {
-        if self.connections.len() < self.config.max_peers || self.book.callable(now, 1).is_empty() {
+        if self.contacts.lines.len() < self.contacts.config.max_peers || self.contacts.book.callable(now, 1).is_empty()
+        {
             return;
         }
         let occupants: Vec<_> = candidates.iter().filter_map(|c| self.occupant(c)).collect();

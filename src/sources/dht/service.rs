@@ -7,7 +7,7 @@ mod line;
 mod names;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,9 +19,10 @@ use socket2::SockRef;
 use super::message::{Family, MAX_RECEIVED};
 use super::node::{Dht, DhtStats, Output, Settings};
 use super::state::State;
+use crate::bind::Bind;
 use crate::types::InfoHash;
 use keep::{load, save};
-use line::{Line, bind, line};
+use line::{Line, line};
 use names::Names;
 
 /// Enough for the deepest call; the node's tables are on the heap.
@@ -44,8 +45,8 @@ pub const ROUTERS: [&str; 4] = [
 pub struct DhtConfig {
     /// The UDP port, the same for both families; 0 is any.
     pub port: u16,
-    /// The addresses to use, one of each family at most; a family without one takes no part. Unspecified: all.
-    pub bind: Vec<IpAddr>,
+    /// What the sockets are tied to; a family that is not to be used takes no part.
+    pub interface: Bind,
     /// `HOST:PORT` of nodes that know the way and shall not be bothered otherwise, such as [`ROUTERS`].
     pub routers: Vec<String>,
     /// `HOST:PORT` of nodes to get to know: the user's own, a torrent's `nodes`.
@@ -61,7 +62,7 @@ impl Default for DhtConfig {
     fn default() -> DhtConfig {
         DhtConfig {
             port: 0,
-            bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            interface: Bind::Any,
             routers: ROUTERS.map(String::from).to_vec(),
             entry_points: Vec::new(),
             state_path: None,
@@ -113,8 +114,8 @@ impl DhtService {
         let mut starts = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
         for family in [Family::V4, Family::V6] {
-            let Some(ip) = config.bind.iter().find(|ip| Family::of(**ip) == family) else { continue };
-            match bind(SocketAddr::new(*ip, config.port)).and_then(|socket| line(family, socket)) {
+            let Some(ip) = config.interface.ip(family == Family::V4) else { continue };
+            match config.interface.udp(SocketAddr::new(ip, config.port)).and_then(|socket| line(family, socket)) {
                 Ok((line, socket, commands)) => {
                     lines.push(line);
                     starts.push((socket, commands));

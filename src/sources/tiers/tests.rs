@@ -65,7 +65,7 @@ fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
     let mut t = tiers(&[A, B, C]);
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     assert_eq!(begin(&mut t, s(0)), None, "one at a time");
-    assert_eq!(t.next_due(), Duration::MAX);
+    assert_eq!(t.next_due(), OVERTAKE, "unless it takes too long");
     assert_eq!(t.failed(s(5), A), s(0));
     assert_eq!(begin(&mut t, s(5)), job!(B, Started));
     assert_eq!(t.answered(s(6), B, s(1800), Some(s(60)), None), s(1800));
@@ -243,6 +243,35 @@ fn an_answer_nobody_asked_for_changes_nothing() {
     t.failed(s(0), A);
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     t.answered(s(1), B, s(1000), None, None);
-    assert_eq!(t.next_due(), Duration::MAX, "A is still under way");
+    assert_eq!(t.next_due(), OVERTAKE, "A is still under way");
     assert_eq!(t.stop_jobs(), []);
+}
+
+#[test]
+fn silent_trackers_are_overtaken_and_still_heard() {
+    let s = Duration::from_secs;
+    let urls = ["udp://a/announce", "udp://b/announce", "http://c/announce"];
+    let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    let begun = |tiers: &mut Tiers, now| tiers.begin(s(now)).map(|job| job.url);
+    assert_eq!(begun(&mut tiers, 0).as_deref(), Some(urls[0]));
+    assert_eq!((tiers.next_due(), begun(&mut tiers, 2)), (s(3), None));
+    assert_eq!(begun(&mut tiers, 3).as_deref(), Some(urls[1]));
+    assert_eq!(begun(&mut tiers, 6).as_deref(), Some(urls[2]));
+    assert_eq!((tiers.next_due(), begun(&mut tiers, 60)), (Duration::MAX, None), "all have been asked");
+    // The second answers: the round is over, and the others' words still count.
+    tiers.answered(s(7), urls[1], s(1800), None, None);
+    assert_eq!(tiers.next_due(), Duration::MAX, "two are still under way");
+    tiers.failed(s(15), urls[0]);
+    tiers.answered(s(16), urls[2], s(900), None, None);
+    assert_eq!(tiers.next_due(), s(916));
+    assert_eq!(tiers.stop_jobs().len(), 2, "both know us");
+
+    // Where all fail, the round ends with the last of them.
+    let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    (0..3).for_each(|n| assert!(begun(&mut tiers, n * 3).is_some()));
+    tiers.failed(s(30), urls[0]);
+    tiers.failed(s(33), urls[2]);
+    assert_eq!(tiers.next_due(), Duration::MAX);
+    tiers.failed(s(36), urls[1]);
+    assert!(tiers.next_due() > s(36 + 13) && tiers.next_due() < s(36 + 17), "{:?}", tiers.next_due());
 }

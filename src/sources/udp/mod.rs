@@ -10,7 +10,7 @@ mod url;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::announce::{Announce, AnnounceEvent, Answer, Scraped, TrackerError};
 use super::http::is_local;
+use crate::bind::Bind;
 use crate::metainfo::paths::printable;
 use crate::types::InfoHash;
 use exchange::{Ask, Connection, Exchange, Reply};
@@ -42,6 +43,7 @@ pub struct UdpTracker {
     kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, Connection)>>>,
     /// Tells a local address from a public one.
     is_local: fn(IpAddr) -> bool,
+    bind: Bind,
 }
 
 /// An exchange and the socket it lives on.
@@ -58,8 +60,13 @@ impl UdpTracker {
         UdpTracker::with(is_local)
     }
 
+    /// The same with sockets tied to `bind`.
+    pub fn tied(bind: Bind) -> UdpTracker {
+        UdpTracker { bind, ..UdpTracker::new() }
+    }
+
     fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
-        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local }
+        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it, the name look-up
@@ -220,7 +227,7 @@ impl UdpTracker {
         };
         let (socket, connection) = match old {
             Some((socket, connection)) => (socket, Some(connection)),
-            None => (connected(addr)?, None),
+            None => (connected(addr, &self.bind)?, None),
         };
         let exchange = Exchange::begin(now, addr, ask, connection, end, fastrand::Rng::new());
         Ok(Talk { addr, socket, exchange, result: None })
@@ -277,9 +284,8 @@ impl Talk<'_> {
     }
 }
 
-fn connected(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
+fn connected(addr: SocketAddr, bind: &Bind) -> io::Result<UdpSocket> {
+    let socket = bind.udp(SocketAddr::new(bind.source(addr)?, 0))?;
     socket.connect(addr)?;
     socket.set_nonblocking(true)?;
     Ok(socket)

@@ -280,7 +280,7 @@ fn an_address_that_answers_does_not_wait_for_one_that_does_not() {
 fn what_cannot_be_sent_is_not_waited_for() {
     let tracker = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (client, addr) = (UdpTracker::new(), tracker.local_addr().unwrap());
-    let socket = connected(addr).unwrap();
+    let socket = connected(addr, &Bind::Any).unwrap();
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write).unwrap();
     client.keep(addr, socket, Some(Connection { id: 1, since: client.now() }));
     let end = client.now() + Duration::from_secs(3600);
@@ -310,7 +310,7 @@ fn both_families_are_asked_at_once() {
         return;
     };
     let addresses = ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), server.addr().port()));
-    if connected(addresses[1]).is_err() {
+    if connected(addresses[1], &Bind::Any).is_err() {
         eprintln!("not run: there is no IPv6 loopback here");
         return;
     }

@@ -47,7 +47,7 @@ pub struct Rank {
     failures: u32,
     trouble: u32,
     gave: Reverse<u32>,
-    priority: Reverse<u32>,
+    priority: Reverse<u64>,
 }
 
 impl Record {
@@ -120,8 +120,9 @@ impl Record {
         self.banned_until
     }
 
-    /// How it compares with others: those that can be reached, make no trouble and gave much first; then by BEP 40's `priority`.
-    pub fn rank(&self, priority: u32) -> Rank {
+    /// How it compares with others: those that can be reached, make no trouble and gave much first; then by `priority`, BEP 40's and who
+    /// named it.
+    pub fn rank(&self, priority: u64) -> Rank {
         Rank {
             failures: self.failures.saturating_sub(u32::from(self.useful > 0)),
             // Orders of magnitude, so that what hardly differs is left to the priority. Timeouts count against what came.

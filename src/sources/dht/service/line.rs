@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Command;
 use crate::sources::dht::message::Family;
@@ -37,17 +36,6 @@ impl Line {
             self.tell(as_what(addr));
         }
     }
-}
-
-/// A socket of the address's own family alone.
-pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    if addr.is_ipv6() {
-        // IPv4 has a socket of its own at the same port.
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&addr.into())?;
-    Ok(socket.into())
 }
 
 /// The line to a thread that is to have this socket, and the thread's end of it.

@@ -1,0 +1,147 @@
+//! Which interface or address all our sockets are tied to (`--interface`). Fails closed: where the interface is gone, or has no
+//! address of a family, nothing of that family leaves the machine.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::str::FromStr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// The longest name of an interface, in bytes (`IFNAMSIZ` without its end).
+const MAX_NAME: usize = 15;
+
+/// What sockets are tied to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bind {
+    /// Nothing: the system chooses.
+    #[default]
+    Any,
+    /// This address; the other family is not used at all.
+    Address(IpAddr),
+    /// This network interface, by name.
+    Interface(String),
+}
+
+/// The text is neither an address nor a name that an interface could have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an address of this machine or an interface's name is needed, such as 192.0.2.7 or wg0")]
+pub struct BindError;
+
+impl FromStr for Bind {
+    type Err = BindError;
+
+    fn from_str(text: &str) -> Result<Bind, BindError> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Bind::Address(ip));
+        }
+        let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
+        let named = !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(fits);
+        if named { Ok(Bind::Interface(text.to_owned())) } else { Err(BindError) }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Any => f.write_str("any interface"),
+            Bind::Address(ip) => ip.fmt(f),
+            Bind::Interface(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Bind {
+    /// The address to bind a socket of this family to; `None` where the family is not to be used.
+    pub fn ip(&self, v4: bool) -> Option<IpAddr> {
+        match self {
+            Bind::Address(ip) => (ip.is_ipv4() == v4).then_some(*ip),
+            _ if v4 => Some(Ipv4Addr::UNSPECIFIED.into()),
+            _ => Some(Ipv6Addr::UNSPECIFIED.into()),
+        }
+    }
+
+    /// Ties a new socket to the interface, where one is named.
+    ///
+    /// # Errors
+    /// Where there is no such interface, or the system does not let us.
+    pub fn tie(&self, socket: &Socket) -> io::Result<()> {
+        match self {
+            Bind::Interface(name) => socket.bind_device(Some(name.as_bytes())),
+            _ => Ok(()),
+        }
+    }
+
+    /// A TCP socket from which to call `addr`, not connected yet.
+    ///
+    /// # Errors
+    /// Where no socket is to be had, or none that is tied as it must be.
+    pub fn caller(&self, addr: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        self.tie(&socket)?;
+        if let Bind::Address(_) = self {
+            socket.bind(&SocketAddr::new(self.source(addr)?, 0).into())?;
+        }
+        Ok(socket)
+    }
+
+    /// A TCP connection to `addr`, made within `timeout`.
+    ///
+    /// # Errors
+    /// What [`Bind::caller`] and connecting say.
+    pub fn connect(&self, addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        let socket = self.caller(addr)?;
+        socket.connect_timeout(&addr.into(), timeout)?;
+        Ok(socket.into())
+    }
+
+    /// A UDP socket at `addr`, of that address's family alone.
+    ///
+    /// # Errors
+    /// Where the port is taken, or no socket is to be had that is tied as it must be.
+    pub fn udp(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            // IPv4 may have a socket of its own at the same port.
+            socket.set_only_v6(true)?;
+        }
+        self.tie(&socket)?;
+        socket.bind(&addr.into())?;
+        Ok(socket.into())
+    }
+
+    /// The address from which `addr` is called.
+    ///
+    /// # Errors
+    /// Where its family is not to be used.
+    pub fn source(&self, addr: SocketAddr) -> io::Result<IpAddr> {
+        let family = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{self} cannot reach {}", addr.ip()));
+        self.ip(addr.is_ipv4()).ok_or_else(family)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_names_are_told_apart() {
+        assert_eq!("10.0.0.1".parse(), Ok(Bind::Address([10, 0, 0, 1].into())));
+        assert_eq!("::1".parse(), Ok(Bind::Address(Ipv6Addr::LOCALHOST.into())));
+        assert_eq!("wg0".parse(), Ok(Bind::Interface("wg0".to_owned())));
+        for bad in ["", "a name", "sixteen-letters-", "eth/0", "eth0:1"] {
+            assert_eq!(bad.parse::<Bind>(), Err(BindError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_and_not_another_way_out() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert!(Bind::Interface("no-such-one".to_owned()).caller(to).is_err());
+        assert!(Bind::Address([192, 0, 2, 77].into()).caller(to).is_err(), "not an address of this machine");
+        let six = Bind::Address(Ipv6Addr::LOCALHOST.into());
+        assert!(six.caller(to).is_err() && six.ip(true).is_none());
+        assert!(Bind::Any.caller(to).is_ok());
+    }
+}

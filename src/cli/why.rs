@@ -1,0 +1,180 @@
+//! Why nothing comes: what trackers, DHT, neighbours and peers said, in one line, after half a minute without a byte and then
+//! once a minute as long as there is something new to say.
+
+use std::time::Duration;
+
+use super::voice::clean;
+use crate::session::{Handle, PeerView, Search, Snapshot, Stage, TrackerState};
+
+/// Without a byte for so long, a person wonders.
+const WONDER: Duration = Duration::from_secs(30);
+/// Between two lines.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Watches whether anything comes.
+#[derive(Default)]
+pub struct Waiting {
+    /// Bytes and pieces of metadata seen last, and since when nothing more has come.
+    last: (u64, usize),
+    since: Option<Duration>,
+    /// When the last line was, and what it said.
+    said: Option<(Duration, String)>,
+}
+
+impl Waiting {
+    /// The line to say now, if there is one.
+    pub fn line(&mut self, at: Duration, now: &Snapshot, handle: &Handle) -> Option<String> {
+        if !self.is_due(at, now) {
+            return None;
+        }
+        let line = why(&handle.search(), now, &handle.peers());
+        let new = self.said.as_ref().is_none_or(|(_, last)| *last != line);
+        let since = self.since.unwrap_or(at);
+        self.said = Some((at, line.clone()));
+        new.then(|| format!("nothing has come for {} s: {line}", at.saturating_sub(since).as_secs()))
+    }
+
+    fn is_due(&mut self, at: Duration, now: &Snapshot) -> bool {
+        let count = (now.downloaded, now.metadata.0);
+        let waits = matches!(now.stage, Stage::Downloading | Stage::Metadata);
+        if !waits || count != self.last || self.since.is_none() {
+            (self.last, self.since) = (count, Some(at));
+            return false;
+        }
+        let long = self.since.is_some_and(|since| at >= since + WONDER);
+        long && self.said.as_ref().is_none_or(|(then, _)| at >= *then + PAUSE)
+    }
+}
+
+/// What came of looking for peers.
+fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
+    let mut parts = Vec::new();
+    parts.extend(trackers(search));
+    match search.dht_nodes {
+        Some(0) => parts.push("DHT: no node answers".to_owned()),
+        Some(nodes) => parts.push(format!("DHT: {nodes} nodes, {} peers", search.dht_peers)),
+        None => {}
+    }
+    for (peers, source) in [(search.lsd_peers, "neighbours"), (search.pex_peers, "told by peers")] {
+        if peers > 0 {
+            parts.push(format!("{source}: {peers}"));
+        }
+    }
+    if now.known == 0 && now.connected == 0 {
+        parts.push("no peer is known".to_owned());
+    } else {
+        let counts = [
+            (search.reached, "reached"),
+            (search.refused, "unreachable"),
+            (search.silent, "silent"),
+            (search.strange, "not of this swarm"),
+        ];
+        let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        if !called.is_empty() {
+            parts.push(format!("calls: {}", called.join(", ")));
+        }
+        parts.extend(connected(now, peers));
+    }
+    parts.push(match search.callers {
+        0 => "nobody has called us".to_owned(),
+        n => format!("{n} called us"),
+    });
+    parts.join("; ")
+}
+
+/// The trackers in a few words: each where there are few, how many did what where there are many.
+fn trackers(search: &Search) -> Vec<String> {
+    if search.trackers.len() <= 2 {
+        let word = |(name, state): &(String, TrackerState)| match state {
+            TrackerState::Answered { peers } => format!("tracker {}: {peers} peers", clean(name)),
+            TrackerState::Failed { reason } => format!("tracker {}: {}", clean(name), clean(reason)),
+        };
+        return search.trackers.iter().map(word).collect();
+    }
+    let answers: Vec<usize> = search
+        .trackers
+        .iter()
+        .filter_map(|(_, state)| match state {
+            TrackerState::Answered { peers } => Some(*peers),
+            TrackerState::Failed { .. } => None,
+        })
+        .collect();
+    let most = answers.iter().max().copied().unwrap_or_default();
+    vec![format!("trackers: {} of {} answer, with {most} peers at most", answers.len(), search.trackers.len())]
+}
+
+/// Why those who are connected give nothing.
+fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
+    if now.connected == 0 {
+        return None;
+    }
+    let (choke, empty) = (peers.iter().filter(|p| p.chokes_us).count(), peers.iter().filter(|p| p.has == 0.0).count());
+    Some(match now.stage {
+        Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected),
+        _ if empty == now.connected => format!("connected: {}, none of them has anything", now.connected),
+        _ => format!("connected: {}, {choke} of them choke us", now.connected),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            stage: Stage::Downloading,
+            total: 1 << 30,
+            metadata: (0, 0),
+            have: 0,
+            checked: (0, 0),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            connected: 0,
+            active: 0,
+            known: 0,
+        }
+    }
+
+    #[test]
+    fn the_line_names_every_source_and_what_it_said() {
+        let mut search = Search { dht_nodes: Some(0), ..Search::default() };
+        search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
+        let mut now = snapshot();
+        let line = "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; nobody has called us";
+        assert_eq!(why(&search, &now, &[]), line);
+        (now.known, now.connected) = (9, 1);
+        (search.reached, search.refused, search.silent, search.callers) = (1, 5, 3, 2);
+        search.dht_nodes = Some(40);
+        search.dht_peers = 9;
+        let peer = PeerView {
+            addr: ([192, 0, 2, 7], 6881).into(),
+            downloaded: 0,
+            uploaded: 0,
+            has: 1.0,
+            chokes_us: true,
+            interested: false,
+        };
+        let line = why(&search, &now, &[peer]);
+        assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");
+        assert!(line.contains("calls: 1 reached, 5 unreachable, 3 silent"), "{line}");
+        assert!(line.contains("connected: 1, 1 of them choke us; 2 called us"), "{line}");
+        for n in 0..5 {
+            search.tracker(&format!("udp://{n}/"), TrackerState::Answered { peers: n });
+        }
+        assert!(why(&search, &now, &[]).contains("trackers: 5 of 6 answer, with 4 peers at most"));
+    }
+
+    #[test]
+    fn it_is_said_after_half_a_minute_and_then_once_a_minute() {
+        let (mut waiting, mut now) = (Waiting::default(), snapshot());
+        let s = Duration::from_secs;
+        assert!(!waiting.is_due(s(1), &now) && !waiting.is_due(s(30), &now) && waiting.is_due(s(31), &now));
+        waiting.said = Some((s(31), String::new()));
+        assert!(!waiting.is_due(s(90), &now) && waiting.is_due(s(91), &now));
+        now.downloaded = 1;
+        assert!(!waiting.is_due(s(92), &now) && !waiting.is_due(s(121), &now) && waiting.is_due(s(122), &now));
+        now.stage = Stage::Seeding;
+        assert!(!waiting.is_due(s(500), &now));
+    }
+}

@@ -1,0 +1,90 @@
+//! The reader's buffer: how much to receive into what.
+
+use super::Reader;
+use crate::peer::SLAB;
+use crate::storage::PooledSlab;
+use crate::types::BLOCK;
+use crate::wire::message;
+
+/// The buffer of a connection on which no blocks arrive.
+pub(super) const SMALL: usize = 4096;
+/// What is written at once should end at a multiple of so many bytes.
+const ALIGNED: u32 = 256 * 1024;
+/// With less room than this behind the unread bytes, they are moved to the front of the buffer.
+const ROOM: usize = 64 * 1024;
+
+/// A small buffer while little is said, a slab while blocks arrive.
+pub(super) enum Buffer {
+    Small(Vec<u8>),
+    Slab(PooledSlab),
+}
+
+impl Buffer {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Buffer::Small(bytes) => bytes,
+            Buffer::Slab(slab) => slab,
+        }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Buffer::Small(bytes) => bytes,
+            Buffer::Slab(slab) => slab,
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// How many bytes to receive at most: so many that the blocks among them end where an aligned part of the file does. Nothing
+    /// is then left over to be moved, and what is written takes the fewest pages of the cache.
+    pub(super) fn reach(&self) -> usize {
+        let room = self.buffer.bytes().len() - self.unread.end;
+        let Some(offset) = self.intake.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK))) else {
+            return room;
+        };
+        let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK;
+        if blocks < ALIGNED / BLOCK / 2 {
+            return room; // not worth a short read, where some other message shifted it
+        }
+        let frames = (blocks * (BLOCK + message::PIECE_HEAD as u32)) as usize;
+        room.min(frames.saturating_sub(self.unread.len()).max(1))
+    }
+
+    /// Picks the buffer that fits what is going on, and sees that the frame under way fits into it.
+    pub(super) fn make_room(&mut self) {
+        if self.unread.is_empty() {
+            self.unread = 0..0;
+        }
+        let flowing = self.peer.gives();
+        let needed = message::needed(&self.buffer.bytes()[self.unread.clone()]).max(self.unread.len() + 1);
+        match &self.buffer {
+            Buffer::Small(_) if flowing && needed <= SLAB => {
+                let slab = self.shared.slabs.take();
+                self.move_to(Buffer::Slab(slab));
+            }
+            Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),
+            _ => {}
+        }
+        let size = self.buffer.bytes().len();
+        if needed > size {
+            // Bitfields of large torrents and extension messages; `split` has bounded the frame. The buffer grows with what is
+            // there, never by what is claimed.
+            let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
+            self.move_to(Buffer::Small(vec![0; grown]));
+        } else if self.unread.start > 0
+            && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + needed > size)
+        {
+            let unread = self.unread.clone();
+            self.unread = 0..unread.len();
+            self.buffer.bytes_mut().copy_within(unread, 0);
+        }
+    }
+
+    fn move_to(&mut self, mut buffer: Buffer) {
+        let unread = &self.buffer.bytes()[self.unread.clone()];
+        buffer.bytes_mut()[..unread.len()].copy_from_slice(unread);
+        self.unread = 0..unread.len();
+        self.buffer = buffer;
+    }
+}

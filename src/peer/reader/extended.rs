@@ -1,0 +1,139 @@
+//! The reader's part of the extension protocol (BEP 10): the handshake, metadata for peers and from them (BEP 9), peer exchange
+//! (BEP 11); and the one message of the DHT that travels here (BEP 5).
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use super::Reader;
+use crate::peer::Report;
+use crate::peer::connection::Gone;
+use crate::peer::state::Out;
+use crate::swarm::pex::PexInbox;
+use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA, OUR_PEX};
+use crate::wire::message::Message;
+use crate::wire::metadata::MetadataMessage;
+use crate::wire::pex::PexMessage;
+
+/// Pieces of metadata that may wait for a peer that does not read them.
+const MAX_TELLING: u32 = 64;
+/// PORT messages of one connection that are looked at.
+const MAX_NODES: u32 = 3;
+
+impl Reader<'_> {
+    /// A message before the metadata is there: nothing can be asked for or served, only what leads to it counts.
+    pub(super) fn act_before_info(&mut self, message: &Message<'_>) -> Result<(), Gone> {
+        match message {
+            Message::Extended(id, payload) => {
+                self.talk(1)?;
+                self.extended(*id, payload)
+            }
+            Message::Port(port) => self.node(*port),
+            Message::Piece(..) => Err(Gone::Broke("a block that nobody asked for")),
+            Message::Request(block) if self.peer.fast => {
+                self.refused.push(*block);
+                Ok(())
+            }
+            // Long ones weigh more.
+            Message::Bitfield(bits) => self.talk(1 + bits.len() as u32 / 64),
+            _ => self.talk(1),
+        }
+    }
+
+    /// A message of the extension protocol, by the ids that we gave.
+    pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), Gone> {
+        match id {
+            HANDSHAKE_ID => {
+                if let Some(said) = ExtensionHandshake::parse(payload) {
+                    self.said(&said);
+                }
+                Ok(())
+            }
+            OUR_METADATA => self.metadata(payload),
+            OUR_PEX if self.shared.pex => self.pex(payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a peer says of itself; the first time, or anew.
+    fn said(&mut self, said: &ExtensionHandshake) {
+        let (shared, peer) = (self.shared, self.peer);
+        if let Some(reqq) = said.reqq {
+            peer.requests.lock().set_limit(reqq);
+        }
+        if let Some(upload_only) = said.upload_only {
+            peer.upload_only.store(upload_only, Ordering::Release);
+        }
+        if let Some(port) = said.port {
+            peer.listen_port.store(port, Ordering::Release);
+        }
+        peer.pex_id.store(said.messages.ut_pex.unwrap_or_default(), Ordering::Release);
+        let metadata_id = said.messages.ut_metadata.unwrap_or_default();
+        peer.metadata_id.store(metadata_id, Ordering::Release);
+        if shared.wants_info
+            && metadata_id != 0
+            && let Some(size) = said.metadata_size
+        {
+            shared.report(Report::HasMetadata { key: peer.key, size });
+        }
+        // Once a connection, so that nobody keeps the session busy with it.
+        if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.address_told, true)) {
+            shared.report(Report::OurAddress(ip));
+        }
+    }
+
+    /// A request for our metadata, or the answer to one of ours.
+    fn metadata(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        let (shared, peer) = (self.shared, self.peer);
+        let Ok(message) = MetadataMessage::parse(payload) else {
+            return Err(Gone::Broke("a metadata message that makes no sense"));
+        };
+        let answered = || {
+            let asked = peer.asked_metadata.load(Ordering::Acquire);
+            let fewer = asked.checked_sub(1);
+            fewer.is_some_and(|fewer| peer.asked_metadata.swap(fewer, Ordering::AcqRel) == asked)
+        };
+        match message {
+            Some(MetadataMessage::Request { piece }) => {
+                let id = peer.metadata_id.load(Ordering::Acquire);
+                let info = shared.info.get().filter(|_| peer.telling.load(Ordering::Acquire) < MAX_TELLING);
+                if id != 0 {
+                    peer.telling.fetch_add(1, Ordering::AcqRel);
+                    peer.send(Out::Metadata(id, self.served.answer(info.map(AsRef::as_ref), piece).encode()));
+                }
+            }
+            // What nobody asked for is not worth a copy.
+            Some(MetadataMessage::Data { piece, total_size, bytes }) if answered() => {
+                shared.report(Report::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
+            }
+            Some(MetadataMessage::Reject { piece }) if answered() => {
+                shared.report(Report::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The peer tells of others.
+    fn pex(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        let Ok(message) = PexMessage::parse(payload) else {
+            return Err(Gone::Broke("a peer exchange message that makes no sense"));
+        };
+        let (now, from) = (self.shared.now(), self.peer.addr);
+        let inbox = self.pex.get_or_insert_with(|| PexInbox::new(from, now));
+        let added = inbox.take(now, &message).map_err(|_| Gone::Flood)?;
+        if !added.is_empty() {
+            self.shared.report(Report::Told(added.into_iter().map(|(addr, _)| addr).collect()));
+        }
+        Ok(())
+    }
+
+    /// The peer is a node of the DHT as well, on this UDP port.
+    pub(super) fn node(&mut self, port: u16) -> Result<(), Gone> {
+        self.talk(1)?;
+        self.nodes += 1;
+        if port != 0 && self.nodes <= MAX_NODES && self.shared.dht_port.load(Ordering::Acquire) != 0 {
+            self.shared.report(Report::Node(SocketAddr::new(self.peer.addr.ip(), port)));
+        }
+        Ok(())
+    }
+}

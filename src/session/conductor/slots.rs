@@ -1,0 +1,77 @@
+//! The conductor's part about slots: it shows the choker who is there, and does what it decides.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Conductor;
+use crate::swarm::choker::{Candidate, ROUND as CHOKE_ROUND};
+use crate::swarm::limiter::Direction;
+use crate::types::PeerKey;
+
+impl Conductor<'_> {
+    /// Gives the slots anew where it is time.
+    pub(super) fn choke(&mut self, now: Duration) {
+        if now < self.next_choke {
+            return;
+        }
+        self.next_choke = now + CHOKE_ROUND;
+        self.note_timeouts();
+        let candidates = self.candidates(now, true);
+        let chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
+        for candidate in &candidates {
+            if let Some(peer) = self.shared.roster.get(candidate.key) {
+                peer.set_choke(!chosen.contains(&candidate.key));
+            }
+        }
+        self.turn_over(now, &candidates);
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.tick(self.shared);
+        }
+    }
+
+    /// The connected peers as the choker sees them. A round that begins is noted; the rates are those since the last but one.
+    fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
+        self.choker.set_upload_limit(self.shared.throttle.limit(Direction::Up));
+        let mut candidates = Vec::with_capacity(self.contacts.lines.len());
+        for peer in self.shared.roster.all() {
+            let Some(line) = self.contacts.lines.get_mut(&peer.key) else { continue };
+            let (received, sent) = (peer.downloaded.load(Ordering::Relaxed), peer.uploaded.load(Ordering::Relaxed));
+            let (then, received_then, sent_then) = line.seen[0];
+            let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
+            if round {
+                line.seen = [line.seen[1], (now, received, sent)];
+            }
+            candidates.push(Candidate {
+                key: peer.key,
+                interested: peer.peer_interested.load(Ordering::Acquire),
+                upload_only: peer.upload_only.load(Ordering::Acquire),
+                unchoked: !peer.am_choking.load(Ordering::Acquire),
+                owes: peer.am_interested.load(Ordering::Acquire) && !peer.peer_choking.load(Ordering::Acquire),
+                down_rate: rate(received.saturating_sub(received_then)),
+                up_rate: rate(sent.saturating_sub(sent_then)),
+                received,
+                sent,
+                since: peer.since,
+            });
+        }
+        // A seed takes nothing, whether it says so (BEP 21) or not.
+        for candidate in &mut candidates {
+            candidate.upload_only |= self.shared.pieces.is_seed(candidate.key);
+        }
+        candidates
+    }
+
+    /// A peer has become interested, or lost its interest: a free slot is given at once.
+    pub(super) fn interest(&mut self, key: PeerKey) {
+        let Some(peer) = self.shared.roster.get(key) else { return };
+        peer.interest_reported.store(false, Ordering::Release);
+        let interested = peer.peer_interested.load(Ordering::Acquire);
+        let (now, seeding) = (self.shared.now(), self.whole_since.is_some());
+        let candidates = self.candidates(now, false);
+        if interested && self.choker.grant_now(now, seeding, &candidates, key) {
+            peer.set_choke(false);
+        } else if !interested {
+            peer.set_choke(true);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Whom we know and how we come to know them: trackers, the DHT, neighbours, what peers tell; whom to call, who calls.
+//!
+//! The metadata stage and the download have this in common: it is made once and handed on from the one to the other, so that a
+//! magnet link goes on as a download without asking anybody twice. `announcing` sends to trackers, `calling` makes and ends
+//! connections, `discovery` holds what finds peers beside trackers, `exchange` is peer exchange.
+
+mod announcing;
+mod calling;
+mod discovery;
+mod exchange;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::book::Book;
+use super::events::Event;
+use super::goodbye;
+use super::listener::Listener;
+use super::search::Search;
+use super::{Config, Inner, tell};
+use crate::peer::{Connection, Report, Shared};
+use crate::types::{InfoHash, PeerKey};
+
+pub use announcing::{Announcer, send};
+pub use discovery::{Discovery, News};
+
+/// Addresses that trackers named and that are kept until it is known whether the torrent is private.
+const MAX_NAMED: usize = 500;
+/// With fewer connections than this, a download asks for more peers.
+const FEW_PEERS: usize = 8;
+/// While peers are wanted, how the DHT stands is looked up so often, for those who watch.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A connection as the main thread sees it.
+pub struct Line {
+    /// Its threads.
+    pub connection: Connection,
+    /// Whether the peer called us.
+    pub incoming: bool,
+    /// Since when the handshake is done.
+    pub ready: Option<Duration>,
+    /// Bytes down and up at the last two rounds, and when those were; the older first.
+    pub seen: [(Duration, u64, u64); 2],
+    /// What it was told of others.
+    told: Option<crate::swarm::pex::PexDiffer>,
+}
+
+/// See the module's head.
+pub struct Contacts<'a> {
+    pub inner: &'a Inner,
+    pub config: &'a Config,
+    pub events: Sender<Event>,
+    pub book: Book,
+    pub lines: HashMap<PeerKey, Line>,
+    /// Who was connected, and whether it had called us; the last to leave last.
+    left: VecDeque<(PeerKey, SocketAddr, bool)>,
+    next_call: Duration,
+    next_exchange: Duration,
+    pub announcer: Announcer,
+    pub discovery: Discovery,
+    listener: Option<Listener>,
+    /// Nobody needs more peers: all is there.
+    pub content: bool,
+    /// Whom trackers named, as long as the torrent may turn out to be private.
+    named: Vec<SocketAddr>,
+}
+
+impl<'a> Contacts<'a> {
+    /// Listens, knows whom the configuration names, and looks for others wherever it may. A private torrent's peers come from its
+    /// trackers alone (BEP 27).
+    pub fn new(
+        inner: &'a Inner,
+        config: &'a Config,
+        events: Sender<Event>,
+        info_hash: InfoHash,
+        tiers: &[Vec<String>],
+        private: bool,
+        listener: Listener,
+    ) -> Contacts<'a> {
+        let announcer = Announcer::new(tiers, config);
+        let discovery = if private { Discovery::none() } else { Discovery::start(config, info_hash, listener.port) };
+        if !announcer.unsupported().is_empty() {
+            log::info!("not asked, as their kind is not supported: {}", announcer.unsupported().join(", "));
+        }
+        if announcer.is_empty() && config.peers.is_empty() && discovery.is_none() {
+            tell(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
+        }
+        let mut book = Book::new(config.encryption);
+        book.add(&config.peers);
+        Contacts {
+            inner,
+            config,
+            events,
+            book,
+            lines: HashMap::new(),
+            left: VecDeque::new(),
+            next_call: Duration::ZERO,
+            next_exchange: Duration::ZERO,
+            announcer,
+            discovery,
+            listener: Some(listener),
+            content: false,
+            named: Vec::new(),
+        }
+    }
+
+    /// The port we listen on.
+    pub fn port(&self) -> u16 {
+        self.listener.as_ref().map_or(0, |listener| listener.port)
+    }
+
+    /// Whether callers are taken at all; they are not while files are being checked.
+    pub fn hold_callers(&self, hold: bool) {
+        if let Some(listener) = &self.listener {
+            listener.hold(hold);
+        }
+    }
+
+    /// The metadata is there. Where it says that the torrent is private, its trackers alone count from now on.
+    pub fn settle(&mut self, private: bool) {
+        let named = std::mem::take(&mut self.named);
+        if private {
+            self.discovery.stop();
+            self.book = Book::new(self.config.encryption);
+            self.book.add(&self.config.peers);
+            self.book.add(&named);
+        }
+    }
+
+    /// A tracker named these.
+    fn named(&mut self, peers: &[SocketAddr]) -> usize {
+        if self.inner.known_as.get().is_none() {
+            let new: Vec<_> = peers.iter().filter(|peer| !self.named.contains(peer)).copied().collect();
+            self.named.extend(new.into_iter().take(MAX_NAMED - self.named.len()));
+        }
+        self.book.add(peers)
+    }
+
+    /// What is due now: announces, calls, peer exchange.
+    pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
+        let hungry = self.is_hungry();
+        self.announcer.begin(shared, now, hungry && self.book.next_call().is_none());
+        self.call(shared, now);
+        self.exchange(shared, now);
+        let reached = self.inner.search.lock().callers > 0;
+        self.discovery.judge(now, reached);
+        if hungry {
+            self.inner.search.lock().dht_nodes = self.discovery.dht_nodes();
+        }
+    }
+
+    /// The next of these appointments.
+    pub fn next_due(&self, now: Duration, shared: &Shared) -> Duration {
+        let announce = self.announcer.next_due(now);
+        let call = if self.may_call() { self.next_call } else { Duration::MAX };
+        let exchange = if shared.pex && !self.lines.is_empty() { self.next_exchange } else { Duration::MAX };
+        let look = if self.is_hungry() && self.discovery.has_dht() { now + LOOK } else { Duration::MAX };
+        announce.min(call).min(exchange).min(look).min(self.discovery.next_judgement())
+    }
+
+    /// Whether more peers are wanted.
+    fn is_hungry(&self) -> bool {
+        !self.content && self.lines.len() < FEW_PEERS.min(self.config.max_peers)
+    }
+
+    /// Waits for news until `wake`; `None` when nothing came, or nobody is left to tell.
+    pub fn wait(&mut self, reports: &Receiver<Report>, wake: Instant) -> Option<News> {
+        self.discovery.wait(reports, wake)
+    }
+
+    /// Takes what concerns both stages; gives back what does not.
+    pub fn hear(&mut self, shared: &Arc<Shared>, news: News) -> Option<Report> {
+        let report = match news {
+            News::Dht(found) => {
+                self.heard_of(&found.peers, |search| &mut search.dht_peers);
+                return None;
+            }
+            News::Neighbour(addr) => {
+                let new = self.book.add(&[addr]);
+                self.note_new(new, |search| &mut search.lsd_peers);
+                return None;
+            }
+            News::Report(report) => report,
+        };
+        match report {
+            Report::Ready { key, addr, incoming } => self.ready(shared, key, addr, incoming),
+            Report::OurAddress(ip) => self.book.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed))),
+            Report::Incoming(stream, addr) => self.incoming(shared, stream, addr),
+            Report::Announced { url, result } => self.announced(shared.now(), &url, *result),
+            Report::Told(peers) => self.heard_of(&peers, |search| &mut search.pex_peers),
+            Report::Node(addr) => self.discovery.add_node(addr),
+            Report::Stop => {} // the flag says it
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Somebody who may be anybody named peers.
+    fn heard_of(&mut self, peers: &[SocketAddr], count: impl FnOnce(&mut Search) -> &mut usize) {
+        let new = self.book.add_hearsay(peers);
+        self.note_new(new, count);
+    }
+
+    /// So many addresses are new, thanks to the source that `count` names.
+    fn note_new(&mut self, new: usize, count: impl FnOnce(&mut Search) -> &mut usize) {
+        *count(&mut self.inner.search.lock()) += new;
+        self.inner.known.store(self.book.len(), Ordering::Relaxed);
+        self.next_call = Duration::ZERO;
+    }
+
+    /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
+    pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
+        // The peers first: nothing more is received or sent while the trackers are told.
+        shared.stopping.store(true, Ordering::Release);
+        drop(self.listener.take());
+        self.lines.values().for_each(|line| line.connection.close());
+        let deadline = Instant::now() + goodbye::PATIENCE;
+        self.await_announce(shared, reports);
+        let farewell = self.announcer.farewell(shared, deadline);
+        goodbye::to_peers(self.lines.into_values().map(|line| line.connection).collect());
+        self.discovery.stop();
+        farewell.wait();
+    }
+
+    /// Only a tracker that has answered `started` is told `stopped`: one that is being asked gets a moment to answer, and one that
+    /// is owed a `completed` hears it first.
+    fn await_announce(&mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
+        let deadline = Instant::now() + goodbye::PATIENCE / 3;
+        while Instant::now() < deadline {
+            if self.announcer.owes_completed() {
+                self.announcer.begin(shared, shared.now(), false);
+            }
+            if !self.announcer.is_busy() {
+                return;
+            }
+            match reports.recv_deadline(deadline) {
+                Ok(Report::Announced { url, result }) => self.announced(shared.now(), &url, *result),
+                Ok(Report::Gone { key, addr, why }) => self.gone(shared, key, addr, &why),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Connections from the main thread's side: whom to call, whom to let in, and what is noted when one is over.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Contacts, Line};
+use crate::peer::{Connection, Gone, Shared};
+use crate::session::events::Event;
+use crate::session::{goodbye, tell};
+use crate::types::PeerKey;
+
+/// Connections that are being made at the same time.
+const HALF_OPEN: usize = 30;
+/// A connection that lasted so long was no failure.
+const WORTHWHILE: Duration = Duration::from_secs(30);
+/// The pause after a call that failed for want of a descriptor or a thread of ours.
+const BREATHER: Duration = Duration::from_secs(5);
+/// Connections that are over and whose addresses are remembered at most.
+const MAX_LEFT: usize = 1000;
+/// What peers get to hang up in turn when the metadata is there, so that calling again meets no old connection.
+const PARTING: Duration = Duration::from_secs(1);
+
+impl Contacts<'_> {
+    /// Whether another peer can be called at all.
+    pub(super) fn may_call(&self) -> bool {
+        self.lines.len() < self.config.max_peers && self.half_open() < HALF_OPEN
+    }
+
+    fn half_open(&self) -> usize {
+        self.lines.values().filter(|l| l.ready.is_none() && !l.incoming).count()
+    }
+
+    /// Calls those whose turn it is.
+    pub(super) fn call(&mut self, shared: &Arc<Shared>, now: Duration) {
+        if now < self.next_call || !self.may_call() {
+            return;
+        }
+        let room = (self.config.max_peers - self.lines.len()).min(HALF_OPEN - self.half_open());
+        for addr in self.book.callable(now, room) {
+            let key = shared.new_key();
+            self.book.calling(addr, key);
+            match Connection::dial(shared, key, addr, self.book.opening(&addr)) {
+                Ok(connection) => self.enter(shared, key, connection, false),
+                Err(error) => {
+                    log::warn!("cannot call {addr}: {error}");
+                    self.book.not_called(addr);
+                    self.next_call = now + BREATHER;
+                    return;
+                }
+            }
+        }
+        self.next_call = self.book.next_call().unwrap_or(Duration::MAX);
+    }
+
+    fn enter(&mut self, shared: &Shared, key: PeerKey, connection: Connection, incoming: bool) {
+        let seen = [(shared.now(), 0, 0); 2];
+        self.lines.insert(key, Line { connection, incoming, ready: None, seen, told: None });
+        shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
+    }
+
+    /// Somebody calls us.
+    pub(super) fn incoming(&mut self, shared: &Arc<Shared>, stream: TcpStream, addr: SocketAddr) {
+        // A quarter of the room stays for those whom we call.
+        let callers = self.lines.values().filter(|line| line.incoming).count();
+        let room = callers < (self.config.max_peers - self.config.max_peers / 4).max(1);
+        if shared.is_stopping()
+            || !room
+            || self.lines.len() >= self.config.max_peers
+            || self.book.refuses(&addr, shared.now())
+        {
+            log::debug!("{addr}: turned away");
+            return;
+        }
+        let key = shared.new_key();
+        match Connection::accept(shared, key, stream, addr) {
+            Ok(connection) => self.enter(shared, key, connection, true),
+            Err(error) => log::warn!("cannot serve {addr}: {error}"),
+        }
+    }
+
+    /// A handshake succeeded.
+    pub(super) fn ready(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, incoming: bool) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.ready = Some(shared.now());
+            self.inner.search.lock().reached(incoming);
+        }
+        self.book.reached(addr, shared.now());
+        tell(&self.events, Event::PeerConnected { addr, incoming });
+    }
+
+    /// A connection is over.
+    pub fn gone(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, why: &Gone) {
+        let Some(line) = self.lines.remove(&key) else { return };
+        shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
+        line.connection.join();
+        if line.ready.is_some() {
+            self.remember(key, addr, line.incoming);
+        } else if !line.incoming {
+            self.inner.search.lock().in_vain(why);
+        }
+        // A caller's port means nothing; where two have everything there is nothing to call for, now or later.
+        if !line.incoming && (matches!(why, Gone::Ourselves | Gone::BothWhole) || why.is_offence()) {
+            self.book.shun(addr);
+        }
+        let now = shared.now();
+        if let (Some(record), Some(since)) = (self.book.record(addr), line.ready) {
+            let (_, received, _) = line.seen[1];
+            record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
+        }
+        let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE);
+        if !(*why == Gone::Unanswered && self.book.unanswered(addr, key)) {
+            self.book.lost(addr, key, now, worked);
+        }
+        self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
+        log::debug!("{addr}: {why}");
+        tell(&self.events, Event::PeerGone { addr, reason: why.to_string() });
+    }
+
+    /// The other end of a connection, also of one that is over, and whether it called us.
+    pub fn whereabouts(&self, key: PeerKey) -> Option<(SocketAddr, bool)> {
+        let there = self.lines.get(&key).map(|line| (line.connection.addr, line.incoming));
+        there.or_else(|| self.left.iter().find(|left| left.0 == key).map(|&(_, addr, incoming)| (addr, incoming)))
+    }
+
+    /// A connection is over; should it be found to have lied, its address must be known.
+    fn remember(&mut self, key: PeerKey, addr: SocketAddr, incoming: bool) {
+        if self.left.len() >= MAX_LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back((key, addr, incoming));
+    }
+
+    /// Leaves this peer alone for a while, and hangs up on all that the ban covers.
+    pub fn ban(&mut self, addr: SocketAddr, incoming: bool, now: Duration) {
+        self.book.ban(addr, incoming, now);
+        // It may have come back under another key.
+        let covered = |a| a == addr || self.book.is_banned(&a, now);
+        self.lines.values().map(|line| &line.connection).filter(|c| covered(c.addr)).for_each(Connection::close);
+    }
+
+    /// Ends all connections in peace: each side hangs up, nobody is noted as lost, and all may be called again at once, those
+    /// who called us at the port that they said.
+    pub fn part(&mut self, shared: &Arc<Shared>) {
+        let callers = shared.roster.all().into_iter().filter(|peer| peer.incoming);
+        self.book.add(&callers.filter_map(|peer| peer.callable_at()).collect::<Vec<_>>());
+        shared.stopping.store(true, Ordering::Release);
+        let deadline = Instant::now() + PARTING;
+        self.lines.values().for_each(|line| line.connection.finish());
+        while self.lines.values().any(|line| line.ready.is_some() && !line.connection.is_finished())
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let lines = std::mem::take(&mut self.lines);
+        for line in lines.values().filter(|line| !line.incoming) {
+            self.book.not_called(line.connection.addr);
+        }
+        goodbye::to_peers(lines.into_values().map(|line| line.connection).collect());
+        self.next_call = Duration::ZERO;
+    }
+}

@@ -1,0 +1,163 @@
+//! What a session and those who watch it share, and the handle through which they do.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use super::events::{PeerView, PieceState, Snapshot, Stage};
+use super::search::Search;
+use crate::peer::{Peer, Report, Shared};
+use crate::storage::Progress;
+use crate::swarm::limiter::Limits;
+use crate::swarm::picker;
+
+/// What a session and its handles share.
+pub(super) struct Inner {
+    /// What to call the torrent before its metadata is there.
+    pub nickname: String,
+    /// The torrent's name and size, once they are known.
+    pub known_as: OnceLock<(String, u64)>,
+    pub started: Instant,
+    pub stage: AtomicU8,
+    /// Pieces of metadata: those that are there, and all.
+    pub metadata: (AtomicUsize, AtomicUsize),
+    pub check: Progress,
+    pub stop: AtomicBool,
+    /// The connections' common ground: there while peers are talked to.
+    pub shared: Mutex<Option<Arc<Shared>>>,
+    /// Held while they are passed on, so that the last word is the one that counts.
+    pub limits: Mutex<Limits>,
+    pub search: Mutex<Search>,
+    pub known: AtomicUsize,
+    pub reports: Sender<Report>,
+}
+
+impl Inner {
+    /// A session that has not begun.
+    pub fn new(nickname: String, limits: Limits, reports: Sender<Report>) -> Inner {
+        Inner {
+            nickname,
+            known_as: OnceLock::new(),
+            started: Instant::now(),
+            stage: AtomicU8::new(Stage::Starting as u8),
+            metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
+            check: Progress::default(),
+            stop: AtomicBool::new(false),
+            shared: Mutex::new(None),
+            limits: Mutex::new(limits),
+            search: Mutex::default(),
+            known: AtomicUsize::new(0),
+            reports,
+        }
+    }
+
+    /// The session is at this stage now.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// What the connections of this stage share.
+    pub fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.lock().clone()
+    }
+}
+
+/// Watches and stops a session, from any thread.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Inner>);
+
+impl Handle {
+    /// Asks the session to say goodbye and end; returns at once.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Ordering::Release);
+        let _ = self.0.reports.send(Report::Stop);
+    }
+
+    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once.
+    pub fn set_limits(&self, limits: Limits) {
+        let mut current = self.0.limits.lock();
+        *current = limits;
+        if let Some(shared) = &*self.0.shared.lock() {
+            shared.throttle.set(limits);
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        *self.0.limits.lock()
+    }
+
+    /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.
+    pub fn name(&self) -> &str {
+        self.0.known_as.get().map_or(&self.0.nickname, |(name, _)| name)
+    }
+
+    /// What has come of looking for peers.
+    pub fn search(&self) -> Search {
+        self.0.search.lock().clone()
+    }
+
+    /// The figures of this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = &*self.0;
+        let stage = Stage::from_u8(inner.stage.load(Ordering::Acquire));
+        let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
+        let total = inner.known_as.get().map_or(0, |(_, total)| *total);
+        let mut snapshot = Snapshot {
+            stage,
+            total,
+            metadata: (inner.metadata.0.load(Ordering::Relaxed), inner.metadata.1.load(Ordering::Relaxed)),
+            have: 0,
+            checked,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            connected: 0,
+            active: 0,
+            known: inner.known.load(Ordering::Relaxed),
+        };
+        if let Some(shared) = inner.shared() {
+            let now = shared.now();
+            let peers = shared.roster.all();
+            if !shared.wants_info {
+                snapshot.have = total - shared.pieces.left();
+            }
+            snapshot.downloaded = shared.downloaded.load(Ordering::Relaxed);
+            snapshot.uploaded = shared.uploaded.load(Ordering::Relaxed);
+            snapshot.wasted = shared.pieces.wasted();
+            snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
+            snapshot.connected = peers.len();
+        }
+        snapshot
+    }
+
+    /// The state of every piece, into `out`; empty before the check is over.
+    pub fn pieces(&self, out: &mut Vec<PieceState>) {
+        out.clear();
+        let Some(shared) = self.0.shared() else { return };
+        let mut progress = Vec::new();
+        shared.pieces.progress(&mut progress);
+        out.extend(progress.into_iter().map(|p| match p {
+            picker::Progress::Missing => PieceState::Missing,
+            picker::Progress::Begun => PieceState::UnderWay,
+            picker::Progress::Have => PieceState::Verified,
+        }));
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerView> {
+        let Some(shared) = self.0.shared() else { return Vec::new() };
+        let view = |peer: Arc<Peer>| PeerView {
+            addr: peer.addr,
+            downloaded: peer.downloaded.load(Ordering::Relaxed),
+            uploaded: peer.uploaded.load(Ordering::Relaxed),
+            has: shared.pieces.share(peer.key),
+            chokes_us: peer.peer_choking.load(Ordering::Relaxed),
+            interested: peer.peer_interested.load(Ordering::Relaxed),
+        };
+        shared.roster.all().into_iter().map(view).collect()
+    }
+}
