@@ -114,9 +114,10 @@ impl Words {
                 let told = !self.chatty || well || !warning.is_empty();
                 (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
             }
-            Event::AnnounceFailed { tracker, reason, retry } => self
-                .complaint(tracker, reason)
-                .then(|| format!("tracker {}: {}; next try in {}", clean(tracker), clean(reason), time(*retry))),
+            Event::AnnounceFailed { tracker, reason, retry } => self.complaint(tracker, reason).then(|| {
+                let next = retry.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
+                format!("tracker {}: {}{next}", clean(tracker), clean(reason))
+            }),
             Event::PieceFailed { piece, senders } => {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
                 Some(format!("piece {} had a wrong hash, sent by {}", piece.0, senders.join(", ")))
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     fn failed(tracker: &str, reason: &str) -> Event {
-        let retry = Duration::from_secs(30);
+        let retry = Some(Duration::from_secs(30));
         Event::AnnounceFailed { tracker: tracker.to_owned(), reason: reason.to_owned(), retry }
     }
 

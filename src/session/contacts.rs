@@ -182,6 +182,9 @@ impl<'a> Contacts<'a> {
             }
             News::Neighbour(addr) => {
                 let new = self.book.add(&[addr]);
+                if let Some(record) = self.book.record(addr) {
+                    record.heard(shared.now());
+                }
                 self.note_new(new, |search| &mut search.lsd_peers);
                 return None;
             }

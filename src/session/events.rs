@@ -70,8 +70,8 @@ pub enum Event {
         tracker: String,
         /// One line: why.
         reason: String,
-        /// Until we try again.
-        retry: Duration,
+        /// Until we try again; `None` where another tracker's turn comes first.
+        retry: Option<Duration>,
     },
     /// A handshake succeeded.
     PeerConnected {

@@ -64,6 +64,7 @@ impl Search {
     /// A call came to nothing.
     pub fn in_vain(&mut self, why: &Gone) {
         let count = match why {
+            Gone::Ourselves | Gone::Duplicate => return, // whatever named our own address
             Gone::Unreachable(_) => &mut self.refused,
             Gone::Silent | Gone::Unanswered | Gone::Closed | Gone::Lost(_) => &mut self.silent,
             _ => &mut self.strange,
@@ -91,7 +92,9 @@ mod tests {
     #[test]
     fn calls_in_vain_are_told_apart() {
         let mut search = Search::default();
-        for why in [Gone::Unreachable("refused".into()), Gone::Unanswered, Gone::Closed, Gone::Ourselves] {
+        let reasons =
+            [Gone::Unreachable("refused".into()), Gone::Unanswered, Gone::Closed, Gone::Flood, Gone::Ourselves];
+        for why in reasons {
             search.in_vain(&why);
         }
         search.reached(true);

@@ -130,6 +130,8 @@ impl Contacts<'_> {
             Err(error) => {
                 tiers.failed(now, url);
                 let retry = tiers.next_due().saturating_sub(now);
+                let others = retry.is_zero() || self.announcer.is_busy();
+                let retry = (!others).then_some(retry);
                 let reason = error.to_string();
                 self.inner.search.lock().tracker(&tracker, TrackerState::Failed { reason: reason.clone() });
                 tell(&self.events, Event::AnnounceFailed { tracker, reason, retry });

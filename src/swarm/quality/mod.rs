@@ -64,6 +64,13 @@ impl Record {
         self.not_before = now + pause.mul_f64(0.75 + 0.5 * rng.f64());
     }
 
+    /// It has just let itself be heard by another way: there is no sense in a pause, unless calls fail all the same.
+    pub fn heard(&mut self, now: Duration) {
+        if self.failures <= 1 {
+            self.not_before = self.not_before.min(now);
+        }
+    }
+
     /// Calls in a row that led to nothing.
     pub fn failures(&self) -> u32 {
         self.failures

@@ -25,6 +25,18 @@ fn pauses_double_up_to_half_an_hour_and_success_forgives() {
 }
 
 #[test]
+fn who_is_heard_by_another_way_is_called_at_once_unless_calls_fail() {
+    let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
+    record.lost(SECOND * 10, true, &mut rng);
+    assert!(record.callable_from() > SECOND * 20);
+    record.heard(SECOND * 12);
+    assert_eq!(record.callable_from(), SECOND * 12);
+    record.lost(SECOND * 12, false, &mut rng);
+    record.heard(SECOND * 13);
+    assert!(record.callable_from() > SECOND * 40, "it is heard, but cannot be reached");
+}
+
+#[test]
 fn bans_end_and_grow() {
     let mut record = Record::default();
     record.ban(SECOND);
