@@ -183,6 +183,19 @@ fn redirects_to_other_schemes_are_not_followed() {
 }
 
 #[test]
+fn what_the_user_names_is_trusted_and_where_it_leads_to_is_not() {
+    let trusting = |url: &str| {
+        let tracker = HttpTracker::new().trusting(Arc::new([url.to_owned()].into()));
+        tracker.announce(url, &report(1, 1, None), PATIENT)
+    };
+    let answers = with_body(b"d8:intervali5e5:peers0:e");
+    assert!(trusting(&format!("http://{answers}/my/own/tracker")).is_ok());
+    let service = hostile(|_, _| panic!("this must not be asked"));
+    let leads_on = redirecting(&format!("http://{service}/admin"));
+    assert_eq!(trusting(&format!("http://{leads_on}/my/own/tracker")), Err(TrackerError::Local));
+}
+
+#[test]
 fn a_local_address_is_asked_for_announces_only() {
     let tracker = hostile(|_, _| panic!("this must not be asked"));
     for host in [tracker.to_string(), format!("localhost:{}", tracker.port()), format!("127.1:{}", tracker.port())] {

@@ -1,5 +1,7 @@
 //! One client for every tracker: the URL's scheme says which protocol is spoken (BEP 3, 15).
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::announce::{Announce, Answer, Scraped, TrackerError};
@@ -16,9 +18,12 @@ pub struct TrackerClient {
 }
 
 impl TrackerClient {
-    /// A client that knows no tracker yet, whose sockets are tied to `bind`.
-    pub fn new(bind: Bind) -> TrackerClient {
-        TrackerClient { http: HttpTracker::tied(&bind), udp: UdpTracker::tied(bind) }
+    /// A client that knows no tracker yet, whose sockets are tied to `bind`. The URLs in `trusted` are the user's own: a torrent's
+    /// may lead to a local address only where that is meant for trackers.
+    pub fn new(bind: Bind, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
+        let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
+        let http = HttpTracker::tied(&bind).trusting(trusted.clone());
+        TrackerClient { http, udp: UdpTracker::tied(bind).trusting(trusted) }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it.

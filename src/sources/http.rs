@@ -7,8 +7,10 @@ mod guard;
 mod tied;
 mod url;
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::config::{Config, ConfigBuilder};
@@ -44,6 +46,8 @@ pub struct HttpTracker {
     local: Agent,
     /// Tells a local address from a public one.
     is_local: fn(IpAddr) -> bool,
+    /// URLs of the user's own, asked wherever they lead.
+    trusted: Arc<HashSet<String>>,
 }
 
 /// What one request brought, and from where.
@@ -58,6 +62,12 @@ impl HttpTracker {
         HttpTracker::with(&config().build(), is_local)
     }
 
+    /// The same, trusting the user's own URLs: those may lead to any path of a local address.
+    #[must_use]
+    pub fn trusting(self, urls: Arc<HashSet<String>>) -> HttpTracker {
+        HttpTracker { trusted: urls, ..self }
+    }
+
     /// The same with sockets tied to `bind`. A proxy of the environment is then not used: it would be another way out.
     pub fn tied(bind: &Bind) -> HttpTracker {
         if *bind == Bind::Any {
@@ -65,12 +75,14 @@ impl HttpTracker {
         }
         let config = config().proxy(None).build();
         let agent = |guard| Agent::with_parts(config.clone(), tied::connector(bind.clone()), guard);
-        HttpTracker { public: agent(Guard::refusing(is_local)), local: agent(Guard::refusing(|_| false)), is_local }
+        let (public, local) = (agent(Guard::refusing(is_local)), agent(Guard::refusing(|_| false)));
+        HttpTracker { public, local, is_local, trusted: Arc::default() }
     }
 
     fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
         let agent = |guard| Agent::with_parts(config.clone(), DefaultConnector::default(), guard);
-        HttpTracker { public: agent(Guard::refusing(is_local)), local: agent(Guard::refusing(|_| false)), is_local }
+        let (public, local) = (agent(Guard::refusing(is_local)), agent(Guard::refusing(|_| false)));
+        HttpTracker { public, local, is_local, trusted: Arc::default() }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it: name look-up,
@@ -79,7 +91,7 @@ impl HttpTracker {
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
-        self.ask(url::announce_url(url, a)?, Instant::now() + deadline, answer::parse)
+        self.ask(url::announce_url(url, a)?, self.trusted.contains(url), Instant::now() + deadline, answer::parse)
     }
 
     /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
@@ -97,7 +109,8 @@ impl HttpTracker {
         let mut all = Vec::with_capacity(swarms.len());
         // As many in a request as leave it at a length that every server takes.
         for part in swarms.chunks(MAX_SCRAPE) {
-            all.extend(self.ask(url::scrape_url(url, part)?, end, |body| answer::parse_scrape(body, part))?);
+            let scrape = url::scrape_url(url, part)?;
+            all.extend(self.ask(scrape, self.trusted.contains(url), end, |body| answer::parse_scrape(body, part))?);
         }
         Ok(all)
     }
@@ -106,12 +119,13 @@ impl HttpTracker {
     fn ask<T>(
         &self,
         mut url: String,
+        mut trusted: bool,
         end: Instant,
         parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
     ) -> Result<T, TrackerError> {
         let mut from_public = false;
         for _ in 0..=MAX_REDIRECTS {
-            let hop = self.hop(&url, from_public, end)?;
+            let hop = self.hop(&url, trusted, from_public, end)?;
             let status = hop.response.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
                 return read_answer(hop.response, &url, parse);
@@ -120,12 +134,13 @@ impl HttpTracker {
             let location = hop.response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
             let location = location.ok_or(TrackerError::Redirect("it does not say where to"))?;
             url = url::join(&url, location)?;
+            trusted = false; // the user named the first hop, not where it leads
         }
         Err(TrackerError::Redirect("there are too many"))
     }
 
     /// One request. Public addresses are tried first; a host that has only local ones is asked where that is allowed.
-    fn hop(&self, url: &str, from_public: bool, end: Instant) -> Result<Hop, TrackerError> {
+    fn hop(&self, url: &str, trusted: bool, from_public: bool, end: Instant) -> Result<Hop, TrackerError> {
         // Behind a proxy no name is resolved here, but an address speaks for itself.
         let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>();
         if !literal.is_ok_and(self.is_local) {
@@ -138,7 +153,7 @@ impl HttpTracker {
         if from_public {
             return Err(TrackerError::Redirect("it leads from a public host to a local address"));
         }
-        if !["announce", "scrape"].iter().any(|word| url::path(url).contains(word)) {
+        if !trusted && !["announce", "scrape"].iter().any(|word| url::path(url).contains(word)) {
             return Err(TrackerError::Local);
         }
         let response = get(&self.local, url, end).map_err(|e| error::from_ureq(e, url))?;

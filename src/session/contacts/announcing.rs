@@ -43,7 +43,7 @@ impl Announcer {
         let mut rng = fastrand::Rng::new();
         let tiers = Tiers::new(all.collect(), &mut rng);
         let unsupported = tiers.unsupported().iter().map(|url| public_name(url)).collect();
-        let client = TrackerClient::new(config.bind.clone());
+        let client = TrackerClient::new(config.bind.clone(), config.trackers.iter().cloned());
         Announcer { tiers, client, key: rng.u32(..), under_way: Vec::new(), unsupported }
     }
 

@@ -8,7 +8,7 @@ mod exchange;
 pub mod packet;
 mod url;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct UdpTracker {
     /// Tells a local address from a public one.
     is_local: fn(IpAddr) -> bool,
     bind: Bind,
+    /// URLs of the user's own, asked wherever they lead.
+    trusted: Arc<HashSet<String>>,
 }
 
 /// An exchange and the socket it lives on.
@@ -60,13 +62,19 @@ impl UdpTracker {
         UdpTracker::with(is_local)
     }
 
+    /// The same, trusting the user's own URLs: those may lead to any path of a local address.
+    #[must_use]
+    pub fn trusting(self, urls: Arc<HashSet<String>>) -> UdpTracker {
+        UdpTracker { trusted: urls, ..self }
+    }
+
     /// The same with sockets tied to `bind`.
     pub fn tied(bind: Bind) -> UdpTracker {
         UdpTracker { bind, ..UdpTracker::new() }
     }
 
     fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
-        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any }
+        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any, trusted: Arc::default() }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it, the name look-up
@@ -78,7 +86,7 @@ impl UdpTracker {
         let end = self.now().saturating_add(deadline);
         let place = Place::parse(url)?;
         let ask = Ask::Announce(a, place.data);
-        let addresses = self.addresses(&place, end)?;
+        let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
         let replies = self.talk(&addresses, ask, end)?;
         if a.event == Some(AnnounceEvent::Stopped) {
             self.kept.lock().retain(|addr, _| !addresses.contains(addr));
@@ -102,7 +110,7 @@ impl UdpTracker {
     ) -> Result<Vec<Option<Scraped>>, TrackerError> {
         let end = self.now().saturating_add(deadline);
         let place = Place::parse(url)?;
-        let addresses = self.addresses(&place, end)?;
+        let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
         let mut all = Vec::with_capacity(swarms.len());
         for part in swarms.chunks(packet::MAX_SCRAPE) {
             let replies = self.talk(&addresses, Ask::Scrape(part), end)?;
@@ -185,10 +193,10 @@ impl UdpTracker {
 
     /// The addresses to ask, one of each family. Local ones are asked only where there are no others, and only for an announce:
     /// a torrent must not make us knock at whatever listens around us.
-    fn addresses(&self, place: &Place, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+    fn addresses(&self, place: &Place, trusted: bool, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
         let all = self.resolve(place, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
-        if public.is_empty() && !place.is_announce() {
+        if public.is_empty() && !trusted && !place.is_announce() {
             return Err(TrackerError::Local);
         }
         let chosen = if public.is_empty() { all } else { public };

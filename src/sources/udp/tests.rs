@@ -197,7 +197,7 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
     let chosen = |is_local: fn(IpAddr) -> bool, host: &str| {
         let client = UdpTracker::with(is_local);
         let url = format!("udp://{host}:9/announce");
-        client.addresses(&Place::parse(&url).unwrap(), client.now() + PATIENT)
+        client.addresses(&Place::parse(&url).unwrap(), false, client.now() + PATIENT)
     };
     assert_eq!(chosen(is_local, "192.0.2.1").unwrap(), ["192.0.2.1:9".parse().unwrap()]);
     assert_eq!(chosen(is_local, "[::ffff:127.0.0.1]").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
