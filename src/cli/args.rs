@@ -72,6 +72,15 @@ pub struct DownloadArgs {
     /// trackers to ask beside the torrent's own; may be repeated
     #[argh(option, from_str_fn(trackers))]
     bt_tracker: Vec<Vec<String>>,
+    /// one event a line on standard output, for programs
+    #[argh(switch)]
+    pub json: bool,
+    /// give up when nothing came for so many seconds
+    #[argh(option, from_str_fn(seconds))]
+    pub stop_timeout: Option<Duration>,
+    /// a command for the shell when the download is complete; its environment tells it of what
+    #[argh(option)]
+    pub on_download_complete: Option<String>,
     /// show debug logs
     #[argh(switch, short = 'v')]
     pub verbose: bool,
@@ -155,9 +164,10 @@ Network:
   --no-dht, --no-lsd, --no-pex, --dht-entry-point HOST:PORT   ways to find peers
   --interface IF     this interface or address of ours alone, or nothing
 Output:
-  --save-torrent F   keep a magnet link's .torrent in this file or folder
-  -v, --verbose; -q, --quiet   debug logs (RUST_LOG=...: finer); errors only
-  -h, --help         this text; --version prints the version
+  --json             one event a line on stdout; -q, --quiet: errors only
+  --save-torrent F, --stop-timeout S   keep a link's .torrent; give up after S s
+  --on-download-complete CMD   for the shell, with BTSYNC_* in its environment
+  -v, --verbose      debug logs (RUST_LOG=...: finer); -h, --help; --version
 Ctrl-C stops; run it again to go on. ./create is a file's name.
 Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input: README.md
 ";
@@ -324,6 +334,12 @@ fn wrong(message: impl Into<String>) -> Failure {
 fn minutes(text: &str) -> Result<Duration, String> {
     let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
     Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "not a time: use 0 or more".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+    time.ok_or_else(|| "not a time: use more than 0".to_owned())
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

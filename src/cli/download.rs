@@ -4,19 +4,25 @@ use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::thread;
+use std::time::Instant;
 
 use log::LevelFilter;
 
 use super::args::DownloadArgs;
 use super::exit::{Exit, Failure};
-use super::figures::{part, percent};
+use super::figures::{part, percent, time};
+use super::hook::Hook;
+use super::json::{Json, Lines};
 use super::plain::Plain;
 use super::screen::Screen;
 use super::view::View;
-use super::voice::{Ending, Silent, Voice, listen};
+use super::voice::{Ending, Voice, Voices, listen};
+use super::why::why;
 use super::{info, limits, signals};
 use crate::metainfo::{Magnet, Torrent, printable};
-use crate::session::{Config, DhtSettings, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Source, Stage};
+use crate::session::{
+    Config, DhtSettings, Handle, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Source, Stage,
+};
 use crate::storage::{Doing, StorageError, StorageErrorKind};
 
 /// Downloads, and gives to others for as long as asked.
@@ -24,6 +30,16 @@ use crate::storage::{Doing, StorageError, StorageErrorKind};
 /// # Errors
 /// The exit code and the line for whatever kept the download from being whole.
 pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
+    let start = Instant::now();
+    let lines = args.json.then(Lines::stdout);
+    let result = download(args, lines.as_ref());
+    if let (Some(lines), Err(failure)) = (lines, &result) {
+        lines.error(start.elapsed(), failure);
+    }
+    result
+}
+
+fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
     let screen = Screen::stderr();
     start_logs(args, &screen);
     let mut config = config(args)?;
@@ -36,19 +52,15 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let stopper = handle.clone();
     let _watch = signals::watch(move || stopper.stop()).map_err(no_signals)?;
     let _switch = limits::Switch::new(handle.clone(), limits).map_err(no_signals)?;
-    let mut voice: Box<dyn Voice> = match (args.quiet, screen.is_terminal()) {
-        (true, _) => Box::new(Silent),
-        (false, true) => Box::new(View::new(handle.clone(), screen)),
-        (false, false) => Box::new(Plain::new(handle.clone(), screen)),
-    };
+    let mut voices = voices(args, &handle, screen, lines);
     let (tell, told) = crossbeam_channel::bounded(1);
     let events = session.events();
-    let spoken = thread::Builder::new().name("voice".to_owned()).spawn(move || listen(voice.as_mut(), &events, &told));
+    let spoken = thread::Builder::new().name("voice".to_owned()).spawn(move || listen(&mut voices, &events, &told));
 
     let result = session.run();
     let _ = tell.send(match &result {
         Ok(Outcome::Completed | Outcome::StoppedWhole) => Ending::Whole,
-        Ok(Outcome::Stopped) => Ending::Stopped,
+        Ok(Outcome::Stopped | Outcome::TimedOut) => Ending::Stopped,
         Err(_) => Ending::Failed,
     });
     // A system without a thread to spare for the voice still downloads.
@@ -58,8 +70,31 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     match result {
         Ok(Outcome::Completed | Outcome::StoppedWhole) => Ok(()),
         Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
+        Ok(Outcome::TimedOut) => {
+            let waited = time(args.stop_timeout.unwrap_or_default());
+            let why = why(&handle.search(), &handle.snapshot(), &[]);
+            Err(Failure::new(Exit::TimedOut, format!("gave up, as nothing came for {waited}: {why}")))
+        }
         Err(error) => Err(failure(&error)),
     }
+}
+
+/// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.
+fn voices(args: &DownloadArgs, handle: &Handle, screen: Screen, lines: Option<&Lines>) -> Voices {
+    let folder = args.out_dir().to_string_lossy().into_owned();
+    let mut voices: Vec<Box<dyn Voice>> = Vec::new();
+    if let Some(lines) = lines {
+        voices.push(Box::new(Json::new(handle.clone(), lines.clone(), folder.clone())));
+    }
+    match (args.quiet, screen.is_terminal()) {
+        (true, _) => {}
+        (false, true) => voices.push(Box::new(View::new(handle.clone(), screen.clone()))),
+        (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen.clone()))),
+    }
+    if let Some(command) = &args.on_download_complete {
+        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), screen)));
+    }
+    Voices::new(voices)
 }
 
 /// What to fetch: a file's torrent, or what a link names; its peers are called as if they had been named by hand.
@@ -121,6 +156,7 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
         Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
     config.encryption = args.encryption.unwrap_or_default();
     config.super_seed = args.super_seed;
+    config.stop_timeout = args.stop_timeout;
     config.dht = (!args.no_dht).then(|| DhtSettings {
         entry_points: args.dht_entry_point.clone(),
         state_path: cache_folder().map(|folder| folder.join("btsync/dht")),

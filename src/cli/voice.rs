@@ -11,6 +11,9 @@ use crate::session::Event;
 /// Text of strangers is cut here: no one needs more of it on a line.
 const LONGEST: usize = 300;
 
+/// Beats of different paces fall together where they differ by less.
+const EARLY: Duration = Duration::from_millis(50);
+
 /// How the session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -34,19 +37,38 @@ pub trait Voice: Send {
     fn finish(&mut self, at: Duration, ending: Ending);
 }
 
-/// `--quiet`.
-pub struct Silent;
+/// Several voices as one, each at its own pace; none of them where nothing is to be said.
+pub struct Voices(Vec<(Box<dyn Voice>, Duration)>);
 
-impl Voice for Silent {
+impl Voices {
+    /// These together.
+    pub fn new(voices: Vec<Box<dyn Voice>>) -> Voices {
+        Voices(voices.into_iter().map(|voice| (voice, Duration::ZERO)).collect())
+    }
+}
+
+impl Voice for Voices {
     fn period(&self) -> Duration {
-        Duration::from_secs(3600)
+        self.0.iter().map(|(voice, _)| voice.period()).min().unwrap_or(Duration::from_secs(3600))
     }
 
-    fn event(&mut self, _: Duration, _: &Event) {}
+    fn event(&mut self, at: Duration, event: &Event) {
+        self.0.iter_mut().for_each(|(voice, _)| voice.event(at, event));
+    }
 
-    fn beat(&mut self, _: Duration) {}
+    fn beat(&mut self, at: Duration) {
+        for (voice, last) in &mut self.0 {
+            // A beat that comes a little early is in time.
+            if at + EARLY >= *last + voice.period() {
+                *last = at;
+                voice.beat(at);
+            }
+        }
+    }
 
-    fn finish(&mut self, _: Duration, _: Ending) {}
+    fn finish(&mut self, at: Duration, ending: Ending) {
+        self.0.iter_mut().for_each(|(voice, _)| voice.finish(at, ending));
+    }
 }
 
 /// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
@@ -208,6 +230,30 @@ mod tests {
         fn finish(&mut self, _: Duration, ending: Ending) {
             self.0.push(format!("{ending:?}"));
         }
+    }
+
+    #[test]
+    fn several_voices_keep_their_own_pace() {
+        struct Counter(Duration, std::sync::Arc<std::sync::atomic::AtomicU32>);
+        impl Voice for Counter {
+            fn period(&self) -> Duration {
+                self.0
+            }
+            fn event(&mut self, _: Duration, _: &Event) {}
+            fn beat(&mut self, _: Duration) {
+                self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            fn finish(&mut self, _: Duration, _: Ending) {}
+        }
+        let counts: [std::sync::Arc<std::sync::atomic::AtomicU32>; 2] = Default::default();
+        let periods = [Duration::from_millis(250), Duration::from_secs(5)];
+        let voice = |n: usize| Box::new(Counter(periods[n], counts[n].clone())) as Box<dyn Voice>;
+        let mut voices = Voices::new(vec![voice(0), voice(1)]);
+        assert_eq!(voices.period(), periods[0]);
+        (1..=80).for_each(|n| voices.beat(periods[0] * n));
+        let beats = counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed));
+        assert_eq!(beats, [80, 4]);
+        assert!(Voices::new(Vec::new()).period() > Duration::from_secs(60));
     }
 
     #[test]

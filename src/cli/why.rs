@@ -46,8 +46,8 @@ impl Waiting {
     }
 }
 
-/// What came of looking for peers.
-fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
+/// What came of looking for peers, and why those who are connected give nothing.
+pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
     let mut parts = Vec::new();
     parts.extend(trackers(search));
     match search.dht_nodes {

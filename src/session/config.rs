@@ -43,6 +43,8 @@ pub struct Config {
     pub super_seed: bool,
     /// Where to keep the .torrent of a magnet link: a file, or a folder in which it is named by its info-hash.
     pub save_torrent: Option<PathBuf>,
+    /// After so long without a byte a download gives up.
+    pub stop_timeout: Option<Duration>,
     /// Files held open at most.
     pub max_open_files: usize,
 }
@@ -102,6 +104,7 @@ impl Config {
             encryption: Encryption::default(),
             super_seed: false,
             save_torrent: None,
+            stop_timeout: None,
             max_open_files: 128,
         }
     }

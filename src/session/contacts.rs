@@ -68,6 +68,10 @@ pub struct Contacts<'a> {
     pub content: bool,
     /// Whom trackers named, as long as the torrent may turn out to be private.
     named: Vec<SocketAddr>,
+    /// Bytes and pieces of metadata that have come, since when there were no more, and at which stage.
+    came: (u64, usize),
+    came_at: Duration,
+    fetching: bool,
 }
 
 impl<'a> Contacts<'a> {
@@ -106,6 +110,9 @@ impl<'a> Contacts<'a> {
             listener: Some(listener),
             content: false,
             named: Vec::new(),
+            came: (0, 0),
+            came_at: inner.started.elapsed(),
+            fetching: false,
         }
     }
 
@@ -143,6 +150,7 @@ impl<'a> Contacts<'a> {
 
     /// What is due now: announces, calls, peer exchange.
     pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
+        self.watch(shared, now);
         let hungry = self.is_hungry();
         self.announcer.begin(shared, now, hungry && self.book.next_call().is_none());
         self.call(shared, now);
@@ -160,7 +168,21 @@ impl<'a> Contacts<'a> {
         let call = if self.may_call() { self.next_call } else { Duration::MAX };
         let exchange = if shared.pex && !self.lines.is_empty() { self.next_exchange } else { Duration::MAX };
         let look = if self.is_hungry() && self.discovery.has_dht() { now + LOOK } else { Duration::MAX };
-        announce.min(call).min(exchange).min(look).min(self.discovery.next_judgement())
+        let give_up = self.config.stop_timeout.filter(|_| !self.content);
+        let give_up = give_up.map_or(Duration::MAX, |limit| (self.came_at + limit).max(now));
+        announce.min(give_up).min(call).min(exchange).min(look).min(self.discovery.next_judgement())
+    }
+
+    /// Notes whether anything came, and gives up where nothing did for too long.
+    fn watch(&mut self, shared: &Shared, now: Duration) {
+        let Some(limit) = self.config.stop_timeout else { return };
+        let count = (shared.downloaded.load(Ordering::Relaxed), self.inner.metadata.0.load(Ordering::Relaxed));
+        if self.content || count != self.came || shared.wants_info != self.fetching {
+            (self.came, self.came_at, self.fetching) = (count, now, shared.wants_info);
+        } else if now >= self.came_at + limit {
+            self.inner.timed_out.store(true, Ordering::Release);
+            self.inner.stop.store(true, Ordering::Release);
+        }
     }
 
     /// Whether more peers are wanted.

@@ -144,6 +144,17 @@ pub enum PieceState {
     Verified,
 }
 
+/// One file, as a view shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileView {
+    /// Its path below the output folder.
+    pub path: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The pieces that have bytes of it; none where it is empty.
+    pub pieces: std::ops::Range<u32>,
+}
+
 /// One connected peer, as a view shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerView {

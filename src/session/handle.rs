@@ -7,15 +7,18 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use super::events::{PeerView, PieceState, Snapshot, Stage};
+use super::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use super::search::Search;
 use crate::peer::{Peer, Report, Shared};
-use crate::storage::Progress;
+use crate::storage::{FileSpec, Progress};
 use crate::swarm::limiter::Limits;
 use crate::swarm::picker;
+use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 /// What a session and its handles share.
 pub(super) struct Inner {
+    /// The swarm.
+    pub info_hash: InfoHash,
     /// What to call the torrent before its metadata is there.
     pub nickname: String,
     /// The torrent's name and size, once they are known.
@@ -25,11 +28,15 @@ pub(super) struct Inner {
     /// Pieces of metadata: those that are there, and all.
     pub metadata: (AtomicUsize, AtomicUsize),
     pub check: Progress,
+    /// The pieces that the check found.
+    pub found: OnceLock<Bitfield>,
     pub stop: AtomicBool,
     /// The connections' common ground: there while peers are talked to.
     pub shared: Mutex<Option<Arc<Shared>>>,
     /// Held while they are passed on, so that the last word is the one that counts.
     pub limits: Mutex<Limits>,
+    /// Nothing came for as long as the user is willing to wait.
+    pub timed_out: AtomicBool,
     pub search: Mutex<Search>,
     pub known: AtomicUsize,
     pub reports: Sender<Report>,
@@ -37,17 +44,20 @@ pub(super) struct Inner {
 
 impl Inner {
     /// A session that has not begun.
-    pub fn new(nickname: String, limits: Limits, reports: Sender<Report>) -> Inner {
+    pub fn new(info_hash: InfoHash, nickname: String, limits: Limits, reports: Sender<Report>) -> Inner {
         Inner {
+            info_hash,
             nickname,
             known_as: OnceLock::new(),
             started: Instant::now(),
             stage: AtomicU8::new(Stage::Starting as u8),
             metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
             check: Progress::default(),
+            found: OnceLock::new(),
             stop: AtomicBool::new(false),
             shared: Mutex::new(None),
             limits: Mutex::new(limits),
+            timed_out: AtomicBool::new(false),
             search: Mutex::default(),
             known: AtomicUsize::new(0),
             reports,
@@ -93,6 +103,11 @@ impl Handle {
     /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.
     pub fn name(&self) -> &str {
         self.0.known_as.get().map_or(&self.0.nickname, |(name, _)| name)
+    }
+
+    /// What names the torrent's swarm.
+    pub fn info_hash(&self) -> InfoHash {
+        self.0.info_hash
     }
 
     /// What has come of looking for peers.
@@ -145,6 +160,25 @@ impl Handle {
             picker::Progress::Begun => PieceState::UnderWay,
             picker::Progress::Have => PieceState::Verified,
         }));
+    }
+
+    /// For each piece whether it was there from the start; empty before the check is over.
+    pub fn pieces_found(&self) -> Vec<bool> {
+        let found = self.0.found.get();
+        found.map_or_else(Vec::new, |found| (0..found.len()).map(|piece| found.has(PieceIndex(piece))).collect())
+    }
+
+    /// The files with their pieces, without padding; empty before the check is over.
+    pub fn files(&self) -> Vec<FileView> {
+        let Some(shared) = self.0.shared() else { return Vec::new() };
+        let layout = shared.pieces.storage().layout();
+        let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
+        let view = |(number, file): (usize, &FileSpec)| FileView {
+            path: file.path.to_string_lossy().into_owned(),
+            length: file.length,
+            pieces: layout.pieces_of(number),
+        };
+        files.map(view).collect()
     }
 
     /// The connected peers.

@@ -33,7 +33,7 @@ use listener::Listener;
 
 pub use crate::swarm::limiter::Limits;
 pub use config::{Config, DhtSettings, SeedGoal};
-pub use events::{Event, PeerView, PieceState, Snapshot, Stage};
+pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
 pub use search::{Search, TrackerState};
 
@@ -46,6 +46,8 @@ pub enum Outcome {
     Stopped,
     /// Everything was there; stopped while seeding.
     StoppedWhole,
+    /// Nothing came for as long as the configuration says.
+    TimedOut,
 }
 
 /// Why a session could not go on.
@@ -107,11 +109,13 @@ impl Session {
         let source = source.into();
         let (to_main, reports) = unbounded();
         let (events, listeners) = unbounded();
-        let nickname = match &source {
-            Source::Torrent(torrent) => torrent.name.clone(),
-            Source::Magnet(magnet) => magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()),
+        let (info_hash, nickname) = match &source {
+            Source::Torrent(torrent) => (torrent.info_hash, torrent.name.clone()),
+            Source::Magnet(magnet) => {
+                (magnet.info_hash, magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
+            }
         };
-        let inner = Inner::new(nickname, config.limits, to_main);
+        let inner = Inner::new(info_hash, nickname, config.limits, to_main);
         if let Source::Torrent(torrent) = &source {
             let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
         }
@@ -145,6 +149,10 @@ impl Session {
                 None => Ok(Outcome::Stopped),
             },
         }
+        .map(|outcome| match outcome {
+            Outcome::Stopped if inner.timed_out.load(Ordering::Acquire) => Outcome::TimedOut,
+            other => other,
+        })
     }
 }
 
@@ -208,6 +216,7 @@ impl<'a> Run<'a> {
         let layout = layout(torrent)?;
         let storage = Arc::new(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
         let have = look(inner, &storage, torrent, &self.events)?;
+        let _ = inner.found.set(have.clone());
         let stopped = inner.stop.load(Ordering::Acquire);
         if have.is_full() && !config.seed.any() && before.is_none() && !stopped {
             tell(&self.events, Event::Completed);

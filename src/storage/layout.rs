@@ -1,5 +1,6 @@
 //! Pieces ↔ spans of files (BEP 3: all files, end to end, are one run of bytes that is cut into pieces). Pure arithmetic.
 
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
@@ -105,6 +106,14 @@ impl Layout {
     /// Where byte `begin` of a piece lies in the torrent.
     pub fn offset(&self, piece: PieceIndex, begin: u32) -> u64 {
         u64::from(piece.0) * u64::from(self.piece_length) + u64::from(begin)
+    }
+
+    /// The pieces that have bytes of this file; none where it is empty or there is no such file.
+    pub fn pieces_of(&self, file: usize) -> Range<u32> {
+        let (Some(&start), Some(spec)) = (self.starts.get(file), self.files.get(file)) else { return 0..0 };
+        let length = u64::from(self.piece_length);
+        let first = (start / length) as u32;
+        if spec.length == 0 { first..first } else { first..((start + spec.length - 1) / length) as u32 + 1 }
     }
 
     /// The files, in the torrent's order.

@@ -1,0 +1,207 @@
+//! `--json`: one event a line on standard output, for programs. docs/json.md says what each line holds, and a test holds every
+//! line against docs/events.schema.json. A reader that has gone away stops nothing.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use super::exit::Failure;
+use super::voice::{Ending, Voice};
+use crate::session::{Event, FileView, Handle, PieceState, Snapshot, Stage};
+
+/// Where the lines go, until nobody reads them any more.
+#[derive(Clone)]
+pub struct Lines(Arc<Mutex<Option<Box<dyn Write + Send>>>>);
+
+impl Lines {
+    /// Standard output.
+    pub fn stdout() -> Lines {
+        Lines::new(Box::new(io::stdout()))
+    }
+
+    fn new(out: Box<dyn Write + Send>) -> Lines {
+        Lines(Arc::new(Mutex::new(Some(out))))
+    }
+
+    /// Writes one event, `at` after the start.
+    fn write(&self, at: Duration, event: &str, fields: Value) {
+        let mut line = Map::new();
+        line.insert("event".to_owned(), event.into());
+        line.insert("time".to_owned(), json!((at.as_secs_f64() * 1000.0).round() / 1000.0));
+        if let Value::Object(fields) = fields {
+            line.extend(fields);
+        }
+        let mut out = self.0.lock();
+        let text = format!("{}\n", Value::Object(line));
+        if out.as_mut().is_some_and(|out| out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err()) {
+            *out = None;
+        }
+    }
+
+    /// The command failed; the last line.
+    pub fn error(&self, at: Duration, failure: &Failure) {
+        self.write(at, "error", json!({ "code": failure.code.code(), "message": failure.message }));
+    }
+}
+
+/// Tells one session's story in events.
+pub struct Json {
+    handle: Handle,
+    lines: Lines,
+    out_dir: String,
+    begun: bool,
+    /// Pieces that were told of.
+    verified: Vec<bool>,
+    /// Files that were not told of, once they are known.
+    files: Option<Vec<FileView>>,
+    last: Option<Snapshot>,
+}
+
+impl Json {
+    /// A voice for the session behind `handle`, whose files go to `out_dir`.
+    pub fn new(handle: Handle, lines: Lines, out_dir: String) -> Json {
+        Json { handle, lines, out_dir, begun: false, verified: Vec::new(), files: None, last: None }
+    }
+
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            let total = Some(self.handle.snapshot().total).filter(|&total| total > 0);
+            let fields = json!({
+                "name": self.handle.name(),
+                "info_hash": self.handle.info_hash().hex(),
+                "total": total,
+                "folder": self.out_dir,
+            });
+            self.lines.write(Duration::ZERO, "started", fields);
+        }
+    }
+
+    /// What is new: pieces, files, and the figures where they moved.
+    fn look(&mut self, at: Duration) {
+        let mut states = Vec::new();
+        self.handle.pieces(&mut states);
+        if self.verified.is_empty() {
+            self.verified = self.handle.pieces_found(); // told of by `checked`
+        }
+        for (index, state) in states.iter().enumerate() {
+            let new = *state == PieceState::Verified && !self.verified.get(index).is_none_or(|told| *told);
+            if new {
+                self.verified[index] = true;
+                self.lines.write(at, "piece", json!({ "index": index }));
+            }
+        }
+        self.look_at_files(at);
+        let now = self.handle.snapshot();
+        if self.last.as_ref() != Some(&now) {
+            self.lines.write(at, "progress", progress(&now));
+            self.last = Some(now);
+        }
+    }
+
+    fn look_at_files(&mut self, at: Duration) {
+        if self.verified.is_empty() {
+            return;
+        }
+        let files = self.files.get_or_insert_with(|| self.handle.files());
+        let verified = &self.verified;
+        let whole = |file: &FileView| {
+            verified.get(file.pieces.start as usize..file.pieces.end as usize).is_some_and(|p| p.iter().all(|v| *v))
+        };
+        for file in files.extract_if(.., |file| whole(file)) {
+            self.lines.write(at, "file_done", json!({ "path": file.path, "length": file.length }));
+        }
+    }
+}
+
+/// The figures of a moment.
+fn progress(now: &Snapshot) -> Value {
+    json!({
+        "stage": match now.stage {
+            Stage::Starting => "starting",
+            Stage::Metadata => "metadata",
+            Stage::Checking => "checking",
+            Stage::Downloading => "downloading",
+            Stage::Seeding => "seeding",
+            Stage::Stopping => "stopping",
+        },
+        "total": now.total,
+        "have": now.have,
+        "checked": now.checked.0,
+        "downloaded": now.downloaded,
+        "uploaded": now.uploaded,
+        "wasted": now.wasted,
+        "peers": now.connected,
+        "active": now.active,
+        "known": now.known,
+    })
+}
+
+impl Voice for Json {
+    fn period(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        self.begin();
+        let (name, fields) = match event {
+            Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
+            Event::Listening { port } => ("listening", json!({ "port": port })),
+            Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
+            Event::Announced { tracker, peers, interval, warning } => {
+                let interval = interval.as_secs();
+                ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))
+            }
+            Event::AnnounceFailed { tracker, reason, .. } => {
+                ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": reason }))
+            }
+            Event::PeerConnected { addr, incoming } => {
+                let from = if *incoming { "called us" } else { "called" };
+                ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
+            }
+            Event::PeerGone { addr, reason } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
+            }
+            Event::PeerBanned { addr, piece } => {
+                let reason = format!("wrong data in piece {}", piece.0);
+                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": reason }))
+            }
+            Event::MetadataRefused { addr } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
+            }
+            Event::Repaired { what } | Event::TorrentSaved { what } => ("note", json!({ "text": what })),
+            Event::Completed => {
+                self.look(at);
+                ("complete", json!({}))
+            }
+            Event::CheckStarted { .. } | Event::NoTracker { .. } | Event::PieceFailed { .. } | Event::Stopping => {
+                return;
+            }
+        };
+        self.lines.write(at, name, fields);
+    }
+
+    fn beat(&mut self, at: Duration) {
+        self.begin();
+        self.look(at);
+    }
+
+    fn finish(&mut self, at: Duration, ending: Ending) {
+        self.begin();
+        self.look(at);
+        if ending != Ending::Failed {
+            let now = self.handle.snapshot();
+            let whole = ending == Ending::Whole;
+            let fields = json!({
+                "complete": whole,
+                "have": now.have,
+                "downloaded": now.downloaded,
+                "uploaded": now.uploaded,
+                "seconds": at.as_secs_f64(),
+            });
+            self.lines.write(at, "done", fields);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `--json`: every line that the real program writes is held against docs/events.schema.json, through a download, a magnet link, a
+//! failure and a reader that goes away. And what goes with scripts: `--stop-timeout`, `--on-download-complete`.
+
+mod common;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use common::payload::Payload;
+use common::seeder::{FakePeer, Gate};
+use common::{Stage, btsync, free_port};
+use serde_json::Value;
+
+/// The lines of one run, each held against the schema; and the exit code.
+fn run(args: &[&std::ffi::OsStr]) -> (Vec<Value>, Option<i32>) {
+    let mut command = btsync();
+    command.args(args).args(["--json", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+    let output = command.stdin(Stdio::null()).output().expect("btsync runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    for line in &lines {
+        if let Err(why) = fits(line, &schema()) {
+            panic!("{line} does not fit the schema: {why}");
+        }
+    }
+    (lines, output.status.code())
+}
+
+fn schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/events.schema.json");
+    serde_json::from_slice(&std::fs::read(path).expect("the schema")).expect("JSON")
+}
+
+/// As much of JSON Schema as ours uses; a word that it does not know is a failure, not a pass.
+fn fits(value: &Value, schema: &Value) -> Result<(), String> {
+    let Value::Object(rules) = schema else { return Err("a schema is an object".into()) };
+    for (word, rule) in rules {
+        let ok = match word.as_str() {
+            "$schema" | "title" | "description" => true,
+            "oneOf" => {
+                let options = rule.as_array().expect("a list");
+                let fitting = options.iter().filter(|option| fits(value, option).is_ok()).count();
+                let of_its_name = options.iter().find(|o| o["properties"]["event"]["const"] == value["event"]);
+                match of_its_name {
+                    Some(option) if fitting != 1 => fits(value, option)?,
+                    _ => {}
+                }
+                fitting == 1
+            }
+            "const" => value == rule,
+            "enum" => rule.as_array().is_some_and(|values| values.contains(value)),
+            "minimum" => value.is_null() || value.as_f64() >= rule.as_f64(),
+            "type" => match rule {
+                Value::Array(types) => types.iter().any(|t| is(value, t)),
+                one => is(value, one),
+            },
+            "required" => rule.as_array().expect("a list").iter().all(|key| value.get(key.as_str().unwrap()).is_some()),
+            "properties" => {
+                for (key, rule) in rule.as_object().expect("an object") {
+                    if let Some(member) = value.get(key) {
+                        fits(member, rule).map_err(|why| format!("{key}: {why}"))?;
+                    }
+                }
+                true
+            }
+            "additionalProperties" => {
+                let known = &rules["properties"];
+                *rule != Value::Bool(false)
+                    || value.as_object().is_some_and(|o| o.keys().all(|k| known.get(k).is_some()))
+            }
+            other => return Err(format!("the schema's word {other} is not known here")),
+        };
+        if !ok {
+            return Err(format!("{word} {rule}"));
+        }
+    }
+    Ok(())
+}
+
+fn is(value: &Value, kind: &Value) -> bool {
+    match kind.as_str().expect("a type's name") {
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "object" => value.is_object(),
+        other => panic!("the type {other} is not known here"),
+    }
+}
+
+fn names(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["event"].as_str().unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_download_tells_its_story() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let torrent = stage.torrent(&payload, "");
+    let out = stage.folder("out");
+    let peer = format!("--peer={}", seeder.addr);
+    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref()]);
+    assert_eq!(code, Some(0));
+    let names = names(&lines);
+    assert_eq!((names.first(), names.last()), (Some(&"started"), Some(&"done")), "{names:?}");
+    for event in ["listening", "peer", "progress", "complete", "file_done"] {
+        assert!(names.contains(&event), "no {event}: {names:?}");
+    }
+    let pieces = lines.iter().filter(|line| line["event"] == "piece").count();
+    assert_eq!(pieces, payload.pieces(), "each piece once");
+    let files: Vec<_> = lines.iter().filter(|line| line["event"] == "file_done").collect();
+    assert!(files.iter().all(|file| out.join(file["path"].as_str().unwrap()).is_file()), "{files:?}");
+    assert_eq!(lines.last().unwrap()["complete"], true);
+    // The second time all is there already.
+    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str()]);
+    assert_eq!(code, Some(0));
+    assert!(self::names(&lines).contains(&"checked") && !self::names(&lines).contains(&"piece"), "{lines:?}");
+}
+
+#[test]
+fn a_failure_is_an_event_with_its_code() {
+    let (lines, code) = run(&["/nowhere/x.torrent".as_ref()]);
+    assert_eq!((names(&lines), code), (vec!["error"], Some(15)));
+    assert_eq!(lines[0]["code"], 15);
+    let (lines, code) = run(&["magnet:?xt=urn:btih:nonsense".as_ref()]);
+    assert_eq!((lines[0]["code"].as_u64(), code), (Some(27), Some(27)));
+}
+
+#[test]
+fn silence_ends_with_a_reason() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let torrent = stage.torrent(&payload, "");
+    let (lines, code) = run(&[torrent.as_os_str(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
+    assert_eq!(code, Some(2), "{lines:?}");
+    let last = lines.last().unwrap();
+    assert_eq!((&last["event"], &last["code"]), (&"error".into(), &2.into()));
+    assert!(last["message"].as_str().unwrap().contains("no peer is known"), "{last}");
+    // A link without anybody, likewise.
+    let link = format!("magnet:?xt=urn:btih:{}", payload.hex());
+    let (lines, code) = run(&[link.as_ref(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
+    assert_eq!((code, lines.first().map(|l| &l["total"])), (Some(2), Some(&Value::Null)));
+}
+
+#[test]
+fn the_users_command_hears_of_what_is_complete() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let torrent = stage.torrent(&payload, "");
+    let (out, told) = (stage.folder("out"), stage.path("told"));
+    let hook = format!(
+        "echo \"$BTSYNC_NAME $BTSYNC_INFO_HASH $BTSYNC_TOTAL\" > '{}'; test -e \"$BTSYNC_PATH\"",
+        told.display()
+    );
+    let peer = format!("--peer={}", seeder.addr);
+    let (_, code) =
+        run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref(), "--on-download-complete".as_ref(), hook.as_ref()]);
+    assert_eq!(code, Some(0));
+    let said = std::fs::read_to_string(told).expect("the command has run by the end");
+    assert_eq!(said.trim_end(), format!("{} {} {}", payload.name, payload.hex(), payload.content().len()));
+}
+
+/// As `btsync ... --json | head -1`: the download ends all the same.
+#[test]
+fn a_reader_that_goes_away_stops_nothing() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let torrent = stage.torrent(&payload, "");
+    let out = stage.folder("out");
+    let mut command = btsync();
+    command.arg(&torrent).arg(&out).args(["--json", "--no-dht", "--no-lsd", "--peer", &seeder.addr.to_string()]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("btsync runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    payload.assert_at(&out);
+}
