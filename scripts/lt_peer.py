@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""libtorrent as a peer for tests/real_clients.rs: lt_peer.py TORRENT FOLDER ADDRESS PORT [SETTING=NUMBER...]
+"""libtorrent as a peer for tests/real_clients.rs and others: lt_peer.py TORRENT|MAGNET FOLDER ADDRESS PORT [WORD...]
 
-Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed.
+Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed. Says
+"connected ADDRESS:PORT" once for each peer. A WORD is SETTING=NUMBER for the session (enable_dht=1), peer=ADDRESS:PORT to call a
+peer, node=ADDRESS:PORT to enter the DHT, or want=nothing to fetch no file.
 """
 import sys
 import time
@@ -9,28 +11,58 @@ import time
 import libtorrent as lt
 
 torrent, folder, address, port = sys.argv[1:5]
-settings = {name: int(number) for name, number in (word.split("=") for word in sys.argv[5:])}
+words = [word.split("=", 1) for word in sys.argv[5:]]
+settings = {name: int(value) for name, value in words if name not in ("peer", "node", "want")}
+
+
+def endpoint(text):
+    host, number = text.rsplit(":", 1)
+    return host.strip("[]"), int(number)
+
+
+def named(name):
+    return [value for key, value in words if key == name]
+
+
 session = lt.session({
-    "listen_interfaces": f"{address}:{port}",
+    "listen_interfaces": f"[{address}]:{port}" if ":" in address else f"{address}:{port}",
     "outgoing_interfaces": address,
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "enable_incoming_utp": False, "enable_outgoing_utp": False,
     # Several peers of a test share an address and differ by their ports.
     "allow_multiple_connections_per_ip": True,
     "min_announce_interval": 2,
+    # All nodes of a test are in one small local network.
+    "dht_bootstrap_nodes": "", "dht_announce_interval": 5,
+    "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False, "dht_ignore_dark_internet": False,
+    "dht_enforce_node_id": False, "dht_prefer_verified_node_ids": False,
     "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.tracker_notification
-    | lt.alert.category_t.status_notification | lt.alert.category_t.connect_notification,
+    | lt.alert.category_t.status_notification | lt.alert.category_t.connect_notification
+    | lt.alert.category_t.dht_notification,
     **settings,
 })
-params = lt.add_torrent_params()
-params.ti = lt.torrent_info(torrent)
+for node in named("node"):
+    session.add_dht_node(endpoint(node))
+if torrent.startswith("magnet:"):
+    params = lt.parse_magnet_uri(torrent)
+else:
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(torrent)
 params.save_path = folder
 params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+if "nothing" in named("want"):
+    params.file_priorities = [0] * params.ti.num_files()
 handle = session.add_torrent(params)
-complete = False
+for peer in named("peer"):
+    handle.connect_peer(endpoint(peer))
+complete, connected = False, set()
 while True:
     for alert in session.pop_alerts():
         print(alert.message(), flush=True)
+    for peer in handle.get_peer_info():
+        if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake) and peer.ip not in connected:
+            connected.add(peer.ip)
+            print("connected %s:%d" % peer.ip, flush=True)
     if not complete and handle.status().is_seeding:
         complete = True
         print("complete", flush=True)

@@ -73,6 +73,17 @@ impl Bind {
         }
     }
 
+    /// The number of the interface, for the groups that `socket` is to join; 0 where none is named.
+    ///
+    /// # Errors
+    /// Where there is no such interface.
+    pub fn index(&self, socket: &Socket) -> io::Result<u32> {
+        match self {
+            Bind::Interface(name) => Ok(rustix::net::netdevice::name_to_index(socket, name)?),
+            _ => Ok(0),
+        }
+    }
+
     /// A TCP socket from which to call `addr`, not connected yet.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use btsync::sources::lsd::Lsd;
 use btsync::types::InfoHash;
 use common::PATIENCE;
-use common::netns::isolated;
+use common::netns::{allow_multicast_on_lo, isolated};
 use crossbeam_channel::{Receiver, unbounded};
 
 const OURS: InfoHash = InfoHash([7; 20]);
@@ -55,5 +55,23 @@ fn neighbours_find_each_other_and_nobody_finds_itself() {
         let begun = Instant::now();
         [one, other, third].into_iter().for_each(Lsd::stop);
         assert!(begun.elapsed() < Duration::from_secs(60), "it waits for nothing but its thread");
+    });
+}
+
+/// The routes lead multicast elsewhere.
+#[test]
+fn neighbours_on_the_interface_given_are_heard() {
+    isolated("neighbours_on_the_interface_given_are_heard", &[], || {
+        allow_multicast_on_lo();
+        let script = "ip link add near type veth peer name far && ip link set far up && ip link set near up &&
+            ip addr add 10.89.0.1/24 dev near && ip addr add fd89::1/64 dev near nodad";
+        assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success());
+        let (tell_one, one_hears) = unbounded();
+        let (tell_other, _unheard) = unbounded();
+        let near = btsync::bind::Bind::Interface("near".into());
+        let one = Lsd::start(&near, 1001, vec![OURS], tell_one).expect("multicast");
+        let other = Lsd::start(&near, 1002, vec![OURS], tell_other).expect("multicast");
+        hears(&one_hears, 1001, 1002);
+        [one, other].into_iter().for_each(Lsd::stop);
     });
 }

@@ -188,7 +188,7 @@ fn failure(error: &SessionError) -> Failure {
     let code = match error {
         SessionError::Storage(error) => storage_exit(error),
         SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
-        SessionError::Listen { .. } => Exit::Network,
+        SessionError::Interface { .. } | SessionError::Listen { .. } => Exit::Network,
     };
     Failure::new(code, error.to_string())
 }

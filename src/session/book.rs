@@ -110,6 +110,11 @@ impl Book {
         })
     }
 
+    /// Forgets all addresses but those that are not to be called.
+    pub fn forget(&mut self, now: Duration) {
+        self.entries.retain(|_, entry| entry.shunned || entry.record.is_banned(now));
+    }
+
     /// Our own address has become known: from now on BEP 40's priority decides among strangers.
     pub fn set_ours(&mut self, ours: SocketAddr) {
         if self.ours != Some(ours) {
@@ -262,6 +267,8 @@ mod tests {
         assert!(book.refuses(&SocketAddr::from(([10, 0, 0, 9], 50_001)), now));
         assert!(book.callable(now, 9).is_empty() && book.next_call() == Some(later));
         assert!(!book.refuses(&caller, later) && book.callable(later, 9).len() == 2);
+        book.forget(now);
+        assert!(book.len() == 1 && book.refuses(&addr(1), now) && book.refuses(&caller, now));
         book.ban(SocketAddr::from(([127, 0, 0, 1], 5)), true, now);
         assert!(!book.refuses(&SocketAddr::from(([127, 0, 0, 1], 6)), now));
     }

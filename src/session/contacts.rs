@@ -64,6 +64,8 @@ pub struct Contacts<'a> {
     pub announcer: Announcer,
     pub discovery: Discovery,
     listener: Option<Listener>,
+    /// Trackers alone may name peers (BEP 27).
+    private: bool,
     /// Nobody needs more peers: all is there.
     pub content: bool,
     /// Whom trackers named, as long as the torrent may turn out to be private.
@@ -108,6 +110,7 @@ impl<'a> Contacts<'a> {
             announcer,
             discovery,
             listener: Some(listener),
+            private,
             content: false,
             named: Vec::new(),
             came: (0, 0),
@@ -129,11 +132,12 @@ impl<'a> Contacts<'a> {
     }
 
     /// The metadata is there. Where it says that the torrent is private, its trackers alone count from now on.
-    pub fn settle(&mut self, private: bool) {
+    pub fn settle(&mut self, private: bool, now: Duration) {
         let named = std::mem::take(&mut self.named);
         if private {
+            self.private = true;
             self.discovery.stop();
-            self.book = Book::new(self.config.encryption);
+            self.book.forget(now);
             self.book.add(&self.config.peers);
             self.book.add(&named);
         }
@@ -217,6 +221,8 @@ impl<'a> Contacts<'a> {
             Report::OurAddress(ip) => self.book.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed))),
             Report::Incoming(stream, addr) => self.incoming(shared, stream, addr),
             Report::Announced { url, result } => self.announced(shared.now(), &url, *result),
+            // Such a report may have been on its way when the metadata came.
+            Report::Told(_) if self.private => {}
             Report::Told(peers) => self.heard_of(&peers, |search| &mut search.pex_peers),
             Report::Node(addr) => self.discovery.add_node(addr),
             Report::Stop => {} // the flag says it

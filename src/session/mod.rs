@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::bind::Bind;
 use crate::metainfo::{Magnet, Torrent, TorrentError};
 use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared, Terms};
@@ -62,6 +63,14 @@ pub enum SessionError {
     /// What the swarm gave for a magnet link has the right hash, and is no torrent that we accept.
     #[error("the link's metadata: {0}")]
     Metadata(TorrentError),
+    /// Nothing can be tied to the interface or address that all is to be tied to.
+    #[error("cannot use the interface {bind}: {error}")]
+    Interface {
+        /// The interface or address.
+        bind: Bind,
+        /// What the system said.
+        error: io::Error,
+    },
     /// No port to listen on.
     #[error("cannot listen on port {ports}: {error}; choose another with --listen-port")]
     Listen {
@@ -190,7 +199,7 @@ impl<'a> Run<'a> {
                 return Err(SessionError::Metadata(error));
             }
         };
-        contacts.settle(torrent.private);
+        contacts.settle(torrent.private, shared.now());
         let (name, total) = (torrent.name.clone(), torrent.total());
         let _ = self.inner.known_as.set((name.clone(), total));
         tell(&self.events, Event::Metadata { name, total });
@@ -269,6 +278,10 @@ impl<'a> Run<'a> {
         let config = self.config;
         let listener = Listener::start(config.listen_ports.clone(), &config.bind, &self.inner.reports);
         let listener = listener.map_err(|error| {
+            let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
+            if config.bind != Bind::Any && !of_the_port {
+                return SessionError::Interface { bind: config.bind.clone(), error };
+            }
             let (first, last) = (config.listen_ports.start(), config.listen_ports.end());
             let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
             SessionError::Listen { ports, error }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 
 use crate::bind::Bind;
 use crate::types::InfoHash;
@@ -191,7 +191,12 @@ fn join(addr: SocketAddr, bind: &Bind) -> io::Result<Group> {
         SocketAddr::V4(_) => {
             socket.bind(&SockAddr::from(addr))?;
             let IpAddr::V4(source) = source else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
-            socket.join_multicast_v4(&GROUP_V4, &source)?;
+            // By default the system joins where its routes lead, which may be elsewhere than we are tied to.
+            let at = match bind.index(&socket)? {
+                0 => InterfaceIndexOrAddress::Address(source),
+                index => InterfaceIndexOrAddress::Index(index),
+            };
+            socket.join_multicast_v4_n(&GROUP_V4, &at)?;
             socket.set_multicast_if_v4(&source)?;
             // Other clients on this machine are neighbours, too.
             socket.set_multicast_loop_v4(true)?;
@@ -199,7 +204,7 @@ fn join(addr: SocketAddr, bind: &Bind) -> io::Result<Group> {
         SocketAddr::V6(_) => {
             socket.set_only_v6(true)?;
             socket.bind(&SockAddr::from(addr))?;
-            socket.join_multicast_v6(&GROUP_V6, 0)?;
+            socket.join_multicast_v6(&GROUP_V6, bind.index(&socket)?)?;
             socket.set_multicast_loop_v6(true)?;
         }
     }

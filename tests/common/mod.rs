@@ -9,6 +9,7 @@ pub mod payload;
 pub mod process;
 pub mod scene;
 pub mod seeder;
+pub mod talker;
 pub mod tracker;
 pub mod wire;
 

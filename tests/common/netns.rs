@@ -71,6 +71,51 @@ fn bring_up() {
     assert!(status.success(), "cannot set up the namespace's addresses");
 }
 
+/// Lets local discovery work among the addresses of the namespace.
+pub fn allow_multicast_on_lo() {
+    let script = format!("set -e; ip link set lo multicast on; ip route add 239.0.0.0/8 dev lo src {}", address(1));
+    assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success(), "no multicast on lo");
+}
+
+/// Another machine: a network namespace at the other end of a cable, whose near end is the interface `near` with 10.89.0.1. It
+/// has the addresses 10.89.0.2 and 3.
+pub struct FarSide(std::process::Child);
+
+impl FarSide {
+    /// Lays the cable.
+    pub fn new() -> FarSide {
+        let child = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().expect("unshare");
+        let far = FarSide(child);
+        // It has a namespace of its own as soon as it can be told from ours.
+        let own = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        super::until("the far side is there", || own(&far.0.id().to_string()) != own("self"));
+        let (pid, inside) = (far.0.id(), format!("nsenter -t {} -n", far.0.id()));
+        let script = format!(
+            "set -e; ip link add near type veth peer name far; ip link set far netns {pid}
+            ip addr add 10.89.0.1/24 dev near; ip link set near up
+            {inside} ip addr add 10.89.0.2/24 dev far; {inside} ip addr add 10.89.0.3/24 dev far
+            {inside} ip link set lo up; {inside} ip link set far up"
+        );
+        assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success(), "no cable");
+        far
+    }
+
+    /// A command that runs there; its arguments follow.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.0.id().to_string(), "-n", "--"]).arg(program);
+        command
+    }
+}
+
+impl Drop for FarSide {
+    fn drop(&mut self) {
+        // Both fail only where it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The search path, with the folders where Debian puts daemons and which not every user has.
 fn path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())

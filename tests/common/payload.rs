@@ -13,6 +13,10 @@ pub struct Payload {
     pub name: String,
     /// Piece length in bytes.
     pub piece_length: usize,
+    /// Whether its trackers alone may introduce peers (BEP 27).
+    pub private: bool,
+    /// An info value to have in place of the right one.
+    bogus: Option<Vec<u8>>,
     /// Each file's path below the folder (none for a single file) and its bytes.
     files: Vec<(Vec<String>, Vec<u8>)>,
 }
@@ -20,13 +24,25 @@ pub struct Payload {
 impl Payload {
     /// A single file of `size` bytes.
     pub fn single(name: &str, size: usize, piece_length: usize) -> Payload {
-        Payload { name: name.into(), piece_length, files: vec![(Vec::new(), noise(name, size))] }
+        Payload {
+            name: name.into(),
+            piece_length,
+            private: false,
+            bogus: None,
+            files: vec![(Vec::new(), noise(name, size))],
+        }
     }
 
     /// A folder of files, each given by its path and size.
     pub fn tree(name: &str, files: &[(&str, usize)], piece_length: usize) -> Payload {
         let file = |&(path, size): &(&str, usize)| (path.split('/').map(String::from).collect(), noise(path, size));
-        Payload { name: name.into(), piece_length, files: files.iter().map(file).collect() }
+        Payload {
+            name: name.into(),
+            piece_length,
+            private: false,
+            bogus: None,
+            files: files.iter().map(file).collect(),
+        }
     }
 
     /// About 3 MiB of everything that goes wrong: pieces over several files, files of nothing, of one byte, of exactly a
@@ -47,6 +63,11 @@ impl Payload {
         Payload::tree("awkward tree ß", &files, 65_536)
     }
 
+    /// A swarm by the hash of these bytes, whatever they are.
+    pub fn bogus(info: &[u8]) -> Payload {
+        Payload { bogus: Some(info.to_vec()), ..Payload::single("bogus", 1, 1) }
+    }
+
     /// All files, one after the other: what pieces are cut from.
     pub fn content(&self) -> Vec<u8> {
         self.files.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect()
@@ -59,6 +80,9 @@ impl Payload {
 
     /// The exact bytes of the info value.
     pub fn info(&self) -> Vec<u8> {
+        if let Some(bogus) = &self.bogus {
+            return bogus.clone();
+        }
         let hashes: Vec<u8> = self.content().chunks(self.piece_length).flat_map(|p| Sha1::digest(p).to_vec()).collect();
         let (length, files) = match self.files.as_slice() {
             [(path, content)] if path.is_empty() => (Some(int(content.len() as u64)), None),
@@ -74,6 +98,7 @@ impl Payload {
             ("name", Some(bytes(self.name.as_bytes()))),
             ("piece length", Some(int(self.piece_length as u64))),
             ("pieces", Some(bytes(&hashes))),
+            ("private", self.private.then(|| int(1))),
         ];
         dict(entries.into_iter().filter_map(|(key, value)| Some((key, value?))))
     }
@@ -88,6 +113,11 @@ impl Payload {
     /// The info-hash in hexadecimal digits.
     pub fn hex(&self) -> String {
         self.info_hash().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    }
+
+    /// A magnet link with these parameters behind the hash, such as `&x.pe=10.88.0.2:6881`.
+    pub fn magnet(&self, more: &str) -> String {
+        format!("magnet:?xt=urn:btih:{}{more}", self.hex())
     }
 
     /// A torrent file's bytes.

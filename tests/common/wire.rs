@@ -88,6 +88,16 @@ impl Wire {
         Ok(wire)
     }
 
+    /// Who is at the other end.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
+    /// The same connection, to send on it from another thread.
+    pub fn again(&self) -> io::Result<Wire> {
+        Ok(Wire { stream: self.stream.try_clone()? })
+    }
+
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)

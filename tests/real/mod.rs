@@ -1,6 +1,8 @@
 //! Other people's clients and trackers, each started the way its users start it, on an address of its own.
 #![allow(dead_code, reason = "each test binary includes all of it and uses its part")]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,34 +35,83 @@ impl Client {
         }
     }
 
-    /// Starts it at 10.88.0.`host` with the files in `folder`; it checks what is there, fetches the rest, and seeds.
+    /// Starts it at 10.88.0.`host` with the files in `folder`; it checks what is there, fetches the rest, and seeds. `torrent` is a
+    /// file, or a magnet link.
     pub fn start(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path) -> Running {
         self.start_with(stage, host, torrent, folder, &[])
     }
 
     /// The same, with options of its own: words of a command line, and for libtorrent its settings as name=number.
     pub fn start_with(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
-        let port = free_port().to_string();
+        self.start_at(stage, (host, free_port()), torrent, folder, more)
+    }
+
+    /// The same, listening on this port.
+    pub fn start_at(
+        self,
+        stage: &Stage,
+        (host, port): (u8, u16),
+        torrent: &Path,
+        folder: &Path,
+        more: &[&str],
+    ) -> Running {
+        let (port, remote) = (port.to_string(), free_port());
         let name = format!("{self:?}-{host}");
         let mut command = match self {
-            Client::Transmission => transmission(stage, &name, host, &port, torrent, folder),
+            Client::Transmission => transmission(stage, &name, (host, &port, remote), torrent, folder),
             Client::Aria2 => aria2(host, &port, torrent, folder),
-            Client::Libtorrent => libtorrent(host, &port, torrent, folder),
+            Client::Libtorrent => libtorrent(&address(host), &port, torrent, folder),
             Client::Rtorrent => rtorrent(stage, &name, host, &port, torrent, folder),
         };
-        stage.start(&name, command.args(more).env("HOME", stage.folder(&format!("{name}-home"))))
+        let running = stage.start(&name, command.args(more).env("HOME", stage.folder(&format!("{name}-home"))));
+        if let (Client::Transmission, Some(link)) = (self, link(torrent)) {
+            remote_control(remote, &format!(r#"{{"method":"torrent-add","arguments":{{"filename":"{link}"}}}}"#));
+        }
+        running
     }
 }
 
-/// The torrent goes in by the watch folder: no remote control is needed.
-fn transmission(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+/// The torrent goes in by the watch folder, and a link by [`remote_control`].
+fn transmission(
+    stage: &Stage,
+    name: &str,
+    (host, port, remote): (u8, &str, u16),
+    torrent: &Path,
+    folder: &Path,
+) -> Command {
     let watch = stage.folder(&format!("{name}-watch"));
-    std::fs::copy(torrent, watch.join("this.torrent")).expect("a torrent in the watch folder");
+    if link(torrent).is_none() {
+        std::fs::copy(torrent, watch.join("this.torrent")).expect("a torrent in the watch folder");
+    }
     let mut command = Command::new("transmission-daemon");
     command.arg("-f").arg("-g").arg(stage.folder(&format!("{name}-config"))).arg("-c").arg(watch);
-    command.arg("-w").arg(folder).args(["-P", port, "-i", &address(host), "-p", &free_port().to_string()]);
+    command.arg("-w").arg(folder).args(["-P", port, "-i", &address(host), "-p", &remote.to_string()]);
     command.args(["-O", "-Y", "-M", "-GSR", "--no-incomplete-dir", "--no-utp", "--log-info"]);
     command
+}
+
+/// A torrent that is given as a magnet link.
+fn link(torrent: &Path) -> Option<&str> {
+    torrent.to_str().filter(|text| text.starts_with("magnet:"))
+}
+
+/// Transmission's RPC. The first answer is an error with the session's id, which every request must bear.
+fn remote_control(port: u16, request: &str) {
+    let ask = |id: &str| -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        let head = format!("POST /transmission/rpc HTTP/1.0\r\nHost: 127.0.0.1\r\nX-Transmission-Session-Id: {id}\r\n");
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{request}", request.len())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let mut id = String::new();
+    until("transmission takes the link", || {
+        let answer = ask(&id).unwrap_or_default();
+        let given = answer.lines().find_map(|line| line.strip_prefix("X-Transmission-Session-Id: "));
+        id = given.map_or_else(String::new, |id| id.trim().to_owned());
+        answer.contains(r#""result":"success""#)
+    });
 }
 
 fn aria2(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
@@ -73,10 +124,11 @@ fn aria2(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
     command
 }
 
-fn libtorrent(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+/// libtorrent at an address of either family.
+pub fn libtorrent(address: &str, port: &str, torrent: &Path, folder: &Path) -> Command {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(repository.join(PYTHON));
-    command.arg(repository.join("scripts/lt_peer.py")).arg(torrent).arg(folder).args([&address(host), port]);
+    command.arg(repository.join("scripts/lt_peer.py")).arg(torrent).arg(folder).args([address, port]);
     command
 }
 

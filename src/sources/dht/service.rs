@@ -1,5 +1,5 @@
-//! The DHT's threads: one for each family, blocked in its UDP socket until a packet comes or something is due. Commands go
-//! through a channel, and an empty datagram from the socket to itself wakes the thread that has to read them. Host names are
+//! The DHT's threads: one for each family, asleep until a packet comes to its UDP socket or something is due. Commands go
+//! through a channel, and a byte in a pipe wakes the thread that has to read them. Host names are
 //! looked up on a thread of their own (`names`), because nothing can interrupt that.
 
 mod keep;
@@ -7,14 +7,13 @@ mod line;
 mod names;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use socket2::SockRef;
+use crossbeam_channel::Sender;
 
 use super::message::{Family, MAX_RECEIVED};
 use super::node::{Dht, DhtStats, Output, Settings};
@@ -22,12 +21,12 @@ use super::state::State;
 use crate::bind::Bind;
 use crate::types::InfoHash;
 use keep::{load, save};
-use line::{Line, line};
+use line::{End, Line, line};
 use names::Names;
 
 /// Enough for the deepest call; the node's tables are on the heap.
 const STACK: usize = 256 * 1024;
-/// A thread looks around after so long at the latest, should its waking datagram ever be lost.
+/// A thread looks around after so long at the latest.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After an error of the socket that is not a timeout, so that a dead network does not keep a core busy.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
@@ -116,9 +115,9 @@ impl DhtService {
         for family in [Family::V4, Family::V6] {
             let Some(ip) = config.interface.ip(family == Family::V4) else { continue };
             match config.interface.udp(SocketAddr::new(ip, config.port)).and_then(|socket| line(family, socket)) {
-                Ok((line, socket, commands)) => {
+                Ok((line, end)) => {
                     lines.push(line);
-                    starts.push((socket, commands));
+                    starts.push(end);
                 }
                 Err(error) => {
                     log::info!("no DHT at {ip}, port {}: {error}", config.port);
@@ -137,11 +136,11 @@ impl DhtService {
             state_path: config.state_path.clone(),
             before,
         };
-        for (at, (socket, commands)) in starts.into_iter().enumerate() {
+        for (at, end) in starts.into_iter().enumerate() {
             let Some(line) = service.lines.get(at) else { continue };
             let settings = Settings { family: line.family, read_only: config.read_only, secret: secret() };
             let dht = Dht::new(&settings, &service.before, fastrand::Rng::new());
-            let run = Run { dht, at, socket, commands, lines: service.lines.clone(), found: found.clone() };
+            let run = Run { dht, at, end, lines: service.lines.clone(), found: found.clone() };
             let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // On failure the drop stops the first thread.
@@ -185,7 +184,7 @@ impl DhtService {
 
     /// Where the sockets are bound.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.lines.iter().filter_map(|line| line.socket.local_addr().ok()).collect()
+        self.lines.iter().map(|line| line.bound).collect()
     }
 
     /// Stops the threads, waits for them, and keeps ids and nodes for the next run.
@@ -217,12 +216,7 @@ impl DhtService {
         if self.threads.is_empty() {
             return Ok(());
         }
-        for line in self.lines.iter() {
-            line.tell(Command::Stop);
-            // Wakes a blocked recv on Linux even where the datagram did not get through; it says "not connected" all the
-            // same. The recv fails, and the command is what the thread looks at next.
-            let _ = SockRef::from(&line.socket).shutdown(Shutdown::Both);
-        }
+        self.tell_all(Command::Stop);
         let mut state = State::default();
         let mut ended = Vec::new();
         for (thread, line) in self.threads.drain(..).zip(self.lines.iter()) {
@@ -256,8 +250,7 @@ struct Run {
     dht: Dht,
     /// Its own place among `lines`.
     at: usize,
-    socket: UdpSocket,
-    commands: Receiver<Command>,
+    end: End,
     lines: Arc<Vec<Line>>,
     found: Sender<Found>,
 }
@@ -278,10 +271,7 @@ impl Run {
             }
             let sleep = self.dht.next_deadline().saturating_sub(start.elapsed());
             let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
-            let received = self.socket.set_read_timeout(Some(sleep)).and_then(|()| self.socket.recv_from(&mut buffer));
-            match received {
-                // Only to wake us.
-                Ok((0, _)) => {}
+            match self.end.receive(&mut buffer, sleep) {
                 Ok((size, from)) => {
                     self.dht.on_packet(start.elapsed(), from, buffer.get(..size).unwrap_or_default());
                     self.deliver();
@@ -289,7 +279,7 @@ impl Run {
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => {
                     log::debug!("the DHT's socket: {error}");
-                    if let Ok(command) = self.commands.recv_timeout(ERROR_PAUSE)
+                    if let Ok(command) = self.end.commands.recv_timeout(ERROR_PAUSE)
                         && self.carry_out(command, start.elapsed())
                     {
                         return self.dht.state(start.elapsed());
@@ -301,7 +291,7 @@ impl Run {
 
     /// Carries out all commands that wait; true where the last of them is to stop.
     fn obey(&mut self, now: Duration) -> bool {
-        while let Ok(command) = self.commands.try_recv() {
+        while let Ok(command) = self.end.commands.try_recv() {
             if self.carry_out(command, now) {
                 return true;
             }
@@ -325,7 +315,7 @@ impl Run {
         while let Some(output) = self.dht.next_output() {
             match output {
                 Output::Send { to, bytes } => {
-                    if let Err(error) = self.socket.send_to(&bytes, to) {
+                    if let Err(error) = self.end.socket.send_to(&bytes, to) {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }

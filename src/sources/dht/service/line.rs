@@ -1,10 +1,13 @@
-//! How the rest of the program reaches a thread that is blocked in its socket: a channel, and a datagram that wakes it.
+//! How the rest of the program reaches a thread that waits for its socket: a channel for the command, and a byte in a pipe that wakes
+//! it. A datagram to itself would not do, as a socket that is tied to an interface does not reach itself.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Command;
 use crate::sources::dht::message::Family;
@@ -15,18 +18,18 @@ use crate::sources::dht::node::DhtStats;
 pub(super) struct Line {
     pub family: Family,
     pub commands: Sender<Command>,
-    pub socket: UdpSocket,
-    /// Where the socket reaches itself.
-    itself: SocketAddr,
+    /// Where the socket is bound.
+    pub bound: SocketAddr,
+    wake: PipeWriter,
     pub stats: Mutex<DhtStats>,
 }
 
 impl Line {
     /// Gives a command and wakes the thread for it.
     pub fn tell(&self, command: Command) {
-        // Both fail only where the thread is gone or the network is; then it looks around by itself.
+        // Both fail only where the thread is gone.
         let _ = self.commands.send(command);
-        let _ = self.socket.send_to(&[], self.itself);
+        let _ = (&self.wake).write(&[0]);
     }
 
     /// Passes an address on, where it is of this family.
@@ -38,16 +41,35 @@ impl Line {
     }
 }
 
-/// The line to a thread that is to have this socket, and the thread's end of it.
-pub(super) fn line(family: Family, socket: UdpSocket) -> io::Result<(Line, UdpSocket, Receiver<Command>)> {
-    let mut itself = socket.local_addr()?;
-    if itself.ip().is_unspecified() {
-        itself.set_ip(match family {
-            Family::V4 => Ipv4Addr::LOCALHOST.into(),
-            Family::V6 => Ipv6Addr::LOCALHOST.into(),
-        });
+/// The thread's end of a line.
+pub(super) struct End {
+    pub socket: UdpSocket,
+    pub commands: Receiver<Command>,
+    woken: PipeReader,
+}
+
+impl End {
+    /// Sleeps until a packet comes, a command is given or the time is up; a packet's size and sender.
+    ///
+    /// # Errors
+    /// What the socket says; where nothing came in time, `WouldBlock`.
+    pub fn receive(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<(usize, SocketAddr)> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
+        poll(&mut fds, Timespec::try_from(patience).ok().as_ref())?;
+        let [packet, command] = fds.map(|fd| !fd.revents().is_empty());
+        if command {
+            // Whatever waits: all commands are carried out next.
+            let _ = self.woken.read(&mut [0; 64]);
+        }
+        if packet { self.socket.recv_from(buffer) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
+}
+
+/// The line to a thread that is to have this socket, and the thread's end of it.
+pub(super) fn line(family: Family, socket: UdpSocket) -> io::Result<(Line, End)> {
+    socket.set_nonblocking(true)?;
+    let (woken, wake) = io::pipe()?;
     let (commands, receiver) = unbounded();
-    let line = Line { family, commands, socket: socket.try_clone()?, itself, stats: Mutex::default() };
-    Ok((line, socket, receiver))
+    let line = Line { family, commands, bound: socket.local_addr()?, wake, stats: Mutex::default() };
+    Ok((line, End { socket, commands: receiver, woken }))
 }

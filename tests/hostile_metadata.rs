@@ -1,0 +1,231 @@
+//! A magnet link among peers that lie about its metadata, send rubbish, reject, are silent, or flood us with peers: the download
+//! completes from the one who is honest, and who lied is banned. Within this process, as the events say who was.
+//!
+//! The honest peer says nothing until the hostile one has done its worst: a test cannot pass by being fast.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use btsync::metainfo::Magnet;
+use btsync::session::{Config, Event, Outcome, Session, SessionError};
+use common::Stage;
+use common::bencode::{bytes, dict};
+use common::payload::Payload;
+use common::talker::{PIECE, Talk, Talker, Turn};
+
+/// Two pieces of metadata, the second one short.
+fn payload() -> Payload {
+    Payload::single("linked.bin", 1000 * 4096 - 99, 4096)
+}
+
+/// Counts what a hostile peer did.
+type Deeds = Arc<AtomicUsize>;
+
+fn done(deeds: &Deeds, times: usize) -> impl Fn() -> bool + Send + Sync + 'static {
+    let deeds = deeds.clone();
+    move || deeds.load(Ordering::Relaxed) >= times
+}
+
+fn config(stage: &Stage, peers: Vec<SocketAddr>) -> Config {
+    let mut config = Config::new(stage.folder("out"));
+    (config.dht, config.lsd) = (None, false);
+    config.listen_ports = 0..=0;
+    config.peers = peers;
+    config
+}
+
+/// Fetches by a link from these peers; whom it banned for wrong metadata.
+fn fetch(payload: &Payload, peers: &[&Talker]) -> BTreeSet<SocketAddr> {
+    let stage = Stage::new();
+    let config = config(&stage, peers.iter().map(|peer| peer.addr()).collect());
+    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    let events = session.events();
+    assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+    events.try_iter().filter_map(|e| if let Event::MetadataRefused { addr } = e { Some(addr) } else { None }).collect()
+}
+
+/// The same, as it is claimed.
+fn claimed() -> i64 {
+    i64::try_from(size()).expect("a small payload")
+}
+
+/// A peer that claims this size and answers requests for metadata in its own way; the honest one speaks after `times` of them.
+fn beside_one_who(
+    claims: i64,
+    times: usize,
+    answers: impl Fn(&mut Talk, u32) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (BTreeSet<SocketAddr>, SocketAddr) {
+    let (payload, deeds) = (payload(), Deeds::default());
+    let counts = deeds.clone();
+    let liar = Talker::new(&payload, claims, move |talk, turn| {
+        let Turn::Metadata(piece) = turn else { return Ok(true) };
+        let result = answers(talk, piece);
+        counts.fetch_add(1, Ordering::Relaxed);
+        result.map(|()| true)
+    });
+    let honest = Talker::honest(&payload, done(&deeds, times));
+    (fetch(&payload, &[&liar, &honest]), liar.addr())
+}
+
+/// How long its metadata is; found out once, as it takes hashing.
+fn size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| payload().info().len())
+}
+
+#[test]
+fn a_size_that_is_a_little_too_large() {
+    let (banned, liar) = beside_one_who(claimed() + 1, 2, |talk, piece| {
+        let rest = size() + 1 - piece as usize * PIECE;
+        talk.metadata(piece, size() + 1, &vec![7; rest.min(PIECE)])
+    });
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn a_size_of_one_piece() {
+    let (banned, liar) = beside_one_who(1, 1, |talk, piece| talk.metadata(piece, 1, b"d"));
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn the_right_size_and_wrong_bytes() {
+    let (banned, liar) = beside_one_who(claimed(), 2, |talk, piece| {
+        let rest = size() - piece as usize * PIECE;
+        talk.metadata(piece, size(), &vec![0; rest.min(PIECE)])
+    });
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn another_total_with_the_piece_than_before() {
+    let (banned, liar) = beside_one_who(claimed(), 1, |talk, piece| talk.metadata(piece, size() + PIECE, &[0; PIECE]));
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn a_piece_of_the_wrong_length() {
+    beside_one_who(claimed(), 1, |talk, piece| {
+        talk.metadata(piece, size(), &[0; 100])?;
+        talk.wire.closed()
+    });
+}
+
+#[test]
+fn a_piece_that_does_not_exist() {
+    beside_one_who(claimed(), 1, |talk, _| {
+        talk.metadata(77, size(), &[0; PIECE])?;
+        talk.wire.closed()
+    });
+}
+
+#[test]
+fn one_who_rejects_everything() {
+    let (banned, _) = beside_one_who(claimed(), 1, Talk::reject);
+    assert_eq!(banned, BTreeSet::new());
+}
+
+#[test]
+fn one_who_never_answers() {
+    let (banned, _) = beside_one_who(claimed(), 2, |_, _| Ok(()));
+    assert_eq!(banned, BTreeSet::new());
+}
+
+/// Both have part in what turns out wrong; the honest one is not blamed for it.
+#[test]
+fn wrong_bytes_among_right_ones() {
+    let payload = payload();
+    let liar = Talker::new(&payload, claimed(), |talk, turn| {
+        let Turn::Metadata(piece) = turn else { return Ok(true) };
+        let rest = size() - piece as usize * PIECE;
+        talk.metadata(piece, size(), &vec![0; rest.min(PIECE)]).map(|()| true)
+    });
+    let honest = Talker::honest(&payload, || true);
+    let banned = fetch(&payload, &[&liar, &honest]);
+    assert!(!banned.contains(&honest.addr()), "the honest peer was banned");
+}
+
+#[test]
+fn sizes_that_cannot_be_are_not_asked_for() {
+    let payload = payload();
+    for claims in [30 * 1024 * 1024 + 1, i64::from(u32::MAX), 1 << 40, i64::MAX, -1] {
+        let met = Deeds::default();
+        let counts = met.clone();
+        let liar = Talker::new(&payload, claims, move |_, turn| {
+            counts.fetch_add(usize::from(matches!(turn, Turn::Begin)), Ordering::Relaxed);
+            Ok(true)
+        });
+        let honest = Talker::honest(&payload, done(&met, 1));
+        fetch(&payload, &[&liar, &honest]);
+        assert_eq!(liar.heard().asked, 0, "metadata of {claims} bytes was asked for");
+    }
+}
+
+/// The largest that is believed in costs no memory before it comes.
+#[test]
+fn the_largest_size_with_nothing_behind_it() {
+    let (banned, _) = beside_one_who(30 * 1024 * 1024, 3, |_, _| Ok(()));
+    assert_eq!(banned, BTreeSet::new());
+}
+
+/// A peer that does `worst` as soon as it can; the honest one speaks after that.
+fn beside_one_who_begins_with(worst: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) {
+    let (payload, deeds) = (payload(), Deeds::default());
+    let counts = deeds.clone();
+    let hostile = Talker::new(&payload, claimed(), move |talk, turn| {
+        if matches!(turn, Turn::Begin) {
+            let result = worst(talk);
+            counts.fetch_add(1, Ordering::Relaxed);
+            result?;
+        }
+        Ok(true)
+    });
+    let honest = Talker::honest(&payload, done(&deeds, 1));
+    fetch(&payload, &[&hostile, &honest]);
+}
+
+#[test]
+fn a_flood_of_metadata_that_nobody_asked_for() {
+    beside_one_who_begins_with(|talk| {
+        // What follows is not read any more, and may not be sent.
+        while talk.metadata(0, size(), &[0; PIECE]).is_ok() {}
+        Ok(())
+    });
+}
+
+#[test]
+fn a_flood_of_peers() {
+    let decoy = Talker::new(&payload(), 0, |_, _| Ok(true));
+    let named = decoy.addr();
+    beside_one_who_begins_with(move |talk| {
+        let others: Vec<SocketAddr> = (1..50).map(|n| SocketAddr::from(([127, 0, 0, 1], n))).collect();
+        let peers = [&[named], others.as_slice()].concat();
+        while talk.pex(&peers).is_ok() {}
+        Ok(())
+    });
+    assert!(decoy.heard().callers.len() <= 2, "called again and again: {:?}", decoy.heard());
+}
+
+#[test]
+fn peer_exchange_that_makes_no_sense() {
+    beside_one_who_begins_with(|talk| {
+        talk.raw_pex(b"d5:added6:")?;
+        talk.wire.closed()
+    });
+}
+
+/// The hash is right, and yet it is no torrent.
+#[test]
+fn metadata_that_is_no_torrent() {
+    let stage = Stage::new();
+    let info = dict([("name", bytes(b"nothing else"))]);
+    let payload = Payload::bogus(&info);
+    let peer = Talker::honest(&payload, || true);
+    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
+    assert!(matches!(session.run(), Err(SessionError::Metadata(_))));
+}

@@ -1,0 +1,322 @@
+//! Private torrents use their trackers alone (BEP 27), and `--interface` keeps everything to one interface or address: no DHT, no
+//! local discovery, no peer exchange, and nothing by another way, as those hear it who would be told.
+//!
+//! An ordinary torrent beside the private one is the clock: when all has been heard of it, the private one had its time.
+
+mod common;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::netns::{address, allow_multicast_on_lo, isolated};
+use common::payload::Payload;
+use common::process::Running;
+use common::seeder::full_bitfield;
+use common::talker::{Talker, Turn, size_of};
+use common::tracker::Tracker;
+use common::wire::id;
+use common::{Stage, free_port, until};
+use parking_lot::Mutex;
+use socket2::{Domain, Socket, Type};
+
+/// A sender and what it said.
+type Datagram = (SocketAddr, Vec<u8>);
+
+/// Everything that comes to a UDP socket, until dropped.
+struct Ear {
+    addr: SocketAddr,
+    heard: Arc<Mutex<Vec<Datagram>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ear {
+    fn of(socket: UdpSocket) -> Ear {
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        let (heard, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, stopped, addr) = (heard.clone(), stop.clone(), socket.local_addr().expect("an address"));
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    log.lock().push((from, buffer[..length].to_vec()));
+                }
+            }
+        });
+        Ear { addr, heard, stop, thread: Some(thread) }
+    }
+
+    /// A node of the DHT, or a tracker, that never answers.
+    fn at(host: u8) -> Ear {
+        Ear::of(UdpSocket::bind((address(host), 0)).expect("a UDP port"))
+    }
+
+    /// What is said to the IPv4 group of local discovery.
+    fn of_neighbours() -> Ear {
+        let group = Ipv4Addr::new(239, 192, 152, 143);
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("to share the port");
+        socket.set_reuse_port(true).expect("to share the port");
+        socket.bind(&SocketAddr::from((group, 6771)).into()).expect("the port of local discovery");
+        socket.join_multicast_v4(&group, &address(1).parse().expect("an address")).expect("the group");
+        Ear::of(socket.into())
+    }
+
+    fn count(&self) -> usize {
+        self.heard.lock().len()
+    }
+
+    fn senders(&self) -> HashSet<IpAddr> {
+        self.heard.lock().iter().map(|(from, _)| from.ip()).collect()
+    }
+
+    /// Whether anything holds this text, in whatever case.
+    fn holds(&self, text: &str) -> bool {
+        let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase().contains(&text.to_lowercase());
+        self.heard.lock().iter().any(|(_, bytes)| of(bytes))
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// A swarm of two who have everything and may be told to wait with it, a tracker that names them, and an ear for the DHT.
+struct Swarm {
+    payload: Payload,
+    peers: [Talker; 2],
+    /// Blocks are served, and metadata is told.
+    serve: Arc<AtomicBool>,
+    tell: Arc<AtomicBool>,
+    tracker: Tracker,
+    node: Ear,
+}
+
+impl Swarm {
+    fn new(name: &str, private: bool) -> Swarm {
+        let mut payload = Payload::single(name, 200_000, 16 * 1024);
+        payload.private = private;
+        let (serve, tell) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+        let peer = || {
+            let (serve, tell) = (serve.clone(), tell.clone());
+            let pieces = payload.pieces();
+            Talker::new(&payload, size_of(&payload), move |talk, turn| {
+                match turn {
+                    Turn::Begin => {
+                        talk.wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+                        // It must hear what is said meanwhile.
+                        let (mut wire, serve) = (talk.wire.again()?, serve.clone());
+                        std::thread::spawn(move || {
+                            until("the peer may serve", || serve.load(Ordering::Relaxed));
+                            wire.send(id::UNCHOKE, &[])
+                        });
+                        return Ok(true);
+                    }
+                    Turn::Metadata(_) => until("the peer may tell", || tell.load(Ordering::Relaxed)),
+                    Turn::Block(..) => {}
+                }
+                Ok(false)
+            })
+        };
+        let peers = [peer(), peer()];
+        let tracker = Tracker::start(&[peers[0].addr(), peers[1].addr()]);
+        Swarm { peers, serve, tell, tracker, node: Ear::at(7), payload }
+    }
+
+    /// btsync, with all that finds peers, in this swarm.
+    fn join(&self, stage: &Stage, what: &OsStr) -> Running {
+        let entry = self.node.addr.to_string();
+        let out = stage.folder(&self.payload.name.replace('.', "-"));
+        stage.btsync_in_the_open(&self.payload.name, what, &out, free_port(), &["--dht-entry-point", &entry])
+    }
+
+    fn url(&self) -> String {
+        self.tracker.url(&address(1))
+    }
+
+    fn join_by_torrent(&self, stage: &Stage) -> Running {
+        self.join(stage, stage.torrent(&self.payload, &self.url()).as_os_str())
+    }
+
+    /// Waits until both peers have been called so often.
+    fn calls(&self, times: usize) {
+        let called = || self.peers.iter().all(|peer| peer.heard().callers.len() >= times);
+        until("both peers are connected", called);
+    }
+
+    /// Waits until all that can be told of a download has been told.
+    fn is_told_of(&self, neighbours: &Ear) {
+        self.calls(1);
+        until("a node of the DHT is asked", || self.node.count() > 0);
+        until("the neighbours are told", || neighbours.holds(&self.payload.hex()));
+        for peer in &self.peers {
+            until("a peer is told of the other, and of our node", || peer.heard().pex > 0 && peer.heard().ports > 0);
+            let heard = peer.heard();
+            assert!(heard.offers_pex[0] && heard.dht_bits[0], "{heard:?}");
+        }
+    }
+
+    /// Lets the peers serve; the download must end well.
+    fn completes(&self, mut btsync: Running, stage: &Stage) {
+        self.serve.store(true, Ordering::Relaxed);
+        btsync.ends_with(0);
+        self.payload.assert_at(&stage.path(&self.payload.name.replace('.', "-")));
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_private_torrent() {
+    isolated("nothing_is_told_of_a_private_torrent", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
+        let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
+        let secret = private.join_by_torrent(&stage);
+        private.calls(1);
+        let ordinary = open.join_by_torrent(&stage);
+        open.is_told_of(&neighbours);
+
+        assert_eq!(private.node.count(), 0, "the DHT heard of it");
+        assert!(!neighbours.holds(&private.payload.hex()), "the neighbours heard of it");
+        for heard in private.peers.iter().map(Talker::heard) {
+            assert_eq!((heard.pex, heard.ports), (0, 0), "{heard:?}");
+            assert!(!heard.offers_pex[0] && !heard.dht_bits[0], "{heard:?}");
+        }
+        private.completes(secret, &stage);
+        open.completes(ordinary, &stage);
+    });
+}
+
+/// What a link leads to is known to be private once the metadata is there: from then on all is silent, and who was found in
+/// another way than by the tracker is not called again.
+#[test]
+fn a_link_to_a_private_torrent_falls_silent() {
+    isolated("a_link_to_a_private_torrent_falls_silent", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
+        let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
+        // Somebody tells of a third, and keeps the metadata back until that one was called.
+        let third = Talker::new(&private.payload, 0, |_, _| Ok(true));
+        let (named, tell) = (third.addr(), private.tell.clone());
+        tell.store(false, Ordering::Relaxed);
+        let gossip = Talker::new(&private.payload, size_of(&private.payload), move |talk, turn| {
+            match turn {
+                Turn::Begin => return talk.pex(&[named]).map(|()| true),
+                Turn::Metadata(_) => until("it may tell", || tell.load(Ordering::Relaxed)),
+                Turn::Block(..) => {}
+            }
+            Ok(false)
+        });
+        let link = private.payload.magnet(&format!("&tr={}&x.pe={}", private.url(), gossip.addr()));
+        let secret = private.join(&stage, OsStr::new(&link));
+        until("the third is called", || !third.heard().callers.is_empty());
+        until("the DHT is asked while nobody knows that it is private", || private.node.count() > 0);
+        private.tell.store(true, Ordering::Relaxed);
+        private.calls(2);
+
+        let (node, calls) = (private.node.count(), third.heard().callers.len());
+        let ordinary = open.join_by_torrent(&stage);
+        open.is_told_of(&neighbours);
+        assert_eq!(private.node.count(), node, "the DHT heard of it afterwards");
+        assert_eq!(third.heard().callers.len(), calls, "who was named by a peer is called");
+        for heard in private.peers.iter().map(Talker::heard) {
+            assert_eq!(heard.pex, 0, "{heard:?}");
+            assert!(!heard.offers_pex[1] && !heard.dht_bits[1], "{heard:?}");
+        }
+        private.completes(secret, &stage);
+        open.completes(ordinary, &stage);
+    });
+}
+
+/// Everything that a download calls, as it is heard there.
+fn tied(stage: &Stage, swarm: &Swarm, udp: &Ear, interface: &str) -> Running {
+    let torrent = stage.torrent(&swarm.payload, &swarm.url());
+    let (entry, udp) = (swarm.node.addr.to_string(), format!("udp://{}/announce", udp.addr));
+    let named = swarm.peers[0].addr().to_string();
+    let more = ["--interface", interface, "--dht-entry-point", &entry, "--bt-tracker", &udp, "--peer", &named];
+    stage.btsync_in_the_open(interface, torrent.as_os_str(), &stage.folder("out"), free_port(), &more)
+}
+
+#[test]
+fn an_interface_that_is_not_there_lets_nothing_out() {
+    isolated("an_interface_that_is_not_there_lets_nothing_out", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let swarm = Swarm::new("tied.bin", false);
+        for interface in ["nosuch0", "192.0.2.77", "2001:db8::77"] {
+            let mut btsync = tied(&stage, &swarm, &udp, interface);
+            btsync.ends_with(6);
+            let said = btsync.log();
+            let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("btsync: ")).collect();
+            assert!(matches!(complaints[..], [one] if one.contains(interface)), "it must say what is missing: {said}");
+        }
+        assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+        assert_eq!((swarm.node.count(), udp.count(), neighbours.count()), (0, 0, 0));
+    });
+}
+
+#[test]
+fn all_is_called_from_the_address_given() {
+    isolated("all_is_called_from_the_address_given", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let swarm = Swarm::new("tied.bin", false);
+        let mut btsync = tied(&stage, &swarm, &udp, &address(5));
+        swarm.is_told_of(&neighbours);
+        // It is asked where no other tracker is.
+        let torrent = stage.torrent(&swarm.payload, &format!("udp://{}/announce", udp.addr));
+        let (out, more) = (stage.folder("out2"), ["--interface", &address(5), "--no-dht", "--no-lsd"]);
+        let _other = stage.btsync_in_the_open("udp", torrent.as_os_str(), &out, free_port(), &more);
+        until("the UDP tracker is asked", || udp.count() > 0);
+        let five = HashSet::from([IpAddr::from([10, 88, 0, 5])]);
+        assert_eq!(
+            (swarm.node.senders(), udp.senders(), neighbours.senders()),
+            (five.clone(), five.clone(), five.clone())
+        );
+        assert_eq!(swarm.tracker.heard().iter().map(|a| a.addr.ip()).collect::<HashSet<_>>(), five);
+        for peer in &swarm.peers {
+            assert_eq!(peer.heard().callers.iter().map(SocketAddr::ip).collect::<HashSet<_>>(), five);
+        }
+        swarm.serve.store(true, Ordering::Relaxed);
+        btsync.ends_with(0);
+    });
+}
+
+/// Two interfaces, one end of a cable each: what is tied to the one says nothing to those who are reached by the other, also when
+/// it is gone.
+#[test]
+fn what_is_tied_to_an_interface_uses_no_other() {
+    isolated("what_is_tied_to_an_interface_uses_no_other", &[], || {
+        allow_multicast_on_lo();
+        let cable = "set -e; ip link add near type veth peer name far; ip link set near up; ip link set far up
+            ip addr add 10.89.0.1/24 dev near";
+        assert!(Command::new("sh").args(["-c", cable]).status().expect("sh").success());
+        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let (swarm, open) = (Swarm::new("tied.bin", false), Swarm::new("open.bin", false));
+        let mut btsync = tied(&stage, &swarm, &udp, "near");
+        btsync.says("listening on port");
+        let ordinary = open.join_by_torrent(&stage);
+        open.is_told_of(&neighbours);
+        open.completes(ordinary, &stage);
+        assert!(Command::new("ip").args(["link", "del", "near"]).status().expect("ip").success());
+
+        let ordinary = Swarm::new("again.bin", false);
+        let again = ordinary.join_by_torrent(&stage);
+        ordinary.is_told_of(&neighbours);
+        ordinary.completes(again, &stage);
+        assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+        assert_eq!((swarm.node.count(), udp.count()), (0, 0));
+        assert!(!neighbours.holds(&swarm.payload.hex()));
+        btsync.terminate(7);
+    });
+}
