@@ -8,6 +8,7 @@ use argh::FromArgs;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::metainfo::paths::deceives;
 use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
 
 /// show what a torrent file says
@@ -29,7 +30,7 @@ pub struct InfoArgs {
 pub fn run(args: InfoArgs) -> Result<(), Failure> {
     let InfoArgs { file, json } = args;
     let torrent = Torrent::read(&file).map_err(|e| torrent_failure(&file, e))?;
-    let text = if json { format!("{}\n", as_json(&torrent)) } else { as_text(&torrent) };
+    let text = if json { format!("{}\n", escaped(&as_json(&torrent).to_string())) } else { as_text(&torrent) };
     print(&text)
 }
 
@@ -57,6 +58,22 @@ pub fn torrent_failure(path: &Path, error: TorrentError) -> Failure {
         error => format!("{path}: {error}"),
     };
     Failure::new(code, printable(&message))
+}
+
+/// JSON says the same with any character escaped: what a terminal would obey or not show is.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if !deceives(c) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a String does not fail.
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
 }
 
 /// Everything as JSON; paths are from the output folder on, with `/`. `pad` is there only where true.
@@ -114,7 +131,7 @@ fn as_text(torrent: &Torrent) -> String {
     let stored: Vec<_> = torrent.files.iter().filter(|file| !file.pad).collect();
     line("files", &stored.len().to_string());
     for file in stored {
-        let _ = writeln!(out, "{:>12}  {}", short_size(file.length), slashed(file));
+        let _ = writeln!(out, "{:>12}  {}", short_size(file.length), printable(&slashed(file)));
     }
     out
 }

@@ -1,296 +1,232 @@
-//! What serde makes of a torrent file, before anything is believed. Every field takes any type and keeps what it understands:
-//! a key of the wrong type counts as missing, a key we do not know (even one that is not UTF-8) does not matter. Lists are
-//! cut at a bound or end at their first bad entry, so that memory stays in proportion to the file.
-//! Comes after [`crate::metainfo::raw::outline`], which bounds the depth.
+//! What a torrent file says, before anything is believed. A key of the wrong type counts as one that is not there, except where it
+//! is needed; a key we do not know (even one that is not UTF-8) does not matter. It is read in passing, up to three times:
+//! whatever is wrong with a torrent is found before any part of it is held, so that a bad one costs no memory at any size.
 
-use std::marker::PhantomData;
-use std::path::PathBuf;
-
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_bytes::ByteBuf;
+use std::io::BufRead;
+use std::ops::Range;
 
 use crate::metainfo::paths::{self, PathError};
+use crate::metainfo::scan::{ScanError, Scanner, Value};
 use crate::metainfo::torrent::TorrentError;
+
+mod files;
+
+pub(super) use files::{Files, Sink, Watch};
 
 /// Trackers or web seeds that are kept, at most.
 const URLS_MAX: usize = 1000;
 
-/// A value built from whatever bencode type comes; what is not overridden is read over.
-pub(super) trait Loose: Default {
-    fn int(&mut self, _value: i64) {}
-    fn bytes(&mut self, _value: &[u8]) {}
-    fn seq<'de, A: SeqAccess<'de>>(&mut self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-    fn map<'de, A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<ByteBuf>()? {
-            self.entry(&key, &mut map)?;
-        }
-        Ok(())
-    }
-    /// One entry of a dictionary; must take its value.
-    fn entry<'de, A: MapAccess<'de>>(&mut self, _key: &[u8], map: &mut A) -> Result<(), A::Error> {
-        map.next_value::<IgnoredAny>().map(|_| ())
-    }
+/// The longest URL that is kept, in bytes.
+const URL_MAX: usize = 4096;
+
+/// The longest name that is read, in bytes; it is shortened afterwards to what a file system takes.
+const NAME_MAX: usize = 16 * 1024;
+
+/// What is kept of a comment and of the maker's name, in bytes.
+const TEXT_MAX: usize = 64 * 1024;
+
+type Result<T> = std::result::Result<T, ScanError>;
+
+/// What stands at a key.
+#[derive(Debug, Default)]
+pub(super) enum Found<T> {
+    #[default]
+    Missing,
+    /// A value of another type.
+    Mistyped,
+    /// A string that is longer than what is read.
+    TooLong,
+    Is(T),
 }
 
-/// Lets serde build a [`Loose`].
-pub(super) struct As<T>(pub T);
-
-struct LooseVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Loose> Deserialize<'de> for As<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<As<T>, D::Error> {
-        deserializer.deserialize_any(LooseVisitor(PhantomData)).map(As)
-    }
-}
-
-impl<'de, T: Loose> Visitor<'de> for LooseVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("bencode")
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
-        let mut it = T::default();
-        it.int(value);
-        Ok(it)
-    }
-
-    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<T, E> {
-        let mut it = T::default();
-        it.bytes(value);
-        Ok(it)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<T, A::Error> {
-        let mut it = T::default();
-        it.seq(seq)?;
-        Ok(it)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        let mut it = T::default();
-        it.map(map)?;
-        Ok(it)
-    }
-}
-
-impl Loose for Option<i64> {
-    fn int(&mut self, value: i64) {
-        *self = Some(value);
-    }
-}
-
-impl Loose for Option<Vec<u8>> {
-    fn bytes(&mut self, value: &[u8]) {
-        *self = Some(value.to_vec());
-    }
-}
-
-/// Takes the value of the entry at hand.
-fn value<'de, T: Loose, A: MapAccess<'de>>(map: &mut A) -> Result<T, A::Error> {
-    map.next_value::<As<T>>().map(|As(it)| it)
-}
-
-/// A list of URLs, or a single one; what is no URL we could use is left out.
-#[derive(Default)]
-pub(super) struct Urls(pub Vec<String>);
-
-impl Loose for Urls {
-    fn bytes(&mut self, value: &[u8]) {
-        let text = std::str::from_utf8(value).unwrap_or_default().trim();
-        if !text.is_empty() && paths::printable(text) == text && self.0.len() < URLS_MAX {
-            self.0.push(text.to_owned());
+impl<T> Found<T> {
+    pub fn ok(self) -> Option<T> {
+        match self {
+            Found::Is(it) => Some(it),
+            _ => None,
         }
     }
 
-    fn seq<'de, A: SeqAccess<'de>>(&mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(As(entry)) = seq.next_element::<As<Option<Vec<u8>>>>()? {
-            self.bytes(&entry.unwrap_or_default());
+    pub fn is_there(&self) -> bool {
+        !matches!(self, Found::Missing)
+    }
+
+    /// The value of a key that must be there; `kind` says what it must be.
+    pub fn need(self, key: &'static str, kind: &'static str) -> std::result::Result<T, TorrentError> {
+        match self {
+            Found::Is(it) => Ok(it),
+            Found::Missing => Err(TorrentError::Missing(key)),
+            Found::Mistyped => Err(TorrentError::Mistyped { key, kind }),
+            Found::TooLong => Err(PathError::TooLong.into()),
         }
-        Ok(())
     }
 }
 
-/// The tiers of an `announce-list` (BEP 12).
-#[derive(Default)]
-pub(super) struct Tiers(pub Vec<Vec<String>>);
-
-impl Loose for Tiers {
-    fn seq<'de, A: SeqAccess<'de>>(&mut self, mut seq: A) -> Result<(), A::Error> {
-        let mut left = URLS_MAX;
-        while let Some(As(Urls(mut tier))) = seq.next_element::<As<Urls>>()? {
-            tier.truncate(left);
-            left -= tier.len();
-            if !tier.is_empty() {
-                self.0.push(tier);
-            }
-        }
-        Ok(())
+fn int<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<i64>> {
+    match scanner.value()? {
+        Value::Int(value) => Ok(Found::Is(value)),
+        other => scanner.pass(other).map(|()| Found::Mistyped),
     }
 }
 
-/// The components of a path, each checked as it comes.
-#[derive(Default)]
-struct Parts(Option<Result<PathBuf, PathError>>);
-
-impl Loose for Parts {
-    fn seq<'de, A: SeqAccess<'de>>(&mut self, mut seq: A) -> Result<(), A::Error> {
-        let mut path = PathBuf::new();
-        let mut bad = None;
-        let mut depth = 0;
-        while let Some(As(part)) = seq.next_element::<As<Option<Vec<u8>>>>()? {
-            depth += 1;
-            if bad.is_some() {
-                continue;
-            }
-            match paths::safe_component(&part.unwrap_or_default()) {
-                Ok(_) if depth > paths::DEPTH_MAX => bad = Some(PathError::TooDeep),
-                Ok(name) => path.push(name),
-                Err(error) => bad = Some(error),
-            }
-        }
-        if depth == 0 {
-            bad = Some(PathError::Empty);
-        }
-        self.0 = Some(bad.map_or(Ok(path), Err));
-        Ok(())
+fn bytes<R: BufRead>(scanner: &mut Scanner<R>, max: usize) -> Result<Found<Vec<u8>>> {
+    let mut out = Vec::new();
+    match scanner.value()? {
+        Value::Bytes(length) if length <= max => scanner.take(length, max, &mut out).map(|()| Found::Is(out)),
+        value @ Value::Bytes(_) => scanner.pass(value).map(|()| Found::TooLong),
+        other => scanner.pass(other).map(|()| Found::Mistyped),
     }
 }
 
-/// A file of a multi-file torrent, its path without the torrent's name.
-pub(super) struct File {
-    pub path: PathBuf,
-    pub length: u64,
-    pub pad: bool,
+/// The start of a text for people.
+fn text<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Vec<u8>>> {
+    let mut out = Vec::new();
+    match scanner.value()? {
+        Value::Bytes(length) => scanner.take(length, TEXT_MAX, &mut out).map(|()| Some(out)),
+        other => scanner.pass(other).map(|()| None),
+    }
 }
 
-#[derive(Default)]
-struct RawFile {
-    length: Option<i64>,
-    path: Parts,
-    path_utf8: Parts,
-    attr: Option<Vec<u8>>,
+/// Keeps what could be a URL.
+fn keep_url(bytes: &[u8], urls: &mut Vec<String>, room: usize) {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+    if !text.is_empty() && paths::printable(text) == text && urls.len() < room {
+        urls.push(text.to_owned());
+    }
 }
 
-impl Loose for RawFile {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
-        match key {
-            b"length" => self.length = value(map)?,
-            b"path" => self.path = value(map)?,
-            b"path.utf-8" => self.path_utf8 = value(map)?,
-            b"attr" => self.attr = value(map)?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
+/// A list of URLs, or a single one, whose start has been read; what is no URL we could use is left out.
+fn urls<R: BufRead>(scanner: &mut Scanner<R>, value: Value, room: usize) -> Result<Vec<String>> {
+    let (mut urls, mut url) = (Vec::new(), Vec::new());
+    match value {
+        Value::Bytes(length) if length <= URL_MAX => {
+            scanner.take(length, URL_MAX, &mut url)?;
+            keep_url(&url, &mut urls, room);
         }
-        Ok(())
-    }
-}
-
-impl RawFile {
-    /// `None` for a symbolic link (BEP 47), which we do not make: it could lead anywhere.
-    fn finish(self) -> Result<Option<File>, TorrentError> {
-        let has = |letter: u8| self.attr.as_ref().is_some_and(|attr| attr.contains(&letter));
-        let path = self.path_utf8.0.or(self.path.0).ok_or(TorrentError::Missing("path"))??;
-        let length = match (self.length, has(b'l')) {
-            (None | Some(0), true) => return Ok(None),
-            (Some(_), true) => return Err(TorrentError::Symlink(path.display().to_string())),
-            (None, false) => return Err(TorrentError::Missing("length")),
-            (Some(length), false) => u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?,
-        };
-        Ok(Some(File { path, length, pad: has(b'p') }))
-    }
-}
-
-/// The value of `files`; the first bad entry takes the place of all.
-#[derive(Default)]
-pub(super) struct Files(pub Option<Result<Vec<File>, TorrentError>>);
-
-impl Loose for Files {
-    fn seq<'de, A: SeqAccess<'de>>(&mut self, mut seq: A) -> Result<(), A::Error> {
-        let mut files = Vec::new();
-        let mut links = 0;
-        while let Some(As(raw)) = seq.next_element::<As<RawFile>>()? {
-            match raw.finish() {
-                Ok(Some(file)) => files.push(file),
-                Ok(None) => links += 1,
-                Err(error) => {
-                    while seq.next_element::<IgnoredAny>()?.is_some() {}
-                    self.0 = Some(Err(error));
-                    return Ok(());
+        Value::List => {
+            while scanner.more()? {
+                if let Found::Is(url) = bytes(scanner, URL_MAX)? {
+                    keep_url(&url, &mut urls, room);
                 }
             }
         }
-        if links > 0 {
-            log::warn!("symbolic links in the torrent are left out: {links}");
+        other => scanner.pass(other)?,
+    }
+    Ok(urls)
+}
+
+/// The tiers of an `announce-list` (BEP 12).
+fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
+    let (mut tiers, mut room) = (Vec::new(), URLS_MAX);
+    match scanner.value()? {
+        Value::List => {
+            while scanner.more()? {
+                let value = scanner.value()?;
+                let tier = urls(scanner, value, room)?;
+                room -= tier.len();
+                if !tier.is_empty() {
+                    tiers.push(tier);
+                }
+            }
         }
-        self.0 = Some(Ok(files));
-        Ok(())
+        other => scanner.pass(other)?,
+    }
+    Ok(tiers)
+}
+
+/// The outermost dictionary.
+#[derive(Default)]
+pub(super) struct Top {
+    pub announce: Vec<String>,
+    pub announce_list: Vec<Vec<String>>,
+    pub comment: Option<Vec<u8>>,
+    pub created_by: Option<Vec<u8>>,
+    pub creation_date: Option<i64>,
+    pub url_list: Vec<String>,
+    /// What `info` says and where it lies, if it is a dictionary; of its files there are [`Sink::Hashes`].
+    pub info: Option<(Info, Range<usize>)>,
+}
+
+impl Top {
+    /// Reads a whole torrent file; `None` where it is not a dictionary.
+    pub fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Top>> {
+        let mut top = None;
+        match scanner.value()? {
+            Value::Dict => top = Some(Top::body(scanner)?),
+            other => scanner.pass(other)?,
+        }
+        scanner.end()?;
+        Ok(top)
+    }
+
+    fn body<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Top> {
+        type Entry<R> = fn(&mut Top, &mut Scanner<R>) -> Result<()>;
+        let mut top = Top::default();
+        while let Some(key) = scanner.key()? {
+            let entry: Entry<R> = match key {
+                b"announce" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.announce = it),
+                b"announce-list" => |top, s| tiers(s).map(|it| top.announce_list = it),
+                b"comment" => |top, s| text(s).map(|it| top.comment = it),
+                b"created by" => |top, s| text(s).map(|it| top.created_by = it),
+                b"creation date" => |top, s| int(s).map(|it| top.creation_date = it.ok()),
+                b"info" => |top, s| {
+                    let start = s.at();
+                    top.info = Info::read(s, Sink::Hashes(Vec::new()))?.map(|info| (info, start..s.at()));
+                    Ok(())
+                },
+                b"url-list" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.url_list = it),
+                _ => |_, s| s.value().and_then(|value| s.pass(value)),
+            };
+            entry(&mut top, scanner)?;
+        }
+        Ok(top)
     }
 }
 
 /// The `info` dictionary.
 #[derive(Default)]
-pub(super) struct RawInfo {
-    pub name: Option<Vec<u8>>,
-    pub name_utf8: Option<Vec<u8>>,
-    pub piece_length: Option<i64>,
-    pub pieces: Option<Vec<u8>>,
-    pub length: Option<i64>,
-    pub files: Files,
-    pub has_files: bool,
-    pub private: Option<i64>,
-    pub meta_version: Option<i64>,
+pub(super) struct Info {
+    pub name: Found<Vec<u8>>,
+    pub name_utf8: Found<Vec<u8>>,
+    pub piece_length: Found<i64>,
+    /// Where the hashes lie.
+    pub pieces: Found<Range<usize>>,
+    pub length: Found<i64>,
+    pub files: Found<Files>,
+    pub private: Found<i64>,
+    pub meta_version: Found<i64>,
 }
 
-impl Loose for RawInfo {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
-        match key {
-            b"name" => self.name = value(map)?,
-            b"name.utf-8" => self.name_utf8 = value(map)?,
-            b"piece length" => self.piece_length = value(map)?,
-            b"pieces" => self.pieces = value(map)?,
-            b"length" => self.length = value(map)?,
-            b"files" => (self.has_files, self.files) = (true, value(map)?),
-            b"private" => self.private = value(map)?,
-            b"meta version" => self.meta_version = value(map)?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
+impl Info {
+    /// Reads a value; `None` where it is not a dictionary.
+    pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: Sink) -> Result<Option<Info>> {
+        type Entry<R> = fn(&mut Info, &mut Scanner<R>, &mut Sink) -> Result<()>;
+        let value = scanner.value()?;
+        if value != Value::Dict {
+            return scanner.pass(value).map(|()| None);
         }
-        Ok(())
+        let (mut info, mut sink) = (Info::default(), sink);
+        while let Some(key) = scanner.key()? {
+            let entry: Entry<R> = match key {
+                b"name" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.name = it),
+                b"name.utf-8" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.name_utf8 = it),
+                b"piece length" => |info, s, _| int(s).map(|it| info.piece_length = it),
+                b"pieces" => |info, s, _| pieces(s).map(|it| info.pieces = it),
+                b"length" => |info, s, _| int(s).map(|it| info.length = it),
+                b"files" => |info, s, sink| Files::read(s, std::mem::take(sink)).map(|it| info.files = it),
+                b"private" => |info, s, _| int(s).map(|it| info.private = it),
+                b"meta version" => |info, s, _| int(s).map(|it| info.meta_version = it),
+                _ => |_, s, _| s.value().and_then(|value| s.pass(value)),
+            };
+            entry(&mut info, scanner, &mut sink)?;
+        }
+        Ok(Some(info))
     }
 }
 
-/// The outermost dictionary, but for `info`.
-#[derive(Default)]
-pub(super) struct RawTop {
-    pub announce: Urls,
-    pub announce_list: Tiers,
-    pub comment: Option<Vec<u8>>,
-    pub created_by: Option<Vec<u8>>,
-    pub creation_date: Option<i64>,
-    pub url_list: Urls,
-}
-
-impl Loose for RawTop {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
-        match key {
-            b"announce" => self.announce = value(map)?,
-            b"announce-list" => self.announce_list = value(map)?,
-            b"comment" => self.comment = value(map)?,
-            b"created by" => self.created_by = value(map)?,
-            b"creation date" => self.creation_date = value(map)?,
-            b"url-list" => self.url_list = value(map)?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
-
-/// Decodes bytes that have passed the checks of [`crate::metainfo::raw`].
-pub(super) fn decode<T: Loose>(bytes: &[u8]) -> Result<T, TorrentError> {
-    let As(it) =
-        serde_bencode::from_bytes(bytes).map_err(|e| TorrentError::Decode(paths::printable(&e.to_string())))?;
-    Ok(it)
+fn pieces<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Range<usize>>> {
+    let value = scanner.value()?;
+    let start = scanner.at();
+    scanner.pass(value)?;
+    Ok(if matches!(value, Value::Bytes(_)) { Found::Is(start..scanner.at()) } else { Found::Mistyped })
 }

@@ -8,6 +8,7 @@ mod hashing;
 pub mod magnet;
 pub mod paths;
 pub mod raw;
+mod scan;
 pub mod torrent;
 
 pub use create::{CreateError, CreateOptions, Created, Plan, create};

@@ -1,8 +1,6 @@
 //! Names from strangers, made fit for a disk and for a terminal. What could lead out of the folder is refused; what is merely
 //! awkward gets a safe form, told apart from its neighbours by a few digits of the hash of what it was.
 
-use std::path::Path;
-
 use sha1::{Digest, Sha1};
 
 use crate::types::hex;
@@ -12,6 +10,9 @@ pub const NAME_MAX: usize = 255;
 
 /// The folders and the file that a path within a torrent may name, at most.
 pub const DEPTH_MAX: usize = 100;
+
+/// The bytes that a whole path within a torrent may have, its name included: what the system takes in one go, with some room.
+pub const PATH_MAX: usize = 4000;
 
 /// The longest ending, dot included, that shortening a name keeps, in bytes.
 const ENDING_MAX: usize = 16;
@@ -31,6 +32,12 @@ pub enum PathError {
     /// There are too many components.
     #[error("a file's path is more than {DEPTH_MAX} folders deep")]
     TooDeep,
+    /// The path is longer than [`PATH_MAX`], or a part of it is absurdly long.
+    #[error("a file's path is longer than {PATH_MAX} bytes")]
+    TooLong,
+    /// A component is not a string.
+    #[error("a part of a file's path is not a string")]
+    NotText,
     /// Two files share a path, or a file lies where another needs a folder.
     #[error("two files of the torrent want the path `{0}`")]
     Collision(String),
@@ -38,7 +45,7 @@ pub enum PathError {
 
 /// Checks one component of a path and gives the name to use on disk: the same one where that is possible. Bytes that are
 /// not UTF-8, control characters and those that reorder text become `_`; names over [`NAME_MAX`] bytes are shortened before
-/// their ending; either adds `~` and 8 digits of the original's SHA-1. A name that Windows reserves has `_` appended.
+/// their ending; either adds `~` and 8 digits of the original's SHA-1.
 ///
 /// # Errors
 /// Where the component is empty, climbs, or has a separator or NUL in it.
@@ -64,32 +71,61 @@ pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
     Ok(lossy)
 }
 
-/// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
-/// and those that reorder the text around them, are left out.
-pub fn printable(text: &str) -> String {
-    let space = |c: char| if matches!(c, '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}') { ' ' } else { c };
-    text.chars().map(space).filter(|&c| !is_unprintable(c)).collect()
+/// Appends what [`safe_component`] makes of `bytes`; sooner where they are fine as they are, as nearly all are.
+pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<(), PathError> {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'_');
+    match std::str::from_utf8(bytes) {
+        Ok(name) if (1..=NAME_MAX).contains(&name.len()) && bytes.iter().all(plain) => path.push_str(name),
+        _ => path.push_str(&safe_component(bytes)?),
+    }
+    Ok(())
 }
 
-/// Refuses two files on one path and a file where another needs a folder. `files` are paths of checked components.
-///
-/// # Errors
-/// [`PathError::Collision`] with the path in question.
-pub fn check_collisions<'a>(files: impl Iterator<Item = &'a Path>) -> Result<(), PathError> {
-    let mut sorted: Vec<&Path> = files.collect();
-    // Paths are ordered part by part: whatever lies below a path follows it directly.
-    sorted.sort_unstable();
-    let clash = sorted.windows(2).find(|pair| matches!(pair, [a, b] if b.starts_with(a)));
-    match clash.and_then(|pair| pair.first()) {
-        Some(path) => Err(PathError::Collision(path.display().to_string())),
-        None => Ok(()),
+/// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
+/// those that reorder the text around them, and those that nobody can see are left out.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let around = [out.chars().next_back(), chars.peek().copied()];
+        match c {
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
+            // Arabic, Indic scripts and emoji cannot be written without them; between other characters they hide.
+            '\u{200c}' | '\u{200d}' if !around.iter().all(|c| c.is_some_and(takes_joiner)) => {}
+            _ if deceives(c) => {}
+            _ => out.push(c),
+        }
     }
+    out
+}
+
+fn takes_joiner(c: char) -> bool {
+    !c.is_ascii() && !deceives(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{2028}' | '\u{2029}')
+}
+
+/// The start of a path, to stand in a message.
+pub(super) fn brief(path: &str) -> String {
+    const LONGEST: usize = 160;
+    let cut = path.chars().nth(LONGEST).map_or("", |_| "...");
+    path.chars().take(LONGEST).chain(cut.chars()).collect()
 }
 
 /// Control characters, line separators, and the characters that change the direction of text (Unicode's `Bidi_Control`).
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a terminal is better off without it: what is unprintable, and what takes no room or none that can be seen, by which
+/// two names could look the same. On a disk the latter do no harm.
+pub fn deceives(c: char) -> bool {
+    is_unprintable(c)
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        )
+        || matches!(c, '\u{200b}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// `name`, at most [`NAME_MAX`] bytes with the mark, which stands before the ending.
@@ -111,6 +147,7 @@ fn char_boundary(text: &str, at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::path::Path;
 
     use proptest::prelude::*;
 
@@ -171,14 +208,10 @@ mod tests {
     #[test]
     fn printable_leaves_one_clean_line() {
         assert_eq!(printable("a\x1b[31m\nb\u{202e}c\u{9b}\u{7f}é\t"), "a[31m bcé ");
-    }
-
-    #[test]
-    fn collisions() {
-        let check = |names: &[&str]| check_collisions(names.iter().map(Path::new));
-        assert_eq!(check(&["t/a", "t/b/a", "t/ab", "t/a.b", "t/b!"]), Ok(()));
-        assert_eq!(check(&["t/b", "t/a", "t/b"]), Err(PathError::Collision("t/b".into())));
-        assert_eq!(check(&["t/a/x/y", "t/a!", "t/a.b", "t/a"]), Err(PathError::Collision("t/a".into())));
+        assert_eq!(printable("pay\u{200b}p\u{ad}al\u{feff}\u{200d}.\u{2060}com\u{3164}\u{e0041}"), "paypal.com");
+        let joined = "می\u{200c}خواهم 👩\u{200d}👧 日本";
+        assert_eq!(printable(joined), joined);
+        assert_eq!(printable("\u{200d}é\u{200d}\u{200d}é\u{200c}"), "é\u{200d}é", "one between two, no more");
     }
 
     proptest! {
@@ -187,8 +220,11 @@ mod tests {
             if let Ok(name) = safe_component(&bytes) {
                 prop_assert!(!name.is_empty() && name.len() <= NAME_MAX);
                 prop_assert!(name != "." && name != ".." && !name.contains(['/', '\\', '\0']));
-                prop_assert_eq!(&printable(&name), &name);
+                prop_assert!(!name.chars().any(is_unprintable));
                 prop_assert_eq!(Path::new(&name).components().count(), 1);
+                let mut pushed = String::new();
+                prop_assert_eq!(push_safe(&mut pushed, &bytes), Ok(()));
+                prop_assert_eq!(&pushed, &name);
                 prop_assert_eq!(safe_component(name.as_bytes()), Ok(name));
             }
         }

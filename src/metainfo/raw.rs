@@ -1,10 +1,7 @@
-//! A walk over bencoded bytes as they stand: no recursion, no copy, nothing allocated by a number that they claim.
-//! It comes before every other use of strangers' bencode, because `serde_bencode` recurses as deep as it is told to and
-//! takes the last of two equal keys. It also finds the exact bytes of a torrent's `info`, which name the swarm.
+//! The guard before strangers' bencode in messages and answers: `serde_bencode`, which reads them afterwards, recurses as deep
+//! as it is told to and takes the last of two equal keys. [`crate::metainfo::scan`] does the walking.
 
-use std::ops::Range;
-
-use crate::metainfo::paths::printable;
+use crate::metainfo::scan::{ScanError, Scanner};
 
 /// How deep lists and dictionaries may be nested in a message or a tracker's answer.
 pub const MESSAGE_DEPTH: usize = 32;
@@ -39,6 +36,12 @@ pub enum RawError {
     /// A dictionary has a key twice, so that two readers may see two different things.
     #[error("not bencode: the key `{0}` stands twice in one dictionary")]
     DuplicateKey(String),
+    /// A key is longer than any that is used.
+    #[error("not bencode that is accepted: the key at byte {0} is too long")]
+    KeyTooLong(usize),
+    /// A dictionary of very many keys is not sorted, as it must be: whether a key stands twice cannot be seen in passing.
+    #[error("not bencode that is accepted: the key at byte {0}, of very many, is not in its order")]
+    Unsorted(usize),
     /// Lists and dictionaries are nested too deeply.
     #[error("not bencode that is accepted: nested more than {0} deep")]
     TooDeep(usize),
@@ -47,22 +50,12 @@ pub enum RawError {
     Trailing(usize),
 }
 
-/// What a walk over a whole torrent file finds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outline {
-    /// Whether the outermost value is a dictionary.
-    pub is_dict: bool,
-    /// Where the outermost dictionary's value of `info` lies.
-    pub info: Option<Range<usize>>,
-}
-
 /// Checks that `bytes` are one bencoded value, fit for `serde_bencode`: a tracker's answer, an extension message.
 ///
 /// # Errors
 /// Says where it is malformed, nested deeper than [`MESSAGE_DEPTH`], or has a key twice.
 pub fn check(bytes: &[u8]) -> Result<(), RawError> {
-    let scan = Scanner::new(bytes, MESSAGE_DEPTH).run()?;
-    nothing_but_space(bytes, scan.at)
+    walk(bytes, true).map(|_| ())
 }
 
 /// How many bytes the first value of `bytes` takes, checked like [`check`]; what follows is not looked at (BEP 9 puts a
@@ -71,195 +64,18 @@ pub fn check(bytes: &[u8]) -> Result<(), RawError> {
 /// # Errors
 /// Those of [`check`], but for [`RawError::Trailing`].
 pub fn prefix(bytes: &[u8]) -> Result<usize, RawError> {
-    Ok(Scanner::new(bytes, MESSAGE_DEPTH).run()?.at)
+    walk(bytes, false)
 }
 
-/// Checks a whole torrent file and finds its `info`.
-///
-/// # Errors
-/// Those of [`check`], with [`FILE_DEPTH`] as the limit.
-pub fn outline(bytes: &[u8]) -> Result<Outline, RawError> {
-    let scan = Scanner::new(bytes, FILE_DEPTH).run()?;
-    nothing_but_space(bytes, scan.at)?;
-    Ok(Outline { is_dict: bytes.first() == Some(&b'd'), info: scan.info })
-}
-
-/// Editors and careless scripts leave a line end behind the value; anything else behind it is refused.
-fn nothing_but_space(bytes: &[u8], end: usize) -> Result<(), RawError> {
-    let rest = bytes.get(end..).unwrap_or_default();
-    match rest.iter().position(|b| !b.is_ascii_whitespace()) {
-        Some(at) => Err(RawError::Trailing(end + at)),
-        None => Ok(()),
-    }
-}
-
-/// A list or dictionary that is open.
-enum Frame {
-    List,
-    Dict {
-        /// Where its keys start in [`Scanner::keys`].
-        first_key: usize,
-        /// Whether a key, or the end, comes next.
-        wants_key: bool,
-        /// Whether its keys came in order so far, as they should; then none can stand twice.
-        ascending: bool,
-    },
-}
-
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    depth: usize,
-    frames: Vec<Frame>,
-    /// The keys of all open dictionaries.
-    keys: Vec<&'a [u8]>,
-    info_start: Option<usize>,
-    info: Option<Range<usize>>,
-}
-
-impl<'a> Scanner<'a> {
-    fn new(bytes: &'a [u8], depth: usize) -> Scanner<'a> {
-        Scanner { bytes, at: 0, depth, frames: Vec::new(), keys: Vec::new(), info_start: None, info: None }
-    }
-
-    /// Walks over one value.
-    fn run(mut self) -> Result<Scanner<'a>, RawError> {
-        loop {
-            if self.step()? {
-                self.value_ended();
-                if self.frames.is_empty() {
-                    return Ok(self);
-                }
-            }
-        }
-    }
-
-    /// Takes one token; true where a value ended with it.
-    fn step(&mut self) -> Result<bool, RawError> {
-        let byte = *self.bytes.get(self.at).ok_or(RawError::Truncated(self.at))?;
-        match (byte, self.frames.last()) {
-            (b'e', Some(_)) => self.close().map(|()| true),
-            (_, Some(Frame::Dict { wants_key: true, .. })) => self.key().map(|()| false),
-            (b'i', _) => self.integer().map(|()| true),
-            (b'0'..=b'9', _) => self.string().map(|_| true),
-            (b'l', _) => self.open(Frame::List).map(|()| false),
-            (b'd', _) => {
-                let first_key = self.keys.len();
-                self.open(Frame::Dict { first_key, wants_key: true, ascending: true }).map(|()| false)
-            }
-            _ => Err(RawError::Unexpected(self.at)),
-        }
-    }
-
-    fn open(&mut self, frame: Frame) -> Result<(), RawError> {
-        if self.frames.len() >= self.depth {
-            return Err(RawError::TooDeep(self.depth));
-        }
-        self.frames.push(frame);
-        self.at += 1;
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<(), RawError> {
-        if let Some(Frame::Dict { first_key, wants_key, ascending }) = self.frames.pop() {
-            if !wants_key {
-                return Err(RawError::NoValue(self.at));
-            }
-            if !ascending {
-                self.find_duplicate(first_key)?;
-            }
-            self.keys.truncate(first_key);
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    /// Unsorted keys break the rules but are out there; only a key that stands twice is dangerous.
-    fn find_duplicate(&mut self, first_key: usize) -> Result<(), RawError> {
-        let keys = self.keys.get_mut(first_key..).unwrap_or_default();
-        keys.sort_unstable();
-        match keys.windows(2).find(|pair| pair.first() == pair.last()) {
-            Some(pair) => Err(duplicate(pair.first().copied().unwrap_or_default())),
-            None => Ok(()),
-        }
-    }
-
-    fn key(&mut self) -> Result<(), RawError> {
-        if !self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            return Err(RawError::Key(self.at));
-        }
-        let key = self.string()?;
-        let outermost = self.frames.len() == 1;
-        if let Some(Frame::Dict { first_key, wants_key, ascending }) = self.frames.last_mut() {
-            *wants_key = false;
-            if let Some(last) = self.keys.get(*first_key..).and_then(<[_]>::last) {
-                *ascending &= *last < key;
-            }
-        }
-        self.keys.push(key);
-        if outermost && key == b"info" {
-            self.info_start = Some(self.at);
-        }
-        Ok(())
-    }
-
-    fn value_ended(&mut self) {
-        if let Some(Frame::Dict { wants_key, .. }) = self.frames.last_mut() {
-            *wants_key = true;
-        }
-        if self.frames.len() == 1
-            && let Some(start) = self.info_start.take()
-        {
-            self.info = Some(start..self.at);
-        }
-    }
-
-    /// The digits from here on, and the byte after them.
-    fn digits(&mut self) -> Result<(&'a [u8], u8), RawError> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-        let (digits, after) = rest.split_at(count);
-        self.at += count;
-        after.first().map(|&byte| (digits, byte)).ok_or(RawError::Truncated(self.at))
-    }
-
-    fn integer(&mut self) -> Result<(), RawError> {
-        let start = self.at;
-        self.at += 1;
-        let negative = self.bytes.get(self.at) == Some(&b'-');
-        self.at += usize::from(negative);
-        let (digits, end) = self.digits()?;
-        let canonical = match digits {
-            [b'0'] => !negative,
-            [b'1'..=b'9', ..] => true,
-            _ => false,
-        };
-        let text = self.bytes.get(start + 1..self.at).and_then(|b| std::str::from_utf8(b).ok());
-        if !canonical || end != b'e' || text.is_none_or(|t| t.parse::<i64>().is_err()) {
-            return Err(RawError::Integer(start));
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<&'a [u8], RawError> {
-        let start = self.at;
-        let (digits, colon) = self.digits()?;
-        if colon != b':' || matches!(digits, [b'0', _, ..]) {
-            return Err(RawError::StringLength(start));
-        }
-        let length = std::str::from_utf8(digits).ok().and_then(|t| t.parse::<usize>().ok());
-        let begin = self.at + 1;
-        let end = length.and_then(|l| begin.checked_add(l)).ok_or(RawError::StringOverrun(start))?;
-        let string = self.bytes.get(begin..end).ok_or(RawError::StringOverrun(start))?;
-        self.at = end;
-        Ok(string)
-    }
-}
-
-fn duplicate(key: &[u8]) -> RawError {
-    let text: String = String::from_utf8_lossy(key).chars().take(40).collect();
-    RawError::DuplicateKey(printable(&text))
+fn walk(bytes: &[u8], to_the_end: bool) -> Result<usize, RawError> {
+    let mut scanner = Scanner::new(bytes, MESSAGE_DEPTH);
+    let value = scanner.value().and_then(|value| scanner.pass(value)).map(|()| scanner.at());
+    let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
+    all.map_err(|error| match error {
+        ScanError::Raw(error) => error,
+        // Bytes in memory can be read.
+        ScanError::Io(_) => RawError::Truncated(scanner.at()),
+    })
 }
 
 #[cfg(test)]
@@ -321,24 +137,39 @@ mod tests {
         let nested = |depth: usize| ["l".repeat(depth), "e".repeat(depth)].concat();
         assert_eq!(check(nested(MESSAGE_DEPTH).as_bytes()), Ok(()));
         assert_eq!(check(nested(MESSAGE_DEPTH + 1).as_bytes()), Err(RawError::TooDeep(MESSAGE_DEPTH)));
-        assert!(outline(nested(FILE_DEPTH).as_bytes()).is_ok());
         for bomb in [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18)] {
-            assert_eq!(outline(&bomb), Err(RawError::TooDeep(FILE_DEPTH)));
+            assert_eq!(check(&bomb), Err(RawError::TooDeep(MESSAGE_DEPTH)));
         }
     }
 
     #[test]
-    fn finds_the_outermost_info_only() {
-        let bytes = b"d1:ad4:infoi1ee4:infod1:xi7ee1:zi2ee\n";
-        let found = outline(bytes).unwrap();
-        assert_eq!(bytes.get(found.info.unwrap()), Some(&b"d1:xi7ee"[..]));
-        assert_eq!(outline(b"ld4:infodeee").unwrap(), Outline { is_dict: false, info: None });
-        assert_eq!(outline(b"d1:a4:infoe").unwrap(), Outline { is_dict: true, info: None });
+    fn what_is_remembered_of_keys_is_bounded() {
+        let dict = |keys: &mut dyn Iterator<Item = u32>| {
+            let body: Vec<String> = keys.map(|key| format!("8:{key:08}0:")).collect();
+            format!("d{}e", body.concat())
+        };
+        let many = 100_000;
+        assert_eq!(check(dict(&mut (0..many)).as_bytes()), Ok(()));
+        assert_eq!(check(dict(&mut (0..1000).rev()).as_bytes()), Ok(()));
+        let late = dict(&mut (0..many).chain([5]));
+        assert_eq!(check(late.as_bytes()), Err(RawError::Unsorted(1 + 12 * many as usize)));
+        assert!(matches!(check(dict(&mut (0..many).rev()).as_bytes()), Err(RawError::Unsorted(_))));
+        assert_eq!(
+            check(dict(&mut (0..many).chain([many - 1])).as_bytes()),
+            Err(RawError::DuplicateKey("00099999".into()))
+        );
+        // Full or not, the keys of the dictionary around it are not forgotten.
+        let inner = dict(&mut (0..many));
+        assert_eq!(check(format!("d1:b{inner}1:a{inner}e").as_bytes()), Ok(()));
+        assert_eq!(check(format!("d1:b{inner}1:a{inner}1:b0:e").as_bytes()), Err(RawError::DuplicateKey("b".into())));
+        let long = format!("d5000:{}0:e", "x".repeat(5000));
+        assert_eq!(check(long.as_bytes()), Err(RawError::KeyTooLong(1)));
     }
 
     #[test]
     fn prefix_stops_at_the_value() {
         assert_eq!(prefix(b"d8:msg_typei1eeDATA"), Ok(15));
+        assert_eq!(prefix(b"5:abcdeDATA"), Ok(7));
         assert_eq!(prefix(b"d8:msg_type"), Err(RawError::Truncated(11)));
     }
 }

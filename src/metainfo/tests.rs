@@ -36,6 +36,11 @@ fn torrent(info: &[(&str, Vec<u8>)]) -> Vec<u8> {
     d(&[("info", d(info))])
 }
 
+fn link(target: &[&str]) -> Vec<u8> {
+    let target = target.iter().map(s).collect::<Vec<_>>();
+    d(&[("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", l(&target))])
+}
+
 /// The info of a sound single-file torrent of two pieces, with one entry replaced, added, or (`None`) left out.
 fn single_but(key: &str, value: Option<Vec<u8>>) -> Vec<u8> {
     let info = [("length", i(30)), ("name", s("a.bin")), ("piece length", i(16)), ("pieces", s([7; 40]))];
@@ -91,7 +96,7 @@ fn reads_many_files_with_pads_links_and_empty_ones() {
         let path = l(&path.iter().map(s).collect::<Vec<_>>());
         d(&[("attr", s(attr)), ("length", i(length)), ("path", path)])
     };
-    let link = d(&[("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", l(&[s(".."), s("etc")]))]);
+    let link = d(&[("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", l(&[s("d"), s("run")]))]);
     let pad = attr(&[".pad", "6"], 6, "p");
     let files = [file(&["a"], 10), pad.clone(), file(&["d", "empty"], 0), attr(&["d", "run"], 10, "x"), pad, link];
     let t = Torrent::parse(&multi(&files, 32)).unwrap();
@@ -158,12 +163,12 @@ fn refuses_unsound_single_files() {
     use TorrentError as E;
     let table: Vec<Case> = vec![
         ("pieces", None, |e| matches!(e, E::Missing("pieces"))),
-        ("pieces", Some(i(1)), |e| matches!(e, E::Missing("pieces"))),
+        ("pieces", Some(i(1)), |e| matches!(e, E::Mistyped { key: "pieces", .. })),
         ("pieces", Some(s([0; 39])), |e| matches!(e, E::PiecesLength(39))),
         ("pieces", Some(s([0; 20])), |e| matches!(e, E::PieceCount { found: 1, expected: 2 })),
         ("pieces", Some(s([0; 60])), |e| matches!(e, E::PieceCount { found: 3, expected: 2 })),
         ("piece length", None, |e| matches!(e, E::Missing("piece length"))),
-        ("piece length", Some(s("16")), |e| matches!(e, E::Missing("piece length"))),
+        ("piece length", Some(s("16")), |e| matches!(e, E::Mistyped { key: "piece length", .. })),
         ("piece length", Some(i(0)), |e| matches!(e, E::PieceLength(0))),
         ("piece length", Some(i(-16)), |e| matches!(e, E::PieceLength(-16))),
         ("piece length", Some(i((512 << 20) + 1)), |e| matches!(e, E::PieceLength(_))),
@@ -173,7 +178,10 @@ fn refuses_unsound_single_files() {
         ("name", Some(s("..")), |e| matches!(e, E::Path(PathError::Climbs("..")))),
         ("name", Some(s("/etc/passwd")), |e| matches!(e, E::Path(PathError::Separator(_)))),
         ("length", None, |e| matches!(e, E::NoLength)),
-        ("length", Some(s("30")), |e| matches!(e, E::NoLength)),
+        ("length", Some(s("30")), |e| matches!(e, E::Mistyped { key: "length", .. })),
+        ("files", Some(i(1)), |e| matches!(e, E::LengthAndFiles)),
+        ("name", Some(l(&[])), |e| matches!(e, E::Mistyped { key: "name", .. })),
+        ("name", Some(s([b'x'; 20_000])), |e| matches!(e, E::Path(PathError::TooLong))),
         ("length", Some(i(-1)), |e| matches!(e, E::NegativeLength)),
         ("length", Some(i(0)), |e| matches!(e, E::PieceCount { found: 2, expected: 0 })),
         ("length", Some(i(i64::MAX)), |e| matches!(e, E::PieceCount { .. })),
@@ -192,6 +200,9 @@ fn refuses_unsound_files() {
     type Case = (Vec<Vec<u8>>, fn(&TorrentError) -> bool);
     use TorrentError as E;
     let deep: Vec<&str> = vec!["a"; paths::DEPTH_MAX + 1];
+    let name = "a".repeat(199);
+    let long: Vec<&str> = vec![&name; 20];
+    assert!(Torrent::parse(&multi(&[file(&long[1..], 1), file(&["a"], 0), file(&["a!", "a"], 0)], 1)).is_ok());
     let path_only = d(&[("path", l(&[s("a")]))]);
     let part_is_int = d(&[("length", i(1)), ("path", l(&[i(1)]))]);
     let path_is_string = d(&[("length", i(1)), ("path", s("a"))]);
@@ -199,11 +210,11 @@ fn refuses_unsound_files() {
     let fat_link = d(&[("attr", s("l")), ("length", i(1)), ("path", l(&[s("a")]))]);
     let table: Vec<Case> = vec![
         (vec![], |e| matches!(e, E::NoFiles)),
-        (vec![i(1)], |e| matches!(e, E::Missing("path"))),
+        (vec![i(1)], |e| matches!(e, E::Mistyped { key: "files", .. })),
         (vec![path_only], |e| matches!(e, E::Missing("length"))),
         (vec![d(&[("length", i(1))])], |e| matches!(e, E::Missing("path"))),
-        (vec![path_is_string], |e| matches!(e, E::Missing("path"))),
-        (vec![part_is_int], |e| matches!(e, E::Path(PathError::Empty))),
+        (vec![path_is_string], |e| matches!(e, E::Mistyped { key: "path", .. })),
+        (vec![part_is_int], |e| matches!(e, E::Path(PathError::NotText))),
         (vec![file(&[], 1)], |e| matches!(e, E::Path(PathError::Empty))),
         (vec![file(&["a", ""], 1)], |e| matches!(e, E::Path(PathError::Empty))),
         (vec![file(&["..", "a"], 1)], |e| matches!(e, E::Path(PathError::Climbs("..")))),
@@ -217,8 +228,16 @@ fn refuses_unsound_files() {
         (vec![file(&["a"], i64::MAX), file(&["b"], 1)], |e| matches!(e, E::TooBig)),
         (vec![file(&["a"], i64::MAX), file(&["b"], i64::MAX), file(&["c"], 3)], |e| matches!(e, E::TooBig)),
         (vec![file(&["a"], 1), file(&["a"], 0)], |e| matches!(e, E::Path(PathError::Collision(_)))),
-        (vec![file(&["a", "b"], 1), file(&["a"], 0)], |e| matches!(e, E::Path(PathError::Collision(_)))),
+        (vec![file(&["a", "b"], 1), file(&["a"], 0)], |e| matches!(e, E::Path(PathError::Collision(p)) if p == "a")),
+        (vec![file(&["a"], 1), file(&["a", "b"], 0)], |e| matches!(e, E::Path(PathError::Collision(p)) if p == "a")),
+        (
+            vec![file(&["a", "x", "y"], 1), file(&["a!"], 0), file(&["a.b"], 0), file(&["a", "x"], 0)],
+            |e| matches!(e, E::Path(PathError::Collision(p)) if p == "a/x"),
+        ),
+        (vec![file(&long, 1)], |e| matches!(e, E::Path(PathError::TooLong))),
         (vec![fat_link], |e| matches!(e, E::Symlink(_))),
+        (vec![link(&["..", "etc"])], |e| matches!(e, E::LinkLeaves(_))),
+        (vec![link(&["/etc"])], |e| matches!(e, E::LinkLeaves(_))),
     ];
     for (files, expected) in table {
         let error = error(&multi(&files, 1));
@@ -254,8 +273,20 @@ proptest! {
     }
 
     #[test]
-    fn bencode_like_bytes_do_not_either(text in "(d|l|e|i|-|[0-9]:?|4:info|6:pieces|20:|0:|5:files|4:path|6:length){0,60}") {
+    fn bencode_like_bytes_do_not_either(
+        text in "(d|l|e|i|-|[0-9]:?|4:info|6:pieces|20:|0:|5:files|4:path|6:length){0,60}",
+        buffer in 1usize..20,
+    ) {
         let _ = Torrent::parse(text.as_bytes());
+        // In small portions or in one: the same.
+        let walk = |source: &mut dyn std::io::BufRead| {
+            let mut scanner = scan::Scanner::new(source, raw::MESSAGE_DEPTH);
+            let done = scanner.value().and_then(|value| scanner.pass(value)).and_then(|()| scanner.end());
+            done.map(|()| scanner.at()).map_err(|error| format!("{error:?}"))
+        };
+        let whole = walk(&mut text.as_bytes());
+        prop_assert_eq!(walk(&mut std::io::BufReader::with_capacity(buffer, text.as_bytes())), whole.clone());
+        prop_assert_eq!(whole.is_ok(), raw::check(text.as_bytes()).is_ok());
     }
 
     #[test]

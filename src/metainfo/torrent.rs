@@ -2,18 +2,24 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
-use crate::metainfo::decode::{self, RawInfo, RawTop};
+use crate::metainfo::decode::{Files, Found, Info, Sink, Top, Watch};
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::raw::{self, RawError};
+use crate::metainfo::raw::{FILE_DEPTH, RawError};
+use crate::metainfo::scan::{ScanError, Scanner};
 use crate::types::{InfoHash, PieceHash, PieceIndex};
 
-/// The largest torrent file that is read, in bytes: room for three million pieces.
-pub const FILE_MAX: usize = 64 << 20;
+/// The largest torrent file that is read, in bytes: room for one and a half million pieces, or half a million files.
+pub const FILE_MAX: usize = 32 << 20;
+
+/// What is read of a file at a time, in bytes.
+const BUFFER: usize = 64 << 10;
 
 /// The largest piece that is accepted, in bytes; nobody makes larger ones, and some buffer must hold them.
 pub const PIECE_MAX: u32 = 512 << 20;
@@ -81,12 +87,17 @@ pub enum TorrentError {
     /// It is bencode, but its outermost value or its `info` is no dictionary.
     #[error("not a torrent: no dictionary with an `info` dictionary in it")]
     NotADict,
-    /// serde could not make sense of it.
-    #[error("not a torrent: {0}")]
-    Decode(String),
-    /// A key that must be there is not, or has the wrong type.
-    #[error("not a sound torrent: `{0}` is missing or has the wrong type")]
+    /// A key that must be there is not.
+    #[error("not a sound torrent: `{0}` is missing")]
     Missing(&'static str),
+    /// A key that is needed has a value of the wrong type.
+    #[error("not a sound torrent: `{key}` is not {kind}")]
+    Mistyped {
+        /// Which key.
+        key: &'static str,
+        /// What its value must be.
+        kind: &'static str,
+    },
     /// A torrent of version 2 only (BEP 52).
     #[error("a torrent of version 2 only (BEP 52), which is not supported yet; a hybrid one would do")]
     V2Only,
@@ -125,6 +136,19 @@ pub enum TorrentError {
     /// A symbolic link that also claims to have a length.
     #[error("refused: `{0}` is a symbolic link with a length")]
     Symlink(String),
+    /// A symbolic link that does not lead to a path of the torrent.
+    #[error("refused: the symbolic link `{0}` leads out of the torrent")]
+    LinkLeaves(String),
+}
+
+impl From<ScanError> for TorrentError {
+    /// The path is not known here: [`Torrent::read`] puts it in.
+    fn from(error: ScanError) -> TorrentError {
+        match error {
+            ScanError::Raw(error) => error.into(),
+            ScanError::Io(source) => TorrentError::Io { path: PathBuf::new(), source },
+        }
+    }
 }
 
 impl TorrentError {
@@ -141,10 +165,11 @@ impl Torrent {
     /// Where it cannot be read, is not bencode, or is not a sound torrent.
     pub fn read(path: &Path) -> Result<Torrent, TorrentError> {
         let io = |source| TorrentError::Io { path: path.to_path_buf(), source };
-        let mut bytes = Vec::new();
-        // Not by the file's length: a device or a pipe has none.
-        File::open(path).map_err(io)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
-        Torrent::parse(&bytes)
+        let mut file = File::open(path).and_then(rewindable).map_err(io)?;
+        load(&mut file).map_err(|error| match error {
+            TorrentError::Io { source, .. } => io(source),
+            error => error,
+        })
     }
 
     /// Makes sense of the bytes of a torrent file.
@@ -152,31 +177,7 @@ impl Torrent {
     /// # Errors
     /// Where they are not bencode, or not a sound torrent.
     pub fn parse(bytes: &[u8]) -> Result<Torrent, TorrentError> {
-        if bytes.len() > FILE_MAX {
-            return Err(TorrentError::TooLarge);
-        }
-        let outline = raw::outline(bytes)?;
-        let info = outline.info.and_then(|range| bytes.get(range)).filter(|info| info.first() == Some(&b'd'));
-        let (true, Some(info)) = (outline.is_dict, info) else { return Err(TorrentError::NotADict) };
-        let top: RawTop = decode::decode(bytes)?;
-        let sound = Sound::check(decode::decode(info)?)?;
-        let mut web_seeds = top.url_list.0;
-        retain_first(&mut web_seeds, &mut HashSet::new());
-        Ok(Torrent {
-            info_hash: InfoHash(Sha1::digest(info).into()),
-            info: info.to_vec(),
-            tiers: tiers(top.announce.0, top.announce_list.0),
-            name: sound.name,
-            piece_length: sound.piece_length,
-            pieces: sound.pieces,
-            files: sound.files,
-            multi_file: sound.multi_file,
-            private: sound.private,
-            comment: text(top.comment),
-            created_by: text(top.created_by),
-            creation_date: top.creation_date,
-            web_seeds,
-        })
+        load(&mut Cursor::new(bytes))
     }
 
     /// The torrent whose info dictionary came from the swarm (BEP 9), with what its magnet link says of trackers and web seeds.
@@ -228,74 +229,151 @@ impl Torrent {
     }
 }
 
+/// A file that can be read more than once; of a pipe a copy outside of our memory.
+fn rewindable(mut file: File) -> io::Result<File> {
+    if file.stream_position().is_ok() {
+        return Ok(file);
+    }
+    let mut copy = File::from(rustix::fs::memfd_create("torrent", MemfdFlags::CLOEXEC)?);
+    io::copy(&mut file.take(FILE_MAX as u64 + 1), &mut copy)?;
+    Ok(copy)
+}
+
+/// Reads it up to three times: all of it, to see whether it is sound; the files' paths, to see whether one is in another's way;
+/// and `info`, to keep it. Only what is kept takes memory.
+fn load(source: &mut (impl Read + Seek)) -> Result<Torrent, TorrentError> {
+    let (top, info, range) = survey(source)?;
+    if let Some(Files { sink: Sink::Hashes(hashes), .. }) = Sound::check(info)?.files {
+        let mut part = part(source, &range)?;
+        let watched = Info::read(
+            &mut Scanner::new(BufReader::with_capacity(BUFFER, &mut part), FILE_DEPTH),
+            Sink::Watch(Watch::new(hashes)),
+        )?;
+        Sound::check(watched.ok_or(TorrentError::NotADict)?)?;
+    }
+    let mut info = Vec::with_capacity(range.len());
+    part(source, &range)?.read_to_end(&mut info).map_err(ScanError::Io)?;
+    // Read from memory from here on: the file may be changed meanwhile.
+    let kept = Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), Sink::Keep(Vec::new()))?;
+    let sound = Sound::check(kept.ok_or(TorrentError::NotADict)?)?;
+    let (hashes, _) = info.get(sound.pieces.clone()).unwrap_or_default().as_chunks::<20>();
+    let mut web_seeds = top.url_list;
+    retain_first(&mut web_seeds, &mut HashSet::new());
+    Ok(Torrent {
+        info_hash: InfoHash(Sha1::digest(&info).into()),
+        tiers: tiers(top.announce, top.announce_list),
+        piece_length: sound.piece_length,
+        pieces: hashes.to_vec(),
+        multi_file: sound.files.is_some(),
+        private: sound.private,
+        comment: text(top.comment),
+        created_by: text(top.created_by),
+        creation_date: top.creation_date,
+        web_seeds,
+        files: entries(&sound.name, sound.length, sound.files),
+        name: sound.name,
+        info,
+    })
+}
+
+/// Reads all of it and keeps next to nothing.
+fn survey(source: &mut (impl Read + Seek)) -> Result<(Top, Info, Range<usize>), TorrentError> {
+    let size = source.seek(SeekFrom::End(0)).and_then(|size| source.rewind().map(|()| size)).map_err(ScanError::Io)?;
+    // A device has no size.
+    let reader = source.take(FILE_MAX as u64 + 1);
+    let mut scanner = Scanner::new(BufReader::with_capacity(BUFFER, reader), FILE_DEPTH);
+    let top = if size > FILE_MAX as u64 {
+        Err(TorrentError::TooLarge)
+    } else {
+        Top::read(&mut scanner).map_err(TorrentError::from)
+    };
+    if scanner.at() > FILE_MAX {
+        return Err(TorrentError::TooLarge);
+    }
+    let mut top = top?.ok_or(TorrentError::NotADict)?;
+    let (info, range) = top.info.take().ok_or(TorrentError::NotADict)?;
+    Ok((top, info, range))
+}
+
+fn part<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<io::Take<&'a mut S>, TorrentError> {
+    source.seek(SeekFrom::Start(range.start as u64)).map_err(ScanError::Io)?;
+    Ok(source.take(range.len() as u64))
+}
+
 /// The parts of `info`, checked.
 struct Sound {
     name: String,
     piece_length: u32,
-    pieces: Vec<PieceHash>,
-    files: Vec<FileEntry>,
-    multi_file: bool,
+    /// Where the hashes lie.
+    pieces: Range<usize>,
+    /// Of a single file.
+    length: u64,
+    /// Of many.
+    files: Option<Files>,
     private: bool,
 }
 
 impl Sound {
-    fn check(info: RawInfo) -> Result<Sound, TorrentError> {
-        let Some(pieces) = info.pieces else {
-            let v2 = info.meta_version.is_some_and(|version| version >= 2);
-            return Err(if v2 { TorrentError::V2Only } else { TorrentError::Missing("pieces") });
-        };
-        let claimed = info.piece_length.ok_or(TorrentError::Missing("piece length"))?;
+    fn check(info: Info) -> Result<Sound, TorrentError> {
+        let v2 = info.meta_version.ok().is_some_and(|version| version >= 2);
+        if v2 && !info.pieces.is_there() {
+            return Err(TorrentError::V2Only);
+        }
+        let pieces = info.pieces.need("pieces", "a string")?;
+        let claimed = info.piece_length.need("piece length", "an integer")?;
         let piece_length = u32::try_from(claimed)
             .ok()
             .filter(|length| (1..=PIECE_MAX).contains(length))
             .ok_or(TorrentError::PieceLength(claimed))?;
-        let name = info.name_utf8.or(info.name).ok_or(TorrentError::Missing("name"))?;
-        let name = paths::safe_component(&name)?;
-        let multi_file = info.has_files;
-        let files = match (info.length, info.files.0) {
-            (Some(_), _) if multi_file => return Err(TorrentError::LengthAndFiles),
-            (Some(length), _) => {
-                let length = u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?;
-                vec![FileEntry { path: PathBuf::from(&name), length, pad: false }]
+        let name = if matches!(info.name_utf8, Found::Is(_)) { info.name_utf8 } else { info.name };
+        let name = paths::safe_component(&name.need("name", "a string")?)?;
+        let (total, length, files) = if info.files.is_there() {
+            if info.length.is_there() {
+                return Err(TorrentError::LengthAndFiles);
             }
-            (None, Some(files)) => rooted(&name, files?)?,
-            (None, None) if multi_file => return Err(TorrentError::Missing("files")),
-            (None, None) => return Err(TorrentError::NoLength),
+            let files = below(&name, info.files.need("files", "a list")?)?;
+            (files.sum.ok_or(TorrentError::TooBig)?, 0, Some(files))
+        } else if info.length.is_there() {
+            let length = info.length.need("length", "an integer")?;
+            let length = u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?;
+            (length, length, None)
+        } else {
+            return Err(TorrentError::NoLength);
         };
-        let pieces = hashes(&pieces, total(&files)?, piece_length)?;
-        Ok(Sound { name, piece_length, pieces, files, multi_file, private: info.private.is_some_and(|p| p != 0) })
+        if !pieces.len().is_multiple_of(20) {
+            return Err(TorrentError::PiecesLength(pieces.len()));
+        }
+        let (found, expected) = (pieces.len() as u64 / 20, total.div_ceil(u64::from(piece_length)));
+        if found != expected {
+            return Err(TorrentError::PieceCount { found, expected });
+        }
+        Ok(Sound { name, piece_length, pieces, length, files, private: info.private.ok().is_some_and(|p| p != 0) })
     }
 }
 
-/// The files below the torrent's own folder, no two in each other's way.
-fn rooted(name: &str, files: Vec<decode::File>) -> Result<Vec<FileEntry>, TorrentError> {
-    if files.is_empty() {
+/// The files, if they may lie in a folder of this name.
+fn below(name: &str, mut files: Files) -> Result<Files, TorrentError> {
+    if let Some(error) = files.error.take() {
+        return Err(error);
+    }
+    if files.count == 0 {
         return Err(TorrentError::NoFiles);
     }
-    let root = Path::new(name);
-    let entry = |file: decode::File| FileEntry { path: root.join(file.path), length: file.length, pad: file.pad };
-    let files: Vec<FileEntry> = files.into_iter().map(entry).collect();
-    // Pad files are never stored, and many share a name.
-    paths::check_collisions(files.iter().filter(|file| !file.pad).map(|file| file.path.as_path()))?;
+    if name.len() + 1 + files.longest > paths::PATH_MAX {
+        return Err(PathError::TooLong.into());
+    }
     Ok(files)
 }
 
-/// The sum of the lengths, as far as a file offset (a signed 64-bit number) can hold it.
-fn total(files: &[FileEntry]) -> Result<u64, TorrentError> {
-    files
-        .iter()
-        .try_fold(0u64, |sum, file| sum.checked_add(file.length))
-        .filter(|&sum| i64::try_from(sum).is_ok())
-        .ok_or(TorrentError::TooBig)
-}
-
-fn hashes(pieces: &[u8], total: u64, piece_length: u32) -> Result<Vec<PieceHash>, TorrentError> {
-    let (hashes, []) = pieces.as_chunks::<20>() else { return Err(TorrentError::PiecesLength(pieces.len())) };
-    let (found, expected) = (hashes.len() as u64, total.div_ceil(u64::from(piece_length)));
-    if found != expected {
-        return Err(TorrentError::PieceCount { found, expected });
+/// The files as they go to the disk; those of a torrent of many lie in a folder of their own.
+fn entries(name: &str, length: u64, files: Option<Files>) -> Vec<FileEntry> {
+    let Some(files) = files else { return vec![FileEntry { path: PathBuf::from(name), length, pad: false }] };
+    if files.links > 0 {
+        log::warn!("symbolic links in the torrent are left out: {}", files.links);
     }
-    Ok(hashes.to_vec())
+    let Sink::Keep(kept) = files.sink else { return Vec::new() };
+    let path = |path: &str| Path::new(name).join(path);
+    kept.into_iter().map(|file| FileEntry { path: path(&file.path), length: file.length, pad: file.pad }).collect()
 }
 
 /// The tiers of `announce-list`, or else of `announce` (BEP 12).

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::metainfo::paths::deceives;
+
 /// What was being done when it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
@@ -139,9 +141,9 @@ fn kind(error: &io::Error) -> StorageErrorKind {
     }
 }
 
-/// A path on one line: control characters could rewrite a terminal.
+/// A path on one line: control characters could rewrite a terminal, and what cannot be seen misleads.
 pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    path.display().to_string().chars().map(|c| if deceives(c) { '?' } else { c }).collect()
 }
 
 /// The system's words without their number, to stand at a sentence's end.

@@ -70,18 +70,18 @@ impl Storage {
         let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
         if known.insert(folder) {
             self.make_folders(folder.parent(), known)?;
-            self.root.create_folder(&self.root.path().join(folder))?;
+            self.root.create_folder(folder)?;
         }
         Ok(())
     }
 
     fn make_file(&self, name: &Path, length: u64, prepared: &mut Prepared) -> Result<(), StorageError> {
         let path = self.root.path().join(name);
-        let Handle { file, writable } = self.root.open_in_known_folder(&path, Access::Create)?;
+        let Handle { file, writable } = self.root.open(name, Access::Create)?;
         let found = file.metadata().map_err(StorageError::io(Doing::Open, &path))?.len();
         if found != length {
             // A file that is too short and may not be written: say so now, in the system's words.
-            let file = if writable { file } else { self.root.open_in_known_folder(&path, Access::Write)?.file };
+            let file = if writable { file } else { self.root.open(name, Access::Write)?.file };
             file.set_len(length).map_err(StorageError::io(Doing::Resize, &path))?;
         }
         if found > length {
@@ -225,13 +225,13 @@ impl Storage {
         self.layout.files().get(span.file).is_some_and(|file| file.pad)
     }
 
-    fn path(&self, file: usize) -> PathBuf {
-        let name = self.layout.files().get(file).map(|file| file.path.as_path());
-        self.root.path().join(name.unwrap_or(Path::new("")))
+    /// The file's path from the download folder on.
+    fn name(&self, file: usize) -> &Path {
+        self.layout.files().get(file).map_or(Path::new(""), |file| file.path.as_path())
     }
 
     fn failed(&self, doing: Doing, file: usize, error: io::Error) -> StorageError {
-        StorageError::io(doing, &self.path(file))(error)
+        StorageError::io(doing, &self.root.path().join(self.name(file)))(error)
     }
 
     fn too_short(&self, file: usize) -> StorageError {
@@ -243,12 +243,12 @@ impl Storage {
         if let Some(handle) = self.cache.get(file, write) {
             return Ok(handle);
         }
-        let path = self.path(file);
+        let name = self.name(file);
         let access = if write { Access::Write } else { Access::Read };
-        let handle = match self.root.open(&path, access) {
+        let handle = match self.root.open(name, access) {
             Err(error) if error.kind() == StorageErrorKind::TooManyFiles => {
                 self.cache.clear();
-                self.root.open(&path, access)?
+                self.root.open(name, access)?
             }
             opened => opened?,
         };

@@ -1,20 +1,24 @@
 //! Opening files and making folders without ever leaving the download folder.
 //!
-//! A torrent names plain paths only (see `metainfo`), but a link may already lie in the download folder. A link that stays
-//! inside is followed; one that leads out, or nowhere, is refused. Files are opened with `O_NOFOLLOW`, so that the last
-//! name is never a link that was not looked at.
+//! A torrent names plain paths only (see `metainfo`), but a link may already lie in the download folder, or be put there at any
+//! moment. So nothing is opened by a path that was looked at before: the kernel walks down from the folder's own descriptor and
+//! meets no link on the way (`openat2`, or name by name where it is not allowed). A link that stays inside is followed by
+//! asking where it leads and walking there in the same manner; one that leads out, or nowhere, is refused.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::cache::Handle;
 use super::error::{Doing, StorageError, StorageErrorKind};
+
+/// A folder that others are opened from; needs no right to list it.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +35,13 @@ pub(super) enum Access {
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
-    /// Where `path` really is, links followed; known once it exists.
-    real: OnceLock<PathBuf>,
+    /// `path`, open; it stays the same folder when it is moved.
+    folder: OnceLock<OwnedFd>,
 }
 
 impl Root {
     pub fn new(path: PathBuf) -> Root {
-        Root { path, real: OnceLock::new() }
+        Root { path, folder: OnceLock::new() }
     }
 
     /// The path as the user gave it.
@@ -55,95 +59,144 @@ impl Root {
         }
     }
 
-    /// Makes one folder whose parent is known to be inside; what is there already must be a folder inside.
-    pub fn create_folder(&self, folder: &Path) -> Result<(), StorageError> {
-        let failed = |error| StorageError::io(Doing::CreateFolder, folder)(error);
-        match fs::symlink_metadata(folder) {
-            Ok(there) if there.is_dir() => Ok(()),
-            Ok(there) if there.is_symlink() => {
-                let real = self.inside(folder)?;
-                let is_folder = fs::symlink_metadata(real).map_err(failed)?.is_dir();
-                if is_folder { Ok(()) } else { Err(StorageError::NotAFolder { path: folder.to_owned() }) }
-            }
-            Ok(_) => Err(StorageError::NotAFolder { path: folder.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(folder).map_err(failed),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    /// Opens a file, its folder looked at first.
-    pub fn open(&self, path: &Path, access: Access) -> Result<Handle, StorageError> {
-        let folder = path.parent().unwrap_or(path);
-        if folder != self.path {
-            self.real(folder).map_err(StorageError::io(Doing::Open, path))?.ok_or_else(|| escapes(path))?;
-        }
-        self.open_in_known_folder(path, access)
-    }
-
-    /// Opens a file whose folder is known to be inside.
-    pub fn open_in_known_folder(&self, path: &Path, access: Access) -> Result<Handle, StorageError> {
-        let handle = match open_no_follow(path, access) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
-                open_no_follow(&self.inside(path)?, access)
-            }
-            opened => opened,
+    /// Makes one folder, named from the download folder on, whose parent is there.
+    pub fn create_folder(&self, name: &Path) -> Result<(), StorageError> {
+        let failed = |errno: Errno| match errno {
+            Errno::NOTDIR => StorageError::NotAFolder { path: self.path.join(name) },
+            Errno::LOOP => self.escapes(name),
+            errno => StorageError::io(Doing::CreateFolder, &self.path.join(name))(errno.into()),
         };
-        let handle = handle.map_err(|error| match StorageError::io(Doing::Open, path)(error) {
-            error if error.kind() == StorageErrorKind::Exists => StorageError::NotAFile { path: path.to_owned() },
-            error => error,
+        let open = |name| self.followed(name, |name| self.open_beneath(name, FOLDER)).map_err(failed);
+        match open(name) {
+            Err(error) if error.kind() == StorageErrorKind::Missing => {}
+            opened => return opened.map(drop),
+        }
+        let parent = open(name.parent().unwrap_or(Path::new("")))?;
+        match rustix::fs::mkdirat(parent, name.file_name().unwrap_or_default(), Mode::from_raw_mode(0o777)) {
+            // Somebody was faster.
+            Err(Errno::EXIST) => open(name).map(drop),
+            made => made.map_err(failed),
+        }
+    }
+
+    /// Opens a file, named from the download folder on.
+    pub fn open(&self, name: &Path, access: Access) -> Result<Handle, StorageError> {
+        let path = || self.path.join(name);
+        let not_a_file = || StorageError::NotAFile { path: path() };
+        let handle = self.followed(name, |name| self.open_as_allowed(name, access)).map_err(|errno| match errno {
+            Errno::LOOP => self.escapes(name),
+            // What the system says of a folder; of a socket, or a device that is not there.
+            Errno::ISDIR | Errno::EXIST | Errno::NXIO | Errno::NODEV => not_a_file(),
+            errno => StorageError::io(Doing::Open, &path())(errno.into()),
         })?;
         // Opened for reading alone, a folder or a pipe gives no error.
-        if !handle.file.metadata().map_err(StorageError::io(Doing::Open, path))?.is_file() {
-            return Err(StorageError::NotAFile { path: path.to_owned() });
-        }
-        Ok(handle)
+        let found = handle.file.metadata().map_err(|error| StorageError::io(Doing::Open, &path())(error))?;
+        if found.is_file() { Ok(handle) } else { Err(not_a_file()) }
     }
 
-    /// Where a link really leads, if that is inside.
-    fn inside(&self, path: &Path) -> Result<PathBuf, StorageError> {
-        match self.real(path) {
-            Ok(Some(real)) => Ok(real),
-            Ok(None) => Err(escapes(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(escapes(path)),
-            Err(error) => Err(StorageError::io(Doing::Open, path)(error)),
+    /// Opens by a name without links; where there are some, by the name that they lead to. `LOOP` says that it is outside, or
+    /// that links come and go under our hands.
+    fn followed<T>(&self, name: &Path, open: impl Fn(&Path) -> Result<T, Errno>) -> Result<T, Errno> {
+        match open(name) {
+            Err(Errno::LOOP) => open(&self.inside(name)?),
+            opened => opened,
         }
     }
 
-    /// The path with all links followed; `None` where that is outside.
-    fn real(&self, path: &Path) -> io::Result<Option<PathBuf>> {
-        if self.real.get().is_none() {
-            let root = fs::canonicalize(&self.path)?;
-            self.real.get_or_init(|| root);
+    /// Where a name with links in it really leads, from the download folder on.
+    fn inside(&self, name: &Path) -> Result<PathBuf, Errno> {
+        let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let path = self.path.join(name);
+        let real = match fs::canonicalize(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A link that leads nowhere, or a new file in a folder that is a link.
+                let (Err(_), Some(parent), Some(last)) = (fs::symlink_metadata(&path), path.parent(), path.file_name())
+                else {
+                    return Err(Errno::LOOP);
+                };
+                fs::canonicalize(parent).map_err(errno)?.join(last)
+            }
+            real => real.map_err(errno)?,
+        };
+        let root = fs::canonicalize(&self.path).map_err(errno)?;
+        real.strip_prefix(root).map(Path::to_owned).map_err(|_| Errno::LOOP)
+    }
+
+    fn open_as_allowed(&self, name: &Path, access: Access) -> Result<Handle, Errno> {
+        // Not to wait for ever on a pipe that lies where a file should; for files it means nothing.
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let create = if access == Access::Create { OFlags::CREATE } else { OFlags::empty() };
+        match self.open_beneath(name, flags | OFlags::RDWR | create) {
+            Ok(file) => Ok(Handle { file: File::from(file), writable: true }),
+            Err(errno) if access != Access::Write && may_not_write(errno) => {
+                // Seeding from a folder that we may only read. Where that fails too, the first error says more.
+                let file = self.open_beneath(name, flags | OFlags::RDONLY).map_err(|_| errno)?;
+                Ok(Handle { file: File::from(file), writable: false })
+            }
+            Err(errno) => Err(errno),
         }
-        let real = fs::canonicalize(path)?;
-        let inside = self.real.get().is_some_and(|root| real.starts_with(root));
-        Ok(inside.then_some(real))
+    }
+
+    /// Opens without following any link; `LOOP` where there is one.
+    fn open_beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let root = self.folder()?;
+        let flags = flags | OFlags::CLOEXEC;
+        if name.as_os_str().is_empty() {
+            return rustix::fs::openat(root, ".", flags, Mode::empty());
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(root, name, flags, mode(flags), resolve) {
+            // Old kernels do not have it, and some sandboxes do not allow what they do not know.
+            Err(Errno::NOSYS | Errno::PERM) => walk(root, name, flags),
+            opened => opened,
+        }
+    }
+
+    fn folder(&self) -> Result<BorrowedFd<'_>, Errno> {
+        if self.folder.get().is_none() {
+            let folder = rustix::fs::openat(CWD, &self.path, FOLDER | OFlags::CLOEXEC, Mode::empty())?;
+            self.folder.get_or_init(|| folder);
+        }
+        self.folder.get().map(AsFd::as_fd).ok_or(Errno::NOENT)
+    }
+
+    fn escapes(&self, name: &Path) -> StorageError {
+        StorageError::Escapes { path: self.path.join(name) }
     }
 }
 
-fn escapes(path: &Path) -> StorageError {
-    StorageError::Escapes { path: path.to_owned() }
+/// What `openat2` does for us, name by name.
+fn walk(root: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let mut parts = name.components().peekable();
+    let mut folder: Option<OwnedFd> = None;
+    while let Some(part) = parts.next() {
+        let Component::Normal(part) = part else { return Err(Errno::INVAL) };
+        let from = folder.as_ref().map_or(root, AsFd::as_fd);
+        let flags = if parts.peek().is_some() { FOLDER | OFlags::CLOEXEC } else { flags } | OFlags::NOFOLLOW;
+        let opened = rustix::fs::openat(from, part, flags, mode(flags)).map_err(|errno| {
+            // A link is no folder either.
+            let found = || rustix::fs::statat(from, part, AtFlags::SYMLINK_NOFOLLOW);
+            let link = errno == Errno::NOTDIR
+                && found().is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
+            if link { Errno::LOOP } else { errno }
+        })?;
+        if parts.peek().is_none() {
+            return Ok(opened);
+        }
+        folder = Some(opened);
+    }
+    Err(Errno::INVAL)
 }
 
-fn open_no_follow(path: &Path, access: Access) -> io::Result<Handle> {
-    // Not to wait for ever on a pipe that lies where a file should; for files it means nothing.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(flags);
-    let read_only = options.clone();
-    match options.write(true).create(access == Access::Create).open(path) {
-        Ok(file) => Ok(Handle { file, writable: true }),
-        Err(error) if access != Access::Write && may_not_write(&error) => {
-            // Seeding from a folder that we may only read. Where that fails too, the first error says more.
-            let file: File = read_only.open(path).map_err(|_| error)?;
-            Ok(Handle { file, writable: false })
-        }
-        Err(error) => Err(error),
-    }
+fn mode(flags: OFlags) -> Mode {
+    if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() }
 }
 
 /// Whether reading may succeed where writing failed so.
-fn may_not_write(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY))
+fn may_not_write(errno: Errno) -> bool {
+    matches!(errno, Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY)
 }
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;

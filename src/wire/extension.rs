@@ -192,7 +192,7 @@ mod tests {
             (b"d6:yourip5:\x01\x02\x03\x04\x05e", "five bytes"),
             (b"d6:yourip4:\0\0\0\0e", "nowhere"),
             (b"d13:metadata_sizei99999999999ee", "100 GB of metadata"),
-            (b"d13:metadata_sizei67108865ee", "a byte more than a torrent file may have"),
+            (b"d13:metadata_sizei33554433ee", "a byte more than a torrent file may have"),
             (b"d13:metadata_sizei-1ee", "less than none"),
             (b"d1:pi70000ee", "no such port"),
         ] {

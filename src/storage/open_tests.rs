@@ -1,0 +1,143 @@
+//! Links that appear between one look and the next, with the kernel's help and without.
+
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::RenameFlags;
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+
+/// A root `out` with `out/d/a`, and beside it `outside/a`.
+fn stage() -> (TempDir, Root) {
+    let dir = tempdir().unwrap();
+    for folder in ["out/d", "outside"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+        fs::write(dir.path().join(folder).join("a"), folder).unwrap();
+    }
+    let root = Root::new(dir.path().join("out"));
+    (dir, root)
+}
+
+type Open = fn(&Root, &Path, OFlags) -> Result<OwnedFd, Errno>;
+
+/// The two ways to open a name.
+const WAYS: [Open; 2] = [Root::open_beneath, |root, name, flags| walk(root.folder()?, name, flags | OFlags::CLOEXEC)];
+
+#[test]
+fn a_folder_that_became_a_link_after_the_look_is_not_entered() {
+    for open in WAYS {
+        let (dir, root) = stage();
+        let out = dir.path().join("out");
+        symlink("d", out.join("link")).unwrap();
+        // The look: a link that stays inside. Then what it leads to becomes one that does not.
+        let name = root.inside(Path::new("link/a")).unwrap();
+        assert_eq!(name, Path::new("d/a"));
+        assert!(open(&root, &name, OFlags::RDWR).is_ok());
+        fs::rename(out.join("d"), out.join("e")).unwrap();
+        symlink("../outside", out.join("d")).unwrap();
+        for (name, flags) in [("d/a", OFlags::RDWR), ("d/new", OFlags::RDWR | OFlags::CREATE), ("d", FOLDER)] {
+            assert_eq!(open(&root, Path::new(name), flags).unwrap_err(), Errno::LOOP, "{name}");
+        }
+        assert!(!dir.path().join("outside/new").exists());
+    }
+}
+
+#[test]
+fn both_ways_say_the_same() {
+    let (dir, root) = stage();
+    let out = dir.path().join("out");
+    symlink("nowhere", out.join("dangling")).unwrap();
+    fs::create_dir(out.join("d/deep")).unwrap();
+    let create = OFlags::RDWR | OFlags::CREATE;
+    for (name, flags, expected) in [
+        ("d/a", OFlags::RDWR, None),
+        ("d", FOLDER, None),
+        ("d/deep/new", create, None),
+        ("d/missing", OFlags::RDWR, Some(Errno::NOENT)),
+        ("missing/a", create, Some(Errno::NOENT)),
+        ("d/a/x", create, Some(Errno::NOTDIR)),
+        ("d/a", FOLDER, Some(Errno::NOTDIR)),
+        ("d", OFlags::RDWR, Some(Errno::ISDIR)),
+        ("dangling", create, Some(Errno::LOOP)),
+        ("dangling/a", create, Some(Errno::LOOP)),
+    ] {
+        for open in WAYS {
+            assert_eq!(open(&root, Path::new(name), flags).err(), expected, "{name}");
+        }
+    }
+    for open in WAYS {
+        assert!(open(&root, Path::new("../outside/a"), OFlags::RDWR).is_err());
+    }
+}
+
+/// Sets it when dropped, by a panic too.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_folder_swapped_for_a_link_all_the_time_never_lets_us_out() {
+    let (dir, root) = stage();
+    let (out, outside) = (dir.path().join("out"), dir.path().join("outside"));
+    symlink("../outside", out.join("link")).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let (a, b) = (out.join("d"), out.join("link"));
+                rustix::fs::renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let _stop = Stop(&stop);
+        let (mut made, mut refused) = (0, 0);
+        // Both must have happened, or nothing was tried.
+        for round in 0.. {
+            let name = PathBuf::from(format!("d/new{}", round % 50));
+            let opened = root.open(&name, Access::Create).map(drop);
+            let folder = root.create_folder(&name.with_extension("folder"));
+            for result in [opened, folder] {
+                match result.map_err(|error| error.kind()) {
+                    Ok(()) => made += 1,
+                    Err(StorageErrorKind::Escapes) => refused += 1,
+                    Err(kind) => panic!("{kind:?}"),
+                }
+            }
+            if round >= 2000 && made > 100 && refused > 100 {
+                break;
+            }
+            assert!(round < 1_000_000, "made {made}, refused {refused}");
+        }
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "something was made outside");
+}
+
+#[test]
+fn a_download_folder_that_is_moved_is_still_the_one() {
+    let (dir, root) = stage();
+    root.open(Path::new("d/a"), Access::Read).unwrap();
+    fs::rename(dir.path().join("out"), dir.path().join("moved")).unwrap();
+    symlink("outside", dir.path().join("out")).unwrap();
+    root.open(Path::new("d/new"), Access::Create).unwrap();
+    assert!(dir.path().join("moved/d/new").exists());
+}
+
+#[test]
+fn a_path_may_be_longer_than_the_system_takes_in_one_go_with_the_folder_before_it() {
+    let dir = tempdir().unwrap();
+    let far = dir.path().join(PathBuf::from_iter(["f"; 100]));
+    let root = Root::new(far);
+    root.create().unwrap();
+    let part = "n".repeat(198);
+    let name: PathBuf = std::iter::repeat_n(part.as_str(), 20).collect();
+    for folder in name.ancestors().collect::<Vec<_>>().into_iter().rev().skip(1).take(19) {
+        root.create_folder(folder).unwrap();
+    }
+    assert!(root.open(&name, Access::Create).is_ok());
+    assert!(root.path().as_os_str().len() + name.as_os_str().len() > 4096);
+    assert!(walk(root.folder().unwrap(), &name, OFlags::RDWR | OFlags::CLOEXEC).is_ok());
+}

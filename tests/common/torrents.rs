@@ -1,0 +1,51 @@
+//! Torrents with something wrong or odd in them.
+
+/// A string.
+pub fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
+    super::bencode::bytes(text.as_ref())
+}
+
+/// A list of values that are bencoded already.
+pub fn l(items: &[&[u8]]) -> Vec<u8> {
+    [b"l", &*items.concat(), b"e"].concat()
+}
+
+/// A dictionary of values that are bencoded already.
+pub fn d(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let body: Vec<u8> = entries.iter().flat_map(|(key, value)| [s(key), value.to_vec()].concat()).collect();
+    [b"d", &*body, b"e"].concat()
+}
+
+/// A file's path.
+pub fn path(parts: &[&str]) -> Vec<u8> {
+    let parts: Vec<Vec<u8>> = parts.iter().map(s).collect();
+    [b"l", &*parts.concat(), b"e"].concat()
+}
+
+/// A file of many; its length is bencoded already, to be whatever a test likes.
+pub fn file(parts: &[&str], length: &str) -> Vec<u8> {
+    d(&[("length", length.as_bytes()), ("path", &path(parts))])
+}
+
+/// A sound torrent of one file with one entry of `info` replaced or added; `None` leaves it out.
+pub fn but(key: &str, value: Option<&[u8]>) -> Vec<u8> {
+    let pieces = s([b'\x07'; 40]);
+    let name = s("a.bin");
+    let sound: [(&str, &[u8]); 4] =
+        [("length", b"i30e"), ("name", &name), ("piece length", b"i16e"), ("pieces", &pieces)];
+    let mut info: Vec<_> = sound.into_iter().filter(|(k, _)| *k != key).collect();
+    info.extend(value.map(|value| (key, value)));
+    d(&[("info", &d(&info))])
+}
+
+/// A torrent of files that need one piece.
+pub fn with_files(files: &[Vec<u8>]) -> Vec<u8> {
+    let (files, pieces) = ([b"l", &*files.concat(), b"e"].concat(), s([1; 20]));
+    let info = d(&[("files", &files), ("name", &s("t")), ("piece length", b"i16e"), ("pieces", &pieces)]);
+    d(&[("info", &info)])
+}
+
+/// How a torrent of empty files goes on after them.
+pub fn rest(end: &str) -> Vec<u8> {
+    format!("{end}4:name1:t12:piece lengthi16e6:pieces0:ee").into_bytes()
+}
