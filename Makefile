@@ -4,7 +4,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench check install clean
+.PHONY: build run test bench check fuzz tsan install clean
 
 build:
 	$(CARGO) build --release
@@ -28,10 +28,19 @@ bench:
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	scripts/deny.sh
+
+# Every target for a minute, with a nightly compiler: `make fuzz FUZZ_SECONDS=600 TARGETS=mse` for one of them and longer.
+fuzz:
+	scripts/fuzz.sh $(TARGETS)
+
+# The swarm and the piece manager under the thread sanitizer (nightly, rust-src).
+tsan:
+	scripts/tsan.sh
 
 install: build
 	install -D -m 755 target/release/btsync "$(DESTDIR)$(PREFIX)/bin/btsync"
 
 clean:
 	$(CARGO) clean
-	rm -rf .demo
+	rm -rf .demo fuzz/target fuzz/corpus fuzz/artifacts

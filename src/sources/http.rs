@@ -1,7 +1,7 @@
 //! The HTTP tracker client (BEP 3, 7, 23): one blocking GET, bounded in time, size and redirects. Redirects are followed by
 //! hand, so that every hop is judged anew: its scheme, and (through [`guard`], on resolved addresses) whether it is local.
 
-mod answer;
+pub mod answer;
 mod error;
 mod guard;
 mod tied;

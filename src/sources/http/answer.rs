@@ -14,8 +14,11 @@ use crate::wire::compact;
 
 type Dict = HashMap<Vec<u8>, Value>;
 
-/// Reads an answer; a `failure reason` is an error.
-pub(super) fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
+/// Reads an answer.
+///
+/// # Errors
+/// Where it is no bencoded dictionary, or holds a `failure reason`.
+pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
     let dict = dictionary(body)?;
     Ok(Answer {
         peers: peers(&dict),
@@ -30,7 +33,10 @@ pub(super) fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
 }
 
 /// Reads the answer to a scrape (BEP 48): the figures of `swarms`, in their order.
-pub(super) fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
+///
+/// # Errors
+/// Where it is no bencoded dictionary, has no `files`, or holds a `failure reason`.
+pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
     let dict = dictionary(body)?;
     let Some(Value::Dict(files)) = dict.get(b"files".as_slice()) else {
         return Err(TrackerError::Malformed("it has no files".into()));

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs tests under the thread sanitizer: tests/swarm.rs (whole programs on loopback) and tests/pieces_stress.rs, or those
+# named. The standard library is built along, so that its locks are seen too. Needs a nightly compiler with rust-src.
+# Exit code: that of the tests, which fail where a program under them reports a race.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! [ -d "$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust" ]; then
+    printf 'tsan: no nightly compiler with its sources: rustup component add rust-src --toolchain nightly\n' >&2
+    exit 1
+fi
+tests=("$@")
+[ "${#tests[@]}" -gt 0 ] || tests=(pieces_stress swarm)
+target="$(rustc +nightly -vV | sed -n 's/^host: //p')"
+export RUSTFLAGS="-Zsanitizer=thread" CARGO_PROFILE_DEV_OPT_LEVEL=1
+export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
+cargo +nightly test -Zbuild-std --target "$target" --target-dir "${CARGO_TARGET_DIR:-target}/tsan" \
+    "${tests[@]/#/--test=}" -- --test-threads=1

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Makes the seeds of the fuzz targets: a few honest examples of each form. What fuzzing found is kept beside them, as `found-*`."""
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def bencode(value):
+    if isinstance(value, int):
+        return b"i%de" % value
+    if isinstance(value, (bytes, str)):
+        value = value.encode() if isinstance(value, str) else value
+        return b"%d:%s" % (len(value), value)
+    if isinstance(value, list):
+        return b"l" + b"".join(map(bencode, value)) + b"e"
+    items = sorted((k.encode() if isinstance(k, str) else k, v) for k, v in value.items())
+    return b"d" + b"".join(bencode(k) + bencode(v) for k, v in items) + b"e"
+
+
+def frame(kind, body=b""):
+    return struct.pack(">IB", len(body) + 1, kind) + body
+
+
+def put(target, **seeds):
+    folder = HERE / target
+    folder.mkdir(exist_ok=True)
+    for name, content in seeds.items():
+        (folder / name).write_bytes(content)
+
+
+FOUR = bytes([81, 2, 3, 4]) + struct.pack(">H", 6881)
+SIX = bytes([0x2A, 0, 0x14, 0x50] + [0] * 11 + [1]) + struct.pack(">H", 6882)
+HASH = b"a" * 20
+ID = b"b" * 20
+
+single = {"name": "a.bin", "piece length": 16384, "pieces": b"h" * 40, "length": 20000}
+multi = {
+    "name": "folder", "piece length": 32768, "pieces": b"h" * 20, "private": 1,
+    "files": [{"path": ["x", "y.txt"], "length": 700}, {"path": [".pad", "0"], "attr": "p", "length": 99}],
+}
+trackers = [["http://t.example/announce"], ["udp://u.example:6969/announce"]]
+put("metainfo",
+    single=bencode({"announce": trackers[0][0], "info": single}),
+    multi=bencode({"announce-list": trackers, "comment": "c", "creation date": 9, "info": multi, "url-list": ["http://w.example/"]}),
+    info=bencode(multi))
+
+block = struct.pack(">III", 1, 16384, 16384)
+handshake = b"\x13BitTorrent protocol" + bytes([0, 0, 0, 0, 0, 0x10, 0, 5]) + HASH + ID
+plain = b"\0\0\0\0" + frame(5, b"\xf0\x08") + frame(1) + frame(2) + frame(4, bytes(4)) + frame(6, block) + frame(8, block)
+fast = frame(14) + frame(15) + frame(16, block) + frame(17, bytes(4)) + frame(13, bytes(4)) + frame(9, b"\x1a\xe1")
+put("messages",
+    handshake=b"\x01" + handshake + plain,
+    plain=b"\x02" + plain + frame(7, bytes(8) + b"data") + frame(0) + frame(3),
+    fast=b"\x03" + fast + frame(20, b"\x00de") + frame(99, b"x"))
+
+put("extension",
+    handshake=bencode({"m": {"ut_metadata": 3, "ut_pex": 1}, "metadata_size": 31235, "p": 6881, "reqq": 250, "v": "Some 1.0",
+                       "yourip": FOUR[:4], "upload_only": 1}),
+    request=bencode({"msg_type": 0, "piece": 1}),
+    data=bencode({"msg_type": 1, "piece": 1, "total_size": 16389}) + b"hello",
+    reject=bencode({"msg_type": 2, "piece": 0}),
+    pex=bencode({"added": FOUR, "added.f": b"\x02", "added6": SIX, "added6.f": b"\x01", "dropped": FOUR, "dropped6": SIX}))
+
+put("http_tracker",
+    compact=bencode({"interval": 1800, "min interval": 60, "complete": 3, "incomplete": 4, "peers": FOUR, "peers6": SIX,
+                     "external ip": FOUR[:4], "tracker id": "t", "warning message": "slow"}),
+    long=bencode({"interval": 1800, "peers": [{"ip": "81.2.3.4", "port": 6881, "peer id": ID}]}),
+    failure=bencode({"failure reason": "no such torrent", "retry in": 5}),
+    scrape=bencode({"files": {HASH: {"complete": 1, "downloaded": 2, "incomplete": 3}}}))
+
+put("udp_tracker",
+    connected=struct.pack(">IIQ", 0, 7, 8),
+    announced=struct.pack(">IIIII", 1, 7, 1800, 2, 3) + FOUR,
+    announced6=struct.pack(">IIIII", 1, 7, 1800, 2, 3) + SIX,
+    scraped=struct.pack(">IIIII", 2, 7, 1, 2, 3),
+    error=struct.pack(">II", 3, 7) + b"no",
+    ask_connect=struct.pack(">QII", 0x41727101980, 0, 7),
+    ask_announce=struct.pack(">QII20s20sQQQIIIiH", 9, 1, 7, HASH, ID, 1, 2, 3, 2, 0, 0, -1, 6881) + b"\x02\x04/ann",
+    ask_scrape=struct.pack(">QII20s", 9, 2, 7, HASH))
+
+put("magnet",
+    hex=b"magnet:?xt=urn:btih:" + b"a1" * 20 + b"&dn=a+b%20c&tr=http%3A%2F%2Ft.example%2Fannounce&x.pe=81.2.3.4:6881&so=0,2-4",
+    base32=b"magnet:?xt=urn:btih:" + b"ABCDEFGH234567AB" * 2 + b"&ws=http://w.example/&x.pe=[2a00::1]:6881&x.pe=h.example:1",
+    both=b"magnet:?xt.1=urn:btmh:1220" + b"a1" * 32 + b"&xt.2=urn:btih:" + b"A1" * 20 + b"#f")
+
+put("mse",
+    honest=b"\x00\x00\x00\x00",
+    rc4=b"\x03\x00\x00\x00",
+    key=b"\x04\x00\x00\x01",
+    answer=b"\x00\x02\x00" + b"\x80" * 8,
+    call=b"\x04\x02\x00" + b"\x80" * 8,
+    raw=b"\x08\x00\x00" + b"\x02" * 120)
+
+
+def krpc(**more):
+    return bencode({"t": "aa", **more})
+
+
+put("dht",
+    ping=krpc(y="q", q="ping", a={"id": ID}),
+    find=krpc(y="q", q="find_node", a={"id": ID, "target": HASH, "want": ["n4", "n6"]}, ro=1),
+    get=krpc(y="q", q="get_peers", a={"id": ID, "info_hash": HASH}),
+    announce=krpc(y="q", q="announce_peer", a={"id": ID, "info_hash": HASH, "port": 6881, "implied_port": 1, "token": "t"}),
+    nodes=krpc(y="r", r={"id": ID, "nodes": ID + FOUR, "nodes6": ID + SIX, "token": "t"}, ip=FOUR),
+    values=krpc(y="r", r={"id": ID, "values": [FOUR, SIX], "token": "t"}),
+    error=krpc(y="e", e=[203, "bad token"]))
+
+text = "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: %s\r\ncookie: c\r\n\r\n\r\n"
+put("lsd", one=(text % ("a1" * 20)).encode(), two=(text % ("A1" * 20 + "\r\nInfohash: " + "0" * 40)).encode())

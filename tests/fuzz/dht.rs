@@ -1,0 +1,52 @@
+//! Packets of the DHT, and what a node does with them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use btsync::sources::dht::message::{Body, MAX_PACKET, Message};
+use btsync::sources::dht::{Dht, Family, Output, Settings, State};
+use btsync::types::InfoHash;
+
+/// One packet, or one file of kept state: both come back as they were read. Then a node hears the packet: as it stands, and, if
+/// it is an answer, under the transaction id of each question that the node has asked.
+pub fn dht(bytes: &[u8]) {
+    if let Ok(state) = State::decode(bytes) {
+        assert_eq!(State::decode(&state.encode()), Ok(state));
+    }
+    let message = Message::decode(bytes);
+    if let Ok(message) = &message
+        && !matches!(message.body, Body::Incomprehensible { .. })
+    {
+        assert_eq!(Message::decode(&message.encode()).as_ref(), Ok(message));
+    }
+    let router = SocketAddr::from(([81, 2, 3, 4], 6881));
+    let settings = Settings { family: Family::V4, read_only: false, secret: [7; 16] };
+    let mut node = Dht::new(&settings, &State::default(), fastrand::Rng::with_seed(1));
+    node.add_router(Duration::ZERO, router);
+    node.search(Duration::ZERO, InfoHash([9; 20]), Some(6881));
+    let asked = sent(&mut node);
+    node.on_packet(Duration::from_millis(1), router, bytes);
+    if let Ok(message) = message
+        && matches!(message.body, Body::Response(_) | Body::Error(..))
+    {
+        for question in &asked {
+            let Ok(Message { transaction, .. }) = Message::decode(question) else { panic!("we read what we write") };
+            let answer = Message { transaction, ..message.clone() };
+            node.on_packet(Duration::from_millis(2), router, &answer.encode());
+        }
+    }
+    sent(&mut node);
+    let _ = node.stats(Duration::from_millis(3));
+}
+
+/// The packets that the node wants sent: each can be read, and none is too long.
+fn sent(node: &mut Dht) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    while let Some(output) = node.next_output() {
+        if let Output::Send { bytes, .. } = output {
+            assert!(bytes.len() <= MAX_PACKET && Message::decode(&bytes).is_ok());
+            packets.push(bytes);
+        }
+    }
+    packets
+}

@@ -1,0 +1,114 @@
+//! What the fuzz targets do with their bytes. `fuzz/fuzz_targets` has a line for each of these, and `tests/fuzz_seeds.rs` runs
+//! them over the seeds and over all that was ever found, so that every `make test` covers them. Each reads what a stranger
+//! could have sent, and panics where that breaks a promise of the reader.
+
+#![allow(dead_code, reason = "a target uses one of them")]
+
+mod dht;
+mod mse;
+mod peer;
+
+use std::path::Component;
+use std::time::Duration;
+
+use btsync::metainfo::magnet::MAX_LINK;
+use btsync::metainfo::{Magnet, Torrent, raw};
+use btsync::sources::announce::MAX_PEERS;
+use btsync::sources::http::answer;
+use btsync::sources::lsd::packet::{Hearing, LocalAnnounce};
+use btsync::sources::udp::packet;
+use btsync::types::{InfoHash, PieceIndex};
+use btsync::wire::compact;
+
+pub use dht::dht;
+pub use mse::mse;
+pub use peer::{extension, messages};
+
+/// One target.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its binary and of its folder in `testdata/fuzz`.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("metainfo", metainfo),
+    ("messages", messages),
+    ("extension", extension),
+    ("http_tracker", http_tracker),
+    ("udp_tracker", udp_tracker),
+    ("magnet", magnet),
+    ("mse", mse),
+    ("dht", dht),
+    ("lsd", lsd),
+];
+
+/// Torrent files: what is accepted is sound in itself, and is found again in what we write.
+pub fn metainfo(bytes: &[u8]) {
+    if let Ok(length) = raw::prefix(bytes) {
+        assert!((1..=bytes.len()).contains(&length));
+        assert_eq!(raw::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
+    }
+    let _ = Torrent::from_info(bytes, Vec::new(), Vec::new());
+    let Ok(torrent) = Torrent::parse(bytes) else { return };
+    let (total, count) = (torrent.total(), torrent.piece_count());
+    let sizes: u64 = (0..count).map(|piece| u64::from(torrent.piece_size(PieceIndex(piece)))).sum();
+    assert_eq!(sizes, total, "the pieces cover the files");
+    for file in &torrent.files {
+        assert!(file.path.components().all(|part| matches!(part, Component::Normal(_))), "{}", file.path.display());
+    }
+    let again = Torrent::parse(&torrent.to_bytes()).expect("we read what we write");
+    assert_eq!((again.info_hash, again.total()), (torrent.info_hash, total));
+    let link = Magnet::of(&torrent).to_string();
+    if link.len() <= MAX_LINK {
+        assert_eq!(Magnet::parse(&link).map(|link| link.info_hash), Ok(torrent.info_hash));
+    }
+}
+
+/// Magnet links: what is read is written as a link that says the same.
+pub fn magnet(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(link) = Magnet::parse(&text) else { return };
+    let written = link.to_string();
+    assert!(written.is_ascii() && !written.contains(char::is_control), "fit for a terminal");
+    if written.len() <= MAX_LINK {
+        assert_eq!(Magnet::parse(&written).as_ref(), Ok(&link), "{written}");
+    }
+}
+
+/// Answers of HTTP trackers to an announce and to a scrape.
+pub fn http_tracker(bytes: &[u8]) {
+    if let Ok(answer) = answer::parse(bytes) {
+        assert!(answer.peers.len() <= MAX_PEERS);
+        assert!(answer.peers.iter().all(|&addr| compact::is_usable(addr)));
+        let sane = Duration::from_secs(2)..=Duration::from_secs(24 * 60 * 60);
+        assert!(sane.contains(&answer.interval) && answer.min_interval.is_none_or(|wait| sane.contains(&wait)));
+        assert!(answer.warning.is_none_or(|text| !text.contains(char::is_control)));
+    }
+    let swarms = [InfoHash([b'a'; 20]), InfoHash([0; 20])];
+    if let Ok(figures) = answer::parse_scrape(bytes, &swarms) {
+        assert_eq!(figures.len(), swarms.len());
+    }
+}
+
+/// Packets of UDP trackers and of their clients.
+pub fn udp_tracker(bytes: &[u8]) {
+    let _ = packet::parse_request(bytes);
+    let Some(response) = packet::parse_response(bytes) else { return };
+    let transaction = packet::transaction(bytes).expect("a response has a transaction id");
+    let written = packet::response(transaction, &response);
+    assert!(bytes.starts_with(&written), "a response comes back but for what follows it");
+    if let packet::Response::Scraped(body) | packet::Response::Announced { peers: body, .. } = response {
+        assert_eq!(packet::figures(body).count(), body.len() / 12);
+        let addresses = compact::four(body).count() + compact::six(body).count();
+        assert!(addresses <= body.len() / compact::FOUR + body.len() / compact::SIX);
+    }
+}
+
+/// Datagrams of local discovery.
+pub fn lsd(bytes: &[u8]) {
+    let Some(said) = LocalAnnounce::parse(bytes) else { return };
+    assert!(said.port != 0 && !said.swarms.is_empty());
+    let mut hearing = Hearing::new(said.swarms.clone(), "ours".to_owned());
+    let from = ([192, 168, 7, 7], 6771).into();
+    let first = hearing.hear(Duration::ZERO, from, bytes).len();
+    assert!(first <= said.swarms.len());
+    assert!(hearing.hear(Duration::ZERO, from, bytes).is_empty(), "who was heard a moment ago is not told again");
+}

@@ -1,0 +1,104 @@
+//! What a connected peer sends once the handshake is done.
+
+use btsync::types::Bitfield;
+use btsync::wire::handshake::LENGTH;
+use btsync::wire::message::{self, Message, WireError};
+use btsync::wire::{ExtensionHandshake, Handshake, MetadataMessage, PexMessage};
+
+/// Handshake and frames, however they are cut: byte 0 seeds the cuts, the rest is what came. Cut or whole, the same messages
+/// and the same end come out of it.
+pub fn messages(bytes: &[u8]) {
+    let Some((&seed, stream)) = bytes.split_first() else { return };
+    if let Some(handshake) = stream.first_chunk::<LENGTH>().and_then(Handshake::decode) {
+        let again = Handshake::decode(&handshake.encode()).expect("we read what we write");
+        assert_eq!((again.info_hash, again.peer_id), (handshake.info_hash, handshake.peer_id));
+        assert_eq!(again.fast(), handshake.fast());
+    }
+    let whole = frames(std::iter::once(stream));
+    let mut rng = fastrand::Rng::with_seed(seed.into());
+    let mut rest = stream;
+    let cuts = std::iter::from_fn(|| {
+        let (part, after) = rest.split_at_checked(rng.usize(1..=40).min(rest.len()))?;
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    });
+    assert_eq!(frames(cuts), whole);
+}
+
+/// The lengths and ids of the frames in these parts of a stream, and what ended it. Every frame is checked by itself.
+fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Option<WireError>) {
+    let (mut pending, mut seen) = (Vec::new(), Vec::new());
+    for part in parts {
+        pending.extend_from_slice(part);
+        let mut at = 0;
+        loop {
+            match message::split(&pending[at..]) {
+                Ok(Some((message, length))) => {
+                    let frame = &pending[at..at + length];
+                    assert_eq!(message::needed(frame), length);
+                    check(&message, frame);
+                    seen.push((length, frame.get(4).copied().unwrap_or(u8::MAX)));
+                    at += length;
+                }
+                Ok(None) => {
+                    assert!(message::needed(&pending[at..]) > pending.len() - at, "who waits knows what for");
+                    break;
+                }
+                Err(error) => return (seen, Some(error)),
+            }
+        }
+        pending.drain(..at);
+    }
+    (seen, None)
+}
+
+/// A message that we can write is written as it came, and a bitfield counts what it holds.
+fn check(message: &Message<'_>, frame: &[u8]) {
+    let mut out = Vec::new();
+    match *message {
+        Message::KeepAlive => message::keep_alive(&mut out),
+        Message::Choke => message::choke(&mut out, true),
+        Message::Unchoke => message::choke(&mut out, false),
+        Message::Interested => message::interested(&mut out, true),
+        Message::NotInterested => message::interested(&mut out, false),
+        Message::Have(piece) => message::have(&mut out, piece),
+        Message::Bitfield(bits) => {
+            message::bitfield(&mut out, bits);
+            let pieces = (bits.len() as u32 * 8).saturating_sub(3);
+            if let Some(field) = Bitfield::from_wire(bits, pieces) {
+                assert_eq!(field.iter().count(), field.count() as usize);
+                assert!(field.iter().all(|piece| piece.0 < pieces && field.has(piece)));
+            }
+        }
+        Message::Request(block) => message::request(&mut out, block),
+        Message::Piece(block, data) => {
+            assert_eq!(block.length as usize, data.len());
+            out.extend_from_slice(&message::piece_head(block));
+            out.extend_from_slice(data);
+        }
+        Message::Cancel(block) => message::cancel(&mut out, block),
+        Message::Port(port) => message::port(&mut out, port),
+        Message::HaveAll => message::have_all_or_none(&mut out, true),
+        Message::HaveNone => message::have_all_or_none(&mut out, false),
+        Message::Reject(block) => message::reject(&mut out, block),
+        Message::AllowedFast(piece) => message::allowed_fast(&mut out, piece),
+        Message::Extended(id, payload) => message::extended(&mut out, id, payload),
+        Message::Suggest(_) | Message::Unknown(_) => return,
+    }
+    assert_eq!(out, frame);
+}
+
+/// The payloads of extension messages: handshake (BEP 10), metadata (BEP 9), peer exchange (BEP 11). Each comes back as it was.
+pub fn extension(bytes: &[u8]) {
+    if let Some(said) = ExtensionHandshake::parse(bytes) {
+        assert!(said.version.is_none_or(|version| version.chars().count() <= 80));
+        assert!(said.port != Some(0) && said.reqq != Some(0));
+        assert!(said.messages.ut_metadata != Some(0) && said.messages.ut_pex != Some(0));
+    }
+    if let Ok(Some(message)) = MetadataMessage::parse(bytes) {
+        assert_eq!(MetadataMessage::parse(&message.encode()), Ok(Some(message)));
+    }
+    if let Ok(message) = PexMessage::parse(bytes) {
+        assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
+    }
+}

@@ -1,0 +1,269 @@
+//! The piece manager in many hands. Each of them plays a peer's reader through the public API: it joins, picks, accepts, writes,
+//! settles, lets requests expire, leaves and comes back; one sends wrong blocks. What may never be: two that write the same block
+//! at once, a piece that comes out whole twice, one that is right and not there, or a download that stands still.
+//!
+//! Once with threads, and once without, under a scheduler with a seed that decides after every call who makes the next one. As
+//! each call takes the lock once and keeps nothing after it, those are all the orders in which threads can meet there, and a failure comes
+//! back with its seed: what loom or shuttle would do, but with the real lock, files and all.
+
+use std::collections::HashSet;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use btsync::pieces::{Accepted, PieceManager};
+use btsync::storage::{FileSpec, Layout, Storage};
+use btsync::swarm::requests::Pace;
+use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+
+const PIECES: u32 = 48;
+const BLOCKS: u32 = 4;
+const LENGTH: u32 = BLOCKS * BLOCK;
+/// The last piece has one block, and a short one.
+const TOTAL: u64 = (PIECES as u64 - 1) * LENGTH as u64 + 777;
+const PEERS: u32 = 8;
+/// Calls after which a peer gives up: many times what the slowest ever needed.
+const STEPS: usize = 3_000_000;
+
+/// What all peers have in common.
+struct Stand {
+    pieces: PieceManager,
+    /// Blocks that somebody was allowed to write and has not yet reported.
+    writing: Mutex<HashSet<BlockRequest>>,
+    /// Pieces that came out whole and wait for their verdict.
+    whole: Mutex<HashSet<PieceIndex>>,
+    /// How often each piece was found right.
+    right: Vec<AtomicU32>,
+    wrong: AtomicU64,
+    keys: AtomicU32,
+    _folder: tempfile::TempDir,
+}
+
+/// The byte that fills a right piece.
+fn filler(piece: PieceIndex) -> u8 {
+    piece.0 as u8 | 1
+}
+
+impl Stand {
+    fn new() -> Stand {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = FileSpec { path: "x".into(), length: TOTAL, pad: false };
+        let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
+        let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
+        storage.prepare().expect("a file");
+        // The hash is played by the filler: what is compared is what is on disk.
+        let hashes = vec![[0; 20]; PIECES as usize];
+        Stand {
+            pieces: PieceManager::new(storage, hashes, Bitfield::new(PIECES)),
+            writing: Mutex::default(),
+            whole: Mutex::default(),
+            right: (0..PIECES).map(|_| AtomicU32::new(0)).collect(),
+            wrong: AtomicU64::new(0),
+            keys: AtomicU32::new(1),
+            _folder: folder,
+        }
+    }
+
+    /// Writes what may be written, as nobody else does meanwhile.
+    fn write(&self, blocks: &[BlockRequest], wrong: bool) {
+        for block in blocks {
+            let bytes = vec![if wrong { 0 } else { filler(block.piece) }; block.length as usize];
+            let storage = self.pieces.storage();
+            let at = storage.layout().offset(block.piece, block.begin);
+            storage.write_vectored_at(at, &[IoSlice::new(&bytes)]).expect("room");
+        }
+        blocks.iter().for_each(|block| assert!(self.writing.lock().unwrap().remove(block)));
+    }
+
+    /// Reads a whole piece back: whether it is right, and what stands for its blocks' hashes.
+    fn read_back(&self, piece: PieceIndex) -> (bool, Vec<[u8; 20]>) {
+        let storage = self.pieces.storage();
+        let mut bytes = vec![0; storage.layout().piece_size(piece) as usize];
+        storage.read_exact_at(storage.layout().offset(piece, 0), &mut bytes).expect("it was written");
+        let right = bytes.iter().all(|&byte| byte == filler(piece));
+        (right, bytes.chunks(BLOCK as usize).map(|block| [block[0]; 20]).collect())
+    }
+
+    /// Tells the verdict.
+    fn settle(&self, piece: PieceIndex, right: bool, sums: &[[u8; 20]]) {
+        assert!(self.whole.lock().unwrap().remove(&piece));
+        self.pieces.settle(piece, right);
+        if right {
+            assert!(self.pieces.has(piece));
+            assert_eq!(self.right[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
+            self.pieces.liars(piece, sums);
+        } else {
+            self.wrong.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What must be so when all is over.
+    fn is_sound(&self) {
+        assert!(self.pieces.is_complete() && self.pieces.left() == 0);
+        assert!(self.right.iter().all(|times| times.load(Ordering::Relaxed) == 1));
+        assert!(self.writing.lock().unwrap().is_empty() && self.whole.lock().unwrap().is_empty());
+        let mut bytes = vec![0; TOTAL as usize];
+        self.pieces.storage().read_exact_at(0, &mut bytes).expect("all is there");
+        for (piece, n) in bytes.chunks(LENGTH as usize).zip(0..) {
+            assert!(piece.iter().all(|&byte| byte == filler(PieceIndex(n))), "piece {n} is wrong on disk");
+        }
+    }
+}
+
+/// A reader between two calls.
+enum Doing {
+    Away,
+    Asking,
+    Writing(Vec<BlockRequest>),
+    Judging(Vec<PieceIndex>),
+}
+
+/// One peer's reader.
+struct Player<'a> {
+    stand: &'a Stand,
+    rng: fastrand::Rng,
+    lies: bool,
+    key: PeerKey,
+    asked: Vec<BlockRequest>,
+    doing: Doing,
+}
+
+impl<'a> Player<'a> {
+    fn new(stand: &'a Stand, seed: u64, lies: bool) -> Player<'a> {
+        let rng = fastrand::Rng::with_seed(seed);
+        Player { stand, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Doing::Away }
+    }
+
+    /// One call of the piece manager, or a few that nobody can come between to any effect.
+    fn step(&mut self) {
+        let pieces = &self.stand.pieces;
+        self.doing = match std::mem::replace(&mut self.doing, Doing::Asking) {
+            Doing::Away => {
+                self.key = PeerKey(self.stand.keys.fetch_add(1, Ordering::Relaxed));
+                pieces.join(self.key);
+                assert!(pieces.bitfield(self.key, Bitfield::full(PIECES)));
+                Doing::Asking
+            }
+            Doing::Asking => self.ask(),
+            Doing::Writing(taken) => {
+                let wrong = self.lies && self.rng.u8(..4) == 0;
+                self.stand.write(&taken, wrong);
+                let mut whole = Vec::new();
+                pieces.written(self.key, taken.into_iter(), &mut whole);
+                let waiting = &self.stand.whole;
+                whole.iter().for_each(|p| assert!(waiting.lock().unwrap().insert(*p), "{p:?} came out whole twice"));
+                if whole.is_empty() { Doing::Asking } else { Doing::Judging(whole) }
+            }
+            Doing::Judging(mut whole) => {
+                if let Some(piece) = whole.pop() {
+                    self.judge(piece);
+                    Doing::Judging(whole)
+                } else {
+                    Doing::Asking
+                }
+            }
+        };
+    }
+
+    fn ask(&mut self) -> Doing {
+        let pieces = &self.stand.pieces;
+        match self.rng.u8(..24) {
+            0 => pieces.expire(self.key, &self.asked.split_off(self.asked.len() / 2)),
+            1 => pieces.release(self.key, &std::mem::take(&mut self.asked)),
+            2 => {
+                pieces.leave(self.key);
+                self.asked.clear();
+                return Doing::Away;
+            }
+            3..12 => {
+                let pace = Pace { outstanding: self.asked.len(), least: 16 };
+                let (n, fast) = (self.rng.usize(1..9), self.rng.bool());
+                pieces.pick(self.key, n, fast, pace, 0.2, &mut self.asked);
+            }
+            _ => return self.receive(),
+        }
+        Doing::Asking
+    }
+
+    /// Blocks arrive: some of those that were asked for, the last first.
+    fn receive(&mut self) -> Doing {
+        let come = self.asked.split_off(self.asked.len() - self.rng.usize(..=self.asked.len()));
+        let mut accepted = Accepted::default();
+        self.stand.pieces.accept(self.key, come.iter().copied(), &mut accepted);
+        assert_eq!(accepted.take.len(), come.len());
+        let taken = come.iter().zip(&accepted.take).filter(|(_, take)| **take).map(|(block, _)| *block);
+        let taken: Vec<BlockRequest> = taken.collect();
+        let writing = &self.stand.writing;
+        taken.iter().for_each(|b| assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once"));
+        if taken.is_empty() { Doing::Asking } else { Doing::Writing(taken) }
+    }
+
+    fn judge(&mut self, piece: PieceIndex) {
+        let pieces = &self.stand.pieces;
+        assert!(!pieces.has(piece), "{piece:?} was there before it was judged");
+        let authors = pieces.authors(piece);
+        let (right, sums) = self.stand.read_back(piece);
+        if !right && !authors.is_empty() {
+            pieces.suspect(piece, &authors, &sums);
+        }
+        self.stand.settle(piece, right, &sums);
+    }
+
+    /// Whether there is nothing left to do.
+    fn is_done(&self) -> bool {
+        matches!(self.doing, Doing::Asking | Doing::Away) && self.stand.pieces.is_complete()
+    }
+}
+
+#[test]
+fn many_threads_get_every_piece_once_and_right() {
+    let (mut wrong, rounds) = (0, 6);
+    for seed in 0..rounds {
+        let stand = Stand::new();
+        std::thread::scope(|scope| {
+            for peer in 0..PEERS {
+                let mut player = Player::new(&stand, seed * 100 + u64::from(peer), peer == 0);
+                scope.spawn(move || {
+                    let done = (0..STEPS).any(|_| {
+                        player.step();
+                        player.is_done()
+                    });
+                    assert!(done, "the download stands still");
+                });
+            }
+        });
+        stand.is_sound();
+        wrong += stand.wrong.load(Ordering::Relaxed);
+    }
+    assert!(wrong > 0, "no wrong piece in {rounds} rounds: the test does not test what it says");
+}
+
+/// How many orders are tried; `STRESS_ORDERS=10000` tries more.
+fn orders() -> u64 {
+    std::env::var("STRESS_ORDERS").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+}
+
+#[test]
+fn every_order_of_calls_gets_every_piece_once_and_right() {
+    for seed in 0..orders() {
+        // The picker draws its seed from this thread's generator.
+        fastrand::seed(seed);
+        let stand = Stand::new();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut players: Vec<_> = (0..PEERS).map(|n| Player::new(&stand, rng.u64(..), n == 0)).collect();
+        // Some are slow, as threads are that wait for the disk; who is slow changes.
+        let mut slow = 0_u8;
+        let done = (0..STEPS).any(|step| {
+            if step % 50 == 0 {
+                slow = rng.u8(..);
+            }
+            let at = rng.usize(..players.len());
+            if slow & (1 << at) == 0 || rng.u8(..16) == 0 {
+                players[at].step();
+            }
+            players.iter().all(Player::is_done)
+        });
+        assert!(done, "seed {seed}: the download stands still");
+        stand.is_sound();
+    }
+}
