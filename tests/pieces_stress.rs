@@ -72,7 +72,9 @@ impl Stand {
             let at = storage.layout().offset(block.piece, block.begin);
             storage.write_vectored_at(at, &[IoSlice::new(&bytes)]).expect("room");
         }
-        blocks.iter().for_each(|block| assert!(self.writing.lock().unwrap().remove(block)));
+        for block in blocks {
+            assert!(self.writing.lock().unwrap().remove(block));
+        }
     }
 
     /// Reads a whole piece back: whether it is right, and what stands for its blocks' hashes.
@@ -151,7 +153,9 @@ impl<'a> Player<'a> {
                 let mut whole = Vec::new();
                 pieces.written(self.key, taken.into_iter(), &mut whole);
                 let waiting = &self.stand.whole;
-                whole.iter().for_each(|p| assert!(waiting.lock().unwrap().insert(*p), "{p:?} came out whole twice"));
+                for p in &whole {
+                    assert!(waiting.lock().unwrap().insert(*p), "{p:?} came out whole twice");
+                }
                 if whole.is_empty() { Doing::Asking } else { Doing::Judging(whole) }
             }
             Doing::Judging(mut whole) => {
@@ -194,7 +198,9 @@ impl<'a> Player<'a> {
         let taken = come.iter().zip(&accepted.take).filter(|(_, take)| **take).map(|(block, _)| *block);
         let taken: Vec<BlockRequest> = taken.collect();
         let writing = &self.stand.writing;
-        taken.iter().for_each(|b| assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once"));
+        for b in &taken {
+            assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once");
+        }
         if taken.is_empty() { Doing::Asking } else { Doing::Writing(taken) }
     }
 
