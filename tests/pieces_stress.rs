@@ -3,8 +3,8 @@
 //! at once, a piece that comes out whole twice, one that is right and not there, or a download that stands still.
 //!
 //! Once with threads, and once without, under a scheduler with a seed that decides after every call who makes the next one. As
-//! each call takes the lock once and keeps nothing after it, those are all the orders in which threads can meet there, and a failure comes
-//! back with its seed: what loom or shuttle would do, but with the real lock, files and all.
+//! each call takes the lock once and keeps nothing after it, threads can meet there in no other way than such orders; a sample of
+//! them is tried, and a failure comes back with its seed. It is no model check: neither all orders nor what happens inside a call.
 
 use std::collections::HashSet;
 use std::io::IoSlice;

@@ -29,7 +29,7 @@ pub fn mse(bytes: &[u8]) {
     let mut to_initiator = Vec::new();
     let (mut seen_by_responder, mut seen_by_initiator) = (0, 0);
     let mut failed = false;
-    while !failed && !(to_responder.is_empty() && to_initiator.is_empty()) {
+    while !(failed || to_responder.is_empty() && to_initiator.is_empty()) {
         let mut sent = std::mem::take(&mut to_responder);
         if flags & 4 != 0 {
             wire.change(&mut sent, &mut seen_by_responder);
