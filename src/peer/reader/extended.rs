@@ -16,6 +16,8 @@ use crate::wire::pex::PexMessage;
 
 /// Pieces of metadata that may wait for a peer that does not read them.
 const MAX_TELLING: u32 = 64;
+/// A piece of metadata that nobody asked for counts as so many messages without use.
+const UNASKED: u32 = 50;
 /// PORT messages of one connection that are looked at.
 const MAX_NODES: u32 = 3;
 
@@ -108,6 +110,8 @@ impl Reader<'_> {
             Some(MetadataMessage::Reject { piece }) if answered() => {
                 shared.report(Report::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
             }
+            // It cost as much to receive as many short messages.
+            Some(MetadataMessage::Data { .. }) => self.talk(UNASKED)?,
             _ => {}
         }
         Ok(())
