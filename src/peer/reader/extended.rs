@@ -89,11 +89,8 @@ impl Reader<'_> {
         let Ok(message) = MetadataMessage::parse(payload) else {
             return Err(Gone::Broke("a metadata message that makes no sense"));
         };
-        let answered = || {
-            let asked = peer.asked_metadata.load(Ordering::Acquire);
-            let fewer = asked.checked_sub(1);
-            fewer.is_some_and(|fewer| peer.asked_metadata.swap(fewer, Ordering::AcqRel) == asked)
-        };
+        let fewer = |asked: u32| asked.checked_sub(1);
+        let answered = || peer.asked_metadata.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
         match message {
             Some(MetadataMessage::Request { piece }) => {
                 let id = peer.metadata_id.load(Ordering::Acquire);
