@@ -64,6 +64,8 @@ impl Ear {
         socket.set_reuse_address(true).expect("to share the port");
         socket.set_reuse_port(true).expect("to share the port");
         socket.bind(&SocketAddr::from((group, 6771)).into()).expect("the port of local discovery");
+        // On that interface alone: without this it hears whatever group anybody on this machine has joined elsewhere.
+        socket.set_multicast_all_v4(false).expect("to hear what it joined");
         socket.join_multicast_v4(&group, &address(1).parse().expect("an address")).expect("the group");
         Ear::of(socket.into())
     }
