@@ -4,7 +4,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench check fuzz tsan install clean
+.PHONY: build run test bench soak check fuzz tsan install clean
 
 build:
 	$(CARGO) build --release
@@ -24,6 +24,10 @@ test:
 BENCH ?= *
 bench:
 	$(CARGO) bench --bench '$(BENCH)' -- $(ARGS)
+
+# Downloads that are killed, stalled, spoiled and starved for half an hour; SOAK_MINUTES and SOAK_MB make it shorter.
+soak: build
+	scripts/soak.sh
 
 check:
 	$(CARGO) fmt --check

@@ -88,6 +88,16 @@ impl PieceManager {
         self.picker.lock().is_complete()
     }
 
+    /// How many pieces are there.
+    pub fn have_count(&self) -> u32 {
+        self.picker.lock().have().count()
+    }
+
+    /// The pieces that are there.
+    pub fn have(&self) -> Bitfield {
+        self.picker.lock().have().clone()
+    }
+
     /// Whether this piece is there and may be served.
     pub fn has(&self, piece: PieceIndex) -> bool {
         self.picker.lock().have().has(piece)

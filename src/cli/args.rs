@@ -105,6 +105,9 @@ pub struct DownloadArgs {
     /// use this network interface, or this address of ours, for everything
     #[argh(option, from_str_fn(interface))]
     pub interface: Option<Bind>,
+    /// hash all that is there, whatever is remembered of it
+    #[argh(switch)]
+    pub verify: bool,
     /// keep the .torrent of a magnet link in this file or folder
     #[argh(option)]
     pub save_torrent: Option<PathBuf>,
@@ -164,10 +167,10 @@ Network:
   --no-dht, --no-lsd, --no-pex, --dht-entry-point HOST:PORT   ways to find peers
   --interface IF     this interface or address of ours alone, or nothing
 Output:
-  --json             one event a line on stdout; -q, --quiet: errors only
+  --json, --verify   one event a line on stdout; hash all, believing no record
   --save-torrent F, --stop-timeout S   keep a link's .torrent; give up after S s
   --on-download-complete CMD   for the shell, with BTSYNC_* in its environment
-  -v, --verbose      debug logs (RUST_LOG=...: finer); -h, --help; --version
+  -v, --verbose; -q, --quiet; -h, --help; --version   RUST_LOG=...: finer logs
 Ctrl-C stops; run it again to go on. ./create is a file's name.
 Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input: README.md
 ";
@@ -247,7 +250,8 @@ fn kind<T: FromArgs>(word: &str) -> Kind {
 }
 
 /// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 3] = [
+const ALIASES: [(&str, &str); 4] = [
+    ("--check-integrity", "--verify"),
     ("--bind", "--interface"),
     ("--max-overall-download-limit", "--max-download-limit"),
     ("--max-overall-upload-limit", "--max-upload-limit"),

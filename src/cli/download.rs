@@ -165,6 +165,8 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     (config.lsd, config.pex) = (!args.no_lsd, !args.no_pex);
     config.bind = args.interface.clone().unwrap_or_default();
     config.exclude_trackers.extend(args.excluded().map(str::to_owned));
+    config.resume = cache_folder().map(|folder| folder.join("btsync/resume"));
+    config.verify = args.verify;
     config.save_torrent.clone_from(&args.save_torrent);
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);

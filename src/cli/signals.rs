@@ -1,11 +1,11 @@
-//! Ctrl-C and SIGTERM: the first asks the session to stop, a second one ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks the session to stop, a second one ends the process at once. SIGXFSZ is passed over.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 
@@ -28,6 +28,8 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
         flag::register(signal, asked.clone())?;
     }
+    // A file that is larger than the shell allows is an error of the write then, and not the end of the process.
+    flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let handle = signals.handle();
     let wait = move || {

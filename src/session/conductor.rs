@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::contacts::{Contacts, News};
+use super::keeper::Keeper;
 use super::{Event, Outcome, Stage, tell};
 use crate::peer::{Report, Shared};
 use crate::storage::StorageError;
@@ -37,11 +38,18 @@ pub struct Conductor<'a> {
     /// The torrent's size in bytes.
     total: u64,
     failure: Option<StorageError>,
+    /// Keeps the fast-resume record, where there is one.
+    keeper: Option<Keeper>,
 }
 
 impl<'a> Conductor<'a> {
     /// A conductor whose torrent, `total` bytes, has just been checked.
-    pub fn new(shared: &'a Arc<Shared>, mut contacts: Contacts<'a>, total: u64) -> Conductor<'a> {
+    pub fn new(
+        shared: &'a Arc<Shared>,
+        mut contacts: Contacts<'a>,
+        total: u64,
+        keeper: Option<Keeper>,
+    ) -> Conductor<'a> {
         let whole = shared.pieces.is_complete();
         contacts.inner.enter(if whole { Stage::Seeding } else { Stage::Downloading });
         contacts.content = whole;
@@ -58,6 +66,7 @@ impl<'a> Conductor<'a> {
             whole_since: whole.then_some(now),
             total,
             failure: None,
+            keeper,
         }
     }
 
@@ -70,6 +79,7 @@ impl<'a> Conductor<'a> {
             let now = self.shared.now();
             self.contacts.tick(self.shared, now);
             self.choke(now);
+            self.keep(now);
             let wake = Instant::now() + self.sleep(now);
             if let Some(news) = self.contacts.wait(reports, wake) {
                 self.take(news);
@@ -78,6 +88,16 @@ impl<'a> Conductor<'a> {
             }
         }
         self.leave(reports)
+    }
+
+    /// Writes the fast-resume record where it is time to.
+    fn keep(&mut self, now: Duration) {
+        let pieces = &self.shared.pieces;
+        if let Some(keeper) = &mut self.keeper
+            && keeper.due(pieces.have_count()).is_some_and(|due| due <= now)
+        {
+            keeper.save(pieces.storage(), pieces.have(), now);
+        }
     }
 
     /// Whether there is nothing left to do.
@@ -105,6 +125,9 @@ impl<'a> Conductor<'a> {
         let mut next = self.contacts.next_due(now, self.shared).min(now + LONGEST_SLEEP);
         if self.shared.roster.count() > 0 {
             next = next.min(self.next_choke);
+        }
+        if let Some(due) = self.keeper.as_ref().and_then(|keeper| keeper.due(self.shared.pieces.have_count())) {
+            next = next.min(due);
         }
         if let Some(since) = self.whole_since {
             if let Some(time) = self.contacts.config.seed.time {
@@ -145,6 +168,10 @@ impl<'a> Conductor<'a> {
         if self.whole_since.is_some() {
             return;
         }
+        if let Err(error) = self.shared.pieces.storage().confirm() {
+            self.failure.get_or_insert(error);
+            return;
+        }
         self.whole_since = Some(self.shared.now());
         self.contacts.content = true;
         self.contacts.announcer.completed();
@@ -165,6 +192,9 @@ impl<'a> Conductor<'a> {
         inner.enter(Stage::Stopping);
         tell(&self.contacts.events, Event::Stopping);
         self.contacts.leave(self.shared, reports);
+        if let Some(keeper) = self.keeper {
+            keeper.finish(self.shared.pieces.storage(), self.shared.pieces.have());
+        }
         match self.failure {
             Some(error) => Err(error),
             None if !inner.stop.load(Ordering::Acquire) => Ok(Outcome::Completed),

@@ -12,6 +12,7 @@ use crate::types::Encryption;
 
 /// How a session behaves; the defaults are those of `btsync file.torrent outdir`.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct Config {
     /// The folder that receives the files.
     pub out_dir: PathBuf,
@@ -45,6 +46,10 @@ pub struct Config {
     pub save_torrent: Option<PathBuf>,
     /// After so long without a byte a download gives up.
     pub stop_timeout: Option<Duration>,
+    /// The folder of the fast-resume records, where they are wanted: what they vouch for is not hashed again at the start.
+    pub resume: Option<PathBuf>,
+    /// Whether to hash all that is there, whatever a fast-resume record says.
+    pub verify: bool,
     /// Files held open at most.
     pub max_open_files: usize,
 }
@@ -105,6 +110,8 @@ impl Config {
             super_seed: false,
             save_torrent: None,
             stop_timeout: None,
+            resume: None,
+            verify: false,
             max_open_files: 128,
         }
     }

@@ -6,6 +6,7 @@
 
 mod announcing;
 mod calling;
+mod crowd;
 mod discovery;
 mod exchange;
 
@@ -42,6 +43,8 @@ pub struct Line {
     pub connection: Connection,
     /// Whether the peer called us.
     pub incoming: bool,
+    /// It was hung up on to make room for another, and will soon be gone.
+    pub going: bool,
     /// Since when the handshake is done.
     pub ready: Option<Duration>,
     /// Bytes down and up at the last two rounds, and when those were; the older first.

@@ -10,6 +10,7 @@ mod descriptors;
 mod events;
 mod goodbye;
 mod handle;
+mod keeper;
 mod listener;
 mod metadata;
 mod search;
@@ -30,6 +31,7 @@ use crate::storage::{self, FileSpec, Layout, LayoutError, Storage, StorageError}
 use crate::types::{Bitfield, InfoHash, PeerId};
 use contacts::Contacts;
 use handle::Inner;
+use keeper::Keeper;
 use listener::Listener;
 
 pub use crate::swarm::limiter::Limits;
@@ -224,10 +226,13 @@ impl<'a> Run<'a> {
         let (inner, config) = (self.inner, self.config);
         let layout = layout(torrent)?;
         let storage = Arc::new(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
-        let have = look(inner, &storage, torrent, &self.events)?;
+        let (have, keeper) = look(inner, config, &storage, torrent, &self.events)?;
         let _ = inner.found.set(have.clone());
         let stopped = inner.stop.load(Ordering::Acquire);
         if have.is_full() && !config.seed.any() && before.is_none() && !stopped {
+            if let Some(keeper) = keeper {
+                keeper.finish(&storage, have);
+            }
             tell(&self.events, Event::Completed);
             return Ok(Outcome::Completed);
         }
@@ -247,7 +252,7 @@ impl<'a> Run<'a> {
         };
         self.publish(&shared, &contacts);
         contacts.hold_callers(false);
-        let outcome = conductor::Conductor::new(&shared, contacts, torrent.total()).conduct(&self.reports);
+        let outcome = conductor::Conductor::new(&shared, contacts, torrent.total(), keeper).conduct(&self.reports);
         storage.close();
         Ok(outcome?)
     }
@@ -312,20 +317,44 @@ fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
     Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())
 }
 
-/// Makes the files, and hashes what was there before: the pieces that are right. No side file is needed to resume.
-fn look(inner: &Inner, disk: &Storage, torrent: &Torrent, events: &Sender<Event>) -> Result<Bitfield, StorageError> {
+/// Makes the files, and hashes what was there before: the pieces that are right. What the fast-resume record vouches for is not
+/// hashed; without one there is more to do, and that is all.
+fn look(
+    inner: &Inner,
+    config: &Config,
+    disk: &Storage,
+    torrent: &Torrent,
+    events: &Sender<Event>,
+) -> Result<(Bitfield, Option<Keeper>), StorageError> {
     inner.enter(Stage::Checking);
-    let prepared = disk.prepare()?;
+    let prepared = disk.prepare_unless(&inner.stop)?;
     for what in prepared.repaired {
         tell(events, Event::Repaired { what });
     }
-    if prepared.found_bytes == 0 && torrent.total() > 0 {
-        return Ok(Bitfield::new(torrent.piece_count()));
+    let nothing = Bitfield::new(torrent.piece_count());
+    if inner.stop.load(Ordering::Acquire) {
+        return Ok((nothing, None));
     }
-    tell(events, Event::CheckStarted { bytes: torrent.total() });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let have = storage::check(disk, &torrent.pieces, cores, &inner.check, &inner.stop)?;
-    let size = |p| u64::from(torrent.piece_size(p));
-    tell(events, Event::Checked { have: have.iter().map(size).sum(), total: torrent.total() });
-    Ok(have)
+    let records = config.resume.as_ref();
+    let mut keeper = records.and_then(|folder| Keeper::new(folder, torrent.info_hash, &config.out_dir, disk));
+    let mut known = nothing;
+    match &mut keeper {
+        Some(keeper) if config.verify || prepared.found_bytes == 0 => keeper.distrust(),
+        Some(keeper) => known = keeper.recall(disk),
+        None => {}
+    }
+    if prepared.found_bytes == 0 && torrent.total() > 0 {
+        return Ok((known, keeper));
+    }
+    let size = |have: &Bitfield| have.iter().map(|piece| u64::from(torrent.piece_size(piece))).sum::<u64>();
+    if !known.is_full() {
+        tell(events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        known = storage::check_rest(disk, &torrent.pieces, &known, cores, &inner.check, &inner.stop)?;
+        if let Some(keeper) = &mut keeper {
+            keeper.checked(disk);
+        }
+    }
+    tell(events, Event::Checked { have: size(&known), total: torrent.total() });
+    Ok((known, keeper))
 }

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -25,14 +26,19 @@ struct Slot {
     dirty: AtomicBool,
     /// How many threads are in the middle of a write.
     writers: AtomicU32,
+    /// When the last write that has ended began and ended, in nanoseconds since 1970; 0 where there was none.
+    written: (AtomicI64, AtomicI64),
 }
 
 /// A thread's being in the middle of a write, until dropped.
-pub(super) struct Writing<'a>(Option<&'a Slot>);
+pub(super) struct Writing<'a>(Option<&'a Slot>, i64);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
+            // Whoever ends last has the file's times between its two: the last stamp was made after it began, or just before.
+            slot.written.0.store(self.1, Relaxed);
+            slot.written.1.store(clock(), Relaxed);
             slot.writers.fetch_sub(1, Relaxed);
         }
     }
@@ -109,7 +115,14 @@ impl Cache {
         if let Some(slot) = slot {
             slot.writers.fetch_add(1, Relaxed);
         }
-        Writing(slot)
+        Writing(slot, clock())
+    }
+
+    /// When the last write to the file that has ended began and ended.
+    pub fn written(&self, file: usize) -> Option<(i64, i64)> {
+        let slot = self.slots.get(file)?;
+        let (begin, end) = (slot.written.0.load(Relaxed), slot.written.1.load(Relaxed));
+        (end > 0).then_some((begin, end))
     }
 
     /// Whether a thread is in the middle of a write to the file.
@@ -144,6 +157,12 @@ impl Cache {
     pub fn len(&self) -> usize {
         self.ring.lock().len()
     }
+}
+
+/// The time as file systems have it, in nanoseconds since 1970.
+fn clock() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

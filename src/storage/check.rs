@@ -46,6 +46,22 @@ pub fn check(
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<Bitfield, StorageError> {
+    let known = Bitfield::new(storage.layout().piece_count());
+    check_rest(storage, hashes, &known, threads, progress, stop)
+}
+
+/// The same where the pieces in `known` need not be looked at: they are found in any case.
+///
+/// # Errors
+/// Those of [`check`].
+pub fn check_rest(
+    storage: &Storage,
+    hashes: &[PieceHash],
+    known: &Bitfield,
+    threads: usize,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<Bitfield, StorageError> {
     let layout = storage.layout();
     progress.done.store(0, Relaxed);
     progress.total.store(layout.total(), Relaxed);
@@ -55,6 +71,7 @@ pub fn check(
     let job = Job {
         storage,
         hashes,
+        known,
         progress,
         stop,
         run,
@@ -155,6 +172,7 @@ fn feed(
 struct Job<'a> {
     storage: &'a Storage,
     hashes: &'a [PieceHash],
+    known: &'a Bitfield,
     progress: &'a Progress,
     stop: &'a AtomicBool,
     /// Pieces in a run.
@@ -195,6 +213,10 @@ impl Job<'_> {
     }
 
     fn is_right(&self, piece: PieceIndex, slab: &mut [u8]) -> Result<bool, StorageError> {
+        if self.known.has(piece) {
+            self.progress.done.fetch_add(u64::from(self.storage.layout().piece_size(piece)), Relaxed);
+            return Ok(true);
+        }
         let mut counted = 0;
         let expected = self.hashes.get(piece.at());
         let hash = if expected.is_some() { self.hash(piece, slab, &mut counted) } else { Ok(None) };

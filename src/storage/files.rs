@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
@@ -15,6 +16,7 @@ use super::cache::{Cache, Handle};
 use super::error::{Doing, StorageError, StorageErrorKind, shown};
 use super::layout::{Layout, Span};
 use super::open::{Access, Root};
+use super::resume::Stamp;
 
 /// Slices handed to one `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
 const BATCH: usize = 64;
@@ -56,10 +58,21 @@ impl Storage {
     /// # Errors
     /// What the system refuses, and whatever stands where a file or a folder must be.
     pub fn prepare(&self) -> Result<Prepared, StorageError> {
+        self.prepare_unless(&AtomicBool::new(false))
+    }
+
+    /// The same, and where `stop` becomes true it returns soon, with what was found so far.
+    ///
+    /// # Errors
+    /// Those of [`Storage::prepare`].
+    pub fn prepare_unless(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
         self.root.create()?;
         let mut prepared = Prepared::default();
         let mut known = HashSet::new();
         for file in self.layout.files().iter().filter(|file| !file.pad) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             self.make_folders(file.path.parent(), &mut known)?;
             self.make_file(&file.path, file.length, &mut prepared)?;
         }
@@ -91,6 +104,39 @@ impl Storage {
         }
         prepared.found_bytes += found.min(length);
         Ok(())
+    }
+
+    /// How a file looks from outside, by its number; `None` where it is not there, or is padding.
+    pub fn stamp(&self, file: usize) -> Option<Stamp> {
+        let spec = self.layout.files().get(file).filter(|file| !file.pad)?;
+        let there = self.root.metadata(&spec.path).ok()?;
+        let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
+        Some(Stamp {
+            size: there.size(),
+            modified: time(there.mtime(), there.mtime_nsec())?,
+            changed: time(there.ctime(), there.ctime_nsec())?,
+            inode: there.ino(),
+        })
+    }
+
+    /// Looks whether every file is still where it was and as long as it must be: one that was deleted while it was open takes
+    /// writes as before.
+    ///
+    /// # Errors
+    /// What the system says, or of kind [`StorageErrorKind::Missing`], about the first that is not.
+    pub fn confirm(&self) -> Result<(), StorageError> {
+        for (file, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
+            let there = self.root.metadata(&spec.path).map_err(|error| self.failed(Doing::Open, file, error))?;
+            if there.len() < spec.length {
+                return Err(self.too_short(file));
+            }
+        }
+        Ok(())
+    }
+
+    /// When the last write to a file began and ended, in nanoseconds since 1970; `None` where there was none.
+    pub fn written(&self, file: usize) -> Option<(i64, i64)> {
+        self.cache.written(file)
     }
 
     /// Writes `bufs`, one after the other, at byte `offset` of the torrent; one system call where they lie in one file.

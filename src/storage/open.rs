@@ -94,6 +94,11 @@ impl Root {
         if found.is_file() { Ok(handle) } else { Err(not_a_file()) }
     }
 
+    /// What the system knows of a file, named from the download folder on.
+    pub fn metadata(&self, name: &Path) -> io::Result<fs::Metadata> {
+        File::from(self.followed(name, |name| self.open_beneath(name, OFlags::PATH))?).metadata()
+    }
+
     /// Opens by a name without links; where there are some, by the name that they lead to. `LOOP` says that it is outside, or
     /// that links come and go under our hands.
     fn followed<T>(&self, name: &Path, open: impl Fn(&Path) -> Result<T, Errno>) -> Result<T, Errno> {

@@ -14,7 +14,7 @@ pub fn address(host: u8) -> String {
     format!("10.88.0.{host}")
 }
 
-/// Runs `body` in a network namespace with the addresses 10.88.0.1 to 10 and their IPv6 fellows. `test` is the test's own
+/// Runs `body` in a network and mount namespace with the addresses 10.88.0.1 to 10 and their IPv6 fellows. `test` is the test's own
 /// name and `programs` are those it needs: a missing one is an error under CI=true, and otherwise reported as not run.
 pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
@@ -30,7 +30,7 @@ pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
     if !root && programs.contains(&"opentracker") {
         return not_run(test, "opentracker insists on giving up root, and without root there is nothing to give up");
     }
-    let unshare: &[&str] = if root { &["-n"] } else { &["-r", "-n"] };
+    let unshare: &[&str] = if root { &["-n", "-m"] } else { &["-r", "-n", "-m"] };
     if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
         return not_run(test, "this machine allows no network namespaces");
     }

@@ -34,6 +34,14 @@ impl Gate {
         Arc::new(gate)
     }
 
+    /// So many blocks more may pass.
+    pub fn grant(&self, blocks: usize) {
+        let mut state = self.state.lock();
+        state.granted = state.granted.saturating_add(blocks);
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// No limit any more.
     pub fn open(&self) {
         self.state.lock().granted = usize::MAX;

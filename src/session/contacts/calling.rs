@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::crowd::{Caller, surplus};
 use super::{Contacts, Line};
 use crate::peer::{Connection, Gone, Shared};
 use crate::session::events::Event;
@@ -19,6 +20,8 @@ const WORTHWHILE: Duration = Duration::from_secs(30);
 const BREATHER: Duration = Duration::from_secs(5);
 /// Connections that are over and whose addresses are remembered at most.
 const MAX_LEFT: usize = 1000;
+/// Callers that were hung up on to make room and whose threads have not ended yet, at most.
+const MAX_GOING: usize = 8;
 /// What peers get to hang up in turn when the metadata is there, so that calling again meets no old connection.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -56,19 +59,15 @@ impl Contacts<'_> {
 
     fn enter(&mut self, shared: &Shared, key: PeerKey, connection: Connection, incoming: bool) {
         let seen = [(shared.now(), 0, 0); 2];
-        self.lines.insert(key, Line { connection, incoming, ready: None, seen, told: None });
+        self.lines.insert(key, Line { connection, incoming, going: false, ready: None, seen, told: None });
         shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
     }
 
     /// Somebody calls us.
     pub(super) fn incoming(&mut self, shared: &Arc<Shared>, stream: TcpStream, addr: SocketAddr) {
-        // A quarter of the room stays for those whom we call.
-        let callers = self.lines.values().filter(|line| line.incoming).count();
-        let room = callers < (self.config.max_peers - self.config.max_peers / 4).max(1);
         if shared.is_stopping()
-            || !room
-            || self.lines.len() >= self.config.max_peers
             || self.book.refuses(&addr, shared.now())
+            || !(self.has_room_for_callers() || self.make_room_for(addr))
         {
             log::debug!("{addr}: turned away");
             return;
@@ -78,6 +77,33 @@ impl Contacts<'_> {
             Ok(connection) => self.enter(shared, key, connection, true),
             Err(error) => log::warn!("cannot serve {addr}: {error}"),
         }
+    }
+
+    /// A quarter of the room stays for those whom we call.
+    fn has_room_for_callers(&self) -> bool {
+        let staying = || self.lines.values().filter(|line| !line.going);
+        let most = (self.config.max_peers - self.config.max_peers / 4).max(1);
+        staying().filter(|line| line.incoming).count() < most && staying().count() < self.config.max_peers
+    }
+
+    /// Hangs up on a caller of an address that has more than a quarter of the places, so that one from elsewhere finds one.
+    fn make_room_for(&mut self, newcomer: SocketAddr) -> bool {
+        if self.lines.values().filter(|line| line.going).count() >= MAX_GOING {
+            return false;
+        }
+        let callers = self.lines.iter().filter(|(_, line)| line.incoming && !line.going);
+        let callers = callers.map(|(key, line)| Caller {
+            key: *key,
+            host: line.connection.addr.ip(),
+            given: line.ready.map(|_| line.seen[1].1),
+        });
+        let fair = (self.config.max_peers / 4).max(1);
+        let Some(key) = surplus(newcomer.ip(), callers, fair) else { return false };
+        let Some(line) = self.lines.get_mut(&key) else { return false };
+        log::debug!("{}: hung up on, as its address has too many places", line.connection.addr);
+        line.going = true;
+        line.connection.close();
+        true
     }
 
     /// A handshake succeeded.

@@ -1,0 +1,192 @@
+//! Keeps a torrent's fast-resume record (`storage/resume.rs`) in a file: read once before the check, written now and then, at most
+//! every 30 seconds, and at the end. All on the main thread.
+//!
+//! The file is replaced in one step and not synced: what a dying process wrote is kept by the system, and after a dying system
+//! no record is believed. That it cannot be read or written costs a check and nothing else.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha1::{Digest, Sha1};
+
+use crate::storage::Storage;
+use crate::storage::resume::{Record, Stamp, TICK, trusted};
+use crate::types::{Bitfield, InfoHash, hex};
+
+/// While pieces come, the record is written so often.
+const PAUSE: Duration = Duration::from_secs(30);
+/// Where there are more files, looking at each costs too much to do it while peers wait: the record is written at the end.
+const MANY_FILES: usize = 20_000;
+/// Records kept at most; the oldest go.
+const MAX_RECORDS: usize = 1000;
+/// Names the boot of a Linux system.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Keeps the record of one torrent in one folder.
+pub struct Keeper {
+    path: PathBuf,
+    boot: String,
+    info_hash: InfoHash,
+    /// How files looked before they were checked, where that says something.
+    before: Vec<Option<Stamp>>,
+    /// Files that somebody changed while they were checked.
+    spoilt: Vec<bool>,
+    /// How many pieces the file on disk names.
+    kept: u32,
+    /// Whether that is an earlier session's, and all of it is still true.
+    inherited: bool,
+    next: Duration,
+}
+
+impl Keeper {
+    /// For files that have just been prepared below `out_dir`; records lie in `folder`. `None` where the system does not say
+    /// what is needed.
+    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path, disk: &Storage) -> Option<Keeper> {
+        let boot = fs::read_to_string(BOOT_ID).ok()?.trim().to_owned();
+        let place = fs::canonicalize(out_dir).ok()?;
+        let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
+        let path = folder.join(format!("{info_hash}-{place}"));
+        let before = stamps(disk);
+        let spoilt = vec![false; before.len()];
+        Some(Keeper { path, boot, info_hash, before, spoilt, kept: 0, inherited: false, next: Duration::ZERO })
+    }
+
+    /// The pieces that need not be hashed; to be asked before the check.
+    pub fn recall(&mut self, disk: &Storage) -> Bitfield {
+        let layout = disk.layout();
+        let (files, pieces) = (layout.files().len(), layout.piece_count());
+        let record = read(&self.path, Record::longest(files, pieces))
+            .and_then(|bytes| Record::decode(&bytes, files, pieces).map_err(io::Error::other));
+        let record = match record {
+            Ok(record) if record.info_hash == self.info_hash && record.boot == self.boot => record,
+            Ok(_) => return Bitfield::new(pieces),
+            Err(error) => {
+                log::debug!("{}: not used: {error}", self.path.display());
+                return Bitfield::new(pieces);
+            }
+        };
+        let believed = record.believed(layout, &self.before);
+        self.forget_unsettled(&record);
+        self.inherited = believed == record.have;
+        self.kept = if self.inherited { believed.count() } else { 0 };
+        believed
+    }
+
+    /// Takes back how those files looked that were changed so lately that another change would not show; what the record says
+    /// of them was written with more knowledge.
+    fn forget_unsettled(&mut self, record: &Record) {
+        let clock = clock();
+        let mut known = vec![None; self.before.len()];
+        for (number, stamp) in &record.files {
+            if let Some(known) = known.get_mut(*number as usize) {
+                *known = Some(*stamp);
+            }
+        }
+        for (before, known) in self.before.iter_mut().zip(known) {
+            *before = before.filter(|stamp| stamp.is_settled(clock) || known == Some(*stamp));
+        }
+    }
+
+    /// The record is not to be believed.
+    pub fn distrust(&mut self) {
+        let clock = clock();
+        self.before.iter_mut().for_each(|before| *before = before.filter(|stamp| stamp.is_settled(clock)));
+    }
+
+    /// The check is over: what somebody changed meanwhile may not be as it was found.
+    pub fn checked(&mut self, disk: &Storage) {
+        for ((before, spoilt), now) in self.before.iter_mut().zip(&mut self.spoilt).zip(stamps(disk)) {
+            *spoilt = before.is_some() && *before != now;
+        }
+    }
+
+    /// When the record should be written, where so many pieces are there now.
+    pub fn due(&self, have: u32) -> Option<Duration> {
+        (have != self.kept && self.before.len() <= MANY_FILES).then_some(self.next)
+    }
+
+    /// Writes the record.
+    pub fn save(&mut self, disk: &Storage, have: Bitfield, now: Duration) {
+        self.next = now + PAUSE;
+        self.write(&stamps(disk), disk, have);
+    }
+
+    /// Writes the last record; nobody writes to the files any more.
+    pub fn finish(mut self, disk: &Storage, have: Bitfield) {
+        let unwritten = || (0..disk.layout().files().len()).all(|file| disk.written(file).is_none());
+        if have.count() == 0 || (self.inherited && have.count() == self.kept && unwritten()) {
+            return;
+        }
+        let stamps = stamps(disk);
+        let newest = stamps.iter().flatten().map(Stamp::latest).max().unwrap_or_default();
+        if (0..TICK).contains(&clock().saturating_sub(newest)) {
+            // Until a change by somebody else would show.
+            std::thread::sleep(Duration::from_nanos(TICK.unsigned_abs()));
+        }
+        self.write(&stamps, disk, have);
+    }
+
+    fn write(&mut self, stamps: &[Option<Stamp>], disk: &Storage, have: Bitfield) {
+        let clock = clock();
+        let entry = |(file, stamp): (usize, &Option<Stamp>)| {
+            let spoilt = self.spoilt.get(file).copied().unwrap_or(true);
+            let before = self.before.get(file).copied().flatten();
+            let stamp = stamp.filter(|now| !spoilt && trusted(before, *now, disk.written(file), clock))?;
+            Some((file as u32, stamp))
+        };
+        let files = stamps.iter().enumerate().filter_map(entry).collect();
+        let kept = have.count();
+        let record = Record { info_hash: self.info_hash, boot: self.boot.clone(), files, have };
+        match replace(&self.path, &record.encode()) {
+            Ok(()) => (self.kept, self.inherited) = (kept, false),
+            Err(error) => log::debug!("{}: cannot be written: {error}", self.path.display()),
+        }
+    }
+}
+
+/// How the torrent's files look now.
+fn stamps(disk: &Storage) -> Vec<Option<Stamp>> {
+    (0..disk.layout().files().len()).map(|file| disk.stamp(file)).collect()
+}
+
+/// The time as file systems have it, in nanoseconds since 1970.
+fn clock() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The file's bytes, one more than `most` at most.
+fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Puts `bytes` in the file's place, so that a reader finds either the old or the new.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if !path.exists() {
+        fs::create_dir_all(folder)?;
+        prune(folder);
+    }
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// Makes room for another record.
+fn prune(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let age = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
+    let mut records: Vec<_> = entries.flatten().filter_map(age).collect();
+    records.sort_unstable();
+    let surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
+    records.iter().take(surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
+}
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+//! The record on a real disk. Times are set into the past where a test must not wait for the clock's tick.
+
+use std::fs::{File, FileTimes};
+use std::io::IoSlice;
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::storage::{FileSpec, Layout, Progress, check_rest};
+use crate::types::{PieceHash, PieceIndex};
+
+const HASH: InfoHash = InfoHash([3; 20]);
+
+/// A folder with the files `a` and `b`, 100 bytes each, in pieces of 50; and a folder for records.
+struct Place {
+    dir: tempfile::TempDir,
+    disk: Storage,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+        let layout = Layout::new(50, vec![file("a"), file("b")]).expect("a layout");
+        let disk = Storage::new(dir.path().join("out"), layout, 4);
+        disk.prepare().expect("two files");
+        Place { dir, disk }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join("out").join(name)
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper::new(&self.dir.path().join("records"), HASH, &self.dir.path().join("out"), &self.disk).expect("a keeper")
+    }
+
+    /// A session that writes everything and leaves a record.
+    fn fill(&self) {
+        let keeper = self.keeper();
+        self.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+        keeper.finish(&self.disk, Bitfield::full(4));
+    }
+
+    fn recalled(&self) -> Vec<u32> {
+        self.keeper().recall(&self.disk).iter().map(|piece| piece.0).collect()
+    }
+
+    fn record(&self) -> PathBuf {
+        let mut entries = fs::read_dir(self.dir.path().join("records")).expect("records");
+        entries.next().expect("a record").expect("an entry").path()
+    }
+}
+
+#[test]
+fn what_was_written_is_recalled_again_and_again() {
+    let place = Place::new();
+    place.fill();
+    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+    // A session that changes nothing leaves what is there, also where it writes the record anew.
+    let mut keeper = place.keeper();
+    assert!(keeper.recall(&place.disk).is_full());
+    assert_eq!(keeper.due(4), None, "there is nothing new to say");
+    keeper.save(&place.disk, Bitfield::full(4), Duration::ZERO);
+    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_file_that_was_touched_is_not_believed() {
+    let place = Place::new();
+    place.fill();
+    let modified = fs::metadata(place.file("b")).expect("b").modified().expect("a time");
+    let file = File::options().write(true).open(place.file("b")).expect("b");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[9], 0).expect("room");
+    // Whoever sets the time back is found out by the time that nobody can set.
+    file.set_times(FileTimes::new().set_modified(modified)).expect("times");
+    assert_eq!(fs::metadata(place.file("b")).expect("b").modified().expect("a time"), modified);
+    assert_eq!(place.recalled(), [0, 1]);
+}
+
+#[test]
+fn another_file_by_the_same_name_is_not_believed() {
+    let place = Place::new();
+    place.fill();
+    fs::copy(place.file("a"), place.file("new")).expect("a copy");
+    fs::rename(place.file("new"), place.file("a")).expect("the copy in its place");
+    assert_eq!(place.recalled(), [2, 3]);
+}
+
+#[test]
+fn damaged_records_and_those_of_another_boot_are_not_believed() {
+    let place = Place::new();
+    place.fill();
+    let path = place.record();
+    let right = fs::read(&path).expect("a record");
+    for damaged in [&right[..right.len() / 2], b"", b"junk", &[&right[..], b"x"].concat()] {
+        fs::write(&path, damaged).expect("room");
+        assert_eq!(place.recalled(), [0; 0]);
+    }
+    let mut record = Record::decode(&right, 2, 4).expect("our record");
+    record.boot = "another".to_owned();
+    fs::write(&path, record.encode()).expect("room");
+    assert_eq!(place.recalled(), [0; 0]);
+    record = Record::decode(&right, 2, 4).expect("our record");
+    record.info_hash = InfoHash([4; 20]);
+    fs::write(&path, record.encode()).expect("room");
+    assert_eq!(place.recalled(), [0; 0]);
+    fs::write(&path, &right).expect("room");
+    assert_eq!(place.recalled(), [0, 1, 2, 3], "and the right one still is");
+}
+
+#[test]
+fn what_somebody_else_wrote_after_us_is_not_recorded() {
+    let place = Place::new();
+    let keeper = place.keeper();
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    let file = File::options().write(true).open(place.file("a")).expect("a");
+    // As if long after our write, or after the clock went back.
+    file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
+    keeper.finish(&place.disk, Bitfield::full(4));
+    assert_eq!(place.recalled(), [2, 3]);
+}
+
+#[test]
+fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later() {
+    let place = Place::new();
+    let mut keeper = place.keeper();
+    keeper.distrust();
+    keeper.before = stamps(&place.disk); // as if the files had been there for long
+    fs::write(place.file("a"), [7; 90]).expect("room");
+    keeper.checked(&place.disk);
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    keeper.finish(&place.disk, Bitfield::full(4));
+    assert_eq!(place.recalled(), [2, 3]);
+}
+
+#[test]
+fn pieces_that_are_recalled_are_not_hashed() {
+    let place = Place::new();
+    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let mut known = Bitfield::new(4);
+    known.set(PieceIndex(2));
+    let wrong: [PieceHash; 4] = [[0; 20]; 4];
+    let have = check_rest(&place.disk, &wrong, &known, 2, &progress, &stop).expect("readable files");
+    assert_eq!(have.iter().collect::<Vec<_>>(), [PieceIndex(2)]);
+    assert_eq!(progress.done.into_inner(), 200);
+}
+
+#[test]
+fn what_was_too_fresh_for_one_record_is_in_the_next() {
+    let place = Place::new();
+    let mut keeper = place.keeper();
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    keeper.save(&place.disk, Bitfield::full(4), Duration::ZERO);
+    assert_eq!(keeper.due(4), None);
+    keeper.finish(&place.disk, Bitfield::full(4));
+    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+    // Blocks that made no piece whole change the files, and not what is right.
+    let mut keeper = place.keeper();
+    assert!(keeper.recall(&place.disk).is_full());
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
+    keeper.finish(&place.disk, Bitfield::full(4));
+    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+}

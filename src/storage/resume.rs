@@ -1,0 +1,197 @@
+//! The fast-resume record: which pieces were right when we last looked, and how each file looked then. Pure: bytes ↔ values and
+//! the rules of belief; `session/keeper.rs` reads and writes the file.
+//!
+//! A record is only ever a hint. It is believed for a piece whose files all look exactly as they did: size, times to the
+//! nanosecond, inode. That proves something only if a file that changes also looks different, so a file comes into a record
+//! under conditions ([`trusted`]): its times are old enough that another change would give others, and they are those of our own
+//! last write, or those from before its pieces were hashed. Data is not synced before a record is written: a record of
+//! another boot is not believed, as what the system had not yet written out is lost with its power but not with our death.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use sha1::{Digest, Sha1};
+
+use super::layout::Layout;
+use crate::metainfo::raw::{self, RawError};
+use crate::types::{Bitfield, InfoHash, PieceIndex};
+
+/// The version that is written, and the only one that is read.
+const VERSION: i64 = 1;
+/// Bytes of a file's entry: number, size, both times, inode.
+const ENTRY: usize = 36;
+/// Bytes beside the entries and the bitfield, at most.
+const FRAME: usize = 512;
+/// The SHA-1 in front.
+const SUM: usize = 20;
+/// File systems stamp with the time of the last tick of the system's clock, which are at most 10 ms apart; in nanoseconds.
+pub const TICK: i64 = 20_000_000;
+/// Where a file was not written by us, its times may be coarse (FAT: two seconds): so old they must be, in nanoseconds.
+pub const COARSE: i64 = 3_000_000_000;
+
+/// How a file looks from outside; times in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its length in bytes.
+    pub size: u64,
+    /// When its content was last changed; anyone may set this.
+    pub modified: i64,
+    /// When anything of it was last changed; nobody can set this.
+    pub changed: i64,
+    /// Its number in the file system: another file by the same name has another.
+    pub inode: u64,
+}
+
+impl Stamp {
+    /// The later of its times.
+    pub fn latest(&self) -> i64 {
+        self.modified.max(self.changed)
+    }
+
+    /// Whether, at `clock`, a change of the file would give it other times, however coarse they are.
+    pub fn is_settled(&self, clock: i64) -> bool {
+        clock.saturating_sub(self.latest()) >= COARSE
+    }
+}
+
+/// Whether a file may come into a record. It looks like `now` at `clock`; `before` is how it looked before its pieces were hashed,
+/// where that is known to mean something; `written` is when our last write to it began and ended.
+pub fn trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
+    let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(TICK)..=end).contains(&time));
+    let old_enough = clock.saturating_sub(now.latest()) >= TICK;
+    old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
+}
+
+/// What is known of one torrent in one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Names the boot of the system during which it was written.
+    pub boot: String,
+    /// How files looked, by their number in the torrent; those that are not here are not to be believed.
+    pub files: Vec<(u32, Stamp)>,
+    /// The pieces that were right.
+    pub have: Bitfield,
+}
+
+/// Why a record is none of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// More bytes than a record of this torrent has.
+    #[error("a record of {0} bytes is too long")]
+    TooLong(usize),
+    /// It was cut off, or altered.
+    #[error("the record's checksum is wrong")]
+    Checksum,
+    /// It is not bencode that we accept.
+    #[error(transparent)]
+    Raw(#[from] RawError),
+    /// A field is missing or makes no sense.
+    #[error("the record does not fit: {0}")]
+    Field(&'static str),
+}
+
+/// The record as it is kept, behind its SHA-1.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    boot: String,
+    files: ByteBuf,
+    have: ByteBuf,
+    info_hash: ByteBuf,
+    version: i64,
+}
+
+impl Record {
+    /// The record as bytes: a SHA-1, and the bencoded dictionary that it is of.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut files = Vec::with_capacity(self.files.len() * ENTRY);
+        for (number, stamp) in &self.files {
+            files.extend(number.to_be_bytes());
+            files.extend(stamp.size.to_be_bytes());
+            files.extend(stamp.modified.to_be_bytes());
+            files.extend(stamp.changed.to_be_bytes());
+            files.extend(stamp.inode.to_be_bytes());
+        }
+        let kept = Kept {
+            boot: self.boot.clone(),
+            files: ByteBuf::from(files),
+            have: ByteBuf::from(self.have.as_bytes()),
+            info_hash: ByteBuf::from(self.info_hash.0),
+            version: VERSION,
+        };
+        // Strings and a number can be bencoded; a record of nothing would be refused.
+        let body = serde_bencode::to_bytes(&kept).unwrap_or_default();
+        [Sha1::digest(&body).as_slice(), &body].concat()
+    }
+
+    /// No record of a torrent with so many files and pieces has more bytes.
+    pub fn longest(files: usize, pieces: u32) -> usize {
+        files.saturating_mul(ENTRY).saturating_add(pieces.div_ceil(8) as usize + FRAME)
+    }
+
+    /// Reads what [`Record::encode`] wrote, for a torrent with so many files and pieces.
+    ///
+    /// # Errors
+    /// Where it is damaged, of another version, or of another torrent's shape.
+    pub fn decode(bytes: &[u8], files: usize, pieces: u32) -> Result<Record, RecordError> {
+        if bytes.len() > Record::longest(files, pieces) {
+            return Err(RecordError::TooLong(bytes.len()));
+        }
+        let (sum, body) = bytes.split_at_checked(SUM).ok_or(RecordError::Checksum)?;
+        if Sha1::digest(body).as_slice() != sum {
+            return Err(RecordError::Checksum);
+        }
+        raw::check(body)?;
+        let kept: Kept = serde_bencode::from_bytes(body).map_err(|_| RecordError::Field("a field is missing"))?;
+        if kept.version != VERSION {
+            return Err(RecordError::Field("version"));
+        }
+        let info_hash = <[u8; 20]>::try_from(kept.info_hash.as_slice()).map_err(|_| RecordError::Field("info-hash"))?;
+        let have = Bitfield::from_wire(&kept.have, pieces).ok_or(RecordError::Field("pieces"))?;
+        let entries = kept.files.chunks(ENTRY).map(|entry| entry_of(entry, files));
+        let files = entries.collect::<Option<_>>().ok_or(RecordError::Field("files"))?;
+        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have })
+    }
+
+    /// The pieces that need not be hashed, where the files look like `stamps` now.
+    pub fn believed(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Bitfield {
+        let mut same = vec![false; stamps.len()];
+        for (number, stamp) in &self.files {
+            let at = *number as usize;
+            if let (Some(same), Some(Some(now))) = (same.get_mut(at), stamps.get(at)) {
+                *same = now == stamp;
+            }
+        }
+        let pad = |file: usize| layout.files().get(file).is_some_and(|file| file.pad);
+        let holds = |piece: &PieceIndex| {
+            let mut spans = layout.spans(layout.offset(*piece, 0), u64::from(layout.piece_size(*piece)));
+            spans.all(|span| pad(span.file) || same.get(span.file) == Some(&true))
+        };
+        let mut believed = Bitfield::new(layout.piece_count());
+        for piece in self.have.iter().filter(holds) {
+            believed.set(piece);
+        }
+        believed
+    }
+}
+
+/// One file's entry; `None` where it is cut off or names a file that the torrent does not have.
+fn entry_of(entry: &[u8], files: usize) -> Option<(u32, Stamp)> {
+    let (number, rest) = entry.split_first_chunk::<4>()?;
+    let (size, rest) = rest.split_first_chunk::<8>()?;
+    let (modified, rest) = rest.split_first_chunk::<8>()?;
+    let (changed, rest) = rest.split_first_chunk::<8>()?;
+    let inode = <[u8; 8]>::try_from(rest).ok()?;
+    let number = u32::from_be_bytes(*number);
+    let stamp = Stamp {
+        size: u64::from_be_bytes(*size),
+        modified: i64::from_be_bytes(*modified),
+        changed: i64::from_be_bytes(*changed),
+        inode: u64::from_be_bytes(inode),
+    };
+    ((number as usize) < files).then_some((number, stamp))
+}
+
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod tests;

@@ -1,0 +1,106 @@
+//! The record's bytes, and what is believed when.
+
+use super::*;
+use crate::storage::FileSpec;
+
+const SECOND: i64 = 1_000_000_000;
+
+fn stamp(at: i64) -> Stamp {
+    Stamp { size: 100, modified: at, changed: at, inode: 7 }
+}
+
+fn record() -> Record {
+    let mut have = Bitfield::new(5);
+    for piece in [0, 1, 3] {
+        have.set(PieceIndex(piece));
+    }
+    Record {
+        info_hash: InfoHash([9; 20]),
+        boot: "b0".to_owned(),
+        files: vec![(0, stamp(-5)), (2, stamp(SECOND))],
+        have,
+    }
+}
+
+/// Three files of 100, 28 and 100 bytes in pieces of 50: the third piece lies in all of them.
+fn layout() -> Layout {
+    let file = |path: &str, length, pad| FileSpec { path: path.into(), length, pad };
+    Layout::new(50, vec![file("a", 100, false), file("pad", 28, true), file("c", 100, false)]).expect("a layout")
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let bytes = record().encode();
+    assert!(bytes.len() <= Record::longest(3, 5));
+    assert_eq!(Record::decode(&bytes, 3, 5), Ok(record()));
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let bytes = record().encode();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(Record::decode(&damaged, 3, 5).is_err(), "bit of byte {at}");
+        assert!(Record::decode(&bytes[..at], 3, 5).is_err(), "cut at {at}");
+    }
+}
+
+/// The body with its right checksum: what somebody else might write.
+fn signed(body: &[u8]) -> Vec<u8> {
+    [Sha1::digest(body).as_slice(), body].concat()
+}
+
+#[test]
+fn records_of_another_shape_are_refused() {
+    let bytes = record().encode();
+    assert_eq!(Record::decode(&bytes, 2, 5), Err(RecordError::Field("files")));
+    assert_eq!(Record::decode(&bytes, 3, 9), Err(RecordError::Field("pieces")));
+    assert_eq!(Record::decode(&vec![0; 10_000], 3, 5), Err(RecordError::TooLong(10_000)));
+    let body = String::from_utf8_lossy(&bytes[SUM..]).replace("versioni1e", "versioni2e");
+    assert!(Record::decode(&signed(body.as_bytes()), 3, 5).is_err());
+    assert_eq!(Record::decode(&signed(b"de"), 3, 5), Err(RecordError::Field("a field is missing")));
+    assert!(matches!(Record::decode(&signed(&[b'l'; 400]), 3, 5), Err(RecordError::Raw(_))));
+}
+
+#[test]
+fn a_piece_is_believed_where_all_its_files_look_the_same() {
+    let (record, layout) = (record(), layout());
+    let believed =
+        |stamps: [Option<Stamp>; 3]| record.believed(&layout, &stamps).iter().map(|p| p.0).collect::<Vec<_>>();
+    assert_eq!(believed([Some(stamp(-5)), None, Some(stamp(SECOND))]), [0, 1, 3]);
+    assert_eq!(believed([Some(stamp(-5)), None, None]), [0, 1]);
+    assert_eq!(believed([Some(stamp(-5)), None, Some(stamp(SECOND + 1))]), [0, 1]);
+    let other = [
+        Stamp { size: 99, ..stamp(-5) },
+        Stamp { modified: -4, ..stamp(-5) },
+        Stamp { changed: -4, ..stamp(-5) },
+        Stamp { inode: 8, ..stamp(-5) },
+    ];
+    for other in other {
+        assert_eq!(believed([Some(other), None, Some(stamp(SECOND))]), [3], "{other:?}");
+    }
+    assert_eq!(believed([None; 3]), [0; 0]);
+}
+
+#[test]
+fn our_own_last_write_is_trusted_once_its_tick_is_over() {
+    let now = stamp(10 * SECOND);
+    let written = Some((10 * SECOND, 10 * SECOND + 5));
+    assert!(trusted(None, now, written, 10 * SECOND + TICK));
+    assert!(!trusted(None, now, written, 10 * SECOND + TICK - 1), "another write would look the same");
+    assert!(!trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
+    assert!(!trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
+    let touched = Stamp { changed: 11 * SECOND, ..now };
+    assert!(!trusted(None, touched, written, 20 * SECOND), "somebody else wrote and set the time back");
+    assert!(!trusted(None, stamp(9 * SECOND), written, 20 * SECOND), "coarse times, or a clock that went back");
+}
+
+#[test]
+fn what_has_not_changed_since_before_the_check_is_trusted() {
+    let now = stamp(10 * SECOND);
+    assert!(trusted(Some(now), now, None, 20 * SECOND));
+    assert!(!trusted(Some(stamp(9 * SECOND)), now, None, 20 * SECOND));
+    assert!(!trusted(Some(now), now, None, 9 * SECOND), "the clock went back");
+    assert!(!now.is_settled(12 * SECOND) && now.is_settled(13 * SECOND));
+}

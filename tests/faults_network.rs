@@ -1,0 +1,123 @@
+//! Faults of the network and of those at its other end: a download goes on by itself.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use common::netns::{address, isolated};
+use common::payload::Payload;
+use common::seeder::{FakePeer, Gate};
+use common::tracker::Tracker;
+use common::wire::{Wire, handshake};
+use common::{Stage, free_port, until};
+use socket2::{Domain, Socket, Type};
+
+fn payload() -> Payload {
+    Payload::single("payload.bin", (3 << 20) - 77, 64 * 1024)
+}
+
+#[test]
+fn a_network_that_goes_and_comes_back_is_waited_for() {
+    isolated("a_network_that_goes_and_comes_back_is_waited_for", &[], || {
+        let link = |state| {
+            let status = Command::new("ip").args(["link", "set", "lo", state]).status();
+            assert!(status.expect("ip").success());
+        };
+        let (stage, payload, gate) = (Stage::new(), payload(), Gate::new(0));
+        let peer = FakePeer::honest(&payload, &gate);
+        let tracker = Tracker::start(&[peer.addr]);
+        let torrent = stage.torrent(&payload, &tracker.url(&address(1)));
+        gate.grant(60);
+        let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &[]);
+        until("some is there", || gate.served() == 60);
+        link("down");
+        gate.open();
+        std::thread::sleep(Duration::from_secs(4)); // how long the network is away
+        assert!(btsync.runs());
+        assert!(payload.difference(&stage.path("out")).is_some(), "nothing was missing without a network");
+        link("up");
+        btsync.ends_with(0);
+        payload.assert_at(&stage.path("out"));
+    });
+}
+
+#[test]
+fn a_seeder_that_moves_is_found_again() {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let home = stage.folder_with("home", &payload);
+    let seed = |name| stage.btsync(name, &torrent, &home, free_port(), &["--seed"]);
+    let mut first = seed("first");
+    until("the first is known", || !tracker.heard().is_empty());
+    let (out, slowly) = (stage.folder("out"), ["--max-download-limit", "300K"]);
+    let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &slowly);
+    until("some is there", || payload.right_pieces(&out) > 0);
+    first.signal("KILL");
+    first.end_within(Duration::from_secs(10));
+    let _second = seed("second");
+    btsync.ends_with(0);
+    payload.assert_at(&out);
+}
+
+#[test]
+fn a_process_that_slept_goes_on() {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let seeder = stage.btsync("seeder", &torrent, &stage.folder_with("home", &payload), free_port(), &["--seed"]);
+    until("the seeder is known", || !tracker.heard().is_empty());
+    let (out, slowly) = (stage.folder("out"), ["--max-download-limit", "300K"]);
+    let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &slowly);
+    until("some is there", || payload.right_pieces(&out) > 0);
+    for sleeper in [&btsync, &seeder] {
+        sleeper.signal("STOP");
+        std::thread::sleep(Duration::from_secs(4)); // how long it sleeps
+        sleeper.signal("CONT");
+    }
+    btsync.ends_with(0);
+    payload.assert_at(&out);
+}
+
+/// A connection from this address of the machine.
+fn call_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of the machine");
+    socket.connect(&to.into()).expect("btsync listens");
+    socket.into()
+}
+
+/// Whether a handshake is answered.
+fn is_let_in(mut stream: &TcpStream, payload: &Payload) -> bool {
+    let mut answer = [0; 68];
+    stream.set_read_timeout(Some(common::PATIENCE)).expect("a timeout");
+    stream.write_all(&handshake(payload.info_hash())).is_ok() && stream.read_exact(&mut answer).is_ok()
+}
+
+#[test]
+fn one_address_does_not_keep_others_out() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let home = stage.folder_with("home", &payload);
+    let _btsync = stage.btsync("btsync", &torrent, &home, port, &["--seed", "--max-peers", "12"]);
+    until("it seeds", || !tracker.heard().is_empty());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut crowd: Vec<_> = (0..9).map(|_| call_from([127, 0, 0, 2], addr)).collect();
+    for caller in &crowd {
+        assert!(is_let_in(caller, &payload), "there is room for nine callers");
+    }
+    assert!(!is_let_in(&call_from([127, 0, 0, 2], addr), &payload), "and for no tenth from there");
+    let others: Vec<_> = (3..9).map(|host| call_from([127, 0, 0, host], addr)).collect();
+    for other in &others {
+        assert!(is_let_in(other, &payload), "a place for everyone from elsewhere");
+    }
+    assert!(!is_let_in(&call_from([127, 0, 0, 99], addr), &payload), "the crowd has a fair part left");
+    // Who came last from there had to go; a quarter of the table stays.
+    for stream in crowd.drain(3..) {
+        Wire::raw(stream).closed().expect("hung up on");
+    }
+}
