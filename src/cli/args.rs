@@ -9,10 +9,14 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use super::create::CreateArgs;
+use super::edit::EditArgs;
 use super::exit::{Exit, Failure};
 use super::info::InfoArgs;
 use super::limits;
+use super::magnet::MagnetArgs;
+use super::spelling::{nearest, ours};
 use super::tracker::TrackerArgs;
+use super::verify::VerifyArgs;
 use crate::bind::Bind;
 use crate::metainfo::Magnet;
 use crate::types::Encryption;
@@ -23,10 +27,16 @@ pub enum Command {
     Download(Box<DownloadArgs>),
     /// Make a .torrent.
     Create(CreateArgs),
+    /// Change what a .torrent says beside its files.
+    Edit(EditArgs),
     /// Show what a .torrent holds.
     Info(InfoArgs),
+    /// Print a .torrent's magnet link.
+    Magnet(MagnetArgs),
     /// Serve as a tracker.
     Tracker(TrackerArgs),
+    /// Say what of a torrent's files is bad or missing.
+    Verify(VerifyArgs),
     /// Print this on stdout and be done: help, version.
     Print(String),
 }
@@ -36,7 +46,7 @@ pub enum Command {
 #[argh(help_triggers("-h", "--help"))]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct DownloadArgs {
-    /// the .torrent or the magnet link, then the folder for its files
+    /// the .torrent (- for standard input) or the magnet link, then the folder for its files
     #[argh(positional)]
     names: Vec<String>,
     /// go on giving to others until stopped
@@ -151,10 +161,10 @@ impl DownloadArgs {
 /// What `btsync --help` prints.
 const HELP: &str = "\
 btsync FILE.torrent|MAGNET [FOLDER] [options]   download, verify, exit (into .)
-btsync create SOURCE [options]           make a .torrent of a file or folder
-btsync info FILE.torrent [--json]        show what a .torrent holds
-btsync tracker [options]                 be a tracker for a closed network
-btsync help create|info|tracker          show the options of these
+btsync create SOURCE; btsync edit|info|magnet FILE.torrent   make a .torrent of
+       a file or folder; change or show what it says; print its magnet link
+btsync verify FILE.torrent [FOLDER]      say which files are bad or missing
+btsync tracker; btsync help create|edit|...   serve a closed network; options
 Sharing (without these, btsync exits as soon as the download is whole):
   --seed             give until stopped; --super-seed: as the first seeder
   --seed-time MIN, --seed-ratio R   give so long; until R times the size is sent
@@ -185,32 +195,41 @@ pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
         texts.push(word.to_str().ok_or_else(|| wrong(format!("not UTF-8: {}", word.display())))?);
     }
     // Only the first word that is no option can name a command: `./create` reaches a file of that name.
-    let first = texts.iter().position(|w| !w.starts_with('-') || *w == "--");
+    let first = texts.iter().position(|w| !w.starts_with('-') || matches!(*w, "-" | "--"));
     let name = first.and_then(|at| texts.get(at)).copied().unwrap_or_default();
     let mut rest = texts.clone();
-    if let (Some(at), "create" | "info" | "tracker" | "help") = (first, name) {
+    if let Some(at) = first {
         rest.remove(at);
     }
-    match name {
-        "create" => command(name, &rest, Command::Create),
-        "info" => command(name, &rest, Command::Info),
-        "tracker" => command(name, &rest, Command::Tracker),
-        "help" => help(&rest),
-        _ => match command("", &texts, |args: DownloadArgs| Command::Download(Box::new(args)))? {
-            Command::Download(args) => Ok(Command::Download(Box::new(args.checked()?))),
-            other => Ok(other),
-        },
+    if name == "help" {
+        return help(&rest);
+    }
+    if let Some(command) = subcommand(name, &rest) {
+        return command;
+    }
+    match command("", &texts, |args: DownloadArgs| Command::Download(Box::new(args)))? {
+        Command::Download(args) => Ok(Command::Download(Box::new(args.checked()?))),
+        other => Ok(other),
     }
 }
 
+/// The command of that name with these words; `None` where there is no such command.
+fn subcommand(name: &str, words: &[&str]) -> Option<Result<Command, Failure>> {
+    Some(match name {
+        "create" => command(name, words, Command::Create),
+        "edit" => command(name, words, Command::Edit),
+        "info" => command(name, words, Command::Info),
+        "magnet" => command(name, words, Command::Magnet),
+        "tracker" => command(name, words, Command::Tracker),
+        "verify" => command(name, words, Command::Verify),
+        _ => return None,
+    })
+}
+
 fn help(words: &[&str]) -> Result<Command, Failure> {
-    match words {
-        [] => Ok(Command::Print(HELP.to_owned())),
-        ["create"] => command("create", &["--help"], Command::Create),
-        ["info"] => command("info", &["--help"], Command::Info),
-        ["tracker"] => command("tracker", &["--help"], Command::Tracker),
-        [other, ..] => Err(wrong(format!("no help on '{other}': there are create, info and tracker"))),
-    }
+    let Some(&name) = words.first() else { return Ok(Command::Print(HELP.to_owned())) };
+    let nothing = || wrong(format!("no help on '{name}': there are create, edit, info, magnet, tracker and verify"));
+    subcommand(name, &["--help"]).unwrap_or_else(|| Err(nothing()))
 }
 
 /// Parses `words` as the options of one command; `name` is empty for the download.
@@ -249,13 +268,8 @@ fn kind<T: FromArgs>(word: &str) -> Kind {
     }
 }
 
-/// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 4] = [
-    ("--check-integrity", "--verify"),
-    ("--bind", "--interface"),
-    ("--max-overall-download-limit", "--max-download-limit"),
-    ("--max-overall-upload-limit", "--max-upload-limit"),
-];
+/// What a lone `-` stands for among the names: the torrent comes from a pipe, or whatever standard input is.
+pub(super) const STDIN: &str = "/dev/stdin";
 
 /// Splits `--name=value` into two words, up to `--`, and refuses options that do not exist.
 fn split<T: FromArgs>(words: &[&str]) -> Result<Vec<String>, Failure> {
@@ -267,15 +281,15 @@ fn split<T: FromArgs>(words: &[&str]) -> Result<Vec<String>, Failure> {
             out.extend(words.map(|w| (*w).to_owned()));
             break;
         }
-        if !word.starts_with('-') {
-            out.push(word.to_owned());
+        if !word.starts_with('-') || word == "-" {
+            out.push(if word == "-" { STDIN } else { word }.to_owned());
             continue;
         }
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ => (word, None),
         };
-        let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, ours)| ours);
+        let name = ours(name);
         let kind = kind::<T>(name);
         match (kind, value) {
             (Kind::Unknown, _) => return Err(unknown::<T>(name)),
@@ -304,30 +318,6 @@ fn options<T: FromArgs>() -> Vec<String> {
     let lines = text.lines().filter(|line| line.trim_start().starts_with('-'));
     let long = lines.filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")));
     long.map(str::to_owned).chain(["--help".to_owned()]).collect()
-}
-
-/// The one of `names` that `word` was most likely meant to be; `None` where nothing is near.
-fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a str> {
-    let limit = (word.len() / 3).max(1);
-    let near = names.iter().map(|name| (distance(word, name), name.as_str())).min();
-    near.filter(|&(far, _)| far <= limit).map(|(_, name)| name)
-}
-
-/// How many letters to insert, take away or change (Levenshtein) to come from `a` to `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let (mut diagonal, mut left) = (i, i + 1);
-        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let best = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, best);
-            left = best;
-        }
-        if let Some(cell) = row.first_mut() {
-            *cell = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 fn wrong(message: impl Into<String>) -> Failure {
@@ -376,7 +366,7 @@ fn encryption(text: &str) -> Result<Encryption, String> {
 }
 
 /// The form only: names are resolved when the download starts.
-fn host_and_port(text: &str) -> Result<String, String> {
+pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
     match port {
         Some(1..=u16::MAX) => Ok(text.to_owned()),

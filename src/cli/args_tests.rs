@@ -119,23 +119,25 @@ fn a_misspelt_option_gets_a_suggestion() {
 }
 
 #[test]
-fn distances_are_those_of_levenshtein() {
-    let pairs =
-        [("", "", 0), ("abc", "abc", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)];
-    for (a, b, far) in pairs {
-        assert_eq!(distance(a, b), far, "{a} {b}");
-    }
-}
-
-#[test]
 fn commands_are_told_from_files() {
     assert!(matches!(parsed("info x.torrent"), Ok(Command::Info(_))));
     assert!(matches!(parsed("tracker"), Ok(Command::Tracker(_))));
+    assert!(matches!(parsed("edit x.torrent --comment=x"), Ok(Command::Edit(_))));
+    assert!(matches!(parsed("magnet x.torrent"), Ok(Command::Magnet(_))));
+    assert!(matches!(parsed("verify x.torrent folder"), Ok(Command::Verify(_))));
     assert!(matches!(parsed("create x"), Ok(Command::Create(_))));
     assert!(matches!(parsed("--json info x.torrent"), Ok(Command::Info(_))));
     assert_eq!(download("./create out").file(), PathBuf::from("./create"));
     assert_eq!(download("-- create").file(), PathBuf::from("create"));
     assert!(refusal("info x --jsn").contains("'--json'"));
+}
+
+#[test]
+fn a_lone_dash_is_standard_input_where_a_torrent_is_named() {
+    assert_eq!((download("- out").file(), download("- create").out_dir()), (STDIN.into(), "create".into()));
+    assert_eq!(download("-- -").file(), PathBuf::from("-"));
+    let edit = parsed("edit - -o -");
+    assert!(matches!(edit, Ok(Command::Edit(args)) if args.file == *STDIN && args.output == Some("-".into())));
 }
 
 #[test]
@@ -147,6 +149,9 @@ fn help_names_every_option_and_fits_a_terminal() {
         assert!(HELP.contains(&option), "{option}");
     }
     assert!(HELP.lines().all(|line| line.len() <= 80) && HELP.lines().count() < 24);
+    for name in ["create", "edit", "info", "magnet", "tracker", "verify"] {
+        assert!(HELP.contains(name) && printed(&format!("help {name}")).contains(name), "{name}");
+    }
     assert!(printed("help create").contains("create") && printed("create -h") == printed("help create"));
     assert_eq!(printed("--version"), format!("btsync {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -1,23 +1,25 @@
 //! `btsync create`: a torrent file from a file or folder, with a bar while it hashes.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use argh::FromArgs;
-use crossbeam_channel::{RecvTimeoutError, bounded};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{info, signals};
-use crate::metainfo::{CreateError, CreateOptions, Created, Plan, printable};
+use crate::cli::{args, bar, info, place, signals};
+use crate::metainfo::{CreateError, CreateOptions, Glob, Plan, printable};
+
+/// What was left out and the like is told in so many lines.
+const NOTES_MAX: usize = 20;
 
 /// make a torrent file of a file or folder
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "create")]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct CreateArgs {
     /// the file or folder to share
     #[argh(positional, arg_name = "SOURCE")]
@@ -40,6 +42,21 @@ pub struct CreateArgs {
     /// the URL of a web seed; may be given more than once
     #[argh(option, arg_name = "URL")]
     pub web_seed: Vec<String>,
+    /// a word that makes the info hash another one, for another tracker's swarm
+    #[argh(option, long = "source", arg_name = "TEXT")]
+    pub source_tag: Option<String>,
+    /// leave out what this matches, such as '*.tmp', .git or 'docs/**'; may be given more than once
+    #[argh(option, arg_name = "GLOB", from_str_fn(glob))]
+    pub exclude: Vec<Glob>,
+    /// let every file begin with a piece, by padding (BEP 47)
+    #[argh(switch)]
+    pub pad_files: bool,
+    /// a node through which to enter the DHT; may be given more than once
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(node))]
+    pub node: Vec<(String, u16)>,
+    /// do not say when it was made (otherwise: now, or the seconds in `SOURCE_DATE_EPOCH`)
+    #[argh(switch)]
+    pub no_date: bool,
     /// replace the torrent file if it is there already
     #[argh(switch)]
     pub force: bool,
@@ -51,44 +68,97 @@ pub struct CreateArgs {
 /// Where an option makes no sense, something cannot be read or written, or a signal ended it.
 pub fn run(args: CreateArgs) -> Result<(), Failure> {
     let options = options(&args)?;
-    let plan = Plan::scan(&args.source).map_err(|e| failure(&e))?;
+    let plan = Plan::scan(&args.source, &args.exclude).map_err(|e| failure(&e))?;
     let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}.torrent", plan.name())));
-    if !args.force && fs::symlink_metadata(&output).is_ok() {
-        return Err(exists(&output));
-    }
+    place::is_free(&output, args.force)?;
+    tell(plan.notes());
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
         .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
-    let made = if io::stderr().is_terminal() {
-        with_bar(&plan, &options, &stop)
-    } else {
-        plan.create(&options, &AtomicU64::new(0), &stop)
-    };
-    let made = made.map_err(|e| failure(&e))?;
-    write(&output, &made.bytes, args.force)?;
+    let progress = AtomicU64::new(0);
+    let done = || progress.load(Ordering::Relaxed);
+    let made = bar::during(plan.total(), done, || plan.create(&options, &progress, &stop)).map_err(|e| failure(&e))?;
+    place::write(&output, &made.bytes, args.force)?;
+    tell(&hints(&options));
     info::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
 }
 
+/// Lines for people, on stderr. Nobody there to hear them is no failure.
+fn tell<S: AsRef<str>>(lines: &[S]) {
+    let mut err = io::stderr().lock();
+    for line in lines.iter().take(NOTES_MAX) {
+        let _ = writeln!(err, "{}", line.as_ref());
+    }
+    if let more @ 1.. = lines.len().saturating_sub(NOTES_MAX) {
+        let _ = writeln!(err, "and {more} more like these");
+    }
+}
+
 fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
-    let tiers: Vec<Vec<String>> = args
-        .announce
-        .iter()
-        .map(|tier| tier.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect())
-        .collect();
-    check_urls("--announce", tiers.iter().flatten(), &["http://", "https://", "udp://"])?;
-    check_urls("--web-seed", args.web_seed.iter(), &["http://", "https://", "ftp://"])?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    check_seeds(&args.web_seed)?;
+    let creation_date = if args.no_date { None } else { date(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())? };
     Ok(CreateOptions {
         piece_length: args.piece_length,
-        tiers,
+        tiers: tiers("--announce", &args.announce)?,
         private: args.private,
         comment: args.comment.clone(),
         web_seeds: args.web_seed.clone(),
+        nodes: args.node.clone(),
+        source: args.source_tag.clone(),
+        pad_files: args.pad_files,
         created_by: Some(concat!("btsync/", env!("CARGO_PKG_VERSION")).to_owned()),
-        creation_date: now.and_then(|time| i64::try_from(time.as_secs()).ok()),
+        creation_date,
         threads: 0,
     })
+}
+
+/// The seconds since 1970 that `SOURCE_DATE_EPOCH` says, so that the same files make the same torrent; without it, now.
+fn date(epoch: Option<&OsStr>) -> Result<Option<i64>, Failure> {
+    let Some(epoch) = epoch else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        return Ok(now.and_then(|time| i64::try_from(time.as_secs()).ok()));
+    };
+    let seconds = epoch.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|&seconds| seconds >= 0);
+    let refused = || Failure::new(Exit::BadOption, "SOURCE_DATE_EPOCH in the environment is no number of seconds");
+    seconds.map(Some).ok_or_else(refused)
+}
+
+/// What may well not be what was meant.
+fn hints(options: &CreateOptions) -> Vec<&'static str> {
+    let urls = || options.tiers.iter().flatten();
+    let udp = |url: &String| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp://"));
+    let mut hints = Vec::new();
+    if options.private && urls().next().is_none() {
+        hints.push("hint: private and without a tracker, it lets nobody find a peer; --announce names a tracker");
+    }
+    if options.private && !options.nodes.is_empty() {
+        hints.push("hint: nodes of the DHT are of no use to a private torrent");
+    }
+    if urls().next().is_some() && urls().all(udp) {
+        hints.push(
+            "hint: some networks let no UDP through; an http:// or https:// tracker beside it reaches their users",
+        );
+    }
+    hints
+}
+
+/// Trackers as options name them: a tier each, with commas for several in one.
+pub(super) fn tiers(option: &str, words: &[String]) -> Result<Vec<Vec<String>>, Failure> {
+    let tier = |word: &String| -> Vec<String> {
+        word.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect()
+    };
+    let tiers: Vec<Vec<String>> = words.iter().map(tier).collect();
+    if tiers.iter().any(Vec::is_empty) {
+        return Err(Failure::new(Exit::BadOption, format!("{option}: a URL is needed")));
+    }
+    check_urls(option, tiers.iter().flatten(), &["http://", "https://", "udp://"])?;
+    Ok(tiers)
+}
+
+/// Whether these can be web seeds.
+pub(super) fn check_seeds(urls: &[String]) -> Result<(), Failure> {
+    check_urls("--web-seed", urls.iter(), &["http://", "https://", "ftp://"])
 }
 
 fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes: &[&str]) -> Result<(), Failure> {
@@ -102,6 +172,18 @@ fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes:
     Ok(())
 }
 
+fn glob(text: &str) -> Result<Glob, String> {
+    text.parse().map_err(|error: crate::metainfo::GlobError| format!("`{text}`: {error}"))
+}
+
+/// `HOST:PORT` without the brackets that an IPv6 address needs there.
+fn node(text: &str) -> Result<(String, u16), String> {
+    let text = args::host_and_port(text)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok((host.to_owned(), port.parse().unwrap_or_default()))
+}
+
 /// A number of bytes; K and M are 1024s.
 fn piece_length(text: &str) -> Result<u32, String> {
     let (digits, unit) = match text.as_bytes().last() {
@@ -111,68 +193,6 @@ fn piece_length(text: &str) -> Result<u32, String> {
     };
     let number = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
     number.ok_or_else(|| format!("`{text}` is not a size such as 262144, 256K or 1M"))
-}
-
-/// Hashes on other threads while this one moves the bar.
-fn with_bar(plan: &Plan, options: &CreateOptions, stop: &AtomicBool) -> Result<Created, CreateError> {
-    let progress = AtomicU64::new(0);
-    let bar = ProgressBar::new(plan.total());
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} {percent:>3}% of {total_bytes}  {bytes_per_sec}  ETA {eta}")
-    {
-        bar.set_style(style);
-    }
-    let (tell, done) = bounded(1);
-    let made = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // The receiver waits until this has been sent.
-            let _ = tell.send(plan.create(options, &progress, stop));
-            drop(tell);
-        });
-        loop {
-            match done.recv_timeout(Duration::from_millis(100)) {
-                Ok(made) => return made,
-                Err(RecvTimeoutError::Timeout) => bar.set_position(progress.load(Ordering::Relaxed)),
-                Err(RecvTimeoutError::Disconnected) => return Err(CreateError::Stopped),
-            }
-        }
-    });
-    bar.finish_and_clear();
-    made
-}
-
-/// Writes the file whole or not at all: beside its place first, then moved there.
-fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    let mut beside = output.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = File::create_new(&beside)
-        .map_err(|e| unwritten(output, &e, Exit::CreateFile))
-        .and_then(|mut file| file.write_all(bytes).map_err(|e| unwritten(output, &e, Exit::FileIo)))
-        .and_then(|()| place(&beside, output, force));
-    if written.is_err() {
-        // May never have been made, or be in its place by now.
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
-/// Moves the finished file to its place, over another file only by `force`.
-fn place(beside: &Path, output: &Path, force: bool) -> Result<(), Failure> {
-    if !force && fs::symlink_metadata(output).is_ok() {
-        return Err(exists(output));
-    }
-    fs::rename(beside, output).map_err(|e| unwritten(output, &e, Exit::FileRename))
-}
-
-fn exists(output: &Path) -> Failure {
-    let path = printable(&output.to_string_lossy());
-    Failure::new(Exit::FileExists, format!("{path}: is there already; --force replaces it"))
-}
-
-fn unwritten(output: &Path, error: &io::Error, code: Exit) -> Failure {
-    let code = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { code };
-    Failure::new(code, format!("{}: cannot be written: {error}", printable(&output.to_string_lossy())))
 }
 
 fn failure(error: &CreateError) -> Failure {
@@ -190,6 +210,9 @@ fn failure(error: &CreateError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
     use crate::metainfo::Torrent;
 
@@ -213,10 +236,36 @@ mod tests {
         let made = options(&args(&["x", "-a", "http://a, UDP://b,", "--announce", "https://c", "--private"])).unwrap();
         assert_eq!(made.tiers, [vec!["http://a", "UDP://b"], vec!["https://c"]]);
         assert!(made.private);
-        for bad in [["-a", "ws://a"], ["-a", "http://a\x1bb"], ["--web-seed", "file:///etc"], ["-a", "é"]] {
+        for bad in [["-a", ","], ["-a", "ws://a"], ["-a", "http://a\x1bb"], ["--web-seed", "file:///etc"], ["-a", "é"]]
+        {
             let failure = options(&args(&[&["x"][..], &bad].concat())).unwrap_err();
             assert!(matches!(failure.code, Exit::BadOption), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn dates_come_from_the_environment_first() {
+        assert_eq!(date(Some(OsStr::new("1700000000"))), Ok(Some(1_700_000_000)));
+        assert!(date(None).is_ok_and(|now| now > Some(1_700_000_000)));
+        for bad in ["", "-1", "soon", "1e9"] {
+            assert!(date(Some(OsStr::new(bad))).is_err_and(|failure| failure.code == Exit::BadOption), "{bad}");
+        }
+        assert_eq!(options(&args(&["x", "--no-date"])).unwrap().creation_date, None);
+    }
+
+    #[test]
+    fn hints_are_given_where_they_help() {
+        let hints = |words: &[&str]| hints(&options(&args(&[&["x"][..], words].concat())).unwrap()).len();
+        assert_eq!(hints(&[]) + hints(&["-a", "udp://a,http://b"]) + hints(&["--private", "-a", "http://a"]), 0);
+        assert_eq!((hints(&["--private"]), hints(&["-a", "udp://a", "-a", "UDP://b"])), (1, 1));
+        assert_eq!(hints(&["--private", "-a", "http://a", "--node", "a:1"]), 1);
+    }
+
+    #[test]
+    fn nodes_are_hosts_and_ports() {
+        assert_eq!(node("[2001:db8::7]:6881"), Ok(("2001:db8::7".into(), 6881)));
+        assert_eq!(node("dht.example:1"), Ok(("dht.example".into(), 1)));
+        assert!(node("dht.example").is_err() && node(":1").is_err() && node("a:0").is_err());
     }
 
     #[test]

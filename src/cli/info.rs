@@ -15,7 +15,7 @@ use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "info")]
 pub struct InfoArgs {
-    /// the torrent file
+    /// the torrent file, or - for standard input
     #[argh(positional, arg_name = "FILE")]
     pub file: PathBuf,
     /// one JSON object instead of text
@@ -29,9 +29,14 @@ pub struct InfoArgs {
 /// Where it cannot be read or is not sound, or standard output is closed to us.
 pub fn run(args: InfoArgs) -> Result<(), Failure> {
     let InfoArgs { file, json } = args;
-    let torrent = Torrent::read(&file).map_err(|e| torrent_failure(&file, e))?;
+    let torrent = read(&file)?;
     let text = if json { format!("{}\n", escaped(&as_json(&torrent).to_string())) } else { as_text(&torrent) };
     print(&text)
+}
+
+/// Reads a torrent file; what is wrong with it has its exit code and line.
+pub(super) fn read(file: &Path) -> Result<Torrent, Failure> {
+    Torrent::read(file).map_err(|error| torrent_failure(file, error))
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.

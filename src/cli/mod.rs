@@ -1,25 +1,32 @@
 //! The top floor, the only one that knows a terminal or a person: words in, lines and an exit code out.
 //!
 //! [`args`] turns words into a command; [`download`] runs the main one and lends it a voice ([`view`] on a terminal, [`plain`]
-//! elsewhere) that speaks through the one [`screen`]; `create`, `info` and `tracker` are a file each; [`exit`] has all codes.
+//! elsewhere) that speaks through the one [`screen`]; `create`, `edit`, `info`, `magnet`, `tracker` and `verify` are a file each;
+//! [`exit`] has all codes.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 pub mod args;
+mod bar;
 pub mod create;
 pub mod download;
+pub mod edit;
 pub mod exit;
 pub mod figures;
 mod hook;
 pub mod info;
 mod json;
 pub mod limits;
+pub mod magnet;
 pub mod map;
+mod place;
 pub mod plain;
 pub mod screen;
 pub mod signals;
+mod spelling;
 pub mod tracker;
+pub mod verify;
 pub mod view;
 pub mod voice;
 mod why;
@@ -46,8 +53,11 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Download(args) => download::run(&args),
         Command::Create(args) => create::run(args),
+        Command::Edit(args) => edit::run(&args),
         Command::Info(args) => info::run(args),
+        Command::Magnet(args) => magnet::run(args),
         Command::Tracker(args) => tracker::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Print(text) => {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -1,16 +1,17 @@
 //! A torrent file from files on disk: find them, hash them, write it down. [`create`] does all; [`Plan`] is the first step
 //! alone, for whoever wants to know how much there is to hash before it begins.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use sha1::{Digest, Sha1};
 
-use crate::metainfo::hashing::{self, Input};
+use crate::metainfo::edit::Top;
+use crate::metainfo::glob::Glob;
 use crate::metainfo::torrent::{FILE_MAX, PIECE_MAX};
-use crate::metainfo::{encode, paths};
+use crate::metainfo::tree::{self, Entry};
+use crate::metainfo::{encode, hashing};
 use crate::types::{InfoHash, PieceHash};
 
 /// The smallest piece that we make, in bytes: one block.
@@ -35,6 +36,12 @@ pub struct CreateOptions {
     pub comment: Option<String>,
     /// Web seeds (BEP 19).
     pub web_seeds: Vec<String>,
+    /// Nodes through which to enter the DHT (BEP 5): a host's name or address, and a port.
+    pub nodes: Vec<(String, u16)>,
+    /// A word that gives the same files another info-hash, for another tracker's swarm.
+    pub source: Option<String>,
+    /// Whether padding lets every file begin with a piece (BEP 47).
+    pub pad_files: bool,
     /// The program that makes it.
     pub created_by: Option<String>,
     /// When, in seconds since 1970.
@@ -54,7 +61,7 @@ pub struct Created {
     pub piece_length: u32,
     /// How many pieces there are.
     pub pieces: u32,
-    /// Bytes of all files together.
+    /// Bytes of all files together, padding aside.
     pub total: u64,
 }
 
@@ -97,8 +104,8 @@ pub enum CreateError {
         /// Why.
         why: String,
     },
-    /// There is no file in the folder.
-    #[error("{}: there is no file in it", path.display())]
+    /// There is no file in the folder, or all are excluded.
+    #[error("{}: there is no file in it to share", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -118,13 +125,12 @@ pub enum CreateError {
 pub struct Plan {
     name: String,
     multi_file: bool,
-    files: Vec<Input>,
-    /// For each file its path below `name`.
-    parts: Vec<Vec<String>>,
+    files: Vec<Entry>,
     total: u64,
+    notes: Vec<String>,
 }
 
-/// Makes a torrent of the file or folder `source`. `progress` grows by the bytes hashed; setting `stop` ends the work.
+/// Makes a torrent of the file or folder `source`, all of it. `progress` grows by the bytes hashed; setting `stop` ends the work.
 ///
 /// # Errors
 /// Where something cannot be read or named, there is nothing to share, or `stop` was set.
@@ -134,7 +140,7 @@ pub fn create(
     progress: &AtomicU64,
     stop: &AtomicBool,
 ) -> Result<Created, CreateError> {
-    Plan::scan(source)?.create(options, progress, stop)
+    Plan::scan(source, &[])?.create(options, progress, stop)
 }
 
 /// The piece length for so many bytes: a power of two that makes 1000 to 2000 pieces, within reason.
@@ -147,38 +153,32 @@ pub fn choose_piece_length(total: u64) -> u32 {
 }
 
 impl Plan {
-    /// Finds the files, in the order of their names' bytes. Links within a folder and what is no regular file are left out
-    /// with a warning; an empty folder leaves no trace.
+    /// Finds the files, in the order of their names' bytes, but for those that a glob of `exclude` matches by their path below
+    /// the source. Links within a folder and what is no regular file are left out with a note; an empty folder leaves no trace.
     ///
     /// # Errors
     /// Where something cannot be opened or named, or there is no file.
-    pub fn scan(source: &Path) -> Result<Plan, CreateError> {
+    pub fn scan(source: &Path, exclude: &[Glob]) -> Result<Plan, CreateError> {
         let open = |e| CreateError::Open { path: source.to_path_buf(), source: e };
         let meta = fs::metadata(source).map_err(open)?;
         let named = match source.file_name() {
             Some(_) => source.to_path_buf(),
             None => fs::canonicalize(source).map_err(open)?,
         };
-        let name = name_of(&named)?;
-        let mut found = Vec::new();
-        if meta.is_file() {
-            found.push((Vec::new(), Input { path: source.to_path_buf(), length: meta.len() }));
+        let mut notes = Vec::new();
+        let name = tree::name_of(&named, &mut notes)?;
+        let files = if meta.is_file() {
+            vec![Entry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), pad: false }]
         } else if meta.is_dir() {
-            walk(source, &mut found)?;
-            found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            tree::files(source, exclude, &mut notes)?
         } else {
             return Err(CreateError::Kind { path: source.to_path_buf() });
-        }
-        if found.is_empty() {
+        };
+        if files.is_empty() {
             return Err(CreateError::Empty { path: source.to_path_buf() });
         }
-        let (parts, files): (Vec<_>, Vec<Input>) = found.into_iter().unzip();
-        let total = files
-            .iter()
-            .try_fold(0u64, |sum, file| sum.checked_add(file.length))
-            .filter(|&sum| i64::try_from(sum).is_ok())
-            .ok_or(CreateError::TooBig)?;
-        Ok(Plan { name, multi_file: meta.is_dir(), files, parts, total })
+        let total = total(&files)?;
+        Ok(Plan { name, multi_file: meta.is_dir(), files, total, notes })
     }
 
     /// The name that the torrent will have.
@@ -189,6 +189,11 @@ impl Plan {
     /// Bytes to hash.
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// What whoever makes the torrent should know, a line each: what was left out, which name is awkward.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Hashes the files and makes the torrent. `progress` grows by the bytes hashed; setting `stop` ends the work.
@@ -205,8 +210,10 @@ impl Plan {
         if !piece_length.is_power_of_two() || !(PIECE_MIN..=PIECE_MAX).contains(&piece_length) {
             return Err(CreateError::PieceLength(piece_length));
         }
+        let padded = options.pad_files.then(|| tree::padded(&self.files, piece_length));
+        let files = padded.as_ref().unwrap_or(&self.files);
         // Found out now rather than after an hour of hashing.
-        let pieces = self.total.div_ceil(u64::from(piece_length));
+        let pieces = total(files)?.div_ceil(u64::from(piece_length));
         if pieces > (FILE_MAX / 20) as u64 {
             return Err(CreateError::TooBig);
         }
@@ -214,8 +221,8 @@ impl Plan {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let hashes = hashing::hash(&self.files, piece_length, threads, progress, stop)?;
-        let info = self.info(piece_length, &hashes, options.private);
+        let hashes = hashing::hash(files, piece_length, threads, progress, stop)?;
+        let info = self.info(files, piece_length, &hashes, options);
         let bytes = outermost(options, &info);
         if bytes.len() > FILE_MAX {
             return Err(CreateError::TooBig);
@@ -225,17 +232,20 @@ impl Plan {
     }
 
     /// The info dictionary, bencoded.
-    fn info(&self, piece_length: u32, hashes: &[PieceHash], private: bool) -> Vec<u8> {
+    fn info(&self, files: &[Entry], piece_length: u32, hashes: &[PieceHash], options: &CreateOptions) -> Vec<u8> {
         let mut out = vec![b'd'];
         if self.multi_file {
             encode::bytes(&mut out, b"files");
-            let files: Vec<_> = self.files.iter().zip(&self.parts).collect();
-            encode::list(&mut out, &files, |out, (file, parts)| {
+            encode::list(&mut out, files, |out, file| {
                 out.push(b'd');
+                if file.pad {
+                    encode::bytes(out, b"attr");
+                    encode::bytes(out, b"p");
+                }
                 encode::bytes(out, b"length");
                 encode::int(out, file.length);
                 encode::bytes(out, b"path");
-                encode::strings(out, parts);
+                encode::strings(out, &file.parts);
                 out.push(b'e');
             });
         } else {
@@ -248,9 +258,13 @@ impl Plan {
         encode::int(&mut out, piece_length);
         encode::bytes(&mut out, b"pieces");
         encode::bytes(&mut out, hashes.as_flattened());
-        if private {
+        if options.private {
             encode::bytes(&mut out, b"private");
             encode::int(&mut out, 1);
+        }
+        if let Some(source) = &options.source {
+            encode::bytes(&mut out, b"source");
+            encode::bytes(&mut out, source.as_bytes());
         }
         out.push(b'e');
         out
@@ -259,73 +273,18 @@ impl Plan {
 
 /// The whole file around an info dictionary.
 fn outermost(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'd'];
-    let tiers: Vec<&Vec<String>> = options.tiers.iter().filter(|tier| !tier.is_empty()).collect();
-    if let Some(first) = tiers.first().and_then(|tier| tier.first()) {
-        encode::bytes(&mut out, b"announce");
-        encode::bytes(&mut out, first.as_bytes());
-    }
-    if tiers.iter().map(|tier| tier.len()).sum::<usize>() > 1 {
-        encode::bytes(&mut out, b"announce-list");
-        encode::list(&mut out, &tiers, |out, tier| encode::strings(out, tier));
-    }
-    for (key, value) in [("comment", &options.comment), ("created by", &options.created_by)] {
-        if let Some(value) = value {
-            encode::bytes(&mut out, key.as_bytes());
-            encode::bytes(&mut out, value.as_bytes());
-        }
-    }
-    if let Some(date) = options.creation_date {
-        encode::bytes(&mut out, b"creation date");
-        encode::int(&mut out, date);
-    }
-    encode::bytes(&mut out, b"info");
-    out.extend_from_slice(info);
-    if !options.web_seeds.is_empty() {
-        encode::bytes(&mut out, b"url-list");
-        encode::strings(&mut out, &options.web_seeds);
-    }
-    out.push(b'e');
-    out
+    let mut top = Top::default();
+    top.trackers(&options.tiers);
+    top.comment(options.comment.as_deref());
+    top.created(options.created_by.as_deref(), options.creation_date);
+    top.nodes(&options.nodes);
+    top.web_seeds(&options.web_seeds);
+    top.info(info);
+    top.to_bytes()
 }
 
-/// Collects the regular files below `root`, in no order.
-fn walk(root: &Path, found: &mut Vec<(Vec<String>, Input)>) -> Result<(), CreateError> {
-    let mut folders = vec![(root.to_path_buf(), Vec::new())];
-    while let Some((folder, parts)) = folders.pop() {
-        let open = |e| CreateError::Open { path: folder.clone(), source: e };
-        for entry in fs::read_dir(&folder).map_err(open)? {
-            let entry = entry.map_err(open)?;
-            let path = entry.path();
-            // Of the entry itself, not of what a link leads to: nothing outside the folder is shared by mistake.
-            let meta = entry.metadata().map_err(|e| CreateError::Open { path: path.clone(), source: e })?;
-            if !meta.is_file() && !meta.is_dir() {
-                log::warn!("{} is left out: neither a file nor a folder", paths::printable(&path.to_string_lossy()));
-                continue;
-            }
-            let mut parts: Vec<String> = parts.clone();
-            parts.push(name_of(&path)?);
-            if parts.len() > paths::DEPTH_MAX {
-                return Err(CreateError::Name { path, why: paths::PathError::TooDeep.to_string() });
-            }
-            if meta.is_dir() {
-                folders.push((path, parts));
-            } else {
-                found.push((parts, Input { path, length: meta.len() }));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The last component's name as it will stand in the torrent.
-fn name_of(path: &Path) -> Result<String, CreateError> {
-    let refused = |why: &str| CreateError::Name { path: path.to_path_buf(), why: why.to_owned() };
-    let name = path.file_name().ok_or_else(|| refused("there is none"))?;
-    let name = name.to_str().ok_or_else(|| refused("it is not UTF-8"))?;
-    let safe = paths::safe_component(name.as_bytes()).map_err(|e| refused(&e.to_string()))?;
-    if safe != name {
-        log::warn!("`{}` is an awkward name, which downloads as `{safe}`", paths::printable(name));
-    }
-    Ok(name.to_owned())
+/// The sum of the lengths, as far as a file offset (a signed 64-bit number) can hold it.
+fn total(files: &[Entry]) -> Result<u64, CreateError> {
+    let sum = files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.length));
+    sum.filter(|&sum| i64::try_from(sum).is_ok()).ok_or(CreateError::TooBig)
 }

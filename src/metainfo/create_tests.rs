@@ -74,6 +74,8 @@ fn every_option_arrives_and_the_keys_are_sorted() {
         private: true,
         comment: Some("für dich".into()),
         web_seeds: words("http://w"),
+        nodes: vec![("dht.example".into(), 6881), ("2001:db8::7".into(), 1)],
+        source: Some("tracker x".into()),
         created_by: Some("btsync".into()),
         creation_date: Some(1_800_000_000),
         ..CreateOptions::default()
@@ -83,9 +85,64 @@ fn every_option_arrives_and_the_keys_are_sorted() {
     assert_eq!(read.tiers, [words("http://a http://b"), words("udp://c")]);
     assert_eq!((read.comment, read.created_by), (options.comment, options.created_by));
     assert_eq!((read.creation_date, read.web_seeds), (options.creation_date, options.web_seeds));
+    let holds = |bytes: &[u8], part: &str| bytes.windows(part.len()).any(|w| w == part.as_bytes());
+    assert!(holds(&made.bytes, "5:nodesll11:dht.examplei6881eel11:2001:db8::7i1eee"));
+    assert!(holds(&read.info, "7:privatei1e6:source9:tracker xe"));
     // serde_bencode sorts what it writes.
     let value: serde_bencode::value::Value = serde_bencode::from_bytes(&made.bytes).unwrap();
     assert_eq!(serde_bencode::to_bytes(&value).unwrap(), made.bytes);
+}
+
+#[test]
+fn padding_lets_every_file_begin_with_a_piece() {
+    const PIECE: usize = 16 << 10;
+    let contents = [
+        ("a", noise(1, 10)),
+        ("b", vec![]),
+        ("c", noise(PIECE, 11)),
+        ("d", noise(3 * PIECE + 5, 12)),
+        ("e", noise(7, 13)),
+    ];
+    let (_dir, root) = tree(&[&contents[..], &[("f", vec![])]].concat());
+    let options = CreateOptions { piece_length: Some(PIECE as u32), pad_files: true, ..CreateOptions::default() };
+    let progress = AtomicU64::new(0);
+    let made = create(&root, &options, &progress, &AtomicBool::new(false)).unwrap();
+    let read = Torrent::parse(&made.bytes).unwrap();
+    let files: Vec<_> = read.files.iter().map(|f| (f.path.to_str().unwrap(), f.length as usize, f.pad)).collect();
+    let (one, other) = (format!("t/.pad/{}", PIECE - 1), format!("t/.pad/{}", PIECE - 5));
+    let expected = [
+        ("t/a", 1, false),
+        ("t/b", 0, false),
+        (&one, PIECE - 1, true),
+        ("t/c", PIECE, false),
+        ("t/d", 3 * PIECE + 5, false),
+        (&other, PIECE - 5, true),
+        ("t/e", 7, false),
+        ("t/f", 0, false),
+    ];
+    assert_eq!(files, expected);
+    let zeros = |bytes: &[u8], padding: usize| [bytes, &vec![0; padding]].concat();
+    let padding = [PIECE - 1, 0, 0, PIECE - 5, 0];
+    let content: Vec<_> = contents.iter().zip(padding).map(|((_, bytes), padding)| zeros(bytes, padding)).collect();
+    assert_eq!(read.pieces, naive(&content, PIECE as u32));
+    // What is told of is the files alone.
+    assert_eq!((made.total, progress.into_inner()), ((4 * PIECE + 13) as u64, (4 * PIECE + 13) as u64));
+}
+
+#[test]
+fn what_is_excluded_is_left_out_whatever_it_is() {
+    let (dir, root) =
+        tree(&[("a.tmp", noise(1, 1)), ("d/a", noise(2, 2)), ("d/.git/x", noise(3, 3)), ("e/z", noise(4, 4))]);
+    fs::write(root.join("a\\b.tmp"), "a name that no torrent may have").unwrap();
+    std::os::unix::fs::symlink("nowhere", root.join("link.tmp")).unwrap();
+    std::os::unix::fs::symlink("nowhere", root.join("link")).unwrap();
+    let globs = |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect::<Vec<Glob>>();
+    let plan = Plan::scan(&root, &globs(&["*.tmp", ".git", "e/*"])).unwrap();
+    assert_eq!(plan.total(), 2);
+    let [note] = plan.notes() else { panic!("{:?}", plan.notes()) };
+    assert!(note.ends_with("t/link is left out: a symbolic link"), "{note}");
+    assert!(matches!(Plan::scan(&root, &globs(&["*"])), Err(CreateError::Empty { .. })));
+    assert!(dir.path().join("t/e").is_dir());
 }
 
 #[test]
@@ -125,7 +182,7 @@ fn links_are_left_out_and_nothing_is_no_torrent() {
 #[test]
 fn stopping_and_changing_files_end_the_work() {
     let (_dir, root) = tree(&[("a", noise(100_000, 7)), ("b", noise(100_000, 8))]);
-    let plan = Plan::scan(&root).unwrap();
+    let plan = Plan::scan(&root, &[]).unwrap();
     assert_eq!((plan.name(), plan.total()), ("t", 200_000));
     let stopped = plan.create(&CreateOptions::default(), &AtomicU64::new(0), &AtomicBool::new(true));
     assert!(matches!(stopped, Err(CreateError::Stopped)));

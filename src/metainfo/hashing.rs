@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use sha1::{Digest, Sha1};
 
 use crate::metainfo::create::CreateError;
+use crate::metainfo::tree::Entry;
 use crate::types::PieceHash;
 
 /// Bytes that are read at a time: enough to make the system call cheap, little enough to stay in the cache.
@@ -19,15 +19,9 @@ const RUN: u64 = 4 << 20;
 
 const PAGE: usize = 4096;
 
-/// A file to hash, with the length it had when it was found.
-pub(super) struct Input {
-    pub path: PathBuf,
-    pub length: u64,
-}
-
 /// What all threads share.
 struct Job<'a> {
-    files: &'a [Input],
+    files: &'a [Entry],
     /// Where each file starts within the whole.
     starts: Vec<u64>,
     total: u64,
@@ -39,9 +33,9 @@ struct Job<'a> {
     stop: &'a AtomicBool,
 }
 
-/// Hashes the files, end to end, in pieces of `piece_length` bytes. `progress` grows by what has been hashed.
+/// Hashes the files, end to end, in pieces of `piece_length` bytes. `progress` grows by what has been hashed of files, not of padding.
 pub(super) fn hash(
-    files: &[Input],
+    files: &[Entry],
     piece_length: u32,
     threads: usize,
     progress: &AtomicU64,
@@ -119,7 +113,6 @@ impl Reader<'_> {
             }
             let mut chunk = self.read(at, end)?;
             at += chunk.len() as u64;
-            job.progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             while !chunk.is_empty() {
                 let (now, later) = chunk.split_at(chunk.len().min(piece_left as usize));
                 sha.update(now);
@@ -144,6 +137,15 @@ impl Reader<'_> {
         let (Some(input), Some(&start)) = (self.job.files.get(index), self.job.starts.get(index)) else {
             return Ok(&[]);
         };
+        let offset = at - start;
+        let length = (input.length - offset).min(end - at).min(CHUNK as u64) as usize;
+        // Large allocations start a few bytes into a page; into whole pages the kernel copies much faster.
+        let align = Some(self.buffer.as_ptr().align_offset(PAGE)).filter(|&skip| skip < PAGE).unwrap_or(0);
+        let buffer = &mut self.buffer[align..align + length];
+        if input.pad {
+            buffer.fill(0);
+            return Ok(buffer);
+        }
         let read = |source| CreateError::Read { path: input.path.clone(), source };
         let changed = || CreateError::Changed { path: input.path.clone() };
         if self.open.as_ref().is_none_or(|(open, _)| *open != index) {
@@ -155,15 +157,11 @@ impl Reader<'_> {
             self.open = Some((index, file));
         }
         let (_, file) = self.open.as_ref().expect("opened above");
-        let offset = at - start;
-        let length = (input.length - offset).min(end - at).min(CHUNK as u64) as usize;
-        // Large allocations start a few bytes into a page; into whole pages the kernel copies much faster.
-        let align = Some(self.buffer.as_ptr().align_offset(PAGE)).filter(|&skip| skip < PAGE).unwrap_or(0);
-        let buffer = &mut self.buffer[align..align + length];
         file.read_exact_at(buffer, offset).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => changed(),
             _ => read(e),
         })?;
+        self.job.progress.fetch_add(length as u64, Ordering::Relaxed);
         Ok(buffer)
     }
 }

@@ -156,7 +156,8 @@ impl std::str::FromStr for Magnet {
 }
 
 impl PeerAddress {
-    fn parse(text: &str) -> Option<PeerAddress> {
+    /// Reads `HOST:PORT`, with an IPv6 address in brackets; `None` where it is neither an address nor a name with a port.
+    pub fn parse(text: &str) -> Option<PeerAddress> {
         if let Ok(addr) = text.parse::<SocketAddr>() {
             let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
             return (addr.port() != 0).then_some(PeerAddress::Addr(addr));

@@ -312,7 +312,7 @@ fn tell(events: &Sender<Event>, event: Event) {
 }
 
 /// How the torrent's bytes lie in files.
-fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
+pub(crate) fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
     let spec = |f: &crate::metainfo::FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
     Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())
 }

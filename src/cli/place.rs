@@ -1,0 +1,58 @@
+//! A file written whole or not at all, for `create` and `edit`: beside its place first, then moved there.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use super::exit::{Exit, Failure};
+use crate::metainfo::printable;
+
+/// Writes the file; over another one only by `force`, whose rights and owner it then takes over.
+pub(super) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
+    let mut beside = output.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let before = fs::symlink_metadata(output).ok().filter(Metadata::is_file);
+    let written = File::create_new(&beside)
+        .map_err(|e| unwritten(output, &e, Exit::CreateFile))
+        .and_then(|file| fill(file, bytes, before.as_ref()).map_err(|e| unwritten(output, &e, Exit::FileIo)))
+        .and_then(|()| place(&beside, output, force));
+    if written.is_err() {
+        // May never have been made, or be in its place by now.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Refuses a place that is taken, unless by `force`.
+pub(super) fn is_free(output: &Path, force: bool) -> Result<(), Failure> {
+    if !force && fs::symlink_metadata(output).is_ok() {
+        let path = printable(&output.to_string_lossy());
+        return Err(Failure::new(Exit::FileExists, format!("{path}: is there already; --force replaces it")));
+    }
+    Ok(())
+}
+
+fn fill(mut file: File, bytes: &[u8], before: Option<&Metadata>) -> io::Result<()> {
+    file.write_all(bytes)?;
+    if let Some(before) = before {
+        // Only root may give files away; whoever may not keeps it.
+        let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+        file.set_permissions(before.permissions())?;
+        // What it replaces is gone for good then.
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Moves the finished file to its place.
+fn place(beside: &Path, output: &Path, force: bool) -> Result<(), Failure> {
+    is_free(output, force)?;
+    fs::rename(beside, output).map_err(|e| unwritten(output, &e, Exit::FileRename))
+}
+
+fn unwritten(output: &Path, error: &io::Error, code: Exit) -> Failure {
+    let code = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { code };
+    Failure::new(code, format!("{}: cannot be written: {error}", printable(&output.to_string_lossy())))
+}

@@ -1,0 +1,171 @@
+//! `btsync verify`: whether a torrent's files are as they should be, and what of them is not. Changes nothing on the disk.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use argh::FromArgs;
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure};
+use super::{bar, info, signals};
+use crate::metainfo::{Torrent, printable};
+use crate::session::layout;
+use crate::storage::{self, Flaw, Layout, Progress, Storage, StorageError, StorageErrorKind};
+
+/// Files held open while hashing.
+const OPEN_MAX: usize = 64;
+
+/// say which files of a torrent are bad or missing, byte by byte; changes nothing
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "verify")]
+pub struct VerifyArgs {
+    /// the torrent file, or - for standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// the folder that its files were downloaded into (default: the current one)
+    #[argh(positional, arg_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// one JSON object instead of lines
+    #[argh(switch)]
+    pub json: bool,
+    /// no bar, and no word when all is well
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+}
+
+/// What came of it.
+struct Verdict {
+    /// How many pieces are right.
+    verified: u32,
+    flaws: Vec<Flaw>,
+}
+
+/// Hashes the files and prints what is wrong with them.
+///
+/// # Errors
+/// [`Exit::Checksum`] where something is; others where the torrent or a file cannot be read, or a signal ended it.
+pub fn run(args: VerifyArgs) -> Result<(), Failure> {
+    let torrent = info::read(&args.file)?;
+    let folder = args.folder.unwrap_or_else(|| PathBuf::from("."));
+    is_folder(&folder)?;
+    let layout = layout(&torrent).map_err(|e| Failure::new(Exit::BadTorrent, e.to_string()))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
+        .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
+    let verdict = verify(&torrent, &layout, &folder, args.quiet, &stop)?;
+    let whole = verdict.flaws.is_empty() && verdict.verified == torrent.piece_count();
+    if args.json {
+        info::print(&format!("{}\n", as_json(&torrent, &layout, &verdict, whole)))?;
+    } else {
+        info::print(&as_text(&layout, &verdict.flaws))?;
+    }
+    let name = printable(&torrent.name);
+    if !whole {
+        let (bad, all) = (torrent.piece_count() - verdict.verified, torrent.piece_count());
+        let files = verdict.flaws.len();
+        let message = format!("{name}: {bad} of {all} pieces are wrong or missing; files with flaws: {files}");
+        return Err(Failure::new(Exit::Checksum, message));
+    }
+    if !args.quiet {
+        eprintln_if_open(&format!("{name}: whole, {} pieces", torrent.piece_count()));
+    }
+    Ok(())
+}
+
+/// A word for people; nobody there to hear it is no failure.
+fn eprintln_if_open(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
+}
+
+/// A folder that is not there is a slip of the pen, rather than a torrent without a single file.
+fn is_folder(folder: &Path) -> Result<(), Failure> {
+    let shown = printable(&folder.to_string_lossy());
+    match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::new(Exit::OpenExisting, format!("{shown}: not a folder"))),
+        Err(error) => Err(Failure::new(Exit::OpenExisting, format!("{shown}: cannot be opened: {error}"))),
+    }
+}
+
+fn verify(
+    torrent: &Torrent,
+    layout: &Layout,
+    folder: &Path,
+    quiet: bool,
+    stop: &AtomicBool,
+) -> Result<Verdict, Failure> {
+    let found = storage::lengths(folder, layout).map_err(|e| failure(&e))?;
+    let files = Storage::new(folder.to_owned(), layout.clone(), OPEN_MAX);
+    let progress = Progress::default();
+    let check = || storage::check(&files, &torrent.pieces, 0, &progress, stop);
+    let have =
+        if quiet { check() } else { bar::during(layout.total(), || progress.done.load(Ordering::Relaxed), check) };
+    let have = have.map_err(|e| failure(&e))?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Failure::new(Exit::Unfinished, "interrupted"));
+    }
+    Ok(Verdict { verified: have.count(), flaws: storage::flaws(layout, &found, &have) })
+}
+
+/// Of what a download may stumble over, only reading is left here.
+fn failure(error: &StorageError) -> Failure {
+    let code = match error.kind() {
+        StorageErrorKind::Io => Exit::FileIo,
+        StorageErrorKind::Exists | StorageErrorKind::NotAFolder => Exit::FileExists,
+        _ => Exit::OpenExisting,
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// A line for each file that is missing, short or long, and one for each run of bytes that is bad or cannot be judged.
+fn as_text(layout: &Layout, flaws: &[Flaw]) -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    for flaw in flaws {
+        let Some(file) = layout.files().get(flaw.file) else { continue };
+        let path = printable(&file.path.to_string_lossy());
+        let _ = match flaw.found {
+            None => writeln!(out, "missing {path}"),
+            Some(found) if found < file.length => writeln!(out, "short   {path}: {found} of {} bytes", file.length),
+            Some(found) if found > file.length => {
+                writeln!(out, "long    {path}: {found} bytes instead of {}", file.length)
+            }
+            Some(_) => Ok(()),
+        };
+        for (word, runs) in [("bad    ", &flaw.bad), ("unknown", &flaw.unknown)] {
+            for Range { start, end } in runs {
+                let _ = writeln!(out, "{word} {path}: bytes {start}-{}", end.saturating_sub(1));
+            }
+        }
+    }
+    out
+}
+
+fn as_json(torrent: &Torrent, layout: &Layout, verdict: &Verdict, whole: bool) -> Value {
+    let runs = |runs: &[Range<u64>]| -> Value {
+        runs.iter().map(|run| json!({ "offset": run.start, "length": run.end - run.start })).collect()
+    };
+    let flaw = |flaw: &Flaw| {
+        let file = layout.files().get(flaw.file)?;
+        Some(json!({
+            "path": file.path.to_string_lossy(),
+            "length": file.length,
+            "found": flaw.found,
+            "bad": runs(&flaw.bad),
+            "unknown": runs(&flaw.unknown),
+        }))
+    };
+    json!({
+        "info_hash": torrent.info_hash.hex(),
+        "name": torrent.name,
+        "whole": whole,
+        "pieces": torrent.piece_count(),
+        "verified": verdict.verified,
+        "files": verdict.flaws.iter().filter_map(flaw).collect::<Value>(),
+    })
+}

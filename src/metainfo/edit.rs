@@ -1,0 +1,205 @@
+//! A torrent file's outermost dictionary, made or changed. The info dictionary passes through byte for byte, so that the
+//! info-hash, which names the swarm, stays what it is; so does every key that nobody asked to change.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::{Torrent, TorrentError, encode};
+
+/// What to change in a torrent file; `None` leaves a thing as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// The trackers by tier (BEP 12); none at all where there is no URL.
+    pub tiers: Option<Vec<Vec<String>>>,
+    /// Words for whoever gets it; `Some(None)` takes them away.
+    pub comment: Option<Option<String>>,
+    /// Web seeds (BEP 19); an empty list takes them away.
+    pub web_seeds: Option<Vec<String>>,
+}
+
+/// Changes a torrent file, given as its bytes. The keys of the outermost dictionary are put in order, as they must be.
+///
+/// # Errors
+/// Where the bytes are no torrent that we accept.
+pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, TorrentError> {
+    Torrent::parse(bytes)?;
+    let mut top = Top::of(bytes).ok_or(TorrentError::NotADict)?;
+    if let Some(tiers) = &edit.tiers {
+        top.trackers(tiers);
+    }
+    if let Some(comment) = &edit.comment {
+        top.comment(comment.as_deref());
+    }
+    if let Some(seeds) = &edit.web_seeds {
+        top.web_seeds(seeds);
+    }
+    Ok(top.to_bytes())
+}
+
+/// The outermost dictionary: keys, and values that are bencoded already.
+#[derive(Default)]
+pub(super) struct Top<'a>(BTreeMap<&'a [u8], Cow<'a, [u8]>>);
+
+impl<'a> Top<'a> {
+    /// The entries of a dictionary that is known to be sound bencode.
+    fn of(bytes: &'a [u8]) -> Option<Top<'a>> {
+        let mut entries = BTreeMap::new();
+        let mut at = 1;
+        while bytes.get(at)? != &b'e' {
+            let value = end_of(bytes, at)?;
+            let key = bytes.get(at..value)?.splitn(2, |&b| b == b':').nth(1)?;
+            at = end_of(bytes, value)?;
+            entries.insert(key, Cow::Borrowed(bytes.get(value..at)?));
+        }
+        Some(Top(entries))
+    }
+
+    /// The info dictionary.
+    pub fn info(&mut self, info: &'a [u8]) {
+        self.0.insert(b"info", Cow::Borrowed(info));
+    }
+
+    /// `announce`, and `announce-list` where that alone would not say it all (BEP 12).
+    pub fn trackers(&mut self, tiers: &[Vec<String>]) {
+        let tiers: Vec<&Vec<String>> = tiers.iter().filter(|tier| !tier.is_empty()).collect();
+        let first = tiers.first().and_then(|tier| tier.first());
+        self.set(b"announce", first.is_some(), |out| encode::bytes(out, first.map_or(b"", |url| url.as_bytes())));
+        let several = tiers.iter().map(|tier| tier.len()).sum::<usize>() > 1;
+        self.set(b"announce-list", several, |out| encode::list(out, &tiers, |out, tier| encode::strings(out, tier)));
+    }
+
+    /// `comment`.
+    pub fn comment(&mut self, text: Option<&str>) {
+        self.text(b"comment", text);
+    }
+
+    /// `created by`, and `creation date` in seconds since 1970.
+    pub fn created(&mut self, by: Option<&str>, date: Option<i64>) {
+        self.text(b"created by", by);
+        self.set(b"creation date", date.is_some(), |out| encode::int(out, date.unwrap_or_default()));
+    }
+
+    /// `nodes`: hosts and ports through which to enter the DHT (BEP 5).
+    pub fn nodes(&mut self, nodes: &[(String, u16)]) {
+        let node = |out: &mut Vec<u8>, (host, port): &(String, u16)| {
+            out.push(b'l');
+            encode::bytes(out, host.as_bytes());
+            encode::int(out, port);
+            out.push(b'e');
+        };
+        self.set(b"nodes", !nodes.is_empty(), |out| encode::list(out, nodes, node));
+    }
+
+    /// `url-list` (BEP 19).
+    pub fn web_seeds(&mut self, seeds: &[String]) {
+        self.set(b"url-list", !seeds.is_empty(), |out| encode::strings(out, seeds));
+    }
+
+    /// The torrent file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![b'd'];
+        for (key, value) in &self.0 {
+            encode::bytes(&mut out, key);
+            out.extend_from_slice(value);
+        }
+        out.push(b'e');
+        out
+    }
+
+    fn text(&mut self, key: &'static [u8], text: Option<&str>) {
+        self.set(key, text.is_some(), |out| encode::bytes(out, text.unwrap_or_default().as_bytes()));
+    }
+
+    /// The value that `write` appends; no such key unless it is `wanted`.
+    fn set(&mut self, key: &'static [u8], wanted: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        self.0.remove(key);
+        if wanted {
+            let mut value = Vec::new();
+            write(&mut value);
+            self.0.insert(key, Cow::Owned(value));
+        }
+    }
+}
+
+/// Where the value ends that begins at `at`, in bencode that is known to be sound; `None` where it is not.
+fn end_of(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    loop {
+        let rest = bytes.get(at..)?;
+        let up_to = |end: u8| rest.iter().position(|&b| b == end);
+        at += match rest.first()? {
+            b'l' | b'd' => {
+                depth += 1;
+                1
+            }
+            b'e' => {
+                depth = depth.checked_sub(1)?;
+                1
+            }
+            b'i' => up_to(b'e')? + 1,
+            _ => {
+                let colon = up_to(b':')?;
+                let length: usize = std::str::from_utf8(rest.get(..colon)?).ok()?.parse().ok()?;
+                length.checked_add(colon + 1)?
+            }
+        };
+        if depth == 0 {
+            return (at <= bytes.len()).then_some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &[u8] = b"d6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaa1:zi9ee";
+
+    fn torrent(before: &[u8], after: &[u8]) -> Vec<u8> {
+        [b"d", before, b"4:info", INFO, after, b"e"].concat()
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_is_not_asked_for_stays() {
+        let unknown = torrent(b"8:announce1:a7:comment1:c", b"5:nodesl2:ab3:cdee8:url-list1:w3:zzzd1:al1:bi-7eee");
+        assert_eq!(edit(&unknown, &Edit::default()).unwrap(), unknown);
+        // A line end behind it goes, and so does disorder.
+        let untidy = [&torrent(b"3:zzzle8:announce0:", b"1:ai0e")[..], b"\n"].concat();
+        assert_eq!(edit(&untidy, &Edit::default()).unwrap(), torrent(b"1:ai0e8:announce0:", b"3:zzzle"));
+    }
+
+    #[test]
+    fn trackers_comment_and_web_seeds_come_and_go() {
+        let bare = torrent(b"", b"");
+        let all = Edit {
+            tiers: Some(vec![words("http://a http://b"), vec![], words("udp://c")]),
+            comment: Some(Some("é".into())),
+            web_seeds: Some(words("http://w")),
+        };
+        let full = edit(&bare, &all).unwrap();
+        let read = Torrent::parse(&full).unwrap();
+        assert_eq!(read.tiers, [words("http://a http://b"), words("udp://c")]);
+        assert_eq!((read.comment.as_deref(), read.web_seeds), (Some("é"), words("http://w")));
+        assert_eq!((read.info_hash, &read.info[..]), (Torrent::parse(&bare).unwrap().info_hash, INFO));
+
+        let one = edit(&full, &Edit { tiers: Some(vec![words("http://z")]), ..Edit::default() }).unwrap();
+        assert!(!one.windows(13).any(|w| w == b"announce-list"), "one tracker needs no list");
+        assert_eq!(Torrent::parse(&one).unwrap().comment.as_deref(), Some("é"));
+        let none = Edit { tiers: Some(vec![]), comment: Some(None), web_seeds: Some(vec![]) };
+        assert_eq!(edit(&one, &none).unwrap(), bare);
+    }
+
+    #[test]
+    fn what_is_no_torrent_is_not_edited() {
+        assert!(edit(b"<html>", &Edit::default()).is_err_and(|e| e.is_bencode()));
+        assert!(edit(b"d8:announce1:ae", &Edit::default()).is_err());
+        assert_eq!(end_of(b"5:ab", 0), None);
+        assert_eq!(end_of(b"e", 0), None);
+        assert_eq!(end_of(b"18446744073709551615:", 0), None);
+        assert_eq!(end_of(b"d1:al1:eee", 0), Some(10));
+    }
+}

@@ -1,0 +1,225 @@
+//! Patterns for paths within a torrent, as shells have them: what to leave out when one is made. Pure; they come from the user.
+
+/// A pattern for a path. `*` stands for any characters of a name, `?` for one, `[a-z]` for one of these and `[!a-z]` for any
+/// other; `\` takes the meaning from the character behind it. A pattern without `/` matches a last name in any folder; another
+/// matches whole paths, and there `**` stands for any folders, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob {
+    steps: Vec<Step>,
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GlobError {
+    /// There is nothing in it, or nothing between two `/`.
+    #[error("an empty pattern, or an empty name in it")]
+    Empty,
+    /// A `[` has no `]`, or there is nothing between them.
+    #[error("`[` without `]`; `\\[` is the character itself")]
+    Bracket,
+    /// There is nothing behind the last `\`.
+    #[error("nothing behind the last `\\`")]
+    Escape,
+}
+
+/// A name, or `**`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Folders,
+    Name(Vec<Token>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Any,
+    One,
+    Of { ranges: Vec<(char, char)>, not: bool },
+    Char(char),
+}
+
+impl std::str::FromStr for Glob {
+    type Err = GlobError;
+
+    fn from_str(text: &str) -> Result<Glob, GlobError> {
+        // A folder may be written with its `/`, and the top with a first one.
+        let inner = text.strip_suffix('/').unwrap_or(text);
+        let (anchored, inner) = inner.strip_prefix('/').map_or((false, inner), |rest| (true, rest));
+        let step = |name: &str| if name == "**" { Ok(Step::Folders) } else { tokens(name).map(Step::Name) };
+        let mut steps = inner.split('/').map(step).collect::<Result<Vec<_>, _>>()?;
+        if steps.len() == 1 && !anchored {
+            steps.insert(0, Step::Folders);
+        }
+        Ok(Glob { steps })
+    }
+}
+
+impl Glob {
+    /// Whether it matches the path of these names.
+    pub fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
+        wild(
+            &self.steps,
+            path,
+            |step| *step == Step::Folders,
+            |step, name| match step {
+                Step::Folders => true,
+                Step::Name(tokens) => {
+                    let name: Vec<char> = name.as_ref().chars().collect();
+                    wild(tokens, &name, |token| *token == Token::Any, |token, c| token.fits(*c))
+                }
+            },
+        )
+    }
+}
+
+impl Token {
+    fn fits(&self, c: char) -> bool {
+        match self {
+            Token::Any | Token::One => true,
+            Token::Of { ranges, not } => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)) != *not,
+            Token::Char(own) => *own == c,
+        }
+    }
+}
+
+/// Whether `text` has the form of `pattern`, in which those that are `star` stand for any number of items. Goes back to the
+/// last star only, which is enough: an earlier one gains nothing by taking more.
+fn wild<P, T>(pattern: &[P], text: &[T], star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut back: Option<(usize, usize)> = None;
+    while let Some(item) = text.get(t) {
+        match pattern.get(p) {
+            Some(part) if star(part) => {
+                back = Some((p + 1, t));
+                p += 1;
+                continue;
+            }
+            Some(part) if fits(part, item) => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            _ => {}
+        }
+        let Some((after, taken)) = back else { return false };
+        back = Some((after, taken + 1));
+        (p, t) = (after, taken + 1);
+    }
+    pattern.iter().skip(p).all(star)
+}
+
+fn tokens(name: &str) -> Result<Vec<Token>, GlobError> {
+    let mut tokens = Vec::new();
+    let mut rest = name.chars();
+    while let Some(c) = rest.next() {
+        tokens.push(match c {
+            '*' => Token::Any,
+            '?' => Token::One,
+            '[' => of(&mut rest)?,
+            '\\' => Token::Char(rest.next().ok_or(GlobError::Escape)?),
+            c => Token::Char(c),
+        });
+    }
+    if tokens.is_empty() { Err(GlobError::Empty) } else { Ok(tokens) }
+}
+
+/// What stands between brackets, the first of which has been read.
+fn of(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
+    let not = rest.as_str().starts_with(['!', '^']);
+    if not {
+        rest.next();
+    }
+    let mut ranges = Vec::new();
+    loop {
+        let from = match rest.next().ok_or(GlobError::Bracket)? {
+            // As the first of them it means itself.
+            ']' if !ranges.is_empty() => return Ok(Token::Of { ranges, not }),
+            '\\' => rest.next().ok_or(GlobError::Bracket)?,
+            c => c,
+        };
+        let mut ahead = rest.clone();
+        let to = match (ahead.next(), ahead.next()) {
+            (Some('-'), Some(to)) if to != ']' => {
+                *rest = ahead;
+                to
+            }
+            _ => from,
+        };
+        ranges.push((from, to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(glob: &str, path: &str) -> bool {
+        let glob: Glob = glob.parse().unwrap_or_else(|error| panic!("{glob}: {error}"));
+        glob.matches(&path.split('/').collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn patterns_match_as_shells_have_it() {
+        let yes = [
+            ("*.tmp", "a.tmp"),
+            ("*.tmp", "x/y/.tmp"),
+            (".*", "d/.git"),
+            ("a?c", "aéc"),
+            ("*a*b*", "xxaxbxab"),
+            ("[a-c]x", "bx"),
+            ("[!a-c]x", "dx"),
+            ("[]]", "]"),
+            ("[a-]", "-"),
+            (r"\*", "*"),
+            (r"[\]x]", "]"),
+            ("/top", "top"),
+            ("dir/", "x/dir"),
+            ("d/*", "d/x"),
+            ("d/**", "d/x/y"),
+            ("**/x", "x"),
+            ("**/x", "a/b/x"),
+            ("a/**/z", "a/z"),
+            ("a/**/z", "a/b/c/z"),
+            ("**/b/**/d", "a/b/b/c/d"),
+            ("**", "a/b"),
+            ("*", "a"),
+        ];
+        for (glob, path) in yes {
+            assert!(matches(glob, path), "{glob} {path}");
+        }
+        let no = [
+            ("*.tmp", "a.tmpx"),
+            ("*.tmp", "a.tmp/b"),
+            ("a?c", "ac"),
+            ("[a-c]x", "dx"),
+            ("[!a-c]x", "bx"),
+            ("/top", "x/top"),
+            ("d/*", "d/x/y"),
+            ("d/*", "x/d/y"),
+            ("a/**/z", "a/b/c"),
+            ("**/x", "a/xx"),
+            (r"\*", "a"),
+            ("A", "a"),
+            ("a", ""),
+        ];
+        for (glob, path) in no {
+            assert!(!matches(glob, path), "{glob} {path}");
+        }
+        // Would take for ever if every star tried every length.
+        assert!(!matches(&"*a".repeat(200), &format!("{}b", "a".repeat(5000))));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let table = [
+            ("", GlobError::Empty),
+            ("/", GlobError::Empty),
+            ("a//b", GlobError::Empty),
+            ("[a", GlobError::Bracket),
+            ("[]", GlobError::Bracket),
+            ("[!]", GlobError::Bracket),
+            ("a\\", GlobError::Escape),
+        ];
+        for (text, error) in table {
+            assert_eq!(text.parse::<Glob>(), Err(error), "{text}");
+        }
+    }
+}

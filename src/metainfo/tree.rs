@@ -1,0 +1,93 @@
+//! The files of a folder, for [`crate::metainfo::create`]: which there are, in what order, and where padding goes between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::metainfo::create::CreateError;
+use crate::metainfo::glob::Glob;
+use crate::metainfo::paths::{self, printable};
+
+/// A file that goes into the torrent, or padding.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Its path below the torrent's name; empty where it is the only file.
+    pub parts: Vec<String>,
+    /// Where it is; nowhere for padding.
+    pub path: PathBuf,
+    /// The bytes it had when it was found.
+    pub length: u64,
+    /// Whether it is padding (BEP 47): zeros of no file.
+    pub pad: bool,
+}
+
+/// The regular files below `root`, in the order of their names' bytes, but for what `exclude` matches. What is left out for
+/// another reason leaves a note.
+pub(super) fn files(root: &Path, exclude: &[Glob], notes: &mut Vec<String>) -> Result<Vec<Entry>, CreateError> {
+    let mut found = Vec::new();
+    let mut folders = vec![(root.to_path_buf(), Vec::new())];
+    while let Some((folder, above)) = folders.pop() {
+        let open = |e| CreateError::Open { path: folder.clone(), source: e };
+        for entry in fs::read_dir(&folder).map_err(open)? {
+            let entry = entry.map_err(open)?;
+            let path = entry.path();
+            // Before anything else: what is excluded may have any name and be of any kind.
+            let mut parts: Vec<String> = above.clone();
+            parts.push(entry.file_name().to_string_lossy().into_owned());
+            if exclude.iter().any(|glob| glob.matches(&parts)) {
+                continue;
+            }
+            // Of the entry itself, not of what a link leads to: nothing outside the folder is shared by mistake.
+            let meta = entry.metadata().map_err(|e| CreateError::Open { path: path.clone(), source: e })?;
+            if !meta.is_file() && !meta.is_dir() {
+                let kind = if meta.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
+                notes.push(format!("{} is left out: {kind}", printable(&path.to_string_lossy())));
+                continue;
+            }
+            name_of(&path, notes)?;
+            if parts.len() > paths::DEPTH_MAX {
+                return Err(CreateError::Name { path, why: paths::PathError::TooDeep.to_string() });
+            }
+            if meta.is_dir() {
+                folders.push((path, parts));
+            } else {
+                found.push(Entry { parts, path, length: meta.len(), pad: false });
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| a.parts.cmp(&b.parts));
+    // Folders are read in whatever order the system has.
+    notes.sort_unstable();
+    Ok(found)
+}
+
+/// The same with padding wherever a file that is not empty would begin within a piece.
+pub(super) fn padded(files: &[Entry], piece_length: u32) -> Vec<Entry> {
+    let piece_length = u64::from(piece_length);
+    let mut padded = Vec::with_capacity(files.len() * 2);
+    // How far the last piece is filled.
+    let mut filled = 0;
+    for file in files {
+        if filled > 0 && file.length > 0 {
+            let length = piece_length - filled;
+            // As BEP 47 names it.
+            let parts = vec![".pad".to_owned(), length.to_string()];
+            padded.push(Entry { parts, path: PathBuf::new(), length, pad: true });
+            filled = 0;
+        }
+        filled = (filled + file.length % piece_length) % piece_length;
+        padded.push(file.clone());
+    }
+    padded
+}
+
+/// The last component's name as it will stand in the torrent.
+pub(super) fn name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
+    let refused = |why: &str| CreateError::Name { path: path.to_path_buf(), why: why.to_owned() };
+    let name = path.file_name().ok_or_else(|| refused("there is none"))?;
+    let name = name.to_str().ok_or_else(|| refused("it is not UTF-8"))?;
+    let safe = paths::safe_component(name.as_bytes()).map_err(|e| refused(&e.to_string()))?;
+    if safe != name {
+        notes.push(format!("`{}` is an awkward name, which downloads as `{safe}`", printable(name)));
+    }
+    Ok(name.to_owned())
+}
