@@ -3,8 +3,9 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run test bench soak check fuzz tsan install clean
+.PHONY: build run test bench soak check fuzz tsan install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -42,8 +43,50 @@ fuzz:
 tsan:
 	scripts/tsan.sh
 
-install: build
-	install -D -m 755 target/release/btsync "$(DESTDIR)$(PREFIX)/bin/btsync"
+# BIN: a program that is there already; without it one is built. Where it goes: PREFIX, below DESTDIR for a package.
+BIN ?=
+INSTALL ?= install
+BUILT := $(or $(BIN),$(TARGET_DIR)/release/btsync)
+BINDIR ?= $(PREFIX)/bin
+DATADIR ?= $(PREFIX)/share
+DOCDIR ?= $(DATADIR)/doc/btsync
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+BASH_COMPLETIONS ?= $(DATADIR)/bash-completion/completions
+ZSH_COMPLETIONS ?= $(DATADIR)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+FISH_COMPLETIONS ?= $(DATADIR)/fish/vendor_completions.d
+DOCUMENTS := README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
+
+install: $(if $(BIN),,build)
+	$(INSTALL) -D -m 755 "$(BUILT)" "$(DESTDIR)$(BINDIR)/btsync"
+	$(INSTALL) -D -m 644 docs/btsync.1 "$(DESTDIR)$(DATADIR)/man/man1/btsync.1"
+	$(INSTALL) -D -m 644 completions/btsync.bash "$(DESTDIR)$(BASH_COMPLETIONS)/btsync"
+	$(INSTALL) -D -m 644 completions/_btsync "$(DESTDIR)$(ZSH_COMPLETIONS)/_btsync"
+	$(INSTALL) -D -m 644 completions/btsync.fish "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish"
+	$(INSTALL) -d -m 755 "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)$(UNITDIR)"
+	$(INSTALL) -m 644 $(DOCUMENTS) "$(DESTDIR)$(DOCDIR)"
+	sed 's|/usr/bin/btsync|$(BINDIR)/btsync|' packaging/btsync@.service >"$(DESTDIR)$(UNITDIR)/btsync@.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/btsync@.service"
+
+# With the PREFIX and DESTDIR of the installation. Folders stay, except our own.
+uninstall:
+	rm -f "$(DESTDIR)$(BINDIR)/btsync" "$(DESTDIR)$(DATADIR)/man/man1/btsync.1" "$(DESTDIR)$(UNITDIR)/btsync@.service"
+	rm -f "$(DESTDIR)$(BASH_COMPLETIONS)/btsync" "$(DESTDIR)$(ZSH_COMPLETIONS)/_btsync"
+	rm -f "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish" $(DOCUMENTS:%="$(DESTDIR)$(DOCDIR)/%")
+	test ! -d "$(DESTDIR)$(DOCDIR)" || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(DOCDIR)"
+
+# A program that needs no shared library; README.md says why with glibc. Its path is printed. STATIC_TARGET names another target.
+# With --target the flag is for the program alone: procedural macros and build scripts cannot be static.
+PROFILE ?= release
+STATIC_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+static:
+	RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static" \
+		$(CARGO) build --locked --bin btsync --profile $(PROFILE) --target $(STATIC_TARGET)
+	@echo "$(TARGET_DIR)/$(STATIC_TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/btsync"
+
+# A Debian package in DEB_DIR, for this machine's release and architecture.
+DEB_DIR ?= $(TARGET_DIR)
+deb: $(if $(BIN),,build)
+	@scripts/deb.sh "$(BUILT)" "$(DEB_DIR)"
 
 clean:
 	$(CARGO) clean

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the programs that tests/real_clients.rs talks to: other people's clients and trackers, never ours.
+# Installs the programs that the tests talk to: other people's clients and trackers, never ours; shells whose completion is
+# asked, and what checks manual and package.
 # Idempotent. As root on Debian or Ubuntu it installs what is missing; otherwise it only says what is missing.
 # Exit code: 0 when everything is there, 1 when something is missing in the end.
 set -euo pipefail
@@ -7,7 +8,8 @@ cd "$(dirname "$0")/.."
 
 # What each program is, and the package that has it.
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent opentracker:opentracker
-ip:iproute2 unshare:util-linux"
+ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
+strip:binutils systemd-analyze:systemd"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -82,6 +84,15 @@ check rtorrent rtorrent -h
 check opentracker opentracker -h
 check iproute2 ip -V
 check util-linux unshare --version
+check bash bash --version
+check zsh zsh --version
+check fish fish --version
+check lintian lintian --version
+check dpkg-dev dpkg-shlibdeps --version
+check binutils strip --version
+check systemd systemd-analyze --version
+# mandoc has no option for its version; its usage must do.
+check mandoc mandoc '-?'
 if .venv/bin/python -c 'import libtorrent; print("test-setup: libtorrent:", libtorrent.version)' >&2; then :; else
     say "libtorrent: MISSING"
     failed=1

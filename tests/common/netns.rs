@@ -51,6 +51,15 @@ pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
     assert!(said.contains("1 passed"), "no test named {test} ran in the namespace:\n{said}");
 }
 
+/// Whether all these programs are there; where not, the test is reported as not run, or as failed under CI=true.
+pub fn installed(test: &str, programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| find(program).is_none());
+    if let Some(program) = missing {
+        not_run(test, &format!("{program} is not installed; scripts/test-setup.sh installs it"));
+    }
+    missing.is_none()
+}
+
 /// Says loudly that a test was not run; where everything must run, that is a failure.
 pub fn not_run(test: &str, why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} cannot run: {why}");

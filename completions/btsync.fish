@@ -1,0 +1,85 @@
+# Completion of btsync for fish. tests/completion.rs holds it against the program's own help.
+# A new option needs its line below its command; a new command its name in __btsync_commands, its line as an argument, and its
+# options.
+
+set -g __btsync_commands create info tracker help
+
+# The command that the words before the cursor name; "download" where they name none.
+function __btsync_command
+    set -l words (commandline -opc)
+    for word in $words[2..-1]
+        string match -q -- '-*' $word; and continue
+        contains -- $word $__btsync_commands; and echo $word; and return
+        break
+    end
+    echo download
+end
+
+function __btsync_in
+    test (__btsync_command) = $argv[1]
+end
+
+# Whether no word but options came before the cursor.
+function __btsync_first
+    set -l words (commandline -opc)
+    not string match -qv -- '-*' $words[2..-1]
+end
+
+# Torrent files, and folders: the way to them, or where a download goes.
+function __btsync_torrents
+    __fish_complete_suffix .torrent | string match -r -- '^.*(?:\.torrent|/)(?:\t.*)?$'
+end
+
+complete -c btsync -f
+
+complete -c btsync -n __btsync_first -a create -d 'Make a torrent file of a file or folder'
+complete -c btsync -n __btsync_first -a info -d 'Show what a torrent file holds'
+complete -c btsync -n __btsync_first -a tracker -d 'Be a tracker for a closed network'
+complete -c btsync -n __btsync_first -a help -d 'Show the options of a command'
+
+complete -c btsync -n '__btsync_in download' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in download' -l seed -d 'Give to others until stopped'
+complete -c btsync -n '__btsync_in download' -l seed-time -x -d 'Give for so many minutes after the download'
+complete -c btsync -n '__btsync_in download' -l seed-ratio -x -d 'Give until so many times the size is sent'
+complete -c btsync -n '__btsync_in download' -l super-seed -d 'Give as the first seeder of a new torrent'
+complete -c btsync -n '__btsync_in download' -l listen-port -x -d 'The port to listen on, or a range A-B'
+complete -c btsync -n '__btsync_in download' -l max-peers -x -d 'Connections at most'
+complete -c btsync -n '__btsync_in download' -l max-download-limit -x -d 'Bytes per second to receive at most'
+complete -c btsync -n '__btsync_in download' -l max-overall-download-limit -x -d 'The same as --max-download-limit'
+complete -c btsync -n '__btsync_in download' -l max-upload-limit -x -d 'Bytes per second to send at most'
+complete -c btsync -n '__btsync_in download' -l max-overall-upload-limit -x -d 'The same as --max-upload-limit'
+complete -c btsync -n '__btsync_in download' -l encryption -x -a 'prefer require off' -d 'Disguise connections'
+complete -c btsync -n '__btsync_in download' -l peer -x -d 'Call this peer'
+complete -c btsync -n '__btsync_in download' -l bt-tracker -x -d 'Ask this tracker too'
+complete -c btsync -n '__btsync_in download' -l bt-exclude-tracker -x -d 'Do not ask this tracker'
+complete -c btsync -n '__btsync_in download' -l no-dht -d 'Do without the DHT'
+complete -c btsync -n '__btsync_in download' -l no-lsd -d 'Do not look for peers in the local network'
+complete -c btsync -n '__btsync_in download' -l no-pex -d 'No peers from peers'
+complete -c btsync -n '__btsync_in download' -l dht-entry-point -x -d 'Enter the DHT through this node'
+complete -c btsync -n '__btsync_in download' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'Use this interface or address alone'
+complete -c btsync -n '__btsync_in download' -l bind -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'The same as --interface'
+complete -c btsync -n '__btsync_in download' -l save-torrent -r -F -d 'Keep the torrent of a magnet link'
+complete -c btsync -n '__btsync_in download' -s v -l verbose -d 'Show debug logs'
+complete -c btsync -n '__btsync_in download' -s q -l quiet -d 'Show errors only'
+complete -c btsync -n '__btsync_in download' -s h -l help -d 'Show the options'
+complete -c btsync -n '__btsync_in download' -l version -d 'Print the version'
+
+complete -c btsync -n '__btsync_in create' -F
+complete -c btsync -n '__btsync_in create' -s o -l output -r -F -d 'The torrent file to write'
+complete -c btsync -n '__btsync_in create' -s a -l announce -x -d 'A tracker; once more for another tier'
+complete -c btsync -n '__btsync_in create' -l piece-length -x -a '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -d 'Bytes in a piece'
+complete -c btsync -n '__btsync_in create' -l private -d 'Let peers come from these trackers only'
+complete -c btsync -n '__btsync_in create' -l comment -x -d 'Words for whoever gets it'
+complete -c btsync -n '__btsync_in create' -l web-seed -x -d 'The URL of a web seed'
+complete -c btsync -n '__btsync_in create' -l force -d 'Replace the torrent file if it is there already'
+complete -c btsync -n '__btsync_in create' -l help -d 'Show the options'
+
+complete -c btsync -n '__btsync_in info' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in info' -l json -d 'One JSON object instead of text'
+complete -c btsync -n '__btsync_in info' -l help -d 'Show the options'
+
+complete -c btsync -n '__btsync_in tracker' -l listen -x -d 'Address and port to listen on'
+complete -c btsync -n '__btsync_in tracker' -l interval -x -d 'How often peers are asked to announce, in seconds'
+complete -c btsync -n '__btsync_in tracker' -l help -d 'Show the options'
+
+complete -c btsync -n '__btsync_in help' -a 'create info tracker'

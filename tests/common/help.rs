@@ -1,0 +1,88 @@
+//! What the program says of itself: its commands and their options, read from its help. Manual and completions are held
+//! against this, so that a new option only needs its line there.
+
+use std::collections::BTreeSet;
+
+use super::btsync;
+
+/// What a download's options are filed under: it is no command by name.
+pub const DOWNLOAD: &str = "download";
+
+/// What the program prints on standard output for these words.
+pub fn said(words: &[&str]) -> String {
+    let output = btsync().args(words).output().expect("the program starts");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("help is UTF-8")
+}
+
+/// The commands that the help names, without `help` itself.
+pub fn commands() -> BTreeSet<String> {
+    let help = said(&["--help"]);
+    let after_name = help.lines().filter_map(|line| line.trim_start().strip_prefix("btsync "));
+    // A line for each, or a line for several: `btsync help create|info|tracker`.
+    // Two spaces part the words from what they mean.
+    let words = after_name.filter_map(|rest| rest.split("  ").next());
+    let words = words.flat_map(|words| words.split_whitespace().take_while(|word| is_command(word)));
+    let all: BTreeSet<String> = words.flat_map(|word| word.split('|')).map(str::to_owned).collect();
+    assert!(all.contains("create") && all.contains("tracker"), "no commands in the help:\n{help}");
+    all.into_iter().filter(|name| name != "help").collect()
+}
+
+fn is_command(word: &str) -> bool {
+    word.split('|').all(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase()))
+}
+
+/// The commands and the download.
+pub fn all() -> Vec<String> {
+    commands().into_iter().chain([DOWNLOAD.to_owned()]).collect()
+}
+
+/// The words before a command's options.
+pub fn words(command: &str) -> Vec<&str> {
+    if command == DOWNLOAD { Vec::new() } else { vec![command] }
+}
+
+/// All options in a command's help, long and short.
+pub fn options(command: &str) -> BTreeSet<String> {
+    let help = if command == DOWNLOAD { said(&["--help"]) } else { said(&["help", command]) };
+    // A line about another command shows that command's options.
+    let lines = help.lines().filter(|line| command != DOWNLOAD || !line.starts_with("btsync "));
+    let found: BTreeSet<String> = lines.flat_map(named).collect();
+    assert!(found.contains("--help"), "no options in the help of {command}:\n{help}");
+    found
+}
+
+/// The options that a text names.
+pub fn named(text: &str) -> impl Iterator<Item = String> + '_ {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words.filter(|word| is_option(word)).map(str::to_owned)
+}
+
+fn is_option(word: &str) -> bool {
+    let lower = |name: &str| name.starts_with(|c: char| c.is_ascii_lowercase());
+    match (word.strip_prefix("--"), word.strip_prefix('-')) {
+        (Some(name), _) => lower(name),
+        (None, Some(letter)) => letter.len() == 1 && lower(letter),
+        (None, None) => false,
+    }
+}
+
+/// Whether a command knows an option. Two unknown ones follow it: the first may be taken for its value, the second ends the
+/// program before it does anything.
+pub fn accepts(command: &str, option: &str) -> bool {
+    let output = btsync().args(words(command)).args([option, "--zzzzzz", "--zzzzzz"]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(28), "{command} {option}: {said}");
+    assert!(said.contains("unknown option"), "{command} {option}: {said}");
+    said.contains("'--zzzzzz'")
+}
+
+/// Fails unless `there`, the options that some text has for a command, are those of its help; other names that the command
+/// goes by are welcome.
+pub fn same(place: &str, command: &str, there: &BTreeSet<String>) {
+    let ours = options(command);
+    let missing: Vec<_> = ours.difference(there).collect();
+    assert!(missing.is_empty(), "{place} lacks options of {command}: {missing:?}");
+    let strange: Vec<_> = there.difference(&ours).filter(|option| !accepts(command, option)).collect();
+    assert!(strange.is_empty(), "{place} has options that {command} does not know: {strange:?}");
+}

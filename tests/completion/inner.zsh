@@ -1,0 +1,25 @@
+# Read by the zsh that zsh.zsh starts: completes $LINE with what is in $FOLDER and writes the candidates to $SAID.
+fpath=($FOLDER $fpath)
+autoload -U compinit && compinit -u -D
+compadd() {
+    # With -A, -O or -D nothing is added.
+    if [[ " ${(j: :)@[1,(i)(-|--)]}" != *' -'[AOD]' '* ]]; then
+        local -a candidates
+        builtin compadd -A candidates "$@"
+        print -rl -- $candidates >>$SAID
+    fi
+    builtin compadd "$@"
+}
+# Nothing is inserted or shown: for a list that is longer than the screen, zsh would ask first.
+hush() { compstate[list]='' compstate[insert]='' }
+probe() {
+    BUFFER=$LINE CURSOR=$#LINE
+    comppostfuncs=(hush)
+    zle complete
+    print '#done' >>$SAID
+    exit
+}
+zle -C complete complete-word _main_complete
+zle -N probe
+zle-line-init() { zle probe }
+zle -N zle-line-init
