@@ -2,20 +2,24 @@
 # A new option needs its word in _btsync_options (with = where it takes a value) and, where its value can be completed, its line
 # in _btsync_value; a new command its name in _btsync_commands and its line in _btsync_options.
 
-_btsync_commands='create info tracker help'
+_btsync_commands='create info magnet edit verify tracker help'
 
 # The options of a command; without a name those of a download.
 _btsync_options() {
     case $1 in
-        create) echo '-o= --output= -a= --announce= --piece-length= --private --comment= --web-seed= --force --help' ;;
+        create) echo '-o= --output= -a= --announce= --piece-length= --private --comment= --web-seed= --force --help
+            --source= --exclude= --pad-files --node= --no-date' ;;
         info) echo '--json --help' ;;
+        magnet) echo '--no-trackers --peer= --help' ;;
+        edit) echo '-o= --output= -a= --announce= --add-announce= --remove-announce= --no-announce --comment= --no-comment --web-seed= --no-web-seed --force --help' ;;
+        verify) echo '--json -q --quiet --help' ;;
         tracker) echo '--listen= --interval= --help' ;;
         help) ;;
         *) echo '--seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
             --dht-entry-point= --interface= --bind=
-            --save-torrent= -v --verbose -q --quiet -h --help --version' ;;
+            --save-torrent= --json --verify --check-integrity --stop-timeout= --on-download-complete= -v --verbose -q --quiet -h --help --version' ;;
     esac
 }
 
@@ -85,7 +89,7 @@ _btsync() {
     elif [[ $command != tracker && $names -eq 0 ]]; then
         _btsync_files "$current" '*.torrent'
         [[ $command ]] || COMPREPLY+=($(compgen -W "$_btsync_commands" -- "$current"))
-    elif [[ -z $command && $names -eq 1 ]]; then
+    elif [[ ( -z $command || $command == verify ) && $names -eq 1 ]]; then
         local IFS=$'\n'
         compopt -o filenames
         COMPREPLY=($(compgen -d -- "$current"))

@@ -2,7 +2,7 @@
 # A new option needs its line below its command; a new command its name in __btsync_commands, its line as an argument, and its
 # options.
 
-set -g __btsync_commands create info tracker help
+set -g __btsync_commands create info magnet edit verify tracker help
 
 # The command that the words before the cursor name; "download" where they name none.
 function __btsync_command
@@ -34,6 +34,9 @@ complete -c btsync -f
 
 complete -c btsync -n __btsync_first -a create -d 'Make a torrent file of a file or folder'
 complete -c btsync -n __btsync_first -a info -d 'Show what a torrent file holds'
+complete -c btsync -n __btsync_first -a magnet -d 'Print the magnet link of a torrent file'
+complete -c btsync -n __btsync_first -a edit -d 'Change what a torrent file says'
+complete -c btsync -n __btsync_first -a verify -d 'Say which files are bad or missing'
 complete -c btsync -n __btsync_first -a tracker -d 'Be a tracker for a closed network'
 complete -c btsync -n __btsync_first -a help -d 'Show the options of a command'
 
@@ -59,6 +62,11 @@ complete -c btsync -n '__btsync_in download' -l dht-entry-point -x -d 'Enter the
 complete -c btsync -n '__btsync_in download' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'Use this interface or address alone'
 complete -c btsync -n '__btsync_in download' -l bind -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'The same as --interface'
 complete -c btsync -n '__btsync_in download' -l save-torrent -r -F -d 'Keep the torrent of a magnet link'
+complete -c btsync -n '__btsync_in download' -l json -d 'One event a line on standard output'
+complete -c btsync -n '__btsync_in download' -l verify -d 'Hash all that is on disk'
+complete -c btsync -n '__btsync_in download' -l check-integrity -d 'The same as --verify'
+complete -c btsync -n '__btsync_in download' -l stop-timeout -x -d 'Give up after so many seconds without a byte'
+complete -c btsync -n '__btsync_in download' -l on-download-complete -x -d 'A command for the shell once all is there'
 complete -c btsync -n '__btsync_in download' -s v -l verbose -d 'Show debug logs'
 complete -c btsync -n '__btsync_in download' -s q -l quiet -d 'Show errors only'
 complete -c btsync -n '__btsync_in download' -s h -l help -d 'Show the options'
@@ -71,6 +79,11 @@ complete -c btsync -n '__btsync_in create' -l piece-length -x -a '16K 32K 64K 12
 complete -c btsync -n '__btsync_in create' -l private -d 'Let peers come from these trackers only'
 complete -c btsync -n '__btsync_in create' -l comment -x -d 'Words for whoever gets it'
 complete -c btsync -n '__btsync_in create' -l web-seed -x -d 'The URL of a web seed'
+complete -c btsync -n '__btsync_in create' -l source -x -d 'Make the info-hash another one, for another swarm'
+complete -c btsync -n '__btsync_in create' -l exclude -x -d 'Leave out what this matches'
+complete -c btsync -n '__btsync_in create' -l pad-files -d 'Let every file begin with a piece'
+complete -c btsync -n '__btsync_in create' -l node -x -d 'A node through which to enter the DHT'
+complete -c btsync -n '__btsync_in create' -l no-date -d 'Do not say when it was made'
 complete -c btsync -n '__btsync_in create' -l force -d 'Replace the torrent file if it is there already'
 complete -c btsync -n '__btsync_in create' -l help -d 'Show the options'
 
@@ -78,8 +91,31 @@ complete -c btsync -n '__btsync_in info' -a '(__btsync_torrents)'
 complete -c btsync -n '__btsync_in info' -l json -d 'One JSON object instead of text'
 complete -c btsync -n '__btsync_in info' -l help -d 'Show the options'
 
+complete -c btsync -n '__btsync_in magnet' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in magnet' -l no-trackers -d 'Leave its trackers out'
+complete -c btsync -n '__btsync_in magnet' -l peer -x -d 'A peer for the link to name'
+complete -c btsync -n '__btsync_in magnet' -l help -d 'Show the options'
+
+complete -c btsync -n '__btsync_in edit' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in edit' -s o -l output -r -F -d 'Where to write it'
+complete -c btsync -n '__btsync_in edit' -s a -l announce -x -d 'A tracker in place of all there are'
+complete -c btsync -n '__btsync_in edit' -l add-announce -x -d 'A tracker beside those there are'
+complete -c btsync -n '__btsync_in edit' -l remove-announce -x -d 'A tracker to take away'
+complete -c btsync -n '__btsync_in edit' -l no-announce -d 'Take all trackers away'
+complete -c btsync -n '__btsync_in edit' -l comment -x -d 'Words for whoever gets it'
+complete -c btsync -n '__btsync_in edit' -l no-comment -d 'Take the comment away'
+complete -c btsync -n '__btsync_in edit' -l web-seed -x -d 'A web seed in place of all there are'
+complete -c btsync -n '__btsync_in edit' -l no-web-seed -d 'Take all web seeds away'
+complete -c btsync -n '__btsync_in edit' -l force -d 'Replace the file of -o if it is there already'
+complete -c btsync -n '__btsync_in edit' -l help -d 'Show the options'
+
+complete -c btsync -n '__btsync_in verify' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in verify' -l json -d 'One JSON object instead of lines'
+complete -c btsync -n '__btsync_in verify' -s q -l quiet -d 'No bar, and no word when all is well'
+complete -c btsync -n '__btsync_in verify' -l help -d 'Show the options'
+
 complete -c btsync -n '__btsync_in tracker' -l listen -x -d 'Address and port to listen on'
 complete -c btsync -n '__btsync_in tracker' -l interval -x -d 'How often peers are asked to announce, in seconds'
 complete -c btsync -n '__btsync_in tracker' -l help -d 'Show the options'
 
-complete -c btsync -n '__btsync_in help' -a 'create info tracker'
+complete -c btsync -n '__btsync_in help' -a 'create info magnet edit verify tracker'

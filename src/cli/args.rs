@@ -161,10 +161,10 @@ impl DownloadArgs {
 /// What `btsync --help` prints.
 const HELP: &str = "\
 btsync FILE.torrent|MAGNET [FOLDER] [options]   download, verify, exit (into .)
-btsync create SOURCE; btsync edit|info|magnet FILE.torrent   make a .torrent of
-       a file or folder; change or show what it says; print its magnet link
+btsync create SOURCE [options]           make a .torrent of a file or folder
+btsync info|magnet|edit FILE.torrent     show it; print its link; change it
 btsync verify FILE.torrent [FOLDER]      say which files are bad or missing
-btsync tracker; btsync help create|edit|...   serve a closed network; options
+btsync tracker|help [COMMAND]            serve a closed network; show options
 Sharing (without these, btsync exits as soon as the download is whole):
   --seed             give until stopped; --super-seed: as the first seeder
   --seed-time MIN, --seed-ratio R   give so long; until R times the size is sent
