@@ -17,8 +17,11 @@ use btsync::sources::announce::MAX_PEERS;
 use btsync::sources::http::answer;
 use btsync::sources::lsd::packet::{Hearing, LocalAnnounce};
 use btsync::sources::udp::packet;
+use btsync::storage::resume::Record;
+use btsync::storage::{FileSpec, Layout};
 use btsync::types::{InfoHash, PieceIndex};
 use btsync::wire::compact;
+use sha1::{Digest, Sha1};
 
 pub use dht::dht;
 pub use mse::mse;
@@ -28,7 +31,7 @@ pub use peer::{extension, messages};
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and of its folder in `testdata/fuzz`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("metainfo", metainfo),
     ("messages", messages),
     ("extension", extension),
@@ -38,7 +41,25 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("mse", mse),
     ("dht", dht),
     ("lsd", lsd),
+    ("resume", resume),
 ];
+
+/// Fast-resume records, as they are and behind a checksum that is right: what is accepted comes back, and vouches for nothing
+/// where the files are gone.
+pub fn resume(bytes: &[u8]) {
+    const FILES: usize = 3;
+    const LENGTH: u32 = 16 << 10;
+    let spec = |n: usize| FileSpec { path: format!("f{n}").into(), length: 200_000, pad: false };
+    let layout = Layout::new(LENGTH, (0..FILES).map(spec).collect()).expect("three files");
+    let summed = [Sha1::digest(bytes).as_slice(), bytes].concat();
+    for candidate in [bytes, &summed] {
+        let Ok(record) = Record::decode(candidate, FILES, layout.piece_count()) else { continue };
+        let again = Record::decode(&record.encode(), FILES, layout.piece_count());
+        assert_eq!(again.as_ref(), Ok(&record), "we read what we write");
+        assert!(record.files.iter().all(|(number, _)| (*number as usize) < FILES));
+        assert_eq!(record.believed(&layout, &[None; FILES]).count(), 0, "nothing is there to vouch for");
+    }
+}
 
 /// Torrent files: what is accepted is sound in itself, and is found again in what we write.
 pub fn metainfo(bytes: &[u8]) {
