@@ -39,6 +39,7 @@ wait_for() {
 
 rm -rf "$demo"
 mkdir -p "$demo/source" "$demo/download"
+export XDG_CACHE_HOME=$demo/cache
 say "a payload of $megabytes MiB of random bytes"
 head -c "$((megabytes * 1024 * 1024))" /dev/urandom >"$demo/source/payload.bin"
 
