@@ -16,7 +16,7 @@ export SOURCE_DATE_EPOCH
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-root=$work/root doc=$work/root/usr/share/doc/btsync
+root=$work/tree doc=$work/tree/usr/share/doc/btsync
 umask 022
 make --no-print-directory install BIN="$binary" PREFIX=/usr DESTDIR="$root" >/dev/null
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/usr/bin/btsync"

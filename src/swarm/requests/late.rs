@@ -1,0 +1,82 @@
+//! What of the requests is lost by now, and when to look again.
+
+use std::time::Duration;
+
+use super::{
+    AT_LEAST, FIRST_BLOCK, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, PATIENCE, Phase, RESTART, Requests, START, Waiting,
+};
+use crate::types::{BLOCK, BlockRequest};
+
+impl Requests {
+    /// When to call [`Requests::expire`] next, unless something comes before; `None` while nothing is outstanding.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let front = self.queue.front()?;
+        if self.surplus() > 0 || self.is_overtaken(front) {
+            return Some(self.progress);
+        }
+        let stalled = self.progress + self.stall();
+        // Its age only counts against a request while others are answered.
+        Some(if self.newest > front.number { stalled.min(front.at + self.oldest_age()) } else { stalled })
+    }
+
+    /// Takes out what is lost by now: give it to `Picker::expire` and send `cancel` for it. It may still come late.
+    pub fn expire(&mut self, now: Duration) -> Vec<BlockRequest> {
+        let lost = self.lose(now);
+        self.unanswered = self.unanswered.saturating_add(lost.len() as u32);
+        lost
+    }
+
+    fn lose(&mut self, now: Duration) -> Vec<BlockRequest> {
+        if self.queue.is_empty() {
+            return Vec::new();
+        }
+        if now >= self.progress + self.stall() {
+            self.phase = Phase::Snubbed;
+            (self.round, self.flow) = (None, None);
+            self.progress = now;
+            return self.queue.drain(..).map(|waiting| waiting.block).collect();
+        }
+        let mut lost = Vec::new();
+        while let Some(front) = self.queue.front()
+            && (self.is_overtaken(front) || (self.newest > front.number && now >= front.at + self.oldest_age()))
+        {
+            lost.extend(self.queue.pop_front().map(|waiting| waiting.block));
+        }
+        if !lost.is_empty() && !self.stated {
+            // It keeps fewer than we asked for.
+            self.limit = (self.limit / 2).clamp(START, LIMIT as usize);
+            self.stated = true;
+        }
+        let keep = self.queue.len() - self.surplus();
+        lost.extend(self.queue.drain(keep..).map(|waiting| waiting.block));
+        lost
+    }
+
+    /// Whether so much that was sent later is answered that this one must have been dropped.
+    fn is_overtaken(&self, waiting: &Waiting) -> bool {
+        self.newest.saturating_sub(waiting.number) > 2 * self.depth().max(RESTART) as u64
+    }
+
+    /// How many of the newest requests such a slow peer would not come to within reason.
+    fn surplus(&self) -> usize {
+        let Some(flow) = self.flow.filter(|_| self.phase == Phase::Steady && self.held == [false; 2]) else { return 0 };
+        let reach = (flow * PATIENCE.as_secs_f64() / f64::from(BLOCK)) as usize;
+        let keep = self.depth().max(AT_LEAST);
+        if self.queue.len() > reach.max(4 * keep) { self.queue.len() - keep } else { 0 }
+    }
+
+    /// How long nothing may come before all counts as lost.
+    fn stall(&self) -> Duration {
+        if self.fresh {
+            return FIRST_BLOCK;
+        }
+        let gaps = self.gap.unwrap_or_default() * 8;
+        let trips = self.rtt.unwrap_or_default() * 4;
+        gaps.max(trips).clamp(MIN_STALL, MAX_STALL)
+    }
+
+    /// How old a request may become while later ones are answered.
+    fn oldest_age(&self) -> Duration {
+        (self.age.unwrap_or_default() * 4).max(MIN_AGE)
+    }
+}
