@@ -39,7 +39,7 @@ rm "$doc"/LICENSE-*
 # dpkg-shlibdeps knows which packages have the libraries that the program is linked with; it insists on this file.
 mkdir -p "$work/debian" "$root/DEBIAN"
 printf 'Source: btsync\n\nPackage: btsync\nArchitecture: any\n' >"$work/debian/control"
-depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/btsync 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+depends=$(cd "$work" && dpkg-shlibdeps -O tree/usr/bin/btsync 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
 cat >"$root/DEBIAN/control" <<END
 Package: btsync
 Version: $version
