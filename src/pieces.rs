@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::storage::Storage;
 use crate::swarm::blame::Blame;
-use crate::swarm::picker::{Accept, Picker, Progress, Verdict};
+use crate::swarm::picker::{Accept, Picker, Plan, Progress, Verdict};
 use crate::swarm::requests::Pace;
 use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
 
@@ -39,10 +39,17 @@ pub struct Accepted {
 }
 
 impl PieceManager {
-    /// For a torrent of which the pieces in `have` are on disk and right.
+    /// For a torrent of which the pieces in `have` are on disk and right. All others are wanted.
     pub fn new(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield) -> PieceManager {
+        let all = Plan::all(hashes.len() as u32);
+        PieceManager::planned(storage, hashes, have, all)
+    }
+
+    /// The same, where only some pieces are wanted, or some before others. Those that are there are served in any case.
+    pub fn planned(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield, plan: Plan) -> PieceManager {
         let layout = storage.layout();
-        let picker = Picker::new(layout.piece_length(), layout.total(), have, fastrand::u64(..));
+        let mut picker = Picker::new(layout.piece_length(), layout.total(), have, fastrand::u64(..));
+        picker.set_plan(plan);
         PieceManager {
             picker: Mutex::new(picker),
             failures: AtomicU64::new(0),
@@ -78,14 +85,35 @@ impl PieceManager {
         self.wasted.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes still to be verified.
+    /// The bytes in pieces that are wanted and still to be verified.
     pub fn left(&self) -> u64 {
         self.picker.lock().left_bytes()
     }
 
-    /// Whether every piece is there.
+    /// The bytes in all pieces that are not verified, wanted or not: what a tracker calls `left`.
+    pub fn missing(&self) -> u64 {
+        self.picker.lock().missing_bytes()
+    }
+
+    /// The bytes in pieces that are wanted, verified or not.
+    pub fn wanted(&self) -> u64 {
+        self.picker.lock().wanted_bytes()
+    }
+
+    /// Whether every piece that is wanted is there: we are done.
     pub fn is_complete(&self) -> bool {
         self.picker.lock().is_complete()
+    }
+
+    /// Whether every piece of the torrent is there: we are a seed.
+    pub fn is_whole(&self) -> bool {
+        self.picker.lock().is_whole()
+    }
+
+    /// Whether we are done without being a seed (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        let picker = self.picker.lock();
+        picker.is_complete() && !picker.is_whole()
     }
 
     /// How many pieces are there.
@@ -140,22 +168,23 @@ impl PieceManager {
         keeps
     }
 
-    /// The peer has got a piece; whether it has something that we lack.
+    /// The peer has got a piece; whether it has something that we want.
     pub fn peer_has(&self, peer: PeerKey, piece: PieceIndex) -> bool {
         let mut picker = self.picker.lock();
         picker.peer_has(peer, piece);
         picker.wants(peer)
     }
 
-    /// Whether the peer has something that we lack.
+    /// Whether the peer has something that we want.
     pub fn wants(&self, peer: PeerKey) -> bool {
         self.picker.lock().wants(peer)
     }
 
-    /// Whether both sides have everything, so that the connection serves nobody.
-    pub fn both_whole(&self, peer: PeerKey) -> bool {
+    /// Whether both sides have all that they want, so that the connection serves nobody: we are done, and the peer has
+    /// everything or said that it wants nothing (`upload_only`, BEP 21).
+    pub fn both_whole(&self, peer: PeerKey, upload_only: bool) -> bool {
         let picker = self.picker.lock();
-        picker.is_complete() && picker.peer_is_seed(peer)
+        picker.is_complete() && (upload_only || picker.peer_is_seed(peer))
     }
 
     /// Whether the peer has everything.
@@ -297,6 +326,51 @@ mod tests {
         let (second, _) = fetch(&pieces, peer);
         assert!(second.failures > first.failures, "running hashes must be dropped");
         assert_eq!(pieces.wasted(), u64::from(2 * BLOCK));
+    }
+
+    /// Of a torrent of one piece, which is `wanted`, and there with `have`.
+    fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
+        let (pieces, folder) = one_piece();
+        let bits = |set: bool| if set { Bitfield::full(1) } else { Bitfield::new(1) };
+        let plan = Plan { wanted: bits(wanted), ..Plan::all(1) };
+        (PieceManager::planned(pieces.storage, pieces.hashes, bits(have), plan), folder)
+    }
+
+    #[test]
+    fn done_is_not_whole() {
+        let size = u64::from(2 * BLOCK);
+        // Wanted, there: complete, whole, a partial seed; left, missing, wanted.
+        for (wanted, have, is, bytes) in [
+            (true, true, [true, true, false], [0, 0, size]),
+            (true, false, [false, false, false], [size, size, size]),
+            (false, true, [true, true, false], [0, 0, 0]),
+            (false, false, [true, false, true], [0, size, 0]),
+        ] {
+            let (pieces, _folder) = done(wanted, have);
+            assert_eq!([pieces.is_complete(), pieces.is_whole(), pieces.is_partial_seed()], is, "{wanted} {have}");
+            assert_eq!([pieces.left(), pieces.missing(), pieces.wanted()], bytes, "{wanted} {have}");
+        }
+    }
+
+    #[test]
+    fn two_that_are_done_need_no_connection() {
+        for (wanted, have, upload_only, seed, needless) in [
+            (true, false, true, true, false),
+            (true, true, false, false, false),
+            (true, true, true, false, true),
+            (true, true, false, true, true),
+            (false, false, false, false, false),
+            (false, false, true, false, true),
+            (false, false, false, true, true),
+        ] {
+            let (pieces, _folder) = done(wanted, have);
+            let peer = PeerKey(1);
+            pieces.join(peer);
+            assert!(pieces.bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
+            assert_eq!(pieces.both_whole(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
+            assert_eq!(pieces.wants(peer), wanted && !have && seed);
+            assert_eq!(pieces.has(PieceIndex(0)), have, "served whatever is wanted");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The piece manager in many hands. Each of them plays a peer's reader through the public API: it joins, picks, accepts, writes,
 //! settles, lets requests expire, leaves and comes back; one sends wrong blocks. What may never be: two that write the same block
-//! at once, a piece that comes out whole twice, one that is right and not there, or a download that stands still.
+//! at once, a piece that comes out whole twice, one that is right and not there, one that is not wanted, or a download that
+//! stands still. Every other round has a plan: a random half of the pieces, some of them early, in order or not.
 //!
 //! Once with threads, and once without, under a scheduler with a seed that decides after every call who makes the next one. As
 //! each call takes the lock once and keeps nothing after it, threads can meet there in no other way than such orders; a sample of
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use btsync::pieces::{Accepted, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
+use btsync::swarm::Plan;
 use btsync::swarm::requests::Pace;
 use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 
@@ -34,6 +36,7 @@ struct Stand {
     whole: Mutex<HashSet<PieceIndex>>,
     /// How often each piece was found right.
     right: Vec<AtomicU32>,
+    wanted: Bitfield,
     wrong: AtomicU64,
     keys: AtomicU32,
     _folder: tempfile::TempDir,
@@ -44,8 +47,22 @@ fn filler(piece: PieceIndex) -> u8 {
     piece.0 as u8 | 1
 }
 
+/// Everything for an even seed, a part for an odd one.
+fn plan(seed: u64) -> Plan {
+    let mut plan = Plan::all(PIECES);
+    if seed % 2 == 1 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..PIECES).filter(|_| rng.bool()).for_each(|piece| _ = plan.wanted.clear(PieceIndex(piece)));
+        plan.early = (0..4).map(|_| PieceIndex(rng.u32(..PIECES))).collect();
+        plan.sequential = seed % 4 == 1;
+    }
+    plan
+}
+
 impl Stand {
-    fn new() -> Stand {
+    fn new(seed: u64) -> Stand {
+        let plan = plan(seed);
+        let wanted = plan.wanted.clone();
         let folder = tempfile::tempdir().expect("a folder");
         let file = FileSpec { path: "x".into(), length: TOTAL, pad: false };
         let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
@@ -54,10 +71,11 @@ impl Stand {
         // The hash is played by the filler: what is compared is what is on disk.
         let hashes = vec![[0; 20]; PIECES as usize];
         Stand {
-            pieces: PieceManager::new(storage, hashes, Bitfield::new(PIECES)),
+            pieces: PieceManager::planned(storage, hashes, Bitfield::new(PIECES), plan),
             writing: Mutex::default(),
             whole: Mutex::default(),
             right: (0..PIECES).map(|_| AtomicU32::new(0)).collect(),
+            wanted,
             wrong: AtomicU64::new(0),
             keys: AtomicU32::new(1),
             _folder: folder,
@@ -102,12 +120,12 @@ impl Stand {
     /// What must be so when all is over.
     fn is_sound(&self) {
         assert!(self.pieces.is_complete() && self.pieces.left() == 0);
-        assert!(self.right.iter().all(|times| times.load(Ordering::Relaxed) == 1));
+        assert_eq!(self.pieces.have(), self.wanted);
+        let times = |piece: u32| self.right[piece as usize].load(Ordering::Relaxed);
+        assert!((0..PIECES).all(|piece| times(piece) == u32::from(self.wanted.has(PieceIndex(piece)))));
         assert!(self.writing.lock().unwrap().is_empty() && self.whole.lock().unwrap().is_empty());
-        let mut bytes = vec![0; TOTAL as usize];
-        self.pieces.storage().read_exact_at(0, &mut bytes).expect("all is there");
-        for (piece, n) in bytes.chunks(LENGTH as usize).zip(0..) {
-            assert!(piece.iter().all(|&byte| byte == filler(PieceIndex(n))), "piece {n} is wrong on disk");
+        for piece in self.wanted.iter() {
+            assert!(self.read_back(piece).0, "{piece:?} is wrong on disk");
         }
     }
 }
@@ -197,6 +215,7 @@ impl<'a> Player<'a> {
         assert_eq!(accepted.take.len(), come.len());
         let taken = come.iter().zip(&accepted.take).filter(|(_, take)| **take).map(|(block, _)| *block);
         let taken: Vec<BlockRequest> = taken.collect();
+        assert!(taken.iter().all(|block| self.stand.wanted.has(block.piece)), "a piece that is not wanted");
         let writing = &self.stand.writing;
         for b in &taken {
             assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once");
@@ -225,7 +244,7 @@ impl<'a> Player<'a> {
 fn many_threads_get_every_piece_once_and_right() {
     let (mut wrong, rounds) = (0, 6);
     for seed in 0..rounds {
-        let stand = Stand::new();
+        let stand = Stand::new(seed);
         std::thread::scope(|scope| {
             for peer in 0..PEERS {
                 let mut player = Player::new(&stand, seed * 100 + u64::from(peer), peer == 0);
@@ -254,7 +273,7 @@ fn every_order_of_calls_gets_every_piece_once_and_right() {
     for seed in 0..orders() {
         // The picker draws its seed from this thread's generator.
         fastrand::seed(seed);
-        let stand = Stand::new();
+        let stand = Stand::new(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut players: Vec<_> = (0..PEERS).map(|n| Player::new(&stand, rng.u64(..), n == 0)).collect();
         // Some are slow, as threads are that wait for the disk; who is slow changes.

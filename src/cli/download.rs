@@ -18,8 +18,8 @@ use super::screen::Screen;
 use super::view::View;
 use super::voice::{Ending, Voice, Voices, listen};
 use super::why::why;
-use super::{info, limits, signals};
-use crate::metainfo::{Magnet, Torrent, printable};
+use super::{info, limits, list, signals};
+use crate::metainfo::{Magnet, Selection, Torrent, printable};
 use crate::session::{
     Config, DhtSettings, Handle, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Source, Stage,
 };
@@ -44,7 +44,10 @@ fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
     start_logs(args, &screen);
     let mut config = config(args)?;
     let source = source(args, &mut config)?;
-    let limits = config.limits;
+    if let (true, Source::Torrent(torrent)) = (args.list, &source) {
+        return list::print(torrent, &config.files);
+    }
+    let (limits, selection) = (config.limits, config.files.clone());
     let session = Session::new(source, config);
     let handle = session.handle();
 
@@ -68,6 +71,9 @@ fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
         let _ = thread.join();
     }
     match result {
+        Ok(Outcome::Completed) if args.list => {
+            handle.torrent().map_or(Ok(()), |torrent| list::print(torrent, &selection))
+        }
         Ok(Outcome::Completed | Outcome::StoppedWhole) => Ok(()),
         Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
         Ok(Outcome::TimedOut) => {
@@ -104,6 +110,7 @@ fn source(args: &DownloadArgs, config: &mut Config) -> Result<Source, Failure> {
         return Ok(Torrent::read(&file).map_err(|error| info::torrent_failure(&file, error))?.into());
     };
     let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
+    config.files.link.clone_from(&magnet.select);
     for peer in &magnet.peers {
         match resolve(&peer.to_string()) {
             Ok(addresses) => config.peers.extend(addresses),
@@ -168,6 +175,11 @@ fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     config.resume = cache_folder().map(|folder| folder.join("btsync/resume"));
     config.verify = args.verify;
     config.save_torrent.clone_from(&args.save_torrent);
+    config.files = Selection { select: args.select.clone(), exclude: args.exclude.clone(), link: None };
+    config.places.clone_from(&args.out);
+    (config.sequential, config.first_and_last) = (args.sequential, args.first_and_last);
+    config.allocation = args.file_allocation.unwrap_or_default();
+    config.metadata_only = args.list;
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }
@@ -191,6 +203,7 @@ fn failure(error: &SessionError) -> Failure {
         SessionError::Storage(error) => storage_exit(error),
         SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
         SessionError::Interface { .. } | SessionError::Listen { .. } => Exit::Network,
+        SessionError::Select(_) | SessionError::Place(_) => Exit::BadOption,
     };
     Failure::new(code, error.to_string())
 }

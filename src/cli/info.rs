@@ -141,7 +141,7 @@ fn as_text(torrent: &Torrent) -> String {
     out
 }
 
-fn slashed(file: &FileEntry) -> String {
+pub(super) fn slashed(file: &FileEntry) -> String {
     let parts: Vec<_> = file.path.iter().map(|part| part.to_string_lossy()).collect();
     parts.join("/")
 }

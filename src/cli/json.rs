@@ -150,6 +150,7 @@ impl Voice for Json {
             Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
             Event::Listening { port } => ("listening", json!({ "port": port })),
             Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
+            Event::Selected { files, of, bytes } => ("selected", json!({ "files": files, "of": of, "bytes": bytes })),
             Event::Announced { tracker, peers, interval, warning } => {
                 let interval = interval.as_secs();
                 ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))

@@ -18,6 +18,7 @@ mod hook;
 pub mod info;
 mod json;
 pub mod limits;
+mod list;
 pub mod magnet;
 pub mod map;
 mod place;

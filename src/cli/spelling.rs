@@ -1,9 +1,12 @@
 //! Options that go by another client's name, and what a misspelt one was most likely meant to be.
 
 /// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 7] = [
     ("--check-integrity", "--verify"),
     ("--bind", "--interface"),
+    ("--select-file", "--select"),
+    ("--index-out", "--out"),
+    ("--show-files", "--list"),
     ("--max-overall-download-limit", "--max-download-limit"),
     ("--max-overall-upload-limit", "--max-upload-limit"),
 ];

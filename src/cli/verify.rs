@@ -100,7 +100,10 @@ fn verify(
     stop: &AtomicBool,
 ) -> Result<Verdict, Failure> {
     let found = storage::lengths(folder, layout).map_err(|e| failure(&e))?;
+    // What is missing may never have been wanted: what its neighbours need of it is in the part file then.
+    let there: Vec<bool> = found.iter().map(Option::is_some).collect();
     let files = Storage::new(folder.to_owned(), layout.clone(), OPEN_MAX);
+    let files = files.select(&there, &storage::part_name(&torrent.info_hash));
     let progress = Progress::default();
     let check = || storage::check(&files, &torrent.pieces, 0, &progress, stop);
     let have =

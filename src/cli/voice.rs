@@ -127,6 +127,7 @@ impl Words {
             Event::Metadata { name, total } => Some(format!("metadata: {} ({})", clean(name), size(*total))),
             Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
             Event::TorrentSaved { what } => Some(format!("torrent {}", clean(what))),
+            Event::Selected { files, of, bytes } => Some(format!("selected {files} of {of} files, {}", size(*bytes))),
             Event::Announced { tracker, peers, warning, .. } => {
                 let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
                 let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());

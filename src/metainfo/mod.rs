@@ -11,6 +11,7 @@ pub mod magnet;
 pub mod paths;
 pub mod raw;
 mod scan;
+pub mod select;
 pub mod torrent;
 mod tree;
 
@@ -20,6 +21,7 @@ pub use glob::{Glob, GlobError};
 pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub use paths::{PathError, printable, safe_component};
 pub use raw::RawError;
+pub use select::{Pattern, SelectError, Selection};
 pub use torrent::{FileEntry, Torrent, TorrentError};
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub enum Gone {
     #[error("flooded us with useless messages")]
     Flood,
     /// Neither side needs anything.
-    #[error("both have everything")]
+    #[error("neither side needs anything")]
     BothWhole,
     /// We cannot write or read our files.
     #[error("our disk failed")]
@@ -332,7 +332,7 @@ fn opening(shared: &Shared, peer: &Peer, have: Option<&[u8]>) -> Vec<u8> {
         _ => message::have_all_or_none(&mut bytes, whole), // a fast peer is always told (BEP 6)
     }
     if peer.extended {
-        message::extended(&mut bytes, HANDSHAKE_ID, &peer.ours(shared, whole));
+        message::extended(&mut bytes, HANDSHAKE_ID, &peer.ours(shared));
     }
     match shared.dht_port.load(Ordering::Acquire) {
         0 => {}

@@ -81,16 +81,18 @@ impl Peer {
     }
 
     /// What we say of ourselves to this peer (BEP 10): the payload of an extension handshake.
-    pub fn ours(&self, shared: &Shared, upload_only: bool) -> Vec<u8> {
+    pub fn ours(&self, shared: &Shared) -> Vec<u8> {
+        // Done is enough, of whatever was wanted (BEP 21); without metadata nobody knows.
+        let upload_only = !shared.wants_info && shared.pieces.is_complete();
         let port = shared.port.load(Ordering::Relaxed);
         let metadata_size = shared.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size, pex: shared.pex }.encode()
     }
 
     /// Says it again, where the peer understands it.
-    pub fn say_ours(&self, shared: &Shared, upload_only: bool) {
+    pub fn say_ours(&self, shared: &Shared) {
         if self.extended {
-            self.send(Out::Extended(HANDSHAKE_ID, self.ours(shared, upload_only)));
+            self.send(Out::Extended(HANDSHAKE_ID, self.ours(shared)));
         }
     }
 }

@@ -23,7 +23,7 @@ use crossbeam_channel::Sender;
 
 use crate::bind::Bind;
 use crate::pieces::PieceManager;
-use crate::sources::announce::{Answer, TrackerError};
+use crate::sources::announce::{AnnounceEvent, Answer, TrackerError};
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
 use crate::types::{BLOCK, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
@@ -171,7 +171,7 @@ pub enum Report {
     Told(Vec<SocketAddr>),
     /// A peer is a node of the DHT (BEP 5).
     Node(SocketAddr),
-    /// The last piece is there.
+    /// The last piece that is wanted is there.
     Whole,
     /// The disk refused; nothing can go on.
     Storage(StorageError),
@@ -243,9 +243,14 @@ impl Shared {
         flow as f64 / all as f64
     }
 
-    /// Bytes still missing, as trackers want to know it; some, while nobody knows how many.
+    /// Bytes of the whole torrent still missing, as trackers want to know it; some, while nobody knows how many.
     pub fn left(&self) -> u64 {
-        if self.wants_info { u64::from(BLOCK) } else { self.pieces.left() }
+        if self.wants_info { u64::from(BLOCK) } else { self.pieces.missing() }
+    }
+
+    /// What an announce says: the event that is due, or else that we are a partial seed, where we are one (BEP 21).
+    pub fn event(&self, due: Option<AnnounceEvent>) -> Option<AnnounceEvent> {
+        due.or_else(|| self.pieces.is_partial_seed().then_some(AnnounceEvent::Paused))
     }
 
     /// A name for a new connection.

@@ -308,9 +308,9 @@ impl<'a> Reader<'a> {
         self.leave_if_useless()
     }
 
-    /// Two that have everything need no connection; a super-seed wants to know how long others have it.
+    /// Two that have all they want need no connection; a super-seed wants to know how long others have everything.
     fn leave_if_useless(&self) -> Result<(), Gone> {
-        if self.shared.revealing().is_none() && self.shared.pieces.both_whole(self.peer.key) {
+        if self.shared.revealing().is_none() && self.peer.is_needless(self.shared) {
             Err(Gone::BothWhole)
         } else {
             Ok(())

@@ -94,7 +94,7 @@ impl Reveal {
             for piece in hidden {
                 peer.push_have(piece);
             }
-            if shared.pieces.both_whole(peer.key) {
+            if peer.is_needless(shared) {
                 peer.close();
             }
         }

@@ -227,6 +227,11 @@ impl Peer {
         }
     }
 
+    /// Whether neither side needs the other any more: see [`PieceManager::both_whole`](crate::pieces::PieceManager::both_whole).
+    pub fn is_needless(&self, shared: &Shared) -> bool {
+        shared.pieces.both_whole(self.key, self.upload_only.load(Ordering::Acquire))
+    }
+
     /// Tells the peer of a piece: with its writer's next write, at the latest a moment later.
     pub fn push_have(&self, piece: PieceIndex) {
         let first = {

@@ -33,9 +33,9 @@ pub struct Conductor<'a> {
     choker: Choker,
     next_choke: Duration,
     turnover: Turnover,
-    /// Since when everything has been there.
+    /// Since when all that is wanted has been there.
     whole_since: Option<Duration>,
-    /// The torrent's size in bytes.
+    /// The size in bytes of what is wanted.
     total: u64,
     failure: Option<StorageError>,
     /// Keeps the fast-resume record, where there is one.
@@ -43,7 +43,7 @@ pub struct Conductor<'a> {
 }
 
 impl<'a> Conductor<'a> {
-    /// A conductor whose torrent, `total` bytes, has just been checked.
+    /// A conductor whose torrent, of which `total` bytes are wanted, has just been checked.
     pub fn new(
         shared: &'a Arc<Shared>,
         mut contacts: Contacts<'a>,
@@ -163,7 +163,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// The last piece is there.
+    /// The last piece that is wanted is there.
     fn whole(&mut self) {
         if self.whole_since.is_some() {
             return;
@@ -174,14 +174,16 @@ impl<'a> Conductor<'a> {
         }
         self.whole_since = Some(self.shared.now());
         self.contacts.content = true;
-        self.contacts.announcer.completed();
+        if self.shared.pieces.is_whole() {
+            self.contacts.announcer.completed(); // a partial seed has not completed the torrent (BEP 21)
+        }
         self.contacts.inner.enter(Stage::Seeding);
         tell(&self.contacts.events, Event::Completed);
         for peer in self.shared.roster.all() {
-            if self.shared.pieces.both_whole(peer.key) {
+            if peer.is_needless(self.shared) {
                 peer.close();
             } else {
-                peer.say_ours(self.shared, true);
+                peer.say_ours(self.shared);
             }
         }
     }

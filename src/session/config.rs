@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bind::Bind;
+use crate::metainfo::Selection;
 use crate::sources::dht::service::ROUTERS;
+use crate::storage::Allocation;
 use crate::swarm::limiter::Limits;
 use crate::types::Encryption;
 
@@ -52,6 +54,18 @@ pub struct Config {
     pub verify: bool,
     /// Files held open at most.
     pub max_open_files: usize,
+    /// Which of the torrent's files are wanted.
+    pub files: Selection,
+    /// Other places for files: their numbers from 0, padding counted, and plain paths below `out_dir`.
+    pub places: Vec<(u32, PathBuf)>,
+    /// Whether pieces are asked for in the order of the torrent, as a player wants them.
+    pub sequential: bool,
+    /// Whether the first and the last piece of each wanted file come before all others.
+    pub first_and_last: bool,
+    /// When files take their room on the disk.
+    pub allocation: Allocation,
+    /// Whether to end as soon as a link's metadata is there.
+    pub metadata_only: bool,
 }
 
 /// How the DHT is entered and kept.
@@ -113,6 +127,12 @@ impl Config {
             resume: None,
             verify: false,
             max_open_files: 128,
+            files: Selection::default(),
+            places: Vec::new(),
+            sequential: false,
+            first_and_last: false,
+            allocation: Allocation::default(),
+            metadata_only: false,
         }
     }
 }

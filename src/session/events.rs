@@ -38,6 +38,15 @@ pub enum Event {
         /// Bytes of the whole torrent.
         total: u64,
     },
+    /// Only some of the torrent's files are wanted.
+    Selected {
+        /// How many.
+        files: usize,
+        /// Of so many.
+        of: usize,
+        /// Bytes of the pieces that have bytes of them.
+        bytes: u64,
+    },
     /// The .torrent of a magnet link was to be kept.
     TorrentSaved {
         /// What came of it, fit for a person.
@@ -101,7 +110,7 @@ pub enum Event {
         /// The piece that it spoilt.
         piece: PieceIndex,
     },
-    /// All pieces are there and verified.
+    /// All pieces that are wanted are there and verified.
     Completed,
     /// The session is saying goodbye.
     Stopping,
@@ -177,11 +186,11 @@ pub struct PeerView {
 pub struct Snapshot {
     /// Where the session stands.
     pub stage: Stage,
-    /// Bytes of the whole torrent; 0 while the metadata is not there.
+    /// Bytes of the torrent, once it is checked only of those pieces that are wanted; 0 while the metadata is not there.
     pub total: u64,
     /// Pieces of metadata that are there, and of how many; both 0 while no peer has said.
     pub metadata: (usize, usize),
-    /// Bytes in verified pieces.
+    /// Bytes in those pieces that are verified.
     pub have: u64,
     /// Bytes hashed so far by the check, and bytes it will hash in all.
     pub checked: (u64, u64),

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use super::search::Search;
+use crate::metainfo::Torrent;
 use crate::peer::{Peer, Report, Shared};
 use crate::storage::{FileSpec, Progress};
 use crate::swarm::limiter::Limits;
@@ -23,6 +24,8 @@ pub(super) struct Inner {
     pub nickname: String,
     /// The torrent's name and size, once they are known.
     pub known_as: OnceLock<(String, u64)>,
+    /// The torrent that a link led to, where nothing more was asked for.
+    pub torrent: OnceLock<Torrent>,
     pub started: Instant,
     pub stage: AtomicU8,
     /// Pieces of metadata: those that are there, and all.
@@ -49,6 +52,7 @@ impl Inner {
             info_hash,
             nickname,
             known_as: OnceLock::new(),
+            torrent: OnceLock::new(),
             started: Instant::now(),
             stage: AtomicU8::new(Stage::Starting as u8),
             metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
@@ -110,6 +114,11 @@ impl Handle {
         self.0.info_hash
     }
 
+    /// The torrent that a link led to, where the configuration wants its metadata only and it is there.
+    pub fn torrent(&self) -> Option<&Torrent> {
+        self.0.torrent.get()
+    }
+
     /// What has come of looking for peers.
     pub fn search(&self) -> Search {
         self.0.search.lock().clone()
@@ -138,7 +147,8 @@ impl Handle {
             let now = shared.now();
             let peers = shared.roster.all();
             if !shared.wants_info {
-                snapshot.have = total - shared.pieces.left();
+                let wanted = shared.pieces.wanted();
+                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left()));
             }
             snapshot.downloaded = shared.downloaded.load(Ordering::Relaxed);
             snapshot.uploaded = shared.uploaded.load(Ordering::Relaxed);
@@ -168,11 +178,12 @@ impl Handle {
         found.map_or_else(Vec::new, |found| (0..found.len()).map(|piece| found.has(PieceIndex(piece))).collect())
     }
 
-    /// The files with their pieces, without padding; empty before the check is over.
+    /// The files that are wanted, with their pieces, without padding; empty before the check is over.
     pub fn files(&self) -> Vec<FileView> {
         let Some(shared) = self.0.shared() else { return Vec::new() };
         let layout = shared.pieces.storage().layout();
-        let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
+        let storage = shared.pieces.storage();
+        let files = layout.files().iter().enumerate().filter(|(number, file)| !file.pad && storage.wants(*number));
         let view = |(number, file): (usize, &FileSpec)| FileView {
             path: file.path.to_string_lossy().into_owned(),
             length: file.length,

@@ -161,3 +161,38 @@ fn what_was_too_fresh_for_one_record_is_in_the_next() {
     keeper.finish(&place.disk, Bitfield::full(4));
     assert_eq!(place.recalled(), [0, 1, 2, 3]);
 }
+
+#[test]
+fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (out, records) = (dir.path().join("out"), dir.path().join("records"));
+    let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    // The second piece lies in `a` and `b`, the third in `b` alone.
+    let layout = Layout::new(50, vec![file("a", 75), file("b", 75), file("c", 50)]).expect("a layout");
+    let prepared = |wanted: &[bool]| {
+        let disk = Storage::new(out.clone(), layout.clone(), 4).select(wanted, Path::new(".parts"));
+        disk.prepare().expect("files");
+        disk
+    };
+    let keeper = |disk: &Storage| Keeper::new(&records, HASH, &out, disk).expect("a keeper");
+    let recalled = |disk: &Storage| keeper(disk).recall(disk).iter().map(|piece| piece.0).collect::<Vec<_>>();
+    let some = [true, false, true];
+    let disk = prepared(&some);
+    let first = keeper(&disk);
+    disk.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).expect("room");
+    disk.write_vectored_at(150, &[IoSlice::new(&[1; 50])]).expect("room");
+    let mut have = Bitfield::full(4);
+    have.clear(PieceIndex(2));
+    first.finish(&disk, have.clone());
+    assert_eq!(recalled(&prepared(&some)), [0, 1, 3]);
+    // A session that changes nothing has nothing new to say.
+    let disk = prepared(&some);
+    let mut second = keeper(&disk);
+    assert_eq!(second.recall(&disk), have);
+    assert_eq!(second.due(3), None);
+    let parts = File::options().write(true).open(out.join(".parts")).expect("a part file");
+    parts.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
+    assert_eq!(recalled(&prepared(&some)), [0, 3], "the part file has been touched");
+    assert_eq!(recalled(&prepared(&[true; 3])), [0, 3], "and b has only just been made of it");
+    assert!(!out.join(".parts").exists() && out.join("b").exists());
+}

@@ -3,6 +3,7 @@
 //! it from others.
 
 mod book;
+mod choice;
 mod conductor;
 mod config;
 mod contacts;
@@ -23,12 +24,13 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::bind::Bind;
-use crate::metainfo::{Magnet, Torrent, TorrentError};
+use crate::metainfo::{Magnet, SelectError, Torrent, TorrentError};
 use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared, Terms};
 use crate::pieces::PieceManager;
 use crate::storage::{self, FileSpec, Layout, LayoutError, Storage, StorageError};
 use crate::types::{Bitfield, InfoHash, PeerId};
+use choice::Choice;
 use contacts::Contacts;
 use handle::Inner;
 use keeper::Keeper;
@@ -43,11 +45,11 @@ pub use search::{Search, TrackerState};
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything is there, and seeding is done where it was asked for.
+    /// All that is wanted is there, and seeding is done where it was asked for.
     Completed,
-    /// Stopped before everything was there.
+    /// Stopped before all that is wanted was there.
     Stopped,
-    /// Everything was there; stopped while seeding.
+    /// All that is wanted was there; stopped while seeding.
     StoppedWhole,
     /// Nothing came for as long as the configuration says.
     TimedOut,
@@ -65,6 +67,12 @@ pub enum SessionError {
     /// What the swarm gave for a magnet link has the right hash, and is no torrent that we accept.
     #[error("the link's metadata: {0}")]
     Metadata(TorrentError),
+    /// The choice of files cannot be kept to.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// A file cannot lie where the user wants it.
+    #[error("{0}")]
+    Place(LayoutError),
     /// Nothing can be tied to the interface or address that all is to be tied to.
     #[error("cannot use the interface {bind}: {error}")]
     Interface {
@@ -157,6 +165,7 @@ impl Session {
             Source::Torrent(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.find_out(&magnet)? {
                 Some((torrent, contacts, keys)) => run.download(&torrent, Some((contacts, keys))),
+                None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
         }
@@ -208,6 +217,11 @@ impl<'a> Run<'a> {
         if let Some(path) = &self.config.save_torrent {
             self.save(path, &torrent);
         }
+        if self.config.metadata_only {
+            contacts.leave(&shared, &self.reports);
+            let _ = self.inner.torrent.set(torrent);
+            return Ok(None);
+        }
         Ok(Some((torrent, contacts, shared.new_key().0)))
     }
 
@@ -224,12 +238,19 @@ impl<'a> Run<'a> {
     /// Looks at what is there, fetches the rest, seeds.
     fn download(&mut self, torrent: &Torrent, before: Option<(Contacts<'a>, u32)>) -> Result<Outcome, SessionError> {
         let (inner, config) = (self.inner, self.config);
-        let layout = layout(torrent)?;
-        let storage = Arc::new(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
+        let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
+        if files < of {
+            tell(&self.events, Event::Selected { files, of, bytes });
+        }
+        let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
+            .select(&wanted, &storage::part_name(&torrent.info_hash))
+            .allocate(config.allocation);
+        let storage = Arc::new(storage);
         let (have, keeper) = look(inner, config, &storage, torrent, &self.events)?;
         let _ = inner.found.set(have.clone());
         let stopped = inner.stop.load(Ordering::Acquire);
-        if have.is_full() && !config.seed.any() && before.is_none() && !stopped {
+        let met = plan.is_met_by(&have);
+        if met && !config.seed.any() && before.is_none() && !stopped {
             if let Some(keeper) = keeper {
                 keeper.finish(&storage, have);
             }
@@ -237,13 +258,14 @@ impl<'a> Run<'a> {
             return Ok(Outcome::Completed);
         }
         if stopped && before.is_none() {
-            return Ok(if have.is_full() { Outcome::StoppedWhole } else { Outcome::Stopped });
+            return Ok(if met { Outcome::StoppedWhole } else { Outcome::Stopped });
         }
-        let pieces = PieceManager::new(storage.clone(), torrent.pieces.clone(), have);
+        storage.check_room(storage.still_to_allocate(&have, &plan.wanted))?;
+        let pieces = PieceManager::planned(storage.clone(), torrent.pieces.clone(), have, plan);
         let first_key = before.as_ref().map_or(0, |(_, key)| *key);
         let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, first_key, pieces);
         let _ = shared.info.set(torrent.info.clone());
-        if config.super_seed && shared.pieces.is_complete() {
+        if config.super_seed && shared.pieces.is_whole() {
             let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
         }
         let contacts = match before {
@@ -252,7 +274,8 @@ impl<'a> Run<'a> {
         };
         self.publish(&shared, &contacts);
         contacts.hold_callers(false);
-        let outcome = conductor::Conductor::new(&shared, contacts, torrent.total(), keeper).conduct(&self.reports);
+        let outcome =
+            conductor::Conductor::new(&shared, contacts, shared.pieces.wanted(), keeper).conduct(&self.reports);
         storage.close();
         Ok(outcome?)
     }

@@ -45,7 +45,7 @@ pub struct Announce<'a> {
     pub tracker_id: Option<&'a [u8]>,
 }
 
-/// The events of BEP 3.
+/// The events of BEP 3, and that of BEP 21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnnounceEvent {
     /// The first announce.
@@ -54,6 +54,8 @@ pub enum AnnounceEvent {
     Completed,
     /// We are leaving.
     Stopped,
+    /// We have all that we want of the torrent, and not all of it (BEP 21).
+    Paused,
 }
 
 impl AnnounceEvent {
@@ -63,6 +65,7 @@ impl AnnounceEvent {
             AnnounceEvent::Started => "started",
             AnnounceEvent::Completed => "completed",
             AnnounceEvent::Stopped => "stopped",
+            AnnounceEvent::Paused => "paused",
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Doing {
     Open,
     /// Giving a file its length.
     Resize,
+    /// Having the file system set room aside for a file.
+    Allocate,
     /// Reading.
     Read,
     /// Writing.
@@ -32,6 +34,7 @@ impl fmt::Display for Doing {
             Doing::CreateFolder => "create the folder",
             Doing::Open => "open",
             Doing::Resize => "set the length of",
+            Doing::Allocate => "make room for",
             Doing::Read => "read from",
             Doing::Write => "write to",
             Doing::Sync => "sync",
@@ -69,6 +72,16 @@ pub enum StorageError {
     NotAFile {
         /// Where.
         path: PathBuf,
+    },
+    /// The disk is too small for what is to come.
+    #[error("not enough room in {}: {}; make room, choose another folder or fewer files", shown(.path), lacks(*.needed, *.free))]
+    NoRoom {
+        /// The download folder.
+        path: PathBuf,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that the file system has for us.
+        free: u64,
     },
     /// Bytes that the torrent does not have: an error of the caller.
     #[error("there are no bytes {offset} to {offset}+{len} in a torrent of {total} bytes")]
@@ -110,6 +123,7 @@ impl StorageError {
     pub fn kind(&self) -> StorageErrorKind {
         match self {
             StorageError::Io { source, .. } => kind(source),
+            StorageError::NoRoom { .. } => StorageErrorKind::DiskFull,
             StorageError::Escapes { .. } => StorageErrorKind::Escapes,
             StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
             StorageError::NotAFile { .. } => StorageErrorKind::Exists,
@@ -146,6 +160,30 @@ pub(super) fn shown(path: &Path) -> String {
     path.display().to_string().chars().map(|c| if deceives(c) { '?' } else { c }).collect()
 }
 
+/// How much is needed and how much there is; to the byte where they are nearly the same.
+fn lacks(needed: u64, free: u64) -> String {
+    let (mut needs, mut has) = (size(needed), size(free));
+    if needs == has {
+        (needs, has) = (format!("{needed} bytes"), format!("{free} bytes"));
+    }
+    format!("{needs} are needed, {has} are free")
+}
+
+/// A number of bytes for a person: "512 B", "1.2 GiB".
+fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut amount = bytes as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if amount >= 1024.0 {
+            (amount, unit) = (amount / 1024.0, next);
+        }
+    }
+    format!("{amount:.1} {unit}")
+}
+
 /// The system's words without their number, to stand at a sentence's end.
 fn reason(error: &io::Error) -> String {
     let mut words = error.to_string();
@@ -167,6 +205,20 @@ mod tests {
         let full = StorageError::io(Doing::Write, Path::new("out/x\n.iso"))(Errno::NOSPC.into());
         assert_eq!(full.to_string(), "cannot write to out/x?.iso: no space left on device");
         assert_eq!(full.kind(), StorageErrorKind::DiskFull);
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_is_told_with_figures() {
+        let lacks = |needed, free| StorageError::NoRoom { path: "/x".into(), needed, free };
+        let end = "; make room, choose another folder or fewer files";
+        for (needed, free, figures) in [
+            (4 << 30, (12 << 30) / 10, "4.0 GiB are needed, 1.2 GiB are free"),
+            (5 << 50, 1023, "5120.0 TiB are needed, 1023 B are free"),
+            ((4 << 30) + 1, 4 << 30, "4294967297 bytes are needed, 4294967296 bytes are free"),
+        ] {
+            assert_eq!(lacks(needed, free).to_string(), format!("not enough room in /x: {figures}{end}"));
+        }
+        assert_eq!(lacks(1, 0).kind(), StorageErrorKind::DiskFull);
     }
 
     #[test]

@@ -1,21 +1,22 @@
-//! The torrent's files on disk: made once by [`Storage::prepare`], then read and written by offset from any thread.
+//! The torrent's files on disk: made once by [`Storage::prepare`] (`prepare.rs`), then read and written by offset from any thread.
+//! Which file a byte lies in is said by `parts.rs`: those of files that are not wanted share one.
 //!
 //! Nothing here knows which bytes are right. Writes go straight to the page cache, without a buffer of our own and without
 //! waiting for the disk; padding (BEP 47) is swallowed on the way down and read as zeros.
 
-use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
 use super::cache::{Cache, Handle};
-use super::error::{Doing, StorageError, StorageErrorKind, shown};
-use super::layout::{Layout, Span};
+use super::error::{Doing, StorageError, StorageErrorKind};
+use super::layout::Layout;
 use super::open::{Access, Root};
+use super::parts::{Place, Run, Runs, Selection};
+use super::prepare::Allocation;
 use super::resume::Stamp;
 
 /// Slices handed to one `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
@@ -24,27 +25,21 @@ const BATCH: usize = 64;
 /// A torrent's files below one folder. All methods may be called from many threads at once.
 #[derive(Debug)]
 pub struct Storage {
-    root: Root,
-    layout: Layout,
+    pub(super) root: Root,
+    pub(super) layout: Layout,
+    pub(super) selection: Selection,
+    pub(super) allocation: Allocation,
+    /// The torrent's files by their numbers, and the part file behind them.
     cache: Cache,
 }
 
-/// What [`Storage::prepare`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prepared {
-    /// Bytes of files that were there before and not empty, each counted up to its length in the torrent. Where it is 0
-    /// there is nothing to check.
-    pub found_bytes: u64,
-    /// What was put right, a line each: "x.iso was 12 bytes too long: cut to 100".
-    pub repaired: Vec<String>,
-}
-
 impl Storage {
-    /// The files of `layout` below `root`, of which about `max_open` are held open (each thread in the middle of a read or
+    /// The files of `layout` below `root`, all of them wanted, of which about `max_open` are held open (each thread in the middle of a read or
     /// write may hold one more). Touches nothing.
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
-        let cache = Cache::new(layout.files().len(), max_open);
-        Storage { root: Root::new(root), layout, cache }
+        let cache = Cache::new(layout.files().len() + 1, max_open);
+        let (selection, allocation) = (Selection::default(), Allocation::default());
+        Storage { root: Root::new(root), layout, selection, allocation, cache }
     }
 
     /// Where each byte lies.
@@ -52,64 +47,16 @@ impl Storage {
         &self.layout
     }
 
-    /// Makes folders and files: every file has its length afterwards, those that are new or were short are sparse, those
-    /// that were too long are cut. Files that are there with their length need not be writable.
-    ///
-    /// # Errors
-    /// What the system refuses, and whatever stands where a file or a folder must be.
-    pub fn prepare(&self) -> Result<Prepared, StorageError> {
-        self.prepare_unless(&AtomicBool::new(false))
-    }
-
-    /// The same, and where `stop` becomes true it returns soon, with what was found so far.
-    ///
-    /// # Errors
-    /// Those of [`Storage::prepare`].
-    pub fn prepare_unless(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
-        self.root.create()?;
-        let mut prepared = Prepared::default();
-        let mut known = HashSet::new();
-        for file in self.layout.files().iter().filter(|file| !file.pad) {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            self.make_folders(file.path.parent(), &mut known)?;
-            self.make_file(&file.path, file.length, &mut prepared)?;
-        }
-        Ok(prepared)
-    }
-
-    fn make_folders<'a>(&self, folder: Option<&'a Path>, known: &mut HashSet<&'a Path>) -> Result<(), StorageError> {
-        let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-        if known.insert(folder) {
-            self.make_folders(folder.parent(), known)?;
-            self.root.create_folder(folder)?;
-        }
-        Ok(())
-    }
-
-    fn make_file(&self, name: &Path, length: u64, prepared: &mut Prepared) -> Result<(), StorageError> {
-        let path = self.root.path().join(name);
-        let Handle { file, writable } = self.root.open(name, Access::Create)?;
-        let found = file.metadata().map_err(StorageError::io(Doing::Open, &path))?.len();
-        if found != length {
-            // A file that is too short and may not be written: say so now, in the system's words.
-            let file = if writable { file } else { self.root.open(name, Access::Write)?.file };
-            file.set_len(length).map_err(StorageError::io(Doing::Resize, &path))?;
-        }
-        if found > length {
-            let surplus = found - length;
-            let bytes = if surplus == 1 { "byte" } else { "bytes" };
-            prepared.repaired.push(format!("{} was {surplus} {bytes} too long: cut to {length}", shown(name)));
-        }
-        prepared.found_bytes += found.min(length);
-        Ok(())
-    }
-
-    /// How a file looks from outside, by its number; `None` where it is not there, or is padding.
+    /// How a file looks from outside, by its number: the part file, where that holds its bytes. `None` where it is not there,
+    /// or is padding.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
         let spec = self.layout.files().get(file).filter(|file| !file.pad)?;
-        let there = self.root.metadata(&spec.path).ok()?;
+        let path = if self.selection.has_own(file) {
+            &spec.path
+        } else {
+            Some(self.selection.name()).filter(|_| self.selection.in_parts(&self.layout, file))?
+        };
+        let there = self.root.metadata(path).ok()?;
         let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
         Some(Stamp {
             size: there.size(),
@@ -120,37 +67,42 @@ impl Storage {
     }
 
     /// Looks whether every file is still where it was and as long as it must be: one that was deleted while it was open takes
-    /// writes as before.
+    /// writes as before. For when all that is wanted is there; files that are not wanted may be missing.
     ///
     /// # Errors
     /// What the system says, or of kind [`StorageErrorKind::Missing`], about the first that is not.
     pub fn confirm(&self) -> Result<(), StorageError> {
-        for (file, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
-            let there = self.root.metadata(&spec.path).map_err(|error| self.failed(Doing::Open, file, error))?;
-            if there.len() < spec.length {
-                return Err(self.too_short(file));
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let wanted = files.filter(|(file, _)| self.wants(*file)).map(|(file, spec)| (file, spec.length));
+        let parts = Some((self.layout.files().len(), self.selection.end())).filter(|(_, end)| *end > 0);
+        for (slot, length) in wanted.chain(parts) {
+            let there = self.root.metadata(self.name(slot)).map_err(|error| self.failed(Doing::Open, slot, error))?;
+            if there.len() < length {
+                return Err(self.too_short(slot));
             }
         }
         Ok(())
     }
 
-    /// When the last write to a file began and ended, in nanoseconds since 1970; `None` where there was none.
+    /// When the last write to a file, or to the part file that holds its bytes, began and ended, in nanoseconds since 1970;
+    /// `None` where there was none.
     pub fn written(&self, file: usize) -> Option<(i64, i64)> {
-        self.cache.written(file)
+        self.cache.written(if self.selection.has_own(file) { file } else { self.layout.files().len() })
     }
 
     /// Writes `bufs`, one after the other, at byte `offset` of the torrent; one system call where they lie in one file.
     ///
     /// # Errors
-    /// What the system refuses; a file that vanished since [`Storage::prepare`]; a range outside of the torrent.
+    /// What the system refuses; a file that vanished since [`Storage::prepare`], and one that is not wanted, beyond its pieces
+    /// with bytes of others; a range outside of the torrent.
     pub fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut gather = Gather { bufs, first: 0, skip: 0 };
-        for span in self.spans(offset, len)? {
-            if self.is_pad(span) {
-                gather.advance(span.len);
-            } else {
-                self.write_span(span, &mut gather)?;
+        for Run { file, place, len } in self.runs(offset, len)? {
+            match place {
+                Place::Pad => gather.advance(len),
+                Place::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
+                Place::Nowhere => return Err(self.failed(Doing::Write, file, Errno::NOENT.into())),
             }
         }
         Ok(())
@@ -159,29 +111,33 @@ impl Storage {
     /// Whether another thread is writing to the file that holds this byte. A file system lets one writer at a time into a file,
     /// and a thread that waits for its turn burns the processor meanwhile: whoever has something else to do does that first.
     pub fn is_being_written(&self, offset: u64) -> bool {
-        self.layout.spans(offset, 1).next().is_some_and(|span| self.cache.is_being_written(span.file))
+        let run = Runs::new(&self.layout, &self.selection, offset, 1).next();
+        run.is_some_and(|run| matches!(run.place, Place::At { slot, .. } if self.cache.is_being_written(slot)))
     }
 
-    fn write_span(&self, span: Span, gather: &mut Gather<'_>) -> Result<(), StorageError> {
-        let handle = self.handle(span.file, true)?;
+    fn write_run(&self, slot: usize, offset: u64, len: u64, gather: &mut Gather<'_>) -> Result<(), StorageError> {
+        let handle = self.handle(slot, true)?;
         // Before the write: who syncs meanwhile may sync once too often, never once too little.
-        self.cache.mark_dirty(span.file);
-        let _writing = self.cache.writing(span.file);
+        self.cache.mark_dirty(slot);
+        let _writing = self.cache.writing(slot);
         let mut done = 0;
-        while done < span.len {
+        while done < len {
             let mut batch = [IoSlice::new(&[]); BATCH];
-            let batch = gather.next(&mut batch, span.len - done);
-            match rustix::io::pwritev(&handle.file, batch, span.offset + done) {
-                Ok(0) => return Err(self.failed(Doing::Write, span.file, io::ErrorKind::WriteZero.into())),
+            let batch = gather.next(&mut batch, len - done);
+            match rustix::io::pwritev(&handle.file, batch, offset + done) {
+                Ok(0) => return Err(self.failed(Doing::Write, slot, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     gather.advance(written as u64);
                     done += written as u64;
                 }
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.failed(Doing::Write, span.file, errno.into())),
+                Err(errno) => return Err(self.failed(Doing::Write, slot, errno.into())),
             }
         }
-        self.cache.mark_dirty(span.file);
+        if slot == self.layout.files().len() {
+            self.selection.reaches(offset + len);
+        }
+        self.cache.mark_dirty(slot);
         Ok(())
     }
 
@@ -192,18 +148,19 @@ impl Storage {
     /// outside of the torrent.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
-        for span in self.spans(offset, rest.len() as u64)? {
-            // A span is never longer than what was asked for.
-            let (part, later) = rest.split_at_mut(span.len as usize);
+        for Run { file, place, len } in self.runs(offset, rest.len() as u64)? {
+            // A run is never longer than what was asked for.
+            let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
-            if self.is_pad(span) {
-                part.fill(0);
-            } else {
-                let handle = self.handle(span.file, false)?;
-                handle.file.read_exact_at(part, span.offset).map_err(|error| match error.kind() {
-                    io::ErrorKind::UnexpectedEof => self.too_short(span.file),
-                    _ => self.failed(Doing::Read, span.file, error),
-                })?;
+            match place {
+                Place::Pad => part.fill(0),
+                Place::At { slot, offset } => {
+                    self.handle(slot, false)?.file.read_exact_at(part, offset).map_err(|error| match error.kind() {
+                        io::ErrorKind::UnexpectedEof => self.too_short(slot),
+                        _ => self.failed(Doing::Read, slot, error),
+                    })?;
+                }
+                Place::Nowhere => return Err(self.failed(Doing::Read, file, Errno::NOENT.into())),
             }
         }
         Ok(())
@@ -215,16 +172,21 @@ impl Storage {
     /// # Errors
     /// As for [`Storage::read_exact_at`].
     pub fn has_data(&self, offset: u64, len: u64) -> Result<bool, StorageError> {
-        for span in self.spans(offset, len)?.filter(|&span| !self.is_pad(span)) {
-            let handle = self.handle(span.file, false)?;
-            let end = span.offset + span.len;
-            match rustix::fs::seek(&handle.file, rustix::fs::SeekFrom::Data(span.offset)) {
+        for Run { file, place, len } in self.runs(offset, len)? {
+            let (slot, offset) = match place {
+                Place::Pad => continue,
+                Place::At { slot, offset } => (slot, offset),
+                Place::Nowhere => return Err(self.failed(Doing::Read, file, Errno::NOENT.into())),
+            };
+            let handle = self.handle(slot, false)?;
+            let end = offset + len;
+            match rustix::fs::seek(&handle.file, rustix::fs::SeekFrom::Data(offset)) {
                 Ok(data) if data >= end => {}
                 Err(Errno::NXIO) => {
                     // No data up to the file's end, which may lie before the span's.
-                    let there = handle.file.metadata().map_err(|e| self.failed(Doing::Read, span.file, e))?.len();
+                    let there = handle.file.metadata().map_err(|e| self.failed(Doing::Read, slot, e))?.len();
                     if there < end {
-                        return Err(self.too_short(span.file));
+                        return Err(self.too_short(slot));
                     }
                 }
                 _ => return Ok(true),
@@ -238,7 +200,7 @@ impl Storage {
     /// # Errors
     /// What the system says about the first file that fails.
     pub fn sync(&self) -> Result<(), StorageError> {
-        for file in 0..self.layout.files().len() {
+        for file in 0..=self.layout.files().len() {
             if self.cache.take_dirty(file) {
                 let synced = self
                     .handle(file, true)
@@ -259,25 +221,21 @@ impl Storage {
         self.cache.len()
     }
 
-    fn spans(&self, offset: u64, len: u64) -> Result<impl Iterator<Item = Span>, StorageError> {
+    fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>, StorageError> {
         let total = self.layout.total();
         match offset.checked_add(len) {
-            Some(end) if end <= total => Ok(self.layout.spans(offset, len)),
+            Some(end) if end <= total => Ok(Runs::new(&self.layout, &self.selection, offset, len)),
             _ => Err(StorageError::OutOfRange { offset, len, total }),
         }
     }
 
-    fn is_pad(&self, span: Span) -> bool {
-        self.layout.files().get(span.file).is_some_and(|file| file.pad)
+    /// The file's path from the download folder on; behind the last file's number is the part file's.
+    pub(super) fn name(&self, slot: usize) -> &Path {
+        self.layout.files().get(slot).map_or(self.selection.name(), |file| file.path.as_path())
     }
 
-    /// The file's path from the download folder on.
-    fn name(&self, file: usize) -> &Path {
-        self.layout.files().get(file).map_or(Path::new(""), |file| file.path.as_path())
-    }
-
-    fn failed(&self, doing: Doing, file: usize, error: io::Error) -> StorageError {
-        StorageError::io(doing, &self.root.path().join(self.name(file)))(error)
+    pub(super) fn failed(&self, doing: Doing, slot: usize, error: io::Error) -> StorageError {
+        StorageError::io(doing, &self.root.path().join(self.name(slot)))(error)
     }
 
     fn too_short(&self, file: usize) -> StorageError {
@@ -285,20 +243,30 @@ impl Storage {
         self.failed(Doing::Read, file, why)
     }
 
-    fn handle(&self, file: usize, write: bool) -> Result<Arc<Handle>, StorageError> {
-        if let Some(handle) = self.cache.get(file, write) {
+    fn handle(&self, slot: usize, write: bool) -> Result<Arc<Handle>, StorageError> {
+        if let Some(handle) = self.cache.get(slot, write) {
             return Ok(handle);
         }
-        let name = self.name(file);
         let access = if write { Access::Write } else { Access::Read };
-        let handle = match self.root.open(name, access) {
+        let handle = match self.open(slot, access) {
             Err(error) if error.kind() == StorageErrorKind::TooManyFiles => {
                 self.cache.clear();
-                self.root.open(name, access)?
+                self.open(slot, access)?
             }
             opened => opened?,
         };
-        Ok(self.cache.put(file, handle))
+        Ok(self.cache.put(slot, handle))
+    }
+
+    /// Opens a file; the part file is made by the first who writes to it.
+    fn open(&self, slot: usize, access: Access) -> Result<Handle, StorageError> {
+        let first = access == Access::Write && slot == self.layout.files().len() && self.selection.end() == 0;
+        match self.root.open(self.name(slot), access) {
+            Err(error) if first && error.kind() == StorageErrorKind::Missing => {
+                self.root.open(self.name(slot), Access::Create)
+            }
+            opened => opened,
+        }
     }
 }
 

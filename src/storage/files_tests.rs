@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::FileSpec;
+use crate::storage::{FileSpec, Prepared};
 
 fn file(path: &str, length: u64) -> FileSpec {
     FileSpec { path: path.into(), length, pad: false }

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
 
+use super::error::shown;
 use crate::types::PieceIndex;
 
 /// One file of a torrent.
@@ -44,6 +45,20 @@ pub enum LayoutError {
         /// The file's subscript.
         number: usize,
     },
+    /// A number that is no file's, or is padding's.
+    #[error("there is no file {number}")]
+    NoFile {
+        /// The number, from 0.
+        number: usize,
+    },
+    /// Two files that cannot both be there.
+    #[error("a file cannot go to {}: {} is there", shown(.path), shown(.other))]
+    Taken {
+        /// Where a file was to go.
+        path: PathBuf,
+        /// Another's path: the same, or one of the two would have to be a folder.
+        other: PathBuf,
+    },
 }
 
 /// Where each byte of a torrent lies.
@@ -82,6 +97,31 @@ impl Layout {
         Ok(Layout { piece_length, pieces, total, files, starts })
     }
 
+    /// Gives a file another path, relative to the download folder.
+    ///
+    /// # Errors
+    /// Where there is no such file, the path is not made of plain names, or another file is in the way: at that path, above it
+    /// or below it. Then nothing is changed.
+    pub fn rename(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
+        if self.files.get(file).is_none_or(|spec| spec.pad) {
+            return Err(LayoutError::NoFile { number: file });
+        }
+        if !plain(path) {
+            return Err(LayoutError::Path { number: file });
+        }
+        // As it will be opened: without what means nothing, such as a slash at the end.
+        let path: PathBuf = path.components().collect();
+        let others = self.files.iter().enumerate().filter(|(number, spec)| *number != file && !spec.pad);
+        let mut others = others.map(|(_, spec)| &spec.path);
+        if let Some(other) = others.find(|other| other.starts_with(&path) || path.starts_with(other)) {
+            return Err(LayoutError::Taken { path, other: other.clone() });
+        }
+        if let Some(spec) = self.files.get_mut(file) {
+            spec.path = path;
+        }
+        Ok(())
+    }
+
     /// Bytes of all files together, padding included.
     pub fn total(&self) -> u64 {
         self.total
@@ -114,6 +154,11 @@ impl Layout {
         let length = u64::from(self.piece_length);
         let first = (start / length) as u32;
         if spec.length == 0 { first..first } else { first..((start + spec.length - 1) / length) as u32 + 1 }
+    }
+
+    /// Where a file starts in the torrent, in bytes; the torrent's end where there is no such file.
+    pub fn start_of(&self, file: usize) -> u64 {
+        self.starts.get(file).copied().unwrap_or(self.total)
     }
 
     /// The files, in the torrent's order.
@@ -201,6 +246,29 @@ mod tests {
         for path in ["", "/etc/x", "../x", "a/../../x", "."] {
             assert_eq!(new(1, vec![file("ok", 1), file(path, 1)]), LayoutError::Path { number: 1 }, "{path}");
         }
+    }
+
+    #[test]
+    fn a_file_goes_elsewhere_unless_another_is_in_the_way() {
+        let file = |path: &str, pad| FileSpec { path: path.into(), length: 4, pad };
+        let files = vec![file("d/a", false), file("d/b", false), file("pad", true), file("e/f/c", false)];
+        let mut it = Layout::new(4, files).unwrap();
+        assert_eq!(it.rename(0, Path::new("pad")), Ok(()), "padding is never there");
+        assert_eq!(it.rename(0, Path::new("d/new/")), Ok(()));
+        assert_eq!(it.rename(0, Path::new("d/new")), Ok(()), "nobody is in its own way");
+        for path in ["", "/x", "../x", "d/../../x", "."] {
+            assert_eq!(it.rename(0, Path::new(path)), Err(LayoutError::Path { number: 0 }), "{path}");
+        }
+        for (path, other) in [("d/b", "d/b"), ("d/./b", "d/b"), ("d/b/x", "d/b"), ("e", "e/f/c"), ("e/f", "e/f/c")] {
+            let (path, other) = (PathBuf::from(path), PathBuf::from(other));
+            assert_eq!(it.rename(0, &path), Err(LayoutError::Taken { path, other }));
+        }
+        assert_eq!(it.rename(2, Path::new("x")), Err(LayoutError::NoFile { number: 2 }));
+        assert_eq!(it.rename(4, Path::new("x")), Err(LayoutError::NoFile { number: 4 }));
+        let paths: Vec<_> = it.files().iter().map(|file| file.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["d/new", "d/b", "pad", "e/f/c"]);
+        let taken = it.rename(0, Path::new("e")).unwrap_err();
+        assert_eq!(taken.to_string(), "a file cannot go to e: e/f/c is there");
     }
 
     proptest! {

@@ -3,7 +3,8 @@
 //! [`Layout`] (pure) turns pieces into spans of files; [`Storage`] reads and writes those spans with `pread` and `pwritev`,
 //! holds a bounded number of files open and keeps everything below its root; [`Slab`] is the page-aligned memory that all
 //! large reads go through; [`check`] hashes what is on disk with all cores, [`flaws`] says what is wrong with it; [`resume`]
-//! (pure) is what spares the next check. Nothing here knows peers or sessions. A peer's
+//! (pure) is what spares the next check. Where not all files are wanted ([`Storage::select`]), what is needed of the others lies
+//! in a part file. Nothing here knows peers or sessions. A peer's
 //! reader thread calls in from the hot path, so no block costs an allocation and no lock is held across I/O.
 
 mod buffers;
@@ -13,12 +14,17 @@ mod error;
 mod files;
 mod layout;
 mod open;
+mod parts;
+mod prepare;
 pub mod resume;
+mod room;
 mod verify;
 
 pub use buffers::{PooledSlab, Slab, SlabPool};
 pub use check::{Progress, check, check_rest, hash_blocks, hash_range};
 pub use error::{Doing, StorageError, StorageErrorKind};
-pub use files::{Prepared, Storage};
+pub use files::Storage;
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};
+pub use parts::part_name;
+pub use prepare::{Allocation, Prepared};
 pub use verify::{Flaw, flaws, lengths};

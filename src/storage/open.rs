@@ -94,6 +94,13 @@ impl Root {
         if found.is_file() { Ok(handle) } else { Err(not_a_file()) }
     }
 
+    /// Removes a file, named from the download folder on; a link itself, not what it leads to.
+    pub fn remove(&self, name: &Path) -> io::Result<()> {
+        let folder = name.parent().unwrap_or(Path::new(""));
+        let folder = self.followed(folder, |name| self.open_beneath(name, FOLDER))?;
+        Ok(rustix::fs::unlinkat(folder, name.file_name().unwrap_or_default(), AtFlags::empty())?)
+    }
+
     /// What the system knows of a file, named from the download folder on.
     pub fn metadata(&self, name: &Path) -> io::Result<fs::Metadata> {
         File::from(self.followed(name, |name| self.open_beneath(name, OFlags::PATH))?).metadata()

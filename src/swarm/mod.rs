@@ -23,7 +23,7 @@ pub mod superseed;
 pub use blame::Blame;
 pub use choker::{Candidate, Choker};
 pub use limiter::{Direction, Grant, Limiter, Limits};
-pub use picker::{Accept, Picker, Progress, Verdict};
+pub use picker::{Accept, Picker, Plan, Progress, Verdict};
 pub use rate::Rate;
 pub use requests::Requests;
 pub use superseed::SuperSeed;

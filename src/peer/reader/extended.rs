@@ -48,7 +48,7 @@ impl Reader<'_> {
                 if let Some(said) = ExtensionHandshake::parse(payload) {
                     self.said(&said);
                 }
-                Ok(())
+                if self.shared.wants_info { Ok(()) } else { self.leave_if_useless() }
             }
             OUR_METADATA => self.metadata(payload),
             OUR_PEX if self.shared.pex => self.pex(payload),

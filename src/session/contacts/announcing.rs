@@ -67,7 +67,7 @@ impl Announcer {
         self.tiers.owes_completed()
     }
 
-    /// The download has just become whole.
+    /// The torrent has just become whole.
     pub fn completed(&mut self) {
         self.tiers.completed();
     }
@@ -157,7 +157,7 @@ pub fn send(
         left: shared.left(),
         key,
         numwant: NUMWANT,
-        event: job.event,
+        event: shared.event(job.event),
         tracker_id: job.tracker_id.as_deref(),
     };
     client.announce(&job.url, &announce, deadline)

@@ -167,6 +167,9 @@ mod tests {
         let id = Announce { tracker_id: Some(b"a&b"), event: Some(AnnounceEvent::Stopped), ..announce() };
         let stopped = announce_url("http://t/a", &id).unwrap();
         assert!(stopped.ends_with("&event=stopped&trackerid=a%26b") && stopped.contains("numwant=0&"), "{stopped}");
+        let paused = Announce { event: Some(AnnounceEvent::Paused), ..announce() };
+        let paused = announce_url("http://t/a", &paused).unwrap();
+        assert!(paused.ends_with("&event=paused") && paused.contains("numwant=50&"), "{paused}");
     }
 
     #[test]

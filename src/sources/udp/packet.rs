@@ -74,7 +74,8 @@ pub fn connect_request(transaction: u32) -> Vec<u8> {
 /// An announce; `url_data` is the URL's path and query (BEP 41), left out where it is empty.
 pub fn announce_request(connection: u64, transaction: u32, a: &Announce, url_data: &str) -> Vec<u8> {
     let (event, numwant) = match a.event {
-        None => (0u32, a.numwant),
+        // BEP 15 has no number for `paused`.
+        None | Some(AnnounceEvent::Paused) => (0u32, a.numwant),
         Some(AnnounceEvent::Completed) => (1, a.numwant),
         Some(AnnounceEvent::Started) => (2, a.numwant),
         // One who leaves wants no peers.
@@ -232,6 +233,8 @@ mod tests {
         assert_eq!(sent[80..98], [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 200, 0x1a, 0xe1]);
         let stopped = announce_request(1, 9, &Announce { event: Some(AnnounceEvent::Stopped), ..A }, "");
         assert_eq!((stopped[83], stopped[95]), (3, 0), "one who leaves wants no peers");
+        let paused = announce_request(1, 9, &Announce { event: Some(AnnounceEvent::Paused), ..A }, "");
+        assert_eq!((paused[83], paused[95]), (0, 200), "no event, as there is no number for it");
         assert_eq!(scrape_request(1, 2, &[InfoHash([3; 20]); 100]).len(), 16 + 74 * 20);
     }
 

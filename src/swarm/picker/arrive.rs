@@ -37,7 +37,7 @@ impl Picker {
         if self.have.has(piece) {
             return Accept::Duplicate;
         }
-        if late && !self.begun.contains_key(&piece) {
+        if late && self.order.unbegun().has(piece) {
             self.begin(piece, None);
         }
         let Some(begun) = self.begun.get_mut(&piece) else { return Accept::Unasked };
@@ -106,7 +106,12 @@ impl Picker {
         verdict.senders = self.begun.remove(&piece).map(|begun| begun.senders).unwrap_or_default();
         self.doubtful.remove(&piece);
         self.have.set(piece);
-        self.left -= u64::from(self.geometry.size(piece));
+        self.lacks.clear(piece);
+        if !self.early.is_empty() {
+            self.early.retain(|&early| early != piece);
+        }
+        let size = u64::from(self.geometry.size(piece));
+        (self.left, self.missing) = (self.left - size, self.missing - size);
         // Without a branch on what the peer has, which is as good as random: it would cost more than the rest.
         verdict.lacking.resize(self.peers.len(), PeerKey(0));
         let mut lacking = 0;

@@ -1,5 +1,6 @@
-//! The rules of picking, first to last: expired blocks, the peer's own pieces, orphans and shared pieces, a new piece, help for
-//! other owners, what the peer itself let expire, and in the end-game what others are asked for.
+//! The rules of picking, first to last: expired blocks, the peer's own pieces, orphans and shared pieces, a new piece (one
+//! that the plan wants early, then the rarest or, in a sequential one, the next), help for other owners, what the peer itself let
+//! expire, and in the end-game what others are asked for.
 
 use super::begun::MAX_ASKERS;
 use super::{Block, Picker, RANDOM_FIRST};
@@ -136,18 +137,20 @@ impl Picker {
         }
     }
 
-    /// A piece of its own: the rarest, of equals a random one, or among seeds one beside the peer's last; the first few at random.
+    /// A piece of its own: what the plan says, else the rarest, of equals a random one, or among seeds one beside the peer's last; the first few at random.
     fn take_new(&mut self, pick: &mut Pick) {
         while !pick.is_full() && !self.peers[pick.peer].dry {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // Where only seeds are connected, nobody gains by our having what is rare.
             let runs = !any && self.order.seeds() == self.peers.len();
+            let planned = if self.early.is_empty() && !self.sequential { None } else { self.planned(pick.peer) };
             let peer = &mut self.peers[pick.peer];
-            let Some(mut piece) = self.order.choose(&peer.bits, any, &mut self.rng) else {
+            let chosen = planned.or_else(|| self.order.choose(&peer.bits, any, &mut self.rng));
+            let Some(mut piece) = chosen else {
                 peer.dry = true; // the search was complete: it need not be repeated
                 return;
             };
-            if runs {
+            if runs && planned.is_none() {
                 piece = self.order.beside(piece, peer.last, self.geometry.extent(), &peer.bits);
             }
             peer.last = Some(piece);

@@ -8,7 +8,7 @@ impl Picker {
         let (mut orphans, mut expired) = (0, 0);
         for (&piece, begun) in &self.begun {
             begun.check();
-            assert!(!self.have.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
+            assert!(self.lacks.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
             expired += begun.expired;
             orphans += u32::from(begun.free > 0 && begun.owner.is_none());
             assert_eq!(begun.free > 0, self.open.get(begun.open_at) == Some(&piece) && begun.listed != Listed::No);
@@ -26,22 +26,21 @@ impl Picker {
         }
         assert_eq!((self.orphans, self.expired), (orphans, expired));
         assert_eq!(self.open.len(), self.begun.values().filter(|begun| begun.free > 0).count());
-        let pieces = self.have.count() as usize + self.begun.len() + self.order.unbegun().count() as usize;
-        assert_eq!(pieces, self.geometry.pieces as usize, "a piece is nowhere");
+        let pieces = self.begun.len() + self.order.unbegun().count() as usize;
+        assert_eq!(pieces, self.lacks.count() as usize, "a piece is nowhere");
+        assert!(self.lacks.iter().all(|piece| !self.have.has(piece)));
+        assert!(self.order.unbegun().is_within(&self.lacks) && self.early.iter().all(|&piece| self.lacks.has(piece)));
         for peer in &self.peers {
-            assert_eq!(peer.wanted, peer.bits.iter().filter(|&p| !self.have.has(p)).count() as u32);
+            assert_eq!(peer.wanted, peer.bits.iter().filter(|&p| self.lacks.has(p)).count() as u32);
             assert!(
                 !peer.dry || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
                 "a dry peer has an unbegun piece"
             );
             assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));
         }
-        let left: u64 = (0..self.geometry.pieces)
-            .map(PieceIndex)
-            .filter(|&p| !self.have.has(p))
-            .map(|p| u64::from(self.piece_size(p)))
-            .sum();
-        assert_eq!(self.left, left);
+        let bytes = |bits: &Bitfield| bits.iter().map(|piece| u64::from(self.piece_size(piece))).sum::<u64>();
+        assert_eq!((self.left, self.missing), (bytes(&self.lacks), self.geometry.total - bytes(&self.have)));
+        assert!(self.left <= self.missing && self.left <= self.wanted);
         assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());
         self.order.check(&self.peers.iter().map(|peer| &peer.bits));
     }

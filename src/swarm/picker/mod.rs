@@ -9,7 +9,7 @@
 //! free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer hashes as it reads;
 //! an owner that is choked, late or gone leaves an orphan, which the next one adopts.
 //!
-//! `choose` has the rules of picking, `arrive` what happens to blocks after that.
+//! `choose` has the rules of picking, `arrive` what happens to blocks after that, `plan` what is wanted at all.
 
 mod arrive;
 mod begun;
@@ -17,6 +17,9 @@ mod choose;
 #[cfg(test)]
 mod invariants;
 mod order;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use begun::{Begun, Block, Listed};
 use order::Order;
+pub use plan::Plan;
 
 /// The first pieces are taken at random, so that a newcomer soon has something that others want.
 const RANDOM_FIRST: u32 = 4;
@@ -108,7 +112,7 @@ impl Geometry {
 struct Peer {
     key: PeerKey,
     bits: Bitfield,
-    /// Pieces that it has and we lack.
+    /// Pieces that it has and we lack: those that are wanted, here and everywhere.
     wanted: u32,
     /// It was found to have no unbegun piece; forgotten when it gets one, or one of its pieces is unbegun again.
     dry: bool,
@@ -128,10 +132,18 @@ struct Peer {
 pub struct Picker {
     geometry: Geometry,
     have: Bitfield,
+    /// Pieces that are wanted and not verified.
+    lacks: Bitfield,
+    /// Bytes in those pieces, in all that are not verified, and in all that are wanted.
     left: u64,
+    missing: u64,
+    wanted: u64,
     /// Blocks on disk in pieces that are not verified.
     received: u64,
     order: Order,
+    /// Lacking pieces that come before all others, and whether the rest comes in order.
+    early: Vec<PieceIndex>,
+    sequential: bool,
     begun: BTreeMap<PieceIndex, Begun>,
     /// Begun pieces with free blocks, in no order.
     open: Vec<PieceIndex>,
@@ -153,7 +165,7 @@ pub struct Picker {
 
 impl Picker {
     /// For a torrent of `total` bytes in pieces of `piece_length` bytes, of which `have` are there and verified. A `have` of
-    /// another length counts as empty.
+    /// another length counts as empty. All pieces are wanted until [`Picker::set_plan`] says otherwise.
     pub fn new(piece_length: u32, total: u64, have: Bitfield, seed: u64) -> Picker {
         let piece_length = piece_length.max(1);
         let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).unwrap_or(u32::MAX);
@@ -164,9 +176,14 @@ impl Picker {
         Picker {
             geometry,
             have,
+            lacks: order.unbegun().clone(),
             left,
+            missing: left,
+            wanted: total,
             received: 0,
             order,
+            early: Vec::new(),
+            sequential: false,
             begun: BTreeMap::new(),
             open: Vec::new(),
             orphans: 0,
@@ -223,7 +240,7 @@ impl Picker {
         if bits.len() != self.geometry.pieces {
             return;
         }
-        let wanted = bits.count() - common(&bits, &self.have);
+        let wanted = common(&bits, &self.lacks);
         self.order.join(&bits);
         let peer = &mut self.peers[at];
         (peer.wanted, peer.dry) = (wanted, false);
@@ -238,7 +255,7 @@ impl Picker {
         if !peer.bits.set(piece) {
             return false;
         }
-        peer.wanted += u32::from(!self.have.has(piece));
+        peer.wanted += u32::from(self.lacks.has(piece));
         peer.dry = false;
         self.order.more(piece);
         if peer.bits.is_full() {
@@ -267,21 +284,6 @@ impl Picker {
         &self.have
     }
 
-    /// Whether every piece is verified.
-    pub fn is_complete(&self) -> bool {
-        self.have.is_full()
-    }
-
-    /// Bytes in pieces that are not verified.
-    pub fn left_bytes(&self) -> u64 {
-        self.left
-    }
-
-    /// About how many blocks are not on disk.
-    pub fn lacking_blocks(&self) -> u64 {
-        self.left.div_ceil(u64::from(BLOCK)).saturating_sub(self.received)
-    }
-
     /// The piece's size in bytes, 0 where there is no such piece.
     pub fn piece_size(&self, piece: PieceIndex) -> u32 {
         self.geometry.size(piece)
@@ -298,7 +300,7 @@ impl Picker {
         out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
             if self.have.has(piece) {
                 Progress::Have
-            } else if self.order.unbegun().has(piece) {
+            } else if self.order.unbegun().has(piece) || !self.lacks.has(piece) {
                 Progress::Missing
             } else {
                 Progress::Begun

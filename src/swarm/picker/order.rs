@@ -25,6 +25,8 @@ pub(super) struct Order {
     /// `ends[a]`: where in `flat` the pieces of availability `a` end. Never empty.
     ends: Vec<u32>,
     unbegun: Bitfield,
+    /// No byte of `unbegun` before this has a piece.
+    low: usize,
     seeds: u32,
 }
 
@@ -37,6 +39,7 @@ impl Order {
             flat: Vec::with_capacity((have.len() - have.count()) as usize),
             ends: vec![0],
             unbegun: Bitfield::new(have.len()),
+            low: 0,
             seeds: 0,
         };
         for piece in (0..have.len()).map(PieceIndex).filter(|&p| !have.has(p)) {
@@ -127,6 +130,7 @@ impl Order {
         if !self.unbegun.set(piece) {
             return;
         }
+        self.low = self.low.min(piece.at() / 8);
         let a = usize::from(self.avail[piece.at()]);
         let mut hole = self.flat.len();
         self.flat.push(piece.0);
@@ -188,6 +192,17 @@ impl Order {
             start = end as usize;
         }
         None
+    }
+
+    /// The lowest of the pieces in `bits`.
+    pub(super) fn first(&mut self, bits: &Bitfield) -> Option<PieceIndex> {
+        let unbegun = self.unbegun.as_bytes();
+        while unbegun.get(self.low) == Some(&0) {
+            self.low += 1;
+        }
+        let mut both = unbegun.iter().zip(bits.as_bytes()).map(|(a, b)| a & b).enumerate().skip(self.low);
+        let (at, byte) = both.find(|&(_, byte)| byte != 0)?;
+        Some(PieceIndex(at as u32 * 8 + byte.leading_zeros()))
     }
 
     /// A piece that is as rare as the chosen one and lies better: next to `last`, or at the start of the run of such pieces around
@@ -280,6 +295,7 @@ impl Order {
             }
         }
         assert_eq!(self.flat.len(), self.unbegun.count() as usize);
+        assert!(self.unbegun.iter().all(|piece| piece.at() / 8 >= self.low));
         assert_eq!(self.ends.last().copied(), Some(self.flat.len() as u32));
     }
 }

@@ -19,6 +19,37 @@ enum Step {
     Leave { peer: u8 },
     Join { bits: u64 },
     Have { peer: u8, piece: u8 },
+    Plan(Wish),
+}
+
+/// A plan for a torrent of whatever size.
+#[derive(Clone, Debug)]
+struct Wish {
+    wanted: u64,
+    early: Vec<u8>,
+    sequential: bool,
+}
+
+impl Wish {
+    fn plan(&self, pieces: u32) -> Plan {
+        let early = self.early.iter().map(|&piece| PieceIndex(u32::from(piece))).collect();
+        Plan { wanted: some(self.wanted, pieces), early, sequential: self.sequential }
+    }
+}
+
+/// Those of so many pieces whose bit is set.
+fn some(bits: u64, pieces: u32) -> Bitfield {
+    let mut some = Bitfield::new(pieces);
+    for piece in (0..pieces).filter(|p| bits >> (p % 64) & 1 == 1) {
+        some.set(PieceIndex(piece));
+    }
+    some
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let wanted = prop_oneof![Just(u64::MAX), any::<u64>()];
+    let early = prop_oneof![Just(Vec::new()), prop::collection::vec(0..30u8, 0..8)];
+    (wanted, early, any::<bool>()).prop_map(|(wanted, early, sequential)| Wish { wanted, early, sequential })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -33,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|peer| Step::Leave { peer }),
         2 => any::<u64>().prop_map(|bits| Step::Join { bits }),
         3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| Step::Have { peer, piece }),
+        1 => wish().prop_map(Step::Plan),
     ]
 }
 
@@ -50,6 +82,10 @@ struct Model {
     writing: Vec<(PeerKey, BlockRequest)>,
     received: BTreeSet<BlockRequest>,
     verifying: Vec<PieceIndex>,
+    /// What the plan wants, and what was begun when it came.
+    wanted: Bitfield,
+    early: Vec<PieceIndex>,
+    sequential: bool,
     /// How many requests went to a further peer.
     duplicates: usize,
 }
@@ -57,20 +93,33 @@ struct Model {
 const FULL: PeerKey = PeerKey(0);
 
 impl Model {
-    fn new(pieces: u32, blocks: u32, cut: u32, seed: u64) -> Model {
+    fn new(pieces: u32, blocks: u32, cut: u32, seed: u64, wish: &Wish) -> Model {
         let total = u64::from(pieces * blocks * BLOCK) - u64::from(cut);
         let mut picker = Picker::new(blocks * BLOCK, total, Bitfield::new(pieces), seed);
         picker.add_peer(FULL);
         picker.set_bitfield(FULL, Bitfield::full(pieces));
-        Model {
+        let mut model = Model {
             picker,
             remotes: BTreeMap::from([(FULL, Remote::default())]),
             next_key: 1,
             writing: Vec::new(),
             received: BTreeSet::new(),
             verifying: Vec::new(),
+            wanted: Bitfield::full(pieces),
+            early: Vec::new(),
+            sequential: false,
             duplicates: 0,
-        }
+        };
+        model.plan(wish);
+        model
+    }
+
+    fn plan(&mut self, wish: &Wish) {
+        let plan = wish.plan(self.picker.geometry.pieces);
+        self.wanted = plan.wanted.clone();
+        self.picker.begun.keys().for_each(|&piece| _ = self.wanted.set(piece));
+        (self.early, self.sequential) = (plan.early.clone(), plan.sequential);
+        self.picker.set_plan(plan);
     }
 
     fn key(&self, peer: u8) -> PeerKey {
@@ -91,7 +140,7 @@ impl Model {
     fn free_of(&self, key: PeerKey) -> usize {
         let geometry = self.picker.geometry;
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
-        let open = bits.iter().filter(|&piece| !self.picker.is_reserved(piece, key));
+        let open = bits.iter().filter(|&piece| self.wanted.has(piece) && !self.picker.is_reserved(piece, key));
         let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
         blocks.filter(|block| !self.is_there(block) && self.askers(block) == 0).count()
     }
@@ -99,6 +148,7 @@ impl Model {
     fn pick(&mut self, key: PeerKey, n: usize, fast: bool) -> usize {
         let mut out = Vec::new();
         let free = self.free_of(key);
+        let unbegun = self.picker.order.unbegun().clone();
         self.picker.pick(key, n, fast, &mut out);
         assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
         assert!(out.len() <= n);
@@ -109,12 +159,14 @@ impl Model {
                 "the peer lacks {block:?}"
             );
             assert!(!self.is_there(block), "{block:?} is there");
+            assert!(self.wanted.has(block.piece), "{block:?} is not wanted");
             assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
             let askers = self.askers(block);
             assert!(askers < 3, "{block:?} has too many askers");
             twice += usize::from(askers > 0);
             self.remotes.get_mut(&key).expect("known").asked.push(*block);
         }
+        self.keeps_the_order(key, &unbegun);
         if twice > 0 {
             assert_eq!(self.free_of(key), 0, "asked twice while something is free");
             assert!(self.picker.order.is_exhausted(), "asked twice outside the end-game");
@@ -124,13 +176,38 @@ impl Model {
         out.len()
     }
 
+    /// What has just been begun for the peer was what the plan says of those pieces that were unbegun before.
+    fn keeps_the_order(&self, key: PeerKey, before: &Bitfield) {
+        let bits = self.picker.peer_bitfield(key).expect("a known peer");
+        let now = self.picker.order.unbegun();
+        let has_begun = |piece: PieceIndex| before.has(piece) && !now.has(piece);
+        let waits = |piece: PieceIndex| now.has(piece) && bits.has(piece);
+        let is_early = |piece: PieceIndex| self.early.contains(&piece);
+        let mut waiting = self.early.iter().copied().skip_while(|&piece| !waits(piece));
+        assert!(waiting.all(|piece| waits(piece) || !has_begun(piece)), "an early piece before an earlier one");
+        let begun: Vec<_> = before.iter().filter(|&piece| has_begun(piece) && !is_early(piece)).collect();
+        assert!(begun.is_empty() || !self.early.iter().any(|&piece| waits(piece)), "{begun:?} before an early piece");
+        if self.sequential
+            && let Some(&last) = begun.last()
+        {
+            let passed = now.iter().find(|&piece| piece < last && bits.has(piece));
+            assert_eq!(passed, None, "passed over for {last:?}");
+        }
+    }
+
     fn arrive(&mut self, key: PeerKey, block: BlockRequest, asked: bool) -> bool {
         // The picker's memory of a block that it took back is used up by whatever arrives.
         self.remotes.get_mut(&key).expect("known").lost.retain(|b| *b != block);
         let there = self.is_there(&block);
         let mut cancels = Vec::new();
         let accept = self.picker.accept(key, block, &mut cancels);
-        assert_eq!(accept, if there { Accept::Duplicate } else { Accept::Take }, "asked: {asked}");
+        let expected = match there {
+            true => Accept::Duplicate,
+            // What was late and is no longer wanted.
+            false if !self.wanted.has(block.piece) => Accept::Unasked,
+            false => Accept::Take,
+        };
+        assert_eq!(accept, expected, "asked: {asked}");
         if accept != Accept::Take {
             assert!(cancels.is_empty());
             return false;
@@ -205,6 +282,7 @@ impl Model {
                 let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
                 self.picker.peer_has(self.key(peer), piece);
             }
+            Step::Plan(ref wish) => self.plan(wish),
         }
     }
 
@@ -221,11 +299,7 @@ impl Model {
         self.next_key += 1;
         self.picker.add_peer(key);
         self.remotes.insert(key, Remote::default());
-        let mut has = Bitfield::new(self.picker.geometry.pieces);
-        for piece in (0..has.len()).filter(|p| bits >> (p % 64) & 1 == 1) {
-            has.set(PieceIndex(piece));
-        }
-        self.picker.set_bitfield(key, has);
+        self.picker.set_bitfield(key, some(bits, self.picker.geometry.pieces));
     }
 
     /// Choked, or out of time from the given request on.
@@ -271,6 +345,7 @@ impl Model {
             }
         }
         assert_eq!((self.picker.left_bytes(), self.picker.begun_pieces()), (0, 0));
+        assert!(self.wanted.is_within(self.picker.have()));
     }
 }
 
@@ -279,9 +354,10 @@ proptest! {
 
     #[test]
     fn nothing_twice_nothing_forgotten(
-        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, steps in prop::collection::vec(step(), 0..300),
+        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, wish in wish(),
+        steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut model = Model::new(pieces, blocks, cut, seed);
+        let mut model = Model::new(pieces, blocks, cut, seed, &wish);
         for step in &steps {
             model.step(step);
             model.picker.check_invariants();
@@ -291,9 +367,10 @@ proptest! {
 
     #[test]
     fn answering_peers_finish_with_few_duplicates(
-        pieces in 1..40u32, blocks in 1..20u32, seed: u64, depth in 1..30usize, speeds in prop::collection::vec(1..9usize, 1..12),
+        pieces in 1..40u32, blocks in 1..20u32, seed: u64, wish in wish(), depth in 1..30usize,
+        speeds in prop::collection::vec(1..9usize, 1..12),
     ) {
-        let mut model = Model::new(pieces, blocks, 0, seed);
+        let mut model = Model::new(pieces, blocks, 0, seed, &wish);
         for _ in &speeds {
             model.join(u64::MAX);
         }
@@ -315,6 +392,7 @@ proptest! {
                 }
             }
         }
+        prop_assert_eq!(model.picker.have(), &some(wish.wanted, pieces), "exactly what is wanted");
         // Only what was in flight when the last free block went can be doubled, at three askers a block.
         prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
     }

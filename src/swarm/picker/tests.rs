@@ -2,13 +2,13 @@
 
 use super::*;
 
-const A: PeerKey = PeerKey(1);
-const B: PeerKey = PeerKey(2);
-const C: PeerKey = PeerKey(3);
+pub(super) const A: PeerKey = PeerKey(1);
+pub(super) const B: PeerKey = PeerKey(2);
+pub(super) const C: PeerKey = PeerKey(3);
 const D: PeerKey = PeerKey(4);
 
 impl Picker {
-    fn take(&mut self, key: PeerKey, n: usize, fast: bool) -> Vec<BlockRequest> {
+    pub(super) fn take(&mut self, key: PeerKey, n: usize, fast: bool) -> Vec<BlockRequest> {
         let mut out = Vec::new();
         self.pick(key, n, fast, &mut out);
         self.check_invariants();
@@ -17,7 +17,7 @@ impl Picker {
     }
 
     /// The block arrives and is written.
-    fn give(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
+    pub(super) fn give(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
         assert_eq!(self.accept(key, block, &mut Vec::new()), Accept::Take, "{block:?}");
         let whole = self.written(key, block);
         self.check_invariants();
@@ -37,7 +37,7 @@ fn picker(pieces: u32, blocks: u32, seeds: &[PeerKey]) -> Picker {
     picker
 }
 
-fn bits(len: u32, pieces: &[u32]) -> Bitfield {
+pub(super) fn bits(len: u32, pieces: &[u32]) -> Bitfield {
     let mut bits = Bitfield::new(len);
     for &piece in pieces {
         bits.set(PieceIndex(piece));
@@ -45,7 +45,7 @@ fn bits(len: u32, pieces: &[u32]) -> Bitfield {
     bits
 }
 
-fn pieces(blocks: &[BlockRequest]) -> Vec<u32> {
+pub(super) fn pieces(blocks: &[BlockRequest]) -> Vec<u32> {
     let mut pieces: Vec<u32> = blocks.iter().map(|b| b.piece.0).collect();
     pieces.dedup();
     pieces

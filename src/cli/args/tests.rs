@@ -1,3 +1,5 @@
+use super::forms::options;
+use super::help::TEXT as HELP;
 use super::*;
 
 fn parsed(line: &str) -> Result<Command, Failure> {

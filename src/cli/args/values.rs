@@ -1,0 +1,99 @@
+//! What follows an option: one function for each kind of value, words in, a value or the reason why not out.
+
+use std::ops::RangeInclusive;
+use std::path::{Component, PathBuf};
+use std::time::Duration;
+
+use crate::bind::Bind;
+use crate::storage::Allocation;
+use crate::types::Encryption;
+
+pub(super) fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "not a time: use 0 or more".to_owned())
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+    time.ok_or_else(|| "not a time: use more than 0".to_owned())
+}
+
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| "a number is needed, such as 1.5".to_owned())?;
+    if ratio.is_finite() && ratio >= 0.0 { Ok(ratio) } else { Err("not a ratio: use 0 or more".to_owned()) }
+}
+
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let port = |word: &str| word.parse::<u16>().ok().filter(|&port| port != 0);
+    match (port(from), port(to)) {
+        (Some(from), Some(to)) if from <= to => Ok(from..=to),
+        (Some(from), Some(to)) => Err(format!("{from} is more than {to}")),
+        _ => Err("a port from 1 to 65535 is needed, or a range such as 6881-6889".to_owned()),
+    }
+}
+
+pub(super) fn peers(text: &str) -> Result<usize, String> {
+    let many = text.parse::<usize>().ok().filter(|many| (1..=5000).contains(many));
+    many.ok_or_else(|| "a number from 1 to 5000 is needed".to_owned())
+}
+
+pub(super) fn encryption(text: &str) -> Result<Encryption, String> {
+    match text {
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Ok(Encryption::Require),
+        "off" => Ok(Encryption::Off),
+        _ => Err("prefer, require or off is needed".to_owned()),
+    }
+}
+
+/// The form only: names are resolved when the download starts.
+pub(in crate::cli) fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
+    match port {
+        Some(1..=u16::MAX) => Ok(text.to_owned()),
+        _ => Err("ADDRESS:PORT is needed, such as 192.0.2.7:6881 or [2001:db8::7]:6881".to_owned()),
+    }
+}
+
+pub(super) fn interface(text: &str) -> Result<Bind, String> {
+    text.parse().map_err(|error: crate::bind::BindError| error.to_string())
+}
+
+pub(super) fn excluded(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
+}
+
+pub(super) fn trackers(text: &str) -> Result<Vec<String>, String> {
+    let urls: Vec<_> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    let lower = |url: &String| url.to_ascii_lowercase();
+    match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
+        Some(url) => Err(format!("'{url}' is no tracker's URL: http://, https:// or udp:// is needed")),
+        None if urls.is_empty() => Err("a URL is needed".to_owned()),
+        None => Ok(urls),
+    }
+}
+
+pub(super) fn allocation(text: &str) -> Result<Allocation, String> {
+    match text {
+        "none" => Ok(Allocation::None),
+        "sparse" => Ok(Allocation::Sparse),
+        "falloc" => Ok(Allocation::Falloc),
+        _ => Err("none, sparse or falloc is needed".to_owned()),
+    }
+}
+
+/// `NUMBER=PATH`: the file's number, counted from 0, and its place.
+pub(super) fn place(text: &str) -> Result<(u32, PathBuf), String> {
+    let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));
+    let Some((number @ 1.., path)) = parts.filter(|(_, path)| !path.is_empty()) else {
+        return Err("NUMBER=PATH is needed, such as 3=films/one.mkv, with a number that --list shows".to_owned());
+    };
+    let path: PathBuf = PathBuf::from(path).components().filter(|part| *part != Component::CurDir).collect();
+    match path.components().find(|part| !matches!(part, Component::Normal(_))) {
+        None => Ok((number - 1, path)),
+        Some(_) => Err(format!("{}: a place below the folder is needed", path.display())),
+    }
+}

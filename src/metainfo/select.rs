@@ -1,0 +1,217 @@
+//! Which of a torrent's files are wanted: numbers, patterns and folders as the user names them, or a link's `so=` (BEP 53). Pure.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::glob::{Glob, GlobError};
+use super::torrent::FileEntry;
+
+/// The most that a list of numbers may name, so that `1-4000000000` costs nothing.
+const LAST: u32 = u32::MAX - 1;
+
+/// Names files of a torrent: by numbers from 1 such as `1-5,8,12-` (pad files are counted, as BEP 53 has it), or by a pattern, see
+/// [`Glob`], that matches them or a folder above them. The folder that all of a torrent's files lie in need not be named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Numbers(Vec<RangeInclusive<u32>>),
+    Paths { glob: Glob, deep: bool },
+}
+
+/// Why a choice of files cannot be kept to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// The text is neither a list of numbers nor a pattern.
+    #[error("'{text}': {error}")]
+    Pattern {
+        /// As it was given.
+        text: String,
+        /// What is wrong with it.
+        error: GlobError,
+    },
+    /// A range that is empty, or begins with 0.
+    #[error("'{0}' names no file: they are counted from 1, as --list shows")]
+    Range(String),
+    /// Nothing in the torrent has such a name or number.
+    #[error("no file of the torrent matches '{0}': --list shows them")]
+    NoMatch(String),
+    /// What is selected is excluded.
+    #[error("no file of the torrent is left to download: all that is selected is excluded")]
+    Nothing,
+}
+
+impl FromStr for Pattern {
+    type Err = SelectError;
+
+    fn from_str(text: &str) -> Result<Pattern, SelectError> {
+        let is_list = text.starts_with(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-' | ' '));
+        let what = if is_list {
+            let ranges = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(range);
+            What::Numbers(ranges.collect::<Option<_>>().ok_or_else(|| SelectError::Range(text.to_owned()))?)
+        } else {
+            // `./8` is a file's name and no number.
+            let named = text.strip_prefix("./").unwrap_or(text);
+            let glob = named.parse().map_err(|error| SelectError::Pattern { text: text.to_owned(), error })?;
+            What::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
+        };
+        Ok(Pattern { text: text.to_owned(), what })
+    }
+}
+
+/// `8`, `1-5` or `12-`.
+fn range(text: &str) -> Option<RangeInclusive<u32>> {
+    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| (1..=LAST).contains(n));
+    let (from, to) = match text.split_once('-') {
+        None => (number(text)?, number(text)?),
+        Some((from, "")) => (number(from)?, LAST),
+        Some((from, to)) => (number(from)?, number(to)?),
+    };
+    (from <= to).then_some(from..=to)
+}
+
+impl Pattern {
+    fn matches(&self, number: u32, path: &[String], in_folder: bool) -> bool {
+        match &self.what {
+            What::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
+            What::Paths { glob, deep } => {
+                // The torrent's own folder is no folder to choose: `*.mkv` must not match one that is called so.
+                let below = path.get(usize::from(in_folder)..).unwrap_or_default();
+                let any = |path: &[String], from: usize| (from..=path.len()).any(|end| glob.matches(&path[..end]));
+                any(below, 1) || (*deep && in_folder && any(path, 2))
+            }
+        }
+    }
+}
+
+/// What the user, or a link, wants of a torrent; by default all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Files that are wanted; all where there are none.
+    pub select: Vec<Pattern>,
+    /// Files that are not wanted, whatever else is said.
+    pub exclude: Vec<Pattern>,
+    /// What a link wants (BEP 53), counted from 0; heeded where `select` is empty.
+    pub link: Option<Vec<RangeInclusive<u32>>>,
+}
+
+impl Selection {
+    /// Whether everything is wanted.
+    pub fn is_all(&self) -> bool {
+        self.select.is_empty() && self.exclude.is_empty() && self.link.is_none()
+    }
+
+    /// For each of a torrent's files whether it is wanted; `in_folder` says that all lie in one of the torrent's name. Padding
+    /// is never wanted for its own sake where there is a choice.
+    ///
+    /// # Errors
+    /// Where a pattern of the user's matches nothing, or nothing is left.
+    pub fn choose(&self, files: &[FileEntry], in_folder: bool) -> Result<Vec<bool>, SelectError> {
+        if self.is_all() {
+            return Ok(vec![true; files.len()]);
+        }
+        let mut unmatched: HashSet<&str> = self.select.iter().chain(&self.exclude).map(|p| p.text.as_str()).collect();
+        let mut wanted = Vec::with_capacity(files.len());
+        for (number, file) in (1u32..).zip(files) {
+            if file.pad {
+                wanted.push(false);
+                continue;
+            }
+            let path: Vec<String> = file.path.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+            // Each is looked at, as each must match something.
+            let mut hits = |patterns: &'_ [Pattern]| {
+                patterns.iter().fold(false, |hit, pattern| {
+                    let hits = pattern.matches(number, &path, in_folder);
+                    if hits {
+                        unmatched.remove(pattern.text.as_str());
+                    }
+                    hit | hits
+                })
+            };
+            let (selected, excluded) = (hits(&self.select), hits(&self.exclude));
+            let by_link = || self.link.as_ref().is_none_or(|link| link.iter().any(|r| r.contains(&(number - 1))));
+            wanted.push(!excluded && (selected || (self.select.is_empty() && by_link())));
+        }
+        if let Some(pattern) = self.select.iter().chain(&self.exclude).find(|p| unmatched.contains(p.text.as_str())) {
+            return Err(SelectError::NoMatch(pattern.text.clone()));
+        }
+        if wanted.contains(&true) { Ok(wanted) } else { Err(SelectError::Nothing) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(paths: &[&str]) -> Vec<FileEntry> {
+        let file = |path: &&str| FileEntry { path: path.into(), length: 1, pad: path.contains(".pad") };
+        paths.iter().map(file).collect()
+    }
+
+    const SHOW: [&str; 6] = [
+        "Show.mkv/S1/e1.mkv",
+        "Show.mkv/S1/e1.srt",
+        "Show.mkv/.pad/3",
+        "Show.mkv/S2/e1.mkv",
+        "Show.mkv/8",
+        "Show.mkv/Extras/S1/x",
+    ];
+
+    fn chosen(select: &[&str], exclude: &[&str]) -> Result<Vec<u32>, SelectError> {
+        let all = |words: &[&str]| words.iter().map(|word| word.parse()).collect::<Result<Vec<Pattern>, _>>();
+        let selection = Selection { select: all(select)?, exclude: all(exclude)?, link: None };
+        let wanted = selection.choose(&files(&SHOW), true)?;
+        Ok((1u32..).zip(wanted).filter_map(|(number, wanted)| wanted.then_some(number)).collect())
+    }
+
+    #[test]
+    fn numbers_ranges_globs_and_folders() {
+        assert_eq!(chosen(&["2,4-5"], &[]), Ok(vec![2, 4, 5]));
+        assert_eq!(chosen(&["4-"], &[]), Ok(vec![4, 5, 6]));
+        assert_eq!(chosen(&["*.mkv"], &[]), Ok(vec![1, 4]), "the torrent's own folder counts for nothing");
+        assert_eq!(chosen(&["S1"], &[]), Ok(vec![1, 2, 6]), "a folder of that name anywhere");
+        assert_eq!(chosen(&["/S1/"], &[]), Ok(vec![1, 2]), "at the top only");
+        assert_eq!(chosen(&["S1/*.srt", "2"], &[]), Ok(vec![2]));
+        assert_eq!(chosen(&["Show.mkv/S2"], &[]), Ok(vec![4]), "as it lies on disk");
+        assert_eq!(chosen(&["./8"], &[]), Ok(vec![5]));
+        assert_eq!(chosen(&[], &["*.mkv"]), Ok(vec![2, 5, 6]));
+        assert_eq!(chosen(&["S1"], &["*.srt", "Extras"]), Ok(vec![1]));
+        assert_eq!(chosen(&[], &[]), Ok(vec![1, 2, 3, 4, 5, 6]), "padding, too");
+    }
+
+    #[test]
+    fn what_matches_nothing_is_told() {
+        assert_eq!(chosen(&["7"], &[]), Err(SelectError::NoMatch("7".into())));
+        assert_eq!(chosen(&["1"], &["*.avi"]), Err(SelectError::NoMatch("*.avi".into())));
+        assert_eq!(chosen(&["1"], &["1"]), Err(SelectError::Nothing));
+        assert_eq!(chosen(&["3"], &[]), Err(SelectError::NoMatch("3".into())), "padding cannot be asked for");
+        for wrong in ["0", "5-1", "1-2-3", "0-4", "99999999999"] {
+            assert_eq!(chosen(&[wrong], &[]), Err(SelectError::Range(wrong.into())), "{wrong}");
+        }
+        assert!(matches!(chosen(&["[a"], &[]), Err(SelectError::Pattern { .. })));
+    }
+
+    #[test]
+    fn a_links_choice_counts_from_0_and_the_users_own_comes_first() {
+        let mut selection = Selection { link: Some(vec![0..=0, 3..=9]), ..Selection::default() };
+        let all = files(&SHOW);
+        assert_eq!(selection.choose(&all, true), Ok(vec![true, false, false, true, true, true]));
+        selection.select = vec!["2".parse().unwrap()];
+        assert_eq!(selection.choose(&all, true), Ok(vec![false, true, false, false, false, false]));
+        let none = Selection { link: Some(vec![7..=9]), ..Selection::default() };
+        assert_eq!(none.choose(&all, true), Err(SelectError::Nothing));
+    }
+
+    #[test]
+    fn a_torrent_of_one_file_is_matched_by_its_name() {
+        let one = files(&["debian.iso"]);
+        let selection = Selection { select: vec!["*.iso".parse().unwrap()], ..Selection::default() };
+        assert_eq!(selection.choose(&one, false), Ok(vec![true]));
+    }
+}

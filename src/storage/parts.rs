@@ -1,0 +1,235 @@
+//! Where a byte of the torrent lies when not all of its files are wanted.
+//!
+//! A file that is not wanted does not appear on disk. Pieces that it shares with a wanted file are needed whole, though: to be
+//! hashed, and to be given to others. So its bytes of such pieces lie in one *part file* beside the torrent's own files. Every
+//! piece that holds bytes of two or more files has a slot in it, of a piece's length and in the torrent's order: the place of a
+//! byte never depends on what was wanted when it was written. The part file is as sparse as the file system allows.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::files::Storage;
+use super::layout::{Layout, Span, Spans};
+use crate::types::{Bitfield, InfoHash, PieceIndex};
+
+/// The usual name of a torrent's part file, from the download folder on; hidden, and not to be taken for another torrent's.
+pub fn part_name(info_hash: &InfoHash) -> PathBuf {
+    PathBuf::from(format!(".{info_hash}.parts"))
+}
+
+/// Which files are wanted, and which of them lie in a file of their own.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    /// One flag a file; where there is none, the file is wanted.
+    wanted: Vec<bool>,
+    /// Whether the file's bytes lie in a file of its own: it is wanted, or it was there before.
+    own: Vec<bool>,
+    /// The pieces that hold bytes of two or more files, in order: their place here is their slot.
+    shared: Vec<u32>,
+    /// The part file's, from the download folder on; empty where there is none.
+    name: PathBuf,
+    /// The bytes that the part file must have at least: what it had, and what was written.
+    end: AtomicU64,
+}
+
+/// Where a run of bytes lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Padding: nowhere, and it reads as zeros.
+    Pad,
+    /// In an open file: the torrent's by its number, or the part file, whose number is the one behind the last.
+    At {
+        /// The number.
+        slot: usize,
+        /// Where in it the run starts.
+        offset: u64,
+    },
+    /// In a file that is not wanted, and in no piece that is.
+    Nowhere,
+}
+
+/// A run of bytes of one file that lie in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The torrent's file that they belong to.
+    pub file: usize,
+    pub place: Place,
+    pub len: u64,
+}
+
+/// Bytes of a file that have room in the part file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Where they start in the file.
+    pub within: u64,
+    /// Where they start in the part file.
+    pub at: u64,
+    pub len: u64,
+}
+
+impl Selection {
+    /// `there` says whether something of a file is on disk already, under its own name.
+    fn new(layout: &Layout, wanted: &[bool], name: &Path, there: impl Fn(usize) -> bool) -> Selection {
+        let mut selection = Selection { wanted: wanted.to_vec(), name: name.to_owned(), ..Selection::default() };
+        selection.own = (0..layout.files().len()).map(|file| selection.wants(file) || there(file)).collect();
+        let mut last = None;
+        for (file, spec) in layout.files().iter().enumerate() {
+            let pieces = layout.pieces_of(file);
+            if spec.pad || pieces.is_empty() {
+                continue;
+            }
+            if last == Some(pieces.start) && selection.shared.last() != last.as_ref() {
+                selection.shared.push(pieces.start);
+            }
+            last = pieces.end.checked_sub(1);
+        }
+        selection
+    }
+
+    pub fn wants(&self, file: usize) -> bool {
+        self.wanted.get(file).copied().unwrap_or(true)
+    }
+
+    /// Whether the file's bytes lie in a file of its own.
+    pub fn has_own(&self, file: usize) -> bool {
+        self.own.get(file).copied().unwrap_or(true)
+    }
+
+    /// The part file's name; empty where there is none.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The bytes that the part file must have at least; 0 where it is not there.
+    pub fn end(&self) -> u64 {
+        self.end.load(Relaxed)
+    }
+
+    /// The part file was found with so many bytes.
+    pub fn set_end(&self, end: u64) {
+        self.end.store(end, Relaxed);
+    }
+
+    /// The part file was written up to there.
+    pub fn reaches(&self, end: u64) {
+        self.end.fetch_max(end, Relaxed);
+    }
+
+    /// Whether the part file is where something of this file goes.
+    pub fn in_parts(&self, layout: &Layout, file: usize) -> bool {
+        !self.has_own(file) && self.kept(layout, file).next().is_some()
+    }
+
+    /// The bytes of a file that have room in the part file: in its first and in its last piece, as others are its own.
+    pub fn kept(&self, layout: &Layout, file: usize) -> impl Iterator<Item = Kept> {
+        let spec = layout.files().get(file).filter(|spec| !spec.pad);
+        let pieces = spec.map_or(0..0, |_| layout.pieces_of(file));
+        let start = layout.start_of(file);
+        let end = start + spec.map_or(0, |spec| spec.length);
+        let first = (!pieces.is_empty()).then_some(pieces.start);
+        let last = pieces.end.checked_sub(1).filter(|last| *last > pieces.start);
+        first.into_iter().chain(last).filter_map(move |piece| {
+            let slot = self.slot(layout, piece)?;
+            let begins = layout.offset(PieceIndex(piece), 0);
+            let from = begins.max(start);
+            let upto = (begins + u64::from(layout.piece_length())).min(end);
+            Some(Kept { within: from - start, at: slot + (from - begins), len: upto - from })
+        })
+    }
+
+    /// Where a piece's slot starts in the part file.
+    fn slot(&self, layout: &Layout, piece: u32) -> Option<u64> {
+        let slot = self.shared.binary_search(&piece).ok()?;
+        Some(slot as u64 * u64::from(layout.piece_length()))
+    }
+}
+
+/// The runs of one range of the torrent, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Runs<'a> {
+    layout: &'a Layout,
+    selection: &'a Selection,
+    spans: Spans<'a>,
+    /// What is left of a span that lies in several places.
+    rest: Option<Span>,
+}
+
+impl<'a> Runs<'a> {
+    pub fn new(layout: &'a Layout, selection: &'a Selection, offset: u64, len: u64) -> Runs<'a> {
+        Runs { layout, selection, spans: layout.spans(offset, len), rest: None }
+    }
+
+    /// The first run of a span in a file that has no file of its own; the rest is for later.
+    fn in_parts(&mut self, span: Span) -> Run {
+        let piece_length = u64::from(self.layout.piece_length());
+        let at = self.layout.start_of(span.file) + span.offset;
+        let within = at % piece_length;
+        let len = span.len.min(piece_length - within);
+        if len < span.len {
+            self.rest = Some(Span { offset: span.offset + len, len: span.len - len, ..span });
+        }
+        let slot = self.selection.slot(self.layout, (at / piece_length) as u32);
+        let parts = self.layout.files().len();
+        let place = slot.map_or(Place::Nowhere, |slot| Place::At { slot: parts, offset: slot + within });
+        Run { file: span.file, place, len }
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        let span = self.rest.take().or_else(|| self.spans.next())?;
+        let Span { file, offset, len } = span;
+        if self.layout.files().get(file).is_some_and(|spec| spec.pad) {
+            Some(Run { file, place: Place::Pad, len })
+        } else if self.selection.has_own(file) {
+            Some(Run { file, place: Place::At { slot: file, offset }, len })
+        } else {
+            Some(self.in_parts(span))
+        }
+    }
+}
+
+impl Storage {
+    /// Only the files whose flag is set are wanted (one flag a file of the layout, padding included; a file without a flag is
+    /// wanted). The others do not appear on disk: what is needed of them lies in the part file `part_name`, a plain name below
+    /// the root (see [`part_name`](super::part_name)), which is made when the first such byte is written. Where something of
+    /// an unwanted file is there already, under its own name and not longer than it should be, it is used as it is.
+    ///
+    /// To be called before [`Storage::prepare`], with the part file's name also where everything is wanted: an earlier
+    /// selection may have left one. Looks at the disk, and changes nothing there.
+    #[must_use]
+    pub fn select(mut self, wanted: &[bool], part_name: &Path) -> Storage {
+        let there = |file: usize| {
+            let Some(spec) = self.layout.files().get(file).filter(|spec| !spec.pad) else { return true };
+            let found = self.root.metadata(&spec.path);
+            found.is_ok_and(|found| found.is_file() && found.len() > 0 && found.len() <= spec.length)
+        };
+        self.selection = Selection::new(&self.layout, wanted, part_name, there);
+        self
+    }
+
+    /// Whether the file is wanted.
+    pub fn wants(&self, file: usize) -> bool {
+        self.selection.wants(file)
+    }
+
+    /// The pieces that hold a byte of a wanted file; all of them where all files are wanted.
+    pub fn wanted_pieces(&self) -> Bitfield {
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = files.map(|(file, _)| file).partition(|&file| self.wants(file));
+        if unwanted.is_empty() {
+            return Bitfield::full(self.layout.piece_count());
+        }
+        let mut pieces = Bitfield::new(self.layout.piece_count());
+        for piece in wanted.into_iter().flat_map(|file| self.layout.pieces_of(file)) {
+            pieces.set(PieceIndex(piece));
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+#[path = "parts_tests.rs"]
+mod tests;

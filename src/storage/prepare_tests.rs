@@ -1,0 +1,133 @@
+//! Files and their room. That files are made, cut and extended is in `files_tests.rs`; what the part file gives, in
+//! `parts_tests.rs`.
+
+use std::fs;
+use std::io::IoSlice;
+use std::os::unix::fs::MetadataExt;
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::storage::{Layout, StorageErrorKind};
+
+const MIB: u64 = 1 << 20;
+
+fn storage(dir: &TempDir, allocation: Allocation, files: &[(&str, u64)]) -> Storage {
+    let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
+    let layout = Layout::new(1 << 20, files.iter().map(spec).collect()).unwrap();
+    Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation)
+}
+
+/// Whether the file system of the folder sets room aside.
+fn can_allocate(dir: &TempDir) -> bool {
+    let probe = tempfile::tempfile_in(dir.path()).unwrap();
+    rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, MIB).is_ok()
+}
+
+#[test]
+fn without_allocation_files_grow() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::None, &[("a", MIB), ("empty", 0), ("b", MIB)]);
+    fs::write(dir.path().join("b"), vec![7; MIB as usize + 3]).unwrap();
+    let prepared = it.prepare().unwrap();
+    assert_eq!((prepared.found_bytes, prepared.repaired.len()), (MIB, 1), "what is too long is cut as ever");
+    let len = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
+    assert_eq!(["a", "empty", "b"].map(len), [0, 0, MIB]);
+    assert_eq!(it.read_exact_at(0, &mut [0]).unwrap_err().kind(), StorageErrorKind::Missing);
+    assert_eq!(it.confirm().unwrap_err().kind(), StorageErrorKind::Missing);
+    it.write_vectored_at(100, &[IoSlice::new(&[1; 10])]).unwrap();
+    assert_eq!(len("a"), 110);
+    it.prepare().unwrap();
+    assert_eq!(len("a"), 110, "nor does it get its length the next time");
+    it.write_vectored_at(MIB - 1, &[IoSlice::new(&[1])]).unwrap();
+    it.confirm().unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[("a", MIB), ("empty", 0), ("b", MIB)]);
+    assert_eq!(it.prepare().unwrap().found_bytes, 2 * MIB);
+}
+
+#[test]
+fn with_falloc_files_have_their_room_and_what_is_whole_is_not_touched() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("half"), vec![7; MIB as usize]).unwrap();
+    fs::write(dir.path().join("whole"), vec![7; MIB as usize]).unwrap();
+    let it = storage(&dir, Allocation::Falloc, &[("new", 2 * MIB), ("pad", MIB), ("half", 2 * MIB), ("whole", MIB)]);
+    let before = it.stamp(3).unwrap();
+    it.prepare().unwrap();
+    assert_eq!(it.stamp(3), Some(before), "the fast-resume record would not be believed");
+    for name in ["new", "half"] {
+        let there = fs::metadata(dir.path().join(name)).unwrap();
+        assert_eq!(there.len(), 2 * MIB, "{name}");
+        let room = there.blocks() * 512;
+        // Where room cannot be set aside, files are sparse.
+        assert_eq!(room >= 2 * MIB, can_allocate(&dir), "{name} has {room} bytes");
+    }
+    assert_eq!(fs::read(dir.path().join("half")).unwrap()[..MIB as usize], vec![7; MIB as usize]);
+    let before: Vec<_> = (0..4).map(|file| it.stamp(file)).collect();
+    if can_allocate(&dir) {
+        it.prepare().unwrap();
+        assert_eq!(
+            (0..4).map(|file| it.stamp(file)).collect::<Vec<_>>(),
+            before,
+            "room that is there is not asked for"
+        );
+    }
+    assert!(!dir.path().join("pad").exists());
+}
+
+#[test]
+fn with_falloc_a_disk_that_is_too_small_is_said_before_a_file_is_made() {
+    let dir = tempdir().unwrap();
+    let files = [("a", MIB), ("b", 1 << 60)];
+    let full = storage(&dir, Allocation::Falloc, &files[..1]).check_room(1 << 60).unwrap_err();
+    let layout = |files: &[(&str, u64)]| {
+        let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: false };
+        Layout::new(1 << 31, files.iter().map(spec).collect()).unwrap()
+    };
+    let new = || Storage::new(dir.path().to_owned(), layout(&files), 4).allocate(Allocation::Falloc);
+    let error = new().prepare().unwrap_err();
+    assert_eq!((error.kind(), full.kind()), (StorageErrorKind::DiskFull, StorageErrorKind::DiskFull));
+    assert!(error.to_string().starts_with("not enough room in "), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    // Only what is wanted needs room.
+    let it = new().select(&[true, false], Path::new(".parts"));
+    it.prepare().unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_stop_is_heard_before_the_first_file() {
+    let dir = tempdir().unwrap();
+    for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
+        let it = storage(&dir, allocation, &[("a", MIB)]);
+        assert_eq!(it.prepare_unless(&AtomicBool::new(true)).unwrap(), Prepared::default());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{allocation:?}");
+    }
+}
+
+#[test]
+fn only_data_is_copied_out_of_a_part_file() {
+    let dir = tempdir().unwrap();
+    // Both lie in the same piece of 32 MiB.
+    let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let layout = Layout::new(32 << 20, vec![spec("a", MIB), spec("b", 31 * MIB)]).unwrap();
+    let new =
+        |wanted: &[bool]| Storage::new(dir.path().to_owned(), layout.clone(), 4).select(wanted, Path::new(".parts"));
+    let it = new(&[true, false]);
+    it.prepare().unwrap();
+    let bytes: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8 + 1).collect();
+    for at in [MIB, 20 * MIB] {
+        it.write_vectored_at(at, &[IoSlice::new(&bytes)]).unwrap();
+    }
+    assert_eq!(fs::metadata(dir.path().join(".parts")).unwrap().len(), 20 * MIB + 300_000);
+    let it = new(&[true, true]);
+    assert_eq!(it.prepare().unwrap().found_bytes, MIB, "a");
+    assert!(!dir.path().join(".parts").exists());
+    for at in [MIB, 20 * MIB] {
+        let mut back = vec![0; bytes.len()];
+        it.read_exact_at(at, &mut back).unwrap();
+        assert!(back == bytes, "at {at}");
+    }
+    let b = fs::metadata(dir.path().join("b")).unwrap();
+    assert_eq!(b.len(), 31 * MIB);
+    assert!(b.blocks() * 512 < 8 * MIB, "the holes took {} bytes", b.blocks() * 512);
+}

@@ -1,0 +1,95 @@
+//! Whether the disk has room for what is to come: better said at the start than after hours.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::SeekFrom;
+
+use super::error::StorageError;
+use super::files::Storage;
+use super::open::Access;
+use super::parts::{Place, Runs};
+use crate::types::{Bitfield, PieceIndex};
+
+/// What the system counts a file's room in, in bytes.
+const SECTOR: u64 = 512;
+
+impl Storage {
+    /// Looks whether the file system of the download folder has `needed` bytes for us. One that does not say how large it is
+    /// has.
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`] where it has not.
+    pub fn check_room(&self, needed: u64) -> Result<(), StorageError> {
+        if needed == 0 {
+            return Ok(());
+        }
+        // Where the folder is still to be made, it will lie in the first that is there.
+        let there = self.root.path().ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
+        let Some(found) = there.map(rustix::fs::statvfs).find_map(Result::ok) else { return Ok(()) };
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if found.f_blocks == 0 || needed <= free {
+            return Ok(());
+        }
+        Err(StorageError::NoRoom { path: self.root.path().to_owned(), needed, free })
+    }
+
+    /// The bytes that the disk must still find room for until all `wanted` pieces are there, where those in `have` are: what
+    /// is missing, less what the files take beyond what is right in them. For [`Storage::check_room`], after
+    /// [`Storage::prepare`] and the check.
+    pub fn still_to_allocate(&self, have: &Bitfield, wanted: &Bitfield) -> u64 {
+        // By file, the part file last.
+        let mut sums = vec![(0u64, 0u64); self.layout.files().len() + 1];
+        for piece in (0..self.layout.piece_count()).map(PieceIndex) {
+            let there = have.has(piece);
+            if !there && !wanted.has(piece) {
+                continue;
+            }
+            let (offset, size) = (self.layout.offset(piece, 0), u64::from(self.layout.piece_size(piece)));
+            for run in Runs::new(&self.layout, &self.selection, offset, size) {
+                if let Place::At { slot, .. } = run.place
+                    && let Some((held, missing)) = sums.get_mut(slot)
+                {
+                    *(if there { held } else { missing }) += run.len;
+                }
+            }
+        }
+        let still = |(slot, (held, missing)): (usize, (u64, u64))| {
+            let taken = if missing > 0 { self.taken(slot) } else { 0 };
+            missing.saturating_sub(taken.saturating_sub(held))
+        };
+        sums.into_iter().enumerate().map(still).sum()
+    }
+
+    /// The bytes of wanted files that have no room yet; less than that once `stop` becomes true.
+    pub(super) fn unallocated(&self, stop: &AtomicBool) -> u64 {
+        let files = self.layout.files().iter().enumerate();
+        let files = files.filter(|(file, spec)| !spec.pad && spec.length > 0 && self.wants(*file));
+        let lacks = |(file, length): (usize, u64)| {
+            let taken = self.taken(file);
+            let there = || self.root.open(self.name(file), Access::Read).is_ok_and(|it| has_room(&it.file, length));
+            if taken >= length || there() { 0 } else { length - taken }
+        };
+        let files = files.map(|(file, spec)| (file, spec.length));
+        files.take_while(|_| !stop.load(Ordering::Relaxed)).map(lacks).sum()
+    }
+
+    /// The bytes that a file takes on the disk; the part file's number is the one behind the last.
+    fn taken(&self, slot: usize) -> u64 {
+        self.root.metadata(self.name(slot)).map_or(0, |found| found.blocks().saturating_mul(SECTOR))
+    }
+}
+
+/// Whether a file has all the room that it needs to have `length` bytes. Neither sign says it alone: a file takes less where the
+/// file system compresses it, and where room was set aside and not written yet some say that it is a hole.
+pub(super) fn has_room(file: &File, length: u64) -> bool {
+    let Ok(found) = file.metadata() else { return false };
+    let no_hole = || rustix::fs::seek(file, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= length);
+    found.len() >= length && (found.blocks().saturating_mul(SECTOR) >= length || length == 0 || no_hole())
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;
