@@ -75,3 +75,40 @@ fn neighbours_on_the_interface_given_are_heard() {
         [one, other].into_iter().for_each(Lsd::stop);
     });
 }
+
+/// One announces two swarms, which come and go, and each of its listeners hears of its own.
+#[test]
+fn swarms_come_and_go() {
+    isolated("swarms_come_and_go", &[], || {
+        allow_multicast();
+        const OTHER: InfoHash = InfoHash([8; 20]);
+        let any = btsync::bind::Bind::Any;
+        let ((tell_ours, ours), (tell_other, other)) = (unbounded(), unbounded());
+        let one = Lsd::start(&any, 1001, vec![OURS], tell_ours).expect("multicast");
+        one.add(OTHER, tell_other);
+        let (tell_second, second_hears) = unbounded();
+        let second = Lsd::start(&any, 1002, vec![OTHER], tell_second.clone()).expect("multicast");
+        let next = |found: &Receiver<(InfoHash, SocketAddr)>| {
+            let (swarm, addr) = found.recv_timeout(PATIENCE).expect("a peer");
+            (swarm, addr.port())
+        };
+        assert_eq!(next(&other), (OTHER, 1002));
+        second.add(OURS, tell_second);
+        assert_eq!(next(&ours), (OURS, 1002));
+        one.remove(OTHER);
+        let end = Instant::now() + PATIENCE;
+        while let Ok((swarm, addr)) = other.recv_deadline(end) {
+            assert_eq!((swarm, addr.port()), (OTHER, 1002), "of the other family, before it was removed");
+        }
+        assert!(Instant::now() < end, "nobody is there who could say more");
+        // What is added later is announced at once.
+        let third = InfoHash([9; 20]);
+        let (tell_third, third_hears) = unbounded();
+        second.add(third, tell_third);
+        let (tell_one, _unheard) = unbounded();
+        one.add(third, tell_one);
+        assert_eq!(next(&third_hears), (third, 1001));
+        assert!(second_hears.try_iter().all(|(swarm, addr)| swarm != third && addr.port() == 1001));
+        [one, second].into_iter().for_each(Lsd::stop);
+    });
+}

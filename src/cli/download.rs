@@ -204,6 +204,7 @@ fn failure(error: &SessionError) -> Failure {
         SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
         SessionError::Interface { .. } | SessionError::Listen { .. } => Exit::Network,
         SessionError::Select(_) | SessionError::Place(_) => Exit::BadOption,
+        SessionError::Twice { .. } => Exit::Other,
     };
     Failure::new(code, error.to_string())
 }

@@ -30,7 +30,7 @@ use crate::wire::{WireError, message};
 const STACK: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The whole handshake, however its bytes drip in.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
 const SILENCE: Duration = Duration::from_secs(180);
 /// A write that the peer does not take for so long ends the connection.
@@ -105,11 +105,19 @@ impl Gone {
     }
 }
 
-/// Who called.
-#[derive(Clone, Copy)]
+/// What a caller said before it was clear which torrent it means: its handshake, and what is left of that.
+#[derive(Debug)]
+pub struct Greeting {
+    /// Their handshake.
+    pub theirs: Handshake,
+    /// What came behind it, and the ciphers for what follows.
+    pub rest: Rest,
+}
+
+/// Who called, and what of a caller has been heard already.
 enum Caller {
     Us(Opening),
-    Them,
+    Them(Option<Box<Greeting>>),
 }
 
 /// The session's end of a connection.
@@ -130,12 +138,18 @@ impl Connection {
         Connection::spawn(shared, key, addr, socket.into(), Caller::Us(opening))
     }
 
-    /// Serves a caller on a thread of its own.
+    /// Serves a caller on a thread of its own; `heard` is its handshake, where that has been read.
     ///
     /// # Errors
     /// Where no thread is to be had.
-    pub fn accept(shared: &Arc<Shared>, key: PeerKey, stream: TcpStream, addr: SocketAddr) -> io::Result<Connection> {
-        Connection::spawn(shared, key, addr, stream, Caller::Them)
+    pub fn accept(
+        shared: &Arc<Shared>,
+        key: PeerKey,
+        stream: TcpStream,
+        addr: SocketAddr,
+        heard: Option<Box<Greeting>>,
+    ) -> io::Result<Connection> {
+        Connection::spawn(shared, key, addr, stream, Caller::Them(heard))
     }
 
     fn spawn(
@@ -184,8 +198,9 @@ impl Connection {
 
 /// The life of one connection; the reason for its end.
 fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, stream: &Arc<TcpStream>, caller: Caller) -> Gone {
+    let incoming = matches!(caller, Caller::Them(_));
     match meet(shared, addr, stream, caller) {
-        Ok((theirs, rest)) => talk(shared, key, addr, stream, matches!(caller, Caller::Them), &theirs, rest),
+        Ok((theirs, rest)) => talk(shared, key, addr, stream, incoming, &theirs, rest),
         Err(gone) => gone,
     }
 }
@@ -195,24 +210,30 @@ fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, caller: Caller) -
     if shared.is_stopping() {
         return Err(Gone::Closed);
     }
-    if matches!(caller, Caller::Us(_)) {
+    let incoming = matches!(caller, Caller::Them(_));
+    if !incoming {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), CONNECT_TIMEOUT);
         connected.map_err(|e| Gone::Unreachable(e.to_string()))?;
     }
     stream.set_nodelay(true).map_err(|e| Gone::io(&e))?;
     let dht = shared.dht_port.load(Ordering::Acquire) != 0;
     let ours = Handshake::ours(shared.info_hash, shared.peer_id, dht);
-    let mut line = Line::new(stream, Instant::now() + HANDSHAKE_TIMEOUT);
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+    let mut line = Line::new(stream, deadline);
     let theirs = match caller {
         Caller::Us(opening) => {
             line.open(opening, shared.encryption, &ours).and_then(|()| line.hear()).map_err(unanswered)
         }
-        Caller::Them => line.answer(shared.encryption, shared.info_hash).and_then(|()| line.hear()),
+        Caller::Them(None) => line.answer(shared.encryption, shared.info_hash).and_then(|()| line.hear()),
+        Caller::Them(Some(greeting)) => {
+            line = Line::resume(stream, deadline, greeting.rest);
+            Ok(greeting.theirs)
+        }
     }?;
     if theirs.info_hash != shared.info_hash {
         return Err(Gone::Handshake("another torrent"));
     }
-    if matches!(caller, Caller::Them) {
+    if incoming {
         line.say(&ours.encode())?; // also to ourselves: the side that called must learn whom it called
     }
     if theirs.peer_id == shared.peer_id {

@@ -49,6 +49,11 @@ impl<'a> Line<'a> {
         Line { stream, deadline, early: Vec::new(), ciphers: None }
     }
 
+    /// A line on which the other side's handshake has been heard, by somebody else, with what was left of it.
+    pub fn resume(stream: &'a TcpStream, deadline: Instant, rest: Rest) -> Line<'a> {
+        Line { stream, deadline, early: rest.early, ciphers: rest.ciphers }
+    }
+
     /// The caller's part: our handshake, in the clear or as the first bytes behind a key exchange.
     ///
     /// # Errors
@@ -76,6 +81,15 @@ impl<'a> Line<'a> {
     /// # Errors
     /// Where the caller does not go on in time or as it should, or begins in a way that `policy` excludes.
     pub fn answer(&mut self, policy: Encryption, info_hash: InfoHash) -> Result<(), Gone> {
+        self.answer_for(&[(info_hash, policy)]).map(drop)
+    }
+
+    /// The same where the caller may mean any of several torrents, each with a policy of its own: the one that an encrypted
+    /// caller means. What a plain one means stands in its handshake, as does whether its way is allowed for that.
+    ///
+    /// # Errors
+    /// As [`Line::answer`], where the caller begins in a way that all policies exclude.
+    pub fn answer_for(&mut self, swarms: &[(InfoHash, Encryption)]) -> Result<Option<InfoHash>, Gone> {
         // Neither beginning is shorter than a plain handshake, so that nothing is taken of what follows.
         let mut bytes = [0; handshake::LENGTH];
         let mut filled = 0;
@@ -89,25 +103,28 @@ impl<'a> Line<'a> {
             }
         };
         let begun = bytes.get(..filled).unwrap_or_default();
-        match (plain, policy.methods()) {
-            (true, _) if policy == Encryption::Require => Err(Gone::Handshake("not encrypted")),
-            (true, _) => {
-                self.early.extend_from_slice(begun);
-                Ok(())
+        if plain {
+            if swarms.iter().all(|(_, policy)| *policy == Encryption::Require) {
+                return Err(Gone::Handshake("not encrypted"));
             }
-            (false, None) => Err(Gone::Handshake("another protocol")),
-            (false, Some(methods)) => {
-                let mut mse = Responder::new(info_hash, methods, Draw::new(&mut fastrand::Rng::new()));
-                let mut out = Vec::new();
-                mse.advance(begun, &mut out)?;
-                self.write(&out)?;
-                while mse.wanted() > 0 {
-                    self.exchange(mse.wanted(), |bytes, out| mse.advance(bytes, out))?;
-                }
-                self.agree(mse.finish());
-                Ok(())
-            }
+            self.early.extend_from_slice(begun);
+            return Ok(None);
         }
+        let encrypted = |&(swarm, policy): &(InfoHash, Encryption)| policy.methods().map(|methods| (swarm, methods));
+        let swarms: Vec<_> = swarms.iter().filter_map(encrypted).collect();
+        if swarms.is_empty() {
+            return Err(Gone::Handshake("another protocol"));
+        }
+        let mut mse = Responder::for_any(swarms, Draw::new(&mut fastrand::Rng::new()));
+        let mut out = Vec::new();
+        mse.advance(begun, &mut out)?;
+        self.write(&out)?;
+        while mse.wanted() > 0 {
+            self.exchange(mse.wanted(), |bytes, out| mse.advance(bytes, out))?;
+        }
+        let meant = mse.meant();
+        self.agree(mse.finish());
+        Ok(meant)
     }
 
     /// Receives the other side's handshake.

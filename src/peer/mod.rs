@@ -28,7 +28,7 @@ use crate::storage::SlabPool;
 use crate::storage::StorageError;
 use crate::types::{BLOCK, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
 
-pub use connection::{Connection, Gone};
+pub use connection::{Connection, Gone, Greeting};
 pub use roster::Roster;
 pub use state::Peer;
 pub use throttle::Throttle;
@@ -65,8 +65,8 @@ pub struct Shared {
     pub roster: Roster,
     /// Large buffers, lent while bytes flow.
     pub slabs: SlabPool,
-    /// The limits on what is received and sent.
-    pub throttle: Throttle,
+    /// The limits on what is received and sent, over all torrents of the process that share them.
+    pub throttle: Arc<Throttle>,
     /// Payload bytes received and sent by all.
     pub downloaded: AtomicU64,
     /// See `downloaded`.
@@ -79,7 +79,6 @@ pub struct Shared {
     pub lines: AtomicU32,
     /// What a super-seed has shown to whom; in other sessions nothing is hidden.
     pub reveal: OnceLock<reveal::Reveal>,
-    next_key: AtomicU32,
     started: Instant,
     /// Payload bytes per second from all peers, and when that was found, in milliseconds of the clock.
     flow: AtomicU64,
@@ -87,7 +86,7 @@ pub struct Shared {
 }
 
 /// What is settled before the first connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Terms {
     /// The swarm.
     pub info_hash: InfoHash,
@@ -103,8 +102,8 @@ pub struct Terms {
     pub bind: Bind,
     /// When the session began.
     pub started: Instant,
-    /// The name of the first connection; no two of a session share one.
-    pub first_key: u32,
+    /// See [`Shared::throttle`].
+    pub throttle: Arc<Throttle>,
 }
 
 /// What a connection tells the session.
@@ -175,8 +174,8 @@ pub enum Report {
     Whole,
     /// The disk refused; nothing can go on.
     Storage(StorageError),
-    /// An incoming connection was accepted.
-    Incoming(std::net::TcpStream, SocketAddr),
+    /// An incoming connection was accepted; what it said, where it had to be asked which torrent it means.
+    Incoming(std::net::TcpStream, SocketAddr, Option<Box<Greeting>>),
     /// Somebody wants the session to end.
     Stop,
     /// A tracker answered or did not.
@@ -204,13 +203,12 @@ impl Shared {
             pieces,
             roster: Roster::default(),
             slabs: SlabPool::new(SLAB, 8),
-            throttle: Throttle::default(),
+            throttle: terms.throttle,
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             reports,
             reveal: OnceLock::new(),
-            next_key: AtomicU32::new(terms.first_key),
             started: terms.started,
             lines: AtomicU32::new(0),
             flow: AtomicU64::new(0),
@@ -253,9 +251,9 @@ impl Shared {
         due.or_else(|| self.pieces.is_partial_seed().then_some(AnnounceEvent::Paused))
     }
 
-    /// A name for a new connection.
+    /// A name for a new connection, which no other has that is under the same limits.
     pub fn new_key(&self) -> PeerKey {
-        PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+        self.throttle.new_key()
     }
 
     /// Tells the session; it may be gone, which is nobody's concern here.

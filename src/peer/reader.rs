@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
                 self.start_watch()?;
                 {
                     let (peers, limit) =
-                        (shared.lines.load(Ordering::Relaxed) as usize, shared.throttle.limit(Direction::Down));
+                        (shared.lines.load(Ordering::Relaxed) as usize, shared.throttle.part(Direction::Down));
                     let mut requests = peer.requests.lock();
                     requests.share_start(peers);
                     requests.limit_start(peers, limit);

@@ -1,12 +1,12 @@
-//! Where bytes meet the limits on what is received and sent: one [`Limiter`] for all connections, asked under a short lock and
-//! only where there is a limit. Without one, a read or a run of blocks costs the look at an atomic.
+//! Where bytes meet the limits on what is received and sent: one [`Limiter`] for all connections, those of all torrents of a host,
+//! asked under a short lock and only where there is a limit. Without one, a read or a run of blocks costs the look at an atomic.
 //!
 //! A reader asks only once there is something to receive, so that nobody who is silent holds a part of the limit, and says to
 //! the peer's requests that it is we who are late. A writer goes on with messages while its blocks wait.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -19,23 +19,59 @@ use crate::types::PeerKey;
 /// Who has more than so many bytes for us is let send as much as there is room for.
 const LITTLE: usize = 1024;
 
-/// The limiter, and the clock by which it is asked.
+/// The limiter, the clock by which it is asked, and the names of those who ask it.
 pub struct Throttle {
     limiter: Mutex<Limiter>,
     /// The limits in bytes per second, 0 for none: whether the limiter must be asked at all.
     down: AtomicU64,
     up: AtomicU64,
     started: Instant,
+    /// Torrents whose peers are talked to.
+    torrents: AtomicU32,
+    next_key: AtomicU32,
 }
 
 impl Default for Throttle {
     fn default() -> Throttle {
         let (down, up) = (AtomicU64::new(0), AtomicU64::new(0));
-        Throttle { limiter: Mutex::default(), down, up, started: Instant::now() }
+        let (torrents, next_key) = (AtomicU32::new(0), AtomicU32::new(0));
+        Throttle { limiter: Mutex::default(), down, up, started: Instant::now(), torrents, next_key }
     }
 }
 
 impl Throttle {
+    /// A throttle with these limits.
+    pub fn new(limits: Limits) -> Throttle {
+        let throttle = Throttle::default();
+        throttle.set(limits);
+        throttle
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.limiter.lock().limits()
+    }
+
+    /// Another torrent's peers are talked to.
+    pub fn enter(&self) {
+        self.torrents.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One torrent's peers no longer are.
+    pub fn quit(&self) {
+        self.torrents.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many torrents share the limits.
+    pub fn torrents(&self) -> usize {
+        self.torrents.load(Ordering::Relaxed) as usize
+    }
+
+    /// A name for a connection: who asks the limiter must be told from all others, those of other torrents included.
+    pub fn new_key(&self) -> PeerKey {
+        PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Changes the limits; who waits for its turn sees it within [`LONGEST_WAIT`](crate::swarm::limiter::LONGEST_WAIT).
     pub fn set(&self, limits: Limits) {
         let mut limiter = self.limiter.lock();
@@ -49,6 +85,14 @@ impl Throttle {
         match direction {
             Direction::Down => self.down.load(Ordering::Relaxed),
             Direction::Up => self.up.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What one torrent may count on: its equal part of the limit that way, in bytes per second; 0 for no limit.
+    pub fn part(&self, direction: Direction) -> u64 {
+        match self.limit(direction) {
+            0 => 0,
+            limit => (limit / self.torrents().max(1) as u64).max(1),
         }
     }
 

@@ -46,10 +46,9 @@ fn reading(limits: Limits) -> Scene {
         wants_info: false,
         bind: Bind::Any,
         started: Instant::now(),
-        first_key: 0,
+        throttle: Arc::new(Throttle::new(limits)),
     };
     let shared = Shared::new(terms, pieces, reports);
-    shared.throttle.set(limits);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut theirs = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");

@@ -6,7 +6,7 @@
 
 mod announcing;
 mod calling;
-mod crowd;
+pub(super) mod crowd;
 mod discovery;
 mod exchange;
 
@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::book::Book;
 use super::events::Event;
 use super::goodbye;
-use super::listener::Listener;
+use super::host::Seat;
 use super::search::Search;
 use super::{Config, Inner, tell};
 use crate::peer::{Connection, Report, Shared};
@@ -66,7 +66,8 @@ pub struct Contacts<'a> {
     next_exchange: Duration,
     pub announcer: Announcer,
     pub discovery: Discovery,
-    listener: Option<Listener>,
+    /// Our place among those who share the port, the DHT, the limits and the number of connections.
+    pub seat: Seat,
     /// Trackers alone may name peers (BEP 27).
     private: bool,
     /// Nobody needs more peers: all is there.
@@ -80,7 +81,7 @@ pub struct Contacts<'a> {
 }
 
 impl<'a> Contacts<'a> {
-    /// Listens, knows whom the configuration names, and looks for others wherever it may. A private torrent's peers come from its
+    /// Has a seat that listens, knows whom the configuration names, and looks for others wherever it may. A private torrent's peers come from its
     /// trackers alone (BEP 27).
     pub fn new(
         inner: &'a Inner,
@@ -89,10 +90,10 @@ impl<'a> Contacts<'a> {
         info_hash: InfoHash,
         tiers: &[Vec<String>],
         private: bool,
-        listener: Listener,
+        seat: Seat,
     ) -> Contacts<'a> {
         let announcer = Announcer::new(tiers, config);
-        let discovery = if private { Discovery::none() } else { Discovery::start(config, info_hash, listener.port) };
+        let discovery = if private { Discovery::none() } else { Discovery::start(config, info_hash, &seat) };
         if !announcer.unsupported().is_empty() {
             log::info!("not asked, as their kind is not supported: {}", announcer.unsupported().join(", "));
         }
@@ -112,7 +113,7 @@ impl<'a> Contacts<'a> {
             next_exchange: Duration::ZERO,
             announcer,
             discovery,
-            listener: Some(listener),
+            seat,
             private,
             content: false,
             named: Vec::new(),
@@ -124,14 +125,12 @@ impl<'a> Contacts<'a> {
 
     /// The port we listen on.
     pub fn port(&self) -> u16 {
-        self.listener.as_ref().map_or(0, |listener| listener.port)
+        self.seat.port()
     }
 
     /// Whether callers are taken at all; they are not while files are being checked.
     pub fn hold_callers(&self, hold: bool) {
-        if let Some(listener) = &self.listener {
-            listener.hold(hold);
-        }
+        self.seat.hold(hold);
     }
 
     /// The metadata is there. Where it says that the torrent is private, its trackers alone count from now on.
@@ -139,7 +138,7 @@ impl<'a> Contacts<'a> {
         let named = std::mem::take(&mut self.named);
         if private {
             self.private = true;
-            self.discovery.stop();
+            self.discovery.stop(&self.seat);
             self.book.forget(now);
             self.book.add(&self.config.peers);
             self.book.add(&named);
@@ -158,12 +157,12 @@ impl<'a> Contacts<'a> {
     /// What is due now: announces, calls, peer exchange.
     pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
         self.watch(shared, now);
+        self.shed();
         let hungry = self.is_hungry();
         self.announcer.begin(shared, now, hungry && self.book.next_call().is_none());
         self.call(shared, now);
         self.exchange(shared, now);
-        let reached = self.inner.search.lock().callers > 0;
-        self.discovery.judge(now, reached);
+        self.discovery.judge(now, self.seat.is_reached());
         if hungry {
             self.inner.search.lock().dht_nodes = self.discovery.dht_nodes();
         }
@@ -194,7 +193,7 @@ impl<'a> Contacts<'a> {
 
     /// Whether more peers are wanted.
     fn is_hungry(&self) -> bool {
-        !self.content && self.lines.len() < FEW_PEERS.min(self.config.max_peers)
+        !self.content && self.lines.len() < FEW_PEERS.min(self.seat.room())
     }
 
     /// Waits for news until `wake`; `None` when nothing came, or nobody is left to tell.
@@ -222,7 +221,7 @@ impl<'a> Contacts<'a> {
         match report {
             Report::Ready { key, addr, incoming } => self.ready(shared, key, addr, incoming),
             Report::OurAddress(ip) => self.book.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed))),
-            Report::Incoming(stream, addr) => self.incoming(shared, stream, addr),
+            Report::Incoming(stream, addr, heard) => self.incoming(shared, stream, addr, heard),
             Report::Announced { url, result } => self.announced(shared.now(), &url, *result),
             // Such a report may have been on its way when the metadata came.
             Report::Told(_) if self.private => {}
@@ -251,13 +250,14 @@ impl<'a> Contacts<'a> {
     pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
         // The peers first: nothing more is received or sent while the trackers are told.
         shared.stopping.store(true, Ordering::Release);
-        drop(self.listener.take());
+        self.seat.close();
         self.lines.values().for_each(|line| line.connection.close());
         let deadline = Instant::now() + goodbye::PATIENCE;
         self.await_announce(shared, reports);
         let farewell = self.announcer.farewell(shared, deadline);
         goodbye::to_peers(self.lines.into_values().map(|line| line.connection).collect());
-        self.discovery.stop();
+        self.discovery.stop(&self.seat);
+        drop(self.seat);
         farewell.wait();
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use super::search::Search;
 use crate::metainfo::Torrent;
-use crate::peer::{Peer, Report, Shared};
+use crate::peer::{Peer, Report, Shared, Throttle};
 use crate::storage::{FileSpec, Progress};
 use crate::swarm::limiter::Limits;
 use crate::swarm::picker;
@@ -36,8 +36,8 @@ pub(super) struct Inner {
     pub stop: AtomicBool,
     /// The connections' common ground: there while peers are talked to.
     pub shared: Mutex<Option<Arc<Shared>>>,
-    /// Held while they are passed on, so that the last word is the one that counts.
-    pub limits: Mutex<Limits>,
+    /// The limits; a session's own, or those of its host.
+    pub throttle: Arc<Throttle>,
     /// Nothing came for as long as the user is willing to wait.
     pub timed_out: AtomicBool,
     pub search: Mutex<Search>,
@@ -47,7 +47,7 @@ pub(super) struct Inner {
 
 impl Inner {
     /// A session that has not begun.
-    pub fn new(info_hash: InfoHash, nickname: String, limits: Limits, reports: Sender<Report>) -> Inner {
+    pub fn new(info_hash: InfoHash, nickname: String, throttle: Arc<Throttle>, reports: Sender<Report>) -> Inner {
         Inner {
             info_hash,
             nickname,
@@ -60,7 +60,7 @@ impl Inner {
             found: OnceLock::new(),
             stop: AtomicBool::new(false),
             shared: Mutex::new(None),
-            limits: Mutex::new(limits),
+            throttle,
             timed_out: AtomicBool::new(false),
             search: Mutex::default(),
             known: AtomicUsize::new(0),
@@ -90,18 +90,15 @@ impl Handle {
         let _ = self.0.reports.send(Report::Stop);
     }
 
-    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once.
+    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once. Those of a
+    /// session on a [`Host`](super::Host) are the host's: they change for all its sessions.
     pub fn set_limits(&self, limits: Limits) {
-        let mut current = self.0.limits.lock();
-        *current = limits;
-        if let Some(shared) = &*self.0.shared.lock() {
-            shared.throttle.set(limits);
-        }
+        self.0.throttle.set(limits);
     }
 
     /// The limits in force.
     pub fn limits(&self) -> Limits {
-        *self.0.limits.lock()
+        self.0.throttle.limits()
     }
 
     /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.

@@ -1,4 +1,5 @@
-//! Incoming connections: one socket for both families where the system has IPv6, one thread that accepts and hands on.
+//! Incoming connections: one socket for both families where the system has IPv6, one thread that accepts and hands on to the
+//! host's lobby, which is its own.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,11 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::host::Lobby;
 use crate::bind::Bind;
-use crate::peer::Report;
 
 /// Connections that the kernel keeps for us until we look.
 const BACKLOG: i32 = 128;
@@ -25,16 +25,15 @@ pub struct Listener {
     pub port: u16,
     socket: Socket,
     closing: Arc<AtomicBool>,
-    held: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Listener {
-    /// Listens on the first free port of `ports` (0 lets the system choose).
+    /// Listens on the first free port of `ports` (0 lets the system choose); who calls comes into `lobby`.
     ///
     /// # Errors
     /// Where none of them is free, or there is no such interface.
-    pub fn start(ports: RangeInclusive<u16>, to: &Bind, reports: &Sender<Report>) -> io::Result<Listener> {
+    pub fn start(ports: RangeInclusive<u16>, to: &Bind, lobby: Lobby) -> io::Result<Listener> {
         let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for port in ports {
             result = bind(port, to);
@@ -46,19 +45,12 @@ impl Listener {
         let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
         let accepts = socket.try_clone()?;
         let closing = Arc::new(AtomicBool::new(false));
-        let held = Arc::new(AtomicBool::new(false));
-        let flags = (closing.clone(), held.clone());
-        let reports = reports.clone();
+        let flag = closing.clone();
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
-            .spawn(move || accept(&accepts, &flags.0, &flags.1, &reports))?;
-        Ok(Listener { port, socket, closing, held, thread: Some(thread) })
-    }
-
-    /// Whether callers are hung up on for now: while files are being checked nobody has time for them.
-    pub fn hold(&self, hold: bool) {
-        self.held.store(hold, Ordering::Release);
+            .spawn(move || accept(&accepts, &flag, lobby))?;
+        Ok(Listener { port, socket, closing, thread: Some(thread) })
     }
 }
 
@@ -96,17 +88,16 @@ fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn accept(socket: &Socket, closing: &AtomicBool, held: &AtomicBool, reports: &Sender<Report>) {
+fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
     loop {
         let accepted = socket.accept();
         if closing.load(Ordering::Acquire) {
             return;
         }
         match accepted {
-            Ok(_) if held.load(Ordering::Acquire) => {}
             Ok((stream, addr)) => {
                 if let Some(addr) = addr.as_socket() {
-                    let _ = reports.send(Report::Incoming(stream.into(), canonical(addr)));
+                    lobby.receive(stream.into(), canonical(addr));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

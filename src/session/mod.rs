@@ -11,6 +11,7 @@ mod descriptors;
 mod events;
 mod goodbye;
 mod handle;
+mod host;
 mod keeper;
 mod listener;
 mod metadata;
@@ -33,13 +34,14 @@ use crate::types::{Bitfield, InfoHash, PeerId};
 use choice::Choice;
 use contacts::Contacts;
 use handle::Inner;
+use host::Seat;
 use keeper::Keeper;
-use listener::Listener;
 
 pub use crate::swarm::limiter::Limits;
 pub use config::{Config, DhtSettings, SeedGoal};
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
+pub use host::Host;
 pub use search::{Search, TrackerState};
 
 /// How a session ended.
@@ -89,6 +91,12 @@ pub enum SessionError {
         /// What the system said of the last one.
         error: io::Error,
     },
+    /// Another session of the same host has this torrent.
+    #[error("the torrent {info_hash} is under way already")]
+    Twice {
+        /// Its swarm.
+        info_hash: InfoHash,
+    },
 }
 
 /// What a session is to fetch.
@@ -120,12 +128,25 @@ pub struct Session {
     events: Sender<Event>,
     listeners: Receiver<Event>,
     reports: Receiver<Report>,
+    host: Arc<Host>,
 }
 
 impl Session {
-    /// A session that has not begun.
+    /// A session that has not begun, and that will be by itself.
     pub fn new(source: impl Into<Source>, config: Config) -> Session {
-        let source = source.into();
+        let host = Host::for_one(&config);
+        Session::at(host, source.into(), config)
+    }
+
+    /// A session that has not begun, and that will share port, DHT, local discovery, limits and the number of connections with
+    /// the others on `host`. What the host took from its own configuration counts in place of what `config` says of it; but
+    /// without `dht` or `lsd` in `config` the session takes no part in these, and `max_peers` there bounds the session alone.
+    pub fn on(host: &Arc<Host>, source: impl Into<Source>, mut config: Config) -> Session {
+        config.bind = host.bind().clone();
+        Session::at(host.clone(), source.into(), config)
+    }
+
+    fn at(host: Arc<Host>, source: Source, config: Config) -> Session {
         let (to_main, reports) = unbounded();
         let (events, listeners) = unbounded();
         let (info_hash, nickname) = match &source {
@@ -134,11 +155,11 @@ impl Session {
                 (magnet.info_hash, magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
             }
         };
-        let inner = Inner::new(info_hash, nickname, config.limits, to_main);
+        let inner = Inner::new(info_hash, nickname, host.throttle(), to_main);
         if let Source::Torrent(torrent) = &source {
             let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
         }
-        Session { source, config, inner: Arc::new(inner), events, listeners, reports }
+        Session { source, config, inner: Arc::new(inner), events, listeners, reports, host }
     }
 
     /// A handle on this session.
@@ -155,16 +176,17 @@ impl Session {
     /// that is done or the handle says stop.
     ///
     /// # Errors
-    /// Where the files cannot be read or written, no port is free, or the metadata makes no torrent.
+    /// Where the files cannot be read or written, no port is free, the metadata makes no torrent, or the host has the torrent
+    /// already.
     pub fn run(self) -> Result<Outcome, SessionError> {
-        let Session { source, mut config, inner, events, listeners, reports } = self;
+        let Session { source, config, inner, events, listeners, reports, host } = self;
         drop(listeners); // nobody listens but whoever asked to
-        config.max_peers = descriptors::room_for_peers(config.max_peers, config.max_open_files);
-        let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours() };
+        let seat = Some(Seat::take(host, inner.info_hash, &config, inner.reports.clone())?);
+        let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };
         match source {
             Source::Torrent(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.find_out(&magnet)? {
-                Some((torrent, contacts, keys)) => run.download(&torrent, Some((contacts, keys))),
+                Some((torrent, contacts)) => run.download(&torrent, Some(contacts)),
                 None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
@@ -183,16 +205,18 @@ struct Run<'a> {
     events: Sender<Event>,
     reports: Receiver<Report>,
     peer_id: PeerId,
+    /// Its place at the host, until the contacts have it.
+    seat: Option<Seat>,
 }
 
 impl<'a> Run<'a> {
     /// Fetches the metadata of a magnet link; `None` where somebody said stop before it was there. With it come the contacts made
-    /// meanwhile, and the name of the next connection.
-    fn find_out(&mut self, magnet: &Magnet) -> Result<Option<(Torrent, Contacts<'a>, u32)>, SessionError> {
+    /// meanwhile.
+    fn find_out(&mut self, magnet: &Magnet) -> Result<Option<(Torrent, Contacts<'a>)>, SessionError> {
         let layout = Layout::new(1, Vec::new())?;
         let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
         let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
-        let shared = self.shared(magnet.info_hash, self.config.pex, true, 0, pieces);
+        let shared = self.shared(magnet.info_hash, self.config.pex, true, pieces);
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let mut contacts = self.contacts(&shared, &tiers, false)?;
         self.publish(&shared, &contacts);
@@ -222,7 +246,7 @@ impl<'a> Run<'a> {
             let _ = self.inner.torrent.set(torrent);
             return Ok(None);
         }
-        Ok(Some((torrent, contacts, shared.new_key().0)))
+        Ok(Some((torrent, contacts)))
     }
 
     /// Writes the .torrent where the user wants it; that it cannot be written is no reason to stop.
@@ -236,7 +260,7 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at what is there, fetches the rest, seeds.
-    fn download(&mut self, torrent: &Torrent, before: Option<(Contacts<'a>, u32)>) -> Result<Outcome, SessionError> {
+    fn download(&mut self, torrent: &Torrent, before: Option<Contacts<'a>>) -> Result<Outcome, SessionError> {
         let (inner, config) = (self.inner, self.config);
         let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
         if files < of {
@@ -262,14 +286,13 @@ impl<'a> Run<'a> {
         }
         storage.check_room(storage.still_to_allocate(&have, &plan.wanted))?;
         let pieces = PieceManager::planned(storage.clone(), torrent.pieces.clone(), have, plan);
-        let first_key = before.as_ref().map_or(0, |(_, key)| *key);
-        let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, first_key, pieces);
+        let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, pieces);
         let _ = shared.info.set(torrent.info.clone());
         if config.super_seed && shared.pieces.is_whole() {
             let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
         }
         let contacts = match before {
-            Some((contacts, _)) => contacts,
+            Some(contacts) => contacts,
             None => self.contacts(&shared, &torrent.tiers, torrent.private)?,
         };
         self.publish(&shared, &contacts);
@@ -280,14 +303,7 @@ impl<'a> Run<'a> {
         Ok(outcome?)
     }
 
-    fn shared(
-        &self,
-        info_hash: InfoHash,
-        pex: bool,
-        wants_info: bool,
-        first_key: u32,
-        pieces: PieceManager,
-    ) -> Arc<Shared> {
+    fn shared(&self, info_hash: InfoHash, pex: bool, wants_info: bool, pieces: PieceManager) -> Arc<Shared> {
         let terms = Terms {
             info_hash,
             peer_id: self.peer_id,
@@ -296,35 +312,29 @@ impl<'a> Run<'a> {
             wants_info,
             bind: self.config.bind.clone(),
             started: self.inner.started,
-            first_key,
+            throttle: self.inner.throttle.clone(),
         };
         Shared::new(terms, pieces, self.inner.reports.clone())
     }
 
     /// Listens, and begins to look for peers.
-    fn contacts(&self, shared: &Shared, tiers: &[Vec<String>], private: bool) -> Result<Contacts<'a>, SessionError> {
-        let config = self.config;
-        let listener = Listener::start(config.listen_ports.clone(), &config.bind, &self.inner.reports);
-        let listener = listener.map_err(|error| {
-            let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
-            if config.bind != Bind::Any && !of_the_port {
-                return SessionError::Interface { bind: config.bind.clone(), error };
-            }
-            let (first, last) = (config.listen_ports.start(), config.listen_ports.end());
-            let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            SessionError::Listen { ports, error }
-        })?;
-        tell(&self.events, Event::Listening { port: listener.port });
-        Ok(Contacts::new(self.inner, config, self.events.clone(), shared.info_hash, tiers, private, listener))
+    fn contacts(
+        &mut self,
+        shared: &Shared,
+        tiers: &[Vec<String>],
+        private: bool,
+    ) -> Result<Contacts<'a>, SessionError> {
+        let mut seat = self.seat.take().expect("contacts are made once");
+        let port = seat.listen()?;
+        tell(&self.events, Event::Listening { port });
+        Ok(Contacts::new(self.inner, self.config, self.events.clone(), shared.info_hash, tiers, private, seat))
     }
 
-    /// Connections know from now on at which ports we can be found, handles see them, and the limits of the moment hold for them.
+    /// Connections know from now on at which ports we can be found, and handles see them.
     fn publish(&self, shared: &Arc<Shared>, contacts: &Contacts<'_>) {
         shared.port.store(contacts.port(), Ordering::Relaxed);
         let dht = if contacts.discovery.has_dht() { contacts.port() } else { 0 };
         shared.dht_port.store(dht, Ordering::Release);
-        let limits = self.inner.limits.lock();
-        shared.throttle.set(*limits);
         *self.inner.shared.lock() = Some(shared.clone());
     }
 }

@@ -4,12 +4,13 @@
 
 pub mod packet;
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::collections::HashMap;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 
@@ -35,10 +36,20 @@ const STACK: usize = 128 * 1024;
 /// Local discovery that runs until [`Lsd::stop`] or until it is dropped.
 #[derive(Debug)]
 pub struct Lsd {
-    /// Its end wakes the thread.
+    /// A byte wakes the thread to hear commands, its end ends it.
     alive: Option<PipeWriter>,
+    commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// What the thread is told.
+enum Command {
+    Add(InfoHash, Found),
+    Remove(InfoHash),
+}
+
+/// Where peers of a swarm go.
+type Found = Sender<(InfoHash, SocketAddr)>;
 
 /// The socket of one family and the group it talks to.
 struct Group {
@@ -53,19 +64,35 @@ impl Lsd {
     ///
     /// # Errors
     /// Where no socket can be had for either family, or no thread.
-    pub fn start(
-        bind: &Bind,
-        port: u16,
-        swarms: Vec<InfoHash>,
-        found: Sender<(InfoHash, SocketAddr)>,
-    ) -> io::Result<Lsd> {
+    pub fn start(bind: &Bind, port: u16, swarms: Vec<InfoHash>, found: Found) -> io::Result<Lsd> {
         let groups = open(bind)?;
         let (asleep, alive) = io::pipe()?;
+        let (commands, told) = unbounded();
         let cookie = format!("btsync-{:08x}", fastrand::u32(..));
-        let runner =
-            Runner { groups, port, hearing: Hearing::new(swarms.clone(), cookie.clone()), swarms, cookie, found };
+        let found = swarms.iter().map(|swarm| (*swarm, found.clone())).collect();
+        let hearing = Hearing::new(swarms, cookie.clone());
+        let runner = Runner { groups, port, hearing, cookie, found, told };
         let thread = thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&asleep))?;
-        Ok(Lsd { alive: Some(alive), thread: Some(thread) })
+        Ok(Lsd { alive: Some(alive), commands, thread: Some(thread) })
+    }
+
+    /// Announces `swarm`, too, at once and with the others from then on, and tells `found` who else has it, until
+    /// [`Lsd::remove`] or until nobody receives there.
+    pub fn add(&self, swarm: InfoHash, found: Sender<(InfoHash, SocketAddr)>) {
+        self.tell(Command::Add(swarm, found));
+    }
+
+    /// Neither announces `swarm` nor listens for its peers any more.
+    pub fn remove(&self, swarm: InfoHash) {
+        self.tell(Command::Remove(swarm));
+    }
+
+    fn tell(&self, command: Command) {
+        // Both fail only where the thread is gone.
+        let _ = self.commands.send(command);
+        if let Some(mut alive) = self.alive.as_ref() {
+            let _ = alive.write(&[0]);
+        }
     }
 
     /// Ends it and waits for its thread, which is awake at once.
@@ -91,21 +118,22 @@ impl Drop for Lsd {
 struct Runner {
     groups: Vec<Group>,
     port: u16,
-    swarms: Vec<InfoHash>,
     cookie: String,
     hearing: Hearing,
-    found: Sender<(InfoHash, SocketAddr)>,
+    /// By swarm.
+    found: HashMap<InfoHash, Found>,
+    told: Receiver<Command>,
 }
 
 impl Runner {
-    /// Until the pipe's other end is gone, or nobody wants to know any more.
-    fn run(mut self, asleep: &PipeReader) {
+    /// Until the pipe's other end is gone.
+    fn run(mut self, mut asleep: &PipeReader) {
         let start = Instant::now();
         let mut due = Duration::ZERO;
         loop {
             let now = start.elapsed();
             if now >= due {
-                self.announce();
+                self.announce(self.hearing.swarms());
                 due = now + INTERVAL;
             }
             let mut fds = vec![PollFd::new(asleep, PollFlags::IN)];
@@ -118,17 +146,40 @@ impl Runner {
                     return;
                 }
             }
-            let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+            let woken = fds.first().is_some_and(|fd| !fd.revents().is_empty());
             drop(fds);
-            if ended || !self.hear(start.elapsed()) {
-                return;
+            if woken {
+                if !matches!(asleep.read(&mut [0; 64]), Ok(1..)) {
+                    return;
+                }
+                self.obey();
+            }
+            self.hear(start.elapsed());
+        }
+    }
+
+    /// Carries out all commands that wait.
+    fn obey(&mut self) {
+        while let Ok(command) = self.told.try_recv() {
+            match command {
+                Command::Add(swarm, found) => {
+                    self.hearing.add(swarm);
+                    self.found.insert(swarm, found);
+                    self.announce(&[swarm]);
+                }
+                Command::Remove(swarm) => self.remove(swarm),
             }
         }
     }
 
-    fn announce(&self) {
+    fn remove(&mut self, swarm: InfoHash) {
+        self.hearing.remove(swarm);
+        self.found.remove(&swarm);
+    }
+
+    fn announce(&self, swarms: &[InfoHash]) {
         for group in &self.groups {
-            for datagram in packet::announces(group.addr, self.port, &self.swarms, &self.cookie) {
+            for datagram in packet::announces(group.addr, self.port, swarms, &self.cookie) {
                 if let Err(error) = group.socket.send_to(&datagram, group.addr) {
                     log::debug!("local discovery, to {}: {error}", group.addr);
                 }
@@ -136,9 +187,10 @@ impl Runner {
         }
     }
 
-    /// Takes what has come; false where nobody wants to know.
-    fn hear(&mut self, now: Duration) -> bool {
+    /// Takes what has come.
+    fn hear(&mut self, now: Duration) {
         let mut buffer = [0; MAX_PACKET];
+        let mut deaf = Vec::new();
         for group in &self.groups {
             for _ in 0..MAX_IN_A_ROW {
                 let (length, from) = match group.socket.recv_from(&mut buffer) {
@@ -152,13 +204,14 @@ impl Runner {
                 };
                 for heard in self.hearing.hear(now, from, buffer.get(..length).unwrap_or_default()) {
                     // Whoever stops us may be the one who would have to take them.
-                    if let Err(TrySendError::Disconnected(_)) = self.found.try_send(heard) {
-                        return false;
+                    let sent = self.found.get(&heard.0).map(|found| found.try_send(heard));
+                    if let Some(Err(TrySendError::Disconnected((swarm, _)))) = sent {
+                        deaf.push(swarm);
                     }
                 }
             }
         }
-        true
+        deaf.into_iter().for_each(|swarm| self.remove(swarm));
     }
 }
 

@@ -23,8 +23,7 @@ impl Conductor<'_> {
 
     /// Drops somebody where there is no room and somebody else could be called.
     pub(super) fn turn_over(&mut self, now: Duration, candidates: &[Candidate]) {
-        if self.contacts.lines.len() < self.contacts.config.max_peers || self.contacts.book.callable(now, 1).is_empty()
-        {
+        if self.contacts.lines.len() < self.contacts.seat.room() || self.contacts.book.callable(now, 1).is_empty() {
             return;
         }
         let occupants: Vec<_> = candidates.iter().filter_map(|c| self.occupant(c)).collect();

@@ -31,7 +31,7 @@ impl Conductor<'_> {
 
     /// The connected peers as the choker sees them. A round that begins is noted; the rates are those since the last but one.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
-        self.choker.set_upload_limit(self.shared.throttle.limit(Direction::Up));
+        self.choker.set_upload_limit(self.shared.throttle.part(Direction::Up));
         let mut candidates = Vec::with_capacity(self.contacts.lines.len());
         for peer in self.shared.roster.all() {
             let Some(line) = self.contacts.lines.get_mut(&peer.key) else { continue };

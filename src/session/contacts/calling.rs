@@ -1,5 +1,6 @@
 //! Connections from the main thread's side: whom to call, whom to let in, and what is noted when one is over.
 
+use std::cmp::Reverse;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::crowd::{Caller, surplus};
 use super::{Contacts, Line};
-use crate::peer::{Connection, Gone, Shared};
+use crate::peer::{Connection, Gone, Greeting, Shared};
 use crate::session::events::Event;
 use crate::session::{goodbye, tell};
 use crate::types::PeerKey;
 
-/// Connections that are being made at the same time.
+/// Connections that are being made at the same time, by all sessions of the host; and what each may make at least.
 const HALF_OPEN: usize = 30;
+const LEAST_HALF_OPEN: usize = 5;
 /// A connection that lasted so long was no failure.
 const WORTHWHILE: Duration = Duration::from_secs(30);
 /// The pause after a call that failed for want of a descriptor or a thread of ours.
@@ -28,7 +30,11 @@ const PARTING: Duration = Duration::from_secs(1);
 impl Contacts<'_> {
     /// Whether another peer can be called at all.
     pub(super) fn may_call(&self) -> bool {
-        self.lines.len() < self.config.max_peers && self.half_open() < HALF_OPEN
+        self.lines.len() < self.seat.room() && self.half_open() < self.most_half_open()
+    }
+
+    fn most_half_open(&self) -> usize {
+        self.seat.part(HALF_OPEN, LEAST_HALF_OPEN)
     }
 
     fn half_open(&self) -> usize {
@@ -40,7 +46,8 @@ impl Contacts<'_> {
         if now < self.next_call || !self.may_call() {
             return;
         }
-        let room = (self.config.max_peers - self.lines.len()).min(HALF_OPEN - self.half_open());
+        let half_open = self.most_half_open().saturating_sub(self.half_open());
+        let room = self.seat.room().saturating_sub(self.lines.len()).min(half_open);
         for addr in self.book.callable(now, room) {
             let key = shared.new_key();
             self.book.calling(addr, key);
@@ -60,11 +67,23 @@ impl Contacts<'_> {
     fn enter(&mut self, shared: &Shared, key: PeerKey, connection: Connection, incoming: bool) {
         let seen = [(shared.now(), 0, 0); 2];
         self.lines.insert(key, Line { connection, incoming, going: false, ready: None, seen, told: None });
-        shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
+        self.count(shared);
     }
 
-    /// Somebody calls us.
-    pub(super) fn incoming(&mut self, shared: &Arc<Shared>, stream: TcpStream, addr: SocketAddr) {
+    /// Those who must know learn how many connections there are.
+    fn count(&mut self, shared: &Shared) {
+        shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
+        self.seat.count(self.lines.len());
+    }
+
+    /// Somebody calls us; `heard` is what it said to whoever had to find out whom it means.
+    pub(super) fn incoming(
+        &mut self,
+        shared: &Arc<Shared>,
+        stream: TcpStream,
+        addr: SocketAddr,
+        heard: Option<Box<Greeting>>,
+    ) {
         if shared.is_stopping()
             || self.book.refuses(&addr, shared.now())
             || !(self.has_room_for_callers() || self.make_room_for(addr))
@@ -73,7 +92,7 @@ impl Contacts<'_> {
             return;
         }
         let key = shared.new_key();
-        match Connection::accept(shared, key, stream, addr) {
+        match Connection::accept(shared, key, stream, addr, heard) {
             Ok(connection) => self.enter(shared, key, connection, true),
             Err(error) => log::warn!("cannot serve {addr}: {error}"),
         }
@@ -82,8 +101,28 @@ impl Contacts<'_> {
     /// A quarter of the room stays for those whom we call.
     fn has_room_for_callers(&self) -> bool {
         let staying = || self.lines.values().filter(|line| !line.going);
-        let most = (self.config.max_peers - self.config.max_peers / 4).max(1);
-        staying().filter(|line| line.incoming).count() < most && staying().count() < self.config.max_peers
+        let room = self.seat.room();
+        let most = (room - room / 4).max(1);
+        staying().filter(|line| line.incoming).count() < most && staying().count() < room
+    }
+
+    /// Hangs up on those who are too many since other sessions want their part: first who has not shaken hands, then who gave
+    /// the least, of several the last to come.
+    pub(super) fn shed(&mut self) {
+        let room = self.seat.room();
+        if self.lines.len() <= room {
+            return;
+        }
+        let surplus = self.lines.values().filter(|line| !line.going).count().saturating_sub(room);
+        let staying = self.lines.iter_mut().filter(|(_, line)| !line.going);
+        let mut staying: Vec<_> =
+            staying.map(|(key, line)| (line.ready.map(|_| line.seen[1].1), Reverse(*key), line)).collect();
+        staying.sort_unstable_by_key(|(given, key, _)| (*given, *key));
+        for (_, _, line) in staying.into_iter().take(surplus) {
+            log::debug!("{}: hung up on, as other torrents need the place", line.connection.addr);
+            line.going = true;
+            line.connection.close();
+        }
     }
 
     /// Hangs up on a caller of an address that has more than a quarter of the places, so that one from elsewhere finds one.
@@ -97,7 +136,7 @@ impl Contacts<'_> {
             host: line.connection.addr.ip(),
             given: line.ready.map(|_| line.seen[1].1),
         });
-        let fair = (self.config.max_peers / 4).max(1);
+        let fair = (self.seat.room() / 4).max(1);
         let Some(key) = surplus(newcomer.ip(), callers, fair) else { return false };
         let Some(line) = self.lines.get_mut(&key) else { return false };
         log::debug!("{}: hung up on, as its address has too many places", line.connection.addr);
@@ -111,6 +150,9 @@ impl Contacts<'_> {
         if let Some(line) = self.lines.get_mut(&key) {
             line.ready = Some(shared.now());
             self.inner.search.lock().reached(incoming);
+            if incoming {
+                self.seat.note_reached();
+            }
         }
         self.book.reached(addr, shared.now());
         tell(&self.events, Event::PeerConnected { addr, incoming });
@@ -119,7 +161,7 @@ impl Contacts<'_> {
     /// A connection is over.
     pub fn gone(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, why: &Gone) {
         let Some(line) = self.lines.remove(&key) else { return };
-        shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
+        self.count(shared);
         line.connection.join();
         if line.ready.is_some() {
             self.remember(key, addr, line.incoming);
@@ -180,6 +222,7 @@ impl Contacts<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
         let lines = std::mem::take(&mut self.lines);
+        self.seat.count(0);
         for line in lines.values().filter(|line| !line.incoming) {
             self.book.not_called(line.connection.addr);
         }

@@ -1,14 +1,16 @@
-//! What finds peers beside trackers: the DHT and local discovery. Their threads tell of peers through channels of their own, which
-//! the main thread hears together with its reports.
+//! What finds peers beside trackers: the DHT and local discovery, which belong to the session's host. Their threads tell of this
+//! torrent's peers through channels of its own, which the main thread hears together with its reports.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select, unbounded};
 
 use crate::peer::Report;
 use crate::session::Config;
-use crate::sources::dht::{DhtConfig, DhtService, Found};
+use crate::session::host::Seat;
+use crate::sources::dht::{DhtService, Found};
 use crate::sources::lsd::Lsd;
 use crate::types::InfoHash;
 
@@ -29,8 +31,8 @@ pub enum News {
 
 /// The DHT and local discovery, as far as they are wanted and to be had.
 pub struct Discovery {
-    dht: Option<DhtService>,
-    lsd: Option<Lsd>,
+    dht: Option<(InfoHash, Arc<DhtService>)>,
+    lsd: Option<(InfoHash, Arc<Lsd>)>,
     found: Receiver<Found>,
     neighbours: Receiver<(InfoHash, SocketAddr)>,
     next_judgement: Duration,
@@ -42,33 +44,20 @@ impl Discovery {
         Discovery { dht: None, lsd: None, found: never(), neighbours: never(), next_judgement: JUDGEMENT }
     }
 
-    /// Looks for peers of a torrent that is not private, and announces that we listen on `port`. What cannot be had is said in
-    /// the log and done without.
-    pub fn start(config: &Config, info_hash: InfoHash, port: u16) -> Discovery {
+    /// Looks for peers of a torrent that is not private, as far as its configuration and its host allow, and announces that we
+    /// listen.
+    pub fn start(config: &Config, info_hash: InfoHash, seat: &Seat) -> Discovery {
         let mut discovery = Discovery::none();
-        if let Some(settings) = &config.dht {
+        if config.dht.is_some() {
             let (tell, found) = unbounded();
-            let settings = DhtConfig {
-                port,
-                interface: config.bind.clone(),
-                routers: settings.routers.clone(),
-                entry_points: settings.entry_points.clone(),
-                state_path: settings.state_path.clone(),
-                read_only: false,
-            };
-            match DhtService::start(&settings, &tell) {
-                Ok(dht) => {
-                    dht.search(info_hash, Some(port));
-                    (discovery.dht, discovery.found) = (Some(dht), found);
-                }
-                Err(error) => log::warn!("no DHT: {error}"),
+            if let Some(dht) = seat.search(tell) {
+                (discovery.dht, discovery.found) = (Some((info_hash, dht)), found);
             }
         }
         if config.lsd {
             let (tell, neighbours) = unbounded();
-            match Lsd::start(&config.bind, port, vec![info_hash], tell) {
-                Ok(lsd) => (discovery.lsd, discovery.neighbours) = (Some(lsd), neighbours),
-                Err(error) => log::info!("no local discovery: {error}"),
+            if let Some(lsd) = seat.call_neighbours(tell) {
+                (discovery.lsd, discovery.neighbours) = (Some((info_hash, lsd)), neighbours);
             }
         }
         discovery
@@ -77,7 +66,7 @@ impl Discovery {
     /// Whether anybody can reach us is known after a while: a node whom nobody has asked anything, though it knows others, is no
     /// use in their tables, and says so (BEP 43). `reached` says that a peer has called us.
     pub fn judge(&mut self, now: Duration, reached: bool) {
-        if let Some(dht) = self.dht.as_ref().filter(|_| now >= self.next_judgement) {
+        if let Some((_, dht)) = self.dht.as_ref().filter(|_| now >= self.next_judgement) {
             self.next_judgement = now + JUDGEMENT;
             let stats = dht.stats();
             let asked: u64 = stats.iter().map(|(_, stats)| stats.asked).sum();
@@ -108,12 +97,12 @@ impl Discovery {
 
     /// How many nodes of the DHT we know, where we take part.
     pub fn dht_nodes(&self) -> Option<usize> {
-        self.dht.as_ref().map(|dht| dht.stats().iter().map(|(_, stats)| stats.nodes).sum())
+        self.dht.as_ref().map(|(_, dht)| dht.stats().iter().map(|(_, stats)| stats.nodes).sum())
     }
 
     /// A peer is a node of the DHT.
     pub fn add_node(&self, addr: SocketAddr) {
-        if let Some(dht) = &self.dht {
+        if let Some((_, dht)) = &self.dht {
             dht.add_node(addr);
         }
     }
@@ -138,14 +127,25 @@ impl Discovery {
         }
     }
 
-    /// Ends both; the DHT's nodes are kept for the next time.
-    pub fn stop(&mut self) {
+    /// Looks for nobody any more, and ends both where they were there for this session alone.
+    pub fn stop(&mut self, seat: &Seat) {
+        self.forget();
+        seat.end_discovery();
+    }
+
+    fn forget(&mut self) {
         (self.found, self.neighbours) = (never(), never());
-        if let Some(lsd) = self.lsd.take() {
-            lsd.stop();
+        if let Some((info_hash, lsd)) = self.lsd.take() {
+            lsd.remove(info_hash);
         }
-        if let Some(Err(error)) = self.dht.take().map(DhtService::stop) {
-            log::info!("the DHT's nodes are not kept: {error}");
+        if let Some((info_hash, dht)) = self.dht.take() {
+            dht.forget(info_hash);
         }
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        self.forget();
     }
 }

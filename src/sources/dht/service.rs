@@ -6,6 +6,7 @@ mod keep;
 mod line;
 mod names;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -80,9 +81,10 @@ pub struct Found {
 }
 
 /// What a thread is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Command {
-    Search(InfoHash, Option<u16>),
+    /// What is found goes to whom this names, or else to whoever hears all.
+    Search(InfoHash, Option<u16>, Option<Sender<Found>>),
     Forget(InfoHash),
     Node(SocketAddr),
     Router(SocketAddr),
@@ -140,7 +142,8 @@ impl DhtService {
             let Some(line) = service.lines.get(at) else { continue };
             let settings = Settings { family: line.family, read_only: config.read_only, secret: secret() };
             let dht = Dht::new(&settings, &service.before, fastrand::Rng::new());
-            let run = Run { dht, at, end, lines: service.lines.clone(), found: found.clone() };
+            let (lines, found) = (service.lines.clone(), found.clone());
+            let run = Run { dht, at, end, lines, found, askers: BTreeMap::new() };
             let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // On failure the drop stops the first thread.
@@ -154,12 +157,17 @@ impl DhtService {
     /// Looks for peers of a torrent from now on, every ten minutes and more often while there are none; announces ours
     /// where its TCP port is given. Never to be called for a private torrent (BEP 27).
     pub fn search(&self, info_hash: InfoHash, announce_port: Option<u16>) {
-        self.tell_all(Command::Search(info_hash, announce_port));
+        self.tell_all(&Command::Search(info_hash, announce_port, None));
+    }
+
+    /// The same, where peers of this torrent are to go to `found` and nowhere else: an unbounded channel, too.
+    pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<Found>) {
+        self.tell_all(&Command::Search(info_hash, announce_port, Some(found)));
     }
 
     /// Ends [`DhtService::search`] for a torrent.
     pub fn forget(&self, info_hash: InfoHash) {
-        self.tell_all(Command::Forget(info_hash));
+        self.tell_all(&Command::Forget(info_hash));
     }
 
     /// Gets to know a node: that of a peer (its address with the port of its PORT message, BEP 5).
@@ -174,7 +182,7 @@ impl DhtService {
 
     /// Whether we answer nobody, because nobody can reach us (BEP 43).
     pub fn set_read_only(&self, read_only: bool) {
-        self.tell_all(Command::ReadOnly(read_only));
+        self.tell_all(&Command::ReadOnly(read_only));
     }
 
     /// How each family stands.
@@ -195,8 +203,8 @@ impl DhtService {
         self.end()
     }
 
-    fn tell_all(&self, command: Command) {
-        self.lines.iter().for_each(|line| line.tell(command));
+    fn tell_all(&self, command: &Command) {
+        self.lines.iter().for_each(|line| line.tell(command.clone()));
     }
 
     fn meet(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> Command) {
@@ -216,7 +224,7 @@ impl DhtService {
         if self.threads.is_empty() {
             return Ok(());
         }
-        self.tell_all(Command::Stop);
+        self.tell_all(&Command::Stop);
         let mut state = State::default();
         let mut ended = Vec::new();
         for (thread, line) in self.threads.drain(..).zip(self.lines.iter()) {
@@ -253,6 +261,8 @@ struct Run {
     end: End,
     lines: Arc<Vec<Line>>,
     found: Sender<Found>,
+    /// Who wants to know of one torrent.
+    askers: BTreeMap<InfoHash, Sender<Found>>,
 }
 
 impl Run {
@@ -301,8 +311,17 @@ impl Run {
 
     fn carry_out(&mut self, command: Command, now: Duration) -> bool {
         match command {
-            Command::Search(info_hash, port) => self.dht.search(now, info_hash, port),
-            Command::Forget(info_hash) => self.dht.forget(info_hash),
+            Command::Search(info_hash, port, asker) => {
+                match asker {
+                    Some(asker) => _ = self.askers.insert(info_hash, asker),
+                    None => _ = self.askers.remove(&info_hash),
+                }
+                self.dht.search(now, info_hash, port);
+            }
+            Command::Forget(info_hash) => {
+                self.dht.forget(info_hash);
+                self.askers.remove(&info_hash);
+            }
             Command::Node(addr) => self.dht.add_node(now, addr),
             Command::Router(addr) => self.dht.add_router(now, addr),
             Command::ReadOnly(read_only) => self.dht.set_read_only(read_only),
@@ -320,7 +339,10 @@ impl Run {
                     }
                 }
                 // Whoever asked may be gone already.
-                Output::Found { info_hash, peers } => drop(self.found.send(Found { info_hash, peers })),
+                Output::Found { info_hash, peers } => {
+                    let asker = self.askers.get(&info_hash).unwrap_or(&self.found);
+                    drop(asker.send(Found { info_hash, peers }));
+                }
                 Output::Others(nodes) => {
                     for (_, line) in self.lines.iter().enumerate().filter(|(at, _)| *at != self.at) {
                         for addr in &nodes {

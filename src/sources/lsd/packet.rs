@@ -86,6 +86,24 @@ impl Hearing {
         Hearing { swarms, cookie, told: HashMap::new() }
     }
 
+    /// Listens for peers of `swarm`, too.
+    pub fn add(&mut self, swarm: InfoHash) {
+        if !self.swarms.contains(&swarm) {
+            self.swarms.push(swarm);
+        }
+    }
+
+    /// Listens for peers of `swarm` no longer.
+    pub fn remove(&mut self, swarm: InfoHash) {
+        self.swarms.retain(|known| *known != swarm);
+        self.told.retain(|(known, _), _| *known != swarm);
+    }
+
+    /// The swarms whose peers are listened for.
+    pub fn swarms(&self) -> &[InfoHash] {
+        &self.swarms
+    }
+
     /// The peers that a datagram tells of: of our swarms, not ourselves, and each at most once a minute.
     pub fn hear(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Vec<(InfoHash, SocketAddr)> {
         let Some(said) = LocalAnnounce::parse(datagram) else { return Vec::new() };
@@ -177,6 +195,24 @@ mod tests {
         assert_eq!(hearing.hear(s(0), from, &one(5, &[A], "me")), []);
         assert_eq!(hearing.hear(s(0), from, &one(5, &[B], "you")), []);
         assert_eq!(hearing.hear(s(0), from, &one(5, &[B, A], "you")), [(A, "192.168.1.2:5".parse().unwrap())]);
+    }
+
+    #[test]
+    fn swarms_come_and_go() {
+        let from: SocketAddr = "192.168.1.2:6771".parse().unwrap();
+        let mut hearing = Hearing::new(vec![A], "me".into());
+        hearing.add(B);
+        hearing.add(A);
+        assert_eq!(hearing.swarms(), [A, B]);
+        assert_eq!(hearing.hear(s(0), from, &one(5, &[B, A], "you")).len(), 2);
+        hearing.remove(A);
+        assert_eq!(hearing.hear(s(1), from, &one(5, &[A], "you")), []);
+        hearing.add(A);
+        assert_eq!(
+            hearing.hear(s(2), from, &one(5, &[A, B], "you")).len(),
+            1,
+            "whoever asks anew has heard nothing yet"
+        );
     }
 
     #[test]

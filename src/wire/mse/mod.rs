@@ -69,7 +69,7 @@ pub enum MseError {
     /// The mark after the padding did not come: the other side speaks something else, or does not know the torrent.
     #[error("no mark within 512 bytes of padding")]
     Lost,
-    /// The initiator means another torrent.
+    /// The initiator means another torrent, or one that it is not to be had for.
     #[error("another torrent")]
     AnotherTorrent,
     /// The verification constant is wrong.

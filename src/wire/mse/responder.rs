@@ -8,8 +8,9 @@ use crate::types::InfoHash;
 /// The called side of a handshake. It says nothing before the other's whole public key is there.
 pub struct Responder {
     draw: Draw,
-    skey: InfoHash,
-    methods: Methods,
+    /// The torrents that may be meant, and what may follow for each; the one that is meant, once that is known.
+    swarms: Vec<(InfoHash, Methods)>,
+    meant: Option<InfoHash>,
     part: Part,
     stage: Stage,
 }
@@ -21,8 +22,8 @@ enum Stage {
     Mark(Secret),
     /// Which torrent.
     Torrent(Secret),
-    /// VC, `crypto_provide` and the length of `PadC`.
-    Offer(Ciphers),
+    /// VC, `crypto_provide` and the length of `PadC`; this may follow.
+    Offer(Ciphers, Methods),
     /// `PadC` and the length of `IA`; then this will have been selected.
     Padding(Ciphers, u32),
     /// `IA`.
@@ -34,7 +35,17 @@ enum Stage {
 impl Responder {
     /// Waits for a handshake for the torrent `skey`.
     pub fn new(skey: InfoHash, methods: Methods, draw: Draw) -> Responder {
-        Responder { draw, skey, methods, part: Part::exactly(KEY), stage: Stage::Key }
+        Responder::for_any(vec![(skey, methods)], draw)
+    }
+
+    /// Waits for a handshake for any of these torrents, each with what may follow for it.
+    pub fn for_any(swarms: Vec<(InfoHash, Methods)>, draw: Draw) -> Responder {
+        Responder { draw, swarms, meant: None, part: Part::exactly(KEY), stage: Stage::Key }
+    }
+
+    /// The torrent that the initiator means; `None` until it has said so.
+    pub fn meant(&self) -> Option<InfoHash> {
+        self.meant
     }
 
     /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
@@ -67,7 +78,7 @@ impl Responder {
                     Stage::Torrent(secret)
                 }
                 Stage::Torrent(secret) => self.torrent(&secret, &part)?,
-                Stage::Offer(ciphers) => self.offer(ciphers, part)?,
+                Stage::Offer(ciphers, methods) => self.offer(ciphers, methods, part)?,
                 Stage::Padding(ciphers, selected) => self.padding(ciphers, selected, part)?,
                 Stage::Initial(ciphers, selected) => self.initial(ciphers, selected, part, out),
                 over => over,
@@ -90,20 +101,20 @@ impl Responder {
     }
 
     fn torrent(&mut self, secret: &Secret, named: &[u8]) -> Result<Stage, MseError> {
-        if secret.torrent(self.skey) != named {
-            return Err(MseError::AnotherTorrent);
-        }
+        let meant = self.swarms.iter().find(|(skey, _)| secret.torrent(*skey) == named);
+        let &(skey, methods) = meant.ok_or(MseError::AnotherTorrent)?;
+        self.meant = Some(skey);
         self.part = Part::exactly(VC.len() + 4 + 2);
-        let (sending, receiving) = (secret.responder_stream(self.skey), secret.initiator_stream(self.skey));
-        Ok(Stage::Offer(Ciphers { sending, receiving }))
+        let (sending, receiving) = (secret.responder_stream(skey), secret.initiator_stream(skey));
+        Ok(Stage::Offer(Ciphers { sending, receiving }, methods))
     }
 
-    fn offer(&mut self, mut ciphers: Ciphers, mut said: Vec<u8>) -> Result<Stage, MseError> {
+    fn offer(&mut self, mut ciphers: Ciphers, methods: Methods, mut said: Vec<u8>) -> Result<Stage, MseError> {
         ciphers.receiving.apply(&mut said);
         if !said.starts_with(&VC) {
             return Err(MseError::Verification);
         }
-        let selected = self.methods.select(u32_at(&said, VC.len()))?;
+        let selected = methods.select(u32_at(&said, VC.len()))?;
         self.part = Part::exactly(pad_length(u16_at(&said, VC.len() + 4))? + 2);
         Ok(Stage::Padding(ciphers, selected))
     }

@@ -63,6 +63,40 @@ fn an_announce_is_found_by_another() {
     announced_between(local(1), local(2));
 }
 
+/// Two torrents on one node: each asker hears of its own, and of nothing once it is forgotten.
+#[test]
+fn who_asks_for_one_torrent_hears_of_no_other() {
+    const OTHER: InfoHash = InfoHash([8; 20]);
+    let (first, _) = start(&config(local(1)));
+    let entry = first.local_addrs()[0];
+    let with_entry = |ip| DhtConfig { entry_points: vec![entry.to_string()], ..config(ip) };
+    let (second, _) = start(&with_entry(local(2)));
+    second.search(HASH, Some(4321));
+    second.search(OTHER, Some(1234));
+    let deadline = Instant::now() + PATIENCE;
+    while first.stats().iter().all(|(_, stats)| stats.stored < 2) {
+        assert!(Instant::now() < deadline, "nothing was announced");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (third, unasked) = start(&with_entry(local(3)));
+    let ((tell_one, one), (tell_other, other)) = (unbounded(), unbounded());
+    third.search_for(HASH, None, tell_one);
+    third.search_for(OTHER, None, tell_other);
+    let peer = |port| {
+        Ok(Found { info_hash: if port == 4321 { HASH } else { OTHER }, peers: vec![SocketAddr::new(local(2), port)] })
+    };
+    assert_eq!(one.recv_timeout(PATIENCE), peer(4321));
+    assert_eq!(other.recv_timeout(PATIENCE), peer(1234));
+    third.forget(HASH);
+    assert_eq!(
+        one.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Disconnected),
+        "nothing more, and nobody who could say it"
+    );
+    assert!(other.try_iter().all(|found| found.info_hash == OTHER) && unasked.is_empty());
+    [first, second, third].into_iter().for_each(|service| service.stop().expect("nothing to write"));
+}
+
 #[test]
 fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
     let all = DhtConfig { routers: vec!["name.invalid:1".into()], ..DhtConfig::default() };

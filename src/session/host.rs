@@ -1,0 +1,274 @@
+//! What the sessions of one process share: the port and whoever calls there, the node of the DHT, local discovery, the limits and
+//! the number of connections. A session by itself has a host of its own, which listens when the session comes to it and ends
+//! with it; [`Host::start`] makes one for several, which lives as long as anybody holds it.
+//!
+//! `door` knows which session a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place
+//! at its host.
+
+mod door;
+mod lobby;
+mod seat;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Sender, unbounded};
+use parking_lot::Mutex;
+
+use super::config::DhtSettings;
+use super::listener::Listener;
+use super::{Config, SessionError, descriptors};
+use crate::bind::Bind;
+use crate::peer::Throttle;
+use crate::sources::dht::{DhtConfig, DhtService, Found};
+use crate::sources::lsd::Lsd;
+use crate::swarm::limiter::Limits;
+use crate::types::InfoHash;
+use door::Door;
+
+pub(super) use lobby::Lobby;
+pub(super) use seat::Seat;
+
+/// Connections that each session may have at least, however many there are.
+const LEAST_PEERS: usize = 4;
+
+/// What several sessions have in common; see the module's head.
+pub struct Host {
+    settings: Settings,
+    throttle: Arc<Throttle>,
+    door: Arc<Door>,
+    net: Mutex<Net>,
+    /// It was made for several sessions, so that its port and its node outlive each of them.
+    lasting: bool,
+    /// Connections at most, as far as there are descriptors; those that there are; files that may be open.
+    most: AtomicUsize,
+    lines: AtomicUsize,
+    files: AtomicUsize,
+    /// Whether anybody has ever called us: then others can reach us.
+    reached: AtomicBool,
+}
+
+/// The parts of a configuration that are not one session's.
+struct Settings {
+    listen_ports: std::ops::RangeInclusive<u16>,
+    bind: Bind,
+    dht: Option<DhtSettings>,
+    lsd: bool,
+    max_peers: usize,
+}
+
+/// What has threads of its own.
+#[derive(Default)]
+struct Net {
+    listener: Option<Listener>,
+    dht: Option<Arc<DhtService>>,
+    lsd: Option<Arc<Lsd>>,
+}
+
+impl Host {
+    /// A host for several sessions that listens from now on. Of `config` it takes what is the process's own: `listen_ports`,
+    /// `bind`, `dht`, `lsd`, `limits` and `max_peers`. The DHT and local discovery begin with the first session that may use
+    /// them. All ends when the last session and the last holder let go of it.
+    ///
+    /// # Errors
+    /// [`SessionError::Listen`] where no port is free, [`SessionError::Interface`] where there is no such interface.
+    pub fn start(config: &Config) -> Result<Arc<Host>, SessionError> {
+        let host = Host::new(config, true);
+        host.listen()?;
+        Ok(Arc::new(host))
+    }
+
+    /// A host for one session, which does nothing yet.
+    pub(super) fn for_one(config: &Config) -> Arc<Host> {
+        Arc::new(Host::new(config, false))
+    }
+
+    fn new(config: &Config, lasting: bool) -> Host {
+        let settings = Settings {
+            listen_ports: config.listen_ports.clone(),
+            bind: config.bind.clone(),
+            dht: config.dht.clone(),
+            lsd: config.lsd,
+            max_peers: config.max_peers,
+        };
+        Host {
+            settings,
+            throttle: Arc::new(Throttle::new(config.limits)),
+            door: Arc::default(),
+            net: Mutex::default(),
+            lasting,
+            most: AtomicUsize::new(config.max_peers),
+            lines: AtomicUsize::new(0),
+            files: AtomicUsize::new(0),
+            reached: AtomicBool::new(false),
+        }
+    }
+
+    /// The TCP port on which all sessions listen, which is the DHT's UDP port, too; `None` while nobody listens.
+    pub fn port(&self) -> Option<u16> {
+        self.net.lock().listener.as_ref().map(|listener| listener.port)
+    }
+
+    /// Changes the limits, which hold over the peers of all sessions together, at once.
+    pub fn set_limits(&self, limits: Limits) {
+        self.throttle.set(limits);
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.throttle.limits()
+    }
+
+    /// The limits, where bytes meet them.
+    pub(super) fn throttle(&self) -> Arc<Throttle> {
+        self.throttle.clone()
+    }
+
+    /// What all sockets are tied to.
+    pub(super) fn bind(&self) -> &Bind {
+        &self.settings.bind
+    }
+
+    /// Listens, where nobody does yet; the port.
+    fn listen(&self) -> Result<u16, SessionError> {
+        let mut net = self.net.lock();
+        if let Some(listener) = &net.listener {
+            return Ok(listener.port);
+        }
+        let Settings { listen_ports, bind, .. } = &self.settings;
+        let started = Listener::start(listen_ports.clone(), bind, Lobby::new(self.door.clone()));
+        let listener = started.map_err(|error| {
+            let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
+            if *bind != Bind::Any && !of_the_port {
+                return SessionError::Interface { bind: bind.clone(), error };
+            }
+            let (first, last) = (listen_ports.start(), listen_ports.end());
+            let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            SessionError::Listen { ports, error }
+        })?;
+        Ok(net.listener.insert(listener).port)
+    }
+
+    /// Has the DHT look for peers of `info_hash` and announce that we listen on `port`. What cannot be had is said in the log and
+    /// done without.
+    fn search(&self, info_hash: InfoHash, port: u16, found: Sender<Found>) -> Option<Arc<DhtService>> {
+        let settings = self.settings.dht.as_ref()?;
+        let mut net = self.net.lock();
+        if net.dht.is_none() {
+            let settings = DhtConfig {
+                port,
+                interface: self.settings.bind.clone(),
+                routers: settings.routers.clone(),
+                entry_points: settings.entry_points.clone(),
+                state_path: settings.state_path.clone(),
+                read_only: false,
+            };
+            // Each session hears of its own torrent, and nobody of others.
+            match DhtService::start(&settings, &unbounded().0) {
+                Ok(dht) => net.dht = Some(Arc::new(dht)),
+                Err(error) => log::warn!("no DHT: {error}"),
+            }
+        }
+        let dht = net.dht.clone()?;
+        drop(net);
+        dht.search_for(info_hash, Some(port), found);
+        Some(dht)
+    }
+
+    /// The same for local discovery.
+    fn call_neighbours(
+        &self,
+        info_hash: InfoHash,
+        port: u16,
+        found: Sender<(InfoHash, std::net::SocketAddr)>,
+    ) -> Option<Arc<Lsd>> {
+        if !self.settings.lsd {
+            return None;
+        }
+        let mut net = self.net.lock();
+        if let Some(lsd) = net.lsd.clone() {
+            drop(net);
+            lsd.add(info_hash, found);
+            return Some(lsd);
+        }
+        match Lsd::start(&self.settings.bind, port, vec![info_hash], found) {
+            Ok(lsd) => net.lsd = Some(Arc::new(lsd)),
+            Err(error) => log::info!("no local discovery: {error}"),
+        }
+        net.lsd.clone()
+    }
+
+    /// Ends local discovery and the DHT, whose nodes are kept for the next time.
+    fn end_discovery(&self) {
+        let mut net = self.net.lock();
+        let (lsd, dht) = (net.lsd.take(), net.dht.take());
+        drop(net);
+        drop(lsd);
+        if let Some(Err(error)) = dht.and_then(Arc::into_inner).map(DhtService::stop) {
+            log::info!("the DHT's nodes are not kept: {error}");
+        }
+    }
+
+    /// Nobody is let in any more.
+    fn end_listening(&self) {
+        let listener = self.net.lock().listener.take();
+        drop(listener);
+    }
+
+    /// A session may hold so many files open from now on; how many connections that leaves is found anew.
+    fn add_files(&self, files: usize) {
+        let files = self.files.fetch_add(files, Ordering::Relaxed) + files;
+        self.most.store(descriptors::room_for_peers(self.settings.max_peers, files), Ordering::Relaxed);
+    }
+
+    /// How many connections a session with `own` of them may have: its equal part, and beyond that what the others leave.
+    fn room(&self, own: usize) -> usize {
+        let most = self.most.load(Ordering::Relaxed);
+        let others = self.lines.load(Ordering::Relaxed).saturating_sub(own);
+        room(most, self.throttle.torrents(), others)
+    }
+}
+
+/// Of `most` connections those that are open to one of `sessions`, where the others have `others`. Whoever has less than its part
+/// may take it at any time; those who have more then have too many, and give back.
+fn room(most: usize, sessions: usize, others: usize) -> usize {
+    let part = (most / sessions.max(1)).max(LEAST_PEERS.min(most));
+    part.max(most.saturating_sub(others))
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.end_listening();
+        self.end_discovery();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn one_session_has_all_and_several_share() {
+        assert_eq!(room(300, 1, 0), 300);
+        assert_eq!(room(1, 1, 0), 1, "no more than the user wants");
+        assert_eq!(room(300, 3, 0), 300, "the others want none");
+        assert_eq!(room(300, 3, 40), 260, "all that they leave");
+        assert_eq!(room(300, 3, 300), 100, "an equal part, whatever they have");
+        assert_eq!(room(20, 10, 20), 4, "nobody starves");
+        assert_eq!(room(0, 0, 0), 0);
+    }
+
+    /// Each in turn takes what it may, and gives back what is too much.
+    #[test]
+    fn what_is_open_to_all_is_not_exceeded_for_long() {
+        let (most, mut lines) = (100, [0_usize; 4]);
+        for turn in 0..100 {
+            let at = turn % lines.len();
+            let others = lines.iter().sum::<usize>() - lines[at];
+            lines[at] = room(most, lines.len(), others).min(if at == 3 { 10 } else { usize::MAX });
+        }
+        assert_eq!(lines.iter().sum::<usize>(), most);
+        assert!(lines[..3].iter().all(|has| *has >= 25) && lines[3] == 10, "{lines:?}");
+    }
+}

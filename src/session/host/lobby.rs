@@ -1,0 +1,148 @@
+//! Where callers wait until it is clear which session they mean: their handshake says it (BEP 3), or its encrypted beginning. Where
+//! only one session takes callers there is nothing to ask, and they are handed on at once.
+//!
+//! The lobby belongs to the listener's thread. Each caller that must be asked has a short-lived thread of its own; there is room
+//! for a few, for each no longer than a handshake may take, and an address that fills the lobby makes room for others.
+
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use super::door::{Door, Guest};
+use crate::peer::connection::HANDSHAKE_TIMEOUT;
+use crate::peer::encryption::Line;
+use crate::peer::{Gone, Greeting};
+use crate::session::contacts::crowd::{Caller, surplus};
+use crate::types::{Encryption, PeerKey};
+
+/// Callers that are being asked at the same time.
+const ROOM: usize = 32;
+/// An address may fill more than this only while nobody else calls.
+const FAIR: usize = ROOM / 4;
+/// Callers that were hung up on to make room and whose threads have not ended yet, at most.
+const MAX_GOING: usize = 8;
+/// What such a thread needs is little.
+const STACK: usize = 128 * 1024;
+
+/// See the module's head.
+pub struct Lobby {
+    door: Arc<Door>,
+    waiting: Vec<Waiting>,
+    next: u32,
+}
+
+/// A caller that is being asked.
+struct Waiting {
+    key: PeerKey,
+    host: IpAddr,
+    /// Its thread's, for as long as it is not handed on.
+    stream: Weak<TcpStream>,
+    thread: JoinHandle<()>,
+    /// It was hung up on to make room.
+    going: bool,
+}
+
+impl Lobby {
+    /// A lobby behind this door.
+    pub fn new(door: Arc<Door>) -> Lobby {
+        Lobby { door, waiting: Vec::new(), next: 0 }
+    }
+
+    /// Somebody calls.
+    pub fn receive(&mut self, stream: TcpStream, addr: SocketAddr) {
+        let open = self.door.open();
+        match open.as_slice() {
+            [] => {}
+            [only] => only.receive(stream, addr, None),
+            _ => self.ask(stream, addr, open),
+        }
+    }
+
+    fn ask(&mut self, stream: TcpStream, addr: SocketAddr, guests: Vec<Arc<Guest>>) {
+        let (over, still): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|waiting| waiting.thread.is_finished());
+        self.waiting = still;
+        over.into_iter().for_each(Waiting::join);
+        if self.waiting.iter().filter(|waiting| !waiting.going).count() >= ROOM && !self.make_room_for(addr.ip()) {
+            log::debug!("{addr}: turned away, too many callers at a time");
+            return;
+        }
+        let stream = Arc::new(stream);
+        let held = Arc::downgrade(&stream);
+        let work = move || {
+            let asked = catch_unwind(AssertUnwindSafe(|| hand_on(stream, addr, &guests)));
+            if let Err(why) = asked.unwrap_or(Err(Gone::Bug)) {
+                log::debug!("{addr}: {why}");
+            }
+        };
+        match Builder::new().name("lobby".into()).stack_size(STACK).spawn(work) {
+            Ok(thread) => {
+                let key = PeerKey(self.next);
+                self.next = self.next.wrapping_add(1);
+                self.waiting.push(Waiting { key, host: addr.ip(), stream: held, thread, going: false });
+            }
+            Err(error) => log::warn!("cannot ask {addr} which torrent it means: {error}"),
+        }
+    }
+
+    /// Hangs up on one of the address that has the most callers here, where that is more than its fair part.
+    fn make_room_for(&mut self, newcomer: IpAddr) -> bool {
+        if self.waiting.iter().filter(|waiting| waiting.going).count() >= MAX_GOING {
+            return false;
+        }
+        let staying = self.waiting.iter().filter(|waiting| !waiting.going);
+        let callers = staying.map(|waiting| Caller { key: waiting.key, host: waiting.host, given: None });
+        let Some(key) = surplus(newcomer, callers, FAIR) else { return false };
+        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) else { return false };
+        waiting.going = true;
+        waiting.hang_up();
+        true
+    }
+}
+
+impl Drop for Lobby {
+    fn drop(&mut self) {
+        self.waiting.iter().for_each(Waiting::hang_up);
+        self.waiting.drain(..).for_each(Waiting::join);
+    }
+}
+
+impl Waiting {
+    fn hang_up(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn join(self) {
+        if self.thread.join().is_err() {
+            log::error!("a caller's thread panicked");
+        }
+    }
+}
+
+/// Hears a caller's handshake and hands it to the session that it means.
+fn hand_on(stream: Arc<TcpStream>, addr: SocketAddr, guests: &[Arc<Guest>]) -> Result<(), Gone> {
+    const ANOTHER: Gone = Gone::Handshake("another torrent");
+    let swarms: Vec<_> = guests.iter().map(|guest| (guest.info_hash, guest.encryption)).collect();
+    let mut line = Line::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT);
+    let meant = line.answer_for(&swarms)?;
+    let theirs = line.hear()?;
+    let rest = line.finish();
+    let guest = guests.iter().find(|guest| guest.info_hash == theirs.info_hash && guest.is_open()).ok_or(ANOTHER)?;
+    match meant {
+        None if guest.encryption == Encryption::Require => return Err(Gone::Handshake("not encrypted")),
+        Some(meant) if meant != theirs.info_hash => return Err(ANOTHER),
+        _ => {}
+    }
+    // Where it fails, the lobby is about to hang up.
+    if let Some(stream) = Arc::into_inner(stream) {
+        guest.receive(stream, addr, Some(Box::new(Greeting { theirs, rest })));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "lobby_tests.rs"]
+mod tests;
