@@ -13,6 +13,7 @@ use super::exit::{Exit, Failure};
 use super::figures::{part, percent, time};
 use super::hook::Hook;
 use super::json::{Json, Lines};
+use super::keys::{Keyboard, Keys};
 use super::plain::Plain;
 use super::screen::Screen;
 use super::view::View;
@@ -52,10 +53,20 @@ fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
     let handle = session.handle();
 
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
-    let stopper = handle.clone();
-    let _watch = signals::watch(move || stopper.stop()).map_err(no_signals)?;
+    let (stopper, hung_up) = (handle.clone(), handle.clone());
+    // Owned here, so that the terminal is left as it was however this ends.
+    let looks = !args.quiet && !args.plain && screen.is_terminal();
+    let keyboard = if looks { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
+    let keys = keyboard.as_ref().map(Keyboard::keys);
+    let released = keys.clone();
+    let _watch = signals::watch(move || {
+        // A second signal ends the process at once, and nobody could put the terminal right then.
+        released.iter().for_each(Keys::release);
+        stopper.stop();
+    })
+    .map_err(no_signals)?;
     let _switch = limits::Switch::new(handle.clone(), limits).map_err(no_signals)?;
-    let mut voices = voices(args, &handle, screen, lines);
+    let mut voices = voices(args, &handle, screen, lines, keys);
     let (tell, told) = crossbeam_channel::bounded(1);
     let events = session.events();
     let spoken = thread::Builder::new().name("voice".to_owned()).spawn(move || listen(&mut voices, &events, &told));
@@ -86,15 +97,15 @@ fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
 }
 
 /// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.
-fn voices(args: &DownloadArgs, handle: &Handle, screen: Screen, lines: Option<&Lines>) -> Voices {
+fn voices(args: &DownloadArgs, handle: &Handle, screen: Screen, lines: Option<&Lines>, keys: Option<Keys>) -> Voices {
     let folder = args.out_dir().to_string_lossy().into_owned();
     let mut voices: Vec<Box<dyn Voice>> = Vec::new();
     if let Some(lines) = lines {
         voices.push(Box::new(Json::new(handle.clone(), lines.clone(), folder.clone())));
     }
-    match (args.quiet, screen.is_terminal()) {
+    match (args.quiet, screen.is_terminal() && !args.plain) {
         (true, _) => {}
-        (false, true) => voices.push(Box::new(View::new(handle.clone(), screen.clone()))),
+        (false, true) => voices.push(Box::new(View::new(handle.clone(), screen.clone(), keys))),
         (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen.clone()))),
     }
     if let Some(command) = &args.on_download_complete {

@@ -67,13 +67,34 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// The time left at that speed, in whole seconds; "-" where nobody can tell.
-pub fn eta(left: u64, bytes_per_second: f64) -> String {
-    let seconds = (left as f64 / bytes_per_second).ceil();
+/// The time left, as exact as anybody can know it: seconds below a minute, then five of them, minutes from ten on; "-" where nobody
+/// can tell.
+pub fn eta(seconds: f64) -> String {
+    let seconds = seconds.ceil();
     match seconds {
         0.0..60.0 => format!("{seconds}s"),
-        60.0..8_640_000.0 => time(Duration::from_secs(seconds as u64)),
+        60.0..600.0 => time(Duration::from_secs((seconds as u64).next_multiple_of(5))),
+        600.0..3570.0 => format!("{}m", (seconds / 60.0).round()),
+        3570.0..8_640_000.0 => time(Duration::from_secs(seconds as u64)),
         _ => "-".to_owned(),
+    }
+}
+
+/// When all will be there, on the clock of the updates: what was said is held as long as it is about right, so that it counts
+/// down and does not jump.
+#[derive(Clone, Debug, Default)]
+struct Forecast(Option<f64>);
+
+impl Forecast {
+    fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
+        let at = at.as_secs_f64();
+        let fresh = left as f64 / bytes_per_second;
+        let near = |over: f64| over >= at && (over - at - fresh).abs() <= (fresh * HOLD).max(2.0);
+        if !fresh.is_finite() {
+            self.0 = None;
+        } else if !self.0.is_some_and(near) {
+            self.0 = Some(at + fresh);
+        }
     }
 }
 
@@ -130,6 +151,8 @@ pub fn ratio(now: &Snapshot) -> String {
     format!("ratio {:.2}", now.uploaded as f64 / now.total.max(1) as f64)
 }
 
+/// What was said of the end is held while it is off by no more than this part of the time left.
+const HOLD: f64 = 0.15;
 /// A counter that has not moved for so long stands still.
 const STILL: Duration = Duration::from_secs(3);
 
@@ -141,6 +164,9 @@ pub struct Rates {
     check: Meter,
     /// Useful bytes, faded slowly: a time left that jumps helps nobody.
     steady: Meter,
+    forecast: Forecast,
+    /// The last update.
+    at: Duration,
     began: Option<Duration>,
     whole: Option<Duration>,
 }
@@ -149,19 +175,25 @@ impl Default for Rates {
     fn default() -> Rates {
         let quick = Meter::new(Duration::from_secs(2));
         let steady = Meter::new(Duration::from_secs(10));
-        Rates { down: quick.clone(), up: quick.clone(), check: quick, steady, began: None, whole: None }
+        let (down, up, forecast) = (quick.clone(), quick.clone(), Forecast::default());
+        Rates { down, up, check: quick, steady, forecast, at: Duration::ZERO, began: None, whole: None }
     }
 }
 
 impl Rates {
     /// The download begins now, unless it did before: what is over before the second look at it has a duration too.
     pub fn begin(&mut self, at: Duration) {
-        self.began.get_or_insert(at);
+        if self.began.is_none() {
+            self.began = Some(at);
+            // Nothing has come yet: the first look at the counters has something to compare them with.
+            [&mut self.down, &mut self.up, &mut self.steady].into_iter().for_each(|meter| meter.update(at, 0));
+        }
     }
 
     /// The session stood so at the time `at`.
     pub fn update(&mut self, at: Duration, now: &Snapshot) {
         self.check.update(at, now.checked.0);
+        self.at = at;
         if matches!(now.stage, Stage::Starting | Stage::Checking) {
             return;
         }
@@ -172,6 +204,7 @@ impl Rates {
         self.down.update(at, now.downloaded);
         self.up.update(at, now.uploaded);
         self.steady.update(at, now.downloaded.saturating_sub(now.wasted));
+        self.forecast.update(at, now.total.saturating_sub(now.have), self.steady.rate());
     }
 
     /// Bytes a second received.
@@ -190,8 +223,8 @@ impl Rates {
     }
 
     /// The time left, for a person.
-    pub fn eta(&self, now: &Snapshot) -> String {
-        eta(now.total.saturating_sub(now.have), self.steady.rate())
+    pub fn eta(&self) -> String {
+        self.forecast.0.map_or_else(|| eta(f64::NAN), |over| eta((over - self.at.as_secs_f64()).max(0.0)))
     }
 
     /// On a download that is whole: its size, how long it took, what was given.
@@ -258,8 +291,37 @@ mod tests {
             assert_eq!(time(Duration::from_secs(s)), text);
         }
         assert_eq!(time(Duration::from_millis(400)), "0.4s");
-        assert_eq!((eta(600, 100.0), eta(1, 0.0), eta(0, 0.0)), ("6s".into(), "-".into(), "-".into()));
-        assert_eq!((eta(185, 1.0), eta(u64::MAX, 1.0)), ("3m 05s".into(), "-".into()));
+        let pairs = [
+            (5.3, "6s"),
+            (f64::INFINITY, "-"),
+            (f64::NAN, "-"),
+            (181.0, "3m 05s"),
+            (1234.0, "21m"),
+            (7621.0, "2h 07m"),
+            (1e12, "-"),
+        ];
+        for (s, text) in pairs {
+            assert_eq!(eta(s), text);
+        }
+    }
+
+    #[test]
+    fn a_time_left_counts_down_and_does_not_jump() {
+        let s = Duration::from_secs;
+        let mut forecast = Forecast::default();
+        forecast.update(s(0), 1000, 10.0);
+        let over = forecast.0;
+        assert_eq!(over, Some(100.0));
+        for (at, left, rate) in [(1, 990, 9.0), (2, 980, 11.0), (3, 970, 9.5), (50, 520, 10.0)] {
+            forecast.update(s(at), left, rate);
+            assert_eq!(forecast.0, over, "about right at {at}");
+        }
+        forecast.update(s(51), 500, 5.0);
+        assert_eq!(forecast.0, Some(151.0), "half as fast is news");
+        forecast.update(s(160), 10, 100.0);
+        assert!(forecast.0.is_some_and(|over| over > 160.0), "what should be over and is not");
+        forecast.update(s(161), 10, 0.0);
+        assert_eq!(forecast.0, None);
     }
 
     #[test]
@@ -298,7 +360,7 @@ mod tests {
         rates.update(Duration::ZERO, &at_stage(Stage::Checking, 0, 0));
         rates.update(Duration::from_secs(100), &at_stage(Stage::Downloading, 0, 0));
         rates.update(Duration::from_secs(101), &at_stage(Stage::Downloading, 100, 100));
-        assert_eq!(rates.eta(&at_stage(Stage::Downloading, 100, 100)), "9s");
+        assert_eq!(rates.eta(), "9s");
         rates.update(Duration::from_secs(110), &at_stage(Stage::Seeding, 1000, 1000));
         rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
         let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));

@@ -1,4 +1,4 @@
-//! The map of pieces: a line of cells, each for one piece, many, or a share of one. Pure; [`super::view`] shows it.
+//! The map of pieces: lines of cells, each for one piece, many, or a share of one. Pure; [`super::view`] shows it.
 
 use crate::session::PieceState;
 
@@ -7,6 +7,8 @@ use crate::session::PieceState;
 pub enum Cell {
     /// Nothing of its pieces is there or asked for.
     Missing,
+    /// Some of it is missing, and nobody who is connected has that.
+    Unseen,
     /// Some of its pieces are under way now.
     UnderWay,
     /// None is under way; so many thirds of them, rounded down, are verified, but not all.
@@ -27,6 +29,9 @@ pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
 
 fn together(pieces: &[PieceState]) -> Cell {
     let count = |state| pieces.iter().filter(|&&piece| piece == state).count();
+    if pieces.contains(&PieceState::Unseen) {
+        return Cell::Unseen; // what keeps all of it from being whole counts more than what comes
+    }
     match (count(PieceState::Verified), count(PieceState::UnderWay)) {
         // A torrent without pieces lacks nothing.
         (whole, _) if whole == pieces.len() => Cell::Verified,
@@ -56,7 +61,31 @@ impl Look {
         Look::new(locale.is_none_or(|name| speaks_utf8(&name)), set("NO_COLOR").is_none())
     }
 
-    /// The cells as text: verified green, and the higher the more of it is; under way yellow; missing dim.
+    /// Whether there are more signs than ASCII.
+    pub fn unicode(self) -> bool {
+        self.unicode
+    }
+
+    /// Words that stand back.
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("\x1b[2m", text)
+    }
+
+    /// Words that stand out.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("\x1b[1m", text)
+    }
+
+    /// Words to be seen first.
+    pub fn yellow(self, text: &str) -> String {
+        self.wrap("\x1b[33m", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The cells as text: verified green, and the higher the more of it is; under way yellow; missing dim; not to be had red.
     pub fn paint(self, cells: &[Cell]) -> String {
         let mut text = String::with_capacity(cells.len() * 3 + 64);
         for run in cells.chunk_by(|a, b| a == b) {
@@ -65,6 +94,7 @@ impl Look {
                 Some(Cell::Partly(2..)) => ('▆', '+', "\x1b[32m"),
                 Some(Cell::Partly(1)) => ('▄', '=', "\x1b[32m"),
                 Some(Cell::Partly(0)) => ('▂', '-', "\x1b[32m"),
+                Some(Cell::Unseen) => ('×', '!', "\x1b[31m"),
                 Some(Cell::UnderWay) => ('▒', '~', "\x1b[33m"),
                 _ => ('░', '.', "\x1b[2m"),
             };
@@ -93,6 +123,15 @@ mod tests {
         assert_eq!(cells(&pieces, 1), [Cell::UnderWay]);
         assert_eq!(cells(&pieces[..4], 1), [Cell::Partly(2)]);
         assert_eq!(cells(&pieces[2..4], 2), [Cell::Verified, Cell::Missing]);
+    }
+
+    #[test]
+    fn what_nobody_has_is_seen_in_every_cell() {
+        let pieces = [Verified, PieceState::Unseen, UnderWay, Missing];
+        assert_eq!(cells(&pieces, 1), [Cell::Unseen]);
+        assert_eq!(cells(&pieces, 2), [Cell::Unseen, Cell::UnderWay]);
+        assert_eq!(Look::new(false, false).paint(&cells(&pieces, 4)), "#!~.");
+        assert_eq!(Look::new(true, true).paint(&[Cell::Unseen]), "\x1b[31m×\x1b[0m");
     }
 
     #[test]

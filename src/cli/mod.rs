@@ -17,6 +17,7 @@ pub mod figures;
 mod hook;
 pub mod info;
 mod json;
+pub mod keys;
 pub mod limits;
 mod list;
 pub mod magnet;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::figures::{Rates, part, percent, pieces, rate, ratio, size, words};
 use super::screen::Screen;
 use super::voice::{Ending, Voice, Words, clean};
-use super::why::Waiting;
+use super::why::{Waiting, why};
 use crate::session::Handle;
 use crate::session::{Event, Snapshot, Stage};
 
@@ -20,6 +20,8 @@ pub struct Plain {
     rates: Rates,
     words: Words,
     waiting: Waiting,
+    /// What to say if it ended now.
+    reason: String,
     last: Option<(Duration, String)>,
 }
 
@@ -34,6 +36,7 @@ impl Plain {
             rates: Rates::default(),
             words: Words::chatty(),
             waiting: Waiting::default(),
+            reason: String::new(),
             last: None,
         }
     }
@@ -72,6 +75,7 @@ impl Voice for Plain {
             self.screen.say(&format!("{}: {why}", self.name));
         }
         let line = line(&self.name, &now, &self.rates);
+        self.reason = reason(&now, &self.rates, || why(&self.handle.search(), &now, &self.handle.peers()));
         let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
         if !stale {
             self.screen.say(&line);
@@ -79,11 +83,27 @@ impl Voice for Plain {
         }
     }
 
-    fn finish(&mut self, at: Duration, _: Ending) {
+    fn finish(&mut self, at: Duration, ending: Ending) {
         let now = self.look(at);
         if now.uploaded > 0 {
             self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.uploaded), ratio(&now)));
         }
+        if ending == Ending::Stopped && now.total > 0 {
+            if self.reason.is_empty() {
+                self.reason = why(&self.handle.search(), &now, &[]);
+            }
+            let there = format!("{} of {} are there", size(now.have), size(now.total));
+            self.screen.say(&format!("{}: unfinished, {there}: {}", self.name, self.reason));
+        }
+    }
+}
+
+/// Why it would be unfinished if it ended now.
+fn reason(now: &Snapshot, rates: &Rates, why: impl FnOnce() -> String) -> String {
+    match now.stage {
+        Stage::Starting | Stage::Checking => "the files were still being checked".to_owned(),
+        Stage::Downloading if rates.down() > 0.0 => format!("stopped while it came at {}", rate(rates.down())),
+        _ => why(),
     }
 }
 
@@ -100,7 +120,7 @@ fn line(name: &str, now: &Snapshot, rates: &Rates) -> String {
         }
         Stage::Downloading => {
             let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
-            format!("{name} {percent} {part} down {down} up {up} eta {} {peers}", rates.eta(now))
+            format!("{name} {percent} {part} down {down} up {up} eta {} {peers}", rates.eta())
         }
         Stage::Seeding => format!("{name} seeding up {up} sent {} {peers}", size(now.uploaded)),
         Stage::Stopping => format!("{name} stopping"),

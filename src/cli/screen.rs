@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::{Term, measure_text_width, truncate_str};
 use parking_lot::Mutex;
@@ -22,6 +23,10 @@ struct Inner {
     size: Box<dyn Fn() -> Size + Send>,
     /// What stands below the scrolling lines, and the width of each.
     live: Vec<(String, usize)>,
+    /// The terminal's size when they were drawn.
+    drawn: Size,
+    /// The process was stopped and goes on: a shell has written below the live lines meanwhile.
+    continued: Arc<AtomicBool>,
 }
 
 impl Screen {
@@ -37,7 +42,14 @@ impl Screen {
     }
 
     fn new(out: Box<dyn Write + Send>, size: Box<dyn Fn() -> Size + Send>, terminal: bool) -> Screen {
-        Screen { inner: Arc::new(Mutex::new(Inner { out, size, live: Vec::new() })), terminal }
+        let inner = Inner { out, size, live: Vec::new(), drawn: (0, 0), continued: Arc::default() };
+        Screen { inner: Arc::new(Mutex::new(inner)), terminal }
+    }
+
+    /// From now on, live lines are drawn anew below after the process was stopped (Ctrl-Z, `fg`).
+    pub fn watch_stops(&self) {
+        // Where no handler can be set up, the lines stand in the wrong place after that, and nothing else is lost.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGCONT, self.inner.lock().continued.clone());
     }
 
     /// Whether somebody looks at it who can see lines redrawn.
@@ -45,14 +57,21 @@ impl Screen {
         self.terminal
     }
 
-    /// Columns, at least 1.
-    pub fn width(&self) -> usize {
-        (self.inner.lock().size)().1.max(1)
+    /// Whether what is drawn is for whoever sits at the terminal: not while another job has it.
+    pub fn is_ours(&self) -> bool {
+        super::keys::is_ours(io::stderr())
+    }
+
+    /// Rows and columns, each at least 1.
+    pub fn size(&self) -> (usize, usize) {
+        let (rows, columns) = (self.inner.lock().size)();
+        (rows.max(1), columns.max(1))
     }
 
     /// A line, or several, that stay; above the live lines where there are any.
     pub fn say(&self, text: &str) {
         let mut inner = self.inner.lock();
+        inner.look_up();
         let mut bytes = inner.rewind();
         for line in text.lines() {
             bytes.push_str(line);
@@ -62,11 +81,16 @@ impl Screen {
         inner.put(bytes, live.into_iter().map(|(line, _)| line));
     }
 
-    /// Replaces the live lines; each is cut to the terminal's width.
+    /// Replaces the live lines; each is cut to the terminal's width. Only lines that changed are written, and nothing where none did.
     pub fn draw(&self, lines: Vec<String>) {
         let mut inner = self.inner.lock();
-        let bytes = inner.rewind();
-        inner.put(bytes, lines.into_iter());
+        inner.look_up();
+        if inner.live.is_empty() || inner.drawn != (inner.size)() {
+            let bytes = inner.rewind();
+            inner.put(bytes, lines.into_iter());
+        } else {
+            inner.change(lines);
+        }
     }
 
     /// The live lines stay where they are for good, and the next ones stand below.
@@ -87,16 +111,52 @@ impl Inner {
         format!("\x1b[{rows}A\r\x1b[J")
     }
 
+    /// After a stop, what stands on the terminal is no longer ours to change.
+    fn look_up(&mut self) {
+        if self.continued.swap(false, Ordering::AcqRel) {
+            self.live.clear();
+        }
+    }
+
+    /// Writes those of the lines that differ from what stands there, on a terminal of the same size.
+    fn change(&mut self, lines: Vec<String>) {
+        let (rows, columns) = (self.size)();
+        let new: Vec<_> =
+            lines.into_iter().take(rows.saturating_sub(1)).map(|line| fitted(&line, columns.max(1))).collect();
+        if new == self.live {
+            return;
+        }
+        let mut bytes = format!("\x1b[{}A\r", self.live.len());
+        for (at, (line, _)) in new.iter().enumerate() {
+            if self.live.get(at).is_none_or(|(old, _)| old != line) {
+                // Wiped before it is written: behind a line that fills the width, the last column would go.
+                bytes.push_str("\x1b[K");
+                bytes.push_str(line);
+            }
+            bytes.push('\n');
+        }
+        if new.len() < self.live.len() {
+            bytes.push_str("\x1b[J");
+        }
+        self.live = new;
+        self.write(&bytes);
+    }
+
+    fn write(&mut self, bytes: &str) {
+        let _ = self.out.write_all(bytes.as_bytes()).and_then(|()| self.out.flush());
+    }
+
     /// Writes `bytes`, then the live lines, in one go: no flicker.
     fn put(&mut self, mut bytes: String, lines: impl Iterator<Item = String>) {
         let (rows, columns) = (self.size)();
+        self.drawn = (rows, columns);
         // More rows than the terminal has could not be gone back over.
         self.live = lines.take(rows.saturating_sub(1)).map(|line| fitted(&line, columns.max(1))).collect();
         for (line, _) in &self.live {
             bytes.push_str(line);
             bytes.push('\n');
         }
-        let _ = self.out.write_all(bytes.as_bytes()).and_then(|()| self.out.flush());
+        self.write(&bytes);
     }
 }
 

@@ -19,6 +19,7 @@ impl Glass {
                 match &code[end..=end] {
                     "A" => self.at -= code[..end].parse::<usize>().unwrap(),
                     "J" => self.rows.truncate(self.at),
+                    "K" => self.rows[self.at].clear(),
                     "m" => {}
                     other => panic!("unknown code {other}"),
                 }
@@ -73,6 +74,44 @@ fn live_lines_are_replaced_and_others_stand_above() {
     screen.draw(lines(&["three", "four"]));
     screen.say("another\nof two lines");
     assert_eq!(glass.rows(), ["a log", "another", "of two lines", "three", "four"]);
+}
+
+#[test]
+fn only_what_changed_is_written() {
+    struct Tape(Arc<Mutex<String>>);
+    impl Write for Tape {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let tape = Arc::new(Mutex::new(String::new()));
+    let screen = Screen::new(Box::new(Tape(tape.clone())), Box::new(|| (24, 80)), true);
+    let written = || std::mem::take(&mut *tape.lock());
+    screen.draw(lines(&["one", "two", "three"]));
+    assert_eq!(written(), "one\ntwo\nthree\n");
+    screen.draw(lines(&["one", "two", "three"]));
+    assert_eq!(written(), "");
+    screen.draw(lines(&["one", "2", "three"]));
+    assert_eq!(written(), "\x1b[3A\r\n\x1b[K2\n\n");
+    screen.draw(lines(&["one"]));
+    assert_eq!(written(), "\x1b[3A\r\n\x1b[J");
+    // After a stop a shell has written there.
+    screen.inner.lock().continued.store(true, Ordering::Release);
+    screen.draw(lines(&["one"]));
+    assert_eq!(written(), "one\n");
+}
+
+#[test]
+fn lines_come_and_go() {
+    let (screen, glass, _) = screen(24, 20);
+    for rows in [&["a", "b"][..], &["a", "b", "c"], &["x"], &["x", "漢字", ""], &["x", "y"]] {
+        screen.draw(lines(rows));
+        assert_eq!(glass.rows(), rows.iter().filter(|row| !row.is_empty()).copied().collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -135,5 +174,5 @@ fn a_closed_stderr_stops_nothing() {
     screen.say("x");
     screen.draw(lines(&["y"]));
     screen.say("z");
-    assert_eq!(screen.width(), 1);
+    assert_eq!(screen.size(), (1, 1));
 }

@@ -35,6 +35,12 @@ pub trait Voice: Send {
     fn beat(&mut self, at: Duration);
     /// The session is over: the last word.
     fn finish(&mut self, at: Duration, ending: Ending);
+    /// Where keys come from that a person presses; from nowhere, unless the voice has them.
+    fn keys(&self) -> Option<Receiver<char>> {
+        None
+    }
+    /// A key was pressed.
+    fn key(&mut self, _at: Duration, _key: char) {}
 }
 
 /// Several voices as one, each at its own pace; none of them where nothing is to be said.
@@ -69,14 +75,24 @@ impl Voice for Voices {
     fn finish(&mut self, at: Duration, ending: Ending) {
         self.0.iter_mut().for_each(|(voice, _)| voice.finish(at, ending));
     }
+
+    fn keys(&self) -> Option<Receiver<char>> {
+        // One at most is for a person who looks at it; to the others keys mean nothing.
+        self.0.iter().find_map(|(voice, _)| voice.keys())
+    }
+
+    fn key(&mut self, at: Duration, key: char) {
+        self.0.iter_mut().for_each(|(voice, _)| voice.key(at, key));
+    }
 }
 
 /// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
 pub fn listen(voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
     let start = Instant::now();
     let beat = tick(voice.period());
-    let silence = never();
-    let mut source = events;
+    let (silence, mute) = (never(), never());
+    let keys = voice.keys().unwrap_or_else(never);
+    let (mut source, mut keyboard) = (events, &keys);
     loop {
         select! {
             recv(source) -> event => match event {
@@ -90,6 +106,10 @@ pub fn listen(voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<
                 }
                 return voice.finish(start.elapsed(), ending.unwrap_or(Ending::Failed));
             }
+            recv(keyboard) -> key => match key {
+                Ok(key) => voice.key(start.elapsed(), key),
+                Err(_) => keyboard = &mute,
+            },
             recv(beat) -> _ => voice.beat(start.elapsed()),
         }
     }

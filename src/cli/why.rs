@@ -34,16 +34,26 @@ impl Waiting {
         new.then(|| format!("nothing has come for {} s: {line}", at.saturating_sub(since).as_secs()))
     }
 
+    /// Notes how the session stands, and says for how long nothing has come, once that is worth telling.
+    pub fn stuck(&mut self, at: Duration, now: &Snapshot) -> Option<Duration> {
+        self.is_due(at, now);
+        self.since.map(|since| at.saturating_sub(since)).filter(|&time| time >= WONDER && waits(now))
+    }
+
     fn is_due(&mut self, at: Duration, now: &Snapshot) -> bool {
         let count = (now.downloaded, now.metadata.0);
-        let waits = matches!(now.stage, Stage::Downloading | Stage::Metadata);
-        if !waits || count != self.last || self.since.is_none() {
+        if !waits(now) || count != self.last || self.since.is_none() {
             (self.last, self.since) = (count, Some(at));
             return false;
         }
         let long = self.since.is_some_and(|since| at >= since + WONDER);
         long && self.said.as_ref().is_none_or(|(then, _)| at >= *then + PAUSE)
     }
+}
+
+/// Whether something should come.
+fn waits(now: &Snapshot) -> bool {
+    matches!(now.stage, Stage::Downloading | Stage::Metadata)
 }
 
 /// What came of looking for peers, and why those who are connected give nothing.
@@ -149,11 +159,18 @@ mod tests {
         search.dht_peers = 9;
         let peer = PeerView {
             addr: ([192, 0, 2, 7], 6881).into(),
+            client: "x".to_owned(),
+            incoming: false,
+            encrypted: false,
+            fast: false,
             downloaded: 0,
             uploaded: 0,
             has: 1.0,
             chokes_us: true,
             interested: false,
+            choked: true,
+            wanted: true,
+            snubs: false,
         };
         let line = why(&search, &now, &[peer]);
         assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");

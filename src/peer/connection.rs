@@ -263,6 +263,7 @@ fn talk(
     let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let (outbox, inbox) = unbounded();
     let peer = Arc::new(Peer::new(key, addr, incoming, theirs, shared.now(), stream.clone(), outbox));
+    peer.encrypted.store(sending.is_some(), Ordering::Relaxed);
     match shared.roster.admit(&peer, shared.peer_id) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),

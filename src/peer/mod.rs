@@ -71,6 +71,8 @@ pub struct Shared {
     pub downloaded: AtomicU64,
     /// See `downloaded`.
     pub uploaded: AtomicU64,
+    /// Nothing is asked for or served while this is set.
+    pub paused: AtomicBool,
     /// Set once: everybody goes home.
     pub stopping: AtomicBool,
     /// Where reports go.
@@ -178,6 +180,8 @@ pub enum Report {
     Incoming(std::net::TcpStream, SocketAddr, Option<Box<Greeting>>),
     /// Somebody wants the session to end.
     Stop,
+    /// Somebody wants it to pause, or to go on.
+    Pause,
     /// A tracker answered or did not.
     Announced {
         /// Its URL.
@@ -206,6 +210,7 @@ impl Shared {
             throttle: terms.throttle,
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             reports,
             reveal: OnceLock::new(),
@@ -259,6 +264,11 @@ impl Shared {
     /// Tells the session; it may be gone, which is nobody's concern here.
     pub fn report(&self, report: Report) {
         let _ = self.reports.send(report);
+    }
+
+    /// Whether nothing is to be asked for or served.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
     /// Whether everybody is to go home.

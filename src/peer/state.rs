@@ -2,8 +2,8 @@
 //! meet, and the outbox that leads to its writer.
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -57,6 +57,12 @@ pub struct Peer {
     pub incoming: bool,
     /// What it calls itself.
     pub id: PeerId,
+    /// Its client's name and version, as it sent them first (BEP 10): not for a terminal as they stand.
+    pub version: OnceLock<String>,
+    /// Whether the connection is encrypted; settled by the handshake.
+    pub encrypted: AtomicBool,
+    /// It owes us blocks and has sent none for a while, as the choker last saw it.
+    pub snubs: AtomicBool,
     /// Whether both sides speak the fast extension (BEP 6).
     pub fast: bool,
     /// Whether it speaks the extension protocol (BEP 10).
@@ -135,6 +141,9 @@ impl Peer {
             addr,
             incoming,
             id: theirs.peer_id,
+            version: OnceLock::new(),
+            encrypted: AtomicBool::new(false),
+            snubs: AtomicBool::new(false),
             fast: theirs.fast(), // as we do
             extended: theirs.extended(),
             dht: theirs.dht(),
@@ -282,6 +291,16 @@ impl Peer {
         shared.pieces.release(self.key, &lost);
     }
 
+    /// Takes back all that it was asked for: the session pauses.
+    pub fn call_off(&self, shared: &Shared) {
+        let lost = {
+            let _only = self.refilling.lock();
+            self.requests.lock().call_off()
+        };
+        lost.iter().for_each(|block| self.send(Out::Cancel(*block)));
+        shared.pieces.release(self.key, &lost);
+    }
+
     /// Makes room for `n` more blocks that the peer asks for; false where its queue is full.
     pub fn admit_requests(&self, n: u32) -> bool {
         let room = self.serving.fetch_add(n, Ordering::AcqRel) + n <= OUR_REQUEST_QUEUE;
@@ -294,7 +313,7 @@ impl Peer {
     /// Asks the peer for more blocks where its pipeline has room. Any thread may call this, holding no lock.
     pub fn refill(&self, shared: &Shared) {
         let _only = self.refilling.lock();
-        if !self.is_askable() || self.has_ended() {
+        if !self.is_askable() || self.has_ended() || shared.is_paused() {
             return;
         }
         let now = shared.now();

@@ -155,6 +155,7 @@ impl<'a> Conductor<'a> {
             Report::Failed { piece, senders } => self.failed_piece(piece, &senders),
             Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
+            Report::Pause => self.pause(),
             Report::Storage(error) => {
                 self.failure.get_or_insert(error);
             }

@@ -183,7 +183,7 @@ impl<'a> Contacts<'a> {
     fn watch(&mut self, shared: &Shared, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
         let count = (shared.downloaded.load(Ordering::Relaxed), self.inner.metadata.0.load(Ordering::Relaxed));
-        if self.content || count != self.came || shared.wants_info != self.fetching {
+        if self.content || shared.is_paused() || count != self.came || shared.wants_info != self.fetching {
             (self.came, self.came_at, self.fetching) = (count, now, shared.wants_info);
         } else if now >= self.came_at + limit {
             self.inner.timed_out.store(true, Ordering::Release);

@@ -147,6 +147,8 @@ impl Stage {
 pub enum PieceState {
     /// Nothing of it asked for.
     Missing,
+    /// Not there, and no connected peer has it, although some have something.
+    Unseen,
     /// Some of it asked for or received.
     UnderWay,
     /// Whole, and its hash is right.
@@ -166,9 +168,18 @@ pub struct FileView {
 
 /// One connected peer, as a view shows it.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PeerView {
     /// The other end.
     pub addr: SocketAddr,
+    /// Its client, by its own account: fit for a terminal.
+    pub client: String,
+    /// Whether it called us.
+    pub incoming: bool,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    /// Whether it speaks the fast extension (BEP 6).
+    pub fast: bool,
     /// Payload bytes received from it.
     pub downloaded: u64,
     /// Payload bytes sent to it.
@@ -179,6 +190,12 @@ pub struct PeerView {
     pub chokes_us: bool,
     /// Whether it wants something of us.
     pub interested: bool,
+    /// Whether we choke it.
+    pub choked: bool,
+    /// Whether we want something of it.
+    pub wanted: bool,
+    /// Whether it owes us blocks and has sent none for a while.
+    pub snubs: bool,
 }
 
 /// The figures at one moment. Counters only grow; whoever wants rates polls twice.

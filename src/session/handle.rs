@@ -15,6 +15,7 @@ use crate::storage::{FileSpec, Progress};
 use crate::swarm::limiter::Limits;
 use crate::swarm::picker;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::wire::client_name::client_name;
 
 /// What a session and its handles share.
 pub(super) struct Inner {
@@ -34,6 +35,8 @@ pub(super) struct Inner {
     /// The pieces that the check found.
     pub found: OnceLock<Bitfield>,
     pub stop: AtomicBool,
+    /// Nothing is to be asked for or served for now.
+    pub paused: AtomicBool,
     /// The connections' common ground: there while peers are talked to.
     pub shared: Mutex<Option<Arc<Shared>>>,
     /// The limits; a session's own, or those of its host.
@@ -59,6 +62,7 @@ impl Inner {
             check: Progress::default(),
             found: OnceLock::new(),
             stop: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             shared: Mutex::new(None),
             throttle,
             timed_out: AtomicBool::new(false),
@@ -88,6 +92,28 @@ impl Handle {
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
         let _ = self.0.reports.send(Report::Stop);
+    }
+
+    /// Nothing more is asked for or served until [`Handle::resume`]: requests are cancelled, everybody is choked. Connections stay,
+    /// trackers and DHT are still told that we are there, and what is on its way arrives. A check and the fetching of metadata
+    /// go on.
+    pub fn pause(&self) {
+        self.set_paused(true);
+    }
+
+    /// Goes on after [`Handle::pause`].
+    pub fn resume(&self) {
+        self.set_paused(false);
+    }
+
+    /// Whether it was told to pause, and not to go on.
+    pub fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::Acquire)
+    }
+
+    fn set_paused(&self, paused: bool) {
+        self.0.paused.store(paused, Ordering::Release);
+        let _ = self.0.reports.send(Report::Pause);
     }
 
     /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once. Those of a
@@ -164,6 +190,7 @@ impl Handle {
         shared.pieces.progress(&mut progress);
         out.extend(progress.into_iter().map(|p| match p {
             picker::Progress::Missing => PieceState::Missing,
+            picker::Progress::Unseen => PieceState::Unseen,
             picker::Progress::Begun => PieceState::UnderWay,
             picker::Progress::Have => PieceState::Verified,
         }));
@@ -194,11 +221,18 @@ impl Handle {
         let Some(shared) = self.0.shared() else { return Vec::new() };
         let view = |peer: Arc<Peer>| PeerView {
             addr: peer.addr,
+            client: client_name(&peer.id, peer.version.get().map(String::as_str)),
+            incoming: peer.incoming,
+            encrypted: peer.encrypted.load(Ordering::Relaxed),
+            fast: peer.fast,
             downloaded: peer.downloaded.load(Ordering::Relaxed),
             uploaded: peer.uploaded.load(Ordering::Relaxed),
             has: shared.pieces.share(peer.key),
             chokes_us: peer.peer_choking.load(Ordering::Relaxed),
             interested: peer.peer_interested.load(Ordering::Relaxed),
+            choked: peer.am_choking.load(Ordering::Relaxed),
+            wanted: peer.am_interested.load(Ordering::Relaxed),
+            snubs: peer.snubs.load(Ordering::Relaxed),
         };
         shared.roster.all().into_iter().map(view).collect()
     }

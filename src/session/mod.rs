@@ -336,6 +336,7 @@ impl<'a> Run<'a> {
         let dht = if contacts.discovery.has_dht() { contacts.port() } else { 0 };
         shared.dht_port.store(dht, Ordering::Release);
         *self.inner.shared.lock() = Some(shared.clone());
+        shared.paused.store(self.inner.paused.load(Ordering::Acquire), Ordering::Release);
     }
 }
 

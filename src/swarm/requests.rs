@@ -250,6 +250,13 @@ impl Requests {
         self.queue.drain(..).map(|waiting| waiting.block).collect()
     }
 
+    /// Takes out all, as all are to be cancelled.
+    pub fn call_off(&mut self) -> Vec<BlockRequest> {
+        let all = self.drain();
+        self.unanswered = self.unanswered.saturating_add(all.len() as u32);
+        all
+    }
+
     /// How many are outstanding.
     pub fn len(&self) -> usize {
         self.queue.len()

@@ -2,6 +2,7 @@
 //! metadata exchange and peer exchange, compact addresses, and message stream encryption.
 //! No socket, no allocation by a length that a stranger claims; what is parsed borrows from the bytes it lies in.
 
+pub mod client_name;
 pub mod compact;
 pub mod extension;
 pub mod handshake;

@@ -11,6 +11,7 @@ pub mod process;
 pub mod scene;
 pub mod seeder;
 pub mod talker;
+pub mod tmux;
 pub mod torrents;
 pub mod tracker;
 pub mod wire;

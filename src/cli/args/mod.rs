@@ -93,6 +93,9 @@ pub struct DownloadArgs {
     /// one event a line on standard output, for programs
     #[argh(switch)]
     pub json: bool,
+    /// plain lines instead of the live view, on a terminal too
+    #[argh(switch)]
+    pub plain: bool,
     /// give up when nothing came for so many seconds
     #[argh(option, from_str_fn(values::seconds))]
     pub stop_timeout: Option<Duration>,

@@ -62,6 +62,9 @@ impl Reader<'_> {
         if let Some(reqq) = said.reqq {
             peer.requests.lock().set_limit(reqq);
         }
+        if let Some(version) = &said.version {
+            let _ = peer.version.set(version.clone()); // the first word counts
+        }
         if let Some(upload_only) = said.upload_only {
             peer.upload_only.store(upload_only, Ordering::Release);
         }

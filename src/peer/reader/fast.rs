@@ -72,7 +72,10 @@ impl Reader<'_> {
 
     /// Whether the peer, which is choked, may have this block all the same.
     pub(super) fn takes_gift(&mut self, block: &BlockRequest) -> bool {
-        let granted = self.gift > 0 && block.length <= BLOCK && self.peer.allowed.is_granted(block.piece);
+        let granted = self.gift > 0
+            && !self.shared.is_paused()
+            && block.length <= BLOCK
+            && self.peer.allowed.is_granted(block.piece);
         self.gift -= u32::from(granted);
         granted
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Conductor;
+use crate::peer::state::feed_the_hungry;
 use crate::swarm::choker::{Candidate, ROUND as CHOKE_ROUND};
 use crate::swarm::limiter::Direction;
 use crate::types::PeerKey;
@@ -17,10 +18,14 @@ impl Conductor<'_> {
         self.next_choke = now + CHOKE_ROUND;
         self.note_timeouts();
         let candidates = self.candidates(now, true);
-        let chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
+        let mut chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
+        if self.shared.is_paused() {
+            chosen.clear();
+        }
         for candidate in &candidates {
             if let Some(peer) = self.shared.roster.get(candidate.key) {
                 peer.set_choke(!chosen.contains(&candidate.key));
+                peer.snubs.store(self.choker.snubs(now, candidate.key), Ordering::Relaxed);
             }
         }
         self.turn_over(now, &candidates);
@@ -29,9 +34,25 @@ impl Conductor<'_> {
         }
     }
 
+    /// Stops or goes on, as the handles say last: in a pause requests are taken back, and nobody has a slot.
+    pub(super) fn pause(&mut self) {
+        let paused = self.contacts.inner.paused.load(Ordering::Acquire);
+        if self.shared.paused.swap(paused, Ordering::AcqRel) == paused {
+            return;
+        }
+        self.next_choke = Duration::ZERO;
+        if paused {
+            self.shared.roster.all().iter().for_each(|peer| peer.call_off(self.shared));
+        } else {
+            feed_the_hungry(self.shared);
+        }
+        self.choke(self.shared.now());
+    }
+
     /// The connected peers as the choker sees them. A round that begins is noted; the rates are those since the last but one.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
         self.choker.set_upload_limit(self.shared.throttle.part(Direction::Up));
+        let paused = self.shared.is_paused(); // then nothing is asked for, and nobody owes
         let mut candidates = Vec::with_capacity(self.contacts.lines.len());
         for peer in self.shared.roster.all() {
             let Some(line) = self.contacts.lines.get_mut(&peer.key) else { continue };
@@ -46,7 +67,9 @@ impl Conductor<'_> {
                 interested: peer.peer_interested.load(Ordering::Acquire),
                 upload_only: peer.upload_only.load(Ordering::Acquire),
                 unchoked: !peer.am_choking.load(Ordering::Acquire),
-                owes: peer.am_interested.load(Ordering::Acquire) && !peer.peer_choking.load(Ordering::Acquire),
+                owes: !paused
+                    && peer.am_interested.load(Ordering::Acquire)
+                    && !peer.peer_choking.load(Ordering::Acquire),
                 down_rate: rate(received.saturating_sub(received_then)),
                 up_rate: rate(sent.saturating_sub(sent_then)),
                 received,
@@ -68,7 +91,7 @@ impl Conductor<'_> {
         let interested = peer.peer_interested.load(Ordering::Acquire);
         let (now, seeding) = (self.shared.now(), self.whole_since.is_some());
         let candidates = self.candidates(now, false);
-        if interested && self.choker.grant_now(now, seeding, &candidates, key) {
+        if interested && !self.shared.is_paused() && self.choker.grant_now(now, seeding, &candidates, key) {
             peer.set_choke(false);
         } else if !interested {
             peer.set_choke(true);

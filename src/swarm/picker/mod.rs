@@ -54,6 +54,8 @@ pub enum Accept {
 pub enum Progress {
     /// Nothing of it asked for or received.
     Missing,
+    /// The same or begun, and none of the connected peers, of which some have something, has it.
+    Unseen,
     /// Some of it asked for or received.
     Begun,
     /// Whole and verified.
@@ -297,9 +299,13 @@ impl Picker {
     /// Puts one cell for every piece into `out`, in place of what is there.
     pub fn piece_states(&self, out: &mut Vec<Progress>) {
         out.clear();
+        // While nobody has anything, or nobody has said so yet, that a piece is not seen says nothing.
+        let told = self.peers.iter().any(|peer| peer.bits.count() > 0);
         out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
             if self.have.has(piece) {
                 Progress::Have
+            } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
+                Progress::Unseen
             } else if self.order.unbegun().has(piece) || !self.lacks.has(piece) {
                 Progress::Missing
             } else {

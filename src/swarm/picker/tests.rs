@@ -345,6 +345,12 @@ fn a_verified_piece_tells_who_lacks_it_and_who_is_done() {
     let mut states = vec![Progress::Missing; 9];
     picker.piece_states(&mut states);
     assert_eq!(states, [Progress::Have, Progress::Begun]);
+    picker.remove_peer(A);
+    picker.piece_states(&mut states);
+    assert_eq!(states, [Progress::Have, Progress::Unseen], "C has the other piece alone");
+    picker.remove_peer(C);
+    picker.piece_states(&mut states);
+    assert_eq!(states, [Progress::Have, Progress::Missing], "nobody has anything");
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! The speed of the last minutes as a line of bars, a second each. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Seconds that are kept.
+const LONGEST: usize = 180;
+/// Between two samples.
+const STEP: Duration = Duration::from_secs(1);
+
+/// A growing counter's rates, second by second.
+#[derive(Default)]
+pub struct Spark {
+    /// Bytes a second, the newest last.
+    samples: VecDeque<f64>,
+    last: Option<(Duration, u64)>,
+}
+
+impl Spark {
+    /// The counter stands at `count` at the time `at`.
+    pub fn update(&mut self, at: Duration, count: u64) {
+        let Some((then, before)) = self.last else {
+            self.last = Some((at, count));
+            return;
+        };
+        let passed = at.saturating_sub(then);
+        if passed < STEP {
+            return;
+        }
+        // After a pause of the process, each of its seconds has its bar.
+        let rate = count.saturating_sub(before) as f64 / passed.as_secs_f64();
+        for _ in 0..(passed.as_secs() as usize).min(LONGEST) {
+            self.samples.push_back(rate);
+        }
+        while self.samples.len() > LONGEST {
+            self.samples.pop_front();
+        }
+        self.last = Some((at, count));
+    }
+
+    /// Whether there is anything to see.
+    pub fn is_empty(&self) -> bool {
+        self.samples.iter().all(|&rate| rate <= 0.0)
+    }
+
+    /// The fastest of the last `width` seconds, in bytes a second.
+    pub fn peak(&self, width: usize) -> f64 {
+        self.samples.iter().rev().take(width).copied().fold(0.0, f64::max)
+    }
+
+    /// The last `width` seconds, the newest at the right, the highest bar for the fastest of them.
+    pub fn paint(&self, width: usize, unicode: bool) -> String {
+        const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        const ASCII: [char; 9] = [' ', '.', '.', ':', '-', '=', '+', '*', '#'];
+        let peak = self.peak(width);
+        let bars = if unicode { BLOCKS } else { ASCII };
+        let bar = |rate: f64| {
+            // Next to nothing is not nothing.
+            let height = if rate > 0.0 && peak > 0.0 { (rate / peak * 8.0).round().clamp(1.0, 8.0) } else { 0.0 };
+            bars.get(height as usize).copied().unwrap_or(' ')
+        };
+        let shown = self.samples.len().min(width);
+        let blank = std::iter::repeat_n(' ', width - shown);
+        blank.chain(self.samples.iter().skip(self.samples.len() - shown).map(|&rate| bar(rate))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spark(counts: &[u64]) -> Spark {
+        let mut spark = Spark::default();
+        for (s, &count) in counts.iter().enumerate() {
+            spark.update(Duration::from_secs(s as u64), count);
+        }
+        spark
+    }
+
+    #[test]
+    fn each_second_has_its_bar() {
+        let spark = spark(&[0, 800, 1200, 1200, 1201]);
+        assert_eq!(spark.paint(6, true), "  █▄ ▁");
+        assert_eq!(spark.paint(6, false), "  #- .");
+        assert_eq!(spark.paint(2, true), " █", "the height is that of what is seen");
+        assert!((spark.peak(4) - 800.0).abs() < 1e-9 && (spark.peak(1) - 1.0).abs() < 1e-9);
+        assert_eq!(spark.paint(0, true), "");
+    }
+
+    #[test]
+    fn what_was_missed_is_spread_and_bounded() {
+        let mut spark = spark(&[0, 10]);
+        spark.update(Duration::from_millis(1500), 12);
+        assert_eq!(spark.paint(3, true), "  █", "half a second is too soon");
+        spark.update(Duration::from_secs(4), 40);
+        assert_eq!(spark.paint(5, true), " ████");
+        spark.update(Duration::from_secs(1_000_000), 41);
+        assert_eq!(spark.samples.len(), LONGEST);
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        assert!(Spark::default().is_empty() && spark(&[0, 0, 0]).is_empty() && !spark(&[0, 1]).is_empty());
+        assert_eq!(spark(&[0, 0, 0]).paint(4, true), "    ");
+    }
+}
