@@ -15,7 +15,8 @@ _btsync_options() {
         verify) echo '--json -q --quiet --help' ;;
         tracker) echo '--listen= --interval= --help' ;;
         help) ;;
-        *) echo '--seed --seed-time= --seed-ratio= --super-seed
+        *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V
+            --seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
             --dht-entry-point= --interface= --bind=
@@ -29,7 +30,8 @@ _btsync_value() {
         --encryption) COMPREPLY=($(compgen -W 'prefer require off' -- "$2")) ;;
         --interface | --bind) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;
-        --save-torrent | --output | -o) _btsync_files "$2" ;;
+        --save-torrent | --output | --config | -o) _btsync_files "$2" ;;
+        --dir | -d) _btsync_folders "$2" ;;
     esac
 }
 
@@ -42,6 +44,13 @@ _btsync_files() {
     else
         COMPREPLY=($(compgen -d -- "$1") $(compgen -f -X "!$2" -- "$1"))
     fi
+}
+
+# Folders that begin with $1.
+_btsync_folders() {
+    local IFS=$'\n'
+    compopt -o filenames
+    COMPREPLY=($(compgen -d -- "$1"))
 }
 
 # Sets command, option (whose value the current word is) and names (how many came before the current word).
@@ -90,9 +99,7 @@ _btsync() {
         _btsync_files "$current" '*.torrent'
         [[ $command ]] || COMPREPLY+=($(compgen -W "$_btsync_commands" -- "$current"))
     elif [[ ( -z $command || $command == verify ) && $names -eq 1 ]]; then
-        local IFS=$'\n'
-        compopt -o filenames
-        COMPREPLY=($(compgen -d -- "$current"))
+        _btsync_folders "$current"
     fi
 }
 

@@ -39,7 +39,7 @@ wait_for() {
 
 rm -rf "$demo"
 mkdir -p "$demo/source" "$demo/download"
-export XDG_CACHE_HOME=$demo/cache
+export XDG_CACHE_HOME=$demo/cache XDG_CONFIG_HOME=/nonexistent
 say "a payload of $megabytes MiB of random bytes"
 head -c "$((megabytes * 1024 * 1024))" /dev/urandom >"$demo/source/payload.bin"
 

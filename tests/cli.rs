@@ -1,12 +1,14 @@
 //! The program as a shell sees it: exit codes, one line on stderr, and what a closed pipe or a signal does.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn btsync(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_btsync"));
+    let mut command = common::btsync();
     command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("RUST_LOG");
     command
 }

@@ -89,6 +89,11 @@ fn completes(shell: Shell, test: &str) {
     assert_eq!(offers("btsync create o"), set(&["one.torrent", "other.txt"]));
     assert_eq!(offers("btsync one.torrent --save-torrent o"), set(&["one.torrent", "other.txt"]));
 
+    assert_eq!(offers("btsync one.torrent --config o"), set(&["one.torrent", "other.txt"]));
+    for option in ["--dir", "-d"] {
+        assert_eq!(offers(&format!("btsync one.torrent {option} ")), set(&["sub"]), "{place}: {option}");
+    }
+
     let modes = set(&["prefer", "require", "off"]);
     assert_eq!(offers("btsync --encryption "), modes, "{place}: values");
     let joined = offers("btsync one.torrent --encryption=").into_iter();

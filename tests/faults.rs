@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::netns::isolated;
 use common::payload::Payload;
-use common::process::Running;
+use common::process::{Running, without_settings};
 use common::scene::{seeding, unchoked};
 use common::seeder::{FakePeer, Gate};
 use common::{Stage, btsync, free_port, until};
@@ -164,7 +164,7 @@ fn a_file_size_limit_is_a_full_disk() {
     let (peer, _gate) = seeder(&payload, usize::MAX);
     let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"]).arg(btsync().get_program());
+    without_settings(&mut command).args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"]).arg(btsync().get_program());
     command.arg(torrent).arg(stage.folder("out")).args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*"]);
     command.args(["--peer", &peer.addr.to_string(), "--listen-port", &free_port().to_string()]);
     let mut limited = stage.start("limited", command.env("XDG_CACHE_HOME", stage.path("btsync-cache")));
@@ -206,7 +206,7 @@ fn a_download_with_30_descriptors_has_fewer_peers_and_completes() {
     let peers: Vec<_> = (0..40).map(|_| FakePeer::honest(&payload, &gate)).collect();
     gate.open();
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 30; exec \"$@\"", "sh"]).arg(btsync().get_program());
+    without_settings(&mut command).args(["-c", "ulimit -n 30; exec \"$@\"", "sh"]).arg(btsync().get_program());
     command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
     command.args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]);
     for peer in &peers {

@@ -117,7 +117,9 @@ fn nobody_to_talk_to_stops_no_download() {
     // No standard streams at all: the first files that are opened must not take their places.
     let swarm = Swarm::new(usize::MAX);
     let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"]).arg(swarm.download().get_program());
+    common::process::without_settings(&mut shell)
+        .args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"])
+        .arg(swarm.download().get_program());
     shell.args(swarm.download().get_args()).arg("--verbose");
     assert_eq!(ends(shell.spawn().expect("the program starts")), Some(0), "closed streams");
     swarm.is_there();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{args, bar, info, place, signals};
@@ -17,7 +17,7 @@ use crate::metainfo::{CreateError, CreateOptions, Glob, Plan, printable};
 const NOTES_MAX: usize = 20;
 
 /// make a torrent file of a file or folder
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "create")]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct CreateArgs {

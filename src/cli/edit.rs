@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::create::{check_seeds, tiers};
 use super::exit::{Exit, Failure};
@@ -13,7 +13,7 @@ use crate::metainfo::torrent::FILE_MAX;
 use crate::metainfo::{self, Edit, Torrent, TorrentError, printable};
 
 /// change what a torrent file says beside its files; the info-hash stays
-#[derive(FromArgs, Debug, Default, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "edit")]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct EditArgs {

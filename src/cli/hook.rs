@@ -1,12 +1,16 @@
 //! `--on-download-complete`: the user's command, run by the shell once the download is complete, beside whatever seeding follows.
 //! The end of the program waits for it.
 
+use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::screen::Screen;
 use super::voice::{Ending, Voice, clean};
 use crate::session::{Event, Handle};
+
+/// What its environment tells the command: name, folder, path (the two joined), info-hash and size of what is complete.
+pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH", "BTSYNC_INFO_HASH", "BTSYNC_TOTAL"];
 
 /// Runs one command, once.
 pub struct Hook {
@@ -28,9 +32,9 @@ impl Hook {
         let path = std::path::Path::new(&self.folder).join(name);
         let mut command = Command::new("sh");
         command.arg("-c").arg(&self.command).stdin(Stdio::null());
-        command.env("BTSYNC_NAME", name).env("BTSYNC_FOLDER", &self.folder).env("BTSYNC_PATH", path);
-        command.env("BTSYNC_INFO_HASH", self.handle.info_hash().hex());
-        command.env("BTSYNC_TOTAL", self.handle.snapshot().total.to_string());
+        let (info_hash, total) = (self.handle.info_hash().hex(), self.handle.snapshot().total.to_string());
+        let values = [OsStr::new(name), self.folder.as_ref(), path.as_ref(), info_hash.as_ref(), total.as_ref()];
+        command.envs(VARIABLES.into_iter().zip(values));
         match command.spawn() {
             Ok(child) => self.running = Some(child),
             Err(error) => self.screen.say(&format!("--on-download-complete cannot be run: {error}")),

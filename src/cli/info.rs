@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
@@ -12,7 +12,7 @@ use crate::metainfo::paths::deceives;
 use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
 
 /// show what a torrent file says
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "info")]
 pub struct InfoArgs {
     /// the torrent file, or - for standard input

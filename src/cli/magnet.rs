@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::args::host_and_port;
 use super::exit::Failure;
@@ -10,7 +10,7 @@ use super::info;
 use crate::metainfo::{Magnet, PeerAddress};
 
 /// print the magnet link of a torrent file
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "magnet")]
 pub struct MagnetArgs {
     /// the torrent file, or - for standard input

@@ -1,14 +1,15 @@
 //! The top floor, the only one that knows a terminal or a person: words in, lines and an exit code out.
 //!
-//! [`args`] turns words into a command; [`download`] runs the main one and lends it a voice ([`view`] on a terminal, [`plain`]
-//! elsewhere) that speaks through the one [`screen`]; `create`, `edit`, `info`, `magnet`, `tracker` and `verify` are a file each;
-//! [`exit`] has all codes.
+//! [`args`] turns words into a command, with what [`config`] finds in a file and the environment; [`download`] runs the main one
+//! and lends it a voice ([`view`] on a terminal, [`plain`] elsewhere) that speaks through the one [`screen`]; `create`, `edit`,
+//! `info`, `magnet`, `tracker` and `verify` are a file each; [`exit`] has all codes.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 pub mod args;
 mod bar;
+pub mod config;
 pub mod create;
 pub mod download;
 pub mod edit;
@@ -33,13 +34,15 @@ pub mod view;
 pub mod voice;
 mod why;
 
-use args::Command;
+use args::{Command, Parsed};
+use config::Surroundings;
 use exit::{Exit, Failure};
 
 /// The whole command: arguments of this process in, its exit code out. A failure is one line on stderr.
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    match args::parse(&words).and_then(run) {
+    let parsed = args::parse_in(&words, &Surroundings::of_process());
+    match parsed.map(told).and_then(run) {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -49,6 +52,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code.code())
         }
     }
+}
+
+/// Says what is odd about the options.
+fn told(parsed: Parsed) -> Command {
+    for note in &parsed.notes {
+        let _ = writeln!(std::io::stderr(), "btsync: {note}");
+    }
+    parsed.command
 }
 
 fn run(command: Command) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -17,7 +17,7 @@ const PORT: u16 = 6969;
 const LONGEST: u64 = 24 * 60 * 60;
 
 /// Run a small HTTP and UDP tracker (in memory, IPv4 and IPv6) until Ctrl-C.
-#[derive(FromArgs, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {
     /// address and port to listen on (default [::]:6969, or 0.0.0.0:6969 where there is no IPv6)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
@@ -20,7 +20,7 @@ use crate::storage::{self, Flaw, Layout, Progress, Storage, StorageError, Storag
 const OPEN_MAX: usize = 64;
 
 /// say which files of a torrent are bad or missing, byte by byte; changes nothing
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "verify")]
 pub struct VerifyArgs {
     /// the torrent file, or - for standard input

@@ -44,7 +44,7 @@ pub fn words(command: &str) -> Vec<&str> {
 
 /// All options in a command's help, long and short.
 pub fn options(command: &str) -> BTreeSet<String> {
-    let help = if command == DOWNLOAD { said(&["--help"]) } else { said(&["help", command]) };
+    let help = if command == DOWNLOAD { said(&["help", "all"]) } else { said(&["help", command]) };
     // A line about another command shows that command's options.
     let lines = help.lines().filter(|line| command != DOWNLOAD || !line.starts_with("btsync "));
     let found: BTreeSet<String> = lines.flat_map(named).collect();
@@ -62,7 +62,7 @@ fn is_option(word: &str) -> bool {
     let lower = |name: &str| name.starts_with(|c: char| c.is_ascii_lowercase());
     match (word.strip_prefix("--"), word.strip_prefix('-')) {
         (Some(name), _) => lower(name),
-        (None, Some(letter)) => letter.len() == 1 && lower(letter),
+        (None, Some(letter)) => letter.len() == 1 && letter.bytes().all(|b| b.is_ascii_alphabetic()),
         (None, None) => false,
     }
 }

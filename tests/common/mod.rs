@@ -108,9 +108,10 @@ impl Stage {
     }
 }
 
-/// The program under test, without arguments.
+/// The program under test, without arguments and with nobody's own options.
 pub fn btsync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_btsync"));
+    process::without_settings(&mut command);
     command.env("RUST_LOG", std::env::var("BTSYNC_TEST_LOG").unwrap_or_else(|_| "info".into()));
     command
 }

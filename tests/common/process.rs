@@ -7,6 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, until};
 
+/// Keeps options of whoever runs the tests away from a btsync that this command starts, be it through a shell: no file, and no
+/// variable of theirs.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("BTSYNC_"));
+    for name in ours {
+        command.env_remove(name);
+    }
+    command.env("XDG_CONFIG_HOME", "/nonexistent")
+}
+
 /// A started program.
 pub struct Running {
     name: String,

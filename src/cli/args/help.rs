@@ -1,28 +1,141 @@
-//! The text of `btsync --help`: every option of a download on one screen of 24 lines, which a test holds it to.
+//! What `btsync --help` and `btsync help all` print: the first on one screen of 24 lines, which a test holds it to, the other with
+//! every option of a download, in groups, as its parser describes them.
+
+use std::fmt::Write as _;
+
+use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
+
+use super::DownloadArgs;
 
 /// What `btsync --help` prints.
 pub(super) const TEXT: &str = "\
-btsync FILE.torrent|MAGNET [FOLDER] [options]   download, verify, exit (into .)
-btsync create SOURCE [options]           make a .torrent of a file or folder
-btsync info|magnet|edit FILE.torrent     show it; print its link; change it
-btsync verify FILE.torrent [FOLDER]      say which files are bad or missing
-btsync tracker|help [COMMAND]            serve a closed network; show options
-Sharing (without these, btsync exits as soon as the download is whole):
-  --seed             give until stopped; --super-seed: as the first seeder
-  --seed-time MIN, --seed-ratio R   give so long; until R times the size is sent
-Network:
-  --listen-port P    TCP and UDP port, or a range A-B: the first free 6881-6889
-  --max-peers N      connections at most (300)
-  --max-download-limit R, --max-upload-limit R   bytes/s, 500K, 2M (0: no limit)
-  --encryption MODE  disguise connections: prefer, require or off (prefer)
-  --peer HOST:PORT, --bt-tracker URL, --bt-exclude-tracker URL|*   more, or less
-  --no-dht, --no-lsd, --no-pex, --dht-entry-point HOST:PORT   ways to find peers
-  --interface IF     this interface or address of ours alone, or nothing
-Output:
-  --json, --verify   one event a line on stdout; hash all, believing no record
-  --save-torrent F, --stop-timeout S   keep a link's .torrent; give up after S s
-  --on-download-complete CMD   for the shell, with BTSYNC_* in its environment
-  -v, --verbose; -q, --quiet; -h, --help; --version   RUST_LOG=...: finer logs
-Ctrl-C stops; run it again to go on. ./create is a file's name.
-Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input: README.md
+btsync TORRENT... [FOLDER] [options]   download, verify, exit (into .)
+btsync create SOURCE [options]         make a .torrent of a file or folder
+btsync info|magnet|edit FILE.torrent   show it; print its link; change it
+btsync verify FILE.torrent [FOLDER]    say which files are bad or missing
+btsync tracker|help [COMMAND]          serve a closed network; show options
+A TORRENT is a .torrent file, a magnet link, a URL of one, or - (stdin).
+Files:   --list               show their numbers and sizes, download nothing
+         --select 1-5,8 --select '*.mkv' --exclude Extras   these, but not those
+         --sequential         in order, to watch while it comes
+         -d, --dir DIR        where they go, as FOLDER
+Sharing: --seed               give until stopped (else: exit when whole)
+         --seed-ratio 1.5     give until so much was sent; --seed-time MINUTES
+Speed:   --max-download-limit 2M; -u, --max-upload-limit 500K; 0 is no limit
+Network: -p, --listen-port 6881; --interface tun0; --encryption require
+         --peer HOST:PORT; --bt-tracker URL; --no-dht
+Several: -i, --input-file LIST; --max-concurrent 5; --watch FOLDER
+Output:  -q, --quiet; -v, --verbose; --plain; --json; --stop-timeout SECONDS
+All:     btsync help all: every option; btsync --show-config: what is set
+Ctrl-C stops; run it again to go on. While it runs, the ? key shows its keys.
+Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input, 28 options
 ";
+
+/// The options of a download, by what they are about.
+const GROUPS: [(&str, &[&str]); 6] = [
+    (
+        "Files",
+        &[
+            "list",
+            "select",
+            "exclude",
+            "out",
+            "sequential",
+            "first-and-last",
+            "dir",
+            "file-allocation",
+            "verify",
+            "save-torrent",
+        ],
+    ),
+    ("Sharing (without these, it exits as soon as all is there)", &["seed", "seed-time", "seed-ratio", "super-seed"]),
+    (
+        "Network",
+        &[
+            "listen-port",
+            "max-peers",
+            "max-download-limit",
+            "max-upload-limit",
+            "encryption",
+            "interface",
+            "peer",
+            "bt-tracker",
+            "bt-exclude-tracker",
+            "no-dht",
+            "dht-entry-point",
+            "no-lsd",
+            "no-pex",
+        ],
+    ),
+    ("Several at once", &["input-file", "max-concurrent", "watch"]),
+    ("Output", &["json", "plain", "quiet", "verbose", "stop-timeout", "on-download-complete"]),
+    ("Options from elsewhere", &["config", "no-config", "show-config", "version"]),
+];
+
+/// Where an option's description begins, in columns.
+const COLUMN: usize = 28;
+/// Where its lines end.
+const WIDTH: usize = 79;
+
+/// What `btsync help all` prints.
+pub(super) fn all() -> String {
+    let info = DownloadArgs::get_args_info();
+    let mut out = "btsync TORRENT... [FOLDER] [options]\n".to_owned();
+    for (title, names) in GROUPS {
+        let _ = writeln!(out, "\n{title}:"); // writing to a String does not fail
+        for flag in names.iter().filter_map(|name| info.flags.iter().find(|flag| bare(flag) == *name)) {
+            describe(&mut out, flag);
+        }
+    }
+    out.push_str("  -h, --help                the options used most\n");
+    out
+}
+
+/// An option's lines.
+fn describe(out: &mut String, flag: &FlagInfo<'_>) {
+    let letter = flag.short.map_or(String::new(), |letter| format!("-{letter}, "));
+    let value = match &flag.kind {
+        FlagInfoKind::Switch => String::new(),
+        FlagInfoKind::Option { arg_name } => format!(" {arg_name}"),
+    };
+    let mut line = format!("  {letter}{}{value}  ", flag.long);
+    if line.len() > COLUMN {
+        let _ = writeln!(out, "{}", line.trim_end());
+        line.clear();
+    }
+    line = format!("{line:COLUMN$}");
+    for word in flag.description.split_whitespace() {
+        if line.chars().count() + word.chars().count() > WIDTH {
+            let _ = writeln!(out, "{}", line.trim_end());
+            line = " ".repeat(COLUMN);
+        }
+        line.push_str(word);
+        line.push(' ');
+    }
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+/// An option's name without its dashes.
+fn bare<'a>(flag: &FlagInfo<'a>) -> &'a str {
+    flag.long.trim_start_matches('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_stands_in_one_group_and_is_described() {
+        let mut there: Vec<&str> =
+            DownloadArgs::get_args_info().flags.iter().map(bare).filter(|n| *n != "help").collect();
+        let mut named: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        there.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(named, there);
+        let all = all();
+        assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
+        let described = |name: &str| all.lines().any(|line| line.trim_start().contains(&format!("--{name}")));
+        assert!(there.iter().all(|name| described(name)), "{all}");
+        assert!(all.contains("  -d, --dir DIR             "), "{all}");
+    }
+}

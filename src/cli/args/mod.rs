@@ -1,7 +1,7 @@
 //! From words to a command. argh does the parsing; [`forms`] is a pass before it over the words, [`values`] reads what follows an
-//! option, [`help`] is what `--help` prints. What is wrong here ends the program with [`Exit::BadOption`].
+//! option, [`help`] is what `--help` prints. A download is also told by a file and the environment ([`config`]). What is wrong here ends the program with [`Exit::BadOption`].
 
-mod forms;
+pub(super) mod forms;
 mod help;
 mod values;
 
@@ -10,8 +10,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
+use super::config::{self, Surroundings};
 use super::create::CreateArgs;
 use super::edit::EditArgs;
 use super::exit::{Exit, Failure};
@@ -26,7 +27,7 @@ use crate::storage::Allocation;
 use crate::types::Encryption;
 
 pub(super) use forms::STDIN;
-use forms::split;
+use forms::{Given, Line, Options};
 pub(super) use values::host_and_port;
 
 /// What the words ask for.
@@ -49,8 +50,16 @@ pub enum Command {
     Print(String),
 }
 
+/// A command, and what else there is to tell.
+pub struct Parsed {
+    /// The command.
+    pub command: Command,
+    /// What is odd, but no reason not to begin: a line each, for stderr.
+    pub notes: Vec<String>,
+}
+
 /// Downloads what a .torrent names into a folder.
-#[derive(FromArgs, Debug, Default)]
+#[derive(FromArgs, ArgsInfo, Debug, Default)]
 #[argh(help_triggers("-h", "--help"))]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct DownloadArgs {
@@ -61,34 +70,34 @@ pub struct DownloadArgs {
     #[argh(switch)]
     pub seed: bool,
     /// give to others for so many minutes after the download
-    #[argh(option, from_str_fn(values::minutes))]
+    #[argh(option, arg_name = "MIN", from_str_fn(values::minutes))]
     pub seed_time: Option<Duration>,
     /// give to others until so much of the size has been sent
-    #[argh(option, from_str_fn(values::ratio))]
+    #[argh(option, arg_name = "R", from_str_fn(values::ratio))]
     pub seed_ratio: Option<f64>,
     /// as the first seeder: show each peer a few pieces at a time, so that about one copy is sent
     #[argh(switch)]
     pub super_seed: bool,
     /// the TCP port to listen on, or a range of which the first free one is taken
-    #[argh(option, from_str_fn(values::ports))]
+    #[argh(option, arg_name = "P", short = 'p', from_str_fn(values::ports))]
     pub listen_port: Option<RangeInclusive<u16>>,
     /// connections at most
-    #[argh(option, from_str_fn(values::peers))]
+    #[argh(option, arg_name = "N", from_str_fn(values::peers))]
     pub max_peers: Option<usize>,
     /// bytes per second to receive at most, from all peers together; K and M are 1024s, 0 is no limit
-    #[argh(option, from_str_fn(limits::parse))]
+    #[argh(option, arg_name = "R", from_str_fn(limits::parse))]
     pub max_download_limit: Option<u64>,
     /// bytes per second to send at most, to all peers together
-    #[argh(option, from_str_fn(limits::parse))]
+    #[argh(option, arg_name = "R", short = 'u', from_str_fn(limits::parse))]
     pub max_upload_limit: Option<u64>,
     /// whether to disguise connections: prefer, require or off
-    #[argh(option, from_str_fn(values::encryption))]
+    #[argh(option, arg_name = "MODE", from_str_fn(values::encryption))]
     pub encryption: Option<Encryption>,
     /// a peer to call without asking a tracker; may be repeated
-    #[argh(option, from_str_fn(values::host_and_port))]
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub peer: Vec<String>,
     /// trackers to ask beside the torrent's own; may be repeated
-    #[argh(option, from_str_fn(values::trackers))]
+    #[argh(option, arg_name = "URL", from_str_fn(values::trackers))]
     bt_tracker: Vec<Vec<String>>,
     /// one event a line on standard output, for programs
     #[argh(switch)]
@@ -97,10 +106,10 @@ pub struct DownloadArgs {
     #[argh(switch)]
     pub plain: bool,
     /// give up when nothing came for so many seconds
-    #[argh(option, from_str_fn(values::seconds))]
+    #[argh(option, arg_name = "S", from_str_fn(values::seconds))]
     pub stop_timeout: Option<Duration>,
     /// a command for the shell when the download is complete; its environment tells it of what
-    #[argh(option)]
+    #[argh(option, arg_name = "CMD")]
     pub on_download_complete: Option<String>,
     /// show debug logs
     #[argh(switch, short = 'v')]
@@ -109,13 +118,13 @@ pub struct DownloadArgs {
     #[argh(switch, short = 'q')]
     pub quiet: bool,
     /// trackers of the torrent that are not to be asked, `*` for all; may be repeated
-    #[argh(option, from_str_fn(values::excluded))]
+    #[argh(option, arg_name = "URL", from_str_fn(values::excluded))]
     bt_exclude_tracker: Vec<Vec<String>>,
     /// do without the DHT
     #[argh(switch)]
     pub no_dht: bool,
     /// a node through which to enter the DHT; may be repeated
-    #[argh(option, from_str_fn(values::host_and_port))]
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub dht_entry_point: Vec<String>,
     /// do not look for peers in the local network
     #[argh(switch)]
@@ -124,22 +133,22 @@ pub struct DownloadArgs {
     #[argh(switch)]
     pub no_pex: bool,
     /// use this network interface, or this address of ours, for everything
-    #[argh(option, from_str_fn(values::interface))]
+    #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
     pub interface: Option<Bind>,
     /// hash all that is there, whatever is remembered of it
     #[argh(switch)]
     pub verify: bool,
     /// keep the .torrent of a magnet link in this file or folder
-    #[argh(option)]
+    #[argh(option, arg_name = "F")]
     pub save_torrent: Option<PathBuf>,
     /// show the files with their numbers, and what is selected of them; download nothing
     #[argh(switch)]
     pub list: bool,
     /// files to download: numbers such as 1-5,8, or a pattern or folder; may be repeated
-    #[argh(option)]
+    #[argh(option, arg_name = "FILES")]
     pub select: Vec<Pattern>,
     /// files not to download, named like those to select; may be repeated
-    #[argh(option)]
+    #[argh(option, arg_name = "FILES")]
     pub exclude: Vec<Pattern>,
     /// fetch the pieces in order
     #[argh(switch)]
@@ -148,11 +157,26 @@ pub struct DownloadArgs {
     #[argh(switch)]
     pub first_and_last: bool,
     /// NUMBER=PATH: another place below the folder for that file; may be repeated
-    #[argh(option, from_str_fn(values::place))]
+    #[argh(option, arg_name = "NUMBER=PATH", from_str_fn(values::place))]
     pub out: Vec<(u32, PathBuf)>,
     /// when files take their room on the disk: none (as they grow), sparse or falloc (at once)
-    #[argh(option, from_str_fn(values::allocation))]
+    #[argh(option, arg_name = "HOW", from_str_fn(values::allocation))]
     pub file_allocation: Option<Allocation>,
+    /// the folder for the files, where none is named after the torrent
+    #[argh(option, arg_name = "DIR", short = 'd')]
+    pub dir: Option<PathBuf>,
+    /// read options from this file in place of `$XDG_CONFIG_HOME/btsync/config`
+    #[argh(option, arg_name = "F")]
+    pub config: Option<PathBuf>,
+    /// read options from no file
+    #[argh(switch)]
+    pub no_config: bool,
+    /// print all options with their values and where those come from
+    #[argh(switch)]
+    pub show_config: bool,
+    /// print the version; the letter is that of curl, wget and transmission
+    #[argh(switch, short = 'V')]
+    pub version: bool,
 }
 
 impl DownloadArgs {
@@ -161,9 +185,11 @@ impl DownloadArgs {
         self.names.first().map(PathBuf::from).unwrap_or_default()
     }
 
-    /// The folder that receives the files; the current one where none was named.
+    /// The folder that receives the files; the current one where none was named. One after the torrent has precedence, as
+    /// `--dir` may come from a file.
     pub fn out_dir(&self) -> PathBuf {
-        PathBuf::from(self.names.get(1).map_or(".", String::as_str))
+        let named = self.names.get(1).map(PathBuf::from);
+        named.or_else(|| self.dir.clone()).unwrap_or_else(|| PathBuf::from("."))
     }
 
     /// The trackers that the user added, in the order given.
@@ -184,37 +210,40 @@ impl DownloadArgs {
                 Err(wrong(format!("'{file}': only magnet links and .torrent files on disk are supported yet")))
             }
             [file, ..] if file.is_empty() => Err(wrong("the torrent's name is empty")),
-            [_, folder] if folder.is_empty() => Err(wrong("the folder's name is empty")),
+            _ if self.out_dir().as_os_str().is_empty() => Err(wrong("the folder's name is empty")),
             _ => Ok(self),
         }
     }
 }
 
-/// Turns the words after the program's name into a command.
+/// Turns the words after the program's name into a command; nothing else is asked.
 ///
 /// # Errors
 /// [`Exit::BadOption`] and one line where the words make no sense.
 pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
+    parse_in(words, &Surroundings::default()).map(|parsed| parsed.command)
+}
+
+/// The same with options from the environment and a file, which a download knows.
+///
+/// # Errors
+/// [`Exit::BadOption`] and one line where something makes no sense; [`Exit::OpenExisting`] where the file cannot be read.
+pub fn parse_in(words: &[OsString], around: &Surroundings) -> Result<Parsed, Failure> {
     let mut texts = Vec::with_capacity(words.len());
     for word in words {
         texts.push(word.to_str().ok_or_else(|| wrong(format!("not UTF-8: {}", word.display())))?);
     }
     // Only the first word that is no option can name a command: `./create` reaches a file of that name.
-    let first = texts.iter().position(|w| !w.starts_with('-') || matches!(*w, "-" | "--"));
+    let first = forms::first_name(&Options::of::<DownloadArgs>(), &texts);
     let name = first.and_then(|at| texts.get(at)).copied().unwrap_or_default();
     let mut rest = texts.clone();
     if let Some(at) = first {
         rest.remove(at);
     }
-    if name == "help" {
-        return help_on(&rest);
-    }
-    if let Some(command) = subcommand(name, &rest) {
-        return command;
-    }
-    match command("", &texts, |args: DownloadArgs| Command::Download(Box::new(args)))? {
-        Command::Download(args) => Ok(Command::Download(Box::new(args.checked()?))),
-        other => Ok(other),
+    let command = if name == "help" { Some(help_on(&rest)) } else { subcommand(name, &rest) };
+    match command {
+        Some(command) => Ok(Parsed { command: command?, notes: Vec::new() }),
+        None => download(&texts, around),
     }
 }
 
@@ -233,29 +262,70 @@ fn subcommand(name: &str, words: &[&str]) -> Option<Result<Command, Failure>> {
 
 fn help_on(words: &[&str]) -> Result<Command, Failure> {
     let Some(&name) = words.first() else { return Ok(Command::Print(help::TEXT.to_owned())) };
+    if name == "all" {
+        return Ok(Command::Print(help::all()));
+    }
     let nothing = || wrong(format!("no help on '{name}': there are create, edit, info, magnet, tracker and verify"));
     subcommand(name, &["--help"]).unwrap_or_else(|| Err(nothing()))
 }
 
-/// Parses `words` as the options of one command; `name` is empty for the download.
-fn command<T: FromArgs>(name: &str, words: &[&str], wrap: impl FnOnce(T) -> Command) -> Result<Command, Failure> {
-    let words = split::<T>(words)?;
-    let asked = |long: &str| words.iter().take_while(|w| *w != "--").any(|w| w == long);
-    if name.is_empty() && asked("--version") {
-        return Ok(Command::Print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+/// Parses `words` as the options of a command that has a name.
+fn command<T: FromArgs + ArgsInfo>(
+    name: &str,
+    words: &[&str],
+    wrap: impl FnOnce(T) -> Command,
+) -> Result<Command, Failure> {
+    let line = read::<T>(words)?;
+    if line.asks("--help") {
+        return Ok(Command::Print(
+            T::from_args(&["btsync", name], &["--help"]).err().map(|e| e.output).unwrap_or_default(),
+        ));
     }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let names = if name.is_empty() { vec!["btsync"] } else { vec!["btsync", name] };
-    match T::from_args(&names, &words) {
-        Ok(args) => Ok(wrap(args)),
-        Err(early) if early.status.is_ok() && name.is_empty() => Ok(Command::Print(help::TEXT.to_owned())),
-        Err(early) if early.status.is_ok() => Ok(Command::Print(early.output)),
-        // argh speaks in several lines; one is the rule here.
-        Err(early) => Err(wrong(early.output.split_whitespace().collect::<Vec<_>>().join(" "))),
-    }
+    made(&["btsync", name], &forms::settle(line.given), &line.names).map(wrap)
 }
 
-fn wrong(message: impl Into<String>) -> Failure {
+/// Parses `words` as a download, for which there are options elsewhere, too.
+fn download(words: &[&str], around: &Surroundings) -> Result<Parsed, Failure> {
+    let line = read::<DownloadArgs>(words)?;
+    let print = |text: String| Ok(Parsed { command: Command::Print(text), notes: Vec::new() });
+    if line.asks("--help") {
+        return print(help::TEXT.to_owned());
+    }
+    if line.asks("--version") {
+        return print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned());
+    }
+    let folder = line.given.iter().rev().find(|given| given.option.long == "--dir").cloned();
+    let options = Options::of::<DownloadArgs>();
+    let gathered = config::gather(&options, line.given, around)?;
+    gathered.given.iter().try_for_each(Given::check::<DownloadArgs>)?;
+    let settled = forms::settle(gathered.given);
+    let args: DownloadArgs = made(&["btsync"], &settled, &line.names)?;
+    if args.show_config {
+        return print(config::show(&options, &settled));
+    }
+    if let (Some(given), [_, named, ..]) = (folder, line.names.as_slice()) {
+        return Err(wrong(format!("the folder is named twice: '{named}' and {given}")));
+    }
+    let notes = if args.quiet { Vec::new() } else { gathered.notes };
+    Ok(Parsed { command: Command::Download(Box::new(args.checked()?)), notes })
+}
+
+/// Takes the words apart and checks each value.
+fn read<T: FromArgs + ArgsInfo>(words: &[&str]) -> Result<Line, Failure> {
+    let line = forms::read(&Options::of::<T>(), words)?;
+    line.given.iter().try_for_each(Given::check::<T>)?;
+    Ok(line)
+}
+
+/// Has argh make of it what a command runs with.
+fn made<T: FromArgs>(command: &[&str], settled: &[Given], names: &[String]) -> Result<T, Failure> {
+    // argh speaks in several lines; one is the rule here.
+    let one_line = |text: String| wrong(text.split_whitespace().collect::<Vec<_>>().join(" "));
+    T::from_args(command, &forms::words(settled, names)).map_err(|early| one_line(early.output))
+}
+
+/// The command line, or what stands for it, is wrong: one line that says why.
+pub(super) fn wrong(message: impl Into<String>) -> Failure {
     let message: String = message.into();
     Failure::new(Exit::BadOption, message.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>())
 }

@@ -1,4 +1,3 @@
-use super::forms::options;
 use super::help::TEXT as HELP;
 use super::*;
 
@@ -45,9 +44,11 @@ fn values_come_after_a_space_or_an_equals_sign() {
 
 #[test]
 fn nothing_is_split_after_two_dashes_nor_in_a_value() {
-    assert_eq!(split::<DownloadArgs>(&["--", "--seed=1"]).unwrap(), ["--", "--seed=1"]);
-    assert_eq!(split::<DownloadArgs>(&["--peer", "--seed=1"]).unwrap(), ["--peer", "--seed=1"]);
-    assert_eq!(split::<DownloadArgs>(&["--peer=a=b", "c=d"]).unwrap(), ["--peer", "a=b", "c=d"]);
+    let command = |line| download(line).on_download_complete;
+    assert_eq!(command("x --on-download-complete --seed=1").as_deref(), Some("--seed=1"));
+    assert_eq!(command("--on-download-complete=a=b c=d").as_deref(), Some("a=b"));
+    assert_eq!(command("x --on-download-complete --").as_deref(), Some("--"));
+    assert_eq!(download("--seed -- --seed=1").file(), PathBuf::from("--seed=1"));
     assert_eq!(download("-- --x=1.torrent").file(), PathBuf::from("--x=1.torrent"));
 }
 
@@ -85,7 +86,7 @@ fn limits_go_by_two_names() {
     for bad in ["1G", "-1", "fast", ""] {
         refusal(&format!("x --max-upload-limit={bad}"));
     }
-    refusal("x --max-upload-limit 1 --max-overall-upload-limit 2");
+    assert_eq!(limits("x --max-upload-limit 1 --max-overall-upload-limit 2 -u3k"), (None, Some(3 << 10)));
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn a_misspelt_option_gets_a_suggestion() {
     assert!(refusal("x --seed-tme=5").contains("'--seed-time'"));
     assert!(refusal("x --quite").contains("'--quiet'"));
     assert!(!refusal("x --completely-different").contains("did you mean"));
-    assert!(refusal("x --quiet=yes").contains("takes no value"));
+    assert!(refusal("x --quiet=loud").contains("takes no value but yes or no"));
     assert!(refusal("x -z").contains("-z"));
 }
 
@@ -143,17 +144,76 @@ fn a_lone_dash_is_standard_input_where_a_torrent_is_named() {
 }
 
 #[test]
-fn help_names_every_option_and_fits_a_terminal() {
+fn letters_are_bundled_and_their_values_joined() {
+    let args = download("-vq x -p 7000 -u2M -dout");
+    assert!(args.verbose && args.quiet);
+    assert_eq!((args.listen_port, args.max_upload_limit), (Some(7000..=7000), Some(2 << 20)));
+    assert_eq!(args.dir, Some(PathBuf::from("out")));
+    for line in ["x -qd out", "x -qdout", "x -d=out -q", "-d out x -q", "-qd out x"] {
+        let args = download(line);
+        assert!(args.quiet && args.out_dir() == *"out" && args.file() == *"x", "{line}");
+    }
+    assert!(
+        matches!(parsed("create -ox.torrent -aa -a=b x"), Ok(Command::Create(args)) if args.announce == ["a", "b"])
+    );
+    assert!(refusal("x -vz").contains("'-z' in '-vz'"));
+    assert!(refusal("x -qd").contains("-d needs a value"));
+    assert!(refusal("x -seed").contains("'--seed'") && refusal("x -dir=y").contains("'--dir'"));
+}
+
+#[test]
+fn of_an_option_given_twice_the_last_counts() {
+    let args = download("x --seed-time 1 --max-peers=5 --seed-time=2 --dir a -db");
+    assert_eq!((args.seed_time, args.max_peers), (Some(Duration::from_secs(120)), Some(5)));
+    assert_eq!(args.out_dir(), PathBuf::from("b"));
+    assert!(download("x --seed=no --seed").seed && !download("x --seed --seed=0").seed);
+    assert!(refusal("x --max-peers many --max-peers 5").contains("--max-peers=many"), "none is passed over");
+    assert!(matches!(parsed("create x -o a -o b"), Ok(Command::Create(args)) if args.output == Some("b".into())));
+}
+
+#[test]
+fn switches_can_be_turned_off() {
+    for word in ["0", "false", "no", "No"] {
+        assert!(!download(&format!("x --seed --seed={word}")).seed, "{word}");
+    }
+    for word in ["1", "true", "yes", "TRUE"] {
+        assert!(download(&format!("x --seed={word}")).seed, "{word}");
+    }
+    assert!(matches!(parsed("info x --json=yes"), Ok(Command::Info(args)) if args.json));
+}
+
+#[test]
+fn the_folder_is_named_once() {
+    assert!(refusal("x out -d other").contains("named twice"));
+    assert!(refusal("x --dir=").contains("empty"));
+}
+
+#[test]
+fn a_value_names_no_command() {
+    assert_eq!(download("--dir create x").file(), PathBuf::from("x"));
+    assert_eq!(download("-qd info x").out_dir(), PathBuf::from("info"));
+    assert!(parsed("-q create x -o y").is_err() && matches!(parsed("--json info x"), Ok(Command::Info(_))));
+}
+
+#[test]
+fn help_names_the_options_used_most_and_fits_a_terminal() {
     for line in ["--help", "-h", "help", "x.torrent --help"] {
         assert_eq!(printed(line), HELP, "{line}");
     }
-    for option in options::<DownloadArgs>() {
-        assert!(HELP.contains(&option), "{option}");
+    let options = Options::of::<DownloadArgs>();
+    for named in HELP.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| word.starts_with("--")) {
+        assert!(options.iter().any(|option| option.long == named), "{named}");
+    }
+    for option in options.iter().filter(|option| HELP.contains(option.long)) {
+        let letter = option.short.is_none_or(|letter| HELP.contains(&format!("-{letter}, {}", option.long)));
+        assert!(letter, "the letter of {}", option.long);
     }
     assert!(HELP.lines().all(|line| line.len() <= 80) && HELP.lines().count() < 24);
     for name in ["create", "edit", "info", "magnet", "tracker", "verify"] {
         assert!(HELP.contains(name) && printed(&format!("help {name}")).contains(name), "{name}");
     }
     assert!(printed("help create").contains("create") && printed("create -h") == printed("help create"));
-    assert_eq!(printed("--version"), format!("btsync {}\n", env!("CARGO_PKG_VERSION")));
+    for line in ["--version", "-V", "x -qV"] {
+        assert_eq!(printed(line), format!("btsync {}\n", env!("CARGO_PKG_VERSION")));
+    }
 }
