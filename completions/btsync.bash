@@ -15,12 +15,13 @@ _btsync_options() {
         verify) echo '--json -q --quiet --help' ;;
         tracker) echo '--listen= --interval= --help' ;;
         help) ;;
-        *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V
+        *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V -i= --input-file= --watch= --max-concurrent=
+            --list --select= --select-file= --exclude= --sequential --first-and-last --out= --file-allocation=
             --seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
             --dht-entry-point= --interface= --bind=
-            --save-torrent= --json --verify --check-integrity --stop-timeout= --on-download-complete= -v --verbose -q --quiet -h --help --version' ;;
+            --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --on-download-complete= -v --verbose -q --quiet -h --help --version' ;;
     esac
 }
 
@@ -30,8 +31,9 @@ _btsync_value() {
         --encryption) COMPREPLY=($(compgen -W 'prefer require off' -- "$2")) ;;
         --interface | --bind) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;
-        --save-torrent | --output | --config | -o) _btsync_files "$2" ;;
-        --dir | -d) _btsync_folders "$2" ;;
+        --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
+        --save-torrent | --output | --config | -o | -i | --input-file) _btsync_files "$2" ;;
+        --dir | -d | --watch) _btsync_folders "$2" ;;
     esac
 }
 
@@ -98,7 +100,10 @@ _btsync() {
     elif [[ $command != tracker && $names -eq 0 ]]; then
         _btsync_files "$current" '*.torrent'
         [[ $command ]] || COMPREPLY+=($(compgen -W "$_btsync_commands" -- "$current"))
-    elif [[ ( -z $command || $command == verify ) && $names -eq 1 ]]; then
+    elif [[ -z $command ]]; then
+        # Another torrent, or the folder.
+        _btsync_files "$current" '*.torrent'
+    elif [[ $command == verify && $names -eq 1 ]]; then
         _btsync_folders "$current"
     fi
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests talk to: other people's clients and trackers, never ours; shells whose completion is
-# asked, and what checks manual and package.
+# asked, a terminal (tmux) for the live view, and what checks manual and package.
 # Idempotent. As root on Debian or Ubuntu it installs what is missing; otherwise it only says what is missing.
 # Exit code: 0 when everything is there, 1 when something is missing in the end.
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # What each program is, and the package that has it.
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
-strip:binutils systemd-analyze:systemd"
+strip:binutils systemd-analyze:systemd tmux:tmux"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -91,6 +91,7 @@ check lintian lintian --version
 check dpkg-dev dpkg-shlibdeps --version
 check binutils strip --version
 check systemd systemd-analyze --version
+check tmux tmux -V
 # mandoc has no option for its version; its usage must do.
 check mandoc mandoc '-?'
 if .venv/bin/python -c 'import libtorrent; print("test-setup: libtorrent:", libtorrent.version)' >&2; then :; else

@@ -1,30 +1,29 @@
-//! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another.
+//! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another. Where several are
+//! named, all of that is [`fleet`]'s.
 
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded, never};
 use log::LevelFilter;
 
 use super::args::DownloadArgs;
 use super::exit::{Exit, Failure};
-use super::figures::{part, percent, time};
+use super::fleet::{self, Never, fetch};
 use super::hook::Hook;
 use super::json::{Json, Lines};
 use super::keys::{Keyboard, Keys};
 use super::plain::Plain;
 use super::screen::Screen;
+use super::verdict::{ending, verdict};
 use super::view::View;
-use super::voice::{Ending, Voice, Voices, listen};
-use super::why::why;
+use super::voice::{Voice, Voices, listen};
 use super::{info, limits, list, signals};
 use crate::metainfo::{Magnet, Selection, Torrent, printable};
-use crate::session::{
-    Config, DhtSettings, Handle, Limits, Outcome, SeedGoal, Session, SessionError, Snapshot, Source, Stage,
-};
-use crate::storage::{Doing, StorageError, StorageErrorKind};
+use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
 
 /// Downloads, and gives to others for as long as asked.
 ///
@@ -33,18 +32,34 @@ use crate::storage::{Doing, StorageError, StorageErrorKind};
 pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let lines = args.json.then(Lines::stdout);
-    let result = download(args, lines.as_ref());
-    if let (Some(lines), Err(failure)) = (lines, &result) {
-        lines.error(start.elapsed(), failure);
+    let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
+    start_logs(args, &screen);
+    let result = match fleet::targets(args) {
+        Ok(targets) if targets.several && args.list => {
+            Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
+        }
+        Ok(targets) if targets.several => fleet::run(args, targets, screen, lines.clone(), start),
+        Ok(_) => download(args, screen, lines.as_ref()),
+        Err(failure) => Err(failure),
+    };
+    match (lines, &result) {
+        // Without a message, each torrent's failure has been told of.
+        (Some(lines), Err(failure)) if !failure.message.is_empty() => lines.error(start.elapsed(), failure),
+        _ => {}
     }
     result
 }
 
-fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
-    let screen = Screen::stderr();
-    start_logs(args, &screen);
+fn download(args: &DownloadArgs, screen: Screen, lines: Option<&Lines>) -> Result<(), Failure> {
+    let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = config(args)?;
-    let source = source(args, &mut config)?;
+    let (alive, stop) = bounded(0);
+    // What is on disk is read in no time; who waits for a server may have enough of it.
+    let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(alive)).map_err(no_signals));
+    let watch = watch.transpose()?;
+    let stop = if watch.is_some() { stop } else { never() };
+    let Found { source, kept } = source(&args.file(), &mut config, &stop)?;
+    drop(watch);
     if let (true, Source::Torrent(torrent)) = (args.list, &source) {
         return list::print(torrent, &config.files);
     }
@@ -52,10 +67,9 @@ fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
     let session = Session::new(source, config);
     let handle = session.handle();
 
-    let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let (stopper, hung_up) = (handle.clone(), handle.clone());
     // Owned here, so that the terminal is left as it was however this ends.
-    let looks = !args.quiet && !args.plain && screen.is_terminal();
+    let looks = !args.quiet && screen.is_terminal();
     let keyboard = if looks { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
     let released = keys.clone();
@@ -65,34 +79,26 @@ fn download(args: &DownloadArgs, lines: Option<&Lines>) -> Result<(), Failure> {
         stopper.stop();
     })
     .map_err(no_signals)?;
-    let _switch = limits::Switch::new(handle.clone(), limits).map_err(no_signals)?;
+    let switched = handle.clone();
+    let _switch = limits::Switch::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
     let mut voices = voices(args, &handle, screen, lines, keys);
+    if let Some(what) = kept {
+        voices.event(Duration::ZERO, &Event::TorrentSaved { what });
+    }
     let (tell, told) = crossbeam_channel::bounded(1);
     let events = session.events();
     let spoken = thread::Builder::new().name("voice".to_owned()).spawn(move || listen(&mut voices, &events, &told));
 
     let result = session.run();
-    let _ = tell.send(match &result {
-        Ok(Outcome::Completed | Outcome::StoppedWhole) => Ending::Whole,
-        Ok(Outcome::Stopped | Outcome::TimedOut) => Ending::Stopped,
-        Err(_) => Ending::Failed,
-    });
+    let _ = tell.send(ending(&result));
     // A system without a thread to spare for the voice still downloads.
     if let Ok(thread) = spoken {
         let _ = thread.join();
     }
-    match result {
-        Ok(Outcome::Completed) if args.list => {
-            handle.torrent().map_or(Ok(()), |torrent| list::print(torrent, &selection))
-        }
-        Ok(Outcome::Completed | Outcome::StoppedWhole) => Ok(()),
-        Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
-        Ok(Outcome::TimedOut) => {
-            let waited = time(args.stop_timeout.unwrap_or_default());
-            let why = why(&handle.search(), &handle.snapshot(), &[]);
-            Err(Failure::new(Exit::TimedOut, format!("gave up, as nothing came for {waited}: {why}")))
-        }
-        Err(error) => Err(failure(&error)),
+    verdict(result, &handle, args.stop_timeout)?;
+    match handle.torrent() {
+        Some(torrent) if args.list => list::print(torrent, &selection),
+        _ => Ok(()),
     }
 }
 
@@ -103,7 +109,7 @@ fn voices(args: &DownloadArgs, handle: &Handle, screen: Screen, lines: Option<&L
     if let Some(lines) = lines {
         voices.push(Box::new(Json::new(handle.clone(), lines.clone(), folder.clone())));
     }
-    match (args.quiet, screen.is_terminal() && !args.plain) {
+    match (args.quiet, screen.is_terminal()) {
         (true, _) => {}
         (false, true) => voices.push(Box::new(View::new(handle.clone(), screen.clone(), keys))),
         (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen.clone()))),
@@ -114,13 +120,34 @@ fn voices(args: &DownloadArgs, handle: &Handle, screen: Screen, lines: Option<&L
     Voices::new(voices)
 }
 
-/// What to fetch: a file's torrent, or what a link names; its peers are called as if they had been named by hand.
-fn source(args: &DownloadArgs, config: &mut Config) -> Result<Source, Failure> {
-    let file = args.file();
+/// What a name stands for, and what came of keeping its .torrent where that was asked for.
+pub(super) struct Found {
+    pub source: Source,
+    pub kept: Option<String>,
+}
+
+impl From<Source> for Found {
+    fn from(source: Source) -> Found {
+        Found { source, kept: None }
+    }
+}
+
+/// What to fetch: a file's torrent, that of a URL, or what a link names; its peers are called as if they had been named by hand.
+pub(super) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
+    if fetch::is_url(file) {
+        return fetch::fetch(file, config, stop);
+    }
     let Some(link) = file.to_str().filter(|text| Magnet::is_link(text)) else {
-        return Ok(Torrent::read(&file).map_err(|error| info::torrent_failure(&file, error))?.into());
+        let torrent = Torrent::read(file).map_err(|error| info::torrent_failure(file, error))?;
+        return Ok(Source::from(torrent).into());
     };
     let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
+    call_peers_of(&magnet, config);
+    Ok(Source::from(magnet).into())
+}
+
+/// The peers that a link names are called, and its choice of files is that of the user who has none.
+pub(super) fn call_peers_of(magnet: &Magnet, config: &mut Config) {
     config.files.link.clone_from(&magnet.select);
     for peer in &magnet.peers {
         match resolve(&peer.to_string()) {
@@ -128,19 +155,6 @@ fn source(args: &DownloadArgs, config: &mut Config) -> Result<Source, Failure> {
             Err(failure) => log::warn!("{failure}"),
         }
     }
-    Ok(magnet.into())
-}
-
-/// The last line of a download that was stopped.
-fn stopped(now: &Snapshot) -> String {
-    if now.total == 0 {
-        return "stopped before the metadata was there; run it again to start over".to_owned();
-    }
-    if matches!(now.stage, Stage::Starting | Stage::Checking) {
-        return "stopped before the files were checked; run it again to start over".to_owned();
-    }
-    let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
-    format!("stopped at {percent} ({part}); run it again to go on")
 }
 
 /// Logs go where the live view is, and above it. `RUST_LOG` has the last word.
@@ -158,7 +172,8 @@ fn start_logs(args: &DownloadArgs, screen: &Screen) {
     let _ = logs.try_init();
 }
 
-fn config(args: &DownloadArgs) -> Result<Config, Failure> {
+/// What the options say of a session.
+pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     let mut config = Config::new(args.out_dir());
     let none = args.seed_time.is_some_and(|time| time.is_zero()); // as aria2 has it, whatever the ratio
     config.seed = SeedGoal {
@@ -209,54 +224,9 @@ fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
     addresses.map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {error}")))
 }
 
-fn failure(error: &SessionError) -> Failure {
-    let code = match error {
-        SessionError::Storage(error) => storage_exit(error),
-        SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
-        SessionError::Interface { .. } | SessionError::Listen { .. } => Exit::Network,
-        SessionError::Select(_) | SessionError::Place(_) => Exit::BadOption,
-        SessionError::Twice { .. } => Exit::Other,
-    };
-    Failure::new(code, error.to_string())
-}
-
-/// The exit code for trouble with files.
-fn storage_exit(error: &StorageError) -> Exit {
-    match (error.kind(), error) {
-        (StorageErrorKind::DiskFull, _) => Exit::DiskFull,
-        (StorageErrorKind::NotAFolder, _) | (_, StorageError::Io { doing: Doing::CreateFolder, .. }) => {
-            Exit::MakeFolder
-        }
-        (StorageErrorKind::Exists, _) => Exit::FileExists,
-        (StorageErrorKind::Missing | StorageErrorKind::TooManyFiles, _) => Exit::OpenExisting,
-        (StorageErrorKind::Permission | StorageErrorKind::ReadOnly | StorageErrorKind::Escapes, _) => Exit::CreateFile,
-        (StorageErrorKind::Io, _) => Exit::FileIo,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::path::PathBuf;
-
     use super::*;
-
-    #[test]
-    fn trouble_with_files_has_its_codes() {
-        let code = |doing, errno: i32| {
-            let source = io::Error::from_raw_os_error(errno);
-            storage_exit(&StorageError::Io { doing, path: PathBuf::from("x"), source })
-        };
-        // The system's numbers: 28 no space, 13 permission, 20 not a folder, 21 is a folder, 2 not there, 5 input/output.
-        assert_eq!(code(Doing::Write, 28), Exit::DiskFull);
-        assert_eq!(code(Doing::CreateFolder, 28), Exit::DiskFull);
-        assert_eq!(code(Doing::CreateFolder, 13), Exit::MakeFolder);
-        assert_eq!(code(Doing::Open, 13), Exit::CreateFile);
-        assert_eq!(code(Doing::Open, 20), Exit::MakeFolder);
-        assert_eq!(code(Doing::Open, 21), Exit::FileExists);
-        assert_eq!(code(Doing::Open, 2), Exit::OpenExisting);
-        assert_eq!(code(Doing::Read, 5), Exit::FileIo);
-    }
 
     #[test]
     fn zero_means_no_seeding() {

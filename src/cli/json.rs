@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::exit::Failure;
 use super::voice::{Ending, Voice};
 use crate::session::{Event, FileView, Handle, PieceState, Snapshot, Stage};
+use crate::types::InfoHash;
 
 /// Where the lines go, until nobody reads them any more.
 #[derive(Clone)]
@@ -45,6 +46,15 @@ impl Lines {
     pub fn error(&self, at: Duration, failure: &Failure) {
         self.write(at, "error", json!({ "code": failure.code.code(), "message": failure.message }));
     }
+
+    /// One of several torrents failed, called so; its info-hash where that is known.
+    pub fn error_of(&self, at: Duration, failure: &Failure, name: &str, info_hash: Option<InfoHash>) {
+        let mut fields = json!({ "code": failure.code.code(), "message": failure.message, "name": name });
+        if let Some(info_hash) = info_hash {
+            fields["info_hash"] = info_hash.hex().into();
+        }
+        self.write(at, "error", fields);
+    }
 }
 
 /// Tells one session's story in events.
@@ -52,6 +62,9 @@ pub struct Json {
     handle: Handle,
     lines: Lines,
     out_dir: String,
+    /// When the session began, and whether it is one of several.
+    since: Duration,
+    of_many: bool,
     begun: bool,
     /// Pieces that were told of.
     verified: Vec<bool>,
@@ -63,7 +76,23 @@ pub struct Json {
 impl Json {
     /// A voice for the session behind `handle`, whose files go to `out_dir`.
     pub fn new(handle: Handle, lines: Lines, out_dir: String) -> Json {
-        Json { handle, lines, out_dir, begun: false, verified: Vec::new(), files: None, last: None }
+        let (since, of_many, begun) = (Duration::ZERO, false, false);
+        Json { handle, lines, out_dir, since, of_many, begun, verified: Vec::new(), files: None, last: None }
+    }
+
+    /// One of several, begun at `since`: each line has its name.
+    #[must_use]
+    pub fn one_of_many(self, since: Duration) -> Json {
+        Json { since, of_many: true, ..self }
+    }
+
+    /// Writes one event of this session.
+    fn write(&self, at: Duration, event: &str, mut fields: Value) {
+        fields["info_hash"] = self.handle.info_hash().hex().into();
+        if self.of_many {
+            fields["name"] = self.handle.name().into();
+        }
+        self.lines.write(at, event, fields);
     }
 
     fn begin(&mut self) {
@@ -71,11 +100,10 @@ impl Json {
             let total = Some(self.handle.snapshot().total).filter(|&total| total > 0);
             let fields = json!({
                 "name": self.handle.name(),
-                "info_hash": self.handle.info_hash().hex(),
                 "total": total,
                 "folder": self.out_dir,
             });
-            self.lines.write(Duration::ZERO, "started", fields);
+            self.write(self.since, "started", fields);
         }
     }
 
@@ -90,13 +118,13 @@ impl Json {
             let new = *state == PieceState::Verified && !self.verified.get(index).is_none_or(|told| *told);
             if new {
                 self.verified[index] = true;
-                self.lines.write(at, "piece", json!({ "index": index }));
+                self.write(at, "piece", json!({ "index": index }));
             }
         }
         self.look_at_files(at);
         let now = self.handle.snapshot();
         if self.last.as_ref() != Some(&now) {
-            self.lines.write(at, "progress", progress(&now));
+            self.write(at, "progress", progress(&now));
             self.last = Some(now);
         }
     }
@@ -110,8 +138,9 @@ impl Json {
         let whole = |file: &FileView| {
             verified.get(file.pieces.start as usize..file.pieces.end as usize).is_some_and(|p| p.iter().all(|v| *v))
         };
-        for file in files.extract_if(.., |file| whole(file)) {
-            self.lines.write(at, "file_done", json!({ "path": file.path, "length": file.length }));
+        let done: Vec<FileView> = files.extract_if(.., |file| whole(file)).collect();
+        for file in done {
+            self.write(at, "file_done", json!({ "path": file.path, "length": file.length }));
         }
     }
 }
@@ -181,7 +210,7 @@ impl Voice for Json {
                 return;
             }
         };
-        self.lines.write(at, name, fields);
+        self.write(at, name, fields);
     }
 
     fn beat(&mut self, at: Duration) {
@@ -200,9 +229,9 @@ impl Voice for Json {
                 "have": now.have,
                 "downloaded": now.downloaded,
                 "uploaded": now.uploaded,
-                "seconds": at.as_secs_f64(),
+                "seconds": at.saturating_sub(self.since).as_secs_f64(),
             });
-            self.lines.write(at, "done", fields);
+            self.write(at, "done", fields);
         }
     }
 }

@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
 use super::figures::rate;
-use crate::session::{Handle, Limits};
+use crate::session::Limits;
 
 /// A number of bytes per second; K and M are 1024s, 0 is no limit.
 ///
@@ -37,17 +37,17 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Turns the limits of that session off and on; `limits` are those that SIGUSR2 puts in force.
+    /// Turns the limits off and on through `set`; `limits` are those that SIGUSR2 puts in force.
     ///
     /// # Errors
     /// What the system says where a handler or the thread cannot be set up.
-    pub fn new(session: Handle, limits: Limits) -> io::Result<Switch> {
+    pub fn new(set: impl Fn(Limits) + Send + 'static, limits: Limits) -> io::Result<Switch> {
         let mut signals = Signals::new([SIGUSR1, SIGUSR2])?;
         let handle = signals.handle();
         let wait = move || {
             for signal in signals.forever() {
                 let limits = if signal == SIGUSR1 { Limits::default() } else { limits };
-                session.set_limits(limits);
+                set(limits);
                 log::info!("limits: {}", describe(limits));
             }
         };

@@ -1,8 +1,8 @@
 //! The top floor, the only one that knows a terminal or a person: words in, lines and an exit code out.
 //!
 //! [`args`] turns words into a command, with what [`config`] finds in a file and the environment; [`download`] runs the main one
-//! and lends it a voice ([`view`] on a terminal, [`plain`] elsewhere) that speaks through the one [`screen`]; `create`, `edit`,
-//! `info`, `magnet`, `tracker` and `verify` are a file each; [`exit`] has all codes.
+//! and lends it a voice ([`view`] on a terminal, [`plain`] elsewhere) that speaks through the one [`screen`]; `fleet` runs several
+//! at once; `create`, `edit`, `info`, `list`, `magnet`, `tracker` and `verify` are a file each; [`exit`] has all codes.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -15,6 +15,7 @@ pub mod download;
 pub mod edit;
 pub mod exit;
 pub mod figures;
+mod fleet;
 mod hook;
 pub mod info;
 mod json;
@@ -29,6 +30,7 @@ pub mod screen;
 pub mod signals;
 mod spelling;
 pub mod tracker;
+mod verdict;
 pub mod verify;
 pub mod view;
 pub mod voice;

@@ -17,6 +17,7 @@ pub struct Plain {
     handle: Handle,
     screen: Screen,
     name: String,
+    longest: usize,
     rates: Rates,
     words: Words,
     waiting: Waiting,
@@ -33,12 +34,25 @@ impl Plain {
             handle,
             screen,
             name,
+            longest: usize::MAX,
             rates: Rates::default(),
             words: Words::chatty(),
             waiting: Waiting::default(),
             reason: String::new(),
             last: None,
         }
+    }
+
+    /// One of several: its lines begin with a name of so many columns at most.
+    #[must_use]
+    pub fn one_of_many(mut self, longest: usize) -> Plain {
+        self.longest = longest;
+        self.rename();
+        self
+    }
+
+    fn rename(&mut self) {
+        self.name = console::truncate_str(&clean(self.handle.name()), self.longest, "...").into_owned();
     }
 
     fn look(&mut self, at: Duration) -> Snapshot {
@@ -60,7 +74,7 @@ impl Voice for Plain {
         match event {
             // Peers can call from now on: what takes less than a period has a speed too.
             Event::Listening { .. } => self.rates.begin(at),
-            Event::Metadata { .. } => self.name = clean(self.handle.name()),
+            Event::Metadata { .. } => self.rename(),
             Event::Completed => {
                 let now = self.look(at);
                 self.screen.say(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));

@@ -46,6 +46,11 @@ impl Screen {
         Screen { inner: Arc::new(Mutex::new(inner)), terminal }
     }
 
+    /// The same for lines only: whoever looks at it is to see none redrawn.
+    pub fn for_lines(self) -> Screen {
+        Screen { terminal: false, ..self }
+    }
+
     /// From now on, live lines are drawn anew below after the process was stopped (Ctrl-Z, `fg`).
     pub fn watch_stops(&self) {
         // Where no handler can be set up, the lines stand in the wrong place after that, and nothing else is lost.

@@ -88,7 +88,11 @@ impl Voice for Voices {
 
 /// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
 pub fn listen(voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
-    let start = Instant::now();
+    listen_since(Instant::now(), voice, events, ended);
+}
+
+/// The same where time began earlier, as for one session of several.
+pub fn listen_since(start: Instant, voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
     let beat = tick(voice.period());
     let (silence, mute) = (never(), never());
     let keys = voice.keys().unwrap_or_else(never);

@@ -239,7 +239,8 @@ impl<'a> Run<'a> {
         let _ = self.inner.known_as.set((name.clone(), total));
         tell(&self.events, Event::Metadata { name, total });
         if let Some(path) = &self.config.save_torrent {
-            self.save(path, &torrent);
+            let what = keep_torrent(path, &torrent, &torrent.to_bytes());
+            tell(&self.events, Event::TorrentSaved { what });
         }
         if self.config.metadata_only {
             contacts.leave(&shared, &self.reports);
@@ -247,16 +248,6 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         Ok(Some((torrent, contacts)))
-    }
-
-    /// Writes the .torrent where the user wants it; that it cannot be written is no reason to stop.
-    fn save(&self, path: &Path, torrent: &Torrent) {
-        let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
-        let what = match std::fs::write(&file, torrent.to_bytes()) {
-            Ok(()) => format!("saved as {}", file.display()),
-            Err(error) => format!("cannot be saved as {}: {error}", file.display()),
-        };
-        tell(&self.events, Event::TorrentSaved { what });
     }
 
     /// Looks at what is there, fetches the rest, seeds.
@@ -343,6 +334,16 @@ impl<'a> Run<'a> {
 /// Tells whoever listens.
 fn tell(events: &Sender<Event>, event: Event) {
     let _ = events.send(event);
+}
+
+/// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
+/// reason to stop.
+pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8]) -> String {
+    let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
+    match std::fs::write(&file, bytes) {
+        Ok(()) => format!("saved as {}", file.display()),
+        Err(error) => format!("cannot be saved as {}: {error}", file.display()),
+    }
 }
 
 /// How the torrent's bytes lie in files.

@@ -1,5 +1,6 @@
 //! The HTTP tracker client (BEP 3, 7, 23): one blocking GET, bounded in time, size and redirects. Redirects are followed by
 //! hand, so that every hop is judged anew: its scheme, and (through [`guard`], on resolved addresses) whether it is local.
+//! The same client fetches the files that the user names by URL.
 
 pub mod answer;
 mod error;
@@ -13,7 +14,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use ureq::config::{Config, ConfigBuilder};
+use ureq::http::StatusCode;
 use ureq::http::header::LOCATION;
 use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::DefaultConnector;
@@ -36,6 +39,8 @@ const OUTPUT_BUFFER: usize = 4 * 1024;
 const MAX_REDIRECTS: usize = 5;
 /// Swarms in one scrape at most.
 const MAX_SCRAPE: usize = 50;
+/// What a user's URL may hold and a request may not.
+const UNSENDABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// Talks to HTTP and HTTPS trackers; cheap to clone, and its clones share their connections.
 #[derive(Clone, Debug)]
@@ -50,10 +55,27 @@ pub struct HttpTracker {
     trusted: Arc<HashSet<String>>,
 }
 
+/// Which local addresses may be asked for any path, as the user named them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// None.
+    Nowhere,
+    /// That of the URL itself, and none that it leads to.
+    AtFirst,
+    /// Those that it leads to as well, as long as no public host has had a say.
+    AllTheWay,
+}
+
 /// What one request brought, and from where.
 struct Hop {
     response: ureq::http::Response<Body>,
     public: bool,
+}
+
+/// What the last of the redirects led to.
+struct Page {
+    status: StatusCode,
+    body: Vec<u8>,
 }
 
 impl HttpTracker {
@@ -91,7 +113,7 @@ impl HttpTracker {
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
-        self.ask(url::announce_url(url, a)?, self.trusted.contains(url), Instant::now() + deadline, answer::parse)
+        self.ask(url::announce_url(url, a)?, self.trust(url), Instant::now() + deadline, answer::parse)
     }
 
     /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
@@ -110,31 +132,61 @@ impl HttpTracker {
         // As many in a request as leave it at a length that every server takes.
         for part in swarms.chunks(MAX_SCRAPE) {
             let scrape = url::scrape_url(url, part)?;
-            all.extend(self.ask(scrape, self.trusted.contains(url), end, |body| answer::parse_scrape(body, part))?);
+            all.extend(self.ask(scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?);
         }
         Ok(all)
     }
 
-    /// One request with its redirects, its answer read by `parse`.
+    /// The body of the file at `url`, which is the user's own: it may be at a local address, and lead to others as long as it leads
+    /// over no public host. At most `max` bytes are taken, decompressed, and `deadline` for all of it.
+    ///
+    /// # Errors
+    /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
+    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
+        let url = url.trim().split('#').next().unwrap_or_default();
+        url::check_scheme(url)?;
+        let url = utf8_percent_encode(url, UNSENDABLE).to_string();
+        let page = self.page(url, Trust::AllTheWay, Instant::now() + deadline, max)?;
+        if page.status.is_success() { Ok(page.body) } else { Err(TrackerError::Http(page.status.as_u16())) }
+    }
+
+    fn trust(&self, url: &str) -> Trust {
+        if self.trusted.contains(url) { Trust::AtFirst } else { Trust::Nowhere }
+    }
+
+    /// One question to a tracker, its answer read by `parse`.
     fn ask<T>(
         &self,
-        mut url: String,
-        mut trusted: bool,
+        url: String,
+        trust: Trust,
         end: Instant,
         parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
     ) -> Result<T, TrackerError> {
+        let page = self.page(url, trust, end, MAX_BODY)?;
+        match parse(&page.body) {
+            // Some trackers refuse with a status and a reason: the reason says more.
+            Err(refused @ TrackerError::Refused(_)) => Err(refused),
+            _ if !page.status.is_success() => Err(TrackerError::Http(page.status.as_u16())),
+            parsed => parsed,
+        }
+    }
+
+    /// One request with its redirects.
+    fn page(&self, mut url: String, mut trust: Trust, end: Instant, max: u64) -> Result<Page, TrackerError> {
         let mut from_public = false;
         for _ in 0..=MAX_REDIRECTS {
-            let hop = self.hop(&url, trusted, from_public, end)?;
-            let status = hop.response.status().as_u16();
-            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return read_answer(hop.response, &url, parse);
+            let hop = self.hop(&url, trust != Trust::Nowhere, from_public, end)?;
+            let status = hop.response.status();
+            if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(Page { status, body: read_body(hop.response, &url, max)? });
             }
             from_public |= hop.public;
             let location = hop.response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
             let location = location.ok_or(TrackerError::Redirect("it does not say where to"))?;
             url = url::join(&url, location)?;
-            trusted = false; // the user named the first hop, not where it leads
+            if trust == Trust::AtFirst {
+                trust = Trust::Nowhere; // the user named the first hop, not where it leads
+            }
         }
         Err(TrackerError::Redirect("there are too many"))
     }
@@ -187,25 +239,12 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
     agent.get(url).config().timeout_global(Some(left)).build().call()
 }
 
-/// Reads the body, a byte more than allowed at most, and makes an answer of it.
-fn read_answer<T>(
-    response: ureq::http::Response<Body>,
-    url: &str,
-    parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
-) -> Result<T, TrackerError> {
-    let status = response.status();
+/// Reads the body, a byte more than allowed at most.
+fn read_body(response: ureq::http::Response<Body>, url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
     let mut body = Vec::new();
-    let mut reader = response.into_body().into_reader().take(MAX_BODY + 1);
+    let mut reader = response.into_body().into_reader().take(max + 1);
     reader.read_to_end(&mut body).map_err(|e| error::from_ureq(ureq::Error::from(e), url))?;
-    if body.len() as u64 > MAX_BODY {
-        return Err(TrackerError::TooLarge);
-    }
-    match parse(&body) {
-        // Some trackers refuse with a status and a reason: the reason says more.
-        Err(refused @ TrackerError::Refused(_)) => Err(refused),
-        _ if !status.is_success() => Err(TrackerError::Http(status.as_u16())),
-        parsed => parsed,
-    }
+    if body.len() as u64 > max { Err(TrackerError::TooLarge) } else { Ok(body) }
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ pub mod netns;
 pub mod payload;
 pub mod process;
 pub mod scene;
+pub mod schema;
 pub mod seeder;
 pub mod talker;
 pub mod tmux;
 pub mod torrents;
 pub mod tracker;
+pub mod web;
 pub mod wire;
 
 use std::ffi::OsStr;

@@ -16,13 +16,14 @@ use super::config::{self, Surroundings};
 use super::create::CreateArgs;
 use super::edit::EditArgs;
 use super::exit::{Exit, Failure};
+use super::fleet;
 use super::info::InfoArgs;
 use super::limits;
 use super::magnet::MagnetArgs;
 use super::tracker::TrackerArgs;
 use super::verify::VerifyArgs;
 use crate::bind::Bind;
-use crate::metainfo::{Magnet, Pattern};
+use crate::metainfo::Pattern;
 use crate::storage::Allocation;
 use crate::types::Encryption;
 
@@ -63,7 +64,7 @@ pub struct Parsed {
 #[argh(help_triggers("-h", "--help"))]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct DownloadArgs {
-    /// the .torrent (- for standard input) or the magnet link, then the folder for its files
+    /// the .torrents (- for standard input), their URLs or magnet links, then the folder for their files
     #[argh(positional)]
     names: Vec<String>,
     /// go on giving to others until stopped
@@ -141,6 +142,15 @@ pub struct DownloadArgs {
     /// keep the .torrent of a magnet link in this file or folder
     #[argh(option, arg_name = "F")]
     pub save_torrent: Option<PathBuf>,
+    /// a file that names torrents too, one a line; - is standard input
+    #[argh(option, arg_name = "LIST", short = 'i')]
+    pub input_file: Option<PathBuf>,
+    /// download so many at once at most
+    #[argh(option, arg_name = "N", from_str_fn(values::peers))]
+    pub max_concurrent: Option<usize>,
+    /// a folder: begin each .torrent or .magnet file that appears in it, until stopped
+    #[argh(option, arg_name = "DIR")]
+    pub watch: Option<PathBuf>,
     /// show the files with their numbers, and what is selected of them; download nothing
     #[argh(switch)]
     pub list: bool,
@@ -180,7 +190,12 @@ pub struct DownloadArgs {
 }
 
 impl DownloadArgs {
-    /// The .torrent, or the magnet link.
+    /// What was named: torrents, and maybe a folder behind them.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The .torrent, its URL or the magnet link, where there is only one.
     pub fn file(&self) -> PathBuf {
         self.names.first().map(PathBuf::from).unwrap_or_default()
     }
@@ -204,14 +219,18 @@ impl DownloadArgs {
 
     fn checked(self) -> Result<DownloadArgs, Failure> {
         match self.names.as_slice() {
-            [] => Err(wrong("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more")),
-            [_, _, third, ..] => Err(wrong(format!("'{third}' is one name too many: a torrent and a folder will do"))),
-            [file, ..] if !Magnet::is_link(file) && file.contains("://") => {
-                Err(wrong(format!("'{file}': only magnet links and .torrent files on disk are supported yet")))
+            [] if self.input_file.is_none() && self.watch.is_none() => {
+                Err(wrong("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more"))
             }
             [file, ..] if file.is_empty() => Err(wrong("the torrent's name is empty")),
-            _ if self.out_dir().as_os_str().is_empty() => Err(wrong("the folder's name is empty")),
-            _ => Ok(self),
+            [_, .., folder] if folder.is_empty() => Err(wrong("the folder's name is empty")),
+            _ if self.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) => {
+                Err(wrong("the folder's name is empty"))
+            }
+            names => match names.iter().find_map(|name| fleet::unknown_scheme(name)) {
+                Some(complaint) => Err(wrong(complaint)),
+                None => Ok(self),
+            },
         }
     }
 }
@@ -303,7 +322,9 @@ fn download(words: &[&str], around: &Surroundings) -> Result<Parsed, Failure> {
     if args.show_config {
         return print(config::show(&options, &settled));
     }
-    if let (Some(given), [_, named, ..]) = (folder, line.names.as_slice()) {
+    if let (Some(given), [_, named]) = (folder, line.names.as_slice())
+        && !fleet::is_torrent_by_name(named)
+    {
         return Err(wrong(format!("the folder is named twice: '{named}' and {given}")));
     }
     let notes = if args.quiet { Vec::new() } else { gathered.notes };

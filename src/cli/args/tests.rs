@@ -58,6 +58,23 @@ fn super_seeding_is_asked_for() {
 }
 
 #[test]
+fn several_may_be_named() {
+    let args = download("a.torrent magnet:?xt=x https://h/c.torrent out -i list --max-concurrent=2 --watch in");
+    assert_eq!(args.names(), ["a.torrent", "magnet:?xt=x", "https://h/c.torrent", "out"]);
+    assert_eq!((args.input_file, args.max_concurrent, args.watch), (Some("list".into()), Some(2), Some("in".into())));
+    assert!(download("-i -").names().is_empty() && download("--watch=in").names().is_empty());
+}
+
+#[test]
+fn several_may_be_named() {
+    let args = download("a.torrent magnet:?xt=x https://h/c.torrent out -i list --max-concurrent=2 --watch in");
+    assert_eq!(args.names(), ["a.torrent", "magnet:?xt=x", "https://h/c.torrent", "out"]);
+    assert_eq!((args.input_file, args.max_concurrent, args.watch), (Some("list".into()), Some(2), Some("in".into())));
+    assert!(download("-i -").names().is_empty() && download("--watch=in").names().is_empty());
+    assert_eq!(download("a.torrent b.torrent -d out").dir, Some("out".into()));
+}
+
+#[test]
 fn the_folder_is_the_current_one_unless_named() {
     assert_eq!(download("x.torrent").out_dir(), PathBuf::from("."));
 }
@@ -101,12 +118,17 @@ fn encryption_has_three_modes() {
 fn nonsense_is_refused_in_one_line() {
     let lines =
         "x --seed-time soon|x --seed-time -1|x --seed-time inf|x --seed-ratio nan|x --seed-ratio -1|x --max-peers 0";
-    for line in
-        lines.split('|').chain(["", "a b c", "x --peer 1.2.3.4", "x --peer :5", "x --peer h:0", "x --max-peers"])
-    {
+    for line in lines.split('|').chain(["", "x --peer 1.2.3.4", "x --peer :5", "x --peer h:0", "x --max-peers"]) {
         refusal(line);
     }
-    for line in ["x --bt-tracker ftp://a", "x --bt-tracker ,", "http://a/b.torrent", "help nonsense"] {
+    for line in [
+        "x --bt-tracker ftp://a",
+        "x --bt-tracker ,",
+        "ftp://a/b.torrent",
+        "x http:// out",
+        "x --max-concurrent 0",
+        "help nonsense",
+    ] {
         refusal(line);
     }
 }

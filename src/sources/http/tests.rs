@@ -94,3 +94,46 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     assert_eq!(hop("http://192.168.0.1/admin", false), Some(TrackerError::Local));
     assert!(proxy.accept().is_err(), "nobody even connected");
 }
+
+fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
+    let client = HttpTracker::with(&config().proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    client.file(url, max, PATIENT)
+}
+
+fn found(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_file_is_fetched_from_wherever_the_user_says_and_no_larger_than_asked() {
+    for ip in ["127.0.0.1", "127.0.0.2"] {
+        let (host, served) = once(ip, found("hello"));
+        assert_eq!(file(&format!(" http://{host}/any path#x"), 5), Ok(b"hello".to_vec()), "{ip}");
+        served.join().unwrap();
+        let (host, served) = once(ip, found("hello!"));
+        assert_eq!(file(&format!("http://{host}/x"), 5), Err(TrackerError::TooLarge), "{ip}");
+        served.join().unwrap();
+    }
+    let (host, served) = once("127.0.0.1", "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into());
+    assert_eq!(file(&format!("http://{host}/x"), 5), Err(TrackerError::Http(404)));
+    served.join().unwrap();
+    assert!(matches!(file("file:///etc/passwd", 5), Err(TrackerError::Scheme(_))));
+}
+
+#[test]
+fn a_file_is_not_fetched_from_a_local_address_that_a_public_one_names() {
+    let (local, second) = once("127.0.0.1", found("hello"));
+    let (start, first) = once("127.0.0.1", redirect(&format!("http://{local}/moved")));
+    assert_eq!(file(&format!("http://{start}/"), 5), Ok(b"hello".to_vec()), "from local to local");
+    first.join().unwrap();
+    second.join().unwrap();
+    let local = TcpListener::bind("127.0.0.1:0").unwrap();
+    local.set_nonblocking(true).unwrap();
+    let (public, served) = once("127.0.0.2", redirect(&format!("http://{}/x", local.local_addr().unwrap())));
+    assert!(matches!(file(&format!("http://{public}/"), 5), Err(TrackerError::Redirect(_))));
+    served.join().unwrap();
+    let (public, served) = once("127.0.0.2", redirect("file:///etc/passwd"));
+    assert!(matches!(file(&format!("http://{public}/"), 5), Err(TrackerError::Scheme(_))));
+    served.join().unwrap();
+    assert!(local.accept().is_err(), "nobody even connected");
+}

@@ -84,7 +84,7 @@ pub(super) fn join(base: &str, location: &str) -> Result<String, TrackerError> {
 }
 
 /// Only http and https are ever asked.
-fn check_scheme(url: &str) -> Result<(), TrackerError> {
+pub(super) fn check_scheme(url: &str) -> Result<(), TrackerError> {
     let scheme = url.split(':').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         let shown: String = scheme.chars().take(20).collect();

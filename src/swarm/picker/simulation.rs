@@ -118,7 +118,9 @@ impl Model {
         let plan = wish.plan(self.picker.geometry.pieces);
         self.wanted = plan.wanted.clone();
         self.picker.begun.keys().for_each(|&piece| _ = self.wanted.set(piece));
-        (self.early, self.sequential) = (plan.early.clone(), plan.sequential);
+        let mut seen = BTreeSet::new();
+        let early = plan.early.iter().copied().filter(|&piece| seen.insert(piece)); // again is nothing new
+        (self.early, self.sequential) = (early.collect(), plan.sequential);
         self.picker.set_plan(plan);
     }
 
@@ -147,8 +149,7 @@ impl Model {
 
     fn pick(&mut self, key: PeerKey, n: usize, fast: bool) -> usize {
         let mut out = Vec::new();
-        let free = self.free_of(key);
-        let unbegun = self.picker.order.unbegun().clone();
+        let (free, unbegun) = (self.free_of(key), self.picker.order.unbegun().clone());
         self.picker.pick(key, n, fast, &mut out);
         assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
         assert!(out.len() <= n);
@@ -182,10 +183,9 @@ impl Model {
         let now = self.picker.order.unbegun();
         let has_begun = |piece: PieceIndex| before.has(piece) && !now.has(piece);
         let waits = |piece: PieceIndex| now.has(piece) && bits.has(piece);
-        let is_early = |piece: PieceIndex| self.early.contains(&piece);
         let mut waiting = self.early.iter().copied().skip_while(|&piece| !waits(piece));
         assert!(waiting.all(|piece| waits(piece) || !has_begun(piece)), "an early piece before an earlier one");
-        let begun: Vec<_> = before.iter().filter(|&piece| has_begun(piece) && !is_early(piece)).collect();
+        let begun: Vec<_> = before.iter().filter(|&piece| has_begun(piece) && !self.early.contains(&piece)).collect();
         assert!(begun.is_empty() || !self.early.iter().any(|&piece| waits(piece)), "{begun:?} before an early piece");
         if self.sequential
             && let Some(&last) = begun.last()

@@ -1,0 +1,102 @@
+//! A .torrent by its http(s) URL: fetched whole, through the client that asks trackers and with its guards, and parsed from memory.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
+
+use super::Never;
+use crate::bind::Bind;
+use crate::cli::download::Found;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::info::torrent_failure;
+use crate::metainfo::torrent::FILE_MAX;
+use crate::metainfo::{Torrent, printable};
+use crate::session::{Config, Source, keep_torrent};
+use crate::sources::http::{HttpTracker, TrackerError, public_name};
+
+/// For all of it: name look-up, redirects, body.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A torrent, and the file that it came as.
+type Fetched = (Torrent, Vec<u8>);
+
+/// Whether a name is a URL that we can fetch.
+pub(in crate::cli) fn is_url(name: &Path) -> bool {
+    let scheme = name.to_str().and_then(|name| name.trim().split_once("://")).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+}
+
+/// Fetches the torrent at `url`, and keeps it where the configuration says. It ends early when `stop` is disconnected.
+///
+/// # Errors
+/// What keeps it from being here, and from being a torrent, with its exit code.
+pub(in crate::cli) fn fetch(url: &Path, config: &Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
+    let url = url.to_string_lossy().into_owned();
+    let shown = public_name(&url);
+    let bind = config.bind.clone();
+    let (tell, told) = bounded(1);
+    // Blocking I/O cannot be interrupted: when it is to stop, the request is left behind until its deadline.
+    let request = move || drop(tell.send(get(&url, &bind)));
+    let thread = thread::Builder::new().name("fetch".to_owned()).spawn(request);
+    let thread = thread.map_err(|e| Failure::new(Exit::Other, format!("{shown}: no thread to fetch it: {e}")))?;
+    let fetched = select! {
+        recv(told) -> fetched => {
+            let _ = thread.join();
+            fetched.unwrap_or_else(|_| Err(Failure::new(Exit::Other, format!("{shown}: fetching it broke off"))))
+        }
+        recv(stop) -> _ => Err(Failure::new(Exit::Unfinished, format!("{shown}: stopped before it was here"))),
+    };
+    let (torrent, bytes) = fetched?;
+    let kept = config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes));
+    Ok(Found { source: Source::from(torrent), kept })
+}
+
+fn get(url: &str, bind: &Bind) -> Result<Fetched, Failure> {
+    let shown = public_name(url);
+    let bytes = HttpTracker::tied(bind).file(url, FILE_MAX as u64, DEADLINE);
+    let bytes = bytes.map_err(|error| failure(&shown, &error))?;
+    match Torrent::parse(&bytes) {
+        Ok(torrent) => Ok((torrent, bytes)),
+        Err(error) => Err(torrent_failure(Path::new(&shown), error)),
+    }
+}
+
+fn failure(shown: &str, error: &TrackerError) -> Failure {
+    let (code, why) = match error {
+        TrackerError::NameLookup { .. } => (Exit::NameLookup, error.to_string()),
+        TrackerError::TooLarge => {
+            (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", FILE_MAX >> 20))
+        }
+        TrackerError::Url | TrackerError::Scheme(_) => (Exit::BadOption, error.to_string()),
+        _ => (Exit::Network, error.to_string()),
+    };
+    Failure::new(code, printable(&format!("{shown}: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_told_from_names() {
+        for url in ["http://h/x.torrent", " HTTPS://h", "http://"] {
+            assert!(is_url(Path::new(url)), "{url}");
+        }
+        for name in ["http:/h/x", "ftp://h/x", "x.torrent", "magnet:?xs=http://h/x", "httpx://h", ""] {
+            assert!(!is_url(Path::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn failures_have_their_codes_and_hold_no_secret() {
+        let url = "http://me:pw@h/0123456789abcdef/x.torrent?passkey=1";
+        let of = |error| failure(&public_name(url), &error);
+        assert_eq!(of(TrackerError::Timeout).code, Exit::Network);
+        assert_eq!(of(TrackerError::NameLookup { host: "h".into() }).code, Exit::NameLookup);
+        assert_eq!(of(TrackerError::TooLarge).code, Exit::BadTorrent);
+        let line = of(TrackerError::Http(404));
+        assert_eq!((line.code, line.message.as_str()), (Exit::Network, "http://h/…/x.torrent: HTTP status 404"));
+    }
+}

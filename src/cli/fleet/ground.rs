@@ -1,0 +1,60 @@
+//! What the sessions of this process have in common: the configuration, the host whose port, DHT, limits and connections they
+//! share, and who is there to be stopped. This is the one place where sessions of a fleet are made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::queue::Job;
+use crate::session::{Config, Handle, Host, Limits, Session, SessionError, Source};
+
+/// The common ground.
+pub(super) struct Ground {
+    config: Config,
+    host: Arc<Host>,
+    sessions: Mutex<BTreeMap<Job, Handle>>,
+}
+
+impl Ground {
+    /// For sessions after this pattern; listens from now on.
+    ///
+    /// # Errors
+    /// Where no port is free, or there is no such interface.
+    pub fn new(config: Config) -> Result<Ground, SessionError> {
+        let host = Host::start(&config)?;
+        Ok(Ground { config, host, sessions: Mutex::default() })
+    }
+
+    /// What every session is told.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// A session that has not begun.
+    pub fn session(&self, job: Job, source: Source, config: Config) -> Session {
+        let session = Session::on(&self.host, source, config);
+        self.sessions.lock().insert(job, session.handle());
+        session
+    }
+
+    /// A session is over.
+    pub fn ended(&self, job: Job) {
+        self.sessions.lock().remove(&job);
+    }
+
+    /// Changes the limits for all together; they hold at once.
+    pub fn set_limits(&self, limits: Limits) {
+        self.host.set_limits(limits);
+    }
+
+    /// Asks all of them to say goodbye.
+    pub fn stop(&self) {
+        self.handles().iter().for_each(|(_, handle)| handle.stop());
+    }
+
+    /// All that are there, in the order in which they were named.
+    pub fn handles(&self) -> Vec<(Job, Handle)> {
+        self.sessions.lock().iter().map(|(job, handle)| (*job, handle.clone())).collect()
+    }
+}

@@ -1,0 +1,197 @@
+//! One torrent of several, on a thread of its own: found, claimed, run, and lent its voices.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+
+use super::lines::Teller;
+use super::queue::{Clash, End, Job};
+use super::{Fleet, LONGEST_NAME, Word, fetch};
+use crate::cli::download::{self, Found};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::hook::Hook;
+use crate::cli::json::Json;
+use crate::cli::plain::Plain;
+use crate::cli::verdict;
+use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
+use crate::metainfo::Magnet;
+use crate::session::{Event, Handle, Session, Source};
+use crate::sources::http::public_name;
+use crate::types::InfoHash;
+
+/// What a job is to fetch.
+pub(super) enum What {
+    /// A file, a link or a URL, as it was named.
+    Named(String),
+    /// What a file in the watched folder holds.
+    Seen(PathBuf, Source),
+}
+
+impl What {
+    /// What to call it until it has told its own name.
+    pub fn name(&self) -> String {
+        let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        clean(&match self {
+            What::Named(name) if fetch::is_url(Path::new(name)) => public_name(name),
+            What::Named(name) if Magnet::is_link(name) => {
+                let magnet = Magnet::parse(name).ok();
+                magnet.map_or_else(|| name.clone(), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
+            }
+            What::Named(name) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
+            What::Seen(path, _) => file_name(path).unwrap_or_default(),
+        })
+    }
+}
+
+/// From its name to its end. What goes wrong has been told when it returns.
+pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
+    let name = what.name();
+    let named = matches!(what, What::Named(_));
+    let mut config = fleet.ground.config();
+    let found = match what {
+        What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
+        What::Seen(_, source) => {
+            if let Source::Magnet(magnet) = &source {
+                download::call_peers_of(magnet, &mut config);
+            }
+            Ok(source.into())
+        }
+    };
+    let Found { source, kept } = match found {
+        Ok(found) => found,
+        Err(failure) => return fleet.failed(&name, None, failure),
+    };
+    let info_hash = match &source {
+        Source::Torrent(torrent) => torrent.info_hash,
+        Source::Magnet(magnet) => magnet.info_hash,
+    };
+    match claim(fleet, job, info_hash, &source) {
+        Ok(()) => {}
+        Err(Clash::Same) => {
+            if named && !fleet.quiet {
+                fleet.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
+            }
+            return End::Same;
+        }
+        Err(Clash::File(path)) => {
+            let path = clean(&path.to_string_lossy());
+            let why = format!("{name}: another torrent has a file of the same name, {path}: give it another folder");
+            return fleet.failed(&name, Some(info_hash), Failure::new(Exit::FileExists, why));
+        }
+    }
+    let session = fleet.ground.session(job, source, config);
+    let handle = session.handle();
+    // Whoever says stop does so before looking for sessions: one that is not seen there sees it here.
+    if fleet.is_stopped() {
+        handle.stop();
+    }
+    let mut voices = voices(fleet, job, &handle);
+    if let Some(what) = kept {
+        voices.event(fleet.start.elapsed(), &Event::TorrentSaved { what });
+    }
+    let result = sail(fleet, session, voices);
+    fleet.ground.ended(job);
+    match verdict::verdict(result, &handle, fleet.patience) {
+        Ok(()) => End::Whole,
+        Err(Failure { code, message }) => {
+            let name = clean(handle.name());
+            let told = Failure::new(code, format!("{name}: {message}"));
+            fleet.failed(&name, Some(info_hash), told)
+        }
+    }
+}
+
+/// Runs the session on this thread, and its voices on another.
+fn sail(
+    fleet: &Fleet,
+    session: Session,
+    mut voices: Voices,
+) -> Result<crate::session::Outcome, crate::session::SessionError> {
+    let (tell, told) = bounded(1);
+    let events = session.events();
+    thread::scope(move |scope| {
+        let speak = move || listen_since(fleet.start, &mut voices, &events, &told);
+        // A system without a thread to spare for the voice still downloads.
+        let spoken = thread::Builder::new().name("voice".to_owned()).spawn_scoped(scope, speak);
+        let result = session.run();
+        let _ = tell.send(verdict::ending(&result));
+        if let Ok(thread) = spoken {
+            let _ = thread.join();
+        }
+        result
+    })
+}
+
+/// Nobody else fetches this torrent, nor writes to its files. The files of a magnet link are not known yet.
+fn claim(fleet: &Fleet, job: Job, info_hash: InfoHash, source: &Source) -> Result<(), Clash> {
+    let files = match source {
+        Source::Torrent(torrent) => torrent.files.as_slice(),
+        Source::Magnet(_) => &[],
+    };
+    let files = files.iter().filter(|file| !file.pad).map(|file| file.path.as_path());
+    fleet.claims.lock().claim(job, info_hash, files)
+}
+
+/// Those who tell how it goes: the fleet itself, programs on stdout, people on stderr, and the user's own command.
+fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
+    let folder = fleet.ground.config().out_dir.to_string_lossy().into_owned();
+    let screen = fleet.screen.clone();
+    let mut voices: Vec<Box<dyn Voice>> = vec![Box::new(Bell { job, words: fleet.words.clone() })];
+    if let Some(lines) = &fleet.lines {
+        let json = Json::new(handle.clone(), lines.clone(), folder.clone());
+        voices.push(Box::new(json.one_of_many(fleet.start.elapsed())));
+    }
+    match (fleet.quiet, screen.is_terminal()) {
+        (true, _) => {}
+        (false, true) => voices.push(Box::new(Teller::new(handle.clone(), screen.clone()))),
+        (false, false) => {
+            voices.push(Box::new(Plain::new(handle.clone(), screen.clone()).one_of_many(LONGEST_NAME)));
+        }
+    }
+    if let Some(command) = &fleet.hook {
+        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), screen)));
+    }
+    Voices::new(voices)
+}
+
+/// Tells the fleet when a download is whole, so that the next one may begin.
+struct Bell {
+    job: Job,
+    words: Sender<Word>,
+}
+
+impl Voice for Bell {
+    fn period(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    fn event(&mut self, _: Duration, event: &Event) {
+        if *event == Event::Completed {
+            // Nobody listens to a fleet that is over.
+            let _ = self.words.send(Word::Whole(self.job));
+        }
+    }
+
+    fn beat(&mut self, _: Duration) {}
+
+    fn finish(&mut self, _: Duration, _: Ending) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_yet_has_a_name_too() {
+        let name = |text: &str| What::Named(text.to_owned()).name();
+        assert_eq!(name("folder/x.torrent"), "x.torrent");
+        assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h/x.torrent");
+        let hash = "a".repeat(40);
+        assert_eq!(name(&format!("magnet:?xt=urn:btih:{hash}&dn=x.iso")), "x.iso");
+        assert_eq!(name(&format!("magnet:?xt=urn:btih:{hash}")), hash);
+        assert_eq!(name("magnet:?bad\x1b[2J"), clean("magnet:?bad\x1b[2J"));
+        assert_eq!(name(".."), "..");
+    }
+}

@@ -1,0 +1,220 @@
+//! What is to be downloaded: the names of the command line, of which the last may be the folder, and those of a list
+//! (`--input-file`). Pure but for a look at what the last name is and at the list itself.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::fetch::is_url;
+use crate::cli::args::{DownloadArgs, STDIN};
+use crate::cli::exit::{Exit, Failure};
+use crate::metainfo::{Magnet, printable};
+
+/// The largest list that is read, in bytes.
+const LIST_MAX: u64 = 16 << 20;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(in crate::cli) struct Targets {
+    /// Files, links and URLs, in order.
+    pub torrents: Vec<String>,
+    /// Where their files go.
+    pub folder: PathBuf,
+    /// Whether this takes a fleet: there is more than one, or may be.
+    pub several: bool,
+}
+
+/// Sorts the names out, and reads the list.
+///
+/// # Errors
+/// Where the list cannot be read, or makes no sense.
+pub(in crate::cli) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
+    let several = args.input_file.is_some() || args.watch.is_some();
+    let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), several, look);
+    if let Some(list) = &args.input_file {
+        let is_stdin = list.as_os_str() == "-" || list == Path::new(STDIN);
+        if is_stdin && torrents.iter().any(|name| name == STDIN) {
+            return Err(wrong("standard input cannot be both a torrent and the list of --input-file"));
+        }
+        torrents.extend(read(if is_stdin { Path::new(STDIN) } else { list })?);
+        if torrents.is_empty() && args.watch.is_none() {
+            return Err(wrong(format!("{} names no torrent", list.display())));
+        }
+    }
+    if torrents.iter().filter(|name| *name == STDIN).count() > 1 {
+        return Err(wrong("standard input holds one torrent: name it once"));
+    }
+    let several = several || torrents.len() > 1;
+    Ok(Targets { torrents, folder, several })
+}
+
+/// What lies at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    /// A file that may well be a torrent.
+    Torrent,
+    /// Nothing at all.
+    Nothing,
+    /// A folder, or a file of another kind, which is in the way of one.
+    Other,
+}
+
+/// The torrents and the folder; with `more` there are torrents elsewhere, and the only name may be the folder.
+fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -> There) -> (Vec<String>, PathBuf) {
+    let here = dir.unwrap_or(Path::new(".")).to_owned();
+    let Some((last, before)) = names.split_last() else { return (Vec::new(), here) };
+    if before.is_empty() && !more {
+        return (names.to_vec(), here);
+    }
+    let is_torrent = Magnet::is_link(last)
+        || is_url(Path::new(last))
+        || last == STDIN
+        || match look(last) {
+            There::Torrent => true,
+            // Behind two torrents it is one that is missing rather than a folder of a strange name.
+            There::Nothing => before.len() > 1 && has_suffix(last),
+            There::Other => false,
+        };
+    if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
+}
+
+/// Whether a name is a torrent's whatever lies there.
+pub(in crate::cli) fn is_torrent_by_name(name: &str) -> bool {
+    Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN || has_suffix(name)
+}
+
+fn has_suffix(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("torrent"))
+}
+
+/// A file is taken for a torrent by its name, or by its first bytes: a dictionary that begins with a key.
+fn look(name: &str) -> There {
+    let path = Path::new(name);
+    match path.metadata() {
+        Err(_) => There::Nothing,
+        Ok(there) if !there.is_file() => There::Other,
+        Ok(_) if has_suffix(name) => There::Torrent,
+        Ok(_) => {
+            let mut head = [0; 2];
+            let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+            if read.is_ok() && head[0] == b'd' && head[1].is_ascii_digit() { There::Torrent } else { There::Other }
+        }
+    }
+}
+
+fn read(list: &Path) -> Result<Vec<String>, Failure> {
+    let shown = printable(&list.to_string_lossy());
+    let mut bytes = Vec::new();
+    let read = File::open(list).and_then(|file| file.take(LIST_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be read: {error}")))?;
+    if bytes.len() as u64 > LIST_MAX {
+        return Err(wrong(format!("{shown}: too large for a list: more than {} MiB", LIST_MAX >> 20)));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong(format!("{shown}: not UTF-8")))?;
+    parse(&text).map_err(|(line, why)| wrong(format!("{shown}:{line}: {why}")))
+}
+
+/// The names in a list, one a line; blank lines and those that begin with `#` are passed over.
+///
+/// # Errors
+/// The number of a line, and what is wrong with it.
+pub(super) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
+    let mut names = Vec::new();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let name = line.trim();
+        if name.is_empty() || name.starts_with('#') {
+            continue;
+        }
+        let is_name = Magnet::is_link(name) || name.contains("://");
+        if !is_name && line.starts_with([' ', '\t']) && name.contains('=') {
+            return Err((number, "options of a single torrent, as aria2 has them, are not supported".to_owned()));
+        }
+        if let Some(complaint) = unknown_scheme(name) {
+            return Err((number, complaint));
+        }
+        names.push(if name == "-" { STDIN } else { name }.to_owned());
+    }
+    Ok(names)
+}
+
+/// What is wrong with a name that is meant as a URL and none that we can ask.
+pub(in crate::cli) fn unknown_scheme(name: &str) -> Option<String> {
+    let is_foreign = !Magnet::is_link(name) && name.contains("://") && !is_url(Path::new(name));
+    let name = name.trim();
+    match name.split_once("://") {
+        Some(_) if is_foreign => {
+            Some(format!("'{name}': only .torrent files, magnet links and http:// or https:// URLs are supported"))
+        }
+        Some((_, "")) if is_url(Path::new(name)) => Some(format!("'{name}': a URL without a host")),
+        _ => None,
+    }
+}
+
+fn wrong(message: impl AsRef<str>) -> Failure {
+    Failure::new(Exit::BadOption, printable(message.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(names: &str, more: bool) -> (String, String) {
+        let names: Vec<String> = names.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let look = |name: &str| match name {
+            "a.torrent" | "b" => There::Torrent,
+            "folder" | "text" => There::Other,
+            _ => There::Nothing,
+        };
+        let (torrents, folder) = split(&names, None, more, look);
+        (torrents.join(" "), folder.display().to_string())
+    }
+
+    #[test]
+    fn the_last_name_is_the_folder_unless_it_is_a_torrent() {
+        let table = [
+            ("x", false, "x", "."),
+            ("folder", false, "folder", "."),
+            ("a.torrent out", false, "a.torrent", "out"),
+            ("a.torrent new.torrent", false, "a.torrent", "new.torrent"),
+            ("a.torrent text", false, "a.torrent", "text"),
+            ("a.torrent b", false, "a.torrent b", "."),
+            ("a.torrent magnet:?x", false, "a.torrent magnet:?x", "."),
+            ("magnet:?x http://h/x folder", false, "magnet:?x http://h/x", "folder"),
+            ("x https://h/x", false, "x https://h/x", "."),
+            ("x /dev/stdin", false, "x /dev/stdin", "."),
+            ("x y new.torrent", false, "x y new.torrent", "."),
+            ("", true, "", "."),
+            ("out", true, "", "out"),
+            ("a.torrent", true, "a.torrent", "."),
+            ("magnet:?x", true, "magnet:?x", "."),
+        ];
+        for (names, more, torrents, folder) in table {
+            assert_eq!(sorted(names, more), (torrents.to_owned(), folder.to_owned()), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_a_torrent_by_its_name_or_its_first_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            look(&dir.path().join(name).to_string_lossy())
+        };
+        assert_eq!(at("x.torrent", ""), There::Torrent);
+        assert_eq!(at("x", "d8:announce"), There::Torrent);
+        assert_eq!(at("document", "dear"), There::Other);
+        assert_eq!(at("empty", ""), There::Other);
+        assert_eq!(look(&dir.path().to_string_lossy()), There::Other);
+        assert_eq!(look(&dir.path().join("nothing").to_string_lossy()), There::Nothing);
+    }
+
+    #[test]
+    fn a_list_is_a_name_a_line() {
+        let text = "\u{feff}# all of them\n\n  a b.torrent \r\nmagnet:?xt=urn:btih:x\n\thttp://h/x?a=b\n-\n#end";
+        let names = ["a b.torrent", "magnet:?xt=urn:btih:x", "http://h/x?a=b", STDIN];
+        assert_eq!(parse(text), Ok(names.map(str::to_owned).to_vec()));
+        assert_eq!(parse("a\n  dir=/x\n").map_err(|(line, _)| line), Err(2));
+        assert_eq!(parse("a\n\nftp://h/x").map_err(|(line, _)| line), Err(3));
+        assert_eq!(parse("https://").map_err(|(line, _)| line), Err(1));
+    }
+}

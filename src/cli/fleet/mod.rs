@@ -1,0 +1,263 @@
+//! Several torrents at once: each has a session on a thread of its own, and the command's own thread says whose turn it is.
+//!
+//! [`list`] sorts out what was named, [`queue`] (pure) says who begins, [`job`] runs one from its name to its end, [`fetch`] gets what
+//! is named by URL, [`watch`] sees what appears in a folder, [`ground`] is what the sessions share, [`lines`] shows them on a
+//! terminal. Where only one torrent is named none of this takes part.
+
+pub(super) mod fetch;
+mod ground;
+mod job;
+mod lines;
+mod list;
+mod queue;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use parking_lot::Mutex;
+
+use super::args::DownloadArgs;
+use super::download;
+use super::exit::{Exit, Failure};
+use super::json::Lines;
+use super::limits::Switch;
+use super::screen::Screen;
+use super::signals;
+use super::verdict;
+use super::voice::clean;
+use crate::metainfo::printable;
+use crate::types::InfoHash;
+use ground::Ground;
+use job::What;
+use lines::Board;
+pub(super) use list::{Targets, is_torrent_by_name, targets, unknown_scheme};
+use queue::{Claims, End, Job, Queue};
+use watch::{Sight, Watch};
+
+/// What no channel ever brings: it is there to be disconnected.
+pub(super) type Never = std::convert::Infallible;
+
+/// So many download at once unless the user says otherwise.
+const AT_ONCE: usize = 5;
+/// Names are cut to so many columns where a line begins with them.
+const LONGEST_NAME: usize = 40;
+
+/// What the command's own thread is told.
+enum Word {
+    /// A torrent is whole, and may go on seeding.
+    Whole(Job),
+    /// A torrent's thread is about to end.
+    Ended(Job, End),
+    /// Something happened in the watched folder.
+    Seen(Sight),
+    /// The user wants all to end.
+    Stop,
+}
+
+/// What the threads of a fleet share.
+struct Fleet {
+    ground: Ground,
+    queue: Mutex<Queue>,
+    claims: Mutex<Claims>,
+    /// The names of those that have begun.
+    begun: Mutex<BTreeMap<Job, String>>,
+    screen: Screen,
+    quiet: bool,
+    lines: Option<Lines>,
+    hook: Option<String>,
+    patience: Option<Duration>,
+    start: Instant,
+    words: Sender<Word>,
+    /// Disconnected once all is to end.
+    stop: Receiver<Never>,
+}
+
+impl Fleet {
+    fn is_stopped(&self) -> bool {
+        self.stop.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Tells people and programs of a failure at once.
+    fn tell(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) {
+        self.screen.say(&format!("btsync: {}", failure.message.trim_end()));
+        if let Some(lines) = &self.lines {
+            lines.error_of(self.start.elapsed(), failure, name, info_hash);
+        }
+    }
+
+    fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: Failure) -> End {
+        self.tell(name, info_hash, &failure);
+        End::Failed(failure.code)
+    }
+}
+
+/// Runs all that is named, and what appears in the watched folder, and tells of each failure as it happens.
+///
+/// # Errors
+/// The exit code of the first, as they were named, that is not whole. Its message is empty where each failure has been told of.
+pub(super) fn run(
+    args: &DownloadArgs,
+    targets: Targets,
+    screen: Screen,
+    lines: Option<Lines>,
+    start: Instant,
+) -> Result<(), Failure> {
+    let no_signals = |e: io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
+    let mut config = download::config(args)?;
+    config.out_dir = targets.folder;
+    if let Some(place) = config.save_torrent.as_ref().filter(|place| !place.is_dir()) {
+        let place = printable(&place.to_string_lossy());
+        return Err(Failure::new(Exit::BadOption, format!("--save-torrent {place}: for several it must be a folder")));
+    }
+    let limit = args.max_concurrent.unwrap_or(AT_ONCE);
+    let limits = config.limits;
+    let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
+    let fleet = Arc::new(Fleet {
+        ground: Ground::new(config).map_err(|error| verdict::failure(&error))?,
+        queue: Mutex::new(Queue::new(limit)),
+        claims: Mutex::default(),
+        begun: Mutex::default(),
+        screen,
+        quiet: args.quiet,
+        lines,
+        hook: args.on_download_complete.clone(),
+        patience: args.stop_timeout,
+        start,
+        words: words.clone(),
+        stop,
+    });
+    let (to_stop, shared) = (words.clone(), fleet.clone());
+    let _signals = signals::watch(move || drop(to_stop.send(Word::Stop))).map_err(no_signals)?;
+    let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
+    let watched =
+        args.watch.as_deref().map(|folder| Watch::start(folder, move |seen| drop(words.send(Word::Seen(seen)))));
+    let watched = watched.transpose()?;
+    // A system without a thread to spare for the board still downloads.
+    let board = (fleet.screen.is_terminal() && !args.quiet).then(|| Board::start(fleet.clone()).ok());
+    let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
+    let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
+    targets.torrents.into_iter().for_each(|name| crew.add(What::Named(name)));
+    crew.work(&heard);
+    drop((watched, board));
+    crew.end()
+}
+
+/// The command's own thread's part: who waits, and which threads run.
+struct Crew {
+    fleet: Arc<Fleet>,
+    /// Dropped when all is to end.
+    alive: Option<Sender<Never>>,
+    watching: bool,
+    waiting: BTreeMap<Job, What>,
+    threads: BTreeMap<Job, JoinHandle<()>>,
+}
+
+impl Crew {
+    fn add(&mut self, what: What) {
+        let job = self.fleet.queue.lock().add();
+        self.waiting.insert(job, what);
+    }
+
+    /// Until nothing runs, and nothing will.
+    fn work(&mut self, heard: &Receiver<Word>) {
+        loop {
+            self.begin();
+            if self.fleet.queue.lock().is_idle() && !self.watching {
+                return;
+            }
+            match heard.recv() {
+                Ok(Word::Whole(job)) => self.fleet.queue.lock().is_whole(job),
+                Ok(Word::Ended(job, end)) => self.ended(job, end),
+                Ok(Word::Seen(Sight::File(path, found))) => self.seen(&path, found),
+                Ok(Word::Seen(Sight::Gone(why))) => {
+                    self.watching = false;
+                    let why = format!("--watch: {why}: nothing new is begun");
+                    self.fleet.tell("--watch", None, &Failure::new(Exit::OpenExisting, why));
+                }
+                Ok(Word::Stop) | Err(_) => self.stop(),
+            }
+        }
+    }
+
+    /// Begins those whose turn it is.
+    fn begin(&mut self) {
+        loop {
+            let Some(job) = self.fleet.queue.lock().begin() else { return };
+            let Some(what) = self.waiting.remove(&job) else { continue };
+            let name = what.name();
+            self.fleet.begun.lock().insert(job, name.clone());
+            let fleet = self.fleet.clone();
+            let run = move || {
+                let end = catch_unwind(AssertUnwindSafe(|| job::run(&fleet, job, what)));
+                // The reason is on stderr already.
+                let end = end.unwrap_or(End::Failed(Exit::Other));
+                let _ = fleet.words.send(Word::Ended(job, end));
+            };
+            match thread::Builder::new().name("torrent".to_owned()).spawn(run) {
+                Ok(thread) => drop(self.threads.insert(job, thread)),
+                Err(error) => {
+                    let failure = Failure::new(Exit::Other, format!("{name}: no thread to run it: {error}"));
+                    let end = self.fleet.failed(&name, None, failure);
+                    self.ended(job, end);
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, job: Job, end: End) {
+        if let Some(thread) = self.threads.remove(&job) {
+            let _ = thread.join();
+        }
+        self.fleet.ground.ended(job);
+        self.fleet.begun.lock().remove(&job);
+        if matches!(end, End::Failed(_)) {
+            self.fleet.claims.lock().release(job);
+        }
+        self.fleet.queue.lock().ended(job, end);
+    }
+
+    /// A file in the watched folder. One that makes no sense may do so when it is written to the end.
+    fn seen(&mut self, path: &Path, found: Result<Vec<crate::session::Source>, Failure>) {
+        match found {
+            Ok(_) if self.fleet.is_stopped() => {}
+            Ok(sources) => {
+                sources.into_iter().for_each(|source| self.add(What::Seen(path.to_owned(), source)));
+            }
+            Err(Failure { code, message }) => {
+                let name = clean(&path.file_name().unwrap_or_default().to_string_lossy());
+                let told = Failure::new(code, format!("{message}; it is looked at again when it changes"));
+                self.fleet.tell(&name, None, &told);
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        // In this order: a session that is made meanwhile is either found here or finds out itself.
+        self.alive = None;
+        self.watching = false;
+        self.fleet.queue.lock().close();
+        self.fleet.ground.stop();
+    }
+
+    /// What has become of it all.
+    fn end(self) -> Result<(), Failure> {
+        let queue = self.fleet.queue.lock();
+        let (counts, code) = (queue.counts(), queue.verdict());
+        drop(queue);
+        let unbegun = if counts.waiting > 0 { format!(", {} not begun", counts.waiting) } else { String::new() };
+        let failed = if counts.failed > 0 { format!(", {} not", counts.failed) } else { String::new() };
+        let whole = counts.whole + counts.seeding;
+        if !self.fleet.quiet {
+            let noun = if whole == 1 { "torrent is" } else { "torrents are" };
+            self.fleet.screen.say(&format!("{whole} {noun} whole{failed}{unbegun}"));
+        }
+        if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) }
+    }
+}

@@ -1,0 +1,75 @@
+//! docs/events.schema.json, and whether a line of `--json` fits it.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// Panics unless the line is an event as the schema has it.
+pub fn assert_fits(line: &Value) {
+    if let Err(why) = fits(line, &schema()) {
+        panic!("{line} does not fit the schema: {why}");
+    }
+}
+
+fn schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/events.schema.json");
+    serde_json::from_slice(&std::fs::read(path).expect("the schema")).expect("JSON")
+}
+
+/// As much of JSON Schema as ours uses; a word that it does not know is a failure, not a pass.
+fn fits(value: &Value, schema: &Value) -> Result<(), String> {
+    let Value::Object(rules) = schema else { return Err("a schema is an object".into()) };
+    for (word, rule) in rules {
+        let ok = match word.as_str() {
+            "$schema" | "title" | "description" => true,
+            "oneOf" => {
+                let options = rule.as_array().expect("a list");
+                let fitting = options.iter().filter(|option| fits(value, option).is_ok()).count();
+                let of_its_name = options.iter().find(|o| o["properties"]["event"]["const"] == value["event"]);
+                match of_its_name {
+                    Some(option) if fitting != 1 => fits(value, option)?,
+                    _ => {}
+                }
+                fitting == 1
+            }
+            "const" => value == rule,
+            "enum" => rule.as_array().is_some_and(|values| values.contains(value)),
+            "minimum" => value.is_null() || value.as_f64() >= rule.as_f64(),
+            "type" => match rule {
+                Value::Array(types) => types.iter().any(|t| is(value, t)),
+                one => is(value, one),
+            },
+            "required" => rule.as_array().expect("a list").iter().all(|key| value.get(key.as_str().unwrap()).is_some()),
+            "properties" => {
+                for (key, rule) in rule.as_object().expect("an object") {
+                    if let Some(member) = value.get(key) {
+                        fits(member, rule).map_err(|why| format!("{key}: {why}"))?;
+                    }
+                }
+                true
+            }
+            "additionalProperties" => {
+                let known = &rules["properties"];
+                *rule != Value::Bool(false)
+                    || value.as_object().is_some_and(|o| o.keys().all(|k| known.get(k).is_some()))
+            }
+            other => return Err(format!("the schema's word {other} is not known here")),
+        };
+        if !ok {
+            return Err(format!("{word} {rule}"));
+        }
+    }
+    Ok(())
+}
+
+fn is(value: &Value, kind: &Value) -> bool {
+    match kind.as_str().expect("a type's name") {
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "object" => value.is_object(),
+        other => panic!("the type {other} is not known here"),
+    }
+}

@@ -1,0 +1,108 @@
+//! A web server of the tests' own: each path answers as it was told to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// What a path answers.
+#[derive(Clone)]
+pub enum Page {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// These bytes as they are, which are gzip.
+    Gzip(Vec<u8>),
+    /// Another URL.
+    Elsewhere(String),
+    /// This status and nothing else.
+    Status(u16),
+    /// Bytes without end.
+    Endless,
+    /// Nothing, for as long as the other end waits.
+    Silence,
+}
+
+/// A server on loopback that runs until dropped.
+pub struct Web {
+    port: u16,
+    asked: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Web {
+    /// One with these pages; any other path is a 404.
+    pub fn start(pages: &[(&str, Page)]) -> Web {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the web server");
+        let port = listener.local_addr().expect("an address").port();
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (stop.clone(), asked.clone());
+        let pages: Arc<Vec<(String, Page)>> =
+            Arc::new(pages.iter().map(|(path, page)| ((*path).to_owned(), page.clone())).collect());
+        let acceptor = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (pages, count) = (pages.clone(), count.clone());
+                // A failed answer is the client's business; it ends with its connection.
+                std::thread::spawn(move || drop(answer(stream, &pages, &count)));
+            }
+        });
+        Web { port, asked, stop, acceptor: Some(acceptor) }
+    }
+
+    /// How often it has been asked for anything.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+    }
+}
+
+fn answer(stream: TcpStream, pages: &[(String, Page)], asked: &AtomicUsize) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut header) = (String::new(), String::new());
+    reader.read_line(&mut line)?;
+    while reader.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    asked.fetch_add(1, Ordering::Relaxed);
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default();
+    let page = pages.iter().find(|(name, _)| name == path).map_or(&Page::Status(404), |(_, page)| page);
+    let mut stream = reader.get_ref();
+    let mut whole = |status: u16, more: &str, body: &[u8]| {
+        let length = body.len();
+        write!(stream, "HTTP/1.1 {status} x\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
+        stream.write_all(body)
+    };
+    match page {
+        Page::Bytes(body) => whole(200, "", body),
+        Page::Gzip(body) => whole(200, "Content-Encoding: gzip\r\n", body),
+        Page::Elsewhere(url) => whole(302, &format!("Location: {url}\r\n"), b""),
+        Page::Status(status) => whole(*status, "", b""),
+        Page::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nd8:announce")?;
+            loop {
+                stream.write_all(&[b'x'; 64 * 1024])?;
+            }
+        }
+        Page::Silence => reader.read_line(&mut line).map(drop),
+    }
+}

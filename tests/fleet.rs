@@ -1,0 +1,414 @@
+//! Several torrents at once, by the real program: from names, a list, URLs and a watched folder; one after the other; what fails
+//! among them; how it ends.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use common::payload::Payload;
+use common::process::Running;
+use common::seeder::{FakePeer, Gate};
+use common::tracker::Tracker;
+use common::web::{Page, Web};
+use common::{Stage, btsync, free_port, schema, until};
+use serde_json::Value;
+
+/// A torrent with a seeder and a tracker of its own.
+struct Swarm {
+    payload: Payload,
+    torrent: PathBuf,
+    gate: Arc<Gate>,
+    tracker: Tracker,
+    _seeder: FakePeer,
+}
+
+impl Swarm {
+    /// One whose seeder gives so many blocks before its gate is opened.
+    fn new(stage: &Stage, name: &str, blocks: usize) -> Swarm {
+        let (payload, gate) = (Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), Gate::new(blocks));
+        let seeder = FakePeer::honest(&payload, &gate);
+        let tracker = Tracker::start(&[seeder.addr]);
+        let torrent = stage.path(&format!("{name}.torrent"));
+        fs::write(&torrent, payload.torrent(&tracker.url("127.0.0.1"))).expect("a torrent file");
+        Swarm { payload, torrent, gate, tracker, _seeder: seeder }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.payload.torrent(&self.tracker.url("127.0.0.1"))
+    }
+
+    fn is_at(&self, folder: &Path) {
+        assert_eq!(self.payload.difference(folder), None);
+    }
+
+    fn has_begun(&self) -> bool {
+        !self.tracker.heard().is_empty()
+    }
+
+    fn said_goodbye(&self) -> bool {
+        self.tracker.heard().iter().any(|announce| announce.event == "stopped")
+    }
+}
+
+/// The program on a stage, with neither the DHT nor local discovery.
+fn fleet(stage: &Stage) -> Command {
+    let (mut command, port) = (btsync(), free_port());
+    command.args(["--no-dht", "--no-lsd", "--listen-port", &format!("{port}-{}", port + 30)]);
+    command.current_dir(stage.folder("")).env("XDG_CACHE_HOME", stage.path("cache")).stdin(Stdio::null());
+    command
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Its events, each held against the schema.
+fn events(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    lines.iter().for_each(schema::assert_fits);
+    lines
+}
+
+#[test]
+fn two_torrents_come_at_once() {
+    let stage = Stage::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, 3));
+    let mut command = fleet(&stage);
+    command.args(swarms.iter().map(|swarm| &swarm.torrent)).arg("out");
+    let mut running = stage.start("fleet", &mut command);
+    until("both are under way", || swarms.iter().all(|swarm| swarm.gate.served() == 3));
+    swarms.iter().for_each(|swarm| swarm.gate.open());
+    running.ends_with(0);
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
+    let log = running.log();
+    for line in ["one: complete", "two: complete", "2 torrents are whole"] {
+        assert!(log.contains(line), "{log}");
+    }
+}
+
+#[test]
+fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
+    let stage = Stage::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    fs::write(stage.path("text.torrent"), "hello").expect("a file");
+    let names = ["one.torrent", "text.torrent", "magnet:?xt=urn:btih:x", "two.torrent", "missing.torrent"];
+    let output = fleet(&stage).args(names).args(["out", "--json"]).output().expect("btsync runs");
+    let said = stderr(&output);
+    assert_eq!(code(&output), Some(25), "{said}");
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
+    for line in [
+        "btsync: text.torrent: ",
+        "btsync: missing.torrent: ",
+        "btsync: the magnet link's hash",
+        "2 torrents are whole, 3 not",
+    ] {
+        assert!(said.contains(line), "no {line:?}: {said}");
+    }
+    let errors: Vec<Value> = events(&output).into_iter().filter(|line| line["event"] == "error").collect();
+    let mut codes: Vec<_> = errors.iter().map(|error| error["code"].as_u64().expect("a code")).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [15, 25, 27], "{errors:?}");
+    assert!(errors.iter().any(|error| error["name"] == "text.torrent"), "{errors:?}");
+}
+
+#[test]
+fn a_list_names_torrents_from_a_file_and_from_standard_input() {
+    let stage = Stage::new();
+    let swarms = ["one", "two words", "three"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let list = "# two of them\none.torrent\n\n  two words.torrent\r\n";
+    fs::write(stage.path("list"), list).expect("a list");
+    let output = fleet(&stage).args(["-i", "list", "three.torrent", "here"]).output().expect("btsync runs");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("here")));
+
+    let mut command = fleet(&stage);
+    command.args(["--input-file=-", "there"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("btsync runs");
+    child.stdin.take().expect("its stdin").write_all(list.as_bytes()).expect("it listens");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    swarms[..2].iter().for_each(|swarm| swarm.is_at(&stage.path("there")));
+
+    for (text, expected) in [("", 28), ("one.torrent\nftp://h/x", 28), ("one.torrent\n dir=x", 28)] {
+        fs::write(stage.path("bad"), text).expect("a list");
+        let output = fleet(&stage).args(["-i", "bad"]).output().expect("btsync runs");
+        assert_eq!(code(&output), Some(expected), "{text:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("bad"), "{}", stderr(&output));
+    }
+    let output = fleet(&stage).args(["-i", "nothing"]).output().expect("btsync runs");
+    assert_eq!(code(&output), Some(15), "{}", stderr(&output));
+}
+
+/// Each event of two downloads says whose it is; with one at a time they follow each other in the order of their names.
+#[test]
+fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
+    let stage = Stage::new();
+    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let hook = "echo $BTSYNC_NAME >> told";
+    let mut command = fleet(&stage);
+    command.args(["one.torrent", "two.torrent", "one.torrent", "three.torrent", "out", "--max-concurrent=1", "--json"]);
+    let output = command.args(["--on-download-complete", hook]).output().expect("btsync runs");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let events = events(&output);
+    let hash = |name: &Value| swarms.iter().find(|swarm| swarm.payload.name == *name).map(|swarm| swarm.payload.hex());
+    assert!(events.iter().all(|line| hash(&line["name"]).as_deref() == line["info_hash"].as_str()), "{events:?}");
+    let ends = events.iter().filter(|line| line["event"] == "started" || line["event"] == "done");
+    let ends: Vec<_> = ends.map(|line| (line["event"].as_str().unwrap(), line["name"].as_str().unwrap())).collect();
+    let each = |name| [("started", name), ("done", name)];
+    assert_eq!(ends, [each("one"), each("two"), each("three")].concat());
+    let times: Vec<_> = events.iter().map(|line| line["time"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted_by(|a, b| *a <= b + 0.01), "one clock for all: {times:?}");
+    assert_eq!(fs::read_to_string(stage.path("told")).expect("the command ran"), "one\ntwo\nthree\n");
+    assert!(stderr(&output).contains("one.torrent: the same torrent was named before"), "{}", stderr(&output));
+}
+
+#[test]
+fn who_only_seeds_keeps_nobody_waiting() {
+    let stage = Stage::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let mut command = fleet(&stage);
+    command.args(["one.torrent", "two.torrent", "out", "--seed", "--max-concurrent", "1"]);
+    let mut running = stage.start("fleet", &mut command);
+    let whole = |swarm: &Swarm| swarm.tracker.heard().iter().any(|announce| announce.event == "completed");
+    until("both are whole", || swarms.iter().all(whole));
+    running.terminate(0);
+    assert!(swarms.iter().all(Swarm::said_goodbye));
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
+}
+
+#[test]
+fn a_stop_ends_all_with_7_and_begins_no_more() {
+    let stage = Stage::new();
+    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, 1));
+    let mut command = fleet(&stage);
+    command.args(["one.torrent", "two.torrent", "three.torrent", "out", "--max-concurrent", "2"]);
+    let mut running = stage.start("fleet", &mut command);
+    until("two are under way", || swarms[..2].iter().all(|swarm| swarm.gate.served() == 1));
+    running.signal("INT");
+    running.ends_with(7);
+    assert!(swarms[..2].iter().all(Swarm::said_goodbye) && !swarms[2].has_begun());
+    let log = running.log();
+    for line in ["btsync: one: stopped at", "btsync: two: stopped at", "0 torrents are whole, 2 not, 1 not begun"] {
+        assert!(log.contains(line), "{log}");
+    }
+}
+
+#[test]
+fn no_two_torrents_write_to_the_same_file() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let other = Payload::single("one", 5000, 16 * 1024);
+    fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    let mut command = fleet(&stage);
+    let output = command.args(["one.torrent", "other.torrent", "out", "--max-concurrent=1"]).output().expect("it runs");
+    assert_eq!(code(&output), Some(13), "{}", stderr(&output));
+    assert!(stderr(&output).contains("btsync: other.torrent: another torrent has a file"), "{}", stderr(&output));
+    swarm.is_at(&stage.path("out"));
+}
+
+#[test]
+fn limits_hold_for_all_and_are_lifted_for_all() {
+    let stage = Stage::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let mut command = fleet(&stage);
+    command.args(["one.torrent", "two.torrent", "out", "--max-download-limit", "1K"]);
+    let mut running = stage.start("fleet", &mut command);
+    until("blocks are on their way", || swarms.iter().all(|swarm| swarm.gate.served() > 0));
+    assert!(running.runs(), "done without a lift");
+    running.signal("USR1");
+    running.ends_with(0);
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
+}
+
+/// bencode as gzip has it, made by the system's own program.
+fn gzipped(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
+    fs::write(stage.path("plain"), bytes).expect("a file");
+    let output = Command::new("gzip").arg("-c").arg(stage.path("plain")).output().expect("gzip runs");
+    assert!(output.status.success() && output.stdout.starts_with(b"\x1f\x8b"));
+    output.stdout
+}
+
+#[test]
+fn a_torrent_comes_by_its_url() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let web = Web::start(&[
+        ("/one.torrent", Page::Bytes(swarm.bytes())),
+        ("/gzip", Page::Gzip(gzipped(&stage, &swarm.bytes()))),
+        ("/moved", Page::Elsewhere("/one.torrent?key=1".into())),
+    ]);
+    for (number, path) in ["/one.torrent", "/gzip", "/moved", "/one.torrent?key=secret#x"].iter().enumerate() {
+        let (out, keep) = (format!("out{number}"), format!("keep{number}.torrent"));
+        let mut command = fleet(&stage);
+        let output = command.args([&web.url(path), &out, "--save-torrent", &keep]).output().expect("btsync runs");
+        assert_eq!(code(&output), Some(0), "{path}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("torrent saved as {keep}")), "{}", stderr(&output));
+        swarm.is_at(&stage.path(&out));
+        assert!(fs::read(stage.path(&keep)).expect("it is kept") == swarm.bytes(), "byte for byte");
+    }
+    // Among several, which are kept in a folder.
+    let two = Swarm::new(&stage, "two", usize::MAX);
+    let kept = stage.folder("kept").join(format!("{}.torrent", swarm.payload.hex()));
+    let mut command = fleet(&stage);
+    command.args([&web.url("/moved"), "two.torrent", "both", "--save-torrent", "kept", "--json"]);
+    let output = command.output().expect("btsync runs");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(events(&output).iter().any(|line| line["event"] == "note" && line["name"] == "one"));
+    assert!(fs::read(kept).expect("it is kept") == swarm.bytes());
+    [swarm, two].iter().for_each(|swarm| swarm.is_at(&stage.path("both")));
+    let output = fleet(&stage).args(["one.torrent", "two.torrent", "--save-torrent", "x"]).output().expect("it runs");
+    assert_eq!(code(&output), Some(28), "{}", stderr(&output));
+}
+
+#[test]
+fn a_url_that_brings_no_torrent_has_its_code() {
+    let stage = Stage::new();
+    let web = Web::start(&[
+        ("/page", Page::Bytes(b"<html>".to_vec())),
+        ("/other", Page::Bytes(b"d3:onei1ee".to_vec())),
+        ("/endless", Page::Endless),
+        ("/round", Page::Elsewhere("/round".into())),
+        ("/file", Page::Elsewhere("file:///etc/passwd".into())),
+        ("/bad-gzip", Page::Gzip(b"d3:onei1ee".to_vec())),
+        ("/broken", Page::Status(500)),
+    ]);
+    let refused = format!("http://127.0.0.1:{}/x.torrent", free_port());
+    let url = |path| web.url(path);
+    let table = [
+        (url("/page"), 25, "bencode"),
+        (url("/other"), 26, "not a torrent"),
+        (url("/endless"), 26, "too large"),
+        (url("/round"), 6, "too many"),
+        (url("/file"), 28, "scheme \"file\""),
+        (url("/bad-gzip"), 6, ""),
+        (url("/broken"), 6, "HTTP status 500"),
+        (url("/missing"), 6, "HTTP status 404"),
+        (refused, 6, "connection failed"),
+        ("http://btsync-test.invalid/x.torrent".to_owned(), 19, "btsync-test.invalid is not found"),
+    ];
+    for (url, expected, words) in table {
+        let output = fleet(&stage).args([&format!("{url}?key=secret"), "out"]).output().expect("btsync runs");
+        let said = stderr(&output);
+        assert_eq!(code(&output), Some(expected), "{url}: {said}");
+        assert!(said.contains(&url) && said.contains(words) && !said.contains("secret"), "{url}: {said}");
+        assert_eq!(said.lines().count(), 1, "{url}: {said}");
+        assert!(!stage.path("out").exists());
+    }
+}
+
+#[test]
+fn who_waits_for_a_server_can_be_stopped() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let web = Web::start(&[("/", Page::Silence)]);
+    let mut alone = stage.start("alone", fleet(&stage).args([&web.url("/"), "out"]));
+    until("the server is asked", || web.asked() == 1);
+    alone.terminate(7);
+    let mut several = stage.start("several", fleet(&stage).args([&web.url("/"), "one.torrent", "out"]));
+    several.says("one: complete");
+    until("the server is asked again", || web.asked() == 2);
+    several.terminate(7);
+    swarm.is_at(&stage.path("out"));
+}
+
+fn watching(stage: &Stage, names: &[&str]) -> Running {
+    stage.start("watching", fleet(stage).args(["--watch", "in"]).args(names))
+}
+
+#[test]
+fn what_appears_in_a_watched_folder_is_begun() {
+    let stage = Stage::new();
+    let names = ["there", "moved", "written", "linked", "magnet"];
+    let [there, moved, written, linked, magnet] = names.map(|name| Swarm::new(&stage, name, usize::MAX));
+    let folder = stage.folder("in");
+    let at = |name: &str| folder.join(name);
+    fs::copy(&there.torrent, at("there.torrent")).expect("a copy");
+    fs::write(at("notes.txt"), "not for us").expect("a file");
+    let mut running = watching(&stage, &["out"]);
+    running.says("there: complete");
+    fs::rename(&moved.torrent, at("moved.torrent")).expect("moved");
+    running.says("moved: complete");
+    fs::hard_link(&linked.torrent, at("linked.torrent")).expect("linked");
+    running.says("linked: complete");
+
+    let bytes = written.bytes();
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
+    fs::write(at("written.torrent"), first).expect("half of it");
+    running.says("written.torrent: ");
+    running.says("looked at again when it changes");
+    assert!(!written.has_begun());
+    let mut file = fs::OpenOptions::new().append(true).open(at("written.torrent")).expect("the file");
+    file.write_all(rest).expect("the rest of it");
+    drop(file);
+    running.says("written: complete");
+
+    let link = magnet.payload.magnet(&format!("&tr={}\n", magnet.tracker.url("127.0.0.1")));
+    fs::write(at("link.magnet"), link).expect("a link");
+    until("the link is followed", || magnet.has_begun());
+    // Its seeder has no metadata to give.
+    running.signal("INT");
+    running.ends_with(7);
+    for swarm in [&there, &moved, &written, &linked] {
+        swarm.is_at(&stage.path("out"));
+    }
+    assert!(at("there.torrent").is_file() && at("moved.torrent").is_file(), "nothing is done to the files");
+}
+
+#[test]
+fn a_watch_that_is_stopped_when_all_is_whole_ends_with_0() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    fs::write(stage.folder("in").join("bad.torrent"), "hello").expect("a file");
+    let mut running = watching(&stage, &["one.torrent", "elsewhere"]);
+    running.says("one: complete");
+    running.says("bad.torrent");
+    assert!(running.runs(), "it waits for more");
+    running.terminate(0);
+    swarm.is_at(&stage.path("elsewhere"));
+    let output = fleet(&stage).args(["--watch", "nowhere"]).output().expect("btsync runs");
+    assert_eq!(code(&output), Some(15), "{}", stderr(&output));
+}
+
+/// On a terminal there is a line for each, and one of sums.
+#[test]
+fn a_terminal_shows_a_line_for_each() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+    let stage = Stage::new();
+    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, 2));
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
+    let name = ptsname(&ours, Vec::new()).expect("its name");
+    tcsetwinsize(&ours, Winsize { ws_row: 4, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 }).expect("its size");
+    let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+    let theirs = fs::File::options().read(true).write(true).open(path).expect("the terminal's other end");
+    let mut command = fleet(&stage);
+    command.args(swarms.iter().map(|swarm| &swarm.torrent)).arg("out").env("TERM", "xterm").stderr(theirs);
+    let mut child = command.spawn().expect("btsync runs");
+    drop(command); // it holds the terminal's other end, too
+    let mut file = fs::File::from(ours);
+    let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+    // The end of a terminal is an error.
+    while let Ok(count @ 1..) = std::io::Read::read(&mut file, &mut buffer) {
+        shown.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&shown);
+        // One line and the sums are all that four rows have room for: one row more is left free.
+        if text.contains("+ 2 more") && text.contains("0 of 3 whole") {
+            swarms.iter().for_each(|swarm| swarm.gate.open());
+        }
+    }
+    let text = String::from_utf8_lossy(&shown);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{text}");
+    assert!(text.contains("one: complete") && text.trim_end().ends_with("3 torrents are whole"), "{text}");
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
+}
