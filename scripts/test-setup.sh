@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # What each program is, and the package that has it.
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
-strip:binutils systemd-analyze:systemd tmux:tmux"
+strip:binutils systemd-analyze:systemd tmux:tmux strace:strace"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 

@@ -174,6 +174,36 @@ fn a_file_size_limit_is_a_full_disk() {
 }
 
 #[test]
+fn a_file_size_limit_ends_a_command_with_9_and_no_signal() {
+    let stage = Stage::new();
+    fs::File::create(stage.path("data")).and_then(|file| file.set_len(16 << 20)).expect("room");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 4; exec \"$@\"", "sh"]).arg(btsync().get_program()).arg("create");
+    // A hash of 20 bytes for each of 1,024 pieces: more than a shell's four blocks of 512 or 1,024 bytes.
+    command.arg(stage.path("data")).arg("-o").arg(stage.path("data.torrent")).args(["--piece-length", "16K"]);
+    let mut limited = stage.start("limited", &mut command);
+    limited.ends_with(9);
+    assert!(limited.log().contains("data.torrent: cannot be written: File too large"), "{}", limited.log());
+    assert_eq!(fs::read_dir(stage.path("")).expect("the stage").count(), 2, "data and the log: nothing is left behind");
+}
+
+#[test]
+fn a_disk_that_fails_after_the_metadata_came_leaves_no_tracker_in_the_dark() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let (_seeder, _addr, tracker) = seeding(&stage, &payload);
+    let out = stage.folder("out");
+    fs::create_dir(out.join("payload.bin")).expect("a folder in the file's place");
+    let link = payload.magnet(&format!("&tr=http%3A%2F%2F127.0.0.1%3A{}%2Fannounce", tracker.port()));
+    let alone = ["--no-dht", "--no-lsd"];
+    let mut failed = stage.btsync_in_the_open("failed", link.as_ref(), &out, port, &alone);
+    failed.ends_with(13);
+    let heard = tracker.heard();
+    let told: Vec<&str> = heard.iter().filter(|a| a.addr.port() == port).map(|a| a.event.as_str()).collect();
+    assert_eq!(told.first(), Some(&"started"), "{told:?}");
+    assert_eq!(told.last(), Some(&"stopped"), "{told:?}");
+}
+
+#[test]
 fn a_file_that_is_removed_while_it_comes_is_missed() {
     let (stage, payload) = (Stage::new(), payload());
     let (peer, gate) = seeder(&payload, 50);

@@ -12,7 +12,7 @@ use common::payload::Payload;
 use common::seeder::{FakePeer, Gate};
 use common::tracker::Tracker;
 use common::wire::{Wire, handshake};
-use common::{Stage, free_port, until};
+use common::{Stage, btsync, free_port, until};
 use socket2::{Domain, Socket, Type};
 
 fn payload() -> Payload {
@@ -82,6 +82,29 @@ fn a_process_that_slept_goes_on() {
     payload.assert_at(&out);
 }
 
+#[test]
+fn a_process_that_slept_while_its_seeder_moved_to_another_address_finds_it() {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let home = stage.folder_with("home", &payload);
+    let seed = |name, host| stage.btsync(name, &torrent, &home, free_port(), &["--seed", "--interface", host]);
+    let from = |host: &str| tracker.heard().iter().filter(|a| a.addr.ip().to_string() == host).count();
+    let mut first = seed("first", "127.0.0.2");
+    until("the first is known", || from("127.0.0.2") > 0);
+    let (out, slowly) = (stage.folder("out"), ["--max-download-limit", "300K"]);
+    let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &slowly);
+    until("some is there", || payload.right_pieces(&out) > 0);
+    btsync.signal("STOP");
+    first.terminate(0);
+    let _second = seed("second", "127.0.0.3");
+    until("the second is known", || from("127.0.0.3") > 0);
+    std::thread::sleep(Duration::from_secs(3)); // how long it sleeps at least
+    btsync.signal("CONT");
+    btsync.ends_with(0);
+    payload.assert_at(&out);
+}
+
 /// A connection from this address of the machine.
 fn call_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -120,4 +143,24 @@ fn one_address_does_not_keep_others_out() {
     for stream in crowd.drain(3..) {
         Wire::raw(stream).closed().expect("hung up on");
     }
+}
+
+#[test]
+fn more_callers_than_descriptors_keep_nobody_out_for_long() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    // Room for 12 peers beside the files.
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=180").arg(btsync().get_program()).arg(&torrent).arg(stage.folder_with("home", &payload));
+    command.args(["--seed", "--no-dht", "--no-lsd", "--listen-port", &port.to_string()]).env("RUST_LOG", "info");
+    let mut seeder = stage.start("seeder", command.env("XDG_CACHE_HOME", stage.path("cache")));
+    until("it seeds", || !tracker.heard().is_empty());
+    assert!(seeder.log().contains("12 peers at most"), "{}", seeder.log());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let _silent: Vec<_> = (0..300).map(|_| call_from([127, 0, 0, 2], addr)).collect();
+    until("one from elsewhere is let in", || is_let_in(&call_from([127, 0, 0, 3], addr), &payload));
+    assert!(seeder.runs());
+    seeder.terminate(0);
+    assert!(!seeder.log().contains("panicked"), "{}", seeder.log());
 }

@@ -166,10 +166,21 @@ fn pieces(length: &str, bytes: usize, end: &[u8]) -> Parts {
 
 /// A torrent of 24 MB with very many files, of which the last is this.
 fn write_files(to: &Path, last: &[&str]) {
+    let names = (0..700_000).map(|n| file(&[&format!("d{}", n % 7), &format!("f{n:05}")], "i0e"));
+    write_list(to, names, last);
+}
+
+/// One of 31 MB with many files as deep down as they may be.
+fn write_deep(to: &Path, last: &[&str]) {
+    let names = (0..95_000).map(|n| file(&[&["a"; 99][..], &[&format!("f{n:05}")]].concat(), "i0e"));
+    write_list(to, names, last);
+}
+
+fn write_list(to: &Path, files: impl Iterator<Item = Vec<u8>>, last: &[&str]) {
     let mut out = BufWriter::new(File::create(to).expect("a file"));
     out.write_all(b"d4:infod5:filesl").expect("room on the disk");
-    for n in 0..700_000 {
-        out.write_all(&file(&[&format!("d{}", n % 7), &format!("f{n:05}")], "i0e")).expect("room on the disk");
+    for file in files {
+        out.write_all(&file).expect("room on the disk");
     }
     out.write_all(&file(last, "i0e")).and_then(|()| out.write_all(&rest("e"))).expect("room on the disk");
     out.flush().expect("room on the disk");
@@ -232,6 +243,10 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
         write_files(&torrent, last);
         is_refused(&stage, &torrent, 26, word);
     }
+    for last in [&["a"; 50][..], &[&["a"; 99][..], &["f00001"]].concat()] {
+        write_deep(&torrent, last);
+        is_refused(&stage, &torrent, 26, "want the path `a/a/a/");
+    }
     is_refused(&stage, Path::new("/dev/zero"), 25, "unexpected");
     is_refused(&stage, Path::new("/dev/null"), 25, "ends");
 
@@ -249,4 +264,11 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
     stage.start("large", btsync().arg("info").arg(&torrent)).ends_with(0);
     assert!(peak() > MEMORY_MAX, "{} KiB", peak());
     assert!(peak() < 3 * 32 * 1024, "{} KiB for 30 MB", peak());
+
+    // A fine one with very many files is told of file by file, however it is told.
+    write_files(&torrent, &["last"]);
+    for form in [None, Some("--json")] {
+        stage.start("many", btsync().arg("info").args(form).arg(&torrent)).ends_with(0);
+        assert!(peak() < 3 * 32 * 1024, "{form:?}: {} KiB for 24 MB", peak());
+    }
 }

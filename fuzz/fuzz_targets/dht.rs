@@ -3,4 +3,6 @@
 #[path = "../../tests/fuzz/mod.rs"]
 mod fuzz;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::dht(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::dht(bytes);
+});

@@ -1,11 +1,12 @@
 //! `btsync info`: what a torrent file says, for a person or as JSON for a program.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::borrow::Cow;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::metainfo::paths::deceives;
@@ -30,8 +31,7 @@ pub struct InfoArgs {
 pub fn run(args: InfoArgs) -> Result<(), Failure> {
     let InfoArgs { file, json } = args;
     let torrent = read(&file)?;
-    let text = if json { format!("{}\n", escaped(&as_json(&torrent).to_string())) } else { as_text(&torrent) };
-    print(&text)
+    print_with(|out| if json { write_json(&torrent, out) } else { write_text(&torrent, out) })
 }
 
 /// Reads a torrent file; what is wrong with it has its exit code and line.
@@ -41,8 +41,13 @@ pub(super) fn read(file: &Path) -> Result<Torrent, Failure> {
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    print_with(|out| out.write_all(text.as_bytes()))
+}
+
+/// The same bit by bit: a torrent may have a million files.
+fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::FileIo, format!("standard output cannot be written: {e}")))
         }
@@ -66,84 +71,108 @@ pub fn torrent_failure(path: &Path, error: TorrentError) -> Failure {
 }
 
 /// JSON says the same with any character escaped: what a terminal would obey or not show is.
-fn escaped(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if !deceives(c) {
-            out.push(c);
-            continue;
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut done = 0;
+        for (at, c) in fragment.char_indices().filter(|(_, c)| deceives(*c)) {
+            out.write_all(fragment.get(done..at).unwrap_or_default().as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            done = at + c.len_utf8();
         }
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            // Writing to a String does not fail.
-            let _ = write!(out, "\\u{unit:04x}");
-        }
+        out.write_all(fragment.get(done..).unwrap_or_default().as_bytes())
     }
-    out
 }
 
-/// Everything as JSON; paths are from the output folder on, with `/`. `pad` is there only where true.
-fn as_json(torrent: &Torrent) -> Value {
-    let files = torrent.files.iter().map(|file| {
-        let mut entry = json!({ "path": slashed(file), "length": file.length });
-        if file.pad {
-            entry["pad"] = Value::Bool(true);
-        }
-        entry
-    });
-    json!({
-        "info_hash": torrent.info_hash.hex(),
-        "name": torrent.name,
-        "piece_length": torrent.piece_length,
-        "pieces": torrent.piece_count(),
-        "total": torrent.total(),
-        "files": files.collect::<Vec<_>>(),
-        "trackers": torrent.tiers,
-        "private": torrent.private,
-        "comment": torrent.comment,
-        "created_by": torrent.created_by,
-        "creation_date": torrent.creation_date,
-        "web_seeds": torrent.web_seeds,
-        "magnet": Magnet::of(torrent).to_string(),
-    })
+/// Everything as JSON; paths are from the output folder on, with `/`.
+#[derive(Serialize)]
+struct Said<'a> {
+    comment: Option<&'a str>,
+    created_by: Option<&'a str>,
+    creation_date: Option<i64>,
+    #[serde(serialize_with = "said_of_files")]
+    files: &'a [FileEntry],
+    info_hash: String,
+    magnet: String,
+    name: &'a str,
+    piece_length: u32,
+    pieces: u32,
+    private: bool,
+    total: u64,
+    trackers: &'a [Vec<String>],
+    web_seeds: &'a [String],
 }
 
-fn as_text(torrent: &Torrent) -> String {
-    let mut out = String::new();
-    let mut line = |label: &str, value: &str| {
-        // Writing to a String does not fail.
-        let _ = writeln!(out, "{label:<12}{}", printable(value));
+/// `pad` is there only where true.
+#[derive(Serialize)]
+struct SaidOfFile<'a> {
+    length: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pad: bool,
+    path: Cow<'a, str>,
+}
+
+fn said_of_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) -> Result<S::Ok, S::Error> {
+    let said = |file: &'a FileEntry| SaidOfFile { length: file.length, pad: file.pad, path: slashed(file) };
+    serializer.collect_seq(files.iter().map(said))
+}
+
+fn write_json(torrent: &Torrent, mut out: &mut dyn Write) -> io::Result<()> {
+    let said = Said {
+        comment: torrent.comment.as_deref(),
+        created_by: torrent.created_by.as_deref(),
+        creation_date: torrent.creation_date,
+        files: &torrent.files,
+        info_hash: torrent.info_hash.hex(),
+        magnet: Magnet::of(torrent).to_string(),
+        name: &torrent.name,
+        piece_length: torrent.piece_length,
+        pieces: torrent.piece_count(),
+        private: torrent.private,
+        total: torrent.total(),
+        trackers: &torrent.tiers,
+        web_seeds: &torrent.web_seeds,
     };
-    line("name", &torrent.name);
-    line("info hash", &torrent.info_hash.hex());
-    line("size", &size(torrent.total()));
+    said.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping))?;
+    out.write_all(b"\n")
+}
+
+fn write_text(torrent: &Torrent, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = |label: &str, value: &str| writeln!(out, "{label:<12}{}", printable(value));
+    line("name", &torrent.name)?;
+    line("info hash", &torrent.info_hash.hex())?;
+    line("size", &size(torrent.total()))?;
     let pieces = format!("{} x {}", torrent.piece_count(), short_size(u64::from(torrent.piece_length)));
-    line("pieces", &pieces);
-    line("private", if torrent.private { "yes" } else { "no" });
+    line("pieces", &pieces)?;
+    line("private", if torrent.private { "yes" } else { "no" })?;
     for (tier, urls) in torrent.tiers.iter().enumerate() {
-        line(&format!("tier {}", tier + 1), &urls.join(", "));
+        line(&format!("tier {}", tier + 1), &urls.join(", "))?;
     }
     for seed in &torrent.web_seeds {
-        line("web seed", seed);
+        line("web seed", seed)?;
     }
-    line("magnet", &Magnet::of(torrent).to_string());
+    line("magnet", &Magnet::of(torrent).to_string())?;
     let date = torrent.creation_date.map(date);
     let optional = [("comment", &torrent.comment), ("created by", &torrent.created_by), ("created", &date)];
     for (label, value) in optional {
         if let Some(value) = value {
-            line(label, value);
+            line(label, value)?;
         }
     }
-    let stored: Vec<_> = torrent.files.iter().filter(|file| !file.pad).collect();
-    line("files", &stored.len().to_string());
-    for file in stored {
-        let _ = writeln!(out, "{:>12}  {}", short_size(file.length), printable(&slashed(file)));
+    let stored = || torrent.files.iter().filter(|file| !file.pad);
+    line("files", &stored().count().to_string())?;
+    for file in stored() {
+        writeln!(out, "{:>12}  {}", short_size(file.length), printable(&slashed(file)))?;
     }
-    out
+    Ok(())
 }
 
-pub(super) fn slashed(file: &FileEntry) -> String {
-    let parts: Vec<_> = file.path.iter().map(|part| part.to_string_lossy()).collect();
-    parts.join("/")
+/// A file's path as it is written everywhere.
+pub(super) fn slashed(file: &FileEntry) -> Cow<'_, str> {
+    file.path.to_string_lossy()
 }
 
 fn size(bytes: u64) -> String {
@@ -191,7 +220,8 @@ mod tests {
     use super::*;
 
     fn torrent() -> Torrent {
-        let mut bytes = b"d8:announce8:http://a7:comment8:x\x1b[1m\ny!13:creation datei86400e4:infod5:filesl".to_vec();
+        let mut bytes =
+            b"d8:announce8:http://a7:comment11:x\x1b[1m\ny!\xe2\x80\xae13:creation datei86400e4:infod5:filesl".to_vec();
         bytes.extend_from_slice(b"d6:lengthi5e4:pathl1:d1:aeed4:attr1:p6:lengthi3e4:pathl4:.pad1:3eee");
         bytes.extend_from_slice(b"4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee");
         Torrent::parse(&bytes).unwrap()
@@ -200,19 +230,24 @@ mod tests {
     #[test]
     fn json_has_every_key() {
         let torrent = torrent();
-        let expected = json!({
+        let expected = serde_json::json!({
             "info_hash": torrent.info_hash.hex(), "name": "t", "piece_length": 16384, "pieces": 1, "total": 8,
             "files": [{"path": "t/d/a", "length": 5}, {"path": "t/.pad/3", "length": 3, "pad": true}],
-            "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!", "created_by": null,
+            "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!\u{202e}", "created_by": null,
             "creation_date": 86400, "web_seeds": [],
             "magnet": format!("magnet:?xt=urn:btih:{}&dn=t&tr=http://a", torrent.info_hash.hex()),
         });
-        assert_eq!(as_json(&torrent), expected);
+        let mut out = Vec::new();
+        write_json(&torrent, &mut out).unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), expected);
+        assert!(out.ends_with(b"}\n") && out.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
     }
 
     #[test]
     fn text_is_clean_and_has_no_pads() {
-        let text = as_text(&torrent());
+        let mut out = Vec::new();
+        write_text(&torrent(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
         assert!(text.contains("comment     x[1m y!\n"), "{text}");
         assert!(text.contains("created     1970-01-02 00:00:00 UTC\n"), "{text}");
         assert!(text.ends_with("files       1\n         5 B  t/d/a\n"), "{text}");

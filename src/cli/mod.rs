@@ -42,6 +42,7 @@ use exit::{Exit, Failure};
 
 /// The whole command: arguments of this process in, its exit code out. A failure is one line on stderr.
 pub fn main() -> ExitCode {
+    signals::pass_over_size_limit();
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     let parsed = args::parse_in(&words, &Surroundings::of_process());
     match parsed.map(told).and_then(run) {

@@ -53,6 +53,7 @@ fn place(beside: &Path, output: &Path, force: bool) -> Result<(), Failure> {
 }
 
 fn unwritten(output: &Path, error: &io::Error, code: Exit) -> Failure {
-    let code = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { code };
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let code = if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) { Exit::DiskFull } else { code };
     Failure::new(code, format!("{}: cannot be written: {error}", printable(&output.to_string_lossy())))
 }

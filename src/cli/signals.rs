@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks the session to stop, a second one ends the process at once. SIGXFSZ is passed over.
+//! Ctrl-C and SIGTERM: the first asks the session to stop, a second one ends the process at once. SIGXFSZ is passed over by all commands.
 
 use std::io;
 use std::sync::Arc;
@@ -28,8 +28,6 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
         flag::register(signal, asked.clone())?;
     }
-    // A file that is larger than the shell allows is an error of the write then, and not the end of the process.
-    flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let handle = signals.handle();
     let wait = move || {
@@ -39,6 +37,12 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
     Ok(Watch { handle, thread: Some(thread) })
+}
+
+/// From here on a file larger than the shell's limit is an error of the write, and not the end of the process.
+pub fn pass_over_size_limit() {
+    // Where the system refuses, that end is all that is left.
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 impl Drop for Watch {

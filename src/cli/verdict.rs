@@ -87,9 +87,13 @@ mod tests {
             let source = io::Error::from_raw_os_error(errno);
             storage_exit(&StorageError::Io { doing, path: PathBuf::from("x"), source })
         };
-        // The system's numbers: 28 no space, 13 permission, 20 not a folder, 21 is a folder, 2 not there, 5 input/output.
+        // The system's numbers: 28 no space, 122 no quota, 27 file too large, 13 permission, 20 not a folder, 21 is a folder,
+        // 2 not there, 5 input/output.
         assert_eq!(code(Doing::Write, 28), Exit::DiskFull);
         assert_eq!(code(Doing::CreateFolder, 28), Exit::DiskFull);
+        assert_eq!([Doing::Open, Doing::Resize, Doing::Write].map(|doing| code(doing, 122)), [Exit::DiskFull; 3]);
+        assert_eq!(code(Doing::CreateFolder, 122), Exit::DiskFull);
+        assert_eq!(code(Doing::Resize, 27), Exit::DiskFull);
         assert_eq!(code(Doing::CreateFolder, 13), Exit::MakeFolder);
         assert_eq!(code(Doing::Open, 13), Exit::CreateFile);
         assert_eq!(code(Doing::Open, 20), Exit::MakeFolder);

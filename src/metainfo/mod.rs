@@ -14,6 +14,7 @@ mod scan;
 pub mod select;
 pub mod torrent;
 mod tree;
+pub mod values;
 
 pub use create::{CreateError, CreateOptions, Created, Plan, create};
 pub use edit::{Edit, edit};

@@ -87,6 +87,10 @@ pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
+        if matches!(c, ' '..='~') {
+            out.push(c);
+            continue;
+        }
         let around = [out.chars().next_back(), chars.peek().copied()];
         match c {
             '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
@@ -119,6 +123,9 @@ fn is_unprintable(c: char) -> bool {
 /// Whether a terminal is better off without it: what is unprintable, and what takes no room or none that can be seen, by which
 /// two names could look the same. On a disk the latter do no harm.
 pub fn deceives(c: char) -> bool {
+    if matches!(c, ' '..='~') {
+        return false;
+    }
     is_unprintable(c)
         || matches!(
             c,

@@ -15,6 +15,9 @@ const KEY_MAX: usize = 4096;
 const KEYS_MAX: usize = 1 << 16;
 const KEY_BYTES_MAX: usize = 1 << 20;
 
+/// The most digits of a length that is read in one go.
+const QUICK_DIGITS: usize = 9;
+
 /// Why a walk ends early.
 #[derive(Debug)]
 pub(super) enum ScanError {
@@ -117,6 +120,7 @@ impl<R: BufRead> Scanner<R> {
     }
 
     /// The bytes that wait; none at the end.
+    #[inline]
     fn fill(&mut self) -> Result<&[u8]> {
         loop {
             match self.source.fill_buf() {
@@ -321,6 +325,9 @@ impl<R: BufRead> Scanner<R> {
     }
 
     fn length(&mut self) -> Result<usize> {
+        if let Some(length) = self.quick_length()? {
+            return Ok(length);
+        }
         let start = self.at;
         let digits = self.digits()?;
         let Some(length) = digits.value else { return Err(RawError::StringOverrun(start).into()) };
@@ -329,6 +336,27 @@ impl<R: BufRead> Scanner<R> {
         }
         self.consume(1);
         Ok(usize::try_from(length).map_err(|_| RawError::StringOverrun(start))?)
+    }
+
+    /// The length and its colon where they wait in the buffer and are as they should be, which is nearly always; else nothing is
+    /// taken.
+    fn quick_length(&mut self) -> Result<Option<usize>> {
+        let (mut length, mut end) = (0, None);
+        for (at, byte) in self.fill()?.iter().take(QUICK_DIGITS + 1).enumerate() {
+            match byte {
+                b'0'..=b'9' if at < QUICK_DIGITS && (at == 0 || length > 0) => {
+                    length = length * 10 + usize::from(byte - b'0');
+                }
+                b':' if at > 0 => {
+                    end = Some(at + 1);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        let Some(end) = end else { return Ok(None) };
+        self.consume(end);
+        Ok(Some(length))
     }
 
     /// The digits from here on, as far as a number of 64 bits can have them.

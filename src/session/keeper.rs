@@ -8,12 +8,12 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sha1::{Digest, Sha1};
 
 use crate::storage::Storage;
-use crate::storage::resume::{Record, Stamp, TICK, trusted};
+use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
 use crate::types::{Bitfield, InfoHash, hex};
 
 /// While pieces come, the record is written so often.
@@ -39,6 +39,8 @@ pub struct Keeper {
     /// Whether that is an earlier session's, and all of it is still true.
     inherited: bool,
     next: Duration,
+    /// When this began, and an instant of then.
+    began: (Moment, Instant),
 }
 
 impl Keeper {
@@ -51,7 +53,9 @@ impl Keeper {
         let path = folder.join(format!("{info_hash}-{place}"));
         let before = stamps(disk);
         let spoilt = vec![false; before.len()];
-        Some(Keeper { path, boot, info_hash, before, spoilt, kept: 0, inherited: false, next: Duration::ZERO })
+        let began = (Moment { wall: clock(), steady: 0 }, Instant::now());
+        let next = Duration::ZERO;
+        Some(Keeper { path, boot, info_hash, before, spoilt, kept: 0, inherited: false, next, began })
     }
 
     /// The pieces that need not be hashed; to be asked before the check.
@@ -60,7 +64,7 @@ impl Keeper {
         let (files, pieces) = (layout.files().len(), layout.piece_count());
         let record = read(&self.path, Record::longest(files, pieces))
             .and_then(|bytes| Record::decode(&bytes, files, pieces).map_err(io::Error::other));
-        let record = match record {
+        let mut record = match record {
             Ok(record) if record.info_hash == self.info_hash && record.boot == self.boot => record,
             Ok(_) => return Bitfield::new(pieces),
             Err(error) => {
@@ -68,6 +72,7 @@ impl Keeper {
                 return Bitfield::new(pieces);
             }
         };
+        record.forget_the_future(clock());
         let believed = record.believed(layout, &self.before);
         self.forget_unsettled(&record);
         self.inherited = believed == record.have;
@@ -129,6 +134,11 @@ impl Keeper {
         self.write(&stamps, disk, have);
     }
 
+    fn now(&self) -> Moment {
+        let steady = i64::try_from(self.began.1.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        Moment { wall: clock(), steady }
+    }
+
     fn write(&mut self, stamps: &[Option<Stamp>], disk: &Storage, have: Bitfield) {
         let clock = clock();
         let entry = |(file, stamp): (usize, &Option<Stamp>)| {
@@ -137,6 +147,8 @@ impl Keeper {
             let stamp = stamp.filter(|now| !spoilt && trusted(before, *now, disk.written(file), clock))?;
             Some((file as u32, stamp))
         };
+        let went_back = self.now().went_back_since(self.began.0);
+        let stamps = if went_back { &[] } else { stamps };
         let files = stamps.iter().enumerate().filter_map(entry).collect();
         let kept = have.count();
         let record = Record { info_hash: self.info_hash, boot: self.boot.clone(), files, have };

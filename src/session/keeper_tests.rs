@@ -196,3 +196,31 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     assert_eq!(recalled(&prepared(&[true; 3])), [0, 3], "and b has only just been made of it");
     assert!(!out.join(".parts").exists() && out.join("b").exists());
 }
+
+#[test]
+fn after_a_clock_that_was_set_back_nothing_is_recorded() {
+    let place = Place::new();
+    let mut keeper = place.keeper();
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    // As if it had been an hour later when this began.
+    keeper.began.0.wall += 3_600_000_000_000;
+    keeper.finish(&place.disk, Bitfield::full(4));
+    assert_eq!(place.recalled(), [0; 0]);
+    place.fill();
+    assert_eq!(place.recalled(), [0, 1, 2, 3], "and the next session's record is as good as ever");
+}
+
+#[test]
+fn what_a_record_says_of_tomorrow_is_not_recalled() {
+    let place = Place::new();
+    place.fill();
+    let mut record = Record::decode(&fs::read(place.record()).expect("a record"), 2, 4).expect("our record");
+    let tomorrow = SystemTime::now() + Duration::from_secs(24 * 60 * 60);
+    let file = File::options().write(true).open(place.file("a")).expect("a");
+    file.set_times(FileTimes::new().set_modified(tomorrow)).expect("times");
+    for (number, stamp) in &mut record.files {
+        *stamp = place.disk.stamp(*number as usize).expect("a file");
+    }
+    fs::write(place.record(), record.encode()).expect("room");
+    assert_eq!(place.recalled(), [2, 3]);
+}

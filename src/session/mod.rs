@@ -30,6 +30,7 @@ use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared, Terms};
 use crate::pieces::PieceManager;
 use crate::storage::{self, FileSpec, Layout, LayoutError, Storage, StorageError};
+use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, InfoHash, PeerId};
 use choice::Choice;
 use contacts::Contacts;
@@ -186,7 +187,7 @@ impl Session {
         match source {
             Source::Torrent(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.find_out(&magnet)? {
-                Some((torrent, contacts)) => run.download(&torrent, Some(contacts)),
+                Some((torrent, before)) => run.download(&torrent, Some(before)),
                 None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
@@ -209,10 +210,24 @@ struct Run<'a> {
     seat: Option<Seat>,
 }
 
+/// What a magnet link's download goes on with: the contacts made while its metadata was fetched.
+struct Before<'a> {
+    contacts: Contacts<'a>,
+    shared: Arc<Shared>,
+}
+
+/// A torrent's files, as they were found.
+struct Opened {
+    storage: Arc<Storage>,
+    plan: Plan,
+    have: Bitfield,
+    keeper: Option<Keeper>,
+}
+
 impl<'a> Run<'a> {
-    /// Fetches the metadata of a magnet link; `None` where somebody said stop before it was there. With it come the contacts made
-    /// meanwhile.
-    fn find_out(&mut self, magnet: &Magnet) -> Result<Option<(Torrent, Contacts<'a>)>, SessionError> {
+    /// Fetches the metadata of a magnet link; `None` where somebody said stop before it was there. With it comes what there was
+    /// before the download.
+    fn find_out(&mut self, magnet: &Magnet) -> Result<Option<(Torrent, Before<'a>)>, SessionError> {
         let layout = Layout::new(1, Vec::new())?;
         let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
         let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
@@ -247,21 +262,23 @@ impl<'a> Run<'a> {
             let _ = self.inner.torrent.set(torrent);
             return Ok(None);
         }
-        Ok(Some((torrent, contacts)))
+        Ok(Some((torrent, Before { contacts, shared })))
     }
 
     /// Looks at what is there, fetches the rest, seeds.
-    fn download(&mut self, torrent: &Torrent, before: Option<Contacts<'a>>) -> Result<Outcome, SessionError> {
+    fn download(&mut self, torrent: &Torrent, before: Option<Before<'a>>) -> Result<Outcome, SessionError> {
         let (inner, config) = (self.inner, self.config);
-        let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
-        if files < of {
-            tell(&self.events, Event::Selected { files, of, bytes });
-        }
-        let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
-            .select(&wanted, &storage::part_name(&torrent.info_hash))
-            .allocate(config.allocation);
-        let storage = Arc::new(storage);
-        let (have, keeper) = look(inner, config, &storage, torrent, &self.events)?;
+        let Opened { storage, plan, have, keeper } = match self.open(torrent) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Whoever heard that we are there hears that we leave.
+                if let Some(Before { contacts, shared }) = before {
+                    inner.enter(Stage::Stopping);
+                    contacts.leave(&shared, &self.reports);
+                }
+                return Err(error);
+            }
+        };
         let _ = inner.found.set(have.clone());
         let stopped = inner.stop.load(Ordering::Acquire);
         let met = plan.is_met_by(&have);
@@ -275,7 +292,6 @@ impl<'a> Run<'a> {
         if stopped && before.is_none() {
             return Ok(if met { Outcome::StoppedWhole } else { Outcome::Stopped });
         }
-        storage.check_room(storage.still_to_allocate(&have, &plan.wanted))?;
         let pieces = PieceManager::planned(storage.clone(), torrent.pieces.clone(), have, plan);
         let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, pieces);
         let _ = shared.info.set(torrent.info.clone());
@@ -283,7 +299,7 @@ impl<'a> Run<'a> {
             let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
         }
         let contacts = match before {
-            Some(contacts) => contacts,
+            Some(before) => before.contacts,
             None => self.contacts(&shared, &torrent.tiers, torrent.private)?,
         };
         self.publish(&shared, &contacts);
@@ -292,6 +308,24 @@ impl<'a> Run<'a> {
             conductor::Conductor::new(&shared, contacts, shared.pieces.wanted(), keeper).conduct(&self.reports);
         storage.close();
         Ok(outcome?)
+    }
+
+    /// Opens the torrent's files, looks at what is there, and whether there is room for what is not.
+    fn open(&self, torrent: &Torrent) -> Result<Opened, SessionError> {
+        let (inner, config) = (self.inner, self.config);
+        let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
+        if files < of {
+            tell(&self.events, Event::Selected { files, of, bytes });
+        }
+        let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
+            .select(&wanted, &storage::part_name(&torrent.info_hash))
+            .allocate(config.allocation);
+        let storage = Arc::new(storage);
+        let (have, keeper) = look(inner, config, &storage, torrent, &self.events)?;
+        if !inner.stop.load(Ordering::Acquire) {
+            storage.check_room(storage.still_to_allocate(&have, &plan.wanted))?;
+        }
+        Ok(Opened { storage, plan, have, keeper })
     }
 
     fn shared(&self, info_hash: InfoHash, pex: bool, wants_info: bool, pieces: PieceManager) -> Arc<Shared> {

@@ -61,6 +61,24 @@ pub fn trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, c
     old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
 }
 
+/// A moment by two clocks, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Since 1970, by the clock that stamps files and that anybody with the right can set.
+    pub wall: i64,
+    /// Since any point, by a clock that nobody sets.
+    pub steady: i64,
+}
+
+impl Moment {
+    /// Whether the wall clock was set back between an earlier moment and this one. What file times say of the time between is worth
+    /// nothing then: later changes may have earlier times.
+    pub fn went_back_since(&self, earlier: Moment) -> bool {
+        let (wall, steady) = (self.wall.saturating_sub(earlier.wall), self.steady.saturating_sub(earlier.steady));
+        wall.saturating_add(TICK) < steady
+    }
+}
+
 /// What is known of one torrent in one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -151,6 +169,12 @@ impl Record {
         let entries = kept.files.chunks(ENTRY).map(|entry| entry_of(entry, files));
         let files = entries.collect::<Option<_>>().ok_or(RecordError::Field("files"))?;
         Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have })
+    }
+
+    /// Takes back how those files looked whose times lie after `clock`: it was set back since, and a change could get the same
+    /// times once more.
+    pub fn forget_the_future(&mut self, clock: i64) {
+        self.files.retain(|(_, stamp)| stamp.latest() <= clock);
     }
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.

@@ -104,3 +104,28 @@ fn what_has_not_changed_since_before_the_check_is_trusted() {
     assert!(!trusted(Some(now), now, None, 9 * SECOND), "the clock went back");
     assert!(!now.is_settled(12 * SECOND) && now.is_settled(13 * SECOND));
 }
+
+#[test]
+fn a_record_from_the_future_is_not_believed() {
+    let layout = layout();
+    let stamps = [Some(stamp(-5)), None, Some(stamp(SECOND))];
+    let believed = |clock| {
+        let mut record = record();
+        record.forget_the_future(clock);
+        record.believed(&layout, &stamps).iter().map(|p| p.0).collect::<Vec<_>>()
+    };
+    assert_eq!(believed(SECOND), [0, 1, 3]);
+    assert_eq!(believed(SECOND - 1), [0, 1], "the second file is of tomorrow");
+    assert_eq!(believed(-6), [0; 0]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_noticed_and_one_that_was_set_on_does_no_harm() {
+    let at = |wall, steady| Moment { wall, steady };
+    let start = at(100 * SECOND, 5 * SECOND);
+    assert!(!at(110 * SECOND, 15 * SECOND).went_back_since(start));
+    assert!(!at(110 * SECOND - TICK, 15 * SECOND).went_back_since(start), "two clocks are never read at once");
+    assert!(at(110 * SECOND - TICK - 1, 15 * SECOND).went_back_since(start));
+    assert!(at(i64::MIN, i64::MAX).went_back_since(start));
+    assert!(!at(i64::MAX, 6 * SECOND).went_back_since(start));
+}

@@ -1,13 +1,10 @@
 //! The message of peer exchange (BEP 11), as the payload of an extension message: who came and who went, compact addresses of
 //! both families. What is wrong in one key costs that key only.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use serde_bencode::value::Value;
-
 use super::compact;
-use crate::metainfo::raw;
+use crate::metainfo::values::{Dict, bytes, dictionary};
 
 /// The name under which the extension handshake's `m` announces it.
 pub const NAME: &str = "ut_pex";
@@ -58,8 +55,6 @@ pub struct PexMessage {
 #[error("a peer exchange message is malformed")]
 pub struct PexError;
 
-type Dict = HashMap<Vec<u8>, Value>;
-
 impl PexMessage {
     /// Reads a payload; of peers that can be there at all [`MAX_PEERS`] at most each way.
     ///
@@ -69,12 +64,12 @@ impl PexMessage {
         if payload.len() > MAX_LENGTH {
             return Err(PexError);
         }
-        raw::check(payload).map_err(|_| PexError)?;
-        let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(payload) else { return Err(PexError) };
-        let four = compact::four(bytes(&dict, "added")).zip(flags(&dict, "added.f"));
-        let six = compact::six(bytes(&dict, "added6")).zip(flags(&dict, "added6.f"));
+        let dict = dictionary(payload).ok().flatten().ok_or(PexError)?;
+        let of = |key| bytes(&dict, key).unwrap_or_default();
+        let four = compact::four(of("added")).zip(flags(&dict, "added.f"));
+        let six = compact::six(of("added6")).zip(flags(&dict, "added6.f"));
         let usable = |(addr, _): &(SocketAddr, Flags)| compact::is_usable(*addr);
-        let gone = compact::four(bytes(&dict, "dropped")).chain(compact::six(bytes(&dict, "dropped6")));
+        let gone = compact::four(of("dropped")).chain(compact::six(of("dropped6")));
         Ok(PexMessage {
             added: four.chain(six).filter(usable).take(MAX_PEERS).collect(),
             dropped: gone.filter(|&addr| compact::is_usable(addr)).take(MAX_PEERS).collect(),
@@ -115,16 +110,9 @@ impl PexMessage {
     }
 }
 
-fn bytes<'a>(dict: &'a Dict, key: &str) -> &'a [u8] {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Bytes(bytes)) => bytes,
-        _ => &[],
-    }
-}
-
 /// The flags of peers in their order, and none for those that have none.
 fn flags<'a>(dict: &'a Dict, key: &str) -> impl Iterator<Item = Flags> + use<'a> {
-    bytes(dict, key).iter().map(|&bits| Flags(bits)).chain(std::iter::repeat(Flags::default()))
+    bytes(dict, key).unwrap_or_default().iter().map(|&bits| Flags(bits)).chain(std::iter::repeat(Flags::default()))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod talker;
 pub mod tmux;
 pub mod torrents;
 pub mod tracker;
+pub mod user;
 pub mod web;
 pub mod wire;
 

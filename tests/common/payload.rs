@@ -173,7 +173,12 @@ impl Payload {
     /// How many pieces of a single file are right on disk.
     pub fn right_pieces(&self, dir: &Path) -> usize {
         let content = self.content();
-        let found = std::fs::read(dir.join(&self.name)).unwrap_or_default();
+        let read = |(path, content): (PathBuf, &[u8])| {
+            let mut found = std::fs::read(path).unwrap_or_default();
+            found.resize(content.len(), 0);
+            found
+        };
+        let found: Vec<u8> = self.on_disk(dir).into_iter().flat_map(read).collect();
         content.chunks(self.piece_length).zip(found.chunks(self.piece_length)).filter(|(a, b)| a == b).count()
     }
 }

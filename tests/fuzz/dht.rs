@@ -9,11 +9,12 @@ use btsync::types::InfoHash;
 
 /// One packet, or one file of kept state: both come back as they were read. Then a node hears the packet: as it stands, and, if
 /// it is an answer, under the transaction id of each question that the node has asked.
-pub fn dht(bytes: &[u8]) {
+pub fn dht(bytes: &[u8]) -> bool {
     if let Ok(state) = State::decode(bytes) {
         assert_eq!(State::decode(&state.encode()), Ok(state));
     }
     let message = Message::decode(bytes);
+    let accepted = message.as_ref().is_ok_and(|message| !matches!(message.body, Body::Incomprehensible { .. }));
     if let Ok(message) = &message
         && !matches!(message.body, Body::Incomprehensible { .. })
     {
@@ -37,6 +38,7 @@ pub fn dht(bytes: &[u8]) {
     }
     sent(&mut node);
     let _ = node.stats(Duration::from_millis(3));
+    accepted
 }
 
 /// The packets that the node wants sent: each can be read, and none is too long.

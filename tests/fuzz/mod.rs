@@ -27,8 +27,8 @@ pub use dht::dht;
 pub use mse::mse;
 pub use peer::{extension, messages};
 
-/// One target.
-pub type Target = fn(&[u8]);
+/// One target; says whether anything in it accepted the bytes. A seed that nothing accepts tests little.
+pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its binary and of its folder in `testdata/fuzz`.
 pub const TARGETS: [(&str, Target); 10] = [
@@ -46,29 +46,32 @@ pub const TARGETS: [(&str, Target); 10] = [
 
 /// Fast-resume records, as they are and behind a checksum that is right: what is accepted comes back, and vouches for nothing
 /// where the files are gone.
-pub fn resume(bytes: &[u8]) {
+pub fn resume(bytes: &[u8]) -> bool {
     const FILES: usize = 3;
     const LENGTH: u32 = 16 << 10;
     let spec = |n: usize| FileSpec { path: format!("f{n}").into(), length: 200_000, pad: false };
     let layout = Layout::new(LENGTH, (0..FILES).map(spec).collect()).expect("three files");
     let summed = [Sha1::digest(bytes).as_slice(), bytes].concat();
+    let mut accepted = false;
     for candidate in [bytes, &summed] {
         let Ok(record) = Record::decode(candidate, FILES, layout.piece_count()) else { continue };
         let again = Record::decode(&record.encode(), FILES, layout.piece_count());
         assert_eq!(again.as_ref(), Ok(&record), "we read what we write");
         assert!(record.files.iter().all(|(number, _)| (*number as usize) < FILES));
         assert_eq!(record.believed(&layout, &[None; FILES]).count(), 0, "nothing is there to vouch for");
+        accepted = true;
     }
+    accepted
 }
 
 /// Torrent files: what is accepted is sound in itself, and is found again in what we write.
-pub fn metainfo(bytes: &[u8]) {
+pub fn metainfo(bytes: &[u8]) -> bool {
     if let Ok(length) = raw::prefix(bytes) {
         assert!((1..=bytes.len()).contains(&length));
         assert_eq!(raw::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
     }
-    let _ = Torrent::from_info(bytes, Vec::new(), Vec::new());
-    let Ok(torrent) = Torrent::parse(bytes) else { return };
+    let info = Torrent::from_info(bytes, Vec::new(), Vec::new());
+    let Ok(torrent) = Torrent::parse(bytes) else { return info.is_ok() };
     let (total, count) = (torrent.total(), torrent.piece_count());
     let sizes: u64 = (0..count).map(|piece| u64::from(torrent.piece_size(PieceIndex(piece)))).sum();
     assert_eq!(sizes, total, "the pieces cover the files");
@@ -81,38 +84,42 @@ pub fn metainfo(bytes: &[u8]) {
     if link.len() <= MAX_LINK {
         assert_eq!(Magnet::parse(&link).map(|link| link.info_hash), Ok(torrent.info_hash));
     }
+    true
 }
 
 /// Magnet links: what is read is written as a link that says the same.
-pub fn magnet(bytes: &[u8]) {
+pub fn magnet(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let Ok(link) = Magnet::parse(&text) else { return };
+    let Ok(link) = Magnet::parse(&text) else { return false };
     let written = link.to_string();
     assert!(written.is_ascii() && !written.contains(char::is_control), "fit for a terminal");
     if written.len() <= MAX_LINK {
         assert_eq!(Magnet::parse(&written).as_ref(), Ok(&link), "{written}");
     }
+    true
 }
 
 /// Answers of HTTP trackers to an announce and to a scrape.
-pub fn http_tracker(bytes: &[u8]) {
-    if let Ok(answer) = answer::parse(bytes) {
+pub fn http_tracker(bytes: &[u8]) -> bool {
+    let announced = answer::parse(bytes);
+    if let Ok(answer) = &announced {
         assert!(answer.peers.len() <= MAX_PEERS);
         assert!(answer.peers.iter().all(|&addr| compact::is_usable(addr)));
         let sane = Duration::from_secs(2)..=Duration::from_secs(24 * 60 * 60);
         assert!(sane.contains(&answer.interval) && answer.min_interval.is_none_or(|wait| sane.contains(&wait)));
-        assert!(answer.warning.is_none_or(|text| !text.contains(char::is_control)));
+        assert!(answer.warning.as_ref().is_none_or(|text| !text.contains(char::is_control)));
     }
     let swarms = [InfoHash([b'a'; 20]), InfoHash([0; 20])];
-    if let Ok(figures) = answer::parse_scrape(bytes, &swarms) {
+    let scraped = answer::parse_scrape(bytes, &swarms);
+    if let Ok(figures) = &scraped {
         assert_eq!(figures.len(), swarms.len());
     }
+    announced.is_ok() || scraped.is_ok()
 }
 
 /// Packets of UDP trackers and of their clients.
-pub fn udp_tracker(bytes: &[u8]) {
-    let _ = packet::parse_request(bytes);
-    let Some(response) = packet::parse_response(bytes) else { return };
+pub fn udp_tracker(bytes: &[u8]) -> bool {
+    let Some(response) = packet::parse_response(bytes) else { return packet::parse_request(bytes).is_some() };
     let transaction = packet::transaction(bytes).expect("a response has a transaction id");
     let written = packet::response(transaction, &response);
     assert!(bytes.starts_with(&written), "a response comes back but for what follows it");
@@ -121,15 +128,18 @@ pub fn udp_tracker(bytes: &[u8]) {
         let addresses = compact::four(body).count() + compact::six(body).count();
         assert!(addresses <= body.len() / compact::FOUR + body.len() / compact::SIX);
     }
+    let _ = packet::parse_request(bytes);
+    true
 }
 
 /// Datagrams of local discovery.
-pub fn lsd(bytes: &[u8]) {
-    let Some(said) = LocalAnnounce::parse(bytes) else { return };
+pub fn lsd(bytes: &[u8]) -> bool {
+    let Some(said) = LocalAnnounce::parse(bytes) else { return false };
     assert!(said.port != 0 && !said.swarms.is_empty());
     let mut hearing = Hearing::new(said.swarms.clone(), "ours".to_owned());
     let from = ([192, 168, 7, 7], 6771).into();
     let first = hearing.hear(Duration::ZERO, from, bytes).len();
     assert!(first <= said.swarms.len());
     assert!(hearing.hear(Duration::ZERO, from, bytes).is_empty(), "who was heard a moment ago is not told again");
+    true
 }

@@ -9,8 +9,8 @@ const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 
 /// Where the bytes go: byte 0 has the flags (1 and 2: RC4 only; 4: the responder is lied to rather than the initiator; 8: by raw
 /// bytes instead of changes), bytes 1 and 2 say where in the stream the changes begin, the rest is what it is changed by.
-pub fn mse(bytes: &[u8]) {
-    let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return };
+pub fn mse(bytes: &[u8]) -> bool {
+    let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
     let methods = |bit: u8| if flags & bit == 0 { Methods::Either } else { Methods::Rc4Only };
     let draw = |seed| Draw::new(&mut fastrand::Rng::with_seed(seed));
     let mut to_responder = Vec::new();
@@ -22,7 +22,7 @@ pub fn mse(bytes: &[u8]) {
         let _ = feed(|part| responder.advance(part, &mut out), &mut rest);
         let mut rest = changes;
         let _ = feed(|part| initiator.advance(part, &mut out), &mut rest);
-        return;
+        return false;
     }
     let mut wire = Wire { at: usize::from(u16::from_be_bytes([high, low])), changes };
     let honest = changes.iter().all(|&byte| byte == 0);
@@ -43,12 +43,14 @@ pub fn mse(bytes: &[u8]) {
     }
     let (called, answered) = (initiator.finish(), responder.finish());
     assert!(answered.as_ref().is_none_or(|agreed| agreed.initial.len() <= MAX_INITIAL));
+    let accepted = called.is_some() && answered.is_some();
     if honest {
         let (called, answered) = (called.expect("nobody lied"), answered.expect("nobody lied"));
         assert_eq!(answered.initial, INITIAL);
         assert_eq!(called.ciphers.is_some(), flags & 3 != 0);
         assert_eq!(answered.ciphers.is_some(), flags & 3 != 0);
     }
+    accepted
 }
 
 /// Hands all of `rest` over in small parts, until one is not taken whole: then the handshake is over.

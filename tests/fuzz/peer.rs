@@ -7,9 +7,10 @@ use btsync::wire::{ExtensionHandshake, Handshake, MetadataMessage, PexMessage};
 
 /// Handshake and frames, however they are cut: byte 0 seeds the cuts, the rest is what came. Cut or whole, the same messages
 /// and the same end come out of it.
-pub fn messages(bytes: &[u8]) {
-    let Some((&seed, stream)) = bytes.split_first() else { return };
-    if let Some(handshake) = stream.first_chunk::<LENGTH>().and_then(Handshake::decode) {
+pub fn messages(bytes: &[u8]) -> bool {
+    let Some((&seed, stream)) = bytes.split_first() else { return false };
+    let handshake = stream.first_chunk::<LENGTH>().and_then(Handshake::decode);
+    if let Some(handshake) = &handshake {
         let again = Handshake::decode(&handshake.encode()).expect("we read what we write");
         assert_eq!((again.info_hash, again.peer_id), (handshake.info_hash, handshake.peer_id));
         assert_eq!(again.fast(), handshake.fast());
@@ -23,6 +24,7 @@ pub fn messages(bytes: &[u8]) {
         (!part.is_empty()).then_some(part)
     });
     assert_eq!(frames(cuts), whole);
+    handshake.is_some() || whole.1.is_none() && !whole.0.is_empty()
 }
 
 /// The lengths and ids of the frames in these parts of a stream, and what ended it. Every frame is checked by itself.
@@ -89,16 +91,21 @@ fn check(message: &Message<'_>, frame: &[u8]) {
 }
 
 /// The payloads of extension messages: handshake (BEP 10), metadata (BEP 9), peer exchange (BEP 11). Each comes back as it was.
-pub fn extension(bytes: &[u8]) {
+pub fn extension(bytes: &[u8]) -> bool {
+    let mut accepted = false;
     if let Some(said) = ExtensionHandshake::parse(bytes) {
+        accepted = true;
         assert!(said.version.is_none_or(|version| version.chars().count() <= 80));
         assert!(said.port != Some(0) && said.reqq != Some(0));
         assert!(said.messages.ut_metadata != Some(0) && said.messages.ut_pex != Some(0));
     }
     if let Ok(Some(message)) = MetadataMessage::parse(bytes) {
         assert_eq!(MetadataMessage::parse(&message.encode()), Ok(Some(message)));
+        accepted = true;
     }
     if let Ok(message) = PexMessage::parse(bytes) {
         assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
+        accepted = true;
     }
+    accepted
 }

@@ -45,7 +45,7 @@ use watch::{Sight, Watch};
 pub(super) type Never = std::convert::Infallible;
 
 /// So many download at once unless the user says otherwise.
-const AT_ONCE: usize = 5;
+pub(super) const AT_ONCE: usize = 5;
 /// Names are cut to so many columns where a line begins with them.
 const LONGEST_NAME: usize = 40;
 

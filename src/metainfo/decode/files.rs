@@ -35,19 +35,38 @@ impl Default for Sink {
 pub(in crate::metainfo) struct Watch {
     sorted: Vec<u64>,
     twice: Option<u64>,
+    /// Sixteen bits for each hash, one of them set, a power of two words: what is not among the hashes is nearly always told from
+    /// it by one look.
+    bits: Vec<u64>,
 }
 
 impl Watch {
     pub fn new(mut hashes: Vec<u64>) -> Watch {
         hashes.sort_unstable();
         let twice = hashes.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first).copied();
-        Watch { sorted: hashes, twice }
+        let mut bits = vec![0; (hashes.len() / 4).next_power_of_two()];
+        for hash in &hashes {
+            let (word, bit) = Watch::place(*hash, bits.len());
+            bits.get_mut(word).into_iter().for_each(|word| *word |= bit);
+        }
+        Watch { sorted: hashes, twice, bits }
+    }
+
+    /// Which bit of so many words is a hash's.
+    fn place(hash: u64, words: usize) -> (usize, u64) {
+        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed >> 32) as usize & (words - 1), 1 << (mixed >> 58))
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        let (word, bit) = Watch::place(hash, self.bits.len());
+        self.bits.get(word).is_some_and(|word| word & bit != 0) && self.sorted.binary_search(&hash).is_ok()
     }
 
     fn look(&self, path: &str) -> std::result::Result<(), PathError> {
         let mut hash = Hash::new();
         for (at, &byte) in path.as_bytes().iter().enumerate() {
-            if byte == b'/' && self.sorted.binary_search(&hash.0).is_ok() {
+            if byte == b'/' && self.has(hash.0) {
                 return Err(PathError::Collision(paths::brief(path.get(..at).unwrap_or_default())));
             }
             hash.add(byte);

@@ -2,13 +2,13 @@
 //! A packet comes from a stranger: its bencode is checked first, every length afterwards. What is wrong in one entry of a
 //! list costs that entry only.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_bencode::value::Value;
 
 use super::id::NodeId;
 use crate::metainfo::raw;
+use crate::metainfo::values::{Dict, bytes, dictionary, int, list};
 use crate::types::InfoHash;
 
 /// No packet of ours is longer, in bytes (BEP 32).
@@ -168,24 +168,20 @@ impl Message {
     ///
     /// # Errors
     /// Where it is not bencode, too long, or lacks what every packet of its kind has.
-    pub fn decode(bytes: &[u8]) -> Result<Message, MessageError> {
-        if bytes.len() > MAX_RECEIVED {
-            return Err(MessageError::TooLong(bytes.len()));
+    pub fn decode(packet: &[u8]) -> Result<Message, MessageError> {
+        if packet.len() > MAX_RECEIVED {
+            return Err(MessageError::TooLong(packet.len()));
         }
-        // serde_bencode recurses: depth is checked before.
-        raw::check(bytes)?;
-        let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(bytes) else {
-            return Err(MessageError::Key("d"));
-        };
-        let transaction = string(&dict, "t").filter(|t| (1..=MAX_TRANSACTION).contains(&t.len()));
+        let dict = dictionary(packet)?.ok_or(MessageError::Key("d"))?;
+        let transaction = bytes(&dict, "t").filter(|t| (1..=MAX_TRANSACTION).contains(&t.len()));
         let transaction = transaction.ok_or(MessageError::Key("t"))?.to_vec();
-        let body = match string(&dict, "y") {
+        let body = match bytes(&dict, "y") {
             Some(b"q") => query(&dict).unwrap_or_else(|(code, why)| Body::Incomprehensible { code, why }),
             Some(b"r") => Body::Response(response(&dict).ok_or(MessageError::Key("r"))?),
             Some(b"e") => error(&dict),
             _ => return Err(MessageError::Key("y")),
         };
-        Ok(Message { transaction, ip: string(&dict, "ip").and_then(addr), body })
+        Ok(Message { transaction, ip: bytes(&dict, "ip").and_then(addr), body })
     }
 }
 
@@ -220,31 +216,8 @@ pub(super) fn is_usable(addr: SocketAddr) -> bool {
     addr.port() != 0 && !never
 }
 
-pub(super) type Dict = HashMap<Vec<u8>, Value>;
-
-pub(super) fn string<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Bytes(bytes)) => Some(bytes),
-        _ => None,
-    }
-}
-
-fn int(dict: &Dict, key: &str) -> Option<i64> {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Int(int)) => Some(*int),
-        _ => None,
-    }
-}
-
-fn list<'a>(dict: &'a Dict, key: &str) -> &'a [Value] {
-    match dict.get(key.as_bytes()) {
-        Some(Value::List(list)) => list,
-        _ => &[],
-    }
-}
-
 fn hash(dict: &Dict, key: &str) -> Option<[u8; 20]> {
-    string(dict, key)?.try_into().ok()
+    bytes(dict, key)?.try_into().ok()
 }
 
 fn query(dict: &Dict) -> Result<Body, (i64, &'static str)> {
@@ -253,14 +226,14 @@ fn query(dict: &Dict) -> Result<Body, (i64, &'static str)> {
     let info_hash = hash(a, "info_hash").map(InfoHash).ok_or((PROTOCOL_ERROR, "no info_hash"));
     let wants = |name: &[u8]| list(a, "want").iter().any(|w| matches!(w, Value::Bytes(w) if w == name));
     let want = Want { v4: wants(b"n4"), v6: wants(b"n6") };
-    let query = match string(dict, "q").unwrap_or_default() {
+    let query = match bytes(dict, "q").unwrap_or_default() {
         b"ping" => Query::Ping,
         b"find_node" => {
             Query::FindNode { target: NodeId(hash(a, "target").ok_or((PROTOCOL_ERROR, "no target"))?), want }
         }
         b"get_peers" => Query::GetPeers { info_hash: info_hash?, want },
         b"announce_peer" => {
-            let token = string(a, "token").filter(|t| t.len() <= MAX_TOKEN).ok_or((PROTOCOL_ERROR, "no token"))?;
+            let token = bytes(a, "token").filter(|t| t.len() <= MAX_TOKEN).ok_or((PROTOCOL_ERROR, "no token"))?;
             let port = int(a, "port").and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
             let port = match int(a, "implied_port") {
                 Some(implied) if implied != 0 => None,
@@ -275,7 +248,7 @@ fn query(dict: &Dict) -> Result<Body, (i64, &'static str)> {
 
 fn response(dict: &Dict) -> Option<Response> {
     let Some(Value::Dict(r)) = dict.get(b"r".as_slice()) else { return None };
-    let of = |key, family| contacts(string(r, key).unwrap_or_default(), family).take(MAX_CONTACTS);
+    let of = |key, family| contacts(bytes(r, key).unwrap_or_default(), family).take(MAX_CONTACTS);
     let value = |value: &Value| match value {
         Value::Bytes(bytes) => addr(bytes).filter(|a| is_usable(*a)),
         _ => None,
@@ -284,7 +257,7 @@ fn response(dict: &Dict) -> Option<Response> {
         id: NodeId(hash(r, "id")?),
         nodes: of("nodes", Family::V4).chain(of("nodes6", Family::V6)).collect(),
         values: list(r, "values").iter().filter_map(value).take(MAX_VALUES).collect(),
-        token: string(r, "token").filter(|t| t.len() <= MAX_TOKEN).map(<[u8]>::to_vec),
+        token: bytes(r, "token").filter(|t| t.len() <= MAX_TOKEN).map(<[u8]>::to_vec),
     })
 }
 

@@ -2,12 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_bencode::value::Value;
-
 use super::encode::{compact, key, put};
 use super::id::NodeId;
-use super::message::{Contact, Dict, Family, MessageError, contacts, ip, string};
-use crate::metainfo::raw;
+use super::message::{Contact, Family, MessageError, contacts, ip};
+use crate::metainfo::values::{Dict, bytes, dictionary};
 
 /// Nodes kept of each family.
 pub const MAX_NODES: usize = 200;
@@ -31,18 +29,15 @@ impl State {
     ///
     /// # Errors
     /// Where it is too long or not bencode.
-    pub fn decode(bytes: &[u8]) -> Result<State, MessageError> {
-        if bytes.len() > MAX_STATE {
-            return Err(MessageError::TooLong(bytes.len()));
+    pub fn decode(kept: &[u8]) -> Result<State, MessageError> {
+        if kept.len() > MAX_STATE {
+            return Err(MessageError::TooLong(kept.len()));
         }
-        raw::check(bytes)?;
-        let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(bytes) else {
-            return Err(MessageError::Key("d"));
-        };
+        let dict = dictionary(kept)?.ok_or(MessageError::Key("d"))?;
         let mut state = State::default();
         for (family, ids, nodes) in NAMES {
             state.ids.extend(read_ids(&dict, ids, family));
-            state.nodes.extend(contacts(string(&dict, nodes).unwrap_or_default(), family).take(MAX_NODES));
+            state.nodes.extend(contacts(bytes(&dict, nodes).unwrap_or_default(), family).take(MAX_NODES));
         }
         Ok(state)
     }
@@ -81,8 +76,8 @@ fn read_ids(dict: &Dict, name: &str, family: Family) -> Vec<(IpAddr, NodeId)> {
         let (id, address) = entry.split_first_chunk::<20>()?;
         Some((ip(address)?, NodeId(*id)))
     };
-    let bytes = string(dict, name).unwrap_or_default();
-    bytes.chunks_exact(20 + family.width()).filter_map(entry).take(MAX_IDS).collect()
+    let ids = bytes(dict, name).unwrap_or_default();
+    ids.chunks_exact(20 + family.width()).filter_map(entry).take(MAX_IDS).collect()
 }
 
 #[cfg(test)]

@@ -1,25 +1,22 @@
 //! A tracker's answer (BEP 3, 7, 23, 24): bencode from a stranger. What is wrong in one entry costs that entry only.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde_bencode::value::Value;
 
 use super::{Answer, Scraped, TrackerError};
 use crate::metainfo::paths::printable;
-use crate::metainfo::raw;
+use crate::metainfo::values::{Dict, bytes, dictionary, int, list};
 use crate::sources::announce::{DEFAULT_INTERVAL, MAX_TEXT, seconds, text, usable};
 use crate::types::InfoHash;
 use crate::wire::compact;
-
-type Dict = HashMap<Vec<u8>, Value>;
 
 /// Reads an answer.
 ///
 /// # Errors
 /// Where it is no bencoded dictionary, or holds a `failure reason`.
 pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
-    let dict = dictionary(body)?;
+    let dict = answer(body)?;
     Ok(Answer {
         peers: peers(&dict),
         interval: int(&dict, "interval").and_then(seconds).unwrap_or(DEFAULT_INTERVAL),
@@ -37,7 +34,7 @@ pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
 /// # Errors
 /// Where it is no bencoded dictionary, has no `files`, or holds a `failure reason`.
 pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
-    let dict = dictionary(body)?;
+    let dict = answer(body)?;
     let Some(Value::Dict(files)) = dict.get(b"files".as_slice()) else {
         return Err(TrackerError::Malformed("it has no files".into()));
     };
@@ -52,32 +49,15 @@ pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scrap
 }
 
 /// The dictionary that every answer is; a `failure reason` is an error.
-fn dictionary(body: &[u8]) -> Result<Dict, TrackerError> {
+fn answer(body: &[u8]) -> Result<Dict, TrackerError> {
     // Some scripts end their output with a line feed.
     let body = body.trim_ascii_end();
-    // serde_bencode recurses: depth is checked before.
-    raw::check(body).map_err(|e| TrackerError::Malformed(printable(&e.to_string())))?;
-    let Ok(Value::Dict(dict)) = serde_bencode::from_bytes::<Value>(body) else {
-        return Err(TrackerError::Malformed("it is no bencoded dictionary".into()));
-    };
+    let dict = dictionary(body).map_err(|e| TrackerError::Malformed(printable(&e.to_string())))?;
+    let dict = dict.ok_or_else(|| TrackerError::Malformed("it is no bencoded dictionary".into()))?;
     match dict.get(b"failure reason".as_slice()) {
         None => Ok(dict),
         Some(Value::Bytes(reason)) => Err(TrackerError::Refused(text(reason))),
         Some(_) => Err(TrackerError::Malformed("its failure reason is no text".into())),
-    }
-}
-
-fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Bytes(bytes)) => Some(bytes),
-        _ => None,
-    }
-}
-
-fn int(dict: &Dict, key: &str) -> Option<i64> {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Int(int)) => Some(*int),
-        _ => None,
     }
 }
 
@@ -89,11 +69,7 @@ fn count(dict: &Dict, key: &str) -> Option<u32> {
 fn peers(dict: &Dict) -> Vec<SocketAddr> {
     let four = bytes(dict, "peers").map(compact::four).into_iter().flatten();
     let six = bytes(dict, "peers6").map(compact::six).into_iter().flatten();
-    let list = match dict.get(b"peers".as_slice()) {
-        Some(Value::List(list)) => list.as_slice(),
-        _ => &[],
-    };
-    usable(four.chain(list.iter().filter_map(from_dict)).chain(six))
+    usable(four.chain(list(dict, "peers").iter().filter_map(from_dict)).chain(six))
 }
 
 /// One entry of the list form; names in place of addresses are not looked up.

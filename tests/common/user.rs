@@ -1,0 +1,93 @@
+//! btsync as an ordinary user: root may write anywhere, and neither quota nor a limit of threads binds it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::payload::Payload;
+use super::process::Running;
+use super::seeder::FakePeer;
+use super::{Stage, free_port};
+
+/// Numbers the users of one test process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A user of a stage: nobody else's, so that only its own processes count against its limits.
+pub struct User {
+    /// `None` where the tests themselves are run by an ordinary user, who then stands in for it.
+    id: Option<u32>,
+    program: PathBuf,
+}
+
+impl User {
+    /// A user who may look at all of the stage.
+    pub fn of(stage: &Stage) -> User {
+        let root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+        // The stage's own folder, and the program: the one where it was built may be out of the user's reach.
+        set_mode(&stage.path(""), 0o755);
+        let program = stage.path("btsync-program");
+        fs::copy(super::btsync().get_program(), &program).expect("room for the program");
+        let user = User {
+            id: root.then(|| 50_000 + std::process::id() % 10_000 * 10 + NEXT.fetch_add(1, Ordering::Relaxed)),
+            program,
+        };
+        user.owns(&stage.folder("btsync-cache"));
+        user
+    }
+
+    /// Its number, where it is somebody else than who runs the tests.
+    pub fn id(&self) -> Option<u32> {
+        self.id
+    }
+
+    /// Gives it a file or folder.
+    pub fn owns(&self, path: &Path) {
+        if let Some(id) = self.id {
+            chown(path, Some(id), Some(id)).expect("root may give files away");
+        }
+    }
+
+    /// Makes a folder of its own on the stage.
+    pub fn folder(&self, stage: &Stage, name: &str) -> PathBuf {
+        let folder = stage.folder(name);
+        self.owns(&folder);
+        folder
+    }
+
+    /// btsync, run by the user under `limits`: a program such as prlimit(1) with its arguments, or nothing.
+    pub fn btsync(&self, limits: &[&str]) -> Command {
+        let id = self.id.map(|id| [format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".into()]);
+        let mut words: Vec<String> = id.map_or(Vec::new(), |id| [&["setpriv".to_owned()][..], &id].concat());
+        words.extend(limits.iter().map(|&word| word.to_owned()));
+        words.push(self.program.to_str().expect("a plain path").to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env("RUST_LOG", "info");
+        command
+    }
+
+    /// A download of `payload` to `out` from these peers and nobody else.
+    pub fn download(
+        &self,
+        stage: &Stage,
+        payload: &Payload,
+        out: &Path,
+        peers: &[&FakePeer],
+        (limits, more): (&[&str], &[&str]),
+    ) -> Running {
+        let mut command = self.btsync(limits);
+        command.arg(stage.torrent(payload, "http://127.0.0.1:9/announce")).arg(out);
+        command.args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*", "--listen-port"]);
+        command.arg(free_port().to_string()).args(more);
+        for peer in peers {
+            command.args(["--peer", &peer.addr.to_string()]);
+        }
+        stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("btsync-cache")))
+    }
+}
+
+/// Sets the mode of a file or folder.
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
