@@ -22,18 +22,18 @@ trap cleanup EXIT
 
 pane() { tmux -u -S "$stage/tmux" "$@"; }
 
-# Waits for words on the screen, half a minute at most.
+# Waits for a pattern on the screen, half a minute at most.
 shows() {
     local tries=300
-    until pane capture-pane -p | grep -qF -- "$1"; do
+    until pane capture-pane -p | grep -qE -- "$1"; do
         [ $((tries -= 1)) -gt 0 ] || { echo "pictures: '$1' is not seen" >&2; pane capture-pane -p >&2; exit 1; }
         sleep 0.1
     done
 }
 
-# picture NAME TITLE: what is on the screen below the prompt's line.
+# picture NAME TITLE: what is on the screen.
 picture() {
-    pane capture-pane -p -e | sed '1{/btsync photos/d}' | python3 scripts/ansi2svg.py "$COLUMNS_WIDE" "$2" \
+    pane capture-pane -p -e | python3 scripts/ansi2svg.py "$COLUMNS_WIDE" "$2" \
         >"docs/pictures/$1.svg"
     echo "docs/pictures/$1.svg" >&2
 }
@@ -58,14 +58,16 @@ printf 'set -g status off\nset -g default-terminal xterm-256color\n' >"$stage/tm
 # No colours, markers or paths of this machine's own: a shell with the plainest prompt, in the stage's folder.
 PS1='$ ' LC_ALL=C.UTF-8 pane -f "$stage/tmux.conf" new-session -d -x "$COLUMNS_WIDE" -y "$ROWS" -c "$stage" \
     env -u NO_COLOR -u TMUX "PATH=$(dirname "$btsync"):$PATH" bash --norc --noprofile -i
-shows '$'
+shows '^[$]'
 pane send-keys -l "clear; btsync photos.torrent downloads --interface 127.0.0.9 --no-dht --no-lsd --peer 127.0.0.2:6881"
 pane send-keys Enter
-shows "127.0.0.5:"
-shows " 3%"
-picture peers "btsync downloads: pieces, speed and peers" || true
+shows '127\.0\.0\.5:'
+shows '^4[0-9]\.[0-9]%'
+picture peers "btsync downloads: pieces, speed and peers"
 pane send-keys f
-shows "files: "
+shows 'files: '
 pane send-keys '?'
-shows "f: files or peers"
+shows 'f: files or peers'
 picture files "btsync downloads: files and keys"
+pane send-keys q
+shows 'run it again'

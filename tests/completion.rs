@@ -100,7 +100,7 @@ fn completes(shell: Shell, test: &str) {
     let joined = joined.map(|word| word.trim_start_matches("--encryption=").to_owned());
     assert_eq!(joined.collect::<BTreeSet<_>>(), modes, "{place}: values after an equals sign");
     for mode in modes {
-        assert!(help::said(&["--encryption", &mode, "--help"]).contains(&mode), "the program knows {mode}");
+        assert!(help::said(&["--encryption", &mode, "--show-config"]).contains(&mode), "the program knows {mode}");
     }
 }
 

@@ -123,15 +123,24 @@ fn a_full_disk_ends_with_9_and_the_download_goes_on_once_there_is_space() {
     isolated("a_full_disk_ends_with_9_and_the_download_goes_on_once_there_is_space", &["mount"], || {
         let (stage, payload) = (Stage::new(), payload());
         let out = stage.folder("out");
-        mount("-t tmpfs -o size=1m", &out);
-        let (peer, _gate) = seeder(&payload, usize::MAX);
-        for _ in 0..2 {
-            let mut full = download(&stage, &payload, &peer, &[]);
-            full.ends_with(9);
-            assert!(full.log().contains("no space left on device"), "{}", full.log());
-        }
-        assert!(payload.right_pieces(&out) >= 8, "what was there is lost");
-        sh(&format!("mount -o remount,size=8m '{}'", out.display()));
+        mount("-t tmpfs -o size=8m", &out);
+        let (peer, gate) = seeder(&payload, 50);
+        let mut full = download(&stage, &payload, &peer, &[]);
+        until("some is there", || gate.served() == 50);
+        // Somebody else takes all the room.
+        sh(&format!("head -c 16m /dev/zero > '{}/ballast' 2>/dev/null || true", out.display()));
+        gate.open();
+        full.ends_with(9);
+        assert!(full.log().contains("no space left on device"), "{}", full.log());
+        let right = payload.right_pieces(&out);
+        assert!(right >= 8, "what was there is lost");
+        // Now it is seen at the start.
+        let served = gate.served();
+        let mut refused = download(&stage, &payload, &peer, &[]);
+        refused.ends_with(9);
+        assert!(refused.log().contains("not enough room"), "{}", refused.log());
+        assert_eq!((payload.right_pieces(&out), gate.served()), (right, served));
+        sh(&format!("rm '{}/ballast'", out.display()));
         completes_with_what_is_missing(&stage, &payload);
     });
 }

@@ -60,15 +60,6 @@ impl Scene {
         (running, peer, gate)
     }
 
-    /// It ends like this, with one line that says so, and nothing that was right is lost.
-    fn is_refused(&self, running: &mut Running, code: i32, words: &str) {
-        running.ends_with(code);
-        let said = running.log();
-        let last = said.lines().last().unwrap_or_default();
-        assert!(last.starts_with("btsync: ") && last.contains(words), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
-    }
-
     /// The same command goes on, and asks for nothing that was right on disk.
     fn completes(&self) {
         let right = self.payload.right_pieces(&self.out);
@@ -93,6 +84,15 @@ impl Scene {
     }
 }
 
+/// It ends like this, and its last line says why.
+fn is_refused(running: &mut Running, code: i32, words: &str) {
+    running.ends_with(code);
+    let said = running.log();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("btsync: ") && last.contains(words), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
 #[test]
 fn a_folder_that_may_not_be_written_is_refused_until_it_may() {
     if !installed("a_folder_that_may_not_be_written_is_refused_until_it_may", &["setpriv"]) {
@@ -101,12 +101,12 @@ fn a_folder_that_may_not_be_written_is_refused_until_it_may() {
     let scene = Scene::new(one_file());
     let peer = FakePeer::honest(&scene.payload, &Gate::new(0));
     scene.set_modes(Some(0o555), None);
-    scene.is_refused(&mut scene.download(&peer), 16, "payload.bin: permission denied");
+    is_refused(&mut scene.download(&peer), 16, "payload.bin: permission denied");
     assert_eq!(fs::read_dir(&scene.out).expect("the folder").count(), 0);
     // A folder that cannot even be made.
     let below = scene.out.join("below");
     let mut refused = scene.user.download(&scene.stage, &scene.payload, &below, &[&peer], (&[], &[]));
-    scene.is_refused(&mut refused, 18, "below: permission denied");
+    is_refused(&mut refused, 18, "below: permission denied");
     scene.set_modes(Some(0o755), None);
     scene.completes();
 }
@@ -120,12 +120,12 @@ fn files_that_may_not_be_written_any_more_end_it_when_they_are_opened() {
     let (mut running, _peer, gate) = scene.begun();
     scene.set_modes(None, Some(0o444));
     gate.open();
-    scene.is_refused(&mut running, 16, "permission denied");
+    is_refused(&mut running, 16, "permission denied");
     let right = scene.payload.right_pieces(&scene.out);
     assert!(right > 0);
     // Again, as long as they may not; and what is there stays.
     let peer = FakePeer::honest(&scene.payload, &gate);
-    scene.is_refused(&mut scene.download(&peer), 16, "permission denied");
+    is_refused(&mut scene.download(&peer), 16, "permission denied");
     assert!(scene.payload.right_pieces(&scene.out) >= right);
     scene.set_modes(None, Some(0o644));
     scene.completes();
@@ -157,7 +157,7 @@ fn a_folder_that_may_not_be_entered_any_more_is_no_success() {
         let (mut running, _peer, gate) = scene.begun();
         scene.set_modes(Some(0), None);
         gate.open();
-        scene.is_refused(&mut running, 16, "permission denied");
+        is_refused(&mut running, 16, "permission denied");
         scene.set_modes(Some(0o755), None);
         scene.completes();
     }
@@ -180,7 +180,7 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
     let mut right = 0;
     for _ in 0..2 {
         let mut full = scene.user.download(&scene.stage, &scene.payload, &scene.out, &[&peer], (&limits, &[]));
-        scene.is_refused(&mut full, 9, "payload.bin: disk quota exceeded");
+        is_refused(&mut full, 9, "payload.bin: disk quota exceeded");
         let now = scene.payload.right_pieces(&scene.out);
         assert!(now > right, "{now} pieces after {right}");
         right = now;

@@ -32,7 +32,7 @@ impl Scene {
         let tracker = Tracker::start(&[peer.addr]);
         let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
         let script = format!(
-            "#!/bin/sh\necho $$ >pid\nexec env XDG_CACHE_HOME=cache {more} {} {} out --listen-port {} --no-dht --no-lsd {options}\n",
+            "#!/bin/sh\nulimit -c 0\necho $$ >pid\nexec env XDG_CACHE_HOME=cache {more} {} {} out --listen-port {} --no-dht --no-lsd {options}\n",
             env!("CARGO_BIN_EXE_btsync"),
             torrent.display(),
             free_port(),
@@ -45,7 +45,7 @@ impl Scene {
     /// The download runs and has come to a halt before the gate.
     fn halted(columns: usize, rows: usize) -> Scene {
         let scene = Scene::new(columns, rows, "", "");
-        scene.tmux.types("stty -g >before; sh run; echo ended $?; stty -g >after; echo at rest");
+        scene.tmux.types("stty -g >before; sh run; echo $? >code; stty -g >after");
         scene.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains('█'));
         scene
     }
@@ -60,9 +60,11 @@ impl Scene {
 
     /// It ends with this exit code, and the terminal is as it was.
     fn ends(&self, code: i32) {
-        self.tmux.wait("the end", |screen| screen.contains(&format!("ended {code}")) && screen.contains("\nat rest"));
-        let modes = |name| std::fs::read_to_string(self.stage.path(name)).expect("what stty said");
-        assert_eq!(modes("before"), modes("after"), "the terminal is not as it was");
+        let said = |name| std::fs::read_to_string(self.stage.path(name)).unwrap_or_default();
+        until("the end", || said("after").ends_with('\n'));
+        assert_eq!(said("code"), format!("{code}\n"), "{}", self.tmux.screen());
+        assert_eq!(said("before"), said("after"), "the terminal is not as it was");
+        self.tmux.wait("the prompt", |screen| screen.trim_end().ends_with('$'));
     }
 }
 
@@ -75,7 +77,7 @@ fn count(screen: &str, words: &str) -> usize {
 fn a_download_is_seen_at_any_size() {
     for (columns, rows) in [(80, 24), (20, 6), (132, 50), (20, 2)] {
         let scene = Scene::new(columns, rows, "", "");
-        scene.tmux.types("stty -g >before; clear; sh run; echo ended $?; stty -g >after; echo at rest");
+        scene.tmux.types("stty -g >before; clear; sh run; echo $? >code; stty -g >after");
         let screen = scene.tmux.wait("some of it", |screen| screen.contains("12."));
         if rows > 2 {
             let map = |line: &&str| line.chars().count() == columns && line.chars().all(|c| "█▆▄▂▒░×".contains(c));
@@ -127,14 +129,14 @@ fn keys_show_and_steer() {
     tmux.press(&["l"]);
     tmux.wait("no limit", |screen| !screen.contains("each way"));
     tmux.press(&["s"]);
-    tmux.shows("connected: 1, 0 of them choke us");
+    tmux.shows("calls: 1 reached");
     tmux.press(&["p"]);
     tmux.wait("a pause", |screen| {
         screen.contains("[paused]") && screen.contains("p go on") && screen.contains("until p is")
     });
     // Arrows are no keys, whatever bytes they send.
     tmux.press(&["Up", "p", "s"]);
-    tmux.wait("no pause", |screen| screen.contains("p pause") && !screen.contains("choke us"));
+    tmux.wait("no pause", |screen| screen.contains("p pause") && !screen.contains("calls: 1"));
     scene.completes();
 }
 
@@ -147,6 +149,23 @@ fn q_and_ctrl_c_end_it_alike() {
         scene.ends(7);
         let screen = scene.tmux.screen();
         assert!(screen.contains("run it again to go on") && count(&screen, NAME) == 1, "{screen}");
+    }
+}
+
+#[test]
+fn whatever_signal_ends_it_the_terminal_is_as_it_was() {
+    for (signals, code) in [(&["TERM"][..], 7), (&["HUP"], 7), (&["INT", "INT"], 7), (&["QUIT"], 131)] {
+        let scene = Scene::halted(80, 24);
+        // A key is heard: the terminal is in our hands.
+        scene.tmux.press(&["f"]);
+        scene.tmux.shows("files: 0 of 1");
+        let pid = std::fs::read_to_string(scene.stage.path("pid")).expect("its process id");
+        for signal in signals {
+            let kill = format!("kill -{signal} {}", pid.trim());
+            // It may be gone by the second one.
+            let _ = std::process::Command::new("sh").args(["-c", &kill]).output().expect("sh");
+        }
+        scene.ends(code);
     }
 }
 

@@ -80,8 +80,8 @@ fn neighbours_on_the_interface_given_are_heard() {
 #[test]
 fn swarms_come_and_go() {
     isolated("swarms_come_and_go", &[], || {
-        allow_multicast();
         const OTHER: InfoHash = InfoHash([8; 20]);
+        allow_multicast();
         let any = btsync::bind::Bind::Any;
         let ((tell_ours, ours), (tell_other, other)) = (unbounded(), unbounded());
         let one = Lsd::start(&any, 1001, vec![OURS], tell_ours).expect("multicast");

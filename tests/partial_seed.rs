@@ -68,7 +68,7 @@ impl Side {
             wants_info: false,
             bind: Bind::Any,
             started: Instant::now(),
-            first_key: 1,
+            throttle: Arc::default(),
         };
         let (tell, reports) = unbounded();
         let pieces = PieceManager::planned(storage, torrent.pieces, have, plan);
@@ -82,7 +82,7 @@ impl Side {
 
     fn takes_call(&mut self, listener: &TcpListener) {
         let (stream, from) = listener.accept().expect("a caller");
-        self.connection = Some(Connection::accept(&self.shared, KEY, stream, from).expect("a thread"));
+        self.connection = Some(Connection::accept(&self.shared, KEY, stream, from, None).expect("a thread"));
     }
 
     fn calls(&mut self, addr: SocketAddr) {

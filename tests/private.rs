@@ -223,6 +223,8 @@ fn a_link_to_a_private_torrent_falls_silent() {
         let secret = private.join(&stage, OsStr::new(&link));
         until("the third is called", || !third.heard().callers.is_empty());
         until("the DHT is asked while nobody knows that it is private", || private.node.count() > 0);
+        // Only who was called before can be seen to be called again.
+        private.calls(1);
         private.tell.store(true, Ordering::Relaxed);
         private.calls(2);
 

@@ -242,7 +242,7 @@ pub(super) fn show(options: &Options, settled: &[Given]) -> String {
 }
 
 /// What counts where nothing was given.
-fn usual(option: &Opt) -> String {
+pub(super) fn usual(option: &Opt) -> String {
     let config = Config::new(".");
     match option.bare() {
         "dir" => config.out_dir.display().to_string(),

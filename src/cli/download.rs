@@ -1,5 +1,5 @@
 //! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another. Where several are
-//! named, all of that is [`fleet`]'s.
+//! named, all of that is `fleet`'s.
 
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -186,7 +186,9 @@ impl Rates {
         if self.began.is_none() {
             self.began = Some(at);
             // Nothing has come yet: the first look at the counters has something to compare them with.
-            [&mut self.down, &mut self.up, &mut self.steady].into_iter().for_each(|meter| meter.update(at, 0));
+            for meter in [&mut self.down, &mut self.up, &mut self.steady] {
+                meter.update(at, 0);
+            }
         }
     }
 

@@ -219,13 +219,28 @@ fn hear(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
     let mut bytes = [0; 64];
     let Ok(count @ 1..) = rustix::io::read(stdin, &mut bytes) else { return false };
     let bytes = bytes.get(..count).unwrap_or_default();
-    // Arrows and the like come as several bytes, of which some would be keys by themselves.
-    if !bytes.contains(&0x1b) {
-        for &byte in bytes.iter().filter(|byte| byte.is_ascii_graphic() || **byte == b' ') {
-            let _ = tell.try_send(char::from(byte));
-        }
+    for key in keys_in(bytes) {
+        let _ = tell.try_send(key);
     }
     true
+}
+
+/// The keys among these bytes. Arrows and the like come as several bytes, of which some would be keys by themselves.
+fn keys_in(bytes: &[u8]) -> Vec<char> {
+    let (mut keys, mut bytes) = (Vec::new(), bytes.iter());
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            // ESC [ … and a letter or a tilde; ESC O and a letter; Alt and a key.
+            0x1b => match bytes.next() {
+                Some(b'[') => drop(bytes.find(|byte| matches!(byte, 0x40..=0x7e))),
+                Some(b'O') => drop(bytes.next()),
+                _ => {}
+            },
+            b' ' | 0x21..=0x7e => keys.push(char::from(byte)),
+            _ => {}
+        }
+    }
+    keys
 }
 
 /// Whether this process was started to ignore that signal, as nohup does.
@@ -258,6 +273,14 @@ fn parent_of(process: Pid) -> Option<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_single_keys_are_keys() {
+        assert_eq!(keys_in(b"p q\n\x03"), ['p', ' ', 'q']);
+        assert_eq!(keys_in(b"\x1b[Ap\x1bOQ?\x1b[15~l\x1bqs"), ['p', '?', 'l', 's']);
+        assert_eq!(keys_in("é\x1b".as_bytes()), []);
+        assert_eq!(keys_in(b"\x1b[1;5"), []);
+    }
 
     #[test]
     fn parents_are_found() {

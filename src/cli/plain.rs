@@ -102,11 +102,14 @@ impl Voice for Plain {
         if now.uploaded > 0 {
             self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.uploaded), ratio(&now)));
         }
-        if ending == Ending::Stopped && now.total > 0 {
+        if ending == Ending::Stopped {
             if self.reason.is_empty() {
                 self.reason = why(&self.handle.search(), &now, &[]);
             }
-            let there = format!("{} of {} are there", size(now.have), size(now.total));
+            let there = match now.total {
+                0 => "without its metadata".to_owned(),
+                total => format!("{} of {} are there", size(now.have), size(total)),
+            };
             self.screen.say(&format!("{}: unfinished, {there}: {}", self.name, self.reason));
         }
     }

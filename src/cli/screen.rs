@@ -47,6 +47,7 @@ impl Screen {
     }
 
     /// The same for lines only: whoever looks at it is to see none redrawn.
+    #[must_use]
     pub fn for_lines(self) -> Screen {
         Screen { terminal: false, ..self }
     }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
+use signal_hook::{flag, low_level};
 
 use super::exit::Exit;
 
@@ -24,15 +24,19 @@ pub struct Watch {
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down and only then raises it.
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
-        flag::register(signal, asked.clone())?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let handle = signals.handle();
     let wait = move || {
-        if signals.forever().next().is_some() {
+        let mut heard = signals.forever();
+        if heard.next().is_some() {
             stop();
+            // Only now: `stop` puts the terminal right, which nobody could do after a sudden end.
+            asked.store(true, Ordering::Release);
+        }
+        if heard.next().is_some() {
+            low_level::exit(i32::from(Exit::Unfinished.code())); // it came while the first was being answered
         }
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait)?;

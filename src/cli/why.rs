@@ -191,7 +191,8 @@ mod tests {
         assert!(!waiting.is_due(s(90), &now) && waiting.is_due(s(91), &now));
         now.downloaded = 1;
         assert!(!waiting.is_due(s(92), &now) && !waiting.is_due(s(121), &now) && waiting.is_due(s(122), &now));
+        assert_eq!((waiting.stuck(s(121), &now), waiting.stuck(s(130), &now)), (None, Some(s(38))));
         now.stage = Stage::Seeding;
-        assert!(!waiting.is_due(s(500), &now));
+        assert!(!waiting.is_due(s(500), &now) && waiting.stuck(s(900), &now).is_none());
     }
 }

@@ -15,8 +15,8 @@ const KEY_MAX: usize = 4096;
 const KEYS_MAX: usize = 1 << 16;
 const KEY_BYTES_MAX: usize = 1 << 20;
 
-/// The most digits of a length that is read in one go.
-const QUICK_DIGITS: usize = 9;
+/// The most bytes of a length and its colon that are read in one go.
+const QUICK: usize = 9;
 
 /// Why a walk ends early.
 #[derive(Debug)]
@@ -122,13 +122,7 @@ impl<R: BufRead> Scanner<R> {
     /// The bytes that wait; none at the end.
     #[inline]
     fn fill(&mut self) -> Result<&[u8]> {
-        loop {
-            match self.source.fill_buf() {
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(ScanError::Io(error)),
-            }
-        }
+        while self.source.fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
         // Asked again, as the borrow checker does not let go of the first answer; it costs nothing.
         self.source.fill_buf().map_err(ScanError::Io)
     }
@@ -169,6 +163,19 @@ impl<R: BufRead> Scanner<R> {
             self.close()?;
         }
         Ok(!end)
+    }
+
+    /// Within a list: puts the next item into `out` where it is a string of at most `max` bytes that waits whole in the buffer, which
+    /// is nearly always; else nothing is taken.
+    pub fn quick_item(&mut self, max: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let bytes = self.fill()?;
+        let found = quick_length(bytes).filter(|(length, _)| *length <= max);
+        let item = found.and_then(|(length, start)| Some((bytes.get(start..start + length)?, start + length)));
+        let Some((item, end)) = item else { return Ok(false) };
+        out.clear();
+        out.extend_from_slice(item);
+        self.consume(end);
+        Ok(true)
     }
 
     /// Within a dictionary: the next key, or `None` where the dictionary is closed with this.
@@ -325,7 +332,8 @@ impl<R: BufRead> Scanner<R> {
     }
 
     fn length(&mut self) -> Result<usize> {
-        if let Some(length) = self.quick_length()? {
+        if let Some((length, end)) = quick_length(self.fill()?) {
+            self.consume(end);
             return Ok(length);
         }
         let start = self.at;
@@ -336,27 +344,6 @@ impl<R: BufRead> Scanner<R> {
         }
         self.consume(1);
         Ok(usize::try_from(length).map_err(|_| RawError::StringOverrun(start))?)
-    }
-
-    /// The length and its colon where they wait in the buffer and are as they should be, which is nearly always; else nothing is
-    /// taken.
-    fn quick_length(&mut self) -> Result<Option<usize>> {
-        let (mut length, mut end) = (0, None);
-        for (at, byte) in self.fill()?.iter().take(QUICK_DIGITS + 1).enumerate() {
-            match byte {
-                b'0'..=b'9' if at < QUICK_DIGITS && (at == 0 || length > 0) => {
-                    length = length * 10 + usize::from(byte - b'0');
-                }
-                b':' if at > 0 => {
-                    end = Some(at + 1);
-                    break;
-                }
-                _ => break,
-            }
-        }
-        let Some(end) = end else { return Ok(None) };
-        self.consume(end);
-        Ok(Some(length))
     }
 
     /// The digits from here on, as far as a number of 64 bits can have them.
@@ -385,6 +372,21 @@ struct Digits {
     value: Option<u64>,
     count: u32,
     leading_zero: bool,
+}
+
+/// A string's length and where it starts, if digits and colon are there and as they should be.
+fn quick_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for (at, byte) in bytes.iter().take(QUICK).enumerate() {
+        if *byte == b':' && at > 0 {
+            return Some((length, at + 1));
+        }
+        if !byte.is_ascii_digit() || (at > 0 && length == 0) {
+            return None;
+        }
+        length = length * 10 + usize::from(byte - b'0');
+    }
+    None
 }
 
 fn duplicate(key: &[u8]) -> RawError {

@@ -297,7 +297,9 @@ impl Peer {
             let _only = self.refilling.lock();
             self.requests.lock().call_off()
         };
-        lost.iter().for_each(|block| self.send(Out::Cancel(*block)));
+        for block in &lost {
+            self.send(Out::Cancel(*block));
+        }
         shared.pieces.release(self.key, &lost);
     }
 

@@ -16,9 +16,9 @@ pub enum Event {
     },
     /// The check is over.
     Checked {
-        /// Bytes in pieces that are right.
+        /// Bytes in wanted pieces that are right.
         have: u64,
-        /// Bytes of the whole torrent.
+        /// Bytes of all pieces that are wanted.
         total: u64,
     },
     /// A file on disk did not fit the torrent and was put right, for example cut to its length.

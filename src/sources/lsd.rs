@@ -69,9 +69,9 @@ impl Lsd {
         let (asleep, alive) = io::pipe()?;
         let (commands, told) = unbounded();
         let cookie = format!("btsync-{:08x}", fastrand::u32(..));
-        let found = swarms.iter().map(|swarm| (*swarm, found.clone())).collect();
+        let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
         let hearing = Hearing::new(swarms, cookie.clone());
-        let runner = Runner { groups, port, hearing, cookie, found, told };
+        let runner = Runner { groups, port, cookie, hearing, found, told };
         let thread = thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&asleep))?;
         Ok(Lsd { alive: Some(alive), commands, thread: Some(thread) })
     }
@@ -211,7 +211,9 @@ impl Runner {
                 }
             }
         }
-        deaf.into_iter().for_each(|swarm| self.remove(swarm));
+        for swarm in deaf {
+            self.remove(swarm);
+        }
     }
 }
 

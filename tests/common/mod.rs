@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary includes all of it and uses its part")]
 
 pub mod bencode;
+pub mod fleet;
 pub mod help;
 pub mod netns;
 pub mod payload;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::payload::Payload;
-use super::process::Running;
+use super::process::{Running, without_settings};
 use super::seeder::FakePeer;
 use super::{Stage, free_port};
 
@@ -64,6 +64,7 @@ impl User {
         words.push(self.program.to_str().expect("a plain path").to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env("RUST_LOG", "info");
+        without_settings(&mut command); // whose they are it may not read
         command
     }
 

@@ -100,7 +100,7 @@ fn answer(stream: TcpStream, pages: &[(String, Page)], asked: &AtomicUsize) -> s
         Page::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nd8:announce")?;
             loop {
-                stream.write_all(&[b'x'; 64 * 1024])?;
+                stream.write_all(&[b'x'; 16 * 1024])?;
             }
         }
         Page::Silence => reader.read_line(&mut line).map(drop),

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 
 use super::DownloadArgs;
+use super::forms::Options;
+use crate::cli::config;
 
 /// What `btsync --help` prints.
 pub(super) const TEXT: &str = "\
@@ -104,7 +106,8 @@ fn describe(out: &mut String, flag: &FlagInfo<'_>) {
         line.clear();
     }
     line = format!("{line:COLUMN$}");
-    for word in flag.description.split_whitespace() {
+    let usual = usual(flag).map_or(String::new(), |usual| format!(" ({usual})"));
+    for word in format!("{}{usual}", flag.description).split_whitespace() {
         if line.chars().count() + word.chars().count() > WIDTH {
             let _ = writeln!(out, "{}", line.trim_end());
             line = " ".repeat(COLUMN);
@@ -113,6 +116,13 @@ fn describe(out: &mut String, flag: &FlagInfo<'_>) {
         line.push(' ');
     }
     let _ = writeln!(out, "{}", line.trim_end());
+}
+
+/// What counts where the option is not given, where that says something.
+fn usual(flag: &FlagInfo<'_>) -> Option<String> {
+    let option = Options::of::<DownloadArgs>().iter().find(|option| option.long == flag.long).copied()?;
+    let usual = config::usual(&option);
+    (option.takes_value && !matches!(usual.as_str(), "none" | "0" | ".")).then_some(usual)
 }
 
 /// An option's name without its dashes.
@@ -136,6 +146,9 @@ mod tests {
         assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
         let described = |name: &str| all.lines().any(|line| line.trim_start().contains(&format!("--{name}")));
         assert!(there.iter().all(|name| described(name)), "{all}");
-        assert!(all.contains("  -d, --dir DIR             "), "{all}");
+        assert!(
+            all.contains("  -d, --dir DIR             ") && all.contains("(300)") && all.contains("(prefer)"),
+            "{all}"
+        );
     }
 }

@@ -82,7 +82,7 @@ pub struct DownloadArgs {
     /// the TCP port to listen on, or a range of which the first free one is taken
     #[argh(option, arg_name = "P", short = 'p', from_str_fn(values::ports))]
     pub listen_port: Option<RangeInclusive<u16>>,
-    /// connections at most
+    /// connections at most, of all torrents together
     #[argh(option, arg_name = "N", from_str_fn(values::peers))]
     pub max_peers: Option<usize>,
     /// bytes per second to receive at most, from all peers together; K and M are 1024s, 0 is no limit
@@ -139,7 +139,7 @@ pub struct DownloadArgs {
     /// hash all that is there, whatever is remembered of it
     #[argh(switch)]
     pub verify: bool,
-    /// keep the .torrent of a magnet link in this file or folder
+    /// keep the .torrent of a magnet link or a URL in this file or folder
     #[argh(option, arg_name = "F")]
     pub save_torrent: Option<PathBuf>,
     /// a file that names torrents too, one a line; - is standard input
@@ -166,7 +166,7 @@ pub struct DownloadArgs {
     /// fetch the first and the last piece of each file before all others
     #[argh(switch)]
     pub first_and_last: bool,
-    /// NUMBER=PATH: another place below the folder for that file; may be repeated
+    /// another place below the folder for the file of that number; may be repeated
     #[argh(option, arg_name = "NUMBER=PATH", from_str_fn(values::place))]
     pub out: Vec<(u32, PathBuf)>,
     /// when files take their room on the disk: none (as they grow), sparse or falloc (at once)

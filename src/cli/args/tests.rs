@@ -63,14 +63,6 @@ fn several_may_be_named() {
     assert_eq!(args.names(), ["a.torrent", "magnet:?xt=x", "https://h/c.torrent", "out"]);
     assert_eq!((args.input_file, args.max_concurrent, args.watch), (Some("list".into()), Some(2), Some("in".into())));
     assert!(download("-i -").names().is_empty() && download("--watch=in").names().is_empty());
-}
-
-#[test]
-fn several_may_be_named() {
-    let args = download("a.torrent magnet:?xt=x https://h/c.torrent out -i list --max-concurrent=2 --watch in");
-    assert_eq!(args.names(), ["a.torrent", "magnet:?xt=x", "https://h/c.torrent", "out"]);
-    assert_eq!((args.input_file, args.max_concurrent, args.watch), (Some("list".into()), Some(2), Some("in".into())));
-    assert!(download("-i -").names().is_empty() && download("--watch=in").names().is_empty());
     assert_eq!(download("a.torrent b.torrent -d out").dir, Some("out".into()));
 }
 

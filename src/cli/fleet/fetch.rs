@@ -69,7 +69,7 @@ fn failure(shown: &str, error: &TrackerError) -> Failure {
         TrackerError::TooLarge => {
             (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", FILE_MAX >> 20))
         }
-        TrackerError::Url | TrackerError::Scheme(_) => (Exit::BadOption, error.to_string()),
+        TrackerError::Url => (Exit::BadOption, error.to_string()),
         _ => (Exit::Network, error.to_string()),
     };
     Failure::new(code, printable(&format!("{shown}: {why}")))

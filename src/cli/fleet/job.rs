@@ -17,7 +17,7 @@ use crate::cli::plain::Plain;
 use crate::cli::verdict;
 use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
 use crate::metainfo::Magnet;
-use crate::session::{Event, Handle, Session, Source};
+use crate::session::{Event, Handle, Outcome, Session, SessionError, Source};
 use crate::sources::http::public_name;
 use crate::types::InfoHash;
 
@@ -61,7 +61,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
     };
     let Found { source, kept } = match found {
         Ok(found) => found,
-        Err(failure) => return fleet.failed(&name, None, failure),
+        Err(failure) => return fleet.failed(&name, None, &failure),
     };
     let info_hash = match &source {
         Source::Torrent(torrent) => torrent.info_hash,
@@ -78,7 +78,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
         Err(Clash::File(path)) => {
             let path = clean(&path.to_string_lossy());
             let why = format!("{name}: another torrent has a file of the same name, {path}: give it another folder");
-            return fleet.failed(&name, Some(info_hash), Failure::new(Exit::FileExists, why));
+            return fleet.failed(&name, Some(info_hash), &Failure::new(Exit::FileExists, why));
         }
     }
     let session = fleet.ground.session(job, source, config);
@@ -98,17 +98,13 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
         Err(Failure { code, message }) => {
             let name = clean(handle.name());
             let told = Failure::new(code, format!("{name}: {message}"));
-            fleet.failed(&name, Some(info_hash), told)
+            fleet.failed(&name, Some(info_hash), &told)
         }
     }
 }
 
 /// Runs the session on this thread, and its voices on another.
-fn sail(
-    fleet: &Fleet,
-    session: Session,
-    mut voices: Voices,
-) -> Result<crate::session::Outcome, crate::session::SessionError> {
+fn sail(fleet: &Fleet, session: Session, mut voices: Voices) -> Result<Outcome, SessionError> {
     let (tell, told) = bounded(1);
     let events = session.events();
     thread::scope(move |scope| {
@@ -134,11 +130,11 @@ fn claim(fleet: &Fleet, job: Job, info_hash: InfoHash, source: &Source) -> Resul
     fleet.claims.lock().claim(job, info_hash, files)
 }
 
-/// Those who tell how it goes: the fleet itself, programs on stdout, people on stderr, and the user's own command.
+/// Those who tell how it goes: programs on stdout, people on stderr, the user's own command, and the fleet itself.
 fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
     let folder = fleet.ground.config().out_dir.to_string_lossy().into_owned();
     let screen = fleet.screen.clone();
-    let mut voices: Vec<Box<dyn Voice>> = vec![Box::new(Bell { job, words: fleet.words.clone() })];
+    let mut voices: Vec<Box<dyn Voice>> = Vec::new();
     if let Some(lines) = &fleet.lines {
         let json = Json::new(handle.clone(), lines.clone(), folder.clone());
         voices.push(Box::new(json.one_of_many(fleet.start.elapsed())));
@@ -153,6 +149,8 @@ fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
     if let Some(command) = &fleet.hook {
         voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), screen)));
     }
+    // Last: all have told of one that is whole before the next one begins.
+    voices.push(Box::new(Bell { job, words: fleet.words.clone() }));
     Voices::new(voices)
 }
 

@@ -2,6 +2,7 @@
 //! what happens scrolls by above. [`layout`] is pure; the board's thread feeds it with snapshots and draws.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -115,7 +116,8 @@ pub(super) fn sums(counts: Counts, down: f64, up: f64) -> String {
     let mut line = format!("{} of {all} whole  down {}  up {}", whole + seeding, rate(down), rate(up));
     for (count, what) in [(waiting, "waiting"), (failed, "failed")] {
         if count > 0 {
-            line.push_str(&format!("  {count} {what}"));
+            // Writing to a String does not fail.
+            let _ = write!(line, "  {count} {what}");
         }
     }
     line

@@ -33,6 +33,7 @@ use super::signals;
 use super::verdict;
 use super::voice::clean;
 use crate::metainfo::printable;
+use crate::session::Source;
 use crate::types::InfoHash;
 use ground::Ground;
 use job::What;
@@ -92,8 +93,8 @@ impl Fleet {
         }
     }
 
-    fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: Failure) -> End {
-        self.tell(name, info_hash, &failure);
+    fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) -> End {
+        self.tell(name, info_hash, failure);
         End::Failed(failure.code)
     }
 }
@@ -143,7 +144,9 @@ pub(super) fn run(
     let board = (fleet.screen.is_terminal() && !args.quiet).then(|| Board::start(fleet.clone()).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
-    targets.torrents.into_iter().for_each(|name| crew.add(What::Named(name)));
+    for name in targets.torrents {
+        crew.add(What::Named(name));
+    }
     crew.work(&heard);
     drop((watched, board));
     crew.end()
@@ -204,7 +207,7 @@ impl Crew {
                 Ok(thread) => drop(self.threads.insert(job, thread)),
                 Err(error) => {
                     let failure = Failure::new(Exit::Other, format!("{name}: no thread to run it: {error}"));
-                    let end = self.fleet.failed(&name, None, failure);
+                    let end = self.fleet.failed(&name, None, &failure);
                     self.ended(job, end);
                 }
             }
@@ -224,11 +227,13 @@ impl Crew {
     }
 
     /// A file in the watched folder. One that makes no sense may do so when it is written to the end.
-    fn seen(&mut self, path: &Path, found: Result<Vec<crate::session::Source>, Failure>) {
+    fn seen(&mut self, path: &Path, found: Result<Vec<Source>, Failure>) {
         match found {
             Ok(_) if self.fleet.is_stopped() => {}
             Ok(sources) => {
-                sources.into_iter().for_each(|source| self.add(What::Seen(path.to_owned(), source)));
+                for source in sources {
+                    self.add(What::Seen(path.to_owned(), source));
+                }
             }
             Err(Failure { code, message }) => {
                 let name = clean(&path.file_name().unwrap_or_default().to_string_lossy());

@@ -48,6 +48,8 @@ pub(super) struct Counts {
 pub(super) struct Queue {
     limit: usize,
     jobs: Vec<State>,
+    /// Of `jobs`.
+    counts: Counts,
     /// Before this one none waits.
     first: Job,
     closed: bool,
@@ -56,18 +58,19 @@ pub(super) struct Queue {
 impl Queue {
     /// An empty queue of which `limit` download at once.
     pub fn new(limit: usize) -> Queue {
-        Queue { limit: limit.max(1), jobs: Vec::new(), first: 0, closed: false }
+        Queue { limit: limit.max(1), jobs: Vec::new(), counts: Counts::default(), first: 0, closed: false }
     }
 
     /// One more, behind all others.
     pub fn add(&mut self) -> Job {
         self.jobs.push(State::Waiting);
+        self.counts.waiting += 1;
         self.jobs.len() - 1
     }
 
     /// The one whose turn it is; it downloads from now on.
     pub fn begin(&mut self) -> Option<Job> {
-        let counts = self.counts();
+        let counts = self.counts;
         if self.closed || counts.waiting == 0 || counts.downloading >= self.limit {
             return None;
         }
@@ -97,24 +100,13 @@ impl Queue {
 
     /// Whether nothing runs, and nothing will without another one being added.
     pub fn is_idle(&self) -> bool {
-        let counts = self.counts();
+        let counts = self.counts;
         counts.downloading + counts.seeding == 0 && (self.closed || counts.waiting == 0)
     }
 
     /// How many are in which state.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for state in &self.jobs {
-            *match state {
-                State::Waiting => &mut counts.waiting,
-                State::Downloading => &mut counts.downloading,
-                State::Seeding => &mut counts.seeding,
-                State::Ended(End::Whole) => &mut counts.whole,
-                State::Ended(End::Failed(_)) => &mut counts.failed,
-                State::Ended(End::Same) => continue,
-            } += 1;
-        }
-        counts
+        self.counts
     }
 
     /// The exit code: that of the first one, as they were named, that is not whole.
@@ -128,8 +120,27 @@ impl Queue {
     }
 
     fn set(&mut self, job: Job, state: State) {
-        if let Some(place) = self.jobs.get_mut(job) {
-            *place = state;
+        let Some(place) = self.jobs.get_mut(job) else { return };
+        let before = std::mem::replace(place, state);
+        if let Some(count) = self.counts.of(before) {
+            *count -= 1;
+        }
+        if let Some(count) = self.counts.of(state) {
+            *count += 1;
+        }
+    }
+}
+
+impl Counts {
+    /// Where a state is counted; what is fetched under another name is not.
+    fn of(&mut self, state: State) -> Option<&mut usize> {
+        match state {
+            State::Waiting => Some(&mut self.waiting),
+            State::Downloading => Some(&mut self.downloading),
+            State::Seeding => Some(&mut self.seeding),
+            State::Ended(End::Whole) => Some(&mut self.whole),
+            State::Ended(End::Failed(_)) => Some(&mut self.failed),
+            State::Ended(End::Same) => None,
         }
     }
 }

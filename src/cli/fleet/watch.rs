@@ -102,7 +102,9 @@ impl<F: Fn(Sight)> Watcher<F> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
         names.sort();
-        names.iter().for_each(|name| self.look(name));
+        for name in &names {
+            self.look(name);
+        }
     }
 
     /// What the system has to tell; an error is the end of watching.

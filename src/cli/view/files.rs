@@ -57,8 +57,8 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
     let mut all: Vec<Standing> = files.iter().enumerate().map(standing).collect();
     let whole = all.iter().filter(|file| file.is_whole()).count();
     all.sort_by_key(|file| (file.rank(), file.file));
-    let head =
-        look.dim(&fit_left(&format!("files: {whole} of {} are whole", files.len()), width).trim_end().to_owned());
+    let head = fit_left(&format!("files: {whole} of {} are whole", files.len()), width);
+    let head = look.dim(head.trim_end());
     let line = |file: &Standing| {
         let view = files.get(file.file)?;
         // Rounded down: 100% is all.

@@ -161,11 +161,17 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Path>> {
         return scanner.pass(value).map(|()| Found::Mistyped);
     }
     let (mut path, mut part, mut depth) = (Ok(String::new()), Vec::new(), 0);
-    while scanner.more()? {
+    loop {
+        let quick = scanner.quick_item(NAME_MAX, &mut part)?;
+        if !quick && !scanner.more()? {
+            break;
+        }
         depth += 1;
-        let longer = match scanner.value()? {
+        let longer = match if quick { Value::Bytes(part.len()) } else { scanner.value()? } {
             Value::Bytes(length) if length <= NAME_MAX => {
-                scanner.take(length, NAME_MAX, &mut part)?;
+                if !quick {
+                    scanner.take(length, NAME_MAX, &mut part)?;
+                }
                 path.as_mut().map(|path| lengthen(path, &part, depth))
             }
             other => {

@@ -23,8 +23,8 @@ const ROOM: usize = 32;
 const FAIR: usize = ROOM / 4;
 /// Callers that were hung up on to make room and whose threads have not ended yet, at most.
 const MAX_GOING: usize = 8;
-/// What such a thread needs is little.
-const STACK: usize = 128 * 1024;
+/// As much as a connection's threads have; little of it is touched.
+const STACK: usize = 256 * 1024;
 
 /// See the module's head.
 pub struct Lobby {

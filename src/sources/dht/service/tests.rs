@@ -94,7 +94,9 @@ fn who_asks_for_one_torrent_hears_of_no_other() {
         "nothing more, and nobody who could say it"
     );
     assert!(other.try_iter().all(|found| found.info_hash == OTHER) && unasked.is_empty());
-    [first, second, third].into_iter().for_each(|service| service.stop().expect("nothing to write"));
+    for service in [first, second, third] {
+        service.stop().expect("nothing to write");
+    }
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Several downloads of one process: swarms of their own, and the program without what finds other peers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::payload::Payload;
+use super::seeder::{FakePeer, Gate};
+use super::tracker::Tracker;
+use super::{Stage, btsync, free_port, schema};
+
+/// A torrent with a seeder and a tracker of its own.
+pub struct Swarm {
+    /// What it holds.
+    pub payload: Payload,
+    /// Its .torrent on the stage.
+    pub torrent: PathBuf,
+    /// What holds its seeder back.
+    pub gate: Arc<Gate>,
+    /// Its tracker.
+    pub tracker: Tracker,
+    _seeder: FakePeer,
+}
+
+impl Swarm {
+    /// One whose seeder gives so many blocks before its gate is opened.
+    pub fn new(stage: &Stage, name: &str, blocks: usize) -> Swarm {
+        let (payload, gate) = (Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), Gate::new(blocks));
+        let seeder = FakePeer::honest(&payload, &gate);
+        let tracker = Tracker::start(&[seeder.addr]);
+        let torrent = stage.path(&format!("{name}.torrent"));
+        fs::write(&torrent, payload.torrent(&tracker.url("127.0.0.1"))).expect("a torrent file");
+        Swarm { payload, torrent, gate, tracker, _seeder: seeder }
+    }
+
+    /// Its .torrent.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.payload.torrent(&self.tracker.url("127.0.0.1"))
+    }
+
+    /// Panics unless all of it is in the folder.
+    pub fn is_at(&self, folder: &Path) {
+        assert_eq!(self.payload.difference(folder), None);
+    }
+
+    /// Whether anybody has asked its tracker.
+    pub fn has_begun(&self) -> bool {
+        !self.tracker.heard().is_empty()
+    }
+
+    /// Whether its tracker was told of the end.
+    pub fn said_goodbye(&self) -> bool {
+        self.tracker.heard().iter().any(|announce| announce.event == "stopped")
+    }
+}
+
+/// The program on a stage, with neither the DHT nor local discovery.
+pub fn fleet(stage: &Stage) -> Command {
+    let (mut command, port) = (btsync(), free_port());
+    command.args(["--no-dht", "--no-lsd", "--listen-port", &format!("{port}-{}", port + 30)]);
+    command.current_dir(stage.folder("")).env("XDG_CACHE_HOME", stage.path("cache")).stdin(Stdio::null());
+    command
+}
+
+/// Its exit code.
+pub fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+/// What it said to people.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Its events, each held against the schema.
+pub fn events(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    lines.iter().for_each(schema::assert_fits);
+    lines
+}
