@@ -5,6 +5,22 @@ use std::fmt;
 /// The size of a block, the unit of request (BEP 3; every client uses 16 KiB), in bytes.
 pub const BLOCK: u32 = 16 * 1024;
 
+/// What [`size`] counts in, each unit 1024 of the one before it.
+pub const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/// A number of bytes for a person: "512 B", "1.0 GiB".
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in UNITS {
+        // 1023.95 would be shown as 1024.0.
+        if value < 1023.95 || unit == "TiB" {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{bytes} B")
+}
+
 /// The SHA-1 of the exact bytes of a torrent's info value (BEP 3): what names a swarm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);

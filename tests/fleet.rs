@@ -4,14 +4,14 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use common::fleet::{Swarm, code, events, fleet, stderr};
+use common::fleet::{Swarm, code, events, fleet, gzipped, stderr, watching};
 use common::payload::Payload;
-use common::process::Running;
+use common::talker::Talker;
 use common::web::{Page, Web};
 use common::{Stage, free_port, until};
 use serde_json::Value;
@@ -165,8 +165,27 @@ fn no_two_torrents_write_to_the_same_file() {
     let mut command = fleet(&stage);
     let output = command.args(["one.torrent", "other.torrent", "out", "--max-concurrent=1"]).output().expect("it runs");
     assert_eq!(code(&output), Some(13), "{}", stderr(&output));
-    assert!(stderr(&output).contains("btsync: other.torrent: another torrent has a file"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("btsync: one: another torrent has a file"), "{}", stderr(&output));
     swarm.is_at(&stage.path("out"));
+    let output =
+        fleet(&stage).args(["one.torrent", "other.torrent", "more", "--out", "1=x"]).output().expect("it runs");
+    assert_eq!(code(&output), Some(28), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--out") && !stage.path("more").exists(), "{}", stderr(&output));
+}
+
+/// What a link leads to is known late, and when the first one is done its file is there.
+#[test]
+fn no_two_links_write_to_the_same_file() {
+    let stage = Stage::new();
+    let payloads = [100_000, 200_000].map(|size| Payload::single("same", size, 16 * 1024));
+    let talkers = payloads.each_ref().map(|payload| Talker::honest(payload, || true));
+    let links: Vec<_> =
+        payloads.iter().zip(&talkers).map(|(of, at)| of.magnet(&format!("&x.pe={}", at.addr()))).collect();
+    let mut command = fleet(&stage);
+    let output = command.args(&links).args(["out", "--max-concurrent=1"]).output().expect("it runs");
+    assert_eq!(code(&output), Some(13), "{}", stderr(&output));
+    assert!(stderr(&output).contains("another torrent has a file of the same name, same"), "{}", stderr(&output));
+    payloads[0].assert_at(&stage.path("out"));
 }
 
 #[test]
@@ -183,14 +202,6 @@ fn limits_hold_for_all_and_are_lifted_for_all() {
     for swarm in &swarms {
         swarm.is_at(&stage.path("out"));
     }
-}
-
-/// bencode as gzip has it, made by the system's own program.
-fn gzipped(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
-    fs::write(stage.path("plain"), bytes).expect("a file");
-    let output = Command::new("gzip").arg("-c").arg(stage.path("plain")).output().expect("gzip runs");
-    assert!(output.status.success() && output.stdout.starts_with(b"\x1f\x8b"));
-    output.stdout
 }
 
 #[test]
@@ -278,8 +289,20 @@ fn who_waits_for_a_server_can_be_stopped() {
     swarm.is_at(&stage.path("out"));
 }
 
-fn watching(stage: &Stage, names: &[&str]) -> Running {
-    stage.start("watching", fleet(stage).args(["--watch", "in"]).args(names))
+#[test]
+fn who_waits_for_a_pipe_can_be_stopped() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let mut command = fleet(&stage);
+    command.args(["-", "one.torrent", "out"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("btsync runs");
+    let (_open, said) = (child.stdin.take(), BufReader::new(child.stderr.take().expect("its stderr")));
+    assert!(said.lines().map_while(Result::ok).any(|line| line.starts_with("one: complete")));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .expect("it runs");
+    until("the end", || child.try_wait().expect("a child").is_some());
+    assert_eq!(child.wait().expect("it ended").code(), Some(7));
+    swarm.is_at(&stage.path("out"));
 }
 
 #[test]

@@ -204,6 +204,22 @@ fn in_the_background_it_takes_no_keys_and_goes_on() {
 }
 
 #[test]
+fn several_draw_only_while_the_terminal_is_theirs() {
+    let scene = Scene::new(80, 24, "", "-i list");
+    std::fs::write(scene.stage.path("list"), "missing.torrent\n").expect("a list");
+    scene.tmux.types("sh run &");
+    until("it has begun", || scene.gate.served() == 20);
+    scene.tmux.shows("missing.torrent: ");
+    scene.tmux.types("echo typed $((1 + 1))");
+    let screen = scene.tmux.shows("typed 2");
+    assert!(!screen.contains("0 of 2 whole"), "{screen}");
+    scene.tmux.types("fg");
+    scene.tmux.shows("0 of 2 whole");
+    scene.gate.open();
+    scene.tmux.shows("1 torrent is whole, 1 not");
+}
+
+#[test]
 fn it_comes_to_the_front_with_its_keys() {
     let scene = Scene::new(80, 24, "", "");
     scene.tmux.types("sh run & clear");

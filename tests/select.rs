@@ -229,6 +229,16 @@ fn the_list_shows_numbers_sizes_and_the_choice() {
     assert!(!stage.path("out").exists());
 }
 
+#[test]
+fn a_reader_that_has_seen_enough_of_the_list_is_no_failure() {
+    let (stage, payload) = (Stage::new(), payload());
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let output = btsync().arg(&torrent).arg("--list").stdout(writer).output().expect("btsync");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
 /// A link to a complete seeder, with what else it is to say.
 fn link(payload: &Payload, addr: std::net::SocketAddr, more: &str) -> String {
     payload.magnet(&format!("&x.pe={addr}{more}"))

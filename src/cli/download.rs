@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, never};
 use log::LevelFilter;
 
-use super::args::DownloadArgs;
+use super::args::{DownloadArgs, STDIN};
 use super::exit::{Exit, Failure};
 use super::fleet::{self, Never, fetch};
 use super::hook::Hook;
@@ -136,6 +136,9 @@ impl From<Source> for Found {
 pub(super) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
     if fetch::is_url(file) {
         return fetch::fetch(file, config, stop);
+    }
+    if file == Path::new(STDIN) {
+        return Ok(Source::from(fetch::from_stdin(stop)?).into());
     }
     let Some(link) = file.to_str().filter(|text| Magnet::is_link(text)) else {
         let torrent = Torrent::read(file).map_err(|error| info::torrent_failure(file, error))?;

@@ -3,25 +3,13 @@
 use std::time::Duration;
 
 use crate::session::{Snapshot, Stage};
+use crate::types::UNITS;
 
-const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+pub use crate::types::size;
 
 /// Pieces of metadata, those that are there and all; while no peer has said how many there are, a question mark.
 pub fn pieces((have, of): (usize, usize)) -> String {
     if of == 0 { "0/?".to_owned() } else { format!("{have}/{of}") }
-}
-
-/// A number of bytes: "512 B", "1.0 GiB".
-pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in UNITS {
-        // 1023.95 would be shown as 1024.0.
-        if value < 1023.95 || unit == "TiB" {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{bytes} B")
 }
 
 /// Bytes a second: "92.1 MiB/s".

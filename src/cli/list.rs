@@ -1,11 +1,10 @@
 //! `btsync --list`: a torrent's files with the numbers that `--select` takes, and what is selected of them, on stdout.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use super::exit::{Exit, Failure};
 use super::figures::size;
-use super::info::slashed;
+use super::info::{self, slashed};
 use crate::metainfo::{Selection, Torrent, printable};
 
 /// Prints a line a file, padding left out, and one of sums.
@@ -13,10 +12,7 @@ use crate::metainfo::{Selection, Torrent, printable};
 /// # Errors
 /// Where the selection matches nothing, or stdout takes nothing.
 pub fn print(torrent: &Torrent, selection: &Selection) -> Result<(), Failure> {
-    let text = text(torrent, selection)?;
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| Failure::new(Exit::FileIo, format!("cannot write the list: {error}")))
+    info::print(&text(torrent, selection)?)
 }
 
 fn text(torrent: &Torrent, selection: &Selection) -> Result<String, Failure> {

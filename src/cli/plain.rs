@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::figures::{Rates, part, percent, pieces, rate, ratio, size, words};
 use super::screen::Screen;
+use super::view::text::shorten;
 use super::voice::{Ending, Voice, Words, clean};
 use super::why::{Waiting, why};
 use crate::session::Handle;
@@ -52,7 +53,7 @@ impl Plain {
     }
 
     fn rename(&mut self) {
-        self.name = console::truncate_str(&clean(self.handle.name()), self.longest, "...").into_owned();
+        self.name = shorten(&clean(self.handle.name()), self.longest);
     }
 
     fn look(&mut self, at: Duration) -> Snapshot {

@@ -55,6 +55,7 @@ pub(super) fn failure(error: &SessionError) -> Failure {
         SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
         SessionError::Interface { .. } | SessionError::Listen { .. } => Exit::Network,
         SessionError::Select(_) | SessionError::Place(_) => Exit::BadOption,
+        SessionError::FileTaken { .. } => Exit::FileExists,
         SessionError::Twice { .. } => Exit::Other,
     };
     Failure::new(code, error.to_string())

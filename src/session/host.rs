@@ -2,9 +2,10 @@
 //! the number of connections. A session by itself has a host of its own, which listens when the session comes to it and ends
 //! with it; [`Host::start`] makes one for several, which lives as long as anybody holds it.
 //!
-//! `door` knows which session a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place
+//! `claims` knows whose each file is, `door` which session a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place
 //! at its host.
 
+mod claims;
 mod door;
 mod lobby;
 mod seat;
@@ -25,6 +26,7 @@ use crate::sources::dht::{DhtConfig, DhtService, Found};
 use crate::sources::lsd::Lsd;
 use crate::swarm::limiter::Limits;
 use crate::types::InfoHash;
+use claims::Claims;
 use door::Door;
 
 pub(super) use lobby::Lobby;
@@ -38,6 +40,7 @@ pub struct Host {
     settings: Settings,
     throttle: Arc<Throttle>,
     door: Arc<Door>,
+    claims: Mutex<Claims>,
     net: Mutex<Net>,
     /// It was made for several sessions, so that its port and its node outlive each of them.
     lasting: bool,
@@ -96,6 +99,7 @@ impl Host {
             settings,
             throttle: Arc::new(Throttle::new(config.limits)),
             door: Arc::default(),
+            claims: Mutex::default(),
             net: Mutex::default(),
             lasting,
             most: AtomicUsize::new(config.max_peers),
@@ -218,7 +222,15 @@ impl Host {
 
     /// A session may hold so many files open from now on; how many connections that leaves is found anew.
     fn add_files(&self, files: usize) {
-        let files = self.files.fetch_add(files, Ordering::Relaxed) + files;
+        self.leave_room_beside(self.files.fetch_add(files, Ordering::Relaxed) + files);
+    }
+
+    /// A session that may hold so many is over: others may have its place.
+    fn give_back_files(&self, files: usize) {
+        self.leave_room_beside(self.files.fetch_sub(files, Ordering::Relaxed) - files);
+    }
+
+    fn leave_room_beside(&self, files: usize) {
         self.most.store(descriptors::room_for_peers(self.settings.max_peers, files), Ordering::Relaxed);
     }
 
@@ -246,7 +258,18 @@ impl Drop for Host {
 
 #[cfg(test)]
 mod tests {
-    use super::room;
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_session_that_is_over_is_for_others() {
+        let host = Host::new(&Config { max_peers: 10, ..Config::new(".") }, true);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let all = usize::try_from(limit.expect("a limit of descriptors")).expect("a number of files");
+        host.add_files(all);
+        assert_eq!(host.room(0), 1, "there is none left, and one must do");
+        host.give_back_files(all);
+        assert_eq!(host.room(0), 10);
+    }
 
     #[test]
     fn one_session_has_all_and_several_share() {

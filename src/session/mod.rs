@@ -20,7 +20,7 @@ mod run;
 mod search;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -89,6 +89,12 @@ pub enum SessionError {
         ports: String,
         /// What the system said of the last one.
         error: io::Error,
+    },
+    /// Another torrent of the same host has a file at the same place.
+    #[error("another torrent has a file of the same name, {}: give it another folder", crate::metainfo::printable(&.path.to_string_lossy()))]
+    FileTaken {
+        /// Where, from the download folder on.
+        path: PathBuf,
     },
     /// Another session of the same host has this torrent.
     #[error("the torrent {info_hash} is under way already")]

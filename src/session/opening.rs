@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::choice::Choice;
 use super::handle::Inner;
+use super::host::Seat;
 use super::keeper::Keeper;
 use super::{Config, Event, SessionError, Stage, tell};
 use crate::metainfo::Torrent;
@@ -22,14 +23,17 @@ pub(super) struct Opened {
     pub keeper: Option<Keeper>,
 }
 
-/// Opens the torrent's files, looks at what is there, and whether there is room for what is not.
+/// Opens the torrent's files, looks at what is there, and whether there is room for what is not. `seat` sees to it that they are
+/// nobody else's.
 pub(super) fn open(
     inner: &Inner,
     config: &Config,
     torrent: &Torrent,
+    seat: Option<&mut Seat>,
     events: &Sender<Event>,
 ) -> Result<Opened, SessionError> {
     let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
+    seat.map_or(Ok(()), |seat| seat.claim(config, &layout))?;
     if files < of {
         tell(events, Event::Selected { files, of, bytes });
     }

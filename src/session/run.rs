@@ -77,9 +77,10 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at what is there, fetches the rest, seeds.
-    pub fn download(&mut self, torrent: &Torrent, before: Option<Before<'a>>) -> Result<Outcome, SessionError> {
+    pub fn download(&mut self, torrent: &Torrent, mut before: Option<Before<'a>>) -> Result<Outcome, SessionError> {
         let (inner, config) = (self.inner, self.config);
-        let Opened { storage, plan, have, keeper } = match open(self.inner, self.config, torrent, &self.events) {
+        let seat = before.as_mut().map(|before| &mut before.contacts.seat).or(self.seat.as_mut());
+        let Opened { storage, plan, have, keeper } = match open(inner, config, torrent, seat, &self.events) {
             Ok(opened) => opened,
             Err(error) => {
                 // Whoever heard that we are there hears that we leave.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::metainfo::paths::deceives;
+use crate::types::size;
 
 /// What was being done when it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,21 +168,6 @@ fn lacks(needed: u64, free: u64) -> String {
         (needs, has) = (format!("{needed} bytes"), format!("{free} bytes"));
     }
     format!("{needs} are needed, {has} are free")
-}
-
-/// A number of bytes for a person: "512 B", "1.2 GiB".
-fn size(bytes: u64) -> String {
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut amount = bytes as f64;
-    let mut unit = "B";
-    for next in ["KiB", "MiB", "GiB", "TiB"] {
-        if amount >= 1024.0 {
-            (amount, unit) = (amount / 1024.0, next);
-        }
-    }
-    format!("{amount:.1} {unit}")
 }
 
 /// The system's words without their number, to stand at a sentence's end.

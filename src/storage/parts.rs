@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::files::Storage;
 use super::layout::{Layout, Span, Spans};
-use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::types::{InfoHash, PieceIndex};
 
 /// The usual name of a torrent's part file, from the download folder on; hidden, and not to be taken for another torrent's.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
@@ -213,20 +213,6 @@ impl Storage {
     /// Whether the file is wanted.
     pub fn wants(&self, file: usize) -> bool {
         self.selection.wants(file)
-    }
-
-    /// The pieces that hold a byte of a wanted file; all of them where all files are wanted.
-    pub fn wanted_pieces(&self) -> Bitfield {
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
-        let (wanted, unwanted): (Vec<_>, Vec<_>) = files.map(|(file, _)| file).partition(|&file| self.wants(file));
-        if unwanted.is_empty() {
-            return Bitfield::full(self.layout.piece_count());
-        }
-        let mut pieces = Bitfield::new(self.layout.piece_count());
-        for piece in wanted.into_iter().flat_map(|file| self.layout.pieces_of(file)) {
-            pieces.set(PieceIndex(piece));
-        }
-        pieces
     }
 }
 

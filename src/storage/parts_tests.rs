@@ -11,9 +11,25 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::storage::{Allocation, FileSpec, Progress, StorageErrorKind, check, flaws, lengths};
-use crate::types::PieceHash;
+use crate::types::{Bitfield, PieceHash};
 
 const PARTS: &str = ".parts";
+
+impl Storage {
+    /// The pieces that hold a byte of a wanted file; all of them where all files are wanted.
+    pub(in crate::storage) fn wanted_pieces(&self) -> Bitfield {
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = files.map(|(file, _)| file).partition(|&file| self.wants(file));
+        if unwanted.is_empty() {
+            return Bitfield::full(self.layout.piece_count());
+        }
+        let mut pieces = Bitfield::new(self.layout.piece_count());
+        for piece in wanted.into_iter().flat_map(|file| self.layout.pieces_of(file)) {
+            pieces.set(PieceIndex(piece));
+        }
+        pieces
+    }
+}
 
 fn file(path: &str, length: u64) -> FileSpec {
     FileSpec { path: path.into(), length, pad: path == "pad" }

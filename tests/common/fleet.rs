@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::payload::Payload;
+use super::process::Running;
 use super::seeder::{FakePeer, Gate};
 use super::tracker::Tracker;
 use super::{Stage, btsync, free_port, schema};
@@ -81,4 +82,17 @@ pub fn events(output: &Output) -> Vec<Value> {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     lines.iter().for_each(schema::assert_fits);
     lines
+}
+
+/// bencode as gzip has it, made by the system's own program.
+pub fn gzipped(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
+    fs::write(stage.path("plain"), bytes).expect("a file");
+    let output = Command::new("gzip").arg("-c").arg(stage.path("plain")).output().expect("gzip runs");
+    assert!(output.status.success() && output.stdout.starts_with(b"\x1f\x8b"));
+    output.stdout
+}
+
+/// The program as it watches the folder `in`, with these names.
+pub fn watching(stage: &Stage, names: &[&str]) -> Running {
+    stage.start("watching", fleet(stage).args(["--watch", "in"]).args(names))
 }

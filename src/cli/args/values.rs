@@ -61,13 +61,18 @@ pub(super) fn interface(text: &str) -> Result<Bind, String> {
     text.parse().map_err(|error: crate::bind::BindError| error.to_string())
 }
 
+/// What stands between commas.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 pub(super) fn excluded(text: &str) -> Result<Vec<String>, String> {
-    let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let words = listed(text);
     if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
 }
 
 pub(super) fn trackers(text: &str) -> Result<Vec<String>, String> {
-    let urls: Vec<_> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    let urls = listed(text);
     let lower = |url: &String| url.to_ascii_lowercase();
     match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
         Some(url) => Err(format!("'{url}' is no tracker's URL: http://, https:// or udp:// is needed")),

@@ -1,4 +1,5 @@
-//! A .torrent by its http(s) URL: fetched whole, through the client that asks trackers and with its guards, and parsed from memory.
+//! A .torrent by its http(s) URL: fetched whole, through the client that asks trackers and with its guards, and parsed from memory;
+//! and one that comes through a pipe. Both may take long, and can be stopped.
 
 use std::path::Path;
 use std::thread;
@@ -8,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use super::Never;
 use crate::bind::Bind;
+use crate::cli::args::STDIN;
 use crate::cli::download::Found;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
@@ -36,21 +38,36 @@ pub(in crate::cli) fn fetch(url: &Path, config: &Config, stop: &Receiver<Never>)
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
     let bind = config.bind.clone();
+    let (torrent, bytes) = unless_stopped(&shown, stop, move || get(&url, &bind))?;
+    let kept = config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes));
+    Ok(Found { source: Source::from(torrent), kept })
+}
+
+/// The torrent that standard input holds, whoever writes it and however slowly. It ends early when `stop` is disconnected.
+///
+/// # Errors
+/// What is wrong with it, with its exit code.
+pub(in crate::cli) fn from_stdin(stop: &Receiver<Never>) -> Result<Torrent, Failure> {
+    let path = Path::new(STDIN);
+    unless_stopped(STDIN, stop, || Torrent::read(path).map_err(|error| torrent_failure(path, error)))
+}
+
+/// What `get` brings. Blocking I/O cannot be interrupted: when it is to stop, its thread is left behind.
+fn unless_stopped<T: Send + 'static>(
+    shown: &str,
+    stop: &Receiver<Never>,
+    get: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let (tell, told) = bounded(1);
-    // Blocking I/O cannot be interrupted: when it is to stop, the request is left behind until its deadline.
-    let request = move || drop(tell.send(get(&url, &bind)));
-    let thread = thread::Builder::new().name("fetch".to_owned()).spawn(request);
+    let thread = thread::Builder::new().name("fetch".to_owned()).spawn(move || drop(tell.send(get())));
     let thread = thread.map_err(|e| Failure::new(Exit::Other, format!("{shown}: no thread to fetch it: {e}")))?;
-    let fetched = select! {
+    select! {
         recv(told) -> fetched => {
             let _ = thread.join();
             fetched.unwrap_or_else(|_| Err(Failure::new(Exit::Other, format!("{shown}: fetching it broke off"))))
         }
         recv(stop) -> _ => Err(Failure::new(Exit::Unfinished, format!("{shown}: stopped before it was here"))),
-    };
-    let (torrent, bytes) = fetched?;
-    let kept = config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes));
-    Ok(Found { source: Source::from(torrent), kept })
+    }
 }
 
 fn get(url: &str, bind: &Bind) -> Result<Fetched, Failure> {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use super::lines::Teller;
-use super::queue::{Clash, End, Job};
+use super::queue::{End, Job};
 use super::{Fleet, LONGEST_NAME, Word, fetch};
 use crate::cli::download::{self, Found};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
 use crate::cli::hook::Hook;
 use crate::cli::json::Json;
 use crate::cli::plain::Plain;
@@ -19,7 +19,6 @@ use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
 use crate::metainfo::Magnet;
 use crate::session::{Event, Handle, Outcome, Session, SessionError, Source};
 use crate::sources::http::public_name;
-use crate::types::InfoHash;
 
 /// What a job is to fetch.
 pub(super) enum What {
@@ -67,19 +66,11 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
         Source::Torrent(torrent) => torrent.info_hash,
         Source::Magnet(magnet) => magnet.info_hash,
     };
-    match claim(fleet, job, info_hash, &source) {
-        Ok(()) => {}
-        Err(Clash::Same) => {
-            if named && !fleet.quiet {
-                fleet.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
-            }
-            return End::Same;
+    if !fleet.claims.lock().claim(job, info_hash) {
+        if named && !fleet.quiet {
+            fleet.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
         }
-        Err(Clash::File(path)) => {
-            let path = clean(&path.to_string_lossy());
-            let why = format!("{name}: another torrent has a file of the same name, {path}: give it another folder");
-            return fleet.failed(&name, Some(info_hash), &Failure::new(Exit::FileExists, why));
-        }
+        return End::Same;
     }
     let session = fleet.ground.session(job, source, config);
     let handle = session.handle();
@@ -118,16 +109,6 @@ fn sail(fleet: &Fleet, session: Session, mut voices: Voices) -> Result<Outcome, 
         }
         result
     })
-}
-
-/// Nobody else fetches this torrent, nor writes to its files. The files of a magnet link are not known yet.
-fn claim(fleet: &Fleet, job: Job, info_hash: InfoHash, source: &Source) -> Result<(), Clash> {
-    let files = match source {
-        Source::Torrent(torrent) => torrent.files.as_slice(),
-        Source::Magnet(_) => &[],
-    };
-    let files = files.iter().filter(|file| !file.pad).map(|file| file.path.as_path());
-    fleet.claims.lock().claim(job, info_hash, files)
 }
 
 /// Those who tell how it goes: programs on stdout, people on stderr, the user's own command, and the fleet itself.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use console::{Alignment, measure_text_width, pad_str, truncate_str};
+use console::measure_text_width;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::queue::{Counts, Job};
 use super::{Fleet, LONGEST_NAME, Never};
 use crate::cli::figures::{Rates, percent, pieces, rate, size, words};
 use crate::cli::screen::Screen;
+use crate::cli::view::text::{fit_left, pad, shorten};
 use crate::cli::voice::{Ending, Voice, Words, clean};
 use crate::session::{Event, Handle, Snapshot, Stage};
 
@@ -96,14 +97,11 @@ pub(super) fn layout(mut rows: Vec<Row>, sums: String, width: usize, height: usi
 }
 
 fn line(row: &Row, name_width: usize, widths: &[usize; 5]) -> String {
-    let tail = if name_width > 3 { "..." } else { "" };
-    let name = truncate_str(&row.name, name_width, tail);
-    let mut line = pad_str(&name, name_width, Alignment::Left, None).into_owned();
+    let mut line = fit_left(&row.name, name_width);
     for (column, (figure, &width)) in row.figures.iter().zip(widths).enumerate().filter(|(_, (_, width))| **width > 0) {
-        // A share of the whole reads best with its points one below the other.
-        let side = if column == 0 { Alignment::Right } else { Alignment::Left };
         line.push_str("  ");
-        line.push_str(&pad_str(figure, width, side, None));
+        // A share of the whole reads best with its points one below the other.
+        line.push_str(&if column == 0 { pad(figure, width) } else { fit_left(figure, width) });
     }
     line.truncate(line.trim_end().len());
     line
@@ -136,6 +134,7 @@ impl Board {
     /// What the system says where it has no thread to spare.
     pub fn start(fleet: Arc<Fleet>) -> io::Result<Board> {
         let (alive, ended) = bounded(0);
+        fleet.screen.watch_stops();
         let draw = move || {
             let mut meters = BTreeMap::new();
             while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
@@ -173,6 +172,9 @@ fn draw(fleet: &Fleet, meters: &mut BTreeMap<Job, Rates>) {
     for (job, name) in fleet.begun.lock().iter() {
         rows.entry(*job).or_insert_with(|| Row::preparing(name.clone()));
     }
+    if !fleet.screen.is_ours() {
+        return; // a shell or an editor has the terminal now
+    }
     let sums = sums(fleet.queue.lock().counts(), down, up);
     let (height, width) = fleet.screen.size();
     fleet.screen.draw(layout(rows.into_values().collect(), sums, width, height));
@@ -194,7 +196,7 @@ impl Teller {
 
     fn say(&self, text: &str) {
         let name = clean(self.handle.name());
-        self.screen.say(&format!("{}: {text}", truncate_str(&name, LONGEST_NAME, "...")));
+        self.screen.say(&format!("{}: {text}", shorten(&name, LONGEST_NAME)));
     }
 }
 

@@ -104,14 +104,20 @@ fn look(name: &str) -> There {
 
 fn read(list: &Path) -> Result<Vec<String>, Failure> {
     let shown = printable(&list.to_string_lossy());
-    let mut bytes = Vec::new();
-    let read = File::open(list).and_then(|file| file.take(LIST_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be read: {error}")))?;
-    if bytes.len() as u64 > LIST_MAX {
-        return Err(wrong(format!("{shown}: too large for a list: more than {} MiB", LIST_MAX >> 20)));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| wrong(format!("{shown}: not UTF-8")))?;
+    let text = text(list, LIST_MAX, |why| wrong(format!("{shown}: {why}")))?;
     parse(&text).map_err(|(line, why)| wrong(format!("{shown}:{line}: {why}")))
+}
+
+/// What a file of names holds, whose size is `max` bytes at most; `wrong` makes a failure of what is odd about it.
+pub(super) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
+    let shown = || printable(&file.to_string_lossy());
+    read.map_err(|e: io::Error| Failure::new(Exit::OpenExisting, format!("{}: cannot be read: {e}", shown())))?;
+    if bytes.len() as u64 > max {
+        return Err(wrong(&format!("too large: more than {} MiB", max >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))
 }
 
 /// The names in a list, one a line; blank lines and those that begin with `#` are passed over.

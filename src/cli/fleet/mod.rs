@@ -33,7 +33,7 @@ use super::signals;
 use super::verdict;
 use super::voice::clean;
 use crate::metainfo::printable;
-use crate::session::Source;
+use crate::session::{Config, Source};
 use crate::types::InfoHash;
 use ground::Ground;
 use job::What;
@@ -113,10 +113,7 @@ pub(super) fn run(
     let no_signals = |e: io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = download::config(args)?;
     config.out_dir = targets.folder;
-    if let Some(place) = config.save_torrent.as_ref().filter(|place| !place.is_dir()) {
-        let place = printable(&place.to_string_lossy());
-        return Err(Failure::new(Exit::BadOption, format!("--save-torrent {place}: for several it must be a folder")));
-    }
+    check(&config)?;
     let limit = args.max_concurrent.unwrap_or(AT_ONCE);
     let limits = config.limits;
     let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
@@ -150,6 +147,19 @@ pub(super) fn run(
     crew.work(&heard);
     drop((watched, board));
     crew.end()
+}
+
+/// Refuses what makes sense for a single torrent only.
+fn check(config: &Config) -> Result<(), Failure> {
+    if let Some(place) = config.save_torrent.as_ref().filter(|place| !place.is_dir()) {
+        let place = printable(&place.to_string_lossy());
+        return Err(Failure::new(Exit::BadOption, format!("--save-torrent {place}: for several it must be a folder")));
+    }
+    if !config.places.is_empty() {
+        // The same file of each would go to the same place.
+        return Err(Failure::new(Exit::BadOption, "--out names a file of one torrent: fetch that one by itself"));
+    }
+    Ok(())
 }
 
 /// The command's own thread's part: who waits, and which threads run.

@@ -1,12 +1,10 @@
-//! Whose turn it is among several torrents, what has become of each, and what that makes of the whole; and that no two write the
-//! same. Pure: no threads, no files.
+//! Whose turn it is among several torrents, what has become of each, and what that makes of the whole; and that none
+//! is fetched twice. Pure: no threads, no files.
 //!
 //! At most so many download at once, and the others wait in the order in which they were named. One that only seeds is not
 //! counted: else `--seed` would keep those that wait from ever beginning.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
 
 use crate::cli::exit::Exit;
 use crate::types::InfoHash;
@@ -145,50 +143,19 @@ impl Counts {
     }
 }
 
-/// Why a torrent is not begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Clash {
-    /// The same torrent was begun before.
-    Same,
-    /// Another torrent has a file at the same place.
-    File(PathBuf),
-}
-
-/// Which torrents and files are taken, so that none is fetched twice and no two write to the same place.
+/// Which torrents are taken, so that none is fetched twice.
 #[derive(Default)]
-pub(super) struct Claims {
-    torrents: HashMap<InfoHash, Job>,
-    /// By a hash of the path: torrents have up to half a million files.
-    files: HashMap<u64, Job>,
-    state: RandomState,
-}
+pub(super) struct Claims(HashMap<InfoHash, Job>);
 
 impl Claims {
-    /// Takes a torrent and its files, all or none.
-    pub fn claim<'a>(
-        &mut self,
-        job: Job,
-        info_hash: InfoHash,
-        files: impl Iterator<Item = &'a Path> + Clone,
-    ) -> Result<(), Clash> {
-        if self.torrents.contains_key(&info_hash) {
-            return Err(Clash::Same);
-        }
-        let taken = |path: &&Path| self.files.contains_key(&self.state.hash_one(path));
-        if let Some(path) = files.clone().find(taken) {
-            return Err(Clash::File(path.to_owned()));
-        }
-        self.torrents.insert(info_hash, job);
-        for path in files {
-            self.files.insert(self.state.hash_one(path), job);
-        }
-        Ok(())
+    /// Takes a torrent for this job; whether no other has it.
+    pub fn claim(&mut self, job: Job, info_hash: InfoHash) -> bool {
+        *self.0.entry(info_hash).or_insert(job) == job
     }
 
     /// What failed may be named again.
     pub fn release(&mut self, job: Job) {
-        self.torrents.retain(|_, owner| *owner != job);
-        self.files.retain(|_, owner| *owner != job);
+        self.0.retain(|_, owner| *owner != job);
     }
 }
 
@@ -267,15 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn no_torrent_is_begun_twice_and_no_file_belongs_to_two() {
+    fn no_torrent_is_begun_twice() {
         let mut claims = Claims::default();
-        let mut claim =
-            |job, hash, files: &[&str]| claims.claim(job, InfoHash([hash; 20]), files.iter().map(Path::new));
-        assert_eq!(claim(0, 1, &["x/a", "x/b"]), Ok(()));
-        assert_eq!(claim(1, 1, &["x/a", "x/b"]), Err(Clash::Same));
-        assert_eq!(claim(2, 2, &["x/c", "x/b"]), Err(Clash::File("x/b".into())));
-        assert_eq!(claim(3, 3, &["x/c"]), Ok(()));
+        let [one, other] = [InfoHash([1; 20]), InfoHash([2; 20])];
+        assert!(claims.claim(0, one) && claims.claim(1, other) && !claims.claim(2, one));
         claims.release(0);
-        assert_eq!(claims.claim(4, InfoHash([1; 20]), [Path::new("x/a")].into_iter()), Ok(()));
+        assert!(claims.claim(2, one) && !claims.claim(3, other));
     }
 }

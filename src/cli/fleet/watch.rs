@@ -180,11 +180,7 @@ fn torrent(path: &Path) -> Result<Vec<Source>, Failure> {
 fn magnets(path: &Path) -> Result<Vec<Source>, Failure> {
     let shown = printable(&path.to_string_lossy());
     let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));
-    let unread = |e: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be read: {e}"));
-    if path.metadata().map_err(unread)?.len() > MAGNETS_MAX {
-        return Err(failed("too large for a magnet link"));
-    }
-    let text = String::from_utf8(fs::read(path).map_err(unread)?).map_err(|_| failed("not UTF-8"))?;
+    let text = list::text(path, MAGNETS_MAX, failed)?;
     let names = list::parse(&text).map_err(|(_, why)| failed(&why))?;
     if names.is_empty() {
         return Err(failed("there is no magnet link in it"));
@@ -217,7 +213,8 @@ mod tests {
         };
         let link = format!("magnet:?xt=urn:btih:{}", "a".repeat(40));
         assert_eq!(read(format!("# two\n{link}\n\n{link}\n").as_bytes()), Ok(2));
-        for bad in [&b""[..], b"\xff", b"magnet:?xt=urn:btih:x", b"x.torrent", b"http://h/x"] {
+        let endless = vec![b'#'; MAGNETS_MAX as usize + 1];
+        for bad in [&b""[..], b"\xff", &endless, b"magnet:?xt=urn:btih:x", b"x.torrent", b"http://h/x"] {
             assert_eq!(read(bad), Err(Exit::BadMagnet), "{bad:?}");
         }
     }

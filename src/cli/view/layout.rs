@@ -87,11 +87,10 @@ pub fn last(scene: &Scene<'_>, whole: bool, width: usize) -> Vec<String> {
 }
 
 fn title(scene: &Scene<'_>, width: usize) -> String {
-    let name = shorten(scene.name, width);
     if scene.paused && width > 20 {
         return format!("{} {}", scene.look.yellow("[paused]"), shorten(scene.name, width - 9));
     }
-    scene.look.bold(&name)
+    scene.look.bold(&shorten(scene.name, width))
 }
 
 /// The figures of the stage, and how soon each goes where there is no room.

@@ -7,7 +7,7 @@ mod files;
 pub mod layout;
 mod peers;
 mod spark;
-mod text;
+pub(super) mod text;
 
 use std::time::Duration;
 

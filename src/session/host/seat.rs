@@ -12,6 +12,7 @@ use crate::peer::Report;
 use crate::session::{Config, SessionError};
 use crate::sources::dht::{DhtService, Found};
 use crate::sources::lsd::Lsd;
+use crate::storage::Layout;
 use crate::types::InfoHash;
 
 /// See the module's head.
@@ -21,6 +22,7 @@ pub struct Seat {
     port: u16,
     /// What the session may have by its own configuration.
     max_peers: usize,
+    /// Files that it may hold open, once they are known.
     files: usize,
     /// Connections that the host knows of.
     lines: usize,
@@ -41,9 +43,23 @@ impl Seat {
     ) -> Result<Seat, SessionError> {
         let guest = host.door.register(info_hash, config.encryption, reports);
         let guest = guest.ok_or(SessionError::Twice { info_hash })?;
-        let files = config.max_open_files;
-        host.add_files(files);
-        Ok(Seat { host, guest, port: 0, max_peers: config.max_peers, files, lines: 0, active: false })
+        host.add_files(0);
+        Ok(Seat { host, guest, port: 0, max_peers: config.max_peers, files: 0, lines: 0, active: false })
+    }
+
+    /// Takes the torrent's files, so that no other session of the host writes to them, and the descriptors that they need.
+    ///
+    /// # Errors
+    /// [`SessionError::FileTaken`] where another torrent has one of them.
+    pub fn claim(&mut self, config: &Config, layout: &Layout) -> Result<(), SessionError> {
+        let files = layout.files().iter().filter(|file| !file.pad).map(|file| file.path.as_path());
+        let taken = self.host.claims.lock().take(self.guest.info_hash, &config.out_dir, files);
+        taken.map_err(|path| SessionError::FileTaken { path })?;
+        // Beside its own files there may be the part file.
+        let files = config.max_open_files.min(layout.files().len() + 1);
+        self.host.add_files(files);
+        self.host.give_back_files(std::mem::replace(&mut self.files, files));
+        Ok(())
     }
 
     /// Takes callers from now on, and has a part of limits and connections; the port.
@@ -127,7 +143,7 @@ impl Drop for Seat {
         self.guest.set_open(false);
         self.host.door.leave(&self.guest);
         self.count(0);
-        self.host.files.fetch_sub(self.files, Ordering::Relaxed);
+        self.host.give_back_files(self.files);
         if self.active {
             self.host.throttle.quit();
         }

@@ -1,0 +1,56 @@
+//! Whose the files are: no two torrents of a host write to the same one. A link's files are known only once its metadata is there,
+//! so that this is asked when a torrent's files are opened, by the session itself.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+
+use crate::types::InfoHash;
+
+/// The files that are taken. They stay so for as long as the host lives: what is there of a torrent that is over must not be
+/// written over by the next one.
+#[derive(Default)]
+pub struct Claims {
+    /// By a hash of the path: torrents have up to half a million files.
+    files: HashMap<u64, InfoHash>,
+    state: RandomState,
+}
+
+impl Claims {
+    /// Takes these files below `folder` for a torrent, all or none.
+    ///
+    /// # Errors
+    /// The first that another torrent has.
+    pub fn take<'a>(
+        &mut self,
+        info_hash: InfoHash,
+        folder: &Path,
+        files: impl Iterator<Item = &'a Path> + Clone,
+    ) -> Result<(), PathBuf> {
+        let place = |state: &RandomState, file: &Path| state.hash_one(folder.join(file));
+        let taken = |file: &&Path| self.files.get(&place(&self.state, file)).is_some_and(|owner| *owner != info_hash);
+        if let Some(file) = files.clone().find(taken) {
+            return Err(file.to_owned());
+        }
+        self.files.extend(files.map(|file| (place(&self.state, file), info_hash)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_belongs_to_two() {
+        let mut claims = Claims::default();
+        let mut take = |hash, folder: &str, files: &[&str]| {
+            claims.take(InfoHash([hash; 20]), Path::new(folder), files.iter().map(Path::new))
+        };
+        assert_eq!(take(1, "out", &["x/a", "x/b"]), Ok(()));
+        assert_eq!(take(1, "out", &["x/a", "x/b"]), Ok(()), "a torrent that is run again finds its own");
+        assert_eq!(take(2, "out", &["x/c", "x/b"]), Err("x/b".into()));
+        assert_eq!(take(3, "out", &["x/c"]), Ok(()), "of what was refused nothing is taken");
+        assert_eq!(take(2, "elsewhere", &["x/c", "x/b"]), Ok(()));
+    }
+}
