@@ -212,6 +212,17 @@ fn pieces_come_in_order_where_that_is_asked_for() {
     assert_eq!(asked[3..], [6, 7, 8, 10, 11, 12], "{asked:?}");
 }
 
+/// As in `btsync x.torrent --list | head`.
+#[test]
+fn who_has_seen_enough_of_the_list_is_no_failure() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let torrent = stage.torrent(&payload, "");
+    let output = btsync().arg(torrent).arg("--list").stdout(writer).output().expect("btsync runs");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
 #[test]
 fn the_list_shows_numbers_sizes_and_the_choice() {
     let (stage, payload) = (Stage::new(), payload());

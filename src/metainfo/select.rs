@@ -41,8 +41,8 @@ pub enum SelectError {
     /// Nothing in the torrent has such a name or number.
     #[error("no file of the torrent matches '{0}': --list shows them")]
     NoMatch(String),
-    /// What is selected is excluded.
-    #[error("no file of the torrent is left to download: all that is selected is excluded")]
+    /// What is selected is excluded, or a link selects what is not there.
+    #[error("no file of the torrent is left to download: all that is selected is excluded, or not in it")]
     Nothing,
 }
 

@@ -151,7 +151,7 @@ impl Session {
         Session::at(host.clone(), source.into(), config)
     }
 
-    fn at(host: Arc<Host>, source: Source, config: Config) -> Session {
+    fn at(host: Arc<Host>, source: Source, mut config: Config) -> Session {
         let (to_main, reports) = unbounded();
         let (events, listeners) = unbounded();
         let (info_hash, nickname) = match &source {
@@ -163,6 +163,8 @@ impl Session {
         let inner = Inner::new(info_hash, nickname, host.throttle(), to_main);
         if let Source::Torrent(torrent) = &source {
             let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
+            // Its files and the part file: what is set aside for more is missing for peers, and that of each of several torrents.
+            config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
         }
         Session { source, config, inner: Arc::new(inner), events, listeners, reports, host }
     }
@@ -215,5 +217,21 @@ pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8]) -> Stri
     match std::fs::write(&file, bytes) {
         Ok(()) => format!("saved as {}", file.display()),
         Err(error) => format!("cannot be saved as {}: {error}", file.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torrent_of_few_files_keeps_no_room_for_many() {
+        let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let torrent = Torrent::parse(bytes).expect("a torrent");
+        let open = |most| {
+            let config = Config { max_open_files: most, ..Config::new("out") };
+            Session::new(torrent.clone(), config).config.max_open_files
+        };
+        assert_eq!([open(128), open(1)], [2, 1]);
     }
 }

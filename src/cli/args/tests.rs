@@ -210,6 +210,17 @@ fn a_value_names_no_command() {
 }
 
 #[test]
+fn a_place_is_a_number_and_a_path_below_the_folder() {
+    assert_eq!(download("x --out 3=./a//b/").out, [(2, PathBuf::from("a/b"))]);
+    for place in ["3", "0=a", "=a", "3="] {
+        assert!(refusal(&format!("x --out {place}")).contains("NUMBER=PATH"), "{place}");
+    }
+    for place in ["3=.", "3=./", "3=/a", "3=../a", "3=a/../b"] {
+        assert!(refusal(&format!("x --out {place}")).contains("below the folder"), "{place}");
+    }
+}
+
+#[test]
 fn help_names_the_options_used_most_and_fits_a_terminal() {
     for line in ["--help", "-h", "help", "x.torrent --help"] {
         assert_eq!(printed(line), HELP, "{line}");

@@ -97,8 +97,10 @@ pub(super) fn place(text: &str) -> Result<(u32, PathBuf), String> {
         return Err("NUMBER=PATH is needed, such as 3=films/one.mkv, with a number that --list shows".to_owned());
     };
     let path: PathBuf = PathBuf::from(path).components().filter(|part| *part != Component::CurDir).collect();
-    match path.components().find(|part| !matches!(part, Component::Normal(_))) {
-        None => Ok((number - 1, path)),
-        Some(_) => Err(format!("{}: a place below the folder is needed", path.display())),
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if plain && path.components().next().is_some() {
+        Ok((number - 1, path))
+    } else {
+        Err(format!("{}: a place below the folder is needed", path.display()))
     }
 }

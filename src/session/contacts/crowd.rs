@@ -32,6 +32,13 @@ pub fn surplus(newcomer: IpAddr, callers: impl Iterator<Item = Caller>, fair: us
     crowd.into_iter().min_by_key(|caller| (caller.given, std::cmp::Reverse(caller.key))).map(|caller| caller.key)
 }
 
+/// The caller that makes room for one from `newcomer` where no address has more than `fair`: the first to come, as it has had the
+/// most time. Nobody does where the newcomer's own address has more than that. The callers are in the order in which they came.
+pub fn eldest(newcomer: IpAddr, callers: &[Caller], fair: usize) -> Option<PeerKey> {
+    let neighbours = callers.iter().filter(|caller| household(caller.host) == household(newcomer)).count();
+    callers.first().filter(|_| neighbours <= fair).map(|caller| caller.key)
+}
+
 /// What one person can have many of: an IPv4 address, or the 2^64 addresses of an IPv6 network.
 fn household(host: IpAddr) -> u128 {
     match host {
@@ -46,6 +53,16 @@ mod tests {
 
     fn caller(key: u32, host: &str, given: Option<u64>) -> Caller {
         Caller { key: PeerKey(key), host: host.parse().expect("an address"), given }
+    }
+
+    #[test]
+    fn the_first_to_come_makes_room_unless_the_newcomers_are_too_many() {
+        let callers = [(7, "192.0.2.1"), (8, "192.0.2.2"), (9, "192.0.2.2")].map(|(key, host)| caller(key, host, None));
+        let eldest = |newcomer: &str, fair| eldest(newcomer.parse().expect("an address"), &callers, fair);
+        assert_eq!(eldest("192.0.2.3", 1), Some(PeerKey(7)));
+        assert_eq!(eldest("192.0.2.2", 2), Some(PeerKey(7)));
+        assert_eq!(eldest("192.0.2.2", 1), None);
+        assert_eq!(super::eldest("192.0.2.2".parse().expect("an address"), &[], 1), None);
     }
 
     fn goes(newcomer: &str, callers: &[Caller], fair: usize) -> Option<u32> {

@@ -2,7 +2,7 @@
 //! only one session takes callers there is nothing to ask, and they are handed on at once.
 //!
 //! The lobby belongs to the listener's thread. Each caller that must be asked has a short-lived thread of its own; there is room
-//! for a few, for each no longer than a handshake may take, and an address that fills the lobby makes room for others.
+//! for a few, for each no longer than a handshake may take, and where it is full who fills it makes room for others.
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use super::door::{Door, Guest};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::Line;
 use crate::peer::{Gone, Greeting};
-use crate::session::contacts::crowd::{Caller, surplus};
+use crate::session::contacts::crowd::{Caller, eldest, surplus};
 use crate::types::{Encryption, PeerKey};
 
 /// Callers that are being asked at the same time.
@@ -86,14 +86,17 @@ impl Lobby {
         }
     }
 
-    /// Hangs up on one of the address that has the most callers here, where that is more than its fair part.
+    /// Hangs up on one of the address that has the most callers here, where that is more than its fair part, or else on whoever
+    /// has been silent for the longest: few addresses with a handful of silent callers each must not keep everybody out.
     fn make_room_for(&mut self, newcomer: IpAddr) -> bool {
         if self.waiting.iter().filter(|waiting| waiting.going).count() >= MAX_GOING {
             return false;
         }
         let staying = self.waiting.iter().filter(|waiting| !waiting.going);
         let callers = staying.map(|waiting| Caller { key: waiting.key, host: waiting.host, given: None });
-        let Some(key) = surplus(newcomer, callers, FAIR) else { return false };
+        let callers: Vec<_> = callers.collect();
+        let key = surplus(newcomer, callers.iter().copied(), FAIR).or_else(|| eldest(newcomer, &callers, FAIR));
+        let Some(key) = key else { return false };
         let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) else { return false };
         waiting.going = true;
         waiting.hang_up();

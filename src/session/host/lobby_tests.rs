@@ -140,6 +140,20 @@ fn where_there_is_one_session_nobody_is_asked() {
 }
 
 #[test]
+fn many_who_say_nothing_keep_nobody_out() {
+    let mut scene = all();
+    // From so many addresses that none has more than its part.
+    let mut silent: Vec<_> = (0..ROOM).map(|_| scene.call()).collect();
+    for (waiting, place) in scene.lobby.waiting.iter_mut().zip(1..) {
+        waiting.host = [192, 0, 2, place].into();
+    }
+    let mut caller = scene.call();
+    caller.write_all(&hello(PREFER)).expect("room for it");
+    assert_eq!(scene.meets(caller).map(|met| met.0), Some(PREFER));
+    assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
+}
+
+#[test]
 fn the_lobby_is_bounded_and_ends_at_once() {
     let mut scene = all();
     let callers: Vec<_> = (0..ROOM).map(|_| scene.call()).collect();
