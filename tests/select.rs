@@ -154,6 +154,17 @@ fn what_is_selected_later_takes_over_what_is_there() {
 }
 
 #[test]
+fn a_part_that_is_there_already_is_counted_as_a_part() {
+    let (stage, payload) = (Stage::new(), payload());
+    fetch(&stage, &payload, &["--select", "2"]);
+    let noting = Noting::start(&payload);
+    let mut running = start(&stage, &payload, &noting.peer, &["--select", "2"]);
+    running.ends_with(0);
+    // Pieces 2 to 5.
+    assert!(running.log().contains("complete, 128.0 KiB, all of it was there already"), "{}", running.log());
+}
+
+#[test]
 fn patterns_and_folders_select_and_exclude() {
     let (stage, payload) = (Stage::new(), payload());
     fetch(&stage, &payload, &["--select", "*.bin", "--select", "five.txt", "--exclude", "sub/deep"]);

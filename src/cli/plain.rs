@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::figures::{Rates, part, percent, pieces, rate, ratio, size, words};
 use super::screen::Screen;
-use super::view::text::shorten;
+use super::view::text::squeeze;
 use super::voice::{Ending, Voice, Words, clean};
 use super::why::{Waiting, why};
 use crate::session::Handle;
@@ -53,7 +53,7 @@ impl Plain {
     }
 
     fn rename(&mut self) {
-        self.name = shorten(&clean(self.handle.name()), self.longest);
+        self.name = squeeze(&clean(self.handle.name()), self.longest);
     }
 
     fn look(&mut self, at: Duration) -> Snapshot {

@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub check: Progress,
     /// The pieces that the check found.
     pub found: OnceLock<Bitfield>,
+    /// The bytes of the pieces that are wanted, and of those of them that the check found.
+    pub wanted: OnceLock<(u64, u64)>,
     pub stop: AtomicBool,
     /// Nothing is to be asked for or served for now.
     pub paused: AtomicBool,
@@ -61,6 +63,7 @@ impl Inner {
             metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
             check: Progress::default(),
             found: OnceLock::new(),
+            wanted: OnceLock::new(),
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             shared: Mutex::new(None),
@@ -153,11 +156,13 @@ impl Handle {
         let stage = Stage::from_u8(inner.stage.load(Ordering::Acquire));
         let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
         let total = inner.known_as.get().map_or(0, |(_, total)| *total);
+        // Where all is there already, nobody is ever connected who would count.
+        let (total, have) = inner.wanted.get().copied().unwrap_or((total, 0));
         let mut snapshot = Snapshot {
             stage,
             total,
             metadata: (inner.metadata.0.load(Ordering::Relaxed), inner.metadata.1.load(Ordering::Relaxed)),
-            have: 0,
+            have,
             checked,
             downloaded: 0,
             uploaded: 0,

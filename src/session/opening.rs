@@ -45,6 +45,7 @@ pub(super) fn open(
     if !inner.stop.load(Ordering::Acquire) {
         storage.check_room(storage.still_to_allocate(&have, &plan.wanted))?;
     }
+    let _ = inner.wanted.set(sizes(torrent, &plan.wanted, &have));
     Ok(Opened { storage, plan, have, keeper })
 }
 
@@ -93,8 +94,14 @@ fn look(
             keeper.checked(disk);
         }
     }
-    let there = |piece: &PieceIndex| known.has(*piece);
-    let have = wanted.iter().filter(there).map(|piece| u64::from(torrent.piece_size(piece))).sum();
-    tell(events, Event::Checked { have, total: size(wanted) });
+    let (total, have) = sizes(torrent, wanted, &known);
+    tell(events, Event::Checked { have, total });
     Ok((known, keeper))
+}
+
+/// The bytes of the pieces that are wanted, and of those of them that are there.
+fn sizes(torrent: &Torrent, wanted: &Bitfield, have: &Bitfield) -> (u64, u64) {
+    let size = |piece: PieceIndex| u64::from(torrent.piece_size(piece));
+    let there = |piece: &PieceIndex| have.has(*piece);
+    (wanted.iter().map(size).sum(), wanted.iter().filter(there).map(size).sum())
 }

@@ -28,6 +28,7 @@ Network: -p, --listen-port 6881; --interface tun0; --encryption require
          --peer HOST:PORT; --bt-tracker URL; --no-dht
 Several: -i, --input-file LIST; --max-concurrent 5; --watch FOLDER
 Output:  -q, --quiet; -v, --verbose; --plain; --json; --stop-timeout SECONDS
+Always:  ~/.config/btsync/config, an option a line, such as: seed-time = 30
 All:     btsync help all: every option; btsync --show-config: what is set
 Ctrl-C stops; run it again to go on. While it runs, the ? key shows its keys.
 Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input, 28 options

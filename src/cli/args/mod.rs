@@ -184,7 +184,8 @@ pub struct DownloadArgs {
     /// print all options with their values and where those come from
     #[argh(switch)]
     pub show_config: bool,
-    /// print the version; the letter is that of curl, wget and transmission
+    // The letter is that of curl, wget and transmission.
+    /// print the version
     #[argh(switch, short = 'V')]
     pub version: bool,
 }

@@ -2,7 +2,6 @@
 //! what happens scrolls by above. [`layout`] is pure; the board's thread feeds it with snapshots and draws.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,7 +14,7 @@ use super::queue::{Counts, Job};
 use super::{Fleet, LONGEST_NAME, Never};
 use crate::cli::figures::{Rates, percent, pieces, rate, size, words};
 use crate::cli::screen::Screen;
-use crate::cli::view::text::{fit_left, pad, shorten};
+use crate::cli::view::text::{fit, fit_left, pad, squeeze};
 use crate::cli::voice::{Ending, Voice, Words, clean};
 use crate::session::{Event, Handle, Snapshot, Stage};
 
@@ -97,7 +96,7 @@ pub(super) fn layout(mut rows: Vec<Row>, sums: String, width: usize, height: usi
 }
 
 fn line(row: &Row, name_width: usize, widths: &[usize; 5]) -> String {
-    let mut line = fit_left(&row.name, name_width);
+    let mut line = fit_left(&squeeze(&row.name, name_width), name_width);
     for (column, (figure, &width)) in row.figures.iter().zip(widths).enumerate().filter(|(_, (_, width))| **width > 0) {
         line.push_str("  ");
         // A share of the whole reads best with its points one below the other.
@@ -107,18 +106,21 @@ fn line(row: &Row, name_width: usize, widths: &[usize; 5]) -> String {
     line
 }
 
-/// The line below all others, and the last one of all.
-pub(super) fn sums(counts: Counts, down: f64, up: f64) -> String {
+/// The line below all others, and the last one of all; what matters least goes where there is no room.
+pub(super) fn sums(counts: Counts, down: f64, up: f64, width: usize) -> String {
     let Counts { waiting, downloading, seeding, whole, failed } = counts;
     let all = waiting + downloading + seeding + whole + failed;
-    let mut line = format!("{} of {all} whole  down {}  up {}", whole + seeding, rate(down), rate(up));
-    for (count, what) in [(waiting, "waiting"), (failed, "failed")] {
+    let mut figures = vec![
+        (0, format!("{} of {all} whole", whole + seeding)),
+        (2, format!("down {}", rate(down))),
+        (4, format!("up {}", rate(up))),
+    ];
+    for (rank, count, what) in [(3, waiting, "waiting"), (1, failed, "failed")] {
         if count > 0 {
-            // Writing to a String does not fail.
-            let _ = write!(line, "  {count} {what}");
+            figures.push((rank, format!("{count} {what}")));
         }
     }
-    line
+    fit(&figures, width)
 }
 
 /// Draws the lines until it is dropped.
@@ -175,8 +177,8 @@ fn draw(fleet: &Fleet, meters: &mut BTreeMap<Job, Rates>) {
     if !fleet.screen.is_ours() {
         return; // a shell or an editor has the terminal now
     }
-    let sums = sums(fleet.queue.lock().counts(), down, up);
     let (height, width) = fleet.screen.size();
+    let sums = sums(fleet.queue.lock().counts(), down, up, width);
     fleet.screen.draw(layout(rows.into_values().collect(), sums, width, height));
 }
 
@@ -196,7 +198,7 @@ impl Teller {
 
     fn say(&self, text: &str) {
         let name = clean(self.handle.name());
-        self.screen.say(&format!("{}: {text}", shorten(&name, LONGEST_NAME)));
+        self.screen.say(&format!("{}: {text}", squeeze(&name, LONGEST_NAME)));
     }
 }
 

@@ -33,7 +33,7 @@ fn a_narrow_terminal_loses_figures_before_names() {
     assert_eq!(line(200).len(), 40 + "  9.5%  down 1.0 MiB/s  up 0 B/s  eta 4s  peers 4/7".len());
     assert!(line(60).starts_with("xxxxx") && !line(60).contains("peers") && line(60).contains("eta"), "{}", line(60));
     assert!(line(40).contains("down") && !line(40).contains("eta"), "{}", line(40));
-    assert_eq!(line(22), "xxxxxxxxxxxxx...  9.5%");
+    assert_eq!(line(22), "xxxxxxx...xxxxxx  9.5%");
     assert_eq!(line(10), "x...  9.5%");
     for width in 0..100 {
         let fits = measure_text_width(&line(width)) <= width.max("x  9.5%".len());
@@ -104,7 +104,9 @@ fn every_stage_has_its_row() {
 #[test]
 fn the_sums_say_how_far_all_of_it_is() {
     let counts = Counts { waiting: 5, downloading: 3, seeding: 1, whole: 2, failed: 1 };
-    assert_eq!(sums(counts, 1024.0, 0.0), "3 of 12 whole  down 1.0 KiB/s  up 0 B/s  5 waiting  1 failed");
+    assert_eq!(sums(counts, 1024.0, 0.0, 80), "3 of 12 whole  down 1.0 KiB/s  up 0 B/s  5 waiting  1 failed");
+    assert_eq!(sums(counts, 1024.0, 0.0, 40), "3 of 12 whole  down 1.0 KiB/s  1 failed");
+    assert_eq!(sums(counts, 1024.0, 0.0, 20), "3 of 12 whole");
     let counts = Counts { whole: 2, ..Counts::default() };
-    assert_eq!(sums(counts, 0.0, 0.0), "2 of 2 whole  down 0 B/s  up 0 B/s");
+    assert_eq!(sums(counts, 0.0, 0.0, 80), "2 of 2 whole  down 0 B/s  up 0 B/s");
 }

@@ -66,7 +66,9 @@ pub fn lines(scene: &Scene<'_>, width: usize, height: usize) -> Vec<String> {
     let map = take(map(scene, width, 1));
     let words = take(words(scene, width, most));
     let name = take(vec![title(scene, width)]);
-    let found = take(vec![fit(&found(scene), width)]);
+    // Where there is no room for the first of them, an empty line would say nothing.
+    let found = Some(fit(&found(scene), width)).filter(|line| !line.is_empty());
+    let found = take(found.into_iter().collect());
     let speed = take(speed(scene, width));
     let keys = take(keys(scene, width));
     let more_map = room.min(most / 8);
@@ -78,7 +80,7 @@ pub fn lines(scene: &Scene<'_>, width: usize, height: usize) -> Vec<String> {
 
 /// What remains of it at the end: three lines.
 pub fn last(scene: &Scene<'_>, whole: bool, width: usize) -> Vec<String> {
-    let figures = if whole { scene.rates.summary(scene.now) } else { figures(scene, width) };
+    let figures = if whole { scene.rates.summary(scene.now) } else { stopped("stopped", scene.now) };
     let map = match (whole, scene.pieces) {
         (true, []) => vec![scene.look.paint(&vec![Cell::Verified; width])],
         _ => map(scene, width, 1),
@@ -121,8 +123,17 @@ fn figures(scene: &Scene<'_>, width: usize) -> Vec<Figure> {
             let what = if scene.paused { "paused" } else { "seeding" };
             vec![(0, what.to_owned()), (6, size(now.total)), up, sent, (5, ratio(now)), peers]
         }
-        Stage::Stopping => vec![(0, "stopping".to_owned()), (1, percent(now.have, now.total))],
+        Stage::Stopping => stopped("stopping", now),
     }
+}
+
+/// How far it came; of a link without its metadata nobody knows of how much.
+fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
+    let mut figures = vec![(0, what.to_owned())];
+    if now.total > 0 {
+        figures.extend([(1, percent(now.have, now.total)), (2, part(now.have, now.total))]);
+    }
+    figures
 }
 
 /// The map in as many rows as it can use, `most` of them at most.

@@ -170,8 +170,28 @@ fn every_stage_has_its_figures() {
     assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s");
     assert_eq!(text(Stage::Downloading), "25.0%  500/2000 B  down 0 B/s  up 0 B/s  eta -  peers 5/12");
     assert_eq!(text(Stage::Seeding), "seeding  2.0 KiB  up 0 B/s  sent 1000 B  ratio 0.50  peers 5/12");
-    assert_eq!(text(Stage::Stopping), "stopping  25.0%");
+    assert_eq!(text(Stage::Stopping), "stopping  25.0%  500/2000 B");
     assert_eq!(text(Stage::Metadata), "metadata 0/?  known 40  peers 5/12");
+}
+
+#[test]
+fn what_was_stopped_does_not_remain_as_stopping() {
+    let mut fake = Fake::new();
+    fake.now.stage = Stage::Stopping;
+    assert_eq!(last(&fake.scene(), false, 80)[1], "stopped  25.0%  1024.0/4096.0 KiB");
+    // A link without its metadata: nothing is known, and nothing is whole.
+    (fake.now.total, fake.now.have) = (0, 0);
+    assert_eq!(last(&fake.scene(), false, 80)[1], "stopped");
+    assert_eq!(fit(&figures(&fake.scene(), 80), 80), "stopping");
+}
+
+#[test]
+fn no_line_is_empty_where_its_words_do_not_fit() {
+    let fake = Fake::new();
+    let mut scene = fake.scene();
+    scene.limits.down = 100 << 20;
+    let shown = lines(&scene, 16, 12);
+    assert!(shown.iter().all(|line| !line.is_empty()), "{shown:?}");
 }
 
 #[test]

@@ -9,6 +9,25 @@ pub fn shorten(name: &str, width: usize) -> String {
     truncate_str(name, width, if width > 3 { "..." } else { "" }).into_owned()
 }
 
+/// A name cut to the width in its middle: those of a series differ at their ends.
+pub fn squeeze(name: &str, width: usize) -> String {
+    if measure_text_width(name) <= width || width < 7 {
+        return shorten(name, width);
+    }
+    let room = (width - 3) / 2;
+    let (mut taken, mut from) = (0, name.len());
+    for (at, character) in name.char_indices().rev() {
+        taken += measure_text_width(character.encode_utf8(&mut [0; 4]));
+        if taken > room {
+            break;
+        }
+        from = at;
+    }
+    let end = name.get(from..).unwrap_or_default();
+    let begin = truncate_str(name, width - 3 - measure_text_width(end), "");
+    format!("{begin}...{end}")
+}
+
 /// The text in exactly so many columns, at the left.
 pub fn fit_left(text: &str, width: usize) -> String {
     pad_str(&shorten(text, width), width, Alignment::Left, None).into_owned()
@@ -76,6 +95,18 @@ mod tests {
         assert_eq!(shorten("漢字漢字", 7), "漢字...");
         assert_eq!(shorten("debian.iso", 2), "de");
         assert_eq!((fit_left("漢字", 6), pad("9%", 4)), ("漢字  ".to_owned(), "  9%".to_owned()));
+    }
+
+    #[test]
+    fn names_of_a_series_are_told_apart_by_their_ends() {
+        assert_eq!(squeeze("show.s01e01.iso", 15), "show.s01e01.iso");
+        assert_eq!(squeeze("show.s01e01.iso", 14), "show.s...1.iso");
+        assert_eq!(squeeze("show.s01e01.iso", 7), "sh...so");
+        assert_eq!(squeeze("show.s01e01.iso", 6), "sho...");
+        assert_eq!(squeeze("漢字漢字漢字", 9), "漢字...字");
+        for width in 0..13 {
+            assert!(measure_text_width(&squeeze("漢字漢字漢字", width)) <= width, "{width}");
+        }
     }
 
     #[test]
