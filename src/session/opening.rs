@@ -43,7 +43,7 @@ pub(super) fn open(
     let storage = Arc::new(storage);
     let (have, keeper) = look(inner, config, &storage, torrent, &plan.wanted, events)?;
     if !inner.stop.load(Ordering::Acquire) {
-        storage.check_room(storage.still_to_allocate(&have, &plan.wanted))?;
+        storage.check_room_for(&have, &plan.wanted)?;
     }
     let _ = inner.wanted.set(sizes(torrent, &plan.wanted, &have));
     Ok(Opened { storage, plan, have, keeper })

@@ -36,10 +36,21 @@ impl Storage {
         Err(StorageError::NoRoom { path: self.root.path().to_owned(), needed, free })
     }
 
-    /// The bytes that the disk must still find room for until all `wanted` pieces are there, where those in `have` are: what
-    /// is missing, less what the files take beyond what is right in them. For [`Storage::check_room`], after
+    /// Looks whether there is room until all `wanted` pieces are there, where those in `have` are. To be called after
     /// [`Storage::prepare`] and the check.
-    pub fn still_to_allocate(&self, have: &Bitfield, wanted: &Bitfield) -> u64 {
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`] where there is not.
+    pub fn check_room_for(&self, have: &Bitfield, wanted: &Bitfield) -> Result<(), StorageError> {
+        let missing = wanted.iter().filter(|piece| !have.has(*piece));
+        let bytes = missing.map(|piece| u64::from(self.layout.piece_size(piece))).sum();
+        // What it takes already must be asked of every file: only where that matters.
+        self.check_room(bytes).or_else(|_| self.check_room(self.still_to_allocate(have, wanted)))
+    }
+
+    /// The bytes that the disk must still find room for until all `wanted` pieces are there, where those in `have` are: what
+    /// is missing, less what the files take beyond what is right in them.
+    fn still_to_allocate(&self, have: &Bitfield, wanted: &Bitfield) -> u64 {
         // By file, the part file last.
         let mut sums = vec![(0u64, 0u64); self.layout.files().len() + 1];
         for piece in (0..self.layout.piece_count()).map(PieceIndex) {

@@ -71,6 +71,22 @@ fn what_was_set_aside_needs_no_room() {
 }
 
 #[test]
+fn what_files_take_counts_where_not_all_fits() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[]);
+    it.check_room_for(&Bitfield::new(8), &Bitfield::full(8)).unwrap();
+    let (piece, count) = (1 << 31, 1 << 17);
+    let total = u64::from(piece) * u64::from(count);
+    let files = vec![FileSpec { path: "large".into(), length: total, pad: false }];
+    let it = Storage::new(dir.path().to_owned(), Layout::new(piece, files).unwrap(), 4);
+    std::fs::write(dir.path().join("large"), vec![1; 2 * MIB as usize]).unwrap();
+    let error = it.check_room_for(&Bitfield::new(count), &Bitfield::full(count)).unwrap_err();
+    let StorageError::NoRoom { needed, .. } = error else { panic!("{error}") };
+    assert!((total - 3 * MIB..=total - MIB).contains(&needed), "{needed} of {total}");
+    it.check_room_for(&Bitfield::full(count), &Bitfield::full(count)).unwrap();
+}
+
+#[test]
 fn a_disk_that_is_too_small_is_refused_and_one_that_says_nothing_is_not() {
     let dir = tempdir().unwrap();
     let it = storage(&dir, Allocation::Sparse, &[]);
