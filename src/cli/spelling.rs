@@ -1,12 +1,14 @@
 //! Options that go by another client's name, what a misspelt one was most likely meant to be, and values without passwords.
 
 /// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 7] = [
+const ALIASES: [(&str, &str); 9] = [
     ("--check-integrity", "--verify"),
     ("--bind", "--interface"),
     ("--select-file", "--select"),
     ("--index-out", "--out"),
     ("--show-files", "--list"),
+    ("--max-concurrent-downloads", "--max-concurrent"),
+    ("--conf-path", "--config"),
     ("--max-overall-download-limit", "--max-download-limit"),
     ("--max-overall-upload-limit", "--max-upload-limit"),
 ];

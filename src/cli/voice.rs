@@ -143,7 +143,7 @@ impl Words {
             Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
             Event::Listening { port } => self.chatty.then(|| format!("listening on port {port}")),
             Event::NoTracker { unsupported } => Some(match unsupported.first() {
-                None => "the torrent names no tracker: waiting for peers that call".to_owned(),
+                None => "there is no tracker to ask: waiting for peers that call".to_owned(),
                 Some(url) => {
                     format!("no tracker that btsync can ask ({}): waiting for peers that call", clean(url))
                 }

@@ -17,7 +17,7 @@ btsync info|magnet|edit FILE.torrent   show it; print its link; change it
 btsync verify FILE.torrent [FOLDER]    say which files are bad or missing
 btsync tracker|help [COMMAND]          serve a closed network; show options
 A TORRENT is a .torrent file, a magnet link, a URL of one, or - (stdin).
-Files:   --list               show their numbers and sizes, download nothing
+Files:   -S, --list           show their numbers and sizes, download nothing
          --select 1-5,8 --select '*.mkv' --exclude Extras   these, but not those
          --sequential         in order, to watch while it comes
          -d, --dir DIR        where they go, as FOLDER
@@ -26,7 +26,7 @@ Sharing: --seed               give until stopped (else: exit when whole)
 Speed:   --max-download-limit 2M; -u, --max-upload-limit 500K; 0 is no limit
 Network: -p, --listen-port 6881; --interface tun0; --encryption require
          --peer HOST:PORT; --bt-tracker URL; --no-dht
-Several: -i, --input-file LIST; --max-concurrent 5; --watch FOLDER
+Several: -i, --input-file LIST; -j, --max-concurrent 5; --watch FOLDER
 Output:  -q, --quiet; -v, --verbose; --plain; --json; --stop-timeout SECONDS
 Always:  ~/.config/btsync/config, an option a line, such as: seed-time = 30
 All:     btsync help all: every option; btsync --show-config: what is set

@@ -146,13 +146,13 @@ pub struct DownloadArgs {
     #[argh(option, arg_name = "LIST", short = 'i')]
     pub input_file: Option<PathBuf>,
     /// download so many at once at most
-    #[argh(option, arg_name = "N", from_str_fn(values::peers))]
+    #[argh(option, arg_name = "N", short = 'j', from_str_fn(values::peers))]
     pub max_concurrent: Option<usize>,
     /// a folder: begin each .torrent or .magnet file that appears in it, until stopped
     #[argh(option, arg_name = "DIR")]
     pub watch: Option<PathBuf>,
     /// show the files with their numbers, and what is selected of them; download nothing
-    #[argh(switch)]
+    #[argh(switch, short = 'S')]
     pub list: bool,
     /// files to download: numbers such as 1-5,8, or a pattern or folder; may be repeated
     #[argh(option, arg_name = "FILES")]

@@ -71,8 +71,8 @@ fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -
         || last == STDIN
         || match look(last) {
             There::Torrent => true,
-            // Behind two torrents it is one that is missing rather than a folder of a strange name.
-            There::Nothing => before.len() > 1 && has_suffix(last),
+            // One that is missing rather than a folder of a strange name.
+            There::Nothing => has_suffix(last),
             There::Other => false,
         };
     if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
@@ -181,7 +181,7 @@ mod tests {
             ("x", false, "x", "."),
             ("folder", false, "folder", "."),
             ("a.torrent out", false, "a.torrent", "out"),
-            ("a.torrent new.torrent", false, "a.torrent", "new.torrent"),
+            ("a.torrent new.torrent", false, "a.torrent new.torrent", "."),
             ("a.torrent text", false, "a.torrent", "text"),
             ("a.torrent b", false, "a.torrent b", "."),
             ("a.torrent magnet:?x", false, "a.torrent magnet:?x", "."),
