@@ -12,7 +12,7 @@ _btsync_options() {
         info) echo '--json --help' ;;
         magnet) echo '--no-trackers --peer= --help' ;;
         edit) echo '-o= --output= -a= --announce= --add-announce= --remove-announce= --no-announce --comment= --no-comment --web-seed= --no-web-seed --force --help' ;;
-        verify) echo '--json -q --quiet --help' ;;
+        verify) echo '--select= --select-file= --exclude= --json -q --quiet --help' ;;
         tracker) echo '--listen= --interval= --help' ;;
         help) ;;
         *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V -i= --input-file= --watch= -j= --max-concurrent= --max-concurrent-downloads=

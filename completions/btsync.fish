@@ -128,6 +128,9 @@ complete -c btsync -n '__btsync_in edit' -l force -d 'Replace the file of -o if 
 complete -c btsync -n '__btsync_in edit' -l help -d 'Show the options'
 
 complete -c btsync -n '__btsync_in verify' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in verify' -l select -x -d 'Look at these files only'
+complete -c btsync -n '__btsync_in verify' -l select-file -x -d 'The same as --select'
+complete -c btsync -n '__btsync_in verify' -l exclude -x -d 'But not at these'
 complete -c btsync -n '__btsync_in verify' -l json -d 'One JSON object instead of lines'
 complete -c btsync -n '__btsync_in verify' -s q -l quiet -d 'No bar, and no word when all is well'
 complete -c btsync -n '__btsync_in verify' -l help -d 'Show the options'

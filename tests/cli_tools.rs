@@ -114,6 +114,25 @@ fn verify_names_what_is_wrong_and_changes_nothing() {
 }
 
 #[test]
+fn verify_looks_only_at_the_files_that_are_selected() {
+    let (stage, _payload) = with_five_files();
+    let dir = stage.path("");
+    fs::remove_file(dir.join("all/t/c")).expect("c");
+    // `b` shares its last piece with `c`, and `f` its first.
+    for (words, code, lines) in [
+        (&["--select", "a"][..], 0, ""),
+        (&["--exclude", "b", "--exclude=c", "--exclude", "e"], 32, "unknown t/f: bytes 0-6607\n"),
+        (&["--select", "b"], 32, "unknown t/b: bytes 47456-49999\n"),
+        (&["--select", "c"], 32, "missing t/c\n"),
+    ] {
+        let seen = run(&dir, &[&["verify", "x.torrent", "all"], words].concat());
+        assert_eq!((seen.status.code(), text(&seen.stdout)), (Some(code), lines), "{words:?}: {}", text(&seen.stderr));
+    }
+    let none = run(&dir, &["verify", "x.torrent", "all", "--select", "nothing"]);
+    assert_eq!(none.status.code(), Some(28), "{}", text(&none.stderr));
+}
+
+#[test]
 fn verify_finds_short_files_and_refuses_what_is_no_file() {
     let (stage, _) = with_five_files();
     let dir = stage.path("");

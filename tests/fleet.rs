@@ -141,13 +141,17 @@ fn who_only_seeds_keeps_nobody_waiting() {
 
 #[test]
 fn a_stop_ends_all_with_7_and_begins_no_more() {
+    ["INT", "TERM", "HUP"].into_iter().for_each(a_stop_by);
+}
+
+fn a_stop_by(signal: &str) {
     let stage = Stage::new();
     let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, 1));
     let mut command = fleet(&stage);
     command.args(["one.torrent", "two.torrent", "three.torrent", "out", "--max-concurrent", "2"]);
     let mut running = stage.start("fleet", &mut command);
     until("two are under way", || swarms[..2].iter().all(|swarm| swarm.gate.served() == 1));
-    running.signal("INT");
+    running.signal(signal);
     running.ends_with(7);
     assert!(swarms[..2].iter().all(Swarm::said_goodbye) && !swarms[2].has_begun());
     let log = running.log();

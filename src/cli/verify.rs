@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::{bar, info, signals};
-use crate::metainfo::{Torrent, printable};
+use crate::metainfo::{Pattern, Selection, Torrent, printable};
 use crate::session::layout;
 use crate::storage::{self, Flaw, Layout, Progress, Storage, StorageError, StorageErrorKind};
+use crate::types::{Bitfield, PieceIndex};
 
 /// Files held open while hashing.
 const OPEN_MAX: usize = 64;
@@ -32,6 +33,12 @@ pub struct VerifyArgs {
     /// one JSON object instead of lines
     #[argh(switch)]
     pub json: bool,
+    /// look at these files only: numbers such as 1-5,8, or a pattern or folder; may be repeated
+    #[argh(option, arg_name = "FILES")]
+    pub select: Vec<Pattern>,
+    /// but not at these; may be repeated
+    #[argh(option, arg_name = "FILES")]
+    pub exclude: Vec<Pattern>,
     /// no bar, and no word when all is well
     #[argh(switch, short = 'q')]
     pub quiet: bool,
@@ -39,7 +46,8 @@ pub struct VerifyArgs {
 
 /// What came of it.
 struct Verdict {
-    /// How many pieces are right.
+    /// The pieces that were looked at, and how many of them are right.
+    pieces: u32,
     verified: u32,
     flaws: Vec<Flaw>,
 }
@@ -57,8 +65,11 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let stopping = Arc::clone(&stop);
     let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
         .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
-    let verdict = verify(&torrent, &layout, &folder, args.quiet, &stop)?;
-    let whole = verdict.flaws.is_empty() && verdict.verified == torrent.piece_count();
+    let selection = Selection { select: args.select, exclude: args.exclude, link: None };
+    let wanted = selection.choose(&torrent.files, torrent.multi_file);
+    let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
+    let verdict = verify(&torrent, &layout, &folder, &wanted, args.quiet, &stop)?;
+    let whole = verdict.flaws.is_empty() && verdict.verified == verdict.pieces;
     if args.json {
         info::print(&format!("{}\n", as_json(&torrent, &layout, &verdict, whole)))?;
     } else {
@@ -66,13 +77,13 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     }
     let name = printable(&torrent.name);
     if !whole {
-        let (bad, all) = (torrent.piece_count() - verdict.verified, torrent.piece_count());
+        let (bad, all) = (verdict.pieces - verdict.verified, verdict.pieces);
         let files = verdict.flaws.len();
         let message = format!("{name}: {bad} of {all} pieces are wrong or missing; files with flaws: {files}");
         return Err(Failure::new(Exit::Checksum, message));
     }
     if !args.quiet {
-        eprintln_if_open(&format!("{name}: whole, {} pieces", torrent.piece_count()));
+        eprintln_if_open(&format!("{name}: whole, {} pieces", verdict.pieces));
     }
     Ok(())
 }
@@ -96,6 +107,7 @@ fn verify(
     torrent: &Torrent,
     layout: &Layout,
     folder: &Path,
+    wanted: &[bool],
     quiet: bool,
     stop: &AtomicBool,
 ) -> Result<Verdict, Failure> {
@@ -112,7 +124,17 @@ fn verify(
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::new(Exit::Unfinished, "interrupted"));
     }
-    Ok(Verdict { verified: have.count(), flaws: storage::flaws(layout, &found, &have) })
+    let mut pieces = Bitfield::new(layout.piece_count());
+    if wanted.contains(&false) {
+        let files = wanted.iter().enumerate().filter(|(_, wanted)| **wanted);
+        files.flat_map(|(file, _)| layout.pieces_of(file)).for_each(|piece| _ = pieces.set(PieceIndex(piece)));
+    } else {
+        pieces = Bitfield::full(layout.piece_count());
+    }
+    let verified = pieces.iter().filter(|piece| have.has(*piece)).count() as u32;
+    let mut flaws = storage::flaws(layout, &found, &have);
+    flaws.retain(|flaw| wanted.get(flaw.file).is_none_or(|wanted| *wanted));
+    Ok(Verdict { pieces: pieces.count(), verified, flaws })
 }
 
 /// Of what a download may stumble over, only reading is left here.
@@ -167,7 +189,7 @@ fn as_json(torrent: &Torrent, layout: &Layout, verdict: &Verdict, whole: bool) -
         "info_hash": torrent.info_hash.hex(),
         "name": torrent.name,
         "whole": whole,
-        "pieces": torrent.piece_count(),
+        "pieces": verdict.pieces,
         "verified": verdict.verified,
         "files": verdict.flaws.iter().filter_map(flaw).collect::<Value>(),
     })

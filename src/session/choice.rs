@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::{Config, SessionError, layout};
 use crate::metainfo::{SelectError, Torrent};
-use crate::storage::Layout;
+use crate::storage::{Layout, LayoutError, part_name};
 use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, PieceIndex};
 
@@ -34,6 +34,10 @@ impl Choice {
             let file = usize::try_from(*number).unwrap_or(usize::MAX);
             if torrent.files.get(file).is_none_or(|file| file.pad) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
+            }
+            if *path == part_name(&torrent.info_hash) {
+                let (path, other) = (path.clone(), path.clone());
+                return Err(SessionError::Place(LayoutError::Taken { path, other }));
             }
             layout.rename(file, path).map_err(SessionError::Place)?;
         }

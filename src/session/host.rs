@@ -124,6 +124,11 @@ impl Host {
         self.throttle.limits()
     }
 
+    /// A session ended by a failure: other torrents may have its files.
+    pub(super) fn failed(&self, info_hash: InfoHash) {
+        self.claims.lock().release(info_hash);
+    }
+
     /// The limits, where bytes meet them.
     pub(super) fn throttle(&self) -> Arc<Throttle> {
         self.throttle.clone()

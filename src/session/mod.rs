@@ -188,20 +188,25 @@ impl Session {
     pub fn run(self) -> Result<Outcome, SessionError> {
         let Session { source, config, inner, events, listeners, reports, host } = self;
         drop(listeners); // nobody listens but whoever asked to
+        let at = Arc::downgrade(&host); // it is to end with the session where it has no other
         let seat = Some(Seat::take(host, inner.info_hash, &config, inner.reports.clone())?);
         let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };
-        match source {
+        let ended = match source {
             Source::Torrent(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.find_out(&magnet)? {
                 Some((torrent, before)) => run.download(&torrent, Some(before)),
                 None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
+        };
+        match ended {
+            Ok(Outcome::Stopped) if inner.timed_out.load(Ordering::Acquire) => Ok(Outcome::TimedOut),
+            Err(error) => {
+                at.upgrade().iter().for_each(|host| host.failed(inner.info_hash));
+                Err(error)
+            }
+            ended => ended,
         }
-        .map(|outcome| match outcome {
-            Outcome::Stopped if inner.timed_out.load(Ordering::Acquire) => Outcome::TimedOut,
-            other => other,
-        })
     }
 }
 

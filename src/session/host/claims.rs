@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::types::InfoHash;
 
-/// The files that are taken. They stay so for as long as the host lives: what is there of a torrent that is over must not be
-/// written over by the next one.
+/// The files that are taken. They stay so for as long as the host lives, unless their torrent fails: what is there of one that is
+/// over must not be written over by the next.
 #[derive(Default)]
 pub struct Claims {
     /// By a hash of the path: torrents have up to half a million files.
@@ -35,6 +35,11 @@ impl Claims {
         self.files.extend(files.map(|file| (place(&self.state, file), info_hash)));
         Ok(())
     }
+
+    /// A torrent has failed: its files are free for another, such as its own corrected form.
+    pub fn release(&mut self, info_hash: InfoHash) {
+        self.files.retain(|_, owner| *owner != info_hash);
+    }
 }
 
 #[cfg(test)]
@@ -52,5 +57,8 @@ mod tests {
         assert_eq!(take(2, "out", &["x/c", "x/b"]), Err("x/b".into()));
         assert_eq!(take(3, "out", &["x/c"]), Ok(()), "of what was refused nothing is taken");
         assert_eq!(take(2, "elsewhere", &["x/c", "x/b"]), Ok(()));
+        claims.release(InfoHash([1; 20]));
+        let other = [Path::new("x/b"), Path::new("x/c")];
+        assert_eq!(claims.take(InfoHash([3; 20]), Path::new("out"), other.into_iter()), Ok(()), "who failed has none");
     }
 }
