@@ -24,8 +24,8 @@ use crate::sources::http::public_name;
 pub(super) enum What {
     /// A file, a link or a URL, as it was named.
     Named(String),
-    /// What a file in the watched folder holds.
-    Seen(PathBuf, Source),
+    /// A file in the watched folder, or a link that it holds.
+    Seen(PathBuf, Option<Box<Magnet>>),
 }
 
 impl What {
@@ -51,11 +51,10 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
     let mut config = fleet.ground.config();
     let found = match what {
         What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
-        What::Seen(_, source) => {
-            if let Source::Magnet(magnet) = &source {
-                download::call_peers_of(magnet, &mut config);
-            }
-            Ok(source.into())
+        What::Seen(path, None) => download::source(&path, &mut config, &fleet.stop),
+        What::Seen(_, Some(magnet)) => {
+            download::call_peers_of(&magnet, &mut config);
+            Ok(Source::Magnet(magnet).into())
         }
     };
     let Found { source, kept } = match found {

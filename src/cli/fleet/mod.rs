@@ -242,7 +242,9 @@ impl Crew {
             Ok(_) if self.fleet.is_stopped() => {}
             Ok(sources) => {
                 for source in sources {
-                    self.add(What::Seen(path.to_owned(), source));
+                    // Thousands may wait: a torrent is read again when its turn comes.
+                    let link = if let Source::Magnet(link) = source { Some(link) } else { None };
+                    self.add(What::Seen(path.to_owned(), link));
                 }
             }
             Err(Failure { code, message }) => {
