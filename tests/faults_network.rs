@@ -152,7 +152,7 @@ fn more_callers_than_descriptors_keep_nobody_out_for_long() {
     let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
     // Room for 12 peers beside the files.
     let mut command = Command::new("prlimit");
-    command.arg("--nofile=180").arg(btsync().get_program()).arg(&torrent).arg(stage.folder_with("home", &payload));
+    command.arg("--nofile=54").arg(btsync().get_program()).arg(&torrent).arg(stage.folder_with("home", &payload));
     command.args(["--seed", "--no-dht", "--no-lsd", "--listen-port", &port.to_string()]).env("RUST_LOG", "info");
     let mut seeder = stage.start("seeder", command.env("XDG_CACHE_HOME", stage.path("cache")));
     until("it seeds", || !tracker.heard().is_empty());

@@ -6,8 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Descriptors for everything else: listening, trackers, the terminal, the program itself.
 const SPARE: u64 = 40;
 
-/// How many of `wanted` peers there are descriptors for, beside `files` files.
-pub fn room_for_peers(wanted: usize, files: usize) -> usize {
+/// How many of `wanted` peers there are descriptors for, beside `files` files; and how many there are in all.
+pub fn room_for_peers(wanted: usize, files: usize) -> (usize, u64) {
     let needed = wanted as u64 + files as u64 + SPARE;
     let limit = getrlimit(Resource::Nofile);
     let mut have = limit.current.unwrap_or(u64::MAX);
@@ -19,8 +19,5 @@ pub fn room_for_peers(wanted: usize, files: usize) -> usize {
         }
     }
     let room = usize::try_from(have.saturating_sub(files as u64 + SPARE)).unwrap_or(usize::MAX).max(1);
-    if room < wanted {
-        log::warn!("only {have} files may be open: {room} peers at most");
-    }
-    room.min(wanted)
+    (room.min(wanted), have)
 }

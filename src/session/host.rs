@@ -50,6 +50,8 @@ pub struct Host {
     files: AtomicUsize,
     /// Whether anybody has ever called us: then others can reach us.
     reached: AtomicBool,
+    /// For how few peers there is room, as it was said last.
+    told: AtomicUsize,
 }
 
 /// The parts of a configuration that are not one session's.
@@ -106,6 +108,7 @@ impl Host {
             lines: AtomicUsize::new(0),
             files: AtomicUsize::new(0),
             reached: AtomicBool::new(false),
+            told: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -236,7 +239,14 @@ impl Host {
     }
 
     fn leave_room_beside(&self, files: usize) {
-        self.most.store(descriptors::room_for_peers(self.settings.max_peers, files), Ordering::Relaxed);
+        let wanted = self.settings.max_peers;
+        let (room, have) = descriptors::room_for_peers(wanted, files);
+        self.most.store(room, Ordering::Relaxed);
+        // Every session changes it a little: it is said again only where it has become much worse.
+        if files > 0 && room < wanted && room < self.told.load(Ordering::Relaxed) / 2 {
+            self.told.store(room, Ordering::Relaxed);
+            log::warn!("only {have} files may be open: {room} peers at most");
+        }
     }
 
     /// How many connections a session with `own` of them may have: its equal part, and beyond that what the others leave.
