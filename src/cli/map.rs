@@ -5,6 +5,8 @@ use crate::session::PieceState;
 /// One cell of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
+    /// None of its pieces is wanted, nor all of them there.
+    Unwanted,
     /// Nothing of its pieces is there or asked for.
     Missing,
     /// Some of it is missing, and nobody who is connected has that.
@@ -32,11 +34,13 @@ fn together(pieces: &[PieceState]) -> Cell {
     if pieces.contains(&PieceState::Unseen) {
         return Cell::Unseen; // what keeps all of it from being whole counts more than what comes
     }
+    let wanted = pieces.len() - count(PieceState::Unwanted);
     match (count(PieceState::Verified), count(PieceState::UnderWay)) {
+        _ if wanted == 0 && !pieces.is_empty() => Cell::Unwanted,
         // A torrent without pieces lacks nothing.
-        (whole, _) if whole == pieces.len() => Cell::Verified,
+        (whole, _) if whole == wanted => Cell::Verified,
         (0, 0) => Cell::Missing,
-        (whole, 0) => Cell::Partly((whole * 3 / pieces.len()) as u8),
+        (whole, 0) => Cell::Partly((whole * 3 / wanted) as u8),
         _ => Cell::UnderWay,
     }
 }
@@ -96,11 +100,12 @@ impl Look {
                 Some(Cell::Partly(0)) => ('▂', '-', "\x1b[32m"),
                 Some(Cell::Unseen) => ('×', '!', "\x1b[31m"),
                 Some(Cell::UnderWay) => ('▒', '~', "\x1b[33m"),
+                Some(Cell::Unwanted) => (' ', ' ', ""),
                 _ => ('░', '.', "\x1b[2m"),
             };
             text.push_str(if self.colour { code } else { "" });
             text.extend(run.iter().map(|_| if self.unicode { block } else { ascii }));
-            text.push_str(if self.colour { "\x1b[0m" } else { "" });
+            text.push_str(if self.colour && !code.is_empty() { "\x1b[0m" } else { "" });
         }
         text
     }
@@ -132,6 +137,15 @@ mod tests {
         assert_eq!(cells(&pieces, 2), [Cell::Unseen, Cell::UnderWay]);
         assert_eq!(Look::new(false, false).paint(&cells(&pieces, 4)), "#!~.");
         assert_eq!(Look::new(true, true).paint(&[Cell::Unseen]), "\x1b[31m×\x1b[0m");
+    }
+
+    #[test]
+    fn what_is_not_wanted_counts_for_nothing() {
+        use PieceState::Unwanted;
+        let pieces = [Verified, Unwanted, Unwanted, Unwanted, Missing, Unwanted];
+        assert_eq!(cells(&pieces, 3), [Cell::Verified, Cell::Unwanted, Cell::Missing]);
+        assert_eq!(cells(&pieces, 1), [Cell::Partly(1)]);
+        assert_eq!(Look::new(true, true).paint(&[Cell::Unwanted; 2]), "  ");
     }
 
     #[test]

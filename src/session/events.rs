@@ -149,6 +149,8 @@ pub enum PieceState {
     Missing,
     /// Not there, and no connected peer has it, although some have something.
     Unseen,
+    /// Not there, and not to be fetched.
+    Unwanted,
     /// Some of it asked for or received.
     UnderWay,
     /// Whole, and its hash is right.

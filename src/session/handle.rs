@@ -196,6 +196,7 @@ impl Handle {
         out.extend(progress.into_iter().map(|p| match p {
             picker::Progress::Missing => PieceState::Missing,
             picker::Progress::Unseen => PieceState::Unseen,
+            picker::Progress::Unwanted => PieceState::Unwanted,
             picker::Progress::Begun => PieceState::UnderWay,
             picker::Progress::Have => PieceState::Verified,
         }));

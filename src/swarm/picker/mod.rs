@@ -56,6 +56,8 @@ pub enum Progress {
     Missing,
     /// The same or begun, and none of the connected peers, of which some have something, has it.
     Unseen,
+    /// Not there, and not to be fetched.
+    Unwanted,
     /// Some of it asked for or received.
     Begun,
     /// Whole and verified.
@@ -306,7 +308,9 @@ impl Picker {
                 Progress::Have
             } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
                 Progress::Unseen
-            } else if self.order.unbegun().has(piece) || !self.lacks.has(piece) {
+            } else if !self.lacks.has(piece) {
+                Progress::Unwanted
+            } else if self.order.unbegun().has(piece) {
                 Progress::Missing
             } else {
                 Progress::Begun

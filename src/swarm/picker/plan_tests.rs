@@ -56,7 +56,7 @@ fn only_what_is_wanted_is_picked_and_counted() {
     assert!(picker.take(A, 9, true).is_empty());
     let mut states = Vec::new();
     picker.piece_states(&mut states);
-    assert!((0..10).zip(states).all(|(p, s)| s == if got.contains(&p) { Progress::Have } else { Progress::Missing }));
+    assert!((0..10).zip(states).all(|(p, s)| s == if got.contains(&p) { Progress::Have } else { Progress::Unwanted }));
 }
 
 #[test]
