@@ -33,6 +33,7 @@ soak: build
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet
 	scripts/deny.sh
 
 # Every target for a minute, with a nightly compiler: `make fuzz FUZZ_SECONDS=600 TARGETS=mse` for one of them and longer.

@@ -20,7 +20,7 @@ const LONGEST: u64 = 24 * 60 * 60;
 #[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {
-    /// address and port to listen on (default [::]:6969, or 0.0.0.0:6969 where there is no IPv6)
+    /// address and port to listen on (default: port 6969 of all addresses)
     #[argh(option, arg_name = "addr:port")]
     pub listen: Option<SocketAddr>,
     /// how often peers are asked to announce, in seconds (default 120)

@@ -1,5 +1,5 @@
 //! Torrent files (BEP 3): read, checked against everything a stranger could write into one, made, and edited.
-//! Pure but for [`Torrent::read`] and [`create`], which touch the disk; knows nothing of peers, trackers or terminals.
+//! Pure but for [`Torrent::read`] and [`create()`], which touch the disk; knows nothing of peers, trackers or terminals.
 
 pub mod create;
 mod decode;

@@ -1,5 +1,5 @@
 //! The guard before strangers' bencode in messages and answers: `serde_bencode`, which reads them afterwards, recurses as deep
-//! as it is told to and takes the last of two equal keys. [`crate::metainfo::scan`] does the walking.
+//! as it is told to and takes the last of two equal keys. `metainfo::scan` does the walking.
 
 use crate::metainfo::scan::{ScanError, Scanner};
 

@@ -1,4 +1,4 @@
-//! Small bencoded dictionaries of strangers, such as messages and trackers' answers: checked by [`raw`](super::raw), read by
+//! Small bencoded dictionaries of strangers, such as messages and trackers' answers: checked by [`raw`], read by
 //! `serde_bencode`, and then asked for what stands at a key. What is wrong at one key costs that key only. Torrent files are not
 //! read like this: they are too large, see `decode`.
 

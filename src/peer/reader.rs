@@ -1,7 +1,7 @@
 //! The reader: socket → slab → parse → hash → storage, on one thread and without a hand-over.
 //!
 //! It receives into one large buffer and walks the frames where they lie. Blocks and requests found in one go are taken together,
-//! by [`Intake`] and by the writer; every other message acts at once. [`fast`] has what BEP 6 adds, [`extended`] BEP 10.
+//! by [`Intake`] and by the writer; every other message acts at once. `fast` has what BEP 6 adds, `extended` BEP 10.
 
 mod buffer;
 mod extended;

@@ -1,7 +1,7 @@
 //! The writer: takes what waits in its channel, puts it into as few writes as it can, and serves blocks from the disk.
 //!
 //! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads. HAVEs ride with the next
-//! write, at the latest [`HAVE_DELAY`] after the first of them, so that a swarm of downloaders is not woken for every piece.
+//! write, at the latest `HAVE_DELAY` after the first of them, so that a swarm of downloaders is not woken for every piece.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};

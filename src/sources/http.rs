@@ -1,5 +1,5 @@
 //! The HTTP tracker client (BEP 3, 7, 23): one blocking GET, bounded in time, size and redirects. Redirects are followed by
-//! hand, so that every hop is judged anew: its scheme, and (through [`guard`], on resolved addresses) whether it is local.
+//! hand, so that every hop is judged anew: its scheme, and (through `guard`, on resolved addresses) whether it is local.
 //! The same client fetches the files that the user names by URL.
 
 pub mod answer;

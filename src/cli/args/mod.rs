@@ -1,5 +1,5 @@
-//! From words to a command. argh does the parsing; [`forms`] is a pass before it over the words, [`values`] reads what follows an
-//! option, [`help`] is what `--help` prints. A download is also told by a file and the environment ([`config`]). What is wrong here ends the program with [`Exit::BadOption`].
+//! From words to a command. argh does the parsing; `forms` is a pass before it over the words, `values` reads what follows an
+//! option, `help` is what `--help` prints. A download is also told by a file and the environment ([`config`]). What is wrong here ends the program with [`Exit::BadOption`].
 
 pub(super) mod forms;
 mod help;

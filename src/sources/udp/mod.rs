@@ -1,4 +1,4 @@
-//! The UDP tracker client (BEP 15, 41): a thin shell of sockets around [`exchange`], whose bytes are in [`packet`].
+//! The UDP tracker client (BEP 15, 41): a thin shell of sockets around `exchange`, whose bytes are in [`packet`].
 //!
 //! A host with addresses of both families is asked at one of each at once, as each gives peers of its own family only. The
 //! one thread that asks waits for all its sockets together and gives up at its deadline: no other thread, nothing that ticks.

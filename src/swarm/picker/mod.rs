@@ -5,7 +5,7 @@
 //! ever written into a verified piece; after the write comes [`written`](Picker::written), which tells the thread whose block
 //! made the piece whole to hash it and to report with [`verified`](Picker::verified).
 //!
-//! Missing pieces are *unbegun* (in [`order`], by availability) or *begun* (see [`begun`], a state a block). A begun piece with
+//! Missing pieces are *unbegun* (in `order`, by availability) or *begun* (see `begun`, a state a block). A begun piece with
 //! free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer hashes as it reads;
 //! an owner that is choked, late or gone leaves an orphan, which the next one adopts.
 //!
