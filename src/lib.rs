@@ -6,6 +6,7 @@
 pub mod bind;
 pub mod cli;
 pub mod metainfo;
+pub mod net;
 pub mod peer;
 pub mod pieces;
 pub mod session;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::net::{is_private, may_name};
 use crate::wire::pex::{Flags, MAX_PEERS, PexMessage};
 
 /// Between two messages at least.
@@ -72,17 +73,18 @@ pub struct PexInbox {
     credit: u32,
     since: Duration,
     early: u32,
+    taken: usize,
     hosts: HashSet<IpAddr>,
 }
 
 impl PexInbox {
     /// Nothing has come yet from the peer at `from`.
     pub fn new(from: SocketAddr, now: Duration) -> PexInbox {
-        PexInbox { from, credit: BURST, since: now, early: 0, hosts: HashSet::new() }
+        PexInbox { from, credit: BURST, since: now, early: 0, taken: 0, hosts: HashSet::new() }
     }
 
     /// Takes a message and returns the addresses worth knowing: each host once in this connection's life, as many ports of one
-    /// host would make us a weapon against it; loopback addresses only from there. What comes too soon is not looked at.
+    /// host would make us a weapon against it; private addresses only from private networks. What comes too soon is not looked at.
     ///
     /// # Errors
     /// [`PexFlood`] where too much comes too soon.
@@ -100,11 +102,11 @@ impl PexInbox {
         self.credit -= 1;
         let mut taken = Vec::new();
         for &(addr, flags) in message.added.iter().take(MAX_PEERS) {
-            let near = self.from.ip().is_loopback();
-            let fits = self.hosts.len() < MAX_TAKEN && (near || !addr.ip().is_loopback());
-            // On a machine that talks to itself the ports tell the peers apart.
-            if fits && (self.hosts.insert(addr.ip()) || (near && addr.ip().is_loopback())) {
+            let fits = self.taken < MAX_TAKEN && may_name(self.from.ip(), addr.ip());
+            // In a private network, where only those in it get this far, many peers may share an address: ports tell them apart.
+            if fits && (self.hosts.insert(addr.ip()) || is_private(addr.ip())) {
                 taken.push((addr, flags));
+                self.taken += 1;
             }
         }
         Ok(taken)
@@ -197,5 +199,15 @@ mod tests {
         assert_eq!(PexInbox::new(addr(0), s(0)).take(s(0), &message), Ok(Vec::new()));
         let near = SocketAddr::from(([127, 0, 0, 1], 9));
         assert_eq!(PexInbox::new(near, s(0)).take(s(0), &message).map(|taken| taken.len()), Ok(2));
+    }
+
+    #[test]
+    fn private_addresses_are_believed_of_private_peers_only() {
+        let inside = ["192.168.1.1:80", "10.0.0.1:6881", "100.64.0.1:6881", "[fd00::1]:6881", "[2002:a00:1::]:6881"];
+        let added = inside.map(|addr| (addr.parse().unwrap(), Flags(0))).to_vec();
+        let message = PexMessage { added, dropped: Vec::new() };
+        assert_eq!(PexInbox::new(addr(0), s(0)).take(s(0), &message), Ok(Vec::new()));
+        let near = SocketAddr::from(([192, 168, 1, 7], 9));
+        assert_eq!(PexInbox::new(near, s(0)).take(s(0), &message).map(|taken| taken.len()), Ok(inside.len()));
     }
 }

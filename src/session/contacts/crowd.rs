@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::net::Network;
 use crate::types::PeerKey;
 
 /// Somebody who called us.
@@ -23,10 +24,10 @@ pub struct Caller {
 /// The caller that makes room for one from `newcomer`: of the address with the most callers, if they are more than `fair` and the
 /// newcomer is from elsewhere, who gave the least; of several the last to come.
 pub fn surplus(newcomer: IpAddr, callers: impl Iterator<Item = Caller>, fair: usize) -> Option<PeerKey> {
-    let mut hosts: HashMap<u128, Vec<Caller>> = HashMap::new();
-    callers.for_each(|caller| hosts.entry(household(caller.host)).or_default().push(caller));
+    let mut hosts: HashMap<Network, Vec<Caller>> = HashMap::new();
+    callers.for_each(|caller| hosts.entry(Network::host(caller.host)).or_default().push(caller));
     let (host, crowd) = hosts.into_iter().max_by_key(|(host, crowd)| (crowd.len(), *host))?;
-    if crowd.len() <= fair || host == household(newcomer) {
+    if crowd.len() <= fair || host == Network::host(newcomer) {
         return None;
     }
     crowd.into_iter().min_by_key(|caller| (caller.given, std::cmp::Reverse(caller.key))).map(|caller| caller.key)
@@ -35,16 +36,8 @@ pub fn surplus(newcomer: IpAddr, callers: impl Iterator<Item = Caller>, fair: us
 /// The caller that makes room for one from `newcomer` where no address has more than `fair`: the first to come, as it has had the
 /// most time. Nobody does where the newcomer's own address has more than that. The callers are in the order in which they came.
 pub fn eldest(newcomer: IpAddr, callers: &[Caller], fair: usize) -> Option<PeerKey> {
-    let neighbours = callers.iter().filter(|caller| household(caller.host) == household(newcomer)).count();
+    let neighbours = callers.iter().filter(|caller| Network::host(caller.host) == Network::host(newcomer)).count();
     callers.first().filter(|_| neighbours <= fair).map(|caller| caller.key)
-}
-
-/// What one person can have many of: an IPv4 address, or the 2^64 addresses of an IPv6 network.
-fn household(host: IpAddr) -> u128 {
-    match host {
-        IpAddr::V4(ip) => ip.to_bits().into(),
-        IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use crate::net::Network;
+
 /// The latest so many voters count.
 const MAX_VOTES: usize = 20;
 /// So many must agree, and be more than half.
@@ -11,8 +13,8 @@ const QUORUM: usize = 6;
 /// What others say our address is.
 #[derive(Debug, Default)]
 pub struct ExternalIp {
-    /// Who said what; each voter once, the latest last.
-    votes: VecDeque<(IpAddr, IpAddr)>,
+    /// From which network who said what; each network once, the latest last: one party has many addresses.
+    votes: VecDeque<(Network, IpAddr)>,
     agreed: Option<IpAddr>,
 }
 
@@ -24,6 +26,7 @@ impl ExternalIp {
 
     /// Counts what one node says; gives the address where enough agree on another than before.
     pub fn vote(&mut self, voter: IpAddr, ours: IpAddr) -> Option<IpAddr> {
+        let voter = Network::block(voter);
         self.votes.retain(|(who, _)| *who != voter);
         if self.votes.len() >= MAX_VOTES {
             self.votes.pop_front();
@@ -42,8 +45,9 @@ impl ExternalIp {
 mod tests {
     use super::*;
 
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([80, 0, 0, last])
+    /// Each of a network of its own.
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([80, 0, n, 1])
     }
 
     #[test]
@@ -62,5 +66,20 @@ mod tests {
         // We move: the votes of before fade.
         let moved = (10..40).find_map(|voter| external.vote(ip(voter), ip(222)));
         assert_eq!((moved, external.agreed()), (Some(ip(222)), Some(ip(222))));
+    }
+
+    #[test]
+    fn a_network_has_one_voice_however_many_addresses_it_has() {
+        let claim = "2001:db8:ffff::1".parse().expect("an address");
+        let mut external = ExternalIp::default();
+        for n in 0..200_u128 {
+            // One /64, and then the /64s of one /48.
+            let voter = 0x2001_0db8_0000_0000_0000_0000_0000_0000 | if n < 100 { n } else { n << 64 };
+            assert_eq!(external.vote(IpAddr::V6(voter.into()), claim), None);
+        }
+        for last in 0..200 {
+            assert_eq!(external.vote([80, 0, 0, last].into(), ip(9)), None);
+        }
+        assert_eq!((external.agreed(), external.votes.len()), (None, 2));
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::net::is_private;
 use crate::types::{InfoHash, hex};
 
 /// What names a node of the DHT; torrents' info-hashes live in the same space.
@@ -34,7 +35,8 @@ impl NodeId {
     /// Whether BEP 42 allows this id at this address; local addresses may have any.
     pub fn fits(self, ip: IpAddr) -> bool {
         let [a, b, c, .., last] = self.0;
-        is_local(ip) || (prefix(ip, last) ^ u32::from_be_bytes([a, b, c, 0])) >> 11 == 0
+        // In private networks BEP 42 demands nothing, and many nodes may share an address.
+        is_private(ip) || (prefix(ip, last) ^ u32::from_be_bytes([a, b, c, 0])) >> 11 == 0
     }
 
     /// The XOR of both ids, to be compared as a number: smaller is closer.
@@ -81,14 +83,6 @@ impl From<InfoHash> for NodeId {
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({})", hex(&self.0))
-    }
-}
-
-/// Whether an address is one of a local network, where BEP 42 demands nothing and many nodes may share an address.
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

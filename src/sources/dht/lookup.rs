@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::id::{NodeId, is_local};
+use super::id::NodeId;
 use super::message::{Contact, Family, Response};
 use super::table::K;
+use crate::net::{is_private, may_name};
 
 /// Queries in flight that are not late yet.
 const PARALLEL: usize = 4;
@@ -173,7 +174,7 @@ impl Lookup {
             return Vec::new();
         }
         // More than eight are more than it should say; the closest are enough.
-        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && (is_local(addr.ip()) || !is_local(a.ip()));
+        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_name(addr.ip(), a.ip());
         let mut nodes: Vec<&Contact> = response.nodes.iter().filter(|node| honest(node.addr)).collect();
         nodes.sort_by_key(|node| node.id.distance(self.target));
         let values: Vec<SocketAddr> = response.values.iter().copied().filter(|value| honest(*value)).collect();
@@ -223,7 +224,7 @@ impl Lookup {
             return;
         }
         let here = self.per_ip.entry(addr.ip()).or_default();
-        if *here >= MAX_PER_IP && !is_local(addr.ip()) {
+        if *here >= MAX_PER_IP && !is_private(addr.ip()) {
             return;
         }
         *here = here.saturating_add(1);

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::external::ExternalIp;
-use super::id::{NodeId, is_local};
+use super::id::NodeId;
 use super::lookup::{Lookup, Searched};
 use super::message::{Body, Contact, Family, Message, Response, is_usable};
 use super::server::Server;
 use super::state::State;
 use super::table::{K, Table};
+use crate::net::is_private;
 use crate::types::InfoHash;
 
 /// Routers, and guides, remembered at most.
@@ -337,7 +338,7 @@ impl Dht {
         if let (Goal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
             self.out.push_back(Output::Found { info_hash, peers });
         } else if *goal == Goal::Bootstrap {
-            let other = |node: &&Contact| Family::of(node.addr.ip()) != self.family && !is_local(node.addr.ip());
+            let other = |node: &&Contact| Family::of(node.addr.ip()) != self.family && !is_private(node.addr.ip());
             let others: Vec<_> = response.nodes.iter().filter(other).map(|node| node.addr).take(2).collect();
             if !others.is_empty() {
                 self.out.push_back(Output::Others(others));

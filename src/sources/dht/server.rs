@@ -11,6 +11,7 @@ use super::id::NodeId;
 use super::message::{Body, Contact, Family, MAX_PACKET, Message, PROTOCOL_ERROR, Query, Response, Want};
 use super::store::PeerStore;
 use super::table::Table;
+use crate::net::Network;
 
 /// Tokens change so often; that of the time before is accepted, too.
 const TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
@@ -92,16 +93,13 @@ impl Allowance {
 #[derive(Debug)]
 struct Limiter {
     /// By IPv4 address or IPv6 /64.
-    addresses: HashMap<u64, Allowance>,
+    addresses: HashMap<Network, Allowance>,
     total: Allowance,
 }
 
 impl Limiter {
     fn admits(&mut self, now: Duration, ip: IpAddr) -> bool {
-        let key = match ip {
-            IpAddr::V4(ip) => u64::from(u32::from(ip)),
-            IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
-        };
+        let key = Network::host(ip);
         // First of all the total, so that a storm from forged addresses leaves few of them in the table.
         self.total.refill(IN_TOTAL, now);
         if self.total.left < 1000 {

@@ -4,8 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::id::{NodeId, is_local};
+use super::id::NodeId;
 use super::message::Contact;
+use crate::net::{Network, is_private};
 
 /// Nodes of a bucket, and how many closest nodes count in a search.
 pub const K: usize = 8;
@@ -231,7 +232,7 @@ impl Table {
     /// Outside of local networks an address has one node here, and a network two in a bucket.
     fn allows(&self, contact: Contact) -> bool {
         let ip = contact.addr.ip();
-        if is_local(ip) {
+        if is_private(ip) {
             return true;
         }
         let bucket = self.buckets.get(self.bucket_of(contact.id));
@@ -282,11 +283,8 @@ impl Table {
 }
 
 /// The network an address is in, as one provider's customer gets it.
-fn network(ip: IpAddr) -> u64 {
-    match ip {
-        IpAddr::V4(ip) => u64::from(u32::from(ip) >> 8),
-        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
-    }
+fn network(ip: IpAddr) -> Network {
+    Network::of(ip, 24, 64)
 }
 
 #[cfg(test)]

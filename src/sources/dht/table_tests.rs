@@ -28,7 +28,10 @@ impl Table {
                 let contact = entry.contact;
                 assert_eq!(self.bucket_of(contact.id), at, "{contact:?} is in the wrong bucket");
                 assert!(ids.insert(contact.id) && contact.id != self.own, "{contact:?} stands twice, or is ourselves");
-                assert!(is_local(contact.addr.ip()) || ips.insert(contact.addr.ip()), "{contact:?} shares its address");
+                assert!(
+                    is_private(contact.addr.ip()) || ips.insert(contact.addr.ip()),
+                    "{contact:?} shares its address"
+                );
             }
             assert!(bucket.spare.iter().all(|e| self.bucket_of(e.contact.id) == at));
         }

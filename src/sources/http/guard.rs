@@ -1,12 +1,14 @@
 //! The guard against request forgery: a resolver that looks at what a name stands for, so that neither a name nor a second
 //! look-up hides a local address. What it refuses never gets a connection.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+
+use crate::net::is_private;
 
 /// Resolves names and leaves out the addresses that it refuses.
 #[derive(Debug)]
@@ -69,24 +71,8 @@ pub(super) fn is_refusal(error: &ureq::Error) -> bool {
 
 /// Whether an address belongs to this machine or a network around it rather than to the internet.
 pub(in crate::sources) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => is_local_v4(ip),
-        IpAddr::V6(ip) => is_local_v6(ip),
-    }
-}
-
-fn is_local_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    let carrier_nat = a == 100 && b & 0xc0 == 64;
-    a == 0 || ip.is_loopback() || ip.is_private() || ip.is_link_local() || carrier_nat || a >= 224
-}
-
-fn is_local_v6(ip: Ipv6Addr) -> bool {
-    // NAT64 (RFC 6052) carries an IPv4 address in its last four bytes.
-    if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = ip.segments() {
-        return is_local_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    }
-    ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_multicast()
+    let reserved = |ip| matches!(ip, IpAddr::V4(ip) if ip.octets()[0] >= 224);
+    is_private(ip) || ip.to_canonical().is_multicast() || reserved(ip.to_canonical())
 }
 
 #[cfg(test)]
