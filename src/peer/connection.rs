@@ -105,12 +105,10 @@ impl Gone {
     }
 }
 
-/// What a caller said before it was clear which torrent it means: its handshake, and what is left of that.
+/// What was received of an incoming connection before it was clear which torrent it is for.
 #[derive(Debug)]
 pub struct Greeting {
-    /// Their handshake.
-    pub theirs: Handshake,
-    /// What came behind it, and the ciphers for what follows.
+    /// The plain form of its handshake, at least as far as the info-hash, and the ciphers for what follows.
     pub rest: Rest,
 }
 
@@ -220,22 +218,19 @@ fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, caller: Caller) -
     let ours = Handshake::ours(shared.info_hash, shared.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     let mut line = Line::new(stream, deadline);
-    let theirs = match caller {
-        Caller::Us(opening) => {
-            line.open(opening, shared.encryption, &ours).and_then(|()| line.hear()).map_err(unanswered)
-        }
-        Caller::Them(None) => line.answer(shared.encryption, shared.info_hash).and_then(|()| line.hear()),
-        Caller::Them(Some(greeting)) => {
-            line = Line::resume(stream, deadline, greeting.rest);
-            Ok(greeting.theirs)
-        }
-    }?;
-    if theirs.info_hash != shared.info_hash {
+    match caller {
+        Caller::Us(opening) => line.open(opening, shared.encryption, &ours).map_err(unanswered)?,
+        Caller::Them(None) => line.answer(shared.encryption, shared.info_hash)?,
+        Caller::Them(Some(greeting)) => line = Line::resume(stream, deadline, greeting.rest),
+    }
+    let swarm = if incoming { line.hear_swarm() } else { line.hear_swarm().map_err(unanswered) }?;
+    if swarm != shared.info_hash {
         return Err(Gone::Handshake("another torrent"));
     }
     if incoming {
         line.say(&ours.encode())?; // also to ourselves: the side that called must learn whom it called
     }
+    let theirs = if incoming { line.hear() } else { line.hear().map_err(unanswered) }?;
     if theirs.peer_id == shared.peer_id {
         return Err(Gone::Ourselves);
     }

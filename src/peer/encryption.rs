@@ -12,6 +12,7 @@ use crate::wire::mse::{Agreed, Ciphers, Draw, Initiator, Methods, MseError, Resp
 
 /// Bytes read at a time during the handshake of MSE; it wants no more of them at once but for long initial payloads.
 const CHUNK: usize = 256;
+const OTHER: Gone = Gone::Handshake("another protocol");
 
 impl Encryption {
     /// What may follow an encrypted handshake; `None` where there is none.
@@ -49,7 +50,7 @@ impl<'a> Line<'a> {
         Line { stream, deadline, early: Vec::new(), ciphers: None }
     }
 
-    /// A line on which the other side's handshake has been heard, by somebody else, with what was left of it.
+    /// A connection on which somebody else has received the other side's handshake, or the start of it.
     pub fn resume(stream: &'a TcpStream, deadline: Instant, rest: Rest) -> Line<'a> {
         Line { stream, deadline, early: rest.early, ciphers: rest.ciphers }
     }
@@ -113,7 +114,7 @@ impl<'a> Line<'a> {
         let encrypted = |&(swarm, policy): &(InfoHash, Encryption)| policy.methods().map(|methods| (swarm, methods));
         let swarms: Vec<_> = swarms.iter().filter_map(encrypted).collect();
         if swarms.is_empty() {
-            return Err(Gone::Handshake("another protocol"));
+            return Err(OTHER);
         }
         let mut mse = Responder::for_any(swarms, Draw::new(&mut fastrand::Rng::new()));
         let mut out = Vec::new();
@@ -127,18 +128,35 @@ impl<'a> Line<'a> {
         Ok(meant)
     }
 
-    /// Receives the other side's handshake.
+    /// Receives the other side's handshake as far as the swarm that it means. The rest may come only after our answer: trackers that
+    /// check whether a peer can be reached wait for that, and never send more.
+    ///
+    /// # Errors
+    /// Where it does not come in time, or something else comes.
+    pub fn hear_swarm(&mut self) -> Result<InfoHash, Gone> {
+        self.fill(handshake::HEAD)?;
+        self.early.first_chunk().and_then(Handshake::decode_swarm).ok_or(OTHER)
+    }
+
+    /// Receives the other side's handshake, or what is left of it.
     ///
     /// # Errors
     /// Where it does not come in time, or something else comes.
     pub fn hear(&mut self) -> Result<Handshake, Gone> {
-        const OTHER: Gone = Gone::Handshake("another protocol");
-        while self.early.len() < handshake::LENGTH {
+        self.fill(handshake::LENGTH)?;
+        let theirs = self.early.first_chunk().and_then(Handshake::decode).ok_or(OTHER)?;
+        self.early.drain(..handshake::LENGTH);
+        Ok(theirs)
+    }
+
+    /// Receives until so many bytes of the handshake are there.
+    fn fill(&mut self, length: usize) -> Result<(), Gone> {
+        while self.early.len() < length {
             if begins_plain(&self.early) == Some(false) {
                 return Err(OTHER);
             }
             let mut bytes = [0; handshake::LENGTH];
-            let missing = handshake::LENGTH - self.early.len();
+            let missing = length - self.early.len();
             let room = bytes.get_mut(..missing).unwrap_or_default();
             let n = self.read(room)?;
             let news = room.get_mut(..n).unwrap_or_default();
@@ -147,9 +165,7 @@ impl<'a> Line<'a> {
             }
             self.early.extend_from_slice(news);
         }
-        let theirs = self.early.first_chunk().and_then(Handshake::decode).ok_or(OTHER)?;
-        self.early.drain(..handshake::LENGTH);
-        Ok(theirs)
+        Ok(())
     }
 
     /// Sends bytes of the payload.

@@ -36,9 +36,9 @@ fn call(stream: &TcpStream, opening: Opening, policy: Encryption) -> Result<(Han
 fn answer(stream: &TcpStream, policy: Encryption) -> Result<(Handshake, Rest), Gone> {
     let mut line = line(stream);
     line.answer(policy, TORRENT)?;
-    let theirs = line.hear()?;
+    assert_eq!(line.hear_swarm()?, TORRENT);
     line.say(&ours(2).encode())?;
-    Ok((theirs, line.finish()))
+    Ok((line.hear()?, line.finish()))
 }
 
 type Ends = (Result<(Handshake, Rest), Gone>, Result<(Handshake, Rest), Gone>);
@@ -161,6 +161,20 @@ fn a_plain_handshake_may_drip() {
     let (theirs, rest) = answers.join().expect("no panic").expect("a handshake");
     assert_eq!(theirs, ours(1));
     assert!(rest.ciphers.is_none() && rest.early.is_empty());
+}
+
+#[test]
+fn the_info_hash_is_enough_for_an_answer() {
+    let (mut initiator, responder) = pair();
+    let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
+    let bytes = ours(1).encode();
+    initiator.write_all(&bytes[..handshake::HEAD]).expect("they listen");
+    let mut theirs = [0; handshake::LENGTH];
+    initiator.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    initiator.read_exact(&mut theirs).expect("their handshake");
+    assert_eq!(Handshake::decode(&theirs), Some(ours(2)));
+    initiator.write_all(&bytes[handshake::HEAD..]).expect("they listen");
+    assert_eq!(answers.join().expect("no panic").expect("a handshake").0, ours(1));
 }
 
 #[test]

@@ -125,23 +125,23 @@ impl Waiting {
     }
 }
 
-/// Hears a caller's handshake and hands it to the session that it means.
+/// Receives an incoming connection's handshake as far as the info-hash, and hands it to the session that it is for, which answers it.
 fn hand_on(stream: Arc<TcpStream>, addr: SocketAddr, guests: &[Arc<Guest>]) -> Result<(), Gone> {
     const ANOTHER: Gone = Gone::Handshake("another torrent");
     let swarms: Vec<_> = guests.iter().map(|guest| (guest.info_hash, guest.encryption)).collect();
     let mut line = Line::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT);
     let meant = line.answer_for(&swarms)?;
-    let theirs = line.hear()?;
+    let swarm = line.hear_swarm()?;
     let rest = line.finish();
-    let guest = guests.iter().find(|guest| guest.info_hash == theirs.info_hash && guest.is_open()).ok_or(ANOTHER)?;
+    let guest = guests.iter().find(|guest| guest.info_hash == swarm && guest.is_open()).ok_or(ANOTHER)?;
     match meant {
         None if guest.encryption == Encryption::Require => return Err(Gone::Handshake("not encrypted")),
-        Some(meant) if meant != theirs.info_hash => return Err(ANOTHER),
+        Some(meant) if meant != swarm => return Err(ANOTHER),
         _ => {}
     }
     // Where it fails, the lobby is about to hang up.
     if let Some(stream) = Arc::into_inner(stream) {
-        guest.receive(stream, addr, Some(Box::new(Greeting { theirs, rest })));
+        guest.receive(stream, addr, Some(Box::new(Greeting { rest })));
     }
     Ok(())
 }
