@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What each program is, and the package that has it.
-readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent opentracker:opentracker
+readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent qbittorrent-nox:qbittorrent-nox opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
 strip:binutils systemd-analyze:systemd tmux:tmux strace:strace"
 readonly LIBTORRENT="libtorrent==2.0.11"
@@ -81,6 +81,7 @@ check() {
 check aria2 aria2c --version
 check transmission-daemon transmission-daemon --version
 check rtorrent rtorrent -h
+check qbittorrent-nox qbittorrent-nox --version
 check opentracker opentracker -h
 check iproute2 ip -V
 check util-linux unshare --version

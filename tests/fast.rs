@@ -315,3 +315,54 @@ fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
     }
     btsync.terminate(0);
 }
+
+/// libtorrent's message for the same, where the peer takes it; and that message from a peer.
+#[test]
+fn upload_only_is_sent_and_understood_as_a_message() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let gate = Gate::new(0);
+    let honest = FakePeer::honest(&payload, &gate);
+    let tracker = Tracker::start(&[honest.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--seed"]);
+    let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
+    wire.send(id::HAVE_NONE, &[]).expect("a word");
+    wire.send(id::EXTENDED, b"\0d1:md11:upload_onlyi77eee").expect("an extension handshake");
+    let ours = loop {
+        if let Message::Other(id::EXTENDED, said) = wire.receive().expect("an extension handshake") {
+            assert_eq!(said[0], 0);
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let id =
+                said.split_once("1:md11:upload_onlyi").and_then(|(_, rest)| rest.split_once('e')?.0.parse::<u8>().ok());
+            break id.expect("an id for upload_only");
+        }
+    };
+    gate.open();
+    loop {
+        if let Message::Other(id::EXTENDED, said) = wire.receive().expect("a message") {
+            break assert_eq!(said, [77, 1]);
+        }
+    }
+    // Neither side wants anything now.
+    wire.send(id::EXTENDED, &[ours, 1]).expect("a word");
+    wire.closed().expect("the end");
+    btsync.terminate(0);
+}
+
+/// A tracker that checks whether we can be reached sends a handshake up to the info-hash, and waits for ours before it goes on.
+#[test]
+fn a_handshake_is_answered_before_its_peer_id_has_come() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder_with("source", &payload), port, &["--seed"]);
+    let mut wire = Wire::call(SocketAddr::from(([127, 0, 0, 1], port)));
+    let ours = extended_handshake(payload.info_hash());
+    let (head, peer_id) = ours.split_at(48);
+    wire.send_raw(head).expect("a handshake");
+    let theirs = wire.read_handshake().expect("a handshake");
+    assert_eq!(theirs[28..48], payload.info_hash());
+    wire.send_raw(peer_id).expect("a handshake");
+    wire.receive_until(&Message::Other(id::HAVE_ALL, Vec::new())).expect("a connection that goes on");
+    btsync.terminate(0);
+}

@@ -98,7 +98,7 @@ impl Side {
                     peer.set_choke(!peer.peer_interested.load(Ordering::Acquire));
                 }
             }
-            Report::Whole => self.shared.roster.all().into_iter().for_each(|peer| peer.say_ours(&self.shared)),
+            Report::Whole => self.shared.roster.all().into_iter().for_each(|peer| peer.send_upload_only(&self.shared)),
             Report::Failed { piece, .. } => panic!("{piece:?} is wrong"),
             Report::Storage(error) => panic!("{error}"),
             _ => {}

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use common::payload::Payload;
 use common::process::Running;
-use common::seeder::{FakePeer, Gate};
+use common::seeder::{FakePeer, Gate, full_bitfield};
 use common::tracker::{Tracker, scrape};
+use common::wire::{Message, id};
 use common::{Stage, btsync, free_port, until};
+use parking_lot::Mutex;
 
 /// What a stop may take at most; the tracker is given two seconds of it.
 const STOP: Duration = Duration::from_secs(10);
@@ -279,6 +281,36 @@ fn a_seeding_time_ends_it() {
     let events: Vec<String> = tracker.heard().into_iter().filter(|a| a.left == 0).map(|a| a.event).collect();
     assert_eq!(events.first().map(String::as_str), Some("started"));
     assert_eq!(events.last().map(String::as_str), Some("stopped"));
+}
+
+/// A seed hears of every piece that we get, although it needs none: its user sees our progress, and nobody takes us for a cheat.
+#[test]
+fn a_seed_is_told_of_our_pieces() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let gate = Gate::new(100);
+    let giving = FakePeer::honest(&payload, &gate);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (ears, pieces) = (heard.clone(), payload.pieces());
+    let choking = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+        loop {
+            if let Message::Have(piece) = wire.receive()? {
+                ears.lock().push(piece);
+            }
+        }
+    });
+    let tracker = Tracker::start(&[giving.addr, choking.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut fetch = stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]);
+    until("the choking seed has heard of most of what was sent", || heard.lock().len() >= 20);
+    gate.open();
+    fetch.ends_with(0);
+    assert!(choking.outcome().is_err(), "the connection ended");
+    let mut all = heard.lock().clone();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "each piece once");
 }
 
 /// A peer given by hand is enough where the tracker knows nobody.

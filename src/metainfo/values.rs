@@ -40,6 +40,14 @@ pub fn int(dict: &Dict, key: &str) -> Option<i64> {
     }
 }
 
+/// The dictionary at a key, if one stands there.
+pub fn nested<'a>(dict: &'a Dict, key: &str) -> Option<&'a Dict> {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Dict(dict)) => Some(dict),
+        _ => None,
+    }
+}
+
 /// The items of the list at a key; none where no list stands there.
 pub fn list<'a>(dict: &'a Dict, key: &str) -> &'a [Value] {
     match dict.get(key.as_bytes()) {
@@ -59,6 +67,8 @@ mod tests {
         assert_eq!((int(&dict, "b"), int(&dict, "l"), int(&dict, "x")), (Some(7), None, None));
         let dict = dictionary(b"d1:lli1ei2eee").unwrap().unwrap();
         assert_eq!((list(&dict, "l").len(), list(&dict, "x").len()), (2, 0));
+        let dict = dictionary(b"d1:dd1:ai1ee1:li2ee").unwrap().unwrap();
+        assert_eq!((nested(&dict, "d").and_then(|d| int(d, "a")), nested(&dict, "l")), (Some(1), None));
     }
 
     #[test]

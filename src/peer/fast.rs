@@ -82,19 +82,27 @@ impl Peer {
 
     /// What we say of ourselves to this peer (BEP 10): the payload of an extension handshake.
     pub fn ours(&self, shared: &Shared) -> Vec<u8> {
-        // Done is enough, of whatever was wanted (BEP 21); without metadata nobody knows.
-        let upload_only = !shared.wants_info && shared.pieces.is_complete();
+        let upload_only = wants_nothing(shared);
         let port = shared.port.load(Ordering::Relaxed);
         let metadata_size = shared.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size, pex: shared.pex }.encode()
     }
 
-    /// Says it again, where the peer understands it.
-    pub fn say_ours(&self, shared: &Shared) {
-        if self.extended {
-            self.send(Out::Extended(HANDSHAKE_ID, self.ours(shared)));
+    /// Tells the peer whether we want nothing more: by the message for that where the peer takes it, else by another extension
+    /// handshake where it understands that.
+    pub fn send_upload_only(&self, shared: &Shared) {
+        match self.upload_only_id.load(Ordering::Acquire) {
+            0 if self.extended => self.send(Out::Extended(HANDSHAKE_ID, self.ours(shared))),
+            0 => {}
+            id => self.send(Out::Extended(id, vec![u8::from(wants_nothing(shared))])),
         }
     }
+}
+
+/// Whether we say that we want nothing more (BEP 21). It is enough to have what was wanted; without metadata nobody knows. A
+/// super-seed does not say so while it seems to have nothing: libtorrent disconnects a peer that neither has nor wants anything.
+fn wants_nothing(shared: &Shared) -> bool {
+    !shared.wants_info && shared.pieces.is_complete() && shared.revealing().is_none()
 }
 
 #[cfg(test)]

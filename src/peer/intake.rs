@@ -243,7 +243,8 @@ impl<'a> Intake<'a> {
             feed_the_hungry(self.shared);
             return Ok(());
         }
-        for other in self.shared.roster.pick(&verdict.lacking) {
+        // Seeds included: others show our progress by what they were told, and take a peer without any for a cheat.
+        for other in self.shared.roster.all() {
             other.push_have(piece);
         }
         for other in self.shared.roster.pick(&verdict.no_longer_wanted) {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Shared;
-use crate::swarm::superseed::{Shown, SuperSeed};
+use super::state::Peer;
+use crate::swarm::superseed::{Shown, Standing, SuperSeed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// What a super-seed has shown to whom.
@@ -46,11 +47,20 @@ impl Reveal {
         self.change(shared, |state, now, out| state.has(key, pieces, now, out));
     }
 
+    /// The peer was sent these blocks, which are neighbours.
+    pub fn sent(&self, shared: &Shared, key: PeerKey, blocks: &[BlockRequest]) {
+        let layout = shared.pieces.storage().layout();
+        self.change(shared, |state, now, out| {
+            for block in blocks {
+                state.sent(key, (block.piece, layout.piece_size(block.piece)), block.length, now, out);
+            }
+        });
+    }
+
     /// Time has passed.
     pub fn tick(&self, shared: &Shared) {
-        let unchoked = shared.roster.all().into_iter().filter(|peer| !peer.am_choking.load(Ordering::Acquire));
-        let served = unchoked.map(|peer| peer.key).collect();
-        self.change(shared, |state, now, out| state.tick(now, &served, out));
+        let standings = shared.roster.all().into_iter().map(|peer| (peer.key, standing(&peer))).collect();
+        self.change(shared, |state, now, out| state.tick(now, &standings, out));
     }
 
     /// Keeps of what a peer asks for that which it has been shown; the rest goes to `refused`.
@@ -96,7 +106,19 @@ impl Reveal {
             }
             if peer.is_needless(shared) {
                 peer.close();
+            } else {
+                peer.send_upload_only(shared);
             }
         }
+    }
+}
+
+fn standing(peer: &Peer) -> Standing {
+    if !peer.peer_interested.load(Ordering::Acquire) {
+        Standing::Uninterested
+    } else if peer.am_choking.load(Ordering::Acquire) {
+        Standing::Waiting
+    } else {
+        Standing::Served
     }
 }

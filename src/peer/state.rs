@@ -75,6 +75,8 @@ pub struct Peer {
     pub metadata_id: AtomicU8,
     /// See `metadata_id`.
     pub pex_id: AtomicU8,
+    /// The same for the message `upload_only`.
+    pub upload_only_id: AtomicU8,
     /// Pieces of metadata that we asked it for and that it has neither sent nor rejected.
     pub asked_metadata: AtomicU32,
     /// Answers about metadata that wait for its writer.
@@ -150,6 +152,7 @@ impl Peer {
             listen_port: AtomicU16::new(0),
             metadata_id: AtomicU8::new(0),
             pex_id: AtomicU8::new(0),
+            upload_only_id: AtomicU8::new(0),
             asked_metadata: AtomicU32::new(0),
             telling: AtomicU32::new(0),
             upload_only: AtomicBool::new(false),

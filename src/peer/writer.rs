@@ -1,13 +1,13 @@
 //! The writer: takes what waits in its channel, puts it into as few writes as it can, and serves blocks from the disk.
 //!
 //! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads. HAVEs ride with the next
-//! write, at the latest `HAVE_DELAY` after the first of them, so that a swarm of downloaders is not woken for every piece.
+//! write, at the latest a moment after the first of them: [`SendSchedule`] says when.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -15,14 +15,11 @@ use super::state::{Out, Peer};
 use super::throttle::Allowance;
 use super::{Report, SLAB, Shared};
 use crate::storage::PooledSlab;
+use crate::swarm::send_schedule::SendSchedule;
 use crate::types::BlockRequest;
 use crate::wire::message;
 use crate::wire::mse::Rc4;
 
-/// A sign of life is sent after so long without any other message (BEP 3).
-const KEEP_ALIVE: Duration = Duration::from_secs(120);
-/// How long a HAVE may wait for company.
-const HAVE_DELAY: Duration = Duration::from_millis(100);
 /// Blocks in one `writev` at most.
 const BATCH: usize = 16;
 
@@ -39,9 +36,8 @@ pub struct Writer<'a> {
     choking: bool,
     /// Rejects in `head`.
     rejects: u32,
-    /// When the waiting HAVEs must leave.
-    haves_due: Option<Instant>,
-    last_write: Instant,
+    /// When HAVEs and keep-alives must leave.
+    schedule: SendSchedule,
     /// What the limiter lets blocks have.
     allowance: Allowance,
     /// Lent while there is something to serve.
@@ -61,8 +57,7 @@ impl<'a> Writer<'a> {
             queue: VecDeque::new(),
             choking: true,
             rejects: 0,
-            haves_due: None,
-            last_write: Instant::now(),
+            schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
             allowance: Allowance::default(),
             slab: None,
             cipher,
@@ -102,10 +97,8 @@ impl<'a> Writer<'a> {
     /// Sleeps until there is something to write; false when the connection is over.
     fn wait(&mut self, outbox: &Receiver<Out>) -> bool {
         while self.is_idle() {
-            let keep_alive = self.last_write + KEEP_ALIVE;
-            let haves = self.haves_due.unwrap_or(keep_alive);
-            let blocks = self.allowance.waits_until(Instant::now).unwrap_or(keep_alive);
-            let deadline = keep_alive.min(haves).min(blocks);
+            let scheduled = self.schedule.next_due();
+            let deadline = self.allowance.waits_until(Instant::now).map_or(scheduled, |blocks| blocks.min(scheduled));
             match outbox.recv_deadline(deadline) {
                 Ok(out) => {
                     if !self.take(out) {
@@ -115,10 +108,10 @@ impl<'a> Writer<'a> {
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => {
                     let now = Instant::now();
-                    if now >= haves {
+                    if self.schedule.is_batch_due(now) {
                         self.gather_haves();
                     }
-                    if self.head.is_empty() && now >= keep_alive {
+                    if self.head.is_empty() && self.schedule.is_keep_alive_due(now) {
                         message::keep_alive(&mut self.head);
                     }
                 }
@@ -169,13 +162,17 @@ impl<'a> Writer<'a> {
                     message::allowed_fast(&mut self.head, piece);
                 }
             }
-            Out::Extended(id, payload) => message::extended(&mut self.head, id, &payload),
+            Out::Extended(id, payload) => {
+                // libtorrent disconnects on `upload_only` unless it has heard of a piece that it lacks.
+                self.gather_haves();
+                message::extended(&mut self.head, id, &payload);
+            }
             Out::Metadata(id, payload) => {
                 self.peer.telling.fetch_sub(1, Ordering::AcqRel);
                 message::extended(&mut self.head, id, &payload);
             }
             Out::Interested(interested) => message::interested(&mut self.head, interested),
-            Out::Haves => self.haves_due = Some(Instant::now() + HAVE_DELAY),
+            Out::Haves => self.schedule.have_waits(Instant::now()),
             Out::End => return false,
         }
         true
@@ -198,7 +195,7 @@ impl<'a> Writer<'a> {
 
     /// Puts the waiting HAVEs with what leaves next.
     fn gather_haves(&mut self) {
-        if self.haves_due.take().is_some() {
+        if self.schedule.take_batch(Instant::now()) {
             for piece in self.peer.take_haves() {
                 message::have(&mut self.head, piece);
             }
@@ -225,7 +222,7 @@ impl<'a> Writer<'a> {
         if self.rejects > 0 {
             self.peer.refusing.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
         }
-        self.last_write = Instant::now();
+        self.schedule.wrote(Instant::now());
         Ok(())
     }
 
@@ -259,6 +256,9 @@ impl<'a> Writer<'a> {
         self.peer.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
         self.peer.touch(self.shared.now());
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.sent(self.shared, self.peer.key, run);
+        }
         Ok(())
     }
 

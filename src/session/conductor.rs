@@ -184,7 +184,7 @@ impl<'a> Conductor<'a> {
             if peer.is_needless(self.shared) {
                 peer.close();
             } else {
-                peer.say_ours(self.shared);
+                peer.send_upload_only(self.shared);
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod picker;
 pub mod quality;
 pub mod rate;
 pub mod requests;
+pub mod send_schedule;
 pub mod superseed;
 
 pub use blame::Blame;

@@ -6,19 +6,21 @@
 //!
 //! An *offer* is a piece shown to a leecher and not yet seen to have spread. It has spread once another leecher has it, or when
 //! nobody else lacks it (a leecher that is alone). The next one is shown then, or when the leecher has kept the piece to itself
-//! for [`SPREAD`]. Only pieces that nobody has and that are offered to nobody are *fresh*, and shown to whoever has room; a
+//! for [`SPREAD`]. A leecher has a piece once it says so or has been sent all of it: some clients send no HAVE to a peer that has the
+//! piece. An offer that a leecher does not take in time is withdrawn, and its place is free for another. Only pieces that nobody has and that are offered to nobody are *fresh*, and shown to whoever has room; a
 //! leecher to whom nothing came for [`SPREAD`] sees the rarest of the others. It is over when two leechers have had everything. Who claims to have what it has not costs us copies, nothing else.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::types::{Bitfield, PeerKey, PieceIndex};
 
 /// How long a leecher may keep a piece to itself, or get nothing at all, before it is shown another.
 pub const SPREAD: Duration = Duration::from_secs(30);
-/// An offer that a leecher does not take for so long, although it is served, no longer keeps the piece from others; that of one
-/// that is choked does so for [`SPREAD`] only.
-pub const STALE: Duration = Duration::from_secs(600);
+/// An offer is withdrawn from a leecher that is unchoked and was sent nothing of the piece for so long.
+pub const STALE: Duration = Duration::from_secs(60);
+/// An offer is withdrawn from a leecher that is not interested for so long: it has the piece from elsewhere, or does not want it.
+pub const UNWANTED: Duration = Duration::from_secs(10);
 /// Offers a leecher, in bytes; small pieces are shown by several, so that the way there and back costs little.
 const WINDOW: u32 = 512 * 1024;
 /// So many leechers with everything, and the seeder is no longer the only one.
@@ -26,6 +28,17 @@ const COPIES: u32 = 2;
 
 /// What is to be told: to whom, of which piece.
 pub type Shown = Vec<(PeerKey, PieceIndex)>;
+
+/// How a leecher stands to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is interested, and unchoked.
+    Served,
+    /// It is interested, and choked.
+    Waiting,
+    /// It wants nothing that it has been shown.
+    Uninterested,
+}
 
 /// Decides what to show to whom. Leechers and pieces that do not exist are ignored everywhere.
 #[derive(Debug)]
@@ -53,6 +66,12 @@ struct Leecher {
     has: Bitfield,
     shown: Bitfield,
     offers: Vec<Offer>,
+    /// Bytes sent to it of pieces that it does not have.
+    sent: HashMap<PieceIndex, u32>,
+    /// As of the last tick, and since when.
+    standing: (Standing, Duration),
+    /// It had everything, and is counted in `full`.
+    is_full: bool,
     /// When it last got or was shown something.
     news: Duration,
 }
@@ -60,6 +79,7 @@ struct Leecher {
 #[derive(Debug)]
 struct Offer {
     piece: PieceIndex,
+    /// When it was shown, or last sent a part of it; or when the leecher's standing changed.
     since: Duration,
     state: State,
 }
@@ -68,10 +88,24 @@ struct Offer {
 enum State {
     /// Counted in `Spread::offers`.
     Open,
-    /// Not taken for too long.
+    /// Not taken for too long by a leecher that is choked: others may be shown the piece.
     Stale,
     /// The leecher has it, since then.
     Taken(Duration),
+}
+
+impl Leecher {
+    /// The pieces that it lacks and has not been shown.
+    fn hidden(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        (0..self.has.len()).map(PieceIndex).filter(|&piece| !self.has.has(piece) && !self.shown.has(piece))
+    }
+
+    /// Notes that it has everything, where that is so; 1 where that is news.
+    fn note_full(&mut self, full: bool) -> u32 {
+        let news = full && !self.is_full;
+        self.is_full |= full;
+        u32::from(news)
+    }
 }
 
 impl SuperSeed {
@@ -95,7 +129,15 @@ impl SuperSeed {
     /// A leecher that has nothing yet.
     pub fn join(&mut self, key: PeerKey, now: Duration, out: &mut Shown) {
         let none = Bitfield::new(self.spread.len() as u32);
-        let leecher = Leecher { has: none.clone(), shown: none, offers: Vec::new(), news: now };
+        let leecher = Leecher {
+            has: none.clone(),
+            shown: none,
+            offers: Vec::new(),
+            sent: HashMap::new(),
+            standing: (Standing::Waiting, now),
+            is_full: false,
+            news: now,
+        };
         self.leechers.entry(key).or_insert(leecher);
         self.fill(key, now, out);
     }
@@ -115,13 +157,13 @@ impl SuperSeed {
     /// The leecher has these pieces, those that were known included.
     pub fn has(&mut self, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>, now: Duration, out: &mut Shown) {
         let Some(leecher) = self.leechers.get_mut(&key) else { return };
-        let was_full = leecher.has.is_full();
         let gained: Vec<_> = pieces.filter(|&piece| leecher.has.set(piece)).collect();
         if gained.is_empty() {
             return;
         }
+        leecher.sent.retain(|piece, _| !leecher.has.has(*piece));
         leecher.news = now;
-        self.full += u32::from(!was_full && leecher.has.is_full());
+        self.full += leecher.note_full(leecher.has.is_full());
         let mut taken = Vec::new();
         for offer in leecher.offers.iter_mut().filter(|offer| leecher.has.has(offer.piece)) {
             if offer.state == State::Open {
@@ -140,21 +182,52 @@ impl SuperSeed {
         self.next(now, out);
     }
 
-    /// Time has passed: who keeps all to itself, or is short of everything, is shown something else. Every few seconds is enough.
-    /// Those in `served` are not choked.
-    pub fn tick(&mut self, now: Duration, served: &HashSet<PeerKey>, out: &mut Shown) {
-        let mut stale = Vec::new();
-        for (key, leecher) in &mut self.leechers {
-            let patience = if served.contains(key) { STALE } else { SPREAD };
-            leecher.offers.retain(|offer| !matches!(offer.state, State::Taken(at) if now >= at + SPREAD));
-            for offer in &mut leecher.offers {
-                if offer.state == State::Open && now >= offer.since + patience {
-                    offer.state = State::Stale;
-                    stale.push(offer.piece);
-                }
-            }
+    /// The leecher was sent so many bytes of a piece of `size` bytes. Once it was sent all of them it has the piece.
+    pub fn sent(&mut self, key: PeerKey, (piece, size): (PieceIndex, u32), bytes: u32, now: Duration, out: &mut Shown) {
+        let Some(leecher) = self.leechers.get_mut(&key).filter(|leecher| !leecher.has.has(piece)) else { return };
+        leecher.offers.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.since = now);
+        let sent = leecher.sent.entry(piece).or_default();
+        *sent = sent.saturating_add(bytes);
+        if *sent >= size {
+            self.has(key, std::iter::once(piece), now, out);
         }
-        for piece in stale {
+    }
+
+    /// Time has passed: offers that are not taken are withdrawn, and a leecher that keeps all to itself, or is short of everything,
+    /// is shown something else. Every few seconds is enough. Leechers that `standings` does not name are taken to wait.
+    pub fn tick(&mut self, now: Duration, standings: &HashMap<PeerKey, Standing>, out: &mut Shown) {
+        let mut withdrawn = Vec::new();
+        for (key, leecher) in &mut self.leechers {
+            let standing = standings.get(key).copied().unwrap_or(Standing::Waiting);
+            let changed = leecher.standing.0 != standing;
+            if changed {
+                leecher.standing = (standing, now);
+            }
+            // One that sends no HAVE of what it was shown is known to have everything when it no longer wants any of it.
+            let idle = standing == Standing::Uninterested && now >= leecher.standing.1 + UNWANTED;
+            self.full += leecher.note_full(idle && !leecher.is_full && leecher.hidden().next().is_none());
+            let patience = match standing {
+                Standing::Served => STALE,
+                Standing::Waiting => SPREAD,
+                Standing::Uninterested => UNWANTED,
+            };
+            leecher.offers.retain_mut(|offer| {
+                if changed {
+                    offer.since = now;
+                }
+                match offer.state {
+                    State::Taken(at) => now < at + SPREAD,
+                    State::Open | State::Stale if now < offer.since + patience => true,
+                    State::Open => {
+                        withdrawn.push(offer.piece);
+                        offer.state = State::Stale;
+                        standing == Standing::Waiting
+                    }
+                    State::Stale => standing == Standing::Waiting,
+                }
+            });
+        }
+        for piece in withdrawn {
             self.count(piece, |spread| spread.offers -= 1);
         }
         self.next(now, out);
@@ -175,9 +248,7 @@ impl SuperSeed {
 
     /// The pieces that the leecher lacks and has not been shown.
     pub fn hidden(&self, key: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
-        let leecher = self.leechers.get(&key);
-        let of = move |leecher: &'_ Leecher, piece| !leecher.has.has(piece) && !leecher.shown.has(piece);
-        (0..self.spread.len() as u32).map(PieceIndex).filter(move |&piece| leecher.is_some_and(|l| of(l, piece)))
+        self.leechers.get(&key).into_iter().flat_map(Leecher::hidden)
     }
 
     /// Strikes out the offers that have spread, and makes others.

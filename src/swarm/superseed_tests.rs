@@ -9,8 +9,13 @@ fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-fn served(keys: impl IntoIterator<Item = PeerKey>) -> HashSet<PeerKey> {
-    keys.into_iter().collect()
+fn served(keys: impl IntoIterator<Item = PeerKey>) -> HashMap<PeerKey, Standing> {
+    keys.into_iter().map(|key| (key, Standing::Served)).collect()
+}
+
+/// Three leechers of which the first stands in this way, the others being served.
+fn standing(first: Standing) -> HashMap<PeerKey, Standing> {
+    HashMap::from([(A, first), (B, Standing::Served), (C, Standing::Served)])
 }
 
 /// What is shown to `key` in `out`, which is emptied.
@@ -76,18 +81,85 @@ fn who_keeps_a_piece_to_itself_waits() {
 }
 
 #[test]
-fn what_one_does_not_take_is_shown_to_another() {
-    // Soon where it cannot take it, as it is choked; late where it could.
-    for (served, patience) in [(served([B]), 30), (served([A, B]), 600)] {
+fn an_offer_that_is_not_taken_is_shown_to_another() {
+    for (how, patience) in [(Standing::Uninterested, 10), (Standing::Waiting, 30), (Standing::Served, 60)] {
         let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
         seed.join(A, seconds(0), out);
         assert_eq!(shown(out, A).len(), 2);
+        seed.tick(seconds(0), &standing(how), out);
         seed.join(B, seconds(patience - 2), out);
-        seed.tick(seconds(patience - 1), &served, out);
+        seed.tick(seconds(patience - 1), &standing(how), out);
         assert!(out.is_empty(), "nothing is fresh");
-        seed.tick(seconds(patience), &served, out);
-        assert_eq!(shown(out, B).len(), 2);
+        seed.tick(seconds(patience), &standing(how), out);
+        assert_eq!(shown(out, B).len(), 2, "{how:?}");
     }
+}
+
+#[test]
+fn the_place_of_a_withdrawn_offer_is_free() {
+    for (how, patience) in [(Standing::Uninterested, 10), (Standing::Served, 60)] {
+        let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
+        seed.join(A, seconds(0), out);
+        let first = shown(out, A);
+        seed.tick(seconds(0), &standing(how), out);
+        seed.tick(seconds(patience), &standing(how), out);
+        let next = shown(out, A);
+        assert_eq!(next.len(), 2, "{how:?}");
+        assert!(next.iter().all(|piece| !first.contains(piece)));
+    }
+    // A leecher that is choked can take nothing: it keeps what it was shown, and is shown nothing else.
+    let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    assert_eq!(shown(out, A).len(), 2);
+    for now in (0..=25).step_by(5) {
+        seed.tick(seconds(now), &standing(Standing::Waiting), out);
+    }
+    assert!(out.is_empty());
+    // Once it is unchoked it has as long as any other.
+    seed.tick(seconds(26), &standing(Standing::Served), out);
+    seed.tick(seconds(85), &standing(Standing::Served), out);
+    assert!(out.is_empty());
+    seed.tick(seconds(86), &standing(Standing::Served), out);
+    assert_eq!(shown(out, A).len(), 2);
+}
+
+#[test]
+fn a_piece_that_was_sent_completely_counts_as_taken() {
+    let (mut seed, out) = (SuperSeed::new(100, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let a = shown(out, A);
+    for sent in 1..=16 {
+        assert!(out.is_empty(), "after {} blocks", sent - 1);
+        seed.sent(A, (a[0], MIB), MIB / 16, seconds(sent), out);
+    }
+    // It is alone, and need pass it on to nobody.
+    assert_eq!(shown(out, A).len(), 1);
+    seed.has(A, std::iter::once(a[0]), seconds(20), out);
+    seed.sent(A, (a[0], MIB), MIB, seconds(20), out);
+    assert!(out.is_empty(), "what is known is no news");
+    assert!(seed.leechers[&A].sent.is_empty());
+    // With another one there, the piece has spread once that has it.
+    seed.sent(A, (a[1], MIB), MIB - 1, seconds(21), out);
+    seed.join(B, seconds(21), out);
+    out.clear();
+    seed.sent(A, (a[1], MIB), 1, seconds(22), out);
+    assert!(out.is_empty());
+    seed.has(B, std::iter::once(a[1]), seconds(23), out);
+    assert_eq!(shown(out, A).len(), 1);
+}
+
+#[test]
+fn an_offer_of_which_something_is_sent_now_and_then_is_not_withdrawn() {
+    let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let a = shown(out, A);
+    for now in (0..600).step_by(50) {
+        for &piece in &a {
+            seed.sent(A, (piece, MIB), 1, seconds(now), out);
+        }
+        seed.tick(seconds(now), &standing(Standing::Served), out);
+    }
+    assert_eq!(seed.leechers[&A].offers.iter().filter(|offer| offer.state == State::Open).count(), 2);
 }
 
 #[test]
@@ -131,6 +203,25 @@ fn it_is_over_with_two_other_copies() {
 }
 
 #[test]
+fn one_that_wants_nothing_of_all_that_it_was_shown_has_everything() {
+    let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
+    for key in [A, B] {
+        seed.join(key, seconds(0), out);
+    }
+    seed.has(A, std::iter::once(PieceIndex(0)), seconds(0), out);
+    seed.has(B, (0..2).map(PieceIndex), seconds(0), out);
+    seed.tick(seconds(1), &standing(Standing::Uninterested), out);
+    seed.tick(seconds(10), &standing(Standing::Uninterested), out);
+    assert!(!seed.is_over(), "interest may be on its way");
+    seed.tick(seconds(11), &standing(Standing::Uninterested), out);
+    assert_eq!(seed.is_over(), seed.hidden(A).next().is_none());
+    seed.tick(seconds(12), &standing(Standing::Served), out);
+    seed.tick(seconds(60), &standing(Standing::Uninterested), out);
+    seed.tick(seconds(70), &standing(Standing::Uninterested), out);
+    assert!(seed.is_over() && seed.full == 2, "each counts once");
+}
+
+#[test]
 fn what_does_not_exist_is_ignored() {
     let (mut seed, out) = (SuperSeed::new(0, 0, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
@@ -141,8 +232,9 @@ fn what_does_not_exist_is_ignored() {
 }
 
 /// How many copies a seeder sends until two of `n` leechers have everything. It sends four pieces a second, one a leecher at
-/// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody view everything.
-fn copies_sent(n: u32, pieces: u32, hides: bool, chance: u64) -> f64 {
+/// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody views everything. `tells` is false
+/// where leechers send no HAVE of a piece that they were shown.
+fn copies_sent(n: u32, pieces: u32, hides: bool, tells: bool, chance: u64) -> f64 {
     let mut rng = fastrand::Rng::with_seed(chance);
     let (mut seed, out) = (SuperSeed::new(pieces, MIB, chance), &mut Vec::new());
     let mut have = vec![Bitfield::new(pieces); n as usize];
@@ -170,14 +262,21 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, chance: u64) -> f64 {
                 && let Some(piece) = rarest(&|piece| !hides || seed.is_shown(key(to), piece))
             {
                 sent += 1;
+                seed.sent(key(to), (piece, MIB), MIB, now, out);
                 gained.push((to, piece));
             }
         }
         for (who, piece) in gained {
             have[who].set(piece);
-            seed.has(key(who), std::iter::once(piece), now, out);
+            if tells || !seed.is_shown(key(who), piece) {
+                seed.has(key(who), std::iter::once(piece), now, out);
+            }
         }
-        seed.tick(now, &served((0..n as usize).map(key)), out);
+        // One that has all that it was shown is not interested.
+        let wants = |who: usize| (0..pieces).map(PieceIndex).any(|p| seed.is_shown(key(who), p) && !have[who].has(p));
+        let standing = |who| if wants(who) { Standing::Served } else { Standing::Uninterested };
+        let standings = (0..n as usize).map(|who| (key(who), standing(who))).collect();
+        seed.tick(now, &standings, out);
     }
     panic!("{n} leechers of {pieces} pieces never finished");
 }
@@ -185,10 +284,10 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, chance: u64) -> f64 {
 #[test]
 fn little_more_than_one_copy_is_sent() {
     for (n, pieces) in [(3, 60), (10, 100), (40, 200)] {
-        for chance in 0..3 {
-            let sent = copies_sent(n, pieces, true, chance);
-            assert!((1.0..1.15).contains(&sent), "{sent} copies for {n} leechers of {pieces} pieces");
+        for (tells, chance) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1)] {
+            let sent = copies_sent(n, pieces, true, tells, chance);
+            assert!((1.0..1.15).contains(&sent), "{sent} copies for {n} leechers of {pieces} pieces, {tells}");
         }
     }
-    assert!(copies_sent(10, 100, false, 1) > 1.3, "the measure must tell super-seeding from seeding");
+    assert!(copies_sent(10, 100, false, true, 1) > 1.3, "the measure must tell super-seeding from seeding");
 }

@@ -3,11 +3,8 @@
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
-use serde_bytes::ByteBuf;
-
-use crate::metainfo::raw;
 use crate::metainfo::torrent::FILE_MAX;
+use crate::metainfo::values::{Dict, bytes, dictionary, int, nested};
 
 /// The id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
@@ -16,6 +13,8 @@ pub const HANDSHAKE_ID: u8 = 0;
 pub const OUR_METADATA: u8 = 2;
 /// The id under which peers send us peer exchange messages (BEP 11).
 pub const OUR_PEX: u8 = 1;
+/// The id under which peers tell us that they want nothing more, or something again: libtorrent's message `upload_only`.
+pub const OUR_UPLOAD_ONLY: u8 = 3;
 
 /// How many requests we hold for one peer at most; stated as `reqq`, and more are dropped or rejected.
 pub const OUR_REQUEST_QUEUE: u32 = 2000;
@@ -42,14 +41,16 @@ pub struct ExtensionHandshake {
     pub messages: Messages,
 }
 
-/// Messages of the extension protocol that have a use here, and the ids that a peer gave them; `None` where it knows no such
-/// message, or no longer.
+/// Messages of the extension protocol that have a use here, and the ids that a peer gave them; `None` where the handshake does
+/// not mention the message, and 0 where the peer no longer takes it. What a later handshake does not mention stays (BEP 10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     /// Metadata from peers (BEP 9).
     pub ut_metadata: Option<u8>,
     /// Peer exchange (BEP 11).
     pub ut_pex: Option<u8>,
+    /// Whether we want nothing more; see [`OUR_UPLOAD_ONLY`].
+    pub upload_only: Option<u8>,
 }
 
 /// What we say of ourselves.
@@ -71,7 +72,7 @@ impl Ours {
     /// The payload of the extension message.
     pub fn encode(&self) -> Vec<u8> {
         // Keys in order, as bencode wants them.
-        let mut out = format!("d1:md11:ut_metadatai{OUR_METADATA}e").into_bytes();
+        let mut out = format!("d1:md11:upload_onlyi{OUR_UPLOAD_ONLY}e11:ut_metadatai{OUR_METADATA}e").into_bytes();
         if self.pex {
             out.extend_from_slice(format!("6:ut_pexi{OUR_PEX}e").as_bytes());
         }
@@ -95,54 +96,29 @@ impl Ours {
     }
 }
 
-#[derive(Deserialize)]
-struct Dictionary {
-    #[serde(default)]
-    m: Option<Names>,
-    #[serde(default)]
-    metadata_size: Option<i64>,
-    #[serde(default)]
-    p: Option<i64>,
-    #[serde(default)]
-    reqq: Option<i64>,
-    #[serde(default)]
-    upload_only: Option<i64>,
-    #[serde(default)]
-    v: Option<ByteBuf>,
-    #[serde(default)]
-    yourip: Option<ByteBuf>,
-}
-
-#[derive(Deserialize)]
-struct Names {
-    #[serde(default)]
-    ut_metadata: Option<i64>,
-    #[serde(default)]
-    ut_pex: Option<i64>,
-}
-
 impl ExtensionHandshake {
-    /// Reads a peer's; `None` where it is no such dictionary, which costs the peer nothing.
+    /// Reads a peer's; `None` where it is no dictionary, which costs the peer nothing. A value of the wrong type, or out of its
+    /// range, counts as not said, and the others count all the same.
     pub fn parse(payload: &[u8]) -> Option<ExtensionHandshake> {
-        raw::check(payload).ok()?;
-        let said: Dictionary = serde_bencode::from_bytes(payload).ok()?;
-        let id = |id: Option<i64>| id.and_then(|id| u8::try_from(id).ok()).filter(|&id| id != HANDSHAKE_ID);
-        let version = |v: ByteBuf| String::from_utf8_lossy(&v).chars().take(MAX_VERSION).collect();
+        let said = dictionary(payload).ok().flatten()?;
+        let number = |key| int(&said, key).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+        let version = |v: &[u8]| String::from_utf8_lossy(v).chars().take(MAX_VERSION).collect();
         Some(ExtensionHandshake {
-            reqq: said.reqq.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0),
-            version: said.v.map(version),
-            port: said.p.and_then(|p| u16::try_from(p).ok()).filter(|&p| p > 0),
-            your_ip: said.yourip.and_then(|bytes| address(&bytes)),
-            upload_only: said.upload_only.map(|n| n != 0),
-            metadata_size: said
-                .metadata_size
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|&n| n > 0 && n as usize <= FILE_MAX),
-            messages: said.m.map_or_else(Messages::default, |names| Messages {
-                ut_metadata: id(names.ut_metadata),
-                ut_pex: id(names.ut_pex),
-            }),
+            reqq: number("reqq"),
+            version: bytes(&said, "v").map(version),
+            port: number("p").and_then(|p| u16::try_from(p).ok()),
+            your_ip: bytes(&said, "yourip").and_then(address),
+            upload_only: int(&said, "upload_only").map(|n| n != 0),
+            metadata_size: number("metadata_size").filter(|&n| n as usize <= FILE_MAX),
+            messages: nested(&said, "m").map_or_else(Messages::default, Messages::read),
         })
+    }
+}
+
+impl Messages {
+    fn read(names: &Dict) -> Messages {
+        let id = |name| int(names, name).and_then(|id| u8::try_from(id).ok());
+        Messages { ut_metadata: id("ut_metadata"), ut_pex: id("ut_pex"), upload_only: id("upload_only") }
     }
 }
 
@@ -164,7 +140,8 @@ mod tests {
         let ours = Ours { port: 6881, your_ip, upload_only: true, metadata_size: 777, pex: true };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
-        assert_eq!(said.messages, Messages { ut_metadata: Some(OUR_METADATA), ut_pex: Some(OUR_PEX) });
+        let (ut_metadata, ut_pex, upload_only) = (Some(OUR_METADATA), Some(OUR_PEX), Some(OUR_UPLOAD_ONLY));
+        assert_eq!(said.messages, Messages { ut_metadata, ut_pex, upload_only });
         assert_eq!((said.upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
         assert!(said.version.is_some_and(|v| v.starts_with("btsync ")));
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
@@ -179,10 +156,49 @@ mod tests {
         let said =
             ExtensionHandshake::parse(b"d1:md11:ut_metadatai3e6:ut_pexi256ee4:reqqi250e1:v4:\xff\xfeabe").unwrap();
         assert_eq!((said.reqq, said.upload_only), (Some(250), None));
-        assert_eq!(said.messages, Messages { ut_metadata: Some(3), ut_pex: None });
+        assert_eq!(said.messages, Messages { ut_metadata: Some(3), ..Messages::default() });
         assert_eq!(ExtensionHandshake::parse(b"d1:mde4:reqqi-5ee").unwrap().reqq, None);
         assert_eq!(ExtensionHandshake::parse(b"i3e"), None);
         assert_eq!(ExtensionHandshake::parse(&b"l".repeat(60_000)), None);
+    }
+
+    type Lose = fn(&mut ExtensionHandshake);
+
+    /// Every value in turn is a list, and everything else is still read.
+    #[test]
+    fn a_mistyped_value_loses_only_itself() {
+        let ours =
+            Ours { port: 6881, your_ip: [80, 4, 4, 200].into(), upload_only: true, metadata_size: 777, pex: true };
+        let whole = ExtensionHandshake::parse(&ours.encode()).unwrap();
+        let values: [(&[u8], Lose); 9] = [
+            (b"4:reqqi2000e", |said| said.reqq = None),
+            (b"1:pi6881e", |said| said.port = None),
+            (b"6:yourip4:\x50\x04\x04\xc8", |said| said.your_ip = None),
+            (b"e11:upload_onlyi1e", |said| said.upload_only = None),
+            (b"13:metadata_sizei777e", |said| said.metadata_size = None),
+            (b"11:upload_onlyi3e", |said| said.messages.upload_only = None),
+            (b"11:ut_metadatai2e", |said| said.messages.ut_metadata = None),
+            (b"6:ut_pexi1e", |said| said.messages.ut_pex = None),
+            (b"1:md11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| said.messages = Messages::default()),
+        ];
+        for (entry, lose) in values {
+            let sent = ours.encode();
+            let at = sent.windows(entry.len()).position(|window| window == entry).expect("an entry of ours");
+            // The key keeps its place; the value becomes a list.
+            let key = entry.iter().position(|&b| b == b':').expect("a key");
+            let start = entry.iter().position(u8::is_ascii_digit).expect("a length");
+            let length: usize = std::str::from_utf8(&entry[start..key]).unwrap().parse().unwrap();
+            let changed = [&sent[..at + key + 1 + length], b"li9e2:xxe".as_slice(), &sent[at + entry.len()..]].concat();
+            let mut expected = whole.clone();
+            lose(&mut expected);
+            assert_eq!(ExtensionHandshake::parse(&changed), Some(expected), "{}", String::from_utf8_lossy(entry));
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_switched_off_is_told_from_one_that_is_not_mentioned() {
+        let said = ExtensionHandshake::parse(b"d1:md6:ut_pexi0eee").unwrap();
+        assert_eq!(said.messages, Messages { ut_pex: Some(0), ..Messages::default() });
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn extension(bytes: &[u8]) -> bool {
         accepted = true;
         assert!(said.version.is_none_or(|version| version.chars().count() <= 80));
         assert!(said.port != Some(0) && said.reqq != Some(0));
-        assert!(said.messages.ut_metadata != Some(0) && said.messages.ut_pex != Some(0));
+        assert!(said.metadata_size != Some(0));
     }
     if let Ok(Some(message)) = MetadataMessage::parse(bytes) {
         assert_eq!(MetadataMessage::parse(&message.encode()), Ok(Some(message)));

@@ -19,6 +19,7 @@ pub enum Client {
     Aria2,
     Libtorrent,
     Rtorrent,
+    Qbittorrent,
 }
 
 /// Python with libtorrent in it; scripts/test-setup.sh makes it.
@@ -32,6 +33,7 @@ impl Client {
             Client::Aria2 => "aria2c",
             Client::Libtorrent => PYTHON,
             Client::Rtorrent => "rtorrent",
+            Client::Qbittorrent => "qbittorrent-nox",
         }
     }
 
@@ -62,6 +64,7 @@ impl Client {
             Client::Aria2 => aria2(host, &port, torrent, folder),
             Client::Libtorrent => libtorrent(&address(host), &port, torrent, folder),
             Client::Rtorrent => rtorrent(stage, &name, host, &port, torrent, folder),
+            Client::Qbittorrent => qbittorrent(stage, &name, (host, &port, remote), torrent, folder),
         };
         let running = stage.start(&name, command.args(more).env("HOME", stage.folder(&format!("{name}-home"))));
         if let (Client::Transmission, Some(link)) = (self, link(torrent)) {
@@ -148,6 +151,31 @@ fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, fol
         command.arg("-o").arg(option);
     }
     command.arg(torrent);
+    command
+}
+
+/// Everything is said by its configuration file; its web page listens on `remote`.
+fn qbittorrent(
+    stage: &Stage,
+    name: &str,
+    (host, port, remote): (u8, &str, u16),
+    torrent: &Path,
+    folder: &Path,
+) -> Command {
+    let profile = stage.folder(&format!("{name}-profile"));
+    let config = stage.folder(&format!("{name}-profile/qBittorrent/config"));
+    let text = format!(
+        "[LegalNotice]\nAccepted=true\n[BitTorrent]\nSession\\DHTEnabled=false\nSession\\LSDEnabled=false\n\
+         Session\\PeXEnabled=false\nSession\\BTProtocol=TCP\nSession\\Port={port}\nSession\\Interface=lo\n\
+         Session\\InterfaceName=lo\nSession\\InterfaceAddress={}\nSession\\MultiConnectionsPerIp=true\n\
+         Session\\AddTorrentPaused=false\n[Preferences]\nWebUI\\Enabled=true\nWebUI\\Port={remote}\n\
+         WebUI\\Address=127.0.0.1\nWebUI\\UseUPnP=false\n[Network]\nPortForwardingEnabled=false\n",
+        address(host)
+    );
+    std::fs::write(config.join("qBittorrent.conf"), text).expect("a configuration");
+    let mut command = Command::new("qbittorrent-nox");
+    command.arg(format!("--profile={}", profile.display())).arg(format!("--save-path={}", folder.display()));
+    command.arg("--skip-dialog=true").arg(torrent);
     command
 }
 

@@ -9,7 +9,7 @@ use crate::peer::Report;
 use crate::peer::connection::Gone;
 use crate::peer::state::Out;
 use crate::swarm::pex::PexInbox;
-use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA, OUR_PEX};
+use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA, OUR_PEX, OUR_UPLOAD_ONLY};
 use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
 use crate::wire::pex::PexMessage;
@@ -48,12 +48,23 @@ impl Reader<'_> {
                 if let Some(said) = ExtensionHandshake::parse(payload) {
                     self.said(&said);
                 }
-                if self.shared.wants_info { Ok(()) } else { self.leave_if_useless() }
+                self.upload_only_changed()
+            }
+            OUR_UPLOAD_ONLY => {
+                if let Some(&said) = payload.first() {
+                    self.peer.upload_only.store(said != 0, Ordering::Release);
+                }
+                self.upload_only_changed()
             }
             OUR_METADATA => self.metadata(payload),
             OUR_PEX if self.shared.pex => self.pex(payload),
             _ => Ok(()),
         }
+    }
+
+    /// The peer may have said that it wants nothing more.
+    fn upload_only_changed(&self) -> Result<(), Gone> {
+        if self.shared.wants_info { Ok(()) } else { self.leave_if_useless() }
     }
 
     /// What a peer says of itself; the first time, or anew.
@@ -71,9 +82,18 @@ impl Reader<'_> {
         if let Some(port) = said.port {
             peer.listen_port.store(port, Ordering::Release);
         }
-        peer.pex_id.store(said.messages.ut_pex.unwrap_or_default(), Ordering::Release);
-        let metadata_id = said.messages.ut_metadata.unwrap_or_default();
-        peer.metadata_id.store(metadata_id, Ordering::Release);
+        let messages = &said.messages;
+        for (id, ours) in [
+            (messages.ut_pex, &peer.pex_id),
+            (messages.ut_metadata, &peer.metadata_id),
+            (messages.upload_only, &peer.upload_only_id),
+        ] {
+            // What is not mentioned stays as it was (BEP 10).
+            if let Some(id) = id {
+                ours.store(id, Ordering::Release);
+            }
+        }
+        let metadata_id = peer.metadata_id.load(Ordering::Acquire);
         if shared.wants_info
             && metadata_id != 0
             && let Some(size) = said.metadata_size

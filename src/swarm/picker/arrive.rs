@@ -113,18 +113,13 @@ impl Picker {
         let size = u64::from(self.geometry.size(piece));
         (self.left, self.missing) = (self.left - size, self.missing - size);
         // Without a branch on what the peer has, which is as good as random: it would cost more than the rest.
-        verdict.lacking.resize(self.peers.len(), PeerKey(0));
-        let mut lacking = 0;
         for peer in &mut self.peers {
             let has = peer.bits.is_full() || peer.bits.has(piece);
-            verdict.lacking[lacking] = peer.key;
-            lacking += usize::from(!has);
             peer.wanted -= u32::from(has);
             if peer.wanted == 0 && has {
                 verdict.no_longer_wanted.push(peer.key);
             }
         }
-        verdict.lacking.truncate(lacking);
         verdict
     }
 

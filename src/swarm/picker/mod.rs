@@ -67,8 +67,6 @@ pub enum Progress {
 /// What follows from a piece's hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Connected peers that lack the verified piece: send them HAVE.
-    pub lacking: Vec<PeerKey>,
     /// Connected peers that have nothing any more that we lack: send them `not interested`.
     pub no_longer_wanted: Vec<PeerKey>,
     /// Whose blocks were in the piece, each once, those who left included.

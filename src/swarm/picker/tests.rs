@@ -326,7 +326,7 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
 }
 
 #[test]
-fn a_verified_piece_tells_who_lacks_it_and_who_is_done() {
+fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     let mut picker = picker(2, 2, &[A]);
     picker.add_peer(B);
     picker.add_peer(C);
@@ -339,7 +339,7 @@ fn a_verified_piece_tells_who_lacks_it_and_who_is_done() {
     assert!(picker.wants(C));
     let verdict = picker.verified(PieceIndex(0), true);
     picker.check_invariants();
-    assert_eq!(verdict, Verdict { lacking: vec![B], no_longer_wanted: vec![C], senders: vec![A] });
+    assert_eq!(verdict, Verdict { no_longer_wanted: vec![C], senders: vec![A] });
     assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), Accept::Duplicate);
     assert!(picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK));
     let mut states = vec![Progress::Missing; 9];

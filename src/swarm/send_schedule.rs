@@ -1,0 +1,135 @@
+//! When a connection's writer must write although nobody hands it anything: a keep-alive, or HAVEs that have waited long enough.
+//! Pure: the time comes in.
+//!
+//! HAVEs ride with the next write. Where nothing else is written they leave at the latest [`HAVE_DELAY`] after the first of them, so
+//! that a peer is not woken for every piece. In a torrent of many pieces a peer gets one batch a second at most.
+
+use std::time::{Duration, Instant};
+
+/// A keep-alive is sent after so long without any other message. BEP 3 says two minutes, but libtorrent disconnects a peer that was
+/// silent for exactly that long.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a HAVE may wait for others.
+pub const HAVE_DELAY: Duration = Duration::from_millis(100);
+/// Torrents of more pieces than this have many.
+pub const MANY_PIECES: u32 = 20_000;
+/// Between two batches of HAVEs in a torrent of many pieces.
+pub const BATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The deadlines of one writer.
+#[derive(Debug)]
+pub struct SendSchedule {
+    last_write: Instant,
+    /// Since when HAVEs have been waiting.
+    waiting_since: Option<Instant>,
+    /// The next batch leaves no earlier.
+    next_batch: Instant,
+    batch_interval: Duration,
+}
+
+impl SendSchedule {
+    /// The schedule of a connection whose handshake was sent at `now`, for a torrent of so many pieces.
+    pub fn new(now: Instant, pieces: u32) -> SendSchedule {
+        let batch_interval = if pieces > MANY_PIECES { BATCH_INTERVAL } else { Duration::ZERO };
+        SendSchedule { last_write: now, waiting_since: None, next_batch: now, batch_interval }
+    }
+
+    /// Something was written.
+    pub fn wrote(&mut self, now: Instant) {
+        self.last_write = now;
+    }
+
+    /// A HAVE waits, and none did before.
+    pub fn have_waits(&mut self, now: Instant) {
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// Whether the waiting HAVEs, if there are any, may leave with what is written now. If so, they count as gone.
+    pub fn take_batch(&mut self, now: Instant) -> bool {
+        let leaves = self.waiting_since.is_some() && now >= self.next_batch;
+        if leaves {
+            self.waiting_since = None;
+            self.next_batch = now + self.batch_interval;
+        }
+        leaves
+    }
+
+    /// Whether HAVEs have waited so long that they must leave although nothing else does.
+    pub fn is_batch_due(&self, now: Instant) -> bool {
+        self.batch_due().is_some_and(|due| now >= due)
+    }
+
+    /// Whether a keep-alive must be sent.
+    pub fn is_keep_alive_due(&self, now: Instant) -> bool {
+        now >= self.keep_alive_due()
+    }
+
+    /// The next of these deadlines.
+    pub fn next_due(&self) -> Instant {
+        let keep_alive = self.keep_alive_due();
+        self.batch_due().map_or(keep_alive, |due| due.min(keep_alive))
+    }
+
+    fn keep_alive_due(&self) -> Instant {
+        self.last_write + KEEP_ALIVE
+    }
+
+    fn batch_due(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| (since + HAVE_DELAY).max(self.next_batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_keep_alive_follows_60_to_90_seconds_of_silence() {
+        let start = Instant::now();
+        let mut schedule = SendSchedule::new(start, 10);
+        assert_eq!(schedule.next_due(), start + KEEP_ALIVE);
+        assert!((60..=90).contains(&KEEP_ALIVE.as_secs()));
+        for (after, due) in [(60_000, false), (74_999, false), (75_000, true), (90_000, true)] {
+            assert_eq!(schedule.is_keep_alive_due(start + after * MS), due, "after {after} ms");
+        }
+        schedule.wrote(start + 50 * MS);
+        assert_eq!(schedule.next_due(), start + 50 * MS + KEEP_ALIVE, "any message puts it off");
+    }
+
+    #[test]
+    fn haves_wait_for_each_other_and_ride_with_what_is_written() {
+        let start = Instant::now();
+        let mut schedule = SendSchedule::new(start, MANY_PIECES);
+        assert!(!schedule.take_batch(start), "there are none");
+        schedule.have_waits(start);
+        schedule.have_waits(start + 90 * MS);
+        assert_eq!(schedule.next_due(), start + HAVE_DELAY, "the first one counts");
+        assert!(!schedule.is_batch_due(start + 99 * MS) && schedule.is_batch_due(start + HAVE_DELAY));
+        assert!(schedule.take_batch(start + 20 * MS), "with the next write, at any time");
+        assert!(!schedule.is_batch_due(start + HAVE_DELAY) && !schedule.take_batch(start + HAVE_DELAY));
+        schedule.have_waits(start + 21 * MS);
+        assert!(schedule.take_batch(start + 22 * MS), "few pieces: as often as something is written");
+    }
+
+    #[test]
+    fn in_a_torrent_of_many_pieces_a_peer_gets_a_batch_a_second() {
+        let start = Instant::now();
+        let mut schedule = SendSchedule::new(start, MANY_PIECES + 1);
+        let mut left = Vec::new();
+        // A piece every ten milliseconds and a write at each of them, for ten seconds.
+        for step in 0..1000 {
+            let now = start + 10 * step * MS;
+            schedule.have_waits(now);
+            if schedule.take_batch(now) {
+                left.push(step);
+            }
+            schedule.wrote(now);
+        }
+        assert_eq!(left, (0..10).map(|second| second * 100).collect::<Vec<_>>());
+        let last = start + 9_990 * MS;
+        assert_eq!(schedule.next_due(), start + Duration::from_secs(10), "the rest leaves by itself");
+        assert!(!schedule.is_batch_due(last) && schedule.is_batch_due(start + Duration::from_secs(10)));
+    }
+}
