@@ -1,4 +1,5 @@
-//! Options that go by another client's name, what a misspelt one was most likely meant to be, and values without passwords.
+//! Options that go by another client's name, what a misspelt option or command was most likely meant to be, and values without
+//! passwords.
 
 /// Other clients' names for options of ours.
 const ALIASES: [(&str, &str); 9] = [
@@ -12,6 +13,38 @@ const ALIASES: [(&str, &str); 9] = [
     ("--max-overall-download-limit", "--max-download-limit"),
     ("--max-overall-upload-limit", "--max-upload-limit"),
 ];
+
+/// What a first word may have been meant to be: the commands, and words that are commands elsewhere, with what does the same here.
+const COMMANDS: [(&str, &str); 19] = [
+    ("create", "create"),
+    ("edit", "edit"),
+    ("help", "help"),
+    ("info", "info"),
+    ("magnet", "magnet"),
+    ("tracker", "tracker"),
+    ("verify", "verify"),
+    ("check", "verify"),
+    ("make", "create"),
+    ("new", "create"),
+    ("show", "info"),
+    ("list", "--list"),
+    ("seed", "--seed"),
+    ("version", "--version"),
+    ("watch", "--watch"),
+    ("add", "btsync FILE.torrent FOLDER"),
+    ("download", "btsync FILE.torrent FOLDER"),
+    ("get", "btsync FILE.torrent FOLDER"),
+    ("start", "btsync FILE.torrent FOLDER"),
+];
+
+/// The command, or what stands for it, that a first word was most likely meant to be.
+pub(super) fn command_like(word: &str) -> Option<&'static str> {
+    if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_')) {
+        return None;
+    }
+    let near = nearest(&word.to_ascii_lowercase(), COMMANDS.iter().map(|(name, _)| *name))?;
+    COMMANDS.iter().find(|(name, _)| *name == near).map(|(_, meant)| *meant)
+}
 
 /// The name of an option as we have it.
 pub(super) fn ours(name: &str) -> &str {
@@ -47,21 +80,25 @@ pub(super) fn masked(text: &str) -> String {
     out + rest
 }
 
-/// How many letters to insert, take away or change (Levenshtein) to come from `a` to `b`.
+/// How many letters to insert, take away, change or swap with their neighbour to come from `a` to `b` (Damerau-Levenshtein, no
+/// letter being edited twice).
 fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let (mut diagonal, mut left) = (i, i + 1);
-        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let best = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, best);
-            left = best;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let at =
+        |rows: &[Vec<usize>], i: usize, j: usize| rows.get(i).and_then(|row| row.get(j)).copied().unwrap_or(usize::MAX);
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let changed = at(&rows, i, j) + usize::from(x != y);
+            let moved = (at(&rows, i, j + 1) + 1).min(row.last().map_or(usize::MAX, |left| left + 1));
+            let is_swap = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            let swapped = if is_swap { at(&rows, i - 1, j - 1) + 1 } else { usize::MAX };
+            row.push(changed.min(moved).min(swapped));
         }
-        if let Some(cell) = row.first_mut() {
-            *cell = i + 1;
-        }
+        rows.push(row);
     }
-    row.last().copied().unwrap_or_default()
+    at(&rows, a.len(), b.len())
 }
 
 #[cfg(test)]
@@ -69,11 +106,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_those_of_levenshtein() {
-        let pairs =
-            [("", "", 0), ("abc", "abc", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)];
+    fn distances_are_those_of_damerau_and_levenshtein() {
+        let pairs = [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+            ("verify", "veriyf", 1),
+            ("abcd", "badc", 2),
+        ];
         for (a, b, far) in pairs {
             assert_eq!(distance(a, b), far, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_command_is_recognized() {
+        let pairs = [
+            ("verfy", Some("verify")),
+            ("veriyf", Some("verify")),
+            ("Verify", Some("verify")),
+            ("creat", Some("create")),
+            ("inof", Some("info")),
+            ("sed", Some("--seed")),
+            ("seed", Some("--seed")),
+            ("magent", Some("magnet")),
+            ("hlep", Some("help")),
+            ("trakcer", Some("tracker")),
+            ("downlaod", Some("btsync FILE.torrent FOLDER")),
+            ("debian", None),
+            ("movies", None),
+            ("verfy.torrent", None),
+            ("./verfy", None),
+            ("a", None),
+            ("", None),
+        ];
+        for (word, meant) in pairs {
+            assert_eq!(command_like(word), meant, "{word}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! What is to be downloaded: the names of the command line, of which the last may be the folder, and those of a list
-//! (`--input-file`). Pure but for a look at what the last name is and at the list itself.
+//! (`--input-file`). Pure but for a look at what the names are and at the list itself.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::fetch::is_url;
 use crate::cli::args::{DownloadArgs, STDIN};
 use crate::cli::exit::{Exit, Failure};
-use crate::metainfo::{Magnet, printable};
+use crate::cli::info::torrent_failure;
+use crate::cli::spelling::command_like;
+use crate::metainfo::{Magnet, Torrent, printable};
 
 /// The largest list that is read, in bytes.
 const LIST_MAX: u64 = 16 << 20;
@@ -31,6 +33,12 @@ pub(in crate::cli) struct Targets {
 pub(in crate::cli) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     let several = args.input_file.is_some() || args.watch.is_some();
     let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), several, look);
+    if let Some(first) = torrents.first() {
+        is_no_command(first)?;
+    }
+    if several || torrents.len() > 1 {
+        torrents.iter().try_for_each(|name| is_sound(name))?;
+    }
     if let Some(list) = &args.input_file {
         let is_stdin = list.as_os_str() == "-" || list == Path::new(STDIN);
         if is_stdin && torrents.iter().any(|name| name == STDIN) {
@@ -46,6 +54,31 @@ pub(in crate::cli) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     }
     let several = several || torrents.len() > 1;
     Ok(Targets { torrents, folder, several })
+}
+
+/// Refuses a first name that is no file and resembles a command: a typing error must not begin a download.
+fn is_no_command(name: &str) -> Result<(), Failure> {
+    match command_like(name) {
+        Some(meant) if !Path::new(name).metadata().is_ok_and(|there| !there.is_dir()) => {
+            Err(wrong(format!("'{name}' is neither a torrent nor a command: did you mean `{meant}`?")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a name on the command line at which there is no torrent, before others begin. A pipe can be read only once, so it is
+/// left for later, as are links and URLs.
+fn is_sound(name: &str) -> Result<(), Failure> {
+    let path = Path::new(name);
+    let is_pipe = || path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
+    if Magnet::is_link(name) || is_url(path) || name == STDIN || is_pipe() {
+        return Ok(());
+    }
+    let refused = |error| {
+        let Failure { code, message } = torrent_failure(path, error);
+        Failure::new(code, format!("{message}; nothing was started"))
+    };
+    Torrent::read(path).map(drop).map_err(refused)
 }
 
 /// What lies at a name.
