@@ -76,6 +76,7 @@ complete -c btsync -n '__btsync_in download' -l exclude -x -d 'Do not download t
 complete -c btsync -n '__btsync_in download' -l out -x -d 'Another place for a file'
 complete -c btsync -n '__btsync_in download' -l index-out -x -d 'The same as --out'
 complete -c btsync -n '__btsync_in download' -l sequential -d 'Fetch the pieces in order'
+complete -c btsync -n '__btsync_in download' -l allow-hidden -d 'Keep the dot that a name begins with'
 complete -c btsync -n '__btsync_in download' -l first-and-last -d 'The ends of each file first'
 complete -c btsync -n '__btsync_in download' -l file-allocation -x -a 'none sparse falloc' -d 'When files take their room'
 complete -c btsync -n '__btsync_in download' -l save-torrent -r -F -d 'Keep the torrent of a magnet link'

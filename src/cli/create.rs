@@ -68,8 +68,9 @@ pub struct CreateArgs {
 /// Where an option makes no sense, something cannot be read or written, or a signal ended it.
 pub fn run(args: CreateArgs) -> Result<(), Failure> {
     let options = options(&args)?;
-    let plan = Plan::scan(&args.source, &args.exclude).map_err(|e| failure(&e))?;
-    let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}.torrent", plan.name())));
+    let place = |name: &str| args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.torrent")));
+    let plan = Plan::scan_beside(&args.source, &args.exclude, place).map_err(|e| failure(&e))?;
+    let output = place(plan.name());
     place::is_free(&output, args.force)?;
     tell(plan.notes());
     let stop = Arc::new(AtomicBool::new(false));
@@ -199,7 +200,7 @@ fn failure(error: &CreateError) -> Failure {
     let code = match error {
         CreateError::Open { .. } => Exit::OpenExisting,
         CreateError::Read { .. } | CreateError::Changed { .. } => Exit::FileIo,
-        CreateError::PieceLength(_) => Exit::BadOption,
+        CreateError::PieceLength(_) | CreateError::Output { .. } => Exit::BadOption,
         CreateError::Stopped => Exit::Unfinished,
         CreateError::Kind { .. } | CreateError::Name { .. } | CreateError::Empty { .. } | CreateError::TooBig => {
             Exit::Other

@@ -209,6 +209,7 @@ pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     (config.sequential, config.first_and_last) = (args.sequential, args.first_and_last);
     config.allocation = args.file_allocation.unwrap_or_default();
     config.metadata_only = args.list;
+    config.allow_hidden = args.allow_hidden;
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }

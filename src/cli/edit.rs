@@ -66,7 +66,10 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
         Some(output) => Some(output.as_path()).filter(|&output| output != args.file),
     };
     let refused = |error| info::torrent_failure(&args.file, error);
-    let bytes = read(&args.file).map_err(|source| refused(TorrentError::Io { path: args.file.clone(), source }))?;
+    let bytes = read(&args.file).map_err(|source| match source.kind() {
+        io::ErrorKind::IsADirectory => refused(TorrentError::Folder),
+        _ => refused(TorrentError::Io { path: args.file.clone(), source }),
+    })?;
     let torrent = Torrent::parse(&bytes).map_err(refused)?;
     let bytes = metainfo::edit(&bytes, &changes(args, torrent.tiers)?).map_err(refused)?;
     let written = match output {

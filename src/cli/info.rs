@@ -58,7 +58,7 @@ fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()
 /// The exit code and the line for a torrent file that was refused.
 pub fn torrent_failure(path: &Path, error: TorrentError) -> Failure {
     let code = match &error {
-        TorrentError::Io { .. } => Exit::OpenExisting,
+        TorrentError::Io { .. } | TorrentError::Folder => Exit::OpenExisting,
         error if error.is_bencode() => Exit::Bencode,
         _ => Exit::BadTorrent,
     };

@@ -110,6 +110,12 @@ pub enum CreateError {
         /// The folder.
         path: PathBuf,
     },
+    /// The torrent file would replace what it is made of.
+    #[error("{} cannot be both the source and the torrent file", path.display())]
+    Output {
+        /// The source.
+        path: PathBuf,
+    },
     /// The piece length asked for is none.
     #[error("a piece length of {0}: it must be a power of two from {PIECE_MIN} to {PIECE_MAX}")]
     PieceLength(u32),
@@ -159,6 +165,18 @@ impl Plan {
     /// # Errors
     /// Where something cannot be opened or named, or there is no file.
     pub fn scan(source: &Path, exclude: &[Glob]) -> Result<Plan, CreateError> {
+        Plan::scan_beside(source, exclude, |_| PathBuf::new())
+    }
+
+    /// The same, but the file that `output` makes of the torrent's name is left out: the torrent file, which is replaced.
+    ///
+    /// # Errors
+    /// Those of [`Plan::scan`]; [`CreateError::Output`] where the source itself is that file.
+    pub fn scan_beside(
+        source: &Path,
+        exclude: &[Glob],
+        output: impl FnOnce(&str) -> PathBuf,
+    ) -> Result<Plan, CreateError> {
         let open = |e| CreateError::Open { path: source.to_path_buf(), source: e };
         let meta = fs::metadata(source).map_err(open)?;
         let named = match source.file_name() {
@@ -166,11 +184,15 @@ impl Plan {
             None => fs::canonicalize(source).map_err(open)?,
         };
         let mut notes = Vec::new();
-        let name = tree::name_of(&named, &mut notes)?;
+        let name = tree::top_name_of(&named, &mut notes)?;
+        let output = tree::real(&output(&name));
         let files = if meta.is_file() {
+            if output.is_some() && tree::real(source) == output {
+                return Err(CreateError::Output { path: source.to_path_buf() });
+            }
             vec![Entry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), pad: false }]
         } else if meta.is_dir() {
-            tree::files(source, exclude, &mut notes)?
+            tree::files(source, exclude, output.as_deref(), &mut notes)?
         } else {
             return Err(CreateError::Kind { path: source.to_path_buf() });
         };

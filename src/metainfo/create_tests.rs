@@ -175,8 +175,47 @@ fn links_are_left_out_and_nothing_is_no_torrent() {
         let options = CreateOptions { piece_length: Some(length), ..CreateOptions::default() };
         assert!(matches!(fail(&root, options), CreateError::PieceLength(l) if l == length));
     }
-    fs::write(root.join("a\\b"), "x").unwrap();
+    let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"a\xff");
+    fs::write(root.join(odd), "x").unwrap();
     assert!(matches!(fail(&root, CreateOptions::default()), CreateError::Name { .. }));
+}
+
+#[test]
+fn the_torrent_file_itself_is_left_out() {
+    let (dir, root) = tree(&[("a", noise(10, 1)), ("t.torrent", noise(5, 2)), ("d/t.torrent", noise(6, 3))]);
+    std::os::unix::fs::symlink(&root, dir.path().join("link")).unwrap();
+    for output in ["t/t.torrent", "t/d/../t.torrent", "link/t.torrent"] {
+        let plan = Plan::scan_beside(&root, &[], |_| dir.path().join(output)).unwrap();
+        assert_eq!(plan.total(), 16, "{output}");
+        assert_eq!(plan.notes().len(), 1, "{:?}", plan.notes());
+    }
+    let named = Plan::scan_beside(&root, &[], |name| root.join(format!("{name}.torrent"))).unwrap();
+    assert_eq!(named.total(), 16);
+    for elsewhere in ["t.torrent", "t/none.torrent", "nowhere/t.torrent"] {
+        assert_eq!(Plan::scan_beside(&root, &[], |_| dir.path().join(elsewhere)).unwrap().total(), 21);
+    }
+    let itself = Plan::scan_beside(&root.join("a"), &[], |_| root.join("d/../a"));
+    assert!(matches!(itself, Err(CreateError::Output { .. })));
+}
+
+#[test]
+fn awkward_names_are_taken_as_they_are_and_told() {
+    let files = [("a\\b", noise(10, 1)), ("c\x01/d\ne", noise(11, 2)), (".hidden", noise(12, 3))];
+    let (dir, root) = tree(&files);
+    let (_, read) = make(&root, &CreateOptions::default());
+    let places = |read: &Torrent| read.files.iter().map(|file| read.other_places(file)).collect::<Vec<_>>();
+    assert_eq!(places(&read), [vec![], vec![PathBuf::from("t/a\\b")], vec![PathBuf::from("t/c\x01/d\ne")]]);
+    let notes = Plan::scan(&root, &[]).unwrap().notes().join("\n");
+    assert_eq!(notes.lines().count(), 3, "{notes}");
+    assert!(notes.contains("downloads as `a_b`"), "{notes}");
+
+    let hidden = dir.path().join(".t\\x");
+    fs::rename(&root, &hidden).unwrap();
+    let (_, read) = make(&hidden, &CreateOptions::default());
+    assert_eq!((read.name.as_str(), read.hidden_name.as_deref()), ("_t_x", Some(".t_x")));
+    assert_eq!(places(&read)[1][0], Path::new(".t\\x/a\\b"));
+    let notes = Plan::scan(&hidden, &[]).unwrap().notes().join("\n");
+    assert!(notes.contains("downloads as `_t_x`"), "{notes}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a torrent file says, before anything is believed. A key of the wrong type counts as one that is not there, except where it
-//! is needed; a key we do not know (even one that is not UTF-8) does not matter. It is read in passing, up to three times:
-//! whatever is wrong with a torrent is found before any part of it is held, so that a bad one costs no memory at any size.
+//! is needed; a key we do not know (even one that is not UTF-8) does not matter. It is read in passing, twice: whatever is wrong with
+//! a torrent is found before any part of it is held, so that a bad one costs no memory at any size.
 
 use std::io::BufRead;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::metainfo::torrent::TorrentError;
 
 mod files;
 
-pub(super) use files::{Files, Sink, Watch};
+pub(super) use files::{File, Files, Kind, Sink};
 
 /// Trackers or web seeds that are kept, at most.
 const URLS_MAX: usize = 1000;
@@ -140,23 +140,35 @@ pub(super) struct Top {
     pub announce: Vec<String>,
     pub announce_list: Vec<Vec<String>>,
     pub comment: Option<Vec<u8>>,
+    pub comment_utf8: Option<Vec<u8>>,
     pub created_by: Option<Vec<u8>>,
     pub creation_date: Option<i64>,
+    /// What its maker calls the encoding of its names.
+    pub encoding: Option<Vec<u8>>,
     pub url_list: Vec<String>,
-    /// What `info` says and where it lies, if it is a dictionary; of its files there are [`Sink::Hashes`].
+    /// What `info` says and where it lies, if it is a dictionary; its files were looked at and not kept.
     pub info: Option<(Info, Range<usize>)>,
 }
 
 impl Top {
-    /// Reads a whole torrent file; `None` where it is not a dictionary.
+    /// Reads a whole torrent file; `None` where it is not a dictionary. What follows the dictionary is passed over: some programs
+    /// leave a line end, padding or a signature there.
     pub fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Top>> {
-        let mut top = None;
         match scanner.value()? {
-            Value::Dict => top = Some(Top::body(scanner)?),
-            other => scanner.pass(other)?,
+            Value::Dict => {
+                let top = Top::body(scanner)?;
+                let sound = scanner.at();
+                if scanner.end().is_err() {
+                    log::debug!("what follows the torrent's dictionary, from byte {sound} on, is passed over");
+                }
+                Ok(Some(top))
+            }
+            other => {
+                scanner.pass(other)?;
+                scanner.end()?;
+                Ok(None)
+            }
         }
-        scanner.end()?;
-        Ok(top)
     }
 
     fn body<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Top> {
@@ -167,11 +179,13 @@ impl Top {
                 b"announce" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.announce = it),
                 b"announce-list" => |top, s| tiers(s).map(|it| top.announce_list = it),
                 b"comment" => |top, s| text(s).map(|it| top.comment = it),
+                b"comment.utf-8" => |top, s| text(s).map(|it| top.comment_utf8 = it),
                 b"created by" => |top, s| text(s).map(|it| top.created_by = it),
                 b"creation date" => |top, s| int(s).map(|it| top.creation_date = it.ok()),
+                b"encoding" => |top, s| text(s).map(|it| top.encoding = it),
                 b"info" => |top, s| {
                     let start = s.at();
-                    top.info = Info::read(s, Sink::Hashes(Vec::new()))?.map(|info| (info, start..s.at()));
+                    top.info = Info::read(s, Sink::Look)?.map(|info| (info, start..s.at()));
                     Ok(())
                 },
                 b"url-list" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.url_list = it),
@@ -193,6 +207,8 @@ pub(super) struct Info {
     pub pieces: Found<Range<usize>>,
     pub length: Found<i64>,
     pub files: Found<Files>,
+    /// The attributes of a single file (BEP 47).
+    pub attr: Found<Vec<u8>>,
     pub private: Found<i64>,
     pub meta_version: Found<i64>,
 }
@@ -214,6 +230,7 @@ impl Info {
                 b"pieces" => |info, s, _| pieces(s).map(|it| info.pieces = it),
                 b"length" => |info, s, _| int(s).map(|it| info.length = it),
                 b"files" => |info, s, sink| Files::read(s, std::mem::take(sink)).map(|it| info.files = it),
+                b"attr" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.attr = it),
                 b"private" => |info, s, _| int(s).map(|it| info.private = it),
                 b"meta version" => |info, s, _| int(s).map(|it| info.meta_version = it),
                 _ => |_, s, _| s.value().and_then(|value| s.pass(value)),

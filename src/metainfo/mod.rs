@@ -3,6 +3,7 @@
 
 pub mod create;
 mod decode;
+mod distinct;
 pub mod edit;
 mod encode;
 pub mod glob;
@@ -23,7 +24,7 @@ pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub use paths::{PathError, printable, safe_component};
 pub use raw::RawError;
 pub use select::{Pattern, SelectError, Selection};
-pub use torrent::{FileEntry, Torrent, TorrentError};
+pub use torrent::{FileEntry, Makes, Torrent, TorrentError};
 
 #[cfg(test)]
 mod create_tests;

@@ -1,5 +1,5 @@
-//! Names from strangers, made fit for a disk and for a terminal. What could lead out of the folder is refused; what is merely
-//! awkward gets a safe form, told apart from its neighbours by a few digits of the hash of what it was.
+//! Names from strangers, made fit for a disk and for a terminal. What climbs out of the folder is refused; what is merely
+//! awkward gets a safe form, mostly told apart from others by a few digits of the hash of what it was.
 
 use sha1::{Digest, Sha1};
 
@@ -20,15 +20,12 @@ const ENDING_MAX: usize = 16;
 /// Why a name or path is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// A component is empty, or there is none.
-    #[error("a file's path has an empty part")]
+    /// A component is empty.
+    #[error("a name is empty")]
     Empty,
     /// A component is `.` or `..`.
     #[error("a file's path climbs: it has a part `{0}`")]
     Climbs(&'static str),
-    /// A component has a `/`, a `\` or a NUL in it.
-    #[error("`{0}` is no file name: it contains a separator or NUL")]
-    Separator(String),
     /// There are too many components.
     #[error("a file's path is more than {DEPTH_MAX} folders deep")]
     TooDeep,
@@ -38,47 +35,73 @@ pub enum PathError {
     /// A component is not a string.
     #[error("a part of a file's path is not a string")]
     NotText,
-    /// Two files share a path, or a file lies where another needs a folder.
-    #[error("two files of the torrent want the path `{0}`")]
-    Collision(String),
 }
 
-/// Checks one component of a path and gives the name to use on disk: the same one where that is possible. Bytes that are
-/// not UTF-8, control characters and those that reorder text become `_`; names over [`NAME_MAX`] bytes are shortened before
-/// their ending; either adds `~` and 8 digits of the original's SHA-1.
+/// Checks one component of a path and gives the name to use on disk: the same one where that is possible. Separators become `_`.
+/// So do bytes that are not UTF-8, NUL, control characters and those that reorder text; names over [`NAME_MAX`] bytes are shortened
+/// before their ending; either adds `~` and 8 digits of the original's SHA-1.
 ///
 /// # Errors
-/// Where the component is empty, climbs, or has a separator or NUL in it.
+/// Where the component is empty or climbs.
 pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
     match bytes {
         b"" => return Err(PathError::Empty),
         b"." => return Err(PathError::Climbs(".")),
         b".." => return Err(PathError::Climbs("..")),
-        _ if bytes.iter().any(|b| matches!(b, b'/' | b'\\' | 0)) => {
-            let text: String = String::from_utf8_lossy(bytes).chars().take(80).collect();
-            return Err(PathError::Separator(printable(&text)));
-        }
         _ => {}
     }
-    let lossy: String = bytes
-        .utf8_chunks()
-        .flat_map(|chunk| chunk.valid().chars().chain((!chunk.invalid().is_empty()).then_some('_')))
-        .map(|c| if is_unprintable(c) { '_' } else { c })
-        .collect();
-    if lossy.as_bytes() != bytes || lossy.len() > NAME_MAX {
-        return Ok(marked(&lossy, bytes));
+    let mut is_marked = false;
+    let mut replaced = |c: char| match c {
+        '/' | '\\' => '_',
+        c if is_unprintable(c) => {
+            is_marked = true;
+            '_'
+        }
+        c => c,
+    };
+    let mut safe = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        safe.extend(chunk.valid().chars().map(&mut replaced));
+        // Stands for what is not UTF-8.
+        safe.extend((!chunk.invalid().is_empty()).then(|| replaced('\0')));
     }
-    Ok(lossy)
+    if is_marked || safe.len() > NAME_MAX { Ok(marked(&safe, bytes)) } else { Ok(safe) }
 }
 
-/// Appends what [`safe_component`] makes of `bytes`; sooner where they are fine as they are, as nearly all are.
-pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<(), PathError> {
+/// Appends what [`safe_component`] makes of `bytes`; sooner where they are fine as they are, as nearly all are. Whether they are.
+pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<bool, PathError> {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'_');
     match std::str::from_utf8(bytes) {
         Ok(name) if (1..=NAME_MAX).contains(&name.len()) && bytes.iter().all(plain) => path.push_str(name),
-        _ => path.push_str(&safe_component(bytes)?),
+        _ => {
+            let safe = safe_component(bytes)?;
+            path.push_str(&safe);
+            return Ok(safe.as_bytes() == bytes);
+        }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Whether a file system can hold a name of these bytes.
+pub(super) fn can_exist(bytes: &[u8]) -> bool {
+    !matches!(bytes, b"" | b"." | b"..") && bytes.len() <= NAME_MAX && !bytes.iter().any(|b| matches!(b, b'/' | 0))
+}
+
+/// What a name that was made safe becomes as the first of a path: one that would be hidden loses its dot, so that no torrent names
+/// `.ssh` or `.bashrc`. `None` where it is not hidden.
+pub(super) fn without_dot(name: &str) -> Option<String> {
+    // Some file systems ignore characters that nobody can see.
+    let rest = name.trim_start_matches(|c: char| deceives(c) || c.is_whitespace()).strip_prefix('.')?;
+    Some(format!("_{rest}"))
+}
+
+/// Whether a hidden name is one of those that btsync itself may use beside the files (`.INFOHASH.parts`, `.INFOHASH.btsync` and
+/// others), on a file system that may ignore case and characters that nobody can see.
+pub(super) fn is_our_own(name: &str) -> bool {
+    let seen: String = name.chars().filter(char::is_ascii_graphic).map(|c| c.to_ascii_lowercase()).collect();
+    let hash = seen.strip_prefix('.').and_then(|rest| rest.get(..40));
+    let is_hash = hash.is_some_and(|hash| hash.bytes().all(|b| b.is_ascii_hexdigit()));
+    is_hash || (seen.starts_with('.') && seen.contains(".btsync"))
 }
 
 /// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
@@ -170,8 +193,46 @@ mod tests {
         assert_eq!(safe_component(b""), Err(PathError::Empty));
         assert_eq!(safe_component(b"."), Err(PathError::Climbs(".")));
         assert_eq!(safe_component(b".."), Err(PathError::Climbs("..")));
-        for bad in [&b"a/b"[..], b"/", b"..\\x", b"\\", b"a\0b", b"\0", b"/etc", b"\xff/\xff"] {
-            assert!(matches!(safe_component(bad), Err(PathError::Separator(_))), "{}", bad.escape_ascii());
+    }
+
+    #[test]
+    fn separators_become_underscores() {
+        let table = [
+            (&b"a/b"[..], "a_b"),
+            (b"/", "_"),
+            (b"..\\x", ".._x"),
+            (b"\\", "_"),
+            (b"/etc/passwd", "_etc_passwd"),
+            (b"../../x", ".._.._x"),
+            ("Acme OS R1/beta6".as_bytes(), "Acme OS R1_beta6"),
+        ];
+        for (raw, safe) in table {
+            assert_eq!(safe_component(raw).as_deref(), Ok(safe));
+        }
+        let nul = safe_component(b"a\0b").unwrap();
+        assert!(nul.starts_with("a_b~"), "{nul}");
+    }
+
+    #[test]
+    fn a_first_name_is_not_hidden_and_never_one_of_our_own() {
+        let table = [
+            (".ssh", Some("_ssh")),
+            (".bashrc", Some("_bashrc")),
+            ("...", Some("_..")),
+            ("\u{200b}.ssh", Some("_ssh")),
+            (" .ssh", Some("_ssh")),
+            ("a.b", None),
+            ("_.ssh", None),
+        ];
+        for (name, safe) in table {
+            assert_eq!(without_dot(name).as_deref(), safe, "{name}");
+        }
+        let hash = "0123456789abcdefABCDEF0123456789abcdef01";
+        for own in [".H.parts", ".H.btsync", ".H", ".\u{200d}H.btsync", ".H.x.new", ".0123456789abcdef.BTSYNC-copy"] {
+            assert!(is_our_own(&own.replace('H', hash)), "{own}");
+        }
+        for other in [".ssh", "H.parts", ".0123.parts", ".cache"] {
+            assert!(!is_our_own(&other.replace('H', hash)), "{other}");
         }
     }
 
@@ -230,7 +291,7 @@ mod tests {
                 prop_assert!(!name.chars().any(is_unprintable));
                 prop_assert_eq!(Path::new(&name).components().count(), 1);
                 let mut pushed = String::new();
-                prop_assert_eq!(push_safe(&mut pushed, &bytes), Ok(()));
+                prop_assert_eq!(push_safe(&mut pushed, &bytes), Ok(name.as_bytes() == bytes));
                 prop_assert_eq!(&pushed, &name);
                 prop_assert_eq!(safe_component(name.as_bytes()), Ok(name));
             }

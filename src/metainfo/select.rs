@@ -150,7 +150,11 @@ mod tests {
     use super::*;
 
     fn files(paths: &[&str]) -> Vec<FileEntry> {
-        let file = |path: &&str| FileEntry { path: path.into(), length: 1, pad: path.contains(".pad") };
+        let file = |path: &&str| {
+            let mut file = FileEntry::new(path, 1);
+            file.pad = path.contains(".pad");
+            file
+        };
         paths.iter().map(file).collect()
     }
 

@@ -4,22 +4,32 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
-use crate::metainfo::decode::{Files, Found, Info, Sink, Top, Watch};
-use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::raw::{FILE_DEPTH, RawError};
+use crate::metainfo::decode::{Info, Sink, Top};
+use crate::metainfo::paths;
+use crate::metainfo::raw::FILE_DEPTH;
 use crate::metainfo::scan::{ScanError, Scanner};
 use crate::types::{InfoHash, PieceHash, PieceIndex};
+use sound::{Name, Sound, entries};
+
+pub use error::TorrentError;
+
+mod error;
+mod sound;
 
 /// The largest torrent file that is read, in bytes: room for one and a half million pieces, or half a million files.
 pub const FILE_MAX: usize = 32 << 20;
 
 /// What is read of a file at a time, in bytes.
 const BUFFER: usize = 64 << 10;
+
+/// What is looked at to tell what a file is that is no torrent, in bytes.
+const HEAD: u64 = 64;
 
 /// The largest piece that is accepted, in bytes; nobody makes larger ones, and some buffer must hold them.
 pub const PIECE_MAX: u32 = 512 << 20;
@@ -33,8 +43,13 @@ pub struct Torrent {
     pub info: Vec<u8>,
     /// Trackers by tier (BEP 12); of `announce` alone one tier of one. No tier is empty, no URL stands twice.
     pub tiers: Vec<Vec<String>>,
-    /// The suggested name, made safe as a file name and for a terminal.
+    /// The suggested name, made safe as a file name and for a terminal; it is not hidden. Where there is none, that of the file that
+    /// the torrent was read from, or else the info-hash.
     pub name: String,
+    /// The name with the dot that it begins with, where it does.
+    pub hidden_name: Option<String>,
+    /// The name as it stands in the torrent, where that is another one and can exist on a disk.
+    pub original_name: Option<PathBuf>,
     /// Bytes in every piece but the last.
     pub piece_length: u32,
     /// The SHA-1 of every piece.
@@ -55,7 +70,7 @@ pub struct Torrent {
     pub web_seeds: Vec<String>,
 }
 
-/// One file of a torrent.
+/// One file of a torrent, or another entry of its list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
     /// Where it goes, from the output folder on; of checked components only. In a multi-file torrent it starts with the
@@ -63,98 +78,43 @@ pub struct FileEntry {
     pub path: PathBuf,
     /// Its length in bytes.
     pub length: u64,
-    /// Whether it is zeros that align the next file to a piece (BEP 47) and are never stored.
+    /// Whether it is no file: zeros that align the next file to a piece (BEP 47) and are never stored, a link or a folder.
     pub pad: bool,
+    /// Whether it can be run (BEP 47).
+    pub executable: bool,
+    /// What few entries have. A torrent may have half a million of them.
+    rare: Option<Box<Rare>>,
 }
 
-/// Why a file is not a torrent that we accept. Displays as one line that does not name the file, except for `Io`.
-#[derive(Debug, thiserror::Error)]
-pub enum TorrentError {
-    /// The file cannot be opened or read.
-    #[error("{} cannot be read: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is larger than [`FILE_MAX`].
-    #[error("too large for a torrent file: more than {} MiB", FILE_MAX >> 20)]
-    TooLarge,
-    /// It is not bencode, or nested too deeply.
-    #[error("{0}")]
-    Syntax(#[from] RawError),
-    /// It is bencode, but its outermost value or its `info` is no dictionary.
-    #[error("not a torrent: no dictionary with an `info` dictionary in it")]
-    NotADict,
-    /// A key that must be there is not.
-    #[error("not a sound torrent: `{0}` is missing")]
-    Missing(&'static str),
-    /// A key that is needed has a value of the wrong type.
-    #[error("not a sound torrent: `{key}` is not {kind}")]
-    Mistyped {
-        /// Which key.
-        key: &'static str,
-        /// What its value must be.
-        kind: &'static str,
-    },
-    /// A torrent of version 2 only (BEP 52).
-    #[error("a torrent of version 2 only (BEP 52), which is not supported yet; a hybrid one would do")]
-    V2Only,
-    /// The piece length is zero, negative or larger than [`PIECE_MAX`].
-    #[error("not a sound torrent: a piece length of {0}")]
-    PieceLength(i64),
-    /// The length of `pieces` is no multiple of 20.
-    #[error("not a sound torrent: `pieces` has {0} bytes, no multiple of 20")]
-    PiecesLength(usize),
-    /// There are more or fewer hashes than the files' lengths call for.
-    #[error("not a sound torrent: {found} piece hashes where its files need {expected}")]
-    PieceCount {
-        /// Hashes in `pieces`.
-        found: u64,
-        /// Pieces that the total length makes.
-        expected: u64,
-    },
-    /// Both `length` and `files` are there.
-    #[error("not a sound torrent: it has both `length` and `files`")]
-    LengthAndFiles,
-    /// Neither `length` nor `files` is there.
-    #[error("not a sound torrent: it has neither `length` nor `files`")]
-    NoLength,
-    /// It names no file.
-    #[error("not a sound torrent: it has no files")]
-    NoFiles,
-    /// A file has a negative length.
-    #[error("not a sound torrent: a file of negative length")]
-    NegativeLength,
-    /// The sum of the lengths is beyond what a file offset can hold.
-    #[error("not a sound torrent: its files are larger together than any disk")]
-    TooBig,
-    /// A name or path is refused.
-    #[error("refused: {0}")]
-    Path(#[from] PathError),
-    /// A symbolic link that also claims to have a length.
-    #[error("refused: `{0}` is a symbolic link with a length")]
-    Symlink(String),
-    /// A symbolic link that does not lead to a path of the torrent.
-    #[error("refused: the symbolic link `{0}` leads out of the torrent")]
-    LinkLeaves(String),
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
+    original: Option<PathBuf>,
+    makes: Option<Makes>,
 }
 
-impl From<ScanError> for TorrentError {
-    /// The path is not known here: [`Torrent::read`] puts it in.
-    fn from(error: ScanError) -> TorrentError {
-        match error {
-            ScanError::Raw(error) => error.into(),
-            ScanError::Io(source) => TorrentError::Io { path: PathBuf::new(), source },
-        }
+/// What an entry that is no file stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// A symbolic link to another entry of the torrent (BEP 47), whose path this is.
+    Link(PathBuf),
+    /// An empty folder.
+    Folder,
+}
+
+impl FileEntry {
+    /// A file at this path.
+    pub fn new(path: impl Into<PathBuf>, length: u64) -> FileEntry {
+        FileEntry { path: path.into(), length, pad: false, executable: false, rare: None }
     }
-}
 
-impl TorrentError {
-    /// Whether it fails already as bencode, rather than as a torrent.
-    pub fn is_bencode(&self) -> bool {
-        matches!(self, TorrentError::Syntax(_))
+    /// Its path below the torrent's name as the torrent has it, where that is another one and can exist on a disk.
+    pub fn original(&self) -> Option<&Path> {
+        self.rare.as_ref()?.original.as_deref()
+    }
+
+    /// What else is made in place of a file.
+    pub fn makes(&self) -> Option<&Makes> {
+        self.rare.as_ref()?.makes.as_ref()
     }
 }
 
@@ -165,8 +125,14 @@ impl Torrent {
     /// Where it cannot be read, is not bencode, or is not a sound torrent.
     pub fn read(path: &Path) -> Result<Torrent, TorrentError> {
         let io = |source| TorrentError::Io { path: path.to_path_buf(), source };
-        let mut file = File::open(path).and_then(rewindable).map_err(io)?;
-        load(&mut file).map_err(|error| match error {
+        let file = File::open(path).map_err(io)?;
+        let there = file.metadata().map_err(io)?;
+        if there.is_dir() {
+            return Err(TorrentError::Folder);
+        }
+        // A pipe's name says nothing.
+        let named = there.is_file().then(|| named_after(path)).flatten();
+        load(&mut rewindable(file).map_err(io)?, named).map_err(|error| match error {
             TorrentError::Io { source, .. } => io(source),
             error => error,
         })
@@ -177,7 +143,32 @@ impl Torrent {
     /// # Errors
     /// Where they are not bencode, or not a sound torrent.
     pub fn parse(bytes: &[u8]) -> Result<Torrent, TorrentError> {
-        load(&mut Cursor::new(bytes))
+        load(&mut Cursor::new(bytes), None)
+    }
+
+    /// Gives a name that begins with a dot its dot back, in the paths of all files too.
+    pub fn keep_hidden(&mut self) {
+        let Some(hidden) = self.hidden_name.take() else { return };
+        for file in &mut self.files {
+            file.path = renamed(&file.path, &hidden);
+            if let Some(Makes::Link(target)) = file.rare.as_mut().and_then(|rare| rare.makes.as_mut()) {
+                *target = renamed(target, &hidden);
+            }
+        }
+        self.name = hidden;
+    }
+
+    /// Other places at which a file's bytes may lie complete, from the output folder on: where its creator has it, under the name
+    /// that was made safe for us, and where it goes with the hidden name.
+    pub fn other_places(&self, file: &FileEntry) -> Vec<PathBuf> {
+        let below = file.path.strip_prefix(&self.name).ok().filter(|below| !below.as_os_str().is_empty());
+        let name = self.original_name.as_deref().unwrap_or(Path::new(&self.name));
+        let at = |name: &Path, below: Option<&Path>| below.map_or_else(|| name.to_owned(), |below| name.join(below));
+        let mut places = vec![at(name, file.original().or(below))];
+        places.extend(self.hidden_name.as_ref().map(|hidden| at(Path::new(hidden), below)));
+        places.retain(|place| *place != file.path);
+        places.dedup();
+        places
     }
 
     /// The torrent whose info dictionary came from the swarm (BEP 9), with what its magnet link says of trackers and web seeds.
@@ -239,39 +230,59 @@ fn rewindable(mut file: File) -> io::Result<File> {
     Ok(copy)
 }
 
-/// Reads it up to three times: all of it, to see whether it is sound; the files' paths, to see whether one is in another's way;
-/// and `info`, to keep it. Only what is kept takes memory.
-fn load(source: &mut (impl Read + Seek)) -> Result<Torrent, TorrentError> {
+/// A path whose first component is replaced.
+fn renamed(path: &Path, name: &str) -> PathBuf {
+    let below: PathBuf = path.iter().skip(1).collect();
+    if below.as_os_str().is_empty() { PathBuf::from(name) } else { Path::new(name).join(below) }
+}
+
+/// The name that a file gives to a torrent that has none.
+fn named_after(path: &Path) -> Option<Vec<u8>> {
+    let is_torrent = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("torrent"));
+    let name = if is_torrent { path.file_stem() } else { path.file_name() };
+    name.map(|name| name.as_bytes().to_vec())
+}
+
+/// Reads it twice: all of it, to see whether it is sound, and `info`, to keep it. Only what is kept takes memory. `fallback` names a
+/// torrent that has no name.
+fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Torrent, TorrentError> {
     let (top, info, range) = survey(source)?;
-    if let Some(Files { sink: Sink::Hashes(hashes), .. }) = Sound::check(info)?.files {
-        let mut part = part(source, &range)?;
-        let watched = Info::read(
-            &mut Scanner::new(BufReader::with_capacity(BUFFER, &mut part), FILE_DEPTH),
-            Sink::Watch(Watch::new(hashes)),
-        )?;
-        Sound::check(watched.ok_or(TorrentError::NotADict)?)?;
-    }
+    let entries_count = Sound::check(info)?.files.map_or(0, |files| files.entries);
     let mut info = Vec::with_capacity(range.len());
     part(source, &range)?.read_to_end(&mut info).map_err(ScanError::Io)?;
     // Read from memory from here on: the file may be changed meanwhile.
-    let kept = Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), Sink::Keep(Vec::new()))?;
+    let kept =
+        Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), Sink::Keep(Vec::with_capacity(entries_count)))?;
     let sound = Sound::check(kept.ok_or(TorrentError::NotADict)?)?;
     let (hashes, _) = info.get(sound.pieces.clone()).unwrap_or_default().as_chunks::<20>();
     let mut web_seeds = top.url_list;
     retain_first(&mut web_seeds, &mut HashSet::new());
+    let info_hash = InfoHash(Sha1::digest(&info).into());
+    let name = match sound.name.or_else(|| Name::of(&fallback?).ok().flatten()) {
+        Some(name) => name,
+        None => Name { safe: info_hash.hex(), ..Name::default() },
+    };
+    if !name.is_utf8 || sound.files.as_ref().is_some_and(|files| !files.is_utf8) {
+        let encoding = text(top.encoding).map_or_else(String::new, |name| format!(" but {}", paths::printable(&name)));
+        log::warn!(
+            "names in the torrent are not UTF-8{encoding}, which is not decoded: `_` stands for what cannot be read"
+        );
+    }
     Ok(Torrent {
-        info_hash: InfoHash(Sha1::digest(&info).into()),
+        info_hash,
         tiers: tiers(top.announce, top.announce_list),
         piece_length: sound.piece_length,
         pieces: hashes.to_vec(),
         multi_file: sound.files.is_some(),
         private: sound.private,
-        comment: text(top.comment),
+        comment: text(top.comment_utf8).or_else(|| text(top.comment)),
         created_by: text(top.created_by),
         creation_date: top.creation_date,
         web_seeds,
-        files: entries(&sound.name, sound.length, sound.files),
-        name: sound.name,
+        files: entries(&name.safe, sound.length, sound.executable, sound.files),
+        name: name.safe,
+        hidden_name: name.hidden,
+        original_name: name.original,
         info,
     })
 }
@@ -279,6 +290,17 @@ fn load(source: &mut (impl Read + Seek)) -> Result<Torrent, TorrentError> {
 /// Reads all of it and keeps next to nothing.
 fn survey(source: &mut (impl Read + Seek)) -> Result<(Top, Info, Range<usize>), TorrentError> {
     let size = source.seek(SeekFrom::End(0)).and_then(|size| source.rewind().map(|()| size)).map_err(ScanError::Io)?;
+    let mut head = Vec::new();
+    source.by_ref().take(HEAD).read_to_end(&mut head).map_err(ScanError::Io)?;
+    if head.is_empty() {
+        return Err(TorrentError::Empty);
+    }
+    // A byte order mark may come first.
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
+    if text.trim_ascii_start().starts_with(b"<") {
+        return Err(TorrentError::WebPage);
+    }
+    source.rewind().map_err(ScanError::Io)?;
     // A device has no size.
     let reader = source.take(FILE_MAX as u64 + 1);
     let mut scanner = Scanner::new(BufReader::with_capacity(BUFFER, reader), FILE_DEPTH);
@@ -298,82 +320,6 @@ fn survey(source: &mut (impl Read + Seek)) -> Result<(Top, Info, Range<usize>), 
 fn part<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<io::Take<&'a mut S>, TorrentError> {
     source.seek(SeekFrom::Start(range.start as u64)).map_err(ScanError::Io)?;
     Ok(source.take(range.len() as u64))
-}
-
-/// The parts of `info`, checked.
-struct Sound {
-    name: String,
-    piece_length: u32,
-    /// Where the hashes lie.
-    pieces: Range<usize>,
-    /// Of a single file.
-    length: u64,
-    /// Of many.
-    files: Option<Files>,
-    private: bool,
-}
-
-impl Sound {
-    fn check(info: Info) -> Result<Sound, TorrentError> {
-        let v2 = info.meta_version.ok().is_some_and(|version| version >= 2);
-        if v2 && !info.pieces.is_there() {
-            return Err(TorrentError::V2Only);
-        }
-        let pieces = info.pieces.need("pieces", "a string")?;
-        let claimed = info.piece_length.need("piece length", "an integer")?;
-        let piece_length = u32::try_from(claimed)
-            .ok()
-            .filter(|length| (1..=PIECE_MAX).contains(length))
-            .ok_or(TorrentError::PieceLength(claimed))?;
-        let name = if matches!(info.name_utf8, Found::Is(_)) { info.name_utf8 } else { info.name };
-        let name = paths::safe_component(&name.need("name", "a string")?)?;
-        let (total, length, files) = if info.files.is_there() {
-            if info.length.is_there() {
-                return Err(TorrentError::LengthAndFiles);
-            }
-            let files = below(&name, info.files.need("files", "a list")?)?;
-            (files.sum.ok_or(TorrentError::TooBig)?, 0, Some(files))
-        } else if info.length.is_there() {
-            let length = info.length.need("length", "an integer")?;
-            let length = u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?;
-            (length, length, None)
-        } else {
-            return Err(TorrentError::NoLength);
-        };
-        if !pieces.len().is_multiple_of(20) {
-            return Err(TorrentError::PiecesLength(pieces.len()));
-        }
-        let (found, expected) = (pieces.len() as u64 / 20, total.div_ceil(u64::from(piece_length)));
-        if found != expected {
-            return Err(TorrentError::PieceCount { found, expected });
-        }
-        Ok(Sound { name, piece_length, pieces, length, files, private: info.private.ok().is_some_and(|p| p != 0) })
-    }
-}
-
-/// The files, if they may lie in a folder of this name.
-fn below(name: &str, mut files: Files) -> Result<Files, TorrentError> {
-    if let Some(error) = files.error.take() {
-        return Err(error);
-    }
-    if files.count == 0 {
-        return Err(TorrentError::NoFiles);
-    }
-    if name.len() + 1 + files.longest > paths::PATH_MAX {
-        return Err(PathError::TooLong.into());
-    }
-    Ok(files)
-}
-
-/// The files as they go to the disk; those of a torrent of many lie in a folder of their own.
-fn entries(name: &str, length: u64, files: Option<Files>) -> Vec<FileEntry> {
-    let Some(files) = files else { return vec![FileEntry { path: PathBuf::from(name), length, pad: false }] };
-    if files.links > 0 {
-        log::warn!("symbolic links in the torrent are left out: {}", files.links);
-    }
-    let Sink::Keep(kept) = files.sink else { return Vec::new() };
-    let path = |path: &str| Path::new(name).join(path);
-    kept.into_iter().map(|file| FileEntry { path: path(&file.path), length: file.length, pad: file.pad }).collect()
 }
 
 /// The tiers of `announce-list`, or else of `announce` (BEP 12).

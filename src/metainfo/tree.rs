@@ -20,9 +20,20 @@ pub(super) struct Entry {
     pub pad: bool,
 }
 
-/// The regular files below `root`, in the order of their names' bytes, but for what `exclude` matches. What is left out for
-/// another reason leaves a note.
-pub(super) fn files(root: &Path, exclude: &[Glob], notes: &mut Vec<String>) -> Result<Vec<Entry>, CreateError> {
+/// Where a file is or will be, by a path without links and dots; `None` where its folder is not there.
+pub(super) fn real(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+}
+
+/// The regular files below `root`, in the order of their names' bytes, but for what `exclude` matches and for `output`. What is left
+/// out for another reason leaves a note.
+pub(super) fn files(
+    root: &Path,
+    exclude: &[Glob],
+    output: Option<&Path>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Entry>, CreateError> {
     let mut found = Vec::new();
     let mut folders = vec![(root.to_path_buf(), Vec::new())];
     while let Some((folder, above)) = folders.pop() {
@@ -34,6 +45,15 @@ pub(super) fn files(root: &Path, exclude: &[Glob], notes: &mut Vec<String>) -> R
             let mut parts: Vec<String> = above.clone();
             parts.push(entry.file_name().to_string_lossy().into_owned());
             if exclude.iter().any(|glob| glob.matches(&parts)) {
+                continue;
+            }
+            let is_output =
+                |output: &Path| output.file_name() == path.file_name() && real(&path).as_deref() == Some(output);
+            if output.is_some_and(is_output) {
+                notes.push(format!(
+                    "{} is left out: it is the torrent file to write",
+                    printable(&path.to_string_lossy())
+                ));
                 continue;
             }
             // Of the entry itself, not of what a link leads to: nothing outside the folder is shared by mistake.
@@ -82,12 +102,29 @@ pub(super) fn padded(files: &[Entry], piece_length: u32) -> Vec<Entry> {
 
 /// The last component's name as it will stand in the torrent.
 pub(super) fn name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
+    let (name, safe) = names_of(path)?;
+    note(&name, &safe, notes);
+    Ok(name)
+}
+
+/// The same of the source itself, which does not stay hidden.
+pub(super) fn top_name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
+    let (name, safe) = names_of(path)?;
+    note(&name, &paths::without_dot(&safe).unwrap_or(safe), notes);
+    Ok(name)
+}
+
+/// The last component's name, and what it becomes where it is downloaded.
+fn names_of(path: &Path) -> Result<(String, String), CreateError> {
     let refused = |why: &str| CreateError::Name { path: path.to_path_buf(), why: why.to_owned() };
     let name = path.file_name().ok_or_else(|| refused("there is none"))?;
     let name = name.to_str().ok_or_else(|| refused("it is not UTF-8"))?;
     let safe = paths::safe_component(name.as_bytes()).map_err(|e| refused(&e.to_string()))?;
+    Ok((name.to_owned(), safe))
+}
+
+fn note(name: &str, safe: &str, notes: &mut Vec<String>) {
     if safe != name {
         notes.push(format!("`{}` is an awkward name, which downloads as `{safe}`", printable(name)));
     }
-    Ok(name.to_owned())
 }

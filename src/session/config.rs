@@ -64,6 +64,8 @@ pub struct Config {
     pub first_and_last: bool,
     /// When files take their room on the disk.
     pub allocation: Allocation,
+    /// Whether a torrent's name keeps the dot that it begins with.
+    pub allow_hidden: bool,
     /// Whether to end as soon as a link's metadata is there.
     pub metadata_only: bool,
 }
@@ -132,6 +134,7 @@ impl Config {
             sequential: false,
             first_and_last: false,
             allocation: Allocation::default(),
+            allow_hidden: false,
             metadata_only: false,
         }
     }

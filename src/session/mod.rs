@@ -151,7 +151,10 @@ impl Session {
         Session::at(host.clone(), source.into(), config)
     }
 
-    fn at(host: Arc<Host>, source: Source, mut config: Config) -> Session {
+    fn at(host: Arc<Host>, mut source: Source, mut config: Config) -> Session {
+        if let (Source::Torrent(torrent), true) = (&mut source, config.allow_hidden) {
+            torrent.keep_hidden();
+        }
         let (to_main, reports) = unbounded();
         let (events, listeners) = unbounded();
         let (info_hash, nickname) = match &source {

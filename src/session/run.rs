@@ -53,13 +53,16 @@ impl<'a> Run<'a> {
             return Ok(None);
         };
         contacts.hold_callers(true);
-        let torrent = match Torrent::from_info(&info, tiers, magnet.web_seeds.clone()) {
+        let mut torrent = match Torrent::from_info(&info, tiers, magnet.web_seeds.clone()) {
             Ok(torrent) => torrent,
             Err(error) => {
                 contacts.leave(&shared, &self.reports);
                 return Err(SessionError::Metadata(error));
             }
         };
+        if self.config.allow_hidden {
+            torrent.keep_hidden();
+        }
         contacts.settle(torrent.private, shared.now());
         let (name, total) = (torrent.name.clone(), torrent.total());
         let _ = self.inner.known_as.set((name.clone(), total));

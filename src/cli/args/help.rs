@@ -47,6 +47,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "first-and-last",
             "dir",
             "file-allocation",
+            "allow-hidden",
             "verify",
             "save-torrent",
         ],

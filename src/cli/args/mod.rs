@@ -160,6 +160,9 @@ pub struct DownloadArgs {
     /// files not to download, named like those to select; may be repeated
     #[argh(option, arg_name = "FILES")]
     pub exclude: Vec<Pattern>,
+    /// keep the dot that a torrent's name begins with, which hides the file or folder
+    #[argh(switch)]
+    pub allow_hidden: bool,
     /// fetch the pieces in order
     #[argh(switch)]
     pub sequential: bool,

@@ -7,104 +7,54 @@ use crate::metainfo::paths::{self, PathError};
 use crate::metainfo::scan::{Scanner, Value};
 use crate::metainfo::torrent::TorrentError;
 
+/// How the names of BitComet's padding begin.
+const BITCOMET_PAD: &str = "_____padding_file_";
+
 /// A file of a multi-file torrent, its path without the torrent's name.
 pub(in crate::metainfo) struct File {
     pub path: String,
+    /// The path as the torrent has it, as far as that can exist on a disk; only where it is another one.
+    pub original: Option<Box<Vec<u8>>>,
     pub length: u64,
-    pub pad: bool,
+    pub kind: Kind,
+}
+
+/// What a file of a torrent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::metainfo) enum Kind {
+    File,
+    /// A file that can be run (BEP 47).
+    Executable,
+    /// Zeros that are not stored (BEP 47), or nothing at all.
+    Pad,
+    /// A symbolic link to this path below the torrent's folder (BEP 47).
+    Link(Box<str>),
+    /// An entry of length 0 that stands for a folder.
+    Folder,
 }
 
 /// What becomes of the files that are read.
+#[derive(Default)]
 pub(in crate::metainfo) enum Sink {
-    /// A number for each path that will be on disk.
-    Hashes(Vec<u64>),
-    /// None may be in another's way.
-    Watch(Watch),
+    /// They are looked at.
+    #[default]
+    Look,
     /// They are kept.
     Keep(Vec<File>),
 }
 
-impl Default for Sink {
-    fn default() -> Sink {
-        Sink::Hashes(Vec::new())
-    }
-}
-
-/// Finds two files on one path, and a file where another needs a folder, from eight bytes a file: paths that are the same have
-/// the same hash. Others have it once in a long while (for a million files the chance is one in ten million).
-pub(in crate::metainfo) struct Watch {
-    sorted: Vec<u64>,
-    twice: Option<u64>,
-    /// Sixteen bits for each hash, one of them set, a power of two words: what is not among the hashes is nearly always told from
-    /// it by one look.
-    bits: Vec<u64>,
-}
-
-impl Watch {
-    pub fn new(mut hashes: Vec<u64>) -> Watch {
-        hashes.sort_unstable();
-        let twice = hashes.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first).copied();
-        let mut bits = vec![0; (hashes.len() / 4).next_power_of_two()];
-        for hash in &hashes {
-            let (word, bit) = Watch::place(*hash, bits.len());
-            bits.get_mut(word).into_iter().for_each(|word| *word |= bit);
-        }
-        Watch { sorted: hashes, twice, bits }
-    }
-
-    /// Which bit of so many words is a hash's.
-    fn place(hash: u64, words: usize) -> (usize, u64) {
-        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((mixed >> 32) as usize & (words - 1), 1 << (mixed >> 58))
-    }
-
-    fn has(&self, hash: u64) -> bool {
-        let (word, bit) = Watch::place(hash, self.bits.len());
-        self.bits.get(word).is_some_and(|word| word & bit != 0) && self.sorted.binary_search(&hash).is_ok()
-    }
-
-    fn look(&self, path: &str) -> std::result::Result<(), PathError> {
-        let mut hash = Hash::new();
-        for (at, &byte) in path.as_bytes().iter().enumerate() {
-            if byte == b'/' && self.has(hash.0) {
-                return Err(PathError::Collision(paths::brief(path.get(..at).unwrap_or_default())));
-            }
-            hash.add(byte);
-        }
-        if self.twice == Some(hash.0) { Err(PathError::Collision(paths::brief(path))) } else { Ok(()) }
-    }
-}
-
-/// FNV-1a of 64 bits: what a byte more makes of it is known without looking at those before. Who searches for two paths of one
-/// hash has his own torrent refused.
-struct Hash(u64);
-
-impl Hash {
-    fn new() -> Hash {
-        Hash(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, byte: u8) {
-        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-
-    fn of(path: &str) -> u64 {
-        let mut hash = Hash::new();
-        path.bytes().for_each(|byte| hash.add(byte));
-        hash.0
-    }
-}
-
 /// The value of `files`.
 pub(in crate::metainfo) struct Files {
-    /// How many there are, links not counted.
+    /// How many there are that are stored.
     pub count: usize,
+    /// How many entries there are of any kind.
+    pub entries: usize,
     /// Their lengths together; `None` where that is beyond what a file offset (a signed 64-bit number) can hold.
     pub sum: Option<u64>,
     /// The longest path, in bytes.
     pub longest: usize,
-    /// Symbolic links, which are left out.
-    pub links: usize,
+    /// Whether all names are UTF-8.
+    pub is_utf8: bool,
     /// What is wrong with the first bad one; those after it are not looked at.
     pub error: Option<TorrentError>,
     pub sink: Sink,
@@ -116,11 +66,12 @@ impl Files {
         if value != Value::List {
             return scanner.pass(value).map(|()| Found::Mistyped);
         }
-        let mut files = Files { count: 0, sum: Some(0), longest: 0, links: 0, error: None, sink };
+        let mut files = Files { count: 0, entries: 0, sum: Some(0), longest: 0, is_utf8: true, error: None, sink };
         while scanner.more()? {
+            files.entries += 1;
             match scanner.value()? {
                 Value::Dict if files.error.is_none() => {
-                    let added = RawFile::read(scanner)?.finish().and_then(|file| files.add(file));
+                    let added = RawFile::read(scanner)?.finish().map(|file| files.add(file));
                     files.error = added.err();
                 }
                 other => {
@@ -133,34 +84,39 @@ impl Files {
         Ok(Found::Is(files))
     }
 
-    fn add(&mut self, file: Option<File>) -> std::result::Result<(), TorrentError> {
-        let Some(file) = file else {
-            self.links += 1;
-            return Ok(());
-        };
-        self.count += 1;
+    fn add(&mut self, file: File) {
+        self.count += usize::from(matches!(file.kind, Kind::File | Kind::Executable));
         self.sum = self.sum.and_then(|sum| sum.checked_add(file.length)).filter(|&sum| i64::try_from(sum).is_ok());
         self.longest = self.longest.max(file.path.len());
-        match &mut self.sink {
-            Sink::Keep(files) => files.push(file),
-            // Padding is never stored, and much of it shares a name.
-            _ if file.pad => {}
-            Sink::Hashes(hashes) => hashes.push(Hash::of(&file.path)),
-            Sink::Watch(watch) => watch.look(&file.path)?,
+        self.is_utf8 &= file.original.as_ref().is_none_or(|raw| std::str::from_utf8(raw).is_ok());
+        if let Sink::Keep(files) = &mut self.sink {
+            files.push(file);
         }
-        Ok(())
     }
 }
 
-type Path = std::result::Result<String, PathError>;
+/// A path that has been read.
+#[derive(Default)]
+struct Path {
+    /// Of safe components.
+    safe: String,
+    /// As the torrent has it, once that differs.
+    original: Option<Vec<u8>>,
+    /// Whether the last component is empty or `.`, as where a folder is meant.
+    is_open: bool,
+    /// Whether a component has a separator or NUL in it.
+    has_separator: bool,
+}
+
+type Checked = std::result::Result<Path, PathError>;
 
 /// The components of a path, each checked as it comes.
-fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Path>> {
+fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Checked>> {
     let value = scanner.value()?;
     if value != Value::List {
         return scanner.pass(value).map(|()| Found::Mistyped);
     }
-    let (mut path, mut part, mut depth) = (Ok(String::new()), Vec::new(), 0);
+    let (mut path, mut part, mut depth) = (Ok(Path::default()), Vec::new(), 0);
     loop {
         let quick = scanner.quick_item(NAME_MAX, &mut part)?;
         if !quick && !scanner.more()? {
@@ -172,7 +128,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Path>> {
                 if !quick {
                     scanner.take(length, NAME_MAX, &mut part)?;
                 }
-                path.as_mut().map(|path| lengthen(path, &part, depth))
+                path.as_mut().map(|path: &mut Path| path.lengthen(&part, depth))
             }
             other => {
                 scanner.pass(other)?;
@@ -185,27 +141,46 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Path>> {
             path = Err(error);
         }
     }
-    Ok(Found::Is(if depth == 0 { Err(PathError::Empty) } else { path }))
+    Ok(Found::Is(path))
 }
 
-fn lengthen(path: &mut String, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
-    if depth > paths::DEPTH_MAX {
-        return Err(PathError::TooDeep);
+impl Path {
+    /// Adds a component; one that is empty or `.` leads nowhere.
+    fn lengthen(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
+        if depth > paths::DEPTH_MAX {
+            return Err(PathError::TooDeep);
+        }
+        self.is_open = matches!(part, b"" | b".");
+        if self.is_open {
+            return Ok(());
+        }
+        let before = self.safe.len();
+        if before > 0 {
+            self.safe.push('/');
+        }
+        let start = self.safe.len();
+        let is_safe = paths::push_safe(&mut self.safe, part)?;
+        let can_exist = is_safe || paths::can_exist(part);
+        self.has_separator |= !is_safe && part.iter().any(|b| matches!(b, b'/' | 0));
+        if self.original.is_some() || (!is_safe && can_exist) {
+            let safe = self.safe.as_bytes();
+            let original = self.original.get_or_insert_with(|| safe.get(..before).unwrap_or_default().to_vec());
+            if before > 0 {
+                original.push(b'/');
+            }
+            original.extend_from_slice(if can_exist { part } else { safe.get(start..).unwrap_or_default() });
+        }
+        if self.safe.len() > paths::PATH_MAX { Err(PathError::TooLong) } else { Ok(()) }
     }
-    if depth > 1 {
-        path.push('/');
-    }
-    paths::push_safe(path, part)?;
-    if path.len() > paths::PATH_MAX { Err(PathError::TooLong) } else { Ok(()) }
 }
 
 #[derive(Default)]
 struct RawFile {
     length: Found<i64>,
-    path: Found<Path>,
-    path_utf8: Found<Path>,
+    path: Found<Checked>,
+    path_utf8: Found<Checked>,
     attr: Found<Vec<u8>>,
-    target: Found<Path>,
+    target: Found<Checked>,
 }
 
 impl RawFile {
@@ -226,22 +201,51 @@ impl RawFile {
         Ok(file)
     }
 
-    /// `None` for a symbolic link (BEP 47), which we do not make; one that leads out is a sign of malice.
-    fn finish(self) -> std::result::Result<Option<File>, TorrentError> {
+    fn finish(self) -> std::result::Result<File, TorrentError> {
         let attr = self.attr.ok().unwrap_or_default();
+        let is_link = attr.contains(&b'l');
         let path = match self.path_utf8 {
             Found::Is(path) => path?,
+            // Padding is not stored, so it needs no name.
+            _ if attr.contains(&b'p') && !self.path.is_there() => Path { safe: ".pad".to_owned(), ..Path::default() },
             _ => self.path.need("path", "a list of strings")??,
         };
-        if attr.contains(&b'l') {
-            return match (self.length, self.target) {
-                (Found::Is(length), _) if length != 0 => Err(TorrentError::Symlink(paths::brief(&path))),
-                (_, Found::Is(Err(_))) => Err(TorrentError::LinkLeaves(paths::brief(&path))),
-                _ => Ok(None),
-            };
+        let length = match self.length {
+            // What it leads to has the bytes, whatever length it claims.
+            _ if is_link => 0,
+            length => {
+                let length = length.need("length", "an integer")?;
+                u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?
+            }
+        };
+        let last = path.safe.rsplit('/').next().unwrap_or_default();
+        let kind = match attr {
+            _ if is_link => link_to(self.target, &path.safe)?,
+            attr if attr.contains(&b'p') || last.starts_with(BITCOMET_PAD) => Kind::Pad,
+            _ if length == 0 && (path.is_open || path.safe.is_empty()) => {
+                if path.safe.is_empty() {
+                    Kind::Pad
+                } else {
+                    Kind::Folder
+                }
+            }
+            attr if attr.contains(&b'x') => Kind::Executable,
+            _ => Kind::File,
+        };
+        let Path { mut safe, original, .. } = path;
+        if safe.is_empty() {
+            safe.push('_');
         }
-        let length = self.length.need("length", "an integer")?;
-        let length = u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?;
-        Ok(Some(File { path, length, pad: attr.contains(&b'p') }))
+        Ok(File { path: safe, original: original.map(Box::new), length, kind })
+    }
+}
+
+/// What a link becomes; one without a target is nothing, and one that leads out is a sign of malice.
+fn link_to(target: Found<Checked>, path: &str) -> std::result::Result<Kind, TorrentError> {
+    match target {
+        Found::Is(Ok(target)) if target.has_separator => Err(TorrentError::LinkLeaves(paths::brief(path))),
+        Found::Is(Ok(target)) if !target.safe.is_empty() => Ok(Kind::Link(target.safe.into())),
+        Found::Is(Err(_)) => Err(TorrentError::LinkLeaves(paths::brief(path))),
+        _ => Ok(Kind::Pad),
     }
 }
