@@ -17,6 +17,7 @@ _btsync_options() {
         help) ;;
         *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V -i= --input-file= --watch= -j= --max-concurrent= --max-concurrent-downloads=
             -S --list --select= --select-file= --exclude= --sequential --first-and-last --allow-hidden --out= --index-out= --show-files --file-allocation=
+            --overwrite --allow-overwrite --fsync
             --seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex

@@ -59,7 +59,7 @@ impl Ground {
 type Cause = fn(&Ground) -> End;
 
 /// A way to each code.
-const CAUSES: [(i32, Cause); 18] = [
+const CAUSES: [(i32, Cause); 19] = [
     (0, |ground| ground.download(".", "")),
     (1, |ground| ground.run("create /dev/null")),
     (2, |ground| ground.download("out", "--stop-timeout 0.1")),
@@ -85,6 +85,14 @@ const CAUSES: [(i32, Cause); 18] = [
         shell.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
         shell.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr.to_string()]);
         ground.end(without_settings(&mut shell))
+    }),
+    (11, |ground| {
+        let mut first = btsync();
+        first.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        first.current_dir(ground.stage.path("")).env("XDG_CACHE_HOME", ground.stage.path("cache"));
+        let mut first = ground.stage.start("first", &mut first);
+        first.says("listening on port");
+        ground.download("out", "")
     }),
     (13, |ground| {
         ground.stage.folder("out/payload.bin");

@@ -208,6 +208,7 @@ pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     config.places.clone_from(&args.out);
     (config.sequential, config.first_and_last) = (args.sequential, args.first_and_last);
     config.allocation = args.file_allocation.unwrap_or_default();
+    (config.overwrite, config.fsync) = (args.overwrite, args.fsync);
     config.metadata_only = args.list;
     config.allow_hidden = args.allow_hidden;
     for peer in &args.peer {

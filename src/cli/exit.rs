@@ -18,6 +18,8 @@ pub enum Exit {
     Unfinished = 7,
     /// The disk is full.
     DiskFull = 9,
+    /// Another process downloads the same file.
+    InUse = 11,
     /// A file that must not be overwritten is there already.
     FileExists = 13,
     /// A file could not be renamed.

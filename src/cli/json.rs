@@ -201,7 +201,9 @@ impl Voice for Json {
             Event::MetadataRefused { addr } => {
                 ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
             }
-            Event::Repaired { what } | Event::TorrentSaved { what } => ("note", json!({ "text": what })),
+            Event::Repaired { what } | Event::Note { what } | Event::TorrentSaved { what } => {
+                ("note", json!({ "text": what }))
+            }
             Event::Completed => {
                 self.look(at);
                 ("complete", json!({}))

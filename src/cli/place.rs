@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure};
 use crate::metainfo::printable;
+use crate::session;
 
 /// Writes the file; over another one only by `force`, whose rights and owner it then takes over.
 pub(super) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
@@ -14,12 +15,11 @@ pub(super) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Fail
     beside.push(format!(".{}.part", std::process::id()));
     let beside = PathBuf::from(beside);
     let before = fs::symlink_metadata(output).ok().filter(Metadata::is_file);
-    let written = File::create_new(&beside)
-        .map_err(|e| unwritten(output, &e, Exit::CreateFile))
-        .and_then(|file| fill(file, bytes, before.as_ref()).map_err(|e| unwritten(output, &e, Exit::FileIo)))
+    let file = File::create_new(&beside).map_err(|e| unwritten(output, &e, Exit::CreateFile))?;
+    let written = fill(file, bytes, before.as_ref())
+        .map_err(|e| unwritten(output, &e, Exit::FileIo))
         .and_then(|()| place(&beside, output, force));
     if written.is_err() {
-        // May never have been made, or be in its place by now.
         let _ = fs::remove_file(&beside);
     }
     written
@@ -28,10 +28,14 @@ pub(super) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Fail
 /// Refuses a place that is taken, unless by `force`.
 pub(super) fn is_free(output: &Path, force: bool) -> Result<(), Failure> {
     if !force && fs::symlink_metadata(output).is_ok() {
-        let path = printable(&output.to_string_lossy());
-        return Err(Failure::new(Exit::FileExists, format!("{path}: is there already; --force replaces it")));
+        return Err(taken(output));
     }
     Ok(())
+}
+
+fn taken(output: &Path) -> Failure {
+    let path = printable(&output.to_string_lossy());
+    Failure::new(Exit::FileExists, format!("{path}: is there already; --force replaces it"))
 }
 
 fn fill(mut file: File, bytes: &[u8], before: Option<&Metadata>) -> io::Result<()> {
@@ -48,8 +52,10 @@ fn fill(mut file: File, bytes: &[u8], before: Option<&Metadata>) -> io::Result<(
 
 /// Moves the finished file to its place.
 fn place(beside: &Path, output: &Path, force: bool) -> Result<(), Failure> {
-    is_free(output, force)?;
-    fs::rename(beside, output).map_err(|e| unwritten(output, &e, Exit::FileRename))
+    session::place(beside, output, force).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists if !force => taken(output),
+        _ => unwritten(output, &error, Exit::FileRename),
+    })
 }
 
 fn unwritten(output: &Path, error: &io::Error, code: Exit) -> Failure {

@@ -2,7 +2,8 @@
 //! passwords.
 
 /// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 10] = [
+    ("--allow-overwrite", "--overwrite"),
     ("--check-integrity", "--verify"),
     ("--bind", "--interface"),
     ("--select-file", "--select"),

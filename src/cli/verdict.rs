@@ -69,6 +69,7 @@ fn storage_exit(error: &StorageError) -> Exit {
             Exit::MakeFolder
         }
         (StorageErrorKind::Exists, _) => Exit::FileExists,
+        (StorageErrorKind::InUse, _) => Exit::InUse,
         (StorageErrorKind::Missing | StorageErrorKind::TooManyFiles, _) => Exit::OpenExisting,
         (StorageErrorKind::Permission | StorageErrorKind::ReadOnly | StorageErrorKind::Escapes, _) => Exit::CreateFile,
         (StorageErrorKind::Io, _) => Exit::FileIo,

@@ -141,6 +141,7 @@ impl Words {
                 Some(format!("{} of {} are there ({})", size(*have), size(*total), percent(*have, *total)))
             }
             Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
+            Event::Note { what } => Some(format!("note: {}", clean(what))),
             Event::Listening { port } => self.chatty.then(|| format!("listening on port {port}")),
             Event::NoTracker { unsupported } => Some(match unsupported.first() {
                 None => "there is no tracker to ask: waiting for peers that call".to_owned(),

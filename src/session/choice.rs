@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::{Config, SessionError, layout};
 use crate::metainfo::{SelectError, Torrent};
-use crate::storage::{Layout, LayoutError, part_name};
+use crate::storage::{FileSpec, Layout, LayoutError, is_reserved};
 use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, PieceIndex};
 
@@ -35,11 +35,14 @@ impl Choice {
             if torrent.files.get(file).is_none_or(|file| file.pad) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
             }
-            if *path == part_name(&torrent.info_hash) {
-                let (path, other) = (path.clone(), path.clone());
-                return Err(SessionError::Place(LayoutError::Taken { path, other }));
-            }
             layout.rename(file, path).map_err(SessionError::Place)?;
+        }
+        // A torrent must not bring its own marker, or that of another.
+        let top = |spec: &FileSpec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref()));
+        if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.pad && top(spec)) {
+            let error = LayoutError::Reserved { path: spec.path.clone() };
+            let is_users = config.places.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
+            return Err(if is_users { SessionError::Place(error) } else { error.into() });
         }
         let wanted = config.files.choose(&torrent.files, torrent.multi_file)?;
         let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.pad).then_some(*wanted);

@@ -169,7 +169,7 @@ impl<'a> Conductor<'a> {
         if self.whole_since.is_some() {
             return;
         }
-        if let Err(error) = self.shared.pieces.storage().confirm() {
+        if let Err(error) = self.finish_files() {
             self.failure.get_or_insert(error);
             return;
         }
@@ -187,6 +187,21 @@ impl<'a> Conductor<'a> {
                 peer.send_upload_only(self.shared);
             }
         }
+    }
+
+    /// Sees that the files are where they belong and still ours, and gives up the right to write to them.
+    fn finish_files(&mut self) -> Result<(), StorageError> {
+        let storage = self.shared.pieces.storage();
+        storage.confirm()?;
+        if self.contacts.config.fsync {
+            storage.sync_all()?;
+        }
+        storage.confirm_lock()?;
+        // From here on they are read only.
+        storage.close();
+        storage.unlock(true);
+        self.keeper.iter_mut().for_each(Keeper::disown);
+        Ok(())
     }
 
     /// Goodbye to everybody.

@@ -66,6 +66,10 @@ pub struct Config {
     pub allocation: Allocation,
     /// Whether a torrent's name keeps the dot that it begins with.
     pub allow_hidden: bool,
+    /// Whether the user gave btsync the files that are in the way.
+    pub overwrite: bool,
+    /// Whether to wait until everything is on the disk before a download counts as complete.
+    pub fsync: bool,
     /// Whether to end as soon as a link's metadata is there.
     pub metadata_only: bool,
 }
@@ -135,6 +139,8 @@ impl Config {
             first_and_last: false,
             allocation: Allocation::default(),
             allow_hidden: false,
+            overwrite: false,
+            fsync: false,
             metadata_only: false,
         }
     }

@@ -26,6 +26,11 @@ pub enum Event {
         /// What was done to which file, fit for a person.
         what: String,
     },
+    /// Something about a file on disk that the user should know.
+    Note {
+        /// One line, fit for a person.
+        what: String,
+    },
     /// We listen for peers.
     Listening {
         /// The TCP port.

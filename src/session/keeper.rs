@@ -12,9 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sha1::{Digest, Sha1};
 
-use crate::storage::Storage;
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
-use crate::types::{Bitfield, InfoHash, hex};
+use crate::storage::{Seen, Storage};
+use crate::types::{Bitfield, InfoHash, PieceIndex, hex};
 
 /// While pieces come, the record is written so often.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -30,7 +30,13 @@ pub struct Keeper {
     path: PathBuf,
     boot: String,
     info_hash: InfoHash,
-    /// How files looked before they were checked, where that says something.
+    /// What an earlier session left.
+    record: Option<Record>,
+    /// The files that are ours and not complete: their numbers and identities.
+    ours: Vec<(u32, u64)>,
+    /// How files looked at the start.
+    seen: Vec<Option<Stamp>>,
+    /// The same, where that says something.
     before: Vec<Option<Stamp>>,
     /// Files that somebody changed while they were checked.
     spoilt: Vec<bool>,
@@ -44,7 +50,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// For files that have just been prepared below `out_dir`; records lie in `folder`. `None` where the system does not say
+    /// For files below `out_dir`, before they are looked at; records lie in `folder`. `None` where the system does not say
     /// what is needed.
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path, disk: &Storage) -> Option<Keeper> {
         let boot = fs::read_to_string(BOOT_ID).ok()?.trim().to_owned();
@@ -55,22 +61,62 @@ impl Keeper {
         let spoilt = vec![false; before.len()];
         let began = (Moment { wall: clock(), steady: 0 }, Instant::now());
         let next = Duration::ZERO;
-        Some(Keeper { path, boot, info_hash, before, spoilt, kept: 0, inherited: false, next, began })
+        let layout = disk.layout();
+        let (files, pieces) = (layout.files().len(), layout.piece_count());
+        let record = read(&path, Record::longest(files, pieces))
+            .and_then(|bytes| Record::decode(&bytes, files, pieces).map_err(io::Error::other))
+            .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
+        let record = record.ok().filter(|record| record.info_hash == info_hash);
+        let ours = Vec::new();
+        let seen = before.clone();
+        Some(Keeper {
+            path,
+            boot,
+            info_hash,
+            record,
+            ours,
+            seen,
+            before,
+            spoilt,
+            kept: 0,
+            inherited: false,
+            next,
+            began,
+        })
+    }
+
+    /// Whether an earlier session made this file, or was given it, and did not complete it.
+    pub fn made(&self, disk: &Storage, file: usize, seen: &Seen) -> bool {
+        self.record.as_ref().is_some_and(|record| record.made(disk.layout(), file, seen))
+    }
+
+    /// Whether an earlier session found the file's bytes in this piece right, and the file looks as it did then.
+    pub fn vouches(&self, file: usize, piece: PieceIndex) -> bool {
+        let Some(record) = self.record.as_ref().filter(|record| record.have.has(piece)) else { return false };
+        let number = u32::try_from(file).unwrap_or(u32::MAX);
+        let before = record.files.binary_search_by_key(&number, |(listed, _)| *listed).ok();
+        let before = before.and_then(|at| record.files.get(at)).map(|(_, stamp)| *stamp);
+        before.is_some() && before == self.seen.get(file).copied().flatten()
+    }
+
+    /// These files are ours, by their numbers and identities: noted at once, so that a session that is killed is remembered.
+    pub fn own(&mut self, ours: Vec<(u32, u64)>, disk: &Storage, have: &Bitfield) {
+        self.ours = ours;
+        if self.before.len() <= MANY_FILES {
+            self.write(&stamps(disk), disk, have.clone());
+        }
+    }
+
+    /// All that was wanted is there: nothing is ours to write to any more.
+    pub fn disown(&mut self) {
+        self.ours.clear();
     }
 
     /// The pieces that need not be hashed; to be asked before the check.
     pub fn recall(&mut self, disk: &Storage) -> Bitfield {
         let layout = disk.layout();
-        let (files, pieces) = (layout.files().len(), layout.piece_count());
-        let record = read(&self.path, Record::longest(files, pieces))
-            .and_then(|bytes| Record::decode(&bytes, files, pieces).map_err(io::Error::other));
-        let mut record = match record {
-            Ok(record) if record.info_hash == self.info_hash && record.boot == self.boot => record,
-            Ok(_) => return Bitfield::new(pieces),
-            Err(error) => {
-                log::debug!("{}: not used: {error}", self.path.display());
-                return Bitfield::new(pieces);
-            }
+        let Some(mut record) = self.record.clone().filter(|record| record.boot == self.boot) else {
+            return Bitfield::new(layout.piece_count());
         };
         record.forget_the_future(clock());
         let believed = record.believed(layout, &self.before);
@@ -122,7 +168,10 @@ impl Keeper {
     /// Writes the last record; nobody writes to the files any more.
     pub fn finish(mut self, disk: &Storage, have: Bitfield) {
         let unwritten = || (0..disk.layout().files().len()).all(|file| disk.written(file).is_none());
-        if have.count() == 0 || (self.inherited && have.count() == self.kept && unwritten()) {
+        let owned =
+            self.record.as_ref().is_some_and(|record| record.ours.as_ref().is_some_and(|ours| !ours.is_empty()));
+        let needless = self.inherited && !(owned && self.ours.is_empty());
+        if have.count() == 0 || (needless && have.count() == self.kept && unwritten()) {
             return;
         }
         let stamps = stamps(disk);
@@ -151,7 +200,8 @@ impl Keeper {
         let stamps = if went_back { &[] } else { stamps };
         let files = stamps.iter().enumerate().filter_map(entry).collect();
         let kept = have.count();
-        let record = Record { info_hash: self.info_hash, boot: self.boot.clone(), files, have };
+        let record =
+            Record { info_hash: self.info_hash, boot: self.boot.clone(), files, have, ours: Some(self.ours.clone()) };
         match replace(&self.path, &record.encode()) {
             Ok(()) => (self.kept, self.inherited) = (kept, false),
             Err(error) => log::debug!("{}: cannot be written: {error}", self.path.display()),

@@ -17,10 +17,11 @@ mod listener;
 mod metadata;
 mod opening;
 mod run;
+mod saved;
 mod search;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,6 +42,7 @@ pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
 pub use host::Host;
 pub(crate) use opening::layout;
+pub(crate) use saved::{keep_torrent, place};
 pub use search::{Search, TrackerState};
 
 /// How a session ended.
@@ -216,16 +218,6 @@ impl Session {
 /// Tells whoever listens.
 fn tell(events: &Sender<Event>, event: Event) {
     let _ = events.send(event);
-}
-
-/// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
-/// reason to stop.
-pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8]) -> String {
-    let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
-    match std::fs::write(&file, bytes) {
-        Ok(()) => format!("saved as {}", file.display()),
-        Err(error) => format!("cannot be saved as {}: {error}", file.display()),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A torrent's files before anybody is talked to: made, looked at, hashed as far as nobody vouches for them.
+//! A torrent's files before any peer is contacted: looked at, hashed as far as the resume data does not vouch for them; then it is
+//! decided which of them are ours, and only then is anything made.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +11,8 @@ use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
 use super::{Config, Event, SessionError, Stage, tell};
-use crate::metainfo::Torrent;
-use crate::storage::{self, FileSpec, Layout, LayoutError, Storage, StorageError};
+use crate::metainfo::{Torrent, printable};
+use crate::storage::{self, FileSpec, Layout, LayoutError, Prepared, Question, Seen, Step, Storage, Survey};
 use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, PieceIndex};
 
@@ -23,8 +24,12 @@ pub(super) struct Opened {
     pub keeper: Option<Keeper>,
 }
 
-/// Opens the torrent's files, looks at what is there, and whether there is room for what is not. `seat` sees to it that they are
-/// nobody else's.
+/// Looks at the torrent's files, decides which of them btsync may write to, and makes what is missing. Nothing on disk changes
+/// before all of that is decided, nor where everything is there already. `seat` sees to it that no other torrent of this process has
+/// the same files.
+///
+/// # Errors
+/// Where a file is in the way, another process has the files, or the disk refuses.
 pub(super) fn open(
     inner: &Inner,
     config: &Config,
@@ -40,11 +45,10 @@ pub(super) fn open(
     let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.allocation);
-    let storage = Arc::new(storage);
-    let (have, keeper) = look(inner, config, &storage, torrent, &plan.wanted, events)?;
-    if !inner.stop.load(Ordering::Acquire) {
-        storage.check_room_for(&have, &plan.wanted)?;
-    }
+    inner.enter(Stage::Checking);
+    let mut opening = Opening { inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
+    let (have, keeper) = opening.run()?;
+    let storage = Arc::new(opening.disk);
     let _ = inner.wanted.set(sizes(torrent, &plan.wanted, &have));
     Ok(Opened { storage, plan, have, keeper })
 }
@@ -55,48 +59,194 @@ pub(crate) fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
     Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())
 }
 
-/// Makes the files, and hashes what was there before: the pieces that are right. What the fast-resume record vouches for is not
-/// hashed; without one there is more to do, and that is all.
-fn look(
-    inner: &Inner,
-    config: &Config,
-    disk: &Storage,
-    torrent: &Torrent,
-    wanted: &Bitfield,
-    events: &Sender<Event>,
-) -> Result<(Bitfield, Option<Keeper>), StorageError> {
-    inner.enter(Stage::Checking);
-    let prepared = disk.prepare_unless(&inner.stop)?;
-    for what in prepared.repaired {
-        tell(events, Event::Repaired { what });
-    }
-    let nothing = Bitfield::new(torrent.piece_count());
-    if inner.stop.load(Ordering::Acquire) {
-        return Ok((nothing, None));
-    }
-    let records = config.resume.as_ref();
-    let mut keeper = records.and_then(|folder| Keeper::new(folder, torrent.info_hash, &config.out_dir, disk));
-    let mut known = nothing;
-    match &mut keeper {
-        Some(keeper) if config.verify || prepared.found_bytes == 0 => keeper.distrust(),
-        Some(keeper) => known = keeper.recall(disk),
-        None => {}
-    }
-    if prepared.found_bytes == 0 && torrent.total() > 0 {
-        return Ok((known, keeper));
-    }
-    let size = |pieces: &Bitfield| pieces.iter().map(|piece| u64::from(torrent.piece_size(piece))).sum::<u64>();
-    if !known.is_full() {
-        tell(events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        known = storage::check_rest(disk, &torrent.pieces, &known, cores, &inner.check, &inner.stop)?;
-        if let Some(keeper) = &mut keeper {
-            keeper.checked(disk);
+/// What the start of one torrent has to do with its files.
+struct Opening<'a> {
+    inner: &'a Inner,
+    config: &'a Config,
+    torrent: &'a Torrent,
+    wanted: &'a Bitfield,
+    events: &'a Sender<Event>,
+    disk: Storage,
+}
+
+impl Opening<'_> {
+    /// The pieces that are there, and the keeper of the resume data. Somebody else may complete the same download between the look
+    /// at its files and the lock on them: then they are looked at again.
+    fn run(&mut self) -> Result<(Bitfield, Option<Keeper>), SessionError> {
+        loop {
+            let survey = self.disk.survey(&self.inner.stop)?;
+            if !self.disk.is_locked() && self.disk.lacks(&survey) {
+                self.disk.probe_lock(&self.torrent.info_hash)?;
+            }
+            self.disk.marker = self.disk.read_marker(&self.torrent.info_hash);
+            let (mut have, mut keeper) = self.check(&survey)?;
+            let steps = self.decide(&survey, &have, keeper.as_ref())?;
+            if self.is_stopped() {
+                return Ok((have, None));
+            }
+            if steps.iter().all(|step| *step == Step::Leave) {
+                self.is_complete(&steps, &survey, keeper.as_mut());
+                return Ok((have, keeper));
+            }
+            let fresh = self.disk.is_locked() || self.lock(&steps, &survey, &have)?;
+            if !fresh {
+                continue;
+            }
+            self.make(&steps, survey, &mut have, &mut keeper)?;
+            return Ok((have, keeper));
         }
     }
-    let (total, have) = sizes(torrent, wanted, &known);
-    tell(events, Event::Checked { have, total });
-    Ok((known, keeper))
+
+    fn is_stopped(&self) -> bool {
+        self.inner.stop.load(Ordering::Acquire)
+    }
+
+    /// Hashes what is there: the pieces that are right. What the resume data vouches for is not hashed; without it there is more to
+    /// do, and that is all.
+    fn check(&self, survey: &Survey) -> Result<(Bitfield, Option<Keeper>), SessionError> {
+        let (config, disk, torrent) = (self.config, &self.disk, self.torrent);
+        let mut known = Bitfield::new(torrent.piece_count());
+        if self.is_stopped() {
+            return Ok((known, None));
+        }
+        let mut keeper = self.keeper();
+        match &mut keeper {
+            Some(keeper) if config.verify || survey.bytes == 0 => keeper.distrust(),
+            Some(keeper) => known = keeper.recall(disk),
+            None => {}
+        }
+        if survey.bytes == 0 && torrent.total() > 0 {
+            return Ok((known, keeper));
+        }
+        let size = |pieces: &Bitfield| pieces.iter().map(|piece| u64::from(torrent.piece_size(piece))).sum::<u64>();
+        if !known.is_full() {
+            tell(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            known = storage::check_rest(disk, &torrent.pieces, &known, cores, &self.inner.check, &self.inner.stop)?;
+            if let Some(keeper) = &mut keeper {
+                keeper.checked(disk);
+            }
+        }
+        let (total, have) = sizes(torrent, self.wanted, &known);
+        tell(self.events, Event::Checked { have, total });
+        Ok((known, keeper))
+    }
+
+    fn keeper(&self) -> Option<Keeper> {
+        let records = self.config.resume.as_ref()?;
+        Keeper::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk)
+    }
+
+    /// What is to be done with each file.
+    fn decide(&self, survey: &Survey, have: &Bitfield, keeper: Option<&Keeper>) -> Result<Vec<Step>, SessionError> {
+        let disk = &self.disk;
+        let ours = |file: usize, seen: &Seen| {
+            let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
+            let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.names(path, seen.identity));
+            marked || keeper.is_some_and(|keeper| keeper.made(disk, file, seen))
+        };
+        let question = Question {
+            survey,
+            hashes: &self.torrent.pieces,
+            have,
+            wanted: self.wanted,
+            ours: &ours,
+            vouched: &|file, piece| keeper.is_some_and(|keeper| keeper.vouches(file, piece)),
+            overwrite: self.config.overwrite,
+            stop: &self.inner.stop,
+        };
+        Ok(disk.decide(&question)?)
+    }
+
+    /// All that is wanted is there: nothing is written, but what an earlier run could not put in order any more.
+    fn is_complete(&mut self, steps: &[Step], survey: &Survey, keeper: Option<&mut Keeper>) {
+        self.disk.clear_marker(&self.torrent.info_hash, steps, survey);
+        if let Some(keeper) = keeper {
+            keeper.disown();
+        }
+        for (file, spec) in self.disk.layout().files().iter().enumerate() {
+            if let Some(seen) = survey.file(file).filter(|seen| self.disk.wants(file) && seen.size > spec.length) {
+                let (surplus, name) = (seen.size - spec.length, printable(&spec.path.to_string_lossy()));
+                let bytes = if surplus == 1 { "byte" } else { "bytes" };
+                let what = format!("{name} is {surplus} {bytes} longer than the torrent says; it is used as it is");
+                tell(self.events, Event::Note { what });
+            }
+        }
+    }
+
+    /// Takes the right to write to the files; whether they are still as they were found.
+    fn lock(&mut self, steps: &[Step], survey: &Survey, have: &Bitfield) -> Result<bool, SessionError> {
+        self.disk.check_room_for(have, self.wanted)?;
+        self.disk.lock(&self.torrent.info_hash)?;
+        self.disk.heed_others(&self.torrent.info_hash, steps, survey, self.config.overwrite)?;
+        Ok(self.disk.survey(&self.inner.stop)? == *survey)
+    }
+
+    /// Makes what is missing, and hashes what the part file had for it.
+    fn make(
+        &mut self,
+        steps: &[Step],
+        mut survey: Survey,
+        have: &mut Bitfield,
+        keeper: &mut Option<Keeper>,
+    ) -> Result<(), SessionError> {
+        let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
+        self.disk.make(steps, &mut survey, stop)?;
+        if self.is_stopped() {
+            return Ok(());
+        }
+        self.disk.mark(&hash, steps, &survey, given)?;
+        let Prepared { repaired, taken_back, .. } = self.disk.settle(steps, &survey, stop)?;
+        for what in repaired {
+            tell(self.events, Event::Repaired { what });
+        }
+        let ignored = steps.iter().enumerate().filter(|(_, step)| **step == Step::Ignore).map(|(file, _)| file);
+        let ignored: Vec<usize> = ignored.collect();
+        self.disk.ignore(steps);
+        self.check_again(ignored.iter().chain(&taken_back), &ignored, have)?;
+        if keeper.is_none() {
+            // The folder was not there before, and so nothing was known of it.
+            *keeper = self.keeper();
+            keeper.iter_mut().for_each(Keeper::distrust);
+        }
+        if let Some(keeper) = keeper {
+            keeper.own(self.disk.owned(), &self.disk, have);
+        }
+        if self.wanted.is_within(have) && !self.is_stopped() {
+            // There were only names to make, or the part file had all that was missing.
+            self.disk.confirm()?;
+            self.disk.unlock(true);
+            keeper.iter_mut().for_each(Keeper::disown);
+        }
+        Ok(())
+    }
+
+    /// Hashes the pieces of these files that are not there; all of those of `ignored` files, whose bytes lie elsewhere now.
+    fn check_again<'b>(
+        &self,
+        files: impl Iterator<Item = &'b usize>,
+        ignored: &[usize],
+        have: &mut Bitfield,
+    ) -> Result<(), SessionError> {
+        let layout = self.disk.layout();
+        for piece in ignored.iter().flat_map(|file| layout.pieces_of(*file)) {
+            have.clear(PieceIndex(piece));
+        }
+        let mut known = Bitfield::full(layout.piece_count());
+        let missing = files.flat_map(|file| layout.pieces_of(*file)).map(PieceIndex).filter(|piece| !have.has(*piece));
+        let missing: Vec<PieceIndex> = missing.collect();
+        for piece in &missing {
+            known.clear(*piece);
+        }
+        if !missing.is_empty() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let progress = storage::Progress::default();
+            let right =
+                storage::check_rest(&self.disk, &self.torrent.pieces, &known, cores, &progress, &self.inner.stop)?;
+            missing.into_iter().filter(|piece| right.has(*piece)).for_each(|piece| _ = have.set(piece));
+        }
+        Ok(())
+    }
 }
 
 /// The bytes of the pieces that are wanted, and of those of them that are there.

@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
         let _ = self.inner.known_as.set((name.clone(), total));
         tell(&self.events, Event::Metadata { name, total });
         if let Some(path) = &self.config.save_torrent {
-            let what = keep_torrent(path, &torrent, &torrent.to_bytes());
+            let what = keep_torrent(path, &torrent, &torrent.to_bytes(), self.config.overwrite);
             tell(&self.events, Event::TorrentSaved { what });
         }
         if self.config.metadata_only {
@@ -97,6 +97,9 @@ impl<'a> Run<'a> {
         let _ = inner.found.set(have.clone());
         let stopped = inner.stop.load(Ordering::Acquire);
         let met = plan.is_met_by(&have);
+        if met && config.fsync {
+            storage.sync_all()?;
+        }
         if met && !config.seed.any() && before.is_none() && !stopped {
             if let Some(keeper) = keeper {
                 keeper.finish(&storage, have);
@@ -121,6 +124,7 @@ impl<'a> Run<'a> {
         contacts.hold_callers(false);
         let outcome = Conductor::new(&shared, contacts, shared.pieces.wanted(), keeper).conduct(&self.reports);
         storage.close();
+        storage.unlock(false);
         Ok(outcome?)
     }
 

@@ -33,6 +33,13 @@ struct Slot {
 /// A thread's being in the middle of a write, until dropped.
 pub(super) struct Writing<'a>(Option<&'a Slot>, i64);
 
+impl Writing<'_> {
+    /// When it began, in nanoseconds since 1970.
+    pub fn began(&self) -> i64 {
+        self.1
+    }
+}
+
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {

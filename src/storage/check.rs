@@ -264,7 +264,7 @@ impl Zeros<'_> {
     }
 }
 
-fn hash_zeros(size: u32) -> PieceHash {
+pub(super) fn hash_zeros(size: u32) -> PieceHash {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut sha = Sha1::new();
     let mut rest = size as usize;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::ownership::Refusal;
 use crate::metainfo::paths::deceives;
 use crate::types::size;
 
@@ -27,6 +28,8 @@ pub enum Doing {
     Write,
     /// Waiting for the disk.
     Sync,
+    /// Replacing a file by a copy of it.
+    Copy,
 }
 
 impl fmt::Display for Doing {
@@ -39,6 +42,7 @@ impl fmt::Display for Doing {
             Doing::Read => "read from",
             Doing::Write => "write to",
             Doing::Sync => "sync",
+            Doing::Copy => "make a copy of",
         })
     }
 }
@@ -66,6 +70,28 @@ pub enum StorageError {
     #[error("cannot use {} as a folder: it is something else", shown(.path))]
     NotAFolder {
         /// Where.
+        path: PathBuf,
+    },
+    /// A file that btsync did not make stands where it would have to write.
+    #[error("will not write to {}: {why}{}; --overwrite replaces it, another folder keeps it", shown(.path), and_more(*.more))]
+    InTheWay {
+        /// The first such file.
+        path: PathBuf,
+        /// Why btsync does not take it for its own.
+        why: Refusal,
+        /// How many others there are.
+        more: usize,
+    },
+    /// Another process downloads the same torrent to this folder, or another torrent to the same file.
+    #[error("the same file is being downloaded by another process: {} is locked; wait for it, or choose another folder", shown(.path))]
+    InUse {
+        /// The marker or file that is locked.
+        path: PathBuf,
+    },
+    /// The marker that keeps other processes away is gone.
+    #[error("stopped writing: {} was deleted or replaced, so another process may write to the same files; run the same command again to resume", shown(.path))]
+    LockLost {
+        /// The marker.
         path: PathBuf,
     },
     /// A folder, device or pipe stands where a file must be.
@@ -111,6 +137,8 @@ pub enum StorageErrorKind {
     NotAFolder,
     /// A symbolic link leads out of the download folder.
     Escapes,
+    /// Another process writes to the same files, or may.
+    InUse,
     /// A file is not there, or shorter than it should be.
     Missing,
     /// The process or the system has no more descriptors.
@@ -127,7 +155,8 @@ impl StorageError {
             StorageError::NoRoom { .. } => StorageErrorKind::DiskFull,
             StorageError::Escapes { .. } => StorageErrorKind::Escapes,
             StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
-            StorageError::NotAFile { .. } => StorageErrorKind::Exists,
+            StorageError::NotAFile { .. } | StorageError::InTheWay { .. } => StorageErrorKind::Exists,
+            StorageError::InUse { .. } | StorageError::LockLost { .. } => StorageErrorKind::InUse,
             StorageError::OutOfRange { .. } => StorageErrorKind::Io,
         }
     }
@@ -159,6 +188,11 @@ fn kind(error: &io::Error) -> StorageErrorKind {
 /// A path on one line: control characters could rewrite a terminal, and what cannot be seen misleads.
 pub(super) fn shown(path: &Path) -> String {
     path.display().to_string().chars().map(|c| if deceives(c) { '?' } else { c }).collect()
+}
+
+/// How many files are in the way beside the one that is named.
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" (and so with {more} more)") }
 }
 
 /// How much is needed and how much there is; to the byte where they are nearly the same.

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::cache::{Cache, Handle};
 use super::error::{Doing, StorageError, StorageErrorKind};
 use super::layout::Layout;
+use super::lock::{FoundMarker, Lock};
 use super::open::{Access, Root};
 use super::parts::{Place, Run, Runs, Selection};
 use super::prepare::Allocation;
@@ -30,7 +31,13 @@ pub struct Storage {
     pub(super) selection: Selection,
     pub(super) allocation: Allocation,
     /// The torrent's files by their numbers, and the part file behind them.
-    cache: Cache,
+    pub(super) cache: Cache,
+    /// The right to write, where this process has taken it.
+    pub(super) lock: Option<Lock>,
+    /// The torrent's marker, as it was last read or written.
+    pub(crate) marker: Option<FoundMarker>,
+    /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
+    pub(super) writable: Option<Vec<Option<u64>>>,
 }
 
 impl Storage {
@@ -39,7 +46,8 @@ impl Storage {
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
         let cache = Cache::new(layout.files().len() + 1, max_open);
         let (selection, allocation) = (Selection::default(), Allocation::default());
-        Storage { root: Root::new(root), layout, selection, allocation, cache }
+        let (lock, marker, writable) = (None, None, None);
+        Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable }
     }
 
     /// Where each byte lies.
@@ -119,7 +127,8 @@ impl Storage {
         let handle = self.handle(slot, true)?;
         // Before the write: who syncs meanwhile may sync once too often, never once too little.
         self.cache.mark_dirty(slot);
-        let _writing = self.cache.writing(slot);
+        let writing = self.cache.writing(slot);
+        self.check_lock(Some(writing.began()))?;
         let mut done = 0;
         while done < len {
             let mut batch = [IoSlice::new(&[]); BATCH];
@@ -195,22 +204,6 @@ impl Storage {
         Ok(false)
     }
 
-    /// Waits until all that was written is on the disk. Nothing else here does.
-    ///
-    /// # Errors
-    /// What the system says about the first file that fails.
-    pub fn sync(&self) -> Result<(), StorageError> {
-        for file in 0..=self.layout.files().len() {
-            if self.cache.take_dirty(file) {
-                let synced = self
-                    .handle(file, true)
-                    .and_then(|handle| handle.file.sync_data().map_err(|error| self.failed(Doing::Sync, file, error)));
-                synced.inspect_err(|_| self.cache.mark_dirty(file))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Lets go of all open files; they are opened again when needed.
     pub fn close(&self) {
         self.cache.clear();
@@ -243,7 +236,7 @@ impl Storage {
         self.failed(Doing::Read, file, why)
     }
 
-    fn handle(&self, slot: usize, write: bool) -> Result<Arc<Handle>, StorageError> {
+    pub(super) fn handle(&self, slot: usize, write: bool) -> Result<Arc<Handle>, StorageError> {
         if let Some(handle) = self.cache.get(slot, write) {
             return Ok(handle);
         }
@@ -255,7 +248,18 @@ impl Storage {
             }
             opened => opened?,
         };
+        if write {
+            self.is_ours(slot, &handle)?;
+            if let Some(opened) = self.hold(slot, &handle)? {
+                return Ok(opened);
+            }
+        }
         Ok(self.cache.put(slot, handle))
+    }
+
+    /// A file that is open for writing already.
+    pub(super) fn cached(&self, slot: usize) -> Option<Arc<Handle>> {
+        self.cache.get(slot, true)
     }
 
     /// Opens a file; the part file is made by the first who writes to it.
@@ -263,10 +267,16 @@ impl Storage {
         let first = access == Access::Write && slot == self.layout.files().len() && self.selection.end() == 0;
         match self.root.open(self.name(slot), access) {
             Err(error) if first && error.kind() == StorageErrorKind::Missing => {
-                self.root.open(self.name(slot), Access::Create)
+                self.root.open(self.name(slot), Access::New).or_else(|_| self.root.open(self.name(slot), access))
             }
             opened => opened,
         }
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.unlock(false);
     }
 }
 

@@ -45,6 +45,12 @@ pub enum LayoutError {
         /// The file's subscript.
         number: usize,
     },
+    /// A path at which btsync keeps a file of its own: a marker or a part file, of this torrent or another.
+    #[error("a file cannot go to {}: btsync keeps that name for its own use", shown(.path))]
+    Reserved {
+        /// Where a file was to go.
+        path: PathBuf,
+    },
     /// A number that is no file's, or is padding's.
     #[error("there is no file {number}")]
     NoFile {

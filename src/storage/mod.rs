@@ -2,7 +2,8 @@
 //!
 //! [`Layout`] (pure) turns pieces into spans of files; [`Storage`] reads and writes those spans with `pread` and `pwritev`,
 //! holds a bounded number of files open and keeps everything below its root; [`Slab`] is the page-aligned memory that all
-//! large reads go through; [`check`] hashes what is on disk with all cores, [`flaws`] says what is wrong with it; [`resume`]
+//! large reads go through. Before anything is made, [`Storage::survey`] looks at the files that are there and [`decide`] (pure) says
+//! which of them btsync may write to; [`Storage::lock`] keeps other processes away from those. [`check`] hashes what is on disk with all cores, [`flaws`] says what is wrong with it; [`resume`]
 //! (pure) is what spares the next check. Where not all files are wanted ([`Storage::select`]), what is needed of the others lies
 //! in a part file. Nothing here knows peers or sessions. A peer's
 //! reader thread calls in from the hot path, so no block costs an allocation and no lock is held across I/O.
@@ -13,11 +14,17 @@ mod check;
 mod error;
 mod files;
 mod layout;
+mod lock;
+mod marker;
 mod open;
+mod others;
+mod ownership;
 mod parts;
 mod prepare;
 pub mod resume;
 mod room;
+mod survey;
+mod sync;
 mod verify;
 
 pub use buffers::{PooledSlab, Slab, SlabPool};
@@ -25,6 +32,10 @@ pub use check::{Progress, check, check_rest, hash_blocks, hash_range};
 pub use error::{Doing, StorageError, StorageErrorKind};
 pub use files::Storage;
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};
+pub use lock::FoundMarker;
+pub use marker::{is_reserved, marker_name};
+pub use ownership::{Evidence, Facts, Found, Refusal, Step, decide};
 pub use parts::part_name;
 pub use prepare::{Allocation, Prepared};
+pub use survey::{Question, Seen, Survey};
 pub use verify::{Flaw, flaws, lengths};

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::cache::Handle;
 use super::error::{Doing, StorageError, StorageErrorKind};
+use super::ownership::Refusal;
 
 /// A folder that others are opened from; needs no right to list it.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
@@ -23,12 +24,12 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Reading, and writing too where that is allowed.
+    /// Reading alone: no program that watches the file takes it for one that is about to change.
     Read,
     /// Reading and writing.
     Write,
-    /// As `Write`, and made if it is not there. Reading alone will do where it is there and may not be written.
-    Create,
+    /// As `Write`, of a file that is made by this and was not there before.
+    New,
 }
 
 /// The download folder.
@@ -85,6 +86,9 @@ impl Root {
         let not_a_file = || StorageError::NotAFile { path: path() };
         let handle = self.followed(name, |name| self.open_as_allowed(name, access)).map_err(|errno| match errno {
             Errno::LOOP => self.escapes(name),
+            Errno::EXIST if access == Access::New => {
+                StorageError::InTheWay { path: path(), why: Refusal::Appeared, more: 0 }
+            }
             // What the system says of a folder; of a socket, or a device that is not there.
             Errno::ISDIR | Errno::EXIST | Errno::NXIO | Errno::NODEV => not_a_file(),
             errno => StorageError::io(Doing::Open, &path())(errno.into()),
@@ -99,6 +103,21 @@ impl Root {
         let folder = name.parent().unwrap_or(Path::new(""));
         let folder = self.followed(folder, |name| self.open_beneath(name, FOLDER))?;
         Ok(rustix::fs::unlinkat(folder, name.file_name().unwrap_or_default(), AtFlags::empty())?)
+    }
+
+    /// Gives a file of the download folder another name in it, in place of what has that name.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = |name: &Path| {
+            let folder = name.parent().unwrap_or(Path::new(""));
+            self.followed(folder, |name| self.open_beneath(name, FOLDER))
+        };
+        let last = |name: &Path| name.file_name().unwrap_or_default().to_owned();
+        Ok(rustix::fs::renameat(folder(from)?, last(from), folder(to)?, last(to))?)
+    }
+
+    /// Opens a file that lies in the download folder itself, through no link.
+    pub fn open_own(&self, name: &Path, flags: OFlags) -> Result<File, Errno> {
+        self.open_beneath(name, flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).map(File::from)
     }
 
     /// What the system knows of a file, named from the download folder on.
@@ -137,16 +156,13 @@ impl Root {
     fn open_as_allowed(&self, name: &Path, access: Access) -> Result<Handle, Errno> {
         // Not to wait for ever on a pipe that lies where a file should; for files it means nothing.
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let create = if access == Access::Create { OFlags::CREATE } else { OFlags::empty() };
-        match self.open_beneath(name, flags | OFlags::RDWR | create) {
-            Ok(file) => Ok(Handle { file: File::from(file), writable: true }),
-            Err(errno) if access != Access::Write && may_not_write(errno) => {
-                // Seeding from a folder that we may only read. Where that fails too, the first error says more.
-                let file = self.open_beneath(name, flags | OFlags::RDONLY).map_err(|_| errno)?;
-                Ok(Handle { file: File::from(file), writable: false })
-            }
-            Err(errno) => Err(errno),
-        }
+        let flags = match access {
+            Access::Read => flags | OFlags::RDONLY,
+            Access::Write => flags | OFlags::RDWR,
+            Access::New => flags | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+        };
+        let file = self.open_beneath(name, flags)?;
+        Ok(Handle { file: File::from(file), writable: access != Access::Read })
     }
 
     /// Opens without following any link; `LOOP` where there is one.
@@ -164,7 +180,8 @@ impl Root {
         }
     }
 
-    fn folder(&self) -> Result<BorrowedFd<'_>, Errno> {
+    /// The download folder, open.
+    pub fn folder(&self) -> Result<BorrowedFd<'_>, Errno> {
         if self.folder.get().is_none() {
             let folder = rustix::fs::openat(CWD, &self.path, FOLDER | OFlags::CLOEXEC, Mode::empty())?;
             self.folder.get_or_init(|| folder);
@@ -202,11 +219,6 @@ fn walk(root: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Err
 
 fn mode(flags: OFlags) -> Mode {
     if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() }
-}
-
-/// Whether reading may succeed where writing failed so.
-fn may_not_write(errno: Errno) -> bool {
-    matches!(errno, Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY)
 }
 
 #[cfg(test)]

@@ -97,8 +97,8 @@ fn a_folder_swapped_for_a_link_all_the_time_never_lets_us_out() {
         let (mut made, mut refused) = (0, 0);
         // Both must have happened, or nothing was tried.
         for round in 0.. {
-            let name = PathBuf::from(format!("d/new{}", round % 50));
-            let opened = root.open(&name, Access::Create).map(drop);
+            let name = PathBuf::from(format!("d/new{round}"));
+            let opened = root.open(&name, Access::New).map(drop);
             let folder = root.create_folder(&name.with_extension("folder"));
             for result in [opened, folder] {
                 match result.map_err(|error| error.kind()) {
@@ -122,7 +122,7 @@ fn a_download_folder_that_is_moved_is_still_the_one() {
     root.open(Path::new("d/a"), Access::Read).unwrap();
     fs::rename(dir.path().join("out"), dir.path().join("moved")).unwrap();
     symlink("outside", dir.path().join("out")).unwrap();
-    root.open(Path::new("d/new"), Access::Create).unwrap();
+    root.open(Path::new("d/new"), Access::New).unwrap();
     assert!(dir.path().join("moved/d/new").exists());
 }
 
@@ -137,7 +137,7 @@ fn a_path_may_be_longer_than_the_system_takes_in_one_go_with_the_folder_before_i
     for folder in name.ancestors().collect::<Vec<_>>().into_iter().rev().skip(1).take(19) {
         root.create_folder(folder).unwrap();
     }
-    assert!(root.open(&name, Access::Create).is_ok());
+    assert!(root.open(&name, Access::New).is_ok());
     assert!(root.path().as_os_str().len() + name.as_os_str().len() > 4096);
     assert!(walk(root.folder().unwrap(), &name, OFlags::RDWR | OFlags::CLOEXEC).is_ok());
 }

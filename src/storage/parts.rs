@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::files::Storage;
 use super::layout::{Layout, Span, Spans};
+use super::ownership::Step;
 use crate::types::{InfoHash, PieceIndex};
 
 /// The usual name of a torrent's part file, from the download folder on; hidden, and not to be taken for another torrent's.
@@ -93,6 +94,13 @@ impl Selection {
     /// Whether the file's bytes lie in a file of its own.
     pub fn has_own(&self, file: usize) -> bool {
         self.own.get(file).copied().unwrap_or(true)
+    }
+
+    /// The file's bytes lie in the part file from now on, whatever stands under its own name.
+    pub fn disown(&mut self, file: usize) {
+        if let Some(own) = self.own.get_mut(file) {
+            *own = false;
+        }
     }
 
     /// The part file's name; empty where there is none.
@@ -213,6 +221,15 @@ impl Storage {
     /// Whether the file is wanted.
     pub fn wants(&self, file: usize) -> bool {
         self.selection.wants(file)
+    }
+
+    /// Reads and writes nothing of these files from now on, which are there and not wanted: what is needed of them lies in the
+    /// part file.
+    pub fn ignore(&mut self, steps: &[Step]) {
+        for (file, _) in steps.iter().enumerate().filter(|(_, step)| **step == Step::Ignore) {
+            self.selection.disown(file);
+        }
+        self.close();
     }
 }
 

@@ -1,8 +1,9 @@
-//! What is done to the disk before anything is read or written: folders and files are made, files get their room, and what the
-//! part file holds of files that are wanted by now goes where it belongs.
+//! What is done to the disk once it is decided which files are ours (`ownership.rs`): folders and files are made, files get their
+//! room, and what the part file holds of files that are wanted by now goes where it belongs.
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +15,12 @@ use super::cache::Handle;
 use super::error::{Doing, StorageError, shown};
 use super::files::Storage;
 use super::layout::FileSpec;
+use super::marker;
 use super::open::Access;
+use super::ownership::Step;
 use super::parts::Kept;
 use super::room::has_room;
+use super::survey::{Seen, Survey};
 
 /// Bytes copied at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -34,7 +38,7 @@ pub enum Allocation {
     Falloc,
 }
 
-/// What [`Storage::prepare`] found.
+/// What [`Storage::settle`] found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// Bytes of files that were there before and not empty, each counted up to its length in the torrent, and those of the part
@@ -42,6 +46,8 @@ pub struct Prepared {
     pub found_bytes: u64,
     /// What was put right, a line each: "x.iso was 12 bytes too long: cut to 100".
     pub repaired: Vec<String>,
+    /// Files that may have got something out of the part file: their pieces are to be hashed.
+    pub taken_back: Vec<usize>,
 }
 
 impl Storage {
@@ -52,13 +58,12 @@ impl Storage {
         self
     }
 
-    /// Makes folders and files: every wanted file has its length afterwards (with [`Allocation::None`] it may be shorter), and
-    /// those that were too long are cut. Files that are there with their length need not be writable. Of a file that was not
-    /// wanted before, what the part file holds is copied into it; a part file that nothing is left for is removed.
+    /// Makes all that is missing, and takes every file that is there for its own: wanted files have their length afterwards (with
+    /// [`Allocation::None`] they may be shorter), and those that were too long are cut. For callers who know whose the files are;
+    /// others ask [`Storage::decide`] first.
     ///
     /// # Errors
-    /// What the system refuses, and whatever stands where a file or a folder must be. With [`Allocation::Falloc`] also
-    /// [`StorageError::NoRoom`], before any file is made.
+    /// Those of [`Storage::survey`], [`Storage::make`] and [`Storage::settle`].
     pub fn prepare(&self) -> Result<Prepared, StorageError> {
         self.prepare_unless(&AtomicBool::new(false))
     }
@@ -69,22 +74,72 @@ impl Storage {
     /// Those of [`Storage::prepare`].
     pub fn prepare_unless(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
         self.root.create()?;
+        let mut survey = self.survey(stop)?;
+        let choose = |(file, spec): (usize, &FileSpec)| match survey.file(file) {
+            _ if spec.pad || !self.wants(file) => Step::Leave,
+            Some(_) => Step::Continue,
+            None => Step::Make,
+        };
+        let steps: Vec<Step> = self.layout.files().iter().enumerate().map(choose).collect();
+        self.make(&steps, &mut survey, stop)?;
+        self.settle(&steps, &survey, stop)
+    }
+
+    /// Makes the files that are to be made, with their folders, and copies those that are to be replaced by a copy; `survey` has
+    /// them as they are then. Files that are there are not written to. To be followed by [`Storage::mark`]: a file
+    /// that a dying process leaves behind here holds nothing, and is nobody's.
+    ///
+    /// # Errors
+    /// What the system refuses; [`StorageError::InTheWay`] where a file has just appeared. With [`Allocation::Falloc`] also
+    /// [`StorageError::NoRoom`], before any file is made.
+    pub fn make(&self, steps: &[Step], survey: &mut Survey, stop: &AtomicBool) -> Result<(), StorageError> {
         if self.allocation == Allocation::Falloc {
             self.check_room(self.unallocated(stop))?;
         }
-        let mut prepared = Prepared::default();
         let mut known = HashSet::new();
+        for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let made = match step {
+                Step::Leave | Step::Continue | Step::Ignore => continue,
+                Step::Make => {
+                    self.make_folders(spec.path.parent(), &mut known)?;
+                    self.make_file(file, spec, survey.parts.is_some())?
+                }
+                Step::Copy => self.copy_file(file, spec)?,
+            };
+            let made = made.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+            if let Some(seen) = survey.files.get_mut(file) {
+                *seen = Some(Seen::of(&made));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the files that are to be written to their length and their room; of a file that was not wanted before, what the
+    /// part file holds is copied into it, and a part file that nothing is left for is removed. `survey` is that after
+    /// [`Storage::make`].
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn settle(&self, steps: &[Step], survey: &Survey, stop: &AtomicBool) -> Result<Prepared, StorageError> {
+        let mut prepared = Prepared::default();
         let parts = self.parts();
-        for (file, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
+        for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(prepared);
             }
-            if self.wants(file) {
-                self.make_folders(spec.path.parent(), &mut known)?;
-                self.make_file((file, spec), parts.as_ref(), &mut prepared)?;
-            } else if self.selection.has_own(file) {
-                prepared.found_bytes += self.root.metadata(&spec.path).map_or(0, |found| found.len().min(spec.length));
+            let Some(seen) = survey.file(file) else { continue };
+            match step {
+                Step::Ignore => continue,
+                Step::Make if parts.is_none() => continue,
+                Step::Make | Step::Continue | Step::Copy if self.wants(file) => {
+                    self.fit(file, spec, seen, parts.as_ref(), &mut prepared)?;
+                }
+                _ => {}
             }
+            prepared.found_bytes += if *step == Step::Make { 0 } else { seen.size.min(spec.length) };
         }
         if let Some(parts) = parts {
             prepared.found_bytes += self.keep_parts(&parts);
@@ -95,7 +150,7 @@ impl Storage {
     /// The part file, where it is there. That it cannot be read costs what it holds and nothing else.
     fn parts(&self) -> Option<Handle> {
         let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
-        self.root.open(name, Access::Read).ok()
+        self.root.open(name, Access::Write).or_else(|_| self.root.open(name, Access::Read)).ok()
     }
 
     /// Removes the part file, unless a file needs it. How many bytes it has.
@@ -121,32 +176,72 @@ impl Storage {
         Ok(())
     }
 
-    fn make_file(
+    /// Makes a file that was not there. Where a part file may have something for it, it is empty until that was copied.
+    fn make_file(&self, file: usize, spec: &FileSpec, has_parts: bool) -> Result<Handle, StorageError> {
+        let handle = self.root.open(&spec.path, Access::New)?;
+        if !has_parts {
+            self.resize(file, &handle.file, 0, spec.length)?;
+        }
+        Ok(handle)
+    }
+
+    /// Replaces the file's name by that of a copy, which has the rights of the original and is no longer than the torrent says.
+    fn copy_file(&self, file: usize, spec: &FileSpec) -> Result<Handle, StorageError> {
+        let failed = |error| self.failed(Doing::Copy, file, error);
+        let original = self.root.open(&spec.path, Access::Read)?.file;
+        let beside = spec.path.with_file_name(format!(".{:016x}.btsync-copy", marker::place(&spec.path)));
+        // Left behind by a process that was killed.
+        let _ = self.root.remove(&beside);
+        let copy = self.root.open(&beside, Access::New)?;
+        let copied = original.metadata().and_then(|found| {
+            io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
+            copy.file.set_permissions(found.permissions())?;
+            self.root.rename(&beside, &spec.path)
+        });
+        copied.inspect_err(|_| drop(self.root.remove(&beside))).map_err(failed)?;
+        Ok(copy)
+    }
+
+    /// Gives a file that is there its length and its room, and what the part file has for it.
+    fn fit(
         &self,
-        (file, spec): (usize, &FileSpec),
+        file: usize,
+        spec: &FileSpec,
+        seen: &Seen,
         parts: Option<&Handle>,
         prepared: &mut Prepared,
     ) -> Result<(), StorageError> {
-        let (name, length) = (spec.path.as_path(), spec.length);
-        let handle = self.root.open(name, Access::Create)?;
-        let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?.len();
-        // A file that is too short and may not be written: say so now, in the system's words.
-        let handle = if handle.writable || found == length { handle } else { self.root.open(name, Access::Write)? };
-        if let Some(parts) = parts.filter(|_| found < length) {
-            self.take_back(file, &handle.file, found, parts)?;
+        let (name, length, found) = (spec.path.as_path(), spec.length, seen.size);
+        let allocates = self.allocation == Allocation::Falloc
+            && !self.root.open(name, Access::Read).is_ok_and(|handle| has_room(&handle.file, length));
+        let gets_more = found < length && (self.allocation != Allocation::None || parts.is_some());
+        if found <= length && !gets_more && !allocates {
+            return Ok(());
         }
-        if found > length || (found < length && self.allocation == Allocation::Sparse) {
-            handle.file.set_len(length).map_err(|error| self.failed(Doing::Resize, file, error))?;
+        let handle = self.root.open(name, Access::Write)?;
+        self.hold(file, &handle)?;
+        if let Some(parts) = parts.filter(|_| found < length)
+            && self.take_back(file, &handle.file, found, parts)?
+        {
+            prepared.taken_back.push(file);
         }
-        if self.allocation == Allocation::Falloc && handle.writable && !has_room(&handle.file, length) {
-            self.take_room(file, &handle.file, length)?;
-        }
+        self.resize(file, &handle.file, found, length)?;
         if found > length {
             let surplus = found - length;
             let bytes = if surplus == 1 { "byte" } else { "bytes" };
             prepared.repaired.push(format!("{} was {surplus} {bytes} too long: cut to {length}", shown(name)));
         }
-        prepared.found_bytes += found.min(length);
+        Ok(())
+    }
+
+    /// Gives a file of `found` bytes its length and its room.
+    fn resize(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
+        if found > length || (found < length && self.allocation == Allocation::Sparse) {
+            file.set_len(length).map_err(|error| self.failed(Doing::Resize, number, error))?;
+        }
+        if self.allocation == Allocation::Falloc && !has_room(file, length) {
+            self.take_room(number, file, length)?;
+        }
         Ok(())
     }
 
@@ -166,9 +261,11 @@ impl Storage {
 
     /// Copies what the part file holds of a file into it, but nothing before `found`, where the file had bytes of its own
     /// already. In order, so that what was cut short by a crash is gone on with; and what was copied leaves the part file, so
-    /// that it never comes back when it is out of date.
-    fn take_back(&self, number: usize, file: &File, found: u64, parts: &Handle) -> Result<(), StorageError> {
+    /// that it never comes back when it is out of date. Whether there was anything to look for.
+    fn take_back(&self, number: usize, file: &File, found: u64, parts: &Handle) -> Result<bool, StorageError> {
+        let mut any = false;
         for kept in self.selection.kept(&self.layout, number) {
+            any |= kept.len > 0;
             let done = found.saturating_sub(kept.within).min(kept.len);
             let rest = Kept { within: kept.within + done, at: kept.at + done, len: kept.len - done };
             self.copy(number, file, rest, &parts.file)?;
@@ -178,7 +275,7 @@ impl Storage {
                 let _ = rustix::fs::fallocate(&parts.file, hole, kept.at, kept.len);
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Copies the data in a range of the part file, but not its holes.

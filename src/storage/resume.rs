@@ -12,6 +12,7 @@ use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
 use super::layout::Layout;
+use super::survey::Seen;
 use crate::metainfo::raw::{self, RawError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
@@ -19,6 +20,8 @@ use crate::types::{Bitfield, InfoHash, PieceIndex};
 const VERSION: i64 = 1;
 /// Bytes of a file's entry: number, size, both times, inode.
 const ENTRY: usize = 36;
+/// Bytes of an entry among the files that are ours: number, identity.
+const OWNED: usize = 12;
 /// Bytes beside the entries and the bitfield, at most.
 const FRAME: usize = 512;
 /// The SHA-1 in front.
@@ -90,6 +93,9 @@ pub struct Record {
     pub files: Vec<(u32, Stamp)>,
     /// The pieces that were right.
     pub have: Bitfield,
+    /// The files that btsync made or was given and that are not complete: their numbers, and what tells each from later files of
+    /// its name. `None` in the records of version 0.1.0, which did not ask.
+    pub ours: Option<Vec<(u32, u64)>>,
 }
 
 /// Why a record is none of ours.
@@ -116,6 +122,8 @@ struct Kept {
     files: ByteBuf,
     have: ByteBuf,
     info_hash: ByteBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ours: Option<ByteBuf>,
     version: i64,
 }
 
@@ -135,6 +143,12 @@ impl Record {
             files: ByteBuf::from(files),
             have: ByteBuf::from(self.have.as_bytes()),
             info_hash: ByteBuf::from(self.info_hash.0),
+            ours: self.ours.as_ref().map(|ours| {
+                let bytes = ours
+                    .iter()
+                    .flat_map(|(file, identity)| [&file.to_be_bytes()[..], &identity.to_be_bytes()].concat());
+                ByteBuf::from(bytes.collect::<Vec<u8>>())
+            }),
             version: VERSION,
         };
         // Strings and a number can be bencoded; a record of nothing would be refused.
@@ -144,7 +158,7 @@ impl Record {
 
     /// No record of a torrent with so many files and pieces has more bytes.
     pub fn longest(files: usize, pieces: u32) -> usize {
-        files.saturating_mul(ENTRY).saturating_add(pieces.div_ceil(8) as usize + FRAME)
+        files.saturating_mul(ENTRY + OWNED).saturating_add(pieces.div_ceil(8) as usize + FRAME)
     }
 
     /// Reads what [`Record::encode`] wrote, for a torrent with so many files and pieces.
@@ -168,13 +182,32 @@ impl Record {
         let have = Bitfield::from_wire(&kept.have, pieces).ok_or(RecordError::Field("pieces"))?;
         let entries = kept.files.chunks(ENTRY).map(|entry| entry_of(entry, files));
         let files = entries.collect::<Option<_>>().ok_or(RecordError::Field("files"))?;
-        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have })
+        let ours = kept.ours.map(|ours| ours.chunks(OWNED).map(owned_of).collect::<Option<Vec<_>>>());
+        let ours = ours.map(|ours| ours.ok_or(RecordError::Field("ours"))).transpose()?;
+        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours })
     }
 
     /// Takes back how those files looked whose times lie after `clock`: it was set back since, and a change could get the same
     /// times once more.
     pub fn forget_the_future(&mut self, clock: i64) {
         self.files.retain(|(_, stamp)| stamp.latest() <= clock);
+    }
+
+    /// Whether btsync made this file, or was given it, and had not completed it. A record is believed here whatever the boot:
+    /// a crash of the machine may cost data, and makes nobody else the owner.
+    pub fn made(&self, layout: &Layout, file: usize, seen: &Seen) -> bool {
+        let number = u32::try_from(file).unwrap_or(u32::MAX);
+        if let Some(ours) = &self.ours {
+            return ours.contains(&(number, seen.identity));
+        }
+        // Version 0.1.0 gave every file its length before it wrote to any.
+        if self.have.count() == 0 || self.have.is_full() {
+            return false;
+        }
+        match self.files.iter().find(|(listed, _)| *listed == number) {
+            Some((_, stamp)) => stamp.inode == seen.inode,
+            None => layout.files().get(file).is_some_and(|spec| spec.length == seen.size),
+        }
     }
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.
@@ -197,6 +230,13 @@ impl Record {
         }
         believed
     }
+}
+
+/// One entry among the files that are ours; `None` where it is cut off.
+fn owned_of(entry: &[u8]) -> Option<(u32, u64)> {
+    let (number, rest) = entry.split_first_chunk::<4>()?;
+    let identity = <[u8; 8]>::try_from(rest).ok()?;
+    Some((u32::from_be_bytes(*number), u64::from_be_bytes(identity)))
 }
 
 /// One file's entry; `None` where it is cut off or names a file that the torrent does not have.

@@ -19,6 +19,7 @@ fn record() -> Record {
         boot: "b0".to_owned(),
         files: vec![(0, stamp(-5)), (2, stamp(SECOND))],
         have,
+        ours: Some(vec![(0, 11), (2, 12)]),
     }
 }
 

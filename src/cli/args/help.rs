@@ -48,6 +48,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "dir",
             "file-allocation",
             "allow-hidden",
+            "overwrite",
+            "fsync",
             "verify",
             "save-torrent",
         ],

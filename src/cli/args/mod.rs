@@ -175,6 +175,12 @@ pub struct DownloadArgs {
     /// when files take their room on the disk: none (as they grow), sparse or falloc (at once)
     #[argh(option, arg_name = "HOW", from_str_fn(values::allocation))]
     pub file_allocation: Option<Allocation>,
+    /// write over files that are in the way and that btsync did not make
+    #[argh(switch)]
+    pub overwrite: bool,
+    /// exit with 0 only when everything is on the disk, not just handed to the system
+    #[argh(switch)]
+    pub fsync: bool,
     /// the folder for the files, where none is named after the torrent
     #[argh(option, arg_name = "DIR", short = 'd')]
     pub dir: Option<PathBuf>,

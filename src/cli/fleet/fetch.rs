@@ -39,7 +39,7 @@ pub(in crate::cli) fn fetch(url: &Path, config: &Config, stop: &Receiver<Never>)
     let shown = public_name(&url);
     let bind = config.bind.clone();
     let (torrent, bytes) = unless_stopped(&shown, stop, move || get(&url, &bind))?;
-    let kept = config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes));
+    let kept = config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
     Ok(Found { source: Source::from(torrent), kept })
 }
 

@@ -1,0 +1,89 @@
+//! The .torrent of a magnet link or a URL, kept where the user wants it.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::metainfo::{Torrent, printable};
+
+/// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
+/// reason to stop, and a file that is there and holds something else is replaced only by `overwrite`.
+pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> String {
+    let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
+    let shown = printable(&file.to_string_lossy());
+    match save(&file, torrent, bytes, overwrite) {
+        Ok(true) => format!("saved as {shown}"),
+        Ok(false) => format!("{shown} has this torrent already"),
+        Err(error) => format!("cannot be saved as {shown}: {error}"),
+    }
+}
+
+/// Whether it was written; false where the file holds the same torrent.
+fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
+    match fs::metadata(file) {
+        Ok(found) if !found.is_file() => return fs::write(file, bytes).map(|()| true), // a pipe, a device
+        Ok(_) if !overwrite => {
+            if Torrent::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
+                return Ok(false);
+            }
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there; --overwrite replaces it"));
+        }
+        _ => {}
+    }
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let mut made = File::create_new(&beside)?;
+    let placed = made.write_all(bytes).and_then(|()| place(&beside, file, overwrite));
+    placed.inspect_err(|_| drop(fs::remove_file(&beside))).map(|()| true)
+}
+
+/// Gives a file its name; in place of another one only by `force`.
+pub(crate) fn place(from: &Path, to: &Path, force: bool) -> io::Result<()> {
+    if force {
+        return fs::rename(from, to);
+    }
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that does not know how: looking first has to do.
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
+        placed => Ok(placed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_is_replaced_only_by_leave_of_the_user() {
+        let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let torrent = Torrent::parse(bytes).expect("a torrent");
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("x.torrent");
+        let keep = |overwrite| keep_torrent(&file, &torrent, bytes, overwrite);
+        assert!(keep(false).starts_with("saved as "));
+        assert!(keep(false).ends_with(" has this torrent already"));
+        fs::write(&file, "mine").expect("room");
+        assert!(keep(false).contains("another file is there; --overwrite"), "{}", keep(false));
+        assert_eq!(fs::read(&file).expect("it"), b"mine");
+        assert!(keep(true).starts_with("saved as "));
+        assert_eq!(fs::read(&file).expect("it"), bytes);
+        assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 1);
+    }
+
+    #[test]
+    fn a_name_is_not_taken_from_a_file_that_appeared_meanwhile() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [from, to] = ["from", "to"].map(|name| dir.path().join(name));
+        fs::write(&from, "new").expect("room");
+        fs::write(&to, "mine").expect("room");
+        assert_eq!(place(&from, &to, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&to).expect("it"), b"mine");
+        place(&from, &to, true).expect("by leave");
+        assert_eq!(fs::read(&to).expect("it"), b"new");
+    }
+}

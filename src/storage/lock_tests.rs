@@ -1,0 +1,167 @@
+//! The right to write, taken by several storages as several processes would.
+
+use std::io::IoSlice;
+use std::sync::atomic::AtomicBool;
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::storage::{FileSpec, Layout, StorageErrorKind};
+
+const ONE: InfoHash = InfoHash([1; 20]);
+const TWO: InfoHash = InfoHash([2; 20]);
+
+fn storage(dir: &TempDir, path: &str) -> Storage {
+    let layout = Layout::new(10, vec![FileSpec { path: path.into(), length: 100, pad: false }]).unwrap();
+    Storage::new(dir.path().to_owned(), layout, 4)
+}
+
+/// Takes the lock, makes what is missing, and notes it in the marker.
+fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
+    let stop = AtomicBool::new(false);
+    let mut survey = it.survey(&stop)?;
+    let steps = [if survey.file(0).is_some() { Step::Continue } else { Step::Make }];
+    it.marker = it.read_marker(hash);
+    it.lock(hash)?;
+    it.heed_others(hash, &steps, &survey, false)?;
+    it.make(&steps, &mut survey, &stop)?;
+    it.mark(hash, &steps, &survey, false)?;
+    it.settle(&steps, &survey, &stop).map(drop)
+}
+
+fn names(dir: &TempDir) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T, StorageError>) -> StorageErrorKind {
+    result.unwrap_err().kind()
+}
+
+#[test]
+fn one_writes_and_the_next_one_may_when_it_is_done() {
+    let dir = tempdir().unwrap();
+    let mut first = storage(&dir, "a");
+    begin(&mut first, &ONE).unwrap();
+    let marker = marker_name(&ONE);
+    assert_eq!(names(&dir), [marker.to_str().unwrap(), "a"]);
+    let mut second = storage(&dir, "a");
+    assert_eq!(kind(second.probe_lock(&ONE)), StorageErrorKind::InUse);
+    assert_eq!(kind(begin(&mut second, &ONE)), StorageErrorKind::InUse);
+    drop(second);
+    assert_eq!(names(&dir), [marker.to_str().unwrap(), "a"], "who did not get the lock removes nothing");
+    drop(first);
+    let mut second = storage(&dir, "a");
+    second.probe_lock(&ONE).unwrap();
+    begin(&mut second, &ONE).unwrap();
+    let seen = second.survey(&AtomicBool::new(false)).unwrap();
+    assert!(second.read_marker(&ONE).unwrap().names(Path::new("a"), seen.file(0).unwrap().identity));
+    second.unlock(true);
+    assert_eq!(names(&dir), ["a"]);
+    second.unlock(true);
+}
+
+#[test]
+fn a_lock_that_comes_to_nothing_leaves_nothing() {
+    let dir = tempdir().unwrap();
+    let mut it = storage(&dir, "a");
+    it.lock(&ONE).unwrap();
+    assert_eq!(names(&dir).len(), 1);
+    drop(it);
+    assert_eq!(names(&dir).len(), 0);
+}
+
+#[test]
+fn two_torrents_share_a_folder_but_no_file() {
+    let dir = tempdir().unwrap();
+    let mut first = storage(&dir, "a");
+    begin(&mut first, &ONE).unwrap();
+    begin(&mut storage(&dir, "b"), &TWO).unwrap();
+    let mut rival = storage(&dir, "a");
+    let error = begin(&mut rival, &TWO).unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::InUse);
+    assert!(error.to_string().contains(marker_name(&ONE).to_str().unwrap()), "{error}");
+    drop((rival, first));
+    let error = begin(&mut storage(&dir, "a"), &TWO).unwrap_err();
+    assert!(matches!(error, StorageError::InTheWay { why: Refusal::Unfinished(ONE), .. }), "{error}");
+}
+
+#[test]
+fn whose_marker_is_gone_or_another_writes_no_more() {
+    for replaced in [false, true] {
+        let dir = tempdir().unwrap();
+        let mut it = storage(&dir, "a");
+        begin(&mut it, &ONE).unwrap();
+        it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
+        fs::remove_file(dir.path().join(marker_name(&ONE))).unwrap();
+        if replaced {
+            fs::write(dir.path().join(marker_name(&ONE)), "").unwrap();
+        }
+        assert_eq!(kind(it.confirm_lock()), StorageErrorKind::InUse);
+        // The next write that is half a second later.
+        it.lock.as_ref().unwrap().looked.store(0, Ordering::Relaxed);
+        assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
+        assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
+        it.unlock(true);
+        assert_eq!(dir.path().join(marker_name(&ONE)).exists(), replaced, "another's marker stays");
+    }
+}
+
+#[test]
+fn a_file_that_somebody_else_has_open_for_writing_is_not_written_to() {
+    let dir = tempdir().unwrap();
+    let mut it = storage(&dir, "a");
+    begin(&mut it, &ONE).unwrap();
+    let other = storage(&dir, "a");
+    other.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
+    assert_eq!(kind(it.write_vectored_at(0, &[IoSlice::new(&[2; 10])])), StorageErrorKind::InUse);
+    other.close();
+    it.write_vectored_at(0, &[IoSlice::new(&[2; 10])]).unwrap();
+}
+
+#[test]
+fn only_files_that_were_decided_on_are_written_to() {
+    let dir = tempdir().unwrap();
+    let mut it = storage(&dir, "a");
+    begin(&mut it, &ONE).unwrap();
+    fs::remove_file(dir.path().join("a")).unwrap();
+    fs::write(dir.path().join("a"), "mine").unwrap();
+    let error = it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap_err();
+    let born = fs::metadata(dir.path().join("a")).unwrap().created().is_ok();
+    assert!(!born || matches!(error, StorageError::InTheWay { why: Refusal::Appeared, .. }), "{error}");
+    assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"mine");
+}
+
+#[test]
+fn threads_of_one_process_do_not_lock_each_other_out() {
+    let dir = tempdir().unwrap();
+    let files = (0..20).map(|n| FileSpec { path: format!("{n}").into(), length: 100, pad: false }).collect();
+    // Two may be open: handles come and go all the time.
+    let it = Storage::new(dir.path().to_owned(), Layout::new(10, files).unwrap(), 2);
+    it.prepare().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let it = &it;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    it.write_vectored_at((round * 7 + thread) % 20 * 100, &[IoSlice::new(&[1; 50])]).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
+    let dir = tempdir().unwrap();
+    let marker = marker_name(&ONE);
+    fs::write(dir.path().join(format!("{}.new", marker.display())), "torn").unwrap();
+    fs::write(dir.path().join(&marker), "").unwrap();
+    let mut it = storage(&dir, "a");
+    assert!(it.read_marker(&ONE).is_none());
+    begin(&mut it, &ONE).unwrap();
+    it.unlock(true);
+    assert_eq!(names(&dir), ["a"]);
+}

@@ -1,0 +1,81 @@
+//! Other torrents' downloads in the same folder: they may share it, but no file in it.
+
+use std::fs::{self, File};
+use std::time::Instant;
+
+use rustix::fs::OFlags;
+
+use super::error::StorageError;
+use super::files::Storage;
+use super::lock::{PAUSE, WAIT, is_written, read, try_lock};
+use super::marker::{self, marker_name};
+use super::open::Root;
+use super::ownership::{Refusal, Step};
+use super::survey::Survey;
+use crate::types::InfoHash;
+
+/// A lock on the download folder, for as long as the claims of a process that starts are compared with those of others.
+pub(super) struct FolderLock {
+    _folder: Option<File>,
+}
+
+impl FolderLock {
+    /// Where the folder cannot be locked, or somebody holds on to it, the markers have to do.
+    pub fn take(root: &Root) -> FolderLock {
+        let Ok(folder) = File::open(root.path()) else { return FolderLock { _folder: None } };
+        let deadline = Instant::now() + WAIT;
+        while matches!(try_lock(&folder), Ok(false)) && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        FolderLock { _folder: Some(folder) }
+    }
+}
+
+impl Storage {
+    /// Looks whether an unfinished download of another torrent has made a file that this one would write to.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] where it runs; [`StorageError::InTheWay`] where it does not, unless the user gave the file.
+    pub fn heed_others(
+        &self,
+        info_hash: &InfoHash,
+        steps: &[Step],
+        survey: &Survey,
+        given: bool,
+    ) -> Result<(), StorageError> {
+        let _folder = FolderLock::take(&self.root);
+        self.compare_with_others(info_hash, steps, survey, given)
+    }
+
+    pub(super) fn compare_with_others(
+        &self,
+        info_hash: &InfoHash,
+        steps: &[Step],
+        survey: &Survey,
+        given: bool,
+    ) -> Result<(), StorageError> {
+        let Ok(entries) = fs::read_dir(self.root.path()) else { return Ok(()) };
+        let names = entries.flatten().filter_map(|entry| marker::torrent_of(entry.file_name().to_str()?));
+        for other in names.filter(|other| other != info_hash) {
+            let Some(found) = read(&self.root, &other) else { continue };
+            let has = |number: &usize| {
+                survey.file(*number).is_some_and(|seen| found.names(self.name(*number), seen.identity))
+            };
+            let Some(number) = written(steps).find(has) else { continue };
+            let file = self.root.open_own(&marker_name(&other), OFlags::RDONLY);
+            if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
+                return Err(StorageError::InUse { path: self.root.path().join(marker_name(&other)) });
+            }
+            if !given {
+                let path = self.root.path().join(self.name(number));
+                return Err(StorageError::InTheWay { path, why: Refusal::Unfinished(other), more: 0 });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of the files that are written to.
+fn written(steps: &[Step]) -> impl Iterator<Item = usize> {
+    steps.iter().enumerate().filter(|(_, step)| is_written(**step)).map(|(number, _)| number)
+}

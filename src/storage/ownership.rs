@@ -1,0 +1,136 @@
+//! Which files btsync may write to. Pure: facts about the files that stand where a torrent's files go, decisions out.
+//!
+//! A file that was there before belongs to somebody until something shows that it is an unfinished part of this download: the
+//! marker or the resume data names it, it holds no data, or more of its pieces verify than do not. Nothing on disk
+//! changes before the decision for every file is made, so a single refusal leaves all of them as they are.
+
+use std::fmt;
+
+use crate::types::InfoHash;
+
+/// What is known of one of the torrent's files before anything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether the user wants the file.
+    pub is_wanted: bool,
+    /// Whether all that is wanted of it is on disk and verified: there is nothing to write.
+    pub is_complete: bool,
+    /// Whether the marker or the resume data says that btsync made the file.
+    pub is_ours: bool,
+    /// What stands in its place; `None` where nothing does.
+    pub found: Option<Found>,
+}
+
+/// A file that was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// How many names it has in the file system.
+    pub links: u64,
+    /// What is in it; needed only where [`Facts::needs_evidence`] says so.
+    pub evidence: Evidence,
+}
+
+/// What the bytes of a file say about its origin. Bytes that are zero say nothing: any client's file begins with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Whether any byte of it is not zero.
+    pub has_data: bool,
+    /// Whether a byte behind the length that the torrent gives the file is not zero.
+    pub has_data_behind: bool,
+    /// Pieces that verify and in which the file has bytes other than zero.
+    pub right: u32,
+    /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero.
+    pub wrong: u32,
+}
+
+/// What is done with a file before the download begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it is complete, or neither there nor wanted. It is read and never written.
+    Leave,
+    /// It is made; it must not be there.
+    Make,
+    /// It is written to, extended or cut.
+    Continue,
+    /// A copy takes its name and is written to; the other names of the file keep the old content.
+    Copy,
+    /// It is neither read nor written, as if it were not there: what is needed of it goes to the part file.
+    Ignore,
+}
+
+/// Why btsync does not write to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Most of what it holds is not the torrent's.
+    Foreign,
+    /// It is longer than the torrent says, and what is behind is data.
+    Longer,
+    /// It has other names.
+    Linked,
+    /// It was not there a moment ago.
+    Appeared,
+    /// The unfinished download of another torrent has made it.
+    Unfinished(InfoHash),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Foreign => f.write_str("it was there before and most of it is not from this torrent"),
+            Refusal::Longer => f.write_str("it was there before and is longer than the torrent says"),
+            Refusal::Linked => {
+                f.write_str("it is not complete, and it has other names (hard links) that would change too")
+            }
+            Refusal::Appeared => f.write_str("another program has just made it"),
+            Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
+        }
+    }
+}
+
+impl Facts {
+    /// Whether [`decide`] looks at the evidence.
+    pub fn needs_evidence(&self) -> bool {
+        self.found.is_some() && !self.is_complete && !self.is_ours
+    }
+}
+
+/// What may be done with a file; `overwrite`: the user gave btsync the files that are in the way.
+///
+/// # Errors
+/// Where btsync would have to write to a file that it did not make and that the user did not give it.
+pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
+    let Some(found) = &facts.found else {
+        return Ok(if facts.is_wanted { Step::Make } else { Step::Leave });
+    };
+    if facts.is_complete {
+        return Ok(Step::Leave);
+    }
+    if facts.is_ours {
+        return Ok(Step::Continue);
+    }
+    let refusal = refusal(found);
+    match refusal {
+        None => Ok(Step::Continue),
+        Some(_) if !facts.is_wanted => Ok(Step::Ignore),
+        Some(_) if overwrite => Ok(if found.links > 1 { Step::Copy } else { Step::Continue }),
+        Some(refusal) => Err(refusal),
+    }
+}
+
+/// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
+fn refusal(found: &Found) -> Option<Refusal> {
+    let Evidence { has_data, has_data_behind, right, wrong } = found.evidence;
+    if found.links > 1 {
+        Some(Refusal::Linked)
+    } else if has_data_behind {
+        Some(Refusal::Longer)
+    } else if has_data && right <= wrong {
+        Some(Refusal::Foreign)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+//! The rules of ownership, one by one and then over all facts that there can be.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DATA: Evidence = Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1 };
+
+fn facts(evidence: Evidence) -> Facts {
+    Facts { is_wanted: true, is_complete: false, is_ours: false, found: Some(Found { links: 1, evidence }) }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_made_where_it_is_wanted() {
+    let absent = Facts { found: None, ..facts(DATA) };
+    assert_eq!(decide(&absent, false), Ok(Step::Make));
+    assert_eq!(decide(&Facts { is_wanted: false, ..absent }, true), Ok(Step::Leave));
+}
+
+#[test]
+fn a_file_with_data_of_somebody_else_is_refused_unless_the_user_gives_it() {
+    assert_eq!(decide(&facts(DATA), false), Err(Refusal::Foreign));
+    assert_eq!(decide(&facts(DATA), true), Ok(Step::Continue));
+    let unwanted = Facts { is_wanted: false, ..facts(DATA) };
+    assert_eq!([false, true].map(|overwrite| decide(&unwanted, overwrite)), [Ok(Step::Ignore); 2]);
+}
+
+#[test]
+fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
+    for (right, wrong, expected) in [
+        (2, 1, Ok(Step::Continue)),
+        (1, 0, Ok(Step::Continue)),
+        (1, 1, Err(Refusal::Foreign)),
+        (0, 0, Err(Refusal::Foreign)),
+    ] {
+        assert_eq!(decide(&facts(Evidence { right, wrong, ..DATA }), false), expected, "{right} {wrong}");
+    }
+}
+
+#[test]
+fn a_file_of_zeros_is_nobodys() {
+    assert_eq!(decide(&facts(Evidence::default()), false), Ok(Step::Continue));
+}
+
+#[test]
+fn data_behind_the_end_is_never_cut_off_however_much_before_it_is_right() {
+    let long = facts(Evidence { has_data_behind: true, right: 9, wrong: 0, ..DATA });
+    assert_eq!(decide(&long, false), Err(Refusal::Longer));
+    assert_eq!(decide(&Facts { is_complete: true, ..long }, true), Ok(Step::Leave), "seeded as it is");
+    assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Ok(Step::Continue));
+}
+
+#[test]
+fn a_file_with_other_names_is_copied_at_the_most() {
+    let mut linked = facts(Evidence { right: 9, wrong: 0, ..DATA });
+    linked.found = linked.found.map(|found| Found { links: 2, ..found });
+    assert_eq!(decide(&linked, false), Err(Refusal::Linked));
+    assert_eq!(decide(&linked, true), Ok(Step::Copy));
+    assert_eq!(decide(&Facts { is_ours: true, ..linked }, false), Ok(Step::Continue), "btsync made it");
+    assert_eq!(decide(&Facts { is_complete: true, ..linked }, true), Ok(Step::Leave));
+}
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let evidence = (any::<bool>(), any::<bool>(), 0u32..4, 0u32..4);
+    let evidence = evidence.prop_map(|(data, behind, right, wrong)| Evidence {
+        has_data: data || behind || right > 0 || wrong > 0,
+        has_data_behind: behind,
+        right,
+        wrong,
+    });
+    let found = (1u64..4, evidence).prop_map(|(links, evidence)| Found { links, evidence });
+    (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(found)).prop_map(
+        |(wanted, complete, ours, found)| Facts { is_wanted: wanted, is_complete: complete, is_ours: ours, found },
+    )
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_ever_written_that_is_not_ours(facts in any_facts()) {
+        let decided = decide(&facts, false);
+        if let (Some(found), Ok(Step::Continue)) = (facts.found, decided) {
+            let Evidence { has_data, has_data_behind, right, wrong } = found.evidence;
+            let proven = found.links == 1 && !has_data_behind && (!has_data || right > wrong);
+            prop_assert!(facts.is_ours || proven);
+        }
+        prop_assert_ne!(decided, Ok(Step::Copy));
+        // With the user's leave nothing is refused, and a shared file is still not written to.
+        let given = decide(&facts, true);
+        prop_assert!(given.is_ok());
+        if !facts.is_ours && facts.found.is_some_and(|found| found.links > 1) {
+            prop_assert_ne!(given, Ok(Step::Continue));
+        }
+    }
+
+    #[test]
+    fn what_is_complete_is_left_alone_and_only_what_is_absent_is_made(facts in any_facts(), overwrite: bool) {
+        let decided = decide(&facts, overwrite);
+        prop_assert_eq!(decided == Ok(Step::Make), facts.found.is_none() && facts.is_wanted);
+        if facts.is_complete && facts.found.is_some() {
+            prop_assert_eq!(decided, Ok(Step::Leave));
+        }
+        if !facts.is_wanted {
+            prop_assert!(decided.is_ok(), "a file that nobody wants stops nothing");
+        }
+        if decided == Ok(Step::Leave) {
+            prop_assert!(facts.is_complete || facts.found.is_none());
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What stands where a torrent's files go, before anything is made: facts for [`decide`]. Only reads.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::check::hash_zeros;
+use super::error::{Doing, StorageError};
+use super::files::Storage;
+use super::layout::Span;
+use super::open::Access;
+use super::ownership::{Evidence, Facts, Found, Step, decide};
+use crate::types::{Bitfield, PieceHash, PieceIndex};
+
+/// Bytes read at once in search of one that is not zero.
+const CHUNK: usize = 64 * 1024;
+
+/// A file as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its length in bytes.
+    pub size: u64,
+    /// How many names it has.
+    pub links: u64,
+    /// Its number in the file system.
+    pub inode: u64,
+    /// What tells it from every other file that ever had its name: see [`identity`].
+    pub identity: u64,
+    /// When it was last changed, in nanoseconds since 1970 or as good as.
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Seen {
+    /// As the system describes it.
+    pub(super) fn of(found: &Metadata) -> Seen {
+        Seen {
+            size: found.size(),
+            links: found.nlink(),
+            inode: found.ino(),
+            identity: identity(found),
+            changed: (found.ctime(), found.ctime_nsec()),
+            modified: (found.mtime(), found.mtime_nsec()),
+        }
+    }
+}
+
+/// When a file was made, which nobody can set: inode numbers are given again as soon as a file is deleted, and some file
+/// systems count them anew at each mount. The inode number where the file system does not keep that time.
+pub(super) fn identity(found: &Metadata) -> u64 {
+    let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).filter(|nanos| *nanos > 0);
+    born.unwrap_or_else(|| found.ino() | NO_BIRTH)
+}
+
+/// Set in an [`identity`] that is an inode number.
+const NO_BIRTH: u64 = 1 << 63;
+
+/// Whether a file that this process has seen is the one that it opens now. Inode numbers say nothing: some file systems give a
+/// file another one when it was closed for a while.
+pub(super) fn is_same(before: u64, now: u64) -> bool {
+    before == now || (before & NO_BIRTH != 0 && now & NO_BIRTH != 0)
+}
+
+/// The torrent's files as they were found, by their numbers: `None` for padding, for what is not there, and for unwanted files
+/// that lie in the part file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// See above.
+    pub files: Vec<Option<Seen>>,
+    /// Bytes that may be right: of files, each counted up to its length in the torrent, and of the part file.
+    pub bytes: u64,
+    /// The length of the part file; `None` where there is none.
+    pub parts: Option<u64>,
+}
+
+impl Survey {
+    /// A file as it was found.
+    pub fn file(&self, number: usize) -> Option<&Seen> {
+        self.files.get(number)?.as_ref()
+    }
+}
+
+impl Storage {
+    /// Looks at what stands where the torrent's files go. Where `stop` becomes true the rest is left out.
+    ///
+    /// # Errors
+    /// What stands in the way of a wanted file for good: a folder, a link that leads out, a file in a folder's place.
+    pub fn survey(&self, stop: &AtomicBool) -> Result<Survey, StorageError> {
+        let mut survey = Survey::default();
+        // Most files of a torrent lie in few folders, and at the first start none of these is there.
+        let mut missing: Option<&Path> = None;
+        for (number, spec) in self.layout.files().iter().enumerate() {
+            let looks = !spec.pad && self.selection.has_own(number) && !stop.load(Ordering::Relaxed);
+            let seen = match spec.path.parent() {
+                _ if !looks => None,
+                Some(folder) if missing == Some(folder) => None,
+                folder => {
+                    let seen = self.look_at(&spec.path, self.wants(number))?;
+                    if let Some(folder) = folder.filter(|folder| seen.is_none() && !self.is_folder(folder)) {
+                        missing = Some(folder);
+                    }
+                    seen
+                }
+            };
+            survey.bytes += seen.map_or(0, |seen| seen.size.min(spec.length));
+            survey.files.push(seen);
+        }
+        let parts = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty());
+        survey.parts = parts.and_then(|name| self.root.metadata(name).ok()).map(|found| found.len());
+        let mut files = 0..self.layout.files().len();
+        if let Some(bytes) = survey.parts
+            && files.any(|file| self.selection.in_parts(&self.layout, file))
+        {
+            self.selection.set_end(bytes);
+            survey.bytes += bytes;
+        }
+        Ok(survey)
+    }
+
+    /// Whether a wanted file is not there or too short, so that the download cannot be complete.
+    pub fn lacks(&self, survey: &Survey) -> bool {
+        let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
+    }
+
+    fn is_folder(&self, name: &Path) -> bool {
+        name.as_os_str().is_empty() || self.root.metadata(name).is_ok_and(|found| found.is_dir())
+    }
+
+    fn look_at(&self, name: &Path, wanted: bool) -> Result<Option<Seen>, StorageError> {
+        let path = || self.root.path().join(name);
+        match self.root.metadata(name) {
+            Ok(found) if found.is_file() => Ok(Some(Seen::of(&found))),
+            _ if !wanted => Ok(None),
+            Ok(_) => Err(StorageError::NotAFile { path: path() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::LOOP) => Err(StorageError::Escapes { path: path() }),
+                Some(Errno::NOTDIR) => Err(StorageError::NotAFolder { path: self.not_a_folder_above(name) }),
+                _ => Err(StorageError::io(Doing::Open, &path())(error)),
+            },
+        }
+    }
+
+    /// What stands in the place of a folder above this name.
+    fn not_a_folder_above(&self, name: &Path) -> PathBuf {
+        let mut above: Vec<&Path> = name.ancestors().skip(1).filter(|name| !name.as_os_str().is_empty()).collect();
+        above.reverse();
+        let found = above.into_iter().find(|name| self.root.metadata(name).is_ok_and(|found| !found.is_dir()));
+        self.root.path().join(found.unwrap_or(Path::new("")))
+    }
+
+    /// What is to be done with each file so that all `wanted` pieces can be had, where those in `have` are there. `ours` says
+    /// whether the marker or the resume data names a file as made by btsync. Where `stop` becomes true, nothing is to be done.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] with the first file that is not ours; what the system says of one that cannot be read.
+    pub fn decide(&self, question: &Question<'_>) -> Result<Vec<Step>, StorageError> {
+        let (mut steps, mut refused) = (Vec::with_capacity(self.layout.files().len()), Vec::new());
+        for (number, spec) in self.layout.files().iter().enumerate() {
+            if spec.pad || question.stop.load(Ordering::Relaxed) {
+                steps.push(Step::Leave);
+                continue;
+            }
+            let step = decide(&self.facts(number, question)?, question.overwrite);
+            steps.push(step.unwrap_or(Step::Leave));
+            refused.extend(step.err().map(|why| (number, why)));
+        }
+        if question.stop.load(Ordering::Relaxed) {
+            // What was looked at last may not have been looked at to its end.
+            return Ok(vec![Step::Leave; self.layout.files().len()]);
+        }
+        match refused.first() {
+            Some(&(number, why)) => {
+                let path = self.root.path().join(self.name(number));
+                Err(StorageError::InTheWay { path, why, more: refused.len() - 1 })
+            }
+            None => Ok(steps),
+        }
+    }
+
+    fn facts(&self, number: usize, question: &Question<'_>) -> Result<Facts, StorageError> {
+        let seen = question.survey.file(number);
+        let mut facts = Facts {
+            is_wanted: self.wants(number),
+            is_complete: self.needs_nothing(number, seen, question),
+            is_ours: seen.is_some_and(|seen| (question.ours)(number, seen)),
+            found: seen.map(|seen| Found { links: seen.links, evidence: Evidence::default() }),
+        };
+        if facts.needs_evidence()
+            && let (Some(found), Some(seen)) = (&mut facts.found, seen)
+        {
+            found.evidence = self.evidence(number, seen, question)?;
+        }
+        Ok(facts)
+    }
+
+    /// Whether all that is wanted of a file is there. A file that must be empty is complete where it is: no piece says anything
+    /// about what stands in one that is not.
+    fn needs_nothing(&self, number: usize, seen: Option<&Seen>, question: &Question<'_>) -> bool {
+        let Some(spec) = self.layout.files().get(number) else { return true };
+        let mut pieces = self.layout.pieces_of(number).map(PieceIndex).filter(|piece| question.wanted.has(*piece));
+        let all = pieces.all(|piece| question.have.has(piece));
+        match seen {
+            Some(seen) if self.wants(number) => all && seen.size >= spec.length && (spec.length > 0 || seen.size == 0),
+            Some(_) => all,
+            None => false,
+        }
+    }
+
+    /// What the bytes of a file say about its origin.
+    fn evidence(&self, number: usize, seen: &Seen, question: &Question<'_>) -> Result<Evidence, StorageError> {
+        let Some(spec) = self.layout.files().get(number) else { return Ok(Evidence::default()) };
+        let failed = |error| self.failed(Doing::Read, number, error);
+        let file = self.root.open(&spec.path, Access::Read)?.file;
+        let has_data = |from: u64, upto: u64| has_data(&file, from, upto, question.stop).map_err(failed);
+        let mut evidence = Evidence {
+            has_data_behind: has_data(spec.length, seen.size)?,
+            has_data: has_data(0, seen.size)?,
+            ..Evidence::default()
+        };
+        // A file with other names, or with data behind its end, is refused whatever its pieces say.
+        if !evidence.has_data || evidence.has_data_behind || seen.links > 1 {
+            return Ok(evidence);
+        }
+        let zeros = hash_zeros(self.layout.piece_length());
+        for piece in self.layout.pieces_of(number).map(PieceIndex) {
+            let size = self.layout.piece_size(piece);
+            let spans: Vec<Span> = self.layout.spans(self.layout.offset(piece, 0), u64::from(size)).collect();
+            let Some(own) = spans.iter().find(|span| span.file == number) else { continue };
+            let upto = (own.offset + own.len).min(seen.size);
+            // Where another part of the piece is not as it was, this one still is.
+            let right = question.have.has(piece) || (question.vouched)(number, piece);
+            let whole = right && own.len == u64::from(self.layout.piece_length());
+            if whole && question.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros) {
+                evidence.right += 1;
+            } else if !right && spans.iter().any(|span| span.file != number && self.is_absent(span, question.survey)) {
+                // It cannot be hashed, which is no fault of this file.
+            } else if has_data(own.offset, upto)? {
+                *(if right { &mut evidence.right } else { &mut evidence.wrong }) += 1;
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Whether these bytes of another file are not there, as far as its length tells.
+    fn is_absent(&self, span: &Span, survey: &Survey) -> bool {
+        let pad = self.layout.files().get(span.file).is_some_and(|file| file.pad);
+        let there = survey.file(span.file).is_some_and(|seen| seen.size >= span.offset + span.len);
+        !pad && !there
+    }
+}
+
+/// What [`Storage::decide`] is asked about.
+pub struct Question<'a> {
+    /// What was found.
+    pub survey: &'a Survey,
+    /// The hashes of all pieces.
+    pub hashes: &'a [PieceHash],
+    /// The pieces that are there and right.
+    pub have: &'a Bitfield,
+    /// The pieces that are wanted.
+    pub wanted: &'a Bitfield,
+    /// Whether the marker or the resume data says that btsync made this file.
+    pub ours: &'a dyn Fn(usize, &Seen) -> bool,
+    /// Whether the resume data vouches for the file's own bytes in this piece.
+    pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
+    /// The user gave btsync the files that are in the way.
+    pub overwrite: bool,
+    /// Set where nobody waits for the answer any more.
+    pub stop: &'a AtomicBool,
+}
+
+/// Whether any byte in this range of a file is not zero. Holes are not read. Once `stop` is set the answer is yes.
+fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> io::Result<bool> {
+    let mut at = from;
+    let mut buf = vec![0; CHUNK];
+    while at < upto {
+        at = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data.max(at),
+            Err(Errno::NXIO) => return Ok(false),
+            // A file system without holes: all is data.
+            Err(_) => at,
+        };
+        let room = buf.len().min(usize::try_from(upto.saturating_sub(at)).unwrap_or(usize::MAX));
+        let count = match file.read_at(buf.get_mut(..room).unwrap_or_default(), at) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if count == 0 {
+            return Ok(false);
+        }
+        if stop.load(Ordering::Relaxed) || buf.iter().take(count).any(|byte| *byte != 0) {
+            return Ok(true);
+        }
+        at += count as u64;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+#[path = "survey_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! Evidence from real files: what their bytes say about whose they are.
+
+use std::fs;
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::storage::{FileSpec, Layout, Progress, Refusal, check};
+use sha1::{Digest, Sha1};
+
+/// Bytes of a piece.
+const PIECE: usize = 1000;
+
+/// Some files of a torrent, in a folder of their own.
+struct Place {
+    dir: TempDir,
+    storage: Storage,
+    hashes: Vec<PieceHash>,
+    content: Vec<u8>,
+}
+
+impl Place {
+    /// Files of these lengths; padding where the name is `pad`. The bytes of piece `zeros` are zero.
+    fn new(files: &[(&str, u64)], zeros: &[usize]) -> Place {
+        let dir = tempdir().unwrap();
+        let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
+        let layout = Layout::new(PIECE as u32, files.iter().map(spec).collect()).unwrap();
+        let mut content: Vec<u8> = (0..layout.total() as usize).map(|at| (at % 251) as u8 + 1).collect();
+        for (file, spec) in layout.files().iter().enumerate().filter(|(_, spec)| spec.pad) {
+            let start = layout.start_of(file) as usize;
+            content[start..start + spec.length as usize].fill(0);
+        }
+        for (_, piece) in content.chunks_mut(PIECE).enumerate().filter(|(piece, _)| zeros.contains(piece)) {
+            piece.fill(0);
+        }
+        let hashes = content.chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
+        Place { storage: Storage::new(dir.path().to_owned(), layout, 4), dir, hashes, content }
+    }
+
+    /// What the torrent has in a file.
+    fn right(&self, file: usize) -> Vec<u8> {
+        let start = self.storage.layout().start_of(file) as usize;
+        self.content[start..start + self.storage.layout().files()[file].length as usize].to_vec()
+    }
+
+    fn write(&self, file: usize, bytes: &[u8]) {
+        let path = self.dir.path().join(self.storage.name(file));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn decide(&self, overwrite: bool) -> Result<Vec<Step>, StorageError> {
+        let stop = AtomicBool::new(false);
+        let survey = self.storage.survey(&stop)?;
+        let have = check(&self.storage, &self.hashes, 1, &Progress::default(), &stop)?;
+        let wanted = Bitfield::full(self.storage.layout().piece_count());
+        let (survey, have, hashes) = (&survey, &have, &self.hashes);
+        let (ours, vouched) = (&|_: usize, _: &Seen| false, &|_: usize, _: PieceIndex| false);
+        self.storage.decide(&Question { survey, hashes, have, wanted: &wanted, ours, vouched, overwrite, stop: &stop })
+    }
+
+    fn refused(&self) -> (Refusal, usize) {
+        match self.decide(false) {
+            Err(StorageError::InTheWay { why, more, .. }) => (why, more),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_of_another_client_is_known_by_its_pieces() {
+    let place = Place::new(&[("a", 5000), ("b", 3000)], &[]);
+    let mut half = place.right(0);
+    half[2000..].fill(0);
+    place.write(0, &half);
+    assert_eq!(place.decide(false).unwrap(), [Step::Continue, Step::Make]);
+    half[2000] = 9;
+    place.write(0, &half);
+    assert_eq!(place.decide(false).unwrap(), [Step::Continue, Step::Make], "two are right, one is wrong");
+    half[3000] = 9;
+    place.write(0, &half);
+    assert_eq!(place.refused(), (Refusal::Foreign, 0));
+    place.write(1, b"mine");
+    assert_eq!(place.refused(), (Refusal::Foreign, 1));
+    assert_eq!(place.decide(true).unwrap(), [Step::Continue; 2]);
+}
+
+#[test]
+fn pieces_of_zeros_are_neither_right_nor_wrong() {
+    // The torrent has zeros in its first four pieces, and so has the user's file, but for one byte in the last.
+    let place = Place::new(&[("a", 5000)], &[0, 1, 2, 3]);
+    let mut mine = vec![0; 5000];
+    mine[4500] = 7;
+    place.write(0, &mine);
+    assert_eq!(place.refused(), (Refusal::Foreign, 0));
+    mine[4500] = 0;
+    place.write(0, &mine);
+    assert_eq!(place.decide(false).unwrap(), [Step::Continue], "it holds nothing");
+}
+
+#[test]
+fn padding_and_a_few_known_bytes_prove_nothing_for_a_file_that_goes_on() {
+    // Whoever knows how a file begins can make a first piece that is right of any length.
+    let place = Place::new(&[("pad", 990), ("a", 2010)], &[]);
+    let mut mine = place.right(1);
+    mine[10..].fill(b'x');
+    place.write(1, &mine);
+    assert_eq!(place.refused(), (Refusal::Foreign, 0));
+    place.write(1, &mine[..500]);
+    assert_eq!(place.refused(), (Refusal::Foreign, 0));
+}
+
+#[test]
+fn a_missing_neighbour_is_no_evidence_against_a_file() {
+    let place = Place::new(&[("a", 1500), ("b", 1500)], &[]);
+    place.write(0, &place.right(0));
+    assert_eq!(
+        place.decide(false).unwrap(),
+        [Step::Continue, Step::Make],
+        "its first piece is right, the other unknown"
+    );
+    place.write(1, &[5; 1500]);
+    assert_eq!(place.refused(), (Refusal::Foreign, 1), "of what can be hashed, as much is wrong");
+}
+
+#[test]
+fn a_file_in_one_piece_with_a_missing_one_has_no_evidence_at_all() {
+    let place = Place::new(&[("a", 500), ("b", 500)], &[]);
+    place.write(0, &place.right(0));
+    assert_eq!(place.refused(), (Refusal::Foreign, 0));
+}
+
+#[test]
+fn what_must_be_empty_and_is_not_is_in_the_way() {
+    let place = Place::new(&[("a", 1000), ("e", 0)], &[]);
+    place.write(0, &place.right(0));
+    place.write(1, b"thesis");
+    assert_eq!(place.refused(), (Refusal::Longer, 0));
+    place.write(1, &[0; 9]);
+    assert_eq!(place.decide(false).unwrap(), [Step::Leave, Step::Continue], "zeros are nobody's");
+    place.write(1, b"");
+    assert_eq!(place.decide(false).unwrap(), [Step::Leave; 2]);
+}
+
+#[test]
+fn longer_files_are_complete_or_in_the_way() {
+    let place = Place::new(&[("a", 3000)], &[]);
+    let mut long = place.right(0);
+    long.extend(b"appended");
+    place.write(0, &long);
+    assert_eq!(place.decide(false).unwrap(), [Step::Leave]);
+    long[0] = 0;
+    place.write(0, &long);
+    assert_eq!(place.refused(), (Refusal::Longer, 0));
+    long[3000..].fill(0);
+    place.write(0, &long);
+    assert_eq!(place.decide(false).unwrap(), [Step::Continue], "the surplus is nothing, and most is right");
+}
+
+#[test]
+fn linked_files_are_complete_or_in_the_way() {
+    let place = Place::new(&[("a", 3000)], &[]);
+    place.write(0, &place.right(0));
+    fs::hard_link(place.dir.path().join("a"), place.dir.path().join("other")).unwrap();
+    assert_eq!(place.decide(false).unwrap(), [Step::Leave]);
+    place.write(0, &place.right(0)[..2500]);
+    assert_eq!(place.refused(), (Refusal::Linked, 0));
+    assert_eq!(place.decide(true).unwrap(), [Step::Copy]);
+}
+
+#[test]
+fn a_survey_changes_nothing_and_sees_every_change() {
+    let place = Place::new(&[("d/a", 10), ("d/b", 0), ("f/c", 10)], &[]);
+    let stop = AtomicBool::new(false);
+    let survey = || place.storage.survey(&stop).unwrap();
+    let before = survey();
+    assert_eq!((before.files.clone(), before.bytes), (vec![None; 3], 0));
+    assert!(place.storage.lacks(&before));
+    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 0);
+    place.write(2, &[1; 12]);
+    let after = survey();
+    assert_eq!((after.bytes, after.files[2].unwrap().size), (10, 12));
+    fs::write(place.dir.path().join("f/c"), [1; 12]).unwrap();
+    place.write(0, &[1; 9]);
+    assert_ne!(survey(), after);
+    assert!(place.storage.lacks(&survey()), "one is short");
+    assert_eq!(place.storage.survey(&AtomicBool::new(true)).unwrap().bytes, 0);
+}

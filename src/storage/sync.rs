@@ -1,0 +1,74 @@
+//! Waiting for the disk. Only who asks for it waits: what a process wrote survives its death, but not that of the machine.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::error::{Doing, StorageError, StorageErrorKind};
+use super::files::Storage;
+
+impl Storage {
+    /// Waits until all that was written is on the disk.
+    ///
+    /// # Errors
+    /// What the system says about the first file that fails.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        for file in 0..=self.layout.files().len() {
+            if self.cache.take_dirty(file) {
+                let synced = self
+                    .handle(file, true)
+                    .and_then(|handle| handle.file.sync_data().map_err(|error| self.failed(Doing::Sync, file, error)));
+                synced.inspect_err(|_| self.cache.mark_dirty(file))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all wanted files are on the disk with their names, whoever wrote them: the files, the part file, and the folders
+    /// from theirs up to the one that the download folder lies in.
+    ///
+    /// # Errors
+    /// What the system says about the first file or folder that fails.
+    pub fn sync_all(&self) -> Result<(), StorageError> {
+        let mut folders = BTreeSet::from([Path::new("")]);
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        for (file, spec) in files.filter(|(file, _)| self.selection.has_own(*file)) {
+            match self.handle(file, false) {
+                Ok(handle) => handle.file.sync_all().map_err(|error| self.failed(Doing::Sync, file, error))?,
+                Err(error) if error.kind() == StorageErrorKind::Missing && !self.wants(file) => continue,
+                Err(error) => return Err(error),
+            }
+            folders.extend(spec.path.ancestors().skip(1));
+        }
+        if self.selection.end() > 0 {
+            let parts = self.layout.files().len();
+            let handle = self.handle(parts, false)?;
+            handle.file.sync_all().map_err(|error| self.failed(Doing::Sync, parts, error))?;
+        }
+        for folder in folders.iter().rev() {
+            sync_folder(&self.root.path().join(folder))?;
+        }
+        // The download folder may be new as well.
+        let above = std::fs::canonicalize(self.root.path()).ok();
+        above.as_deref().and_then(Path::parent).map_or(Ok(()), sync_folder)
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), StorageError> {
+    match File::open(path).and_then(|folder| folder.sync_all()) {
+        // Some file systems keep no folders of their own, or let nobody wait for them; a folder that may not be listed is not ours.
+        Err(error) if cannot_sync(&error) => Ok(()),
+        synced => synced.map_err(StorageError::io(Doing::Sync, path)),
+    }
+}
+
+fn cannot_sync(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::BADF)
+    )
+}

@@ -1,0 +1,546 @@
+//! What is the user's stays as it is: files of the torrent's names, longer ones, those with other names, those that another
+//! process is downloading. Each test runs the program on a folder that a careless client would spoil.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::netns::{installed, isolated, not_run};
+use common::payload::Payload;
+use common::process::Running;
+use common::seeder::{FakePeer, Gate};
+use common::user::User;
+use common::{PATIENCE, Stage, btsync, free_port, until};
+
+/// Bytes in a piece: four blocks.
+const PIECE: usize = 64 * 1024;
+
+/// One torrent, a peer that has it, and a folder.
+struct Scene {
+    stage: Stage,
+    payload: Payload,
+    gate: Arc<Gate>,
+    peer: FakePeer,
+    out: PathBuf,
+}
+
+impl Scene {
+    /// The peer serves as many blocks as are granted.
+    fn new(payload: Payload, blocks: usize) -> Scene {
+        let (stage, gate) = (Stage::new(), Gate::new(0));
+        let peer = FakePeer::honest(&payload, &gate);
+        gate.grant(blocks);
+        let out = stage.folder("out");
+        Scene { stage, payload, gate, peer, out }
+    }
+
+    /// 20 pieces in one file.
+    fn single(blocks: usize) -> Scene {
+        Scene::new(Payload::single("payload.bin", 20 * PIECE - 77, PIECE), blocks)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.out.join("payload.bin")
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.out.join(format!(".{}.btsync", self.payload.hex()))
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = btsync();
+        command.arg(self.stage.torrent(&self.payload, "http://127.0.0.1:9/announce")).arg(&self.out);
+        command.args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*", "--peer", &self.peer.addr.to_string()]);
+        command.args(["--listen-port", &free_port().to_string()]).args(more);
+        command.env("XDG_CACHE_HOME", self.stage.path("cache"));
+        command
+    }
+
+    fn start(&self, name: &str, more: &[&str]) -> Running {
+        self.stage.start(name, &mut self.command(more))
+    }
+
+    /// The download ends like this, its last line says so, and nothing was asked of the peer or changed on disk.
+    fn refuses(&self, code: i32, words: &[&str]) {
+        let (before, served) = (snapshot(&self.out), self.gate.served());
+        let mut refused = self.start("refused", &[]);
+        refused.ends_with(code);
+        let said = refused.log();
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("btsync: ") && words.iter().all(|word| last.contains(word)), "{said}");
+        assert_eq!(snapshot(&self.out), before, "something was touched");
+        assert_eq!(self.gate.served(), served, "a peer was asked first");
+    }
+
+    fn completes(&self, more: &[&str]) -> String {
+        self.gate.open();
+        let mut running = self.start("completes", more);
+        running.ends_with(0);
+        assert_eq!(self.payload.difference(&self.out), None);
+        assert!(!self.marker().exists(), "the marker of a complete download");
+        running.log()
+    }
+
+    /// A download that has got what was granted, and waits for more.
+    fn begun(&self, blocks: usize) -> Running {
+        let running = self.start("begun", &[]);
+        until("some is there", || self.gate.served() == blocks && self.payload.right_pieces(&self.out) == blocks / 4);
+        running
+    }
+}
+
+fn kill(mut running: Running) {
+    running.signal("KILL");
+    assert_eq!(running.end_within(PATIENCE), None);
+}
+
+/// Everything below a folder: its content, and when it was last changed.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u64)> {
+    let mut all = BTreeMap::new();
+    let found = fs::symlink_metadata(folder).expect("a folder");
+    all.insert(folder.to_owned(), (Vec::new(), found.ctime(), found.ctime_nsec(), found.ino()));
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(snapshot(&path));
+        } else {
+            let found = fs::symlink_metadata(&path).expect("a file");
+            let content = fs::read(&path).expect("a file");
+            all.insert(path, (content, found.ctime(), found.ctime_nsec(), found.ino()));
+        }
+    }
+    all
+}
+
+/// Some pieces of a payload of one file in a file of its length, holes where the others go.
+fn write_pieces(scene: &Scene, pieces: &[usize]) {
+    let content = scene.payload.content();
+    let file = File::create(scene.file()).expect("a file");
+    file.set_len(content.len() as u64).expect("a length");
+    for piece in pieces {
+        let range = piece * PIECE..((piece + 1) * PIECE).min(content.len());
+        file.write_all_at(&content[range.clone()], range.start as u64).expect("room");
+    }
+}
+
+fn spoil(scene: &Scene, pieces: &[usize]) {
+    let file = File::options().write(true).open(scene.file()).expect("the file");
+    for piece in pieces {
+        file.write_all_at(b"mine, not the torrent's", (piece * PIECE) as u64).expect("room");
+    }
+}
+
+#[test]
+fn a_torrent_with_an_empty_file_does_not_empty_the_users() {
+    let payload = Payload::tree("Documents", &[("letter.txt", 70_000), ("thesis.odt", 0)], PIECE);
+    let scene = Scene::new(payload, 0);
+    fs::create_dir(scene.out.join("Documents")).expect("a folder");
+    let thesis = scene.out.join("Documents/thesis.odt");
+    fs::write(&thesis, "five years of work").expect("room");
+    scene.refuses(13, &["Documents/thesis.odt", "--overwrite"]);
+    // An empty one is as it should be.
+    fs::write(&thesis, "").expect("room");
+    scene.completes(&[]);
+}
+
+#[test]
+fn files_of_the_torrents_names_are_left_alone_unless_the_user_gives_them() {
+    for (size, option) in [(20 * PIECE - 77, "--overwrite"), (1000, "--allow-overwrite"), (30 * PIECE, "--overwrite")] {
+        let scene = Scene::single(0);
+        fs::write(scene.file(), vec![b'x'; size]).expect("room");
+        scene.refuses(13, &["payload.bin", "--overwrite"]);
+        scene.completes(&[option]);
+    }
+}
+
+#[test]
+fn one_file_in_the_way_keeps_all_others_from_being_made() {
+    let scene = Scene::new(Payload::tree("many", &[("a/1", 100_000), ("b/2", 100_000), ("c/3", 100_000)], PIECE), 0);
+    fs::create_dir_all(scene.out.join("many/c")).expect("folders");
+    fs::write(scene.out.join("many/c/3"), "mine").expect("room");
+    scene.refuses(13, &["many/c/3"]);
+    assert!(!scene.out.join("many/a").exists());
+}
+
+#[test]
+fn a_complete_file_with_appended_data_is_used_as_it_is_and_an_incomplete_one_is_not_touched() {
+    let scene = Scene::single(0);
+    scene.payload.write_files(&scene.out);
+    let mut log = File::options().append(true).open(scene.file()).expect("the file");
+    log.write_all(b"Nov 27 04:00:00 host: appended\n").expect("room");
+    let before = snapshot(&scene.out);
+    let mut seeded = scene.start("seeded", &[]);
+    seeded.ends_with(0);
+    assert!(seeded.log().contains("payload.bin is 31 bytes longer than the torrent says"), "{}", seeded.log());
+    assert_eq!(snapshot(&scene.out), before);
+    spoil(&scene, &[3]);
+    scene.refuses(13, &["payload.bin", "longer"]);
+}
+
+#[test]
+fn zeros_behind_the_end_are_nobodys_data() {
+    let scene = Scene::single(0);
+    write_pieces(&scene, &[0, 1, 2]);
+    File::options().write(true).open(scene.file()).expect("the file").set_len(21 * PIECE as u64).expect("a length");
+    assert!(scene.completes(&[]).contains("too long: cut"));
+}
+
+#[test]
+fn a_file_with_other_names_is_read_and_never_written() {
+    let scene = Scene::single(0);
+    scene.payload.write_files(&scene.out);
+    let other = scene.stage.path("library.bin");
+    fs::hard_link(scene.file(), &other).expect("a link");
+    let before = snapshot(&scene.out);
+    scene.start("seeded", &[]).ends_with(0);
+    assert_eq!(snapshot(&scene.out), before);
+    // One piece is wrong: most are right, and it is still nobody's to write to.
+    spoil(&scene, &[7]);
+    let (content, inode) = (fs::read(&other).expect("it"), fs::metadata(&other).expect("it").ino());
+    scene.refuses(13, &["payload.bin", "hard links", "--overwrite"]);
+    scene.completes(&["--overwrite"]);
+    assert_eq!(scene.gate.served(), 4, "what was right was copied");
+    assert!(fs::read(&other).expect("it") == content, "the other name has changed");
+    assert_eq!(fs::metadata(&other).expect("it").ino(), inode);
+    assert_ne!(fs::metadata(scene.file()).expect("it").ino(), inode);
+    assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1);
+}
+
+#[test]
+fn what_another_client_left_is_gone_on_with_where_more_pieces_are_right_than_wrong() {
+    let scene = Scene::single(0);
+    write_pieces(&scene, &[0, 4, 9]);
+    spoil(&scene, &[1, 2, 3]);
+    scene.refuses(13, &["payload.bin"]);
+    write_pieces(&scene, &[0, 4, 9]);
+    spoil(&scene, &[1, 2]);
+    scene.completes(&[]);
+    assert_eq!(scene.gate.served(), 17 * 4);
+}
+
+#[test]
+fn zeros_prove_nothing() {
+    // A torrent of zeros, but for its last piece, and a file that has data where the torrent has zeros.
+    let scene = Scene::single(0);
+    let content = vec![0; scene.payload.content().len()];
+    fs::write(scene.file(), &content).expect("room");
+    scene.completes(&[]);
+    assert_eq!(scene.gate.served(), 20 * 4, "a file of zeros is as good as none");
+}
+
+#[test]
+fn the_marker_or_the_resume_data_alone_is_enough_to_resume() {
+    for lost in ["marker", "cache"] {
+        let files = [("a", 5 * PIECE), ("b", 5 * PIECE)];
+        let scene = Scene::new(Payload::tree("two", &files, PIECE), 6);
+        let running = scene.start("begun", &["--sequential"]);
+        until("a piece and a half are there", || {
+            scene.gate.served() == 6 && scene.payload.right_pieces(&scene.out) == 1
+        });
+        until("the half is", || fs::read(scene.out.join("two/a")).expect("a")[PIECE..].iter().any(|byte| *byte != 0));
+        // What is in flight, in a file of which nothing verifies.
+        let b = File::options().write(true).open(scene.out.join("two/b")).expect("b");
+        b.write_all_at(&[7; 1000], 0).expect("room");
+        kill(running);
+        match lost {
+            "marker" => fs::remove_file(scene.marker()).expect("a marker"),
+            _ => fs::remove_dir_all(scene.stage.path("cache")).expect("a cache"),
+        }
+        scene.completes(&[]);
+    }
+}
+
+#[test]
+fn where_both_are_lost_the_pieces_tell() {
+    let scene = Scene::single(8);
+    let running = scene.begun(8);
+    kill(running);
+    fs::remove_file(scene.marker()).expect("a marker");
+    fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+    scene.completes(&[]);
+}
+
+#[test]
+fn a_file_that_the_user_put_in_the_place_of_ours_is_the_users() {
+    let scene = Scene::single(8);
+    let running = scene.begun(8);
+    kill(running);
+    assert!(scene.marker().exists());
+    // Deleted, and made anew by somebody else: its inode may well have the same number.
+    fs::remove_file(scene.file()).expect("the file");
+    fs::write(scene.file(), vec![b'x'; 20 * PIECE - 77]).expect("room");
+    scene.refuses(13, &["payload.bin"]);
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
+    let files: Vec<(String, usize)> = (0..200).map(|n| (format!("{n:03}"), PIECE)).collect();
+    let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+    let scene = Scene::new(Payload::tree("many", &files, PIECE), 8);
+    let mut running = scene.begun(8);
+    let last = scene.out.join("many/199");
+    for (path, _) in scene.payload.on_disk(&scene.out) {
+        if fs::read(&path).expect("a file").iter().all(|byte| *byte == 0) {
+            fs::remove_file(&path).expect("a file");
+            fs::write(&path, "mine").expect("room");
+        }
+    }
+    scene.gate.open();
+    running.ends_with(13);
+    let mine = scene.payload.on_disk(&scene.out).into_iter().filter(|(path, _)| fs::read(path).expect("it") == b"mine");
+    assert!(mine.count() > 100, "{}", last.display());
+}
+
+#[test]
+fn a_copy_of_the_folder_resumes_with_its_marker() {
+    let scene = Scene::single(6);
+    let running = scene.start("begun", &[]);
+    until("all that was granted is served", || scene.gate.served() == 6);
+    until("it is on disk", || scene.payload.right_pieces(&scene.out) == 1);
+    kill(running);
+    fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+    spoil(&scene, &[10, 11, 12]);
+    let copy = scene.stage.path("copy");
+    assert!(Command::new("cp").arg("-r").arg(&scene.out).arg(&copy).status().expect("cp").success());
+    fs::remove_dir_all(&scene.out).expect("the original");
+    assert!(Command::new("cp").arg("-r").arg(&copy).arg(&scene.out).status().expect("cp").success());
+    scene.completes(&[]);
+}
+
+#[test]
+fn a_file_that_is_not_wanted_and_not_ours_is_left_alone() {
+    let scene = Scene::new(Payload::tree("two", &[("a", PIECE + 100), ("b", 2 * PIECE)], PIECE), 0);
+    fs::create_dir(scene.out.join("two")).expect("a folder");
+    let b = scene.out.join("two/b");
+    fs::write(&b, "mine").expect("room");
+    let before = fs::metadata(&b).expect("b");
+    scene.gate.open();
+    scene.start("a", &["--select", "a"]).ends_with(0);
+    assert!(fs::read(scene.out.join("two/a")).expect("a") == scene.payload.on_disk(&scene.out)[0].1);
+    assert_eq!(fs::read(&b).expect("b"), b"mine");
+    assert_eq!(fs::metadata(&b).expect("b").ctime_nsec(), before.ctime_nsec());
+    assert!(!scene.marker().exists());
+    scene.refuses(13, &["two/b"]);
+}
+
+#[test]
+fn of_two_processes_with_the_same_download_the_second_ends_with_11() {
+    let scene = Scene::single(8);
+    let mut first = scene.begun(8);
+    let mut second = scene.start("second", &[]);
+    second.ends_with(11);
+    let said = second.log();
+    assert!(said.lines().last().is_some_and(|line| line.contains("the same file is being downloaded")), "{said}");
+    scene.gate.open();
+    first.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+    scene.completes(&[]);
+}
+
+/// Another torrent with a file of the same name: another piece length makes another info-hash.
+fn rival() -> Payload {
+    Payload::single("payload.bin", 20 * PIECE - 77, PIECE / 2)
+}
+
+#[test]
+fn two_torrents_do_not_write_to_one_file() {
+    let scene = Scene::single(0);
+    let running = scene.start("first", &["-v"]);
+    until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&rival(), &gate);
+    let other = Scene { stage: Stage::new(), payload: rival(), gate, peer, out: scene.out.clone() };
+    let mut second = other.start("second", &[]);
+    second.ends_with(11);
+    assert!(second.log().contains(scene.marker().file_name().unwrap().to_str().unwrap()), "{}", second.log());
+    assert!(!other.marker().exists());
+    kill(running);
+    let mut second = other.start("second", &[]);
+    second.ends_with(13);
+    assert!(second.log().contains("belongs to the unfinished download of"), "{}", second.log());
+    other.completes(&["--overwrite"]);
+    fs::remove_file(scene.marker()).expect("a marker");
+}
+
+#[test]
+fn two_downloads_of_one_file_by_way_of_different_folders_do_not_meet_in_it() {
+    let scene = Scene::single(8);
+    let mut first = scene.begun(8);
+    // The same file, as `out/payload.bin` below the stage.
+    let payload = Payload::tree("out", &[("payload.bin", 20 * PIECE - 77), ("other", PIECE)], PIECE);
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&payload, &gate);
+    let second = Scene { stage: Stage::new(), payload, gate, peer, out: scene.stage.path("") };
+    let mut running = second.start("second", &["--overwrite"]);
+    running.ends_with(11);
+    assert!(running.log().contains("payload.bin"), "{}", running.log());
+    scene.gate.open();
+    first.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+}
+
+#[test]
+fn a_process_whose_marker_goes_stops_writing() {
+    for replaced in [false, true] {
+        let scene = Scene::single(8);
+        let mut running = scene.begun(8);
+        let before = fs::read(scene.file()).expect("the file");
+        fs::remove_file(scene.marker()).expect("a marker");
+        if replaced {
+            fs::write(scene.marker(), "").expect("room");
+        }
+        // It looks at most every half second.
+        std::thread::sleep(Duration::from_millis(600));
+        scene.gate.open();
+        running.ends_with(11);
+        assert!(running.log().contains("was deleted or replaced"), "{}", running.log());
+        assert!(fs::read(scene.file()).expect("the file") == before, "it went on writing");
+        if replaced {
+            assert!(scene.marker().exists(), "the marker is somebody else's");
+        }
+        scene.completes(&[]);
+    }
+}
+
+#[test]
+fn what_is_complete_is_seeded_by_several_processes_without_a_write_in_its_folder() {
+    let scene = Scene::new(Payload::awkward(), 0);
+    scene.payload.write_files(&scene.out);
+    let before = snapshot(&scene.out);
+    let mut seeds: Vec<Running> = (0..3).map(|n| scene.start(&format!("seed{n}"), &["--seed"])).collect();
+    for seed in &mut seeds {
+        seed.says("complete");
+    }
+    for seed in &mut seeds {
+        seed.terminate(0);
+    }
+    assert_eq!(snapshot(&scene.out), before);
+}
+
+#[test]
+fn read_only_media_are_seeded() {
+    const TEST: &str = "read_only_media_are_seeded";
+    isolated(TEST, &["mount"], || {
+        let scene = Scene::new(Payload::awkward(), 0);
+        let mount = |options: &str| {
+            let line = format!("mount {options} tmpfs '{}'", scene.out.display());
+            assert!(Command::new("sh").args(["-c", &line]).status().expect("sh").success(), "{line}");
+        };
+        mount("-t tmpfs -o size=16m");
+        scene.payload.write_files(&scene.out);
+        mount("-o remount,ro");
+        scene.start("seed", &["--seed-time", "0"]).ends_with(0);
+        scene.start("seed", &["--fsync"]).ends_with(0);
+    });
+}
+
+#[test]
+fn files_of_another_user_are_seeded() {
+    const TEST: &str = "files_of_another_user_are_seeded";
+    if !installed(TEST, &["setpriv"]) {
+        return;
+    }
+    let scene = Scene::single(0);
+    let user = User::of(&scene.stage);
+    if user.id().is_none() {
+        return not_run(TEST, "it takes root to have a second user");
+    }
+    scene.payload.write_files(&scene.out);
+    fs::set_permissions(scene.file(), Permissions::from_mode(0o444)).expect("a mode");
+    user.download(&scene.stage, &scene.payload, &scene.out, &[&scene.peer], (&[], &[])).ends_with(0);
+}
+
+/// Whether strace can be used; the test is reported as not run where it cannot.
+fn can_trace(test: &str) -> bool {
+    if !installed(test, &["strace"]) {
+        return false;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        not_run(test, "this machine lets nobody trace a process");
+    }
+    traced
+}
+
+/// The download under strace with these options.
+fn traced(scene: &Scene, options: &[&str], more: &[&str]) -> Running {
+    let command = scene.command(more);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(scene.stage.path("trace")).args(options).arg(command.get_program());
+    strace.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => strace.env(name, value),
+            None => strace.env_remove(name),
+        };
+    }
+    scene.stage.start("traced", &mut strace)
+}
+
+#[test]
+fn a_kill_at_any_step_of_the_start_is_resumed_from() {
+    const TEST: &str = "a_kill_at_any_step_of_the_start_is_resumed_from";
+    if !can_trace(TEST) {
+        return;
+    }
+    let mut killed = 0;
+    // The calls that change something, and what leads to the next of them.
+    for call in ["mkdirat", "flock", "ftruncate", "renameat", "unlinkat", "pwritev", "fallocate"] {
+        for nth in 1..4 {
+            let scene = Scene::new(Payload::tree("tree", &[("a/1", 3 * PIECE), ("b/2", 100_000), ("c", 0)], PIECE), 0);
+            scene.gate.open();
+            let kill = format!("inject={call}:signal=SIGKILL:when={nth}");
+            let mut running =
+                traced(&scene, &["-e", &format!("trace={call}"), "-e", &kill], &["--file-allocation", "sparse"]);
+            let ended = running.end_within(PATIENCE);
+            assert!(ended != Some(13) && ended != Some(11), "{call} {nth}: {}", running.log());
+            killed += usize::from(ended != Some(0));
+            if nth == 2 {
+                let _ = fs::remove_dir_all(scene.stage.path("cache"));
+            }
+            scene.completes(&[]);
+            assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "{call} {nth}: something was left behind");
+        }
+    }
+    assert!(killed >= 10, "only {killed} were killed");
+}
+
+#[test]
+fn a_file_system_without_locks_is_warned_of_and_used() {
+    const TEST: &str = "a_file_system_without_locks_is_warned_of_and_used";
+    if !can_trace(TEST) {
+        return;
+    }
+    let scene = Scene::single(0);
+    scene.gate.open();
+    let mut running = traced(&scene, &["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"], &[]);
+    running.ends_with(0);
+    assert!(running.log().contains("this file system has no locks"), "{}", running.log());
+    assert_eq!(scene.payload.difference(&scene.out), None);
+}
+
+#[test]
+fn with_fsync_everything_is_on_the_disk_before_it_ends() {
+    const TEST: &str = "with_fsync_everything_is_on_the_disk_before_it_ends";
+    if !can_trace(TEST) {
+        return;
+    }
+    let synced = |more: &[&str]| {
+        let scene = Scene::new(Payload::tree("tree", &[("a/1", 100_000), ("a/2", 70_000), ("b", 0)], PIECE), 0);
+        scene.gate.open();
+        traced(&scene, &["-y", "-e", "trace=fsync,fdatasync"], more).ends_with(0);
+        fs::read_to_string(scene.stage.path("trace")).expect("a trace")
+    };
+    let trace = synced(&["--fsync"]);
+    for name in ["/out/tree/a/1>", "/out/tree/a/2>", "/out/tree/b>", "/out/tree/a>", "/out/tree>", "/out>"] {
+        assert!(trace.lines().any(|line| line.contains(name) && line.contains("= 0")), "{name}: {trace}");
+    }
+    assert!(!synced(&[]).contains("/out/"), "who does not ask does not wait");
+}
