@@ -201,7 +201,8 @@ fn with_threads(test: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
     let gate = Gate::new(usize::MAX);
     let peers: Vec<_> = (0..20).map(|_| FakePeer::honest(&scene.payload, &gate)).collect();
     let limit = format!("--nproc={threads}");
-    let given_up = ["--stop-timeout", "3"];
+    // The name takes a thread for its look-up.
+    let given_up = ["--stop-timeout", "3", "--bt-tracker", "http://localhost:9/announce"];
     let all: Vec<&FakePeer> = peers.iter().collect();
     let limits = (&["prlimit", &limit][..], &given_up[..]);
     let mut running = scene.user.download(&scene.stage, &scene.payload, &scene.out, &all, limits);

@@ -1,15 +1,15 @@
 //! A bar on the terminal while something hashes, for `create` and `verify`.
 
 use std::io::{self, IsTerminal as _};
-use std::panic::resume_unwind;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Does the work while a bar on stderr shows how many of `total` bytes are done; without a terminal, just does it.
-pub(super) fn during<T: Send>(total: u64, done: impl Fn() -> u64, work: impl FnOnce() -> T + Send) -> T {
+/// Does the work while a bar on stderr shows how many of `total` bytes are done; without a terminal, or without a thread to spare for
+/// the bar, just does it.
+pub(super) fn during<T>(total: u64, done: impl Fn() -> u64 + Send, work: impl FnOnce() -> T) -> T {
     if !io::stderr().is_terminal() {
         return work();
     }
@@ -21,16 +21,20 @@ pub(super) fn during<T: Send>(total: u64, done: impl Fn() -> u64, work: impl FnO
     }
     // Nothing is ever sent: that the sender is gone says that the work is done.
     let (working, ended) = bounded::<()>(0);
-    let made = thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            let _working = working;
-            work()
-        });
+    let shown = bar.clone();
+    let draw = move || {
         while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
-            bar.set_position(done());
+            shown.set_position(done());
         }
-        worker.join()
+    };
+    let made = thread::scope(|scope| {
+        let _working = working;
+        let drawing = thread::Builder::new().name("bar".to_owned()).spawn_scoped(scope, draw);
+        if let Err(error) = drawing {
+            log::debug!("no thread for the bar: {error}");
+        }
+        work()
     });
     bar.finish_and_clear();
-    made.unwrap_or_else(|panic| resume_unwind(panic))
+    made
 }

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::Builder;
 
 use sha1::{Digest, Sha1};
 
@@ -54,8 +56,12 @@ pub(super) fn hash(
     let runs = usize::try_from(total.div_ceil(run)).map_err(|_| CreateError::TooBig)?;
     let threads = threads.clamp(1, runs.max(1));
     let done: Vec<Vec<(usize, Vec<PieceHash>)>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| job.work(runs))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("hashing does not panic")).collect::<Result<Vec<_>, _>>()
+        let helper = |_| Builder::new().name("check".into()).spawn_scoped(scope, || job.work(runs));
+        // Where the system gives no more threads, fewer hash.
+        let helpers: Vec<_> = (1..threads).map_while(|n| helper(n).ok()).collect();
+        let own = job.work(runs);
+        let others = helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        std::iter::once(own).chain(others).collect::<Result<Vec<_>, _>>()
     })?;
     if stop.load(Ordering::Relaxed) {
         return Err(CreateError::Stopped);

@@ -6,6 +6,7 @@ pub mod answer;
 mod error;
 mod guard;
 mod tied;
+mod tls;
 mod url;
 
 use std::collections::HashSet;
@@ -19,7 +20,6 @@ use ureq::config::{Config, ConfigBuilder};
 use ureq::http::StatusCode;
 use ureq::http::header::LOCATION;
 use ureq::typestate::AgentScope;
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Scraped, TrackerError};
@@ -102,7 +102,7 @@ impl HttpTracker {
     }
 
     fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        let agent = |guard| Agent::with_parts(config.clone(), DefaultConnector::default(), guard);
+        let agent = |guard| Agent::with_parts(config.clone(), tied::untied_connector(), guard);
         let (public, local) = (agent(Guard::refusing(is_local)), agent(Guard::refusing(|_| false)));
         HttpTracker { public, local, is_local, trusted: Arc::default() }
     }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod dht;
 pub mod http;
 pub mod lsd;
+mod names;
 pub mod registry;
 pub mod server;
 pub mod tiers;

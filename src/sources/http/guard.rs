@@ -1,19 +1,24 @@
 //! The guard against request forgery: a resolver that looks at what a name stands for, so that neither a name nor a second
 //! look-up hides a local address. What it refuses never gets a connection.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::tied::wait;
 use crate::net::is_private;
+use crate::sources::names::{LookUpError, look_up};
+
+/// Addresses of a host that are tried at most: as many as ureq has room for.
+const MAX_ADDRESSES: usize = 16;
 
 /// Resolves names and leaves out the addresses that it refuses.
 #[derive(Debug)]
 pub(super) struct Guard {
-    inner: DefaultResolver,
     refuses: fn(IpAddr) -> bool,
 }
 
@@ -25,32 +30,45 @@ struct Refused;
 impl Guard {
     /// Refuses the addresses for which `refuses` is true.
     pub(super) fn refusing(refuses: fn(IpAddr) -> bool) -> Guard {
-        Guard { inner: DefaultResolver::default(), refuses }
+        Guard { refuses }
     }
 
-    /// The address, where the host is one already: the look-up of a name costs a thread.
-    fn literal(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
-        let host = uri.host()?.trim_matches(['[', ']']).parse().ok()?;
-        let port = uri.port_u16().or(match uri.scheme_str()? {
-            "http" => Some(80),
-            "https" => Some(443),
-            _ => None,
-        })?;
-        let mut addrs = self.empty();
-        addrs.push(SocketAddr::new(host, port));
-        Some(addrs)
+    /// All addresses of the host. One that is an address already is not looked up, which would cost a thread.
+    fn addresses(&self, uri: &Uri, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (host, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
+        let found = match host.parse() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => look_up(host, port, wait(timeout)).map_err(|error| match error {
+                LookUpError::NotFound => ureq::Error::HostNotFound,
+                LookUpError::TimedOut => ureq::Error::Timeout(timeout.reason),
+                LookUpError::NoThread(error) => {
+                    // Not of the error's own kind, which would say that time is up.
+                    ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {error}")))
+                }
+            })?,
+        };
+        let mut all = self.empty();
+        for addr in found.into_iter().take(MAX_ADDRESSES) {
+            all.push(addr);
+        }
+        Ok(all)
     }
+}
+
+/// The host and the port that a URL, a tracker's or a proxy's, leads to.
+fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let port = uri.port_u16().or(match uri.scheme_str()? {
+        "http" => Some(80),
+        "https" => Some(443),
+        "socks4" | "socks4a" | "socks5" | "socks5h" => Some(1080),
+        _ => None,
+    })?;
+    Some((uri.host()?.trim_matches(['[', ']']), port))
 }
 
 impl Resolver for Guard {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let all = match self.literal(uri) {
-            Some(addr) => addr,
-            None => match self.inner.resolve(uri, config, timeout) {
-                Err(ureq::Error::Io(_)) => return Err(ureq::Error::HostNotFound),
-                other => other?,
-            },
-        };
+        let all = self.addresses(uri, timeout)?;
         // The user's own proxy may be anywhere.
         let is_proxy = config.proxy().is_some_and(|p| uri.host() == p.uri().host() && uri.port() == p.uri().port());
         if is_proxy {
@@ -80,12 +98,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_not_looked_up() {
-        let guard = Guard::refusing(is_local);
-        let literal = |url: &str| guard.literal(&url.parse().unwrap()).map(|addrs| addrs[0].to_string());
-        assert_eq!(literal("http://192.0.2.1/announce").as_deref(), Some("192.0.2.1:80"));
-        assert_eq!(literal("https://[2001:db8::1]:6969/announce").as_deref(), Some("[2001:db8::1]:6969"));
-        assert_eq!(literal("http://tracker.example/announce"), None);
+    fn host_and_port_are_found_in_any_url() {
+        let parts = |url: &str| host_and_port(&url.parse().unwrap()).map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(parts("http://192.0.2.1/announce").as_deref(), Some("192.0.2.1 80"));
+        assert_eq!(parts("https://[2001:db8::1]:6969/announce").as_deref(), Some("2001:db8::1 6969"));
+        assert_eq!(parts("https://tracker.example/announce").as_deref(), Some("tracker.example 443"));
+        assert_eq!(parts("ftp://tracker.example/"), None);
     }
 
     #[test]

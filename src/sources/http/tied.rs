@@ -1,4 +1,5 @@
-//! Connections for the HTTP client from sockets that are tied to an interface or an address, in place of those that ureq makes.
+//! Connectors for the HTTP client: from sockets that are tied to an interface or an address, in place of those that ureq makes, and
+//! from ureq's own.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -6,10 +7,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, RustlsConnector, Transport,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
+    Transport,
 };
 use ureq::{Error, Timeout};
 
+use super::tls::Tls;
 use crate::bind::Bind;
 
 /// The longest wait for a connection, in case none is set.
@@ -17,7 +20,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connector whose connections, with TLS or without, are tied to `bind`.
 pub fn connector(bind: Bind) -> impl Connector {
-    Tied { bind }.chain(RustlsConnector::default())
+    Tied { bind }.chain(Tls)
+}
+
+/// A connector that leaves the way to the system, and uses the environment's proxy where the client's configuration has one.
+pub(super) fn untied_connector() -> impl Connector {
+    ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
 }
 
 /// Makes plain connections.
@@ -57,7 +65,7 @@ impl<In: Transport> Connector<In> for Tied {
 }
 
 /// How long a step may take; `None` for as long as it likes. Never zero, which a socket does not take.
-fn wait(timeout: NextTimeout) -> Option<Duration> {
+pub(super) fn wait(timeout: NextTimeout) -> Option<Duration> {
     timeout.not_zero().map(|left| (*left).max(Duration::from_millis(1)))
 }
 

@@ -10,17 +10,16 @@ mod url;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::announce::{Announce, AnnounceEvent, Answer, Scraped, TrackerError};
 use super::http::is_local;
+use super::names::{LookUpError, look_up};
 use crate::bind::Bind;
 use crate::metainfo::paths::printable;
 use crate::types::InfoHash;
@@ -205,24 +204,22 @@ impl UdpTracker {
         Ok(four.into_iter().chain(six).copied().collect())
     }
 
-    /// All addresses of the host. A look-up cannot be interrupted: it has a thread of its own, which a deadline leaves behind.
+    /// All addresses of the host, at least one.
     fn resolve(&self, place: &Place, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
         let port = place.port;
         if let Ok(ip) = place.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
         }
-        let not_found = || TrackerError::NameLookup { host: printable(place.host) };
-        let (tell, told) = bounded(1);
-        let host = place.host.to_owned();
-        let look_up = move || {
-            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-            let _ = tell.send(found);
-        };
-        thread::Builder::new().name("look-up".into()).spawn(look_up).map_err(|e| connect_error(&e))?;
-        let found = told.recv_timeout(end.saturating_sub(self.now())).map_err(|_| TrackerError::Timeout)?;
+        let timeout = end.saturating_sub(self.now());
+        let found = look_up(place.host, port, Some(timeout)).map_err(|error| match error {
+            LookUpError::NotFound => TrackerError::NameLookup { host: printable(place.host) },
+            LookUpError::TimedOut => TrackerError::Timeout,
+            LookUpError::NoThread(error) => {
+                TrackerError::Connect(printable(&format!("no thread to look up the host: {error}")))
+            }
+        })?;
         let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), port);
-        let found: Vec<SocketAddr> = found.map_err(|_| not_found())?.into_iter().map(canonical).collect();
-        if found.is_empty() { Err(not_found()) } else { Ok(found) }
+        Ok(found.into_iter().map(canonical).collect())
     }
 
     /// A socket for `addr`, with the connection id that belongs to it where there is one.

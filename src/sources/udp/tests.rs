@@ -1,6 +1,6 @@
 //! The client against trackers of the tests' own that do as they are told, and against `btsync tracker`'s UDP side.
 
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use super::packet::{Request, Response, parse_request, response};
 use super::*;
