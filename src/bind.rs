@@ -1,5 +1,8 @@
 //! Which interface or address all our sockets are tied to (`--interface`). Fails closed: where the interface is gone, or has no
 //! address of a family, nothing of that family leaves the machine.
+//!
+//! A socket that is only bound to an address sends by whatever interface the routes say, and over IPv6 goes on to do so when the
+//! address is gone. So sockets are tied to the interface that has the address as well.
 
 use std::fmt;
 use std::io;
@@ -8,6 +11,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::interfaces::interfaces;
 
 /// The longest name of an interface, in bytes (`IFNAMSIZ` without its end).
 const MAX_NAME: usize = 15;
@@ -18,7 +23,7 @@ pub enum Bind {
     /// Nothing: the system chooses.
     #[default]
     Any,
-    /// This address; the other family is not used at all.
+    /// This address, on the interface that has it; the other family is not used at all.
     Address(IpAddr),
     /// This network interface, by name.
     Interface(String),
@@ -62,25 +67,33 @@ impl Bind {
         }
     }
 
-    /// Ties a new socket to the interface, where one is named.
+    /// Ties a new socket to the interface that is named, or that has the address now.
     ///
     /// # Errors
-    /// Where there is no such interface, or the system does not let us.
+    /// Where there is no such interface or address, or the system does not let us.
     pub fn tie(&self, socket: &Socket) -> io::Result<()> {
         match self {
+            Bind::Any => Ok(()),
             Bind::Interface(name) => socket.bind_device(Some(name.as_bytes())),
-            _ => Ok(()),
+            Bind::Address(ip) => match holder(*ip)? {
+                0 => Ok(()),
+                index => {
+                    let name = rustix::net::netdevice::index_to_name(socket, index)?;
+                    socket.bind_device(Some(name.as_bytes()))
+                }
+            },
         }
     }
 
-    /// The number of the interface, for the groups that `socket` is to join; 0 where none is named.
+    /// The number of the interface, for the groups that `socket` is to join; 0 where none is meant.
     ///
     /// # Errors
-    /// Where there is no such interface.
+    /// Where there is no such interface or address.
     pub fn index(&self, socket: &Socket) -> io::Result<u32> {
         match self {
+            Bind::Any => Ok(0),
             Bind::Interface(name) => Ok(rustix::net::netdevice::name_to_index(socket, name)?),
-            _ => Ok(0),
+            Bind::Address(ip) => holder(*ip),
         }
     }
 
@@ -130,6 +143,18 @@ impl Bind {
         let family = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{self} cannot reach {}", addr.ip()));
         self.ip(addr.is_ipv4()).ok_or_else(family)
     }
+}
+
+/// The number of the interface that has an address of ours; 0 for addresses of the loopback interface, from which the kernel lets
+/// nothing out by another one (127.0.0.0/8), or which belong to the whole machine.
+fn holder(ip: IpAddr) -> io::Result<u32> {
+    if ip.is_loopback() {
+        return Ok(0);
+    }
+    let found = interfaces()?.into_iter().find(|interface| interface.addresses.contains(&ip));
+    let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("no interface has the address {ip}"));
+    let interface = found.ok_or_else(none)?;
+    Ok(if interface.is_loopback { 0 } else { interface.index })
 }
 
 #[cfg(test)]

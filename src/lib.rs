@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod cli;
+pub mod interfaces;
 pub mod metainfo;
 pub mod net;
 pub mod peer;

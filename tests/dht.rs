@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -12,8 +12,9 @@ use std::time::Instant;
 use btsync::sources::dht::{DhtConfig, DhtService, Found};
 use btsync::types::InfoHash;
 use common::netns::isolated;
+use common::payload::Payload;
 use common::process::Running;
-use common::{PATIENCE, Stage, free_port};
+use common::{PATIENCE, Stage, btsync, free_port};
 use crossbeam_channel::{Receiver, unbounded};
 
 const PYTHON: &str = ".venv/bin/python";
@@ -92,4 +93,29 @@ fn libtorrent_and_we_find_each_other_over_ipv6() {
 #[test]
 fn a_read_only_node_finds_and_is_found_all_the_same() {
     isolated("a_read_only_node_finds_and_is_found_all_the_same", &[PYTHON], || each_finds_the_others(four, true));
+}
+
+#[test]
+fn the_nodes_that_a_torrent_names_are_asked() {
+    isolated("the_nodes_that_a_torrent_names_are_asked", &[], || {
+        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 100_000, 32 * 1024));
+        let node = UdpSocket::bind((four(2), 0)).expect("a port");
+        node.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let port = node.local_addr().expect("an address").port();
+        let mut bytes = payload.torrent("http://127.0.0.1:9/announce");
+        bytes.pop();
+        let host = four(2).to_string();
+        bytes.extend(format!("5:nodesll{}:{host}i{port}eeee", host.len()).bytes());
+        std::fs::write(stage.path("x.torrent"), &bytes).expect("a torrent");
+        let info = btsync().arg("info").arg(stage.path("x.torrent")).output().expect("it starts");
+        let said = String::from_utf8_lossy(&info.stdout).into_owned();
+        assert!(said.contains(&format!("DHT node    {}:{port}\n", four(2))), "{said}");
+        let out = stage.folder("out");
+        let torrent = stage.path("x.torrent");
+        let mut running = stage.btsync_in_the_open("nodes", torrent.as_os_str(), &out, free_port(), &["--no-lsd"]);
+        let mut packet = [0; 1500];
+        let length = node.recv(&mut packet).expect("a question");
+        assert!(packet[..length].starts_with(b"d1:ad2:id20:"), "{}", packet[..length].escape_ascii());
+        running.terminate(7);
+    });
 }

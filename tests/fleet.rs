@@ -1,4 +1,4 @@
-//! Several torrents at once, by the real program: from names, a list, URLs and a watched folder; one after the other; what fails
+//! Several torrents at once, by the real program: from names, a list and URLs; one after the other; what fails
 //! among them; how it ends.
 
 mod common;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::fleet::{Swarm, code, events, fleet, gzipped, stderr, watching};
+use common::fleet::{Swarm, code, events, fleet, gzipped, stderr};
 use common::payload::Payload;
 use common::talker::Talker;
 use common::web::{Page, Web};
@@ -308,60 +308,6 @@ fn who_waits_for_a_pipe_can_be_stopped() {
     until("the end", || child.try_wait().expect("a child").is_some());
     assert_eq!(child.wait().expect("it ended").code(), Some(7));
     swarm.is_at(&stage.path("out"));
-}
-
-#[test]
-fn what_appears_in_a_watched_folder_is_begun() {
-    let stage = Stage::new();
-    let names = ["there", "moved", "written", "linked", "magnet"];
-    let [there, moved, written, linked, magnet] = names.map(|name| Swarm::new(&stage, name, usize::MAX));
-    let folder = stage.folder("in");
-    let at = |name: &str| folder.join(name);
-    fs::copy(&there.torrent, at("there.torrent")).expect("a copy");
-    fs::write(at("notes.txt"), "not for us").expect("a file");
-    let mut running = watching(&stage, &["out"]);
-    running.says("there: complete");
-    fs::rename(&moved.torrent, at("moved.torrent")).expect("moved");
-    running.says("moved: complete");
-    fs::hard_link(&linked.torrent, at("linked.torrent")).expect("linked");
-    running.says("linked: complete");
-
-    let bytes = written.bytes();
-    let (first, rest) = bytes.split_at(bytes.len() / 2);
-    fs::write(at("written.torrent"), first).expect("half of it");
-    running.says("written.torrent: ");
-    running.says("looked at again when it changes");
-    assert!(!written.has_begun());
-    let mut file = fs::OpenOptions::new().append(true).open(at("written.torrent")).expect("the file");
-    file.write_all(rest).expect("the rest of it");
-    drop(file);
-    running.says("written: complete");
-
-    let link = magnet.payload.magnet(&format!("&tr={}\n", magnet.tracker.url("127.0.0.1")));
-    fs::write(at("link.magnet"), link).expect("a link");
-    until("the link is followed", || magnet.has_begun());
-    // Its seeder has no metadata to give.
-    running.signal("INT");
-    running.ends_with(7);
-    for swarm in [&there, &moved, &written, &linked] {
-        swarm.is_at(&stage.path("out"));
-    }
-    assert!(at("there.torrent").is_file() && at("moved.torrent").is_file(), "nothing is done to the files");
-}
-
-#[test]
-fn a_watch_that_is_stopped_when_all_is_whole_ends_with_0() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    fs::write(stage.folder("in").join("bad.torrent"), "hello").expect("a file");
-    let mut running = watching(&stage, &["one.torrent", "elsewhere"]);
-    running.says("one: complete");
-    running.says("bad.torrent");
-    assert!(running.runs(), "it waits for more");
-    running.terminate(0);
-    swarm.is_at(&stage.path("elsewhere"));
-    let output = fleet(&stage).args(["--watch", "nowhere"]).output().expect("btsync runs");
-    assert_eq!(code(&output), Some(15), "{}", stderr(&output));
 }
 
 /// On a terminal there is a line for each, and one of sums.

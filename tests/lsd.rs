@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use btsync::sources::lsd::Lsd;
 use btsync::types::InfoHash;
-use common::PATIENCE;
-use common::netns::{allow_multicast_on_lo, isolated};
+use common::netns::{FarSide, allow_multicast_on_lo, isolated};
+use common::{PATIENCE, until};
 use crossbeam_channel::{Receiver, unbounded};
 
 const OURS: InfoHash = InfoHash([7; 20]);
@@ -110,5 +110,76 @@ fn swarms_come_and_go() {
         assert_eq!(next(&third_hears), (third, 1001));
         assert!(second_hears.try_iter().all(|(swarm, addr)| swarm != third && addr.port() == 1001));
         [one, second].into_iter().for_each(Lsd::stop);
+    });
+}
+
+fn sh(script: &str) {
+    assert!(Command::new("sh").args(["-c", &format!("set -e; {script}")]).status().expect("sh").success(), "{script}");
+}
+
+/// Another cable to the far side.
+fn second_cable(far: &FarSide) {
+    let inside =
+        |words: &str| assert!(far.command("ip".as_ref()).args(words.split(' ')).status().expect("ip").success());
+    let pid = far.pid();
+    sh(&format!(
+        "ip link add near2 type veth peer name far2; ip link set far2 netns {pid}
+         ip addr add 10.91.0.1/24 dev near2; ip link set near2 up"
+    ));
+    inside("addr add 10.91.0.2/24 dev far2");
+    inside("link set far2 up");
+}
+
+/// Waits until a peer at an address of this network has been heard.
+fn hears_from(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !found.recv_deadline(deadline).expect("a peer").1.to_string().starts_with(network) {}
+}
+
+/// No route leads a multicast anywhere. Within the time that this waits nothing is announced twice but for a change.
+#[test]
+fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
+    isolated("every_interface_is_used_and_one_that_comes_up_later_as_well", &["nsenter"], || {
+        let any = btsync::bind::Bind::Any;
+        let far = FarSide::new();
+        sh("ip link set near down");
+        let ((tell_here, here), (tell_there, there)) = (unbounded(), unbounded());
+        let one = Lsd::start(&any, 1001, vec![OURS], tell_here).expect("local discovery without a network");
+        let other = far.within(|| Lsd::start(&any, 1002, vec![OURS], tell_there)).expect("local discovery");
+        until("nothing is used here", || one.interfaces() == 0);
+        sh("ip link set near up");
+        hears_from(&here, "10.89.0.2:1002");
+        hears_from(&there, "10.89.0.1:1001");
+        // The second interface was not there before.
+        second_cable(&far);
+        hears_from(&here, "10.91.0.2:1002");
+        hears_from(&there, "10.91.0.1:1001");
+        until("both are used", || one.interfaces() == 2);
+        sh("ip link del near2");
+        until("it is gone", || one.interfaces() == 1);
+        one.stop();
+        other.stop();
+    });
+}
+
+/// Tied to one of two, by name or by address.
+#[test]
+fn an_interface_that_is_not_meant_is_not_used() {
+    isolated("an_interface_that_is_not_meant_is_not_used", &["nsenter"], || {
+        let far = FarSide::new();
+        second_cable(&far);
+        for name in ["near2", "10.91.0.1"] {
+            let tied = name.parse().expect("an interface");
+            let ((tell_here, _here), (tell_there, there)) = (unbounded(), unbounded());
+            let other = far.within(|| Lsd::start(&btsync::bind::Bind::Any, 1002, vec![OURS], tell_there));
+            let other = other.expect("local discovery");
+            until("the far side uses both", || other.interfaces() == 2);
+            let one = Lsd::start(&tied, 1001, vec![OURS], tell_here).expect("local discovery");
+            until("it is used", || one.interfaces() == 1);
+            hears_from(&there, "10.91.0.1:1001");
+            one.stop();
+            other.stop();
+            assert!(there.try_iter().all(|(_, addr)| !addr.to_string().starts_with("10.89.0.1:")), "{name}");
+        }
     });
 }

@@ -296,31 +296,39 @@ fn all_is_called_from_the_address_given() {
     });
 }
 
-/// Two interfaces, one end of a cable each: what is tied to the one says nothing to those who are reached by the other, also when
-/// it is gone.
+/// Two interfaces, one end of a cable each: what is tied to the one, by its name or its address, says nothing to those who are reached
+/// by the other, also when it is gone.
 #[test]
 fn what_is_tied_to_an_interface_uses_no_other() {
     isolated("what_is_tied_to_an_interface_uses_no_other", &[], || {
         allow_multicast_on_lo();
-        let cable = "set -e; ip link add near type veth peer name far; ip link set near up; ip link set far up
-            ip addr add 10.89.0.1/24 dev near";
-        assert!(Command::new("sh").args(["-c", cable]).status().expect("sh").success());
-        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
-        let (swarm, open) = (Swarm::new("tied.bin", false), Swarm::new("open.bin", false));
-        let mut btsync = tied(&stage, &swarm, &udp, "near");
-        btsync.says("listening on port");
-        let ordinary = open.join_by_torrent(&stage);
-        open.is_told_of(&neighbours);
-        open.completes(ordinary, &stage);
-        assert!(Command::new("ip").args(["link", "del", "near"]).status().expect("ip").success());
-
-        let ordinary = Swarm::new("again.bin", false);
-        let again = ordinary.join_by_torrent(&stage);
-        ordinary.is_told_of(&neighbours);
-        ordinary.completes(again, &stage);
-        assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
-        assert_eq!((swarm.node.count(), udp.count()), (0, 0));
-        assert!(!neighbours.holds(&swarm.payload.hex()));
-        btsync.terminate(7);
+        let cuts = [("near", "ip link del near"), ("10.89.0.1", "ip addr del 10.89.0.1/24 dev near")];
+        for (interface, cut) in cuts {
+            uses_no_other(interface, cut);
+        }
     });
+}
+
+fn uses_no_other(interface: &str, cut: &str) {
+    let sh =
+        |script: &str| assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success(), "{script}");
+    sh("set -e; ip link add near type veth peer name far; ip link set near up; ip link set far up
+        ip addr add 10.89.0.1/24 dev near");
+    let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+    let (swarm, open) = (Swarm::new("tied.bin", false), Swarm::new("open.bin", false));
+    let mut btsync = tied(&stage, &swarm, &udp, interface);
+    btsync.says("listening on port");
+    let ordinary = open.join_by_torrent(&stage);
+    open.is_told_of(&neighbours);
+    open.completes(ordinary, &stage);
+    sh(cut);
+
+    let ordinary = Swarm::new("again.bin", false);
+    let again = ordinary.join_by_torrent(&stage);
+    ordinary.is_told_of(&neighbours);
+    ordinary.completes(again, &stage);
+    assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+    assert_eq!((swarm.node.count(), udp.count()), (0, 0));
+    assert!(!neighbours.holds(&swarm.payload.hex()));
+    btsync.terminate(7);
 }

@@ -98,6 +98,7 @@ struct Said<'a> {
     info_hash: String,
     magnet: String,
     name: &'a str,
+    nodes: Vec<String>,
     piece_length: u32,
     pieces: u32,
     private: bool,
@@ -129,6 +130,7 @@ fn write_json(torrent: &Torrent, mut out: &mut dyn Write) -> io::Result<()> {
         info_hash: torrent.info_hash.hex(),
         magnet: Magnet::of(torrent).to_string(),
         name: &torrent.name,
+        nodes: torrent.nodes.iter().map(node).collect(),
         piece_length: torrent.piece_length,
         pieces: torrent.piece_count(),
         private: torrent.private,
@@ -154,6 +156,9 @@ fn write_text(torrent: &Torrent, out: &mut dyn Write) -> io::Result<()> {
     for seed in &torrent.web_seeds {
         line("web seed", seed)?;
     }
+    for node in &torrent.nodes {
+        line("DHT node", &self::node(node))?;
+    }
     line("magnet", &Magnet::of(torrent).to_string())?;
     let date = torrent.creation_date.map(date);
     let optional = [("comment", &torrent.comment), ("created by", &torrent.created_by), ("created", &date)];
@@ -168,6 +173,11 @@ fn write_text(torrent: &Torrent, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{:>12}  {}", short_size(file.length), printable(&slashed(file)))?;
     }
     Ok(())
+}
+
+/// A node of the DHT as options name it.
+fn node((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// A file's path as it is written everywhere.
@@ -234,7 +244,7 @@ mod tests {
             "info_hash": torrent.info_hash.hex(), "name": "t", "piece_length": 16384, "pieces": 1, "total": 8,
             "files": [{"path": "t/d/a", "length": 5}, {"path": "t/.pad/3", "length": 3, "pad": true}],
             "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!\u{202e}", "created_by": null,
-            "creation_date": 86400, "web_seeds": [],
+            "creation_date": 86400, "web_seeds": [], "nodes": [],
             "magnet": format!("magnet:?xt=urn:btih:{}&dn=t&tr=http://a", torrent.info_hash.hex()),
         });
         let mut out = Vec::new();

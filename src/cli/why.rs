@@ -65,10 +65,16 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
         Some(nodes) => parts.push(format!("DHT: {nodes} nodes, {} peers", search.dht_peers)),
         None => {}
     }
-    for (peers, source) in [(search.lsd_peers, "neighbours"), (search.pex_peers, "told by peers")] {
-        if peers > 0 {
-            parts.push(format!("{source}: {peers}"));
+    match search.lsd_interfaces {
+        Some(0) => parts.push("local network: no interface is up".to_owned()),
+        Some(1) => parts.push(format!("local network: {} peers", search.lsd_peers)),
+        Some(interfaces) => {
+            parts.push(format!("local networks: {} peers on {interfaces} interfaces", search.lsd_peers))
         }
+        None => {}
+    }
+    if search.pex_peers > 0 {
+        parts.push(format!("told by peers: {}", search.pex_peers));
     }
     if now.known == 0 && now.connected == 0 {
         parts.push("no peer is known".to_owned());
@@ -153,6 +159,14 @@ mod tests {
         let mut now = snapshot();
         let line = "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; nobody has called us";
         assert_eq!(why(&search, &now, &[]), line);
+        for (interfaces, peers, word) in [
+            (0, 0, "local network: no interface is up; "),
+            (1, 0, "local network: 0 peers; "),
+            (2, 3, "local networks: 3 peers on 2 interfaces; "),
+        ] {
+            (search.lsd_interfaces, search.lsd_peers) = (Some(interfaces), peers);
+            assert!(why(&search, &now, &[]).contains(word), "{word}");
+        }
         (now.known, now.connected) = (9, 1);
         (search.reached, search.refused, search.silent, search.callers) = (1, 5, 3, 2);
         search.dht_nodes = Some(40);

@@ -22,6 +22,10 @@ const URL_MAX: usize = 4096;
 /// The longest name that is read, in bytes; it is shortened afterwards to what a file system takes.
 const NAME_MAX: usize = 16 * 1024;
 
+/// Nodes of the DHT that are kept, at most, and the longest name of a host, in bytes.
+const NODES_MAX: usize = 32;
+const HOST_MAX: usize = 255;
+
 /// What is kept of a comment and of the maker's name, in bytes.
 const TEXT_MAX: usize = 64 * 1024;
 
@@ -134,6 +138,42 @@ fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
     Ok(tiers)
 }
 
+/// The nodes of the DHT that a torrent names (BEP 5); those that make no sense are passed over.
+fn nodes<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<(String, u16)>> {
+    let mut nodes = Vec::new();
+    match scanner.value()? {
+        Value::List => {
+            while scanner.more()? {
+                nodes.extend(node(scanner)?.filter(|node| nodes.len() < NODES_MAX && !nodes.contains(node)));
+            }
+        }
+        other => scanner.pass(other)?,
+    }
+    Ok(nodes)
+}
+
+/// A host and a port.
+fn node<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<(String, u16)>> {
+    let value = scanner.value()?;
+    if value != Value::List {
+        return scanner.pass(value).map(|()| None);
+    }
+    let (mut host, mut port) = (None, None);
+    let mut at = 0;
+    while scanner.more()? {
+        match at {
+            0 => host = bytes(scanner, HOST_MAX)?.ok(),
+            1 => port = int(scanner)?.ok().and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0),
+            _ => scanner.value().and_then(|value| scanner.pass(value))?,
+        }
+        at += 1;
+    }
+    let fits =
+        |host: &String| !host.is_empty() && !host.contains(char::is_whitespace) && paths::printable(host) == *host;
+    let host = host.and_then(|host| String::from_utf8(host).ok()).filter(fits);
+    Ok(host.zip(port))
+}
+
 /// The outermost dictionary.
 #[derive(Default)]
 pub(super) struct Top {
@@ -146,6 +186,7 @@ pub(super) struct Top {
     /// What its maker calls the encoding of its names.
     pub encoding: Option<Vec<u8>>,
     pub url_list: Vec<String>,
+    pub nodes: Vec<(String, u16)>,
     /// What `info` says and where it lies, if it is a dictionary; its files were looked at and not kept.
     pub info: Option<(Info, Range<usize>)>,
 }
@@ -188,6 +229,7 @@ impl Top {
                     top.info = Info::read(s, Sink::Look)?.map(|info| (info, start..s.at()));
                     Ok(())
                 },
+                b"nodes" => |top, s| nodes(s).map(|it| top.nodes = it),
                 b"url-list" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.url_list = it),
                 _ => |_, s| s.value().and_then(|value| s.pass(value)),
             };

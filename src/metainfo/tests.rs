@@ -135,6 +135,24 @@ fn prefers_the_utf8_names() {
 }
 
 #[test]
+fn nodes_that_make_no_sense_cost_themselves_only() {
+    let node = |host: &[u8], port: i64| l(&[s(host), i(port)]);
+    let bad = [s("h"), i(1), d(&[]), l(&[]), l(&[s("h")]), l(&[i(1), s("h")]), node(b"", 1), node(b"\xff", 1)];
+    let odd =
+        [node(b"h", 0), node(b"h", 65536), node(b"h", -1), node(b"a b", 1), node(b"h\n", 1), node(&[b'h'; 256], 1)];
+    let good = [node(b"dht.example", 6881), l(&[s("2001:db8::7"), i(1), s("more")]), node(b"dht.example", 6881)];
+    let read = |nodes: Vec<u8>| {
+        let info = single_but("private", Some(i(0)));
+        let bytes = d(&[("info", info[7..info.len() - 1].to_vec()), ("nodes", nodes)]);
+        Torrent::parse(&bytes).unwrap().nodes
+    };
+    let all = [&bad[..], &odd[..], &good[..]].concat();
+    assert_eq!(read(l(&all)), [("dht.example".to_owned(), 6881), ("2001:db8::7".to_owned(), 1)]);
+    let many: Vec<_> = (1..100).map(|port| node(b"h", port)).collect();
+    assert_eq!(read(l(&many)).len(), 32);
+}
+
+#[test]
 fn optional_keys_of_the_wrong_type_do_not_matter() {
     let sound = single_but("private", Some(s("1")));
     let info = &sound[7..sound.len() - 1];

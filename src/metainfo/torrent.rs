@@ -54,6 +54,8 @@ pub struct Torrent {
     pub piece_length: u32,
     /// The SHA-1 of every piece.
     pub pieces: Vec<PieceHash>,
+    /// Hosts and ports of nodes through which to enter the DHT (BEP 5).
+    pub nodes: Vec<(String, u16)>,
     /// The files in the order in which their bytes follow each other.
     pub files: Vec<FileEntry>,
     /// Whether the files lie in a folder of their own.
@@ -125,7 +127,15 @@ impl Torrent {
     /// Where it cannot be read, is not bencode, or is not a sound torrent.
     pub fn read(path: &Path) -> Result<Torrent, TorrentError> {
         let io = |source| TorrentError::Io { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
+        Torrent::read_from(File::open(path).map_err(io)?, path)
+    }
+
+    /// Reads a torrent file that is open already; `path` is for messages, and names a torrent that has no name of its own.
+    ///
+    /// # Errors
+    /// As for [`Torrent::read`].
+    pub fn read_from(file: File, path: &Path) -> Result<Torrent, TorrentError> {
+        let io = |source| TorrentError::Io { path: path.to_path_buf(), source };
         let there = file.metadata().map_err(io)?;
         if there.is_dir() {
             return Err(TorrentError::Folder);
@@ -279,6 +289,7 @@ fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<To
         created_by: text(top.created_by),
         creation_date: top.creation_date,
         web_seeds,
+        nodes: top.nodes,
         files: entries(&name.safe, sound.length, sound.executable, sound.files),
         name: name.safe,
         hidden_name: name.hidden,

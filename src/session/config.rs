@@ -34,6 +34,8 @@ pub struct Config {
     pub exclude_trackers: Vec<String>,
     /// The DHT, where it is wanted.
     pub dht: Option<DhtSettings>,
+    /// Further nodes of the DHT to get to know, `HOST:PORT`: those that a torrent names (BEP 5).
+    pub nodes: Vec<String>,
     /// Whether neighbours are looked for (BEP 14).
     pub lsd: bool,
     /// Whether peers may tell us of others, and we them (BEP 11).
@@ -123,6 +125,7 @@ impl Config {
             trackers: Vec::new(),
             exclude_trackers: Vec::new(),
             dht: Some(DhtSettings::default()),
+            nodes: Vec::new(),
             lsd: true,
             pex: true,
             bind: Bind::Any,

@@ -164,7 +164,9 @@ impl<'a> Contacts<'a> {
         self.exchange(shared, now);
         self.discovery.judge(now, self.seat.is_reached());
         if hungry {
-            self.inner.search.lock().dht_nodes = self.discovery.dht_nodes();
+            let mut search = self.inner.search.lock();
+            search.dht_nodes = self.discovery.dht_nodes();
+            search.lsd_interfaces = self.discovery.lsd_interfaces();
         }
     }
 

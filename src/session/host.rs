@@ -24,6 +24,7 @@ use crate::bind::Bind;
 use crate::peer::Throttle;
 use crate::sources::dht::{DhtConfig, DhtService, Found};
 use crate::sources::lsd::Lsd;
+use crate::storage::resolved;
 use crate::swarm::limiter::Limits;
 use crate::types::InfoHash;
 use claims::Claims;
@@ -125,6 +126,11 @@ impl Host {
     /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.throttle.limits()
+    }
+
+    /// Whether a file belongs to one of the torrents.
+    pub fn owns(&self, file: &std::path::Path) -> bool {
+        self.claims.lock().has(&resolved(file))
     }
 
     /// A session ended by a failure: other torrents may have its files.

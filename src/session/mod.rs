@@ -170,6 +170,9 @@ impl Session {
             let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
             // Its files and the part file: what is set aside for more is missing for peers, and that of each of several torrents.
             config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
+            config.nodes.extend(torrent.nodes.iter().map(|(host, port)| {
+                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+            }));
         }
         Session { source, config, inner: Arc::new(inner), events, listeners, reports, host }
     }

@@ -15,7 +15,9 @@ pub struct Search {
     pub dht_nodes: Option<usize>,
     /// Addresses that were new to us when the DHT named them.
     pub dht_peers: usize,
-    /// The same of local discovery.
+    /// Network interfaces that local discovery uses; `None` where we take no part.
+    pub lsd_interfaces: Option<usize>,
+    /// Addresses that were new to us when local discovery named them.
     pub lsd_peers: usize,
     /// The same of peer exchange.
     pub pex_peers: usize,

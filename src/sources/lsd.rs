@@ -1,35 +1,40 @@
 //! Local discovery (BEP 14): peers of our swarms on this network, by multicast over IPv4 and IPv6. The bytes and what to believe
-//! of them are pure, in [`packet`]; here are the sockets and one thread, which sleeps until a datagram comes, an announce is due or
-//! it shall end. Never to be started for a private torrent (BEP 27).
+//! of them are pure, in [`packet`]; here are the sockets and one thread, which sleeps until a datagram comes, an announce is due,
+//! an interface comes or goes, or it shall end. Never to be started for a private torrent (BEP 27).
+//!
+//! Every interface that takes multicast is used, whatever the routes say, and one that comes up later is announced on at once.
 
 pub mod packet;
+mod place;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 
 use crate::bind::Bind;
+use crate::interfaces::{Changes, interfaces};
 use crate::types::InfoHash;
 use packet::{Hearing, MAX_PACKET};
+use place::{Group, Place};
 
-/// Where IPv4 announces go.
-const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 152, 143);
-/// Where IPv6 announces go.
-const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f);
-/// The port of both.
-const PORT: u16 = 6771;
 /// Between two announces.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The pause after the system failed to tell what came, so that trouble that lasts burns no time.
 const BREATHER: Duration = Duration::from_millis(50);
 /// Datagrams taken from a socket before the other gets its turn.
 const MAX_IN_A_ROW: usize = 64;
+/// From the first word of a change among the interfaces to a look at them: changes come in bursts, and a new address needs a moment.
+const SETTLING: Duration = Duration::from_secs(1);
+/// On a new interface all is announced once more after so long: a neighbour whose link comes up at the same time may have joined the
+/// group too late for the first.
+const ONCE_MORE: Duration = Duration::from_secs(4);
 /// What the thread needs is little.
 const STACK: usize = 128 * 1024;
 
@@ -39,6 +44,8 @@ pub struct Lsd {
     /// A byte wakes the thread to hear commands, its end ends it.
     alive: Option<PipeWriter>,
     commands: Sender<Command>,
+    /// Interfaces in use.
+    interfaces: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,29 +58,28 @@ enum Command {
 /// Where peers of a swarm go.
 type Found = Sender<(InfoHash, SocketAddr)>;
 
-/// The socket of one family and the group it talks to.
-struct Group {
-    socket: UdpSocket,
-    addr: SocketAddr,
-}
-
 impl Lsd {
     /// Announces that we have `swarms` and listen on TCP port `port`, at once and every five minutes, and tells `found` who else
     /// does: 200 peers a minute at most, and none that a bounded channel has no room for. Where only one family can be had,
-    /// that one has to do.
+    /// that one has to do. That there is no interface for it yet is no error.
     ///
     /// # Errors
     /// Where no socket can be had for either family, or no thread.
     pub fn start(bind: &Bind, port: u16, swarms: Vec<InfoHash>, found: Found) -> io::Result<Lsd> {
-        let groups = open(bind)?;
+        let groups = place::open(bind)?;
+        // Before the first look, so that no change is missed. Without word of them there are the interfaces of the beginning.
+        let changes = Changes::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
         let (commands, told) = unbounded();
         let cookie = format!("btsync-{:08x}", fastrand::u32(..));
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
         let hearing = Hearing::new(swarms, cookie.clone());
-        let runner = Runner { groups, port, cookie, hearing, found, told };
+        let interfaces = Arc::new(AtomicUsize::new(0));
+        let counted = interfaces.clone();
+        let bind = bind.clone();
+        let runner = Runner { bind, groups, changes, interfaces: counted, port, cookie, hearing, found, told };
         let thread = thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&asleep))?;
-        Ok(Lsd { alive: Some(alive), commands, thread: Some(thread) })
+        Ok(Lsd { alive: Some(alive), commands, interfaces, thread: Some(thread) })
     }
 
     /// Announces `swarm`, too, at once and with the others from then on, and tells `found` who else has it, until
@@ -85,6 +91,11 @@ impl Lsd {
     /// Neither announces `swarm` nor listens for its peers any more.
     pub fn remove(&self, swarm: InfoHash) {
         self.tell(Command::Remove(swarm));
+    }
+
+    /// How many interfaces it uses now.
+    pub fn interfaces(&self) -> usize {
+        self.interfaces.load(Ordering::Relaxed)
     }
 
     fn tell(&self, command: Command) {
@@ -116,7 +127,11 @@ impl Drop for Lsd {
 
 /// What the thread has.
 struct Runner {
+    bind: Bind,
     groups: Vec<Group>,
+    /// Tells when interfaces come and go, where the system does.
+    changes: Option<Changes>,
+    interfaces: Arc<AtomicUsize>,
     port: u16,
     cookie: String,
     hearing: Hearing,
@@ -129,16 +144,30 @@ impl Runner {
     /// Until the pipe's other end is gone.
     fn run(mut self, mut asleep: &PipeReader) {
         let start = Instant::now();
-        let mut due = Duration::ZERO;
+        // When to announce to all, and once more, and when to look at the interfaces.
+        let (mut due, mut again, mut look) = (INTERVAL, None, Some(Duration::ZERO));
         loop {
             let now = start.elapsed();
-            if now >= due {
-                self.announce(self.hearing.swarms());
-                due = now + INTERVAL;
+            if look.is_some_and(|look| now >= look) {
+                look = None;
+                if self.look_at_interfaces() {
+                    again = Some(now + ONCE_MORE);
+                }
             }
+            if again.is_some_and(|again| now >= again) {
+                again = None;
+                self.announce(self.hearing.swarms());
+            }
+            if now >= due {
+                due = now + INTERVAL;
+                self.look_at_interfaces();
+                self.announce(self.hearing.swarms());
+            }
+            let wake = [Some(due), again, look].into_iter().flatten().min().unwrap_or(due);
             let mut fds = vec![PollFd::new(asleep, PollFlags::IN)];
-            fds.extend(self.groups.iter().map(|group| PollFd::new(&group.socket, PollFlags::IN)));
-            let timeout = Timespec::try_from(due.saturating_sub(start.elapsed())).ok();
+            fds.extend(self.changes.as_ref().map(|changes| PollFd::new(changes, PollFlags::IN)));
+            fds.extend(self.groups.iter().map(|group| PollFd::new(group.socket(), PollFlags::IN)));
+            let timeout = Timespec::try_from(wake.saturating_sub(start.elapsed())).ok();
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
@@ -154,8 +183,25 @@ impl Runner {
                 }
                 self.obey();
             }
+            if self.changes.as_ref().is_some_and(Changes::take) {
+                look = look.or(Some(start.elapsed() + SETTLING));
+            }
             self.hear(start.elapsed());
         }
+    }
+
+    /// Joins the groups on interfaces that are new, and announces there; whether there were any.
+    fn look_at_interfaces(&mut self) -> bool {
+        let all = interfaces().inspect_err(|e| log::debug!("local discovery knows no interfaces: {e}")).ok();
+        let (mut indexes, mut any) = (HashSet::new(), false);
+        for group in &mut self.groups {
+            let new = group.use_interfaces(&self.bind, all.as_deref());
+            any |= !new.is_empty();
+            send(group, &new, self.port, self.hearing.swarms(), &self.cookie);
+            indexes.extend(group.places().iter().map(|place| place.index));
+        }
+        self.interfaces.store(indexes.len(), Ordering::Relaxed);
+        any
     }
 
     /// Carries out all commands that wait.
@@ -179,11 +225,7 @@ impl Runner {
 
     fn announce(&self, swarms: &[InfoHash]) {
         for group in &self.groups {
-            for datagram in packet::announces(group.addr, self.port, swarms, &self.cookie) {
-                if let Err(error) = group.socket.send_to(&datagram, group.addr) {
-                    log::debug!("local discovery, to {}: {error}", group.addr);
-                }
-            }
+            send(group, group.places(), self.port, swarms, &self.cookie);
         }
     }
 
@@ -193,7 +235,7 @@ impl Runner {
         let mut deaf = Vec::new();
         for group in &self.groups {
             for _ in 0..MAX_IN_A_ROW {
-                let (length, from) = match group.socket.recv_from(&mut buffer) {
+                let (length, from) = match group.socket().recv_from(&mut buffer) {
                     Ok(received) => received,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                     Err(e) => {
@@ -217,52 +259,13 @@ impl Runner {
     }
 }
 
-/// The groups that this machine can join.
-fn open(bind: &Bind) -> io::Result<Vec<Group>> {
-    let joined = [join(SocketAddr::from((GROUP_V4, PORT)), bind), join(SocketAddr::from((GROUP_V6, PORT)), bind)];
-    let (groups, errors): (Vec<_>, Vec<_>) = joined.into_iter().partition(Result::is_ok);
-    let mut errors = errors.into_iter().filter_map(Result::err);
-    match errors.next() {
-        Some(error) if groups.is_empty() => Err(error),
-        error => {
-            if let Some(error) = error {
-                log::debug!("local discovery has one family only: {error}");
+/// Announces swarms in some places of a group.
+fn send(group: &Group, places: &[Place], port: u16, swarms: &[InfoHash], cookie: &str) {
+    for datagram in packet::announces(group.addr(), port, swarms, cookie) {
+        for place in places {
+            if let Err(error) = group.send(place, &datagram) {
+                log::debug!("local discovery, to {} on interface {}: {error}", group.addr(), place.index);
             }
-            Ok(groups.into_iter().flatten().collect())
         }
     }
-}
-
-/// A socket in the group, beside those of other programs.
-fn join(addr: SocketAddr, bind: &Bind) -> io::Result<Group> {
-    let source = bind.source(addr)?;
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    bind.tie(&socket)?;
-    // Bound to the group itself, it hears what was sent to the group and nothing that a stranger from far away sends to us.
-    match addr {
-        SocketAddr::V4(_) => {
-            socket.bind(&SockAddr::from(addr))?;
-            let IpAddr::V4(source) = source else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
-            // By default the system joins where its routes lead, which may be elsewhere than we are tied to.
-            let at = match bind.index(&socket)? {
-                0 => InterfaceIndexOrAddress::Address(source),
-                index => InterfaceIndexOrAddress::Index(index),
-            };
-            socket.join_multicast_v4_n(&GROUP_V4, &at)?;
-            socket.set_multicast_if_v4(&source)?;
-            // Other clients on this machine are neighbours, too.
-            socket.set_multicast_loop_v4(true)?;
-        }
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            socket.bind(&SockAddr::from(addr))?;
-            socket.join_multicast_v6(&GROUP_V6, bind.index(&socket)?)?;
-            socket.set_multicast_loop_v6(true)?;
-        }
-    }
-    socket.set_nonblocking(true)?;
-    Ok(Group { socket: socket.into(), addr })
 }

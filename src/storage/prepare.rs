@@ -17,6 +17,7 @@ use super::files::Storage;
 use super::layout::FileSpec;
 use super::marker;
 use super::open::Access;
+use super::origin;
 use super::ownership::Step;
 use super::parts::Kept;
 use super::room::has_room;
@@ -179,6 +180,7 @@ impl Storage {
     /// Makes a file that was not there. Where a part file may have something for it, it is empty until that was copied.
     fn make_file(&self, file: usize, spec: &FileSpec, has_parts: bool) -> Result<Handle, StorageError> {
         let handle = self.root.open(&spec.path, Access::New)?;
+        origin::mark(&handle.file, &spec.path);
         if !has_parts {
             self.resize(file, &handle.file, 0, spec.length)?;
         }

@@ -29,10 +29,15 @@ pub struct Swarm {
 impl Swarm {
     /// One whose seeder gives so many blocks before its gate is opened.
     pub fn new(stage: &Stage, name: &str, blocks: usize) -> Swarm {
-        let (payload, gate) = (Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), Gate::new(blocks));
+        Swarm::of(stage, Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), blocks)
+    }
+
+    /// The same with a payload of the test's own.
+    pub fn of(stage: &Stage, payload: Payload, blocks: usize) -> Swarm {
+        let gate = Gate::new(blocks);
         let seeder = FakePeer::honest(&payload, &gate);
         let tracker = Tracker::start(&[seeder.addr]);
-        let torrent = stage.path(&format!("{name}.torrent"));
+        let torrent = stage.path(&format!("{}.torrent", payload.name));
         fs::write(&torrent, payload.torrent(&tracker.url("127.0.0.1"))).expect("a torrent file");
         Swarm { payload, torrent, gate, tracker, _seeder: seeder }
     }

@@ -113,6 +113,23 @@ impl FarSide {
         far
     }
 
+    /// Does something there, on a thread that does not come back: what it starts stays there.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        use std::os::fd::AsFd;
+        let space = std::fs::File::open(format!("/proc/{}/ns/net", self.0.id())).expect("the far side's network");
+        let moved = || {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(space.as_fd(), kind).expect("leave to go there");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(moved).join().expect("no panic on the far side"))
+    }
+
+    /// A process that is there.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// A command that runs there; its arguments follow.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");

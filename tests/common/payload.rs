@@ -33,6 +33,12 @@ impl Payload {
         }
     }
 
+    /// A single file of these bytes.
+    pub fn of(name: &str, content: &[u8], piece_length: usize) -> Payload {
+        let files = vec![(Vec::new(), content.to_vec())];
+        Payload { files, ..Payload::single(name, 0, piece_length) }
+    }
+
     /// A folder of files, each given by its path and size.
     pub fn tree(name: &str, files: &[(&str, usize)], piece_length: usize) -> Payload {
         let file = |&(path, size): &(&str, usize)| (path.split('/').map(String::from).collect(), noise(path, size));

@@ -2,6 +2,7 @@
 //! share, and who is there to be stopped. This is the one place where sessions of a fleet are made.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -36,6 +37,11 @@ impl Ground {
         let session = Session::on(&self.host, source, config);
         self.sessions.lock().insert(job, session.handle());
         session
+    }
+
+    /// Whether a file belongs to one of the torrents.
+    pub fn owns(&self, file: &Path) -> bool {
+        self.host.owns(file)
     }
 
     /// A session is over.

@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::lines::Teller;
 use super::queue::{End, Job};
-use super::{Fleet, LONGEST_NAME, Word, fetch};
+use super::{Fleet, LONGEST_NAME, Word, fetch, watch};
 use crate::cli::download::{self, Found};
 use crate::cli::exit::Failure;
 use crate::cli::hook::Hook;
@@ -51,7 +51,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
     let mut config = fleet.ground.config();
     let found = match what {
         What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
-        What::Seen(path, None) => download::source(&path, &mut config, &fleet.stop),
+        What::Seen(path, None) => watch::read_again(&path).map(Found::from),
         What::Seen(_, Some(magnet)) => {
             download::call_peers_of(&magnet, &mut config);
             Ok(Source::Magnet(magnet).into())

@@ -143,9 +143,19 @@ fn read(list: &Path) -> Result<Vec<String>, Failure> {
 
 /// What a file of names holds, whose size is `max` bytes at most; `wrong` makes a failure of what is odd about it.
 pub(super) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
+    text_of(File::open(file), file, max, wrong)
+}
+
+/// The same of a file that is open, or is not: `path` is for messages.
+pub(super) fn text_of(
+    file: io::Result<File>,
+    path: &Path,
+    max: u64,
+    wrong: impl Fn(&str) -> Failure,
+) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
-    let shown = || printable(&file.to_string_lossy());
+    let read = file.and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
+    let shown = || printable(&path.to_string_lossy());
     read.map_err(|e: io::Error| Failure::new(Exit::OpenExisting, format!("{}: cannot be read: {e}", shown())))?;
     if bytes.len() as u64 > max {
         return Err(wrong(&format!("too large: more than {} MiB", max >> 20)));

@@ -33,7 +33,7 @@ use super::signals;
 use super::verdict;
 use super::voice::clean;
 use crate::metainfo::printable;
-use crate::session::{Config, Source};
+use crate::session::Config;
 use crate::types::InfoHash;
 use ground::Ground;
 use job::What;
@@ -134,8 +134,9 @@ pub(super) fn run(
     let (to_stop, shared) = (words.clone(), fleet.clone());
     let _signals = signals::watch(move || drop(to_stop.send(Word::Stop))).map_err(no_signals)?;
     let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
+    let out = fleet.ground.config().out_dir;
     let watched =
-        args.watch.as_deref().map(|folder| Watch::start(folder, move |seen| drop(words.send(Word::Seen(seen)))));
+        args.watch.as_deref().map(|folder| Watch::start(folder, &out, move |seen| drop(words.send(Word::Seen(seen)))));
     let watched = watched.transpose()?;
     // A system without a thread to spare for the board still downloads.
     let board = (fleet.screen.is_terminal() && !args.quiet).then(|| Board::start(fleet.clone()).ok());
@@ -237,16 +238,13 @@ impl Crew {
     }
 
     /// A file in the watched folder. One that makes no sense may do so when it is written to the end.
-    fn seen(&mut self, path: &Path, found: Result<Vec<Source>, Failure>) {
+    fn seen(&mut self, path: &Path, found: Result<watch::Found, Failure>) {
         match found {
-            Ok(_) if self.fleet.is_stopped() => {}
-            Ok(sources) => {
-                for source in sources {
-                    // Thousands may wait: a torrent is read again when its turn comes.
-                    let link = if let Source::Magnet(link) = source { Some(link) } else { None };
-                    self.add(What::Seen(path.to_owned(), link));
-                }
+            _ if self.fleet.is_stopped() => {}
+            _ if self.fleet.ground.owns(path) => {
+                log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
             }
+            Ok(found) => found.into_iter().for_each(|link| self.add(What::Seen(path.to_owned(), link))),
             Err(Failure { code, message }) => {
                 let name = clean(&path.file_name().unwrap_or_default().to_string_lossy());
                 let told = Failure::new(code, format!("{message}; it is looked at again when it changes"));

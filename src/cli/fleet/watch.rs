@@ -1,8 +1,13 @@
 //! `--watch`: the torrents that appear in a folder. inotify says when a file has been written or moved there, so that nothing ticks;
 //! a file is taken once it makes sense, and looked at again when it changes. Nothing is done to the files.
+//!
+//! A torrent or link that a download itself brought is none of the user's and never begins, even where downloads go to the watched
+//! folder: such files are marked (`storage/origin.rs`), and where the file system keeps no marks, the torrents that were seen in the
+//! folder and those that run say which files are theirs.
 
-use std::ffi::OsStr;
-use std::fs;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -13,13 +18,15 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::list;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
-use crate::metainfo::{Magnet, Torrent, printable};
+use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
 use crate::session::Source;
+use crate::storage::{is_marked, is_watched_name, resolved};
 
 /// The largest .magnet file that is read, in bytes.
 const MAGNETS_MAX: u64 = 1 << 20;
@@ -29,10 +36,13 @@ const EVENTS: usize = 8 << 10;
 /// What happened in the folder.
 pub(super) enum Sight {
     /// A file that holds these, or why it holds none.
-    File(PathBuf, Result<Vec<Source>, Failure>),
+    File(PathBuf, Result<Found, Failure>),
     /// The folder is gone, or cannot be watched any more: the reason.
     Gone(String),
 }
+
+/// What a file holds: links, or `None` for the torrent that it is. Thousands may wait: a torrent is read again when its turn comes.
+pub(super) type Found = Vec<Option<Box<Magnet>>>;
 
 /// Watches a folder for as long as it lives.
 pub(super) struct Watch {
@@ -41,11 +51,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Tells of all that is in `folder`, and then of what comes, on a thread of its own.
+    /// Tells of all that is in `folder`, and then of what comes, on a thread of its own. `out` is where downloads go.
     ///
     /// # Errors
     /// Where it is no folder, or the system cannot watch it.
-    pub fn start(folder: &Path, tell: impl Fn(Sight) + Send + 'static) -> Result<Watch, Failure> {
+    pub fn start(folder: &Path, out: &Path, tell: impl Fn(Sight) + Send + 'static) -> Result<Watch, Failure> {
         let shown = printable(&folder.to_string_lossy());
         let failed = |e: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be watched: {e}"));
         let what = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
@@ -54,7 +64,8 @@ impl Watch {
         // First the watch, then the look at what is there: nothing falls between the two.
         add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
         let (asleep, alive) = io::pipe().map_err(failed)?;
-        let watcher = Watcher { folder: folder.to_owned(), inotify, asleep, tell };
+        let (here, out) = (resolved(folder), resolved(out));
+        let watcher = Watcher { folder: folder.to_owned(), here, out, inotify, asleep, tell, produced: HashSet::new() };
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
         Ok(Watch { alive: Some(alive), thread: Some(thread) })
     }
@@ -70,7 +81,13 @@ impl Drop for Watch {
 }
 
 struct Watcher<F: Fn(Sight)> {
+    /// As it was named.
     folder: PathBuf,
+    /// Without links, and where downloads go likewise.
+    here: PathBuf,
+    out: PathBuf,
+    /// Names that torrents in the folder have files of in the folder itself.
+    produced: HashSet<OsString>,
     inotify: OwnedFd,
     /// Its other end is dropped when it is time to go.
     asleep: PipeReader,
@@ -78,7 +95,7 @@ struct Watcher<F: Fn(Sight)> {
 }
 
 impl<F: Fn(Sight)> Watcher<F> {
-    fn run(self) {
+    fn run(mut self) {
         self.look_at_all();
         loop {
             let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.asleep, PollFlags::IN)];
@@ -97,24 +114,29 @@ impl<F: Fn(Sight)> Watcher<F> {
         }
     }
 
-    /// Everything that is there, in the order of the names.
-    fn look_at_all(&self) {
+    /// Everything that is there, in the order of the names. All is read before the first is told of: a torrent's own files may have
+    /// names before its own.
+    fn look_at_all(&mut self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
         names.sort();
-        for name in &names {
-            self.look(name);
+        let found: Vec<_> = names.into_iter().filter_map(|name| Some((self.read(&name)?, name))).collect();
+        for (found, name) in found {
+            self.tell_of(&name, found);
         }
     }
 
     /// What the system has to tell; an error is the end of watching.
-    fn hear(&self) -> Result<(), String> {
+    fn hear(&mut self) -> Result<(), String> {
         let mut room = [MaybeUninit::uninit(); EVENTS];
+        // The reader holds what the system told: names are taken out before anything is done about them.
+        let mut names = Vec::new();
         let mut events = Reader::new(&self.inotify, &mut room);
+        let mut lost_some = false;
         loop {
             let event = match events.next() {
                 Ok(event) => event,
-                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.to_string()),
             };
@@ -124,30 +146,93 @@ impl<F: Fn(Sight)> Watcher<F> {
                 return Err("the folder is gone".to_owned());
             }
             if what.contains(ReadFlags::QUEUE_OVERFLOW) {
-                // Some were not told of.
-                self.look_at_all();
+                lost_some = true;
                 continue;
             }
             let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
             // What was just made is empty, and told of once more when it is written; a link is there at once.
-            if !what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name)) {
+            if kind(name).is_some() && (!what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name))) {
+                names.push(name.to_owned());
+            }
+        }
+        if lost_some {
+            self.look_at_all();
+        } else {
+            for name in &names {
                 self.look(name);
             }
         }
+        Ok(())
     }
 
-    fn look(&self, name: &OsStr) {
-        let path = self.folder.join(name);
-        let Some(kind) = kind(name) else { return };
-        // Neither a pipe nor a folder; what is gone again is none of ours.
-        if path.metadata().is_ok_and(|there| there.is_file()) {
-            let found = match kind {
-                Kind::Torrent => torrent(&path),
-                Kind::Magnets => magnets(&path),
-            };
-            (self.tell)(Sight::File(path, found));
+    fn look(&mut self, name: &OsStr) {
+        if let Some(found) = self.read(name) {
+            self.tell_of(name, found);
         }
     }
+
+    /// What a file holds; `None` where it is gone again, is no regular file, or is part of a download.
+    fn read(&mut self, name: &OsStr) -> Option<Result<Found, Failure>> {
+        let kind = kind(name)?;
+        let path = self.folder.join(name);
+        let file = match open_regular(&path) {
+            Ok(Some(file)) if is_marked(&file) => {
+                log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
+                return None;
+            }
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => return None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error),
+        };
+        Some(match kind {
+            Kind::Torrent => torrent(file, &path).map(|torrent| {
+                self.note_files_of(&torrent);
+                vec![None]
+            }),
+            Kind::Magnets => magnets(file, &path),
+        })
+    }
+
+    /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
+    fn note_files_of(&mut self, torrent: &Torrent) {
+        let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
+        let here = watched.map(|path| self.out.join(path)).filter(|path| path.parent() == Some(&self.here));
+        self.produced.extend(here.filter_map(|path| Some(path.file_name()?.to_owned())));
+    }
+
+    fn tell_of(&self, name: &OsStr, found: Result<Found, Failure>) {
+        if self.produced.contains(name) {
+            log::info!("{}: part of a torrent in the same folder, not begun", printable(&name.to_string_lossy()));
+        } else {
+            (self.tell)(Sight::File(self.folder.join(name), found));
+        }
+    }
+}
+
+/// The file, where it is a regular one or a link to one; nothing else is waited for, be it a pipe without a writer or a device.
+fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    // A look before, as opening a device may do something; and one after, as there may be another file by then.
+    if !path.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A socket.
+        Err(Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// Reads a torrent in the watched folder again, when its turn has come.
+///
+/// # Errors
+/// Where it is gone, or no torrent any more.
+pub(super) fn read_again(path: &Path) -> Result<Source, Failure> {
+    let file = open_regular(path).and_then(|file| file.ok_or_else(|| io::Error::other("not a regular file any more")));
+    Ok(torrent(file, path)?.into())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,21 +256,21 @@ fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|there| there.is_symlink() || there.nlink() > 1)
 }
 
-fn torrent(path: &Path) -> Result<Vec<Source>, Failure> {
-    let torrent = Torrent::read(path).map_err(|error| torrent_failure(path, error))?;
-    Ok(vec![torrent.into()])
+fn torrent(file: io::Result<File>, path: &Path) -> Result<Torrent, Failure> {
+    let file = file.map_err(|source| TorrentError::Io { path: path.to_owned(), source });
+    file.and_then(|file| Torrent::read_from(file, path)).map_err(|error| torrent_failure(path, error))
 }
 
 /// A text file of magnet links, one a line.
-fn magnets(path: &Path) -> Result<Vec<Source>, Failure> {
+fn magnets(file: io::Result<File>, path: &Path) -> Result<Found, Failure> {
     let shown = printable(&path.to_string_lossy());
     let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));
-    let text = list::text(path, MAGNETS_MAX, failed)?;
+    let text = list::text_of(file, path, MAGNETS_MAX, failed)?;
     let names = list::parse(&text).map_err(|(_, why)| failed(&why))?;
     if names.is_empty() {
         return Err(failed("there is no magnet link in it"));
     }
-    let parse = |name: &String| Ok(Magnet::parse(name).map_err(|error| failed(&error.to_string()))?.into());
+    let parse = |name: &String| Ok(Some(Box::new(Magnet::parse(name).map_err(|error| failed(&error.to_string()))?)));
     names.iter().map(parse).collect()
 }
 
@@ -209,7 +294,7 @@ mod tests {
         let path = dir.path().join("x.magnet");
         let read = |text: &[u8]| {
             fs::write(&path, text).unwrap();
-            magnets(&path).map(|sources| sources.len()).map_err(|failure| failure.code)
+            magnets(File::open(&path), &path).map(|sources| sources.len()).map_err(|failure| failure.code)
         };
         let link = format!("magnet:?xt=urn:btih:{}", "a".repeat(40));
         assert_eq!(read(format!("# two\n{link}\n\n{link}\n").as_bytes()), Ok(2));
@@ -226,12 +311,12 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("x.torrent"), "no").unwrap();
         let (tell, told) = crossbeam_channel::unbounded();
-        let watch = Watch::start(&folder, move |sight| drop(tell.send(sight))).unwrap();
+        let watch = Watch::start(&folder, dir.path(), move |sight| drop(tell.send(sight))).unwrap();
         let next = || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
         assert!(matches!(next(), Sight::File(path, Err(_)) if path.ends_with("x.torrent")));
         fs::remove_dir_all(&folder).unwrap();
         assert!(matches!(next(), Sight::Gone(_)));
         drop(watch);
-        assert!(Watch::start(&folder, |_| {}).is_err());
+        assert!(Watch::start(&folder, dir.path(), |_| {}).is_err());
     }
 }

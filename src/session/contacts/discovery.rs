@@ -51,6 +51,7 @@ impl Discovery {
         if config.dht.is_some() {
             let (tell, found) = unbounded();
             if let Some(dht) = seat.search(tell) {
+                dht.add_hosts(config.nodes.clone());
                 (discovery.dht, discovery.found) = (Some((info_hash, dht)), found);
             }
         }
@@ -98,6 +99,11 @@ impl Discovery {
     /// How many nodes of the DHT we know, where we take part.
     pub fn dht_nodes(&self) -> Option<usize> {
         self.dht.as_ref().map(|(_, dht)| dht.stats().iter().map(|(_, stats)| stats.nodes).sum())
+    }
+
+    /// How many network interfaces local discovery uses, where we take part.
+    pub fn lsd_interfaces(&self) -> Option<usize> {
+        self.lsd.as_ref().map(|(_, lsd)| lsd.interfaces())
     }
 
     /// A peer is a node of the DHT.

@@ -17,7 +17,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Takes these files below `folder` for a torrent, all or none.
+    /// Takes these files below `folder` for a torrent, all or none. Two names of one folder are two folders here.
     ///
     /// # Errors
     /// The first that another torrent has.
@@ -36,6 +36,11 @@ impl Claims {
         Ok(())
     }
 
+    /// Whether a file belongs to a torrent.
+    pub fn has(&self, file: &Path) -> bool {
+        self.files.contains_key(&self.state.hash_one(file))
+    }
+
     /// A torrent has failed: its files are free for another, such as its own corrected form.
     pub fn release(&mut self, info_hash: InfoHash) {
         self.files.retain(|_, owner| *owner != info_hash);
@@ -49,14 +54,15 @@ mod tests {
     #[test]
     fn no_file_belongs_to_two() {
         let mut claims = Claims::default();
-        let mut take = |hash, folder: &str, files: &[&str]| {
+        let take = |claims: &mut Claims, hash, folder: &str, files: &[&str]| {
             claims.take(InfoHash([hash; 20]), Path::new(folder), files.iter().map(Path::new))
         };
-        assert_eq!(take(1, "out", &["x/a", "x/b"]), Ok(()));
-        assert_eq!(take(1, "out", &["x/a", "x/b"]), Ok(()), "a torrent that is run again finds its own");
-        assert_eq!(take(2, "out", &["x/c", "x/b"]), Err("x/b".into()));
-        assert_eq!(take(3, "out", &["x/c"]), Ok(()), "of what was refused nothing is taken");
-        assert_eq!(take(2, "elsewhere", &["x/c", "x/b"]), Ok(()));
+        assert_eq!(take(&mut claims, 1, "out", &["x/a", "x/b"]), Ok(()));
+        assert_eq!(take(&mut claims, 1, "out", &["x/a", "x/b"]), Ok(()), "a torrent that is run again finds its own");
+        assert_eq!(take(&mut claims, 2, "out", &["x/c", "x/b"]), Err("x/b".into()));
+        assert_eq!(take(&mut claims, 3, "out", &["x/c"]), Ok(()), "of what was refused nothing is taken");
+        assert_eq!(take(&mut claims, 2, "elsewhere", &["x/c", "x/b"]), Ok(()));
+        assert!(claims.has(Path::new("out/x/a")) && !claims.has(Path::new("out/x/d")));
         claims.release(InfoHash([1; 20]));
         let other = [Path::new("x/b"), Path::new("x/c")];
         assert_eq!(claims.take(InfoHash([3; 20]), Path::new("out"), other.into_iter()), Ok(()), "who failed has none");

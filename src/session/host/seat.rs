@@ -12,7 +12,7 @@ use crate::peer::Report;
 use crate::session::{Config, SessionError};
 use crate::sources::dht::{DhtService, Found};
 use crate::sources::lsd::Lsd;
-use crate::storage::Layout;
+use crate::storage::{Layout, resolved};
 use crate::types::InfoHash;
 
 /// See the module's head.
@@ -53,7 +53,7 @@ impl Seat {
     /// [`SessionError::FileTaken`] where another torrent has one of them.
     pub fn claim(&mut self, config: &Config, layout: &Layout) -> Result<(), SessionError> {
         let files = layout.files().iter().filter(|file| !file.pad).map(|file| file.path.as_path());
-        let taken = self.host.claims.lock().take(self.guest.info_hash, &config.out_dir, files);
+        let taken = self.host.claims.lock().take(self.guest.info_hash, &resolved(&config.out_dir), files);
         taken.map_err(|path| SessionError::FileTaken { path })?;
         // Beside its own files there may be the part file.
         let files = config.max_open_files.min(layout.files().len() + 1);
