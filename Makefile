@@ -20,7 +20,7 @@ test:
 	scripts/test-setup.sh || test "$$CI" != true
 	$(CARGO) test
 
-# Every measurement: micro, loopback, startup; `make bench BENCH=micro ARGS=picker` for some. On a machine that is idle.
+# Every measurement: micro, loopback, startup, tracker; `make bench BENCH=micro ARGS=picker` for some. On a machine that is idle.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.
 BENCH ?= *
 bench:

@@ -92,6 +92,32 @@ fn the_unit_is_one_that_systemd_likes() {
     ends_well(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&unit));
 }
 
+/// Where the kernel shows the unit's processes as little of /proc as the unit says, a second start still hashes nothing.
+#[test]
+fn fast_resume_works_within_the_units_sandbox() {
+    isolated("fast_resume_works_within_the_units_sandbox", &["mount"], || {
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/btsync@.service");
+        let unit = std::fs::read_to_string(unit).expect("the unit");
+        let setting = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        assert_eq!(setting("ProtectProc"), Some("invisible"), "a setting that this test does not know how to repeat");
+        let subset = if setting("ProcSubset") == Some("pid") { ",subset=pid" } else { "" };
+        let options = format!("hidepid=invisible{subset}");
+        ends_well(Command::new("mount").args(["-t", "proc", "-o", &options, "proc", "/proc"]));
+        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 3_000_001, 64 * 1024));
+        let (torrent, home) =
+            (stage.torrent(&payload, "http://127.0.0.1:9/announce"), stage.folder_with("home", &payload));
+        let start = || {
+            let mut seed = stage.btsync("seed", &torrent, &home, free_port(), &["--seed"]);
+            seed.says("seeding");
+            seed.terminate(0);
+            seed.log()
+        };
+        assert!(start().contains("checking 2.9 MiB"), "the first time all is hashed");
+        let said = start();
+        assert!(!said.contains("checking"), "{said}");
+    });
+}
+
 /// The package, made of the program under test: what is tested is how it is packed.
 fn package(stage: &Stage) -> PathBuf {
     let printed = make(&["deb", &format!("BIN={BTSYNC}"), &format!("DEB_DIR={}", stage.path("deb").display())]);

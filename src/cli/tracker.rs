@@ -16,7 +16,7 @@ const PORT: u16 = 6969;
 /// The longest interval that makes sense, in seconds: a day.
 const LONGEST: u64 = 24 * 60 * 60;
 
-/// Run a small HTTP and UDP tracker (in memory, IPv4 and IPv6) until Ctrl-C.
+/// Run a small HTTP and UDP tracker (IPv4 and IPv6) until Ctrl-C. It keeps 200,000 peers at most, in memory: about 64 MiB.
 #[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {

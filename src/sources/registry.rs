@@ -1,22 +1,34 @@
 //! What a tracker knows: which peers are in which swarm. Pure: addresses, time and randomness come in; [`super::server`] puts
-//! HTTP around it.
+//! HTTP and UDP around it.
+//!
+//! All peers stand in one table, chained by the time of their last announce. At the head of the chain are those whose time is up, and
+//! the one that is evicted where the table is full. Strangers can fill it, so the peers of one network (an IPv4 address, a /64 of
+//! IPv6) are bounded in each swarm, where the one that was silent for longest makes room for the next, and in all swarms together.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::http::AnnounceEvent;
+use crate::net::Network;
 use crate::types::{InfoHash, PeerId};
+
+/// Peers of a swarm looked at for one answer, at most: of a swarm of many seeds another seed learns nothing.
+const MAX_LOOKED_AT: usize = 1000;
+/// No place in a table.
+const NONE: u32 = u32::MAX;
 
 /// How much a registry holds, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// A peer that is silent for so long is gone.
     pub expiry: Duration,
-    /// Peers of one torrent; who comes later is answered but not remembered.
-    pub max_peers_per_torrent: usize,
-    /// Torrents; an announce of one more is refused.
-    pub max_torrents: usize,
+    /// Peers of all swarms together; beyond, the one that was silent for longest is evicted.
+    pub max_peers: usize,
+    /// Peers of one network in all swarms together; an announce of one more is refused.
+    pub max_per_network: usize,
+    /// Peers of one network in one swarm; beyond, the one of them that was silent for longest is evicted.
+    pub max_per_network_in_swarm: usize,
 }
 
 /// What one peer says of itself.
@@ -34,6 +46,8 @@ pub struct Report {
     pub event: Option<AnnounceEvent>,
     /// How many peers it gets at most.
     pub numwant: usize,
+    /// Whether it can be told of peers of its own address family only.
+    pub own_family_only: bool,
 }
 
 /// The figures of one swarm (BEP 48).
@@ -43,236 +57,322 @@ pub struct Counts {
     pub complete: usize,
     /// Leechers.
     pub incomplete: usize,
-    /// How often `completed` was reported.
+    /// How often `completed` was reported since the swarm was last without peers.
     pub downloaded: u64,
 }
 
-/// No room for one more torrent.
+/// The peer's network has as many peers here as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this tracker is full")]
-pub struct Full;
+#[error("your address has {0} peers in all swarms already, and no more are remembered of one address")]
+pub struct NetworkFull(usize);
 
 /// All swarms of a tracker.
 #[derive(Debug)]
 pub struct Registry {
     limits: Limits,
-    swarms: HashMap<InfoHash, Swarm>,
+    peers: Vec<Peer>,
+    free_peers: Vec<u32>,
+    /// The ends of the chain by time.
+    oldest: u32,
+    newest: u32,
+    swarms: Vec<Swarm>,
+    free_swarms: Vec<u32>,
+    by_hash: HashMap<InfoHash, u32>,
+    /// The first peer of each network in each swarm.
+    groups: HashMap<(u32, Network), u32>,
+    /// How many peers each network has.
+    networks: HashMap<Network, u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Swarm {
-    peers: HashMap<SocketAddr, Peer>,
+    info_hash: InfoHash,
+    peers: Vec<u32>,
+    seeds: u32,
     downloaded: u64,
 }
 
 #[derive(Debug)]
 struct Peer {
-    id: PeerId,
+    swarm: u32,
+    /// Its place in the swarm's list.
+    place: u32,
+    /// Its neighbours in the chain by time.
+    older: u32,
+    newer: u32,
+    /// The next of its network in its swarm.
+    next_of_network: u32,
+    port: u16,
     seed: bool,
     completed: bool,
-    seen: Duration,
+    ip: Ipv6Addr,
+    id: PeerId,
+    /// When it announced last, in milliseconds.
+    seen: u64,
 }
 
 impl Registry {
     /// An empty registry.
     pub fn new(limits: Limits) -> Registry {
-        Registry { limits, swarms: HashMap::new() }
+        Registry {
+            limits,
+            peers: Vec::new(),
+            free_peers: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            swarms: Vec::new(),
+            free_swarms: Vec::new(),
+            by_hash: HashMap::new(),
+            groups: HashMap::new(),
+            networks: HashMap::new(),
+        }
     }
 
     /// Takes note of what a peer reports and gives it others, chosen at random: never itself, and no seeds to a seed.
     ///
     /// # Errors
-    /// [`Full`] where the torrent is new and there is no room.
+    /// [`NetworkFull`] where the peer is new and there is no room for more of its network.
     pub fn announce(
         &mut self,
         now: Duration,
         report: &Report,
         rng: &mut fastrand::Rng,
-    ) -> Result<(Vec<(SocketAddr, PeerId)>, Counts), Full> {
-        if let Some(swarm) = self.swarms.get_mut(&report.info_hash) {
-            swarm.expire(now, self.limits.expiry);
-        }
+    ) -> Result<(Vec<(SocketAddr, PeerId)>, Counts), NetworkFull> {
+        self.expire(now);
+        let known = self.find(report);
         if report.event == Some(AnnounceEvent::Stopped) {
-            self.remove(report);
+            if let Some(peer) = known {
+                self.remove(peer);
+            }
             return Ok((Vec::new(), self.counts(&report.info_hash).unwrap_or_default()));
         }
-        if !self.swarms.contains_key(&report.info_hash) && self.swarms.len() >= self.limits.max_torrents {
-            self.sweep(now);
-            if self.swarms.len() >= self.limits.max_torrents {
-                return Err(Full);
+        let peer = match known {
+            Some(peer) => {
+                self.unchain(peer);
+                peer
             }
-        }
-        let swarm = self.swarms.entry(report.info_hash).or_default();
-        swarm.note(now, report, self.limits.max_peers_per_torrent);
-        let others = swarm
-            .peers
-            .iter()
-            .filter(|(addr, peer)| **addr != report.addr && peer.id != report.peer_id && !(peer.seed && report.seed));
-        let chosen = rng.choose_multiple(others, report.numwant);
-        let peers = chosen.into_iter().map(|(addr, peer)| (*addr, peer.id)).collect();
-        Ok((peers, swarm.counts()))
+            None => self.insert(report)?,
+        };
+        self.chain(peer);
+        self.note(peer, now, report);
+        let swarm = self.peers[peer as usize].swarm;
+        Ok((self.choose(swarm, peer, report, rng), self.swarms[swarm as usize].counts()))
     }
 
     /// The figures of a torrent, where it is known (BEP 48).
     pub fn counts(&self, info_hash: &InfoHash) -> Option<Counts> {
-        self.swarms.get(info_hash).map(Swarm::counts)
+        self.by_hash.get(info_hash).map(|&swarm| self.swarms[swarm as usize].counts())
     }
 
     /// As [`Registry::counts`], without the peers that are gone by now.
     pub fn scrape(&mut self, now: Duration, info_hash: &InfoHash) -> Option<Counts> {
-        let swarm = self.swarms.get_mut(info_hash)?;
-        swarm.expire(now, self.limits.expiry);
-        Some(swarm.counts())
+        self.expire(now);
+        self.counts(info_hash)
     }
 
     /// How many torrents and how many peers are known.
     pub fn size(&self) -> (usize, usize) {
-        (self.swarms.len(), self.swarms.values().map(|s| s.peers.len()).sum())
+        (self.by_hash.len(), self.peers.len() - self.free_peers.len())
     }
 
     /// Forgets all peers that are gone, and the torrents that have none left.
-    pub fn sweep(&mut self, now: Duration) {
-        for swarm in self.swarms.values_mut() {
-            swarm.expire(now, self.limits.expiry);
+    pub fn expire(&mut self, now: Duration) {
+        let expiry = self.limits.expiry.as_millis() as u64;
+        while self.oldest != NONE && millis(now).saturating_sub(self.peers[self.oldest as usize].seen) >= expiry {
+            self.remove(self.oldest);
         }
-        self.swarms.retain(|_, swarm| !swarm.peers.is_empty());
     }
 
-    fn remove(&mut self, report: &Report) {
-        if let Some(swarm) = self.swarms.get_mut(&report.info_hash) {
-            swarm.peers.remove(&report.addr);
+    /// The peer that a report is about, where it is known.
+    fn find(&self, report: &Report) -> Option<u32> {
+        let swarm = *self.by_hash.get(&report.info_hash)?;
+        let (ip, port) = (v6(report.addr.ip()), report.addr.port());
+        self.of_network(swarm, Network::host(report.addr.ip())).find(|&peer| {
+            let Peer { ip: known, port: at, .. } = self.peers[peer as usize];
+            (known, at) == (ip, port)
+        })
+    }
+
+    /// A network's peers in a swarm.
+    fn of_network(&self, swarm: u32, network: Network) -> impl Iterator<Item = u32> {
+        let first = self.groups.get(&(swarm, network)).copied();
+        std::iter::successors(first, |&peer| {
+            Some(self.peers[peer as usize].next_of_network).filter(|&next| next != NONE)
+        })
+    }
+
+    /// Makes room for a peer and puts it into its swarm; it is in no chain by time yet.
+    fn insert(&mut self, report: &Report) -> Result<u32, NetworkFull> {
+        let network = Network::host(report.addr.ip());
+        if let Some(&swarm) = self.by_hash.get(&report.info_hash) {
+            let count = self.of_network(swarm, network).count();
+            let silent = self.of_network(swarm, network).min_by_key(|&peer| self.peers[peer as usize].seen);
+            if let Some(silent) = silent.filter(|_| count >= self.limits.max_per_network_in_swarm) {
+                self.remove(silent);
+            }
         }
+        let count = self.networks.get(&network).map_or(0, |&count| count as usize);
+        if count >= self.limits.max_per_network {
+            return Err(NetworkFull(self.limits.max_per_network));
+        }
+        if self.size().1 >= self.limits.max_peers && self.oldest != NONE {
+            self.remove(self.oldest);
+        }
+        let swarm = self.swarm(report.info_hash);
+        let list = &mut self.swarms[swarm as usize].peers;
+        let first = self.groups.get(&(swarm, network)).copied();
+        let peer = Peer {
+            swarm,
+            place: list.len() as u32,
+            older: NONE,
+            newer: NONE,
+            next_of_network: first.unwrap_or(NONE),
+            port: report.addr.port(),
+            seed: false,
+            completed: false,
+            ip: v6(report.addr.ip()),
+            id: report.peer_id,
+            seen: 0,
+        };
+        let index = self.free_peers.pop().unwrap_or(self.peers.len() as u32);
+        match self.peers.get_mut(index as usize) {
+            Some(place) => *place = peer,
+            None => self.peers.push(peer),
+        }
+        list.push(index);
+        self.groups.insert((swarm, network), index);
+        *self.networks.entry(network).or_default() += 1;
+        Ok(index)
+    }
+
+    /// The swarm of this hash, made where there is none.
+    fn swarm(&mut self, info_hash: InfoHash) -> u32 {
+        if let Some(&known) = self.by_hash.get(&info_hash) {
+            return known;
+        }
+        let swarm = Swarm { info_hash, peers: Vec::new(), seeds: 0, downloaded: 0 };
+        let index = self.free_swarms.pop().unwrap_or(self.swarms.len() as u32);
+        match self.swarms.get_mut(index as usize) {
+            Some(place) => *place = swarm,
+            None => self.swarms.push(swarm),
+        }
+        self.by_hash.insert(info_hash, index);
+        index
+    }
+
+    /// What is new about a peer.
+    fn note(&mut self, index: u32, now: Duration, report: &Report) {
+        let peer = &mut self.peers[index as usize];
+        let swarm = &mut self.swarms[peer.swarm as usize];
+        if peer.id != report.peer_id {
+            (peer.id, peer.completed) = (report.peer_id, false);
+        }
+        if report.event == Some(AnnounceEvent::Completed) && !peer.completed {
+            // Each peer's completion counts once, however often it is told.
+            peer.completed = true;
+            swarm.downloaded += 1;
+        }
+        swarm.seeds = swarm.seeds + u32::from(report.seed) - u32::from(peer.seed);
+        (peer.seed, peer.seen) = (report.seed, millis(now));
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.unchain(index);
+        let Peer { swarm, place, next_of_network, seed, ip, .. } = self.peers[index as usize];
+        let network = Network::host(ip.into());
+        let before = self.of_network(swarm, network).find(|&peer| self.peers[peer as usize].next_of_network == index);
+        match (before, next_of_network) {
+            (Some(before), next) => self.peers[before as usize].next_of_network = next,
+            (None, NONE) => drop(self.groups.remove(&(swarm, network))),
+            (None, next) => drop(self.groups.insert((swarm, network), next)),
+        }
+        if let Some(count) = self.networks.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.networks.remove(&network);
+            }
+        }
+        let list = &mut self.swarms[swarm as usize];
+        list.seeds -= u32::from(seed);
+        list.peers.swap_remove(place as usize);
+        if let Some(&moved) = list.peers.get(place as usize) {
+            self.peers[moved as usize].place = place;
+        }
+        if list.peers.is_empty() {
+            list.peers = Vec::new();
+            self.by_hash.remove(&list.info_hash);
+            self.free_swarms.push(swarm);
+        }
+        self.free_peers.push(index);
+    }
+
+    /// Puts a peer at the new end of the chain by time.
+    fn chain(&mut self, index: u32) {
+        let before = std::mem::replace(&mut self.newest, index);
+        (self.peers[index as usize].older, self.peers[index as usize].newer) = (before, NONE);
+        match self.peers.get_mut(before as usize) {
+            Some(before) => before.newer = index,
+            None => self.oldest = index,
+        }
+    }
+
+    fn unchain(&mut self, index: u32) {
+        let Peer { older, newer, .. } = self.peers[index as usize];
+        match self.peers.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.peers.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+    }
+
+    /// Others of the swarm for a peer: each is as likely as any other, and so are those that are passed over.
+    fn choose(&mut self, swarm: u32, me: u32, report: &Report, rng: &mut fastrand::Rng) -> Vec<(SocketAddr, PeerId)> {
+        let list = &mut self.swarms[swarm as usize].peers;
+        let mut chosen = Vec::new();
+        for place in 0..list.len().min(MAX_LOOKED_AT) {
+            if chosen.len() >= report.numwant {
+                break;
+            }
+            // A shuffle that goes only as far as it must.
+            let other = rng.usize(place..list.len());
+            list.swap(place, other);
+            self.peers[list[other] as usize].place = other as u32;
+            let index = list[place];
+            self.peers[index as usize].place = place as u32;
+            let peer = &self.peers[index as usize];
+            let addr = SocketAddr::new(IpAddr::from(peer.ip).to_canonical(), peer.port);
+            let is_own = index == me || peer.id == report.peer_id;
+            let is_of_use = !(peer.seed && report.seed);
+            let is_reachable = !report.own_family_only || addr.is_ipv4() == report.addr.ip().to_canonical().is_ipv4();
+            if !is_own && is_of_use && is_reachable {
+                chosen.push((addr, peer.id));
+            }
+        }
+        chosen
     }
 }
 
 impl Swarm {
-    fn expire(&mut self, now: Duration, expiry: Duration) {
-        self.peers.retain(|_, peer| now.saturating_sub(peer.seen) < expiry);
-    }
-
-    /// Remembers the peer, or what is new about it.
-    fn note(&mut self, now: Duration, report: &Report, max_peers: usize) {
-        let completed = report.event == Some(AnnounceEvent::Completed);
-        let known = self.peers.get(&report.addr).filter(|p| p.id == report.peer_id);
-        let counted = known.is_some_and(|p| p.completed);
-        let is_new = !self.peers.contains_key(&report.addr);
-        if is_new && self.peers.len() >= max_peers {
-            return;
-        }
-        // Each peer's completion counts once, however often it is told.
-        self.downloaded += u64::from(completed && !counted);
-        let peer = Peer { id: report.peer_id, seed: report.seed, completed: completed || counted, seen: now };
-        self.peers.insert(report.addr, peer);
-    }
-
     fn counts(&self) -> Counts {
-        let complete = self.peers.values().filter(|p| p.seed).count();
+        let complete = self.seeds as usize;
         Counts { complete, incomplete: self.peers.len() - complete, downloaded: self.downloaded }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
-    const LIMITS: Limits = Limits { expiry: Duration::from_secs(60), max_peers_per_torrent: 100, max_torrents: 2 };
-
-    fn leech(n: u8) -> Report {
-        let addr = SocketAddr::from(([10, 0, 0, n], 6881));
-        Report { info_hash: InfoHash([1; 20]), peer_id: PeerId([n; 20]), addr, seed: false, event: None, numwant: 50 }
-    }
-
-    fn seed(n: u8) -> Report {
-        Report { seed: true, ..leech(n) }
-    }
-
-    /// Announces at `now` seconds; the last bytes of the addresses that came back, sorted.
-    fn announce(r: &mut Registry, now: u64, report: &Report) -> Vec<u8> {
-        let (peers, _) = r.announce(Duration::from_secs(now), report, &mut fastrand::Rng::with_seed(1)).unwrap();
-        let mut ends: Vec<u8> = peers.iter().map(|(_, id)| id.0[0]).collect();
-        ends.sort_unstable();
-        ends
-    }
-
-    fn counts(r: &Registry) -> (usize, usize, u64) {
-        let c = r.counts(&leech(0).info_hash).unwrap_or_default();
-        (c.complete, c.incomplete, c.downloaded)
-    }
-
-    #[test]
-    fn nobody_gets_itself_and_no_seed_gets_seeds() {
-        let mut r = Registry::new(LIMITS);
-        assert!(announce(&mut r, 0, &leech(1)).is_empty());
-        assert_eq!(announce(&mut r, 0, &seed(2)), [1]);
-        assert_eq!(announce(&mut r, 0, &seed(3)), [1]);
-        assert_eq!(announce(&mut r, 0, &leech(1)), [2, 3]);
-        let elsewhere = Report { addr: "[2001:db8::1]:6881".parse().unwrap(), ..leech(1) };
-        assert_eq!(announce(&mut r, 0, &elsewhere), [2, 3], "nor itself under its other address");
-        assert_eq!(counts(&r), (2, 2, 0));
-    }
-
-    #[test]
-    fn stopped_removes_and_silence_expires() {
-        let mut r = Registry::new(LIMITS);
-        announce(&mut r, 0, &leech(1));
-        announce(&mut r, 30, &leech(2));
-        assert_eq!(announce(&mut r, 59, &leech(3)), [1, 2]);
-        assert_eq!(announce(&mut r, 60, &leech(3)), [2]);
-        let stop = Report { event: Some(AnnounceEvent::Stopped), ..leech(2) };
-        assert!(announce(&mut r, 61, &stop).is_empty());
-        assert!(announce(&mut r, 61, &leech(3)).is_empty());
-        assert_eq!(r.scrape(Duration::from_secs(500), &leech(0).info_hash), Some(Counts::default()));
-        r.sweep(Duration::from_secs(500));
-        assert_eq!(r.size(), (0, 0));
-        let stranger = Report { info_hash: InfoHash([9; 20]), ..stop };
-        assert!(announce(&mut r, 500, &stranger).is_empty());
-        assert_eq!(r.size(), (0, 0), "stopped makes no torrent");
-    }
-
-    #[test]
-    fn completed_counts_once_for_each_peer() {
-        let mut r = Registry::new(LIMITS);
-        announce(&mut r, 0, &leech(1));
-        let done = Report { event: Some(AnnounceEvent::Completed), ..seed(1) };
-        announce(&mut r, 1, &done);
-        announce(&mut r, 2, &done);
-        announce(&mut r, 3, &seed(1));
-        announce(&mut r, 4, &done);
-        assert_eq!(counts(&r), (1, 0, 1));
-        announce(&mut r, 5, &Report { peer_id: PeerId([7; 20]), ..done });
-        assert_eq!(counts(&r), (1, 0, 2));
-    }
-
-    #[test]
-    fn limits_hold() {
-        let mut r = Registry::new(Limits { max_peers_per_torrent: 3, ..LIMITS });
-        for n in 1..=5 {
-            announce(&mut r, 0, &leech(n));
-        }
-        assert_eq!(counts(&r), (0, 3, 0));
-        assert_eq!(announce(&mut r, 0, &leech(5)), [1, 2, 3], "not remembered, but answered");
-        let torrent = |n| Report { info_hash: InfoHash([n; 20]), ..leech(1) };
-        announce(&mut r, 0, &torrent(2));
-        let rng = &mut fastrand::Rng::with_seed(1);
-        assert_eq!(r.announce(Duration::from_secs(59), &torrent(3), rng).unwrap_err(), Full);
-        assert!(r.announce(Duration::from_secs(60), &torrent(3), rng).is_ok(), "the dead make room");
-    }
-
-    #[test]
-    fn numwant_bounds_a_random_choice() {
-        let mut r = Registry::new(LIMITS);
-        for n in 1..=20 {
-            announce(&mut r, 0, &leech(n));
-        }
-        let few = Report { numwant: 5, ..leech(99) };
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut met = std::collections::HashSet::new();
-        for _ in 0..50 {
-            let (peers, _) = r.announce(Duration::ZERO, &few, &mut rng).unwrap();
-            assert_eq!(peers.len(), 5);
-            met.extend(peers);
-        }
-        assert_eq!(met.len(), 20, "everybody's turn comes");
-        assert!(announce(&mut r, 0, &Report { numwant: 0, ..few }).is_empty());
+/// Both families in one.
+fn v6(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
     }
 }
+
+#[cfg(test)]
+mod tests;

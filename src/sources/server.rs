@@ -1,32 +1,36 @@
-//! A small HTTP and UDP tracker in memory: tests, the demo and `btsync tracker` use it. One thread accepts, one short-lived
-//! thread serves each connection, [`MAX_CONNECTIONS`] at once; those beyond wait in the system's queue. One more thread
-//! answers datagrams.
+//! A small HTTP and UDP tracker in memory: tests, the demo and `btsync tracker` use it. One thread serves all HTTP connections, another
+//! answers datagrams; both sleep until something comes.
+//!
+//! What strangers can take of it is bounded: peers by [`Limits`](super::registry::Limits), connections by [`MAX_CONNECTIONS`], a
+//! connection's time by [`PATIENCE`] and its request by [`MAX_REQUEST`].
 
+mod connection;
+mod http;
+mod open;
 mod request;
 #[cfg(test)]
 mod tests;
 mod udp;
 
-use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, PipeWriter};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
 use super::registry::{Limits, Registry};
 
-/// Connections served at once.
-pub const MAX_CONNECTIONS: usize = 64;
-/// A client has so long to say what it wants, and as long to take the answer.
+/// Connections at once; beyond, one is hung up on: the oldest of the network that has most.
+pub const MAX_CONNECTIONS: usize = 512;
+/// A connection is hung up on after so long, answered or not.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest request, header included, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
+/// Connections that may wait for the thread to take them.
+const BACKLOG: i32 = 1024;
 /// What such a thread needs is little.
 const STACK: usize = 128 * 1024;
 
@@ -37,10 +41,12 @@ pub struct ServerConfig {
     pub interval: Duration,
     /// The least pause that clients are asked for.
     pub min_interval: Duration,
-    /// Peers remembered of one torrent.
-    pub max_peers_per_torrent: usize,
-    /// Torrents remembered.
-    pub max_torrents: usize,
+    /// Peers remembered of all torrents together; beyond, the one that was silent for longest is forgotten.
+    pub max_peers: usize,
+    /// Peers of one IPv4 address or one IPv6 /64, of all torrents together; an announce of one more is refused.
+    pub max_peers_per_network: usize,
+    /// The same of one torrent; beyond, the one of them that was silent for longest is forgotten.
+    pub max_peers_per_network_and_torrent: usize,
 }
 
 impl Default for ServerConfig {
@@ -48,8 +54,9 @@ impl Default for ServerConfig {
         ServerConfig {
             interval: Duration::from_secs(120),
             min_interval: Duration::from_secs(60),
-            max_peers_per_torrent: 10_000,
-            max_torrents: 1_000,
+            max_peers: 200_000,
+            max_peers_per_network: 10_000,
+            max_peers_per_network_and_torrent: 32,
         }
     }
 }
@@ -58,23 +65,19 @@ impl Default for ServerConfig {
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
-    shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
-    /// Answers datagrams, where the port was free for them.
-    answerer: Option<(UdpSocket, JoinHandle<()>)>,
+    /// Dropped to end the threads.
+    alive: Option<PipeWriter>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What the threads share.
 #[derive(Debug)]
 struct Shared {
     config: ServerConfig,
-    /// For a request, and again for its answer.
+    /// For a request and its answer.
     patience: Duration,
     started: Instant,
     registry: Mutex<Registry>,
-    stop: AtomicBool,
-    /// The connections under way, to be shut down at the end.
-    open: Mutex<HashMap<u64, TcpStream>>,
 }
 
 impl Server {
@@ -91,30 +94,26 @@ impl Server {
         let addr = listener.local_addr()?;
         let limits = Limits {
             expiry: config.interval.saturating_mul(2),
-            max_peers_per_torrent: config.max_peers_per_torrent,
-            max_torrents: config.max_torrents,
+            max_peers: config.max_peers,
+            max_per_network: config.max_peers_per_network,
+            max_per_network_in_swarm: config.max_peers_per_network_and_torrent,
         };
-        let shared = Arc::new(Shared {
-            config,
-            patience,
-            started: Instant::now(),
-            registry: Mutex::new(Registry::new(limits)),
-            stop: AtomicBool::new(false),
-            open: Mutex::new(HashMap::new()),
-        });
-        let answerer = match start_udp(addr, &shared) {
-            Ok(answerer) => Some(answerer),
-            Err(e) => {
-                log::warn!("this tracker answers over HTTP only: UDP port {}: {e}", addr.port());
-                None
-            }
+        let registry = Mutex::new(Registry::new(limits));
+        let shared = Arc::new(Shared { config, patience, started: Instant::now(), registry });
+        let (asleep, alive) = io::pipe()?;
+        let mut server = Server { addr, alive: Some(alive), threads: Vec::new() };
+        let for_udp = (udp::bind(addr), asleep.try_clone()?, Arc::clone(&shared));
+        let http = http::HttpServer::new(listener, asleep, shared)?;
+        server.threads.push(spawn("tracker", move || http.run())?);
+        let started = match for_udp {
+            (Ok(socket), asleep, shared) => spawn("tracker-udp", move || udp::serve(&socket, &asleep, &shared)),
+            (Err(error), ..) => Err(error),
         };
-        let for_thread = Arc::clone(&shared);
-        let acceptor = thread::Builder::new()
-            .name("tracker".into())
-            .stack_size(STACK)
-            .spawn(move || accept_all(&listener, &for_thread))?;
-        Ok(Server { addr, shared, acceptor: Some(acceptor), answerer })
+        match started {
+            Ok(thread) => server.threads.push(thread),
+            Err(e) => log::warn!("this tracker answers over HTTP only: UDP port {}: {e}", addr.port()),
+        }
+        Ok(server)
     }
 
     /// Where it listens, with the port that it got.
@@ -128,29 +127,10 @@ impl Server {
     }
 
     fn end(&mut self) {
-        let (acceptor, answerer) = (self.acceptor.take(), self.answerer.take());
-        let Some(acceptor) = acceptor else { return };
-        self.shared.stop.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().values() {
-            // An error means that it is closed already.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes both threads.
-        let ip = match self.addr.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let own = SocketAddr::new(ip, self.addr.port());
-        let _ = TcpStream::connect_timeout(&own, PATIENCE);
-        if acceptor.join().is_err() {
-            log::error!("the tracker's thread panicked");
-        }
-        if let Some((socket, thread)) = answerer {
-            // Where not even that can be sent the thread is left behind.
-            let woken = socket.send_to(&[], own).is_ok();
-            if woken && thread.join().is_err() {
-                log::error!("the tracker's UDP thread panicked");
+        self.alive = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread of the tracker panicked");
             }
         }
     }
@@ -162,11 +142,8 @@ impl Drop for Server {
     }
 }
 
-fn start_udp(addr: SocketAddr, shared: &Arc<Shared>) -> io::Result<(UdpSocket, JoinHandle<()>)> {
-    let socket = udp::bind(addr)?;
-    let (clone, shared) = (socket.try_clone()?, Arc::clone(shared));
-    let thread = thread::Builder::new().name("tracker-udp".into()).stack_size(STACK);
-    Ok((clone, thread.spawn(move || udp::serve(&socket, &shared))?))
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work)
 }
 
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
@@ -178,100 +155,7 @@ fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&listen.into())?;
-    socket.listen(256)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-/// A connection's place among those served at once, given back when it ends, whatever ends it.
-struct Place {
-    key: u64,
-    shared: Arc<Shared>,
-    taken: Receiver<()>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.open.lock().remove(&self.key);
-        let _ = self.taken.try_recv();
-    }
-}
-
-fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
-    let (take, taken): (Sender<()>, Receiver<()>) = bounded(MAX_CONNECTIONS);
-    let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    for key in 0.. {
-        // Waits where all places are taken.
-        if take.send(()).is_err() {
-            break;
-        }
-        let place = Place { key, shared: Arc::clone(shared), taken: taken.clone() };
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(e) => {
-                log::debug!("accept: {e}");
-                // No descriptors left, most likely: trying again at once would only burn time.
-                thread::sleep(Duration::from_millis(50));
-                continue;
-            }
-        };
-        if let Ok(clone) = stream.try_clone() {
-            shared.open.lock().insert(key, clone);
-        }
-        // After the insertion, so that either this or `end` sees the stream.
-        if shared.stop.load(Ordering::SeqCst) {
-            break;
-        }
-        threads.retain(|thread| !thread.is_finished());
-        let served = thread::Builder::new().name("tracker-client".into()).stack_size(STACK).spawn(move || {
-            if let Err(e) = serve(&stream, &place.shared) {
-                log::debug!("client: {e}");
-            }
-        });
-        match served {
-            Ok(thread) => threads.push(thread),
-            Err(e) => log::warn!("no thread for a client: {e}"),
-        }
-    }
-    for thread in threads {
-        if thread.join().is_err() {
-            log::error!("a client's thread panicked");
-        }
-    }
-}
-
-/// One request, one answer.
-fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let from = stream.peer_addr()?;
-    let request = read_request(stream, shared.patience)?;
-    let now = shared.started.elapsed();
-    let response = request::respond(&request, from.ip().to_canonical(), now, &shared.config, &shared.registry);
-    stream.set_write_timeout(Some(shared.patience))?;
-    stream.write_all(&response)?;
-    stream.shutdown(Shutdown::Write)
-}
-
-/// Reads up to the empty line that ends a request's header, within `patience` and [`MAX_REQUEST`].
-fn read_request(mut stream: &TcpStream, patience: Duration) -> io::Result<Vec<u8>> {
-    let end = Instant::now() + patience;
-    let mut request = Vec::new();
-    let mut part = [0; 2048];
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        let read = match stream.read(&mut part) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            other => other?,
-        };
-        request.extend_from_slice(part.get(..read).unwrap_or_default());
-        if request.windows(4).any(|w| w == b"\r\n\r\n") || request.windows(2).any(|w| w == b"\n\n") {
-            return Ok(request);
-        }
-        if request.len() > MAX_REQUEST {
-            return Err(io::Error::other("the request is too long"));
-        }
-    }
 }

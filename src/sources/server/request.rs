@@ -119,6 +119,7 @@ impl<'a> Query<'a> {
             seed: self.number::<u64>("left")? == Some(0),
             event,
             numwant: numwant.unwrap_or(DEFAULT_NUMWANT).min(MAX_NUMWANT),
+            own_family_only: false,
         })
     }
 }

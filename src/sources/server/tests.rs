@@ -1,5 +1,8 @@
 //! Clients that mean no good; the rest is in the whole-program tests. With this much patience, what waits for a client hangs.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+
 use super::*;
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -16,16 +19,37 @@ fn rest(mut stream: &TcpStream) -> Vec<u8> {
     all
 }
 
+/// A connection from an address of this machine's own network.
+fn from(host: u8, server: &Server) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+    socket.connect(&server.addr().into()).unwrap();
+    socket.into()
+}
+
+fn ask(mut stream: &TcpStream) -> Vec<u8> {
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    rest(stream)
+}
+
 #[test]
 fn stopping_does_not_wait_for_clients() {
     let server = server(FOR_EVER);
-    // More than are served at once: the acceptor itself waits.
-    let idle: Vec<TcpStream> = (0..MAX_CONNECTIONS + 10).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
-    while server.shared.open.lock().len() < MAX_CONNECTIONS {
-        thread::yield_now();
-    }
+    let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
     server.stop();
     assert!(idle.iter().all(|stream| rest(stream).is_empty()));
+}
+
+#[test]
+fn silent_clients_keep_nobody_waiting() {
+    let server = server(FOR_EVER);
+    let slow = from(2, &server);
+    // Through a request of its own it is known to be among the connections.
+    assert!(ask(&from(3, &server)).starts_with(b"HTTP/1.1 200"));
+    let silent: Vec<TcpStream> = (0..MAX_CONNECTIONS + 100).map(|_| from(1, &server)).collect();
+    assert!(ask(&from(1, &server)).starts_with(b"HTTP/1.1 200"), "not even their own network");
+    assert!(ask(&slow).starts_with(b"HTTP/1.1 200"), "who is slow and alone stays");
+    assert!(silent.first().is_some_and(|oldest| rest(oldest).is_empty()), "the oldest of them was hung up on");
 }
 
 #[test]

@@ -5,13 +5,12 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::io;
+use std::io::{self, PipeReader};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use super::Shared;
@@ -24,6 +23,8 @@ use crate::wire::compact;
 const EPOCH: Duration = Duration::from_secs(60);
 /// The longest request that is read, in bytes.
 const MAX_REQUEST: usize = 2048;
+/// Datagrams answered before the end is looked for again.
+const MAX_IN_A_ROW: usize = 64;
 /// Peers for a client that does not say how many.
 const DEFAULT_NUMWANT: usize = 50;
 /// The addresses of an answer take no more than this, in bytes: it fits into one packet of any network.
@@ -36,32 +37,44 @@ pub(super) fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&listen.into())?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Answers until the server stops; a datagram of any kind wakes it to see that.
-pub(super) fn serve(socket: &UdpSocket, shared: &Arc<Shared>) {
+/// Answers until the pipe's other end is gone.
+pub(super) fn serve(socket: &UdpSocket, asleep: &PipeReader, shared: &Shared) {
     let keys = RandomState::new();
-    let mut buffer = [0; MAX_REQUEST];
-    while !shared.stop.load(Ordering::SeqCst) {
-        let (length, from) = match socket.recv_from(&mut buffer) {
-            Ok(received) => received,
-            // One client's unreachable port is told here on some systems.
-            Err(e) => {
-                log::debug!("receiving: {e}");
-                // Should it go on like that: not as fast as it can.
-                thread::sleep(Duration::from_millis(10));
-                continue;
+    loop {
+        for _ in 0..MAX_IN_A_ROW {
+            match answer_next(socket, &keys, shared) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                // One client's unreachable port is told here on some systems.
+                Err(e) => log::debug!("datagrams: {e}"),
             }
-        };
-        let client = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let request = buffer.get(..length).unwrap_or_default();
-        if let Some(answer) = respond(request, client, shared.started.elapsed(), &keys, shared)
-            && let Err(e) = socket.send_to(&answer, from)
-        {
-            log::debug!("answering {client}: {e}");
+        }
+        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(asleep, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return log::error!("this tracker answers over HTTP only from now on: {error}"),
+        }
+        if fds.get(1).is_some_and(|asleep| !asleep.revents().is_empty()) {
+            return;
         }
     }
+}
+
+fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &Shared) -> io::Result<()> {
+    let mut buffer = [0; MAX_REQUEST];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    let client = SocketAddr::new(from.ip().to_canonical(), from.port());
+    let request = buffer.get(..length).unwrap_or_default();
+    if let Some(answer) = respond(request, client, shared.started.elapsed(), keys, shared)
+        && let Err(e) = socket.send_to(&answer, from)
+    {
+        log::debug!("answering {client}: {e}");
+    }
+    Ok(())
 }
 
 /// The answer to one datagram; none to what is no request, or comes without a connection id.
@@ -90,8 +103,8 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
         addr: SocketAddr::new(from, a.port),
         seed: a.left == 0,
         event: a.event,
-        // Those of the other family are left out below, so there must be some more to choose from.
-        numwant: usize::try_from(a.numwant).unwrap_or(DEFAULT_NUMWANT).min(room).saturating_mul(2),
+        numwant: usize::try_from(a.numwant).unwrap_or(DEFAULT_NUMWANT).min(room),
+        own_family_only: true,
     };
     let announced = shared.registry.lock().announce(now, &report, &mut fastrand::Rng::new());
     let (found, counts) = match announced {
@@ -99,9 +112,9 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
         Err(full) => return refuse(&full.to_string()),
     };
     let mut peers = Vec::new();
-    let wanted = report.numwant / 2;
-    let same = found.iter().map(|(addr, _)| *addr).filter(|addr| addr.is_ipv4() == from.is_ipv4());
-    same.take(wanted).for_each(|addr| compact::write(&mut peers, addr));
+    for (addr, _) in found {
+        compact::write(&mut peers, addr);
+    }
     let answer = Response::Announced {
         interval: u32::try_from(shared.config.interval.as_secs()).unwrap_or(u32::MAX),
         leechers: counts.incomplete as u32,

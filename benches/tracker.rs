@@ -1,0 +1,224 @@
+//! How many announces `btsync tracker` answers with one core, and what a peer costs it in memory; beside it opentracker, where that is
+//! installed. The tracker and this load have a core each where there are two.
+//!
+//! Over UDP each announce is of another peer until all are known, then they come again; over HTTP each has a connection of its own, as
+//! clients do it.
+
+#[path = "support/child.rs"]
+mod child;
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use child::{cpu_of, free_port};
+
+type Res<T> = Result<T, Box<dyn Error>>;
+
+/// Peers come from so many addresses, as one may have a few peers of a torrent only.
+const ADDRESSES: usize = 400;
+/// Datagrams under way at once: less than a socket's buffer holds.
+const WINDOW: usize = 64;
+/// HTTP clients at once.
+const CLIENTS: usize = 8;
+
+/// How much of it.
+struct Size {
+    torrents: usize,
+    peers: usize,
+    time: Duration,
+}
+
+fn main() -> Res<()> {
+    let whole = env::args().any(|arg| arg == "--bench");
+    let size = if whole {
+        Size { torrents: 1_000, peers: 150_000, time: Duration::from_secs(10) }
+    } else {
+        Size { torrents: 10, peers: 2_000, time: Duration::from_millis(200) }
+    };
+    let folder = tempfile::tempdir()?;
+    println!("{:<14} {:>14} {:>12} {:>12} {:>12}", "", "bytes a peer", "UDP/s", "HTTP/s", "peak MiB");
+    run("btsync", &size, |port| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_btsync"));
+        command.args(["tracker", "--interval", "3600", "--listen", &format!("127.0.0.1:{port}")]);
+        command
+    })?;
+    if !Path::new("/usr/bin/opentracker").exists() {
+        println!("opentracker is not installed");
+        return Ok(());
+    }
+    // Debian's serves the torrents on a list only.
+    let list: String = (0..size.torrents).map(|n| hash(n).map(|byte| format!("{byte:02x}")).concat() + "\n").collect();
+    fs::write(folder.path().join("whitelist"), list)?;
+    run("opentracker", &size, |port| {
+        let (mut command, port) = (Command::new("/usr/bin/opentracker"), port.to_string());
+        command.args(["-i", "127.0.0.1", "-p", &port, "-P", &port, "-w", "whitelist", "-d"]).arg(folder.path());
+        command
+    })
+}
+
+/// A tracker; killed when dropped.
+struct Tracker(Child);
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(name: &str, size: &Size, command: impl Fn(u16) -> Command) -> Res<()> {
+    let port = free_port()?;
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let cores: Vec<usize> = cores()?;
+    // A child inherits the core that it is started on.
+    pin(cores.last().copied())?;
+    let child = command(port).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    pin(cores.first().copied())?;
+    let tracker = Tracker(child?);
+    let pid = tracker.0.id();
+    let end = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(addr).is_err() {
+        if Instant::now() > end {
+            return Err(format!("{name} does not listen").into());
+        }
+    }
+    let mut swarm = Swarm::new(addr, size)?;
+    let before = memory(pid, "VmRSS:")?;
+    swarm.announce(size.peers, None)?;
+    let cost = (memory(pid, "VmRSS:")? - before) as f64 * 1024.0 / size.peers as f64;
+    let udp = swarm.announce(usize::MAX, Some(size.time))?;
+    let http = over_http(addr, size)?;
+    let peak = memory(pid, "VmHWM:")? as f64 / 1024.0;
+    println!("{name:<14} {cost:>14.0} {udp:>12.0} {http:>12.0} {peak:>12.1}");
+    let cpu = cpu_of(pid).map(|(own, _)| own.as_secs_f64()).unwrap_or_default();
+    println!("{:<14} {cpu:.1} s of CPU", "");
+    Ok(())
+}
+
+/// The cores that this process may run on.
+fn cores() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+fn pin(core: Option<usize>) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    core.into_iter().for_each(|core| set.set(core));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// A figure of a process, in KiB.
+fn memory(pid: u32, what: &str) -> Res<i64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).ok_or("no such figure")?;
+    Ok(line.split_whitespace().next().ok_or("no figure")?.parse()?)
+}
+
+fn hash(torrent: usize) -> [u8; 20] {
+    let mut hash = [7; 20];
+    hash[..8].copy_from_slice(&(torrent as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    hash
+}
+
+/// Peers that announce over UDP, at the addresses 127.1.x.y.
+struct Swarm {
+    sockets: Vec<(UdpSocket, [u8; 8])>,
+    torrents: usize,
+    peers: usize,
+    /// The next to announce.
+    next: usize,
+}
+
+impl Swarm {
+    fn new(tracker: SocketAddr, size: &Size) -> Res<Swarm> {
+        let mut sockets = Vec::with_capacity(ADDRESSES);
+        for n in 0..ADDRESSES {
+            let socket = UdpSocket::bind((Ipv4Addr::new(127, 1, (n >> 8) as u8, n as u8), 0))?;
+            socket.connect(tracker)?;
+            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+            socket.send(&[&0x0417_2710_1980_u64.to_be_bytes()[..], &[0; 4], &[1; 4]].concat())?;
+            let mut answer = [0; 16];
+            if socket.recv(&mut answer)? != 16 {
+                return Err("an answer to connect that is none".into());
+            }
+            let mut id = [0; 8];
+            id.copy_from_slice(&answer[8..]);
+            sockets.push((socket, id));
+        }
+        Ok(Swarm { sockets, torrents: size.torrents, peers: size.peers, next: 0 })
+    }
+
+    /// Announces so many times, or for so long; how many a second were answered.
+    fn announce(&mut self, times: usize, time: Option<Duration>) -> Res<f64> {
+        let (start, mut answered) = (Instant::now(), 0);
+        let mut answer = [0; 2048];
+        while answered < times && time.is_none_or(|time| start.elapsed() < time) {
+            let window = WINDOW.min(times - answered);
+            for n in self.next..self.next + window {
+                let (socket, id) = &self.sockets[n % ADDRESSES];
+                socket.send(&self.request(n % self.peers, id))?;
+            }
+            for n in self.next..self.next + window {
+                let length = self.sockets[n % ADDRESSES].0.recv(&mut answer)?;
+                if length < 20 || answer[3] != 1 {
+                    return Err(format!("announce {n} was refused: {:?}", &answer[..length]).into());
+                }
+            }
+            self.next += window;
+            answered += window;
+        }
+        Ok(answered as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// The announce of a peer (BEP 15), which wants 50 others.
+    fn request(&self, peer: usize, id: &[u8; 8]) -> [u8; 98] {
+        let mut packet = [0; 98];
+        packet[..8].copy_from_slice(id);
+        packet[11] = 1;
+        packet[16..36].copy_from_slice(&hash(peer / ADDRESSES % self.torrents));
+        packet[36..56].copy_from_slice(b"-BY0001-000000000000");
+        packet[48..56].copy_from_slice(&(peer as u64).to_be_bytes());
+        packet[71] = 1; // left
+        packet[95] = 50;
+        let port = 1024 + (peer / ADDRESSES / self.torrents) as u16;
+        packet[96..].copy_from_slice(&port.to_be_bytes());
+        packet
+    }
+}
+
+/// Announces by connections of their own; how many a second were answered.
+fn over_http(tracker: SocketAddr, size: &Size) -> Res<f64> {
+    let start = Instant::now();
+    let client = |n: usize| -> io::Result<usize> {
+        let (mut count, mut answer) = (0, Vec::new());
+        while start.elapsed() < size.time {
+            let hash: String = hash(count % size.torrents).iter().map(|byte| format!("%{byte:02x}")).collect();
+            let mut stream = TcpStream::connect(tracker)?;
+            write!(
+                stream,
+                "GET /announce?info_hash={hash}&peer_id=-BY0001-{n:012}&port={}&uploaded=0&downloaded=0&left=1&compact=1 \
+                 HTTP/1.1\r\nHost: {tracker}\r\nConnection: close\r\n\r\n",
+                2000 + n
+            )?;
+            answer.clear();
+            stream.read_to_end(&mut answer)?;
+            if !answer.windows(8).any(|part| part == b"interval") {
+                return Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned()));
+            }
+            count += 1;
+        }
+        Ok(count)
+    };
+    let counts = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(move || client(n))).collect();
+        clients.into_iter().map(|client| client.join().unwrap_or(Ok(0))).collect::<io::Result<Vec<_>>>()
+    })?;
+    Ok(counts.iter().sum::<usize>() as f64 / start.elapsed().as_secs_f64())
+}
