@@ -20,7 +20,7 @@ fn rc4_only(client: Client) -> &'static [&'static str] {
         Client::Transmission => &["--encryption-required"],
         Client::Aria2 => &["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"],
         Client::Libtorrent => &["in_enc_policy=0", "out_enc_policy=0", "allowed_enc_level=2"],
-        Client::Rtorrent => panic!("its command line cannot carry a list of encryption options"),
+        Client::Rtorrent | Client::Qbittorrent => panic!("its command line cannot carry encryption options"),
     }
 }
 
