@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run test bench soak check fuzz tsan install uninstall static deb clean
+.PHONY: build run test bench compare-swarms soak check fuzz tsan install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -25,6 +25,12 @@ test:
 BENCH ?= *
 bench:
 	$(CARGO) bench --bench '$(BENCH)' -- $(ARGS)
+
+# btsync beside libtorrent, Transmission, qBittorrent and aria2 in difficult swarms, each in a network of its own: a table, after about
+# three quarters of an hour. `make compare-swarms SCENARIOS=mixed,stallers` for some; benches/compare/compare.py --list names them.
+SCENARIOS ?=
+compare-swarms: build
+	python3 benches/compare/compare.py $(SCENARIOS)
 
 # Downloads that are killed, stalled, spoiled and starved for half an hour; SOAK_MINUTES and SOAK_MB make it shorter.
 soak: build

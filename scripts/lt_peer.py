@@ -3,7 +3,9 @@
 
 Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed. Says
 "connected ADDRESS:PORT" once for each peer. A WORD is SETTING=NUMBER for the session (enable_dht=1), peer=ADDRESS:PORT to call a
-peer, node=ADDRESS:PORT to enter the DHT, or want=nothing to fetch no file.
+peer, node=ADDRESS:PORT to enter the DHT, want=nothing to fetch no file, super=1 to super-seed, lan=no to let limits and upload slots
+count in local networks too, or show=peers to say once a second
+"gave ADDRESS:PORT BYTES PROGRESS" of each peer, and "gone ADDRESS:PORT" of one that is no longer connected.
 """
 import sys
 import time
@@ -12,7 +14,7 @@ import libtorrent as lt
 
 torrent, folder, address, port = sys.argv[1:5]
 words = [word.split("=", 1) for word in sys.argv[5:]]
-settings = {name: int(value) for name, value in words if name not in ("peer", "node", "want")}
+settings = {name: int(value) for name, value in words if name not in ("peer", "node", "want", "super", "lan", "show")}
 
 
 def endpoint(text):
@@ -41,6 +43,10 @@ session = lt.session({
     | lt.alert.category_t.dht_notification,
     **settings,
 })
+if "no" in named("lan"):
+    everybody = lt.ip_filter()
+    everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << lt.session.global_peer_class_id)
+    session.set_peer_class_filter(everybody)
 for node in named("node"):
     session.add_dht_node(endpoint(node))
 if torrent.startswith("magnet:"):
@@ -50,12 +56,14 @@ else:
     params.ti = lt.torrent_info(torrent)
 params.save_path = folder
 params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+if named("super"):
+    params.flags |= lt.torrent_flags.super_seeding
 if "nothing" in named("want"):
     params.file_priorities = [0] * params.ti.num_files()
 handle = session.add_torrent(params)
 for peer in named("peer"):
     handle.connect_peer(endpoint(peer))
-complete, connected = False, set()
+complete, connected, shown = False, set(), 0
 while True:
     for alert in session.pop_alerts():
         print(alert.message(), flush=True)
@@ -63,6 +71,13 @@ while True:
         if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake) and peer.ip not in connected:
             connected.add(peer.ip)
             print("connected %s:%d" % peer.ip, flush=True)
+    if named("show") and time.monotonic() > shown + 1:
+        shown, peers = time.monotonic(), handle.get_peer_info()
+        for peer in peers:
+            print("gave %s:%d" % peer.ip, peer.total_upload, round(peer.progress, 3), flush=True)
+        for gone in connected - {peer.ip for peer in peers}:
+            print("gone %s:%d" % gone, flush=True)
+        connected &= {peer.ip for peer in peers}
     if not complete and handle.status().is_seeding:
         complete = True
         print("complete", flush=True)

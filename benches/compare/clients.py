@@ -1,0 +1,115 @@
+"""The clients that are compared, each started as its users start it, on an address of its own."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+CLIENTS = ["btsync", "libtorrent", "transmission", "qbittorrent", "aria2"]
+BTSYNC = os.environ.get("BTSYNC", str(REPOSITORY / "target/release/btsync"))
+PYTHON = os.environ.get("LT_PYTHON", str(REPOSITORY / ".venv/bin/python"))
+
+
+def is_installed(client):
+    program = {"btsync": BTSYNC, "libtorrent": PYTHON, "transmission": "transmission-daemon",
+               "qbittorrent": "qbittorrent-nox", "aria2": "aria2c"}[client]
+    return shutil.which(program) is not None
+
+
+def command(client, what, out, host, port, home, words):
+    """`what` is a .torrent file or a magnet link. Of `words` are understood: up=BYTES limits what is sent, super makes a seed
+    super-seed, stay keeps a download open for others (all but btsync stay anyway), plain takes no encryption."""
+    up = next((int(word[3:]) for word in words if word.startswith("up=")), 0)
+    plain, is_magnet = "plain" in words, str(what).startswith("magnet:")
+    if client == "btsync":
+        options = ["--listen-port", port, "--no-dht", "--no-lsd", "--plain", "--interface", host]
+        options += ["--seed"] * ("stay" in words) + ["--super-seed"] * ("super" in words)
+        options += ["--max-upload-limit", up] * (up > 0) + ["--encryption", "off"] * plain
+        return [BTSYNC, what, out, *options]
+    if client == "libtorrent":
+        settings = ["lan=no"] + [f"upload_rate_limit={up}"] * (up > 0) + ["super=1"] * ("super" in words)
+        settings += ["in_enc_policy=2", "out_enc_policy=2"] * plain + ["show=peers"] * ("show" in words)
+        return [PYTHON, REPOSITORY / "scripts/lt_peer.py", what, out, host, port, *settings]
+    if client == "transmission":
+        (home / "watch").mkdir()
+        (home / "settings.json").write_text(json.dumps({
+            "dht-enabled": False, "lpd-enabled": False, "utp-enabled": False, "port-forwarding-enabled": False,
+            "encryption": 0 if plain else 1, "download-dir": str(out), "incomplete-dir-enabled": False, "peer-port": int(port),
+            "rpc-enabled": True, "rpc-port": int(port) + 1000, "rpc-bind-address": host, "rpc-authentication-required": False,
+            "rpc-whitelist-enabled": False, "rpc-host-whitelist-enabled": False, "start-added-torrents": True,
+            "bind-address-ipv4": host, "bind-address-ipv6": "::1", "watch-dir-enabled": True, "watch-dir": str(home / "watch"),
+            "speed-limit-up": up // 1000, "speed-limit-up-enabled": up > 0}))
+        if is_magnet:
+            (home / "watch/link.magnet").write_text(str(what))
+        else:
+            shutil.copy(what, home / "watch")
+        return ["transmission-daemon", "-f", "-g", home, "-e", "/dev/null"]
+    if client == "qbittorrent":
+        conf = home / "qBittorrent/config"
+        conf.mkdir(parents=True)
+        lines = ["[LegalNotice]", "Accepted=true", "[BitTorrent]", r"Session\DHTEnabled=false", r"Session\LSDEnabled=false",
+                 r"Session\BTProtocol=TCP", rf"Session\Port={port}", rf"Session\InterfaceAddress={host}",
+                 r"Session\MultiConnectionsPerIp=true", r"Session\AddTorrentPaused=false", r"Session\IgnoreLimitsOnLAN=false",
+                 *[rf"Session\GlobalUPSpeedLimit={up // 1024}"] * (up > 0), *[r"Session\Encryption=2"] * plain,
+                 "[Preferences]", r"WebUI\Enabled=true", rf"WebUI\Port={int(port) + 1000}", rf"WebUI\Address={host}",
+                 r"WebUI\UseUPnP=false", "[Network]", "PortForwardingEnabled=false", ""]
+        (conf / "qBittorrent.conf").write_text("\n".join(lines))
+        return ["qbittorrent-nox", f"--profile={home}", f"--save-path={out}", "--skip-dialog=true", what]
+    assert client == "aria2"
+    return ["aria2c", f"--dir={out}", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false", "--no-conf",
+            f"--listen-port={port}", "--interface", host, "--disable-ipv6=true", "--file-allocation=none", "--summary-interval=0",
+            "--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0.0", f"--max-upload-limit={up}",
+            "--bt-tracker-interval=2", what]
+
+
+class Running:
+    """One client at work."""
+
+    def __init__(self, scratch, client, what, out, host, port=6951, words=(), inside=None):
+        self.client, self.host = client, host
+        self.home = scratch / f"home-{client}-{host}"
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
+        line = [str(word) for word in command(client, what, out, host, str(port), self.home, words)]
+        prefix = ["nsenter", "-t", str(inside), "-n", "--"] if inside else []
+        places = {f"XDG_{name}_HOME": str(self.home) for name in ("CONFIG", "DATA", "CACHE")}
+        keep = {name: value for name, value in os.environ.items() if not name.startswith("BTSYNC_")}
+        with open(self.home / "log", "w") as log:
+            self.process = subprocess.Popen(prefix + line, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                            env={**keep, "HOME": str(self.home), "RUST_LOG": "info", **places})
+        self.started = time.time()
+
+    def log(self):
+        return (self.home / "log").read_text(errors="replace")
+
+    def exit_code(self):
+        return self.process.poll()
+
+    def stop(self, patience=8):
+        """Asks it to end, so that it tells the tracker its figures."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(patience)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def given(self):
+        """What libtorrent with `show` says it has given to each address, over all its connections."""
+        last = {(host, port): int(sent) for host, port, sent in re.findall(r"^gave ([\d.]+):(\d+) (\d+)", self.log(), re.M)}
+        total = {}
+        for (host, _), sent in last.items():
+            total[host] = total.get(host, 0) + sent
+        return total
