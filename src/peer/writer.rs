@@ -172,7 +172,7 @@ impl<'a> Writer<'a> {
                 message::extended(&mut self.head, id, &payload);
             }
             Out::Interested(interested) => message::interested(&mut self.head, interested),
-            Out::Haves => self.schedule.have_waits(Instant::now()),
+            Out::Haves => self.schedule.have_waits(Instant::now(), self.shared.pieces.is_seed(self.peer.key)),
             Out::End => return false,
         }
         true

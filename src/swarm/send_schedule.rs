@@ -2,7 +2,8 @@
 //! Pure: the time comes in.
 //!
 //! HAVEs ride with the next write. Where nothing else is written they leave at the latest [`HAVE_DELAY`] after the first of them, so
-//! that a peer is not woken for every piece. In a torrent of many pieces a peer gets one batch a second at most.
+//! that a peer is not woken for every piece; a seed, which only shows them to its user, gets them after [`SEED_DELAY`]. In a torrent
+//! of many pieces a peer gets one batch a second at most.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a HAVE may wait for others.
 pub const HAVE_DELAY: Duration = Duration::from_millis(100);
+/// The same where the peer has every piece. With 200 idle seeds, batches ten times a second cost more than the download itself.
+pub const SEED_DELAY: Duration = Duration::from_secs(1);
 /// Torrents of more pieces than this have many.
 pub const MANY_PIECES: u32 = 20_000;
 /// Between two batches of HAVEs in a torrent of many pieces.
@@ -20,8 +23,8 @@ pub const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct SendSchedule {
     last_write: Instant,
-    /// Since when HAVEs have been waiting.
-    waiting_since: Option<Instant>,
+    /// When the waiting HAVEs must leave by themselves.
+    batch_due: Option<Instant>,
     /// The next batch leaves no earlier.
     next_batch: Instant,
     batch_interval: Duration,
@@ -31,7 +34,7 @@ impl SendSchedule {
     /// The schedule of a connection whose handshake was sent at `now`, for a torrent of so many pieces.
     pub fn new(now: Instant, pieces: u32) -> SendSchedule {
         let batch_interval = if pieces > MANY_PIECES { BATCH_INTERVAL } else { Duration::ZERO };
-        SendSchedule { last_write: now, waiting_since: None, next_batch: now, batch_interval }
+        SendSchedule { last_write: now, batch_due: None, next_batch: now, batch_interval }
     }
 
     /// Something was written.
@@ -39,16 +42,17 @@ impl SendSchedule {
         self.last_write = now;
     }
 
-    /// A HAVE waits, and none did before.
-    pub fn have_waits(&mut self, now: Instant) {
-        self.waiting_since.get_or_insert(now);
+    /// A HAVE waits, and none did before. The peer may be a seed.
+    pub fn have_waits(&mut self, now: Instant, is_seed: bool) {
+        let delay = if is_seed { SEED_DELAY } else { HAVE_DELAY };
+        self.batch_due.get_or_insert((now + delay).max(self.next_batch));
     }
 
     /// Whether the waiting HAVEs, if there are any, may leave with what is written now. If so, they count as gone.
     pub fn take_batch(&mut self, now: Instant) -> bool {
-        let leaves = self.waiting_since.is_some() && now >= self.next_batch;
+        let leaves = self.batch_due.is_some() && now >= self.next_batch;
         if leaves {
-            self.waiting_since = None;
+            self.batch_due = None;
             self.next_batch = now + self.batch_interval;
         }
         leaves
@@ -56,7 +60,7 @@ impl SendSchedule {
 
     /// Whether HAVEs have waited so long that they must leave although nothing else does.
     pub fn is_batch_due(&self, now: Instant) -> bool {
-        self.batch_due().is_some_and(|due| now >= due)
+        self.batch_due.is_some_and(|due| now >= due)
     }
 
     /// Whether a keep-alive must be sent.
@@ -67,15 +71,11 @@ impl SendSchedule {
     /// The next of these deadlines.
     pub fn next_due(&self) -> Instant {
         let keep_alive = self.keep_alive_due();
-        self.batch_due().map_or(keep_alive, |due| due.min(keep_alive))
+        self.batch_due.map_or(keep_alive, |due| due.min(keep_alive))
     }
 
     fn keep_alive_due(&self) -> Instant {
         self.last_write + KEEP_ALIVE
-    }
-
-    fn batch_due(&self) -> Option<Instant> {
-        self.waiting_since.map(|since| (since + HAVE_DELAY).max(self.next_batch))
     }
 }
 
@@ -103,13 +103,14 @@ mod tests {
         let start = Instant::now();
         let mut schedule = SendSchedule::new(start, MANY_PIECES);
         assert!(!schedule.take_batch(start), "there are none");
-        schedule.have_waits(start);
-        schedule.have_waits(start + 90 * MS);
+        schedule.have_waits(start, false);
+        schedule.have_waits(start + 90 * MS, false);
         assert_eq!(schedule.next_due(), start + HAVE_DELAY, "the first one counts");
         assert!(!schedule.is_batch_due(start + 99 * MS) && schedule.is_batch_due(start + HAVE_DELAY));
         assert!(schedule.take_batch(start + 20 * MS), "with the next write, at any time");
         assert!(!schedule.is_batch_due(start + HAVE_DELAY) && !schedule.take_batch(start + HAVE_DELAY));
-        schedule.have_waits(start + 21 * MS);
+        schedule.have_waits(start + 21 * MS, true);
+        assert_eq!(schedule.next_due(), start + 21 * MS + SEED_DELAY, "a seed is in no hurry");
         assert!(schedule.take_batch(start + 22 * MS), "few pieces: as often as something is written");
     }
 
@@ -121,7 +122,7 @@ mod tests {
         // A piece every ten milliseconds and a write at each of them, for ten seconds.
         for step in 0..1000 {
             let now = start + 10 * step * MS;
-            schedule.have_waits(now);
+            schedule.have_waits(now, false);
             if schedule.take_batch(now) {
                 left.push(step);
             }

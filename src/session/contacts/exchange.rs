@@ -40,12 +40,12 @@ impl Contacts<'_> {
 
 /// What others should know of a peer.
 fn flags(shared: &Shared, peer: &Peer) -> Flags {
-    let mut flags = Flags::default();
-    if !peer.incoming {
-        flags = flags.with(Flags::REACHABLE);
-    }
-    if peer.upload_only.load(Ordering::Acquire) || shared.pieces.is_seed(peer.key) {
-        flags = flags.with(Flags::UPLOAD_ONLY);
-    }
-    flags
+    [
+        (Flags::REACHABLE, !peer.incoming),
+        (Flags::UPLOAD_ONLY, peer.upload_only.load(Ordering::Acquire) || shared.pieces.is_seed(peer.key)),
+        (Flags::ENCRYPTION, peer.encrypted.load(Ordering::Relaxed)),
+    ]
+    .into_iter()
+    .filter(|(_, is_set)| *is_set)
+    .fold(Flags::default(), |flags, (flag, _)| flags.with(flag))
 }
