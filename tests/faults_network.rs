@@ -129,7 +129,7 @@ fn one_address_does_not_keep_others_out() {
     let _btsync = stage.btsync("btsync", &torrent, &home, port, &["--seed", "--max-peers", "12"]);
     until("it seeds", || !tracker.heard().is_empty());
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut crowd: Vec<_> = (0..9).map(|_| call_from([127, 0, 0, 2], addr)).collect();
+    let crowd: Vec<_> = (0..9).map(|_| call_from([127, 0, 0, 2], addr)).collect();
     for caller in &crowd {
         assert!(is_let_in(caller, &payload), "there is room for nine callers");
     }
@@ -138,9 +138,8 @@ fn one_address_does_not_keep_others_out() {
     for other in &others {
         assert!(is_let_in(other, &payload), "a place for everyone from elsewhere");
     }
-    assert!(!is_let_in(&call_from([127, 0, 0, 99], addr), &payload), "the crowd has a fair part left");
-    // Who came last from there had to go; a quarter of the table stays.
-    for stream in crowd.drain(3..) {
+    // The connections that had done nothing for longest had to go.
+    for stream in crowd.into_iter().take(6) {
         Wire::raw(stream).closed().expect("hung up on");
     }
 }

@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use btsync::bind::Bind;
 use btsync::metainfo::Torrent;
@@ -86,7 +86,8 @@ impl Side {
     }
 
     fn calls(&mut self, addr: SocketAddr) {
-        self.connection = Some(Connection::dial(&self.shared, KEY, addr, Opening::Plain).expect("a thread"));
+        self.connection =
+            Some(Connection::dial(&self.shared, KEY, addr, Opening::Plain, Duration::from_secs(10)).expect("a thread"));
     }
 
     /// What a session does on a report; why the connection is over where it is.

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,8 @@ use crate::wire::{WireError, message};
 
 /// The stack of a connection's threads. Blocked threads touch a few KiB of it.
 const STACK: usize = 256 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The whole handshake, however its bytes drip in.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
 const SILENCE: Duration = Duration::from_secs(180);
 /// A write that the peer does not take for so long ends the connection.
@@ -114,7 +113,7 @@ pub struct Greeting {
 
 /// Who called, and what of a caller has been heard already.
 enum Caller {
-    Us(Opening),
+    Us { opening: Opening, patience: Duration },
     Them(Option<Box<Greeting>>),
 }
 
@@ -123,17 +122,26 @@ pub struct Connection {
     /// The other end.
     pub addr: SocketAddr,
     stream: Arc<TcpStream>,
+    /// Whether anything has come from the other end.
+    heard: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Connection {
-    /// Calls `addr` on a thread of its own, beginning with `opening`; what comes of it is reported under `key`.
+    /// Calls `addr` on a thread of its own, beginning with `opening`; what comes of it is reported under `key`. The system gets
+    /// `patience` to connect.
     ///
     /// # Errors
     /// Where no socket or thread is to be had.
-    pub fn dial(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, opening: Opening) -> io::Result<Connection> {
+    pub fn dial(
+        shared: &Arc<Shared>,
+        key: PeerKey,
+        addr: SocketAddr,
+        opening: Opening,
+        patience: Duration,
+    ) -> io::Result<Connection> {
         let socket = shared.bind.caller(addr)?;
-        Connection::spawn(shared, key, addr, socket.into(), Caller::Us(opening))
+        Connection::spawn(shared, key, addr, socket.into(), Caller::Us { opening, patience })
     }
 
     /// Serves a caller on a thread of its own; `heard` is its handshake, where that has been read.
@@ -158,15 +166,20 @@ impl Connection {
         caller: Caller,
     ) -> io::Result<Connection> {
         let stream = Arc::new(stream);
-        let ours = stream.clone();
-        let shared = shared.clone();
+        let (ours, heard) = (stream.clone(), Arc::new(AtomicBool::new(false)));
+        let (shared, noted) = (shared.clone(), heard.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, caller));
+            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, &noted, caller));
             let why = catch_unwind(life).unwrap_or(Gone::Bug);
             let _ = stream.shutdown(Shutdown::Both);
             shared.report(Report::Gone { key, addr, why });
         })?;
-        Ok(Connection { addr, stream: ours, thread: Some(thread) })
+        Ok(Connection { addr, stream: ours, heard, thread: Some(thread) })
+    }
+
+    /// Whether anything has come from the other end.
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Ends the connection, also one that is still being made.
@@ -195,33 +208,46 @@ impl Connection {
 }
 
 /// The life of one connection; the reason for its end.
-fn live(shared: &Arc<Shared>, key: PeerKey, addr: SocketAddr, stream: &Arc<TcpStream>, caller: Caller) -> Gone {
+fn live(
+    shared: &Arc<Shared>,
+    key: PeerKey,
+    addr: SocketAddr,
+    stream: &Arc<TcpStream>,
+    heard: &AtomicBool,
+    caller: Caller,
+) -> Gone {
     let incoming = matches!(caller, Caller::Them(_));
-    match meet(shared, addr, stream, caller) {
+    match meet(shared, addr, stream, heard, caller) {
         Ok((theirs, rest)) => talk(shared, key, addr, stream, incoming, &theirs, rest),
         Err(gone) => gone,
     }
 }
 
 /// Connects where we are the caller, and exchanges handshakes.
-fn meet(shared: &Shared, addr: SocketAddr, stream: &TcpStream, caller: Caller) -> Result<(Handshake, Rest), Gone> {
+fn meet(
+    shared: &Shared,
+    addr: SocketAddr,
+    stream: &TcpStream,
+    heard: &AtomicBool,
+    caller: Caller,
+) -> Result<(Handshake, Rest), Gone> {
     if shared.is_stopping() {
         return Err(Gone::Closed);
     }
     let incoming = matches!(caller, Caller::Them(_));
-    if !incoming {
-        let connected = SockRef::from(stream).connect_timeout(&addr.into(), CONNECT_TIMEOUT);
+    if let Caller::Us { patience, .. } = caller {
+        let connected = SockRef::from(stream).connect_timeout(&addr.into(), patience);
         connected.map_err(|e| Gone::Unreachable(e.to_string()))?;
     }
     stream.set_nodelay(true).map_err(|e| Gone::io(&e))?;
     let dht = shared.dht_port.load(Ordering::Acquire) != 0;
     let ours = Handshake::ours(shared.info_hash, shared.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut line = Line::new(stream, deadline);
+    let mut line = Line::new(stream, deadline, heard);
     match caller {
-        Caller::Us(opening) => line.open(opening, shared.encryption, &ours).map_err(unanswered)?,
+        Caller::Us { opening, .. } => line.open(opening, shared.encryption, &ours).map_err(unanswered)?,
         Caller::Them(None) => line.answer(shared.encryption, shared.info_hash)?,
-        Caller::Them(Some(greeting)) => line = Line::resume(stream, deadline, greeting.rest),
+        Caller::Them(Some(greeting)) => line = Line::resume(stream, deadline, heard, greeting.rest),
     }
     let swarm = if incoming { line.hear_swarm() } else { line.hear_swarm().map_err(unanswered) }?;
     if swarm != shared.info_hash {

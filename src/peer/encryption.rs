@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::connection::Gone;
@@ -29,6 +30,8 @@ impl Encryption {
 pub struct Line<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
+    /// Set once anything has come.
+    heard: &'a AtomicBool,
     /// Received, decrypted, and not yet looked at.
     early: Vec<u8>,
     /// Once they are agreed; `None` while or where the connection is plain.
@@ -45,14 +48,15 @@ pub struct Rest {
 }
 
 impl<'a> Line<'a> {
-    /// A line on which nothing has been said; the handshake must be over by `deadline`.
-    pub fn new(stream: &'a TcpStream, deadline: Instant) -> Line<'a> {
-        Line { stream, deadline, early: Vec::new(), ciphers: None }
+    /// A line on which nothing has been said; the handshake must be over by `deadline`. `heard` is set once anything comes.
+    pub fn new(stream: &'a TcpStream, deadline: Instant, heard: &'a AtomicBool) -> Line<'a> {
+        Line { stream, deadline, heard, early: Vec::new(), ciphers: None }
     }
 
     /// A connection on which somebody else has received the other side's handshake, or the start of it.
-    pub fn resume(stream: &'a TcpStream, deadline: Instant, rest: Rest) -> Line<'a> {
-        Line { stream, deadline, early: rest.early, ciphers: rest.ciphers }
+    pub fn resume(stream: &'a TcpStream, deadline: Instant, heard: &'a AtomicBool, rest: Rest) -> Line<'a> {
+        heard.store(true, Ordering::Relaxed);
+        Line { stream, deadline, heard, early: rest.early, ciphers: rest.ciphers }
     }
 
     /// The caller's part: our handshake, in the clear or as the first bytes behind a key exchange.
@@ -217,7 +221,10 @@ impl<'a> Line<'a> {
             let mut stream = self.stream;
             match stream.read(room) {
                 Ok(0) => return Err(Gone::Closed),
-                Ok(n) => return Ok(n),
+                Ok(n) => {
+                    self.heard.store(true, Ordering::Relaxed);
+                    return Ok(n);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Gone::io(&error)),
             }

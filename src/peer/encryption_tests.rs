@@ -9,6 +9,7 @@ use crate::types::PeerId;
 const TORRENT: InfoHash = InfoHash([7; 20]);
 /// Nothing here comes near it.
 const PATIENCE: Duration = Duration::from_secs(60);
+static HEARD: AtomicBool = AtomicBool::new(false);
 
 fn ours(id: u8) -> Handshake {
     Handshake::ours(TORRENT, PeerId([id; 20]), false)
@@ -23,7 +24,7 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn line(stream: &TcpStream) -> Line<'_> {
-    Line::new(stream, Instant::now() + PATIENCE)
+    Line::new(stream, Instant::now() + PATIENCE, &HEARD)
 }
 
 /// The caller's handshake, and what is left of it.
@@ -207,6 +208,6 @@ fn who_hangs_up_or_says_nothing_is_not_waited_for() {
         assert_eq!(answer(&responder, Encryption::Prefer).err(), Some(Gone::Closed));
     }
     let (_caller, responder) = pair();
-    let mut late = Line::new(&responder, Instant::now());
+    let mut late = Line::new(&responder, Instant::now(), &HEARD);
     assert_eq!(late.answer(Encryption::Prefer, TORRENT), Err(Gone::Silent));
 }

@@ -214,10 +214,14 @@ impl Peer {
         self.last_payload.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
+    /// When payload last flowed, either way.
+    pub fn last_payload(&self) -> Option<Duration> {
+        self.last_payload.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
     /// Whether payload flowed within the last ten seconds.
     pub fn is_active(&self, now: Duration) -> bool {
-        let last = self.last_payload.load(Ordering::Relaxed);
-        last > 0 && now.as_millis() as u64 + 1 < last + 10_000
+        self.last_payload().is_some_and(|last| now < last + Duration::from_secs(10))
     }
 
     /// Whether blocks can be asked of it.

@@ -1,44 +1,27 @@
 //! The address book: which peers we know, whom to call next, whom to leave alone. Pure: time comes in, randomness is its own
 //! seedable generator. What is known of each address is a [`Record`] of `swarm::quality`, which also says who comes first.
+//!
+//! `entry` is one address and who named it, `room` says which addresses are taken in and which give way when the book is full.
+
+mod entry;
+mod room;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::swarm::quality::{Rank, Record, canonical_priority};
+use crate::swarm::quality::{Record, canonical_priority};
 use crate::types::{Encryption, Opening, PeerKey};
+use entry::Entry;
+pub use entry::Source;
+use room::{MAX_KNOWN, MAX_UNVERIFIED, Ports};
 
-/// Addresses kept at most.
-const MAX_KNOWN: usize = 3000;
-/// With so many, no more are kept of what anybody may claim: the rest is for trackers, neighbours and the user.
-const MAX_WITH_HEARSAY: usize = 2000;
 /// After so many failed calls in a row an address is forgotten.
 const MAX_FAILURES: u32 = 8;
+/// But not before it has failed for so long: a network that was away for some minutes does not cost us the book.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// Hosts of banned callers kept at most.
 const MAX_BANNED: usize = 1000;
-
-/// What is known of one address.
-#[derive(Debug, Default)]
-struct Entry {
-    record: Record,
-    /// BEP 40's, or by chance as long as our own address is not known.
-    priority: u32,
-    /// Named by peers or the DHT alone: called after those whom a tracker named.
-    hearsay: bool,
-    connection: Option<PeerKey>,
-    /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
-    opening: Option<Opening>,
-    /// The other opening has been tried at once, without a pause, since the address was last reached.
-    turned: bool,
-    /// Whether it is never to be called: ourselves, or one that has nothing for us, nor we for it.
-    shunned: bool,
-}
-
-impl Entry {
-    fn rank(&self) -> Rank {
-        self.record.rank(u64::from(!self.hearsay) << 32 | u64::from(self.priority))
-    }
-}
 
 /// The known addresses of one torrent.
 #[derive(Debug, Default)]
@@ -49,6 +32,8 @@ pub struct Book {
     banned: HashMap<IpAddr, Record>,
     /// Our own address, as others see it.
     ours: Option<SocketAddr>,
+    /// Nobody is connected whom we need: the pauses between calls are short.
+    in_need: bool,
     encryption: Encryption,
 }
 
@@ -78,28 +63,48 @@ impl Book {
         true
     }
 
-    /// Enters addresses that a tracker, a neighbour or the user named; returns how many are new.
-    pub fn add(&mut self, addresses: &[SocketAddr]) -> usize {
-        self.enter(addresses, MAX_KNOWN, |entry, _| entry.hearsay = false)
-    }
-
-    /// Enters addresses that peers or the DHT named, which may be anybody's; returns how many are new.
-    pub fn add_hearsay(&mut self, addresses: &[SocketAddr]) -> usize {
-        self.enter(addresses, MAX_WITH_HEARSAY, |entry, new| entry.hearsay |= new)
-    }
-
-    fn enter(&mut self, addresses: &[SocketAddr], most: usize, note: impl Fn(&mut Entry, bool)) -> usize {
-        let before = self.entries.len();
-        for addr in addresses {
-            let new = !self.entries.contains_key(addr);
-            if new && self.entries.len() >= most {
-                continue;
-            }
-            if addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() {
-                note(self.entry(*addr), new);
+    /// Enters addresses that `source` named, as far as there is room; returns how many are new. Of more than fit a random part is
+    /// taken. A known address keeps the better of its sources.
+    pub fn add(&mut self, addresses: &[SocketAddr], source: Source) -> usize {
+        let mut new = Vec::new();
+        for &addr in addresses {
+            match self.entries.get_mut(&addr) {
+                Some(entry) => entry.source = entry.source.max(source),
+                None => new.push(addr),
             }
         }
-        self.entries.len() - before
+        if new.is_empty() {
+            return 0;
+        }
+        if new.len() > 1 {
+            self.rng.shuffle(&mut new);
+        }
+        self.take_in(&new, source)
+    }
+
+    fn take_in(&mut self, new: &[SocketAddr], source: Source) -> usize {
+        let mut ports = Ports::of(&self.entries);
+        let mut unverified = self.entries.values().filter(|entry| !entry.source.is_verified()).count();
+        let over_quota = |unverified: usize| !source.is_verified() && unverified > MAX_UNVERIFIED;
+        let mut giving_way = Vec::new();
+        if self.entries.len() + new.len() > MAX_KNOWN || over_quota(unverified + new.len()) {
+            giving_way = room::giving_way(&self.entries, source, over_quota(unverified + new.len()), &mut self.rng);
+        }
+        let mut count = 0;
+        for &addr in new {
+            if self.entries.contains_key(&addr) || !room::is_possible(addr) || !ports.admit(addr, source) {
+                continue;
+            }
+            if self.entries.len() >= MAX_KNOWN || over_quota(unverified + 1) {
+                let Some(gone) = giving_way.pop() else { break };
+                let gone = self.entries.remove(&gone);
+                unverified -= usize::from(gone.is_some_and(|entry| !entry.source.is_verified()));
+            }
+            unverified += usize::from(!source.is_verified());
+            self.entry(addr).source = source;
+            count += 1;
+        }
+        count
     }
 
     fn entry(&mut self, addr: SocketAddr) -> &mut Entry {
@@ -125,6 +130,11 @@ impl Book {
         }
     }
 
+    /// Whether we need peers and none is connected. True where that is news, as calls may then be due sooner or later.
+    pub fn set_in_need(&mut self, in_need: bool) -> bool {
+        std::mem::replace(&mut self.in_need, in_need) != in_need
+    }
+
     /// How many addresses are known.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -132,26 +142,47 @@ impl Book {
 
     /// Whom to call now: up to `n`, the best first.
     pub fn callable(&self, now: Duration, n: usize) -> Vec<SocketAddr> {
-        let ready = self.entries.iter().filter_map(|(addr, e)| self.callable_from(addr, e).map(|from| (from, addr, e)));
-        let mut ready: Vec<_> = ready.filter(|(from, _, _)| *from <= now).collect();
-        ready.sort_by_cached_key(|(_, addr, e)| (e.rank(), **addr));
-        ready.into_iter().take(n).map(|(_, addr, _)| *addr).collect()
+        let ready = self.calls().filter(|(from, _, _)| *from <= now);
+        let mut ready: Vec<_> = ready.map(|(_, addr, entry)| (entry.rank(), *addr)).collect();
+        if ready.len() > n {
+            // Only the best are needed in order.
+            ready.select_nth_unstable(n);
+            ready.truncate(n);
+        }
+        ready.sort_unstable();
+        ready.into_iter().map(|(_, addr)| addr).collect()
     }
 
     /// When the next address may be called, if there is one.
     pub fn next_call(&self) -> Option<Duration> {
-        self.entries.iter().filter_map(|(addr, e)| self.callable_from(addr, e)).min()
+        self.calls().map(|(from, _, _)| from).min()
+    }
+
+    /// The addresses that may be called some time, and when. Those that may belong to another service are left out while anything
+    /// else is known.
+    fn calls(&self) -> impl Iterator<Item = (Duration, &SocketAddr, &Entry)> {
+        let others = self.entries.iter().any(|(addr, entry)| !entry.shunned && !entry.is_doubtful(addr));
+        let calls = self.entries.iter().filter(move |(addr, entry)| !others || !entry.is_doubtful(addr));
+        calls.filter_map(|(addr, entry)| self.callable_from(addr, entry).map(|from| (from, addr, entry)))
     }
 
     /// When that one may be called, if ever.
     fn callable_from(&self, addr: &SocketAddr, entry: &Entry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(Record::banned_until).unwrap_or_default();
-        (entry.connection.is_none() && !entry.shunned).then(|| entry.record.callable_from().max(host))
+        let needed = self.in_need && entry.is_trusted();
+        (entry.connection.is_none() && !entry.shunned).then(|| entry.record.callable_from(needed).max(host))
     }
 
     /// A call to `addr` has begun.
     pub fn calling(&mut self, addr: SocketAddr, key: PeerKey) {
         self.entry(addr).connection = Some(key);
+    }
+
+    /// `addr` leads to the peer of connection `key`: it is not called while that lasts.
+    pub fn leads_to(&mut self, addr: SocketAddr, key: PeerKey) {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            entry.connection = Some(key);
+        }
     }
 
     /// The call succeeded.
@@ -176,14 +207,15 @@ impl Book {
 
     /// The connection to `addr` is over, or never came about; it may be called again after a pause that grows with each failure.
     pub fn lost(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, worked: bool) {
-        let Some(entry) = self.entries.get_mut(&addr) else { return };
-        if entry.connection != Some(key) {
-            return;
-        }
+        // Other addresses of the same peer may be called again as well.
+        let aliases = self.entries.iter_mut().filter(|(other, e)| e.connection == Some(key) && **other != addr);
+        aliases.for_each(|(_, entry)| entry.connection = None);
+        let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
         entry.record.lost(now, worked, &mut self.rng);
-        // A ban must outlive its connection.
-        if entry.record.failures() > MAX_FAILURES && !entry.record.is_banned(now) && !entry.shunned {
+        let hopeless = entry.record.failures() > MAX_FAILURES && entry.record.failing_for(now) >= FORGET_AFTER;
+        // A ban must outlive its connection, and the user's own addresses are never given up.
+        if hopeless && !entry.record.is_banned(now) && !entry.shunned && entry.source != Source::User {
             self.entries.remove(&addr);
         }
     }
@@ -222,138 +254,14 @@ impl Book {
         let host = self.banned.get(&addr.ip()).is_some_and(|r| r.is_banned(now));
         host || self.entries.get(addr).is_some_and(|entry| entry.record.is_banned(now))
     }
+
+    /// Whether the user named `addr`.
+    pub fn is_users(&self, addr: &SocketAddr) -> bool {
+        self.entries.get(addr).is_some_and(|entry| entry.source == Source::User)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addr(n: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, n], 6881))
-    }
-
-    #[test]
-    fn a_failed_call_is_repeated_later_and_later_and_then_no_more() {
-        let mut book = Book::default();
-        assert_eq!(book.add(&[addr(1), addr(1), SocketAddr::from(([10, 0, 0, 2], 0))]), 1);
-        let mut now = Duration::ZERO;
-        let mut pauses = Vec::new();
-        for n in 0..=MAX_FAILURES {
-            assert_eq!(book.callable(now, 9), [addr(1)]);
-            book.calling(addr(1), PeerKey(n));
-            assert!(book.callable(now, 9).is_empty());
-            book.lost(addr(1), PeerKey(n), now, false);
-            assert!(book.callable(now, 9).is_empty());
-            if let Some(next) = book.next_call() {
-                pauses.push(next.saturating_sub(now));
-                now = next;
-            }
-        }
-        assert_eq!(pauses.len(), MAX_FAILURES as usize);
-        // Each is twice the last one give or take a quarter, until the longest is reached.
-        assert!(pauses[..6].windows(2).all(|p| p[0] < p[1]), "{pauses:?}");
-        assert_eq!(book.len(), 0);
-    }
-
-    #[test]
-    fn offenders_are_neither_called_nor_let_in_until_their_ban_ends() {
-        let (mut book, now, later) = (Book::default(), Duration::from_secs(1), Duration::from_secs(3601));
-        book.add(&[addr(1), addr(9)]);
-        book.ban(addr(1), false, now);
-        assert_eq!(book.callable(now, 9), [addr(9)]);
-        assert!(book.refuses(&addr(1), now) && !book.refuses(&addr(1), later));
-        let caller = SocketAddr::from(([10, 0, 0, 9], 50_000));
-        book.ban(caller, true, now);
-        assert!(book.refuses(&SocketAddr::from(([10, 0, 0, 9], 50_001)), now));
-        assert!(book.callable(now, 9).is_empty() && book.next_call() == Some(later));
-        assert!(!book.refuses(&caller, later) && book.callable(later, 9).len() == 2);
-        book.forget(now);
-        assert!(book.len() == 1 && book.refuses(&addr(1), now) && book.refuses(&caller, now));
-        book.ban(SocketAddr::from(([127, 0, 0, 1], 5)), true, now);
-        assert!(!book.refuses(&SocketAddr::from(([127, 0, 0, 1], 6)), now));
-    }
-
-    #[test]
-    fn good_givers_are_called_first_then_by_priority() {
-        let (mut book, now) = (Book::default(), Duration::from_secs(100));
-        let all: Vec<_> = (1..=50).map(|n| SocketAddr::from(([n, 7, 7, 7], 1))).collect();
-        book.add(&all);
-        let ours = SocketAddr::from(([200, 1, 2, 3], 6881));
-        book.set_ours(ours);
-        book.record(all[7]).expect("known").gave(now, 1 << 20, 1 << 20);
-        book.record(all[8]).expect("known").hash_failed();
-        let order = book.callable(now, 50);
-        assert_eq!((order[0], order[49]), (all[7], all[8]));
-        assert!(order[1..49].is_sorted_by_key(|a| std::cmp::Reverse(canonical_priority(ours, *a))));
-    }
-
-    #[test]
-    fn bans_are_bounded() {
-        let mut book = Book::default();
-        for n in 0..5000u16 {
-            let ip = [10, 1, (n >> 8) as u8, n as u8];
-            book.ban(SocketAddr::from((ip, 1)), true, Duration::from_secs(n.into()));
-        }
-        assert_eq!(book.banned.len(), MAX_BANNED);
-        assert!(book.refuses(&SocketAddr::from(([10, 1, 19, 135], 7)), Duration::from_secs(5000)));
-    }
-
-    #[test]
-    fn who_does_not_answer_is_called_the_other_way_once_at_once_and_then_after_pauses() {
-        let mut book = Book::new(Encryption::Prefer);
-        book.add(&[addr(1)]);
-        let now = Duration::from_secs(5);
-        assert_eq!(book.opening(&addr(1)), Opening::Plain);
-        book.calling(addr(1), PeerKey(1));
-        assert!(!book.unanswered(addr(1), PeerKey(9)), "that is another connection");
-        assert!(book.unanswered(addr(1), PeerKey(1)));
-        assert_eq!((book.callable(now, 9), book.opening(&addr(1))), (vec![addr(1)], Opening::Encrypted));
-        book.calling(addr(1), PeerKey(2));
-        assert!(!book.unanswered(addr(1), PeerKey(2)), "both ways have been tried");
-        book.lost(addr(1), PeerKey(2), now, false);
-        assert_eq!((book.callable(now, 9), book.opening(&addr(1))), (vec![], Opening::Plain));
-
-        // What worked is remembered, and after that the other way is worth a try again.
-        book.calling(addr(1), PeerKey(3));
-        assert!(!book.unanswered(addr(1), PeerKey(3)));
-        book.lost(addr(1), PeerKey(3), now, false);
-        book.calling(addr(1), PeerKey(4));
-        book.reached(addr(1), now);
-        book.lost(addr(1), PeerKey(4), now, true);
-        assert_eq!(book.opening(&addr(1)), Opening::Encrypted);
-        book.calling(addr(1), PeerKey(5));
-        assert!(book.unanswered(addr(1), PeerKey(5)));
-    }
-
-    #[test]
-    fn with_one_opening_there_is_no_other() {
-        for (encryption, opening) in [(Encryption::Off, Opening::Plain), (Encryption::Require, Opening::Encrypted)] {
-            let mut book = Book::new(encryption);
-            book.add(&[addr(1)]);
-            book.calling(addr(1), PeerKey(1));
-            assert!(!book.unanswered(addr(1), PeerKey(1)));
-            assert_eq!(book.opening(&addr(1)), opening);
-        }
-    }
-
-    #[test]
-    fn hearsay_comes_last_and_leaves_room_for_what_trackers_say() {
-        let (mut book, now) = (Book::default(), Duration::from_secs(1));
-        let claimed: Vec<_> = (0..5000u16).map(|n| SocketAddr::from(([10, 2, (n >> 8) as u8, n as u8], 1))).collect();
-        assert_eq!(book.add_hearsay(&claimed), MAX_WITH_HEARSAY);
-        assert_eq!(book.add(&[addr(1), claimed[7]]), 1);
-        let mut first = book.callable(now, 2);
-        first.sort_unstable();
-        assert_eq!(first, [addr(1), claimed[7]], "a tracker vouches for it now");
-        book.add_hearsay(&[addr(1)]);
-        assert!(book.callable(now, 2).contains(&addr(1)));
-    }
-
-    #[test]
-    fn the_book_is_bounded() {
-        let mut book = Book::default();
-        let many: Vec<_> = (0..5000u16).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 1))).collect();
-        book.add(&many);
-        assert_eq!(book.len(), MAX_KNOWN);
-    }
-}
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod calling;
 pub(super) mod crowd;
 mod discovery;
 mod exchange;
+pub(super) mod pace;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::book::Book;
+use super::book::{Book, Source};
 use super::events::Event;
 use super::goodbye;
 use super::host::Seat;
 use super::search::Search;
 use super::{Config, Inner, tell};
-use crate::peer::{Connection, Report, Shared};
+use crate::peer::{Connection, Peer, Report, Shared};
 use crate::types::{InfoHash, PeerKey};
 
 pub use announcing::{Announcer, send};
@@ -45,8 +46,12 @@ pub struct Line {
     pub incoming: bool,
     /// It was hung up on to make room for another, and will soon be gone.
     pub going: bool,
+    /// When the connection, or the attempt at one, began.
+    pub since: Duration,
     /// Since when the handshake is done.
     pub ready: Option<Duration>,
+    /// The peer, from then on.
+    pub peer: Option<Arc<Peer>>,
     /// Bytes down and up at the last two rounds, and when those were; the older first.
     pub seen: [(Duration, u64, u64); 2],
     /// What it was told of others.
@@ -101,7 +106,7 @@ impl<'a> Contacts<'a> {
             tell(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
         }
         let mut book = Book::new(config.encryption);
-        book.add(&config.peers);
+        book.add(&config.peers, Source::User);
         Contacts {
             inner,
             config,
@@ -140,8 +145,8 @@ impl<'a> Contacts<'a> {
             self.private = true;
             self.discovery.stop(&self.seat);
             self.book.forget(now);
-            self.book.add(&self.config.peers);
-            self.book.add(&named);
+            self.book.add(&self.config.peers, Source::User);
+            self.book.add(&named, Source::Tracker);
         }
     }
 
@@ -151,7 +156,7 @@ impl<'a> Contacts<'a> {
             let new: Vec<_> = peers.iter().filter(|peer| !self.named.contains(peer)).copied().collect();
             self.named.extend(new.into_iter().take(MAX_NAMED - self.named.len()));
         }
-        self.book.add(peers)
+        self.book.add(peers, Source::Tracker)
     }
 
     /// What is due now: announces, calls, peer exchange.
@@ -159,6 +164,10 @@ impl<'a> Contacts<'a> {
         self.watch(shared, now);
         self.shed();
         let hungry = self.is_hungry();
+        let in_need = !self.content && self.lines.values().all(|line| line.ready.is_none());
+        if self.book.set_in_need(in_need) {
+            self.next_call = Duration::ZERO;
+        }
         self.announcer.begin(shared, now, hungry && self.book.next_call().is_none());
         self.call(shared, now);
         self.exchange(shared, now);
@@ -207,13 +216,13 @@ impl<'a> Contacts<'a> {
     pub fn hear(&mut self, shared: &Arc<Shared>, news: News) -> Option<Report> {
         let report = match news {
             News::Dht(found) => {
-                self.heard_of(&found.peers, |search| &mut search.dht_peers);
+                self.heard_of(&found.peers, Source::Dht, |search| &mut search.dht_peers);
                 return None;
             }
             News::Neighbour(addr) => {
-                let new = self.book.add(&[addr]);
+                let new = self.book.add(&[addr], Source::Neighbour);
                 if let Some(record) = self.book.record(addr) {
-                    record.heard(shared.now());
+                    record.heard();
                 }
                 self.note_new(new, |search| &mut search.lsd_peers);
                 return None;
@@ -227,7 +236,7 @@ impl<'a> Contacts<'a> {
             Report::Announced { url, result } => self.announced(shared.now(), &url, *result),
             // Such a report may have been on its way when the metadata came.
             Report::Told(_) if self.private => {}
-            Report::Told(peers) => self.heard_of(&peers, |search| &mut search.pex_peers),
+            Report::Told(peers) => self.heard_of(&peers, Source::Pex, |search| &mut search.pex_peers),
             Report::Node(addr) => self.discovery.add_node(addr),
             Report::Stop => {} // the flag says it
             other => return Some(other),
@@ -236,8 +245,8 @@ impl<'a> Contacts<'a> {
     }
 
     /// Somebody who may be anybody named peers.
-    fn heard_of(&mut self, peers: &[SocketAddr], count: impl FnOnce(&mut Search) -> &mut usize) {
-        let new = self.book.add_hearsay(peers);
+    fn heard_of(&mut self, peers: &[SocketAddr], source: Source, count: impl FnOnce(&mut Search) -> &mut usize) {
+        let new = self.book.add(peers, source);
         self.note_new(new, count);
     }
 

@@ -161,8 +161,14 @@ pub(super) fn text(bytes: &[u8]) -> String {
     printable(&text)
 }
 
-/// The peers that can be there at all, each once, [`MAX_PEERS`] at most.
+/// The peers that can be there at all, each once; of more than [`MAX_PEERS`] so many by chance, as a long list may have the good ones
+/// anywhere.
 pub(super) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut seen = HashSet::new();
-    addrs.filter(|&addr| compact::is_usable(addr) && seen.insert(addr)).take(MAX_PEERS).collect()
+    let mut all: Vec<_> = addrs.filter(|&addr| compact::is_usable(addr) && seen.insert(addr)).collect();
+    if all.len() > MAX_PEERS {
+        fastrand::shuffle(&mut all);
+        all.truncate(MAX_PEERS);
+    }
+    all
 }

@@ -27,11 +27,8 @@ impl Conductor<'_> {
             return;
         }
         let occupants: Vec<_> = candidates.iter().filter_map(|c| self.occupant(c)).collect();
-        if let Some(key) = self.turnover.pick(now, self.whole_since.is_some(), &occupants)
-            && let Some(peer) = self.shared.roster.get(key)
-        {
-            log::debug!("{}: dropped to make room for another", peer.addr);
-            peer.close();
+        if let Some(key) = self.turnover.pick(now, self.whole_since.is_some(), &occupants) {
+            self.contacts.drop_line(key);
         }
     }
 

@@ -1,29 +1,28 @@
 //! Connections from the main thread's side: whom to call, whom to let in, and what is noted when one is over.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::crowd::{Caller, surplus};
-use super::{Contacts, Line};
+use super::crowd::{Handshake, Occupant, evicted};
+use super::{Contacts, Line, pace};
 use crate::peer::{Connection, Gone, Greeting, Shared};
+use crate::session::book::Source;
 use crate::session::events::Event;
 use crate::session::{goodbye, tell};
 use crate::types::PeerKey;
 
-/// Connections that are being made at the same time, by all sessions of the host; and what each may make at least.
-const HALF_OPEN: usize = 30;
-const LEAST_HALF_OPEN: usize = 5;
 /// A connection that lasted so long was no failure.
 const WORTHWHILE: Duration = Duration::from_secs(30);
 /// The pause after a call that failed for want of a descriptor or a thread of ours.
 const BREATHER: Duration = Duration::from_secs(5);
 /// Connections that are over and whose addresses are remembered at most.
 const MAX_LEFT: usize = 1000;
-/// Callers that were hung up on to make room and whose threads have not ended yet, at most.
-const MAX_GOING: usize = 8;
+/// Connections that were ended to make room and whose threads have not ended yet, at most.
+const MAX_GOING: usize = 24;
 /// What peers get to hang up in turn when the metadata is there, so that calling again meets no old connection.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -34,7 +33,8 @@ impl Contacts<'_> {
     }
 
     fn most_half_open(&self) -> usize {
-        self.seat.part(HALF_OPEN, LEAST_HALF_OPEN)
+        // Where the table is small, some of it is for callers.
+        self.seat.part(pace::HALF_OPEN, pace::LEAST_HALF_OPEN).min(self.seat.room().div_ceil(2))
     }
 
     fn half_open(&self) -> usize {
@@ -48,10 +48,19 @@ impl Contacts<'_> {
         }
         let half_open = self.most_half_open().saturating_sub(self.half_open());
         let room = self.seat.room().saturating_sub(self.lines.len()).min(half_open);
-        for addr in self.book.callable(now, room) {
+        let mut callable = self.book.callable(now, room + 1);
+        let patience = pace::connect_timeout(callable.len() > room);
+        callable.truncate(room);
+        let connected = shared.roster.all().into_iter().filter_map(|peer| Some((peer.callable_at()?, peer.key)));
+        let connected: HashMap<_, _> = connected.collect();
+        for addr in callable {
+            if let Some(key) = connected.get(&addr) {
+                self.book.leads_to(addr, *key); // it called us
+                continue;
+            }
             let key = shared.new_key();
             self.book.calling(addr, key);
-            match Connection::dial(shared, key, addr, self.book.opening(&addr)) {
+            match Connection::dial(shared, key, addr, self.book.opening(&addr), patience) {
                 Ok(connection) => self.enter(shared, key, connection, false),
                 Err(error) => {
                     log::warn!("cannot call {addr}: {error}");
@@ -65,8 +74,10 @@ impl Contacts<'_> {
     }
 
     fn enter(&mut self, shared: &Shared, key: PeerKey, connection: Connection, incoming: bool) {
-        let seen = [(shared.now(), 0, 0); 2];
-        self.lines.insert(key, Line { connection, incoming, going: false, ready: None, seen, told: None });
+        let since = shared.now();
+        let seen = [(since, 0, 0); 2];
+        self.lines
+            .insert(key, Line { connection, incoming, going: false, since, ready: None, peer: None, seen, told: None });
         self.count(shared);
     }
 
@@ -86,7 +97,7 @@ impl Contacts<'_> {
     ) {
         if shared.is_stopping()
             || self.book.refuses(&addr, shared.now())
-            || !(self.has_room_for_callers() || self.make_room_for(addr))
+            || !(self.has_room_for_callers() || self.make_room_for(shared, addr))
         {
             log::debug!("{addr}: turned away");
             return;
@@ -125,30 +136,49 @@ impl Contacts<'_> {
         }
     }
 
-    /// Hangs up on a caller of an address that has more than a quarter of the places, so that one from elsewhere finds one.
-    fn make_room_for(&mut self, newcomer: SocketAddr) -> bool {
+    /// Ends a connection of the fullest network that does the least, so that a caller from elsewhere finds a place.
+    fn make_room_for(&mut self, shared: &Shared, newcomer: SocketAddr) -> bool {
         if self.lines.values().filter(|line| line.going).count() >= MAX_GOING {
             return false;
         }
-        let callers = self.lines.iter().filter(|(_, line)| line.incoming && !line.going);
-        let callers = callers.map(|(key, line)| Caller {
+        let room = self.seat.room();
+        let full = self.lines.values().filter(|line| !line.going).count() >= room;
+        let occupant = |(key, line): (&PeerKey, &Line)| Occupant {
             key: *key,
             host: line.connection.addr.ip(),
-            given: line.ready.map(|_| line.seen[1].1),
-        });
-        let fair = (self.seat.room() / 4).max(1);
-        let Some(key) = surplus(newcomer.ip(), callers, fair) else { return false };
-        let Some(line) = self.lines.get_mut(&key) else { return false };
-        log::debug!("{}: hung up on, as its address has too many places", line.connection.addr);
-        line.going = true;
-        line.connection.close();
+            handshake: match line.ready {
+                Some(_) => Handshake::Done,
+                None if line.connection.has_heard() => Handshake::Begun,
+                None => Handshake::Silent,
+            },
+            moved: line.peer.as_ref().and_then(|peer| peer.last_payload()).unwrap_or_default().max(line.since),
+        };
+        // Where it is callers that are too many, one of them ends; else anybody whom the user did not name.
+        let may_end = |line: &Line| {
+            let called = full && line.ready.is_some() && !self.book.is_users(&line.connection.addr);
+            !line.going && (line.incoming || called)
+        };
+        let occupants: Vec<_> = self.lines.iter().filter(|(_, line)| may_end(line)).map(occupant).collect();
+        let Some(key) = evicted(newcomer.ip(), &occupants, (room / 4).max(1), shared.now()) else { return false };
+        log::debug!("{newcomer} gets the place of another");
+        self.drop_line(key);
         true
+    }
+
+    /// Ends a connection that is of little use to make room; the peer is not to be called back at once.
+    pub fn drop_line(&mut self, key: PeerKey) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            log::debug!("{}: dropped to make room for another", line.connection.addr);
+            line.going = true;
+            line.connection.close();
+        }
     }
 
     /// A handshake succeeded.
     pub(super) fn ready(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, incoming: bool) {
         if let Some(line) = self.lines.get_mut(&key) {
             line.ready = Some(shared.now());
+            line.peer = shared.roster.get(key);
             self.inner.search.lock().reached(incoming);
             if incoming {
                 self.seat.note_reached();
@@ -169,17 +199,25 @@ impl Contacts<'_> {
             self.inner.search.lock().in_vain(why);
         }
         // A caller's port means nothing; where two have everything there is nothing to call for, now or later.
-        if !line.incoming && (matches!(why, Gone::Ourselves | Gone::BothWhole) || why.is_offence()) {
+        if !line.incoming && matches!(why, Gone::Ourselves | Gone::BothWhole) {
             self.book.shun(addr);
         }
         let now = shared.now();
+        let received = line.peer.as_ref().map_or(0, |peer| peer.downloaded.load(Ordering::Relaxed));
         if let (Some(record), Some(since)) = (self.book.record(addr), line.ready) {
-            let (_, received, _) = line.seen[1];
             record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
         }
-        let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE);
+        let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE) || received > 0;
         if !(*why == Gone::Unanswered && self.book.unanswered(addr, key)) {
             self.book.lost(addr, key, now, worked);
+        }
+        if let Some(record) = self.book.record(addr).filter(|_| !line.incoming) {
+            if line.going {
+                record.dropped();
+            }
+            if why.is_offence() {
+                record.offended(now);
+            }
         }
         self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
@@ -212,7 +250,7 @@ impl Contacts<'_> {
     /// who called us at the port that they said.
     pub fn part(&mut self, shared: &Arc<Shared>) {
         let callers = shared.roster.all().into_iter().filter(|peer| peer.incoming);
-        self.book.add(&callers.filter_map(|peer| peer.callable_at()).collect::<Vec<_>>());
+        self.book.add(&callers.filter_map(|peer| peer.callable_at()).collect::<Vec<_>>(), Source::Neighbour);
         shared.stopping.store(true, Ordering::Release);
         let deadline = Instant::now() + PARTING;
         self.lines.values().for_each(|line| line.connection.finish());

@@ -6,23 +6,24 @@
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::door::{Door, Guest};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::Line;
 use crate::peer::{Gone, Greeting};
-use crate::session::contacts::crowd::{Caller, eldest, surplus};
+use crate::session::contacts::crowd::{Handshake, Occupant, evicted};
 use crate::types::{Encryption, PeerKey};
 
-/// Callers that are being asked at the same time.
-const ROOM: usize = 32;
+/// Callers that are being asked at the same time: 300 that never say a word, every second, leave room for others.
+const ROOM: usize = 128;
 /// An address may fill more than this only while nobody else calls.
 const FAIR: usize = ROOM / 4;
 /// Callers that were hung up on to make room and whose threads have not ended yet, at most.
-const MAX_GOING: usize = 8;
+const MAX_GOING: usize = 24;
 /// As much as a connection's threads have; little of it is touched.
 const STACK: usize = 256 * 1024;
 
@@ -31,6 +32,8 @@ pub struct Lobby {
     door: Arc<Door>,
     waiting: Vec<Waiting>,
     next: u32,
+    /// The clock begins here.
+    started: Instant,
 }
 
 /// A caller that is being asked.
@@ -40,6 +43,10 @@ struct Waiting {
     /// Its thread's, for as long as it is not handed on.
     stream: Weak<TcpStream>,
     thread: JoinHandle<()>,
+    /// When it called.
+    since: Duration,
+    /// Whether it has said anything.
+    heard: Arc<AtomicBool>,
     /// It was hung up on to make room.
     going: bool,
 }
@@ -47,7 +54,7 @@ struct Waiting {
 impl Lobby {
     /// A lobby behind this door.
     pub fn new(door: Arc<Door>) -> Lobby {
-        Lobby { door, waiting: Vec::new(), next: 0 }
+        Lobby { door, waiting: Vec::new(), next: 0, started: Instant::now() }
     }
 
     /// Somebody calls.
@@ -69,9 +76,10 @@ impl Lobby {
             return;
         }
         let stream = Arc::new(stream);
-        let held = Arc::downgrade(&stream);
+        let (held, heard) = (Arc::downgrade(&stream), Arc::new(AtomicBool::new(false)));
+        let noted = heard.clone();
         let work = move || {
-            let asked = catch_unwind(AssertUnwindSafe(|| hand_on(stream, addr, &guests)));
+            let asked = catch_unwind(AssertUnwindSafe(|| hand_on(stream, addr, &noted, &guests)));
             if let Err(why) = asked.unwrap_or(Err(Gone::Bug)) {
                 log::debug!("{addr}: {why}");
             }
@@ -80,23 +88,22 @@ impl Lobby {
             Ok(thread) => {
                 let key = PeerKey(self.next);
                 self.next = self.next.wrapping_add(1);
-                self.waiting.push(Waiting { key, host: addr.ip(), stream: held, thread, going: false });
+                let since = self.started.elapsed();
+                self.waiting.push(Waiting { key, host: addr.ip(), stream: held, thread, since, heard, going: false });
             }
             Err(error) => log::warn!("cannot ask {addr} which torrent it means: {error}"),
         }
     }
 
-    /// Hangs up on one of the address that has the most callers here, where that is more than its fair part, or else on whoever
-    /// has been silent for the longest: few addresses with a handful of silent callers each must not keep everybody out.
+    /// Hangs up on a caller that has said nothing, or on one of the fullest network: neither many silent callers nor a network with many
+    /// addresses must keep everybody out.
     fn make_room_for(&mut self, newcomer: IpAddr) -> bool {
         if self.waiting.iter().filter(|waiting| waiting.going).count() >= MAX_GOING {
             return false;
         }
         let staying = self.waiting.iter().filter(|waiting| !waiting.going);
-        let callers = staying.map(|waiting| Caller { key: waiting.key, host: waiting.host, given: None });
-        let callers: Vec<_> = callers.collect();
-        let key = surplus(newcomer, callers.iter().copied(), FAIR).or_else(|| eldest(newcomer, &callers, FAIR));
-        let Some(key) = key else { return false };
+        let callers: Vec<_> = staying.map(Waiting::occupant).collect();
+        let Some(key) = evicted(newcomer, &callers, FAIR, self.started.elapsed()) else { return false };
         let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) else { return false };
         waiting.going = true;
         waiting.hang_up();
@@ -112,6 +119,11 @@ impl Drop for Lobby {
 }
 
 impl Waiting {
+    fn occupant(&self) -> Occupant {
+        let handshake = if self.heard.load(Ordering::Relaxed) { Handshake::Begun } else { Handshake::Silent };
+        Occupant { key: self.key, host: self.host, handshake, moved: self.since }
+    }
+
     fn hang_up(&self) {
         if let Some(stream) = self.stream.upgrade() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -126,10 +138,10 @@ impl Waiting {
 }
 
 /// Receives an incoming connection's handshake as far as the info-hash, and hands it to the session that it is for, which answers it.
-fn hand_on(stream: Arc<TcpStream>, addr: SocketAddr, guests: &[Arc<Guest>]) -> Result<(), Gone> {
+fn hand_on(stream: Arc<TcpStream>, addr: SocketAddr, heard: &AtomicBool, guests: &[Arc<Guest>]) -> Result<(), Gone> {
     const ANOTHER: Gone = Gone::Handshake("another torrent");
     let swarms: Vec<_> = guests.iter().map(|guest| (guest.info_hash, guest.encryption)).collect();
-    let mut line = Line::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT);
+    let mut line = Line::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, heard);
     let meant = line.answer_for(&swarms)?;
     let swarm = line.hear_swarm()?;
     let rest = line.finish();

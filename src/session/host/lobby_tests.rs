@@ -154,17 +154,52 @@ fn many_who_say_nothing_keep_nobody_out() {
     // From so many addresses that none has more than its part.
     let mut silent: Vec<_> = (0..ROOM).map(|_| scene.call()).collect();
     for (waiting, place) in scene.lobby.waiting.iter_mut().zip(1..) {
-        waiting.host = [192, 0, 2, place].into();
+        waiting.host = [192, 0, place, 1].into();
     }
+    scene.lobby.started -= Duration::from_secs(1);
     let mut caller = scene.call();
     caller.write_all(&hello(PREFER)).expect("room for it");
     assert_eq!(scene.meets(caller).map(|met| met.0), Some(PREFER));
     assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
 }
 
+/// Among callers that say nothing, as many as there is room for and more, one that has begun goes on.
+#[test]
+fn silent_callers_do_not_push_out_an_encrypted_one() {
+    let mut scene = all();
+    let mut caller = scene.call();
+    let draw = Draw::new(&mut fastrand::Rng::with_seed(1));
+    let mut out = Vec::new();
+    let mut mse = Initiator::new(PREFER, Methods::Rc4Only, &hello(PREFER), draw, &mut out);
+    caller.write_all(&out).expect("room for it");
+    let mut byte = [0];
+    caller.read_exact(&mut byte).expect("an answer: it has been heard");
+    let _silent: Vec<_> = (0..3 * ROOM)
+        .map(|n| {
+            let silent = scene.call();
+            if let Some(last) = scene.lobby.waiting.last_mut() {
+                last.host = [192, 0, (n % 250) as u8, 1].into();
+            }
+            scene.lobby.started -= Duration::from_millis(3);
+            silent
+        })
+        .collect();
+    loop {
+        out.clear();
+        mse.advance(&byte, &mut out).expect("the agreement goes on");
+        if mse.wanted() == 0 {
+            break;
+        }
+        caller.write_all(&out).expect("room for it");
+        caller.read_exact(&mut byte).expect("it is not hung up on");
+    }
+    assert_eq!(scene.meets(caller).map(|met| met.0), Some(PREFER));
+}
+
 #[test]
 fn the_lobby_is_bounded_and_ends_at_once() {
     let mut scene = all();
+    scene.lobby.started += Duration::from_secs(3600); // no time passes
     let callers: Vec<_> = (0..ROOM).map(|_| scene.call()).collect();
     assert_eq!(scene.call().read(&mut [0; 1]).expect("an end"), 0, "no more than there is room for");
     assert_eq!(scene.lobby.waiting.len(), ROOM);

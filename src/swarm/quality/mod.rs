@@ -15,6 +15,10 @@ pub use canonical::canonical_priority;
 
 /// The pause after a first failed call; it doubles with each further one.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// The same for a peer that we need: it has given data, or nobody else is there.
+pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
+/// How long a peer that broke the protocol is left alone; each further time lasts twice as long, up to [`LONGEST_BAN`].
+pub const FIRST_REST: Duration = Duration::from_secs(60);
 /// The longest pause between two calls.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 /// How long a first ban lasts; each further one lasts twice as long.
@@ -36,7 +40,14 @@ pub struct Record {
     /// The best rate it gave at, in bytes per second.
     best_rate: u64,
     last_seen: Option<Duration>,
-    not_before: Duration,
+    /// When the last connection ended or failed, and by how much the pause after it differs from the usual one.
+    lost: Option<(Duration, f64)>,
+    /// When the first of these failures in a row was.
+    failing_since: Option<Duration>,
+    /// We ended the last connection ourselves, to make room.
+    dropped: bool,
+    offences: u32,
+    rests_until: Option<Duration>,
     bans: u32,
     banned_until: Option<Duration>,
 }
@@ -53,21 +64,35 @@ pub struct Rank {
 impl Record {
     /// A handshake with it is done.
     pub fn reached(&mut self, now: Duration) {
-        self.failures = 0;
+        self.failing_since = None;
         self.last_seen = Some(now);
     }
 
-    /// A call failed, or its connection is over (`worked` if that was worth something): there is a pause before the next one.
+    /// A call failed, or its connection is over (`worked` if that was worth something): there is a pause before the next one. A peer
+    /// that takes our call and hangs up at once fails like one that does not.
     pub fn lost(&mut self, now: Duration, worked: bool, rng: &mut fastrand::Rng) {
         self.failures = if worked { 1 } else { self.failures.saturating_add(1) };
-        let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
-        self.not_before = now + pause.mul_f64(0.75 + 0.5 * rng.f64());
+        self.failing_since.get_or_insert(now);
+        self.lost = Some((now, 0.75 + 0.5 * rng.f64()));
+        self.dropped = false;
+    }
+
+    /// We ended its connection to make room for another peer: it is not called back sooner because it has given something.
+    pub fn dropped(&mut self) {
+        self.dropped = true;
+    }
+
+    /// It broke the protocol: it is left alone for a time that doubles with each offence.
+    pub fn offended(&mut self, now: Duration) {
+        let time = FIRST_REST.saturating_mul(1 << self.offences.min(16)).min(LONGEST_BAN);
+        self.offences = self.offences.saturating_add(1);
+        self.rests_until = Some(now + time);
     }
 
     /// It has just let itself be heard by another way: there is no sense in a pause, unless calls fail all the same.
-    pub fn heard(&mut self, now: Duration) {
+    pub fn heard(&mut self) {
         if self.failures <= 1 {
-            self.not_before = self.not_before.min(now);
+            self.lost = None;
         }
     }
 
@@ -76,9 +101,18 @@ impl Record {
         self.failures
     }
 
-    /// When it may be called again.
-    pub fn callable_from(&self) -> Duration {
-        self.not_before.max(self.banned_until.unwrap_or_default())
+    /// How long calls have led to nothing.
+    pub fn failing_for(&self, now: Duration) -> Duration {
+        self.failing_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// When it may be called again; sooner where it is `needed`, or has given something before.
+    pub fn callable_from(&self, needed: bool) -> Duration {
+        let eager = needed || (self.useful > 0 && !self.dropped);
+        let first = if eager { FIRST_EAGER_PAUSE } else { FIRST_PAUSE };
+        let pause = first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+        let paused_until = self.lost.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
+        paused_until.max(self.rests_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
 
     /// When a handshake with it was last done, or it last gave something.

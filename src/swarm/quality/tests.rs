@@ -10,37 +10,64 @@ fn occupant(key: u32) -> Occupant {
 #[test]
 fn pauses_double_up_to_half_an_hour_and_success_forgives() {
     let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
-    let mut pause = |record: &mut Record, worked| {
+    let mut pauses = |record: &mut Record, worked| {
         record.lost(SECOND * 1000, worked, &mut rng);
-        record.callable_from().as_secs_f64() - 1000.0
+        [false, true].map(|needed| record.callable_from(needed).as_secs_f64() - 1000.0)
     };
     for n in 0..40 {
-        let expected = (30.0 * 2f64.powi(n)).min(1800.0);
-        let seen = pause(&mut record, false);
-        assert!((expected * 0.75..=expected * 1.25).contains(&seen), "{seen} after failure {n}");
+        for (seen, first) in pauses(&mut record, false).into_iter().zip([30.0, 2.0]) {
+            let expected = (first * 2f64.powi(n)).min(1800.0);
+            assert!((expected * 0.75..=expected * 1.25).contains(&seen), "{seen} after failure {n}");
+        }
     }
+    assert_eq!(record.failing_for(SECOND * 1500), SECOND * 500);
     record.reached(SECOND);
-    assert_eq!((record.failures(), record.last_seen()), (0, Some(SECOND)));
-    assert!(pause(&mut record, true) < 40.0);
+    assert_eq!((record.failing_for(SECOND * 1500), record.last_seen()), (Duration::ZERO, Some(SECOND)));
+    assert!(pauses(&mut record, true)[0] < 40.0);
+}
+
+#[test]
+fn a_peer_that_gave_something_is_called_back_soon_unless_we_dropped_it() {
+    let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
+    record.gave(SECOND, 1 << 20, 1 << 20);
+    record.lost(SECOND * 10, true, &mut rng);
+    assert!((SECOND * 11..SECOND * 13).contains(&record.callable_from(false)));
+    record.dropped();
+    assert!(record.callable_from(false) > SECOND * 30);
+    record.lost(SECOND * 50, true, &mut rng);
+    assert!(record.callable_from(false) < SECOND * 53);
+}
+
+#[test]
+fn a_breach_of_the_protocol_costs_a_minute_and_then_more() {
+    let mut record = Record::default();
+    record.gave(SECOND, 1 << 20, 1 << 20);
+    record.offended(SECOND);
+    assert_eq!(record.callable_from(true), SECOND * 61);
+    assert!(!record.is_banned(SECOND * 2));
+    record.offended(SECOND * 100);
+    assert_eq!(record.callable_from(true), SECOND * 220);
+    (0..40).for_each(|_| record.offended(Duration::ZERO));
+    assert_eq!(record.callable_from(true), LONGEST_BAN);
 }
 
 #[test]
 fn who_is_heard_by_another_way_is_called_at_once_unless_calls_fail() {
     let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
     record.lost(SECOND * 10, true, &mut rng);
-    assert!(record.callable_from() > SECOND * 20);
-    record.heard(SECOND * 12);
-    assert_eq!(record.callable_from(), SECOND * 12);
+    assert!(record.callable_from(false) > SECOND * 20);
+    record.heard();
+    assert_eq!(record.callable_from(false), Duration::ZERO);
     record.lost(SECOND * 12, false, &mut rng);
-    record.heard(SECOND * 13);
-    assert!(record.callable_from() > SECOND * 40, "it is heard, but cannot be reached");
+    record.heard();
+    assert!(record.callable_from(false) > SECOND * 40, "it is heard, but cannot be reached");
 }
 
 #[test]
 fn bans_end_and_grow() {
     let mut record = Record::default();
     record.ban(SECOND);
-    assert!(record.is_banned(SECOND * 3600) && record.callable_from() == SECOND * 3601);
+    assert!(record.is_banned(SECOND * 3600) && record.callable_from(true) == SECOND * 3601);
     assert!(!record.is_banned(SECOND * 3601));
     record.ban(SECOND * 4000);
     assert_eq!(record.banned_until(), Some(SECOND * (4000 + 7200)));

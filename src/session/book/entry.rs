@@ -1,0 +1,71 @@
+//! One known address, and who named it.
+
+use std::net::SocketAddr;
+
+use crate::swarm::quality::{Rank, Record};
+use crate::types::{Opening, PeerKey};
+
+/// Below this port are the well-known services.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// Who named an address; the greater, the sooner it is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The DHT, where anybody may announce.
+    #[default]
+    Dht,
+    /// A peer, by peer exchange.
+    Pex,
+    /// A tracker.
+    Tracker,
+    /// Local discovery, or the peer itself.
+    Neighbour,
+    /// The user.
+    User,
+}
+
+impl Source {
+    /// Whether it is no stranger who may name anybody's address.
+    pub fn is_verified(self) -> bool {
+        self >= Source::Tracker
+    }
+}
+
+/// What is known of one address.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub record: Record,
+    /// BEP 40's, or by chance as long as our own address is not known.
+    pub priority: u32,
+    /// The best of those who named it.
+    pub source: Source,
+    /// The connection that was made to it, or that is to the same peer.
+    pub connection: Option<PeerKey>,
+    /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
+    pub opening: Option<Opening>,
+    /// The other opening has been tried at once, without a pause, since the address was last reached.
+    pub turned: bool,
+    /// Whether it is never to be called: ourselves, or one that has nothing for us, nor we for it.
+    pub shunned: bool,
+}
+
+impl Entry {
+    pub fn rank(&self) -> Rank {
+        self.record.rank((self.source as u64) << 32 | u64::from(self.priority))
+    }
+
+    /// Whether a handshake with it has ever been done.
+    pub fn is_proven(&self) -> bool {
+        self.record.last_seen().is_some()
+    }
+
+    /// Whether it is a peer, as far as we can know before we connect to it.
+    pub fn is_trusted(&self) -> bool {
+        self.source.is_verified() || self.is_proven()
+    }
+
+    /// Whether it may well be some other service, that a stranger wants us to connect to.
+    pub fn is_doubtful(&self, addr: &SocketAddr) -> bool {
+        addr.port() < FIRST_UNPRIVILEGED && !self.is_trusted()
+    }
+}

@@ -1,0 +1,148 @@
+//! Who decides whom we connect to, and who keeps whom out: connections that do nothing from few addresses or from one IPv6 network,
+//! callers that never say a word, and lists of addresses that aim us at somebody else.
+
+mod common;
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::netns::isolated;
+use common::scene::{seeding, thirty_pieces};
+use common::seeder::{FakePeer, Gate};
+use common::tracker::Tracker;
+use common::wire::{Message, Wire, handshake, id};
+use common::{PATIENCE, Stage, free_port, until};
+use socket2::{Domain, Socket, Type};
+
+/// As many callers as a btsync with the usual 300 connections takes.
+const CALLERS: u8 = 225;
+
+/// A connection to `to` from an address of our own.
+fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(ip, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// Calls from `ip`, shakes hands and hears the bitfield; `None` where the peer hangs up.
+fn peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire> {
+    let mut wire = Wire::raw(call_from(ip, to).ok()?);
+    wire.send_raw(&handshake(info_hash)).ok()?;
+    wire.read_handshake().ok()?;
+    matches!(wire.receive(), Ok(Message::Bitfield(_))).then_some(wire)
+}
+
+/// Whether a caller from `newcomer` becomes a peer of a seed at `host` all of whose places are taken by connections that do nothing,
+/// from the addresses that `idle` makes.
+fn is_let_in(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let addr = SocketAddr::new(host.parse().expect("an address"), addr.port());
+    let taken: Vec<_> = (0..CALLERS)
+        .filter_map(|n| {
+            let mut wire = peer_from(idle(n), addr, payload.info_hash())?;
+            // Some say that they are interested, and ask for nothing.
+            (n % 2 == 0).then(|| wire.send(id::INTERESTED, &[]));
+            Some(wire)
+        })
+        .collect();
+    assert_eq!(taken.len(), usize::from(CALLERS), "all places are taken");
+    until("the newcomer is a peer", || peer_from(newcomer, addr, payload.info_hash()).is_some());
+    drop(taken);
+}
+
+/// Sets up the namespace that we are in.
+fn ip(args: &[&str]) {
+    assert!(Command::new("ip").args(args).status().expect("ip").success(), "ip {args:?}");
+}
+
+#[test]
+fn idle_connections_from_three_addresses_lock_nobody_out() {
+    is_let_in("127.0.0.1", |n| [127, 0, 0, 2 + n % 3].into(), [127, 0, 0, 9].into());
+}
+
+#[test]
+fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
+    isolated("idle_connections_from_one_ipv6_network_lock_nobody_out", &[], || {
+        // Every address of these networks is ours.
+        for network in ["2001:db8:7::/48", "2001:db8:8::/48"] {
+            ip(&["-6", "route", "add", "local", network, "dev", "lo"]);
+        }
+        ip(&["-6", "addr", "add", "2001:db8:7::1/128", "dev", "lo", "nodad"]);
+        std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").expect("a namespace of our own");
+        let of_a_48 = |n: u8| format!("2001:db8:7:{:x}::1", u16::from(n) * 257).parse().expect("an address");
+        is_let_in("2001:db8:7::1", of_a_48, "2001:db8:8::1".parse().expect("an address"));
+    });
+}
+
+/// Three hundred callers a second that never say a word, and somebody who wants to begin with an encrypted handshake.
+#[test]
+fn silent_callers_do_not_starve_an_encrypted_handshake() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (over, called) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (begun, mut held) = (Instant::now(), std::collections::VecDeque::new());
+            while !over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 2 {
+                held.extend(call_from([127, 0, 0, 2].into(), addr));
+                // As many as can be of use to them stay open.
+                held.drain(..held.len().saturating_sub(400));
+                called.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_micros(3300));
+            }
+        });
+        until("all places are taken several times", || called.load(Ordering::Relaxed) >= 600);
+        let torrent = stage.torrent(&payload, "http://127.0.0.1:1/announce");
+        let out = stage.folder("out");
+        let seeder = addr.to_string();
+        let more = ["--encryption", "require", "--peer", &seeder];
+        let mut leecher = stage.btsync("leecher", &torrent, &out, free_port(), &more);
+        leecher.ends_with(0);
+        over.store(true, Ordering::Relaxed);
+        payload.assert_at(&out);
+    });
+}
+
+/// The connections that this network namespace has begun so far.
+fn connections_begun() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/snmp").expect("the counters");
+    let mut tcp = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, mut values) = (tcp.next().expect("names"), tcp.next().expect("values"));
+    let at = names.into_iter().position(|name| name == "ActiveOpens").expect("a counter");
+    values.nth(at).and_then(|value| value.parse().ok()).expect("a number")
+}
+
+/// A tracker names thousands of ports of one host, which is no peer, beside the one seed.
+#[test]
+fn a_tracker_cannot_aim_us_at_a_host() {
+    isolated("a_tracker_cannot_aim_us_at_a_host", &[], || {
+        let (stage, payload, gate) = (Stage::new(), thirty_pieces(), Gate::new(0));
+        ip(&["addr", "add", "203.0.113.5/32", "dev", "lo"]);
+        let honest = FakePeer::honest(&payload, &gate);
+        let victim = (2000..4000).map(|port| SocketAddr::from(([203, 0, 113, 5], port)));
+        let tracker = Tracker::start(&victim.chain([honest.addr]).collect::<Vec<_>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = stage.folder("out");
+        let before = connections_begun();
+        let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
+        // The seed waits until the victim's ports have been tried, those that are.
+        until("calls have been refused", || connections_begun() >= before + 3);
+        let mut last = (connections_begun(), Instant::now());
+        until("no more calls follow", || {
+            let begun = connections_begun();
+            if begun != last.0 {
+                last = (begun, Instant::now());
+            }
+            last.1.elapsed() >= Duration::from_secs(2)
+        });
+        gate.open();
+        btsync.ends_with(0);
+        payload.assert_at(&out);
+        let begun = connections_begun() - before;
+        assert!(begun <= 40, "{begun} connections were begun");
+    });
+}
