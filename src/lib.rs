@@ -3,6 +3,7 @@
 //! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
 //! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].
 
+pub mod atomic_file;
 pub mod bind;
 pub mod cli;
 pub mod interfaces;
@@ -10,6 +11,7 @@ pub mod metainfo;
 pub mod net;
 pub mod peer;
 pub mod pieces;
+pub mod random;
 pub mod session;
 pub mod sources;
 pub mod storage;

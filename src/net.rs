@@ -82,10 +82,12 @@ fn carried(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     match ip.segments() {
         // Teredo (RFC 4380): the server's, and the client's with every bit turned.
         [0x2001, 0, server_high, server_low, .., high, low] => [of(server_high, server_low), of(!high, !low)],
-        // 6to4 (RFC 3056), NAT64 (RFC 6052), stateless translation (RFC 2765), and the form that RFC 4291 deprecates.
+        // 6to4 (RFC 3056), NAT64 (RFC 6052), stateless translation (RFC 2765), ISATAP (RFC 5214), and the form
+        // that RFC 4291 deprecates.
         [0x2002, high, low, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [.., 0 | 0x200, 0x5efe, high, low]
         | [0, 0, 0, 0, 0, 0, high @ 1..=0xffff, low] => [of(high, low), None],
         _ => [None, None],
     }

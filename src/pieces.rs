@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::random;
 use crate::storage::Storage;
 use crate::swarm::blame::Blame;
 use crate::swarm::picker::{Accept, Picker, Plan, Progress, Verdict};
@@ -48,7 +49,7 @@ impl PieceManager {
     /// The same, where only some pieces are wanted, or some before others. Those that are there are served in any case.
     pub fn planned(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield, plan: Plan) -> PieceManager {
         let layout = storage.layout();
-        let mut picker = Picker::new(layout.piece_length(), layout.total(), have, fastrand::u64(..));
+        let mut picker = Picker::new(layout.piece_length(), layout.total(), have, random::u64());
         picker.set_plan(plan);
         PieceManager {
             picker: Mutex::new(picker),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::random::Random;
+
 /// The size of a block, the unit of request (BEP 3; every client uses 16 KiB), in bytes.
 pub const BLOCK: u32 = 16 * 1024;
 
@@ -105,9 +107,9 @@ impl InfoHash {
 impl PeerId {
     /// Our own id: Azureus style, `-BY0001-` and 12 random digits (BEP 20).
     pub fn ours() -> PeerId {
-        let mut id = *b"-BY0001-000000000000";
+        let (mut id, mut random) = (*b"-BY0001-000000000000", Random::system());
         for digit in &mut id[8..] {
-            *digit = b'0' + fastrand::u8(0..10);
+            *digit = b'0' + random.up_to(9) as u8;
         }
         PeerId(id)
     }

@@ -203,6 +203,22 @@ fn a_local_address_is_asked_for_announces_only() {
         let asked = HttpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
     }
+    for path in [
+        "/announce/../admin/reboot",
+        "/announce/%2e%2e/admin/announce",
+        "/announce/%252E./announce",
+        "/announce/..;/announce",
+        "/announce/..%5cadmin",
+        "/api/announcements/delete",
+        "/x/scrape/../../apply.cgi",
+        "/admin/reboot;announce",
+    ] {
+        let url = format!("http://{tracker}{path}");
+        let asked = HttpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
+        assert_eq!(asked, Err(TrackerError::Local), "{url}");
+        assert_eq!(ask(redirecting(path), PATIENT), Err(TrackerError::Local), "redirected to {path}");
+        assert_eq!(ask(redirecting(&url), PATIENT), Err(TrackerError::Local), "redirected to {url}");
+    }
     let service = hostile(|_, _| panic!("this must not be asked either"));
     assert_eq!(ask(redirecting(&format!("http://{service}/admin")), PATIENT), Err(TrackerError::Local));
 }

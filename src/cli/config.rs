@@ -15,7 +15,6 @@ use super::args::forms::{Given, Opt, Options, Origin, YES, settle, yes_or_no};
 use super::args::wrong;
 use super::exit::{Exit, Failure};
 use super::hook;
-use super::spelling::masked;
 use crate::metainfo::printable;
 use crate::session::Config;
 
@@ -222,7 +221,7 @@ fn environment(options: &Options, around: &Surroundings, notes: &mut Vec<String>
     Ok(given)
 }
 
-/// Every option with its value and where that comes from, a line each; passwords left out. `settled` is what counts of what was
+/// Every option with its value and where that comes from, a line each; of URLs without more than scheme, host and port. `settled` is what counts of what was
 /// given.
 pub(super) fn show(options: &Options, settled: &[Given]) -> String {
     let mut out = String::new();
@@ -234,7 +233,7 @@ pub(super) fn show(options: &Options, settled: &[Given]) -> String {
             let _ = writeln!(out, "{name} = {} (default)", usual(option));
         }
         for given in given {
-            let value = printable(&masked(&given.value));
+            let value = printable(&given.shown());
             let _ = writeln!(out, "{name} = {value} ({})", printable(&given.origin.to_string()));
         }
     }

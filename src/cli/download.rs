@@ -1,14 +1,12 @@
 //! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another. Where several are
 //! named, all of that is `fleet`'s.
 
-use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never};
-use log::LevelFilter;
 
 use super::args::{DownloadArgs, STDIN};
 use super::exit::{Exit, Failure};
@@ -21,7 +19,7 @@ use super::screen::Screen;
 use super::verdict::{ending, verdict};
 use super::view::View;
 use super::voice::{Voice, Voices, listen};
-use super::{info, limits, list, signals};
+use super::{info, limits, list, logs, signals};
 use crate::metainfo::{Magnet, Selection, Torrent, printable};
 use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
 
@@ -33,7 +31,7 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let lines = args.json.then(Lines::stdout);
     let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
-    start_logs(args, &screen);
+    logs::start(args.quiet, args.verbose, &screen);
     let result = match fleet::targets(args) {
         Ok(targets) if targets.several && args.list => {
             Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
@@ -158,21 +156,6 @@ pub(super) fn call_peers_of(magnet: &Magnet, config: &mut Config) {
             Err(failure) => log::warn!("{failure}"),
         }
     }
-}
-
-/// Logs go where the live view is, and above it. `RUST_LOG` has the last word.
-fn start_logs(args: &DownloadArgs, screen: &Screen) {
-    let mut logs = env_logger::Builder::new();
-    logs.filter_level(if args.quiet { LevelFilter::Error } else { LevelFilter::Warn });
-    if args.verbose {
-        logs.filter_module("btsync", LevelFilter::Debug);
-    }
-    if !std::io::stderr().is_terminal() {
-        logs.format_timestamp_millis();
-    }
-    logs.parse_default_env().target(env_logger::Target::Pipe(Box::new(screen.clone())));
-    // Whoever calls this twice keeps the first logger.
-    let _ = logs.try_init();
 }
 
 /// What the options say of a session.

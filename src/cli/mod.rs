@@ -22,6 +22,7 @@ mod json;
 pub mod keys;
 pub mod limits;
 mod list;
+mod logs;
 pub mod magnet;
 pub mod map;
 mod place;

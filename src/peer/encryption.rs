@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::connection::Gone;
+use crate::random::Random;
 use crate::types::{Encryption, InfoHash, Opening};
 use crate::wire::handshake::{self, Handshake};
 use crate::wire::mse::{Agreed, Ciphers, Draw, Initiator, Methods, MseError, Responder, begins_plain};
@@ -69,7 +70,7 @@ impl<'a> Line<'a> {
             (Opening::Plain, _) => self.say(&ours.encode()),
             (Opening::Encrypted, None) => Err(Gone::Handshake("encrypted")),
             (Opening::Encrypted, Some(methods)) => {
-                let (draw, mut out) = (Draw::new(&mut fastrand::Rng::new()), Vec::new());
+                let (draw, mut out) = (Draw::new(&mut Random::system()), Vec::new());
                 let mut mse = Initiator::new(ours.info_hash, methods, &ours.encode(), draw, &mut out);
                 self.write(&out)?;
                 while mse.wanted() > 0 {
@@ -120,7 +121,7 @@ impl<'a> Line<'a> {
         if swarms.is_empty() {
             return Err(OTHER);
         }
-        let mut mse = Responder::for_any(swarms, Draw::new(&mut fastrand::Rng::new()));
+        let mut mse = Responder::for_any(swarms, Draw::new(&mut Random::system()));
         let mut out = Vec::new();
         mse.advance(begun, &mut out)?;
         self.write(&out)?;

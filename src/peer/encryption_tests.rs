@@ -129,7 +129,7 @@ fn bytes_behind_the_handshake_are_kept() {
         let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
         let initial = [ours(1).encode().as_slice(), b"a bitfield"].concat();
         let mut out = Vec::new();
-        let mut mse = Initiator::new(TORRENT, methods, &initial, Draw::new(&mut fastrand::Rng::with_seed(1)), &mut out);
+        let mut mse = Initiator::new(TORRENT, methods, &initial, Draw::new(&mut Random::seeded(1)), &mut out);
         while mse.wanted() > 0 {
             // As slow as it gets: byte by byte, both ways.
             for byte in out.drain(..) {

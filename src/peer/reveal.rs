@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use super::state::Peer;
+use crate::random;
 use crate::swarm::superseed::{Shown, Standing, SuperSeed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
@@ -29,7 +30,7 @@ impl Shared {
 impl Reveal {
     /// For a torrent of so many pieces of so many bytes, all of which we have.
     pub fn new(pieces: u32, piece_length: u32) -> Reveal {
-        Reveal { on: AtomicBool::new(true), state: Mutex::new(SuperSeed::new(pieces, piece_length, fastrand::u64(..))) }
+        Reveal { on: AtomicBool::new(true), state: Mutex::new(SuperSeed::new(pieces, piece_length, random::u64())) }
     }
 
     /// A peer on the roster that has been told nothing yet; false where it is to be told of everything at once.

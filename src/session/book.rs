@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::random;
 use crate::swarm::quality::{Record, canonical_priority};
 use crate::types::{Encryption, Opening, PeerKey};
 use entry::Entry;
@@ -40,7 +41,7 @@ pub struct Book {
 impl Book {
     /// An empty book; `encryption` says which openings there are.
     pub fn new(encryption: Encryption) -> Book {
-        Book { encryption, ..Book::default() }
+        Book { encryption, rng: random::cheap(), ..Book::default() }
     }
 
     /// How to begin a call to `addr`.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sha1::{Digest, Sha1};
 
+use crate::atomic_file::{private_folder, replace_private};
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
 use crate::storage::{Seen, Storage};
 use crate::types::{Bitfield, InfoHash, PieceIndex, hex};
@@ -231,12 +232,10 @@ fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     if !path.exists() {
-        fs::create_dir_all(folder)?;
+        private_folder(folder)?;
         prune(folder);
     }
-    let beside = path.with_extension(format!("{}.new", std::process::id()));
-    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
-    written.inspect_err(|_| drop(fs::remove_file(&beside)))
+    replace_private(path, bytes)
 }
 
 /// Makes room for another record.

@@ -42,7 +42,7 @@ pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
 pub use host::Host;
 pub(crate) use opening::layout;
-pub(crate) use saved::{keep_torrent, place};
+pub(crate) use saved::keep_torrent;
 pub use search::{Search, TrackerState};
 
 /// How a session ended.

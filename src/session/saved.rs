@@ -1,12 +1,10 @@
 //! The .torrent of a magnet link or a URL, kept where the user wants it.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
+use crate::atomic_file::{self, Place};
 use crate::metainfo::{Torrent, printable};
 
 /// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
@@ -33,25 +31,10 @@ fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Re
         }
         _ => {}
     }
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let mut made = File::create_new(&beside)?;
-    let placed = made.write_all(bytes).and_then(|()| place(&beside, file, overwrite));
-    placed.inspect_err(|_| drop(fs::remove_file(&beside))).map(|()| true)
-}
-
-/// Gives a file its name; in place of another one only by `force`.
-pub(crate) fn place(from: &Path, to: &Path, force: bool) -> io::Result<()> {
-    if force {
-        return fs::rename(from, to);
-    }
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that does not know how: looking first has to do.
-        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => fs::rename(from, to),
-        Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
-        placed => Ok(placed?),
-    }
+    // A link is the user's way of naming another file.
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    atomic_file::write(&file, bytes, if overwrite { Place::Any } else { Place::Free })?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -73,17 +56,5 @@ mod tests {
         assert!(keep(true).starts_with("saved as "));
         assert_eq!(fs::read(&file).expect("it"), bytes);
         assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 1);
-    }
-
-    #[test]
-    fn a_name_is_not_taken_from_a_file_that_appeared_meanwhile() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let [from, to] = ["from", "to"].map(|name| dir.path().join(name));
-        fs::write(&from, "new").expect("room");
-        fs::write(&to, "mine").expect("room");
-        assert_eq!(place(&from, &to, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&to).expect("it"), b"mine");
-        place(&from, &to, true).expect("by leave");
-        assert_eq!(fs::read(&to).expect("it"), b"new");
     }
 }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::redact::without_secrets_of;
 use crate::metainfo::paths::printable;
+use crate::random;
 use crate::types::{InfoHash, PeerId};
 use crate::wire::compact;
 
@@ -111,8 +113,10 @@ pub enum TrackerError {
     /// Not a URL that can be asked.
     #[error("not a usable URL")]
     Url,
-    /// A local address whose path does not name an announce: maybe someone else's service (SECURITY: request forgery).
-    #[error("a local address is asked only for a path with \"announce\" in it")]
+    /// A local address whose path is not that of an announce: maybe someone else's service (SECURITY: request forgery).
+    #[error(
+        "a local address is asked only for a path that ends in \"announce\" or \"scrape\"; --bt-tracker URL allows it"
+    )]
     Local,
     /// The deadline passed.
     #[error("no answer in time")]
@@ -149,6 +153,26 @@ pub enum TrackerError {
     Other(String),
 }
 
+impl TrackerError {
+    /// The same without what may be secret in `url`, which the server's words may repeat.
+    #[must_use]
+    pub fn without_secrets_of(self, url: &str) -> TrackerError {
+        use TrackerError as E;
+        let clean = |words: String| without_secrets_of(url, &words);
+        match self {
+            E::NameLookup { host } => E::NameLookup { host: clean(host) },
+            E::Connect(words) => E::Connect(clean(words)),
+            E::Malformed(words) => E::Malformed(clean(words)),
+            E::Refused(words) => E::Refused(clean(words)),
+            E::Tls(words) => E::Tls(clean(words)),
+            E::Other(words) => E::Other(clean(words)),
+            plain @ (E::Scheme(_) | E::Url | E::Local | E::Timeout | E::Http(_) | E::TooLarge | E::Redirect(_)) => {
+                plain
+            }
+        }
+    }
+}
+
 /// A time that a tracker names, within our bounds. Zero and less is no time at all.
 pub(super) fn seconds(seconds: i64) -> Option<Duration> {
     let seconds = u64::try_from(seconds).ok().filter(|&s| s > 0)?;
@@ -167,7 +191,7 @@ pub(super) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr>
     let mut seen = HashSet::new();
     let mut all: Vec<_> = addrs.filter(|&addr| compact::is_usable(addr) && seen.insert(addr)).collect();
     if all.len() > MAX_PEERS {
-        fastrand::shuffle(&mut all);
+        random::cheap().shuffle(&mut all);
         all.truncate(MAX_PEERS);
     }
     all

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::announce::{Announce, Answer, Scraped, TrackerError};
 use super::http::HttpTracker;
+use super::redact::without_secrets_of;
 use super::udp::UdpTracker;
 use crate::bind::Bind;
 use crate::types::InfoHash;
@@ -29,9 +30,13 @@ impl TrackerClient {
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it.
     ///
     /// # Errors
-    /// Whatever kept the tracker from answering, or its own refusal. No message holds a URL's query.
+    /// Whatever kept the tracker from answering, or its own refusal. Neither that nor a warning holds more of the URL than its host.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
-        if is_udp(url) { self.udp.announce(url, a, deadline) } else { self.http.announce(url, a, deadline) }
+        let answer =
+            if is_udp(url) { self.udp.announce(url, a, deadline) } else { self.http.announce(url, a, deadline) };
+        let answer = answer.map_err(|error| error.without_secrets_of(url))?;
+        let warning = answer.warning.map(|words| without_secrets_of(url, &words));
+        Ok(Answer { warning, ..answer })
     }
 
     /// Asks the tracker at `url` (the announce URL) for the figures of `swarms`, in their order; `None` for those it does not
@@ -45,7 +50,9 @@ impl TrackerClient {
         swarms: &[InfoHash],
         deadline: Duration,
     ) -> Result<Vec<Option<Scraped>>, TrackerError> {
-        if is_udp(url) { self.udp.scrape(url, swarms, deadline) } else { self.http.scrape(url, swarms, deadline) }
+        let figures =
+            if is_udp(url) { self.udp.scrape(url, swarms, deadline) } else { self.http.scrape(url, swarms, deadline) };
+        figures.map_err(|error| error.without_secrets_of(url))
     }
 }
 

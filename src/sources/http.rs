@@ -23,11 +23,11 @@ use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
 pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Scraped, TrackerError};
+use super::announce_path::is_announce_path;
 use crate::bind::Bind;
 use crate::types::InfoHash;
 pub(super) use guard::is_local;
 use guard::{Guard, is_refusal};
-pub use url::public_name;
 
 /// The largest answer that is read, after decompression, in bytes.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -205,7 +205,7 @@ impl HttpTracker {
         if from_public {
             return Err(TrackerError::Redirect("it leads from a public host to a local address"));
         }
-        if !trusted && !["announce", "scrape"].iter().any(|word| url::path(url).contains(word)) {
+        if !trusted && !is_announce_path(url::path(url)) {
             return Err(TrackerError::Local);
         }
         let response = get(&self.local, url, end).map_err(|e| error::from_ureq(e, url))?;

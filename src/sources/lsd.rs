@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::bind::Bind;
 use crate::interfaces::{Changes, interfaces};
+use crate::random;
 use crate::types::InfoHash;
 use packet::{Hearing, MAX_PACKET};
 use place::{Group, Place};
@@ -71,7 +72,7 @@ impl Lsd {
         let changes = Changes::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
         let (commands, told) = unbounded();
-        let cookie = format!("btsync-{:08x}", fastrand::u32(..));
+        let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
         let hearing = Hearing::new(swarms, cookie.clone());
         let interfaces = Arc::new(AtomicUsize::new(0));

@@ -3,11 +3,13 @@
 //! neighbours. [`server`] is the other end of a tracker's talk, a small tracker over [`registry`].
 
 pub mod announce;
+mod announce_path;
 pub mod client;
 pub mod dht;
 pub mod http;
 pub mod lsd;
 mod names;
+pub mod redact;
 pub mod registry;
 pub mod server;
 pub mod tiers;

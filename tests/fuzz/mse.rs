@@ -1,6 +1,7 @@
 //! The encrypted handshake. Random bytes never get past its marks, so an honest handshake is what is tampered with: RC4 lets
 //! each flipped bit through to the field that it hides.
 
+use btsync::random::Random;
 use btsync::types::InfoHash;
 use btsync::wire::mse::{Draw, Initiator, MAX_INITIAL, Methods, MseError, Responder, begins_plain};
 
@@ -12,7 +13,7 @@ const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 pub fn mse(bytes: &[u8]) -> bool {
     let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
     let methods = |bit: u8| if flags & bit == 0 { Methods::Either } else { Methods::Rc4Only };
-    let draw = |seed| Draw::new(&mut fastrand::Rng::with_seed(seed));
+    let draw = |seed| Draw::new(&mut Random::seeded(seed));
     let mut to_responder = Vec::new();
     let mut initiator = Initiator::new(SKEY, methods(1), INITIAL, draw(1), &mut to_responder);
     let mut responder = Responder::new(SKEY, methods(2), draw(2));

@@ -9,7 +9,8 @@ use argh::{ArgsInfo, FlagInfoKind, FromArgs, Optionality};
 
 use super::wrong;
 use crate::cli::exit::Failure;
-use crate::cli::spelling::{masked, nearest, ours};
+use crate::cli::spelling::{nearest, ours};
+use crate::sources::redact::{public_name, redacted};
 
 /// What a lone `-` stands for among the names: the torrent comes from a pipe, or whatever standard input is.
 pub(in crate::cli) const STDIN: &str = "/dev/stdin";
@@ -117,6 +118,22 @@ impl Given {
         !self.option.takes_value && self.value == YES
     }
 
+    /// The value as it may be shown: what is printed may be passed on, and the URLs of trackers hold secrets.
+    pub fn shown(&self) -> String {
+        if !matches!(self.option.long, "--bt-tracker" | "--bt-exclude-tracker") {
+            return redacted(&self.value);
+        }
+        let shown: Vec<_> = self
+            .value
+            .split(',')
+            .map(|url| match url.trim() {
+                any @ ("" | "*") => any.to_owned(),
+                url => public_name(url),
+            })
+            .collect();
+        shown.join(",")
+    }
+
     /// Fails where the parser of `T` does not take the value.
     pub fn check<T: FromArgs>(&self) -> Result<(), Failure> {
         if !self.option.takes_value {
@@ -126,16 +143,16 @@ impl Given {
         let Err(early) = T::from_args(&["btsync"], &[name, value]) else { return Ok(()) };
         // Anything else that it says is about what is missing beside this option.
         match early.output.strip_prefix(&format!("Error parsing option '{name}' with value '{value}': ")) {
-            Some(reason) => Err(wrong(format!("{self}: {}", masked(reason.trim())))),
+            Some(reason) => Err(wrong(format!("{self}: {}", reason.trim()))),
             None => Ok(()),
         }
     }
 }
 
 impl fmt::Display for Given {
-    /// As it was written, passwords left out.
+    /// As it was written, with the value as it may be shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = masked(&self.value);
+        let value = self.shown();
         match &self.origin {
             Origin::File(..) => write!(f, "{}: {} = {value}", self.origin, self.option.bare()),
             Origin::Environment(name) => write!(f, "{name}={value}"),

@@ -24,6 +24,7 @@ use super::tracker::TrackerArgs;
 use super::verify::VerifyArgs;
 use crate::bind::Bind;
 use crate::metainfo::Pattern;
+use crate::sources::redact::redacted;
 use crate::storage::Allocation;
 use crate::types::Encryption;
 
@@ -357,7 +358,7 @@ fn made<T: FromArgs>(command: &[&str], settled: &[Given], names: &[String]) -> R
 
 /// The command line, or what stands for it, is wrong: one line that says why.
 pub(super) fn wrong(message: impl Into<String>) -> Failure {
-    let message: String = message.into();
+    let message = redacted(&message.into());
     Failure::new(Exit::BadOption, message.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>())
 }
 

@@ -75,7 +75,8 @@ pub(super) fn trackers(text: &str) -> Result<Vec<String>, String> {
     let urls = listed(text);
     let lower = |url: &String| url.to_ascii_lowercase();
     match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
-        Some(url) => Err(format!("'{url}' is no tracker's URL: http://, https:// or udp:// is needed")),
+        // Not named, as its form is unknown: all of it may be a secret.
+        Some(_) => Err("a tracker's URL begins with http://, https:// or udp://".to_owned()),
         None if urls.is_empty() => Err("a URL is needed".to_owned()),
         None => Ok(urls),
     }

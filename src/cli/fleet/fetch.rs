@@ -16,7 +16,8 @@ use crate::cli::info::torrent_failure;
 use crate::metainfo::torrent::FILE_MAX;
 use crate::metainfo::{Torrent, printable};
 use crate::session::{Config, Source, keep_torrent};
-use crate::sources::http::{HttpTracker, TrackerError, public_name};
+use crate::sources::http::{HttpTracker, TrackerError};
+use crate::sources::redact::public_name;
 
 /// For all of it: name look-up, redirects, body.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -73,14 +74,14 @@ fn unless_stopped<T: Send + 'static>(
 fn get(url: &str, bind: &Bind) -> Result<Fetched, Failure> {
     let shown = public_name(url);
     let bytes = HttpTracker::tied(bind).file(url, FILE_MAX as u64, DEADLINE);
-    let bytes = bytes.map_err(|error| failure(&shown, &error))?;
+    let bytes = bytes.map_err(|error| failure(url, &error.without_secrets_of(url)))?;
     match Torrent::parse(&bytes) {
         Ok(torrent) => Ok((torrent, bytes)),
         Err(error) => Err(torrent_failure(Path::new(&shown), error)),
     }
 }
 
-fn failure(shown: &str, error: &TrackerError) -> Failure {
+fn failure(url: &str, error: &TrackerError) -> Failure {
     let (code, why) = match error {
         TrackerError::NameLookup { .. } => (Exit::NameLookup, error.to_string()),
         TrackerError::TooLarge => {
@@ -89,7 +90,7 @@ fn failure(shown: &str, error: &TrackerError) -> Failure {
         TrackerError::Url => (Exit::BadOption, error.to_string()),
         _ => (Exit::Network, error.to_string()),
     };
-    Failure::new(code, printable(&format!("{shown}: {why}")))
+    Failure::new(code, printable(&format!("{}: {why}", public_name(url))))
 }
 
 #[cfg(test)]
@@ -109,11 +110,11 @@ mod tests {
     #[test]
     fn failures_have_their_codes_and_hold_no_secret() {
         let url = "http://me:pw@h/0123456789abcdef/x.torrent?passkey=1";
-        let of = |error| failure(&public_name(url), &error);
+        let of = |error| failure(url, &error);
         assert_eq!(of(TrackerError::Timeout).code, Exit::Network);
         assert_eq!(of(TrackerError::NameLookup { host: "h".into() }).code, Exit::NameLookup);
         assert_eq!(of(TrackerError::TooLarge).code, Exit::BadTorrent);
         let line = of(TrackerError::Http(404));
-        assert_eq!((line.code, line.message.as_str()), (Exit::Network, "http://h/…/x.torrent: HTTP status 404"));
+        assert_eq!((line.code, line.message.as_str()), (Exit::Network, "http://h: HTTP status 404"));
     }
 }

@@ -18,7 +18,7 @@ use crate::cli::verdict;
 use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
 use crate::metainfo::Magnet;
 use crate::session::{Event, Handle, Outcome, Session, SessionError, Source};
-use crate::sources::http::public_name;
+use crate::sources::redact::{public_name, redacted};
 
 /// What a job is to fetch.
 pub(super) enum What {
@@ -36,7 +36,7 @@ impl What {
             What::Named(name) if fetch::is_url(Path::new(name)) => public_name(name),
             What::Named(name) if Magnet::is_link(name) => {
                 let magnet = Magnet::parse(name).ok();
-                magnet.map_or_else(|| name.clone(), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
+                magnet.map_or_else(|| redacted(name), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
             }
             What::Named(name) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
             What::Seen(path, _) => file_name(path).unwrap_or_default(),
@@ -165,11 +165,11 @@ mod tests {
     fn what_is_not_known_yet_has_a_name_too() {
         let name = |text: &str| What::Named(text.to_owned()).name();
         assert_eq!(name("folder/x.torrent"), "x.torrent");
-        assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h/x.torrent");
+        assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h");
         let hash = "a".repeat(40);
         assert_eq!(name(&format!("magnet:?xt=urn:btih:{hash}&dn=x.iso")), "x.iso");
         assert_eq!(name(&format!("magnet:?xt=urn:btih:{hash}")), hash);
-        assert_eq!(name("magnet:?bad\x1b[2J"), clean("magnet:?bad\x1b[2J"));
+        assert_eq!(name("magnet:?bad\x1b[2J&tr=http://t/key"), "magnet:?…");
         assert_eq!(name(".."), "..");
     }
 }

@@ -11,6 +11,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
 use crate::cli::spelling::command_like;
 use crate::metainfo::{Magnet, Torrent, printable};
+use crate::sources::redact::redacted;
 
 /// The largest list that is read, in bytes.
 const LIST_MAX: u64 = 16 << 20;
@@ -192,7 +193,8 @@ pub(in crate::cli) fn unknown_scheme(name: &str) -> Option<String> {
     let name = name.trim();
     match name.split_once("://") {
         Some(_) if is_foreign => {
-            Some(format!("'{name}': only .torrent files, magnet links and http:// or https:// URLs are supported"))
+            let shown = redacted(name);
+            Some(format!("'{shown}': only .torrent files, magnet links and http:// or https:// URLs are supported"))
         }
         Some((_, "")) if is_url(Path::new(name)) => Some(format!("'{name}': a URL without a host")),
         _ => None,
@@ -200,7 +202,7 @@ pub(in crate::cli) fn unknown_scheme(name: &str) -> Option<String> {
 }
 
 fn wrong(message: impl AsRef<str>) -> Failure {
-    Failure::new(Exit::BadOption, printable(message.as_ref()))
+    Failure::new(Exit::BadOption, printable(&redacted(message.as_ref())))
 }
 
 #[cfg(test)]

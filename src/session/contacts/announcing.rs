@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use super::Contacts;
 use crate::peer::{Report, Shared};
+use crate::random;
 use crate::session::events::Event;
 use crate::session::goodbye::{self, Farewell};
 use crate::session::search::TrackerState;
 use crate::session::{Config, tell};
 use crate::sources::announce::{Announce, Answer, TrackerError};
 use crate::sources::client::TrackerClient;
-use crate::sources::http::public_name;
+use crate::sources::redact::public_name;
 use crate::sources::tiers::{Job, Tiers};
 
 /// A tracker has so long for everything.
@@ -40,11 +41,10 @@ impl Announcer {
         let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let own = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
         let all = own.chain(config.trackers.iter().map(|url| vec![url.clone()]));
-        let mut rng = fastrand::Rng::new();
-        let tiers = Tiers::new(all.collect(), &mut rng);
+        let tiers = Tiers::new(all.collect(), &mut random::cheap());
         let unsupported = tiers.unsupported().iter().map(|url| public_name(url)).collect();
         let client = TrackerClient::new(config.bind.clone(), config.trackers.iter().cloned());
-        Announcer { tiers, client, key: rng.u32(..), under_way: Vec::new(), unsupported }
+        Announcer { tiers, client, key: random::u32(), under_way: Vec::new(), unsupported }
     }
 
     /// Trackers of kinds that we do not speak, fit for a person.

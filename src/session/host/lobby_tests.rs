@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::peer::Report;
+use crate::random::Random;
 use crate::types::{InfoHash, PeerId};
 use crate::wire::handshake::Handshake;
 use crate::wire::mse::{Draw, Initiator, Methods};
@@ -83,7 +84,7 @@ fn hello(info_hash: InfoHash) -> Vec<u8> {
 
 /// Calls in the encrypted way for `skey`, and says hello for `info_hash` in it.
 fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> bool {
-    let draw = Draw::new(&mut fastrand::Rng::with_seed(1));
+    let draw = Draw::new(&mut Random::seeded(1));
     let mut out = Vec::new();
     let mut mse = Initiator::new(skey, Methods::Rc4Only, &hello(info_hash), draw, &mut out);
     while mse.wanted() > 0 {
@@ -168,7 +169,7 @@ fn many_who_say_nothing_keep_nobody_out() {
 fn silent_callers_do_not_push_out_an_encrypted_one() {
     let mut scene = all();
     let mut caller = scene.call();
-    let draw = Draw::new(&mut fastrand::Rng::with_seed(1));
+    let draw = Draw::new(&mut Random::seeded(1));
     let mut out = Vec::new();
     let mut mse = Initiator::new(PREFER, Methods::Rc4Only, &hello(PREFER), draw, &mut out);
     caller.write_all(&out).expect("room for it");

@@ -20,6 +20,7 @@ use super::message::{Family, MAX_RECEIVED};
 use super::node::{Dht, DhtStats, Output, Settings};
 use super::state::State;
 use crate::bind::Bind;
+use crate::random;
 use crate::types::InfoHash;
 use keep::{load, save};
 use line::{End, Line, line};
@@ -140,8 +141,8 @@ impl DhtService {
         };
         for (at, end) in starts.into_iter().enumerate() {
             let Some(line) = service.lines.get(at) else { continue };
-            let settings = Settings { family: line.family, read_only: config.read_only, secret: secret() };
-            let dht = Dht::new(&settings, &service.before, fastrand::Rng::new());
+            let settings = Settings { family: line.family, read_only: config.read_only, secret: random::bytes() };
+            let dht = Dht::new(&settings, &service.before, random::cheap());
             let (lines, found) = (service.lines.clone(), found.clone());
             let run = Run { dht, at, end, lines, found, askers: BTreeMap::new() };
             let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
@@ -357,13 +358,6 @@ impl Run {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
-}
-
-/// Sixteen bytes that nobody can guess: the standard library seeds its hashers from the system.
-fn secret() -> [u8; 16] {
-    use std::hash::{BuildHasher, RandomState};
-    let halves = [0_u64, 1].map(|half| RandomState::new().hash_one(half).to_be_bytes());
-    std::array::from_fn(|at| halves[at / 8][at % 8])
 }
 
 #[cfg(test)]

@@ -89,8 +89,12 @@ pub(super) fn is_refusal(error: &ureq::Error) -> bool {
 
 /// Whether an address belongs to this machine or a network around it rather than to the internet.
 pub(in crate::sources) fn is_local(ip: IpAddr) -> bool {
-    let reserved = |ip| matches!(ip, IpAddr::V4(ip) if ip.octets()[0] >= 224);
-    is_private(ip) || ip.to_canonical().is_multicast() || reserved(ip.to_canonical())
+    // Nobody's tracker is in what is kept for protocols (192.0.0.0/24), benchmarks (198.18.0.0/15), multicast and later use.
+    let reserved = |ip| match ip {
+        IpAddr::V4(ip) => matches!(ip.octets(), [192, 0, 0, _] | [198, 18 | 19, ..] | [224..=255, ..]),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    is_private(ip) || reserved(ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -104,6 +108,19 @@ mod tests {
         assert_eq!(parts("https://[2001:db8::1]:6969/announce").as_deref(), Some("2001:db8::1 6969"));
         assert_eq!(parts("https://tracker.example/announce").as_deref(), Some("tracker.example 443"));
         assert_eq!(parts("ftp://tracker.example/"), None);
+    }
+
+    #[test]
+    fn addresses_that_no_tracker_has_count_as_local() {
+        for ip in "127.0.0.1 10.0.0.1 192.0.0.8 198.18.0.1 198.19.9.9 224.0.0.1 255.255.255.255 ff02::1 fec0::1 2002:7f00:1::1 \
+                   64:ff9b::10.0.0.1 2a00::5efe:192.168.1.1"
+            .split_whitespace()
+        {
+            assert!(is_local(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["192.0.2.1", "198.20.0.1", "8.8.8.8", "2a00::1", "64:ff9b::8.8.8.8", "2a00::5efe:8.8.8.8"] {
+            assert!(!is_local(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     #[test]

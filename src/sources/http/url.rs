@@ -1,4 +1,4 @@
-//! Tracker URLs: the announce query, where a redirect leads, and the form that may be shown (a passkey is a secret).
+//! Tracker URLs: the announce query, and where a redirect leads.
 
 use std::fmt::Write;
 
@@ -10,8 +10,6 @@ use crate::types::InfoHash;
 
 /// All but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Path components with as many letters and digits in a row are taken for passkeys.
-const PASSKEY: usize = 16;
 
 /// The tracker's URL with the announce's parameters added to whatever query it has.
 pub(super) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerError> {
@@ -116,22 +114,6 @@ pub(super) fn host(url: &str) -> &str {
     }
 }
 
-/// A tracker's URL as it may be shown and logged: without credentials, query and fragment, with `…` for every path component
-/// that looks like a passkey, and without control characters.
-pub fn public_name(url: &str) -> String {
-    let Some((scheme, _)) = url.split_once("://") else {
-        return printable(url.split(['?', '#']).next().unwrap_or_default());
-    };
-    let authority = authority(url);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let path: Vec<&str> = path(url).split('/').map(|c| if is_passkey(c) { "…" } else { c }).collect();
-    printable(&format!("{scheme}://{host}{}", path.join("/")))
-}
-
-fn is_passkey(component: &str) -> bool {
-    component.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| run.len() >= PASSKEY)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,12 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_name_holds_no_secret() {
-        let key = "0123456789abcdef0123456789abcdef";
-        let name = public_name(&format!("https://me:pw@t.example:8/{key}/announce.php?passkey={key}#f"));
-        assert_eq!(name, "https://t.example:8/…/announce.php");
-        assert_eq!(public_name("http://t/announce"), "http://t/announce");
-        assert_eq!(public_name(&format!("http://t/k-{key}/x")), "http://t/…/x");
+    fn the_host_stands_between_credentials_and_port() {
         assert_eq!(host("http://u:p@[::1]:80/"), "[::1]");
         assert_eq!(host("http://[::1]/"), "[::1]");
         assert_eq!(host("http://h:80/"), "h");

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode;
 use serde_bencode::value::Value;
 
 use super::ServerConfig;
+use crate::random;
 use crate::sources::http::AnnounceEvent;
 use crate::sources::registry::{Counts, Registry, Report};
 use crate::types::{InfoHash, PeerId};
@@ -132,7 +133,7 @@ fn announce(
     registry: &Mutex<Registry>,
 ) -> Result<Value, String> {
     let report = query.report(from)?;
-    let announced = registry.lock().announce(now, &report, &mut fastrand::Rng::new());
+    let announced = registry.lock().announce(now, &report, &mut random::cheap());
     let (peers, counts) = announced.map_err(|e| e.to_string())?;
     let mut answer = vec![
         ("interval", int(config.interval.as_secs())),

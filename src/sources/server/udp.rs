@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use super::Shared;
+use crate::random;
 use crate::sources::registry::Report;
 use crate::sources::udp::packet::{self, AnnounceRequest, Request, Response};
 use crate::types::InfoHash;
@@ -106,7 +107,7 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
         numwant: usize::try_from(a.numwant).unwrap_or(DEFAULT_NUMWANT).min(room),
         own_family_only: true,
     };
-    let announced = shared.registry.lock().announce(now, &report, &mut fastrand::Rng::new());
+    let announced = shared.registry.lock().announce(now, &report, &mut random::cheap());
     let (found, counts) = match announced {
         Ok(announced) => announced,
         Err(full) => return refuse(&full.to_string()),

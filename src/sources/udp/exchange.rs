@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::packet::{self, Response};
+use crate::random::Random;
 use crate::sources::announce::{self, Announce, Answer, Scraped, TrackerError};
 use crate::types::InfoHash;
 use crate::wire::compact;
@@ -58,7 +59,7 @@ pub enum Reply {
 pub struct Exchange<'a> {
     to: SocketAddr,
     ask: Ask<'a>,
-    rng: fastrand::Rng,
+    random: Random,
     connection: Option<Connection>,
     /// The connection id was there before, so that the tracker may have forgotten it.
     is_old: bool,
@@ -79,11 +80,11 @@ impl<'a> Exchange<'a> {
         ask: Ask<'a>,
         old: Option<Connection>,
         deadline: Duration,
-        mut rng: fastrand::Rng,
+        mut random: Random,
     ) -> Exchange<'a> {
         let connection = old.filter(|c| c.is_fresh(now));
-        let (is_old, transaction) = (connection.is_some(), rng.u32(..));
-        Exchange { to, ask, rng, connection, is_old, transaction, asking: is_old, send_at: now, sent: 0, deadline }
+        let (is_old, transaction) = (connection.is_some(), random.u32());
+        Exchange { to, ask, random, connection, is_old, transaction, asking: is_old, send_at: now, sent: 0, deadline }
     }
 
     /// When to look again: something is to be sent, or the time is over.
@@ -158,7 +159,7 @@ impl<'a> Exchange<'a> {
     fn turn(&mut self, now: Duration, asking: bool) {
         self.is_old = false;
         self.asking = asking;
-        self.transaction = self.rng.u32(..);
+        self.transaction = self.random.u32();
         self.send_at = now;
     }
 

@@ -30,7 +30,7 @@ fn tracker() -> SocketAddr {
 }
 
 fn exchange(old: Option<Connection>, deadline: Duration) -> Exchange<'static> {
-    Exchange::begin(s(0), tracker(), Ask::Announce(&A, ""), old, deadline, fastrand::Rng::with_seed(1))
+    Exchange::begin(s(0), tracker(), Ask::Announce(&A, ""), old, deadline, Random::seeded(1))
 }
 
 /// Sends what is due: its transaction id, and the connection id where it is an announce.
@@ -66,7 +66,7 @@ fn a_connection_id_then_an_answer() {
 fn over_ipv6_the_addresses_are_ipv6() {
     let six: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
     let old = Some(Connection { id: 7, since: s(0) });
-    let mut e = Exchange::begin(s(0), six, Ask::Announce(&A, ""), old, FOREVER, fastrand::Rng::with_seed(1));
+    let mut e = Exchange::begin(s(0), six, Ask::Announce(&A, ""), old, FOREVER, Random::seeded(1));
     let (transaction, _) = send(&mut e, s(0)).unwrap();
     let mut peers = Vec::new();
     compact::write(&mut peers, "[2001:db8::2]:6881".parse().unwrap());
@@ -166,9 +166,9 @@ fn a_refusal_is_told_in_clean_words() {
 #[test]
 fn an_old_id_serves_within_its_minute() {
     let old = |since| Some(Connection { id: 9, since });
-    let mut e = Exchange::begin(s(59), tracker(), Ask::Announce(&A, ""), old(s(0)), FOREVER, fastrand::Rng::new());
+    let mut e = Exchange::begin(s(59), tracker(), Ask::Announce(&A, ""), old(s(0)), FOREVER, Random::system());
     assert_eq!(send(&mut e, s(59)).unwrap().1, Some(9));
-    let mut e = Exchange::begin(s(60), tracker(), Ask::Announce(&A, ""), old(s(0)), FOREVER, fastrand::Rng::new());
+    let mut e = Exchange::begin(s(60), tracker(), Ask::Announce(&A, ""), old(s(0)), FOREVER, Random::system());
     assert_eq!(send(&mut e, s(60)).unwrap().1, None);
 }
 
@@ -195,7 +195,7 @@ fn an_old_id_that_the_tracker_has_forgotten_is_renewed_once() {
 fn a_scrape_gives_no_more_than_was_asked_for() {
     let swarms = [InfoHash([1; 20]), InfoHash([2; 20])];
     let old = Some(Connection { id: 9, since: s(0) });
-    let mut e = Exchange::begin(s(0), tracker(), Ask::Scrape(&swarms), old, FOREVER, fastrand::Rng::new());
+    let mut e = Exchange::begin(s(0), tracker(), Ask::Scrape(&swarms), old, FOREVER, Random::system());
     let sent = e.next_datagram(s(0)).unwrap();
     let (transaction, Request::Scrape(9, hashes)) = parse_request(&sent).unwrap() else { panic!() };
     assert_eq!(hashes, [[1; 20], [2; 20]].concat());

@@ -22,6 +22,7 @@ use super::http::is_local;
 use super::names::{LookUpError, look_up};
 use crate::bind::Bind;
 use crate::metainfo::paths::printable;
+use crate::random::Random;
 use crate::types::InfoHash;
 use exchange::{Ask, Connection, Exchange, Reply};
 use url::Place;
@@ -234,7 +235,7 @@ impl UdpTracker {
             Some((socket, connection)) => (socket, Some(connection)),
             None => (connected(addr, &self.bind)?, None),
         };
-        let exchange = Exchange::begin(now, addr, ask, connection, end, fastrand::Rng::new());
+        let exchange = Exchange::begin(now, addr, ask, connection, end, Random::system());
         Ok(Talk { addr, socket, exchange, result: None })
     }
 

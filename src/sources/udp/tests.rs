@@ -185,7 +185,8 @@ fn an_id_that_is_refused_is_renewed() {
 fn a_local_address_is_asked_for_announces_only() {
     let tracker = Scripted::start(|_, _| panic!("this must not be asked"));
     let port = tracker.addr.port();
-    for url in [format!("udp://127.0.0.1:{port}"), format!("udp://localhost:{port}/x?announce")] {
+    for path in ["/x?announce", "/announce/../x", "/%2e%2e/announce", "/announcements", "/x;announce"] {
+        let url = format!("udp://localhost:{port}{path}");
         let asked = UdpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
     }
@@ -202,6 +203,11 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
     assert_eq!(chosen(is_local, "192.0.2.1").unwrap(), ["192.0.2.1:9".parse().unwrap()]);
     assert_eq!(chosen(is_local, "[::ffff:127.0.0.1]").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
     let both = chosen(is_local, "localhost").unwrap();
+    for url in ["udp://127.0.0.1:9", "udp://127.0.0.1:9/", "udp://127.0.0.1:9/announce?k=1"] {
+        let client = UdpTracker::new();
+        let asked = client.addresses(&Place::parse(url).unwrap(), false, client.now() + PATIENT);
+        assert_eq!(asked, Ok(vec!["127.0.0.1:9".parse().unwrap()]), "{url}");
+    }
     assert!(both.iter().filter(|a| a.is_ipv4()).count() <= 1 && both.iter().filter(|a| a.is_ipv6()).count() <= 1);
     if both.len() == 2 {
         assert_eq!(chosen(|ip| ip.is_ipv6(), "localhost").unwrap(), ["127.0.0.1:9".parse().unwrap()]);

@@ -2,6 +2,7 @@
 
 use crate::metainfo::paths::printable;
 use crate::sources::announce::TrackerError;
+use crate::sources::announce_path::is_announce_path;
 
 /// The port of a URL that names none, as other clients have it.
 const DEFAULT_PORT: u16 = 80;
@@ -41,9 +42,11 @@ impl<'a> Place<'a> {
         Ok(Place { host, port, data })
     }
 
-    /// Whether the path names an announce; a local address is asked for nothing else.
+    /// Whether a local address may be asked: the path names an announce, or there is none, as BEP 15 knows no paths. Nothing of
+    /// the URL reaches a server before it has answered a connect request as a tracker does.
     pub(super) fn is_announce(&self) -> bool {
-        self.data.split('?').next().unwrap_or_default().contains("announce")
+        let path = self.data.split('?').next().unwrap_or_default();
+        matches!(path, "" | "/") || is_announce_path(path)
     }
 }
 
@@ -79,7 +82,16 @@ mod tests {
 
     #[test]
     fn only_the_path_can_name_an_announce() {
-        assert!(Place::parse("udp://t:1/x/announce?k").unwrap().is_announce());
-        assert!(!Place::parse("udp://announce:1/x?announce").unwrap().is_announce());
+        for url in ["udp://t:1/x/announce?k", "udp://t:1", "udp://t:1/", "udp://t:1?k"] {
+            assert!(Place::parse(url).unwrap().is_announce(), "{url}");
+        }
+        for url in [
+            "udp://announce:1/x?announce",
+            "udp://t:1/announce/../x",
+            "udp://t:1/%2e%2e/announce",
+            "udp://t:1/x;announce",
+        ] {
+            assert!(!Place::parse(url).unwrap().is_announce(), "{url}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use sha1::{Digest, Sha1};
 
 use super::rc4::Rc4;
 use super::{MAX_PAD, MseError};
+use crate::random::Random;
 use crate::types::InfoHash;
 
 /// The length of a public key and of the secret, in bytes.
@@ -55,13 +56,13 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// Draws. The generator need not be one for secrets: this is a disguise.
-    pub fn new(rng: &mut fastrand::Rng) -> Draw {
+    /// Draws. The private key must not be guessable: whoever has it reads along.
+    pub fn new(random: &mut Random) -> Draw {
         let mut private = [0; PRIVATE];
-        rng.fill(&mut private);
-        let mut pad = vec![0; rng.usize(..=MAX_PAD)];
-        rng.fill(&mut pad);
-        Draw { private, pad, zeros: rng.u16(..=MAX_PAD as u16) }
+        random.fill(&mut private);
+        let mut pad = vec![0; random.up_to(MAX_PAD as u32) as usize];
+        random.fill(&mut pad);
+        Draw { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
     }
 
     /// The public key that goes with the private one.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::random::Random;
 use crate::types::{InfoHash, hex};
 use crate::wire::handshake::LENGTH;
 
@@ -267,8 +268,8 @@ proptest! {
 
     #[test]
     fn random_draws_agree_however_the_bytes_are_cut(seed: u64, chunk in 1usize..700) {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let (a, b) = (Draw::new(&mut rng), Draw::new(&mut rng));
+        let mut random = Random::seeded(seed);
+        let (a, b) = (Draw::new(&mut random), Draw::new(&mut random));
         let mut both = Both::new(Methods::Either, Methods::Rc4Only, a, b);
         both.talk(chunk).expect("a handshake");
         let (a, b) = both.agreed();

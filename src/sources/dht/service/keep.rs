@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::atomic_file::{private_folder, replace_private};
 use crate::sources::dht::state::{MAX_STATE, State};
 
 /// A state that cannot be read is none: it is a help, not a need.
@@ -21,15 +22,10 @@ pub(super) fn load(path: &Path) -> State {
     }
 }
 
-/// Whole or not at all: beside it first, then in its place.
+/// Whole or not at all.
 pub(super) fn save(path: &Path, state: &State) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        private_folder(folder)?;
     }
-    let beside = path.with_extension(format!("new-{}", std::process::id()));
-    let written = std::fs::write(&beside, state.encode()).and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
+    replace_private(path, &state.encode())
 }

@@ -1,0 +1,75 @@
+//! Log lines: where they go, and which are kept back. `RUST_LOG` decides on ours; what the HTTP client and the TLS library below
+//! it log holds requests with their URLs, so that no setting lets more of theirs out than warnings.
+
+use std::io::IsTerminal;
+
+use env_logger::{Builder, Logger, Target};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::screen::Screen;
+
+/// Crates that see tracker URLs.
+const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
+/// The most that they may log.
+const CAP: Level = Level::Warn;
+
+/// A logger that keeps secrets.
+struct Capped(Logger);
+
+/// Sends log lines to the screen from now on; a second call does nothing.
+pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
+    let mut logs = Builder::new();
+    logs.filter_level(if quiet { LevelFilter::Error } else { LevelFilter::Warn });
+    if verbose {
+        logs.filter_module("btsync", LevelFilter::Debug);
+    }
+    if !std::io::stderr().is_terminal() {
+        logs.format_timestamp_millis();
+    }
+    logs.parse_default_env().target(Target::Pipe(Box::new(screen.clone())));
+    let logger = logs.build();
+    let level = logger.filter();
+    if log::set_boxed_logger(Box::new(Capped(logger))).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+fn is_kept_back(metadata: &Metadata) -> bool {
+    let name = metadata.target().split("::").next().unwrap_or_default();
+    metadata.level() > CAP && CAPPED.contains(&name)
+}
+
+impl Log for Capped {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        !is_kept_back(metadata) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record) {
+        if !is_kept_back(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_log_is_capped_whatever_the_filter_says() {
+        let logger = Capped(Builder::new().parse_filters("trace,ureq=trace,ureq::run=trace").build());
+        let lets = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
+        for target in ["ureq", "ureq::run", "ureq_proto", "ureq_proto::client", "rustls::conn"] {
+            assert!(
+                !lets(target, Level::Info) && !lets(target, Level::Debug) && !lets(target, Level::Trace),
+                "{target}"
+            );
+            assert!(lets(target, Level::Warn), "{target}");
+        }
+        assert!(lets("btsync::sources", Level::Trace) && lets("ureqish", Level::Trace));
+    }
+}
