@@ -1,14 +1,19 @@
 //! `--json`: every line that the real program writes is held against docs/events.schema.json, through a download, a magnet link, a
-//! failure and a reader that goes away. And what goes with scripts: `--stop-timeout`, `--on-download-complete`.
+//! failure, and a reader that goes away or stops reading: the download goes on, memory stays bounded, and a signal ends the process.
+//! And what goes with scripts: `--stop-timeout`, `--on-download-complete`.
 
 mod common;
 
-use std::process::Stdio;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use common::payload::Payload;
+use common::process::end_of;
 use common::schema;
 use common::seeder::{FakePeer, Gate};
-use common::{Stage, btsync, free_port};
+use common::{Stage, btsync, free_port, until};
 use serde_json::Value;
 
 /// The lines of one run, each held against the schema; and the exit code.
@@ -109,4 +114,95 @@ fn a_reader_that_goes_away_stops_nothing() {
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     payload.assert_at(&out);
+}
+
+/// Events of more bytes than wait for a reader: 16,384 pieces.
+fn payload() -> Payload {
+    Payload::single("unread.bin", 16 << 20, 1024)
+}
+
+/// A download that seeds once it is complete, and whose command then writes its process id and never ends.
+fn download(stage: &Stage, payload: &Payload, peer: &FakePeer) -> Command {
+    let mut command = btsync();
+    command.arg(stage.torrent(payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+    command.args(["--json", "--seed", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+    command.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr.to_string()]);
+    command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache"));
+    command.args(["--on-download-complete", "echo $$ > begun && mv begun pid && exec sleep 600 >/dev/null 2>&1"]);
+    command
+}
+
+/// Kills the user's command, which outlives the program.
+fn kill_command(stage: &Stage) {
+    let pid = std::fs::read_to_string(stage.path("pid")).expect("the command's process id");
+    assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
+}
+
+/// A pipe that is full, so that whoever writes to it waits.
+fn full() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut fills = writer.try_clone().expect("a second handle");
+    let (told, begun) = std::sync::mpsc::channel();
+    // It ends with the pipe's reader.
+    thread::spawn(move || {
+        while fills.write(&[b' '; 4096]).is_ok() {
+            let _ = told.send(());
+        }
+    });
+    // 16 times 4 KiB fit.
+    begun.iter().take(16).for_each(drop);
+    (reader, writer)
+}
+
+fn is_complete(pid: &Path) -> impl FnMut() -> bool {
+    || pid.exists()
+}
+
+fn terminate(child: &Child) {
+    let kill = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(kill.expect("kill").success());
+}
+
+#[test]
+fn who_stops_reading_events_is_told_how_many_are_lost() {
+    let (stage, payload) = (Stage::new(), payload());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let mut command = download(&stage, &payload, &seeder);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("btsync");
+    until("the download is complete", is_complete(&stage.path("pid")));
+    let peak = common::process::peak_memory(child.id());
+    assert!(peak < 48 * 1024, "btsync took {peak} KiB");
+    let mut out = child.stdout.take().expect("a pipe");
+    let reads = thread::spawn(move || {
+        let mut text = String::new();
+        out.read_to_string(&mut text).map(|_| text)
+    });
+    kill_command(&stage);
+    terminate(&child);
+    assert_eq!(end_of(&mut child), Some(0));
+    let text = reads.join().expect("a reader").expect("UTF-8");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    lines.iter().for_each(schema::assert_fits);
+    let lost: Vec<_> = lines.iter().filter(|line| line["event"] == "lost").collect();
+    assert_eq!(lost.len(), 1, "one event says how many");
+    let pieces = lines.iter().filter(|line| line["event"] == "piece").count() as u64;
+    assert!(lost[0]["count"].as_u64().is_some_and(|lost| lost + pieces >= 16_384), "{pieces} pieces, {}", lost[0]);
+    assert_eq!(lines.last().expect("lines")["event"], "done", "the last line is never lost");
+    payload.assert_at(&stage.path("out"));
+}
+
+#[test]
+fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
+    let (stage, payload) = (Stage::new(), payload());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let ((_out, stdout), (_err, stderr)) = (full(), full());
+    let mut command = download(&stage, &payload, &seeder);
+    command.env("RUST_LOG", "debug").stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let mut child = command.spawn().expect("btsync");
+    drop(command); // its ends of the pipes
+    until("the download is complete", is_complete(&stage.path("pid")));
+    payload.assert_at(&stage.path("out"));
+    terminate(&child);
+    assert_eq!(end_of(&mut child), Some(0));
+    kill_command(&stage);
 }

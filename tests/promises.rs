@@ -15,3 +15,28 @@ fn the_tests_that_are_named_exist() {
     }
     assert!(count > 30, "only {count} tests were found in the document");
 }
+
+/// Strangers feed queues: a channel without a bound in src needs a word on what bounds it.
+#[test]
+fn every_unbounded_channel_says_what_bounds_it() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of src") {
+            let path = entry.expect("an entry").path();
+            let list = if path.is_dir() { &mut folders } else { &mut files };
+            list.push(path);
+        }
+    }
+    assert!(files.len() > 100, "only {} files", files.len());
+    for file in files.iter().filter(|file| !file.to_string_lossy().ends_with("tests.rs")) {
+        let text = std::fs::read_to_string(file).expect("a source file");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines: Vec<_> = code.lines().collect();
+        for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("unbounded()")) {
+            let said = number.checked_sub(1).is_some_and(|above| lines[above].contains("// Bounded: "));
+            assert!(said, "{}: {}: what bounds this channel?", file.display(), line.trim());
+        }
+        assert!(!code.contains("mpsc::channel("), "{}", file.display());
+    }
+}

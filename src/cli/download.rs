@@ -10,12 +10,14 @@ use crossbeam_channel::{Receiver, bounded, never};
 
 use super::args::{DownloadArgs, STDIN};
 use super::exit::{Exit, Failure};
-use super::fleet::{self, Never, fetch};
+use super::fleet::{self, fetch};
 use super::hook::Hook;
 use super::json::{Json, Lines};
 use super::keys::{Keyboard, Keys};
+use super::outputs::Outputs;
 use super::plain::Plain;
 use super::screen::Screen;
+use super::stop::{Never, Stop};
 use super::verdict::{ending, verdict};
 use super::view::View;
 use super::voice::{Voice, Voices, listen};
@@ -29,26 +31,22 @@ use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Sessi
 /// The exit code and the line for whatever kept the download from being whole.
 pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let start = Instant::now();
-    let lines = args.json.then(Lines::stdout);
+    let lines = args.json.then(|| Lines::stdout(start));
     let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
     logs::start(args.quiet, args.verbose, &screen);
+    let outputs = Outputs { screen, lines, stop: Stop::default(), start };
     let result = match fleet::targets(args) {
         Ok(targets) if targets.several && args.list => {
             Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
         }
-        Ok(targets) if targets.several => fleet::run(args, targets, screen, lines.clone(), start),
-        Ok(_) => download(args, screen, lines.as_ref()),
+        Ok(targets) if targets.several => fleet::run(args, targets, &outputs),
+        Ok(_) => download(args, &outputs),
         Err(failure) => Err(failure),
     };
-    match (lines, &result) {
-        // Without a message, each torrent's failure has been told of.
-        (Some(lines), Err(failure)) if !failure.message.is_empty() => lines.error(start.elapsed(), failure),
-        _ => {}
-    }
-    result
+    outputs.conclude(result)
 }
 
-fn download(args: &DownloadArgs, screen: Screen, lines: Option<&Lines>) -> Result<(), Failure> {
+fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = config(args)?;
     let (alive, stop) = bounded(0);
@@ -67,19 +65,20 @@ fn download(args: &DownloadArgs, screen: Screen, lines: Option<&Lines>) -> Resul
 
     let (stopper, hung_up) = (handle.clone(), handle.clone());
     // Owned here, so that the terminal is left as it was however this ends.
-    let looks = !args.quiet && screen.is_terminal();
+    let looks = !args.quiet && outputs.screen.is_terminal();
     let keyboard = if looks { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
-    let released = keys.clone();
+    let (released, asked) = (keys.clone(), outputs.stop.clone());
     let _watch = signals::watch(move || {
         // A second signal ends the process at once, and nobody could put the terminal right then.
         released.iter().for_each(Keys::release);
         stopper.stop();
+        asked.set();
     })
     .map_err(no_signals)?;
     let switched = handle.clone();
     let _switch = limits::Switch::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
-    let mut voices = voices(args, &handle, screen, lines, keys);
+    let mut voices = voices(args, &handle, outputs, keys);
     if let Some(what) = kept {
         voices.event(Duration::ZERO, &Event::TorrentSaved { what });
     }
@@ -93,27 +92,28 @@ fn download(args: &DownloadArgs, screen: Screen, lines: Option<&Lines>) -> Resul
     if let Ok(thread) = spoken {
         let _ = thread.join();
     }
-    verdict(result, &handle, args.stop_timeout)?;
-    match handle.torrent() {
+    let result = verdict(result, &handle, args.stop_timeout).and_then(|()| match handle.torrent() {
         Some(torrent) if args.list => list::print(torrent, &selection),
         _ => Ok(()),
-    }
+    });
+    outputs.conclude(result) // while signals are watched for
 }
 
 /// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.
-fn voices(args: &DownloadArgs, handle: &Handle, screen: Screen, lines: Option<&Lines>, keys: Option<Keys>) -> Voices {
+fn voices(args: &DownloadArgs, handle: &Handle, outputs: &Outputs, keys: Option<Keys>) -> Voices {
+    let screen = outputs.screen.clone();
     let folder = args.out_dir().to_string_lossy().into_owned();
     let mut voices: Vec<Box<dyn Voice>> = Vec::new();
-    if let Some(lines) = lines {
+    if let Some(lines) = &outputs.lines {
         voices.push(Box::new(Json::new(handle.clone(), lines.clone(), folder.clone())));
     }
     match (args.quiet, screen.is_terminal()) {
         (true, _) => {}
-        (false, true) => voices.push(Box::new(View::new(handle.clone(), screen.clone(), keys))),
-        (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen.clone()))),
+        (false, true) => voices.push(Box::new(View::new(handle.clone(), screen, keys))),
+        (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen))),
     }
     if let Some(command) = &args.on_download_complete {
-        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), screen)));
+        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), outputs.clone())));
     }
     Voices::new(voices)
 }

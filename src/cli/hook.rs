@@ -1,11 +1,14 @@
 //! `--on-download-complete`: the user's command, run by the shell once the download is complete, beside whatever seeding follows.
-//! The end of the program waits for it.
+//! The end of the program waits for it, unless a signal says that it is to end: then the command is left to itself.
 
 use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use super::screen::Screen;
+use crossbeam_channel::bounded;
+
+use super::outputs::Outputs;
 use super::voice::{Ending, Voice, clean};
 use crate::session::{Event, Handle};
 
@@ -17,14 +20,14 @@ pub struct Hook {
     command: String,
     folder: String,
     handle: Handle,
-    screen: Screen,
+    outputs: Outputs,
     running: Option<Child>,
 }
 
 impl Hook {
     /// Will run `command` when the session behind `handle` has all its files in `folder`.
-    pub fn new(command: String, folder: String, handle: Handle, screen: Screen) -> Hook {
-        Hook { command, folder, handle, screen, running: None }
+    pub fn new(command: String, folder: String, handle: Handle, outputs: Outputs) -> Hook {
+        Hook { command, folder, handle, outputs, running: None }
     }
 
     fn start(&mut self) {
@@ -37,7 +40,7 @@ impl Hook {
         command.envs(VARIABLES.into_iter().zip(values));
         match command.spawn() {
             Ok(child) => self.running = Some(child),
-            Err(error) => self.screen.say(&format!("--on-download-complete cannot be run: {error}")),
+            Err(error) => self.outputs.screen.say(&format!("--on-download-complete cannot be run: {error}")),
         }
     }
 }
@@ -57,10 +60,20 @@ impl Voice for Hook {
 
     fn finish(&mut self, _: Duration, _: Ending) {
         let Some(mut child) = self.running.take() else { return };
-        match child.wait() {
-            Ok(status) if status.success() => {}
-            Ok(status) => self.screen.say(&format!("--on-download-complete '{}': {status}", clean(&self.command))),
-            Err(error) => self.screen.say(&format!("--on-download-complete: {error}")),
+        let (screen, command, (ends, ended)) = (self.outputs.screen.clone(), clean(&self.command), bounded::<()>(0));
+        let wait = move || {
+            match child.wait() {
+                Ok(status) if status.success() => {}
+                Ok(status) => screen.say(&format!("--on-download-complete '{command}': {status}")),
+                Err(error) => screen.say(&format!("--on-download-complete: {error}")),
+            }
+            drop(ends);
+        };
+        // The wait cannot be interrupted: where the command goes on, the thread is left behind with it.
+        let waits = thread::Builder::new().name("hook".to_owned()).spawn(wait);
+        if waits.is_ok() && !self.outputs.stop.wait(&ended) {
+            let command = clean(&self.command);
+            self.outputs.screen.say(&format!("--on-download-complete '{command}' still runs, and is left to itself"));
         }
     }
 }

@@ -1,50 +1,66 @@
 //! `--json`: one event a line on standard output, for programs. docs/json.md says what each line holds, and a test holds every
-//! line against docs/events.schema.json. A reader that has gone away stops nothing.
+//! line against docs/events.schema.json. A reader that has gone away, or that reads no more,
+//! stops nothing.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::exit::Failure;
+use super::outlet::Outlet;
+use super::stop::Stop;
 use super::voice::{Ending, Voice};
 use crate::session::{Event, FileView, Handle, PieceState, Snapshot, Stage};
 use crate::types::InfoHash;
 
+/// Lines of so many bytes wait for a reader that is slow; what comes beyond that is lost, and counted.
+const MAX_WAITING: usize = 1 << 20;
+
 /// Where the lines go, until nobody reads them any more.
 #[derive(Clone)]
-pub struct Lines(Arc<Mutex<Option<Box<dyn Write + Send>>>>);
+pub struct Lines {
+    outlet: Outlet,
+    /// The newest time that was written: several torrents write, and time never goes back.
+    newest: Arc<Mutex<Duration>>,
+}
 
 impl Lines {
-    /// Standard output.
-    pub fn stdout() -> Lines {
-        Lines::new(Box::new(io::stdout()))
-    }
-
-    fn new(out: Box<dyn Write + Send>) -> Lines {
-        Lines(Arc::new(Mutex::new(Some(out))))
+    /// Standard output; times are since `start`.
+    pub fn stdout(start: Instant) -> Lines {
+        let lost = move |count| line(start.elapsed(), "lost", json!({ "count": count }));
+        Lines { outlet: Outlet::new(Box::new(io::stdout()), MAX_WAITING, lost), newest: Arc::default() }
     }
 
     /// Writes one event, `at` after the start.
     fn write(&self, at: Duration, event: &str, fields: Value) {
-        let mut line = Map::new();
-        line.insert("event".to_owned(), event.into());
-        line.insert("time".to_owned(), json!((at.as_secs_f64() * 1000.0).round() / 1000.0));
-        if let Value::Object(fields) = fields {
-            line.extend(fields);
-        }
-        let mut out = self.0.lock();
-        let text = format!("{}\n", Value::Object(line));
-        if out.as_mut().is_some_and(|out| out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err()) {
-            *out = None;
-        }
+        let mut newest = self.newest.lock();
+        *newest = at.max(*newest);
+        self.outlet.push(&line(*newest, event, fields));
+    }
+
+    /// The same for one that a reader may wait for: it is never lost.
+    fn write_always(&self, at: Duration, event: &str, fields: Value) {
+        let mut newest = self.newest.lock();
+        *newest = at.max(*newest);
+        self.outlet.push_always(&line(*newest, event, fields));
+    }
+
+    /// So many events never came here.
+    fn lose(&self, count: u64) {
+        self.outlet.lose(count);
+    }
+
+    /// Waits until all is written, or `stop` says that there is no time for that.
+    pub fn finish(&self, stop: &Stop) {
+        self.outlet.finish(stop);
     }
 
     /// The command failed; the last line.
     pub fn error(&self, at: Duration, failure: &Failure) {
-        self.write(at, "error", json!({ "code": failure.code.code(), "message": failure.message }));
+        self.write_always(at, "error", json!({ "code": failure.code.code(), "message": failure.message }));
     }
 
     /// One of several torrents failed, called so; its info-hash where that is known.
@@ -53,8 +69,19 @@ impl Lines {
         if let Some(info_hash) = info_hash {
             fields["info_hash"] = info_hash.hex().into();
         }
-        self.write(at, "error", fields);
+        self.write_always(at, "error", fields);
     }
+}
+
+/// One event as it is written, `at` after the start.
+fn line(at: Duration, event: &str, fields: Value) -> String {
+    let mut line = Map::new();
+    line.insert("event".to_owned(), event.into());
+    line.insert("time".to_owned(), json!((at.as_secs_f64() * 1000.0).round() / 1000.0));
+    if let Value::Object(fields) = fields {
+        line.extend(fields);
+    }
+    format!("{}\n", Value::Object(line))
 }
 
 /// Tells one session's story in events.
@@ -87,12 +114,17 @@ impl Json {
     }
 
     /// Writes one event of this session.
-    fn write(&self, at: Duration, event: &str, mut fields: Value) {
+    fn write(&self, at: Duration, event: &str, fields: Value) {
+        self.lines.write(at, event, self.signed(fields));
+    }
+
+    /// The fields, and of which torrent they are.
+    fn signed(&self, mut fields: Value) -> Value {
         fields["info_hash"] = self.handle.info_hash().hex().into();
         if self.of_many {
             fields["name"] = self.handle.name().into();
         }
-        self.lines.write(at, event, fields);
+        fields
     }
 
     fn begin(&mut self) {
@@ -208,6 +240,7 @@ impl Voice for Json {
                 self.look(at);
                 ("complete", json!({}))
             }
+            Event::Lost { count } => return self.lines.lose(*count),
             Event::CheckStarted { .. } | Event::NoTracker { .. } | Event::PieceFailed { .. } | Event::Stopping => {
                 return;
             }
@@ -233,7 +266,7 @@ impl Voice for Json {
                 "uploaded": now.uploaded,
                 "seconds": at.saturating_sub(self.since).as_secs_f64(),
             });
-            self.write(at, "done", fields);
+            self.lines.write_always(at, "done", self.signed(fields));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The one way to stderr. Lines scroll; below them a few live lines may stand that are redrawn in place. Logs, the live view and
-//! the plain voice all come through here, so none writes over another. A terminal that is gone stops nothing: errors are ignored.
+//! the plain voice all come through here, so none writes over another. A terminal that is gone, or takes no
+//! more, stops nothing: nobody waits for it.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -7,6 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::{Term, measure_text_width, truncate_str};
 use parking_lot::Mutex;
+
+use super::outlet::Outlet;
+use super::stop::Stop;
+
+/// Bytes that wait for whoever reads stderr: for a terminal, on which old frames are of no use, fewer.
+const MAX_WAITING: usize = 256 * 1024;
+const MAX_FRAMES: usize = 64 * 1024;
 
 /// Rows and columns.
 type Size = (usize, usize);
@@ -16,6 +24,8 @@ type Size = (usize, usize);
 pub struct Screen {
     inner: Arc<Mutex<Inner>>,
     terminal: bool,
+    /// What its bytes wait in; `None` in tests.
+    outlet: Option<Outlet>,
 }
 
 struct Inner {
@@ -38,12 +48,20 @@ impl Screen {
             let (rows, columns) = term.size();
             (usize::from(rows), usize::from(columns))
         };
-        Screen::new(Box::new(io::stderr()), Box::new(size), io::stderr().is_terminal() && !dumb)
+        let terminal = io::stderr().is_terminal() && !dumb;
+        let outlet = if terminal {
+            // What is drawn is drawn again.
+            Outlet::new(Box::new(io::stderr()), MAX_FRAMES, |_| String::new())
+        } else {
+            let lost = |count| format!("btsync: {count} lines are lost, as nobody read them\n");
+            Outlet::new(Box::new(io::stderr()), MAX_WAITING, lost)
+        };
+        Screen { outlet: Some(outlet.clone()), ..Screen::new(Box::new(outlet), Box::new(size), terminal) }
     }
 
     fn new(out: Box<dyn Write + Send>, size: Box<dyn Fn() -> Size + Send>, terminal: bool) -> Screen {
         let inner = Inner { out, size, live: Vec::new(), drawn: (0, 0), continued: Arc::default() };
-        Screen { inner: Arc::new(Mutex::new(inner)), terminal }
+        Screen { inner: Arc::new(Mutex::new(inner)), terminal, outlet: None }
     }
 
     /// The same for lines only: whoever looks at it is to see none redrawn.
@@ -85,6 +103,21 @@ impl Screen {
         }
         let live = std::mem::take(&mut inner.live);
         inner.put(bytes, live.into_iter().map(|(line, _)| line));
+    }
+
+    /// The same for the last word: it is not lost.
+    pub fn say_always(&self, text: &str) {
+        let Some(outlet) = &self.outlet else { return self.say(text) };
+        let mut inner = self.inner.lock();
+        inner.look_up();
+        let rewound = inner.rewind();
+        inner.live.clear();
+        outlet.push_always(&format!("{rewound}{text}\n"));
+    }
+
+    /// Waits until all is written, or `stop` says that there is no time for that.
+    pub fn finish(&self, stop: &Stop) {
+        self.outlet.iter().for_each(|outlet| outlet.finish(stop));
     }
 
     /// Replaces the live lines; each is cut to the terminal's width. Only lines that changed are written, and nothing where none did.
@@ -149,7 +182,10 @@ impl Inner {
     }
 
     fn write(&mut self, bytes: &str) {
-        let _ = self.out.write_all(bytes.as_bytes()).and_then(|()| self.out.flush());
+        let written = self.out.write_all(bytes.as_bytes()).and_then(|()| self.out.flush());
+        if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.live.clear(); // lost on the way: nobody knows what stands there now
+        }
     }
 
     /// Writes `bytes`, then the live lines, in one go: no flicker.

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
 use socket2::SockRef;
 
 use super::encryption::{Line, Rest};
+use super::outbox::{Out, outbox};
 use super::reader::Reader;
 use super::roster::Admission;
-use super::state::{Out, Peer, feed_the_hungry};
+use super::state::{Peer, feed_the_hungry};
 use super::writer::Writer;
 use super::{Report, Shared, deadline};
 use crate::types::{Bitfield, Opening, PeerKey};
@@ -74,6 +74,9 @@ pub enum Gone {
     /// Far too many messages without use.
     #[error("flooded us with useless messages")]
     Flood,
+    /// It made us answer, and did not read the answers.
+    #[error("did not read what we sent")]
+    Overrun,
     /// Neither side needs anything.
     #[error("neither side needs anything")]
     BothWhole,
@@ -282,7 +285,7 @@ fn talk(
     rest: Rest,
 ) -> Gone {
     let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
-    let (outbox, inbox) = unbounded();
+    let (outbox, inbox) = outbox();
     let peer = Arc::new(Peer::new(key, addr, incoming, theirs, shared.now(), stream.clone(), outbox));
     peer.encrypted.store(sending.is_some(), Ordering::Relaxed);
     match shared.roster.admit(&peer, shared.peer_id) {
@@ -319,7 +322,10 @@ fn talk(
         match write() {
             // A session that stops closes those on the roster; who came after that look goes by itself.
             Ok(()) if shared.is_stopping() => Gone::Closed,
-            Ok(()) => Reader::new(shared, &peer, stream, rest.early, receiving, &watch).run(),
+            Ok(()) => {
+                let why = Reader::new(shared, &peer, stream, rest.early, receiving, &watch).run();
+                if peer.has_overrun() { Gone::Overrun } else { why }
+            }
             Err(error) => Gone::NoThread(error.to_string()),
         }
     })

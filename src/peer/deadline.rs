@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Shared;
-use super::state::{Out, Peer, feed_the_hungry};
+use super::outbox::Out;
+use super::state::{Peer, feed_the_hungry};
 
 /// Watches until the connection ends.
 pub fn watch(shared: &Shared, peer: &Peer) {

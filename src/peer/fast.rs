@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::Shared;
-use super::state::{Out, Peer};
+use super::outbox::Out;
+use super::state::Peer;
 use crate::types::{BlockRequest, PieceIndex};
 use crate::wire::extension::{HANDSHAKE_ID, OUR_REQUEST_QUEUE, Ours};
 

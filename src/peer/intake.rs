@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use sha1::{Digest, Sha1};
 
 use super::connection::Gone;
-use super::state::{Out, Peer, feed_the_hungry};
+use super::outbox::Out;
+use super::state::{Peer, feed_the_hungry};
 use super::{Report, Shared};
 use crate::pieces::Accepted;
 use crate::storage::{StorageError, hash_blocks, hash_range};

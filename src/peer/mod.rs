@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod encryption;
 pub mod fast;
 pub mod intake;
+pub mod outbox;
 pub mod reader;
 pub mod reveal;
 pub mod roster;
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use parking_lot::Mutex;
 
 use crate::bind::Bind;
 use crate::pieces::PieceManager;
@@ -32,6 +34,12 @@ pub use connection::{Connection, Gone, Greeting};
 pub use roster::Roster;
 pub use state::Peer;
 pub use throttle::Throttle;
+
+/// Reports that may wait for the session. The largest, a piece of metadata, has 16 KiB.
+pub const MAX_REPORTS: usize = 512;
+
+/// What no channel ever brings: it is there to be disconnected.
+type Never = std::convert::Infallible;
 
 /// Bytes that a reader receives into, and that a writer serves from, at a time: sixteen blocks with their heads, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
@@ -73,10 +81,13 @@ pub struct Shared {
     pub uploaded: AtomicU64,
     /// Nothing is asked for or served while this is set.
     pub paused: AtomicBool,
-    /// Set once: everybody goes home.
-    pub stopping: AtomicBool,
+    /// Set once, by [`Shared::stop`].
+    stopping: AtomicBool,
     /// Where reports go.
-    pub reports: Sender<Report>,
+    reports: Sender<Report>,
+    /// Nothing is ever sent here: it is disconnected once everybody is to go home, which wakes those that wait to report.
+    ending: Receiver<Never>,
+    alive: Mutex<Option<Sender<Never>>>,
     /// How many connections there are, those that are being made included.
     pub lines: AtomicU32,
     /// What a super-seed has shown to whom; in other sessions nothing is hidden.
@@ -194,6 +205,7 @@ pub enum Report {
 impl Shared {
     /// What connections share, for a torrent that starts now.
     pub fn new(terms: Terms, pieces: PieceManager, reports: Sender<Report>) -> Arc<Shared> {
+        let (alive, ending) = bounded(0);
         Arc::new(Shared {
             info_hash: terms.info_hash,
             peer_id: terms.peer_id,
@@ -213,6 +225,8 @@ impl Shared {
             paused: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             reports,
+            ending,
+            alive: Mutex::new(Some(alive)),
             reveal: OnceLock::new(),
             started: terms.started,
             lines: AtomicU32::new(0),
@@ -261,9 +275,25 @@ impl Shared {
         self.throttle.new_key()
     }
 
-    /// Tells the session; it may be gone, which is nobody's concern here.
+    /// Tells the session. Waits while too many reports wait to be heard, and so holds up the connection that makes them; a session
+    /// that is stopping hears only those that there is room for. Not to be called with a lock held.
     pub fn report(&self, report: Report) {
-        let _ = self.reports.send(report);
+        let Err(TrySendError::Full(report)) = self.reports.try_send(report) else { return };
+        select! {
+            send(self.reports, report) -> _ => {}
+            recv(self.ending) -> _ => {}
+        }
+    }
+
+    /// The same for a report that a stopping session waits for as well. For threads that nobody joins before it was heard.
+    pub fn report_always(&self, report: Report) {
+        let _ = self.reports.send(report); // fails where the session is over
+    }
+
+    /// Everybody goes home: connections end, and nobody waits any longer to report.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        drop(self.alive.lock().take());
     }
 
     /// Whether nothing is to be asked for or served.

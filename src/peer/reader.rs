@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use super::connection::Gone;
 use super::intake::{Intake, Taken};
-use super::state::{Out, Peer, feed_the_hungry};
+use super::outbox::Out;
+use super::state::{Peer, feed_the_hungry};
 use super::{Report, Shared, throttle};
 use crate::swarm::limiter::Direction;
-use crate::swarm::metadata::MetadataServed;
 use crate::swarm::pex::PexInbox;
 use crate::types::{Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::{self, MAX_REQUEST, Message};
@@ -27,6 +27,8 @@ use buffer::{Buffer, SMALL};
 
 /// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
 const MAX_IDLE_TALK: u32 = 10_000;
+/// A choke counts as so many of them: requests are picked at an unchoke, and given back at a choke.
+const CHOKE: u32 = 10;
 /// Messages without use are counted over so long.
 const TALK_SPAN: Duration = Duration::from_secs(600);
 /// Why a bitfield ends the connection.
@@ -53,8 +55,6 @@ pub struct Reader<'a> {
     told: bool,
     /// It has said what our address is.
     address_told: bool,
-    /// What the peer was given of our metadata.
-    served: MetadataServed,
     /// What it told of others.
     pex: Option<PexInbox>,
     /// How many PORT messages it sent.
@@ -95,7 +95,6 @@ impl<'a> Reader<'a> {
             rejected: Vec::new(),
             told: false,
             address_told: false,
-            served: MetadataServed::default(),
             pex: None,
             nodes: 0,
             gift: 0,
@@ -170,6 +169,7 @@ impl<'a> Reader<'a> {
                 Message::Choke => {
                     // What came before the choke is good, and need not be asked for again.
                     self.take_blocks(bytes)?;
+                    self.talk(CHOKE)?;
                     self.choked();
                 }
                 other => self.act(&other)?,

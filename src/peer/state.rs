@@ -6,45 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, O
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
 use super::fast::Allowed;
+use super::outbox::{Out, Outbox};
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
 use crate::types::{BlockRequest, PeerId, PeerKey, PieceIndex};
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
-
-/// What a writer is told. Bounded by what the senders may have under way, never by the channel itself: requests by the
-/// pipeline's depth, blocks to serve by [`OUR_REQUEST_QUEUE`], the rest by a handful.
-#[derive(Debug)]
-pub enum Out {
-    /// Ask for these, in one write.
-    Requests(Vec<BlockRequest>),
-    /// Take a request back.
-    Cancel(BlockRequest),
-    /// Serve these.
-    Serve(Vec<BlockRequest>),
-    /// The peer no longer wants this one.
-    Withdraw(BlockRequest),
-    /// Tell the peer that it is choked, and forget what it asked for; or that it is not.
-    Choke(bool),
-    /// Tell the peer whether we are interested.
-    Interested(bool),
-    /// These requests will not be answered; said to fast peers only, and counted in [`Peer::refusing`].
-    Reject(Vec<BlockRequest>),
-    /// The peer may ask for these although it is choked.
-    AllowedFast(Vec<PieceIndex>),
-    /// A message of the extension protocol: its id and what follows.
-    Extended(u8, Vec<u8>),
-    /// The same with an answer about metadata, counted in [`Peer::telling`].
-    Metadata(u8, Vec<u8>),
-    /// There are pieces to tell it of, not at once but soon.
-    Haves,
-    /// The connection is over.
-    End,
-}
 
 /// One connected peer.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, settled by the handshake")]
@@ -79,7 +49,7 @@ pub struct Peer {
     pub upload_only_id: AtomicU8,
     /// Pieces of metadata that we asked it for and that it has neither sent nor rejected.
     pub asked_metadata: AtomicU32,
-    /// Answers about metadata that wait for its writer.
+    /// Its requests for our metadata that wait for the writer.
     pub telling: AtomicU32,
     /// It wants nothing more (BEP 21).
     pub upload_only: AtomicBool,
@@ -123,7 +93,9 @@ pub struct Peer {
     refilling: Mutex<()>,
     /// Pieces that it is to be told of.
     haves: Mutex<Vec<PieceIndex>>,
-    outbox: Sender<Out>,
+    /// The writer has been told that there are requests to write, and has not looked yet.
+    asking: AtomicBool,
+    outbox: Outbox,
     stream: Arc<TcpStream>,
 }
 
@@ -136,7 +108,7 @@ impl Peer {
         theirs: &Handshake,
         since: Duration,
         stream: Arc<TcpStream>,
-        outbox: Sender<Out>,
+        outbox: Outbox,
     ) -> Peer {
         Peer {
             key,
@@ -176,14 +148,22 @@ impl Peer {
             closed: AtomicBool::new(false),
             refilling: Mutex::new(()),
             haves: Mutex::new(Vec::new()),
+            asking: AtomicBool::new(false),
             outbox,
             stream,
         }
     }
 
-    /// Hands something to the writer, which may be gone.
+    /// Hands something to the writer, which may be gone. A peer that has let the queue fill up is disconnected.
     pub fn send(&self, out: Out) {
-        let _ = self.outbox.send(out);
+        if !self.outbox.push(out) {
+            self.close();
+        }
+    }
+
+    /// Whether the peer made us answer and did not read the answers, until too many of them waited.
+    pub fn has_overrun(&self) -> bool {
+        self.outbox.has_overrun()
     }
 
     /// Ends the connection: every thread that waits on the socket wakes up and goes home.
@@ -282,18 +262,14 @@ impl Peer {
         }
     }
 
-    /// The peer chokes us: what it was asked for is lost, and free for others; of a fast peer (BEP 6) only what it rejects is.
+    /// The peer chokes us: what it was asked for is lost, and free for others; of a fast peer (BEP 6) only what it rejects is, and
+    /// what has not been written yet.
     pub fn choked(&self, shared: &Shared) {
         self.peer_choking.store(true, Ordering::Release);
         let lost = {
             let _only = self.refilling.lock();
             let mut requests = self.requests.lock();
-            if self.fast {
-                requests.pause();
-                Vec::new()
-            } else {
-                requests.drain()
-            }
+            if self.fast { requests.pause() } else { requests.drain() }
         };
         shared.pieces.release(self.key, &lost);
     }
@@ -345,12 +321,22 @@ impl Peer {
         {
             let mut requests = self.requests.lock();
             let idle = requests.is_empty();
-            requests.add(now, &batch);
+            requests.enqueue(now, &batch);
             if idle {
                 self.deadline_moved.notify_all();
             }
         }
-        self.send(Out::Requests(batch));
+        if !self.asking.swap(true, Ordering::AcqRel) {
+            self.send(Out::Requests);
+        }
+    }
+
+    /// The requests to write now, oldest first; for the writer. Their clocks start.
+    pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockRequest>) {
+        self.asking.store(false, Ordering::Release); // before the look: what comes after it is told of again
+        if self.requests.lock().take_unwritten(now, out) {
+            self.deadline_moved.notify_all();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use super::*;
 use crate::bind::Bind;
 use crate::peer::Terms;
+use crate::peer::outbox::outbox;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::types::{BLOCK, Bitfield, Encryption, InfoHash, PeerId};
@@ -54,7 +55,7 @@ fn reading(limits: Limits) -> Scene {
     let mut theirs = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     let ours = Arc::new(listener.accept().expect("a connection").0);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (outbox, _) = unbounded();
+    let (outbox, _) = outbox();
     let theirs_said = Handshake::ours(shared.info_hash, PeerId([1; 20]), false);
     let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
     let peer = Arc::new(peer);
@@ -98,7 +99,7 @@ fn a_reader_that_waits_ends_when_the_connection_is_closed() {
 #[test]
 fn a_reader_that_waits_ends_with_the_session() {
     let scene = reading(A_BYTE);
-    scene.shared.stopping.store(true, Ordering::Release);
+    scene.shared.stop();
     assert_eq!(scene.outcome(), 0);
 }
 

@@ -9,12 +9,14 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 
-use super::state::{Out, Peer};
+use super::outbox::{Inbox, Out};
+use super::state::Peer;
 use super::throttle::Allowance;
 use super::{Report, SLAB, Shared};
 use crate::storage::PooledSlab;
+use crate::swarm::metadata::MetadataServed;
 use crate::swarm::send_schedule::SendSchedule;
 use crate::types::BlockRequest;
 use crate::wire::message;
@@ -22,6 +24,8 @@ use crate::wire::mse::Rc4;
 
 /// Blocks in one `writev` at most.
 const BATCH: usize = 16;
+/// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
+const MAX_HEAD: usize = 64 * 1024;
 
 /// One connection's sending side.
 pub struct Writer<'a> {
@@ -38,6 +42,8 @@ pub struct Writer<'a> {
     rejects: u32,
     /// When HAVEs and keep-alives must leave.
     schedule: SendSchedule,
+    /// What the peer was given of our metadata.
+    served: MetadataServed,
     /// What the limiter lets blocks have.
     allowance: Allowance,
     /// Lent while there is something to serve.
@@ -58,6 +64,7 @@ impl<'a> Writer<'a> {
             choking: true,
             rejects: 0,
             schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
+            served: MetadataServed::default(),
             allowance: Allowance::default(),
             slab: None,
             cipher,
@@ -68,7 +75,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// Where the socket does not take what is written.
-    pub fn run(&mut self, outbox: &Receiver<Out>, opening: Vec<u8>) -> io::Result<()> {
+    pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<()> {
         self.head = opening;
         loop {
             if self.is_idle() {
@@ -80,7 +87,9 @@ impl<'a> Writer<'a> {
                     return Ok(());
                 }
             }
-            while let Ok(out) = outbox.try_recv() {
+            while self.head.len() < MAX_HEAD
+                && let Ok(out) = outbox.try_recv()
+            {
                 if !self.take(out) {
                     return Ok(());
                 }
@@ -95,7 +104,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Sleeps until there is something to write; false when the connection is over.
-    fn wait(&mut self, outbox: &Receiver<Out>) -> bool {
+    fn wait(&mut self, outbox: &Inbox) -> bool {
         while self.is_idle() {
             let scheduled = self.schedule.next_due();
             let deadline = self.allowance.waits_until(Instant::now).map_or(scheduled, |blocks| blocks.min(scheduled));
@@ -123,7 +132,9 @@ impl<'a> Writer<'a> {
     /// Notes what is to be written; false when the connection is over.
     fn take(&mut self, out: Out) -> bool {
         match out {
-            Out::Requests(batch) => {
+            Out::Requests => {
+                let mut batch = Vec::new();
+                self.peer.take_requests(self.shared.now(), &mut batch);
                 for block in batch {
                     message::request(&mut self.head, block);
                 }
@@ -167,9 +178,13 @@ impl<'a> Writer<'a> {
                 self.gather_haves();
                 message::extended(&mut self.head, id, &payload);
             }
-            Out::Metadata(id, payload) => {
+            Out::Metadata(piece) => {
                 self.peer.telling.fetch_sub(1, Ordering::AcqRel);
-                message::extended(&mut self.head, id, &payload);
+                let id = self.peer.metadata_id.load(Ordering::Acquire);
+                let info = self.shared.info.get().map(AsRef::as_ref);
+                if id != 0 {
+                    message::extended(&mut self.head, id, &self.served.answer(info, piece).encode());
+                }
             }
             Out::Interested(interested) => message::interested(&mut self.head, interested),
             Out::Haves => self.schedule.have_waits(Instant::now(), self.shared.pieces.is_seed(self.peer.key)),

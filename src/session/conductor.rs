@@ -78,6 +78,7 @@ impl<'a> Conductor<'a> {
         while !self.is_over() {
             let now = self.shared.now();
             self.contacts.tick(self.shared, now);
+            self.pause();
             self.choke(now);
             self.keep(now);
             let wake = Instant::now() + self.sleep(now);
@@ -155,11 +156,10 @@ impl<'a> Conductor<'a> {
             Report::Failed { piece, senders } => self.failed_piece(piece, &senders),
             Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
-            Report::Pause => self.pause(),
             Report::Storage(error) => {
                 self.failure.get_or_insert(error);
             }
-            // The rest is for the contacts, or late news of the metadata stage.
+            // A pause is looked at in each turn. The rest is for the contacts, or late news of the metadata stage.
             _ => {}
         }
     }

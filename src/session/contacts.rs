@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use super::book::{Book, Source};
-use super::events::Event;
+use super::events::{Event, Teller};
 use super::goodbye;
 use super::host::Seat;
 use super::search::Search;
@@ -62,7 +62,7 @@ pub struct Line {
 pub struct Contacts<'a> {
     pub inner: &'a Inner,
     pub config: &'a Config,
-    pub events: Sender<Event>,
+    pub events: Teller,
     pub book: Book,
     pub lines: HashMap<PeerKey, Line>,
     /// Who was connected, and whether it had called us; the last to leave last.
@@ -91,7 +91,7 @@ impl<'a> Contacts<'a> {
     pub fn new(
         inner: &'a Inner,
         config: &'a Config,
-        events: Sender<Event>,
+        events: Teller,
         info_hash: InfoHash,
         tiers: &[Vec<String>],
         private: bool,
@@ -209,7 +209,7 @@ impl<'a> Contacts<'a> {
 
     /// Waits for news until `wake`; `None` when nothing came, or nobody is left to tell.
     pub fn wait(&mut self, reports: &Receiver<Report>, wake: Instant) -> Option<News> {
-        self.discovery.wait(reports, wake)
+        self.discovery.wait(reports, self.seat.callers(), wake)
     }
 
     /// Takes what concerns both stages; gives back what does not.
@@ -260,7 +260,7 @@ impl<'a> Contacts<'a> {
     /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
     pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
         // The peers first: nothing more is received or sent while the trackers are told.
-        shared.stopping.store(true, Ordering::Release);
+        shared.stop();
         self.seat.close();
         self.lines.values().for_each(|line| line.connection.close());
         let deadline = Instant::now() + goodbye::PATIENCE;

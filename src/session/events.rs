@@ -2,9 +2,16 @@
 //! Nobody below knows who listens; a listener that is gone costs nothing.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
 use crate::types::PieceIndex;
+
+/// Events about peers and trackers that may wait for the listener; the others are few, and are never lost.
+const MAX_WAITING: usize = 4096;
 
 /// Something worth telling, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,10 +122,62 @@ pub enum Event {
         /// The piece that it spoilt.
         piece: PieceIndex,
     },
+    /// So many events about peers and trackers were not told, as nobody listened for long.
+    Lost {
+        /// How many.
+        count: u64,
+    },
     /// All pieces that are wanted are there and verified.
     Completed,
     /// The session is saying goodbye.
     Stopping,
+}
+
+impl Event {
+    /// Whether there can be any number of these.
+    fn is_about_others(&self) -> bool {
+        matches!(
+            self,
+            Event::MetadataRefused { .. }
+                | Event::Announced { .. }
+                | Event::AnnounceFailed { .. }
+                | Event::PeerConnected { .. }
+                | Event::PeerGone { .. }
+                | Event::PieceFailed { .. }
+                | Event::PeerBanned { .. }
+        )
+    }
+}
+
+/// The session's end of the channel of events.
+#[derive(Clone, Debug)]
+pub(super) struct Teller {
+    to: Sender<Event>,
+    lost: Arc<AtomicU64>,
+}
+
+/// A channel of events.
+pub(super) fn channel() -> (Teller, Receiver<Event>) {
+    // Bounded: `Teller::tell` leaves out what strangers can cause any number of.
+    let (to, events) = unbounded();
+    (Teller { to, lost: Arc::default() }, events)
+}
+
+impl Teller {
+    /// Tells whoever listens. Never waits for it.
+    pub fn tell(&self, event: Event) {
+        if event.is_about_others() && self.to.len() >= MAX_WAITING {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if self.to.len() < MAX_WAITING {
+            let count = self.lost.swap(0, Ordering::Relaxed);
+            if count > 0 {
+                let _ = self.to.send(Event::Lost { count });
+            }
+        }
+        let _ = self.to.send(event);
+    }
 }
 
 /// Where a session stands.
@@ -230,4 +289,21 @@ pub struct Snapshot {
     pub active: usize,
     /// Addresses known.
     pub known: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_is_away_costs_a_bounded_number_of_events_and_learns_how_many() {
+        let (teller, events) = channel();
+        let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), incoming: true };
+        (0..MAX_WAITING + 100).for_each(|_| teller.tell(peer()));
+        teller.tell(Event::Completed);
+        assert_eq!(events.len(), MAX_WAITING + 1, "what matters is told all the same");
+        assert_eq!(events.try_iter().last(), Some(Event::Completed));
+        teller.tell(peer());
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::Lost { count: 100 }, peer()]);
+    }
 }

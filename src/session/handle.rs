@@ -94,7 +94,7 @@ impl Handle {
     /// Asks the session to say goodbye and end; returns at once.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
-        let _ = self.0.reports.send(Report::Stop);
+        self.wake(Report::Stop);
     }
 
     /// Nothing more is asked for or served until [`Handle::resume`]: requests are cancelled, everybody is choked. Connections stay,
@@ -116,7 +116,12 @@ impl Handle {
 
     fn set_paused(&self, paused: bool) {
         self.0.paused.store(paused, Ordering::Release);
-        let _ = self.0.reports.send(Report::Pause);
+        self.wake(Report::Pause);
+    }
+
+    /// Has the session's thread look at what was set. Where it has too much to hear for one more word, it is awake.
+    fn wake(&self, why: Report) {
+        let _ = self.0.reports.try_send(why);
     }
 
     /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once. Those of a

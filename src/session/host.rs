@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
 use super::config::DhtSettings;
@@ -183,7 +183,7 @@ impl Host {
                 read_only: false,
             };
             // Each session hears of its own torrent, and nobody of others.
-            match DhtService::start(&settings, &unbounded().0) {
+            match DhtService::start(&settings, &bounded(0).0) {
                 Ok(dht) => net.dht = Some(Arc::new(dht)),
                 Err(error) => log::warn!("no DHT: {error}"),
             }

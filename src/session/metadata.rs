@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use super::contacts::Contacts;
 use super::events::{Event, Stage};
 use super::{Inner, tell};
-use crate::peer::state::Out;
+use crate::peer::outbox::Out;
 use crate::peer::{Report, Shared};
 use crate::swarm::metadata::{Fetched, MetadataFetch};
 use crate::types::PeerKey;

@@ -25,11 +25,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::bind::Bind;
 use crate::metainfo::{Magnet, SelectError, Torrent, TorrentError};
-use crate::peer::Report;
+use crate::peer::{MAX_REPORTS, Report};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
 use handle::Inner;
@@ -38,6 +38,7 @@ use run::Run;
 
 pub use crate::swarm::limiter::Limits;
 pub use config::{Config, DhtSettings, SeedGoal};
+use events::Teller;
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
 pub use host::Host;
@@ -132,7 +133,7 @@ pub struct Session {
     source: Source,
     config: Config,
     inner: Arc<Inner>,
-    events: Sender<Event>,
+    events: Teller,
     listeners: Receiver<Event>,
     reports: Receiver<Report>,
     host: Arc<Host>,
@@ -157,8 +158,8 @@ impl Session {
         if let (Source::Torrent(torrent), true) = (&mut source, config.allow_hidden) {
             torrent.keep_hidden();
         }
-        let (to_main, reports) = unbounded();
-        let (events, listeners) = unbounded();
+        let (to_main, reports) = bounded(MAX_REPORTS);
+        let (events, listeners) = events::channel();
         let (info_hash, nickname) = match &source {
             Source::Torrent(torrent) => (torrent.info_hash, torrent.name.clone()),
             Source::Magnet(magnet) => {
@@ -197,7 +198,7 @@ impl Session {
         let Session { source, config, inner, events, listeners, reports, host } = self;
         drop(listeners); // nobody listens but whoever asked to
         let at = Arc::downgrade(&host); // it is to end with the session where it has no other
-        let seat = Some(Seat::take(host, inner.info_hash, &config, inner.reports.clone())?);
+        let seat = Some(Seat::take(host, inner.info_hash, &config)?);
         let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };
         let ended = match source {
             Source::Torrent(torrent) => run.download(&torrent, None),
@@ -219,8 +220,8 @@ impl Session {
 }
 
 /// Tells whoever listens.
-fn tell(events: &Sender<Event>, event: Event) {
-    let _ = events.send(event);
+fn tell(events: &Teller, event: Event) {
+    events.tell(event);
 }
 
 #[cfg(test)]

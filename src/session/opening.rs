@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::Sender;
-
 use super::choice::Choice;
+use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
@@ -35,7 +34,7 @@ pub(super) fn open(
     config: &Config,
     torrent: &Torrent,
     seat: Option<&mut Seat>,
-    events: &Sender<Event>,
+    events: &Teller,
 ) -> Result<Opened, SessionError> {
     let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
     seat.map_or(Ok(()), |seat| seat.claim(config, &layout))?;
@@ -65,7 +64,7 @@ struct Opening<'a> {
     config: &'a Config,
     torrent: &'a Torrent,
     wanted: &'a Bitfield,
-    events: &'a Sender<Event>,
+    events: &'a Teller,
     disk: Storage,
 }
 

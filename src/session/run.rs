@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use super::conductor::Conductor;
 use super::contacts::Contacts;
+use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
 use super::opening::{Opened, open};
@@ -22,7 +23,7 @@ use crate::types::{Bitfield, InfoHash, PeerId};
 pub(super) struct Run<'a> {
     pub inner: &'a Arc<Inner>,
     pub config: &'a Config,
-    pub events: Sender<Event>,
+    pub events: Teller,
     pub reports: Receiver<Report>,
     pub peer_id: PeerId,
     /// Its place at the host, until the contacts have it.

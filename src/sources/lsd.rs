@@ -71,6 +71,7 @@ impl Lsd {
         // Before the first look, so that no change is missed. Without word of them there are the interfaces of the beginning.
         let changes = Changes::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
+        // Bounded: two commands for each session.
         let (commands, told) = unbounded();
         let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();

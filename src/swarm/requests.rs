@@ -15,6 +15,7 @@ mod late;
 mod refused;
 #[cfg(test)]
 mod tests;
+mod unwritten;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -112,7 +113,8 @@ impl Pace {
 /// One connection's outstanding requests. All times are since some start that the caller keeps.
 ///
 /// For each block that comes: [`take`](Requests::take), then [`received`](Requests::received), once for each or once for a
-/// batch; then ask for [`want`](Requests::want) more and [`add`](Requests::add) what was picked.
+/// batch; then ask for [`want`](Requests::want) more, [`enqueue`](Requests::enqueue) what was picked, and write what
+/// [`take_unwritten`](Requests::take_unwritten) gives.
 #[derive(Clone, Debug)]
 pub struct Requests {
     queue: VecDeque<Waiting>,
@@ -126,8 +128,9 @@ pub struct Requests {
     /// Bytes per second of the last rounds, once one is over.
     flow: Option<f64>,
     meter: Rate,
-    /// Requests sent so far.
+    /// Requests so far, and how many of them have been written to the socket.
     sent: u64,
+    written: u64,
     /// The highest number answered.
     newest: u64,
     rtt: Option<Duration>,
@@ -159,6 +162,7 @@ impl Requests {
             flow: None,
             meter: Rate::new(),
             sent: 0,
+            written: 0,
             newest: 0,
             rtt: None,
             age: None,
@@ -201,19 +205,6 @@ impl Requests {
     pub fn held_back(&mut self, now: Duration) {
         self.progress = self.progress.max(now);
         self.held[0] = true;
-    }
-
-    /// These are sent.
-    pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
-        if self.queue.is_empty() && !blocks.is_empty() {
-            // Waiting begins now; while nothing was outstanding the peer could not be late.
-            self.progress = self.progress.max(now);
-            self.round = None;
-        }
-        for &block in blocks {
-            self.sent += 1;
-            self.queue.push_back(Waiting { block, at: now, number: self.sent, clean: self.queue.is_empty() });
-        }
     }
 
     /// The block came. Its request's age, or `None` where it is not outstanding: late, or never asked for.

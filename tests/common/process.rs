@@ -17,6 +17,28 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
     command.env("XDG_CONFIG_HOME", "/nonexistent")
 }
 
+/// The most memory that a process ever had resident, in KiB.
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status of a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+}
+
+/// Waits for the end of a process that was sent a signal; its exit code. Kills it, and panics, where that does not come.
+pub fn end_of(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return status.code();
+        }
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!("the process outlived a signal");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A started program.
 pub struct Running {
     name: String,
@@ -91,10 +113,7 @@ impl Running {
 
     /// The most memory it ever had resident, in KiB.
     pub fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = std::fs::read_to_string(&path).expect("the status of a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+        peak_memory(self.pid())
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
     };
     if !fleet.claims.lock().claim(job, info_hash) {
         if named && !fleet.quiet {
-            fleet.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
+            fleet.outputs.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
         }
         return End::Same;
     }
@@ -79,7 +79,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
     }
     let mut voices = voices(fleet, job, &handle);
     if let Some(what) = kept {
-        voices.event(fleet.start.elapsed(), &Event::TorrentSaved { what });
+        voices.event(fleet.outputs.start.elapsed(), &Event::TorrentSaved { what });
     }
     let result = sail(fleet, session, voices);
     fleet.ground.ended(job);
@@ -98,7 +98,7 @@ fn sail(fleet: &Fleet, session: Session, mut voices: Voices) -> Result<Outcome, 
     let (tell, told) = bounded(1);
     let events = session.events();
     thread::scope(move |scope| {
-        let speak = move || listen_since(fleet.start, &mut voices, &events, &told);
+        let speak = move || listen_since(fleet.outputs.start, &mut voices, &events, &told);
         // A system without a thread to spare for the voice still downloads.
         let spoken = thread::Builder::new().name("voice".to_owned()).spawn_scoped(scope, speak);
         let result = session.run();
@@ -113,11 +113,11 @@ fn sail(fleet: &Fleet, session: Session, mut voices: Voices) -> Result<Outcome, 
 /// Those who tell how it goes: programs on stdout, people on stderr, the user's own command, and the fleet itself.
 fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
     let folder = fleet.ground.config().out_dir.to_string_lossy().into_owned();
-    let screen = fleet.screen.clone();
+    let screen = fleet.outputs.screen.clone();
     let mut voices: Vec<Box<dyn Voice>> = Vec::new();
-    if let Some(lines) = &fleet.lines {
+    if let Some(lines) = &fleet.outputs.lines {
         let json = Json::new(handle.clone(), lines.clone(), folder.clone());
-        voices.push(Box::new(json.one_of_many(fleet.start.elapsed())));
+        voices.push(Box::new(json.one_of_many(fleet.outputs.start.elapsed())));
     }
     match (fleet.quiet, screen.is_terminal()) {
         (true, _) => {}
@@ -127,7 +127,7 @@ fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
         }
     }
     if let Some(command) = &fleet.hook {
-        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), screen)));
+        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), fleet.outputs.clone())));
     }
     // Last: all have told of one that is whole before the next one begins.
     voices.push(Box::new(Bell { job, words: fleet.words.clone() }));

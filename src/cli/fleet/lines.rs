@@ -11,9 +11,10 @@ use console::measure_text_width;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::queue::{Counts, Job};
-use super::{Fleet, LONGEST_NAME, Never};
+use super::{Fleet, LONGEST_NAME};
 use crate::cli::figures::{Rates, percent, pieces, rate, size, words};
 use crate::cli::screen::Screen;
+use crate::cli::stop::Never;
 use crate::cli::view::text::{fit, fit_left, pad, squeeze};
 use crate::cli::voice::{Ending, Voice, Words, clean};
 use crate::session::{Event, Handle, Snapshot, Stage};
@@ -136,13 +137,13 @@ impl Board {
     /// What the system says where it has no thread to spare.
     pub fn start(fleet: Arc<Fleet>) -> io::Result<Board> {
         let (alive, ended) = bounded(0);
-        fleet.screen.watch_stops();
+        fleet.outputs.screen.watch_stops();
         let draw = move || {
             let mut meters = BTreeMap::new();
             while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 draw(&fleet, &mut meters);
             }
-            fleet.screen.draw(Vec::new());
+            fleet.outputs.screen.draw(Vec::new());
         };
         let thread = thread::Builder::new().name("board".to_owned()).spawn(draw)?;
         Ok(Board { alive: Some(alive), thread: Some(thread) })
@@ -159,7 +160,7 @@ impl Drop for Board {
 }
 
 fn draw(fleet: &Fleet, meters: &mut BTreeMap<Job, Rates>) {
-    let at = fleet.start.elapsed();
+    let at = fleet.outputs.start.elapsed();
     let handles = fleet.ground.handles();
     meters.retain(|job, _| handles.iter().any(|(there, _)| there == job));
     let (mut down, mut up) = (0.0, 0.0);
@@ -174,12 +175,12 @@ fn draw(fleet: &Fleet, meters: &mut BTreeMap<Job, Rates>) {
     for (job, name) in fleet.begun.lock().iter() {
         rows.entry(*job).or_insert_with(|| Row::preparing(name.clone()));
     }
-    if !fleet.screen.is_ours() {
+    if !fleet.outputs.screen.is_ours() {
         return; // a shell or an editor has the terminal now
     }
-    let (height, width) = fleet.screen.size();
+    let (height, width) = fleet.outputs.screen.size();
     let sums = sums(fleet.queue.lock().counts(), down, up, width);
-    fleet.screen.draw(layout(rows.into_values().collect(), sums, width, height));
+    fleet.outputs.screen.draw(layout(rows.into_values().collect(), sums, width, height));
 }
 
 /// Tells what happens to one torrent, each line with its name; how it stands is seen on the board.

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
@@ -26,10 +26,10 @@ use parking_lot::Mutex;
 use super::args::DownloadArgs;
 use super::download;
 use super::exit::{Exit, Failure};
-use super::json::Lines;
 use super::limits::Switch;
-use super::screen::Screen;
+use super::outputs::Outputs;
 use super::signals;
+use super::stop::Never;
 use super::verdict;
 use super::voice::clean;
 use crate::metainfo::printable;
@@ -41,9 +41,6 @@ use lines::Board;
 pub(super) use list::{Targets, is_torrent_by_name, targets, unknown_scheme};
 use queue::{Claims, End, Job, Queue};
 use watch::{Sight, Watch};
-
-/// What no channel ever brings: it is there to be disconnected.
-pub(super) type Never = std::convert::Infallible;
 
 /// So many download at once unless the user says otherwise.
 pub(super) const AT_ONCE: usize = 5;
@@ -69,12 +66,10 @@ struct Fleet {
     claims: Mutex<Claims>,
     /// The names of those that have begun.
     begun: Mutex<BTreeMap<Job, String>>,
-    screen: Screen,
+    outputs: Outputs,
     quiet: bool,
-    lines: Option<Lines>,
     hook: Option<String>,
     patience: Option<Duration>,
-    start: Instant,
     words: Sender<Word>,
     /// Disconnected once all is to end.
     stop: Receiver<Never>,
@@ -87,9 +82,9 @@ impl Fleet {
 
     /// Tells people and programs of a failure at once.
     fn tell(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) {
-        self.screen.say(&format!("btsync: {}", failure.message.trim_end()));
-        if let Some(lines) = &self.lines {
-            lines.error_of(self.start.elapsed(), failure, name, info_hash);
+        self.outputs.screen.say(&format!("btsync: {}", failure.message.trim_end()));
+        if let Some(lines) = &self.outputs.lines {
+            lines.error_of(self.outputs.start.elapsed(), failure, name, info_hash);
         }
     }
 
@@ -103,43 +98,40 @@ impl Fleet {
 ///
 /// # Errors
 /// The exit code of the first, as they were named, that is not whole. Its message is empty where each failure has been told of.
-pub(super) fn run(
-    args: &DownloadArgs,
-    targets: Targets,
-    screen: Screen,
-    lines: Option<Lines>,
-    start: Instant,
-) -> Result<(), Failure> {
+pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = download::config(args)?;
     config.out_dir = targets.folder;
     check(&config)?;
     let limit = args.max_concurrent.unwrap_or(AT_ONCE);
     let limits = config.limits;
+    // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
     let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
     let fleet = Arc::new(Fleet {
         ground: Ground::new(config).map_err(|error| verdict::failure(&error))?,
         queue: Mutex::new(Queue::new(limit)),
         claims: Mutex::default(),
         begun: Mutex::default(),
-        screen,
+        outputs: outputs.clone(),
         quiet: args.quiet,
-        lines,
         hook: args.on_download_complete.clone(),
         patience: args.stop_timeout,
-        start,
         words: words.clone(),
         stop,
     });
-    let (to_stop, shared) = (words.clone(), fleet.clone());
-    let _signals = signals::watch(move || drop(to_stop.send(Word::Stop))).map_err(no_signals)?;
+    let (to_stop, asked, shared) = (words.clone(), outputs.stop.clone(), fleet.clone());
+    let stop = move || {
+        drop(to_stop.send(Word::Stop));
+        asked.set();
+    };
+    let _signals = signals::watch(stop).map_err(no_signals)?;
     let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
     let out = fleet.ground.config().out_dir;
     let watched =
         args.watch.as_deref().map(|folder| Watch::start(folder, &out, move |seen| drop(words.send(Word::Seen(seen)))));
     let watched = watched.transpose()?;
     // A system without a thread to spare for the board still downloads.
-    let board = (fleet.screen.is_terminal() && !args.quiet).then(|| Board::start(fleet.clone()).ok());
+    let board = (outputs.screen.is_terminal() && !args.quiet).then(|| Board::start(fleet.clone()).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
     for name in targets.torrents {
@@ -147,7 +139,7 @@ pub(super) fn run(
     }
     crew.work(&heard);
     drop((watched, board));
-    crew.end()
+    outputs.conclude(crew.end()) // while signals are watched for
 }
 
 /// Refuses what makes sense for a single torrent only.
@@ -271,7 +263,7 @@ impl Crew {
         let whole = counts.whole + counts.seeding;
         if !self.fleet.quiet {
             let noun = if whole == 1 { "torrent is" } else { "torrents are" };
-            self.fleet.screen.say(&format!("{whole} {noun} whole{failed}{unbegun}"));
+            self.fleet.outputs.screen.say(&format!("{whole} {noun} whole{failed}{unbegun}"));
         }
         if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) }
     }

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use super::Reader;
 use crate::peer::Report;
 use crate::peer::connection::Gone;
-use crate::peer::state::Out;
+use crate::peer::outbox::Out;
 use crate::swarm::pex::PexInbox;
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA, OUR_PEX, OUR_UPLOAD_ONLY};
 use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
 use crate::wire::pex::PexMessage;
 
-/// Pieces of metadata that may wait for a peer that does not read them.
-const MAX_TELLING: u32 = 64;
+/// Requests for our metadata that may wait for the writer: the pieces of the largest info dictionary.
+const MAX_TELLING: u32 = 2048;
 /// A piece of metadata that nobody asked for counts as so many messages without use.
 const UNASKED: u32 = 50;
 /// PORT messages of one connection that are looked at.
@@ -116,12 +116,10 @@ impl Reader<'_> {
         let answered = || peer.asked_metadata.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
         match message {
             Some(MetadataMessage::Request { piece }) => {
-                let id = peer.metadata_id.load(Ordering::Acquire);
-                let info = shared.info.get().filter(|_| peer.telling.load(Ordering::Acquire) < MAX_TELLING);
-                if id != 0 {
-                    peer.telling.fetch_add(1, Ordering::AcqRel);
-                    peer.send(Out::Metadata(id, self.served.answer(info.map(AsRef::as_ref), piece).encode()));
+                if peer.telling.fetch_add(1, Ordering::AcqRel) >= MAX_TELLING {
+                    return Err(Gone::Flood);
                 }
+                peer.send(Out::Metadata(piece));
             }
             // What nobody asked for is not worth a copy.
             Some(MetadataMessage::Data { piece, total_size, bytes }) if answered() => {

@@ -87,7 +87,7 @@ impl Announcer {
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
             let call = AssertUnwindSafe(|| send(&ours, &client, key, &job, ANNOUNCE_DEADLINE));
             let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
-            ours.report(Report::Announced { url: job.url, result: Box::new(result) });
+            ours.report_always(Report::Announced { url: job.url, result: Box::new(result) });
         });
         match thread {
             Ok(thread) => self.under_way.push((url, thread)),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, never, select, unbounded};
+use crossbeam_channel::{Receiver, bounded, never, select};
 
 use crate::peer::Report;
 use crate::session::Config;
@@ -18,6 +18,11 @@ use crate::types::InfoHash;
 const JUDGEMENT: Duration = Duration::from_secs(10 * 60);
 /// With so many good nodes, somebody would have asked us something by then.
 const ENOUGH: usize = 16;
+
+/// Answers of the DHT, each of some dozens of addresses, that may wait for the main thread; others are lost.
+const MAX_FOUND: usize = 64;
+/// The same for neighbours.
+const MAX_NEIGHBOURS: usize = 256;
 
 /// Something that the main thread hears.
 pub enum News {
@@ -49,14 +54,14 @@ impl Discovery {
     pub fn start(config: &Config, info_hash: InfoHash, seat: &Seat) -> Discovery {
         let mut discovery = Discovery::none();
         if config.dht.is_some() {
-            let (tell, found) = unbounded();
+            let (tell, found) = bounded(MAX_FOUND);
             if let Some(dht) = seat.search(tell) {
                 dht.add_hosts(config.nodes.clone());
                 (discovery.dht, discovery.found) = (Some((info_hash, dht)), found);
             }
         }
         if config.lsd {
-            let (tell, neighbours) = unbounded();
+            let (tell, neighbours) = bounded(MAX_NEIGHBOURS);
             if let Some(lsd) = seat.call_neighbours(tell) {
                 (discovery.lsd, discovery.neighbours) = (Some((info_hash, lsd)), neighbours);
             }
@@ -114,9 +119,10 @@ impl Discovery {
     }
 
     /// Waits for news until `wake`; `None` when none came.
-    pub fn wait(&mut self, reports: &Receiver<Report>, wake: Instant) -> Option<News> {
+    pub fn wait(&mut self, reports: &Receiver<Report>, callers: &Receiver<Report>, wake: Instant) -> Option<News> {
         select! {
             recv(reports) -> report => report.ok().map(News::Report),
+            recv(callers) -> caller => caller.ok().map(News::Report),
             recv(self.found) -> found => {
                 if found.is_err() {
                     self.found = never(); // its threads are gone

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::Contacts;
 use crate::peer::Shared;
-use crate::peer::state::{Out, Peer};
+use crate::peer::outbox::Out;
+use crate::peer::state::Peer;
 use crate::swarm::pex::PexDiffer;
 use crate::wire::pex::Flags;
 

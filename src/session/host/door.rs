@@ -3,12 +3,16 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::peer::{Greeting, Report};
 use crate::types::{Encryption, InfoHash};
+
+/// How long a caller waits until a busy session takes it.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The sessions of a host, those included that do not listen yet.
 #[derive(Default)]
@@ -24,17 +28,17 @@ pub struct Guest {
     pub encryption: Encryption,
     /// Whether it takes any now: while files are being checked nobody has time for them.
     open: AtomicBool,
-    reports: Sender<Report>,
+    callers: Sender<Report>,
 }
 
 impl Door {
     /// A session that takes no callers yet; `None` where there is one for the same torrent already.
-    pub fn register(&self, info_hash: InfoHash, encryption: Encryption, reports: Sender<Report>) -> Option<Arc<Guest>> {
+    pub fn register(&self, info_hash: InfoHash, encryption: Encryption, callers: Sender<Report>) -> Option<Arc<Guest>> {
         let mut guests = self.guests.lock();
         if guests.iter().any(|guest| guest.info_hash == info_hash) {
             return None;
         }
-        let guest = Arc::new(Guest { info_hash, encryption, open: AtomicBool::new(false), reports });
+        let guest = Arc::new(Guest { info_hash, encryption, open: AtomicBool::new(false), callers });
         guests.push(guest.clone());
         Some(guest)
     }
@@ -61,8 +65,11 @@ impl Guest {
         self.open.store(open, Ordering::Release);
     }
 
-    /// Hands a caller on, and what it has said so far.
+    /// Hands a caller on, and what it has said so far. Where too many wait already, nobody else is accepted for a moment; if that
+    /// does not help, the caller is disconnected.
     pub fn receive(&self, stream: TcpStream, addr: SocketAddr, heard: Option<Box<Greeting>>) {
-        let _ = self.reports.send(Report::Incoming(stream, addr, heard));
+        if self.callers.send_timeout(Report::Incoming(stream, addr, heard), PATIENCE).is_err() {
+            log::debug!("{addr}: turned away, the session has no time");
+        }
     }
 }

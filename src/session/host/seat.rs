@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Host;
 use super::door::Guest;
@@ -15,10 +15,14 @@ use crate::sources::lsd::Lsd;
 use crate::storage::{Layout, resolved};
 use crate::types::InfoHash;
 
+/// Callers that may wait for a session to take them: each has a descriptor.
+const MAX_CALLERS: usize = 16;
+
 /// See the module's head.
 pub struct Seat {
     host: Arc<Host>,
     guest: Arc<Guest>,
+    callers: Receiver<Report>,
     port: u16,
     /// What the session may have by its own configuration.
     max_peers: usize,
@@ -35,16 +39,12 @@ impl Seat {
     ///
     /// # Errors
     /// [`SessionError::Twice`] where another session of this host has the torrent.
-    pub fn take(
-        host: Arc<Host>,
-        info_hash: InfoHash,
-        config: &Config,
-        reports: Sender<Report>,
-    ) -> Result<Seat, SessionError> {
-        let guest = host.door.register(info_hash, config.encryption, reports);
+    pub fn take(host: Arc<Host>, info_hash: InfoHash, config: &Config) -> Result<Seat, SessionError> {
+        let (hand_on, callers) = bounded(MAX_CALLERS);
+        let guest = host.door.register(info_hash, config.encryption, hand_on);
         let guest = guest.ok_or(SessionError::Twice { info_hash })?;
         host.add_files(0);
-        Ok(Seat { host, guest, port: 0, max_peers: config.max_peers, files: 0, lines: 0, active: false })
+        Ok(Seat { host, guest, callers, port: 0, max_peers: config.max_peers, files: 0, lines: 0, active: false })
     }
 
     /// Takes the torrent's files, so that no other session of the host writes to them, and the descriptors that they need.
@@ -81,9 +81,17 @@ impl Seat {
         self.port
     }
 
-    /// Whether callers are hung up on for now.
+    /// Whether callers are hung up on for now, those that wait already included.
     pub fn hold(&self, hold: bool) {
         self.guest.set_open(!hold);
+        if hold {
+            self.callers.try_iter().for_each(drop);
+        }
+    }
+
+    /// Where callers come in.
+    pub fn callers(&self) -> &Receiver<Report> {
+        &self.callers
     }
 
     /// Nobody is let in any more; the port is free again where it was this session's alone.

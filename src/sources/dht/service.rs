@@ -105,8 +105,8 @@ pub struct DhtService {
 }
 
 impl DhtService {
-    /// Binds the sockets and starts the threads; peers go to `found` as they are named. That should be an unbounded
-    /// channel: a full one would hold up the DHT, and its end.
+    /// Binds the sockets and starts the threads; peers go to `found` as they are named. What a
+    /// bounded channel has no room for is lost.
     ///
     /// # Errors
     /// Where no socket could be had for any family. A family alone may be missing: a machine without IPv6 is no error.
@@ -161,7 +161,7 @@ impl DhtService {
         self.tell_all(&Command::Search(info_hash, announce_port, None));
     }
 
-    /// The same, where peers of this torrent are to go to `found` and nowhere else: an unbounded channel, too.
+    /// The same, where peers of this torrent are to go to `found` and nowhere else.
     pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<Found>) {
         self.tell_all(&Command::Search(info_hash, announce_port, Some(found)));
     }
@@ -339,10 +339,10 @@ impl Run {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }
-                // Whoever asked may be gone already.
+                // Whoever asked may be gone already, or have no time.
                 Output::Found { info_hash, peers } => {
                     let asker = self.askers.get(&info_hash).unwrap_or(&self.found);
-                    drop(asker.send(Found { info_hash, peers }));
+                    drop(asker.try_send(Found { info_hash, peers }));
                 }
                 Output::Others(nodes) => {
                     for (_, line) in self.lines.iter().enumerate().filter(|(at, _)| *at != self.at) {

@@ -10,7 +10,7 @@ use crate::types::{BLOCK, BlockRequest};
 impl Requests {
     /// When to call [`Requests::expire`] next, unless something comes before; `None` while nothing is outstanding.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let front = self.queue.front()?;
+        let front = self.queue.front().filter(|front| front.number <= self.written)?;
         if self.surplus() > 0 || self.is_overtaken(front) {
             return Some(self.progress);
         }
@@ -27,7 +27,7 @@ impl Requests {
     }
 
     fn lose(&mut self, now: Duration) -> Vec<BlockRequest> {
-        if self.queue.is_empty() {
+        if self.queue.front().is_none_or(|front| front.number > self.written) {
             return Vec::new();
         }
         if now >= self.progress + self.stall() {

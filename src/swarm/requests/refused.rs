@@ -37,9 +37,12 @@ impl Requests {
         }
     }
 
-    /// The peer chokes us: what is outstanding stays so until it is sent, rejected or late.
-    pub fn pause(&mut self) {
+    /// The peer chokes us: what is outstanding stays so until it is sent, rejected or late. What has not been written is taken
+    /// out.
+    pub fn pause(&mut self) -> Vec<BlockRequest> {
         self.fresh = true;
         self.round = None;
+        let first = self.first_unwritten();
+        self.queue.drain(first..).map(|waiting| waiting.block).collect()
     }
 }

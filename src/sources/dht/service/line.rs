@@ -5,13 +5,16 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Command;
 use crate::sources::dht::message::Family;
 use crate::sources::dht::node::DhtStats;
+
+/// Commands that may wait for a thread.
+const MAX_COMMANDS: usize = 1024;
 
 /// How to reach the thread of one family.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Gives a command and wakes the thread for it.
+    /// Gives a command of ours and wakes the thread for it; waits for room, which the thread makes at once.
     pub fn tell(&self, command: Command) {
         // Both fail only where the thread is gone.
         let _ = self.commands.send(command);
@@ -36,7 +39,10 @@ impl Line {
     pub fn introduce(&self, addr: SocketAddr, as_what: fn(SocketAddr) -> Command) {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         if Family::of(addr.ip()) == self.family {
-            self.tell(as_what(addr));
+            // Strangers name nodes: those for which there is no room are none the less found in time.
+            if self.commands.try_send(as_what(addr)).is_ok() {
+                let _ = (&self.wake).write(&[0]);
+            }
         }
     }
 }
@@ -69,7 +75,7 @@ impl End {
 pub(super) fn line(family: Family, socket: UdpSocket) -> io::Result<(Line, End)> {
     socket.set_nonblocking(true)?;
     let (woken, wake) = io::pipe()?;
-    let (commands, receiver) = unbounded();
+    let (commands, receiver) = bounded(MAX_COMMANDS);
     let line = Line { family, commands, bound: socket.local_addr()?, wake, stats: Mutex::default() };
     Ok((line, End { socket, commands: receiver, woken }))
 }

@@ -1,0 +1,173 @@
+//! Text on its way to somebody who may stop reading: a queue bounded in bytes, and a thread that writes it. Whoever has something to
+//! say never waits: what there is no room for is lost and counted, and once there is room again a notice says how much it was.
+
+use std::io::{self, Write};
+use std::mem;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::stop::{Never, Stop};
+
+/// Written in one go at most.
+const CHUNK: usize = 64 * 1024;
+/// The thread only copies.
+const STACK: usize = 128 * 1024;
+
+/// Makes the notice of so many texts that were lost; empty where none is wanted.
+type Notice = dyn Fn(u64) -> String + Send + Sync;
+
+/// Clones are the same way out.
+#[derive(Clone)]
+pub struct Outlet(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    most: usize,
+    notice: Box<Notice>,
+    /// Where no thread was to be had; then its writes are waited for.
+    direct: Mutex<Option<Box<dyn Write + Send>>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// Bytes that the thread has taken and not written yet.
+    under_way: usize,
+    /// Texts that were lost and not told of.
+    lost: u64,
+    /// Nobody reads any more: nothing is kept.
+    gone: bool,
+    /// Whoever waits until all is written; disconnected then.
+    waiters: Vec<Sender<Never>>,
+}
+
+impl Outlet {
+    /// A way to `out` on which at most `most` bytes wait.
+    pub fn new(
+        out: Box<dyn Write + Send>,
+        most: usize,
+        notice: impl Fn(u64) -> String + Send + Sync + 'static,
+    ) -> Outlet {
+        let (state, changed, direct) = (Mutex::default(), Condvar::new(), Mutex::new(Some(out)));
+        let shared = Arc::new(Shared { state, changed, most, notice: Box::new(notice), direct });
+        let (ours, (ready, begun)) = (shared.clone(), bounded(1));
+        let work = move || {
+            let out = ours.direct.lock().take();
+            let _ = ready.send(());
+            if let Some(out) = out {
+                ours.write(out);
+            }
+        };
+        // The process may end while it waits for a reader: nobody joins it.
+        if thread::Builder::new().name("out".to_owned()).stack_size(STACK).spawn(work).is_ok() {
+            let _ = begun.recv();
+        }
+        Outlet(shared)
+    }
+
+    /// Hands on a text; false where it is lost, as too much waits.
+    pub fn push(&self, text: &str) -> bool {
+        self.hand_on(text, false)
+    }
+
+    /// The same for one that must not be lost, such as the last one.
+    pub fn push_always(&self, text: &str) {
+        self.hand_on(text, true);
+    }
+
+    fn hand_on(&self, text: &str, always: bool) -> bool {
+        if let Some(out) = self.0.direct.lock().as_mut() {
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            return true;
+        }
+        let mut state = self.0.state.lock();
+        if state.gone {
+            return true;
+        }
+        // Once something is lost, more is, until there is room again: one notice and not many.
+        let full = state.waiting.len() + state.under_way;
+        let room = if state.lost > 0 { full <= self.0.most / 2 } else { full + text.len() <= self.0.most };
+        if !room && !always {
+            state.lost += 1;
+            return false;
+        }
+        let lost = mem::take(&mut state.lost);
+        if lost > 0 {
+            state.waiting.extend_from_slice((self.0.notice)(lost).as_bytes());
+        }
+        state.waiting.extend_from_slice(text.as_bytes());
+        self.0.changed.notify_one();
+        true
+    }
+
+    /// So many texts never came here.
+    pub fn lose(&self, count: u64) {
+        self.0.state.lock().lost += count;
+    }
+
+    /// Waits until all is written, or nobody reads any more; not for long where `stop` says that the process is to end.
+    pub fn finish(&self, stop: &Stop) {
+        let (waits, done) = bounded(0);
+        {
+            let mut state = self.0.state.lock();
+            if state.gone {
+                return;
+            }
+            let lost = mem::take(&mut state.lost);
+            if lost > 0 {
+                let notice = (self.0.notice)(lost);
+                state.waiting.extend_from_slice(notice.as_bytes());
+            }
+            state.waiters.push(waits);
+            self.0.changed.notify_one();
+        }
+        if self.0.direct.lock().is_none() && !stop.wait(&done) {
+            log::debug!("nobody reads what was still to be said");
+        }
+    }
+}
+
+impl Shared {
+    /// Writes what comes, until nobody reads any more.
+    fn write(&self, mut out: Box<dyn Write + Send>) {
+        loop {
+            let chunk = {
+                let mut state = self.state.lock();
+                while state.waiting.is_empty() {
+                    state.waiters.clear();
+                    self.changed.wait(&mut state);
+                }
+                let rest = if state.waiting.len() > CHUNK { state.waiting.split_off(CHUNK) } else { Vec::new() };
+                let chunk = mem::replace(&mut state.waiting, rest);
+                state.under_way = chunk.len();
+                chunk
+            };
+            let written = out.write_all(&chunk).and_then(|()| out.flush());
+            let mut state = self.state.lock();
+            state.under_way = 0;
+            if written.is_err() {
+                *state = State { gone: true, ..State::default() };
+                return;
+            }
+        }
+    }
+}
+
+/// An error says that a text is lost; the caller never waits.
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.push(&String::from_utf8_lossy(bytes)) { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "outlet_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A reader that takes nothing before it is let go on, and that keeps what it has read.
+struct Reader {
+    may: Receiver<Never>,
+    read: Arc<Mutex<String>>,
+}
+
+impl Write for Reader {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.may.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.read.lock().push_str(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn outlet(most: usize) -> (Outlet, Option<Sender<Never>>, Arc<Mutex<String>>) {
+    let ((hold, may), read) = (bounded(0), Arc::<Mutex<String>>::default());
+    let reader = Reader { may, read: read.clone() };
+    (Outlet::new(Box::new(reader), most, |lost| format!("lost {lost}\n")), Some(hold), read)
+}
+
+#[test]
+fn what_a_stopped_reader_misses_is_counted_once() {
+    let (outlet, hold, read) = outlet(1000);
+    let taken = (0..100_000).filter(|_| outlet.push("ten bytes\n")).count();
+    assert!((100..=101).contains(&taken), "{taken} waited");
+    outlet.push_always("the end\n");
+    drop(hold);
+    outlet.finish(&Stop::default());
+    let read = read.lock();
+    let lost: Vec<_> = read.lines().filter(|line| line.starts_with("lost")).collect();
+    assert_eq!(lost, [format!("lost {}", 100_000 - taken)], "{read}");
+    assert_eq!(read.lines().filter(|line| *line == "ten bytes").count(), taken);
+    assert!(read.ends_with("the end\n"));
+}
+
+#[test]
+fn a_reader_that_goes_on_is_told_before_it_hears_more() {
+    let (outlet, hold, read) = outlet(100);
+    while outlet.push("ten bytes\n") {}
+    outlet.lose(6);
+    drop(hold);
+    let deadline = Instant::now() + PATIENCE;
+    while !outlet.push("again\n") {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+    outlet.finish(&Stop::default());
+    let read = read.lock().clone();
+    let (before, after) = read.split_once("lost ").expect("a notice");
+    assert!(before.starts_with("ten bytes\n") && after.ends_with("\nagain\n"), "{read}");
+    assert_eq!(read.matches("lost").count(), 1);
+}
+
+#[test]
+fn the_end_of_the_process_waits_for_a_reader_but_not_after_a_signal() {
+    let (outlet, hold, _) = outlet(1000);
+    assert!(outlet.push("x\n"));
+    let stop = Stop::default();
+    let (ours, signal) = (outlet.clone(), stop.clone());
+    let waiter = thread::spawn(move || ours.finish(&signal));
+    stop.set();
+    waiter.join().expect("no panic");
+    drop(hold);
+}
+
+#[test]
+fn a_reader_that_is_gone_costs_nothing() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let outlet = Outlet::new(Box::new(Gone), 10, |_| String::new());
+    outlet.push_always("0123456789");
+    outlet.finish(&Stop::default());
+    (0..1000).for_each(|_| assert!(outlet.push("0123456789"), "nothing is kept, and nothing lost"));
+    outlet.finish(&Stop::default());
+}

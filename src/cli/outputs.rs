@@ -1,0 +1,41 @@
+//! Where a download's words go, for people and for programs, and the last of them.
+
+use std::time::Instant;
+
+use super::exit::Failure;
+use super::json::Lines;
+use super::screen::Screen;
+use super::stop::Stop;
+
+/// Both ways out, and how long they may be waited for.
+#[derive(Clone)]
+pub struct Outputs {
+    /// For people.
+    pub screen: Screen,
+    /// For programs, where that was asked for.
+    pub lines: Option<Lines>,
+    /// Whether the process is to end.
+    pub stop: Stop,
+    /// When the command began.
+    pub start: Instant,
+}
+
+impl Outputs {
+    /// Tells of a failure that was not told of, and waits until all is written. The failure, with nothing left to say.
+    ///
+    /// # Errors
+    /// The failure.
+    pub fn conclude(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+        if let Err(failure) = &result
+            && !failure.message.is_empty()
+        {
+            if let Some(lines) = &self.lines {
+                lines.error(self.start.elapsed(), failure);
+            }
+            self.screen.say_always(&format!("btsync: {}", failure.message.trim_end()));
+        }
+        self.lines.iter().for_each(|lines| lines.finish(&self.stop));
+        self.screen.finish(&self.stop);
+        result.map_err(|failure| Failure::new(failure.code, ""))
+    }
+}

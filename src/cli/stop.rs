@@ -1,0 +1,48 @@
+//! The user's wish that the process ends, and how long it may still take then. What waits for others, such as a reader of our
+//! output or the user's own command, waits no longer than that.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use parking_lot::Mutex;
+
+/// From the first signal to the end of the process.
+const PATIENCE: Duration = Duration::from_millis(1900);
+
+/// What no channel ever brings: it is there to be disconnected.
+pub type Never = std::convert::Infallible;
+
+/// Set once, by the first signal; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    alive: Arc<Mutex<Option<Sender<Never>>>>,
+    set: Receiver<Never>,
+    at: Arc<OnceLock<Instant>>,
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        let (alive, set) = bounded(0);
+        Stop { alive: Arc::new(Mutex::new(Some(alive))), set, at: Arc::default() }
+    }
+}
+
+impl Stop {
+    /// The process is to end.
+    pub fn set(&self) {
+        let _ = self.at.set(Instant::now());
+        drop(self.alive.lock().take());
+    }
+
+    /// Waits until something comes through `done` or it is disconnected. False where the process is to end and cannot wait any
+    /// longer.
+    pub fn wait<T>(&self, done: &Receiver<T>) -> bool {
+        select! {
+            recv(done) -> _ => return true,
+            recv(self.set) -> _ => {}
+        }
+        let end = self.at.get().map_or_else(Instant::now, |at| *at + PATIENCE);
+        !matches!(done.recv_deadline(end), Err(RecvTimeoutError::Timeout))
+    }
+}

@@ -1,0 +1,163 @@
+//! The queue in front of a peer's writer, bounded in bytes.
+//!
+//! A sender never blocks: it may hold a lock or be another peer's reader. The peer that lets the queue fill up, because it does
+//! not read while it makes us answer, is disconnected instead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+
+use crate::types::{BlockRequest, PieceIndex};
+
+/// Bytes that may wait for one writer. The most that an honest peer can have waiting is two thousand requests, as many rejects and
+/// as many metadata requests in messages of their own; that is less.
+const MAX_BYTES: usize = 384 * 1024;
+
+/// What a writer is told.
+#[derive(Debug)]
+pub enum Out {
+    /// There are requests to write: [`Requests::take_unwritten`](crate::swarm::requests::Requests::take_unwritten).
+    Requests,
+    /// Take a request back.
+    Cancel(BlockRequest),
+    /// Serve these.
+    Serve(Vec<BlockRequest>),
+    /// The peer no longer wants this one.
+    Withdraw(BlockRequest),
+    /// Tell the peer that it is choked, and forget what it asked for; or that it is not.
+    Choke(bool),
+    /// Tell the peer whether we are interested.
+    Interested(bool),
+    /// These requests will not be answered; said to fast peers only, and counted in [`Peer::refusing`](super::Peer::refusing).
+    Reject(Vec<BlockRequest>),
+    /// The peer may ask for these although it is choked.
+    AllowedFast(Vec<PieceIndex>),
+    /// A message of the extension protocol: its id and what follows.
+    Extended(u8, Vec<u8>),
+    /// The peer asks for this piece of our metadata; counted in [`Peer::telling`](super::Peer::telling).
+    Metadata(u32),
+    /// There are pieces to tell it of, not at once but soon.
+    Haves,
+    /// The connection is over.
+    End,
+}
+
+impl Out {
+    /// The bytes that it takes in the queue.
+    fn cost(&self) -> usize {
+        let payload = match self {
+            Out::Serve(blocks) | Out::Reject(blocks) => size_of_val(blocks.as_slice()),
+            Out::AllowedFast(pieces) => size_of_val(pieces.as_slice()),
+            Out::Extended(_, payload) => payload.len(),
+            _ => 0,
+        };
+        size_of::<Out>() + payload
+    }
+}
+
+/// The senders' end.
+#[derive(Debug)]
+pub struct Outbox {
+    sender: Sender<Out>,
+    waiting: Arc<AtomicUsize>,
+    overrun: AtomicBool,
+}
+
+/// The writer's end.
+#[derive(Debug)]
+pub struct Inbox {
+    receiver: Receiver<Out>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Both ends of a queue for one writer.
+pub fn outbox() -> (Outbox, Inbox) {
+    // Bounded: in bytes, by `Outbox::push`.
+    let (sender, receiver) = unbounded();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    (Outbox { sender, waiting: waiting.clone(), overrun: AtomicBool::new(false) }, Inbox { receiver, waiting })
+}
+
+impl Outbox {
+    /// Hands something to the writer, which may be gone. False where the queue is full: the message is lost, and the connection is
+    /// to end.
+    pub fn push(&self, out: Out) -> bool {
+        let cost = out.cost();
+        let before = self.waiting.fetch_add(cost, Ordering::AcqRel);
+        if before + cost > MAX_BYTES && !matches!(out, Out::End) {
+            self.waiting.fetch_sub(cost, Ordering::AcqRel);
+            self.overrun.store(true, Ordering::Release);
+            return false;
+        }
+        let _ = self.sender.send(out);
+        true
+    }
+
+    /// Whether a message was lost because the queue was full.
+    pub fn has_overrun(&self) -> bool {
+        self.overrun.load(Ordering::Acquire)
+    }
+}
+
+impl Inbox {
+    /// The next message, if one waits.
+    ///
+    /// # Errors
+    /// Where none does.
+    pub fn try_recv(&self) -> Result<Out, TryRecvError> {
+        self.receiver.try_recv().inspect(|out| self.taken(out))
+    }
+
+    /// The next message; waits for it until `deadline`.
+    ///
+    /// # Errors
+    /// Where none came.
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Out, RecvTimeoutError> {
+        self.receiver.recv_deadline(deadline).inspect(|out| self.taken(out))
+    }
+
+    fn taken(&self, out: &Out) {
+        self.waiting.fetch_sub(out.cost(), Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(outbox: &Outbox, message: impl Fn() -> Out) -> usize {
+        (0..1_000_000).take_while(|_| outbox.push(message())).count()
+    }
+
+    #[test]
+    fn the_queue_is_bounded_in_bytes_whatever_fills_it() {
+        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: 1 };
+        let messages: [&dyn Fn() -> Out; 5] = [
+            &|| Out::Choke(true),
+            &|| Out::Withdraw(block),
+            &|| Out::Reject(vec![block; 100]),
+            &|| Out::Extended(1, vec![0; 1000]),
+            &|| Out::AllowedFast(vec![PieceIndex(0); 10]),
+        ];
+        for message in messages {
+            let (outbox, inbox) = outbox();
+            let count = fill(&outbox, message);
+            assert!(count > 0 && count * message().cost() <= MAX_BYTES && outbox.has_overrun());
+            assert!(outbox.push(Out::End), "the end is always heard");
+            assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), count + 1);
+            assert_eq!(outbox.waiting.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn an_honest_peer_that_reads_nothing_for_a_while_has_room() {
+        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: 1 };
+        let (outbox, _inbox) = outbox();
+        for _ in 0..crate::wire::extension::OUR_REQUEST_QUEUE {
+            assert!(outbox.push(Out::Serve(vec![block])) && outbox.push(Out::Reject(vec![block])));
+            assert!(outbox.push(Out::Metadata(0)));
+        }
+    }
+}
