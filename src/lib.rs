@@ -6,6 +6,7 @@
 pub mod atomic_file;
 pub mod bind;
 pub mod cli;
+pub mod descriptors;
 pub mod interfaces;
 pub mod metainfo;
 pub mod net;

@@ -12,7 +12,7 @@ use std::thread;
 use common::payload::Payload;
 use common::process::{Running, without_settings};
 use common::scene::{seeding, unchoked};
-use common::seeder::{block, full_bitfield};
+use common::seeder::{FakePeer, Gate, block, full_bitfield};
 use common::talker::{Talker, Turn, size_of};
 use common::tracker::Tracker;
 use common::wire::{Message, Wire, extended_handshake, frame, id};
@@ -204,4 +204,55 @@ fn callers_between_the_metadata_and_the_download() {
     over.store(true, Ordering::Relaxed);
     callers.into_iter().for_each(|caller| caller.join().expect("a caller"));
     let _ = lingers.join();
+}
+
+/// Descriptors run out in the middle of a download of many files: it waits for some, and goes on.
+#[test]
+fn a_download_outlives_a_shortage_of_descriptors() {
+    let names: Vec<String> = (0..60).map(|n| format!("f{n:02}")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 32_000)).collect();
+    let (stage, payload) = (Stage::new(), Payload::tree("many", &files, 16 * 1024));
+    let gate = Gate::new(5);
+    let seeder = FakePeer::honest(&payload, &gate);
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let more = ["--bt-exclude-tracker", "*", "--peer", &seeder.addr.to_string()];
+    let mut running = stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &more);
+    until("some blocks have come", || gate.served() >= 5);
+    let limit = |files: u32| {
+        let (pid, files) = (format!("--pid={}", running.pid()), format!("--nofile={files}:"));
+        assert!(Command::new("prlimit").args([pid, files]).status().expect("prlimit").success());
+    };
+    // The lowest numbers are taken: nothing can be opened, whatever is closed.
+    limit(3);
+    gate.open();
+    until("it finds no descriptor", || running.log().contains("no descriptors are left"));
+    limit(1024);
+    running.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+}
+
+/// The soft limit of descriptors is raised, and the user's own command has the one from before.
+#[test]
+fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
+    let (stage, payload) = (Stage::new(), Payload::single("small.bin", 32 * 1024, 16 * 1024));
+    let (mut command, told) = (Command::new("prlimit"), stage.path("told"));
+    without_settings(&mut command).args(["--nofile=256:4096"]).arg(btsync().get_program());
+    command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder_with("out", &payload));
+    command.args([
+        "--no-dht",
+        "--no-lsd",
+        "--seed",
+        "--bt-exclude-tracker",
+        "*",
+        "--listen-port",
+        &free_port().to_string(),
+    ]);
+    command.args(["--on-download-complete", &format!("ulimit -Sn > {0}.new; mv {0}.new {0}", told.display())]);
+    let mut running = stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("cache")));
+    until("the command has been run", || told.exists());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.pid())).expect("its limits");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line on files");
+    assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
+    assert_eq!(std::fs::read_to_string(&told).expect("the command's limit").trim(), "256");
+    running.terminate(0);
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, never};
+use crossbeam_channel::{Receiver, TryRecvError, bounded, never};
 
 use super::args::{DownloadArgs, STDIN};
 use super::exit::{Exit, Failure};
@@ -22,7 +22,8 @@ use super::verdict::{ending, verdict};
 use super::view::View;
 use super::voice::{Voice, Voices, listen};
 use super::{info, limits, list, logs, signals};
-use crate::metainfo::{Magnet, Selection, Torrent, printable};
+use crate::descriptors::{is_shortage, patiently};
+use crate::metainfo::{Magnet, Selection, Torrent, TorrentError, printable};
 use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
 
 /// Downloads, and gives to others for as long as asked.
@@ -139,12 +140,18 @@ pub(super) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -
         return Ok(Source::from(fetch::from_stdin(stop)?).into());
     }
     let Some(link) = file.to_str().filter(|text| Magnet::is_link(text)) else {
-        let torrent = Torrent::read(file).map_err(|error| info::torrent_failure(file, error))?;
-        return Ok(Source::from(torrent).into());
+        let torrent = read(file, || stop.try_recv() != Err(TryRecvError::Disconnected));
+        return Ok(Source::from(torrent.map_err(|error| info::torrent_failure(file, error))?).into());
     };
     let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
     call_peers_of(&magnet, config);
     Ok(Source::from(magnet).into())
+}
+
+/// Reads a torrent file; where there is no descriptor for it, waits for one as long as `go_on` says.
+pub(super) fn read(file: &Path, go_on: impl FnMut() -> bool) -> Result<Torrent, TorrentError> {
+    let short = |read: &Result<Torrent, TorrentError>| matches!(read, Err(TorrentError::Io { source, .. }) if is_shortage(source));
+    patiently(|| Torrent::read(file), short, go_on)
 }
 
 /// The peers that a link names are called, and its choice of files is that of the user who has none.

@@ -10,6 +10,7 @@ use crossbeam_channel::bounded;
 
 use super::outputs::Outputs;
 use super::voice::{Ending, Voice, clean};
+use crate::descriptors::before;
 use crate::session::{Event, Handle};
 
 /// What its environment tells the command: name, folder, path (the two joined), info-hash and size of what is complete.
@@ -34,7 +35,7 @@ impl Hook {
         let name = self.handle.name();
         let path = std::path::Path::new(&self.folder).join(name);
         let mut command = Command::new("sh");
-        command.arg("-c").arg(&self.command).stdin(Stdio::null());
+        command.arg("-c").arg(script(&self.command, before())).stdin(Stdio::null());
         let (info_hash, total) = (self.handle.info_hash().hex(), self.handle.snapshot().total.to_string());
         let values = [OsStr::new(name), self.folder.as_ref(), path.as_ref(), info_hash.as_ref(), total.as_ref()];
         command.envs(VARIABLES.into_iter().zip(values));
@@ -43,6 +44,11 @@ impl Hook {
             Err(error) => self.outputs.screen.say(&format!("--on-download-complete cannot be run: {error}")),
         }
     }
+}
+
+/// The user's command, after the limit of descriptors is what the program was started with.
+fn script(command: &str, limit: Option<u64>) -> String {
+    limit.map_or_else(|| command.to_owned(), |limit| format!("ulimit -Sn {limit} 2>/dev/null\n{command}"))
 }
 
 impl Voice for Hook {

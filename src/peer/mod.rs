@@ -185,6 +185,8 @@ pub enum Report {
     Node(SocketAddr),
     /// The last piece that is wanted is there.
     Whole,
+    /// There is no descriptor for a file; a connection has to give up its own.
+    Shortage,
     /// The disk refused; nothing can go on.
     Storage(StorageError),
     /// An incoming connection was accepted; what it said, where it had to be asked which torrent it means.

@@ -17,12 +17,14 @@ use super::contacts::{Contacts, News};
 use super::keeper::Keeper;
 use super::{Event, Outcome, Stage, tell};
 use crate::peer::{Report, Shared};
-use crate::storage::StorageError;
+use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::swarm::quality::Turnover;
 
 /// The main thread looks up at least so often, so that a lost appointment is no disaster.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Between two tries where main finds no descriptor.
+const SHORTAGE: Duration = Duration::from_millis(200);
 /// Reports that are heard in a row before the appointments are looked at again.
 const IN_A_ROW: usize = 1000;
 
@@ -38,6 +40,8 @@ pub struct Conductor<'a> {
     /// The size in bytes of what is wanted.
     total: u64,
     failure: Option<StorageError>,
+    /// When to look again at the files of a complete download, where there was no descriptor for that.
+    unconfirmed: Option<Duration>,
     /// Keeps the fast-resume record, where there is one.
     keeper: Option<Keeper>,
 }
@@ -66,6 +70,7 @@ impl<'a> Conductor<'a> {
             whole_since: whole.then_some(now),
             total,
             failure: None,
+            unconfirmed: None,
             keeper,
         }
     }
@@ -79,6 +84,9 @@ impl<'a> Conductor<'a> {
             let now = self.shared.now();
             self.contacts.tick(self.shared, now);
             self.pause();
+            if self.unconfirmed.is_some_and(|due| due <= now) {
+                self.whole();
+            }
             self.choke(now);
             self.keep(now);
             let wake = Instant::now() + self.sleep(now);
@@ -101,11 +109,14 @@ impl<'a> Conductor<'a> {
         }
     }
 
+    /// Whether somebody has said stop.
+    fn is_stopped(&self) -> bool {
+        self.contacts.inner.stop.load(Ordering::Acquire)
+    }
+
     /// Whether there is nothing left to do.
     fn is_over(&self) -> bool {
-        self.contacts.inner.stop.load(Ordering::Acquire)
-            || self.failure.is_some()
-            || self.goal_reached(self.shared.now())
+        self.is_stopped() || self.failure.is_some() || self.goal_reached(self.shared.now())
     }
 
     /// Whether seeding is done, where the download is.
@@ -138,7 +149,7 @@ impl<'a> Conductor<'a> {
                 next = next.min(now + Duration::from_secs(1)); // nobody reports bytes
             }
         }
-        next.saturating_sub(now)
+        next.min(self.unconfirmed.unwrap_or(next)).saturating_sub(now)
     }
 
     /// Takes what was heard.
@@ -156,6 +167,8 @@ impl<'a> Conductor<'a> {
             Report::Failed { piece, senders } => self.failed_piece(piece, &senders),
             Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
+            // A thread that waited for a descriptor gave up because of the stop.
+            Report::Storage(error) if error.kind() == StorageErrorKind::TooManyFiles && self.is_stopped() => {}
             Report::Storage(error) => {
                 self.failure.get_or_insert(error);
             }
@@ -169,11 +182,21 @@ impl<'a> Conductor<'a> {
         if self.whole_since.is_some() {
             return;
         }
-        if let Err(error) = self.finish_files() {
-            self.failure.get_or_insert(error);
-            return;
+        let now = self.shared.now();
+        self.unconfirmed = None;
+        match self.finish_files() {
+            Err(error) if error.kind() == StorageErrorKind::TooManyFiles => {
+                self.contacts.give_up_one(now);
+                self.unconfirmed = Some(now + SHORTAGE);
+                return;
+            }
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                return;
+            }
+            Ok(()) => {}
         }
-        self.whole_since = Some(self.shared.now());
+        self.whole_since = Some(now);
         self.contacts.content = true;
         if self.shared.pieces.is_whole() {
             self.contacts.announcer.completed(); // a partial seed has not completed the torrent (BEP 21)

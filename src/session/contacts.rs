@@ -68,6 +68,8 @@ pub struct Contacts<'a> {
     /// Who was connected, and whether it had called us; the last to leave last.
     left: VecDeque<(PeerKey, SocketAddr, bool)>,
     next_call: Duration,
+    /// Until when nobody is let in, as there are no descriptors.
+    short_until: Duration,
     next_exchange: Duration,
     pub announcer: Announcer,
     pub discovery: Discovery,
@@ -115,6 +117,7 @@ impl<'a> Contacts<'a> {
             lines: HashMap::new(),
             left: VecDeque::new(),
             next_call: Duration::ZERO,
+            short_until: Duration::ZERO,
             next_exchange: Duration::ZERO,
             announcer,
             discovery,
@@ -182,7 +185,7 @@ impl<'a> Contacts<'a> {
     /// The next of these appointments.
     pub fn next_due(&self, now: Duration, shared: &Shared) -> Duration {
         let announce = self.announcer.next_due(now);
-        let call = if self.may_call() { self.next_call } else { Duration::MAX };
+        let call = if self.may_call() { self.next_call.max(self.short_until) } else { Duration::MAX };
         let exchange = if shared.pex && !self.lines.is_empty() { self.next_exchange } else { Duration::MAX };
         let look = if self.is_hungry() && self.discovery.has_dht() { now + LOOK } else { Duration::MAX };
         let give_up = self.config.stop_timeout.filter(|_| !self.content);
@@ -239,6 +242,7 @@ impl<'a> Contacts<'a> {
             Report::Told(peers) => self.heard_of(&peers, Source::Pex, |search| &mut search.pex_peers),
             Report::Node(addr) => self.discovery.add_node(addr),
             Report::Stop => {} // the flag says it
+            Report::Shortage => self.give_up_one(shared.now()),
             other => return Some(other),
         }
         None

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -28,6 +29,10 @@ pub(super) struct Inner {
     /// The torrent that a link led to, where nothing more was asked for.
     pub torrent: OnceLock<Torrent>,
     pub started: Instant,
+    /// The user has been told that there are no descriptors.
+    pub warned: AtomicBool,
+    /// The session's own thread.
+    pub main: OnceLock<ThreadId>,
     pub stage: AtomicU8,
     /// Pieces of metadata: those that are there, and all.
     pub metadata: (AtomicUsize, AtomicUsize),
@@ -59,6 +64,8 @@ impl Inner {
             known_as: OnceLock::new(),
             torrent: OnceLock::new(),
             started: Instant::now(),
+            warned: AtomicBool::new(false),
+            main: OnceLock::new(),
             stage: AtomicU8::new(Stage::Starting as u8),
             metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
             check: Progress::default(),
@@ -78,6 +85,19 @@ impl Inner {
     /// The session is at this stage now.
     pub fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// A thread finds no descriptor for a file: main drops a peer. Whether to try again. Main itself must not wait once there are
+    /// peers, as nobody else drops any.
+    pub fn wait_for_descriptor(&self) -> bool {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            log::warn!("no descriptors are left: fewer peers, until there are some");
+        }
+        let _ = self.reports.try_send(Report::Shortage);
+        let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
+        let is_main = self.main.get() == Some(&std::thread::current().id());
+        let leaving = || self.shared().is_some_and(|shared| shared.is_stopping());
+        !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
     }
 
     /// What the connections of this stage share.

@@ -89,6 +89,7 @@ fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
 }
 
 fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
+    let mut failing = false;
     loop {
         let accepted = socket.accept();
         if closing.load(Ordering::Acquire) {
@@ -96,13 +97,16 @@ fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
         }
         match accepted {
             Ok((stream, addr)) => {
+                failing = false;
                 if let Some(addr) = addr.as_socket() {
                     lobby.receive(stream.into(), canonical(addr));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                log::warn!("cannot accept a connection: {error}");
+                if !std::mem::replace(&mut failing, true) {
+                    log::warn!("cannot accept a connection: {error}");
+                }
                 std::thread::sleep(BREATHER);
             }
         }

@@ -197,6 +197,7 @@ impl Session {
     pub fn run(self) -> Result<Outcome, SessionError> {
         let Session { source, config, inner, events, listeners, reports, host } = self;
         drop(listeners); // nobody listens but whoever asked to
+        let _ = inner.main.set(std::thread::current().id());
         let at = Arc::downgrade(&host); // it is to end with the session where it has no other
         let seat = Some(Seat::take(host, inner.info_hash, &config)?);
         let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };

@@ -30,7 +30,7 @@ pub(super) struct Opened {
 /// # Errors
 /// Where a file is in the way, another process has the files, or the disk refuses.
 pub(super) fn open(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     config: &Config,
     torrent: &Torrent,
     seat: Option<&mut Seat>,
@@ -44,6 +44,8 @@ pub(super) fn open(
     let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.allocation);
+    let waits = Arc::downgrade(inner);
+    storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
     inner.enter(Stage::Checking);
     let mut opening = Opening { inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
     let (have, keeper) = opening.run()?;

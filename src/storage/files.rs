@@ -31,7 +31,7 @@ pub struct Storage {
     pub(super) selection: Selection,
     pub(super) allocation: Allocation,
     /// The torrent's files by their numbers, and the part file behind them.
-    pub(super) cache: Cache,
+    pub(super) cache: Arc<Cache>,
     /// The right to write, where this process has taken it.
     pub(super) lock: Option<Lock>,
     /// The torrent's marker, as it was last read or written.
@@ -44,10 +44,20 @@ impl Storage {
     /// The files of `layout` below `root`, all of them wanted, of which about `max_open` are held open (each thread in the middle of a read or
     /// write may hold one more). Touches nothing.
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
-        let cache = Cache::new(layout.files().len() + 1, max_open);
+        let cache = Arc::new(Cache::new(layout.files().len() + 1, max_open));
         let (selection, allocation) = (Selection::default(), Allocation::default());
         let (lock, marker, writable) = (None, None, None);
         Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable }
+    }
+
+    /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.
+    /// Without it that is an error.
+    pub fn wait_for_descriptors(&self, relief: impl Fn() -> bool + Send + Sync + 'static) {
+        let cache = self.cache.clone();
+        self.root.wait_with(move || {
+            cache.clear();
+            relief()
+        });
     }
 
     /// Where each byte lies.

@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::descriptors::patiently;
+
 use super::cache::Handle;
 use super::error::{Doing, StorageError, StorageErrorKind};
 use super::ownership::Refusal;
@@ -38,11 +40,27 @@ pub(super) struct Root {
     path: PathBuf,
     /// `path`, open; it stays the same folder when it is moved.
     folder: OnceLock<OwnedFd>,
+    /// See [`Root::wait_with`].
+    relief: OnceLock<Relief>,
+}
+
+/// Asked where there is no descriptor: whether to try again after a moment.
+pub(super) struct Relief(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Relief {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Relief")
+    }
 }
 
 impl Root {
     pub fn new(path: PathBuf) -> Root {
-        Root { path, folder: OnceLock::new() }
+        Root { path, folder: OnceLock::new(), relief: OnceLock::new() }
+    }
+
+    /// Where there is no descriptor for a file, `relief` is asked whether to wait for one; without it that is an error.
+    pub fn wait_with(&self, relief: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.relief.set(Relief(Box::new(relief)));
     }
 
     /// The path as the user gave it.
@@ -165,8 +183,13 @@ impl Root {
         Ok(Handle { file: File::from(file), writable: access != Access::Read })
     }
 
-    /// Opens without following any link; `LOOP` where there is one.
+    /// Opens without following any link; `LOOP` where there is one. Waits where there is no descriptor.
     fn open_beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let short = |opened: &Result<OwnedFd, Errno>| matches!(opened, Err(Errno::MFILE | Errno::NFILE));
+        patiently(|| self.try_open(name, flags), short, || self.relief.get().is_some_and(|relief| (relief.0)()))
+    }
+
+    fn try_open(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let root = self.folder()?;
         let flags = flags | OFlags::CLOEXEC;
         if name.as_os_str().is_empty() {

@@ -51,7 +51,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
     let mut config = fleet.ground.config();
     let found = match what {
         What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
-        What::Seen(path, None) => watch::read_again(&path).map(Found::from),
+        What::Seen(path, None) => watch::read_again(&path, || !fleet.is_stopped()).map(Found::from),
         What::Seen(_, Some(magnet)) => {
             download::call_peers_of(&magnet, &mut config);
             Ok(Source::Magnet(magnet).into())

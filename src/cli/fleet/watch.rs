@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use super::list;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
+use crate::descriptors::{is_shortage, patiently};
 use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
 use crate::session::Source;
 use crate::storage::{is_marked, is_watched_name, resolved};
@@ -165,6 +166,13 @@ impl<F: Fn(Sight)> Watcher<F> {
         Ok(())
     }
 
+    /// Whether it is time to go.
+    fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(&self.asleep, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
     fn look(&mut self, name: &OsStr) {
         if let Some(found) = self.read(name) {
             self.tell_of(name, found);
@@ -175,7 +183,7 @@ impl<F: Fn(Sight)> Watcher<F> {
     fn read(&mut self, name: &OsStr) -> Option<Result<Found, Failure>> {
         let kind = kind(name)?;
         let path = self.folder.join(name);
-        let file = match open_regular(&path) {
+        let file = match open_in_time(&path, || !self.is_over()) {
             Ok(Some(file)) if is_marked(&file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
                 return None;
@@ -210,6 +218,12 @@ impl<F: Fn(Sight)> Watcher<F> {
     }
 }
 
+/// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `go_on` says.
+fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<File>> {
+    let short = |opened: &io::Result<Option<File>>| opened.as_ref().is_err_and(is_shortage);
+    patiently(|| open_regular(path), short, go_on)
+}
+
 /// The file, where it is a regular one or a link to one; nothing else is waited for, be it a pipe without a writer or a device.
 fn open_regular(path: &Path) -> io::Result<Option<File>> {
     // A look before, as opening a device may do something; and one after, as there may be another file by then.
@@ -230,8 +244,9 @@ fn open_regular(path: &Path) -> io::Result<Option<File>> {
 ///
 /// # Errors
 /// Where it is gone, or no torrent any more.
-pub(super) fn read_again(path: &Path) -> Result<Source, Failure> {
-    let file = open_regular(path).and_then(|file| file.ok_or_else(|| io::Error::other("not a regular file any more")));
+pub(super) fn read_again(path: &Path, go_on: impl FnMut() -> bool) -> Result<Source, Failure> {
+    let file =
+        open_in_time(path, go_on).and_then(|file| file.ok_or_else(|| io::Error::other("not a regular file any more")));
     Ok(torrent(file, path)?.into())
 }
 

@@ -27,6 +27,21 @@ const MAX_GOING: usize = 24;
 const PARTING: Duration = Duration::from_secs(1);
 
 impl Contacts<'_> {
+    /// There is no descriptor for a file: closes the connection that is of the least use, and makes no others for a while.
+    pub fn give_up_one(&mut self, now: Duration) {
+        self.short_until = now + BREATHER;
+        self.next_call = self.next_call.max(self.short_until);
+        if self.lines.len() < 2 {
+            return; // without any peer nothing comes
+        }
+        let staying = self.lines.iter_mut().filter(|(_, line)| !line.going);
+        let least = staying.min_by_key(|(key, line)| (line.ready.map(|_| line.seen[1].1), Reverse(**key)));
+        if let Some((_, line)) = least {
+            line.going = true;
+            line.connection.close();
+        }
+    }
+
     /// Whether another peer can be called at all.
     pub(super) fn may_call(&self) -> bool {
         self.lines.len() < self.seat.room() && self.half_open() < self.most_half_open()
@@ -43,7 +58,7 @@ impl Contacts<'_> {
 
     /// Calls those whose turn it is.
     pub(super) fn call(&mut self, shared: &Arc<Shared>, now: Duration) {
-        if now < self.next_call || !self.may_call() {
+        if now < self.next_call.max(self.short_until) || !self.may_call() {
             return;
         }
         let half_open = self.most_half_open().saturating_sub(self.half_open());
@@ -96,6 +111,7 @@ impl Contacts<'_> {
         heard: Option<Box<Greeting>>,
     ) {
         if shared.is_stopping()
+            || shared.now() < self.short_until
             || self.book.refuses(&addr, shared.now())
             || !(self.has_room_for_callers() || self.make_room_for(shared, addr))
         {
