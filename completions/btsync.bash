@@ -20,7 +20,7 @@ _btsync_options() {
             --overwrite --allow-overwrite --fsync
             --seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
-            --max-overall-upload-limit= --encryption= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
+            --max-overall-upload-limit= --encryption= --dscp= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
             --dht-entry-point= --interface= --bind=
             --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --on-download-complete= -v --verbose -q --quiet -h --help --version' ;;
     esac
@@ -29,6 +29,7 @@ _btsync_options() {
 # Candidates for the value of option $1 that begin with $2.
 _btsync_value() {
     case $1 in
+        --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --encryption) COMPREPLY=($(compgen -W 'prefer require off' -- "$2")) ;;
         --interface | --bind) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;

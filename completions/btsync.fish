@@ -54,6 +54,7 @@ complete -c btsync -n '__btsync_in download' -l max-download-limit -x -d 'Bytes 
 complete -c btsync -n '__btsync_in download' -l max-overall-download-limit -x -d 'The same as --max-download-limit'
 complete -c btsync -n '__btsync_in download' -s u -l max-upload-limit -x -d 'Bytes per second to send at most'
 complete -c btsync -n '__btsync_in download' -l max-overall-upload-limit -x -d 'The same as --max-upload-limit'
+complete -c btsync -n '__btsync_in download' -l dscp -x -a 'le none cs1 af11 ef' -d 'What routers are told of packets to peers'
 complete -c btsync -n '__btsync_in download' -l encryption -x -a 'prefer require off' -d 'Disguise connections'
 complete -c btsync -n '__btsync_in download' -l peer -x -d 'Call this peer'
 complete -c btsync -n '__btsync_in download' -l bt-tracker -x -d 'Ask this tracker too'

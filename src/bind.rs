@@ -10,7 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::str::FromStr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::types::Dscp;
 
 use crate::interfaces::interfaces;
 
@@ -157,9 +159,29 @@ fn holder(ip: IpAddr) -> io::Result<u32> {
     Ok(if interface.is_loopback { 0 } else { interface.index })
 }
 
+/// Has the packets of a connection say how much they matter. A socket of IPv6 may speak IPv4, and has both.
+pub fn mark(stream: &TcpStream, dscp: Dscp) {
+    let socket = SockRef::from(stream);
+    // What a family does not have, it cannot say.
+    let _ = socket.set_tos_v4(dscp.byte());
+    let _ = socket.set_tclass_v6(dscp.byte());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_both_families_are_marked() {
+        let to = |ip: &str| {
+            let listener = std::net::TcpListener::bind((ip, 0)).expect("a port");
+            let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+            mark(&stream, Dscp::LOWER_EFFORT);
+            stream
+        };
+        assert_eq!(SockRef::from(&to("127.0.0.1")).tos_v4().expect("IPv4"), 4);
+        assert_eq!(SockRef::from(&to("::1")).tclass_v6().expect("IPv6"), 4);
+    }
 
     #[test]
     fn addresses_and_names_are_told_apart() {

@@ -53,6 +53,52 @@ pub struct BlockRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u32);
 
+/// What routers are told of our packets (the differentiated services code point), 0 to 63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dscp(u8);
+
+impl Dscp {
+    /// Nothing.
+    pub const NONE: Dscp = Dscp(0);
+    /// Lower effort than best effort (RFC 8622): others go first where the line is full.
+    pub const LOWER_EFFORT: Dscp = Dscp(1);
+
+    /// The byte in which it travels, traffic class or type of service.
+    pub fn byte(self) -> u32 {
+        u32::from(self.0) << 2
+    }
+}
+
+impl Default for Dscp {
+    fn default() -> Dscp {
+        Dscp::LOWER_EFFORT
+    }
+}
+
+impl std::str::FromStr for Dscp {
+    type Err = ();
+
+    /// A number, or a name: `le`, `none`, `ef`, `cs0` to `cs7`, `af11` to `af43`.
+    fn from_str(text: &str) -> Result<Dscp, ()> {
+        let text = text.to_ascii_lowercase();
+        let number = |text: &str, range: std::ops::RangeInclusive<u8>| text.parse().ok().filter(|n| range.contains(n));
+        let value = match text.as_str() {
+            "none" | "be" | "df" => Some(0),
+            "le" => Some(1),
+            "ef" => Some(46),
+            _ => match (text.strip_prefix("cs"), text.strip_prefix("af")) {
+                (Some(class), _) => number(class, 0..=7).map(|class| class * 8),
+                (_, Some(class)) => {
+                    let class: Option<u8> = number(class, 11..=43).filter(|class| (1..=3).contains(&(class % 10)));
+                    class.map(|class| class / 10 * 8 + class % 10 * 2)
+                }
+                _ => number(&text, 0..=63),
+            },
+        };
+        value.map(Dscp).ok_or(())
+    }
+}
+
 /// Whether connections are disguised by message stream encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {
@@ -247,6 +293,19 @@ fn bytes_spare(len: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_points_have_names_and_numbers() {
+        let byte = |text: &str| text.parse::<Dscp>().map(Dscp::byte);
+        let bytes =
+            [("le", 4), ("LE", 4), ("none", 0), ("ef", 184), ("cs1", 32), ("af11", 40), ("af43", 152), ("63", 252)];
+        for (text, right) in bytes {
+            assert_eq!(byte(text), Ok(right), "{text}");
+        }
+        for bad in ["", "64", "-1", "cs8", "af14", "af50", "best"] {
+            assert_eq!(byte(bad), Err(()), "{bad}");
+        }
+    }
 
     #[test]
     fn bitfield_from_wire_refuses_wrong_size_and_spare_bits() {

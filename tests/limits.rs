@@ -5,14 +5,17 @@ mod common;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use btsync::metainfo::Torrent;
 use btsync::session::{Config, Event, Limits, Outcome, Session};
 use common::payload::Payload;
-use common::seeder::{FakePeer, Gate};
+use common::relay::Relay;
+use common::seeder::{FakePeer, Gate, block};
 use common::tracker::Tracker;
+use common::wire::{Message, id};
 use common::{Stage, btsync, free_port, until};
 
 /// The payload: 2.5 MiB, 160 blocks.
@@ -162,4 +165,52 @@ fn a_handle_changes_the_limits() {
     handle.set_limits(Limits::default());
     assert_eq!(handle.limits(), Limits::default());
     assert_eq!(running.join().expect("no panic"), Outcome::Completed);
+}
+
+/// Trades with a peer behind a slow uplink: requests leave between our own blocks, and do not wait for all that the peer has asked
+/// for. What counts is how much was sent until the download was complete.
+#[test]
+fn requests_do_not_queue_behind_our_own_blocks() {
+    const UPLINK: u32 = 400_000;
+    let (stage, payload) = (Stage::new(), Payload::single("traded.bin", 256 * 64 * 1024, 64 * 1024));
+    let (content, sent) = (Arc::new(payload.content()), Arc::new(AtomicUsize::new(0)));
+    let out = stage.folder("out");
+    // The first half is there.
+    let mut half = content[..content.len() / 2].to_vec();
+    half.resize(content.len(), 0);
+    std::fs::write(out.join("traded.bin"), half).expect("a file");
+    let (theirs, counts) = (payload.clone(), sent.clone());
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &[[0; 16], [0xff; 16]].concat())?;
+        wire.send(id::INTERESTED, &[])?;
+        wire.send(id::UNCHOKE, &[])?;
+        let mut asked = 0..u32::MAX;
+        loop {
+            match wire.receive()? {
+                // As many requests as clients like to have outstanding, so that our blocks never run out.
+                Message::Unchoke => {
+                    for number in asked.by_ref().take(500) {
+                        wire.request(number / 4 % 128, number % 4 * 16 * 1024, 16 * 1024)?;
+                    }
+                }
+                Message::Piece(..) => {
+                    counts.fetch_add(16 * 1024, Ordering::Relaxed);
+                    let number = asked.next().unwrap_or_default();
+                    wire.request(number / 4 % 128, number % 4 * 16 * 1024, 16 * 1024)?;
+                }
+                Message::Request(piece, begin, length) => {
+                    wire.send_block(piece, begin, block(&theirs, &content, piece, begin, length))?;
+                }
+                _ => {}
+            }
+        }
+    });
+    let relay = Relay::start(peer.addr, UPLINK);
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let more = ["--bt-exclude-tracker", "*", "--peer", &relay.addr.to_string()];
+    stage.btsync("trade", &torrent, &out, free_port(), &more).ends_with(0);
+    payload.assert_at(&out);
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent > 0, "nothing was traded");
+    assert!(sent < 3 << 20, "{sent} bytes were sent until 8 MiB had come");
 }

@@ -16,7 +16,7 @@ use btsync::pieces::PieceManager;
 use btsync::sources::announce::AnnounceEvent;
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::swarm::Plan;
-use btsync::types::{Bitfield, BlockRequest, Encryption, Opening, PeerId, PeerKey, PieceIndex};
+use btsync::types::{Bitfield, BlockRequest, Dscp, Encryption, Opening, PeerId, PeerKey, PieceIndex};
 use common::PATIENCE;
 use common::payload::Payload;
 use common::wire::{Message, Wire, extended_handshake, id};
@@ -66,6 +66,7 @@ impl Side {
             encryption: Encryption::Off,
             pex: false,
             wants_info: false,
+            dscp: Dscp::NONE,
             bind: Bind::Any,
             started: Instant::now(),
             throttle: Arc::default(),

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::mpsc;
 
 use btsync::metainfo::Torrent;
-use btsync::session::{Config, Handle, Outcome, SeedGoal, Session};
+use btsync::session::{Config, Handle, Limits, Outcome, SeedGoal, Session};
 use common::payload::Payload;
-use common::seeder::{FakePeer, block, full_bitfield};
+use common::seeder::{FakePeer, Gate, block, full_bitfield};
 use common::wire::{Message, Wire, id};
-use common::{PATIENCE, Stage, free_port};
+use common::{PATIENCE, Stage, free_port, until};
 
 fn session(stage: &Stage, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Session, Handle) {
     let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
@@ -102,4 +102,32 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     wire.receive_until(&Message::Unchoke).expect("a slot again");
     handle.stop();
     assert_eq!(thread.join().expect("no panic"), Outcome::StoppedWhole);
+}
+
+/// Requests run ahead of a limit by no more than what comes within two seconds, also of a peer that does not hear cancels.
+#[test]
+fn a_pause_under_a_limit_has_little_to_wait_for() {
+    const LIMIT: u64 = 400 * 1024;
+    const BLOCK: u64 = 16 * 1024;
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 512 * 16 * 1024, 64 * 1024));
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&payload, &gate);
+    let (session, handle) = session(&stage, &payload, "out", |config| {
+        config.peers = vec![peer.addr];
+        config.limits = Limits { down: LIMIT, up: 0 };
+    });
+    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let downloaded = || handle.snapshot().downloaded;
+    until("some of it is there", || downloaded() >= 40 * BLOCK);
+    let before = downloaded();
+    handle.pause();
+    let mut quiet = 0;
+    until("all that was asked for has come", || {
+        quiet = if downloaded() == gate.served() as u64 * BLOCK { quiet + 1 } else { 0 };
+        quiet > 40
+    });
+    let late = downloaded() - before;
+    assert!(late <= 2 * LIMIT, "{late} bytes came after the pause");
+    handle.stop();
+    assert_eq!(thread.join().expect("no panic"), Outcome::Stopped);
 }

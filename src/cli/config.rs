@@ -250,6 +250,7 @@ pub(super) fn usual(option: &Opt) -> String {
         "max-download-limit" => config.limits.down.to_string(),
         "max-upload-limit" => config.limits.up.to_string(),
         "encryption" => format!("{:?}", config.encryption).to_ascii_lowercase(),
+        "dscp" => "le".to_owned(),
         "file-allocation" => "sparse".to_owned(),
         "max-concurrent" => super::fleet::AT_ONCE.to_string(),
         _ if !option.takes_value => "no".to_owned(),

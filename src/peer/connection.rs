@@ -20,6 +20,7 @@ use super::roster::Admission;
 use super::state::{Peer, feed_the_hungry};
 use super::writer::Writer;
 use super::{Report, Shared, deadline};
+use crate::bind;
 use crate::types::{Bitfield, Opening, PeerKey};
 use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::handshake::Handshake;
@@ -238,6 +239,7 @@ fn meet(
         return Err(Gone::Closed);
     }
     let incoming = matches!(caller, Caller::Them(_));
+    bind::mark(stream, shared.dscp);
     if let Caller::Us { patience, .. } = caller {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), patience);
         connected.map_err(|e| Gone::Unreachable(e.to_string()))?;

@@ -28,7 +28,7 @@ use crate::pieces::PieceManager;
 use crate::sources::announce::{AnnounceEvent, Answer, TrackerError};
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
-use crate::types::{BLOCK, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
 
 pub use connection::{Connection, Gone, Greeting};
 pub use roster::Roster;
@@ -65,6 +65,8 @@ pub struct Shared {
     pub wants_info: bool,
     /// What our sockets are tied to.
     pub bind: Bind,
+    /// What routers are told of our packets.
+    pub dscp: Dscp,
     /// The info dictionary as it is hashed, for peers that ask for it; empty while it is not known.
     pub info: OnceLock<Vec<u8>>,
     /// The piece manager.
@@ -113,6 +115,8 @@ pub struct Terms {
     pub wants_info: bool,
     /// See [`Shared::bind`].
     pub bind: Bind,
+    /// See [`Shared::dscp`].
+    pub dscp: Dscp,
     /// When the session began.
     pub started: Instant,
     /// See [`Shared::throttle`].
@@ -217,6 +221,7 @@ impl Shared {
             pex: terms.pex,
             wants_info: terms.wants_info,
             bind: terms.bind,
+            dscp: terms.dscp,
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),

@@ -11,10 +11,14 @@ use parking_lot::{Condvar, Mutex};
 use super::Shared;
 use super::fast::Allowed;
 use super::outbox::{Out, Outbox};
+use crate::swarm::limiter::Direction;
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
-use crate::types::{BlockRequest, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK, BlockRequest, PeerId, PeerKey, PieceIndex};
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
+
+/// Under a limit, requests are made for what comes within this time.
+const AHEAD: Duration = Duration::from_millis(1200);
 
 /// One connected peer.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, settled by the handshake")]
@@ -306,6 +310,7 @@ impl Peer {
             let requests = self.requests.lock();
             (requests.want(), requests.is_fast(shared.pieces.storage().layout().piece_length()), requests.pace())
         };
+        let want = self.within_limit(shared, now, want, pace.outstanding);
         if want == 0 {
             return;
         }
@@ -329,6 +334,17 @@ impl Peer {
         if !self.asking.swap(true, Ordering::AcqRel) {
             self.send(Out::Requests);
         }
+    }
+
+    /// How many of `want` requests to make where `outstanding` are made: under a limit no more than comes within a second or so, as a
+    /// pause would have to wait for the rest.
+    fn within_limit(&self, shared: &Shared, now: Duration, want: usize, outstanding: usize) -> usize {
+        let limit = shared.throttle.part(Direction::Down);
+        if limit == 0 {
+            return want;
+        }
+        let ahead = limit as f64 * shared.share_of(self, now) * AHEAD.as_secs_f64() / f64::from(BLOCK);
+        want.min((ahead as usize).max(1).saturating_sub(outstanding))
     }
 
     /// The requests to write now, oldest first; for the writer. Their clocks start.

@@ -15,7 +15,7 @@ use crate::peer::Terms;
 use crate::peer::outbox::outbox;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
-use crate::types::{BLOCK, Bitfield, Encryption, InfoHash, PeerId};
+use crate::types::{BLOCK, Bitfield, Dscp, Encryption, InfoHash, PeerId};
 use crate::wire::handshake::Handshake;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,6 +46,7 @@ fn reading(limits: Limits) -> Scene {
         pex: false,
         wants_info: false,
         bind: Bind::Any,
+        dscp: Dscp::NONE,
         started: Instant::now(),
         throttle: Arc::new(Throttle::new(limits)),
     };

@@ -1,7 +1,8 @@
 //! The writer: takes what waits in its channel, puts it into as few writes as it can, and serves blocks from the disk.
 //!
-//! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads. HAVEs ride with the next
-//! write, at the latest a moment after the first of them: [`SendSchedule`] says when.
+//! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads, as many as the socket takes at
+//! once ([`Drain`]): other messages leave between two writes. HAVEs ride with the next write, at the latest a moment after the
+//! first of them: [`SendSchedule`] says when.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -10,20 +11,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
+use socket2::SockRef;
 
 use super::outbox::{Inbox, Out};
 use super::state::Peer;
 use super::throttle::Allowance;
 use super::{Report, SLAB, Shared};
 use crate::storage::PooledSlab;
+use crate::swarm::drain::Drain;
 use crate::swarm::metadata::MetadataServed;
 use crate::swarm::send_schedule::SendSchedule;
 use crate::types::BlockRequest;
 use crate::wire::message;
 use crate::wire::mse::Rc4;
 
-/// Blocks in one `writev` at most.
-const BATCH: usize = 16;
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -44,6 +45,8 @@ pub struct Writer<'a> {
     schedule: SendSchedule,
     /// What the peer was given of our metadata.
     served: MetadataServed,
+    /// How fast the socket takes what is written.
+    drain: Drain,
     /// What the limiter lets blocks have.
     allowance: Allowance,
     /// Lent while there is something to serve.
@@ -65,6 +68,7 @@ impl<'a> Writer<'a> {
             rejects: 0,
             schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
             served: MetadataServed::default(),
+            drain: Drain::default(),
             allowance: Allowance::default(),
             slab: None,
             cipher,
@@ -77,6 +81,7 @@ impl<'a> Writer<'a> {
     /// Where the socket does not take what is written.
     pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<()> {
         self.head = opening;
+        self.let_wait();
         loop {
             if self.is_idle() {
                 if self.queue.is_empty() {
@@ -266,7 +271,11 @@ impl<'a> Writer<'a> {
             slices.push(IoSlice::new(head));
             slices.push(IoSlice::new(block));
         }
+        let begun = Instant::now();
         write_all_vectored(self.stream, &mut slices)?;
+        if self.drain.wrote(run.len(), begun.elapsed()) {
+            self.let_wait();
+        }
         self.peer.serving.fetch_sub(run.len() as u32, Ordering::AcqRel);
         self.peer.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -277,6 +286,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Tells the kernel how much it may hold back unsent: what comes later has to wait for that.
+    fn let_wait(&self) {
+        // Where it cannot be told, it holds what it likes.
+        let _ = SockRef::from(self.stream).set_tcp_notsent_lowat(self.drain.unsent());
+    }
+
     /// Takes the oldest request and those behind it that follow it on disk, as far as the limit allows; none where it allows none.
     fn next_run(&mut self) -> Vec<BlockRequest> {
         let Some(first) = self.queue.front().copied() else { return Vec::new() };
@@ -284,13 +299,13 @@ impl<'a> Writer<'a> {
             return Vec::new();
         }
         let (throttle, key) = (&self.shared.throttle, self.peer.key);
-        let want = || self.queue.iter().take(BATCH).map(|b| u64::from(b.length)).sum();
+        let want = || self.queue.iter().take(self.drain.blocks()).map(|b| u64::from(b.length)).sum();
         let most = self.allowance.take(throttle, key, u64::from(first.length), want).min(SLAB as u64) as usize;
         let layout = self.shared.pieces.storage().layout();
         let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
-        let mut run: Vec<BlockRequest> = Vec::with_capacity(BATCH);
+        let mut run: Vec<BlockRequest> = Vec::with_capacity(self.drain.blocks());
         let mut bytes = 0;
-        while run.len() < BATCH
+        while run.len() < self.drain.blocks()
             && let Some(next) = self.queue.front().copied()
             && run.last().is_none_or(|last| start(last) + u64::from(last.length) == start(&next))
             && bytes + next.length as usize <= most

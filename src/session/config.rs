@@ -10,7 +10,7 @@ use crate::metainfo::Selection;
 use crate::sources::dht::service::ROUTERS;
 use crate::storage::Allocation;
 use crate::swarm::limiter::Limits;
-use crate::types::Encryption;
+use crate::types::{Dscp, Encryption};
 
 /// How a session behaves; the defaults are those of `btsync file.torrent outdir`.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Config {
     pub bind: Bind,
     /// Whether connections are disguised by message stream encryption.
     pub encryption: Encryption,
+    /// What routers are told of the packets to peers.
+    pub dscp: Dscp,
     /// Whether to show leechers our pieces one by one (BEP 16), where all are there from the start.
     pub super_seed: bool,
     /// Where to keep the .torrent of a magnet link: a file, or a folder in which it is named by its info-hash.
@@ -130,6 +132,7 @@ impl Config {
             pex: true,
             bind: Bind::Any,
             encryption: Encryption::default(),
+            dscp: Dscp::default(),
             super_seed: false,
             save_torrent: None,
             stop_timeout: None,

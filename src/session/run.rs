@@ -137,6 +137,7 @@ impl<'a> Run<'a> {
             pex,
             wants_info,
             bind: self.config.bind.clone(),
+            dscp: self.config.dscp,
             started: self.inner.started,
             throttle: self.inner.throttle.clone(),
         };

@@ -11,6 +11,7 @@
 pub mod allowed;
 pub mod blame;
 pub mod choker;
+pub mod drain;
 pub mod limiter;
 pub mod metadata;
 pub mod pex;

@@ -9,6 +9,7 @@ pub mod help;
 pub mod netns;
 pub mod payload;
 pub mod process;
+pub mod relay;
 pub mod scene;
 pub mod schema;
 pub mod seeder;

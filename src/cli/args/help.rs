@@ -63,6 +63,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "max-download-limit",
             "max-upload-limit",
             "encryption",
+            "dscp",
             "interface",
             "peer",
             "bt-tracker",

@@ -26,7 +26,7 @@ use crate::bind::Bind;
 use crate::metainfo::Pattern;
 use crate::sources::redact::redacted;
 use crate::storage::Allocation;
-use crate::types::Encryption;
+use crate::types::{Dscp, Encryption};
 
 pub(super) use forms::STDIN;
 use forms::{Given, Line, Options};
@@ -95,6 +95,9 @@ pub struct DownloadArgs {
     /// whether to disguise connections: prefer, require or off
     #[argh(option, arg_name = "MODE", from_str_fn(values::encryption))]
     pub encryption: Option<Encryption>,
+    /// what routers are told of packets to peers: le (others go first), none, cs1, a number
+    #[argh(option, arg_name = "CLASS", from_str_fn(values::dscp))]
+    pub dscp: Option<Dscp>,
     /// a peer to call without asking a tracker; may be repeated
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub peer: Vec<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bind::Bind;
 use crate::storage::Allocation;
-use crate::types::Encryption;
+use crate::types::{Dscp, Encryption};
 
 pub(super) fn minutes(text: &str) -> Result<Duration, String> {
     let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
@@ -46,6 +46,10 @@ pub(super) fn encryption(text: &str) -> Result<Encryption, String> {
         "off" => Ok(Encryption::Off),
         _ => Err("prefer, require or off is needed".to_owned()),
     }
+}
+
+pub(super) fn dscp(text: &str) -> Result<Dscp, String> {
+    text.parse().map_err(|()| "le, none, cs1 or another class is needed, or a number from 0 to 63".to_owned())
 }
 
 /// The form only: names are resolved when the download starts.

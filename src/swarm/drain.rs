@@ -1,0 +1,88 @@
+//! How much a writer hands to its socket at a time. Pure.
+//!
+//! What has been handed over leaves before any message that comes later. On a slow uplink a request must not wait for seconds behind
+//! our own blocks, so one block is written at a time there, and little may wait in the kernel. A socket that drains fast is given
+//! many blocks at once, as each write costs.
+
+use std::time::Duration;
+
+use crate::types::BLOCK;
+
+/// Blocks in one write at most.
+pub const MOST: usize = 16;
+/// Blocks in the first write.
+const FIRST: usize = 2;
+/// A write that took less may be twice as large the next time.
+const FAST: Duration = Duration::from_millis(20);
+/// After one that took longer, the next is half as large.
+const SLOW: Duration = Duration::from_millis(100);
+/// Bytes that may wait in the kernel unsent while the largest writes are fast.
+const UNSENT_FAST: u32 = 1 << 20;
+
+/// What is known of one connection's way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    blocks: usize,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain { blocks: FIRST }
+    }
+}
+
+impl Drain {
+    /// Blocks in the next write at most.
+    pub fn blocks(self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes that may wait in the kernel unsent (`TCP_NOTSENT_LOWAT`).
+    pub fn unsent(self) -> u32 {
+        if self.blocks == MOST { UNSENT_FAST } else { self.blocks as u32 * BLOCK }
+    }
+
+    /// A write of so many blocks took so long. True where [`Drain::unsent`] is another number now.
+    pub fn wrote(&mut self, blocks: usize, took: Duration) -> bool {
+        let before = self.blocks;
+        if took > SLOW {
+            self.blocks = (self.blocks.min(blocks) / 2).max(1);
+        } else if took < FAST && blocks >= self.blocks {
+            self.blocks = (2 * self.blocks).min(MOST);
+        }
+        self.blocks != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest writes, in the end, at so many bytes per second, where what was written is gone when the write returns.
+    fn settled(rate: u32) -> Drain {
+        let mut drain = Drain::default();
+        for _ in 0..50 {
+            let bytes = drain.blocks() as u32 * BLOCK;
+            drain.wrote(drain.blocks(), Duration::from_secs_f64(f64::from(bytes) / f64::from(rate)));
+        }
+        drain
+    }
+
+    #[test]
+    fn a_slow_uplink_is_given_a_block_at_a_time_and_a_fast_one_many() {
+        assert_eq!((settled(100_000).blocks(), settled(100_000).unsent()), (1, 16 * 1024));
+        assert_eq!(settled(500_000).blocks(), 2);
+        assert!((3..=8).contains(&settled(3_000_000).blocks()));
+        assert_eq!((settled(1_000_000_000).blocks(), settled(1_000_000_000).unsent()), (MOST, 1 << 20));
+    }
+
+    #[test]
+    fn short_writes_say_little_unless_they_are_slow() {
+        let mut drain = Drain::default();
+        assert!(!drain.wrote(1, Duration::ZERO), "a single block may fit into whatever there is");
+        (0..3).for_each(|_| _ = drain.wrote(drain.blocks(), Duration::ZERO));
+        assert_eq!(drain.blocks(), MOST);
+        assert!(drain.wrote(2, Duration::from_millis(130)));
+        assert_eq!(drain.blocks(), 1);
+    }
+}
