@@ -12,11 +12,11 @@ _btsync_options() {
         info) echo '--json --help' ;;
         magnet) echo '--no-trackers --peer= --help' ;;
         edit) echo '-o= --output= -a= --announce= --add-announce= --remove-announce= --no-announce --comment= --no-comment --web-seed= --no-web-seed --force --help' ;;
-        verify) echo '--select= --select-file= --exclude= --json -q --quiet --help' ;;
+        verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet --help' ;;
         tracker) echo '--listen= --interval= --help' ;;
         help) ;;
         *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V -i= --input-file= --watch= -j= --max-concurrent= --max-concurrent-downloads=
-            -S --list --select= --select-file= --exclude= --sequential --first-and-last --allow-hidden --out= --index-out= --show-files --file-allocation=
+            -S --list --select= --select-file= --exclude= --sequential --first-and-last --allow-hidden --incomplete-suffix= --out= --index-out= --show-files --file-allocation=
             --overwrite --allow-overwrite --fsync
             --seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=

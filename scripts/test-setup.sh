@@ -22,6 +22,8 @@ missing_packages() {
     done
     have python3 || printf 'python3\n'
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || printf 'python3-venv\n'
+    # The system's own python has the packages of the system.
+    /usr/bin/python3 -c 'import fusepy' >/dev/null 2>&1 || printf 'python3-fusepy\n'
 }
 
 # Debian starts a service as soon as its package is installed; a policy of 101 ("forbidden") keeps it from doing so.

@@ -51,6 +51,7 @@ impl PieceManager {
         let layout = storage.layout();
         let mut picker = Picker::new(layout.piece_length(), layout.total(), have, random::u64());
         picker.set_plan(plan);
+        picker.set_padding(layout.padding());
         PieceManager {
             picker: Mutex::new(picker),
             failures: AtomicU64::new(0),

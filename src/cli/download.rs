@@ -202,6 +202,7 @@ pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     (config.overwrite, config.fsync) = (args.overwrite, args.fsync);
     config.metadata_only = args.list;
     config.allow_hidden = args.allow_hidden;
+    config.incomplete_suffix.clone_from(&args.incomplete_suffix);
     for peer in &args.peer {
         config.peers.extend(resolve(peer)?);
     }

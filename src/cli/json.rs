@@ -172,7 +172,11 @@ impl Json {
         };
         let done: Vec<FileView> = files.extract_if(.., |file| whole(file)).collect();
         for file in done {
-            self.write(at, "file_done", json!({ "path": file.path, "length": file.length }));
+            let mut done = json!({ "path": file.path, "length": file.length });
+            if let Some(stored_as) = file.stored_as.filter(|_| !self.handle.has_final_names()) {
+                done["stored_as"] = stored_as.into();
+            }
+            self.write(at, "file_done", done);
         }
     }
 }

@@ -65,6 +65,7 @@ pub(super) fn failure(error: &SessionError) -> Failure {
 fn storage_exit(error: &StorageError) -> Exit {
     match (error.kind(), error) {
         (StorageErrorKind::DiskFull, _) => Exit::DiskFull,
+        (_, StorageError::Io { doing: Doing::Rename, .. }) => Exit::FileRename,
         (StorageErrorKind::NotAFolder, _) | (_, StorageError::Io { doing: Doing::CreateFolder, .. }) => {
             Exit::MakeFolder
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure};
 use super::{bar, info, signals};
 use crate::metainfo::{Pattern, Selection, Torrent, printable};
-use crate::session::layout;
+use crate::session::{as_found, layout};
 use crate::storage::{self, Flaw, Layout, Progress, Storage, StorageError, StorageErrorKind};
 use crate::types::{Bitfield, PieceIndex};
 
@@ -39,6 +39,9 @@ pub struct VerifyArgs {
     /// but not at these; may be repeated
     #[argh(option, arg_name = "FILES")]
     pub exclude: Vec<Pattern>,
+    /// files that are not there may have this behind their names, as --incomplete-suffix of a download has it
+    #[argh(option, arg_name = "SUFFIX", from_str_fn(super::args::suffix))]
+    pub incomplete_suffix: Option<String>,
     /// no bar, and no word when all is well
     #[argh(switch, short = 'q')]
     pub quiet: bool,
@@ -61,6 +64,11 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let folder = args.folder.unwrap_or_else(|| PathBuf::from("."));
     is_folder(&folder)?;
     let layout = layout(&torrent).map_err(|e| Failure::new(Exit::BadTorrent, e.to_string()))?;
+    let mut layout = as_found(&torrent, &layout, &folder);
+    if let Some(suffix) = &args.incomplete_suffix {
+        let is_there = |path: &Path| fs::symlink_metadata(folder.join(path)).is_ok();
+        layout = layout.with_unfinished(suffix, |_, own, other| !is_there(own) && is_there(other));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
@@ -116,6 +124,7 @@ fn verify(
     let there: Vec<bool> = found.iter().map(Option::is_some).collect();
     let files = Storage::new(folder.to_owned(), layout.clone(), OPEN_MAX);
     let files = files.select(&there, &storage::part_name(&torrent.info_hash));
+    files.admit_outside();
     let progress = Progress::default();
     let check = || storage::check(&files, &torrent.pieces, 0, &progress, stop);
     let have =
@@ -147,10 +156,19 @@ fn failure(error: &StorageError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// A line for each file that is missing, short or long, and one for each run of bytes that is bad or cannot be judged.
+/// The files that have the name of an unfinished one.
+fn unfinished(layout: &Layout) -> impl Iterator<Item = String> {
+    let specs = layout.final_names().iter().filter_map(|(file, _)| layout.files().get(*file));
+    specs.map(|spec| spec.path.to_string_lossy().into_owned())
+}
+
+/// A line for each file that has the name of an unfinished one, that is missing, short or long, and one for each run of bytes that is bad or cannot be judged.
 fn as_text(layout: &Layout, flaws: &[Flaw]) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
+    for path in unfinished(layout) {
+        let _ = writeln!(out, "unfinished {}", printable(&path));
+    }
     for flaw in flaws {
         let Some(file) = layout.files().get(flaw.file) else { continue };
         let path = printable(&file.path.to_string_lossy());
@@ -191,6 +209,7 @@ fn as_json(torrent: &Torrent, layout: &Layout, verdict: &Verdict, whole: bool) -
         "whole": whole,
         "pieces": verdict.pieces,
         "verified": verdict.verified,
+        "unfinished": unfinished(layout).collect::<Value>(),
         "files": verdict.flaws.iter().filter_map(flaw).collect::<Value>(),
     })
 }

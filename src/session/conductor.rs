@@ -220,6 +220,7 @@ impl<'a> Conductor<'a> {
             storage.sync_all()?;
         }
         storage.confirm_lock()?;
+        storage.take_final_names()?;
         // From here on they are read only.
         storage.close();
         storage.unlock(true);

@@ -74,6 +74,8 @@ pub struct Config {
     pub overwrite: bool,
     /// Whether to wait until everything is on the disk before a download counts as complete.
     pub fsync: bool,
+    /// Behind the names of files until all that is wanted is there.
+    pub incomplete_suffix: Option<String>,
     /// Whether to end as soon as a link's metadata is there.
     pub metadata_only: bool,
 }
@@ -147,6 +149,7 @@ impl Config {
             allow_hidden: false,
             overwrite: false,
             fsync: false,
+            incomplete_suffix: None,
             metadata_only: false,
         }
     }

@@ -226,6 +226,8 @@ pub enum PieceState {
 pub struct FileView {
     /// Its path below the output folder.
     pub path: String,
+    /// Where it lies until all that is wanted is there, where that is another path.
+    pub stored_as: Option<String>,
     /// Its length in bytes.
     pub length: u64,
     /// The pieces that have bytes of it; none where it is empty.

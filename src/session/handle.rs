@@ -240,11 +240,18 @@ impl Handle {
         let storage = shared.pieces.storage();
         let files = layout.files().iter().enumerate().filter(|(number, file)| !file.pad && storage.wants(*number));
         let view = |(number, file): (usize, &FileSpec)| FileView {
-            path: file.path.to_string_lossy().into_owned(),
+            path: layout.final_name(number).unwrap_or(&file.path).to_string_lossy().into_owned(),
+            stored_as: (!storage.has_final_names() && layout.final_name(number) != Some(&file.path))
+                .then(|| file.path.to_string_lossy().into_owned()),
             length: file.length,
             pieces: layout.pieces_of(number),
         };
         files.map(view).collect()
+    }
+
+    /// Whether all files have the names that they have in the end.
+    pub fn has_final_names(&self) -> bool {
+        self.0.shared().is_none_or(|shared| shared.pieces.storage().has_final_names())
     }
 
     /// The connected peers.

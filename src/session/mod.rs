@@ -16,6 +16,7 @@ mod keeper;
 mod listener;
 mod metadata;
 mod opening;
+mod originals;
 mod run;
 mod saved;
 mod search;
@@ -43,6 +44,7 @@ pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
 pub use host::Host;
 pub(crate) use opening::layout;
+pub(crate) use originals::as_found;
 pub(crate) use saved::keep_torrent;
 pub use search::{Search, TrackerState};
 

@@ -1,6 +1,8 @@
 //! A torrent's files before any peer is contacted: looked at, hashed as far as the resume data does not vouch for them; then it is
 //! decided which of them are ours, and only then is anything made.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,9 +11,9 @@ use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
-use super::{Config, Event, SessionError, Stage, tell};
-use crate::metainfo::{Torrent, printable};
-use crate::storage::{self, FileSpec, Layout, LayoutError, Prepared, Question, Seen, Step, Storage, Survey};
+use super::{Config, Event, SessionError, Stage, originals, tell};
+use crate::metainfo::{FileEntry, Makes, Torrent, printable};
+use crate::storage::{self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Seen, Step, Storage, Survey};
 use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, PieceIndex};
 
@@ -41,6 +43,8 @@ pub(super) fn open(
     if files < of {
         tell(events, Event::Selected { files, of, bytes });
     }
+    let layout = originals::find(inner, config, torrent, layout, &wanted)?;
+    let layout = unfinished(config, layout, &wanted);
     let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.allocation);
@@ -54,10 +58,28 @@ pub(super) fn open(
     Ok(Opened { storage, plan, have, keeper })
 }
 
-/// How the torrent's bytes lie in files.
+/// The layout with files that are not complete under the names that the user wants for these. What has its own name is left there.
+fn unfinished(config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
+    let Some(suffix) = &config.incomplete_suffix else { return layout };
+    let is_there = |path: &Path| fs::symlink_metadata(config.out_dir.join(path)).is_ok();
+    let wants = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
+    layout.with_unfinished(suffix, |file, own, other| !is_there(own) && (wants(file) || is_there(other)))
+}
+
+/// How the torrent's bytes lie in files, and what is made beside these.
 pub(crate) fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
-    let spec = |f: &crate::metainfo::FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
-    Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())
+    let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
+    let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
+    let mut extras = Extras::default();
+    for file in &torrent.files {
+        match file.makes() {
+            Some(Makes::Link(target)) => extras.links.push((file.path.clone(), target.clone())),
+            Some(Makes::Folder) => extras.folders.push(file.path.clone()),
+            None => {}
+        }
+    }
+    let executable = torrent.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
+    Ok(layout.with_extras(extras).with_executable(executable.collect()))
 }
 
 /// What the start of one torrent has to do with its files.
@@ -86,6 +108,7 @@ impl Opening<'_> {
                 return Ok((have, None));
             }
             if steps.iter().all(|step| *step == Step::Leave) {
+                self.disk.take_final_names()?;
                 self.is_complete(&steps, &survey, keeper.as_mut());
                 return Ok((have, keeper));
             }
@@ -216,6 +239,7 @@ impl Opening<'_> {
         if self.wanted.is_within(have) && !self.is_stopped() {
             // There were only names to make, or the part file had all that was missing.
             self.disk.confirm()?;
+            self.disk.take_final_names()?;
             self.disk.unlock(true);
             keeper.iter_mut().for_each(Keeper::disown);
         }

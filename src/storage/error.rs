@@ -30,6 +30,8 @@ pub enum Doing {
     Sync,
     /// Replacing a file by a copy of it.
     Copy,
+    /// Giving a file another name.
+    Rename,
 }
 
 impl fmt::Display for Doing {
@@ -42,6 +44,7 @@ impl fmt::Display for Doing {
             Doing::Read => "read from",
             Doing::Write => "write to",
             Doing::Sync => "sync",
+            Doing::Rename => "rename",
             Doing::Copy => "make a copy of",
         })
     }
@@ -110,6 +113,22 @@ pub enum StorageError {
         /// Bytes that the file system has for us.
         free: u64,
     },
+    /// A file that is larger than the file system or the limit of the process allows.
+    #[error("cannot make {}: its {} are more than the file system or the limit on files (ulimit -f) allows", shown(.path), size(*.length))]
+    FileTooLarge {
+        /// Where it was to go.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Two files that are one where case does not count.
+    #[error("{} and {} would be one file: the folder's file system ignores case; select one of them, or name one with --out", shown(.path), shown(.other))]
+    SameName {
+        /// The one.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
     /// Bytes that the torrent does not have: an error of the caller.
     #[error("there are no bytes {offset} to {offset}+{len} in a torrent of {total} bytes")]
     OutOfRange {
@@ -152,7 +171,8 @@ impl StorageError {
     pub fn kind(&self) -> StorageErrorKind {
         match self {
             StorageError::Io { source, .. } => kind(source),
-            StorageError::NoRoom { .. } => StorageErrorKind::DiskFull,
+            StorageError::NoRoom { .. } | StorageError::FileTooLarge { .. } => StorageErrorKind::DiskFull,
+            StorageError::SameName { .. } => StorageErrorKind::Exists,
             StorageError::Escapes { .. } => StorageErrorKind::Escapes,
             StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
             StorageError::NotAFile { .. } | StorageError::InTheWay { .. } => StorageErrorKind::Exists,

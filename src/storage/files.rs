@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
@@ -38,6 +39,8 @@ pub struct Storage {
     pub(crate) marker: Option<FoundMarker>,
     /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
     pub(super) writable: Option<Vec<Option<u64>>>,
+    /// Whether the files have the names that they have in the end.
+    pub(super) has_final_names: AtomicBool,
 }
 
 impl Storage {
@@ -47,7 +50,8 @@ impl Storage {
         let cache = Arc::new(Cache::new(layout.files().len() + 1, max_open));
         let (selection, allocation) = (Selection::default(), Allocation::default());
         let (lock, marker, writable) = (None, None, None);
-        Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable }
+        let has_final_names = AtomicBool::new(false);
+        Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable, has_final_names }
     }
 
     /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.
@@ -68,9 +72,9 @@ impl Storage {
     /// How a file looks from outside, by its number: the part file, where that holds its bytes. `None` where it is not there,
     /// or is padding.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
-        let spec = self.layout.files().get(file).filter(|file| !file.pad)?;
+        self.layout.files().get(file).filter(|file| !file.pad)?;
         let path = if self.selection.has_own(file) {
-            &spec.path
+            self.name(file)
         } else {
             Some(self.selection.name()).filter(|_| self.selection.in_parts(&self.layout, file))?
         };
@@ -219,6 +223,10 @@ impl Storage {
         self.cache.clear();
     }
 
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// How many files are held open.
     pub fn open_files(&self) -> usize {
         self.cache.len()
@@ -234,6 +242,9 @@ impl Storage {
 
     /// The file's path from the download folder on; behind the last file's number is the part file's.
     pub(super) fn name(&self, slot: usize) -> &Path {
+        if self.has_final_names.load(Ordering::Acquire) && self.wants(slot) {
+            return self.layout.final_name(slot).unwrap_or(self.selection.name());
+        }
         self.layout.files().get(slot).map_or(self.selection.name(), |file| file.path.as_path())
     }
 

@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
 
 use super::error::shown;
-use crate::types::PieceIndex;
+use super::links::Extras;
+use crate::types::{BLOCK, PieceIndex};
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,11 @@ pub struct Layout {
     files: Vec<FileSpec>,
     /// Where each file starts in the torrent; as long as `files`, never falling.
     starts: Vec<u64>,
+    /// The files that can be run, in order.
+    executable: Vec<usize>,
+    extras: Extras,
+    /// The names that files get once the torrent is complete, by their numbers in order, where they have others until then.
+    final_names: Vec<(usize, PathBuf)>,
 }
 
 impl Layout {
@@ -100,7 +106,64 @@ impl Layout {
         let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).map_err(|_| LayoutError::TooLarge)?;
         // The kernel's file offsets are signed.
         i64::try_from(total).map_err(|_| LayoutError::TooLarge)?;
-        Ok(Layout { piece_length, pieces, total, files, starts })
+        let (executable, extras, final_names) = (Vec::new(), Extras::default(), Vec::new());
+        Ok(Layout { piece_length, pieces, total, files, starts, executable, extras, final_names })
+    }
+
+    /// The same with what is made beside the files; a path that is not made of plain names is left out.
+    #[must_use]
+    pub fn with_extras(mut self, mut extras: Extras) -> Layout {
+        extras.links.retain(|(link, target)| plain(link) && plain(target));
+        extras.folders.retain(|folder| plain(folder));
+        self.extras = extras;
+        self
+    }
+
+    /// The same with files that can be run, by their numbers in order.
+    #[must_use]
+    pub fn with_executable(mut self, files: Vec<usize>) -> Layout {
+        self.executable = files;
+        self
+    }
+
+    /// What is made beside the files.
+    pub fn extras(&self) -> &Extras {
+        &self.extras
+    }
+
+    /// Whether a file can be run.
+    pub fn is_executable(&self, file: usize) -> bool {
+        self.executable.binary_search(&file).is_ok()
+    }
+
+    /// The names that files get once all that is wanted is there, where they have others until then.
+    pub fn final_names(&self) -> &[(usize, PathBuf)] {
+        &self.final_names
+    }
+
+    /// The name that a file has in the end.
+    pub fn final_name(&self, file: usize) -> Option<&Path> {
+        let at = self.final_names.binary_search_by_key(&file, |(file, _)| *file).ok();
+        let named = at.and_then(|at| self.final_names.get(at)).map(|(_, path)| path.as_path());
+        named.or_else(|| self.files.get(file).map(|spec| spec.path.as_path()))
+    }
+
+    /// In the order of the files.
+    pub(super) fn set_final_name(&mut self, file: usize, path: PathBuf) {
+        self.final_names.push((file, path));
+    }
+
+    /// Has a file be read at another path, where it lies complete; files may share one.
+    ///
+    /// # Errors
+    /// Where there is no such file, or the path is not made of plain names.
+    pub fn redirect(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
+        let spec = self.files.get_mut(file).filter(|spec| !spec.pad).ok_or(LayoutError::NoFile { number: file })?;
+        if !plain(path) {
+            return Err(LayoutError::Path { number: file });
+        }
+        path.clone_into(&mut spec.path);
+        Ok(())
     }
 
     /// Gives a file another path, relative to the download folder.
@@ -160,6 +223,23 @@ impl Layout {
         let length = u64::from(self.piece_length);
         let first = (start / length) as u32;
         if spec.length == 0 { first..first } else { first..((start + spec.length - 1) / length) as u32 + 1 }
+    }
+
+    /// The pieces that end with whole blocks of padding, and how many blocks: nobody need be asked for these.
+    pub fn padding(&self) -> Vec<(PieceIndex, u32)> {
+        let mut padding = Vec::new();
+        for (file, spec) in self.files.iter().enumerate().filter(|(_, spec)| spec.pad && spec.length > 0) {
+            let (start, end) = (self.start_of(file), self.start_of(file) + spec.length);
+            for piece in self.pieces_of(file).map(PieceIndex) {
+                let (first, size) = (self.offset(piece, 0), self.piece_size(piece));
+                let data = u32::try_from(start.saturating_sub(first)).unwrap_or(u32::MAX).min(size);
+                let blocks = size.div_ceil(BLOCK) - data.div_ceil(BLOCK);
+                if blocks > 0 && end >= first + u64::from(size) {
+                    padding.push((piece, blocks));
+                }
+            }
+        }
+        padding
     }
 
     /// Where a file starts in the torrent, in bytes; the torrent's end where there is no such file.
@@ -307,5 +387,19 @@ mod tests {
             }
             prop_assert_eq!(at, it.total());
         }
+    }
+
+    #[test]
+    fn blocks_of_padding_at_the_end_of_a_piece_are_known() {
+        let (block, file) = (u64::from(BLOCK), |length, pad| FileSpec { path: "x".into(), length, pad });
+        let layout = |files: &[(u64, bool)]| {
+            let files = files.iter().map(|(length, pad)| file(*length, *pad)).collect();
+            Layout::new(4 * BLOCK, files).unwrap().padding()
+        };
+        assert_eq!(layout(&[(1, false), (4 * block - 1, true), (5, false)]), [(PieceIndex(0), 3)]);
+        assert_eq!(layout(&[(block, false), (3 * block, true)]), [(PieceIndex(0), 3)]);
+        assert_eq!(layout(&[(3 * block + 1, false), (block - 1, true), (5, false)]), [], "a part of a block");
+        assert_eq!(layout(&[(1, false), (2 * block, true), (4 * block, false)]), [], "not at the end");
+        assert_eq!(layout(&[(1, false), (8 * block - 1, true)]), [(PieceIndex(0), 3), (PieceIndex(1), 4)]);
     }
 }

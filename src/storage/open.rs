@@ -5,13 +5,16 @@
 //! meets no link on the way (`openat2`, or name by name where it is not allowed). A link that stays inside is followed by
 //! asking where it leads and walking there in the same manner; one that leads out, or nowhere, is refused.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::descriptors::patiently;
@@ -42,6 +45,8 @@ pub(super) struct Root {
     folder: OnceLock<OwnedFd>,
     /// See [`Root::wait_with`].
     relief: OnceLock<Relief>,
+    /// Files outside that may be read, by the names of links that lead there: device and inode.
+    outside: Mutex<HashMap<PathBuf, (u64, u64)>>,
 }
 
 /// Asked where there is no descriptor: whether to try again after a moment.
@@ -55,7 +60,7 @@ impl std::fmt::Debug for Relief {
 
 impl Root {
     pub fn new(path: PathBuf) -> Root {
-        Root { path, folder: OnceLock::new(), relief: OnceLock::new() }
+        Root { path, folder: OnceLock::new(), relief: OnceLock::new(), outside: Mutex::default() }
     }
 
     /// Where there is no descriptor for a file, `relief` is asked whether to wait for one; without it that is an error.
@@ -102,7 +107,11 @@ impl Root {
     pub fn open(&self, name: &Path, access: Access) -> Result<Handle, StorageError> {
         let path = || self.path.join(name);
         let not_a_file = || StorageError::NotAFile { path: path() };
-        let handle = self.followed(name, |name| self.open_as_allowed(name, access)).map_err(|errno| match errno {
+        let opened = match self.followed(name, |name| self.open_as_allowed(name, access)) {
+            Err(Errno::LOOP) if access == Access::Read => self.open_outside(name),
+            opened => opened,
+        };
+        let handle = opened.map_err(|errno| match errno {
             Errno::LOOP => self.escapes(name),
             Errno::EXIST if access == Access::New => {
                 StorageError::InTheWay { path: path(), why: Refusal::Appeared, more: 0 }
@@ -125,12 +134,17 @@ impl Root {
 
     /// Gives a file of the download folder another name in it, in place of what has that name.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename_with(from, to, RenameFlags::empty())
+    }
+
+    /// The same with flags.
+    pub fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
         let folder = |name: &Path| {
             let folder = name.parent().unwrap_or(Path::new(""));
             self.followed(folder, |name| self.open_beneath(name, FOLDER))
         };
         let last = |name: &Path| name.file_name().unwrap_or_default().to_owned();
-        Ok(rustix::fs::renameat(folder(from)?, last(from), folder(to)?, last(to))?)
+        Ok(rustix::fs::renameat_with(folder(from)?, last(from), folder(to)?, last(to), flags)?)
     }
 
     /// Opens a file that lies in the download folder itself, through no link.
@@ -138,9 +152,50 @@ impl Root {
         self.open_beneath(name, flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).map(File::from)
     }
 
+    /// Makes a symbolic link where nothing is, in a folder that is reached through no link.
+    pub fn link(&self, name: &Path, target: &Path) -> io::Result<()> {
+        let folder = self.open_beneath(name.parent().unwrap_or(Path::new("")), FOLDER)?;
+        Ok(rustix::fs::symlinkat(target, folder, name.file_name().unwrap_or_default())?)
+    }
+
     /// What the system knows of a file, named from the download folder on.
     pub fn metadata(&self, name: &Path) -> io::Result<fs::Metadata> {
+        match self.metadata_inside(name) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => self.open_outside(name)?.file.metadata(),
+            found => found,
+        }
+    }
+
+    /// The same, but an error (`LOOP`) where a link leads out of the download folder.
+    pub fn metadata_inside(&self, name: &Path) -> io::Result<fs::Metadata> {
         File::from(self.followed(name, |name| self.open_beneath(name, OFlags::PATH))?).metadata()
+    }
+
+    /// Lets a file be read to which a link of the user's leads out of the download folder: that file and no other, whatever becomes of
+    /// the link. Only what verifies is ever used of it, and a torrent makes no link that leads out. To be called before its
+    /// pieces are checked.
+    pub fn admit(&self, name: &Path) -> io::Result<fs::Metadata> {
+        let found = self.open_real(name)?.metadata()?;
+        self.outside.lock().insert(name.to_owned(), (found.dev(), found.ino()));
+        Ok(found)
+    }
+
+    /// Opens a file outside that was admitted.
+    fn open_outside(&self, name: &Path) -> Result<Handle, Errno> {
+        let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let admitted = self.outside.lock().get(name).copied().ok_or(Errno::LOOP)?;
+        let file = self.open_real(name).map_err(errno)?;
+        let found = file.metadata().map_err(errno)?;
+        if (found.dev(), found.ino()) == admitted { Ok(Handle { file, writable: false }) } else { Err(Errno::LOOP) }
+    }
+
+    /// Opens the file that a name leads to, wherever that is, for reading.
+    fn open_real(&self, name: &Path) -> io::Result<File> {
+        let real = fs::canonicalize(self.path.join(name)).map_err(|_| Errno::LOOP)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(CWD, real, flags, Mode::empty())?);
+        // Nothing but a file: a folder in a file's place is told as such elsewhere.
+        if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::LOOP.into()) }
     }
 
     /// Opens by a name without links; where there are some, by the name that they lead to. `LOOP` says that it is outside, or

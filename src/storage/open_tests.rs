@@ -141,3 +141,22 @@ fn a_path_may_be_longer_than_the_system_takes_in_one_go_with_the_folder_before_i
     assert!(root.path().as_os_str().len() + name.as_os_str().len() > 4096);
     assert!(walk(root.folder().unwrap(), &name, OFlags::RDWR | OFlags::CLOEXEC).is_ok());
 }
+
+#[test]
+fn a_file_outside_is_read_once_it_is_admitted_and_no_other_in_its_place() {
+    let (dir, root) = stage();
+    let (name, link) = (Path::new("link"), dir.path().join("out/link"));
+    symlink("../outside/a", &link).unwrap();
+    let kind = |access| root.open(name, access).map(drop).unwrap_err().kind();
+    assert_eq!(kind(Access::Read), StorageErrorKind::Escapes, "not before somebody has looked");
+    assert_eq!(root.admit(name).unwrap().len(), 7);
+    assert!(root.open(name, Access::Read).is_ok_and(|handle| !handle.writable));
+    assert_eq!(kind(Access::Write), StorageErrorKind::Escapes);
+    fs::write(dir.path().join("outside/b"), "secret").unwrap();
+    fs::remove_file(&link).unwrap();
+    symlink("../outside/b", &link).unwrap();
+    assert_eq!(kind(Access::Read), StorageErrorKind::Escapes, "the link leads elsewhere by now");
+    fs::remove_file(&link).unwrap();
+    symlink("../outside", &link).unwrap();
+    assert!(root.admit(name).is_err(), "a folder is no file");
+}

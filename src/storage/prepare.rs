@@ -2,9 +2,9 @@
 //! room, and what the part file holds of files that are wanted by now goes where it belongs.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -115,6 +115,7 @@ impl Storage {
                 *seen = Some(Seen::of(&made));
             }
         }
+        self.make_extras();
         Ok(())
     }
 
@@ -180,7 +181,15 @@ impl Storage {
     /// Makes a file that was not there. Where a part file may have something for it, it is empty until that was copied.
     fn make_file(&self, file: usize, spec: &FileSpec, has_parts: bool) -> Result<Handle, StorageError> {
         let handle = self.root.open(&spec.path, Access::New)?;
-        origin::mark(&handle.file, &spec.path);
+        origin::mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
+        if self.layout.is_executable(file) {
+            let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+            // For those who may read it, as the umask has it.
+            let mode = found.mode() | (found.mode() & 0o444) >> 2;
+            if let Err(error) = handle.file.set_permissions(Permissions::from_mode(mode)) {
+                log::debug!("{} is not made executable: {error}", shown(&spec.path));
+            }
+        }
         if !has_parts {
             self.resize(file, &handle.file, 0, spec.length)?;
         }

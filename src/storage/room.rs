@@ -40,8 +40,9 @@ impl Storage {
     /// [`Storage::prepare`] and the check.
     ///
     /// # Errors
-    /// [`StorageError::NoRoom`] where there is not.
+    /// [`StorageError::NoRoom`] where there is not; those of [`Storage::check_fit`].
     pub fn check_room_for(&self, have: &Bitfield, wanted: &Bitfield) -> Result<(), StorageError> {
+        self.check_fit(have)?;
         let missing = wanted.iter().filter(|piece| !have.has(*piece));
         let bytes = missing.map(|piece| u64::from(self.layout.piece_size(piece))).sum();
         // What it takes already must be asked of every file: only where that matters.

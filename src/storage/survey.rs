@@ -21,6 +21,9 @@ use crate::types::{Bitfield, PieceHash, PieceIndex};
 /// Bytes read at once in search of one that is not zero.
 const CHUNK: usize = 64 * 1024;
 
+/// Stands for the number of names of a file to which a link leads out of the download folder: it is read, and never written to.
+const OUTSIDE: u64 = u64::MAX;
+
 /// A file as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -130,13 +133,30 @@ impl Storage {
         files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
     }
 
+    /// Lets files be read to which links of the user's lead out of the download folder; [`Storage::survey`] does that, too.
+    pub fn admit_outside(&self) {
+        for spec in self.layout.files().iter().filter(|spec| !spec.pad) {
+            let inside = self.root.metadata_inside(&spec.path);
+            if inside.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::LOOP)) {
+                // Where that fails, reading says why.
+                let _ = self.root.admit(&spec.path);
+            }
+        }
+    }
+
     fn is_folder(&self, name: &Path) -> bool {
         name.as_os_str().is_empty() || self.root.metadata(name).is_ok_and(|found| found.is_dir())
     }
 
     fn look_at(&self, name: &Path, wanted: bool) -> Result<Option<Seen>, StorageError> {
         let path = || self.root.path().join(name);
-        match self.root.metadata(name) {
+        let inside = self.root.metadata_inside(name);
+        if inside.as_ref().is_err_and(|error| Errno::from_io_error(error) == Some(Errno::LOOP))
+            && let Ok(found) = self.root.admit(name)
+        {
+            return Ok(Some(Seen { links: OUTSIDE, ..Seen::of(&found) }));
+        }
+        match inside {
             Ok(found) if found.is_file() => Ok(Some(Seen::of(&found))),
             _ if !wanted => Ok(None),
             Ok(_) => Err(StorageError::NotAFile { path: path() }),
@@ -180,6 +200,9 @@ impl Storage {
         match refused.first() {
             Some(&(number, why)) => {
                 let path = self.root.path().join(self.name(number));
+                if question.survey.file(number).is_some_and(|seen| seen.links == OUTSIDE) {
+                    return Err(StorageError::Escapes { path });
+                }
                 Err(StorageError::InTheWay { path, why, more: refused.len() - 1 })
             }
             None => Ok(steps),

@@ -48,6 +48,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "dir",
             "file-allocation",
             "allow-hidden",
+            "incomplete-suffix",
             "overwrite",
             "fsync",
             "verify",

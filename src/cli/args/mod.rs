@@ -30,7 +30,7 @@ use crate::types::{Dscp, Encryption};
 
 pub(super) use forms::STDIN;
 use forms::{Given, Line, Options};
-pub(super) use values::host_and_port;
+pub(super) use values::{host_and_port, suffix};
 
 /// What the words ask for.
 pub enum Command {
@@ -167,6 +167,9 @@ pub struct DownloadArgs {
     /// keep the dot that a torrent's name begins with, which hides the file or folder
     #[argh(switch)]
     pub allow_hidden: bool,
+    /// put this behind the names of files until all that is wanted is there, such as .part
+    #[argh(option, arg_name = "SUFFIX", from_str_fn(values::suffix))]
+    pub incomplete_suffix: Option<String>,
     /// fetch the pieces in order
     #[argh(switch)]
     pub sequential: bool,

@@ -95,6 +95,12 @@ pub(super) fn allocation(text: &str) -> Result<Allocation, String> {
     }
 }
 
+/// What stands behind the name of a file.
+pub(in crate::cli) fn suffix(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len()) && !text.contains(['/', '\0']) && !text.contains(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("a name's ending is needed, such as .part".to_owned()) }
+}
+
 /// `NUMBER=PATH`: the file's number, counted from 0, and its place.
 pub(super) fn place(text: &str) -> Result<(u32, PathBuf), String> {
     let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));

@@ -79,7 +79,7 @@ mod tests {
     use PieceState::{Missing, UnderWay, Verified};
 
     fn file(path: &str, length: u64, pieces: std::ops::Range<u32>) -> FileView {
-        FileView { path: path.to_owned(), length, pieces }
+        FileView { path: path.to_owned(), stored_as: None, length, pieces }
     }
 
     #[test]

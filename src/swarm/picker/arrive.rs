@@ -95,7 +95,7 @@ impl Picker {
         if !self.begun.get(&piece).is_some_and(|begun| begun.verifying) {
             return verdict;
         }
-        self.received -= u64::from(self.geometry.blocks(piece));
+        self.received -= u64::from(self.blocks_of(piece));
         if !ok {
             verdict.senders = self.unbegin(piece).map(|begun| begun.senders).unwrap_or_default();
             if verdict.senders.len() > 1 {

@@ -26,7 +26,7 @@ mod simulation;
 mod tests;
 mod within;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use begun::{Begun, Block, Listed};
@@ -147,6 +147,8 @@ pub struct Picker {
     early: Vec<PieceIndex>,
     sequential: bool,
     begun: BTreeMap<PieceIndex, Begun>,
+    /// Blocks at the end of a piece that hold nothing but padding and are never asked for.
+    padding: HashMap<PieceIndex, u32>,
     /// Begun pieces with free blocks, in no order.
     open: Vec<PieceIndex>,
     /// How many of them have no owner.
@@ -187,6 +189,7 @@ impl Picker {
             early: Vec::new(),
             sequential: false,
             begun: BTreeMap::new(),
+            padding: HashMap::new(),
             open: Vec::new(),
             orphans: 0,
             expired: 0,
@@ -328,7 +331,18 @@ impl Picker {
     /// Moves a piece from unbegun to begun. Ask for a block of it before `settle` sees it, or it moves back.
     fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
         self.order.remove(piece);
-        self.begun.insert(piece, Begun::new(self.geometry.blocks(piece), owner));
+        self.begun.insert(piece, Begun::new(self.blocks_of(piece), owner));
+    }
+
+    /// Says how many blocks at the end of which pieces are padding. To be called before anything is asked for.
+    pub fn set_padding(&mut self, padding: impl IntoIterator<Item = (PieceIndex, u32)>) {
+        self.padding = padding.into_iter().collect();
+    }
+
+    /// How many blocks of a piece are asked for: all but those of padding, and one at least.
+    fn blocks_of(&self, piece: PieceIndex) -> u32 {
+        let padding = self.padding.get(&piece).copied().unwrap_or_default();
+        self.geometry.blocks(piece).saturating_sub(padding).max(1)
     }
 
     /// Moves a piece back from begun to unbegun. It must stand in no list.

@@ -238,3 +238,27 @@ fn a_plan_that_makes_no_sense_wants_all() {
     assert!(nothing.is_complete() && !nothing.wants(A) && nothing.take(A, 9, true).is_empty());
     assert!(!Plan::all(3).is_met_by(&Bitfield::full(2)) && Plan::all(3).is_met_by(&Bitfield::full(3)));
 }
+
+#[test]
+fn padding_is_never_asked_for() {
+    let (key, pieces) = (PeerKey(1), 3);
+    let mut picker = Picker::new(4 * BLOCK, u64::from(pieces * 4 * BLOCK), Bitfield::new(pieces), 7);
+    // The last piece is nothing else: one block of it has to come.
+    picker.set_padding([(PieceIndex(1), 3), (PieceIndex(2), 4)]);
+    picker.add_peer(key);
+    picker.set_bitfield(key, Bitfield::full(pieces));
+    let mut asked = Vec::new();
+    picker.pick(key, 100, true, &mut asked);
+    let of = |piece| asked.iter().filter(|block| block.piece == PieceIndex(piece)).map(|block| block.begin).max();
+    assert_eq!((asked.len(), of(0), of(1), of(2)), (6, Some(3 * BLOCK), Some(0), Some(0)));
+    let unasked = BlockRequest { piece: PieceIndex(1), begin: BLOCK, length: BLOCK };
+    assert_eq!(picker.accept(key, unasked, &mut Vec::new()), Accept::Unasked);
+    for block in asked {
+        assert_eq!(picker.accept(key, block, &mut Vec::new()), Accept::Take);
+        if let Some(piece) = picker.written(key, block) {
+            picker.verified(piece, true);
+        }
+        picker.check_invariants();
+    }
+    assert_eq!(picker.left, 0);
+}

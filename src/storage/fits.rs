@@ -1,0 +1,144 @@
+//! Whether the file system of the download folder can hold the torrent's files at all: their sizes, and names that differ in nothing
+//! but case. Found out before anything is made.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::error::StorageError;
+use super::files::Storage;
+use super::layout::{FileSpec, Layout};
+use crate::types::{Bitfield, PieceIndex};
+
+/// What `statfs` calls file systems that take files of any size in use: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS.
+const LARGE: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
+
+impl Storage {
+    /// Looks whether the file system takes the files that are still to be written, where the pieces in `have` are there.
+    ///
+    /// # Errors
+    /// [`StorageError::FileTooLarge`] and [`StorageError::SameName`].
+    pub fn check_fit(&self, have: &Bitfield) -> Result<(), StorageError> {
+        let lacks = |file: usize| self.layout.pieces_of(file).any(|piece| !have.has(PieceIndex(piece)));
+        let files = || self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let largest = files().filter(|(file, _)| lacks(*file)).max_by_key(|(_, spec)| spec.length);
+        if have.is_full() && have.len() > 0 {
+            return Ok(());
+        }
+        let folder = existing(self.root.path());
+        if let Some((_, spec)) = largest {
+            self.check_size(spec, &folder)?;
+        }
+        match alike(&self.layout, |file| self.wants(file)) {
+            Some((path, other)) if ignores_case(&folder) => {
+                Err(StorageError::SameName { path: self.root.path().join(path), other: self.root.path().join(other) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_size(&self, spec: &FileSpec, folder: &Path) -> Result<(), StorageError> {
+        let too_large = || StorageError::FileTooLarge { path: self.root.path().join(&spec.path), length: spec.length };
+        if getrlimit(Resource::Fsize).current.is_some_and(|most| spec.length > most) {
+            return Err(too_large());
+        }
+        let is_large = rustix::fs::statfs(folder).is_ok_and(|found| LARGE.contains(&(found.f_type as u64)));
+        if is_large {
+            return Ok(());
+        }
+        let tried = with_probe(folder, |_, file| file.set_len(spec.length));
+        if tried.is_err_and(|error| error.kind() == io::ErrorKind::FileTooLarge) { Err(too_large()) } else { Ok(()) }
+    }
+}
+
+/// The folder, or the one that it will be made in.
+fn existing(folder: &Path) -> PathBuf {
+    let named = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    folder.ancestors().map(named).find(|path| path.is_dir()).unwrap_or_else(|| PathBuf::from("."))
+}
+
+/// Has `look` see a file that is made for it and removed again. Where none can be made, the download will not get far either, and
+/// says why itself.
+fn with_probe<T>(folder: &Path, look: impl FnOnce(&str, &File) -> io::Result<T>) -> io::Result<T> {
+    let name = format!(".btsync-probe-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let path = folder.join(&name);
+    let file = File::create_new(&path)?;
+    let seen = look(&name, &file);
+    drop(file);
+    fs::remove_file(path)?;
+    seen
+}
+
+/// Whether one name leads to another that differs from it in case only.
+fn ignores_case(folder: &Path) -> bool {
+    let probed = with_probe(folder, |name, _| Ok(fs::symlink_metadata(folder.join(name.to_uppercase())).is_ok()));
+    probed.unwrap_or(false)
+}
+
+/// FNV-1a of 64 bits, which knows the hash of each folder above a path on the way.
+fn hashed(path: &str, mut each: impl FnMut(u64)) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in path.bytes() {
+        if byte == b'/' {
+            each(hash);
+        }
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+/// Two wanted files that cannot both be there where case does not count: they have the same path then, or one lies where the other
+/// needs a folder.
+fn alike(layout: &Layout, wants: impl Fn(usize) -> bool) -> Option<(&Path, &Path)> {
+    let files = || layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && wants(*file));
+    let folded = |spec: &FileSpec| spec.path.to_string_lossy().to_lowercase();
+    let mut known: HashMap<u64, usize> = HashMap::new();
+    let at = |file: usize| layout.files().get(file).map(|spec| spec.path.as_path());
+    for (file, spec) in files() {
+        if let Some(other) = known.insert(hashed(&folded(spec), |_| ()), file) {
+            return Some((spec.path.as_path(), at(other)?));
+        }
+    }
+    files().find_map(|(file, spec)| {
+        let mut other = None;
+        hashed(&folded(spec), |folder| other = other.or_else(|| known.get(&folder).copied().filter(|it| *it != file)));
+        Some((spec.path.as_path(), at(other?)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(paths: &[&str]) -> Layout {
+        let file = |path: &&str| FileSpec { path: PathBuf::from(path), length: 10, pad: false };
+        Layout::new(16, paths.iter().map(file).collect()).unwrap()
+    }
+
+    #[test]
+    fn names_that_differ_in_case_only_are_found() {
+        let found = |paths: &[&str]| {
+            let layout = layout(paths);
+            alike(&layout, |_| true).map(|(path, other)| (path.to_owned(), other.to_owned()))
+        };
+        assert_eq!(found(&["t/a", "t/b", "T/c", "t/A.x"]), None);
+        assert_eq!(found(&["t/a", "t/b", "t/A"]), Some(("t/A".into(), "t/a".into())));
+        assert_eq!(found(&["t/Ä", "T/ä"]), Some(("T/ä".into(), "t/Ä".into())));
+        assert_eq!(found(&["t/a/x", "t/A"]), Some(("t/a/x".into(), "t/A".into())), "a folder and a file");
+        assert_eq!(alike(&layout(&["t/a", "t/A"]), |file| file == 0), None, "of what is wanted");
+    }
+
+    #[test]
+    fn this_file_system_tells_cases_apart_and_keeps_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!ignores_case(dir.path()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(existing(&dir.path().join("a/b")), dir.path());
+        let storage = Storage::new(dir.path().join("new"), layout(&["t/a", "t/A"]), 4);
+        assert!(storage.check_fit(&Bitfield::new(2)).is_ok());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
