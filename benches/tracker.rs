@@ -4,6 +4,7 @@
 //! Over UDP each announce is of another peer until all are known, then they come again; over HTTP each has a connection of its own, as
 //! clients do it.
 
+#[allow(dead_code, reason = "the other benches use the rest of it")]
 #[path = "support/child.rs"]
 mod child;
 

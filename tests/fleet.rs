@@ -349,3 +349,61 @@ fn a_terminal_shows_a_line_for_each() {
         swarm.is_at(&stage.path("out"));
     }
 }
+
+/// A torrent by every form that people have it in.
+#[test]
+fn a_torrent_may_be_packed_a_file_url_or_where_a_redirect_leads() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let packed = gzipped(&stage, &swarm.bytes());
+    fs::write(stage.path("packed.torrent"), &packed).expect("a file");
+    fs::write(stage.path("a blank.torrent"), swarm.bytes()).expect("a file");
+    let web = Web::start(&[
+        ("/packed", Page::Bytes(packed)),
+        ("/elsewhere", Page::Elsewhere("/ä b.torrent".to_owned())),
+        ("/%C3%A4%20b.torrent", Page::Bytes(swarm.bytes())),
+    ]);
+    let file_url = format!("file://{}", stage.path("a blank.torrent").display()).replace(' ', "%20");
+    for (n, name) in ["packed.torrent", &file_url, &web.url("/packed"), &web.url("/elsewhere")].into_iter().enumerate()
+    {
+        let out = format!("out{n}");
+        let output = fleet(&stage).args([name, &out]).output().expect("btsync runs");
+        assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
+        swarm.is_at(&stage.path(&out));
+    }
+    let output = fleet(&stage).arg("file://elsewhere.example/x.torrent").output().expect("btsync runs");
+    assert_eq!(code(&output), Some(28), "{}", stderr(&output));
+    // What is packed too well is no torrent.
+    fs::write(stage.path("bomb.torrent"), gzipped(&stage, &vec![b'0'; 40 << 20])).expect("a file");
+    let output = fleet(&stage).arg("bomb.torrent").output().expect("btsync runs");
+    assert_eq!(code(&output), Some(26), "{}", stderr(&output));
+}
+
+#[test]
+fn a_bare_hash_and_a_redirect_to_a_link_are_links() {
+    let stage = Stage::new();
+    let [hashed, linked] = ["hashed", "linked"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let link = linked.payload.magnet(&format!("&tr={}", linked.tracker.url("127.0.0.1")));
+    let web = Web::start(&[("/link", Page::Elsewhere(link))]);
+    // Their seeders have no metadata to give.
+    let tracker = hashed.tracker.url("127.0.0.1");
+    let given = [hashed.payload.hex(), "--bt-tracker".to_owned(), tracker, "--stop-timeout=2".to_owned()];
+    let output = fleet(&stage).args(given).output().expect("btsync runs");
+    assert!(code(&output) == Some(2) && hashed.has_begun(), "{}", stderr(&output));
+    let output = fleet(&stage).args([&web.url("/link"), "--stop-timeout=2"]).output().expect("btsync runs");
+    assert!(code(&output) == Some(2) && linked.has_begun(), "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_ignored_or_cannot_be_reached_is_told() {
+    let stage = Stage::new();
+    let payload = Payload::single("one", 100_000, 32 * 1024);
+    fs::write(stage.path("x.torrent"), payload.torrent("wss://tracker.example/announce")).expect("a torrent");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let mut command = fleet(&stage);
+    let output = command.args(["x.torrent", "--peer", &nobody, "--stop-timeout=2"]).output().expect("btsync runs");
+    let said = stderr(&output);
+    assert_eq!(code(&output), Some(2), "{said}");
+    assert!(said.contains("trackers ignored") && said.contains("wss://tracker.example"), "{said}");
+    assert!(said.contains("1 unreachable") && !said.contains("no peer is known"), "{said}");
+}

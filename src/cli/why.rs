@@ -76,21 +76,20 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
     if search.pex_peers > 0 {
         parts.push(format!("told by peers: {}", search.pex_peers));
     }
-    if now.known == 0 && now.connected == 0 {
+    let counts = [
+        (search.reached, "reached"),
+        (search.refused, "unreachable"),
+        (search.silent, "silent"),
+        (search.strange, "not of this swarm"),
+    ];
+    let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    // One that was called in vain may not be known any more.
+    if !called.is_empty() {
+        parts.push(format!("calls: {}", called.join(", ")));
+    } else if now.known == 0 && now.connected == 0 {
         parts.push("no peer is known".to_owned());
-    } else {
-        let counts = [
-            (search.reached, "reached"),
-            (search.refused, "unreachable"),
-            (search.silent, "silent"),
-            (search.strange, "not of this swarm"),
-        ];
-        let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        if !called.is_empty() {
-            parts.push(format!("calls: {}", called.join(", ")));
-        }
-        parts.extend(connected(now, peers));
     }
+    parts.extend(connected(now, peers));
     parts.push(match search.callers {
         0 => "nobody has called us".to_owned(),
         n => format!("{n} called us"),

@@ -103,13 +103,15 @@ impl Magnet {
         let query = if Magnet::is_link(link) { link.get(7..).and_then(|rest| rest.strip_prefix('?')) } else { None };
         let query = query.ok_or(MagnetError::NotMagnet)?.split('#').next().unwrap_or_default();
         let (mut found, mut v2) = (Found::default(), false);
+        // As it stands in the text of a web page.
+        let query = query.replace("&amp;", "&");
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match key_of(key).as_str() {
                 "xt" => v2 |= found.topic(&decoded(value))?,
                 // Forms write a space as `+`.
                 "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
-                "tr" => enter(&mut found.trackers, url(&decoded(value))),
-                "ws" => enter(&mut found.web_seeds, url(&decoded(value))),
+                "tr" => enter(&mut found.trackers, escaped_url(value)),
+                "ws" => enter(&mut found.web_seeds, escaped_url(value)),
                 "x.pe" => enter(&mut found.peers, PeerAddress::parse(&decoded(value))),
                 "so" => found.select.get_or_insert_default().extend(ranges(&decoded(value))?),
                 _ => {}
@@ -245,6 +247,12 @@ fn url(text: &str) -> Option<String> {
     let text = text.trim();
     let broken = |c: char| c.is_control() || c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
     (text.contains("://") && !text.contains(broken)).then(|| text.to_owned())
+}
+
+/// A URL as a link has it; some programs escape it twice, and then it shows no scheme after the first time.
+fn escaped_url(value: &str) -> Option<String> {
+    let once = decoded(value);
+    url(&once).or_else(|| url(&decoded(&once)))
 }
 
 /// `0,2,4-6` (BEP 53).

@@ -152,3 +152,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn links_that_were_escaped_once_too_often_are_read_all_the_same() {
+    let hash = "a".repeat(40);
+    for link in [
+        format!("magnet:?xt=urn:btih:{hash}&amp;tr=http%3A%2F%2Ft%2Fannounce&amp;dn=x"),
+        format!("magnet:?xt=urn:btih:{hash}&tr=http%253A%252F%252Ft%252Fannounce&dn=x"),
+        format!("magnet:?dn=x&amp;xt=urn:btih:{hash}&amp;tr=http%253a%252f%252ft%252fannounce"),
+    ] {
+        let magnet = Magnet::parse(&link).unwrap();
+        assert_eq!((magnet.name.as_deref(), &magnet.trackers[..]), (Some("x"), &["http://t/announce".to_owned()][..]));
+    }
+    // A URL that shows its scheme is taken as it is.
+    let link = format!("magnet:?xt=urn:btih:{hash}&tr=http://t/a%2520b");
+    assert_eq!(Magnet::parse(&link).unwrap().trackers, ["http://t/a%20b"]);
+}

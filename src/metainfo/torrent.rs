@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use flate2::bufread::MultiGzDecoder;
 use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
@@ -24,6 +25,9 @@ mod sound;
 
 /// The largest torrent file that is read, in bytes: room for one and a half million pieces, or half a million files.
 pub const FILE_MAX: usize = 32 << 20;
+
+/// How gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// What is read of a file at a time, in bytes.
 const BUFFER: usize = 64 << 10;
@@ -121,7 +125,7 @@ impl FileEntry {
 }
 
 impl Torrent {
-    /// Reads a torrent file.
+    /// Reads a torrent file, which may be packed with gzip.
     ///
     /// # Errors
     /// Where it cannot be read, is not bencode, or is not a sound torrent.
@@ -232,12 +236,34 @@ impl Torrent {
 
 /// A file that can be read more than once; of a pipe a copy outside of our memory.
 fn rewindable(mut file: File) -> io::Result<File> {
-    if file.stream_position().is_ok() {
-        return Ok(file);
+    if file.stream_position().is_err() {
+        file = copied(file)?;
+        file.rewind()?;
     }
+    let mut head = [0; GZIP.len()];
+    let is_gzip = file.read_exact(&mut head).is_ok() && head == GZIP;
+    file.rewind()?;
+    if is_gzip { copied(MultiGzDecoder::new(BufReader::new(file))) } else { Ok(file) }
+}
+
+/// What is read, a byte more than is taken at most, in memory.
+fn copied(from: impl Read) -> io::Result<File> {
     let mut copy = File::from(rustix::fs::memfd_create("torrent", MemfdFlags::CLOEXEC)?);
-    io::copy(&mut file.take(FILE_MAX as u64 + 1), &mut copy)?;
+    io::copy(&mut from.take(FILE_MAX as u64 + 1), &mut copy)?;
     Ok(copy)
+}
+
+/// The bytes of a torrent file, unpacked where they are gzip; no more than a byte beyond what is taken.
+///
+/// # Errors
+/// Where they begin as gzip and are none.
+pub fn unpacked(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    if !bytes.starts_with(&GZIP) {
+        return Ok(bytes);
+    }
+    let mut plain = Vec::new();
+    MultiGzDecoder::new(bytes.as_slice()).take(FILE_MAX as u64 + 1).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 /// A path whose first component is replaced.

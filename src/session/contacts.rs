@@ -31,6 +31,8 @@ use crate::types::{InfoHash, PeerKey};
 pub use announcing::{Announcer, send};
 pub use discovery::{Discovery, News};
 
+/// Trackers that are ignored, as many as a line names.
+const MAX_TOLD: usize = 3;
 /// Addresses that trackers named and that are kept until it is known whether the torrent is private.
 const MAX_NAMED: usize = 500;
 /// With fewer connections than this, a download asks for more peers.
@@ -102,7 +104,10 @@ impl<'a> Contacts<'a> {
         let announcer = Announcer::new(tiers, config);
         let discovery = if private { Discovery::none() } else { Discovery::start(config, info_hash, &seat) };
         if !announcer.unsupported().is_empty() {
-            log::info!("not asked, as their kind is not supported: {}", announcer.unsupported().join(", "));
+            let all = announcer.unsupported();
+            let more = if all.len() > MAX_TOLD { ", …" } else { "" };
+            let named: Vec<_> = all.iter().take(MAX_TOLD).map(String::as_str).collect();
+            log::warn!("trackers ignored, as they are neither http, https nor udp URLs: {}{more}", named.join(", "));
         }
         if announcer.is_empty() && config.peers.is_empty() && discovery.is_none() {
             tell(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::StatusCode;
 use ureq::http::header::LOCATION;
@@ -25,6 +25,7 @@ use ureq::{Agent, Body};
 pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Scraped, TrackerError};
 use super::announce_path::is_announce_path;
 use crate::bind::Bind;
+use crate::metainfo::Magnet;
 use crate::types::InfoHash;
 pub(super) use guard::is_local;
 use guard::{Guard, is_refusal};
@@ -39,8 +40,6 @@ const OUTPUT_BUFFER: usize = 4 * 1024;
 const MAX_REDIRECTS: usize = 5;
 /// Swarms in one scrape at most.
 const MAX_SCRAPE: usize = 50;
-/// What a user's URL may hold and a request may not.
-const UNSENDABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// Talks to HTTP and HTTPS trackers; cheap to clone, and its clones share their connections.
 #[derive(Clone, Debug)]
@@ -73,9 +72,20 @@ struct Hop {
 }
 
 /// What the last of the redirects led to.
-struct Page {
-    status: StatusCode,
-    body: Vec<u8>,
+enum Page {
+    /// An answer.
+    Body(StatusCode, Vec<u8>),
+    /// A magnet link, which nobody can be asked for.
+    Link(String),
+}
+
+/// What a URL of the user's led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// A file.
+    File(Vec<u8>),
+    /// A magnet link, as it was written.
+    Link(String),
 }
 
 impl HttpTracker {
@@ -137,17 +147,20 @@ impl HttpTracker {
         Ok(all)
     }
 
-    /// The body of the file at `url`, which is the user's own: it may be at a local address, and lead to others as long as it leads
+    /// The body of the file at `url`, or the magnet link that it redirects to. The URL is the user's own: it may be at a local address, and lead to others as long as it leads
     /// over no public host. At most `max` bytes are taken, decompressed, and `deadline` for all of it.
     ///
     /// # Errors
     /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
-    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
+    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Fetched, TrackerError> {
         let url = url.trim().split('#').next().unwrap_or_default();
         url::check_scheme(url)?;
-        let url = utf8_percent_encode(url, UNSENDABLE).to_string();
-        let page = self.page(url, Trust::AllTheWay, Instant::now() + deadline, max)?;
-        if page.status.is_success() { Ok(page.body) } else { Err(TrackerError::Http(page.status.as_u16())) }
+        let url = utf8_percent_encode(url, url::UNSENDABLE).to_string();
+        match self.page(url, Trust::AllTheWay, Instant::now() + deadline, max)? {
+            Page::Body(status, body) if status.is_success() => Ok(Fetched::File(body)),
+            Page::Body(status, _) => Err(TrackerError::Http(status.as_u16())),
+            Page::Link(link) => Ok(Fetched::Link(link)),
+        }
     }
 
     fn trust(&self, url: &str) -> Trust {
@@ -162,11 +175,13 @@ impl HttpTracker {
         end: Instant,
         parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
     ) -> Result<T, TrackerError> {
-        let page = self.page(url, trust, end, MAX_BODY)?;
-        match parse(&page.body) {
+        let Page::Body(status, body) = self.page(url, trust, end, MAX_BODY)? else {
+            return Err(TrackerError::Scheme("magnet".to_owned()));
+        };
+        match parse(&body) {
             // Some trackers refuse with a status and a reason: the reason says more.
             Err(refused @ TrackerError::Refused(_)) => Err(refused),
-            _ if !page.status.is_success() => Err(TrackerError::Http(page.status.as_u16())),
+            _ if !status.is_success() => Err(TrackerError::Http(status.as_u16())),
             parsed => parsed,
         }
     }
@@ -178,12 +193,15 @@ impl HttpTracker {
             let hop = self.hop(&url, trust != Trust::Nowhere, from_public, end)?;
             let status = hop.response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(Page { status, body: read_body(hop.response, &url, max)? });
+                return Ok(Page::Body(status, read_body(hop.response, &url, max)?));
             }
             from_public |= hop.public;
-            let location = hop.response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
-            let location = location.ok_or(TrackerError::Redirect("it does not say where to"))?;
-            url = url::join(&url, location)?;
+            let location = hop.response.headers().get(LOCATION).map(|location| location.as_bytes());
+            let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it does not say where to"))?);
+            if Magnet::is_link(&location) {
+                return Ok(Page::Link(location.trim().to_owned()));
+            }
+            url = url::join(&url, &location)?;
             if trust == Trust::AtFirst {
                 trust = Trust::Nowhere; // the user named the first hop, not where it leads
             }

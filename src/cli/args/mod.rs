@@ -234,7 +234,8 @@ impl DownloadArgs {
         self.bt_exclude_tracker.iter().flatten().map(String::as_str)
     }
 
-    fn checked(self) -> Result<DownloadArgs, Failure> {
+    fn checked(mut self) -> Result<DownloadArgs, Failure> {
+        self.names = self.names.iter().map(|name| fleet::plain_name(name)).collect();
         match self.names.as_slice() {
             [] if self.input_file.is_none() && self.watch.is_none() => {
                 Err(wrong("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more"))

@@ -10,20 +10,25 @@ use crossbeam_channel::{Receiver, bounded, select};
 use super::Never;
 use crate::bind::Bind;
 use crate::cli::args::STDIN;
-use crate::cli::download::Found;
+use crate::cli::download::{Found, call_peers_of};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
-use crate::metainfo::torrent::FILE_MAX;
-use crate::metainfo::{Torrent, printable};
+use crate::metainfo::torrent::{FILE_MAX, unpacked};
+use crate::metainfo::{Magnet, MagnetError, Torrent, printable};
 use crate::session::{Config, Source, keep_torrent};
-use crate::sources::http::{HttpTracker, TrackerError};
+use crate::sources::http::{Fetched, HttpTracker, TrackerError};
 use crate::sources::redact::public_name;
 
 /// For all of it: name look-up, redirects, body.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A torrent, and the file that it came as.
-type Fetched = (Torrent, Vec<u8>);
+/// What was found at a URL.
+enum Got {
+    /// A torrent, and the file that it came as, unpacked.
+    Torrent(Box<Torrent>, Vec<u8>),
+    /// The link to one.
+    Link(Box<Magnet>),
+}
 
 /// Whether a name is a URL that we can fetch.
 pub(in crate::cli) fn is_url(name: &Path) -> bool {
@@ -31,17 +36,26 @@ pub(in crate::cli) fn is_url(name: &Path) -> bool {
     scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
-/// Fetches the torrent at `url`, and keeps it where the configuration says. It ends early when `stop` is disconnected.
+/// Fetches the torrent at `url`, and keeps it where the configuration says; or follows it to a magnet link. It ends early when `stop` is
+/// disconnected.
 ///
 /// # Errors
 /// What keeps it from being here, and from being a torrent, with its exit code.
-pub(in crate::cli) fn fetch(url: &Path, config: &Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
+pub(in crate::cli) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
     let bind = config.bind.clone();
-    let (torrent, bytes) = unless_stopped(&shown, stop, move || get(&url, &bind))?;
-    let kept = config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
-    Ok(Found { source: Source::from(torrent), kept })
+    match unless_stopped(&shown, stop, move || get(&url, &bind))? {
+        Got::Torrent(torrent, bytes) => {
+            let kept =
+                config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
+            Ok(Found { source: Source::Torrent(torrent), kept })
+        }
+        Got::Link(magnet) => {
+            call_peers_of(&magnet, config);
+            Ok(Source::Magnet(magnet).into())
+        }
+    }
 }
 
 /// The torrent that standard input holds, whoever writes it and however slowly. It ends early when `stop` is disconnected.
@@ -71,12 +85,21 @@ fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn get(url: &str, bind: &Bind) -> Result<Fetched, Failure> {
+fn get(url: &str, bind: &Bind) -> Result<Got, Failure> {
     let shown = public_name(url);
-    let bytes = HttpTracker::tied(bind).file(url, FILE_MAX as u64, DEADLINE);
-    let bytes = bytes.map_err(|error| failure(url, &error.without_secrets_of(url)))?;
+    let fetched = HttpTracker::tied(bind).file(url, FILE_MAX as u64, DEADLINE);
+    let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
+        Fetched::File(bytes) => bytes,
+        Fetched::Link(link) => {
+            let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));
+            return Ok(Got::Link(Box::new(Magnet::parse(&link).map_err(bad)?)));
+        }
+    };
+    // Some servers pack torrents without saying so.
+    let broken = |error| Failure::new(Exit::BadTorrent, printable(&format!("{shown}: cannot be unpacked: {error}")));
+    let bytes = unpacked(bytes).map_err(broken)?;
     match Torrent::parse(&bytes) {
-        Ok(torrent) => Ok((torrent, bytes)),
+        Ok(torrent) => Ok(Got::Torrent(Box::new(torrent), bytes)),
         Err(error) => Err(torrent_failure(Path::new(&shown), error)),
     }
 }

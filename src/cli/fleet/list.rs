@@ -1,9 +1,12 @@
 //! What is to be downloaded: the names of the command line, of which the last may be the folder, and those of a list
 //! (`--input-file`). Pure but for a look at what the names are and at the list itself.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
 
 use super::fetch::is_url;
 use crate::cli::args::{DownloadArgs, STDIN};
@@ -112,6 +115,24 @@ fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -
     if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
 }
 
+/// A name as all others know it: a file:// URL is its path, and an info-hash with no file of that name its magnet link. Only names of the
+/// command line may be such URLs: what others write must not choose among the user's files.
+pub(in crate::cli) fn plain_name(name: &str) -> String {
+    if let Some(path) = name.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("file://")).and(name.get(7..)) {
+        let path = path.strip_prefix("localhost").unwrap_or(path);
+        // Another host's file is none of ours: the name stays and is refused.
+        let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| path.starts_with('/'));
+        return decoded.map_or_else(|| name.to_owned(), Cow::into_owned);
+    }
+    link_of_hash(name).unwrap_or_else(|| name.to_owned())
+}
+
+/// The magnet link of a bare info-hash, where there is no file of that name.
+fn link_of_hash(name: &str) -> Option<String> {
+    let is_hash = name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_hash && !Path::new(name).exists()).then(|| format!("magnet:?xt=urn:btih:{name}"))
+}
+
 /// Whether a name is a torrent's whatever lies there.
 pub(in crate::cli) fn is_torrent_by_name(name: &str) -> bool {
     Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN || has_suffix(name)
@@ -131,7 +152,10 @@ fn look(name: &str) -> There {
         Ok(_) => {
             let mut head = [0; 2];
             let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-            if read.is_ok() && head[0] == b'd' && head[1].is_ascii_digit() { There::Torrent } else { There::Other }
+            let is_torrent = head[0] == b'd' && head[1].is_ascii_digit();
+            // A packed one: a file cannot be the folder anyway.
+            let is_gzip = head == [0x1f, 0x8b];
+            if read.is_ok() && (is_torrent || is_gzip) { There::Torrent } else { There::Other }
         }
     }
 }
@@ -182,7 +206,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
         if let Some(complaint) = unknown_scheme(name) {
             return Err((number, complaint));
         }
-        names.push(if name == "-" { STDIN } else { name }.to_owned());
+        let name = if name == "-" { STDIN } else { name };
+        names.push(link_of_hash(name).unwrap_or_else(|| name.to_owned()));
     }
     Ok(names)
 }
@@ -242,6 +267,26 @@ mod tests {
         for (names, more, torrents, folder) in table {
             assert_eq!(sorted(names, more), (torrents.to_owned(), folder.to_owned()), "{names:?}");
         }
+    }
+
+    #[test]
+    fn file_urls_and_hashes_have_plain_names() {
+        let hash = "0123456789abcdef0123456789ABCDEF01234567";
+        let link = format!("magnet:?xt=urn:btih:{hash}");
+        for (name, plain) in [
+            ("file:///a%20b/x.torrent", "/a b/x.torrent"),
+            ("FILE://localhost/x", "/x"),
+            ("file://host/x", "file://host/x"),
+            ("file:///%ff", "file:///%ff"),
+            ("x.torrent", "x.torrent"),
+            (hash, &*link),
+            (&hash[1..], &hash[1..]),
+            ("g123456789abcdef0123456789ABCDEF01234567", "g123456789abcdef0123456789ABCDEF01234567"),
+        ] {
+            assert_eq!(plain_name(name), plain);
+        }
+        assert!(parse("file:///x").is_err(), "a list is no command line");
+        assert_eq!(parse(hash), Ok(vec![link]));
     }
 
     #[test]

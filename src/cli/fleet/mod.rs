@@ -38,7 +38,7 @@ use crate::types::InfoHash;
 use ground::Ground;
 use job::What;
 use lines::Board;
-pub(super) use list::{Targets, is_torrent_by_name, targets, unknown_scheme};
+pub(super) use list::{Targets, is_torrent_by_name, plain_name, targets, unknown_scheme};
 use queue::{Claims, End, Job, Queue};
 use watch::{Sight, Watch};
 

@@ -97,7 +97,10 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
 
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
     let client = HttpTracker::with(&config().proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
-    client.file(url, max, PATIENT)
+    client.file(url, max, PATIENT).map(|fetched| match fetched {
+        Fetched::File(bytes) => bytes,
+        Fetched::Link(link) => panic!("{link}"),
+    })
 }
 
 fn found(body: &str) -> String {

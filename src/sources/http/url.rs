@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 
 use super::{Announce, AnnounceEvent, TrackerError};
 use crate::metainfo::paths::printable;
@@ -10,6 +10,8 @@ use crate::types::InfoHash;
 
 /// All but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// What a URL may hold that people or servers write, and a request may not.
+pub(super) const UNSENDABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// The tracker's URL with the announce's parameters added to whatever query it has.
 pub(super) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerError> {
@@ -56,6 +58,8 @@ pub(super) fn scrape_url(url: &str, swarms: &[InfoHash]) -> Result<String, Track
 /// Where `location`, absolute or relative (RFC 3986), leads from `base`.
 pub(super) fn join(base: &str, location: &str) -> Result<String, TrackerError> {
     let location = location.trim().split('#').next().unwrap_or_default();
+    // Servers write blanks and raw UTF-8 there, which no request may hold.
+    let location = &*utf8_percent_encode(location, UNSENDABLE).to_string();
     if location.is_empty() {
         return Err(TrackerError::Redirect("it does not say where to"));
     }
