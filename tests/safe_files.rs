@@ -213,6 +213,55 @@ fn a_file_with_other_names_is_read_and_never_written() {
     assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1);
 }
 
+/// Three files of which the second lies in one piece with the end of the first and the start of the third.
+fn neighbours() -> Payload {
+    Payload::tree("three", &[("a", PIECE + 40_000), ("b", 9_000), ("c", 3 * PIECE)], PIECE)
+}
+
+#[test]
+fn neighbours_of_a_missing_file_are_compared_and_not_written_to() {
+    for killed in [false, true] {
+        let scene = Scene::new(neighbours(), 0);
+        scene.payload.write_files(&scene.out);
+        let [a, b, c] = ["a", "b", "c"].map(|name| scene.out.join("three").join(name));
+        let library = scene.stage.path("library");
+        fs::hard_link(&b, &library).expect("a link");
+        fs::remove_file(&a).expect("a");
+        let before =
+            [&b, &c].map(|path| fs::metadata(path).expect("a file")).map(|it| (it.mtime(), it.mtime_nsec(), it.ino()));
+        if killed {
+            scene.gate.grant(6);
+            let running = scene.start("begun", &[]);
+            until("some is served", || scene.gate.served() == 6);
+            kill(running);
+            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        }
+        scene.completes(&[]);
+        let after = fs::metadata(&b).expect("b");
+        assert_eq!((after.mtime(), after.mtime_nsec(), after.ino()), before[0], "b was written to");
+        assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "the part file is needed no more");
+        scene.completes(&[]);
+    }
+}
+
+#[test]
+fn a_neighbour_that_turns_out_to_differ_ends_it_and_stays_as_it_is() {
+    let scene = Scene::new(neighbours(), 0);
+    scene.payload.write_files(&scene.out);
+    let [a, b] = ["a", "b"].map(|name| scene.out.join("three").join(name));
+    fs::remove_file(&a).expect("a");
+    fs::write(&b, vec![b'x'; 9_000]).expect("room");
+    scene.gate.open();
+    for _ in 0..2 {
+        let mut running = scene.start("differs", &[]);
+        running.ends_with(13);
+        let said = running.log();
+        assert!(said.contains("three/b: it was there before and is not as the torrent has it"), "{said}");
+        assert!(fs::read(&b).expect("b") == vec![b'x'; 9_000]);
+    }
+    scene.completes(&["--overwrite"]);
+}
+
 #[test]
 fn what_another_client_left_is_gone_on_with_where_more_pieces_are_right_than_wrong() {
     let scene = Scene::single(0);

@@ -202,11 +202,10 @@ fn missing_and_short_files_are_fetched() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
     let out = stage.folder_with("out", &payload);
     let files = payload.on_disk(&out);
-    let source = Source::new(&stage, &payload, usize::MAX);
-    source.fetch(&stage, "fetch", &out).ends_with(0);
     std::fs::remove_file(&files[0].0).expect("a file to remove");
     let (last, content) = files.last().expect("files");
     std::fs::write(last, &content[..500_000]).expect("a file that is too short");
+    let source = Source::new(&stage, &payload, usize::MAX);
     source.fetch(&stage, "fetch", &out).ends_with(0);
     payload.assert_at(&out);
 }

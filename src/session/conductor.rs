@@ -216,11 +216,13 @@ impl<'a> Conductor<'a> {
     fn finish_files(&mut self) -> Result<(), StorageError> {
         let storage = self.shared.pieces.storage();
         storage.confirm()?;
-        if self.contacts.config.fsync {
-            storage.sync_all()?;
-        }
+        storage.compare()?;
         storage.confirm_lock()?;
         storage.take_final_names()?;
+        if self.contacts.config.fsync {
+            storage.sync_all()?;
+            storage.confirm_lock()?;
+        }
         // From here on they are read only.
         storage.close();
         storage.unlock(true);

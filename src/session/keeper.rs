@@ -95,8 +95,7 @@ impl Keeper {
     pub fn vouches(&self, file: usize, piece: PieceIndex) -> bool {
         let Some(record) = self.record.as_ref().filter(|record| record.have.has(piece)) else { return false };
         let number = u32::try_from(file).unwrap_or(u32::MAX);
-        let before = record.files.binary_search_by_key(&number, |(listed, _)| *listed).ok();
-        let before = before.and_then(|at| record.files.get(at)).map(|(_, stamp)| *stamp);
+        let before = record.stamp(number);
         before.is_some() && before == self.seen.get(file).copied().flatten()
     }
 

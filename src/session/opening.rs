@@ -220,14 +220,15 @@ impl Opening<'_> {
             return Ok(());
         }
         self.disk.mark(&hash, steps, &survey, given)?;
+        // Before the part file is looked at: it may be needed for these.
+        self.disk.set_apart(steps, &survey, have);
         let Prepared { repaired, taken_back, .. } = self.disk.settle(steps, &survey, stop)?;
         for what in repaired {
             tell(self.events, Event::Repaired { what });
         }
-        let ignored = steps.iter().enumerate().filter(|(_, step)| **step == Step::Ignore).map(|(file, _)| file);
-        let ignored: Vec<usize> = ignored.collect();
-        self.disk.ignore(steps);
-        self.check_again(ignored.iter().chain(&taken_back), &ignored, have)?;
+        let apart = |step: Step| steps.iter().enumerate().filter(move |(_, it)| **it == step).map(|(file, _)| file);
+        let (ignored, compared): (Vec<_>, Vec<_>) = (apart(Step::Ignore).collect(), apart(Step::Compare).collect());
+        self.check_again(ignored.iter().chain(&compared).chain(&taken_back), &ignored, have)?;
         if keeper.is_none() {
             // The folder was not there before, and so nothing was known of it.
             *keeper = self.keeper();
@@ -239,6 +240,7 @@ impl Opening<'_> {
         if self.wanted.is_within(have) && !self.is_stopped() {
             // There were only names to make, or the part file had all that was missing.
             self.disk.confirm()?;
+            self.disk.compare()?;
             self.disk.take_final_names()?;
             self.disk.unlock(true);
             keeper.iter_mut().for_each(Keeper::disown);

@@ -70,9 +70,9 @@ impl Storage {
     }
 
     /// How a file looks from outside, by its number: the part file, where that holds its bytes. `None` where it is not there,
-    /// or is padding.
+    /// or is padding, and where its bytes are still to be compared with others that verify.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
-        self.layout.files().get(file).filter(|file| !file.pad)?;
+        self.layout.files().get(file).filter(|spec| !spec.pad && !self.selection.is_undecided(file))?;
         let path = if self.selection.has_own(file) {
             self.name(file)
         } else {

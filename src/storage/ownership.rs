@@ -41,6 +41,9 @@ pub struct Evidence {
     pub right: u32,
     /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero.
     pub wrong: u32,
+    /// Whether it may well be as the torrent has it: it has its length, other files of the torrent are there and right, and of
+    /// its pieces those that do not verify cannot, as another file's part of them is missing.
+    pub may_be_right: bool,
 }
 
 /// What is done with a file before the download begins.
@@ -54,6 +57,9 @@ pub enum Step {
     Continue,
     /// A copy takes its name and is written to; the other names of the file keep the old content.
     Copy,
+    /// It is read and not written to: what peers send of its undecided pieces goes to the part file, and is compared with it when
+    /// all of them are there.
+    Compare,
     /// It is neither read nor written, as if it were not there: what is needed of it goes to the part file.
     Ignore,
 }
@@ -69,6 +75,8 @@ pub enum Refusal {
     Linked,
     /// It was not there a moment ago.
     Appeared,
+    /// It was taken to be right, and is not.
+    Differs,
     /// The unfinished download of another torrent has made it.
     Unfinished(InfoHash),
 }
@@ -82,6 +90,7 @@ impl fmt::Display for Refusal {
                 f.write_str("it is not complete, and it has other names (hard links) that would change too")
             }
             Refusal::Appeared => f.write_str("another program has just made it"),
+            Refusal::Differs => f.write_str("it was there before and is not as the torrent has it"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }
     }
@@ -112,6 +121,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
     match refusal {
         None => Ok(Step::Continue),
         Some(_) if !facts.is_wanted => Ok(Step::Ignore),
+        Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => Ok(Step::Compare),
         Some(_) if overwrite => Ok(if found.links > 1 { Step::Copy } else { Step::Continue }),
         Some(refusal) => Err(refusal),
     }
@@ -119,7 +129,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
 
 /// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
 fn refusal(found: &Found) -> Option<Refusal> {
-    let Evidence { has_data, has_data_behind, right, wrong } = found.evidence;
+    let Evidence { has_data, has_data_behind, right, wrong, .. } = found.evidence;
     if found.links > 1 {
         Some(Refusal::Linked)
     } else if has_data_behind {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DATA: Evidence = Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1 };
+const DATA: Evidence = Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, may_be_right: false };
 
 fn facts(evidence: Evidence) -> Facts {
     Facts { is_wanted: true, is_complete: false, is_ours: false, found: Some(Found { links: 1, evidence }) }
@@ -60,13 +60,25 @@ fn a_file_with_other_names_is_copied_at_the_most() {
     assert_eq!(decide(&Facts { is_complete: true, ..linked }, true), Ok(Step::Leave));
 }
 
+#[test]
+fn a_file_that_may_be_right_is_compared_and_not_written_to() {
+    let mut facts = facts(Evidence { wrong: 0, may_be_right: true, ..DATA });
+    assert_eq!(decide(&facts, false), Ok(Step::Compare));
+    assert_eq!(decide(&facts, true), Ok(Step::Continue));
+    facts.found = facts.found.map(|found| Found { links: 2, ..found });
+    assert_eq!(decide(&facts, false), Ok(Step::Compare));
+    facts.is_wanted = false;
+    assert_eq!(decide(&facts, false), Ok(Step::Ignore));
+}
+
 fn any_facts() -> impl Strategy<Value = Facts> {
-    let evidence = (any::<bool>(), any::<bool>(), 0u32..4, 0u32..4);
-    let evidence = evidence.prop_map(|(data, behind, right, wrong)| Evidence {
+    let evidence = (any::<bool>(), any::<bool>(), 0u32..4, 0u32..4, any::<bool>());
+    let evidence = evidence.prop_map(|(data, behind, right, wrong, may_be_right)| Evidence {
         has_data: data || behind || right > 0 || wrong > 0,
         has_data_behind: behind,
         right,
         wrong,
+        may_be_right: may_be_right && wrong == 0 && !behind,
     });
     let found = (1u64..4, evidence).prop_map(|(links, evidence)| Found { links, evidence });
     (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(found)).prop_map(
@@ -79,7 +91,7 @@ proptest! {
     fn nothing_is_ever_written_that_is_not_ours(facts in any_facts()) {
         let decided = decide(&facts, false);
         if let (Some(found), Ok(Step::Continue)) = (facts.found, decided) {
-            let Evidence { has_data, has_data_behind, right, wrong } = found.evidence;
+            let Evidence { has_data, has_data_behind, right, wrong, .. } = found.evidence;
             let proven = found.links == 1 && !has_data_behind && (!has_data || right > wrong);
             prop_assert!(facts.is_ours || proven);
         }

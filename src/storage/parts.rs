@@ -5,13 +5,19 @@
 //! piece that holds bytes of two or more files has a slot in it, of a piece's length and in the torrent's order: the place of a
 //! byte never depends on what was wanted when it was written. The part file is as sparse as the file system allows.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::{Layout, Span, Spans};
-use super::ownership::Step;
-use crate::types::{InfoHash, PieceIndex};
+use super::ownership::{Refusal, Step};
+use super::survey::Survey;
+use crate::types::{Bitfield, InfoHash, PieceIndex};
+
+/// Bytes compared at once.
+const COMPARED: usize = 64 * 1024;
 
 /// The usual name of a torrent's part file, from the download folder on; hidden, and not to be taken for another torrent's.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
@@ -31,6 +37,10 @@ pub(super) struct Selection {
     name: PathBuf,
     /// The bytes that the part file must have at least: what it had, and what was written.
     end: AtomicU64,
+    /// Files that are not written to, with the pieces whose bytes lie in the part file until they are compared; in order.
+    compared: Vec<(usize, Vec<u32>)>,
+    /// All of them were found to be right: they are read where they are.
+    is_compared: AtomicBool,
 }
 
 /// Where a run of bytes lies.
@@ -103,6 +113,23 @@ impl Selection {
         }
     }
 
+    /// Whether this file's bytes of that piece lie in the part file, to be compared.
+    fn is_apart(&self, file: usize, piece: u32) -> bool {
+        let pieces =
+            self.compared.binary_search_by_key(&file, |(file, _)| *file).ok().and_then(|at| self.compared.get(at));
+        !self.is_compared.load(Relaxed) && pieces.is_some_and(|(_, pieces)| pieces.contains(&piece))
+    }
+
+    /// Whether this file is still to be compared with what the part file has of it.
+    pub fn is_undecided(&self, file: usize) -> bool {
+        self.compares() && self.compared.binary_search_by_key(&file, |(file, _)| *file).is_ok()
+    }
+
+    /// Whether files are still to be compared with what the part file has of them.
+    pub fn compares(&self) -> bool {
+        !self.compared.is_empty() && !self.is_compared.load(Relaxed)
+    }
+
     /// The part file's name; empty where there is none.
     pub fn name(&self) -> &Path {
         &self.name
@@ -125,7 +152,7 @@ impl Selection {
 
     /// Whether the part file is where something of this file goes.
     pub fn in_parts(&self, layout: &Layout, file: usize) -> bool {
-        !self.has_own(file) && self.kept(layout, file).next().is_some()
+        (!self.has_own(file) || self.is_undecided(file)) && self.kept(layout, file).next().is_some()
     }
 
     /// The bytes of a file that have room in the part file: in its first and in its last piece, as others are its own.
@@ -167,6 +194,20 @@ impl<'a> Runs<'a> {
         Runs { layout, selection, spans: layout.spans(offset, len), rest: None }
     }
 
+    /// The first run of a span in a file of its own, where some pieces of some files lie in the part file.
+    fn in_own(&mut self, span: Span) -> Run {
+        let piece_length = u64::from(self.layout.piece_length());
+        let at = self.layout.start_of(span.file) + span.offset;
+        if self.selection.is_apart(span.file, (at / piece_length) as u32) {
+            return self.in_parts(span);
+        }
+        let len = span.len.min(piece_length - at % piece_length);
+        if len < span.len {
+            self.rest = Some(Span { offset: span.offset + len, len: span.len - len, ..span });
+        }
+        Run { file: span.file, place: Place::At { slot: span.file, offset: span.offset }, len }
+    }
+
     /// The first run of a span in a file that has no file of its own; the rest is for later.
     fn in_parts(&mut self, span: Span) -> Run {
         let piece_length = u64::from(self.layout.piece_length());
@@ -192,7 +233,10 @@ impl Iterator for Runs<'_> {
         if self.layout.files().get(file).is_some_and(|spec| spec.pad) {
             Some(Run { file, place: Place::Pad, len })
         } else if self.selection.has_own(file) {
-            Some(Run { file, place: Place::At { slot: file, offset }, len })
+            if self.selection.compared.is_empty() {
+                return Some(Run { file, place: Place::At { slot: file, offset }, len });
+            }
+            Some(self.in_own(span))
         } else {
             Some(self.in_parts(span))
         }
@@ -223,13 +267,66 @@ impl Storage {
         self.selection.wants(file)
     }
 
-    /// Reads and writes nothing of these files from now on, which are there and not wanted: what is needed of them lies in the
-    /// part file.
-    pub fn ignore(&mut self, steps: &[Step]) {
-        for (file, _) in steps.iter().enumerate().filter(|(_, step)| **step == Step::Ignore) {
-            self.selection.disown(file);
+    /// From now on the part file holds what is needed of ignored files, and those pieces of compared files that are not in `have`.
+    pub fn set_apart(&mut self, steps: &[Step], survey: &Survey, have: &Bitfield) {
+        for (file, step) in steps.iter().enumerate() {
+            match step {
+                Step::Ignore => self.selection.disown(file),
+                Step::Compare => {
+                    let lacking = self.layout.pieces_of(file).filter(|piece| !have.has(PieceIndex(*piece)));
+                    self.selection.compared.push((file, lacking.collect()));
+                }
+                _ => {}
+            }
+        }
+        if (self.selection.compares() || steps.contains(&Step::Ignore))
+            && let Some(parts) = survey.parts
+        {
+            self.selection.set_end(parts);
         }
         self.close();
+    }
+
+    /// All pieces are there: compares files that were not written to with what peers sent of them.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] with the first that differs; what the system says of one that cannot be read.
+    pub fn compare(&self) -> Result<(), StorageError> {
+        if !self.selection.compares() {
+            return Ok(());
+        }
+        let mut bytes = vec![0; COMPARED];
+        let mut theirs = vec![0; COMPARED];
+        for (file, pieces) in &self.selection.compared {
+            let start = self.layout.start_of(*file);
+            let kept = self.selection.kept(&self.layout, *file);
+            let apart = kept.filter(|kept| {
+                pieces.contains(&(((start + kept.within) / u64::from(self.layout.piece_length())) as u32))
+            });
+            for Kept { within, len, .. } in apart {
+                for at in (0..len).step_by(COMPARED) {
+                    let count = (len - at).min(COMPARED as u64) as usize;
+                    let (ours, theirs) = (&mut bytes[..count], &mut theirs[..count]);
+                    self.read_exact_at(start + within + at, ours)?;
+                    let own = self.handle(*file, false)?;
+                    let read = own.file.read_exact_at(theirs, within + at);
+                    read.map_err(|error| self.failed(Doing::Read, *file, error))?;
+                    if ours != theirs {
+                        let path = self.root.path().join(self.name(*file));
+                        return Err(StorageError::InTheWay { path, why: Refusal::Differs, more: 0 });
+                    }
+                }
+            }
+        }
+        self.selection.is_compared.store(true, Relaxed);
+        self.close();
+        let mut files = 0..self.layout.files().len();
+        if !files.any(|file| self.selection.in_parts(&self.layout, file)) {
+            self.selection.set_end(0);
+            let removed = self.root.remove(self.selection.name());
+            removed.unwrap_or_else(|error| log::debug!("the part file cannot be removed: {error}"));
+        }
+        Ok(())
     }
 }
 

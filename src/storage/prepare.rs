@@ -18,10 +18,10 @@ use super::layout::FileSpec;
 use super::marker;
 use super::open::Access;
 use super::origin;
-use super::ownership::Step;
+use super::ownership::{Refusal, Step};
 use super::parts::Kept;
 use super::room::has_room;
-use super::survey::{Seen, Survey};
+use super::survey::{Seen, Survey, identity, is_same};
 
 /// Bytes copied at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -103,7 +103,7 @@ impl Storage {
                 return Ok(());
             }
             let made = match step {
-                Step::Leave | Step::Continue | Step::Ignore => continue,
+                Step::Leave | Step::Continue | Step::Compare | Step::Ignore => continue,
                 Step::Make => {
                     self.make_folders(spec.path.parent(), &mut known)?;
                     self.make_file(file, spec, survey.parts.is_some())?
@@ -134,7 +134,7 @@ impl Storage {
             }
             let Some(seen) = survey.file(file) else { continue };
             match step {
-                Step::Ignore => continue,
+                Step::Ignore | Step::Compare => continue,
                 Step::Make if parts.is_none() => continue,
                 Step::Make | Step::Continue | Step::Copy if self.wants(file) => {
                     self.fit(file, spec, seen, parts.as_ref(), &mut prepared)?;
@@ -230,6 +230,10 @@ impl Storage {
             return Ok(());
         }
         let handle = self.root.open(name, Access::Write)?;
+        let opened = handle.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+        if !is_same(seen.identity, identity(&opened)) {
+            return Err(StorageError::InTheWay { path: self.root.path().join(name), why: Refusal::Appeared, more: 0 });
+        }
         self.hold(file, &handle)?;
         if let Some(parts) = parts.filter(|_| found < length)
             && self.take_back(file, &handle.file, found, parts)?

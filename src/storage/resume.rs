@@ -193,19 +193,25 @@ impl Record {
         self.files.retain(|(_, stamp)| stamp.latest() <= clock);
     }
 
+    /// How a file looked.
+    pub fn stamp(&self, number: u32) -> Option<Stamp> {
+        let at = self.files.binary_search_by_key(&number, |(listed, _)| *listed).ok()?;
+        self.files.get(at).map(|(_, stamp)| *stamp)
+    }
+
     /// Whether btsync made this file, or was given it, and had not completed it. A record is believed here whatever the boot:
     /// a crash of the machine may cost data, and makes nobody else the owner.
     pub fn made(&self, layout: &Layout, file: usize, seen: &Seen) -> bool {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         if let Some(ours) = &self.ours {
-            return ours.contains(&(number, seen.identity));
+            return ours.binary_search(&(number, seen.identity)).is_ok();
         }
         // Version 0.1.0 gave every file its length before it wrote to any.
         if self.have.count() == 0 || self.have.is_full() {
             return false;
         }
-        match self.files.iter().find(|(listed, _)| *listed == number) {
-            Some((_, stamp)) => stamp.inode == seen.inode,
+        match self.stamp(number) {
+            Some(stamp) => stamp.inode == seen.inode,
             None => layout.files().get(file).is_some_and(|spec| spec.length == seen.size),
         }
     }

@@ -130,3 +130,32 @@ fn a_clock_that_was_set_back_is_noticed_and_one_that_was_set_on_does_no_harm() {
     assert!(at(i64::MIN, i64::MAX).went_back_since(start));
     assert!(!at(i64::MAX, 6 * SECOND).went_back_since(start));
 }
+
+/// A file of 100 bytes as it would be found.
+fn seen(inode: u64) -> Seen {
+    Seen { size: 100, inode, identity: inode + 4, ..Seen::default() }
+}
+
+#[test]
+fn a_record_names_the_files_that_are_ours_and_no_others() {
+    let record = record();
+    let made = |file, inode| record.made(&layout(), file, &seen(inode));
+    assert!(made(0, 7) && made(2, 8));
+    assert!(!made(0, 8) && !made(2, 7), "another file by the same name");
+    assert!(!made(1, 7) && !made(9, 7));
+}
+
+#[test]
+fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
+    let mut record = Record { ours: None, ..record() };
+    let again = Record::decode(&record.encode(), 3, 5).expect("our record");
+    assert_eq!(again.ours, None);
+    // The first is listed with its inode; of the last it only gave the length, so let it not be listed.
+    record.files.pop();
+    let made = |record: &Record, file, inode| record.made(&layout(), file, &seen(inode));
+    assert!(made(&record, 0, 7) && !made(&record, 0, 8));
+    assert!(made(&record, 2, 7) && made(&record, 2, 99), "every file had its length");
+    assert!(!record.made(&layout(), 2, &Seen { size: 99, ..seen(7) }));
+    record.have = Bitfield::full(5);
+    assert!(!made(&record, 0, 7), "what was complete may have been the user's from the start");
+}

@@ -14,7 +14,6 @@ use super::check::hash_zeros;
 use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::Span;
-use super::open::Access;
 use super::ownership::{Evidence, Facts, Found, Step, decide};
 use crate::types::{Bitfield, PieceHash, PieceIndex};
 
@@ -25,7 +24,7 @@ const CHUNK: usize = 64 * 1024;
 const OUTSIDE: u64 = u64::MAX;
 
 /// A file as it was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Its length in bytes.
     pub size: u64,
@@ -36,8 +35,8 @@ pub struct Seen {
     /// What tells it from every other file that ever had its name: see [`identity`].
     pub identity: u64,
     /// When it was last changed, in nanoseconds since 1970 or as good as.
-    changed: (i64, i64),
-    modified: (i64, i64),
+    pub(super) changed: (i64, i64),
+    pub(super) modified: (i64, i64),
 }
 
 impl Seen {
@@ -184,12 +183,17 @@ impl Storage {
     /// [`StorageError::InTheWay`] with the first file that is not ours; what the system says of one that cannot be read.
     pub fn decide(&self, question: &Question<'_>) -> Result<Vec<Step>, StorageError> {
         let (mut steps, mut refused) = (Vec::with_capacity(self.layout.files().len()), Vec::new());
+        let zeros = hash_zeros(self.layout.piece_length());
+        // Of the last piece nothing is said: where it is short, its zeros have another hash.
+        let full = |piece: &PieceIndex| self.layout.piece_size(*piece) == self.layout.piece_length();
+        let mut right = question.have.iter().filter(full).filter_map(|piece| question.hashes.get(piece.at()));
+        let zeros = Zeros { is_begun: right.any(|hash| *hash != zeros), full: zeros };
         for (number, spec) in self.layout.files().iter().enumerate() {
             if spec.pad || question.stop.load(Ordering::Relaxed) {
                 steps.push(Step::Leave);
                 continue;
             }
-            let step = decide(&self.facts(number, question)?, question.overwrite);
+            let step = decide(&self.facts(number, question, &zeros)?, question.overwrite);
             steps.push(step.unwrap_or(Step::Leave));
             refused.extend(step.err().map(|why| (number, why)));
         }
@@ -209,7 +213,7 @@ impl Storage {
         }
     }
 
-    fn facts(&self, number: usize, question: &Question<'_>) -> Result<Facts, StorageError> {
+    fn facts(&self, number: usize, question: &Question<'_>, zeros: &Zeros) -> Result<Facts, StorageError> {
         let seen = question.survey.file(number);
         let mut facts = Facts {
             is_wanted: self.wants(number),
@@ -220,7 +224,7 @@ impl Storage {
         if facts.needs_evidence()
             && let (Some(found), Some(seen)) = (&mut facts.found, seen)
         {
-            found.evidence = self.evidence(number, seen, question)?;
+            found.evidence = self.evidence(number, seen, question, zeros)?;
         }
         Ok(facts)
     }
@@ -239,21 +243,25 @@ impl Storage {
     }
 
     /// What the bytes of a file say about its origin.
-    fn evidence(&self, number: usize, seen: &Seen, question: &Question<'_>) -> Result<Evidence, StorageError> {
+    fn evidence(
+        &self,
+        number: usize,
+        seen: &Seen,
+        question: &Question<'_>,
+        zeros: &Zeros,
+    ) -> Result<Evidence, StorageError> {
         let Some(spec) = self.layout.files().get(number) else { return Ok(Evidence::default()) };
-        let failed = |error| self.failed(Doing::Read, number, error);
-        let file = self.root.open(&spec.path, Access::Read)?.file;
-        let has_data = |from: u64, upto: u64| has_data(&file, from, upto, question.stop).map_err(failed);
+        let has_data = |from, upto| self.has_data_in(number, from, upto, question);
         let mut evidence = Evidence {
             has_data_behind: has_data(spec.length, seen.size)?,
             has_data: has_data(0, seen.size)?,
+            may_be_right: zeros.is_begun && seen.size == spec.length,
             ..Evidence::default()
         };
-        // A file with other names, or with data behind its end, is refused whatever its pieces say.
-        if !evidence.has_data || evidence.has_data_behind || seen.links > 1 {
+        if !evidence.has_data || evidence.has_data_behind {
+            evidence.may_be_right = false;
             return Ok(evidence);
         }
-        let zeros = hash_zeros(self.layout.piece_length());
         for piece in self.layout.pieces_of(number).map(PieceIndex) {
             let size = self.layout.piece_size(piece);
             let spans: Vec<Span> = self.layout.spans(self.layout.offset(piece, 0), u64::from(size)).collect();
@@ -262,23 +270,52 @@ impl Storage {
             // Where another part of the piece is not as it was, this one still is.
             let right = question.have.has(piece) || (question.vouched)(number, piece);
             let whole = right && own.len == u64::from(self.layout.piece_length());
-            if whole && question.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros) {
+            if whole && question.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros.full) {
                 evidence.right += 1;
-            } else if !right && spans.iter().any(|span| span.file != number && self.is_absent(span, question.survey)) {
-                // It cannot be hashed, which is no fault of this file.
-            } else if has_data(own.offset, upto)? {
-                *(if right { &mut evidence.right } else { &mut evidence.wrong }) += 1;
+                continue;
             }
+            let data = has_data(own.offset, upto)?;
+            if right {
+                evidence.right += u32::from(data);
+                continue;
+            }
+            let mut others = spans.iter().filter(|span| span.file != number);
+            let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, question)?))?;
+            // A piece that cannot be hashed is no fault of this file.
+            evidence.wrong += u32::from(data && !absent);
+            evidence.may_be_right &= data && absent;
         }
         Ok(evidence)
     }
 
-    /// Whether these bytes of another file are not there, as far as its length tells.
-    fn is_absent(&self, span: &Span, survey: &Survey) -> bool {
-        let pad = self.layout.files().get(span.file).is_some_and(|file| file.pad);
-        let there = survey.file(span.file).is_some_and(|seen| seen.size >= span.offset + span.len);
-        !pad && !there
+    /// Whether these bytes of another file are missing: it is not there, too short, an unfinished one of ours, or has nothing there.
+    fn is_absent(&self, span: &Span, question: &Question<'_>) -> Result<bool, StorageError> {
+        if self.layout.files().get(span.file).is_some_and(|file| file.pad) {
+            return Ok(false);
+        }
+        match question.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
+            Some(seen) if !(question.ours)(span.file, seen) => {
+                Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, question)?)
+            }
+            _ => Ok(true),
+        }
     }
+
+    fn has_data_in(&self, number: usize, from: u64, upto: u64, question: &Question<'_>) -> Result<bool, StorageError> {
+        if from >= upto {
+            return Ok(false);
+        }
+        let file = self.handle(number, false)?;
+        has_data(&file.file, from, upto, question.stop).map_err(|error| self.failed(Doing::Read, number, error))
+    }
+}
+
+/// What is known of a torrent's pieces of zeros.
+struct Zeros {
+    /// The hash of a piece of full length.
+    full: PieceHash,
+    /// Whether any piece of full length that is something else verifies: then there is something of the torrent here.
+    is_begun: bool,
 }
 
 /// What [`Storage::decide`] is asked about.

@@ -131,6 +131,25 @@ fn a_file_in_one_piece_with_a_missing_one_has_no_evidence_at_all() {
 }
 
 #[test]
+fn where_some_of_the_torrent_is_here_a_file_that_cannot_be_hashed_is_compared() {
+    let place = Place::new(&[("a", 2500), ("b", 300), ("c", 2200)], &[]);
+    place.write(1, &place.right(1));
+    assert_eq!(place.refused(), (Refusal::Foreign, 0), "nothing of the torrent verifies");
+    place.write(2, &place.right(2));
+    assert_eq!(place.decide(false).unwrap(), [Step::Make, Step::Compare, Step::Continue]);
+    // Also where the missing file was made and has nothing yet, and where the file has other names.
+    place.write(0, &[0; 2500]);
+    fs::hard_link(place.dir.path().join("b"), place.dir.path().join("other")).unwrap();
+    assert_eq!(place.decide(false).unwrap(), [Step::Continue, Step::Compare, Step::Continue]);
+    assert_eq!(place.decide(true).unwrap(), [Step::Continue, Step::Copy, Step::Continue]);
+    place.write(1, &place.right(1)[..299]);
+    assert_eq!(place.refused(), (Refusal::Linked, 0), "it is short, so it cannot be right");
+    place.write(1, &place.right(1));
+    place.write(0, &[3; 2500]);
+    assert_eq!(place.refused().1, 1, "the piece can be hashed, and is wrong");
+}
+
+#[test]
 fn what_must_be_empty_and_is_not_is_in_the_way() {
     let place = Place::new(&[("a", 1000), ("e", 0)], &[]);
     place.write(0, &place.right(0));
