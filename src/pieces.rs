@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::random;
 use crate::storage::Storage;
 use crate::swarm::blame::Blame;
-use crate::swarm::picker::{Accept, Picker, Plan, Progress, Verdict};
+use crate::swarm::picker::{Accept, Asking, Picker, Plan, Progress, Verdict};
 use crate::swarm::requests::Pace;
 use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
 
@@ -200,17 +201,32 @@ impl PieceManager {
         picker.peer_bitfield(peer).map_or(0.0, |b| f64::from(b.count()) / f64::from(b.len().max(1)))
     }
 
-    /// Picks up to `n` blocks to ask this peer for; `fast` peers get whole pieces. Where not much is left, a peer that brings
-    /// `share` (0 to 1) of all that comes is asked for its part of it.
-    pub fn pick(&self, peer: PeerKey, n: usize, fast: bool, pace: Pace, share: f64, out: &mut Vec<BlockRequest>) {
+    /// Picks up to `n` blocks to ask this peer for. Where not much is left, a peer that brings `share` (0 to 1) of all that comes is
+    /// asked for its part of it. Returns when to pick again for a peer that has nothing to do; see [`Picker::pick`].
+    pub fn pick(
+        &self,
+        peer: PeerKey,
+        n: usize,
+        asking: Asking,
+        pace: Pace,
+        share: f64,
+        out: &mut Vec<BlockRequest>,
+    ) -> Option<Duration> {
         let mut picker = self.picker.lock();
         let n = pace.limit(n, picker.lacking_blocks() as f64 * share);
-        picker.pick(peer, n, fast, out);
+        picker.pick(peer, n, asking, out)
     }
 
     /// Picks up to `n` blocks of these pieces, which the peer lets us have although it chokes us (BEP 6).
-    pub fn pick_within(&self, peer: PeerKey, n: usize, fast: bool, pieces: &[PieceIndex], out: &mut Vec<BlockRequest>) {
-        self.picker.lock().pick_within(peer, n, fast, pieces, out);
+    pub fn pick_within(
+        &self,
+        peer: PeerKey,
+        n: usize,
+        asking: Asking,
+        pieces: &[PieceIndex],
+        out: &mut Vec<BlockRequest>,
+    ) {
+        self.picker.lock().pick_within(peer, n, asking, pieces, out);
     }
 
     /// Decides which received blocks are to be written; nobody else writes those until `written` or `leave`.
@@ -277,9 +293,13 @@ impl PieceManager {
         self.picker.lock().release(peer, blocks);
     }
 
-    /// The peer did not answer these in time: they are first in line for others.
-    pub fn expire(&self, peer: PeerKey, blocks: &[BlockRequest]) {
-        self.picker.lock().expire(peer, blocks);
+    /// The peer did not answer these in time: they are first in line for others. `snubbed`: it answers none at all.
+    pub fn expire(&self, peer: PeerKey, blocks: &[BlockRequest], snubbed: bool) {
+        let mut picker = self.picker.lock();
+        picker.expire(peer, blocks);
+        if snubbed {
+            picker.snub(peer);
+        }
     }
 
     /// The state of every piece, for a view.
@@ -294,6 +314,7 @@ mod tests {
 
     use super::*;
     use crate::storage::{FileSpec, Layout};
+    use crate::swarm::picker::Speed;
     use crate::types::BLOCK;
 
     /// One piece of two blocks, in a folder that goes when the second value does.
@@ -309,7 +330,8 @@ mod tests {
 
     fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
         let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
-        pieces.pick(peer, 2, true, Pace { outstanding: 0, least: 2 }, 1.0, &mut blocks);
+        let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+        pieces.pick(peer, 2, asking, Pace { outstanding: 0, least: 2 }, 1.0, &mut blocks);
         assert_eq!(blocks.len(), 2);
         pieces.accept(peer, blocks.iter().copied(), &mut accepted);
         pieces.written(peer, blocks.into_iter(), &mut whole);

@@ -11,10 +11,11 @@ use std::collections::HashSet;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use btsync::pieces::{Accepted, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
-use btsync::swarm::Plan;
+use btsync::swarm::picker::{Asking, Plan, Speed};
 use btsync::swarm::requests::Pace;
 use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 
@@ -190,7 +191,7 @@ impl<'a> Player<'a> {
     fn ask(&mut self) -> Doing {
         let pieces = &self.stand.pieces;
         match self.rng.u8(..24) {
-            0 => pieces.expire(self.key, &self.asked.split_off(self.asked.len() / 2)),
+            0 => pieces.expire(self.key, &self.asked.split_off(self.asked.len() / 2), self.rng.bool()),
             1 => pieces.release(self.key, &std::mem::take(&mut self.asked)),
             2 => {
                 pieces.leave(self.key);
@@ -199,8 +200,9 @@ impl<'a> Player<'a> {
             }
             3..12 => {
                 let pace = Pace { outstanding: self.asked.len(), least: 16 };
-                let (n, fast) = (self.rng.usize(1..9), self.rng.bool());
-                pieces.pick(self.key, n, fast, pace, 0.2, &mut self.asked);
+                let (n, speed) = (self.rng.usize(1..9), if self.rng.bool() { Speed::Fast } else { Speed::Slow });
+                let asking = Asking::unproven(Duration::ZERO, speed);
+                pieces.pick(self.key, n, asking, pace, 0.2, &mut self.asked);
             }
             _ => return self.receive(),
         }

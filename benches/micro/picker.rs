@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::hint::black_box;
+use std::time::Duration;
 
+use btsync::swarm::picker::{Asking, Speed};
 use btsync::swarm::{Accept, Picker};
 use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use divan::Bencher;
@@ -14,6 +16,13 @@ use divan::counter::ItemsCount;
 const BLOCKS: u32 = 16;
 /// Pieces, or HAVEs, that one sample takes.
 const BATCH: usize = 256;
+/// How each peer serves.
+const ASKING: Asking = Asking {
+    now: Duration::ZERO,
+    speed: Speed::Fast,
+    answer: Some(Duration::from_millis(1)),
+    per_block: Duration::ZERO,
+};
 /// A peer that comes and goes.
 const VISITOR: PeerKey = PeerKey(1 << 20);
 
@@ -90,7 +99,7 @@ impl Flow {
         let mut picker = case.picker();
         let mut asked = vec![Vec::new(); case.peers as usize];
         for (key, asked) in (0..).map(PeerKey).zip(&mut asked) {
-            picker.pick(key, BLOCKS as usize, true, asked);
+            picker.pick(key, BLOCKS as usize, ASKING, asked);
         }
         Flow { picker, asked, cancels: Vec::new(), next: 0 }
     }
@@ -110,7 +119,7 @@ impl Flow {
                 black_box(picker.verified(piece, true));
             }
         }
-        picker.pick(key, BLOCKS as usize, true, blocks);
+        picker.pick(key, BLOCKS as usize, ASKING, blocks);
         assert_eq!(blocks.len(), BLOCKS as usize);
     }
 }
@@ -132,7 +141,7 @@ fn pick(bencher: Bencher, case: &Case) {
     let mut key = 0;
     bencher.bench_local(|| {
         blocks.clear();
-        picker.pick(PeerKey(key), 1, true, &mut blocks);
+        picker.pick(PeerKey(key), 1, ASKING, &mut blocks);
         picker.release(PeerKey(key), black_box(&blocks));
         key = (key + 1) % case.peers;
     });

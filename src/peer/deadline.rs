@@ -1,5 +1,5 @@
 //! The request-timeout thread: sleeps until the next deadline of its peer's requests, and wakes nobody else. Without
-//! requests it sleeps until there are some.
+//! requests it sleeps until there are some, or until the picker may have some for a peer that had nothing to do.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -21,18 +21,23 @@ pub fn watch(shared: &Shared, peer: &Peer) {
             peer.deadline_moved.wait_until(&mut requests, Instant::now() + deadline.saturating_sub(now));
             continue;
         }
+        let look = requests.is_look_due(now);
         let late = requests.expire(now);
+        let snubbed = requests.is_snubbed();
         peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
         drop(requests);
         if !late.is_empty() {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
             peer.timed_out.fetch_add(late.len() as u32, Ordering::Relaxed);
-            shared.pieces.expire(peer.key, &late);
+            shared.pieces.expire(peer.key, &late, snubbed);
             for block in late {
                 peer.send(Out::Cancel(block));
             }
-            peer.refill(shared);
+            // Others first: this peer would only keep the blocks from them.
             feed_the_hungry(shared);
+            peer.refill(shared);
+        } else if look {
+            peer.refill(shared);
         }
         requests = peer.requests.lock();
     }

@@ -18,7 +18,10 @@ use super::{Report, Shared};
 use crate::pieces::Accepted;
 use crate::storage::{StorageError, hash_blocks, hash_range};
 use crate::types::{BlockRequest, PieceHash, PieceIndex};
+use crate::wire::message::PIECE_HEAD;
 
+/// The id of a message with a block.
+const PIECE_ID: u8 = 7;
 /// Running hashes kept at most; a peer that answers in order needs one.
 const MAX_HASHES: usize = 8;
 /// How often a thread lets others go first before it queues for a file that is being written.
@@ -156,6 +159,19 @@ impl<'a> Intake<'a> {
             self.peer.touch(now);
         }
         blocks > 0
+    }
+
+    /// Nothing but the beginning of a frame has come; where that is a block, its bytes so far show that the peer is not silent.
+    pub fn arriving(&self, frame: &[u8]) {
+        if frame.len() <= PIECE_HEAD || frame[4] != PIECE_ID {
+            return;
+        }
+        let mut requests = self.peer.requests.lock();
+        let deadline = requests.next_deadline();
+        requests.arriving(self.shared.now(), (frame.len() - PIECE_HEAD) as u64);
+        if requests.next_deadline() < deadline {
+            self.peer.deadline_moved.notify_all();
+        }
     }
 
     /// Others were asked for the same blocks at the end of the download: they need not send them.

@@ -175,17 +175,20 @@ impl<'a> Reader<'a> {
                 other => self.act(&other)?,
             }
         }
-        self.take_blocks(bytes)
+        if !self.take_blocks(bytes)? {
+            self.intake.arriving(&bytes[self.unread.clone()]);
+        }
+        Ok(())
     }
 
-    /// Blocks noted so far go to the disk.
-    fn take_blocks(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+    /// Blocks noted so far go to the disk; whether there were any.
+    fn take_blocks(&mut self, bytes: &[u8]) -> Result<bool, Gone> {
         match self.intake.take(bytes)? {
-            Taken::Nothing => {}
+            Taken::Nothing => return Ok(false),
             Taken::Useful => self.idle_talk = 0,
             Taken::Useless(blocks) => self.talk(blocks)?,
         }
-        Ok(())
+        Ok(true)
     }
 
     fn choked(&mut self) {

@@ -306,32 +306,31 @@ impl Peer {
             return;
         }
         let now = shared.now();
-        let (want, fast, pace) = {
+        let (want, asking, pace) = {
             let requests = self.requests.lock();
-            (requests.want(), requests.is_fast(shared.pieces.storage().layout().piece_length()), requests.pace())
+            (requests.want(), requests.asking(now, shared.pieces.storage().layout().piece_length()), requests.pace())
         };
         let want = self.within_limit(shared, now, want, pace.outstanding);
         if want == 0 {
             return;
         }
         let mut batch = Vec::with_capacity(want);
-        if self.gives() {
-            shared.pieces.pick(self.key, want, fast, pace, shared.share_of(self, now), &mut batch);
+        let again = if self.gives() {
+            shared.pieces.pick(self.key, want, asking, pace, shared.share_of(self, now), &mut batch)
         } else {
-            shared.pieces.pick_within(self.key, want, fast, &self.allowed.pieces(), &mut batch);
-        }
-        if batch.is_empty() {
-            return;
-        }
+            shared.pieces.pick_within(self.key, want, asking, &self.allowed.pieces(), &mut batch);
+            None
+        };
         {
             let mut requests = self.requests.lock();
-            let idle = requests.is_empty();
+            let watched = requests.next_deadline();
+            requests.look_again(again);
             requests.enqueue(now, &batch);
-            if idle {
+            if requests.next_deadline().is_some_and(|next| watched.is_none_or(|watched| next < watched)) {
                 self.deadline_moved.notify_all();
             }
         }
-        if !self.asking.swap(true, Ordering::AcqRel) {
+        if !batch.is_empty() && !self.asking.swap(true, Ordering::AcqRel) {
             self.send(Out::Requests);
         }
     }
@@ -356,12 +355,14 @@ impl Peer {
     }
 }
 
-/// Blocks have become free: whoever has nothing to do is asked for them.
+/// Blocks have become free: whoever has nothing to do is asked for them, first the peers that are known to answer.
 pub fn feed_the_hungry(shared: &Shared) {
     if shared.pieces.is_complete() {
         return;
     }
-    for peer in shared.roster.all() {
+    let mut peers = shared.roster.all();
+    peers.sort_by_key(|peer| peer.flow.load(Ordering::Relaxed) == 0);
+    for peer in peers {
         peer.refresh_interest(shared);
         if peer.is_askable() && peer.requests.lock().is_empty() {
             peer.refill(shared);

@@ -2,8 +2,10 @@
 //!
 //! How deep to ask: a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth, until a
 //! round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
-//! worth, up to 64 blocks (256 where that is not even a hundredth of a second's), so that a slow peer hoards nothing and a fast
-//! one never runs dry. A *round* lasts until a request that was sent after its start is answered.
+//! worth, up to 64 blocks, so that a slow peer hoards nothing and a fast one never runs dry. On a short path that is all, but for
+//! 256 blocks where 64 are not even a hundredth of a second's worth; on any other one second's worth is outstanding, as
+//! round trips vary. Whether a path is short is looked at anew every ten seconds. A *round* lasts until a request that was sent after
+//! its start is answered.
 //!
 //! Towards the end of a download a peer is asked for half its fair part of what is left and no more, down to what its path
 //! holds: all peers then finish at the same moment, and none keeps the others waiting for what it was asked for too early.
@@ -11,7 +13,10 @@
 //! What is lost: everything, when nothing came for long; a single request, when others overtook it by two whole depths or it
 //! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it.
 
+mod depth;
 mod late;
+#[cfg(test)]
+mod path_tests;
 mod refused;
 #[cfg(test)]
 mod tests;
@@ -22,6 +27,7 @@ use std::time::Duration;
 
 use super::rate::Rate;
 use crate::types::{BLOCK, BlockRequest};
+pub use depth::Pace;
 pub use refused::Rejected;
 
 /// How many requests may be outstanding at a peer that does not state its reqq; it grows while nothing is lost.
@@ -39,6 +45,8 @@ const RESTART: usize = 16;
 const AHEAD: Duration = Duration::from_secs(3);
 const AHEAD_BLOCKS: usize = 64;
 const AHEAD_FAST: Duration = Duration::from_millis(10);
+/// On a path that is not short so much of its rate is outstanding, as far as the peer's limit allows.
+const AHEAD_LONG: Duration = Duration::from_secs(1);
 const AHEAD_BLOCKS_FAST: usize = 256;
 /// All peers together are asked for so many blocks at first, but each for `START_LEAST`: with many, no depth is needed.
 const START_TOGETHER: usize = 1024;
@@ -48,6 +56,13 @@ const AT_LEAST: usize = 2;
 const LONG_ROUND: Duration = Duration::from_secs(2);
 /// A round that took less is measured on.
 const SHORT_ROUND: Duration = Duration::from_millis(1);
+/// After so long the smallest age is to be seen anew, on a short path with more than so many requests outstanding.
+const MIN_AGES: Duration = Duration::from_secs(10);
+const CROWDED: usize = 16;
+/// Where a block takes longer than this, one request at a time will do.
+const LONG_BLOCK: Duration = Duration::from_secs(4);
+/// A peer whose rate is unknown has pieces of its own up to this size.
+const UNKNOWN_PIECE: u32 = 512 * 1024;
 /// A path with less than this between request and answer is a short one.
 const SHORT_PATH: Duration = Duration::from_millis(10);
 /// How much later than the path explains an answer may come before it counts as queued.
@@ -60,7 +75,7 @@ const MIN_STALL: Duration = Duration::from_secs(2);
 const MAX_STALL: Duration = Duration::from_secs(20);
 /// A single request younger than this is not given up for its age.
 const MIN_AGE: Duration = Duration::from_secs(10);
-/// A peer that delivers a piece within this is a fast one; what a slower one would need longer for is taken back.
+/// A peer that delivers a piece within this is a fast one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One request that waits.
@@ -93,23 +108,6 @@ struct Round {
     bytes: u64,
 }
 
-/// How many blocks a peer is asked for where not much is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Blocks that it is asked for already.
-    pub outstanding: usize,
-    /// Blocks that it may always be asked for.
-    pub least: usize,
-}
-
-impl Pace {
-    /// Of `want` blocks those that it may be asked for when `fair` blocks are its part of what is left.
-    pub fn limit(self, want: usize, fair: f64) -> usize {
-        let most = self.least.max((fair / 2.0) as usize);
-        want.min(most.saturating_sub(self.outstanding))
-    }
-}
-
 /// One connection's outstanding requests. All times are since some start that the caller keeps.
 ///
 /// For each block that comes: [`take`](Requests::take), then [`received`](Requests::received), once for each or once for a
@@ -133,7 +131,15 @@ pub struct Requests {
     written: u64,
     /// The highest number answered.
     newest: u64,
+    /// The smallest age of an answered request, and when it was last seen.
     rtt: Option<Duration>,
+    rtt_seen: Duration,
+    /// Nothing is asked for until the queue is empty.
+    drain: bool,
+    /// Bytes of the block that is arriving.
+    partial: u64,
+    /// When the picker is to be asked again although nothing happens.
+    look: Option<Duration>,
     /// Smoothed age of answered requests.
     age: Option<Duration>,
     /// Smoothed time between arrivals.
@@ -165,6 +171,10 @@ impl Requests {
             written: 0,
             newest: 0,
             rtt: None,
+            rtt_seen: Duration::ZERO,
+            drain: false,
+            partial: 0,
+            look: None,
             age: None,
             gap: None,
             progress: Duration::ZERO,
@@ -212,13 +222,7 @@ impl Requests {
         let waiting = self.queue.remove(self.position(block)?)?;
         let age = now.saturating_sub(waiting.at);
         self.newest = self.newest.max(waiting.number);
-        self.age = Some(smooth(self.age, age));
-        self.rtt = Some(match self.rtt {
-            // A clean round trip also tells when the path has become longer.
-            Some(rtt) if waiting.clean && age > rtt => (rtt + age) / 2,
-            Some(rtt) => rtt.min(age),
-            None => age,
-        });
+        self.measure(now, age, waiting.clean);
         Some(age)
     }
 
@@ -266,6 +270,9 @@ impl Requests {
     /// How many more to ask for now: 0 until a quarter of the depth is gone, or half of it on a short path, so that requests leave
     /// in batches.
     pub fn want(&self) -> usize {
+        if self.drain && !self.queue.is_empty() {
+            return 0;
+        }
         let depth = self.depth();
         let room = depth.saturating_sub(self.queue.len());
         let short = self.flow.is_some() && self.path_blocks() * 4 <= depth;
@@ -286,6 +293,8 @@ impl Requests {
         }
         self.progress = self.progress.max(now);
         self.fresh = false;
+        self.partial = 0;
+        self.check_path(now);
         match self.phase {
             Phase::SlowStart if self.has_room() => self.depth = (self.depth + blocks).min(self.limit.max(START)),
             Phase::SlowStart | Phase::Steady => {}
@@ -294,13 +303,6 @@ impl Requests {
             }
         }
         self.count(now, blocks, bytes);
-    }
-
-    /// Whether asking deeper may bring more: on a short path a round is measured first, and nothing is gained any more once
-    /// answers spend most of their time in a queue.
-    fn has_room(&self) -> bool {
-        let (Some(rtt), Some(age)) = (self.rtt, self.age) else { return true };
-        (self.flow.is_some() || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
     }
 
     /// Counts into the present round, and ends it when it is time.
@@ -313,7 +315,8 @@ impl Requests {
         round.blocks += blocks;
         round.bytes += bytes;
         let took = now.saturating_sub(round.began);
-        let over = if self.newest >= round.mark { took >= SHORT_ROUND } else { took >= LONG_ROUND && round.blocks > 1 };
+        let marked = self.newest >= round.mark;
+        let over = if marked { took >= SHORT_ROUND } else { took >= LONG_ROUND && round.blocks > 1 };
         if !over {
             return;
         }
@@ -322,7 +325,8 @@ impl Requests {
         self.held = [false, self.held[0]];
         let before = self.flow;
         if self.phase == Phase::SlowStart {
-            if before.is_some_and(|before| rate < before * 1.1) {
+            // More than a long round's worth is outstanding: that is deep enough.
+            if !marked || before.is_some_and(|before| rate < before * 1.1) {
                 self.phase = Phase::Steady;
             }
             self.flow = Some(before.map_or(rate, |before| before.max(rate)));
@@ -335,28 +339,6 @@ impl Requests {
                 self.limit = (self.limit + self.limit / 4).min(LIMIT as usize);
             }
         }
-    }
-
-    /// What the path holds, twice; at least some seconds' worth.
-    fn steady_depth(&self) -> usize {
-        let Some(flow) = self.flow else { return self.depth };
-        let per_second = flow / f64::from(BLOCK);
-        let path = self.path_blocks();
-        let fast = ((per_second * AHEAD_FAST.as_secs_f64()) as usize).min(AHEAD_BLOCKS_FAST);
-        let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS.max(fast));
-        path.max(ahead).max(AT_LEAST).min(self.limit)
-    }
-
-    /// Twice what the path holds: with less outstanding, the peer would run dry.
-    fn path_blocks(&self) -> usize {
-        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK);
-        let rtt = self.rtt.unwrap_or_default().min(MAX_RTT);
-        (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
-    }
-
-    /// What a picker must know to ask this peer for its part and no more.
-    pub fn pace(&self) -> Pace {
-        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(AT_LEAST) }
     }
 
     /// Bytes per second of the last rounds; `None` until one is over, or while nothing comes.
@@ -372,12 +354,6 @@ impl Requests {
     /// Bytes per second over the last 20 s.
     pub fn rate(&self, now: Duration) -> u64 {
         self.meter.per_second(now)
-    }
-
-    /// Whether it delivers a piece of so many bytes within 20 s. Yes until the opposite is known.
-    pub fn is_fast(&self, piece_size: u32) -> bool {
-        let slow = self.flow.is_some_and(|flow| flow * PATIENCE.as_secs_f64() <= f64::from(piece_size));
-        !slow && !self.is_snubbed()
     }
 }
 

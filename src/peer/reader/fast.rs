@@ -100,6 +100,7 @@ impl Reader<'_> {
         self.talk(blocks.len() as u32)?;
         let choked = peer.peer_choking.load(Ordering::Acquire);
         let mut unasked = false;
+        let snubbed;
         {
             let mut requests = peer.requests.lock();
             blocks.retain(|block| {
@@ -110,6 +111,7 @@ impl Reader<'_> {
             if !choked && !blocks.is_empty() {
                 requests.refused();
             }
+            snubbed = requests.is_snubbed();
         }
         if unasked {
             return Err(Gone::Broke("a reject of what was not asked for"));
@@ -119,7 +121,7 @@ impl Reader<'_> {
             shared.pieces.release(peer.key, &blocks);
         } else {
             // It may reject them again: others first.
-            shared.pieces.expire(peer.key, &blocks);
+            shared.pieces.expire(peer.key, &blocks, snubbed);
         }
         feed_the_hungry(shared);
         Ok(())

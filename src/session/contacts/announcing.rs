@@ -21,8 +21,9 @@ use crate::sources::tiers::{Job, Tiers};
 
 /// A tracker has so long for everything.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
-/// Peers asked for in an announce.
+/// Peers asked for in an announce: as a downloader, and where all that is wanted is there. A seed is mostly found by others.
 const NUMWANT: u32 = 200;
+const NUMWANT_SEED: u32 = 30;
 
 /// The trackers of a session, and the requests that are under way.
 pub struct Announcer {
@@ -156,7 +157,7 @@ pub fn send(
         downloaded: shared.downloaded.load(Ordering::Relaxed),
         left: shared.left(),
         key,
-        numwant: NUMWANT,
+        numwant: if shared.wants_info || !shared.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
         event: shared.event(job.event),
         tracker_id: job.tracker_id.as_deref(),
     };

@@ -1,7 +1,7 @@
 //! What becomes of blocks that were asked for: they arrive and are written, are given back, or run out of time; and what
 //! becomes of a piece once it is hashed.
 
-use super::{Accept, Begun, Block, Picker, Verdict};
+use super::{Accept, Begun, Block, Picker, Speed, Verdict};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// So many blocks taken back from a peer are remembered, so that a late arrival is not taken for an unasked one.
@@ -141,6 +141,18 @@ impl Picker {
             self.doubtful.remove(&block.piece);
         }
         self.take_back(key, blocks, Block::Expired(key))
+    }
+
+    /// Nothing comes from the peer any more, and what it was asked for is taken back: it owns nothing, and keeps nobody from asking
+    /// for what it is asked for from now on. Its next pick may say otherwise.
+    pub fn snub(&mut self, key: PeerKey) {
+        let Ok(peer) = self.find(key) else { return };
+        self.peers[peer].asking.speed = Speed::Snubbed;
+        let owned = self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece);
+        let owned: Vec<PieceIndex> = owned.collect();
+        for piece in owned {
+            self.disown(key, piece);
+        }
     }
 
     fn take_back(&mut self, key: PeerKey, blocks: &[BlockRequest], then: Block) -> usize {

@@ -47,8 +47,8 @@ pub(super) enum Block {
     Free,
     /// To be asked for, first of all: this peer let its time run out.
     Expired(PeerKey),
-    /// Asked for; `since` counts requests, so the lower the longer ago.
-    Asked { askers: Askers, since: u32 },
+    /// Asked for; `due` is when the answer is overdue, in ticks.
+    Asked { askers: Askers, due: u32 },
     /// This peer's bytes are on their way to disk.
     Writing(PeerKey),
     /// On disk, as this peer sent it.
@@ -153,26 +153,26 @@ impl Begun {
         }
     }
 
-    /// Asks `key` for the block, beside those who are asked already.
-    pub(super) fn ask(&mut self, at: usize, key: PeerKey, since: u32) {
+    /// Asks `key` for the block, beside those who are asked already; it is overdue at `due`.
+    pub(super) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
         let asked = match self.get(at) {
-            Some(Block::Asked { mut askers, since }) => {
+            Some(Block::Asked { mut askers, .. }) => {
                 askers.add(key);
-                Block::Asked { askers, since }
+                Block::Asked { askers, due }
             }
-            _ => Block::Asked { askers: Askers::one(key), since },
+            _ => Block::Asked { askers: Askers::one(key), due },
         };
         self.set(at, asked);
     }
 
     /// Takes the request back from `key`; where it was the last one asked, the block becomes `then`. False where it was not asked.
     pub(super) fn unask(&mut self, at: usize, key: PeerKey, then: Block) -> bool {
-        let Some(Block::Asked { mut askers, since }) = self.get(at) else { return false };
+        let Some(Block::Asked { mut askers, due }) = self.get(at) else { return false };
         if !askers.contains(key) {
             return false;
         }
         askers.remove(key);
-        self.set(at, if askers.keys().is_empty() { then } else { Block::Asked { askers, since } });
+        self.set(at, if askers.keys().is_empty() { then } else { Block::Asked { askers, due } });
         true
     }
 

@@ -2,8 +2,10 @@
 //! that the plan wants early, then the rarest or, in a sequential one, the next), help for other owners, what the peer itself let
 //! expire, and in the end-game what others are asked for.
 
+use std::time::Duration;
+
 use super::begun::MAX_ASKERS;
-use super::{Block, Picker, RANDOM_FIRST};
+use super::{Asking, Block, Picker, RANDOM_FIRST, asking};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// At most so many blocks a pick are asked of a further peer in the end-game.
@@ -12,12 +14,12 @@ const MAX_DUPLICATES: usize = 16;
 const OPEN_PER_PEER: usize = 2;
 const OPEN_AT_LEAST: usize = 8;
 
-/// A block that might be asked for twice; in the order in which they are taken: fewest askers, slow before fast, longest ago.
+/// A block that might be asked for twice; in the order in which they are taken: fewest askers, slow before fast, overdue first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
     askers: usize,
     fast: bool,
-    since: u32,
+    due: u32,
     piece: PieceIndex,
     at: usize,
 }
@@ -27,32 +29,54 @@ pub(super) struct Pick<'a> {
     pub(super) key: PeerKey,
     /// Where the peer stands in `peers`.
     pub(super) peer: usize,
-    pub(super) fast: bool,
-    /// The length that `out` shall reach.
-    pub(super) goal: usize,
+    pub(super) asking: Asking,
+    /// The length that `out` has at first, and that it shall reach.
+    from: usize,
+    goal: usize,
     pub(super) out: &'a mut Vec<BlockRequest>,
+    /// When a block that others are asked for is overdue, in ticks.
+    again: Option<u32>,
 }
 
 impl Pick<'_> {
+    /// One of up to `n` blocks.
+    pub(super) fn new(key: PeerKey, peer: usize, asking: Asking, n: usize, out: &mut Vec<BlockRequest>) -> Pick<'_> {
+        let (from, goal) = (out.len(), out.len().saturating_add(n));
+        Pick { key, peer, asking, from, goal, out, again: None }
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.out.len() >= self.goal
+    }
+
+    /// When the next block of the pick is overdue, in ticks.
+    fn due(&self) -> u32 {
+        self.asking.due(self.out.len() - self.from)
     }
 }
 
 impl Picker {
-    /// Appends up to `n` blocks to `out` that are to be requested of the peer; they count as asked from now on. `fast`: the peer
-    /// delivers a piece within some 20 s, so it gets pieces of its own; slow ones share theirs by blocks.
+    /// Appends up to `n` blocks to `out` that are to be requested of the peer; they count as asked from now on. Fast peers get
+    /// pieces of their own, slow ones share theirs by blocks, and a snubbed one gets what is left.
     ///
-    /// No block is chosen that is there, being written, or asked of this peer; one that is asked of others only in the end-game,
-    /// when no connected peer has an unbegun piece and this one has no free block.
-    pub fn pick(&mut self, key: PeerKey, n: usize, fast: bool, out: &mut Vec<BlockRequest>) {
-        let Ok(peer) = self.find(key) else { return };
-        self.peers[peer].fast = fast;
+    /// No block is chosen that is there, being written, or asked of this peer. One that is asked of others is chosen only where the
+    /// peer has no free block: where all those others are snubbed, or in the end-game, when no connected peer has an unbegun piece,
+    /// and then only where the others are late or much slower. Returns when such a block will be late, so that the peer may
+    /// be asked for it then.
+    pub fn pick(&mut self, key: PeerKey, n: usize, asking: Asking, out: &mut Vec<BlockRequest>) -> Option<Duration> {
+        let peer = self.find(key).ok()?;
+        self.peers[peer].asking = asking;
         if n == 0 || self.peers[peer].wanted == 0 {
-            return;
+            return None;
         }
-        let goal = out.len().saturating_add(n);
-        let mut pick = Pick { key, peer, fast, goal, out };
+        let mut pick = Pick::new(key, peer, asking, n, out);
+        if asking.is_snubbed() {
+            // It may keep what it gets for long: what others have begun is taken from its end, and nothing is doubled.
+            self.take_help(&mut pick);
+            self.take_new(&mut pick);
+            self.take_expired(&mut pick, true);
+            return None;
+        }
         self.take_expired(&mut pick, false);
         self.take_own(&mut pick);
         self.take_shared(&mut pick);
@@ -62,25 +86,28 @@ impl Picker {
         self.take_new(&mut pick);
         self.take_help(&mut pick);
         self.take_expired(&mut pick, true);
-        if !pick.is_full() && self.order.is_exhausted() {
+        if !pick.is_full() {
             self.take_duplicates(&mut pick);
         }
+        pick.again.map(asking::time_of)
     }
 
-    /// Blocks whose time ran out, except those that this peer let run out: unless nobody else has the piece, or with `own`.
+    /// Blocks whose time ran out, of the fullest pieces first, except those that this peer let run out: unless nobody else has the piece, or with `own`.
     fn take_expired(&mut self, pick: &mut Pick, own: bool) {
         if self.expired == 0 || pick.is_full() {
             return;
         }
         let mut touched = std::mem::take(&mut self.touched);
-        let bits = &self.peers[pick.peer].bits;
-        for &piece in self.open.iter().filter(|&&piece| bits.has(piece)) {
-            let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.expired > 0) else { continue };
+        let key = |piece: PieceIndex| {
+            let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
+            Some(Candidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+        };
+        for Candidate { piece, .. } in self.ranked(pick, key) {
+            let Some(begun) = self.begun.get_mut(&piece) else { continue };
             let own = own || self.order.holders(piece) <= 1;
             for at in 0..begun.blocks().len() {
                 if !pick.is_full() && matches!(begun.get(at), Some(Block::Expired(by)) if own || by != pick.key) {
-                    self.clock = self.clock.wrapping_add(1);
-                    begun.ask(at, pick.key, self.clock);
+                    begun.ask(at, pick.key, pick.due());
                     pick.out.push(self.geometry.block(piece, at));
                 }
             }
@@ -96,8 +123,7 @@ impl Picker {
         while !pick.is_full()
             && let Some(at) = if from_end { begun.last_free() } else { begun.first_free() }
         {
-            self.clock = self.clock.wrapping_add(1);
-            begun.ask(at, pick.key, self.clock);
+            begun.ask(at, pick.key, pick.due());
             pick.out.push(self.geometry.block(piece, at));
         }
         self.settle(piece);
@@ -117,14 +143,14 @@ impl Picker {
 
     /// Pieces whose owner is gone, fullest first, for the peer to adopt; for a slow peer those of other slow ones as well.
     fn take_shared(&mut self, pick: &mut Pick) {
-        if pick.is_full() || (pick.fast && self.orphans == 0) {
+        if pick.is_full() || (pick.asking.is_fast() && self.orphans == 0) {
             return;
         }
-        let slow = |owner: PeerKey| !self.peer(owner).is_some_and(|peer| peer.fast);
+        let slow = |owner: PeerKey| !self.is_fast(owner);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
-            let shared = begun.owner.is_none_or(|owner| !pick.fast && owner != pick.key && slow(owner));
-            shared.then(|| Candidate { askers: begun.lacking() as usize, fast: false, since: 0, piece, at: 0 })
+            let shared = begun.owner.is_none_or(|owner| !pick.asking.is_fast() && owner != pick.key && slow(owner));
+            shared.then(|| Candidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -154,7 +180,7 @@ impl Picker {
                 piece = self.order.beside(piece, peer.last, self.geometry.extent(), &peer.bits);
             }
             peer.last = Some(piece);
-            self.begin(piece, Some(pick.key));
+            self.begin(piece, Some(pick.key).filter(|_| !pick.asking.is_snubbed()));
             self.take_free(pick, piece, false);
         }
     }
@@ -166,12 +192,12 @@ impl Picker {
         }
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
-            let fast = begun.owner.is_some_and(|owner| self.peer(owner).is_some_and(|peer| peer.fast));
+            let fast = begun.owner.is_some_and(|owner| self.is_fast(owner));
             if self.is_reserved(piece, pick.key) {
                 return None;
             }
             // Most free blocks first: the helper gets the farthest ahead of the owner there.
-            Some(Candidate { askers: 0, fast, since: u32::MAX - begun.free, piece, at: 0 })
+            Some(Candidate { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -186,8 +212,15 @@ impl Picker {
     pub(super) fn is_reserved(&self, piece: PieceIndex, key: PeerKey) -> bool {
         let busy = || self.begun.get(&piece).filter(|begun| begun.asked + begun.writing > 0);
         let owner = || busy().and_then(|begun| begun.owner);
-        self.doubtful.contains(&piece)
-            && owner().is_some_and(|owner| owner != key && self.peer(owner).is_some_and(|peer| peer.fast))
+        self.doubtful.contains(&piece) && owner().is_some_and(|owner| owner != key && self.is_fast(owner))
+    }
+
+    fn is_fast(&self, key: PeerKey) -> bool {
+        self.peer(key).is_some_and(|peer| peer.asking.is_fast())
+    }
+
+    fn is_snubbed(&self, key: PeerKey) -> bool {
+        self.peer(key).is_none_or(|peer| peer.asking.is_snubbed())
     }
 
     /// The open pieces that the peer has and `key` lets pass, in the order of their keys.
@@ -199,25 +232,38 @@ impl Picker {
         ranked
     }
 
-    /// End-game: blocks that others are asked for.
+    /// Blocks that others are asked for: in the end-game those that this peer is likely to bring sooner, before it those of snubbed
+    /// peers. The last place of a block's askers is for a peer that has proved that it answers.
     fn take_duplicates(&mut self, pick: &mut Pick) {
         let mut candidates = std::mem::take(&mut self.scratch);
         candidates.clear();
-        let bits = &self.peers[pick.peer].bits;
+        let (bits, end) = (&self.peers[pick.peer].bits, self.order.is_exhausted());
+        let places = MAX_ASKERS - usize::from(!pick.asking.is_proven());
+        let mut again = u32::MAX;
         for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
             if self.is_reserved(piece, pick.key) {
                 continue;
             }
             for (at, block) in begun.blocks().iter().enumerate() {
-                if let Block::Asked { askers, since } = block
-                    && askers.keys().len() < MAX_ASKERS
-                    && !askers.contains(pick.key)
-                {
-                    let fast = askers.keys().iter().any(|&asker| self.peer(asker).is_some_and(|peer| peer.fast));
-                    candidates.push(Candidate { askers: askers.keys().len(), fast, since: *since, piece, at });
+                let Block::Asked { askers, due } = block else { continue };
+                let keys = askers.keys();
+                if keys.len() >= places || keys.contains(&pick.key) {
+                    continue;
                 }
+                if !keys.iter().all(|&asker| self.is_snubbed(asker)) {
+                    if !end {
+                        continue;
+                    }
+                    if !pick.asking.beats(*due) {
+                        again = again.min(*due);
+                        continue;
+                    }
+                }
+                let fast = keys.iter().any(|&asker| self.is_fast(asker));
+                candidates.push(Candidate { askers: keys.len(), fast, due: *due, piece, at });
             }
         }
+        pick.again = (again < u32::MAX).then_some(again);
         let room = pick.goal.saturating_sub(pick.out.len()).min(MAX_DUPLICATES);
         if candidates.len() > room {
             candidates.select_nth_unstable(room);
@@ -225,8 +271,11 @@ impl Picker {
         }
         candidates.sort_unstable();
         for candidate in &candidates {
+            // Where the others are late, this peer is the one to wait for.
+            let late = candidate.due <= pick.asking.ticks();
+            let due = if late { pick.due() } else { pick.due().min(candidate.due) };
             if let Some(begun) = self.begun.get_mut(&candidate.piece) {
-                begun.ask(candidate.at, pick.key, candidate.since);
+                begun.ask(candidate.at, pick.key, due);
                 pick.out.push(self.geometry.block(candidate.piece, candidate.at));
             }
         }

@@ -12,6 +12,7 @@
 //! `choose` has the rules of picking, `arrive` what happens to blocks after that, `plan` what is wanted at all.
 
 mod arrive;
+mod asking;
 mod begun;
 mod choose;
 #[cfg(test)]
@@ -23,12 +24,16 @@ mod plan_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod swarm_tests;
+#[cfg(test)]
 mod tests;
 mod within;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use crate::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+pub use asking::{Asking, Speed};
 use begun::{Begun, Block, Listed};
 use order::Order;
 pub use plan::Plan;
@@ -119,7 +124,7 @@ struct Peer {
     /// It was found to have no unbegun piece; forgotten when it gets one, or one of its pieces is unbegun again.
     dry: bool,
     /// What its last pick said.
-    fast: bool,
+    asking: Asking,
     /// The last piece that was begun for it.
     last: Option<PieceIndex>,
     /// Open pieces that it owns.
@@ -159,8 +164,6 @@ pub struct Picker {
     peers: Vec<Peer>,
     /// Pieces that were wrong with blocks of several peers: one peer alone is to fill them, so that the next failure has one author.
     doubtful: HashSet<PieceIndex>,
-    /// Counts requests.
-    clock: u32,
     rng: fastrand::Rng,
     /// Room for the candidates of a pick, kept for the next one.
     scratch: Vec<choose::Candidate>,
@@ -195,7 +198,6 @@ impl Picker {
             expired: 0,
             peers: Vec::new(),
             doubtful: HashSet::new(),
-            clock: 0,
             rng: fastrand::Rng::with_seed(seed),
             scratch: Vec::new(),
             touched: Vec::new(),
@@ -212,7 +214,8 @@ impl Picker {
                 self.order.join(&bits);
             }
             let (own, lost) = (Vec::new(), HashSet::new());
-            self.peers.insert(at, Peer { key, bits, wanted: 0, dry: false, fast: true, last: None, own, lost });
+            let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+            self.peers.insert(at, Peer { key, bits, wanted: 0, dry: false, asking, last: None, own, lost });
         }
     }
 

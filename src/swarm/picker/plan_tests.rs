@@ -1,6 +1,6 @@
 //! What the picker makes of a plan, rule by rule.
 
-use super::tests::{A, B, C, bits, pieces};
+use super::tests::{A, B, C, bits, pieces, proven};
 use super::*;
 
 /// `count` pieces of `blocks` blocks, of which `wanted` are wanted; these peers are seeds.
@@ -112,7 +112,7 @@ fn runs_stop_at_what_is_not_wanted() {
 fn the_nearly_choked_ask_for_nothing_unwanted() {
     let mut picker = planned(4, 1, &[3], &[A]);
     let mut out = Vec::new();
-    picker.pick_within(A, 9, true, &indices(&[0, 1, 3]), &mut out);
+    picker.pick_within(A, 9, proven(Speed::Fast), &indices(&[0, 1, 3]), &mut out);
     picker.check_invariants();
     assert_eq!(pieces(&out), [3]);
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::tests::proven;
 use super::*;
 
 /// What happens next; the numbers choose among what is possible at that moment.
 #[derive(Clone, Debug)]
 enum Step {
-    Pick { peer: u8, n: u8, fast: bool },
+    Pick { peer: u8, n: u8, speed: u8 },
     Arrive { peer: u8, which: u8, written: bool },
     Late { peer: u8, which: u8 },
     Written { which: u8, fails: bool },
@@ -54,7 +55,7 @@ fn wish() -> impl Strategy<Value = Wish> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (any::<u8>(), 0..40u8, any::<bool>()).prop_map(|(peer, n, fast)| Step::Pick { peer, n, fast }),
+        6 => (any::<u8>(), 0..40u8, 0..3u8).prop_map(|(peer, n, speed)| Step::Pick { peer, n, speed }),
         12 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(peer, which, w)| Step::Arrive { peer, which, written: w }),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, which)| Step::Late { peer, which }),
         4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(which, fails)| Step::Written { which, fails }),
@@ -70,6 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Default)]
 struct Remote {
+    /// As which it was last picked for.
+    snubbed: bool,
     asked: Vec<BlockRequest>,
     lost: Vec<BlockRequest>,
 }
@@ -147,10 +150,11 @@ impl Model {
         blocks.filter(|block| !self.is_there(block) && self.askers(block) == 0).count()
     }
 
-    fn pick(&mut self, key: PeerKey, n: usize, fast: bool) -> usize {
+    fn pick(&mut self, key: PeerKey, n: usize, speed: Speed) -> usize {
         let mut out = Vec::new();
         let (free, unbegun) = (self.free_of(key), self.picker.order.unbegun().clone());
-        self.picker.pick(key, n, fast, &mut out);
+        self.picker.pick(key, n, proven(speed), &mut out);
+        self.remotes.get_mut(&key).expect("known").snubbed = speed == Speed::Snubbed;
         assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
         assert!(out.len() <= n);
         let mut twice = 0;
@@ -165,12 +169,15 @@ impl Model {
             let askers = self.askers(block);
             assert!(askers < 3, "{block:?} has too many askers");
             twice += usize::from(askers > 0);
+            let stalled = |remote: &Remote| remote.snubbed || !remote.asked.contains(block);
+            let stalled = self.remotes.values().all(stalled);
+            assert!(askers == 0 || stalled || self.picker.order.is_exhausted(), "asked twice outside the end-game");
+            assert!(askers == 0 || speed != Speed::Snubbed, "a snubbed peer is asked for what others are");
             self.remotes.get_mut(&key).expect("known").asked.push(*block);
         }
         self.keeps_the_order(key, &unbegun);
         if twice > 0 {
             assert_eq!(self.free_of(key), 0, "asked twice while something is free");
-            assert!(self.picker.order.is_exhausted(), "asked twice outside the end-game");
             assert!(twice <= 16);
         }
         self.duplicates += twice;
@@ -246,8 +253,9 @@ impl Model {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Pick { peer, n, fast } => {
-                self.pick(self.key(peer), usize::from(n), fast);
+            Step::Pick { peer, n, speed } => {
+                let speed = [Speed::Fast, Speed::Slow, Speed::Snubbed][usize::from(speed)];
+                self.pick(self.key(peer), usize::from(n), speed);
             }
             Step::Arrive { peer, which, written } => {
                 let key = self.key(peer);
@@ -331,7 +339,7 @@ impl Model {
             if self.picker.is_complete() {
                 break;
             }
-            self.pick(FULL, 7, round % 2 == 0);
+            self.pick(FULL, 7, if round % 2 == 0 { Speed::Fast } else { Speed::Slow });
             let asked = std::mem::take(&mut self.remotes.get_mut(&FULL).expect("known").asked);
             let arrived = asked.len();
             for block in asked {
@@ -383,7 +391,7 @@ proptest! {
             for (at, &speed) in speeds.iter().enumerate() {
                 let key = PeerKey(at as u32 + 1);
                 let room = depth.saturating_sub(model.remotes[&key].asked.len());
-                model.pick(key, room, speed > 4);
+                model.pick(key, room, if speed > 4 { Speed::Fast } else { Speed::Slow });
                 for _ in 0..speed {
                     if !model.remotes[&key].asked.is_empty() {
                         model.step(&Step::Arrive { peer: at as u8 + 1, which: 0, written: true });

@@ -1,5 +1,7 @@
 //! A test for each rule of the picker.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 
 pub(super) const A: PeerKey = PeerKey(1);
@@ -9,8 +11,13 @@ const D: PeerKey = PeerKey(4);
 
 impl Picker {
     pub(super) fn take(&mut self, key: PeerKey, n: usize, fast: bool) -> Vec<BlockRequest> {
+        let speed = if fast { Speed::Fast } else { Speed::Slow };
+        self.take_as(key, n, proven(speed))
+    }
+
+    pub(super) fn take_as(&mut self, key: PeerKey, n: usize, asking: Asking) -> Vec<BlockRequest> {
         let mut out = Vec::new();
-        self.pick(key, n, fast, &mut out);
+        self.pick(key, n, asking, &mut out);
         self.check_invariants();
         assert!(out.len() <= n);
         out
@@ -23,6 +30,13 @@ impl Picker {
         self.check_invariants();
         whole
     }
+}
+
+/// A peer that has answered requests at once, ten seconds after the last such call: whatever was asked for before is late.
+pub(super) fn proven(speed: Speed) -> Asking {
+    static CALLS: AtomicU32 = AtomicU32::new(1);
+    let now = Duration::from_secs(10) * CALLS.fetch_add(1, Ordering::Relaxed);
+    Asking { answer: Some(Duration::ZERO), ..Asking::unproven(now, speed) }
 }
 
 /// `pieces` pieces of `blocks` blocks, the last piece short by a block and a byte where there is room; these peers are seeds.

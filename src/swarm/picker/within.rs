@@ -1,6 +1,6 @@
 //! Picking from a few pieces that a peer lets us have although it chokes us (BEP 6).
 
-use super::{Picker, choose};
+use super::{Asking, Picker, choose};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 impl Picker {
@@ -9,14 +9,13 @@ impl Picker {
         &mut self,
         key: PeerKey,
         n: usize,
-        fast: bool,
+        asking: Asking,
         pieces: &[PieceIndex],
         out: &mut Vec<BlockRequest>,
     ) {
         let Ok(peer) = self.find(key) else { return };
-        self.peers[peer].fast = fast;
-        let goal = out.len().saturating_add(n);
-        let mut pick = choose::Pick { key, peer, fast, goal, out };
+        self.peers[peer].asking = asking;
+        let mut pick = choose::Pick::new(key, peer, asking, n, out);
         for &piece in pieces {
             if pick.is_full() {
                 return;
@@ -25,18 +24,22 @@ impl Picker {
                 continue;
             }
             if self.order.unbegun().has(piece) {
-                self.begin(piece, Some(key));
+                self.begin(piece, Some(key).filter(|_| !asking.is_snubbed()));
             }
             let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.free > begun.expired) else { continue };
-            let owner = *begun.owner.get_or_insert(key);
+            // A snubbed peer owns nothing: others need not wait for it.
+            let owner = if asking.is_snubbed() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
             // Another's piece from its end, which keeps that one's run in order longest.
-            self.take_free(&mut pick, piece, owner != key);
+            self.take_free(&mut pick, piece, owner != Some(key));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::Speed;
     use super::*;
     use crate::types::{BLOCK, Bitfield};
 
@@ -45,7 +48,8 @@ mod tests {
 
     fn take(picker: &mut Picker, key: PeerKey, n: usize, pieces: &[u32]) -> Vec<(u32, u32)> {
         let (mut out, pieces) = (Vec::new(), pieces.iter().map(|&p| PieceIndex(p)).collect::<Vec<_>>());
-        picker.pick_within(key, n, true, &pieces, &mut out);
+        let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+        picker.pick_within(key, n, asking, &pieces, &mut out);
         picker.check_invariants();
         out.iter().map(|block| (block.piece.0, block.begin / BLOCK)).collect()
     }

@@ -2,14 +2,37 @@
 
 use std::time::Duration;
 
-use super::{
-    AT_LEAST, FIRST_BLOCK, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, PATIENCE, Phase, RESTART, Requests, START, Waiting,
-};
+use super::{FIRST_BLOCK, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, Phase, RESTART, Requests, START, Waiting};
 use crate::types::{BLOCK, BlockRequest};
 
+/// A peer that sends this many bytes of a block a second, or more, is not silent: with fewer its time runs out.
+const SLOWEST: u64 = 512;
+/// What a slow peer would need longer for than this is taken back.
+const REACH: Duration = Duration::from_secs(10);
+/// After so long what has come of a block says how slow a peer is.
+pub(super) const FIRST_SIGHT: Duration = Duration::from_secs(4);
+
 impl Requests {
-    /// When to call [`Requests::expire`] next, unless something comes before; `None` while nothing is outstanding.
+    /// When to call [`Requests::expire`] and [`Requests::is_look_due`] next, unless something comes before.
     pub fn next_deadline(&self) -> Option<Duration> {
+        match (self.lost_at(), self.look) {
+            (Some(lost), Some(look)) => Some(lost.min(look)),
+            (lost, look) => lost.or(look),
+        }
+    }
+
+    /// The picker is to be asked again then although nothing happens, or need not be.
+    pub fn look_again(&mut self, at: Option<Duration>) {
+        self.look = at;
+    }
+
+    /// Whether it is time for that; says so once.
+    pub fn is_look_due(&mut self, now: Duration) -> bool {
+        self.look.take_if(|at| *at <= now).is_some()
+    }
+
+    /// When the next of the outstanding requests counts as lost.
+    fn lost_at(&self) -> Option<Duration> {
         let front = self.queue.front().filter(|front| front.number <= self.written)?;
         if self.surplus() > 0 || self.is_overtaken(front) {
             return Some(self.progress);
@@ -32,7 +55,7 @@ impl Requests {
         }
         if now >= self.progress + self.stall() {
             self.phase = Phase::Snubbed;
-            (self.round, self.flow) = (None, None);
+            (self.round, self.flow, self.partial) = (None, None, 0);
             self.progress = now;
             return self.queue.drain(..).map(|waiting| waiting.block).collect();
         }
@@ -60,19 +83,20 @@ impl Requests {
     /// How many of the newest requests such a slow peer would not come to within reason.
     fn surplus(&self) -> usize {
         let Some(flow) = self.flow.filter(|_| self.phase == Phase::Steady && self.held == [false; 2]) else { return 0 };
-        let reach = (flow * PATIENCE.as_secs_f64() / f64::from(BLOCK)) as usize;
-        let keep = self.depth().max(AT_LEAST);
-        if self.queue.len() > reach.max(4 * keep) { self.queue.len() - keep } else { 0 }
+        let reach = (flow * REACH.as_secs_f64() / f64::from(BLOCK)) as usize;
+        let keep = self.depth().max(self.least());
+        if self.queue.len() > reach.max(3 * keep) { self.queue.len() - keep } else { 0 }
     }
 
-    /// How long nothing may come before all counts as lost.
+    /// How long no block may come before all counts as lost; longer, the more of a block has come.
     fn stall(&self) -> Duration {
+        let arriving = Duration::from_millis(self.partial * 1000 / SLOWEST);
         if self.fresh {
-            return FIRST_BLOCK;
+            return FIRST_BLOCK + arriving;
         }
         let gaps = self.gap.unwrap_or_default() * 8;
         let trips = self.rtt.unwrap_or_default() * 4;
-        gaps.max(trips).clamp(MIN_STALL, MAX_STALL)
+        gaps.max(trips).clamp(MIN_STALL, MAX_STALL) + arriving
     }
 
     /// How old a request may become while later ones are answered.

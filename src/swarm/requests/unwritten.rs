@@ -19,6 +19,7 @@ impl Requests {
             // Waiting begins now; while nothing was outstanding the peer could not be late.
             self.progress = self.progress.max(now);
             self.round = None;
+            self.drain = false;
         }
         for &block in blocks {
             self.sent += 1;

@@ -1,0 +1,133 @@
+//! How many requests a path and a peer take, and what the picker is told of the peer.
+
+use std::time::Duration;
+
+use super::{
+    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, LONG_BLOCK, MAX_RTT, MIN_AGES,
+    Phase, Requests, SHORT_PATH, SLACK, UNKNOWN_PIECE,
+};
+use super::{PATIENCE, late::FIRST_SIGHT};
+use crate::swarm::picker::{Asking, Speed};
+use crate::types::BLOCK;
+
+/// How many blocks a peer is asked for where not much is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Blocks that it is asked for already.
+    pub outstanding: usize,
+    /// Blocks that it may always be asked for.
+    pub least: usize,
+}
+
+impl Pace {
+    /// Of `want` blocks those that it may be asked for when `fair` blocks are its part of what is left.
+    pub fn limit(self, want: usize, fair: f64) -> usize {
+        let most = self.least.max((fair / 2.0) as usize);
+        want.min(most.saturating_sub(self.outstanding))
+    }
+}
+
+impl Requests {
+    /// Whether asking deeper may bring more: on a short path a round is measured first, and nothing is gained any more once
+    /// answers spend most of their time in a queue.
+    pub(super) fn has_room(&self) -> bool {
+        let (Some(rtt), Some(age)) = (self.rtt, self.age) else { return true };
+        (self.flow.is_some() || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
+    }
+
+    /// Whether the smallest age is one of a short path. Such a path is asked for little, so the smallest age has to be seen anew now
+    /// and then.
+    fn is_short_path(&self) -> bool {
+        self.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
+    }
+
+    /// Lets the queue run empty once where the smallest age of a short path was last seen long ago: the next request then shows
+    /// how long the path is now.
+    pub(super) fn check_path(&mut self, now: Duration) {
+        if now >= self.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
+            self.drain = true;
+        }
+    }
+
+    /// Takes over the age of an answered request.
+    pub(super) fn measure(&mut self, now: Duration, age: Duration, clean: bool) {
+        self.age = Some(super::smooth(self.age, age));
+        let seen = match self.rtt {
+            // A clean round trip also tells when the path has become longer.
+            Some(rtt) if clean && age > rtt => Some((rtt + age) / 2),
+            Some(rtt) if age > rtt => None,
+            _ => Some(age),
+        };
+        if seen.is_some() {
+            (self.rtt, self.rtt_seen) = (seen, now);
+        }
+    }
+
+    /// How many requests keep the peer busy: what the path holds, twice, and at least what the peer sends in a while.
+    pub(super) fn steady_depth(&self) -> usize {
+        let Some(flow) = self.flow else { return self.depth };
+        let per_second = flow / f64::from(BLOCK);
+        let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
+        let more = if self.is_short_path() {
+            ((per_second * AHEAD_FAST.as_secs_f64()) as usize).min(AHEAD_BLOCKS_FAST)
+        } else {
+            // Its round trips may vary by far more than the shortest of them shows.
+            (per_second * AHEAD_LONG.as_secs_f64()) as usize
+        };
+        self.path_blocks().max(ahead).max(more).max(self.least()).min(self.limit)
+    }
+
+    /// Twice what the path holds: with less outstanding, the peer would run dry.
+    pub(super) fn path_blocks(&self) -> usize {
+        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK);
+        let rtt = self.rtt.unwrap_or_default().min(MAX_RTT);
+        (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
+    }
+
+    /// Requests that any peer may have: two, so that it does not idle between them, and one where a block takes it long.
+    pub(super) fn least(&self) -> usize {
+        let slow = self.flow.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK));
+        if slow { 1 } else { AT_LEAST }
+    }
+
+    /// What a picker must know to ask this peer for its part and no more.
+    pub fn pace(&self) -> Pace {
+        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(self.least()) }
+    }
+
+    /// What a picker must know of this peer to choose blocks for it, of pieces of so many bytes.
+    pub fn asking(&self, now: Duration, piece_size: u32) -> Asking {
+        let speed = match () {
+            () if self.is_snubbed() => Speed::Snubbed,
+            () if self.is_fast(piece_size) => Speed::Fast,
+            () => Speed::Slow,
+        };
+        let Some(flow) = self.flow.filter(|flow| *flow >= 1.0) else {
+            return Asking { answer: self.age, ..Asking::unproven(now, speed) };
+        };
+        let per_block = Duration::from_secs_f64(f64::from(BLOCK) / flow);
+        let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
+        Asking { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
+    }
+
+    /// Whether it delivers a piece of so many bytes within 20 s. While its rate is unknown, small pieces only.
+    pub fn is_fast(&self, piece_size: u32) -> bool {
+        let fast = match self.flow {
+            Some(flow) => flow * PATIENCE.as_secs_f64() > f64::from(piece_size),
+            None => piece_size <= UNKNOWN_PIECE,
+        };
+        fast && !self.is_snubbed()
+    }
+
+    /// Part of a block has come and nothing else: `bytes` of it so far. A peer that sends a block slowly is not silent, and what it
+    /// has sent in some seconds says how slow it is, long before blocks do.
+    pub fn arriving(&mut self, now: Duration, bytes: u64) {
+        self.partial = bytes.min(u64::from(BLOCK));
+        let took = now.saturating_sub(self.progress);
+        if took >= FIRST_SIGHT && !self.queue.is_empty() && self.held == [false; 2] && self.phase != Phase::Snubbed {
+            let rate = bytes as f64 / took.as_secs_f64();
+            (self.flow, self.phase, self.round) = (Some(rate), Phase::Steady, None);
+            self.depth = self.steady_depth();
+        }
+    }
+}

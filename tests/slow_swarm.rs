@@ -1,0 +1,225 @@
+//! Swarms as people have them: peers that stall, paths with jitter, slow seeds and large pieces. What is asserted is the outcome
+//! and what was asked of whom, never how long it took.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::payload::Payload;
+use common::process::Running;
+use common::seeder::{FakePeer, Gate, block, full_bitfield};
+use common::tracker::Tracker;
+use common::wire::{Message, Wire, frame, id};
+use common::{Stage, free_port, until};
+use parking_lot::Mutex;
+
+const BLOCK: usize = 16 * 1024;
+
+/// How a peer stalls that has unchoked us and takes our requests.
+#[derive(Clone, Copy, Debug)]
+enum Stall {
+    /// It sends nothing.
+    Silent,
+    /// It sends keep-alives.
+    KeepAlive,
+    /// It sends the first block a byte at a time.
+    Drip,
+    /// It sends half of each block.
+    Short,
+}
+
+const STALLS: [Stall; 4] = [Stall::Silent, Stall::KeepAlive, Stall::Drip, Stall::Short];
+
+fn staller(payload: &Payload, stall: Stall, asked: &Arc<AtomicUsize>) -> FakePeer {
+    let (pieces, asked) = (payload.pieces(), asked.clone());
+    FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        asked.fetch_add(1, Ordering::Relaxed);
+        match stall {
+            Stall::Silent => {}
+            Stall::KeepAlive => every_half_second(&wire, vec![0; 4])?,
+            Stall::Drip => {
+                let mut head = frame(id::PIECE, &[piece.to_be_bytes(), begin.to_be_bytes()].concat());
+                head[..4].copy_from_slice(&(length + 9).to_be_bytes());
+                wire.send_raw(&head)?;
+                every_half_second(&wire, vec![0])?;
+            }
+            Stall::Short => loop {
+                let (piece, begin, length) = wire.next_request()?;
+                wire.send_block(piece, begin, &vec![0; length as usize / 2])?;
+            },
+        }
+        loop {
+            wire.receive()?;
+        }
+    })
+}
+
+/// Sends these bytes twice a second, from another thread, until the connection ends.
+fn every_half_second(wire: &Wire, bytes: Vec<u8>) -> io::Result<()> {
+    let mut wire = wire.again()?;
+    std::thread::spawn(move || {
+        while wire.send_raw(&bytes).is_ok() {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    });
+    Ok(())
+}
+
+/// btsync with these peers, and the tracker that names them.
+fn download(stage: &Stage, payload: &Payload, peers: &[FakePeer], port: u16) -> (Running, Tracker) {
+    let addrs: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
+    let tracker = Tracker::start(&addrs);
+    let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+    (stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]), tracker)
+}
+
+/// A download of 4 MiB from one honest peer beside peers that stall. It must complete, and nothing be fetched from the honest peer
+/// twice.
+fn completes_beside(stallers: &[Stall]) {
+    let (stage, payload, gate) = (Stage::new(), Payload::single("stalled.bin", 4 << 20, 256 * 1024), Gate::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut peers: Vec<FakePeer> = stallers.iter().map(|&stall| staller(&payload, stall, &asked)).collect();
+    peers.push(FakePeer::honest(&payload, &gate));
+    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    // The stallers have their requests before the honest peer unchokes.
+    until("all stallers were asked", || asked.load(Ordering::Relaxed) >= stallers.len());
+    gate.open();
+    btsync.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    assert_eq!(gate.served(), (4 << 20) / BLOCK, "blocks from the honest peer");
+}
+
+#[test]
+fn one_staller_does_not_hold_the_end() {
+    for stall in STALLS {
+        completes_beside(&[stall]);
+    }
+}
+
+#[test]
+fn three_stallers_do_not_hold_the_end() {
+    for stall in STALLS {
+        completes_beside(&[stall; 3]);
+    }
+}
+
+#[test]
+fn fifty_stallers_do_not_hold_the_end() {
+    completes_beside(&std::array::from_fn::<Stall, 50, _>(|n| STALLS[n % STALLS.len()]));
+}
+
+/// A seeder that answers each request after a delay, in order, and at no more than so many bytes a second.
+struct Delayed {
+    delay: fn(&mut fastrand::Rng) -> Duration,
+    bytes_per_second: f64,
+}
+
+/// What a seeder saw.
+#[derive(Default)]
+struct Seen {
+    /// Requests for each block.
+    asked: Mutex<HashMap<(u32, u32), usize>>,
+    /// Cancels.
+    cancels: AtomicUsize,
+    /// Requests that waited for their answer at one time, at most.
+    deepest: AtomicUsize,
+    waiting: AtomicUsize,
+    served: AtomicUsize,
+}
+
+impl Delayed {
+    /// A seeder that begins with an unchoke.
+    fn seed(self, payload: &Payload, seen: &Arc<Seen>) -> FakePeer {
+        let (payload, seen, content) = (payload.clone(), seen.clone(), Arc::new(payload.content()));
+        let (delay, rate, pieces) = (self.delay, self.bytes_per_second, payload.pieces());
+        FakePeer::new(payload.info_hash(), move |mut wire| {
+            wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+            wire.send(id::UNCHOKE, &[])?;
+            let (queue, asked) = std::sync::mpsc::channel::<(Instant, (u32, u32, u32))>();
+            let (mut out, theirs, bytes, counted) = (wire.again()?, payload.clone(), content.clone(), seen.clone());
+            std::thread::spawn(move || {
+                let mut free = Instant::now();
+                for (due, (piece, begin, length)) in asked {
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let data = block(&theirs, &bytes, piece, begin, length);
+                    let mut message = frame(id::PIECE, &[piece.to_be_bytes(), begin.to_be_bytes()].concat());
+                    message[..4].copy_from_slice(&(length + 9).to_be_bytes());
+                    message.extend_from_slice(data);
+                    // A slow line carries a block in parts.
+                    let part = if rate < 1e6 { 512 } else { message.len() };
+                    for part in message.chunks(part) {
+                        free = free.max(Instant::now()) + Duration::from_secs_f64(part.len() as f64 / rate);
+                        std::thread::sleep(free.saturating_duration_since(Instant::now()));
+                        if out.send_raw(part).is_err() {
+                            return;
+                        }
+                    }
+                    counted.waiting.fetch_sub(1, Ordering::Relaxed);
+                    counted.served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let (mut rng, mut last) = (fastrand::Rng::with_seed(7), Instant::now());
+            loop {
+                match wire.receive()? {
+                    Message::Request(piece, begin, length) => {
+                        *seen.asked.lock().entry((piece, begin)).or_default() += 1;
+                        let waiting = seen.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+                        seen.deepest.fetch_max(waiting, Ordering::Relaxed);
+                        last = last.max(Instant::now() + delay(&mut rng));
+                        let _ = queue.send((last, (piece, begin, length)));
+                    }
+                    Message::Cancel(..) => _ = seen.cancels.fetch_add(1, Ordering::Relaxed),
+                    _ => {}
+                }
+            }
+        })
+    }
+}
+
+#[test]
+fn a_path_with_jitter_is_asked_deep_enough() {
+    let (stage, payload) = (Stage::new(), Payload::single("jitter.bin", 16 << 20, 256 * 1024));
+    let seen = Arc::new(Seen::default());
+    let jitter = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(20..=200));
+    let peers = [Delayed { delay: jitter, bytes_per_second: 1e9 }.seed(&payload, &seen)];
+    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    btsync.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    let deepest = seen.deepest.load(Ordering::Relaxed);
+    assert!(deepest >= 300, "{deepest} requests outstanding at most");
+}
+
+#[test]
+fn a_very_slow_peer_is_asked_for_each_block_once() {
+    let (stage, payload) = (Stage::new(), Payload::single("slow.bin", BLOCK + 2000, 32 * 1024));
+    let seen = Arc::new(Seen::default());
+    let peers = [Delayed { delay: |_| Duration::ZERO, bytes_per_second: 1200.0 }.seed(&payload, &seen)];
+    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    btsync.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    let asked = seen.asked.lock();
+    assert!(asked.values().all(|times| *times == 1), "{asked:?}");
+    assert_eq!(seen.cancels.load(Ordering::Relaxed), 0, "cancels");
+}
+
+#[test]
+fn slow_peers_share_large_pieces() {
+    let (stage, payload, port) = (Stage::new(), Payload::single("large.bin", 8 << 20, 2 << 20), free_port());
+    let seen = Arc::new(Seen::default());
+    let slow = || Delayed { delay: |_| Duration::from_millis(10), bytes_per_second: 50e3 };
+    let seeds: Vec<_> = (0..10).map(|_| slow().seed(&payload, &seen)).collect();
+    let (_btsync, _tracker) = download(&stage, &payload, &seeds, port);
+    // Another leecher hears of the first piece.
+    let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+    while !matches!(wire.receive().expect("a HAVE"), Message::Have(_)) {}
+    let served = seen.served.load(Ordering::Relaxed);
+    let per_piece = (2 << 20) / BLOCK;
+    assert!(served <= 2 * per_piece, "{served} blocks had come when the first piece of {per_piece} was whole");
+}
