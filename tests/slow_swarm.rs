@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,18 +136,25 @@ struct Seen {
 
 impl Delayed {
     /// A seeder that begins with an unchoke.
-    fn seed(self, payload: &Payload, seen: &Arc<Seen>) -> FakePeer {
-        let (payload, seen, content) = (payload.clone(), seen.clone(), Arc::new(payload.content()));
-        let (delay, rate, pieces) = (self.delay, self.bytes_per_second, payload.pieces());
+    fn seed(self, payload: &Arc<Payload>, content: &Arc<Vec<u8>>, seen: &Arc<Seen>) -> FakePeer {
+        let (payload, seen, content) = (payload.clone(), seen.clone(), content.clone());
+        let (delay, rate) = (self.delay, self.bytes_per_second);
+        let pieces = content.len().div_ceil(payload.piece_length);
         FakePeer::new(payload.info_hash(), move |mut wire| {
             wire.send(id::BITFIELD, &full_bitfield(pieces))?;
             wire.send(id::UNCHOKE, &[])?;
             let (queue, asked) = std::sync::mpsc::channel::<(Instant, (u32, u32, u32))>();
             let (mut out, theirs, bytes, counted) = (wire.again()?, payload.clone(), content.clone(), seen.clone());
+            let cancelled = Arc::new(Mutex::new(HashSet::new()));
+            let withdrawn = cancelled.clone();
             std::thread::spawn(move || {
                 let mut free = Instant::now();
                 for (due, (piece, begin, length)) in asked {
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if withdrawn.lock().remove(&(piece, begin)) {
+                        counted.waiting.fetch_sub(1, Ordering::Relaxed);
+                        continue;
+                    }
                     let data = block(&theirs, &bytes, piece, begin, length);
                     let mut message = frame(id::PIECE, &[piece.to_be_bytes(), begin.to_be_bytes()].concat());
                     message[..4].copy_from_slice(&(length + 9).to_be_bytes());
@@ -175,7 +182,10 @@ impl Delayed {
                         last = last.max(Instant::now() + delay(&mut rng));
                         let _ = queue.send((last, (piece, begin, length)));
                     }
-                    Message::Cancel(..) => _ = seen.cancels.fetch_add(1, Ordering::Relaxed),
+                    Message::Cancel(piece, begin, _) => {
+                        seen.cancels.fetch_add(1, Ordering::Relaxed);
+                        cancelled.lock().insert((piece, begin));
+                    }
                     _ => {}
                 }
             }
@@ -185,10 +195,11 @@ impl Delayed {
 
 #[test]
 fn a_path_with_jitter_is_asked_deep_enough() {
-    let (stage, payload) = (Stage::new(), Payload::single("jitter.bin", 16 << 20, 256 * 1024));
+    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("jitter.bin", 16 << 20, 256 * 1024)));
+    let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
     let jitter = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(20..=200));
-    let peers = [Delayed { delay: jitter, bytes_per_second: 1e9 }.seed(&payload, &seen)];
+    let peers = [Delayed { delay: jitter, bytes_per_second: 1e9 }.seed(&payload, &content, &seen)];
     let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
     btsync.ends_with(0);
     payload.assert_at(&stage.path("out"));
@@ -198,9 +209,10 @@ fn a_path_with_jitter_is_asked_deep_enough() {
 
 #[test]
 fn a_very_slow_peer_is_asked_for_each_block_once() {
-    let (stage, payload) = (Stage::new(), Payload::single("slow.bin", BLOCK + 2000, 32 * 1024));
+    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("slow.bin", BLOCK + 2000, 32 * 1024)));
+    let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
-    let peers = [Delayed { delay: |_| Duration::ZERO, bytes_per_second: 1200.0 }.seed(&payload, &seen)];
+    let peers = [Delayed { delay: |_| Duration::ZERO, bytes_per_second: 1200.0 }.seed(&payload, &content, &seen)];
     let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
     btsync.ends_with(0);
     payload.assert_at(&stage.path("out"));
@@ -211,15 +223,16 @@ fn a_very_slow_peer_is_asked_for_each_block_once() {
 
 #[test]
 fn slow_peers_share_large_pieces() {
-    let (stage, payload, port) = (Stage::new(), Payload::single("large.bin", 8 << 20, 2 << 20), free_port());
+    let (stage, payload, port) = (Stage::new(), Arc::new(Payload::single("large.bin", 16 << 20, 4 << 20)), free_port());
+    let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
     let slow = || Delayed { delay: |_| Duration::from_millis(10), bytes_per_second: 50e3 };
-    let seeds: Vec<_> = (0..10).map(|_| slow().seed(&payload, &seen)).collect();
+    let seeds: Vec<_> = (0..10).map(|_| slow().seed(&payload, &content, &seen)).collect();
     let (_btsync, _tracker) = download(&stage, &payload, &seeds, port);
     // Another leecher hears of the first piece.
     let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
     while !matches!(wire.receive().expect("a HAVE"), Message::Have(_)) {}
     let served = seen.served.load(Ordering::Relaxed);
-    let per_piece = (2 << 20) / BLOCK;
+    let per_piece = (4 << 20) / BLOCK;
     assert!(served <= 2 * per_piece, "{served} blocks had come when the first piece of {per_piece} was whole");
 }

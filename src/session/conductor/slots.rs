@@ -15,10 +15,11 @@ impl Conductor<'_> {
         if now < self.next_choke {
             return;
         }
-        self.next_choke = now + CHOKE_ROUND;
         self.note_timeouts();
         let candidates = self.candidates(now, true);
         let mut chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
+        let waits = candidates.iter().any(|c| c.interested && !c.upload_only && !chosen.contains(&c.key));
+        self.next_choke = now + self.choker.look_again().filter(|_| waits).unwrap_or(CHOKE_ROUND);
         if self.shared.is_paused() {
             chosen.clear();
         }
@@ -95,6 +96,8 @@ impl Conductor<'_> {
             peer.set_choke(false);
         } else if !interested {
             peer.set_choke(true);
+        } else if let Some(look) = self.choker.look_again() {
+            self.next_choke = self.next_choke.min(now + look);
         }
     }
 }

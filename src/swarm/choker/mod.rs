@@ -114,6 +114,11 @@ impl Choker {
         self.slots.count()
     }
 
+    /// In how long a round may open slots, before [`ROUND`] has passed, where somebody waits for one.
+    pub fn look_again(&self) -> Option<Duration> {
+        self.slots.look_again()
+    }
+
     /// Whether that peer was seen to snub us at the last round.
     pub fn snubs(&self, now: Duration, key: PeerKey) -> bool {
         self.peers.get(&key).is_some_and(|m| now.saturating_sub(m.heard) >= SNUB)
@@ -126,9 +131,11 @@ impl Choker {
         let load = Load {
             demand: takers.len(),
             served: takers.iter().filter(|c| c.unchoked).count(),
+            active: takers.iter().filter(|c| c.unchoked && c.up_rate > 0).count(),
             total: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
+            sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };
-        self.slots.observe(seeding, load);
+        self.slots.observe(now, seeding, load);
         let mut chosen = self.regular(now, seeding, &takers);
         if seeding {
             self.optimistic.clear();

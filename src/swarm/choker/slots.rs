@@ -1,30 +1,41 @@
 //! How many regular slots to give: as many as the way up carries, found by trying. Pure; the [`super::Choker`] drives it.
 //!
-//! Nobody tells us what the way up carries. So: where each slot is rich there is room for more; where each is poor, fewer are
-//! tried; and in between a few more are tried now and then. A trial that does not pay is taken back, and the next one waits for
-//! minutes, so that the number does not hunt.
+//! Nobody tells us what the way up carries, and a slow one that is split among many brings nobody a piece for minutes. So a seed
+//! begins with few slots and doubles them, every other second if need be, as long as each is rich: that is the *opening*. After it: where
+//! each slot is rich there is room for more; where each is slow, fewer are tried, whether or not somebody waits; and in between a
+//! few more are tried now and then. A trial that does not pay is taken back, and the next one waits for minutes, so that the
+//! number does not hunt; one that pays is followed by a larger one.
+
+use std::time::Duration;
 
 /// A slot with so many bytes a second has plenty: there is room for more.
 pub const RICH: u64 = 32 * 1024;
+/// With fewer bytes a second for each, fewer slots are tried.
+const SLOW: u64 = 16 * 1024;
 /// A slot with fewer bytes a second is hardly worth its requests.
 pub const POOR: u64 = 8 * 1024;
 
 /// Slots at most.
 const MOST: usize = 256;
-/// Never fewer, as long as no limit makes them [`POOR`].
+/// Never fewer while downloading, as long as no limit makes them [`POOR`].
 const USUAL: usize = 8;
-/// Without a limit so few peers are all served from the start.
+/// Without a limit so few peers are all served from the start while downloading.
 const FEW: usize = 16;
-/// Rounds between two steps, so that the rolling rates speak of the present number only.
-const STEP: u32 = 2;
+/// A seed begins with so many, and never has fewer but under a limit.
+const FIRST: usize = 4;
+/// Time between two steps, so that the rolling rates speak of the present number only.
+const STEP: Duration = Duration::from_secs(20);
 /// Steps without a trial after one that did not pay.
 const PAUSE: u32 = 30;
-
+/// Time between two looks while a seed opens slots, and how long it does so without opening one.
+const LOOK: Duration = Duration::from_secs(1);
+const OPENING: Duration = Duration::from_secs(10);
 /// A change that has yet to prove itself.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// The number of slots before it.
+    /// The number of slots before it, and how many of them were used.
     from: usize,
+    active: usize,
     /// The upload rate before it, in bytes per second.
     total: u64,
 }
@@ -36,8 +47,21 @@ pub struct Load {
     pub demand: usize,
     /// Peers that have one.
     pub served: usize,
+    /// Those of them that take anything: the others leave the way up to the rest.
+    pub active: usize,
     /// Bytes per second to all of them.
     pub total: u64,
+    /// Bytes that were ever sent to those who are connected.
+    pub sent: u64,
+}
+
+/// Where the opening stands.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    /// Since when so many slots are there.
+    since: Duration,
+    /// When it was last looked at, and what had been sent by then; `None` at first, while buffers fill, which says nothing of the way up.
+    look: Option<(Duration, u64)>,
 }
 
 /// The number of regular slots; see the module's head.
@@ -46,17 +70,36 @@ pub struct Slots {
     count: usize,
     seeding: bool,
     limit: u64,
-    rounds: u32,
+    /// When the last step was, or since when there has been reason for one.
+    stepped: Option<Duration>,
     trial: Option<Trial>,
     pause: u32,
+    /// How many trials of more slots have paid in a row.
+    paid: u32,
     /// Fewer slots have been tried and carried less, so more are to be tried.
     spare: bool,
+    /// While a seed opens slots; with nothing in it before somebody waits.
+    opening: Option<Option<Opening>>,
+    /// Something was sent while the present number of slots was in force.
+    learned: bool,
 }
 
 impl Slots {
     /// For a download without a limit.
     pub fn new() -> Slots {
-        let mut slots = Slots { count: 0, seeding: false, limit: 0, rounds: 0, trial: None, pause: 0, spare: false };
+        let (stepped, trial, opening) = (None, None, None);
+        let mut slots = Slots {
+            count: 0,
+            seeding: false,
+            limit: 0,
+            stepped,
+            trial,
+            pause: 0,
+            paid: 0,
+            spare: false,
+            opening,
+            learned: false,
+        };
         slots.restart();
         slots
     }
@@ -64,6 +107,11 @@ impl Slots {
     /// How many there are now.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// In how long to look again although a round is not due, where somebody waits for a slot.
+    pub fn look_again(&self) -> Option<Duration> {
+        self.opening.map(|_| LOOK)
     }
 
     /// States the upload limit, in bytes per second; 0 for none.
@@ -82,55 +130,96 @@ impl Slots {
         }
     }
 
-    /// A round has passed.
-    pub fn observe(&mut self, seeding: bool, load: Load) {
+    /// Time has passed.
+    pub fn observe(&mut self, now: Duration, seeding: bool, load: Load) {
         self.set_seeding(seeding);
-        self.rounds += 1;
-        let full = load.demand > self.count && load.served >= self.count;
-        if !full || load.total == 0 {
-            // Nobody waits, or nothing flows: there is nothing to learn.
-            self.trial = None;
-            self.rounds = 0;
-        } else if self.rounds >= STEP {
-            self.rounds = 0;
-            self.step(load);
+        self.learned |= load.total > 0;
+        let waits = load.demand > self.count && load.served >= self.count;
+        if waits && self.open(now, load) {
+            return;
+        }
+        if load.total == 0 || !(waits || self.is_slow(load) || self.trial.is_some()) {
+            // There is nothing to learn.
+            (self.trial, self.stepped) = (None, None);
+        } else if now >= *self.stepped.get_or_insert(now) + STEP {
+            self.stepped = Some(now);
+            self.step(waits, load);
         }
     }
 
     fn restart(&mut self) {
-        let start = if self.seeding { MOST } else { FEW };
-        let room = usize::try_from(self.limit / RICH).unwrap_or(MOST);
-        self.count = if self.limit == 0 { start } else { room.clamp(self.least(), start) };
-        (self.rounds, self.trial, self.pause, self.spare) = (0, None, 0, false);
+        // A download that is done goes on with the slots that it had.
+        let start = match self.seeding {
+            true if self.learned => self.count.max(FIRST),
+            true => FIRST,
+            false => FEW,
+        };
+        self.count = start.min(self.most()).max(self.least());
+        (self.stepped, self.trial, self.pause, self.paid, self.spare) = (None, None, 0, 0, false);
+        self.opening = (self.seeding && self.count < self.most()).then_some(None);
+    }
+
+    /// With more, none would be rich.
+    fn most(&self) -> usize {
+        if self.limit == 0 { MOST } else { usize::try_from(self.limit / RICH).unwrap_or(MOST).min(MOST) }
     }
 
     /// Fewer make no sense.
     fn least(&self) -> usize {
-        if self.limit == 0 { USUAL } else { usize::try_from(self.limit / POOR).unwrap_or(USUAL).clamp(2, USUAL) }
+        let least = if self.seeding { FIRST } else { USUAL };
+        if self.limit == 0 { least } else { usize::try_from(self.limit / POOR).unwrap_or(least).clamp(2, least) }
     }
 
-    fn step(&mut self, load: Load) {
-        if let Some(trial) = self.trial.take()
-            && !self.paid(trial, load.total)
-        {
-            self.spare = self.count < trial.from;
-            self.pause = if self.spare { 0 } else { PAUSE };
-            self.count = trial.from;
-            return;
+    /// A seed's slots are doubled where what is sent makes each rich, once buffers are full. True while the opening lasts.
+    fn open(&mut self, now: Duration, load: Load) -> bool {
+        let Some(opening) = &mut self.opening else { return false };
+        let opening = opening.get_or_insert(Opening { since: now, look: None });
+        let took = now.saturating_sub(opening.look.map_or(opening.since, |(at, _)| at));
+        if took < LOOK {
+            return true;
         }
-        let share = load.total / load.served.max(1) as u64;
-        let quarter = (self.count / 4).max(1);
-        let trial = Trial { from: self.count, total: load.total };
-        if share >= RICH {
-            self.count += if share >= 4 * RICH { self.count } else { quarter };
+        let Some((_, sent)) = opening.look.replace((now, load.sent)) else { return true };
+        let enough = RICH as f64 * load.active as f64 * took.as_secs_f64();
+        if load.sent.saturating_sub(sent) as f64 >= enough {
+            self.count = (2 * self.count).min(self.most());
+            self.opening = (self.count < self.most()).then_some(None);
+        } else if now.saturating_sub(opening.since) >= OPENING {
+            self.opening = None;
+        }
+        true
+    }
+
+    /// Whether those who use a slot get so little that fewer should be tried.
+    fn is_slow(&self, load: Load) -> bool {
+        load.active > self.least() && load.total / (load.active as u64) < SLOW && !self.spare
+    }
+
+    fn step(&mut self, waits: bool, load: Load) {
+        if let Some(trial) = self.trial.take() {
+            if !self.has_paid(trial, load.total) {
+                self.spare = self.count < trial.from;
+                self.pause = if self.spare { 0 } else { PAUSE };
+                (self.count, self.paid) = (trial.from, 0);
+                return;
+            }
+            self.paid = if self.count > trial.from { self.paid + 1 } else { 0 };
+        }
+        let share = load.total / load.active.max(1) as u64;
+        let more = (self.count >> 2u32.saturating_sub(self.paid)).max(1);
+        let trial = Trial { from: self.count, active: load.active, total: load.total };
+        if self.is_slow(load) {
+            let active = self.count.min(load.active);
+            self.count = active - (active / 4).max(1);
+            self.trial = Some(trial);
+        } else if !waits {
+            return;
+        } else if share >= RICH {
+            self.count += if share >= 4 * RICH { self.count } else { (self.count / 4).max(1) };
         } else if self.pause > 0 {
             self.pause -= 1;
-        } else if share < POOR && !self.spare && self.count > self.least() {
-            self.count -= quarter;
-            self.trial = Some(trial);
         } else if self.limit == 0 || load.total < self.limit / 10 * 9 {
             // What the limit allows is not used up, so more may carry more.
-            self.count += quarter;
+            self.count += more;
             self.trial = Some(trial);
         }
         self.count = self.count.clamp(self.least(), MOST);
@@ -140,9 +229,9 @@ impl Slots {
     }
 
     /// More slots must carry more, by two fifths of what they are more; fewer must carry nearly the same.
-    fn paid(&self, trial: Trial, total: u64) -> bool {
+    fn has_paid(&self, trial: Trial, total: u64) -> bool {
         let (before, after) = (trial.total as f64, total as f64);
-        let growth = self.count as f64 / trial.from.max(1) as f64 - 1.0;
+        let growth = self.count as f64 / trial.active.max(1) as f64 - 1.0;
         if growth > 0.0 { after >= before * (1.0 + 0.4 * growth) } else { after >= before * 0.9 }
     }
 }
@@ -162,11 +251,22 @@ mod tests {
     /// `demand` peers that take up to `each` behind a link that carries `link`; returns the number after every round.
     fn run(slots: &mut Slots, seeding: bool, demand: usize, link: u64, each: u64, rounds: usize) -> Vec<usize> {
         let limit = if slots.limit == 0 { link } else { link.min(slots.limit) };
+        let (mut now, mut sent) = (Duration::from_secs(1000), 0);
+        slots.set_seeding(seeding);
         (0..rounds)
             .map(|_| {
-                let served = demand.min(slots.count());
-                slots.observe(seeding, Load { demand, served, total: limit.min(each * served as u64) });
-                slots.count()
+                let before = slots.count();
+                for _ in 0..10 {
+                    let served = demand.min(slots.count());
+                    let total = limit.min(each * served as u64);
+                    let active = served;
+                    if now.as_secs().is_multiple_of(10) || slots.look_again().is_some() {
+                        slots.observe(now, seeding, Load { demand, served, active, total, sent });
+                    }
+                    sent += total;
+                    now += Duration::from_secs(1);
+                }
+                before
             })
             .collect()
     }
@@ -175,7 +275,10 @@ mod tests {
     fn a_fast_link_serves_all() {
         let mut slots = Slots::new();
         assert!(slots.count() >= 8);
-        assert!(run(&mut slots, true, 200, 1 << 30, 1 << 24, 60).iter().all(|n| *n == 256));
+        assert!(
+            run(&mut slots, true, 200, 1 << 30, 1 << 24, 60)[2..].iter().all(|n| *n == 256),
+            "within twenty seconds"
+        );
         let mut slots = Slots::new();
         assert_eq!(run(&mut slots, false, 500, 1 << 30, 1 << 24, 10).last(), Some(&256));
     }
@@ -184,7 +287,7 @@ mod tests {
     fn a_slow_link_ends_with_slots_that_are_worth_having_and_does_not_hunt() {
         let mut slots = Slots::new();
         let seen = run(&mut slots, true, 600, 100 * KIB, 1 << 20, 360);
-        assert!(seen[40..].iter().all(|n| (8..=32).contains(n)), "{seen:?}");
+        assert!(seen.iter().all(|n| (4..=6).contains(n)), "{seen:?}");
         let changes = seen[40..].windows(2).filter(|w| w[0] != w[1]).count();
         assert!(changes <= 14, "{changes} changes in 53 minutes: {seen:?}");
         let mut slots = Slots::new();
@@ -196,6 +299,71 @@ mod tests {
     fn peers_that_take_little_get_more_slots() {
         let mut slots = Slots::new();
         assert_eq!(run(&mut slots, false, 600, 1 << 30, 2 * KIB, 60).last(), Some(&256));
+        let mut slots = Slots::new();
+        assert_eq!(run(&mut slots, true, 600, 1 << 30, 2 * KIB, 40).last(), Some(&256));
+    }
+
+    #[test]
+    fn a_seed_on_a_slow_line_keeps_the_slots_few() {
+        for (line, most) in [(125_000, 5), (250_000, 10), (1_000_000, 40)] {
+            let mut slots = Slots::new();
+            let seen = run(&mut slots, true, 60, line, 1 << 20, 30);
+            assert!(seen.iter().all(|n| (4..=most).contains(n)), "{line} B/s: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_has_no_part_in_the_line() {
+        let mut slots = Slots::new();
+        for second in 0..30 {
+            let load = Load { demand: 300, served: slots.count(), active: 0, total: 0, sent: 0 };
+            slots.observe(Duration::from_secs(second), true, load);
+        }
+        assert_eq!(slots.count(), 256, "so that others have their turn");
+    }
+
+    #[test]
+    fn a_download_that_is_done_goes_on_with_its_slots() {
+        let mut slots = Slots::new();
+        run(&mut slots, false, 99, 1 << 30, 1 << 20, 3);
+        let before = slots.count();
+        slots.set_seeding(true);
+        assert!(before > 16 && slots.count() == before, "{before}");
+    }
+
+    #[test]
+    fn what_fills_buffers_opens_no_slots() {
+        let mut slots = Slots::new();
+        slots.set_seeding(true);
+        let (mut sent, mut served) = (0, 0);
+        for second in 0..60 {
+            // Each peer that is unchoked takes 4 MiB at once; then 125 KB/s go to all.
+            sent += slots.count().saturating_sub(served) as u64 * 4096 * KIB + 125_000;
+            served = slots.count();
+            let load = Load { demand: 60, served, active: served, total: 125_000, sent };
+            slots.observe(Duration::from_secs(100 + second), true, load);
+            assert!(slots.count() <= 5, "{} after {second} s", slots.count());
+        }
+    }
+
+    #[test]
+    fn slots_that_became_slow_are_fewer_though_nobody_waits() {
+        let mut slots = Slots::new();
+        // While downloading sixteen are served from the start: 6 KB/s for each.
+        let seen = run(&mut slots, false, 16, 100_000, 1 << 20, 60);
+        assert_eq!(seen.last(), Some(&8), "{seen:?}");
+        let mut slots = Slots::new();
+        run(&mut slots, true, 60, 1 << 30, 1 << 20, 5);
+        assert_eq!(slots.count(), 64, "for sixty");
+        let seen = run(&mut slots, true, 60, 125_000, 1 << 20, 60);
+        assert!(*seen.last().expect("rounds") <= 8, "{seen:?}");
+    }
+
+    #[test]
+    fn peers_that_want_little_keep_their_slots() {
+        let mut slots = Slots::new();
+        let seen = run(&mut slots, false, 16, 1 << 30, 2 * KIB, 100);
+        assert!(seen[20..].iter().all(|n| *n == 16), "{seen:?}");
     }
 
     #[test]

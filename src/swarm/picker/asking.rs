@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A request is overdue this long after twice the time in which the peer should have answered it.
 const SLACK: Duration = Duration::from_millis(100);
 /// The unit in which the picker keeps times, in milliseconds: 32 bits last for 497 days.
-const TICK: u128 = 10;
+const TICK: u64 = 10;
 
 /// How a peer serves us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +71,12 @@ impl Asking {
 
 /// A time in ticks, rounded up.
 fn ticks(time: Duration) -> u32 {
-    u32::try_from(time.as_millis().div_ceil(TICK)).unwrap_or(u32::MAX)
+    u32::try_from((time.as_millis() as u64).div_ceil(TICK)).unwrap_or(u32::MAX)
 }
 
 /// The time that so many ticks stand for.
 pub(super) fn time_of(ticks: u32) -> Duration {
-    Duration::from_millis(u64::from(ticks) * TICK as u64)
+    Duration::from_millis(u64::from(ticks) * TICK)
 }
 
 #[cfg(test)]

@@ -248,7 +248,7 @@ fn padding_is_never_asked_for() {
     picker.add_peer(key);
     picker.set_bitfield(key, Bitfield::full(pieces));
     let mut asked = Vec::new();
-    picker.pick(key, 100, true, &mut asked);
+    picker.pick(key, 100, proven(Speed::Fast), &mut asked);
     let of = |piece| asked.iter().filter(|block| block.piece == PieceIndex(piece)).map(|block| block.begin).max();
     assert_eq!((asked.len(), of(0), of(1), of(2)), (6, Some(3 * BLOCK), Some(0), Some(0)));
     let unasked = BlockRequest { piece: PieceIndex(1), begin: BLOCK, length: BLOCK };
