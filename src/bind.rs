@@ -112,6 +112,18 @@ impl Bind {
         Ok(socket)
     }
 
+    /// The addresses of this machine at which a listening socket that is tied so is found, as far as they are known.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        match self {
+            Bind::Address(ip) => vec![*ip],
+            // Another program may listen at the addresses of the others.
+            Bind::Interface(_) => Vec::new(),
+            Bind::Any => {
+                interfaces().unwrap_or_default().into_iter().flat_map(|interface| interface.addresses).collect()
+            }
+        }
+    }
+
     /// A TCP connection to `addr`, made within `timeout`.
     ///
     /// # Errors

@@ -1,19 +1,26 @@
 //! Who decides whom we connect to, and who keeps whom out: connections that do nothing from few addresses or from one IPv6 network,
-//! callers that never say a word, and lists of addresses that aim us at somebody else.
+//! callers that never say a word, lists of addresses that aim us at somebody else or at ourselves, and peers with several of them.
 
 mod common;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::netns::isolated;
+use btsync::metainfo::Torrent;
+use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session};
+use btsync::swarm::limiter::Limits;
+use common::netns::{address, isolated};
+use common::payload::Payload;
 use common::scene::{seeding, thirty_pieces};
 use common::seeder::{FakePeer, Gate};
 use common::tracker::Tracker;
 use common::wire::{Message, Wire, handshake, id};
 use common::{PATIENCE, Stage, free_port, until};
+use crossbeam_channel::Receiver;
 use socket2::{Domain, Socket, Type};
 
 /// As many callers as a btsync with the usual 300 connections takes.
@@ -144,5 +151,74 @@ fn a_tracker_cannot_aim_us_at_a_host() {
         payload.assert_at(&out);
         let begun = connections_begun() - before;
         assert!(begun <= 40, "{begun} connections were begun");
+    });
+}
+
+/// The tracker names all addresses of this machine with our own port: we connect to none of them.
+#[test]
+fn we_do_not_connect_to_ourselves() {
+    isolated("we_do_not_connect_to_ourselves", &[], || {
+        let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+        let mut ours: Vec<_> = (1..=10).map(|host| format!("{}:{port}", address(host))).collect();
+        ours.extend([format!("127.0.0.1:{port}"), format!("[fd88::1]:{port}"), format!("[::1]:{port}")]);
+        let honest = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+        let named = ours.iter().map(|addr| addr.parse().expect("an address")).chain([honest.addr]);
+        let tracker = Tracker::start(&named.collect::<Vec<SocketAddr>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = stage.folder("out");
+        let before = connections_begun();
+        stage.btsync("btsync", &torrent, &out, port, &[]).ends_with(0);
+        payload.assert_at(&out);
+        // Announces, and the call to the seed.
+        let begun = connections_begun() - before;
+        assert!(begun <= 6, "{begun} connections were begun");
+    });
+}
+
+/// A session within this process that shares or fetches a torrent.
+fn session(
+    torrent: &Torrent,
+    folder: &Path,
+    change: impl FnOnce(&mut Config),
+) -> (Handle, Receiver<Event>, JoinHandle<Outcome>) {
+    let mut config = Config::new(folder);
+    (config.dht, config.lsd, config.listen_ports) = (None, false, 0..=0);
+    change(&mut config);
+    let session = Session::new(torrent.clone(), config);
+    let (handle, events) = (session.handle(), session.events());
+    (handle, events, std::thread::spawn(move || session.run().expect("a session without trouble")))
+}
+
+/// A peer that is known by several of its addresses: all of them may be called, and one connection is left, at both ends the same.
+#[test]
+fn several_addresses_of_a_peer_are_one_connection() {
+    isolated("several_addresses_of_a_peer_are_one_connection", &[], || {
+        let (stage, payload) = (Stage::new(), Payload::single("slow.bin", 24 << 20, 256 << 10));
+        let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+        let forever = SeedGoal { forever: true, ..SeedGoal::default() };
+        let home = stage.folder_with("home", &payload);
+        let (seeder, events, seeds) = session(&torrent, &home, |config| config.seed = forever);
+        let port =
+            events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
+        let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));
+        let out = stage.folder("out");
+        let (leecher, events, leeches) = session(&torrent, &out, |config| {
+            config.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
+            config.limits.down = 100 << 10;
+        });
+        let mut reached = std::collections::HashSet::new();
+        until("both ends have one connection left", || {
+            for event in events.try_iter() {
+                if let Event::PeerConnected { addr, .. } = event {
+                    reached.insert(addr);
+                }
+            }
+            reached.len() >= 3 && seeder.peers().len() == 1 && leecher.peers().len() == 1
+        });
+        leecher.set_limits(Limits::default());
+        assert_eq!(leeches.join().expect("no panic"), Outcome::Completed);
+        payload.assert_at(&out);
+        seeder.stop();
+        seeds.join().expect("no panic");
     });
 }

@@ -63,9 +63,9 @@ pub enum Gone {
     /// We called ourselves.
     #[error("that is ourselves")]
     Ourselves,
-    /// There is a connection to this peer already.
+    /// There is a connection to this peer already: this one.
     #[error("already connected to this peer")]
-    Duplicate,
+    Duplicate(PeerKey),
     /// Its bytes make no sense.
     #[error("not understood: {0}")]
     Wire(#[from] WireError),
@@ -290,10 +290,10 @@ fn talk(
     let (outbox, inbox) = outbox();
     let peer = Arc::new(Peer::new(key, addr, incoming, theirs, shared.now(), stream.clone(), outbox));
     peer.encrypted.store(sending.is_some(), Ordering::Relaxed);
-    match shared.roster.admit(&peer, shared.peer_id) {
+    match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
-        Admission::Duplicate => return Gone::Duplicate,
+        Admission::Duplicate(stays) => return Gone::Duplicate(stays),
     }
     let _entered = Entered { shared, key };
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.

@@ -21,6 +21,8 @@ use room::{MAX_KNOWN, MAX_UNVERIFIED, Ports};
 const MAX_FAILURES: u32 = 8;
 /// But not before it has failed for so long: a network that was away for some minutes does not cost us the book.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// An address that is said to lead to a connected peer is left alone for so long.
+const LINK: Duration = Duration::from_secs(120);
 /// Hosts of banned callers kept at most.
 const MAX_BANNED: usize = 1000;
 
@@ -171,19 +173,35 @@ impl Book {
     fn callable_from(&self, addr: &SocketAddr, entry: &Entry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(Record::banned_until).unwrap_or_default();
         let needed = self.in_need && entry.is_trusted();
-        (entry.connection.is_none() && !entry.shunned).then(|| entry.record.callable_from(needed).max(host))
+        // Who says that two addresses are one peer may lie: now and then it is tried.
+        let linked = entry.linked.map(|since| since + LINK);
+        let free = if entry.connection.is_some() { linked } else { Some(Duration::ZERO) };
+        free.filter(|_| !entry.shunned).map(|free| entry.record.callable_from(needed).max(host).max(free))
     }
 
     /// A call to `addr` has begun.
     pub fn calling(&mut self, addr: SocketAddr, key: PeerKey) {
-        self.entry(addr).connection = Some(key);
+        let entry = self.entry(addr);
+        (entry.connection, entry.linked) = (Some(key), None);
     }
 
     /// `addr` leads to the peer of connection `key`: it is not called while that lasts.
-    pub fn leads_to(&mut self, addr: SocketAddr, key: PeerKey) {
+    pub fn leads_to(&mut self, addr: SocketAddr, key: PeerKey, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
-            entry.connection = Some(key);
+            (entry.connection, entry.linked) = (Some(key), Some(now));
         }
+    }
+
+    /// Connection `key` led to the same peer as connection `stays`: its addresses are not called while that lasts.
+    pub fn merged(&mut self, key: PeerKey, stays: PeerKey, now: Duration) {
+        for entry in self.entries.values_mut().filter(|entry| entry.connection == Some(key)) {
+            (entry.connection, entry.linked) = (Some(stays), Some(now));
+        }
+    }
+
+    /// All connections are over, and no address is to blame.
+    pub fn all_over(&mut self) {
+        self.entries.values_mut().for_each(|entry| (entry.connection, entry.linked) = (None, None));
     }
 
     /// The call succeeded.
@@ -210,7 +228,7 @@ impl Book {
     pub fn lost(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, worked: bool) {
         // Other addresses of the same peer may be called again as well.
         let aliases = self.entries.iter_mut().filter(|(other, e)| e.connection == Some(key) && **other != addr);
-        aliases.for_each(|(_, entry)| entry.connection = None);
+        aliases.for_each(|(_, entry)| (entry.connection, entry.linked) = (None, None));
         let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
         entry.record.lost(now, worked, &mut self.rng);

@@ -54,6 +54,8 @@ pub struct Line {
     pub ready: Option<Duration>,
     /// The peer, from then on.
     pub peer: Option<Arc<Peer>>,
+    /// It ends because this connection leads to the same peer.
+    pub twin: Option<PeerKey>,
     /// Bytes down and up at the last two rounds, and when those were; the older first.
     pub seen: [(Duration, u64, u64); 2],
     /// What it was told of others.

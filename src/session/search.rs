@@ -66,7 +66,7 @@ impl Search {
     /// A call came to nothing.
     pub fn in_vain(&mut self, why: &Gone) {
         let count = match why {
-            Gone::Ourselves | Gone::Duplicate => return, // whatever named our own address
+            Gone::Ourselves | Gone::Duplicate(_) => return, // whatever named our own address
             Gone::Unreachable(_) => &mut self.refused,
             Gone::Silent | Gone::Unanswered | Gone::Closed | Gone::Lost(_) => &mut self.silent,
             _ => &mut self.strange,

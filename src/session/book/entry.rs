@@ -1,6 +1,7 @@
 //! One known address, and who named it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::swarm::quality::{Rank, Record};
 use crate::types::{Opening, PeerKey};
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     pub source: Source,
     /// The connection that was made to it, or that is to the same peer.
     pub connection: Option<PeerKey>,
+    /// Since when it has led to a connection that was made to another address of the same peer.
+    pub linked: Option<Duration>,
     /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
     pub opening: Option<Opening>,
     /// The other opening has been tried at once, without a pause, since the address was last reached.

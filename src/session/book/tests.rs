@@ -271,10 +271,19 @@ fn several_addresses_of_one_peer_are_not_called_while_it_is_connected() {
     let (mut book, now) = (Book::default(), Duration::from_secs(1));
     book.add(&[addr(1), addr(2)], Source::Tracker);
     book.calling(addr(1), PeerKey(1));
-    book.leads_to(addr(2), PeerKey(1));
-    assert!(book.callable(now, 9).is_empty() && book.next_call().is_none());
+    book.leads_to(addr(2), PeerKey(1), now);
+    assert!(book.callable(now, 9).is_empty());
+    assert_eq!(book.next_call(), Some(now + LINK), "whoever said so may have lied");
     book.lost(addr(1), PeerKey(1), now, true);
     assert_eq!(book.callable(now, 9), [addr(2)]);
+
+    // Two connections turned out to be one peer's.
+    book.calling(addr(2), PeerKey(2));
+    book.merged(PeerKey(2), PeerKey(3), now);
+    book.lost(addr(2), PeerKey(2), now, false);
+    assert!(book.callable(now, 9).is_empty(), "it is connected by the other");
+    book.lost(addr(9), PeerKey(3), now, false);
+    assert_eq!(book.callable(now, 9), [addr(2)], "and is not to blame");
 }
 
 #[test]

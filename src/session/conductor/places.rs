@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Conductor;
 use crate::swarm::choker::Candidate;
 use crate::swarm::quality::Occupant;
+use crate::swarm::quality::twins::{Twin, surplus};
 
 impl Conductor<'_> {
     /// Puts on record how many requests each peer left unanswered since the last look.
@@ -29,6 +30,19 @@ impl Conductor<'_> {
         let occupants: Vec<_> = candidates.iter().filter_map(|c| self.occupant(c)).collect();
         if let Some(key) = self.turnover.pick(now, self.whole_since.is_some(), &occupants) {
             self.contacts.drop_line(key);
+        }
+    }
+
+    /// Ends all but one of the connections to a peer that we reached over several of its addresses, where that is up to us.
+    pub(super) fn merge_twins(&mut self, candidates: &[Candidate]) {
+        let twin = |c: &Candidate| {
+            let id = self.shared.roster.get(c.key)?.id;
+            Some(Twin { key: c.key, id, rate: c.down_rate.saturating_add(c.up_rate) })
+        };
+        let connections: Vec<_> = candidates.iter().filter_map(twin).collect();
+        for (key, stays) in surplus(self.shared.peer_id, &connections) {
+            log::debug!("two connections to one peer: one of them ends");
+            self.contacts.end_twin(key, stays);
         }
     }
 

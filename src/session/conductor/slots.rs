@@ -29,6 +29,7 @@ impl Conductor<'_> {
                 peer.snubs.store(self.choker.snubs(now, candidate.key), Ordering::Relaxed);
             }
         }
+        self.merge_twins(&candidates);
         self.turn_over(now, &candidates);
         if let Some(reveal) = self.shared.revealing() {
             reveal.tick(self.shared);

@@ -68,9 +68,15 @@ impl Contacts<'_> {
         callable.truncate(room);
         let connected = shared.roster.all().into_iter().filter_map(|peer| Some((peer.callable_at()?, peer.key)));
         let connected: HashMap<_, _> = connected.collect();
+        let mut own = None;
         for addr in callable {
             if let Some(key) = connected.get(&addr) {
-                self.book.leads_to(addr, *key); // it called us
+                self.book.leads_to(addr, *key, now); // it called us
+                continue;
+            }
+            if addr.port() == self.port() && own.get_or_insert_with(|| shared.bind.own_addresses()).contains(&addr.ip())
+            {
+                self.book.shun(addr);
                 continue;
             }
             let key = shared.new_key();
@@ -91,8 +97,10 @@ impl Contacts<'_> {
     fn enter(&mut self, shared: &Shared, key: PeerKey, connection: Connection, incoming: bool) {
         let since = shared.now();
         let seen = [(since, 0, 0); 2];
-        self.lines
-            .insert(key, Line { connection, incoming, going: false, since, ready: None, peer: None, seen, told: None });
+        self.lines.insert(
+            key,
+            Line { connection, incoming, going: false, since, ready: None, peer: None, twin: None, seen, told: None },
+        );
         self.count(shared);
     }
 
@@ -208,6 +216,7 @@ impl Contacts<'_> {
     pub fn gone(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, why: &Gone) {
         let Some(line) = self.lines.remove(&key) else { return };
         self.count(shared);
+        let twin = self.twin_of(&line, why);
         line.connection.join();
         if line.ready.is_some() {
             self.remember(key, addr, line.incoming);
@@ -224,7 +233,9 @@ impl Contacts<'_> {
             record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
         }
         let worked = line.ready.is_some_and(|since| now >= since + WORTHWHILE) || received > 0;
-        if !(*why == Gone::Unanswered && self.book.unanswered(addr, key)) {
+        if let Some(stays) = twin {
+            self.book.merged(key, stays, now);
+        } else if !(*why == Gone::Unanswered && self.book.unanswered(addr, key)) {
             self.book.lost(addr, key, now, worked);
         }
         if let Some(record) = self.book.record(addr).filter(|_| !line.incoming) {
@@ -238,6 +249,23 @@ impl Contacts<'_> {
         self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
         tell(&self.events, Event::PeerGone { addr, reason: why.to_string() });
+    }
+
+    /// The connection that leads to the same peer as one that is over.
+    fn twin_of(&self, line: &Line, why: &Gone) -> Option<PeerKey> {
+        let named = if let Gone::Duplicate(stays) = why { Some(*stays) } else { line.twin };
+        let id = line.peer.as_ref().map(|peer| peer.id);
+        let same = |other: &Line| id.is_some() && other.peer.as_ref().map(|peer| peer.id) == id;
+        let connected = |key: &PeerKey| self.lines.get(key).is_some_and(|line| !line.going);
+        named.filter(connected).or_else(|| self.lines.iter().find(|(_, line)| same(line)).map(|(key, _)| *key))
+    }
+
+    /// Ends a connection, as `stays` leads to the same peer.
+    pub fn end_twin(&mut self, key: PeerKey, stays: PeerKey) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.twin = Some(stays);
+            line.connection.close();
+        }
     }
 
     /// The other end of a connection, also of one that is over, and whether it called us.
@@ -278,9 +306,7 @@ impl Contacts<'_> {
         }
         let lines = std::mem::take(&mut self.lines);
         self.seat.count(0);
-        for line in lines.values().filter(|line| !line.incoming) {
-            self.book.not_called(line.connection.addr);
-        }
+        self.book.all_over();
         goodbye::to_peers(lines.into_values().map(|line| line.connection).collect());
         self.next_call = Duration::ZERO;
     }

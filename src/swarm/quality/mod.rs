@@ -5,6 +5,7 @@
 //! and nobody can fill it from one network.
 
 pub mod canonical;
+pub mod twins;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -15,8 +16,10 @@ pub use canonical::canonical_priority;
 
 /// The pause after a first failed call; it doubles with each further one.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
-/// The same for a peer that we need: it has given data, or nobody else is there.
+/// The same for a peer that we need: it has given data, or nobody else is there. The pause after so many calls is no longer, as a peer
+/// that has just been started is ready within seconds.
 pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
+const EAGER_CALLS: u32 = 3;
 /// How long a peer that broke the protocol is left alone; each further time lasts twice as long, up to [`LONGEST_BAN`].
 pub const FIRST_REST: Duration = Duration::from_secs(60);
 /// The longest pause between two calls.
@@ -109,8 +112,8 @@ impl Record {
     /// When it may be called again; sooner where it is `needed`, or has given something before.
     pub fn callable_from(&self, needed: bool) -> Duration {
         let eager = needed || (self.useful > 0 && !self.dropped);
-        let first = if eager { FIRST_EAGER_PAUSE } else { FIRST_PAUSE };
-        let pause = first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+        let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_CALLS) } else { (FIRST_PAUSE, 1) };
+        let pause = first.saturating_mul(1 << self.failures.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
         let paused_until = self.lost.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
         paused_until.max(self.rests_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
