@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use btsync::sources::http::{Announce, AnnounceEvent, Answer, HttpTracker, TrackerError};
+use btsync::sources::http::{Announce, AnnounceEvent, Answer, HttpTracker, Retry, TrackerError};
 use btsync::sources::server::{Server, ServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
@@ -231,6 +231,17 @@ fn a_gzip_bomb_is_cut_off_and_honest_gzip_is_read() {
     let honest = gzip_stored(b"d8:intervali77ee");
     let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", honest.len());
     assert_eq!(ask(fixed([head.as_bytes(), &honest].concat()), PATIENT).unwrap().interval.as_secs(), 77);
+    // By another name, or without one.
+    for name in ["Content-Encoding: x-gzip\r\n", "Content-Encoding: X-GZip\r\n", "Content-Encoding: identity\r\n", ""] {
+        let answer = |body: &[u8]| {
+            let head = format!("HTTP/1.1 200 OK\r\n{name}Content-Length: {}\r\n\r\n", body.len());
+            ask(fixed([head.as_bytes(), body].concat()), PATIENT)
+        };
+        assert_eq!(answer(&honest).map(|a| a.interval.as_secs()), Ok(77), "{name}");
+        assert_eq!(answer(&[&honest[..], b"\0\0"].concat()).map(|a| a.interval.as_secs()), Ok(77), "{name}");
+        assert_eq!(answer(&bomb), Err(TrackerError::TooLarge), "{name}");
+        assert!(matches!(answer(b"\x1f\x8bxy"), Err(TrackerError::Malformed(_))), "{name}");
+    }
     let torn = fixed("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd");
     assert!(matches!(ask(torn, PATIENT), Err(TrackerError::Malformed(_))));
 }
@@ -270,10 +281,11 @@ fn absurd_values_and_malformed_lists_cost_only_themselves() {
     assert_eq!((answer.interval.as_secs(), answer.min_interval), (86400, None));
     assert_eq!(answer.peers.len(), 1);
     let list = b"d5:peersl1:xi5eled2:ip9:localhost4:porti1eed2:ip7:9.9.9.94:porti0eed2:ip7:9.9.9.94:porti80eeee";
-    assert_eq!(ask(with_body(list), PATIENT).unwrap().peers, [SocketAddr::from(([9, 9, 9, 9], 80))]);
-    for body in
-        [&b"d5:peers99999999999:ab"[..], b"d5:peers6:ab", b"<html>", b"", b"i5e", b"d8:intervali99999999999999999999ee"]
-    {
+    let peers = ask(with_body(list), PATIENT).unwrap().peers;
+    assert_eq!(peers[0], SocketAddr::from(([9, 9, 9, 9], 80)));
+    let looked_up = &peers[1..];
+    assert!(!looked_up.is_empty() && looked_up.iter().all(|a| a.ip().is_loopback() && a.port() == 1), "localhost");
+    for body in [&b"d5:peers99999999999:ab"[..], b"d5:peers6:ab", b"<html>", b"", b"i5e"] {
         assert!(matches!(ask(with_body(body), PATIENT), Err(TrackerError::Malformed(_))), "{body:?}");
     }
 }
@@ -285,6 +297,19 @@ fn statuses_and_refusals_are_told() {
     let refusing =
         fixed("HTTP/1.1 403 Forbidden\r\nContent-Length: 23\r\nConnection: close\r\n\r\nd14:failure reason2:noe");
     assert_eq!(ask(refusing, PATIENT), Err(TrackerError::Refused("no".into())));
+    let busy = |more: &str| {
+        let response = format!("HTTP/1.1 503 Busy\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n");
+        ask(fixed(response), PATIENT).unwrap_err()
+    };
+    assert_eq!(busy(""), TrackerError::Http(503));
+    let after = |seconds| Some(Retry::After(Duration::from_secs(seconds)));
+    assert_eq!(busy("Retry-After: 120\r\n").retry(), after(120));
+    assert_eq!(busy("Retry-After: 99999999999\r\n").retry(), after(24 * 60 * 60));
+    let dates = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:59:37 GMT\r\n";
+    assert_eq!(busy(dates).retry(), after(600));
+    for none in ["Retry-After: soon\r\n", "Retry-After: -5\r\n", "Retry-After: Sun, 06 Nov 1994 08:59:37 GMT\r\n"] {
+        assert_eq!(busy(none), TrackerError::Http(503), "{none}");
+    }
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     assert!(matches!(ask(closed, PATIENT), Err(TrackerError::Connect(_))));
     let no_http = fixed("SSH-2.0-OpenSSH\r\n\r\n");

@@ -206,6 +206,11 @@ pub enum Report {
         /// What came of it.
         result: Box<Result<Answer, TrackerError>>,
     },
+    /// A tracker that has answered named these as well, over its second family of addresses.
+    AlsoNamed {
+        /// The peers.
+        peers: Vec<SocketAddr>,
+    },
 }
 
 impl Shared {

@@ -28,7 +28,7 @@ use super::{Config, Inner, tell};
 use crate::peer::{Connection, Peer, Report, Shared};
 use crate::types::{InfoHash, PeerKey};
 
-pub use announcing::{Announcer, send};
+pub use announcing::{Announcer, Identity, send};
 pub use discovery::{Discovery, News};
 
 /// Trackers that are ignored, as many as a line names.
@@ -103,7 +103,10 @@ impl<'a> Contacts<'a> {
         private: bool,
         seat: Seat,
     ) -> Contacts<'a> {
-        let announcer = Announcer::new(tiers, config);
+        let mut announcer = Announcer::new(tiers, config);
+        if private {
+            announcer.ask_one_at_a_time();
+        }
         let discovery = if private { Discovery::none() } else { Discovery::start(config, info_hash, &seat) };
         if !announcer.unsupported().is_empty() {
             let all = announcer.unsupported();
@@ -153,6 +156,7 @@ impl<'a> Contacts<'a> {
         let named = std::mem::take(&mut self.named);
         if private {
             self.private = true;
+            self.announcer.ask_one_at_a_time();
             self.discovery.stop(&self.seat);
             self.book.forget(now);
             self.book.add(&self.config.peers, Source::User);
@@ -178,7 +182,7 @@ impl<'a> Contacts<'a> {
         if self.book.set_in_need(in_need) {
             self.next_call = Duration::ZERO;
         }
-        self.announcer.begin(shared, now, hungry && self.book.next_call().is_none());
+        self.announcer.begin(shared, now, hungry, self.book.next_call().is_none());
         self.call(shared, now);
         self.exchange(shared, now);
         self.discovery.judge(now, self.seat.is_reached());
@@ -244,6 +248,7 @@ impl<'a> Contacts<'a> {
             Report::OurAddress(ip) => self.book.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed))),
             Report::Incoming(stream, addr, heard) => self.incoming(shared, stream, addr, heard),
             Report::Announced { url, result } => self.announced(shared.now(), &url, *result),
+            Report::AlsoNamed { peers } => self.also_named(shared.now(), &peers),
             // Such a report may have been on its way when the metadata came.
             Report::Told(_) if self.private => {}
             Report::Told(peers) => self.heard_of(&peers, Source::Pex, |search| &mut search.pex_peers),
@@ -289,7 +294,7 @@ impl<'a> Contacts<'a> {
         let deadline = Instant::now() + goodbye::PATIENCE / 3;
         while Instant::now() < deadline {
             if self.announcer.owes_completed() {
-                self.announcer.begin(shared, shared.now(), false);
+                self.announcer.begin(shared, shared.now(), false, false);
             }
             if !self.announcer.is_busy() {
                 return;

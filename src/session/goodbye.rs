@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::contacts::send;
+use super::contacts::{Identity, send};
 use crate::peer::{Connection, Shared};
 use crate::sources::client::TrackerClient;
 use crate::sources::tiers::Job;
@@ -28,7 +28,7 @@ pub struct Farewell {
 pub fn to_trackers(
     shared: &Arc<Shared>,
     tracker: &TrackerClient,
-    key: u32,
+    identity: Identity,
     jobs: Vec<Job>,
     deadline: Instant,
 ) -> Farewell {
@@ -49,7 +49,7 @@ pub fn to_trackers(
                 if left.is_zero() {
                     break;
                 }
-                if let Err(error) = send(&shared, &tracker, key, job, left) {
+                if let Err(error) = send(&shared, &tracker, identity, job, left) {
                     log::debug!("last announce: {error}");
                 }
             }

@@ -2,6 +2,7 @@
 //! announces need not know which it was.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ impl AnnounceEvent {
 pub struct Answer {
     /// Addresses of peers, each once, [`MAX_PEERS`] at most.
     pub peers: Vec<SocketAddr>,
+    /// Host names and ports of peers, to be looked up (BEP 3).
+    pub names: Vec<(String, u16)>,
     /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
     pub interval: Duration,
     /// Until the next announce without an event at the earliest, 2 s to 24 h.
@@ -93,6 +96,20 @@ pub struct Answer {
     pub external_ip: Option<IpAddr>,
 }
 
+impl Answer {
+    /// The answers over two families of addresses as one.
+    #[must_use]
+    pub fn merged(self, other: Answer) -> Answer {
+        Answer {
+            peers: usable(self.peers.into_iter().chain(other.peers)),
+            interval: self.interval.max(other.interval),
+            complete: self.complete.max(other.complete),
+            incomplete: self.incomplete.max(other.incomplete),
+            ..self
+        }
+    }
+}
+
 /// The figures of one swarm (BEP 15, 48), as a tracker tells them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scraped {
@@ -102,6 +119,24 @@ pub struct Scraped {
     pub incomplete: u32,
     /// How often the download was completed.
     pub downloaded: u32,
+}
+
+/// When a server that refused wants to be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Not before so long has passed, 24 h at most.
+    After(Duration),
+    /// Not in this session.
+    Never,
+}
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Retry::After(wait) => write!(f, "it wants to be left alone for {} s", wait.as_secs()),
+            Retry::Never => f.write_str("it is not asked again"),
+        }
+    }
 }
 
 /// Why an announce failed.
@@ -127,6 +162,14 @@ pub enum TrackerError {
         /// The name, without port.
         host: String,
     },
+    /// The host has no address of the family over which it was to be asked.
+    #[error("the host has no address of this family")]
+    NoFamily,
+    /// The environment names a proxy that we do not speak to.
+    #[error(
+        "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: only http:// and https:// proxies can"
+    )]
+    Proxy,
     /// No connection, or it broke.
     #[error("connection failed: {0}")]
     Connect(String),
@@ -145,6 +188,14 @@ pub enum TrackerError {
     /// The tracker's own `failure reason`, cleaned of control characters.
     #[error("refused: {0}")]
     Refused(String),
+    /// Another failure, with the word of the server on when to come back (BEP 31, `Retry-After`).
+    #[error("{why}; {retry}")]
+    Later {
+        /// What failed.
+        why: Box<TrackerError>,
+        /// When to ask again.
+        retry: Retry,
+    },
     /// No trustworthy TLS connection.
     #[error("TLS: {0}")]
     Tls(String),
@@ -154,6 +205,11 @@ pub enum TrackerError {
 }
 
 impl TrackerError {
+    /// When the server wants to be asked again, where it said so.
+    pub fn retry(&self) -> Option<Retry> {
+        if let TrackerError::Later { retry, .. } = self { Some(*retry) } else { None }
+    }
+
     /// The same without what may be secret in `url`, which the server's words may repeat.
     #[must_use]
     pub fn without_secrets_of(self, url: &str) -> TrackerError {
@@ -164,11 +220,18 @@ impl TrackerError {
             E::Connect(words) => E::Connect(clean(words)),
             E::Malformed(words) => E::Malformed(clean(words)),
             E::Refused(words) => E::Refused(clean(words)),
+            E::Later { why, retry } => E::Later { why: Box::new(why.without_secrets_of(url)), retry },
             E::Tls(words) => E::Tls(clean(words)),
             E::Other(words) => E::Other(clean(words)),
-            plain @ (E::Scheme(_) | E::Url | E::Local | E::Timeout | E::Http(_) | E::TooLarge | E::Redirect(_)) => {
-                plain
-            }
+            plain @ (E::Scheme(_)
+            | E::Proxy
+            | E::NoFamily
+            | E::Url
+            | E::Local
+            | E::Timeout
+            | E::Http(_)
+            | E::TooLarge
+            | E::Redirect(_)) => plain,
         }
     }
 }

@@ -27,13 +27,24 @@ impl TrackerClient {
         TrackerClient { http, udp: UdpTracker::tied(bind).trusting(trusted) }
     }
 
-    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it.
+    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it. What it answers later over its
+    /// second family of addresses goes to `more`; a private torrent's tracker is asked over one after the other.
     ///
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal. Neither that nor a warning holds more of the URL than its host.
-    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
-        let answer =
-            if is_udp(url) { self.udp.announce(url, a, deadline) } else { self.http.announce(url, a, deadline) };
+    pub fn announce(
+        &self,
+        url: &str,
+        a: &Announce,
+        is_private: bool,
+        deadline: Duration,
+        more: impl Fn(Answer) + Send + Sync + 'static,
+    ) -> Result<Answer, TrackerError> {
+        let answer = if is_udp(url) {
+            self.udp.announce(url, a, deadline)
+        } else {
+            self.http.announce_in_both(url, a, is_private, deadline, more)
+        };
         let answer = answer.map_err(|error| error.without_secrets_of(url))?;
         let warning = answer.warning.map(|words| without_secrets_of(url, &words));
         Ok(Answer { warning, ..answer })

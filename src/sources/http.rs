@@ -4,31 +4,37 @@
 
 pub mod answer;
 mod error;
+mod families;
 mod guard;
+mod lenient;
+mod proxy;
 mod tied;
 mod tls;
 mod url;
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flate2::read::MultiGzDecoder;
+use parking_lot::Mutex;
 use percent_encoding::utf8_percent_encode;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::StatusCode;
-use ureq::http::header::LOCATION;
+use ureq::http::header::{DATE, LOCATION, RETRY_AFTER};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
-pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Scraped, TrackerError};
+pub use super::announce::{Announce, AnnounceEvent, Answer, MAX_PEERS, Retry, Scraped, TrackerError};
 use super::announce_path::is_announce_path;
 use crate::bind::Bind;
 use crate::metainfo::Magnet;
 use crate::types::InfoHash;
+use families::{Family, Known};
 pub(super) use guard::is_local;
-use guard::{Guard, is_refusal};
+use guard::{Guard, Names, is_refusal};
 
 /// The largest answer that is read, after decompression, in bytes.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -38,20 +44,44 @@ const MAX_HEADER: usize = 16 * 1024;
 const OUTPUT_BUFFER: usize = 4 * 1024;
 /// Redirects that are followed at most.
 const MAX_REDIRECTS: usize = 5;
+/// Host names that a tracker gives for peers are looked up for so long, all together.
+const NAMES_PATIENCE: Duration = Duration::from_secs(5);
+/// Addresses taken of one such name at most.
+const ADDRESSES_OF_A_NAME: usize = 4;
+/// How gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Swarms in one scrape at most.
 const MAX_SCRAPE: usize = 50;
 
 /// Talks to HTTP and HTTPS trackers; cheap to clone, and its clones share their connections.
 #[derive(Clone, Debug)]
 pub struct HttpTracker {
-    /// Connects to public addresses only.
-    public: Agent,
-    /// Connects anywhere; asked only where a local tracker is allowed.
-    local: Agent,
+    /// Over whatever family the system prefers.
+    any: Agents,
+    /// Over IPv4 alone, over IPv6 alone.
+    four: Agents,
+    six: Agents,
+    /// What is known of trackers' families.
+    known: Arc<Mutex<Known>>,
+    /// Whether trackers are told our addresses of both families: not where sockets are tied to an interface.
+    tells_addresses: bool,
     /// Tells a local address from a public one.
     is_local: fn(IpAddr) -> bool,
     /// URLs of the user's own, asked wherever they lead.
     trusted: Arc<HashSet<String>>,
+    /// A proxy of the environment is used, and looks up names in our place.
+    is_proxied: bool,
+    /// The environment names a proxy that we do not speak to; what needs no proxy by its configuration.
+    unusable_proxy: Option<Config>,
+}
+
+/// What connects.
+#[derive(Clone, Debug)]
+struct Agents {
+    /// To public addresses only.
+    public: Agent,
+    /// Anywhere; asked only where a local tracker is allowed.
+    local: Agent,
 }
 
 /// Which local addresses may be asked for any path, as the user named them.
@@ -73,8 +103,8 @@ struct Hop {
 
 /// What the last of the redirects led to.
 enum Page {
-    /// An answer.
-    Body(StatusCode, Vec<u8>),
+    /// An answer, and what its `Retry-After` says.
+    Body(StatusCode, Option<Retry>, Vec<u8>),
     /// A magnet link, which nobody can be asked for.
     Link(String),
 }
@@ -91,7 +121,9 @@ pub enum Fetched {
 impl HttpTracker {
     /// A client with verified TLS and the proxies of the environment.
     pub fn new() -> HttpTracker {
-        HttpTracker::with(&config().build(), is_local)
+        let config = config().build();
+        let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
+        HttpTracker { unusable_proxy, ..HttpTracker::made(&config, is_local, Guard::no_names) }
     }
 
     /// The same, trusting the user's own URLs: those may lead to any path of a local address.
@@ -107,14 +139,36 @@ impl HttpTracker {
         }
         let config = config().proxy(None).build();
         let agent = |guard| Agent::with_parts(config.clone(), tied::connector(bind.clone()), guard);
-        let (public, local) = (agent(Guard::refusing(is_local)), agent(Guard::refusing(|_| false)));
-        HttpTracker { public, local, is_local, trusted: Arc::default() }
+        HttpTracker { tells_addresses: false, ..HttpTracker::of(agent, is_local, Guard::no_names, false) }
     }
 
+    #[cfg(test)]
     fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        let agent = |guard| Agent::with_parts(config.clone(), tied::untied_connector(), guard);
-        let (public, local) = (agent(Guard::refusing(is_local)), agent(Guard::refusing(|_| false)));
-        HttpTracker { public, local, is_local, trusted: Arc::default() }
+        HttpTracker::made(config, is_local, Guard::no_names)
+    }
+
+    /// With `names` in place of the system's resolver, for those that it knows.
+    fn made(config: &Config, is_local: fn(IpAddr) -> bool, names: Names) -> HttpTracker {
+        let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), guard);
+        HttpTracker::of(agent, is_local, names, config.proxy().is_some())
+    }
+
+    fn of(agent: impl Fn(Guard) -> Agent, is_local: fn(IpAddr) -> bool, names: Names, is_proxied: bool) -> HttpTracker {
+        let agents = |family| Agents {
+            public: agent(Guard::refusing(is_local, names).only(family)),
+            local: agent(Guard::refusing(|_| false, names).only(family)),
+        };
+        HttpTracker {
+            any: agents(None),
+            four: agents(Some(Family::Four)),
+            six: agents(Some(Family::Six)),
+            known: Arc::default(),
+            tells_addresses: !is_proxied,
+            is_local,
+            trusted: Arc::default(),
+            is_proxied,
+            unusable_proxy: None,
+        }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it: name look-up,
@@ -123,7 +177,30 @@ impl HttpTracker {
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
-        self.ask(url::announce_url(url, a)?, self.trust(url), Instant::now() + deadline, answer::parse)
+        self.announce_by(&self.any, url, url::announce_url(url, a)?, Instant::now() + deadline)
+    }
+
+    /// Announces over one family; `full` is the URL with the announce's parameters.
+    fn announce_over(&self, family: Family, url: &str, full: &str, end: Instant) -> Result<Answer, TrackerError> {
+        let agents = if family == Family::Four { &self.four } else { &self.six };
+        self.announce_by(agents, url, full.to_owned(), end)
+    }
+
+    fn announce_by(&self, agents: &Agents, url: &str, full: String, end: Instant) -> Result<Answer, TrackerError> {
+        let mut answer = self.ask(agents, full, self.trust(url), end, answer::parse)?;
+        let names = std::mem::take(&mut answer.names);
+        if !names.is_empty() && !self.is_proxied {
+            let end = end.min(Instant::now() + NAMES_PATIENCE);
+            let found = names.iter().filter_map(|(host, port)| {
+                let left = end.saturating_duration_since(Instant::now());
+                let found = super::names::look_up(host, *port, Some(left)).ok().filter(|_| !left.is_zero())?;
+                let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), *port);
+                Some(found.into_iter().map(canonical).take(ADDRESSES_OF_A_NAME))
+            });
+            let found: Vec<_> = found.flatten().collect();
+            answer.peers = super::announce::usable(answer.peers.into_iter().chain(found));
+        }
+        Ok(answer)
     }
 
     /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
@@ -142,7 +219,7 @@ impl HttpTracker {
         // As many in a request as leave it at a length that every server takes.
         for part in swarms.chunks(MAX_SCRAPE) {
             let scrape = url::scrape_url(url, part)?;
-            all.extend(self.ask(scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?);
+            all.extend(self.ask(&self.any, scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?);
         }
         Ok(all)
     }
@@ -156,9 +233,9 @@ impl HttpTracker {
         let url = url.trim().split('#').next().unwrap_or_default();
         url::check_scheme(url)?;
         let url = utf8_percent_encode(url, url::UNSENDABLE).to_string();
-        match self.page(url, Trust::AllTheWay, Instant::now() + deadline, max)? {
-            Page::Body(status, body) if status.is_success() => Ok(Fetched::File(body)),
-            Page::Body(status, _) => Err(TrackerError::Http(status.as_u16())),
+        match self.page(&self.any, url, Trust::AllTheWay, Instant::now() + deadline, max)? {
+            Page::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
+            Page::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
             Page::Link(link) => Ok(Fetched::Link(link)),
         }
     }
@@ -170,30 +247,40 @@ impl HttpTracker {
     /// One question to a tracker, its answer read by `parse`.
     fn ask<T>(
         &self,
+        agents: &Agents,
         url: String,
         trust: Trust,
         end: Instant,
         parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
     ) -> Result<T, TrackerError> {
-        let Page::Body(status, body) = self.page(url, trust, end, MAX_BODY)? else {
+        let Page::Body(status, retry, body) = self.page(agents, url, trust, end, MAX_BODY)? else {
             return Err(TrackerError::Scheme("magnet".to_owned()));
         };
         match parse(&body) {
             // Some trackers refuse with a status and a reason: the reason says more.
-            Err(refused @ TrackerError::Refused(_)) => Err(refused),
-            _ if !status.is_success() => Err(TrackerError::Http(status.as_u16())),
+            Err(refused @ TrackerError::Refused(_)) => Err(later(refused, retry)),
+            Err(refused @ TrackerError::Later { .. }) => Err(refused),
+            _ if !status.is_success() => Err(later(TrackerError::Http(status.as_u16()), retry)),
             parsed => parsed,
         }
     }
 
     /// One request with its redirects.
-    fn page(&self, mut url: String, mut trust: Trust, end: Instant, max: u64) -> Result<Page, TrackerError> {
+    fn page(
+        &self,
+        agents: &Agents,
+        mut url: String,
+        mut trust: Trust,
+        end: Instant,
+        max: u64,
+    ) -> Result<Page, TrackerError> {
         let mut from_public = false;
         for _ in 0..=MAX_REDIRECTS {
-            let hop = self.hop(&url, trust != Trust::Nowhere, from_public, end)?;
+            let hop = self.hop(agents, &url, trust != Trust::Nowhere, from_public, end)?;
             let status = hop.response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(Page::Body(status, read_body(hop.response, &url, max)?));
+                let retry = retry_after(&hop.response);
+                return Ok(Page::Body(status, retry, read_body(hop.response, &url, max)?));
             }
             from_public |= hop.public;
             let location = hop.response.headers().get(LOCATION).map(|location| location.as_bytes());
@@ -210,11 +297,21 @@ impl HttpTracker {
     }
 
     /// One request. Public addresses are tried first; a host that has only local ones is asked where that is allowed.
-    fn hop(&self, url: &str, trusted: bool, from_public: bool, end: Instant) -> Result<Hop, TrackerError> {
+    fn hop(
+        &self,
+        agents: &Agents,
+        url: &str,
+        trusted: bool,
+        from_public: bool,
+        end: Instant,
+    ) -> Result<Hop, TrackerError> {
+        if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::is_excepted(config, url)) {
+            return Err(TrackerError::Proxy);
+        }
         // Behind a proxy no name is resolved here, but an address speaks for itself.
         let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>();
         if !literal.is_ok_and(self.is_local) {
-            match get(&self.public, url, end) {
+            match get(&agents.public, url, end) {
                 Ok(response) => return Ok(Hop { response, public: true }),
                 Err(e) if !is_refusal(&e) => return Err(error::from_ureq(e, url)),
                 Err(_) => {}
@@ -226,7 +323,7 @@ impl HttpTracker {
         if !trusted && !is_announce_path(url::path(url)) {
             return Err(TrackerError::Local);
         }
-        let response = get(&self.local, url, end).map_err(|e| error::from_ureq(e, url))?;
+        let response = get(&agents.local, url, end).map_err(|e| error::from_ureq(e, url))?;
         Ok(Hop { response, public: false })
     }
 }
@@ -257,11 +354,49 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
     agent.get(url).config().timeout_global(Some(left)).build().call()
 }
 
+/// An error with the server's word on when to come back, where it gave one.
+fn later(why: TrackerError, retry: Option<Retry>) -> TrackerError {
+    match retry {
+        Some(retry) => TrackerError::Later { why: Box::new(why), retry },
+        None => why,
+    }
+}
+
+/// What `Retry-After` says (RFC 9110): seconds, or a date, which is compared with the server's own.
+fn retry_after(response: &ureq::http::Response<Body>) -> Option<Retry> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = text.parse().ok().and_then(super::announce::seconds).or_else(|| retry_at(response, text))?;
+    Some(Retry::After(wait))
+}
+
+/// How long after the date of the response another date is.
+fn retry_at(response: &ureq::http::Response<Body>, date: &str) -> Option<Duration> {
+    let now = url::http_date(response.headers().get(DATE)?.to_str().ok()?)?;
+    super::announce::seconds(url::http_date(date)? - now)
+}
+
 /// Reads the body, a byte more than allowed at most.
 fn read_body(response: ureq::http::Response<Body>, url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
     let mut body = Vec::new();
     let mut reader = response.into_body().into_reader().take(max + 1);
     reader.read_to_end(&mut body).map_err(|e| error::from_ureq(ureq::Error::from(e), url))?;
+    if body.len() as u64 > max {
+        Err(TrackerError::TooLarge)
+    } else if body.starts_with(&GZIP) {
+        unpacked(&body, max)
+    } else {
+        Ok(body)
+    }
+}
+
+/// What gzip holds, of which servers do not always tell, or by another name (`x-gzip`).
+fn unpacked(packed: &[u8], max: u64) -> Result<Vec<u8>, TrackerError> {
+    let mut body = Vec::new();
+    let read = MultiGzDecoder::new(packed).take(max + 1).read_to_end(&mut body);
+    // Bytes behind the end are as harmless as anywhere else.
+    if read.is_err() && body.is_empty() {
+        return Err(TrackerError::Malformed("it does not decompress".into()));
+    }
     if body.len() as u64 > max { Err(TrackerError::TooLarge) } else { Ok(body) }
 }
 

@@ -11,6 +11,7 @@ pub mod lsd;
 mod names;
 pub mod redact;
 pub mod registry;
+pub mod schedule;
 pub mod server;
 pub mod tiers;
 pub mod udp;

@@ -1,16 +1,23 @@
-//! Which tracker to ask and when: the tiers of BEP 12, intervals, back-off, and each event where and as often as it belongs.
-//! Pure: no clock, no I/O; time comes in as the [`Duration`] since the session began.
+//! Which of a torrent's trackers to ask and when: the tiers of BEP 12, intervals, back-off, and each event where and as often as it
+//! belongs. Pure: no clock, no I/O; time comes in as the [`Duration`] since the session began.
 //!
 //! An announce is a *round*: the trackers are tried in order, tier by tier, until one answers; that one goes to the front of
 //! its tier, and the next round begins at the first tier again. One that has not answered after a few seconds is overtaken by the
 //! next, and still heard: a list of dead trackers costs seconds, not minutes. The caller loops over [`Tiers::next_due`],
 //! [`Tiers::begin`] and, for each job, [`Tiers::answered`] or [`Tiers::failed`].
+//!
+//! Beyond BEP 12: as long as peers are needed, a round goes on after an answer that named nobody new, and whoever has accepted
+//! `started` is announced to at its own interval. A private torrent (BEP 27) has one tracker at a time, and the next only when that
+//! fails.
+
+mod tracker;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::announce::AnnounceEvent;
+use super::announce::{AnnounceEvent, Retry};
 use super::client::is_supported;
+use tracker::Tracker;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +30,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
 /// A tracker that has not answered for so long is overtaken by the next that does not know us yet.
 const OVERTAKE: Duration = Duration::from_secs(3);
-/// Announces under way at most.
+/// Announces of a round under way at most.
 const MAX_UNDER_WAY: usize = 6;
 /// The least time between two announces where the tracker names none.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
@@ -39,61 +46,59 @@ pub struct Job {
     pub event: Option<AnnounceEvent>,
 }
 
+/// What a tracker that answered says about the next announce.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Until the next regular one.
+    pub interval: Duration,
+    /// Until the next one at the earliest.
+    pub min_interval: Option<Duration>,
+    /// To be sent back.
+    pub tracker_id: Option<Vec<u8>>,
+}
+
+/// A job that waits for its answer.
+#[derive(Debug)]
+struct UnderWay {
+    job: Job,
+    /// It is part of a round, so that the round waits for it.
+    in_round: bool,
+}
+
 /// The trackers of one torrent and their schedule.
 #[derive(Debug)]
 pub struct Tiers {
     order: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
     rng: fastrand::Rng,
+    /// One tracker at a time, as private torrents have it.
+    one_at_a_time: bool,
+    /// Peers are needed, so that a round goes on after an answer that named nobody new.
+    hungry: bool,
     /// When the next round begins, or the current one goes on.
     due: Duration,
     /// The earliest start of a round that brings no event.
     earliest: Duration,
     phase: Phase,
-    /// Announces that wait for an answer, and when the last of them began.
-    under_way: Vec<Job>,
+    /// When the next round begins, as soon as a tracker has answered in this one.
+    next_round: Option<Duration>,
+    under_way: Vec<UnderWay>,
+    /// When the last job of the round began.
     last_begun: Duration,
     /// Rounds in a row in which nobody answered.
     failures: u32,
-    completion: Completion,
-    /// There is an event that waits for no interval.
-    urgent: bool,
+    /// The download has become complete in this session.
+    is_complete: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Until a round is due.
     Waiting,
-    /// A round is under way, its failed trackers marked as tried.
+    /// A round is under way; the trackers that were asked in it are marked as tried.
     Round,
     /// [`Tiers::stop_jobs`] was called.
     Stopped,
-}
-
-/// How far `completed` has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Completion {
-    /// The download did not become whole in this session.
-    Ahead,
-    /// It did, and no tracker has accepted `completed`.
-    Untold,
-    /// One has.
-    Told,
-}
-
-#[derive(Debug, Default)]
-struct Tracker {
-    url: String,
-    /// What it sent as `tracker id`.
-    id: Option<Vec<u8>>,
-    /// `started` was accepted.
-    started: bool,
-    /// `started` was sent with nothing left, so that `completed` would be counted twice.
-    started_whole: bool,
-    /// No announce without an event before this.
-    not_before: Duration,
-    /// Failed in this round.
-    tried: bool,
 }
 
 impl Tiers {
@@ -108,7 +113,7 @@ impl Tiers {
                     continue;
                 }
                 if is_supported(url) {
-                    trackers.push(Tracker { url: url.to_owned(), ..Tracker::default() });
+                    trackers.push(Tracker::new(url));
                 } else {
                     unsupported.push(url.to_owned());
                 }
@@ -122,14 +127,16 @@ impl Tiers {
             order: kept,
             unsupported,
             rng: rng.fork(),
+            one_at_a_time: false,
+            hungry: false,
             due: Duration::ZERO,
             earliest: Duration::ZERO,
             phase: Phase::Waiting,
+            next_round: None,
             under_way: Vec::new(),
             last_begun: Duration::ZERO,
             failures: 0,
-            completion: Completion::Ahead,
-            urgent: false,
+            is_complete: false,
         }
     }
 
@@ -143,160 +150,244 @@ impl Tiers {
         self.order.is_empty()
     }
 
+    /// How many jobs wait for their answer.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// The torrent is private: from now on a further tracker is asked only when the current one fails.
+    pub fn ask_one_at_a_time(&mut self) {
+        self.one_at_a_time = true;
+    }
+
     /// When [`Tiers::begin`] will have a job: a time that may have passed, or [`Duration::MAX`] for never, which is also the
-    /// answer while a job is under way, unless it can be overtaken.
+    /// answer while all that can be asked are under way.
     pub fn next_due(&self) -> Duration {
         if self.phase == Phase::Stopped || self.is_empty() {
-            Duration::MAX
-        } else if !self.under_way.is_empty() {
-            let overtaken = self.phase == Phase::Round && self.overtaking().is_some();
-            if overtaken { self.last_begun.saturating_add(OVERTAKE) } else { Duration::MAX }
-        } else if self.urgent {
-            Duration::ZERO
-        } else {
-            self.due
+            return Duration::MAX;
         }
+        self.round_due().min(self.next_completed()).min(self.next_kept())
+    }
+
+    /// When a `completed` is due.
+    pub fn next_completed(&self) -> Duration {
+        let owed = self.trackers().filter(|t| self.is_owed(t));
+        owed.map(|t| t.completed_at.max(t.left_alone)).min().unwrap_or(Duration::MAX)
+    }
+
+    /// When the round goes on, or the next one begins.
+    fn round_due(&self) -> Duration {
+        if !self.is_round_busy() {
+            return self.due;
+        }
+        let goes_on = self.phase == Phase::Round && self.goes_on() && self.overtaking(self.last_begun).is_some();
+        if goes_on { self.last_begun.saturating_add(OVERTAKE) } else { Duration::MAX }
+    }
+
+    /// When a tracker beside the current one, which knows us, is due for its regular announce.
+    fn next_kept(&self) -> Duration {
+        self.kept().map(|t| t.due.max(t.left_alone)).min().unwrap_or(Duration::MAX)
+    }
+
+    /// Trackers that are announced to beside the rounds.
+    fn kept(&self) -> impl Iterator<Item = &Tracker> {
+        let all = (!self.one_at_a_time).then(|| self.trackers().filter(|t| t.started && !self.is_asked(t)));
+        all.into_iter().flatten()
+    }
+
+    fn is_round_busy(&self) -> bool {
+        self.under_way.iter().any(|asked| asked.in_round)
+    }
+
+    fn is_asked(&self, tracker: &Tracker) -> bool {
+        self.under_way.iter().any(|asked| asked.job.url == tracker.url)
+    }
+
+    /// Whether a round has reason to ask another tracker: nobody has answered yet, or nobody new was named.
+    fn goes_on(&self) -> bool {
+        self.next_round.is_none() || (self.hungry && !self.one_at_a_time)
     }
 
     /// The next announce to make, where one is due. It must be followed by [`Tiers::answered`] or [`Tiers::failed`].
     pub fn begin(&mut self, now: Duration) -> Option<Job> {
-        if now < self.next_due() || self.phase == Phase::Stopped {
+        if self.phase == Phase::Stopped || self.is_empty() {
             return None;
         }
-        if !self.under_way.is_empty() {
-            let job = self.overtaking()?.job(Some(AnnounceEvent::Started));
-            return Some(self.send(now, job));
+        if let Some(job) = self.completed_job(now) {
+            return Some(self.send(job, false));
+        }
+        if let Some(job) = self.round(now) {
+            self.last_begun = now;
+            return Some(self.send(job, true));
+        }
+        let kept = self.kept().find(|t| t.due.max(t.left_alone) <= now)?.job(None);
+        Some(self.send(kept, false))
+    }
+
+    fn completed_job(&self, now: Duration) -> Option<Job> {
+        let owed = self.trackers().find(|t| self.is_owed(t) && t.completed_at.max(t.left_alone) <= now)?;
+        Some(owed.job(Some(AnnounceEvent::Completed)))
+    }
+
+    /// The next job of a round.
+    fn round(&mut self, now: Duration) -> Option<Job> {
+        if now < self.round_due() {
+            return None;
+        }
+        if self.is_round_busy() {
+            return Some(self.overtaking(now)?.job(Some(AnnounceEvent::Started)));
         }
         if self.phase == Phase::Waiting {
             self.trackers_mut().for_each(|t| t.tried = false);
-            self.phase = Phase::Round;
+            (self.phase, self.next_round) = (Phase::Round, None);
         }
-        self.urgent = false;
-        let Some(job) = self.pick(now) else {
-            // All wait for their min interval.
-            self.phase = Phase::Waiting;
-            let next = self.trackers().map(|t| t.not_before).min().unwrap_or(Duration::MAX);
-            self.due = self.due.max(next);
-            return None;
-        };
-        Some(self.send(now, job))
+        let next = if self.goes_on() { self.pick(now) } else { None };
+        if next.is_none() {
+            self.end_round(now);
+        }
+        next
+    }
+
+    /// Nobody else is to be asked in this round.
+    fn end_round(&mut self, now: Duration) {
+        self.phase = Phase::Waiting;
+        // Where nobody has answered, all wait for their min interval.
+        self.due = self.next_round.take().unwrap_or_else(|| self.due.max(self.next_allowed())).max(now);
+        if self.due == now {
+            self.due = now.saturating_add(FIRST_RETRY); // a schedule that stands still would spin
+        }
+    }
+
+    /// When the first tracker may be asked again.
+    fn next_allowed(&self) -> Duration {
+        self.trackers().map(Tracker::allowed_at).min().unwrap_or(Duration::MAX)
     }
 
     /// Notes that a job is under way.
-    fn send(&mut self, now: Duration, job: Job) -> Job {
-        let whole = self.completion != Completion::Ahead;
+    fn send(&mut self, job: Job, in_round: bool) -> Job {
+        let is_complete = self.is_complete;
         if let Some(tracker) = self.find(&job.url)
             && job.event == Some(AnnounceEvent::Started)
         {
-            tracker.started_whole = whole;
+            tracker.started_complete = is_complete;
         }
-        self.under_way.push(job.clone());
-        self.last_begun = now;
+        self.under_way.push(UnderWay { job: job.clone(), in_round });
         job
     }
 
     /// The next tracker to ask although another has yet to answer.
-    fn overtaking(&self) -> Option<&Tracker> {
-        let asked = |t: &Tracker| self.under_way.iter().any(|job| job.url == t.url);
-        let room = self.under_way.len() < MAX_UNDER_WAY;
-        self.trackers().find(|t| room && !t.tried && !t.started && !asked(t))
+    fn overtaking(&self, now: Duration) -> Option<&Tracker> {
+        let room = self.under_way.iter().filter(|asked| asked.in_round).count() < MAX_UNDER_WAY;
+        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.left_alone <= now)
     }
 
     /// Takes a job out of those under way.
-    fn returned(&mut self, url: &str) -> Option<Job> {
-        let at = self.under_way.iter().position(|job| job.url == url)?;
+    fn returned(&mut self, url: &str) -> Option<UnderWay> {
+        let at = self.under_way.iter().position(|asked| asked.job.url == url)?;
         Some(self.under_way.swap_remove(at))
     }
 
-    /// The tracker of the job under way answered. Returns how long until the next announce.
-    pub fn answered(
-        &mut self,
-        now: Duration,
-        url: &str,
-        interval: Duration,
-        min_interval: Option<Duration>,
-        tracker_id: Option<Vec<u8>>,
-    ) -> Duration {
-        let Some(job) = self.returned(url) else { return self.wait(now) };
-        let min_interval = min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(interval));
-        if job.event == Some(AnnounceEvent::Completed) {
-            self.completion = Completion::Told;
-        }
-        self.phase = Phase::Waiting;
-        self.failures = 0;
-        self.earliest = now.saturating_add(min_interval);
-        self.due = now.saturating_add(interval.max(min_interval));
-        let (earliest, wants_completed) = (self.earliest, self.wants_completed());
-        let mut follow_up = false;
+    /// The tracker of the job under way answered, and named somebody new or not. Returns how long until the next announce.
+    pub fn answered(&mut self, now: Duration, url: &str, terms: Terms, named_new: bool) -> Duration {
+        let Some(UnderWay { job, in_round }) = self.returned(url) else { return self.wait(now) };
+        let min_interval = terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval));
+        let earliest = now.saturating_add(min_interval);
+        let due = now.saturating_add(terms.interval.max(min_interval));
+        let is_completed = job.event == Some(AnnounceEvent::Completed);
         if let Some(tracker) = self.find(url) {
-            tracker.started = true;
-            tracker.not_before = earliest;
-            // A tracker that sends none this time means the one it sent before (BEP 3).
-            tracker.id = tracker_id.or(tracker.id.take());
-            follow_up = wants_completed && tracker.takes_completed();
+            tracker.answered(earliest, due, terms.tracker_id);
+            tracker.told_completed |= is_completed;
         }
-        self.promote(url);
-        // The download became whole while this tracker was asked.
-        self.urgent |= follow_up;
+        if in_round {
+            self.promote(url);
+            self.failures = 0;
+            self.earliest = earliest;
+            self.next_round = Some(self.next_round.map_or(due, |other| other.min(due)));
+            if self.phase == Phase::Waiting {
+                // One that was overtaken.
+                self.due = self.next_round.take().unwrap_or(due);
+            } else if !named_new && self.goes_on() && (self.pick(now).is_some() || self.is_round_busy()) {
+                self.due = now;
+            } else {
+                self.phase = Phase::Waiting;
+                self.due = self.next_round.take().unwrap_or(due);
+            }
+        } else if is_completed && self.phase == Phase::Waiting && self.failures == 0 {
+            (self.earliest, self.due) = (earliest, self.due.max(due));
+        }
         self.wait(now)
     }
 
-    /// The tracker of the job under way did not answer, or refused. Returns how long until the next announce: none while
-    /// there are trackers left to try in this round.
-    pub fn failed(&mut self, now: Duration, url: &str) -> Duration {
-        if self.returned(url).is_none() {
-            return self.wait(now);
-        }
+    /// The tracker of the job under way did not answer, or refused, and may have said when to come back. Returns how long until
+    /// the next announce: none while there are trackers left to try in this round.
+    pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) -> Duration {
+        let Some(UnderWay { job, in_round }) = self.returned(url) else { return self.wait(now) };
+        let jitter = self.jitter();
+        let is_only = !self.trackers().any(|t| t.url != url && t.started);
         if let Some(tracker) = self.find(url) {
-            tracker.tried = true;
+            tracker.failed(now, jitter, retry, job.event == Some(AnnounceEvent::Completed));
         }
-        if self.phase != Phase::Round || !self.under_way.is_empty() {
-            return self.wait(now); // another has answered, or may
+        if in_round {
+            self.failed_in_round(now);
+        } else if is_only && self.phase == Phase::Waiting {
+            // Another has to take its place.
+            self.trackers_mut().for_each(|t| t.tried = t.url == url);
+            if self.pick(now).is_some() {
+                (self.phase, self.next_round, self.due) = (Phase::Round, None, now);
+            }
         }
-        if self.pick(now).is_some() {
+        self.wait(now)
+    }
+
+    fn failed_in_round(&mut self, now: Duration) {
+        if self.phase != Phase::Round || self.is_round_busy() {
+            return; // another has answered, or may
+        }
+        if self.goes_on() && self.pick(now).is_some() {
             self.due = now;
-            return self.wait(now);
+        } else if self.next_round.is_some() {
+            self.end_round(now);
+        } else {
+            self.phase = Phase::Waiting;
+            self.due = now.saturating_add(backoff(self.failures, self.jitter())).max(self.next_allowed());
+            self.failures = (self.failures + 1).min(16);
         }
-        self.phase = Phase::Waiting;
-        let doubled =
-            FIRST_RETRY.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(LONGEST_RETRY);
-        self.failures = (self.failures + 1).min(16);
-        // Up to a tenth more or less, so that a swarm does not come back in step.
-        let jittered = doubled.mul_f64(0.9 + 0.2 * self.rng.f64());
-        self.due = now.saturating_add(jittered);
-        self.wait(now)
     }
 
-    /// Peers run out: the next announce comes as soon as the tracker's min interval allows (without one, after 60 s or its
-    /// interval if that is shorter). While trackers fail, the back-off stands.
-    pub fn want_peers(&mut self, now: Duration) {
-        if self.failures == 0 && self.phase == Phase::Waiting {
+    /// Up to a tenth more or less, so that a swarm does not come back in step.
+    fn jitter(&mut self) -> f64 {
+        0.9 + 0.2 * self.rng.f64()
+    }
+
+    /// Whether peers are needed, and whether there is `nobody_left` to connect to. Then the next announce comes as soon as the
+    /// tracker's min interval allows (without one, after 60 s or its interval if that is shorter). While trackers fail, the
+    /// back-off stands.
+    pub fn want_peers(&mut self, now: Duration, hungry: bool, nobody_left: bool) {
+        self.hungry = hungry;
+        if hungry && nobody_left && self.failures == 0 && self.phase == Phase::Waiting {
             self.due = self.due.min(self.earliest.max(now));
         }
     }
 
-    /// The download has become whole: `completed` goes out at once, and until it is accepted, to a tracker that knows us.
+    /// The download has become complete: `completed` goes out at once, and until it is accepted, to every tracker that knows us.
     /// Only the first call counts; not to be called where everything was there from the start (BEP 3).
     pub fn completed(&mut self) {
-        if self.completion == Completion::Ahead {
-            self.completion = Completion::Untold;
-            let knows_us = self.trackers().any(Tracker::takes_completed);
-            self.urgent = knows_us;
-        }
+        self.is_complete = true;
     }
 
-    /// Whether [`Tiers::begin`] would now give a `completed`: worth doing before leaving. False once the trackers that know us
-    /// have failed to take it, and while a job is under way.
+    /// Whether a tracker that knows us has yet to hear `completed`, and has not failed to take it: worth doing before leaving.
     pub fn owes_completed(&self) -> bool {
-        let going_on = || self.phase == Phase::Round && self.trackers().any(|t| t.takes_completed() && !t.tried);
-        self.wants_completed() && self.under_way.is_empty() && (self.urgent || going_on())
+        self.trackers().any(|t| self.is_owed(t) && t.completed_at.is_zero() && t.left_alone.is_zero())
     }
 
-    /// The end: a `stopped` for each tracker that accepted `started`. Nothing is due after this, a second call gives nothing.
+    /// The end: a `stopped` for each tracker that accepted `started`, after the `completed` that it is owed. Nothing is due after
+    /// this, a second call gives nothing.
     pub fn stop_jobs(&mut self) -> Vec<Job> {
+        let owed: Vec<Job> =
+            self.trackers().filter(|t| self.is_owed(t)).map(|t| t.job(Some(AnnounceEvent::Completed))).collect();
         self.phase = Phase::Stopped;
         self.under_way.clear();
-        let mut jobs = Vec::new();
+        let mut jobs = owed;
         for tracker in self.trackers_mut().filter(|t| t.started) {
             tracker.started = false;
             jobs.push(tracker.job(Some(AnnounceEvent::Stopped)));
@@ -304,19 +395,15 @@ impl Tiers {
         jobs
     }
 
-    /// The first tracker of this round that may be asked now; one that waits for `completed` goes before the others.
+    /// The first tracker of this round that may be asked now.
     fn pick(&self, now: Duration) -> Option<Job> {
-        if self.wants_completed()
-            && let Some(tracker) = self.trackers().find(|t| t.takes_completed() && !t.tried)
-        {
-            return Some(tracker.job(Some(AnnounceEvent::Completed)));
-        }
-        let next = self.trackers().find(|t| !t.tried && (!t.started || t.not_before <= now))?;
+        let next = self.trackers().find(|t| !t.tried && t.allowed_at() <= now && !self.is_asked(t))?;
         Some(next.job((!next.started).then_some(AnnounceEvent::Started)))
     }
 
-    fn wants_completed(&self) -> bool {
-        self.completion == Completion::Untold
+    /// Whether the tracker counts us as a leecher, and has to hear that we are none any more.
+    fn is_owed(&self, tracker: &Tracker) -> bool {
+        self.is_complete && tracker.takes_completed() && !self.is_asked(tracker)
     }
 
     fn wait(&self, now: Duration) -> Duration {
@@ -347,12 +434,7 @@ impl Tiers {
     }
 }
 
-impl Tracker {
-    fn takes_completed(&self) -> bool {
-        self.started && !self.started_whole
-    }
-
-    fn job(&self, event: Option<AnnounceEvent>) -> Job {
-        Job { url: self.url.clone(), tracker_id: self.id.clone(), event }
-    }
+/// The wait after so many failures in a row.
+fn backoff(failures: u32, jitter: f64) -> Duration {
+    FIRST_RETRY.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_RETRY).mul_f64(jitter)
 }

@@ -1,6 +1,7 @@
-//! Announces: which tracker is due is up to `Tiers`; each request runs on a short-lived thread of its own, because blocking I/O
+//! Announces: which tracker is due is up to `Schedule`; each request runs on a short-lived thread of its own, because blocking I/O
 //! cannot be interrupted and the main thread must not wait for it.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,8 @@ use crate::session::{Config, tell};
 use crate::sources::announce::{Announce, Answer, TrackerError};
 use crate::sources::client::TrackerClient;
 use crate::sources::redact::public_name;
-use crate::sources::tiers::{Job, Tiers};
+use crate::sources::schedule::Schedule;
+use crate::sources::tiers::{Job, Terms};
 
 /// A tracker has so long for everything.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
@@ -27,25 +29,32 @@ const NUMWANT_SEED: u32 = 30;
 
 /// The trackers of a session, and the requests that are under way.
 pub struct Announcer {
-    tiers: Tiers,
+    schedule: Schedule,
     client: TrackerClient,
     key: u32,
+    /// A private torrent's trackers are asked with more restraint.
+    is_private: bool,
     /// By URL.
     under_way: Vec<(String, JoinHandle<()>)>,
     unsupported: Vec<String>,
 }
 
 impl Announcer {
-    /// Nobody has been asked yet. The torrent's `tiers` come first, then the configuration's, each of those a tier of its own;
-    /// those that the configuration excludes are left out.
+    /// Nobody has been asked yet. The torrent's `tiers` lack those that the configuration excludes; the configuration's own trackers are
+    /// always asked.
     pub fn new(tiers: &[Vec<String>], config: &Config) -> Announcer {
         let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
-        let own = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
-        let all = own.chain(config.trackers.iter().map(|url| vec![url.clone()]));
-        let tiers = Tiers::new(all.collect(), &mut random::cheap());
-        let unsupported = tiers.unsupported().iter().map(|url| public_name(url)).collect();
+        let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
+        let schedule = Schedule::new(wanted.collect(), &config.trackers, &mut random::cheap());
+        let unsupported = schedule.unsupported().map(|url| public_name(url)).collect();
         let client = TrackerClient::new(config.bind.clone(), config.trackers.iter().cloned());
-        Announcer { tiers, client, key: random::u32(), under_way: Vec::new(), unsupported }
+        Announcer { schedule, client, key: random::u32(), is_private: false, under_way: Vec::new(), unsupported }
+    }
+
+    /// The torrent is private: of its own trackers one is asked at a time.
+    pub fn ask_one_at_a_time(&mut self) {
+        self.is_private = true;
+        self.schedule.ask_one_at_a_time();
     }
 
     /// Trackers of kinds that we do not speak, fit for a person.
@@ -55,7 +64,7 @@ impl Announcer {
 
     /// Whether there is no tracker to ask.
     pub fn is_empty(&self) -> bool {
-        self.tiers.is_empty()
+        self.schedule.is_empty()
     }
 
     /// Whether requests are under way.
@@ -65,28 +74,33 @@ impl Announcer {
 
     /// Whether somebody has yet to hear that the download is complete.
     pub fn owes_completed(&self) -> bool {
-        self.tiers.owes_completed()
+        self.schedule.owes_completed()
     }
 
     /// The torrent has just become whole.
     pub fn completed(&mut self) {
-        self.tiers.completed();
+        self.schedule.completed();
     }
 
     /// When the next request is due.
     pub fn next_due(&self, now: Duration) -> Duration {
-        self.tiers.next_due().max(now)
+        self.schedule.next_due().max(now)
     }
 
-    /// Sends an announce on its way where one is due; `hungry` makes that sooner.
-    pub fn begin(&mut self, shared: &Arc<Shared>, now: Duration, hungry: bool) {
-        if hungry && !self.is_busy() {
-            self.tiers.want_peers(now);
+    /// Sends the announces that are due on their way. They come sooner where peers are needed (`hungry`), and still sooner where there
+    /// is `nobody_left` to connect to.
+    pub fn begin(&mut self, shared: &Arc<Shared>, now: Duration, hungry: bool, nobody_left: bool) {
+        self.schedule.want_peers(now, hungry, nobody_left);
+        while let Some(job) = self.schedule.begin(now) {
+            self.send(shared, now, job);
         }
-        let Some(job) = self.tiers.begin(now) else { return };
-        let (ours, client, key, url) = (shared.clone(), self.client.clone(), self.key, job.url.clone());
+    }
+
+    /// Announces on a thread of its own, which reports what came of it.
+    fn send(&mut self, shared: &Arc<Shared>, now: Duration, job: Job) {
+        let (ours, client, identity, url) = (shared.clone(), self.client.clone(), self.identity(), job.url.clone());
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
-            let call = AssertUnwindSafe(|| send(&ours, &client, key, &job, ANNOUNCE_DEADLINE));
+            let call = AssertUnwindSafe(|| send(&ours, &client, identity, &job, ANNOUNCE_DEADLINE));
             let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
             ours.report_always(Report::Announced { url: job.url, result: Box::new(result) });
         });
@@ -94,18 +108,30 @@ impl Announcer {
             Ok(thread) => self.under_way.push((url, thread)),
             Err(error) => {
                 log::warn!("cannot start a thread for the tracker: {error}");
-                self.tiers.failed(now, &url);
+                self.schedule.failed(now, &url, None);
             }
         }
     }
 
+    fn identity(&self) -> Identity {
+        Identity { key: self.key, is_private: self.is_private }
+    }
+
     /// Tells those trackers that we leave who know that we are here.
     pub fn farewell(&mut self, shared: &Arc<Shared>, deadline: Instant) -> Farewell {
-        goodbye::to_trackers(shared, &self.client, self.key, self.tiers.stop_jobs(), deadline)
+        goodbye::to_trackers(shared, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
     }
 }
 
 impl Contacts<'_> {
+    /// A tracker named more peers, over its second family of addresses.
+    pub(super) fn also_named(&mut self, now: Duration, peers: &[SocketAddr]) {
+        let new = self.named(peers);
+        log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
+        self.inner.known.store(self.book.len(), Ordering::Relaxed);
+        self.next_call = now;
+    }
+
     /// A tracker answered, or did not.
     pub(super) fn announced(&mut self, now: Duration, url: &str, result: Result<Answer, TrackerError>) {
         let under_way = &mut self.announcer.under_way;
@@ -113,14 +139,18 @@ impl Contacts<'_> {
             let _ = under_way.swap_remove(at).1.join();
         }
         let tracker = public_name(url);
-        let tiers = &mut self.announcer.tiers;
         match result {
             Ok(answer) => {
-                tiers.answered(now, url, answer.interval, answer.min_interval, answer.tracker_id);
                 if let Some(ip) = answer.external_ip {
-                    self.book.set_ours(std::net::SocketAddr::new(ip, self.port()));
+                    self.book.set_ours(SocketAddr::new(ip, self.port()));
                 }
                 let new = self.named(&answer.peers);
+                let terms = Terms {
+                    interval: answer.interval,
+                    min_interval: answer.min_interval,
+                    tracker_id: answer.tracker_id,
+                };
+                self.announcer.schedule.answered(now, url, &terms, new > 0);
                 log::debug!("{tracker}: {} peers, {new} of them new", answer.peers.len());
                 self.inner.known.store(self.book.len(), Ordering::Relaxed);
                 self.next_call = now;
@@ -129,8 +159,9 @@ impl Contacts<'_> {
                 tell(&self.events, Event::Announced { tracker, peers, interval, warning });
             }
             Err(error) => {
-                tiers.failed(now, url);
-                let retry = tiers.next_due().saturating_sub(now);
+                let schedule = &mut self.announcer.schedule;
+                schedule.failed(now, url, error.retry());
+                let retry = schedule.next_due().saturating_sub(now);
                 let others = retry.is_zero() || self.announcer.is_busy();
                 let retry = (!others).then_some(retry);
                 let reason = error.to_string();
@@ -141,11 +172,20 @@ impl Contacts<'_> {
     }
 }
 
-/// Announces to one tracker and waits for its answer.
-pub fn send(
-    shared: &Shared,
-    client: &TrackerClient,
+/// As whom a session announces.
+#[derive(Clone, Copy)]
+pub struct Identity {
+    /// Its key with trackers.
     key: u32,
+    /// Whether its torrent is private.
+    is_private: bool,
+}
+
+/// Announces to one tracker and waits for its answer. What comes later over its second family of addresses is reported.
+pub fn send(
+    shared: &Arc<Shared>,
+    client: &TrackerClient,
+    identity: Identity,
     job: &Job,
     deadline: Duration,
 ) -> Result<Answer, TrackerError> {
@@ -156,10 +196,12 @@ pub fn send(
         uploaded: shared.uploaded.load(Ordering::Relaxed),
         downloaded: shared.downloaded.load(Ordering::Relaxed),
         left: shared.left(),
-        key,
+        key: identity.key,
         numwant: if shared.wants_info || !shared.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
         event: shared.event(job.event),
         tracker_id: job.tracker_id.as_deref(),
     };
-    client.announce(&job.url, &announce, deadline)
+    let ours = shared.clone();
+    let more = move |answer: Answer| ours.report(Report::AlsoNamed { peers: answer.peers });
+    client.announce(&job.url, &announce, identity.is_private, deadline, more)
 }

@@ -1,15 +1,17 @@
-//! A tracker's answer (BEP 3, 7, 23, 24): bencode from a stranger. What is wrong in one entry costs that entry only.
+//! A tracker's answer (BEP 3, 7, 23, 24, 31): bencode from a stranger. What is wrong in one entry costs that entry only.
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_bencode::value::Value;
-
+use super::lenient::{self, Value, bytes, int, items, list};
 use super::{Answer, Scraped, TrackerError};
-use crate::metainfo::paths::printable;
-use crate::metainfo::values::{Dict, bytes, dictionary, int, list};
-use crate::sources::announce::{DEFAULT_INTERVAL, MAX_TEXT, seconds, text, usable};
+use crate::sources::announce::{DEFAULT_INTERVAL, MAX_TEXT, Retry, seconds, text, usable};
 use crate::types::InfoHash;
 use crate::wire::compact;
+
+/// Host names in place of addresses that are looked up of one answer at most.
+const MAX_NAMES: usize = 16;
+/// The longest host name.
+const MAX_NAME: usize = 253;
 
 /// Reads an answer.
 ///
@@ -17,15 +19,17 @@ use crate::wire::compact;
 /// Where it is no bencoded dictionary, or holds a `failure reason`.
 pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
     let dict = answer(body)?;
+    let (peers, names) = peers(dict);
     Ok(Answer {
-        peers: peers(&dict),
-        interval: int(&dict, "interval").and_then(seconds).unwrap_or(DEFAULT_INTERVAL),
-        min_interval: int(&dict, "min interval").and_then(seconds),
-        complete: count(&dict, "complete"),
-        incomplete: count(&dict, "incomplete"),
-        warning: bytes(&dict, "warning message").map(text),
-        tracker_id: bytes(&dict, "tracker id").filter(|id| id.len() <= MAX_TEXT).map(<[u8]>::to_vec),
-        external_ip: bytes(&dict, "external ip").and_then(compact::ip),
+        peers,
+        names,
+        interval: int(dict, "interval").and_then(seconds).unwrap_or(DEFAULT_INTERVAL),
+        min_interval: int(dict, "min interval").and_then(seconds),
+        complete: count(dict, "complete"),
+        incomplete: count(dict, "incomplete"),
+        warning: bytes(dict, "warning message").filter(|words| !words.trim_ascii().is_empty()).map(text),
+        tracker_id: bytes(dict, "tracker id").filter(|id| id.len() <= MAX_TEXT).map(<[u8]>::to_vec),
+        external_ip: bytes(dict, "external ip").and_then(compact::ip),
     })
 }
 
@@ -35,49 +39,111 @@ pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
 /// Where it is no bencoded dictionary, has no `files`, or holds a `failure reason`.
 pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
     let dict = answer(body)?;
-    let Some(Value::Dict(files)) = dict.get(b"files".as_slice()) else {
+    let Some(files) = lenient::dict(dict, b"files") else {
         return Err(TrackerError::Malformed("it has no files".into()));
     };
-    let figures = |swarm: &InfoHash| match files.get(swarm.0.as_slice()) {
-        Some(Value::Dict(file)) => {
-            let of = |key| count(file, key).unwrap_or(0);
-            Some(Scraped { complete: of("complete"), incomplete: of("incomplete"), downloaded: of("downloaded") })
-        }
-        _ => None,
+    let figures = |swarm: &InfoHash| {
+        let file = lenient::dict(files, &swarm.0)?;
+        let of = |key| count(file, key).unwrap_or(0);
+        Some(Scraped { complete: of("complete"), incomplete: of("incomplete"), downloaded: of("downloaded") })
     };
     Ok(swarms.iter().map(figures).collect())
 }
 
-/// The dictionary that every answer is; a `failure reason` is an error.
-fn answer(body: &[u8]) -> Result<Dict, TrackerError> {
-    // Some scripts end their output with a line feed.
-    let body = body.trim_ascii_end();
-    let dict = dictionary(body).map_err(|e| TrackerError::Malformed(printable(&e.to_string())))?;
-    let dict = dict.ok_or_else(|| TrackerError::Malformed("it is no bencoded dictionary".into()))?;
-    match dict.get(b"failure reason".as_slice()) {
-        None => Ok(dict),
-        Some(Value::Bytes(reason)) => Err(TrackerError::Refused(text(reason))),
-        Some(_) => Err(TrackerError::Malformed("its failure reason is no text".into())),
+/// The inside of the dictionary that every answer is; a `failure reason` is an error. Scripts add to it: a mark of its encoding or
+/// blanks before it, anything behind it.
+fn answer(body: &[u8]) -> Result<&[u8], TrackerError> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    if body.is_empty() {
+        return Err(TrackerError::Malformed("it is empty".into()));
+    }
+    match lenient::value(body) {
+        Some((Value::Dict(dict), _)) => refusal(dict).map_or(Ok(dict), Err),
+        _ => Err(TrackerError::Malformed("it is no bencoded dictionary".into())),
     }
 }
 
-fn count(dict: &Dict, key: &str) -> Option<u32> {
+/// What the tracker has against us. An empty reason beside an answer is none: some scripts always send the key.
+fn refusal(dict: &[u8]) -> Option<TrackerError> {
+    if !lenient::has(dict, "failure reason") {
+        return None;
+    }
+    let words = bytes(dict, "failure reason").unwrap_or_default().trim_ascii();
+    let is_answer = || ["peers", "peers6", "interval", "files"].iter().any(|key| lenient::has(dict, key));
+    if words.is_empty() && is_answer() {
+        return None;
+    }
+    let why = if words.is_empty() { "it gives no reason".to_owned() } else { text(words) };
+    let refused = TrackerError::Refused(why);
+    Some(match retry_in(dict) {
+        Some(retry) => TrackerError::Later { why: Box::new(refused), retry },
+        None => refused,
+    })
+}
+
+/// BEP 31: minutes, or `never`.
+fn retry_in(dict: &[u8]) -> Option<Retry> {
+    let written = bytes(dict, "retry in").map(|text| String::from_utf8_lossy(text).trim().to_ascii_lowercase());
+    let minutes = match written {
+        Some(text) if text == "never" => return Some(Retry::Never),
+        Some(text) => text.parse().ok(),
+        None => int(dict, "retry in"),
+    };
+    minutes.and_then(|minutes: i64| seconds(minutes.saturating_mul(60))).map(Retry::After)
+}
+
+fn count(dict: &[u8], key: &str) -> Option<u32> {
     int(dict, key).and_then(|n| u32::try_from(n).ok())
 }
 
-/// All usable peers of `peers` (either form) and `peers6`.
-fn peers(dict: &Dict) -> Vec<SocketAddr> {
+/// All usable peers of `peers` (either form) and `peers6`, and those whose names have to be looked up.
+fn peers(dict: &[u8]) -> (Vec<SocketAddr>, Vec<(String, u16)>) {
     let four = bytes(dict, "peers").map(compact::four).into_iter().flatten();
     let six = bytes(dict, "peers6").map(compact::six).into_iter().flatten();
-    usable(four.chain(list(dict, "peers").iter().filter_map(from_dict)).chain(six))
+    let mut names = Vec::new();
+    let mut listed = Vec::new();
+    for key in ["peers", "peers6"] {
+        for item in list(dict, key).map(items).into_iter().flatten() {
+            match item {
+                Value::Dict(entry) => listed.extend(from_dict(entry, &mut names)),
+                Value::Bytes(entry) => listed.extend(from_bytes(entry)),
+                _ => {}
+            }
+        }
+    }
+    (usable(four.chain(listed).chain(six)), names)
 }
 
-/// One entry of the list form; names in place of addresses are not looked up.
-fn from_dict(entry: &Value) -> Option<SocketAddr> {
-    let Value::Dict(entry) = entry else { return None };
-    let ip: IpAddr = std::str::from_utf8(bytes(entry, "ip")?).ok()?.parse().ok()?;
-    let port = u16::try_from(int(entry, "port")?).ok()?;
-    Some(SocketAddr::new(ip.to_canonical(), port))
+/// One entry of the list form; a host name goes to `names`.
+fn from_dict(entry: &[u8], names: &mut Vec<(String, u16)>) -> Option<SocketAddr> {
+    let port = int(entry, "port").or_else(|| std::str::from_utf8(bytes(entry, "port")?).ok()?.trim().parse().ok())?;
+    let port = u16::try_from(port).ok().filter(|&port| port != 0)?;
+    let host = std::str::from_utf8(bytes(entry, "ip")?).ok()?.trim();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip.to_canonical(), port));
+    }
+    let name = (host.to_ascii_lowercase(), port);
+    if is_name(host) && names.len() < MAX_NAMES && !names.contains(&name) {
+        names.push(name);
+    }
+    None
+}
+
+/// One entry of the list form that is compact by itself, as in the DHT.
+fn from_bytes(entry: &[u8]) -> Option<SocketAddr> {
+    match entry.len() {
+        compact::FOUR => compact::four(entry).next(),
+        compact::SIX => compact::six(entry).next(),
+        _ => None,
+    }
+}
+
+/// Whether it can be a host's name (BEP 3 allows one), and is no address that was written wrong: no top level is a number.
+fn is_name(host: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let top = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    host.len() <= MAX_NAME && host.chars().all(plain) && top.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 #[cfg(test)]
@@ -109,9 +175,11 @@ mod tests {
     #[test]
     fn wrong_entries_of_a_list_cost_themselves_only() {
         let body = b"d5:peersld2:ip7:1.2.3.44:porti5eei7e3:abclede\
-            d2:ip11:example.com4:porti5eed2:ip7:1.2.3.44:porti70000eed2:ip7:1.2.3.44:porti-1eed2:ip7:1.2.3.44:port1:5e\
+            d2:ip11:example.com4:porti5eed2:ip7:1.2.3.44:porti70000eed2:ip7:1.2.3.44:porti-1eed2:ip7:1.2.3.44:port1:xe\
             d2:ipi1e4:porti5eed2:ip3:::14:porti6eed2:ip14:::ffff:5.6.7.84:porti7eeee";
-        assert_eq!(parse(body).unwrap().peers, addrs("1.2.3.4:5 [::1]:6 5.6.7.8:7"));
+        let answer = parse(body).unwrap();
+        assert_eq!(answer.peers, addrs("1.2.3.4:5 [::1]:6 5.6.7.8:7"));
+        assert_eq!(answer.names, [("example.com".to_owned(), 5)], "to be looked up (BEP 3)");
     }
 
     #[test]
@@ -136,10 +204,100 @@ mod tests {
         assert!(reason.starts_with("no") && !reason.contains('\x1b'), "{reason:?}");
         let warned = parse(b"d15:warning message3:a\nbe\n").unwrap().warning.unwrap();
         assert!(!warned.contains('\n'), "{warned:?}");
-        assert!(matches!(parse(b"d14:failure reasoni1ee"), Err(TrackerError::Malformed(_))));
+        assert!(matches!(parse(b"d14:failure reasoni1ee"), Err(TrackerError::Refused(_))));
         assert!(matches!(parse(b"le"), Err(TrackerError::Malformed(_))));
         assert!(matches!(parse(b"<html>"), Err(TrackerError::Malformed(_))));
         assert!(matches!(parse(b""), Err(TrackerError::Malformed(_))));
+    }
+
+    #[test]
+    fn mistakes_of_scripts_cost_what_they_concern() {
+        let one = addrs("1.2.3.4:6881");
+        let peers = b"5:peers6:\x01\x02\x03\x04\x1a\xe1";
+        let around = |before: &[u8], after: &[u8]| parse(&[before, peers, after].concat()).map(|a| a.peers);
+        for after in [
+            &b"e\n"[..],
+            b"e\0\0",
+            b"e<!-- 0.02 s -->",
+            b"ed1:xi1ee",
+            b"e6:peers60:e",
+            b"eeee",
+            b"8:intervali99999999999999999999ee",
+        ] {
+            assert_eq!(around(b"d", after).as_ref(), Ok(&one), "{after:?}");
+        }
+        for before in
+            [&b" d"[..], b"\r\n\td", b"\xef\xbb\xbfd", b"d8:intervali1e8:intervali900e", b"d5:peersi0e", b"d3:zzz0:"]
+        {
+            assert_eq!(around(before, b"e").as_ref(), Ok(&one), "{before:?}");
+        }
+        // The same key once more changes nothing.
+        assert_eq!(around(b"d", b"5:peers0:e").as_ref(), Ok(&one));
+        assert_eq!(parse(b"d8:intervali99999999999999999999e8:intervali77ee").unwrap().interval.as_secs(), 77);
+        assert_eq!(parse(b"d8:intervali0900ee").unwrap().interval.as_secs(), 900);
+        for entry in [
+            "d2:ip8:[1::2:3]4:porti6881ee",
+            "d2:ip7: 1::2:34:port4:6881e",
+            "18:\0\x01\0\0\0\0\0\0\0\0\0\0\0\x02\0\x03\x1a\u{61}",
+        ] {
+            let peers = parse(format!("d5:peersl{entry}ee").as_bytes()).unwrap().peers;
+            assert_eq!(peers.len(), 1, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_taken_for_names_only_where_they_can_be_some() {
+        let names = |ip: &str| {
+            let body = format!("d5:peersld2:ip{}:{ip}4:porti5eeee", ip.len());
+            parse(body.as_bytes()).unwrap().names
+        };
+        for name in ["localhost", "a.b-c.example", "1.example.com.", "x_y.example"] {
+            assert_eq!(names(name), [(name.to_owned(), 5)]);
+        }
+        for none in
+            ["", "1.2.3", "1.2.3.4.5", "0x7f.1", "256.1.1.1", "a b", "a/b", "user@host", "::g", "a.b:80", "h\0st"]
+        {
+            assert_eq!(names(none), [], "{none:?}");
+        }
+        let many: String = (0..100).map(|n| format!("d2:ip4:h{n:03}4:porti5ee")).collect();
+        assert_eq!(parse(format!("d5:peersl{many}ee").as_bytes()).unwrap().names.len(), MAX_NAMES);
+    }
+
+    #[test]
+    fn a_refusal_may_say_when_to_come_back() {
+        let retry = |more: &str| match parse(format!("d14:failure reason4:busy{more}e").as_bytes()) {
+            Err(TrackerError::Later { why, retry }) if *why == TrackerError::Refused("busy".into()) => Some(retry),
+            Err(TrackerError::Refused(words)) if words == "busy" => None,
+            other => panic!("{other:?}"),
+        };
+        let after = |minutes: u64| Some(Retry::After(Duration::from_secs(minutes * 60)));
+        assert_eq!((retry("8:retry ini5e"), retry("8:retry in2:15")), (after(5), after(15)));
+        assert_eq!((retry("8:retry in5:never"), retry("8:retry in6: Never")), (Some(Retry::Never), Some(Retry::Never)));
+        assert_eq!(retry("8:retry ini999999999999999999e"), after(24 * 60), "a day at most");
+        for none in [
+            "",
+            "8:retry ini0e",
+            "8:retry ini-1e",
+            "8:retry in4:soon",
+            "8:retry inle",
+            "8:retry ini99999999999999999999e",
+        ] {
+            assert_eq!(retry(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_empty_reason_beside_an_answer_is_none() {
+        for body in ["d14:failure reason0:8:intervali60e5:peers0:e", "d14:failure reason2: \n8:intervali60ee"] {
+            assert!(parse(body.as_bytes()).is_ok(), "{body:?}");
+        }
+        for body in ["d14:failure reason0:e", "d14:failure reason1: e", "d14:failure reasonlee"] {
+            assert!(
+                matches!(parse(body.as_bytes()), Err(TrackerError::Refused(words)) if !words.is_empty()),
+                "{body:?}"
+            );
+        }
+        assert_eq!(parse(b"d8:intervali60e15:warning message0:e").unwrap().warning, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::metainfo::paths::printable;
 
+use super::guard::NoFamily;
 use super::{TrackerError, url};
 
 /// Says in our words what ureq met on the way to `url`. Texts that may hold the URL are left out.
@@ -22,6 +23,7 @@ pub(super) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
         E::Tls(why) => TrackerError::Tls(why.into()),
         E::Rustls(e) => TrackerError::Tls(line(&e)),
         E::Io(e) => from_io(&e),
+        E::Other(e) if e.is::<NoFamily>() => TrackerError::NoFamily,
         other => TrackerError::Other(line(&other)),
     }
 }

@@ -9,6 +9,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::families::Family;
 use super::tied::wait;
 use crate::net::is_private;
 use crate::sources::names::{LookUpError, look_up};
@@ -20,7 +21,18 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Guard {
     refuses: fn(IpAddr) -> bool,
+    /// Only addresses of this family count.
+    family: Option<Family>,
+    names: Names,
 }
+
+/// Addresses of a name that the system is not asked for; tests have some.
+pub(super) type Names = fn(&str) -> Vec<IpAddr>;
+
+/// The host has no address of the wanted family.
+#[derive(Debug, thiserror::Error)]
+#[error("no address of this family")]
+pub(super) struct NoFamily;
 
 /// All of the host's addresses are refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +41,27 @@ struct Refused;
 
 impl Guard {
     /// Refuses the addresses for which `refuses` is true.
-    pub(super) fn refusing(refuses: fn(IpAddr) -> bool) -> Guard {
-        Guard { refuses }
+    pub(super) fn refusing(refuses: fn(IpAddr) -> bool, names: Names) -> Guard {
+        Guard { refuses, family: None, names }
+    }
+
+    /// The same for addresses of one family.
+    pub(super) fn only(self, family: Option<Family>) -> Guard {
+        Guard { family, ..self }
+    }
+
+    /// The system knows all names.
+    pub(super) fn no_names(_: &str) -> Vec<IpAddr> {
+        Vec::new()
     }
 
     /// All addresses of the host. One that is an address already is not looked up, which would cost a thread.
     fn addresses(&self, uri: &Uri, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (host, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
-        let found = match host.parse() {
-            Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => look_up(host, port, wait(timeout)).map_err(|error| match error {
+        let known = host.parse().map_or_else(|_| (self.names)(host), |ip| vec![ip]);
+        let found = match known.as_slice() {
+            [_, ..] => known.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            [] => look_up(host, port, wait(timeout)).map_err(|error| match error {
                 LookUpError::NotFound => ureq::Error::HostNotFound,
                 LookUpError::TimedOut => ureq::Error::Timeout(timeout.reason),
                 LookUpError::NoThread(error) => {
@@ -74,8 +97,12 @@ impl Resolver for Guard {
         if is_proxy {
             return Ok(all);
         }
+        let is_wanted = |addr: &&SocketAddr| self.family.is_none_or(|family| family.has(addr.ip()));
+        if !all.iter().any(|addr| is_wanted(&addr)) {
+            return Err(ureq::Error::Other(Box::new(NoFamily)));
+        }
         let mut allowed = self.empty();
-        for &addr in all.iter().filter(|a| !(self.refuses)(a.ip())) {
+        for &addr in all.iter().filter(is_wanted).filter(|a| !(self.refuses)(a.ip())) {
             allowed.push(addr);
         }
         if allowed.is_empty() { Err(ureq::Error::Other(Box::new(Refused))) } else { Ok(allowed) }

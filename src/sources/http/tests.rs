@@ -88,7 +88,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     let uri = format!("http://{}", proxy.local_addr().unwrap());
     let config = config().proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
     let tracker = HttpTracker::with(&config, is_local);
-    let hop = |url, from_public| tracker.hop(url, false, from_public, Instant::now() + PATIENT).err();
+    let hop = |url, from_public| tracker.hop(&tracker.any, url, false, from_public, Instant::now() + PATIENT).err();
     assert!(matches!(hop("http://10.0.0.1/announce", true), Some(TrackerError::Redirect(_))));
     assert!(matches!(hop("http://[fd00::1]/announce", true), Some(TrackerError::Redirect(_))));
     assert_eq!(hop("http://192.168.0.1/admin", false), Some(TrackerError::Local));

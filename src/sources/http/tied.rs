@@ -1,5 +1,4 @@
-//! Connectors for the HTTP client: from sockets that are tied to an interface or an address, in place of those that ureq makes, and
-//! from ureq's own.
+//! Connections for the HTTP client from sockets that are tied to an interface or an address, in place of those that ureq makes.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,8 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
-    Transport,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
 use ureq::{Error, Timeout};
 
@@ -21,11 +19,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connector whose connections, with TLS or without, are tied to `bind`.
 pub fn connector(bind: Bind) -> impl Connector {
     Tied { bind }.chain(Tls)
-}
-
-/// A connector that leaves the way to the system, and uses the environment's proxy where the client's configuration has one.
-pub(super) fn untied_connector() -> impl Connector {
-    ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
 }
 
 /// Makes plain connections.
@@ -70,7 +63,7 @@ pub(super) fn wait(timeout: NextTimeout) -> Option<Duration> {
 }
 
 /// What a socket says when its time is over, as ureq calls it.
-fn named(error: io::Error, reason: Timeout) -> Error {
+pub(super) fn named(error: io::Error, reason: Timeout) -> Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(reason),
         _ => Error::Io(error),

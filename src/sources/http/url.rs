@@ -15,9 +15,7 @@ pub(super) const UNSENDABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<')
 
 /// The tracker's URL with the announce's parameters added to whatever query it has.
 pub(super) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerError> {
-    let url = url.trim();
-    check_scheme(url)?;
-    let base = url.split('#').next().unwrap_or_default();
+    let base = &escaped(url)?;
     let join = match base.split_once('?') {
         None => "?",
         Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
@@ -41,11 +39,15 @@ pub(super) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerErr
     Ok(full)
 }
 
+/// Adds a parameter to a query that has some.
+pub(super) fn add_parameter(url: &mut String, name: &str, value: &str) {
+    // Writing to a String does not fail.
+    let _ = write!(url, "&{name}={}", percent_encode(value.as_bytes(), STRICT));
+}
+
 /// The scrape URL that belongs to an announce URL (BEP 48): its last path component begins with `announce`.
 pub(super) fn scrape_url(url: &str, swarms: &[InfoHash]) -> Result<String, TrackerError> {
-    let url = url.trim();
-    check_scheme(url)?;
-    let base = url.split('#').next().unwrap_or_default();
+    let base = &escaped(url)?;
     let (place, query) = base.split_once('?').unwrap_or((base, ""));
     // Without a path there is only the host behind the last slash.
     let (folder, script) = place.rsplit_once('/').filter(|_| !path(place).is_empty()).ok_or(TrackerError::Url)?;
@@ -53,6 +55,30 @@ pub(super) fn scrape_url(url: &str, swarms: &[InfoHash]) -> Result<String, Track
     let hashes = swarms.iter().map(|swarm| format!("info_hash={}", percent_encode(&swarm.0, STRICT)));
     let parameters: Vec<String> = Some(query.to_owned()).filter(|q| !q.is_empty()).into_iter().chain(hashes).collect();
     Ok(format!("{folder}/scrape{script}?{}", parameters.join("&")))
+}
+
+/// A tracker's URL without its fragment, what no request may hold escaped: people paste URLs as a browser shows them.
+fn escaped(url: &str) -> Result<String, TrackerError> {
+    let url = url.trim();
+    check_scheme(url)?;
+    Ok(utf8_percent_encode(url.split('#').next().unwrap_or_default(), UNSENDABLE).to_string())
+}
+
+/// The seconds since 1970 of a date as HTTP has it, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(super) fn http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_once(", ")?.1.split([' ', ':']);
+    let mut number = |digits: usize| words.next().filter(|word| word.len() == digits).map(str::to_owned);
+    let (day, month, year) = (number(2)?, number(3)?, number(4)?);
+    let (hour, minute, second) = (number(2)?, number(2)?, number(2)?);
+    let read = |text: String| text.parse::<i64>().ok().filter(|&number| number >= 0);
+    let (day, mut year) = (read(day)?, read(year)?);
+    let month = MONTHS.iter().position(|name| *name == month)? as i64;
+    // Years that begin in March end with the leap day.
+    let shifted = (month + 10) % 12;
+    year -= i64::from(month < 2);
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * shifted + 2) / 5 + day - 1 - 719_468;
+    Some(((days * 24 + read(hour)?) * 60 + read(minute)?) * 60 + read(second)?)
 }
 
 /// Where `location`, absolute or relative (RFC 3986), leads from `base`.
@@ -92,7 +118,9 @@ pub(super) fn check_scheme(url: &str) -> Result<(), TrackerError> {
         let shown: String = scheme.chars().take(20).collect();
         return Err(TrackerError::Scheme(printable(&shown)));
     }
-    if authority(url).is_empty() { Err(TrackerError::Url) } else { Ok(()) }
+    let (_, port) = split_port(authority(url));
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port != 0);
+    if host(url).is_empty() || !port.is_none_or(is_port) { Err(TrackerError::Url) } else { Ok(()) }
 }
 
 /// What stands after the scheme, up to the path.
@@ -111,10 +139,15 @@ pub(super) fn path(url: &str) -> &str {
 /// The host, without credentials and port.
 pub(super) fn host(url: &str) -> &str {
     let authority = authority(url);
+    split_port(authority).0
+}
+
+/// The host and the port of an authority, without credentials.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match host.rfind(':') {
-        Some(colon) if !host.ends_with(']') => host.get(..colon).unwrap_or(host),
-        _ => host,
+    match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
     }
 }
 
@@ -170,6 +203,34 @@ mod tests {
         );
         for none in ["http://t/a", "http://announce", "http://t/announce/x", "udp://t/announce", "http://t/?announce"] {
             assert_eq!(scrape(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn what_no_request_may_hold_is_escaped() {
+        let asked = |url| announce_url(url, &announce()).map(|url| url.split("info_hash").next().unwrap().to_owned());
+        assert_eq!(asked("http://t/ü b/announce?k=é\"").unwrap(), "http://t/%C3%BC%20b/announce?k=%C3%A9%22&");
+        assert_eq!(asked("http://t/%C3%BC/a?x=%20+").unwrap(), "http://t/%C3%BC/a?x=%20+&", "once");
+        assert_eq!(asked("http://t/日本/announce#ü").unwrap(), "http://t/%E6%97%A5%E6%9C%AC/announce?");
+        for port in ["http://t:99999/announce", "http://t:0/announce", "http://t:x/announce", "http://:80/announce"] {
+            assert_eq!(asked(port), Err(TrackerError::Url), "{port}");
+        }
+        assert!(
+            asked("http://t:/announce").is_ok()
+                && asked("http://[::1]:80/a").is_ok()
+                && asked("http://[::1]/a").is_ok()
+        );
+    }
+
+    #[test]
+    fn dates_are_those_of_http() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
+        for bad in
+            ["", "5", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 6 Nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT"]
+        {
+            assert_eq!(http_date(bad), None, "{bad}");
         }
     }
 

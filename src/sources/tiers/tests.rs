@@ -20,6 +20,23 @@ fn begin(t: &mut Tiers, now: Duration) -> Option<(String, Option<AnnounceEvent>)
     t.begin(now).map(|job| (job.url, job.event))
 }
 
+/// A tracker answers and names somebody new.
+fn heard(
+    t: &mut Tiers,
+    now: Duration,
+    url: &str,
+    interval: Duration,
+    min_interval: Option<Duration>,
+    tracker_id: Option<Vec<u8>>,
+) -> Duration {
+    t.answered(now, url, Terms { interval, min_interval, tracker_id }, true)
+}
+
+/// A tracker answers and names nobody new.
+fn heard_of_nobody(t: &mut Tiers, now: Duration, url: &str) -> Duration {
+    t.answered(now, url, Terms { interval: s(1000), ..Terms::default() }, false)
+}
+
 /// What [`begin`] gives for a job at `url`.
 macro_rules! job {
     ($url:expr) => {
@@ -66,12 +83,12 @@ fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     assert_eq!(begin(&mut t, s(0)), None, "one at a time");
     assert_eq!(t.next_due(), OVERTAKE, "unless it takes too long");
-    assert_eq!(t.failed(s(5), A), s(0));
+    assert_eq!(t.failed(s(5), A, None), s(0));
     assert_eq!(begin(&mut t, s(5)), job!(B, Started));
-    assert_eq!(t.answered(s(6), B, s(1800), Some(s(60)), None), s(1800));
+    assert_eq!(heard(&mut t, s(6), B, s(1800), Some(s(60)), None), s(1800));
     assert_eq!(begin(&mut t, s(1805)), None);
     assert_eq!(begin(&mut t, s(1806)), job!(A, Started));
-    assert_eq!(t.failed(s(1807), A), s(0));
+    assert_eq!(t.failed(s(1807), A, None), s(0));
     assert_eq!(begin(&mut t, s(1807)), job!(B), "B knows us");
 }
 
@@ -82,10 +99,10 @@ fn who_answers_goes_to_the_front_of_its_tier() {
     let order: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
     for url in &order[..2] {
         assert_eq!(begin(&mut t, s(0)), job!(url, Started));
-        t.failed(s(0), url);
+        t.failed(s(0), url, None);
     }
     assert_eq!(begin(&mut t, s(0)), job!(order[2].as_str(), Started));
-    t.answered(s(0), &order[2], s(100), None, None);
+    heard(&mut t, s(0), &order[2], s(100), None, None);
     let after: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
     assert_eq!(after, [order[2].clone(), order[0].clone(), order[1].clone()]);
     assert_eq!(begin(&mut t, s(100)), job!(order[2].as_str()));
@@ -97,39 +114,39 @@ fn back_off_doubles_from_15_s_to_30_min_and_ends_with_an_answer() {
     let mut now = s(0);
     for expected in [15, 30, 60, 120, 240, 480, 960, 1800, 1800, 1800] {
         assert_eq!(begin(&mut t, now), job!(A, Started));
-        assert_eq!(t.failed(now, A), s(0));
+        assert_eq!(t.failed(now, A, None), s(0));
         assert_eq!(begin(&mut t, now), job!(B, Started));
-        let wait = t.failed(now, B);
+        let wait = t.failed(now, B, None);
         assert!(wait >= s(expected).mul_f64(0.9) && wait <= s(expected).mul_f64(1.1), "{expected}: {wait:?}");
-        t.want_peers(now);
+        t.want_peers(now, true, true);
         assert_eq!(t.next_due(), now + wait, "wanting peers does not end a back-off");
         assert_eq!(begin(&mut t, now + wait.mul_f64(0.999)), None);
         now += wait;
     }
     begin(&mut t, now).unwrap();
-    t.answered(now, A, s(100), None, None);
+    heard(&mut t, now, A, s(100), None, None);
     assert_eq!(begin(&mut t, now + s(100)), job!(A));
-    t.failed(now + s(100), A);
+    t.failed(now + s(100), A, None);
     begin(&mut t, now + s(100)).unwrap();
-    assert!(t.failed(now + s(100), B) <= s(15).mul_f64(1.1));
+    assert!(t.failed(now + s(100), B, None) <= s(15).mul_f64(1.1));
 }
 
 #[test]
 fn wanting_peers_respects_the_min_interval() {
     for (interval, min, bound) in [(1800, Some(300), 300), (1800, None, 60), (40, None, 40), (100, Some(500), 500)] {
         let mut t = tiers(&[A]);
-        t.want_peers(s(0));
+        t.want_peers(s(0), true, true);
         begin(&mut t, s(10)).unwrap();
-        t.answered(s(10), A, s(interval), min.map(s), None);
-        t.want_peers(s(11));
+        heard(&mut t, s(10), A, s(interval), min.map(s), None);
+        t.want_peers(s(11), true, true);
         assert_eq!(t.next_due(), s(10 + bound), "{interval} {min:?}");
-        t.want_peers(s(10_000));
+        t.want_peers(s(10_000), true, true);
         assert_eq!(t.next_due(), s(10 + bound), "never later than it was");
     }
     let mut late = tiers(&[A]);
     begin(&mut late, s(0)).unwrap();
-    late.answered(s(0), A, s(1800), Some(s(60)), None);
-    late.want_peers(s(700));
+    heard(&mut late, s(0), A, s(1800), Some(s(60)), None);
+    late.want_peers(s(700), true, true);
     assert_eq!(late.next_due(), s(700));
 }
 
@@ -137,18 +154,19 @@ fn wanting_peers_respects_the_min_interval() {
 fn one_tracker_is_not_asked_early_because_another_has_a_short_interval() {
     let mut t = tiers(&[A, B]);
     begin(&mut t, s(0)).unwrap();
-    t.answered(s(0), A, s(600), Some(s(600)), None);
+    heard(&mut t, s(0), A, s(600), Some(s(600)), None);
     t.completed();
     assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
-    t.failed(s(2), A);
+    t.failed(s(2), A, None);
     assert_eq!(begin(&mut t, s(2)), job!(B, Started));
-    t.answered(s(2), B, s(30), Some(s(30)), None);
-    assert_eq!(t.next_due(), s(32), "`completed` still waits for A, but not before the next round");
-    assert_eq!(begin(&mut t, s(32)), job!(A, Completed));
-    t.answered(s(32), A, s(600), Some(s(600)), None);
+    heard(&mut t, s(2), B, s(30), Some(s(30)), None);
+    let again = t.next_due();
+    assert!(again > s(13) && again < s(19), "`completed` still waits for A, and comes after a back-off: {again:?}");
+    assert_eq!(begin(&mut t, again), job!(A, Completed));
+    heard(&mut t, s(32), A, s(600), Some(s(600)), None);
     t.due = s(62);
     assert_eq!(begin(&mut t, s(62)), job!(B));
-    t.failed(s(63), B);
+    t.failed(s(63), B, None);
     assert!(t.next_due() > s(63) && t.next_due() < s(80), "A's turn has not come: back-off");
 }
 
@@ -156,7 +174,7 @@ fn one_tracker_is_not_asked_early_because_another_has_a_short_interval() {
 fn where_all_wait_for_their_min_interval_nothing_is_due_before() {
     let mut t = tiers(&[A]);
     begin(&mut t, s(0)).unwrap();
-    t.answered(s(0), A, s(600), Some(s(600)), None);
+    heard(&mut t, s(0), A, s(600), Some(s(600)), None);
     t.due = s(40);
     assert_eq!(begin(&mut t, s(40)), None);
     assert_eq!(t.next_due(), s(600));
@@ -167,16 +185,16 @@ fn started_until_accepted_completed_once_stopped_to_those_that_know_us() {
     let mut t = tiers(&[A, B, C]);
     for now in [0, 100] {
         assert_eq!(begin(&mut t, s(now)), job!(A, Started));
-        t.failed(s(now), A);
+        t.failed(s(now), A, None);
         assert_eq!(begin(&mut t, s(now)), job!(B, Started));
-        t.failed(s(now), B);
+        t.failed(s(now), B, None);
         assert_eq!(begin(&mut t, s(now)), job!(C, Started));
-        t.failed(s(now), C);
+        t.failed(s(now), C, None);
     }
     begin(&mut t, s(200)).unwrap();
-    t.failed(s(200), A);
+    t.failed(s(200), A, None);
     begin(&mut t, s(200)).unwrap();
-    t.answered(s(200), B, s(1000), None, Some(b"id".to_vec()));
+    heard(&mut t, s(200), B, s(1000), None, Some(b"id".to_vec()));
     t.completed();
     assert_eq!(t.next_due(), s(0), "an event waits for no interval");
     let job = t.begin(s(201)).unwrap();
@@ -184,11 +202,11 @@ fn started_until_accepted_completed_once_stopped_to_those_that_know_us() {
         (job.url.as_str(), job.event, job.tracker_id),
         (B, Some(AnnounceEvent::Completed), Some(b"id".to_vec()))
     );
-    t.answered(s(201), B, s(1000), None, None);
+    heard(&mut t, s(201), B, s(1000), None, None);
     t.completed();
     assert_eq!(t.next_due(), s(1201), "once");
     assert_eq!(begin(&mut t, s(1201)), job!(A, Started), "A never heard of us");
-    t.answered(s(1201), A, s(1000), None, None);
+    heard(&mut t, s(1201), A, s(1000), None, None);
     assert_eq!(begin(&mut t, s(2201)), job!(A), "no completed: it knew us whole from the start");
     let stops = t.stop_jobs();
     let urls: Vec<&str> = stops.iter().map(|j| j.url.as_str()).collect();
@@ -202,12 +220,12 @@ fn started_until_accepted_completed_once_stopped_to_those_that_know_us() {
 fn completed_is_sent_again_until_it_is_accepted() {
     let mut t = tiers(&[A]);
     begin(&mut t, s(0)).unwrap();
-    t.answered(s(0), A, s(1000), None, None);
+    heard(&mut t, s(0), A, s(1000), None, None);
     t.completed();
     assert!(t.owes_completed());
     assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
     assert!(!t.owes_completed(), "it is on its way");
-    let wait = t.failed(s(1), A);
+    let wait = t.failed(s(1), A, None);
     assert!(!t.owes_completed(), "not while A is left alone");
     assert!(wait > s(13) && begin(&mut t, s(2)).is_none(), "back-off holds for events too");
     assert_eq!(begin(&mut t, s(1) + wait), job!(A, Completed));
@@ -219,10 +237,10 @@ fn completed_while_started_is_under_way_follows_it() {
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     t.completed();
     assert!(!t.owes_completed());
-    assert_eq!(t.answered(s(1), A, s(1000), None, None), s(0));
+    assert_eq!(heard(&mut t, s(1), A, s(1000), None, None), s(0));
     assert!(t.owes_completed());
     assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
-    t.answered(s(2), A, s(1000), None, None);
+    heard(&mut t, s(2), A, s(1000), None, None);
     assert_eq!(t.next_due(), s(1002));
 }
 
@@ -231,7 +249,7 @@ fn completed_before_any_tracker_answered_is_not_sent() {
     let mut t = tiers(&[A]);
     t.completed();
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
-    t.answered(s(1), A, s(1000), None, None);
+    heard(&mut t, s(1), A, s(1000), None, None);
     assert_eq!(t.next_due(), s(1001));
     assert_eq!(begin(&mut t, s(1001)), job!(A));
 }
@@ -239,10 +257,10 @@ fn completed_before_any_tracker_answered_is_not_sent() {
 #[test]
 fn an_answer_nobody_asked_for_changes_nothing() {
     let mut t = tiers(&[A, B]);
-    t.answered(s(0), B, s(1000), None, None);
-    t.failed(s(0), A);
+    heard(&mut t, s(0), B, s(1000), None, None);
+    t.failed(s(0), A, None);
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
-    t.answered(s(1), B, s(1000), None, None);
+    heard(&mut t, s(1), B, s(1000), None, None);
     assert_eq!(t.next_due(), OVERTAKE, "A is still under way");
     assert_eq!(t.stop_jobs(), []);
 }
@@ -259,19 +277,125 @@ fn silent_trackers_are_overtaken_and_still_heard() {
     assert_eq!(begun(&mut tiers, 6).as_deref(), Some(urls[2]));
     assert_eq!((tiers.next_due(), begun(&mut tiers, 60)), (Duration::MAX, None), "all have been asked");
     // The second answers: the round is over, and the others' words still count.
-    tiers.answered(s(7), urls[1], s(1800), None, None);
-    assert_eq!(tiers.next_due(), Duration::MAX, "two are still under way");
-    tiers.failed(s(15), urls[0]);
-    tiers.answered(s(16), urls[2], s(900), None, None);
+    heard(&mut tiers, s(7), urls[1], s(1800), None, None);
+    assert_eq!(tiers.next_due(), s(1807), "two are still under way, and only the one that answered is due");
+    tiers.failed(s(15), urls[0], None);
+    heard(&mut tiers, s(16), urls[2], s(900), None, None);
     assert_eq!(tiers.next_due(), s(916));
     assert_eq!(tiers.stop_jobs().len(), 2, "both know us");
 
     // Where all fail, the round ends with the last of them.
     let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
     (0..3).for_each(|n| assert!(begun(&mut tiers, n * 3).is_some()));
-    tiers.failed(s(30), urls[0]);
-    tiers.failed(s(33), urls[2]);
+    tiers.failed(s(30), urls[0], None);
+    tiers.failed(s(33), urls[2], None);
     assert_eq!(tiers.next_due(), Duration::MAX);
-    tiers.failed(s(36), urls[1]);
+    tiers.failed(s(36), urls[1], None);
     assert!(tiers.next_due() > s(36 + 13) && tiers.next_due() < s(36 + 17), "{:?}", tiers.next_due());
+}
+
+#[test]
+fn where_nobody_new_is_named_the_next_tier_is_asked_at_once() {
+    let mut t = tiers(&[A, B, C]);
+    t.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(heard_of_nobody(&mut t, s(1), A), s(0));
+    assert_eq!(begin(&mut t, s(1)), job!(B, Started));
+    heard(&mut t, s(2), B, s(1000), None, None);
+    assert_eq!(begin(&mut t, s(2)), None, "B named somebody");
+    // The next round goes on to C where neither has anybody new.
+    t.want_peers(s(70), true, true);
+    assert_eq!(begin(&mut t, s(70)), job!(A));
+    heard_of_nobody(&mut t, s(71), A);
+    assert_eq!(begin(&mut t, s(71)), job!(B));
+    t.failed(s(72), B, None);
+    assert_eq!(begin(&mut t, s(72)), job!(C, Started));
+    heard_of_nobody(&mut t, s(73), C);
+    assert_eq!(begin(&mut t, s(73)), None);
+    assert!(t.next_due() > s(80), "all have been asked: {:?}", t.next_due());
+    assert_eq!(t.stop_jobs().len(), 3);
+}
+
+#[test]
+fn a_private_torrent_asks_the_next_tier_only_when_the_current_one_fails() {
+    let mut t = tiers(&[A, B]);
+    t.ask_one_at_a_time();
+    t.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
+    assert_eq!(begin(&mut t, s(30)), None);
+    assert_eq!(begin(&mut t, s(1001)), job!(A));
+    t.failed(s(1002), A, None);
+    assert_eq!(begin(&mut t, s(1002)), job!(B, Started));
+    heard_of_nobody(&mut t, s(1003), B);
+    assert_eq!(t.next_due(), s(2003), "neither is kept up beside the other");
+}
+
+#[test]
+fn who_needs_nobody_asks_no_further() {
+    let mut t = tiers(&[A, B]);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
+    assert_eq!(begin(&mut t, s(1)), None);
+    // Needing somebody for a while makes no endless round.
+    t.want_peers(s(100), true, true);
+    assert_eq!(begin(&mut t, s(100)), job!(A));
+    heard_of_nobody(&mut t, s(101), A);
+    t.want_peers(s(101), false, false);
+    assert_eq!(begin(&mut t, s(101)), None);
+    assert_eq!(t.next_due(), s(1101));
+}
+
+#[test]
+fn all_who_know_us_are_kept_up() {
+    let mut t = tiers(&[A, B]);
+    t.want_peers(s(0), true, true);
+    begin(&mut t, s(0)).unwrap();
+    heard_of_nobody(&mut t, s(0), A);
+    begin(&mut t, s(0)).unwrap();
+    heard_of_nobody(&mut t, s(10), B);
+    t.want_peers(s(20), false, false);
+    assert_eq!(begin(&mut t, s(1000)), job!(A));
+    heard(&mut t, s(1000), A, s(1000), None, None);
+    assert_eq!(begin(&mut t, s(1010)), job!(B), "or B would forget us");
+    let wait = t.failed(s(1011), B, None);
+    assert!(wait >= s(13) && wait < s(17), "{wait:?}");
+}
+
+#[test]
+fn completed_reaches_everyone_even_while_another_is_silent() {
+    let mut t = tiers(&[A, B, C]);
+    t.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started)); // and never answers
+    assert_eq!(begin(&mut t, s(3)), job!(B, Started));
+    heard_of_nobody(&mut t, s(4), B);
+    assert_eq!(begin(&mut t, s(6)), job!(C, Started));
+    heard(&mut t, s(7), C, s(1000), None, None);
+    t.completed();
+    assert!(t.owes_completed());
+    assert_eq!(begin(&mut t, s(8)), job!(B, Completed));
+    assert_eq!(begin(&mut t, s(8)), job!(C, Completed));
+    assert!(!t.owes_completed() && begin(&mut t, s(8)).is_none());
+    heard(&mut t, s(9), B, s(1000), None, None);
+    // C's is lost: it is told once more before the end.
+    t.failed(s(9), C, None);
+    let told: Vec<_> = t.stop_jobs().into_iter().map(|job| (job.url, job.event.unwrap())).collect();
+    let expected = [(C, AnnounceEvent::Completed), (B, AnnounceEvent::Stopped), (C, AnnounceEvent::Stopped)];
+    assert_eq!(told, expected.map(|(url, event)| (url.to_owned(), event)));
+}
+
+#[test]
+fn a_tracker_that_wants_to_be_left_alone_is() {
+    let mut t = tiers(&[A, B]);
+    begin(&mut t, s(0)).unwrap();
+    t.failed(s(0), A, Some(Retry::After(s(3600))));
+    assert_eq!(begin(&mut t, s(0)), job!(B, Started));
+    let wait = t.failed(s(0), B, None);
+    assert!(wait < s(17));
+    assert_eq!(begin(&mut t, wait), job!(B, Started), "and not A");
+    t.failed(wait, B, Some(Retry::Never));
+    assert_eq!(t.next_due(), s(3600));
+    assert_eq!(begin(&mut t, s(3600)), job!(A, Started));
+    t.failed(s(3600), A, Some(Retry::Never));
+    assert_eq!((t.next_due(), begin(&mut t, s(99_999))), (Duration::MAX, None));
 }

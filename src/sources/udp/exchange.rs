@@ -1,5 +1,5 @@
 //! One exchange with one address of a UDP tracker (BEP 15) as a state machine: a connection id first, where none is known, then
-//! the question itself, each sent again after 15·2ⁿ s. Pure: times are durations since a start that the caller keeps.
+//! the question itself, each sent again after 3 s, as a packet may be lost, and then after 15·2ⁿ s. Pure: times are durations since a start that the caller keeps.
 //!
 //! The caller loops: send what [`Exchange::next_datagram`] gives, hand what comes to [`Exchange::hear`], sleep until
 //! [`Exchange::due`].
@@ -15,7 +15,9 @@ use crate::wire::compact;
 
 /// A connection id serves for so long after it came.
 pub const CONNECTION_LIFE: Duration = Duration::from_secs(60);
-/// The wait for the first answer; doubled with each further one.
+/// The first repetition comes early: most often a packet was lost, and the tracker is well.
+const EARLY_WAIT: Duration = Duration::from_secs(3);
+/// The wait after that; doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The wait grows no further after so many.
 const MAX_DOUBLINGS: u32 = 8;
@@ -63,6 +65,8 @@ pub struct Exchange<'a> {
     connection: Option<Connection>,
     /// The connection id was there before, so that the tracker may have forgotten it.
     is_old: bool,
+    /// A new connection id was asked for, as the tracker refused one.
+    renewed: bool,
     /// The transaction id of the request under way, which is the same for all its repetitions.
     transaction: u32,
     /// Whether the question was sent, with this transaction id, rather than a connect request.
@@ -84,7 +88,19 @@ impl<'a> Exchange<'a> {
     ) -> Exchange<'a> {
         let connection = old.filter(|c| c.is_fresh(now));
         let (is_old, transaction) = (connection.is_some(), random.u32());
-        Exchange { to, ask, random, connection, is_old, transaction, asking: is_old, send_at: now, sent: 0, deadline }
+        Exchange {
+            to,
+            ask,
+            random,
+            connection,
+            is_old,
+            renewed: false,
+            transaction,
+            asking: is_old,
+            send_at: now,
+            sent: 0,
+            deadline,
+        }
     }
 
     /// When to look again: something is to be sent, or the time is over.
@@ -113,7 +129,10 @@ impl<'a> Exchange<'a> {
         if self.asking && self.connection.is_none() {
             self.turn(now, false);
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << self.sent.min(MAX_DOUBLINGS));
+        let wait = match self.sent.checked_sub(1) {
+            None => EARLY_WAIT,
+            Some(repetitions) => FIRST_WAIT.saturating_mul(1 << repetitions.min(MAX_DOUBLINGS)),
+        };
         self.send_at = now.saturating_add(wait);
         self.sent = self.sent.saturating_add(1);
         Some(match (self.connection, self.ask) {
@@ -137,8 +156,8 @@ impl<'a> Exchange<'a> {
                 self.sent = 0;
                 return None;
             }
-            (Some(Response::Error(_)), true, _) if self.is_old => {
-                self.connection = None;
+            (Some(Response::Error(words)), true, _) if self.refuses_id(words) => {
+                (self.connection, self.renewed) = (None, true);
                 self.turn(now, false);
                 self.sent = 0;
                 return None;
@@ -153,6 +172,12 @@ impl<'a> Exchange<'a> {
             _ => Err(TrackerError::Malformed("it is no answer to what was asked".into())),
         };
         Some(reply)
+    }
+
+    /// Whether an error is about the connection id: anything said of an old one, and once what names it.
+    fn refuses_id(&self, words: &[u8]) -> bool {
+        let names_it = String::from_utf8_lossy(words).to_ascii_lowercase().contains("connection");
+        !self.renewed && (self.is_old || names_it)
     }
 
     /// Another request, at once, under another transaction id.
@@ -172,6 +197,7 @@ impl<'a> Exchange<'a> {
         };
         Answer {
             peers,
+            names: Vec::new(),
             interval: announce::seconds(interval.into()).unwrap_or(announce::DEFAULT_INTERVAL),
             min_interval: None,
             complete: Some(seeders),

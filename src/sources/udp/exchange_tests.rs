@@ -77,24 +77,24 @@ fn over_ipv6_the_addresses_are_ipv6() {
 }
 
 #[test]
-fn the_schedule_is_that_of_the_bep() {
+fn the_schedule_is_that_of_the_bep_after_an_early_repetition() {
     // "Connect times out" of BEP 15.
     let mut e = exchange(None, FOREVER);
-    for at in [0, 15, 45, 105] {
+    for at in [0, 3, 18, 48, 108] {
         assert_eq!(e.due(), s(at));
         assert!(at == 0 || send(&mut e, s(at).saturating_sub(Duration::from_millis(1))).is_none());
         assert_eq!(send(&mut e, s(at)).unwrap().1, None);
     }
     // "Announce times out", two seconds later than there.
     let (mut e, first) = announced(s(0), FOREVER);
-    for at in [15, 45] {
+    for at in [3, 18, 48] {
         assert_eq!(e.due(), s(at));
         assert_eq!(send(&mut e, s(at)), Some((first, Some(7))), "a repetition has the same transaction id");
     }
-    assert_eq!(e.due(), s(105));
-    let (second, None) = send(&mut e, s(105)).unwrap() else { panic!("the connection id has expired") };
+    assert_eq!(e.due(), s(108));
+    let (second, None) = send(&mut e, s(108)).unwrap() else { panic!("the connection id has expired") };
     assert_ne!(first, second);
-    assert_eq!(e.due(), s(225));
+    assert_eq!(e.due(), s(228));
 }
 
 #[test]
@@ -185,6 +185,14 @@ fn an_old_id_that_the_tracker_has_forgotten_is_renewed_once() {
     assert_eq!(id, Some(10));
     let refused = e.hear(s(2), tracker(), &response(transaction, &Response::Error(b"no")));
     assert_eq!(refused, Some(Err(TrackerError::Refused("no".into()))));
+    // A new one is renewed where the tracker names it, once.
+    let (mut e, transaction) = announced(s(0), FOREVER);
+    assert!(e.hear(s(1), tracker(), &response(transaction, &Response::Error(b"Connection ID mismatch"))).is_none());
+    let (transaction, None) = send(&mut e, s(1)).unwrap() else { panic!("no connect request") };
+    e.hear(s(1), tracker(), &response(transaction, &Response::Connected(10)));
+    let (transaction, Some(10)) = send(&mut e, s(1)).unwrap() else { panic!("no announce") };
+    let refused = e.hear(s(2), tracker(), &response(transaction, &Response::Error(b"Connection ID mismatch")));
+    assert!(matches!(refused, Some(Err(TrackerError::Refused(_)))), "{refused:?}");
     // It says nothing.
     let mut e = exchange(old, FOREVER);
     assert_eq!(send(&mut e, s(0)).unwrap().1, Some(9));

@@ -1,7 +1,7 @@
 //! The UDP tracker client (BEP 15, 41): a thin shell of sockets around `exchange`, whose bytes are in [`packet`].
 //!
-//! A host with addresses of both families is asked at one of each at once, as each gives peers of its own family only. The
-//! one thread that asks waits for all its sockets together and gives up at its deadline: no other thread, nothing that ticks.
+//! A host with addresses of both families is asked at one of each at once, as each gives peers of its own family only; where
+//! that is silent, at the next one as well. The one thread that asks waits for all its sockets together and gives up at its deadline: no other thread, nothing that ticks.
 //! The sockets are connected, so that the system itself refuses other senders and tells when nobody listens.
 
 mod exchange;
@@ -27,6 +27,10 @@ use crate::types::InfoHash;
 use exchange::{Ask, Connection, Exchange, Reply};
 use url::Place;
 
+/// An address that has been silent so long, through a repetition, is not waited for alone.
+const SILENCE: Duration = Duration::from_secs(6);
+/// Addresses of each family that are asked at most.
+const MAX_ADDRESSES: usize = 4;
 /// Once one address has answered, the others have so long.
 const GRACE: Duration = Duration::from_secs(1);
 /// The longest answer that is read, in bytes: more addresses than any tracker sends.
@@ -54,6 +58,38 @@ struct Talk<'a> {
     socket: UdpSocket,
     exchange: Exchange<'a>,
     result: Option<Result<Reply, TrackerError>>,
+}
+
+/// The addresses of one family, asked until one of them answers.
+struct Family<'a> {
+    /// Those that were not asked yet, the next one last.
+    rest: Vec<SocketAddr>,
+    talks: Vec<Talk<'a>>,
+    /// When the next one is asked although another may yet answer.
+    next_at: Duration,
+    /// Why some could not be asked.
+    failures: Vec<TrackerError>,
+}
+
+impl<'a> Family<'a> {
+    fn new(addresses: &[SocketAddr]) -> Family<'a> {
+        let rest = addresses.iter().take(MAX_ADDRESSES).rev().copied().collect();
+        Family { rest, talks: Vec::new(), next_at: Duration::ZERO, failures: Vec::new() }
+    }
+
+    /// Exchanges without a result.
+    fn waiting(&self) -> impl Iterator<Item = &Talk<'a>> {
+        self.talks.iter().filter(|talk| talk.result.is_none())
+    }
+
+    fn has_reply(&self) -> bool {
+        self.talks.iter().any(|talk| matches!(talk.result, Some(Ok(_))))
+    }
+
+    /// Nothing more is to be expected of it.
+    fn is_over(&self) -> bool {
+        self.has_reply() || (self.rest.is_empty() && self.waiting().next().is_none())
+    }
 }
 
 impl UdpTracker {
@@ -89,13 +125,13 @@ impl UdpTracker {
         let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
         let replies = self.talk(&addresses, ask, end)?;
         if a.event == Some(AnnounceEvent::Stopped) {
-            self.kept.lock().retain(|addr, _| !addresses.contains(addr));
+            self.kept.lock().retain(|addr, _| !addresses.iter().flatten().any(|asked| asked == addr));
         }
         let answers = replies.into_iter().filter_map(|reply| match reply {
             Reply::Announced(answer) => Some(answer),
             Reply::Scraped(_) => None,
         });
-        answers.reduce(merged).ok_or(TrackerError::Timeout)
+        answers.reduce(Answer::merged).ok_or(TrackerError::Timeout)
     }
 
     /// Asks the tracker at `url` for the figures of `swarms`, in their order; UDP trackers say zeros of those they do not know.
@@ -128,41 +164,37 @@ impl UdpTracker {
         self.start.elapsed()
     }
 
-    /// One exchange with each address; what those brought that brought anything.
-    fn talk(&self, addresses: &[SocketAddr], ask: Ask, end: Duration) -> Result<Vec<Reply>, TrackerError> {
-        let (mut failures, mut talks) = (Vec::new(), Vec::new());
-        for &addr in addresses {
-            match self.open(addr, ask, end) {
-                Ok(talk) => talks.push(talk),
-                Err(error) => failures.push(connect_error(&error)),
-            }
-        }
+    /// One exchange with each family; what those brought that brought anything.
+    fn talk(&self, addresses: &[Vec<SocketAddr>], ask: Ask, end: Duration) -> Result<Vec<Reply>, TrackerError> {
+        let mut families: Vec<Family> = addresses.iter().map(|of_one| Family::new(of_one)).collect();
         let mut until = end;
-        while talks.iter().any(|t| t.result.is_none()) {
+        while families.iter().any(|family| !family.is_over()) {
             let now = self.now();
             if now >= until {
                 break;
             }
-            for talk in talks.iter_mut().filter(|t| t.result.is_none()) {
-                talk.send(now);
+            for family in &mut families {
+                self.advance(family, now, ask, end);
             }
-            if talks.iter().all(|t| t.result.is_some()) {
-                break; // Nothing could be sent: there is nothing to wait for.
+            if families.iter().flat_map(Family::waiting).next().is_some() {
+                self.wait(&mut families, until)?;
             }
-            self.wait(&mut talks, until)?;
-            if talks.iter().any(|t| matches!(t.result, Some(Ok(_)))) {
+            if families.iter().any(Family::has_reply) {
                 until = until.min(self.now().saturating_add(GRACE));
             }
         }
-        let mut replies = Vec::new();
-        for talk in talks {
-            match talk.result {
-                Some(Ok(reply)) => {
-                    self.keep(talk.addr, talk.socket, talk.exchange.connection());
-                    replies.push(reply);
+        let (mut replies, mut failures) = (Vec::new(), Vec::new());
+        for family in families {
+            failures.extend(family.failures);
+            for talk in family.talks {
+                match talk.result {
+                    Some(Ok(reply)) => {
+                        self.keep(talk.addr, talk.socket, talk.exchange.connection());
+                        replies.push(reply);
+                    }
+                    Some(Err(error)) => failures.push(error),
+                    None => failures.push(TrackerError::Timeout),
                 }
-                Some(Err(error)) => failures.push(error),
-                None => failures.push(TrackerError::Timeout),
             }
         }
         // What the tracker itself says is worth more than that another address of it is out of reach.
@@ -175,10 +207,27 @@ impl UdpTracker {
         if replies.is_empty() { Err(failure.unwrap_or(TrackerError::Timeout)) } else { Ok(replies) }
     }
 
+    /// Sends what is due, and turns to the family's next address where nobody else is left or all have been silent for long.
+    fn advance<'a>(&self, family: &mut Family<'a>, now: Duration, ask: Ask<'a>, end: Duration) {
+        family.talks.iter_mut().filter(|talk| talk.result.is_none()).for_each(|talk| talk.send(now));
+        while !family.is_over() && (family.waiting().next().is_none() || now >= family.next_at) {
+            let Some(addr) = family.rest.pop() else { return };
+            match self.open(addr, ask, end) {
+                Ok(mut talk) => {
+                    talk.send(now);
+                    family.talks.push(talk);
+                    family.next_at = now.saturating_add(SILENCE);
+                }
+                Err(error) => family.failures.push(connect_error(&error)),
+            }
+        }
+    }
+
     /// Sleeps until a socket has something or an exchange something to do, `until` at the latest, and hears what came.
-    fn wait(&self, talks: &mut [Talk], until: Duration) -> Result<(), TrackerError> {
-        let open = || talks.iter().filter(|t| t.result.is_none());
-        let wake = open().map(|t| t.exchange.due()).min().unwrap_or(until).min(until);
+    fn wait(&self, families: &mut [Family], until: Duration) -> Result<(), TrackerError> {
+        let open = || families.iter().flat_map(Family::waiting);
+        let next = families.iter().filter(|f| !f.is_over() && !f.rest.is_empty()).map(|f| f.next_at);
+        let wake = open().map(|t| t.exchange.due()).chain(next).min().unwrap_or(until).min(until);
         let left = wake.saturating_sub(self.now());
         let mut fds: Vec<PollFd> = open().map(|t| PollFd::new(&t.socket, PollFlags::IN)).collect();
         let timeout = Timespec::try_from(left).ok();
@@ -187,22 +236,22 @@ impl UdpTracker {
             Err(error) => return Err(connect_error(&error.into())),
         }
         let now = self.now();
-        talks.iter_mut().filter(|t| t.result.is_none()).for_each(|t| t.hear(now));
+        let talks = families.iter_mut().flat_map(|family| &mut family.talks);
+        talks.filter(|t| t.result.is_none()).for_each(|t| t.hear(now));
         Ok(())
     }
 
-    /// The addresses to ask, one of each family. Local ones are asked only where there are no others, and only for an announce:
+    /// The addresses to ask, by family. Local ones are asked only where there are no others, and only for an announce:
     /// a torrent must not make us knock at whatever listens around us.
-    fn addresses(&self, place: &Place, trusted: bool, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+    fn addresses(&self, place: &Place, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
         let all = self.resolve(place, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
         if public.is_empty() && !trusted && !place.is_announce() {
             return Err(TrackerError::Local);
         }
         let chosen = if public.is_empty() { all } else { public };
-        let four = chosen.iter().find(|addr| addr.is_ipv4());
-        let six = chosen.iter().find(|addr| addr.is_ipv6());
-        Ok(four.into_iter().chain(six).copied().collect())
+        let (four, six) = chosen.into_iter().partition::<Vec<_>, _>(SocketAddr::is_ipv4);
+        Ok([four, six].into_iter().filter(|family| !family.is_empty()).collect())
     }
 
     /// All addresses of the host, at least one.
@@ -299,17 +348,6 @@ fn connected(addr: SocketAddr, bind: &Bind) -> io::Result<UdpSocket> {
 
 fn connect_error(error: &io::Error) -> TrackerError {
     TrackerError::Connect(printable(&error.to_string()))
-}
-
-/// The answers of two addresses of one tracker.
-fn merged(one: Answer, other: Answer) -> Answer {
-    Answer {
-        peers: super::announce::usable(one.peers.into_iter().chain(other.peers)),
-        interval: one.interval.max(other.interval),
-        complete: one.complete.max(other.complete),
-        incomplete: one.incomplete.max(other.incomplete),
-        ..one
-    }
 }
 
 #[cfg(test)]

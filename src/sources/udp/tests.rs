@@ -198,7 +198,7 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
     let chosen = |is_local: fn(IpAddr) -> bool, host: &str| {
         let client = UdpTracker::with(is_local);
         let url = format!("udp://{host}:9/announce");
-        client.addresses(&Place::parse(&url).unwrap(), false, client.now() + PATIENT)
+        client.addresses(&Place::parse(&url).unwrap(), false, client.now() + PATIENT).map(|families| families.concat())
     };
     assert_eq!(chosen(is_local, "192.0.2.1").unwrap(), ["192.0.2.1:9".parse().unwrap()]);
     assert_eq!(chosen(is_local, "[::ffff:127.0.0.1]").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
@@ -206,7 +206,7 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
     for url in ["udp://127.0.0.1:9", "udp://127.0.0.1:9/", "udp://127.0.0.1:9/announce?k=1"] {
         let client = UdpTracker::new();
         let asked = client.addresses(&Place::parse(url).unwrap(), false, client.now() + PATIENT);
-        assert_eq!(asked, Ok(vec!["127.0.0.1:9".parse().unwrap()]), "{url}");
+        assert_eq!(asked.map(|families| families.concat()), Ok(vec!["127.0.0.1:9".parse().unwrap()]), "{url}");
     }
     assert!(both.iter().filter(|a| a.is_ipv4()).count() <= 1 && both.iter().filter(|a| a.is_ipv6()).count() <= 1);
     if both.len() == 2 {
@@ -218,9 +218,25 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
 }
 
 #[test]
+fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
+    let (silent, good) = (Scripted::start(|_, _| Vec::new()), Scripted::start(|t, r| vec![(false, honest(t, &r))]));
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for first in [vec![closed], vec![silent.addr], vec![closed, silent.addr]] {
+        let client = UdpTracker::new();
+        let report = report(1, 1, None);
+        let addresses = [first.as_slice(), &[good.addr]].concat();
+        let replies = client.talk(&[addresses], Ask::Announce(&report, "/announce"), client.now() + PATIENT).unwrap();
+        assert_eq!(replies.len(), 1, "{first:?}");
+    }
+    silent.end();
+    good.end();
+}
+
+#[test]
 fn two_addresses_give_one_answer() {
     let answer = |peers: &[&str], interval, seeds| Answer {
         peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
+        names: Vec::new(),
         interval: Duration::from_secs(interval),
         min_interval: None,
         complete: seeds,
@@ -229,7 +245,7 @@ fn two_addresses_give_one_answer() {
         tracker_id: None,
         external_ip: None,
     };
-    let both = merged(answer(&["1.2.3.4:5"], 60, Some(1)), answer(&["[2001:db8::1]:5", "1.2.3.4:5"], 90, Some(2)));
+    let both = answer(&["1.2.3.4:5"], 60, Some(1)).merged(answer(&["[2001:db8::1]:5", "1.2.3.4:5"], 90, Some(2)));
     assert_eq!(both, answer(&["1.2.3.4:5", "[2001:db8::1]:5"], 90, Some(2)));
 }
 
@@ -260,10 +276,15 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     server.stop();
 }
 
+/// Each address as if it were of a family of its own.
+fn each(addresses: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
+    addresses.iter().map(|addr| vec![*addr]).collect()
+}
+
 /// Asks all of `addresses` at once with patience for an hour: a test that waits for all of it hangs.
 fn talk(addresses: &[SocketAddr]) -> Result<Vec<Reply>, TrackerError> {
     let client = UdpTracker::new();
-    client.talk(addresses, Ask::Announce(&report(1, 1, None), ""), client.now() + Duration::from_secs(3600))
+    client.talk(&each(addresses), Ask::Announce(&report(1, 1, None), ""), client.now() + Duration::from_secs(3600))
 }
 
 #[test]
@@ -290,7 +311,7 @@ fn what_cannot_be_sent_is_not_waited_for() {
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write).unwrap();
     client.keep(addr, socket, Some(Connection { id: 1, since: client.now() }));
     let end = client.now() + Duration::from_secs(3600);
-    let replies = client.talk(&[addr], Ask::Announce(&report(1, 1, None), ""), end);
+    let replies = client.talk(&each(&[addr]), Ask::Announce(&report(1, 1, None), ""), end);
     assert!(matches!(replies, Err(TrackerError::Connect(_))), "{replies:?}");
 }
 
@@ -323,7 +344,7 @@ fn both_families_are_asked_at_once() {
     let client = UdpTracker::new();
     let tell = |port| {
         let a = report(port, 1, None);
-        let replies = client.talk(&addresses, Ask::Announce(&a, ""), client.now() + PATIENT).unwrap();
+        let replies = client.talk(&each(&addresses), Ask::Announce(&a, ""), client.now() + PATIENT).unwrap();
         replies.into_iter().map(|reply| if let Reply::Announced(answer) = reply { answer.peers } else { vec![] })
     };
     assert_eq!(tell(1001).collect::<Vec<_>>(), [vec![], vec![]]);
