@@ -220,7 +220,7 @@ fn with_threads(test: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
 
 #[test]
 fn where_threads_run_out_fewer_peers_are_served() {
-    for threads in [10, 14, 30] {
+    for threads in [12, 14, 30] {
         with_threads("where_threads_run_out_fewer_peers_are_served", threads, |code| code == 0);
     }
 }
