@@ -151,6 +151,11 @@ impl InfoHash {
 }
 
 impl PeerId {
+    /// Whether the ids look like those of the same program, of any version (BEP 20).
+    pub fn is_same_client(&self, other: &PeerId) -> bool {
+        self.0.first_chunk::<3>() == other.0.first_chunk::<3>()
+    }
+
     /// Our own id: Azureus style, `-BY0001-` and 12 random digits (BEP 20).
     pub fn ours() -> PeerId {
         let (mut id, mut random) = (*b"-BY0001-000000000000", Random::system());

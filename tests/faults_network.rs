@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use common::netns::{address, isolated};
 use common::payload::Payload;
-use common::seeder::{FakePeer, Gate};
+use common::seeder::{FakePeer, Gate, full_bitfield, serve};
 use common::tracker::Tracker;
-use common::wire::{Wire, handshake};
+use common::wire::{Wire, extended_handshake, handshake, id};
 use common::{Stage, btsync, free_port, until};
 use socket2::{Domain, Socket, Type};
 
@@ -162,4 +162,44 @@ fn more_callers_than_descriptors_keep_nobody_out_for_long() {
     assert!(seeder.runs());
     seeder.terminate(0);
     assert!(!seeder.log().contains("panicked"), "{}", seeder.log());
+}
+
+/// A seed that dials btsync while btsync dials it, with an id below or above every id of btsync. It keeps one of the two connections
+/// and ends the other, by a rule of its own.
+fn dials_back(payload: &Payload, port: u16, peer_id: [u8; 20], keeps_its_own: bool) -> FakePeer {
+    let (payload, content) = (payload.clone(), payload.content());
+    FakePeer::raw(move |mut theirs| {
+        let mut hello = extended_handshake(payload.info_hash());
+        hello[48..].copy_from_slice(&peer_id);
+        theirs.read_handshake()?;
+        let mut own = Wire::call(SocketAddr::from(([127, 0, 0, 1], port)));
+        own.send_raw(&hello)?;
+        own.read_handshake()?;
+        own.receive()?; // btsync has taken it for a peer
+        theirs.send_raw(&hello)?;
+        let mut kept = if keeps_its_own {
+            own
+        } else {
+            drop(own);
+            theirs.again()?
+        };
+        kept.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
+        kept.send(id::UNCHOKE, &[])?;
+        serve(&mut kept, &payload, &content, &Gate::new(usize::MAX))
+    })
+}
+
+/// Transmission keeps the connection whose handshake was through first. If btsync ended that one by a rule of its own, none was left.
+#[test]
+fn of_two_connections_that_cross_the_peer_chooses_one() {
+    for (peer_id, keeps_its_own) in [(b'+', true), (b'+', false), (b'~', true), (b'~', false)] {
+        let (stage, payload, port) = (Stage::new(), payload(), free_port());
+        let peer = dials_back(&payload, port, [peer_id; 20], keeps_its_own);
+        let tracker = Tracker::start(&[peer.addr]);
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]);
+        btsync.ends_with(0);
+        payload.assert_at(&stage.path("out"));
+        drop(peer);
+    }
 }

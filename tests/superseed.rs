@@ -162,7 +162,7 @@ fn super_seeds_to(test: &str, leechers: &[Client], check: impl FnOnce(f64, &str)
     let mut programs = vec!["opentracker"];
     programs.extend(leechers.iter().map(|client| client.program()));
     isolated(test, &programs, || {
-        let (stage, payload) = (Stage::new(), Payload::single("first.bin", 16 * 1024 * 1024 + 77, 128 * 1024));
+        let (stage, payload) = (Stage::new(), Payload::single("first.bin", 6 * 1024 * 1024 + 77, 128 * 1024));
         let tracker = Introducer::Opentracker.start(&stage, &payload);
         let source = stage.folder_with("seeder", &payload);
         let torrent = stage.torrent(&payload, &tracker.url());

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -44,9 +46,7 @@ def command(client, what, out, host, port, home, words):
             "rpc-whitelist-enabled": False, "rpc-host-whitelist-enabled": False, "start-added-torrents": True,
             "bind-address-ipv4": host, "bind-address-ipv6": "::1", "watch-dir-enabled": True, "watch-dir": str(home / "watch"),
             "speed-limit-up": up // 1000, "speed-limit-up-enabled": up > 0}))
-        if is_magnet:
-            (home / "watch/link.magnet").write_text(str(what))
-        else:
+        if not is_magnet:  # a link is added once it runs
             shutil.copy(what, home / "watch")
         return ["transmission-daemon", "-f", "-g", home, "-e", "/dev/null"]
     if client == "qbittorrent":
@@ -67,6 +67,22 @@ def command(client, what, out, host, port, home, words):
             "--bt-tracker-interval=2", what]
 
 
+def add_link(link, host, port, patience=10):
+    """Gives a magnet link to a Transmission that has just started. Its first answer is an error with the session's id."""
+    url, session = f"http://{host}:{port}/transmission/rpc", ""
+    body = json.dumps({"method": "torrent-add", "arguments": {"filename": link}}).encode()
+    deadline = time.time() + patience
+    while time.time() < deadline:
+        try:
+            request = urllib.request.Request(url, body, {"X-Transmission-Session-Id": session})
+            urllib.request.urlopen(request, timeout=2).read()
+            return
+        except urllib.error.HTTPError as error:
+            session = error.headers.get("X-Transmission-Session-Id", "")
+        except OSError:
+            time.sleep(0.05)
+
+
 class Running:
     """One client at work."""
 
@@ -84,6 +100,8 @@ class Running:
             self.process = subprocess.Popen(prefix + line, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                             env={**keep, "HOME": str(self.home), "RUST_LOG": "info", **places})
         self.started = time.time()
+        if client == "transmission" and str(what).startswith("magnet:"):
+            add_link(str(what), host, int(port) + 1000)
 
     def log(self):
         return (self.home / "log").read_text(errors="replace")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
-BLOCK = 16 * 1024
+BLOCK, MIB = 16 * 1024, 1 << 20
 CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED, HAVE, BITFIELD, REQUEST, PIECE, CANCEL = range(9)
 
 
@@ -35,7 +35,8 @@ class Torrent:
 
     def __init__(self, name, size, piece_length, seed=1):
         self.name, self.size, self.piece_length = name, size, piece_length
-        self.data = random.Random(seed).randbytes(size)
+        rng = random.Random(seed)
+        self.data = b"".join(rng.randbytes(min(MIB, size - at)) for at in range(0, size, MIB))
         hashes = b"".join(hashlib.sha1(self.data[at:at + piece_length]).digest() for at in range(0, size, piece_length))
         self.pieces = len(hashes) // 20
         self.info = {"length": size, "name": name, "piece length": piece_length, "pieces": hashes}

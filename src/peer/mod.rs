@@ -29,6 +29,7 @@ use crate::sources::announce::{AnnounceEvent, Answer, TrackerError};
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
 use crate::types::{BLOCK, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::wire::pex::Flags;
 
 pub use connection::{Connection, Gone, Greeting};
 pub use roster::Roster;
@@ -184,7 +185,7 @@ pub enum Report {
         bytes: Option<Vec<u8>>,
     },
     /// A peer told of others (BEP 11).
-    Told(Vec<SocketAddr>),
+    Told(Vec<(SocketAddr, Flags)>),
     /// A peer is a node of the DHT (BEP 5).
     Node(SocketAddr),
     /// The last piece that is wanted is there.

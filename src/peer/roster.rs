@@ -3,20 +3,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::state::Peer;
 use crate::types::{PeerId, PeerKey};
 
 /// A connection that moved a block within this time is in use.
 const JUST_MOVED: Duration = Duration::from_secs(60);
+/// How long a second connection to another program waits for that to end one of the two.
+const TWIN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The connected peers of one torrent.
 #[derive(Default)]
 pub struct Roster {
     peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
+    /// Somebody was taken out.
+    left: Condvar,
 }
 
 /// What became of a peer that wanted in.
@@ -30,16 +34,26 @@ pub enum Admission {
 }
 
 impl Roster {
-    /// Enters a peer, unless there is a connection to the same peer id at the same address (an id alone is easily copied). When both sides called each other at the same time, both
-    /// must keep the same connection: the one that was opened by the side with the greater id. Where that is us, a connection that has
-    /// just moved blocks also stays against one from another address; see [`twins`](crate::swarm::quality::twins) for the rest.
+    /// Enters a peer, unless there is a connection to the same peer id at the same address (an id alone is easily copied).
+    ///
+    /// Where both sides dialled each other at the same time, both must keep the same connection. Two btsyncs keep the one that was
+    /// opened by the side with the greater id. Other programs have rules of their own, such as to keep the first one: there the
+    /// second connection waits until the peer has ended one of them, so that not each side ends another one.
+    ///
+    /// Where our id is the greater, a connection that has just moved blocks also stays against one from another address; see
+    /// [`twins`](crate::swarm::quality::twins) for the rest.
     pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId, now: Duration) -> Admission {
         let mut peers = self.peers.lock();
         let same = |other: &Peer| other.id == peer.id && other.addr.ip() == peer.addr.ip();
         let twin = peers.values().find(|other| same(other)).cloned();
         if let Some(twin) = &twin {
-            let prefer_incoming = peer.id > ours;
-            if twin.incoming == peer.incoming || peer.incoming != prefer_incoming {
+            if twin.incoming == peer.incoming {
+                return Admission::Duplicate(twin.key);
+            }
+            if !peer.id.is_same_client(&ours) {
+                return self.await_end_of(twin, peer, peers);
+            }
+            if peer.incoming != (peer.id > ours) {
                 return Admission::Duplicate(twin.key);
             }
             peers.remove(&twin.key);
@@ -53,9 +67,32 @@ impl Roster {
         twin.map_or(Admission::Admitted, Admission::Replaces)
     }
 
+    /// Enters a peer once its twin is gone.
+    fn await_end_of(
+        &self,
+        twin: &Peer,
+        peer: &Arc<Peer>,
+        mut peers: MutexGuard<'_, HashMap<PeerKey, Arc<Peer>>>,
+    ) -> Admission {
+        let deadline = Instant::now() + TWIN_PATIENCE;
+        while peers.contains_key(&twin.key) {
+            if self.left.wait_until(&mut peers, deadline).timed_out() {
+                return Admission::Duplicate(twin.key);
+            }
+        }
+        // A third connection may have been made meanwhile.
+        let same = |other: &&Arc<Peer>| other.id == peer.id && other.addr.ip() == peer.addr.ip();
+        if let Some(third) = peers.values().find(same) {
+            return Admission::Duplicate(third.key);
+        }
+        peers.insert(peer.key, peer.clone());
+        Admission::Admitted
+    }
+
     /// Takes a peer out.
     pub fn remove(&self, key: PeerKey) {
         self.peers.lock().remove(&key);
+        self.left.notify_all();
     }
 
     /// The peer of that key, while it is connected.

@@ -1,9 +1,10 @@
 //! The address book: which peers we know, whom to call next, whom to leave alone. Pure: time comes in, randomness is its own
 //! seedable generator. What is known of each address is a [`Record`] of `swarm::quality`, which also says who comes first.
 //!
-//! `entry` is one address and who named it, `room` says which addresses are taken in and which give way when the book is full.
+//! `entry` is one address and who named it, `hint` what peers say of it, `room` says which addresses are taken in and which give way when the book is full.
 
 mod entry;
+mod hint;
 mod room;
 
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ pub struct Book {
     /// Nobody is connected whom we need: the pauses between calls are short.
     in_need: bool,
     encryption: Encryption,
+    /// We want nothing more.
+    is_complete: bool,
 }
 
 impl Book {
@@ -48,7 +51,9 @@ impl Book {
 
     /// How to begin a call to `addr`.
     pub fn opening(&self, addr: &SocketAddr) -> Opening {
-        self.entries.get(addr).and_then(|e| e.opening).unwrap_or(self.encryption.opening())
+        let entry = self.entries.get(addr);
+        let known = entry.and_then(|entry| entry.opening.or_else(|| self.hinted_opening(entry)));
+        known.unwrap_or(self.encryption.opening())
     }
 
     /// The call to `addr` was taken, but there was no answer to how it began: the next one begins the other way. True where that is
@@ -176,7 +181,8 @@ impl Book {
         // Who says that two addresses are one peer may lie: now and then it is tried.
         let linked = entry.linked.map(|since| since + LINK);
         let free = if entry.connection.is_some() { linked } else { Some(Duration::ZERO) };
-        free.filter(|_| !entry.shunned).map(|free| entry.record.callable_from(needed).max(host).max(free))
+        let wanted = !entry.shunned && !self.is_needless(entry);
+        free.filter(|_| wanted).map(|free| entry.record.callable_from(needed).max(host).max(free))
     }
 
     /// A call to `addr` has begun.

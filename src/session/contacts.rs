@@ -177,6 +177,7 @@ impl<'a> Contacts<'a> {
     pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
         self.watch(shared, now);
         self.shed();
+        self.book.set_complete(self.content);
         let hungry = self.is_hungry();
         let in_need = !self.content && self.lines.values().all(|line| line.ready.is_none());
         if self.book.set_in_need(in_need) {
@@ -251,7 +252,11 @@ impl<'a> Contacts<'a> {
             Report::AlsoNamed { peers } => self.also_named(shared.now(), &peers),
             // Such a report may have been on its way when the metadata came.
             Report::Told(_) if self.private => {}
-            Report::Told(peers) => self.heard_of(&peers, Source::Pex, |search| &mut search.pex_peers),
+            Report::Told(peers) => {
+                let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
+                self.heard_of(&addresses, Source::Pex, |search| &mut search.pex_peers);
+                peers.into_iter().for_each(|(addr, flags)| self.book.hint(addr, flags));
+            }
             Report::Node(addr) => self.discovery.add_node(addr),
             Report::Stop => {} // the flag says it
             Report::Shortage => self.give_up_one(shared.now()),

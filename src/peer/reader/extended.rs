@@ -144,7 +144,7 @@ impl Reader<'_> {
         let inbox = self.pex.get_or_insert_with(|| PexInbox::new(from, now));
         let added = inbox.take(now, &message).map_err(|_| Gone::Flood)?;
         if !added.is_empty() {
-            self.shared.report(Report::Told(added.into_iter().map(|(addr, _)| addr).collect()));
+            self.shared.report(Report::Told(added));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::swarm::quality::{Rank, Record};
 use crate::types::{Opening, PeerKey};
+use crate::wire::pex::Flags;
 
 /// Below this port are the well-known services.
 const FIRST_UNPRIVILEGED: u16 = 1024;
@@ -44,6 +45,8 @@ pub(super) struct Entry {
     pub connection: Option<PeerKey>,
     /// Since when it has led to a connection that was made to another address of the same peer.
     pub linked: Option<Duration>,
+    /// What peers say of it.
+    pub hints: Flags,
     /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
     pub opening: Option<Opening>,
     /// The other opening has been tried at once, without a pause, since the address was last reached.
@@ -54,7 +57,8 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn rank(&self) -> Rank {
-        self.record.rank((self.source as u64) << 32 | u64::from(self.priority))
+        let reachable = u64::from(self.is_hinted(Flags::REACHABLE));
+        self.record.rank((self.source as u64) << 33 | reachable << 32 | u64::from(self.priority))
     }
 
     /// Whether a handshake with it has ever been done.

@@ -218,6 +218,10 @@ impl Contacts<'_> {
         self.count(shared);
         let twin = self.twin_of(&line, why);
         line.connection.join();
+        let encrypted = line.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.load(Ordering::Relaxed));
+        if let Some(addr) = encrypted.and_then(|peer| peer.callable_at()) {
+            self.book.was_encrypted(addr);
+        }
         if line.ready.is_some() {
             self.remember(key, addr, line.incoming);
         } else if !line.incoming {
