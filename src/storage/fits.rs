@@ -63,7 +63,7 @@ fn existing(folder: &Path) -> PathBuf {
 /// Has `look` see a file that is made for it and removed again. Where none can be made, the download will not get far either, and
 /// says why itself.
 fn with_probe<T>(folder: &Path, look: impl FnOnce(&str, &File) -> io::Result<T>) -> io::Result<T> {
-    let name = format!(".btsync-probe-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let name = format!(".btsync-probe-{}-{:08x}", std::process::id(), crate::random::u32());
     let path = folder.join(&name);
     let file = File::create_new(&path)?;
     let seen = look(&name, &file);
