@@ -139,7 +139,9 @@ fn cores() -> io::Result<Vec<usize>> {
 
 fn pin(core: Option<usize>) -> io::Result<()> {
     let mut set = CpuSet::new();
-    core.into_iter().for_each(|core| set.set(core));
+    if let Some(core) = core {
+        set.set(core);
+    }
     Ok(sched_setaffinity(None, &set)?)
 }
 
@@ -207,9 +209,9 @@ impl Swarm {
     }
 
     /// The announce of a peer (BEP 15), which wants 50 others.
-    fn request(&self, peer: usize, id: &[u8; 8]) -> [u8; 98] {
+    fn request(&self, peer: usize, id: [u8; 8]) -> [u8; 98] {
         let mut packet = [0; 98];
-        packet[..8].copy_from_slice(id);
+        packet[..8].copy_from_slice(&id);
         packet[11] = 1;
         packet[16..36].copy_from_slice(&hash(peer / ADDRESSES % self.torrents));
         packet[36..56].copy_from_slice(b"-BY0001-000000000000");
@@ -228,7 +230,7 @@ fn over_http(tracker: SocketAddr, size: &Size) -> Res<Answers> {
     let client = |n: usize| -> io::Result<usize> {
         let (mut count, mut answer) = (0, Vec::new());
         while start.elapsed() < size.time {
-            let hash: String = hash(count % size.torrents).iter().map(|byte| format!("%{byte:02x}")).collect();
+            let hash: String = hash(count % size.torrents).iter().fold(String::new(), |hash, byte| hash + &format!("%{byte:02x}"));
             let mut stream = TcpStream::connect(tracker)?;
             write!(
                 stream,

@@ -82,10 +82,9 @@ impl Changes {
         let (mut any, mut room) = (false, vec![0; ROOM]);
         loop {
             match recv(&self.0, room.as_mut_slice(), RecvFlags::empty()) {
-                Ok(_) => any = true,
+                // NOBUFS: more than the socket holds was told, so something changed.
+                Ok(_) | Err(Errno::NOBUFS) => any = true,
                 Err(Errno::INTR) => {}
-                // More than the socket holds was told: something changed.
-                Err(Errno::NOBUFS) => any = true,
                 Err(_) => return any,
             }
         }

@@ -66,8 +66,8 @@ pub struct CreateArgs {
 ///
 /// # Errors
 /// Where an option makes no sense, something cannot be read or written, or a signal ended it.
-pub fn run(args: CreateArgs) -> Result<(), Failure> {
-    let options = options(&args)?;
+pub fn run(args: &CreateArgs) -> Result<(), Failure> {
+    let options = options(args)?;
     let place = |name: &str| args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.torrent")));
     let plan = Plan::scan_beside(&args.source, &args.exclude, place).map_err(|e| failure(&e))?;
     let output = place(plan.name());
@@ -275,12 +275,12 @@ mod tests {
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         fs::write(at("data"), vec![5; 40_000]).unwrap();
         let words = [&at("data"), "-o", &at("out.torrent"), "--piece-length", "16K", "--comment", "one"];
-        run(args(&words)).unwrap();
+        run(&args(&words)).unwrap();
         let made = Torrent::read(Path::new(&at("out.torrent"))).unwrap();
         assert_eq!((made.name.as_str(), made.piece_count(), made.comment.as_deref()), ("data", 3, Some("one")));
-        assert!(matches!(run(args(&words)).unwrap_err().code, Exit::FileExists));
+        assert!(matches!(run(&args(&words)).unwrap_err().code, Exit::FileExists));
         let forced = [&words[..6], &["two", "--force"]].concat();
-        run(args(&forced)).unwrap();
+        run(&args(&forced)).unwrap();
         assert_eq!(Torrent::read(Path::new(&at("out.torrent"))).unwrap().comment.as_deref(), Some("two"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left behind");
     }
@@ -290,7 +290,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         fs::write(at("data"), "x").unwrap();
-        let code = |words: &[&str]| run(args(words)).unwrap_err().code;
+        let code = |words: &[&str]| run(&args(words)).unwrap_err().code;
         assert!(matches!(code(&[&at("none")]), Exit::OpenExisting));
         assert!(matches!(code(&[&at("data"), "-o", &at("no/x.torrent")]), Exit::CreateFile));
         let odd = code(&[&at("data"), "-o", &at("x.torrent"), "--piece-length", "17K"]);

@@ -72,7 +72,7 @@ fn told(parsed: Parsed) -> Command {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Download(args) => download::run(&args),
-        Command::Create(args) => create::run(args),
+        Command::Create(args) => create::run(&args),
         Command::Edit(args) => edit::run(&args),
         Command::Info(args) => info::run(args),
         Command::Magnet(args) => magnet::run(args),

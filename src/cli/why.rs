@@ -69,7 +69,7 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
         Some(0) => parts.push("local network: no interface is up".to_owned()),
         Some(1) => parts.push(format!("local network: {} peers", search.lsd_peers)),
         Some(interfaces) => {
-            parts.push(format!("local networks: {} peers on {interfaces} interfaces", search.lsd_peers))
+            parts.push(format!("local networks: {} peers on {interfaces} interfaces", search.lsd_peers));
         }
         None => {}
     }

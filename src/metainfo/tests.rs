@@ -270,7 +270,7 @@ fn refuses_what_is_no_torrent_at_all() {
 
 /// The paths of the files of a torrent of many, without its name.
 fn paths_of(files: &[Vec<u8>], total: u64) -> Vec<String> {
-    let t = Torrent::parse(&multi(files, total)).expect(&files.concat().escape_ascii().to_string());
+    let t = Torrent::parse(&multi(files, total)).unwrap_or_else(|e| panic!("{e}: {}", files.concat().escape_ascii()));
     assert_eq!((t.total(), t.name.as_str()), (total, "t"));
     let stored = t.files.iter().filter(|file| !file.pad);
     stored.map(|file| file.path.strip_prefix("t").expect("in its folder").to_string_lossy().into_owned()).collect()

@@ -283,7 +283,7 @@ impl HttpTracker {
                 return Ok(Page::Body(status, retry, read_body(hop.response, &url, max)?));
             }
             from_public |= hop.public;
-            let location = hop.response.headers().get(LOCATION).map(|location| location.as_bytes());
+            let location = hop.response.headers().get(LOCATION).map(ureq::http::HeaderValue::as_bytes);
             let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it does not say where to"))?);
             if Magnet::is_link(&location) {
                 return Ok(Page::Link(location.trim().to_owned()));

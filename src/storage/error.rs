@@ -172,10 +172,11 @@ impl StorageError {
         match self {
             StorageError::Io { source, .. } => kind(source),
             StorageError::NoRoom { .. } | StorageError::FileTooLarge { .. } => StorageErrorKind::DiskFull,
-            StorageError::SameName { .. } => StorageErrorKind::Exists,
             StorageError::Escapes { .. } => StorageErrorKind::Escapes,
             StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
-            StorageError::NotAFile { .. } | StorageError::InTheWay { .. } => StorageErrorKind::Exists,
+            StorageError::NotAFile { .. } | StorageError::InTheWay { .. } | StorageError::SameName { .. } => {
+                StorageErrorKind::Exists
+            }
             StorageError::InUse { .. } | StorageError::LockLost { .. } => StorageErrorKind::InUse,
             StorageError::OutOfRange { .. } => StorageErrorKind::Io,
         }

@@ -7,13 +7,14 @@ use crate::metainfo::paths::{self, PathError};
 use crate::metainfo::scan::{Scanner, Value};
 use crate::metainfo::torrent::TorrentError;
 
-/// How the names of BitComet's padding begin.
+/// How the names of `BitComet`'s padding begin.
 const BITCOMET_PAD: &str = "_____padding_file_";
 
 /// A file of a multi-file torrent, its path without the torrent's name.
 pub(in crate::metainfo) struct File {
     pub path: String,
     /// The path as the torrent has it, as far as that can exist on a disk; only where it is another one.
+    #[expect(clippy::box_collection, reason = "one word in each of the many files that have none")]
     pub original: Option<Box<Vec<u8>>>,
     pub length: u64,
     pub kind: Kind,

@@ -259,7 +259,7 @@ mod tests {
         {
             assert_eq!(names(none), [], "{none:?}");
         }
-        let many: String = (0..100).map(|n| format!("d2:ip4:h{n:03}4:porti5ee")).collect();
+        let many = (0..100).map(|n| format!("d2:ip4:h{n:03}4:porti5ee")).collect::<Vec<_>>().concat();
         assert_eq!(parse(format!("d5:peersl{many}ee").as_bytes()).unwrap().names.len(), MAX_NAMES);
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Known {
 
 impl Known {
     /// The families to announce an event to: of an end only those that heard of the beginning.
-    fn to_ask(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<Family> {
+    fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<Family> {
         let now = Instant::now();
         self.off.retain(|_, until| until.is_none_or(|until| until > now));
         let both = [Family::Four, Family::Six];
@@ -118,7 +118,7 @@ impl HttpTracker {
         if self.is_proxied {
             return self.announce(url, a, deadline);
         }
-        let families = self.known.lock().to_ask(url, a.event);
+        let families = self.known.lock().families_for(url, a.event);
         let asks: Result<Vec<_>, _> =
             families.iter().map(|family| Ok((*family, self.announce_url(*family, url, a)?))).collect();
         match asks?.as_slice() {
@@ -219,7 +219,9 @@ impl HttpTracker {
         match best {
             Some(answer) => {
                 let mut known = self.known.lock();
-                failures.into_iter().for_each(|(family, error)| known.note(url, family, &Err(error), true));
+                for (family, error) in failures {
+                    known.note(url, family, &Err(error), true);
+                }
                 Ok(answer)
             }
             // What the tracker itself says is worth more than that it is out of reach.

@@ -1,4 +1,4 @@
-//! A tracker with an address of each family; `both.test` is 127.0.0.1 and ::1 here.
+//! A tracker with an address of each family; `both.test` is 127.0.0.1 and `::1` here.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ impl Both {
             let Some(says) = (if family == Family::Four { four } else { six }) else { continue };
             let tell = tell.clone();
             thread::spawn(move || {
-                let mut held = Vec::new();
+                let mut unanswered = Vec::new();
                 for (number, stream) in listener.incoming().flatten().enumerate() {
                     let mut lines = BufReader::new(&stream).lines();
                     let request = lines.next().and_then(Result::ok).unwrap_or_default();
@@ -48,7 +48,7 @@ impl Both {
                             );
                             let _ = (&stream).write_all(&[head.as_bytes(), body].concat());
                         }
-                        None => held.push(stream),
+                        None => unanswered.push(stream),
                     }
                 }
             });

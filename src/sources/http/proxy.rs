@@ -64,7 +64,7 @@ impl<In: Transport> Connector<In> for Forward {
         let Some(proxy) = details.config.proxy().filter(usable).filter(|_| is_plain) else { return Ok(None) };
         let timeout = wait(details.timeout).unwrap_or(CONNECT_TIMEOUT);
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for addr in details.resolver.resolve(proxy.uri(), details.config, details.timeout)?.iter() {
+        for addr in &details.resolver.resolve(proxy.uri(), details.config, details.timeout)? {
             match Bind::Any.connect(*addr, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;

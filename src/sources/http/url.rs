@@ -73,7 +73,7 @@ pub(super) fn http_date(text: &str) -> Option<i64> {
     let (hour, minute, second) = (number(2)?, number(2)?, number(2)?);
     let read = |text: String| text.parse::<i64>().ok().filter(|&number| number >= 0);
     let (day, mut year) = (read(day)?, read(year)?);
-    let month = MONTHS.iter().position(|name| *name == month)? as i64;
+    let month = i64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()?;
     // Years that begin in March end with the leap day.
     let shifted = (month + 10) % 12;
     year -= i64::from(month < 2);

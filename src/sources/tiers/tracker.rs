@@ -6,6 +6,7 @@ use super::{Job, backoff};
 use crate::sources::announce::{AnnounceEvent, Retry};
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an event of its own: any combination is possible")]
 pub(super) struct Tracker {
     pub url: String,
     /// What it sent as `tracker id`.

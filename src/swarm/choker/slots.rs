@@ -79,6 +79,7 @@ pub struct Slots {
     /// Fewer slots have been tried and carried less, so more are to be tried.
     spare: bool,
     /// While a seed opens slots; with nothing in it before somebody waits.
+    #[expect(clippy::option_option, reason = "not a seed, a seed where nobody waits yet, a seed that opens slots")]
     opening: Option<Option<Opening>>,
     /// Something was sent while the present number of slots was in force.
     learned: bool,
