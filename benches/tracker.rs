@@ -194,7 +194,7 @@ impl Swarm {
             let window = WINDOW.min(times - answered);
             for n in self.next..self.next + window {
                 let (socket, id) = &self.sockets[n % ADDRESSES];
-                socket.send(&self.request(n % self.peers, id))?;
+                socket.send(&self.request(n % self.peers, *id))?;
             }
             for n in self.next..self.next + window {
                 let length = self.sockets[n % ADDRESSES].0.recv(&mut answer)?;
@@ -230,7 +230,8 @@ fn over_http(tracker: SocketAddr, size: &Size) -> Res<Answers> {
     let client = |n: usize| -> io::Result<usize> {
         let (mut count, mut answer) = (0, Vec::new());
         while start.elapsed() < size.time {
-            let hash: String = hash(count % size.torrents).iter().fold(String::new(), |hash, byte| hash + &format!("%{byte:02x}"));
+            let hash: String =
+                hash(count % size.torrents).iter().fold(String::new(), |hash, byte| hash + &format!("%{byte:02x}"));
             let mut stream = TcpStream::connect(tracker)?;
             write!(
                 stream,
