@@ -243,7 +243,7 @@ fn the_creator_of_a_torrent_seeds_the_original_and_nothing_is_written_into_it() 
         }
         // Where a file is damaged, the other place is written to.
         let damaged = source.join("a\\b");
-        fs::write(&damaged, [&[1][..], &[3; 39_999]].concat()).expect("a file");
+        fs::write(&damaged, [vec![1], vec![3; 39_999]].concat()).expect("a file");
         let before = snapshot(&stage.path("home"));
         let output = run(&["x.torrent", "home", "--stop-timeout", "0.1"]);
         assert_eq!(code(&output), Some(2), "{name:?}: {}", stderr(&output));
@@ -428,7 +428,9 @@ fn a_suffix_goes_with_a_selection_another_place_and_several_torrents() {
     let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
     let output = fleet(&stage).args(["one.torrent", "two.torrent", "both", "--incomplete-suffix", "~"]).output();
     assert_eq!(code(&output.expect("btsync runs")), Some(0));
-    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("both")));
+    for swarm in &swarms {
+        swarm.is_at(&stage.path("both"));
+    }
 }
 
 #[test]

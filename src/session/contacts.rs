@@ -255,7 +255,9 @@ impl<'a> Contacts<'a> {
             Report::Told(peers) => {
                 let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
                 self.heard_of(&addresses, Source::Pex, |search| &mut search.pex_peers);
-                peers.into_iter().for_each(|(addr, flags)| self.book.hint(addr, flags));
+                for (addr, flags) in peers {
+                    self.book.hint(addr, flags);
+                }
             }
             Report::Node(addr) => self.discovery.add_node(addr),
             Report::Stop => {} // the flag says it
