@@ -219,7 +219,7 @@ fn several_addresses_of_a_peer_are_one_connection() {
             events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
         let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));
         let out = stage.folder("out");
-        let (leecher, events, leeches) = session(&torrent, &out, |config| {
+        let (leecher, events, download) = session(&torrent, &out, |config| {
             config.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
             config.limits.down = 100 << 10;
         });
@@ -233,7 +233,7 @@ fn several_addresses_of_a_peer_are_one_connection() {
             reached.len() >= 3 && seeder.peers().len() == 1 && leecher.peers().len() == 1
         });
         leecher.set_limits(Limits::default());
-        assert_eq!(leeches.join().expect("no panic"), Outcome::Completed);
+        assert_eq!(download.join().expect("no panic"), Outcome::Completed);
         payload.assert_at(&out);
         seeder.stop();
         seeds.join().expect("no panic");
