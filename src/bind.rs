@@ -171,10 +171,10 @@ fn holder(ip: IpAddr) -> io::Result<u32> {
     Ok(if interface.is_loopback { 0 } else { interface.index })
 }
 
-/// Has the packets of a connection say how much they matter. A socket of IPv6 may speak IPv4, and has both.
+/// Marks the packets of a connection with a DSCP class, for both families, as a socket of IPv6 may also carry IPv4.
 pub fn mark(stream: &TcpStream, dscp: Dscp) {
     let socket = SockRef::from(stream);
-    // What a family does not have, it cannot say.
+    // Fails for the family that the socket does not have.
     let _ = socket.set_tos_v4(dscp.byte());
     let _ = socket.set_tclass_v6(dscp.byte());
 }

@@ -293,7 +293,7 @@ impl PieceManager {
         self.picker.lock().release(peer, blocks);
     }
 
-    /// The peer did not answer these in time: they are first in line for others. `snubbed`: it answers none at all.
+    /// The peer did not answer these in time: other peers are asked for them first. `snubbed`: it answers no request at all.
     pub fn expire(&self, peer: PeerKey, blocks: &[BlockRequest], snubbed: bool) {
         let mut picker = self.picker.lock();
         picker.expire(peer, blocks);

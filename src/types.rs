@@ -53,14 +53,14 @@ pub struct BlockRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u32);
 
-/// What routers are told of our packets (the differentiated services code point), 0 to 63.
+/// The differentiated services code point of our packets, 0 to 63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dscp(u8);
 
 impl Dscp {
     /// Nothing.
     pub const NONE: Dscp = Dscp(0);
-    /// Lower effort than best effort (RFC 8622): others go first where the line is full.
+    /// Lower effort than best effort (RFC 8622): routers send other traffic first.
     pub const LOWER_EFFORT: Dscp = Dscp(1);
 
     /// The byte in which it travels, traffic class or type of service.

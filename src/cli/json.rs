@@ -16,7 +16,7 @@ use super::voice::{Ending, Voice};
 use crate::session::{Event, FileView, Handle, PieceState, Snapshot, Stage};
 use crate::types::InfoHash;
 
-/// Lines of so many bytes wait for a reader that is slow; what comes beyond that is lost, and counted.
+/// The most bytes that are queued for a slow reader; further lines are dropped and counted.
 const MAX_WAITING: usize = 1 << 20;
 
 /// Where the lines go, until nobody reads them any more.
@@ -41,7 +41,7 @@ impl Lines {
         self.outlet.push(&line(*newest, event, fields));
     }
 
-    /// The same for one that a reader may wait for: it is never lost.
+    /// The same for an event that a reader may wait for: it is never dropped.
     fn write_always(&self, at: Duration, event: &str, fields: Value) {
         let mut newest = self.newest.lock();
         *newest = at.max(*newest);

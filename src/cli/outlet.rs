@@ -1,5 +1,5 @@
-//! Text on its way to somebody who may stop reading: a queue bounded in bytes, and a thread that writes it. Whoever has something to
-//! say never waits: what there is no room for is lost and counted, and once there is room again a notice says how much it was.
+//! Output to a reader that may stop reading: a queue bounded in bytes, and a thread that writes it. A caller never waits: a text for
+//! which there is no room is dropped and counted, and once there is room again a notice says how many were dropped.
 
 use std::io::{self, Write};
 use std::mem;
@@ -13,13 +13,13 @@ use super::stop::{Never, Stop};
 
 /// Written in one go at most.
 const CHUNK: usize = 64 * 1024;
-/// The thread only copies.
+/// The thread only copies bytes, so a small stack is enough.
 const STACK: usize = 128 * 1024;
 
 /// Makes the notice of so many texts that were lost; empty where none is wanted.
 type Notice = dyn Fn(u64) -> String + Send + Sync;
 
-/// Clones are the same way out.
+/// Clones share the queue and the thread.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
@@ -28,7 +28,7 @@ struct Shared {
     changed: Condvar,
     most: usize,
     notice: Box<Notice>,
-    /// Where no thread was to be had; then its writes are waited for.
+    /// Set if no thread could be started: the caller then writes, and waits for the reader.
     direct: Mutex<Option<Box<dyn Write + Send>>>,
 }
 
@@ -37,11 +37,11 @@ struct State {
     waiting: Vec<u8>,
     /// Bytes that the thread has taken and not written yet.
     under_way: usize,
-    /// Texts that were lost and not told of.
+    /// Texts that were dropped since the last notice.
     lost: u64,
-    /// Nobody reads any more: nothing is kept.
+    /// The reader is gone: nothing is queued any more.
     gone: bool,
-    /// Whoever waits until all is written; disconnected then.
+    /// Threads that wait until all is written: disconnected then.
     waiters: Vec<Sender<Never>>,
 }
 

@@ -1,4 +1,4 @@
-//! Where a download's words go, for people and for programs, and the last of them.
+//! The output of a download: lines for people on stderr, JSON events for programs on stdout, and how both end.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use super::json::Lines;
 use super::screen::Screen;
 use super::stop::Stop;
 
-/// Both ways out, and how long they may be waited for.
+/// Both outputs, and how long the end waits for their readers.
 #[derive(Clone)]
 pub struct Outputs {
     /// For people.

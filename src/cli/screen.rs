@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::outlet::Outlet;
 use super::stop::Stop;
 
-/// Bytes that wait for whoever reads stderr: for a terminal, on which old frames are of no use, fewer.
+/// The most bytes that are queued for stderr. The limit is lower for a terminal, as old frames are of no use there.
 const MAX_WAITING: usize = 256 * 1024;
 const MAX_FRAMES: usize = 64 * 1024;
 
@@ -105,7 +105,7 @@ impl Screen {
         inner.put(bytes, live.into_iter().map(|(line, _)| line));
     }
 
-    /// The same for the last word: it is not lost.
+    /// The same for the last line, which is never dropped.
     pub fn say_always(&self, text: &str) {
         let Some(outlet) = &self.outlet else { return self.say(text) };
         let mut inner = self.inner.lock();

@@ -14,7 +14,7 @@ const ALIASES: [(&str, &str); 10] = [
     ("--max-overall-upload-limit", "--max-upload-limit"),
 ];
 
-/// What a first word may have been meant to be: the commands, and words that are commands elsewhere, with what does the same here.
+/// Commands that a first word may be a misspelling of: ours, and those of other clients with our equivalent.
 const COMMANDS: [(&str, &str); 19] = [
     ("create", "create"),
     ("edit", "edit"),
@@ -37,7 +37,7 @@ const COMMANDS: [(&str, &str); 19] = [
     ("start", "btsync FILE.torrent FOLDER"),
 ];
 
-/// The command, or what stands for it, that a first word was most likely meant to be.
+/// The command, or its equivalent here, that a first word is most likely a misspelling of.
 pub(super) fn command_like(word: &str) -> Option<&'static str> {
     if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_')) {
         return None;

@@ -1,5 +1,5 @@
-//! The user's wish that the process ends, and how long it may still take then. What waits for others, such as a reader of our
-//! output or the user's own command, waits no longer than that.
+//! The first signal, and how long the process may take to end after it. Threads that wait for a reader of our output or for the user's
+//! command wait no longer than that.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use parking_lot::Mutex;
 
-/// From the first signal to the end of the process.
+/// The longest time from the first signal to the end of the process.
 const PATIENCE: Duration = Duration::from_millis(1900);
 
-/// What no channel ever brings: it is there to be disconnected.
+/// The type of a channel that carries no message and serves only to be disconnected.
 pub type Never = std::convert::Infallible;
 
 /// Set once, by the first signal; clones are the same.

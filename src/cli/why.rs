@@ -83,7 +83,7 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
         (search.strange, "not of this swarm"),
     ];
     let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    // One that was called in vain may not be known any more.
+    // The list forgets addresses that could not be reached for long.
     if !called.is_empty() {
         parts.push(format!("calls: {}", called.join(", ")));
     } else if now.known == 0 && now.connected == 0 {

@@ -75,7 +75,7 @@ pub enum Gone {
     /// Far too many messages without use.
     #[error("flooded us with useless messages")]
     Flood,
-    /// It made us answer, and did not read the answers.
+    /// The peer made us answer and did not read, so its queue filled up.
     #[error("did not read what we sent")]
     Overrun,
     /// Neither side needs anything.

@@ -39,7 +39,7 @@ pub use throttle::Throttle;
 /// Reports that may wait for the session. The largest, a piece of metadata, has 16 KiB.
 pub const MAX_REPORTS: usize = 512;
 
-/// What no channel ever brings: it is there to be disconnected.
+/// The type of a channel that carries no message and serves only to be disconnected.
 type Never = std::convert::Infallible;
 
 /// Bytes that a reader receives into, and that a writer serves from, at a time: sixteen blocks with their heads, in whole pages.
@@ -66,7 +66,7 @@ pub struct Shared {
     pub wants_info: bool,
     /// What our sockets are tied to.
     pub bind: Bind,
-    /// What routers are told of our packets.
+    /// The DSCP class of our packets.
     pub dscp: Dscp,
     /// The info dictionary as it is hashed, for peers that ask for it; empty while it is not known.
     pub info: OnceLock<Vec<u8>>,
@@ -88,7 +88,7 @@ pub struct Shared {
     stopping: AtomicBool,
     /// Where reports go.
     reports: Sender<Report>,
-    /// Nothing is ever sent here: it is disconnected once everybody is to go home, which wakes those that wait to report.
+    /// Nothing is ever sent here: [`Shared::stop`] disconnects it, which wakes the threads that wait to report.
     ending: Receiver<Never>,
     alive: Mutex<Option<Sender<Never>>>,
     /// How many connections there are, those that are being made included.
@@ -303,7 +303,7 @@ impl Shared {
         let _ = self.reports.send(report); // fails where the session is over
     }
 
-    /// Everybody goes home: connections end, and nobody waits any longer to report.
+    /// Ends all connections; no thread waits any longer to report.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         drop(self.alive.lock().take());

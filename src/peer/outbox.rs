@@ -15,7 +15,7 @@ use crate::types::{BlockRequest, PieceIndex};
 /// as many metadata requests in messages of their own; that is less.
 const MAX_BYTES: usize = 384 * 1024;
 
-/// What a writer is told.
+/// A command to a connection's writer.
 #[derive(Debug)]
 pub enum Out {
     /// There are requests to write: [`Requests::take_unwritten`](crate::swarm::requests::Requests::take_unwritten).

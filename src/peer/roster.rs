@@ -19,7 +19,7 @@ const TWIN_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub struct Roster {
     peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
-    /// Somebody was taken out.
+    /// A peer was removed.
     left: Condvar,
 }
 

@@ -36,7 +36,7 @@ pub struct Book {
     banned: HashMap<IpAddr, Record>,
     /// Our own address, as others see it.
     ours: Option<SocketAddr>,
-    /// Nobody is connected whom we need: the pauses between calls are short.
+    /// We need peers and none is connected: the pauses between connection attempts are short.
     in_need: bool,
     encryption: Encryption,
     /// We want nothing more.
@@ -178,7 +178,7 @@ impl Book {
     fn callable_from(&self, addr: &SocketAddr, entry: &Entry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(Record::banned_until).unwrap_or_default();
         let needed = self.in_need && entry.is_trusted();
-        // Who says that two addresses are one peer may lie: now and then it is tried.
+        // A peer may lie about having several addresses, so the address is tried now and then.
         let linked = entry.linked.map(|since| since + LINK);
         let free = if entry.connection.is_some() { linked } else { Some(Duration::ZERO) };
         let wanted = !entry.shunned && !self.is_needless(entry);

@@ -109,7 +109,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Whether somebody has said stop.
+    /// Whether the session was told to stop.
     fn is_stopped(&self) -> bool {
         self.contacts.inner.stop.load(Ordering::Acquire)
     }

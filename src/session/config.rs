@@ -44,7 +44,7 @@ pub struct Config {
     pub bind: Bind,
     /// Whether connections are disguised by message stream encryption.
     pub encryption: Encryption,
-    /// What routers are told of the packets to peers.
+    /// The DSCP class of packets to peers.
     pub dscp: Dscp,
     /// Whether to show leechers our pieces one by one (BEP 16), where all are there from the start.
     pub super_seed: bool,

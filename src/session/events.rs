@@ -122,7 +122,7 @@ pub enum Event {
         /// The piece that it spoilt.
         piece: PieceIndex,
     },
-    /// So many events about peers and trackers were not told, as nobody listened for long.
+    /// So many events about peers and trackers were dropped because the listener did not read.
     Lost {
         /// How many.
         count: u64,
@@ -164,7 +164,7 @@ pub(super) fn channel() -> (Teller, Receiver<Event>) {
 }
 
 impl Teller {
-    /// Tells whoever listens. Never waits for it.
+    /// Sends an event to the listener. Never waits for it.
     pub fn tell(&self, event: Event) {
         if event.is_about_others() && self.to.len() >= MAX_WAITING {
             self.lost.fetch_add(1, Ordering::Relaxed);

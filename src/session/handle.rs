@@ -31,7 +31,7 @@ pub(super) struct Inner {
     pub started: Instant,
     /// The user has been told that there are no descriptors.
     pub warned: AtomicBool,
-    /// The session's own thread.
+    /// The session's main thread, once it runs.
     pub main: OnceLock<ThreadId>,
     pub stage: AtomicU8,
     /// Pieces of metadata: those that are there, and all.
@@ -139,7 +139,7 @@ impl Handle {
         self.wake(Report::Pause);
     }
 
-    /// Has the session's thread look at what was set. Where it has too much to hear for one more word, it is awake.
+    /// Wakes the session's thread to look at the flags. If its channel is full, it is awake anyway.
     fn wake(&self, why: Report) {
         let _ = self.0.reports.try_send(why);
     }

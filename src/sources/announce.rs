@@ -148,7 +148,7 @@ pub enum TrackerError {
     /// Not a URL that can be asked.
     #[error("not a usable URL")]
     Url,
-    /// A local address whose path is not that of an announce: maybe someone else's service (SECURITY: request forgery).
+    /// A local address whose path is not that of an announce: it may be another service (request forgery).
     #[error(
         "a local address is asked only for a path that ends in \"announce\" or \"scrape\"; --bt-tracker URL allows it"
     )]
@@ -165,7 +165,7 @@ pub enum TrackerError {
     /// The host has no address of the family over which it was to be asked.
     #[error("the host has no address of this family")]
     NoFamily,
-    /// The environment names a proxy that we do not speak to.
+    /// The environment names a proxy of a kind that btsync does not support.
     #[error(
         "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: only http:// and https:// proxies can"
     )]
@@ -188,7 +188,7 @@ pub enum TrackerError {
     /// The tracker's own `failure reason`, cleaned of control characters.
     #[error("refused: {0}")]
     Refused(String),
-    /// Another failure, with the word of the server on when to come back (BEP 31, `Retry-After`).
+    /// Another failure, with the time at which the server wants to be asked again (BEP 31, `Retry-After`).
     #[error("{why}; {retry}")]
     Later {
         /// What failed.

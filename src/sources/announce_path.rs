@@ -1,6 +1,6 @@
-//! What may be asked of a local address in the name of a torrent (SECURITY: request forgery). A torrent comes from a stranger, and
-//! the services of this machine and its network trust whoever reaches them; so a URL that leads there must be an announce and
-//! nothing else. Pure.
+//! Which requests to local addresses a torrent may cause (server-side request forgery). A torrent comes from a stranger, and services
+//! of this machine and its network trust every client that reaches them; so a URL that leads there must be an announce and nothing
+//! else. Pure.
 
 use percent_encoding::percent_decode_str;
 

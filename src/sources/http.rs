@@ -71,7 +71,7 @@ pub struct HttpTracker {
     trusted: Arc<HashSet<String>>,
     /// A proxy of the environment is used, and looks up names in our place.
     is_proxied: bool,
-    /// The environment names a proxy that we do not speak to; what needs no proxy by its configuration.
+    /// Set if the environment names a proxy of an unsupported kind; says which URLs need none.
     unusable_proxy: Option<Config>,
 }
 
@@ -354,7 +354,7 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
     agent.get(url).config().timeout_global(Some(left)).build().call()
 }
 
-/// An error with the server's word on when to come back, where it gave one.
+/// An error, with the time at which the server wants to be asked again, if it gave one.
 fn later(why: TrackerError, retry: Option<Retry>) -> TrackerError {
     match retry {
         Some(retry) => TrackerError::Later { why: Box::new(why), retry },

@@ -31,7 +31,7 @@ const INTERVAL: Duration = Duration::from_secs(5 * 60);
 const BREATHER: Duration = Duration::from_millis(50);
 /// Datagrams taken from a socket before the other gets its turn.
 const MAX_IN_A_ROW: usize = 64;
-/// From the first word of a change among the interfaces to a look at them: changes come in bursts, and a new address needs a moment.
+/// The delay from a notice that interfaces changed to a look at them: changes come in bursts, and a new address needs a moment.
 const SETTLING: Duration = Duration::from_secs(1);
 /// On a new interface all is announced once more after so long: a neighbour whose link comes up at the same time may have joined the
 /// group too late for the first.
@@ -68,7 +68,7 @@ impl Lsd {
     /// Where no socket can be had for either family, or no thread.
     pub fn start(bind: &Bind, port: u16, swarms: Vec<InfoHash>, found: Found) -> io::Result<Lsd> {
         let groups = place::open(bind)?;
-        // Before the first look, so that no change is missed. Without word of them there are the interfaces of the beginning.
+        // Before the first look, so that no change is missed. Without notices btsync uses the interfaces that it found at the start.
         let changes = Changes::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
         // Bounded: two commands for each session.

@@ -82,7 +82,7 @@ fn next_url(rest: &str) -> Option<usize> {
     })
 }
 
-/// The words of a server that was asked at `url`, without what may be secret in that: servers repeat what they were asked.
+/// A server's text without the parts of `url` that may be secret: servers repeat the URL of the request.
 pub fn without_secrets_of(url: &str, words: &str) -> String {
     let mut words = words.to_owned();
     for secret in secrets(url) {

@@ -120,7 +120,7 @@ fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -
 pub(in crate::cli) fn plain_name(name: &str) -> String {
     if let Some(path) = name.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("file://")).and(name.get(7..)) {
         let path = path.strip_prefix("localhost").unwrap_or(path);
-        // Another host's file is none of ours: the name stays and is refused.
+        // A file URL with another host: the name stays as it is and is refused.
         let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| path.starts_with('/'));
         return decoded.map_or_else(|| name.to_owned(), Cow::into_owned);
     }

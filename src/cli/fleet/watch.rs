@@ -166,7 +166,7 @@ impl<F: Fn(Sight)> Watcher<F> {
         Ok(())
     }
 
-    /// Whether it is time to go.
+    /// Whether the thread is to end.
     fn is_over(&self) -> bool {
         let mut fds = [PollFd::new(&self.asleep, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether it is no stranger who may name anybody's address.
+    /// Whether the source is trusted: not one by which a stranger can name a third party's address.
     pub fn is_verified(self) -> bool {
         self >= Source::Tracker
     }

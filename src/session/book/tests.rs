@@ -201,7 +201,7 @@ fn ports_of_other_services_are_called_only_where_nothing_else_is_known() {
     assert_eq!(book.callable(now, 9), [web], "a tracker vouches for it");
 }
 
-/// Whoever fills the book with dead addresses keeps nobody out.
+/// Dead addresses that fill the list keep no good address out.
 #[test]
 fn dead_addresses_give_way_to_new_ones() {
     let now = Duration::from_secs(1);

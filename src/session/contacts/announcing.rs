@@ -172,7 +172,7 @@ impl Contacts<'_> {
     }
 }
 
-/// As whom a session announces.
+/// The identity under which a session announces.
 #[derive(Clone, Copy)]
 pub struct Identity {
     /// Its key with trackers.

@@ -297,7 +297,7 @@ impl Contacts<'_> {
     /// Ends all connections in peace: each side hangs up, nobody is noted as lost, and all may be called again at once, those
     /// who called us at the port that they said.
     pub fn part(&mut self, shared: &Arc<Shared>) {
-        self.hold_callers(true); // nobody would hear them
+        self.hold_callers(true); // nothing reads their connections meanwhile
         let callers = shared.roster.all().into_iter().filter(|peer| peer.incoming);
         self.book.add(&callers.filter_map(|peer| peer.callable_at()).collect::<Vec<_>>(), Source::Neighbour);
         shared.stop();

@@ -18,7 +18,7 @@ use crate::peer::{Gone, Greeting};
 use crate::session::contacts::crowd::{Handshake, Occupant, evicted};
 use crate::types::{Encryption, PeerKey};
 
-/// Callers that are being asked at the same time: 300 that never say a word, every second, leave room for others.
+/// Pending handshakes at a time. With 300 silent connections a second there is still room for others.
 const ROOM: usize = 128;
 /// An address may fill more than this only while nobody else calls.
 const FAIR: usize = ROOM / 4;
@@ -43,9 +43,9 @@ struct Waiting {
     /// Its thread's, for as long as it is not handed on.
     stream: Weak<TcpStream>,
     thread: JoinHandle<()>,
-    /// When it called.
+    /// When the connection was accepted.
     since: Duration,
-    /// Whether it has said anything.
+    /// Whether any byte of its handshake has arrived.
     heard: Arc<AtomicBool>,
     /// It was hung up on to make room.
     going: bool,

@@ -108,7 +108,7 @@ fn plain_callers_reach_whom_they_mean() {
         let met = scene.meets(caller);
         assert_eq!(met.is_some(), expected, "{info_hash}");
         if let Some(met) = met {
-            // What follows the info-hash is left in the socket, or handed on.
+            // Bytes behind the info-hash stay in the socket, or are handed on.
             assert_eq!((met.0, met.2), (info_hash, false));
         }
     }

@@ -81,7 +81,7 @@ impl Seat {
         self.port
     }
 
-    /// Whether callers are hung up on for now, those that wait already included.
+    /// Whether incoming connections are closed for now, those that wait already included.
     pub fn hold(&self, hold: bool) {
         self.guest.set_open(!hold);
         if hold {
@@ -89,7 +89,7 @@ impl Seat {
         }
     }
 
-    /// Where callers come in.
+    /// Incoming connections that the session has yet to accept.
     pub fn callers(&self) -> &Receiver<Report> {
         &self.callers
     }

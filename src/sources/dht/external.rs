@@ -13,7 +13,7 @@ const QUORUM: usize = 6;
 /// What others say our address is.
 #[derive(Debug, Default)]
 pub struct ExternalIp {
-    /// From which network who said what; each network once, the latest last: one party has many addresses.
+    /// The votes by network, each network once, the latest last: one party may have many addresses.
     votes: VecDeque<(Network, IpAddr)>,
     agreed: Option<IpAddr>,
 }

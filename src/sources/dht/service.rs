@@ -339,7 +339,7 @@ impl Run {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }
-                // Whoever asked may be gone already, or have no time.
+                // The receiver may be gone already, or its channel full.
                 Output::Found { info_hash, peers } => {
                     let asker = self.askers.get(&info_hash).unwrap_or(&self.found);
                     drop(asker.try_send(Found { info_hash, peers }));

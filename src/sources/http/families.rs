@@ -122,7 +122,7 @@ impl HttpTracker {
         let asks: Result<Vec<_>, _> =
             families.iter().map(|family| Ok((*family, self.announce_url(*family, url, a)?))).collect();
         match asks?.as_slice() {
-            // Both are out of order: their rest is over early.
+            // Both families failed lately: try both again instead of waiting.
             [] => {
                 self.known.lock().forget_rests(url);
                 self.announce(url, a, deadline)
@@ -156,7 +156,7 @@ impl HttpTracker {
                 self.known.lock().note(url, *first, &Ok(answer.clone()), true);
                 return Ok(answer.clone());
             }
-            // Its word is for both.
+            // A refusal holds for both families.
             Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => return answer,
             _ => {}
         }
@@ -205,7 +205,7 @@ impl HttpTracker {
         }
         drop((tell, race));
         let (mut best, mut failures) = (None, Vec::new());
-        // The channel ends when both have had their say, or have gone their own way.
+        // The channel is disconnected when both threads are done with it.
         while let Ok((family, result)) = told.recv_deadline(end) {
             self.known.lock().note(url, family, &result, best.is_some());
             match result {

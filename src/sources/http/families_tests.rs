@@ -15,7 +15,7 @@ struct Both {
     asked: crossbeam_channel::Receiver<(Family, String)>,
 }
 
-/// What a family does with a request: a body, or silence for as long as the client waits.
+/// How a family answers a request: with a body, or not at all while the client waits.
 type Says = fn(usize) -> Option<&'static [u8]>;
 
 impl Both {
@@ -163,7 +163,7 @@ fn a_refusal_over_the_second_family_switches_it_off() {
     }
     let (result, _) = ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), true);
     assert!(result.is_ok() && tracker.asked() == [Family::Four]);
-    // The first one's refusal is everybody's.
+    // A refusal over the first family holds for both.
     let tracker = Both::start(Some(|_| Some(REFUSED)), Some(|_| Some(ONE)));
     assert!(matches!(ask(&client, &tracker.url(), None, true).0, Err(TrackerError::Refused(_))));
     assert_eq!(tracker.asked(), [Family::Four]);

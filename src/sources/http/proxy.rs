@@ -1,5 +1,5 @@
 //! The environment's proxy. An `http://` request goes to an `http://` proxy as it stands, with its whole URL (RFC 9112, absolute form),
-//! as many proxies allow CONNECT to port 443 only. A proxy that cannot be used is never passed by.
+//! as many proxies allow CONNECT to port 443 only. A proxy that cannot be used is never bypassed.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_pr
 /// The longest wait for a connection, in case none is set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether the environment names a proxy that we do not speak to. Its requests must not go out directly.
+/// Whether the environment names a proxy of an unsupported kind. Requests must then not be sent directly.
 pub(super) fn is_unusable(config: &Config) -> bool {
     let is_named = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     config.proxy().map_or(is_named, |proxy| !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https))

@@ -127,7 +127,7 @@ fn system_certificates() -> Vec<CertificateDer<'static>> {
     let found = rustls_native_certs::load_native_certs();
     let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     for error in found.errors {
-        // A system without certificates is none of the user's concern, a file that the user named is.
+        // Warn only about files that the user named: a system may have no certificates.
         let level = if asked_for { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, "certificates: {error}");
     }

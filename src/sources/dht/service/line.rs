@@ -39,7 +39,7 @@ impl Line {
     pub fn introduce(&self, addr: SocketAddr, as_what: fn(SocketAddr) -> Command) {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         if Family::of(addr.ip()) == self.family {
-            // Strangers name nodes: those for which there is no room are none the less found in time.
+            // Strangers name nodes: those that are dropped here are found later anyway.
             if self.commands.try_send(as_what(addr)).is_ok() {
                 let _ = (&self.wake).write(&[0]);
             }
