@@ -4,6 +4,7 @@
 //! The file is replaced in one step and not synced: what a dying process wrote is kept by the system, and after a dying system
 //! no record is believed. That it cannot be read or written costs a check and nothing else.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -237,14 +238,26 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_private(path, bytes)
 }
 
-/// Makes room for another record.
+/// Makes room for another record. Whatever else somebody put into the folder stays.
 fn prune(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let age = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
+    let age = |entry: fs::DirEntry| {
+        let found = entry.metadata().ok().filter(|found| found.is_file() && is_record_name(&entry.file_name()))?;
+        Some((found.modified().ok()?, entry.path()))
+    };
     let mut records: Vec<_> = entries.flatten().filter_map(age).collect();
     records.sort_unstable();
     let surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
     records.iter().take(surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
+}
+
+/// Whether a file is a record by its name, the info-hash and the place in hexadecimal; or one that a killed process left half written,
+/// which has more behind that.
+fn is_record_name(name: &OsStr) -> bool {
+    let is_hex = |part: &[u8]| part.len() == 40 && part.iter().all(u8::is_ascii_hexdigit);
+    let Some((hash, [b'-', place @ ..])) = name.as_bytes().split_at_checked(40) else { return false };
+    let Some((place, rest)) = place.split_at_checked(40) else { return false };
+    is_hex(hash) && is_hex(place) && (rest.is_empty() || (rest.starts_with(b".") && rest.ends_with(b".new")))
 }
 
 #[cfg(test)]
