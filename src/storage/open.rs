@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::descriptors::patiently;
+use crate::descriptors::{is_shortage, patiently};
 
 use super::cache::Handle;
 use super::error::{Doing, StorageError, StorageErrorKind};
@@ -193,7 +193,8 @@ impl Root {
     fn open_real(&self, name: &Path) -> io::Result<File> {
         let real = fs::canonicalize(self.path.join(name)).map_err(|_| Errno::LOOP)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(CWD, real, flags, Mode::empty())?);
+        let file = self.in_time(|| Ok(rustix::fs::openat(CWD, &real, flags, Mode::empty())?))?;
+        let file = File::from(file);
         // Nothing but a file: a folder in a file's place is told as such elsewhere.
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::LOOP.into()) }
     }
@@ -241,7 +242,16 @@ impl Root {
     /// Opens without following any link; `LOOP` where there is one. Waits where there is no descriptor.
     fn open_beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let short = |opened: &Result<OwnedFd, Errno>| matches!(opened, Err(Errno::MFILE | Errno::NFILE));
-        patiently(|| self.try_open(name, flags), short, || self.relief.get().is_some_and(|relief| (relief.0)()))
+        patiently(|| self.try_open(name, flags), short, || self.may_wait())
+    }
+
+    /// The result of something else that takes a descriptor. Waits where there is none, too.
+    pub fn in_time<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        patiently(attempt, |made| made.as_ref().is_err_and(is_shortage), || self.may_wait())
+    }
+
+    fn may_wait(&self) -> bool {
+        self.relief.get().is_some_and(|relief| (relief.0)())
     }
 
     fn try_open(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {

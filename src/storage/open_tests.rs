@@ -160,3 +160,40 @@ fn a_file_outside_is_read_once_it_is_admitted_and_no_other_in_its_place() {
     symlink("../outside", &link).unwrap();
     assert!(root.admit(name).is_err(), "a folder is no file");
 }
+
+#[test]
+fn what_takes_a_descriptor_waits_for_one_as_long_as_there_is_a_point() {
+    let root = Root::new(PathBuf::from("nowhere"));
+    let tries = std::cell::Cell::new(0);
+    let attempt = || {
+        tries.set(tries.get() + 1);
+        if tries.get() < 3 { Err(Errno::MFILE.into()) } else { Ok(()) }
+    };
+    assert!(root.in_time(attempt).is_err(), "nobody says that it may wait");
+    root.wait_with(|| true);
+    assert!(root.in_time(attempt).is_ok());
+    assert_eq!(tries.get(), 3);
+}
+
+/// A file or folder that is opened past [`Root`] is missing where descriptors are short: a lock is not taken then, others' markers
+/// are not seen, or the download ends.
+#[test]
+fn nothing_is_opened_without_waiting_for_a_descriptor() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    // A probe that cannot be made says nothing, and nothing depends on it.
+    let sources = files.filter(|path| !path.to_string_lossy().ends_with("_tests.rs") && !path.ends_with("fits.rs"));
+    for path in sources {
+        let text = fs::read_to_string(&path).unwrap();
+        let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let opens = ["File::open(", "File::options(", "OpenOptions", "read_dir(", "fs::read(", "openat(CWD"];
+        for line in program.lines().filter(|line| opens.iter().any(|open| line.contains(open))) {
+            assert!(
+                line.contains("in_time(") || line.contains("CWD, &self.path"),
+                "{}: {}",
+                path.display(),
+                line.trim()
+            );
+        }
+    }
+}

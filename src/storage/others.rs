@@ -22,7 +22,7 @@ pub(super) struct FolderLock {
 impl FolderLock {
     /// Where the folder cannot be locked, or somebody holds on to it, the markers have to do.
     pub fn take(root: &Root) -> FolderLock {
-        let Ok(folder) = File::open(root.path()) else { return FolderLock { _folder: None } };
+        let Ok(folder) = root.in_time(|| File::open(root.path())) else { return FolderLock { _folder: None } };
         let deadline = Instant::now() + WAIT;
         while matches!(try_lock(&folder), Ok(false)) && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
@@ -54,7 +54,7 @@ impl Storage {
         survey: &Survey,
         given: bool,
     ) -> Result<(), StorageError> {
-        let Ok(entries) = fs::read_dir(self.root.path()) else { return Ok(()) };
+        let Ok(entries) = self.root.in_time(|| fs::read_dir(self.root.path())) else { return Ok(()) };
         let names = entries.flatten().filter_map(|entry| marker::torrent_of(entry.file_name().to_str()?));
         for other in names.filter(|other| other != info_hash) {
             let Some(found) = read(&self.root, &other) else { continue };

@@ -49,19 +49,19 @@ impl Storage {
             handle.file.sync_all().map_err(|error| self.failed(Doing::Sync, parts, error))?;
         }
         for folder in folders.iter().rev() {
-            sync_folder(&self.root.path().join(folder))?;
+            self.sync_folder(&self.root.path().join(folder))?;
         }
         // The download folder may be new as well.
         let above = std::fs::canonicalize(self.root.path()).ok();
-        above.as_deref().and_then(Path::parent).map_or(Ok(()), sync_folder)
+        above.as_deref().and_then(Path::parent).map_or(Ok(()), |folder| self.sync_folder(folder))
     }
-}
 
-fn sync_folder(path: &Path) -> Result<(), StorageError> {
-    match File::open(path).and_then(|folder| folder.sync_all()) {
-        // Some file systems keep no folders of their own, or let nobody wait for them; a folder that may not be listed is not ours.
-        Err(error) if cannot_sync(&error) => Ok(()),
-        synced => synced.map_err(StorageError::io(Doing::Sync, path)),
+    fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
+        match self.root.in_time(|| File::open(path)).and_then(|folder| folder.sync_all()) {
+            // Some file systems keep no folders of their own, or let nobody wait for them; a folder that may not be listed is not ours.
+            Err(error) if cannot_sync(&error) => Ok(()),
+            synced => synced.map_err(StorageError::io(Doing::Sync, path)),
+        }
     }
 }
 
