@@ -13,6 +13,8 @@ use common::payload::Payload;
 use common::process::end_of;
 use common::schema;
 use common::seeder::{FakePeer, Gate};
+use common::talker::{Talker, size_of};
+use common::web::{Page, Web};
 use common::{Stage, btsync, free_port, until};
 use serde_json::Value;
 
@@ -205,4 +207,29 @@ fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
     terminate(&child);
     assert_eq!(end_of(&mut child), Some(0));
     kill_command(&stage);
+}
+
+/// Of a torrent on disk, behind a URL and behind a magnet link: the list waits to be read, and a signal ends the process at once.
+#[test]
+fn a_signal_ends_a_list_that_nobody_reads() {
+    let names: Vec<String> = (0..1500).map(|n| format!("{n:0100}")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    let (stage, payload) = (Stage::new(), Payload::tree("many", &files, 16 * 1024));
+    let web = Web::start(&[("/x", Page::Bytes(payload.torrent("http://127.0.0.1:9/announce")))]);
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
+    let peer = knows.addr().to_string();
+    for what in [torrent.display().to_string(), web.url("/x"), payload.magnet("")] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = btsync();
+        command.args(["--list", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string(), "--peer", &peer]);
+        command.arg(&what).stdin(Stdio::null()).stdout(writer);
+        let mut child = command.spawn().expect("btsync");
+        drop(command);
+        let waiting = || rustix::io::ioctl_fionread(&reader).expect("a number of bytes");
+        until("the pipe is full", || waiting() >= 64 * 1024);
+        terminate(&child);
+        let status = end_of(&mut child);
+        assert!(matches!(status, Some(7) | None), "{status:?}");
+    }
 }

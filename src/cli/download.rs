@@ -56,7 +56,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
     let Found { source, kept } = source(&args.file(), &mut config, &stop)?;
-    drop(watch);
+    watch.into_iter().for_each(signals::Watch::release);
     if let (true, Source::Torrent(torrent)) = (args.list, &source) {
         return list::print(torrent, &config.files);
     }
@@ -70,7 +70,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let keyboard = if looks { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
     let (released, asked) = (keys.clone(), outputs.stop.clone());
-    let _watch = signals::watch(move || {
+    let watch = signals::watch(move || {
         // A second signal ends the process at once, and nobody could put the terminal right then.
         released.iter().for_each(Keys::release);
         stopper.stop();
@@ -93,10 +93,11 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     if let Ok(thread) = spoken {
         let _ = thread.join();
     }
-    let result = verdict(result, &handle, args.stop_timeout).and_then(|()| match handle.torrent() {
-        Some(torrent) if args.list => list::print(torrent, &selection),
-        _ => Ok(()),
-    });
+    let result = verdict(result, &handle, args.stop_timeout);
+    if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.torrent()) {
+        watch.release();
+        return list::print(torrent, &selection);
+    }
     outputs.conclude(result) // while signals are watched for
 }
 

@@ -2,8 +2,8 @@
 //! (SIGHUP) asks, too. SIGXFSZ is passed over by all commands.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -12,10 +12,16 @@ use signal_hook::{flag, low_level};
 
 use super::exit::Exit;
 
-/// Watches for as long as it lives.
+/// Whether SIGINT and SIGTERM end the process at once: the first one was heard, or there is nothing to stop any more. A handler cannot
+/// be taken back so that the signal has its usual effect again; there is one for all watches.
+static ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Watches for as long as it lives, one at a time.
 pub struct Watch {
+    asked: Arc<AtomicBool>,
     handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    /// Whether it heard one, once it has ended.
+    thread: Option<JoinHandle<bool>>,
 }
 
 /// Calls `stop` at the first SIGINT, SIGTERM or, unless started with nohup(1), SIGHUP.
@@ -23,8 +29,10 @@ pub struct Watch {
 /// # Errors
 /// What the system says where a handler or the thread cannot be set up.
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
-    let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    let is_first = ENDS_AT_ONCE.get().is_none();
+    let asked = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
+    asked.store(false, Ordering::Release);
+    for signal in [SIGINT, SIGTERM].into_iter().filter(|_| is_first) {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -32,20 +40,23 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
         signals.add_signal(SIGHUP)?;
     }
     let handle = signals.handle();
+    let ends_at_once = asked.clone();
     let wait = move || {
         let mut heard = signals.forever();
-        if heard.next().is_some() {
+        let is_asked = heard.next().is_some();
+        if is_asked {
             stop();
             // Only now: `stop` puts the terminal right, which nobody could do after a sudden end.
-            asked.store(true, Ordering::Release);
+            ends_at_once.store(true, Ordering::Release);
         }
         // Shell and system may both say that the terminal is gone: that is no second wish.
         if heard.any(|signal| signal != SIGHUP) {
             low_level::exit(i32::from(Exit::Unfinished.code())); // it came while the first was being answered
         }
+        is_asked
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
-    Ok(Watch { handle, thread: Some(thread) })
+    Ok(Watch { asked, handle, thread: Some(thread) })
 }
 
 /// Whether whoever started us had SIGHUP ignored, as nohup(1) does.
@@ -62,11 +73,25 @@ pub fn pass_over_size_limit() {
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
+impl Watch {
+    /// Ends it where nothing is left that would have to be stopped: from here on SIGINT and SIGTERM end the process at once, also one
+    /// that waits for whoever should read its output. One that was heard too late to stop anything does so now.
+    pub fn release(mut self) {
+        self.asked.store(true, Ordering::Release);
+        if self.end() {
+            low_level::exit(i32::from(Exit::Unfinished.code()));
+        }
+    }
+
+    /// Whether one was heard.
+    fn end(&mut self) -> bool {
+        self.handle.close();
+        self.thread.take().is_some_and(|thread| thread.join().unwrap_or_default())
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.handle.close();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }

@@ -71,12 +71,13 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
-    let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
+    let watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
         .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
     let selection = Selection { select: args.select, exclude: args.exclude, link: None };
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
     let verdict = verify(&torrent, &layout, &folder, &wanted, args.quiet, &stop)?;
+    watch.release();
     let whole = verdict.flaws.is_empty() && verdict.verified == verdict.pieces;
     if args.json {
         info::print(&format!("{}\n", as_json(&torrent, &layout, &verdict, whole)))?;
