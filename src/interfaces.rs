@@ -47,7 +47,7 @@ pub struct Interface {
 /// All interfaces.
 ///
 /// # Errors
-/// Where the system does not tell.
+/// If the system refuses.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     let mut all = Vec::new();
     // struct ifinfomsg, struct ifaddrmsg
@@ -62,7 +62,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(all)
 }
 
-/// Tells when interfaces or their addresses change.
+/// Notices of changes to interfaces or their addresses.
 #[derive(Debug)]
 pub struct Changes(OwnedFd);
 
@@ -70,19 +70,19 @@ impl Changes {
     /// Listens from now on.
     ///
     /// # Errors
-    /// Where the system does not tell.
+    /// If the system refuses.
     pub fn watch() -> io::Result<Changes> {
         let socket = open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
         Ok(Changes(socket))
     }
 
-    /// Takes what was told; whether there was anything.
+    /// Reads all notices; whether there were any.
     pub fn take(&self) -> bool {
         let (mut any, mut room) = (false, vec![0; ROOM]);
         loop {
             match recv(&self.0, room.as_mut_slice(), RecvFlags::empty()) {
-                // NOBUFS: more than the socket holds was told, so something changed.
+                // NOBUFS: the socket's buffer overflowed, so something changed.
                 Ok(_) | Err(Errno::NOBUFS) => any = true,
                 Err(Errno::INTR) => {}
                 Err(_) => return any,

@@ -48,7 +48,7 @@ impl Lines {
         self.outlet.push_always(&line(*newest, event, fields));
     }
 
-    /// So many events never came here.
+    /// Counts events that were dropped before they came here.
     fn lose(&self, count: u64) {
         self.outlet.lose(count);
     }

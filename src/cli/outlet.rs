@@ -69,7 +69,7 @@ impl Outlet {
         Outlet(shared)
     }
 
-    /// Hands on a text; false where it is lost, as too much waits.
+    /// Queues a text; false if the queue is full and the text was dropped.
     pub fn push(&self, text: &str) -> bool {
         self.hand_on(text, false)
     }
@@ -104,7 +104,7 @@ impl Outlet {
         true
     }
 
-    /// So many texts never came here.
+    /// Counts texts that were dropped before they came here.
     pub fn lose(&self, count: u64) {
         self.0.state.lock().lost += count;
     }
@@ -157,7 +157,7 @@ impl Shared {
     }
 }
 
-/// An error says that a text is lost; the caller never waits.
+/// Returns an error if a text was dropped; never blocks.
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.push(&String::from_utf8_lossy(bytes)) { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }

@@ -21,7 +21,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Tells of a failure that was not told of, and waits until all is written. The failure, with nothing left to say.
+    /// Prints a failure that was not printed yet, and waits until all is written. Returns the failure without its message.
     ///
     /// # Errors
     /// The failure.

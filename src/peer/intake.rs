@@ -161,7 +161,7 @@ impl<'a> Intake<'a> {
         blocks > 0
     }
 
-    /// Nothing but the beginning of a frame has come; where that is a block, its bytes so far show that the peer is not silent.
+    /// Only the beginning of a frame has arrived. If it is a block, its bytes so far show that the peer is not silent.
     pub fn arriving(&self, frame: &[u8]) {
         if frame.len() <= PIECE_HEAD || frame[4] != PIECE_ID {
             return;
@@ -260,7 +260,7 @@ impl<'a> Intake<'a> {
             feed_the_hungry(self.shared);
             return Ok(());
         }
-        // Seeds included: others show our progress by what they were told, and take a peer without any for a cheat.
+        // Seeds included: other clients show our progress by our HAVEs, and ban tools take a peer without progress for a cheat.
         for other in self.shared.roster.all() {
             other.push_have(piece);
         }

@@ -288,8 +288,8 @@ impl Shared {
         self.throttle.new_key()
     }
 
-    /// Tells the session. Waits while too many reports wait to be heard, and so holds up the connection that makes them; a session
-    /// that is stopping hears only those that there is room for. Not to be called with a lock held.
+    /// Reports to the session. Blocks while the channel is full, which holds up the connection that causes the reports; once the session
+    /// is stopping, a report for which there is no room is dropped. Not to be called with a lock held.
     pub fn report(&self, report: Report) {
         let Err(TrySendError::Full(report)) = self.reports.try_send(report) else { return };
         select! {
@@ -298,7 +298,7 @@ impl Shared {
         }
     }
 
-    /// The same for a report that a stopping session waits for as well. For threads that nobody joins before it was heard.
+    /// The same for a report that a stopping session still reads, such as the last one of a thread that it joins only after that.
     pub fn report_always(&self, report: Report) {
         let _ = self.reports.send(report); // fails where the session is over
     }

@@ -40,7 +40,7 @@ pub enum Out {
     Metadata(u32),
     /// There are pieces to tell it of, not at once but soon.
     Haves,
-    /// The connection is over.
+    /// End the connection.
     End,
 }
 

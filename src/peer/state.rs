@@ -355,7 +355,7 @@ impl Peer {
     }
 }
 
-/// Blocks have become free: whoever has nothing to do is asked for them, first the peers that are known to answer.
+/// Blocks have become free: requests them from idle peers, first from those that are known to answer.
 pub fn feed_the_hungry(shared: &Shared) {
     if shared.pieces.is_complete() {
         return;

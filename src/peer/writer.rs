@@ -286,9 +286,9 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Tells the kernel how much it may hold back unsent: what comes later has to wait for that.
+    /// Limits the unsent bytes that the kernel queues, as later messages have to wait for them.
     fn let_wait(&self) {
-        // Where it cannot be told, it holds what it likes.
+        // Without this option the kernel queues as much as its buffer holds.
         let _ = SockRef::from(self.stream).set_tcp_notsent_lowat(self.drain.unsent());
     }
 

@@ -158,7 +158,7 @@ pub(super) struct Teller {
 
 /// A channel of events.
 pub(super) fn channel() -> (Teller, Receiver<Event>) {
-    // Bounded: `Teller::tell` leaves out what strangers can cause any number of.
+    // Bounded: `Teller::tell` drops events that strangers can cause in any number.
     let (to, events) = unbounded();
     (Teller { to, lost: Arc::default() }, events)
 }

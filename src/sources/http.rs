@@ -105,7 +105,7 @@ struct Hop {
 enum Page {
     /// An answer, and what its `Retry-After` says.
     Body(StatusCode, Option<Retry>, Vec<u8>),
-    /// A magnet link, which nobody can be asked for.
+    /// A magnet link, which is not a request.
     Link(String),
 }
 

@@ -131,7 +131,7 @@ impl Drop for Lsd {
 struct Runner {
     bind: Bind,
     groups: Vec<Group>,
-    /// Tells when interfaces come and go, where the system does.
+    /// Notices of changes to interfaces, if the system sends them.
     changes: Option<Changes>,
     interfaces: Arc<AtomicUsize>,
     port: u16,

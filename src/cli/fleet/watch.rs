@@ -52,7 +52,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Tells of all that is in `folder`, and then of what comes, on a thread of its own. `out` is where downloads go.
+    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder.
     ///
     /// # Errors
     /// Where it is no folder, or the system cannot watch it.
@@ -115,8 +115,8 @@ impl<F: Fn(Sight)> Watcher<F> {
         }
     }
 
-    /// Everything that is there, in the order of the names. All is read before the first is told of: a torrent's own files may have
-    /// names before its own.
+    /// Everything in the folder, in the order of the names. All is read before the first is sent: a torrent's own files may have names
+    /// before its own.
     fn look_at_all(&mut self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
@@ -130,7 +130,7 @@ impl<F: Fn(Sight)> Watcher<F> {
     /// What the system has to tell; an error is the end of watching.
     fn hear(&mut self) -> Result<(), String> {
         let mut room = [MaybeUninit::uninit(); EVENTS];
-        // The reader holds what the system told: names are taken out before anything is done about them.
+        // The names borrow from the reader's buffer: copy them before anything else.
         let mut names = Vec::new();
         let mut events = Reader::new(&self.inotify, &mut room);
         let mut lost_some = false;

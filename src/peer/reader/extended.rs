@@ -62,7 +62,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The peer may have said that it wants nothing more.
+    /// The peer's `upload_only` may have changed: disconnects if neither side has anything for the other.
     fn upload_only_changed(&self) -> Result<(), Gone> {
         if self.shared.wants_info { Ok(()) } else { self.leave_if_useless() }
     }

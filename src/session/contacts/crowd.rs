@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
     }
 
-    /// Silent callers, even from everywhere, make room before one that has begun its handshake.
+    /// Silent connections are evicted before one that has begun its handshake, whatever their networks.
     #[test]
     fn silent_callers_go_first() {
         let mut full = table(128, 0, |n| format!("203.{n}.1.1"));

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::peer::{Greeting, Report};
 use crate::types::{Encryption, InfoHash};
 
-/// How long a caller waits until a busy session takes it.
+/// How long an incoming connection waits for a busy session to take it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The sessions of a host, those included that do not listen yet.
@@ -65,8 +65,8 @@ impl Guest {
         self.open.store(open, Ordering::Release);
     }
 
-    /// Hands a caller on, and what it has said so far. Where too many wait already, nobody else is accepted for a moment; if that
-    /// does not help, the caller is disconnected.
+    /// Hands an incoming connection to its session, with the bytes received so far. If the session has too many waiting, accepting pauses
+    /// for a moment; if that does not help, the connection is closed.
     pub fn receive(&self, stream: TcpStream, addr: SocketAddr, heard: Option<Box<Greeting>>) {
         if self.callers.send_timeout(Report::Incoming(stream, addr, heard), PATIENCE).is_err() {
             log::debug!("{addr}: turned away, the session has no time");

@@ -164,7 +164,7 @@ fn many_who_say_nothing_keep_nobody_out() {
     assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
 }
 
-/// Among callers that say nothing, as many as there is room for and more, one that has begun goes on.
+/// Among more silent connections than there is room for, one that has begun its handshake is kept.
 #[test]
 fn silent_callers_do_not_push_out_an_encrypted_one() {
     let mut scene = all();

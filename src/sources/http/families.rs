@@ -252,7 +252,7 @@ impl HttpTracker {
     }
 }
 
-/// Where a host has no address at all, that is what to tell.
+/// If a host has no address of either family, the error says so.
 fn in_words(error: TrackerError, url: &str) -> TrackerError {
     match error {
         TrackerError::NoFamily => TrackerError::NameLookup { host: url::host(url).to_owned() },

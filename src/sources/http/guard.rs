@@ -116,7 +116,7 @@ pub(super) fn is_refusal(error: &ureq::Error) -> bool {
 
 /// Whether an address belongs to this machine or a network around it rather than to the internet.
 pub(in crate::sources) fn is_local(ip: IpAddr) -> bool {
-    // Nobody's tracker is in what is kept for protocols (192.0.0.0/24), benchmarks (198.18.0.0/15), multicast and later use.
+    // No tracker is in the ranges for protocols (192.0.0.0/24), benchmarks (198.18.0.0/15), multicast and later use.
     let reserved = |ip| match ip {
         IpAddr::V4(ip) => matches!(ip.octets(), [192, 0, 0, _] | [198, 18 | 19, ..] | [224..=255, ..]),
         IpAddr::V6(ip) => ip.is_multicast(),
