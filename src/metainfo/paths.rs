@@ -75,6 +75,9 @@ pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<bool, PathErr
         Ok(name) if (1..=NAME_MAX).contains(&name.len()) && bytes.iter().all(plain) => path.push_str(name),
         _ => {
             let safe = safe_component(bytes)?;
+            // A later download into this very folder would believe it.
+            let bare = without_dot(&safe).filter(|_| names_marker(&safe));
+            let safe = bare.unwrap_or(safe);
             path.push_str(&safe);
             return Ok(safe.as_bytes() == bytes);
         }
@@ -98,10 +101,25 @@ pub(super) fn without_dot(name: &str) -> Option<String> {
 /// Whether a hidden name is one of those that btsync itself may use beside the files (`.INFOHASH.parts`, `.INFOHASH.btsync` and
 /// others), on a file system that may ignore case and characters that nobody can see.
 pub(super) fn is_our_own(name: &str) -> bool {
-    let seen: String = name.chars().filter(char::is_ascii_graphic).map(|c| c.to_ascii_lowercase()).collect();
-    let hash = seen.strip_prefix('.').and_then(|rest| rest.get(..40));
-    let is_hash = hash.is_some_and(|hash| hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    is_hash || (seen.starts_with('.') && seen.contains(".btsync"))
+    let seen = seen(name);
+    after_hash(&seen).is_some() || (seen.starts_with('.') && seen.contains(".btsync"))
+}
+
+/// Whether a name is that of the marker of some download (`.INFOHASH.btsync`), which says what btsync may write to. Such a name is
+/// made safe at any depth: a torrent that could bring another's marker would give it the user's files.
+fn names_marker(name: &str) -> bool {
+    after_hash(&seen(name)).is_some_and(|rest| rest.starts_with(".btsync"))
+}
+
+/// A name as a file system may take it that ignores case and characters that nobody can see.
+fn seen(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// What follows the dot and the 40 digits of an info-hash, where a name begins with these.
+fn after_hash(seen: &str) -> Option<&str> {
+    let (hash, rest) = seen.strip_prefix('.')?.split_at_checked(40)?;
+    hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some(rest)
 }
 
 /// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
@@ -211,6 +229,24 @@ mod tests {
         }
         let nul = safe_component(b"a\0b").unwrap();
         assert!(nul.starts_with("a_b~"), "{nul}");
+    }
+
+    #[test]
+    fn no_part_of_a_path_is_the_name_of_a_marker() {
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let pushed = |name: &str| {
+            let mut path = String::from("t/");
+            push_safe(&mut path, name.as_bytes()).map(|is_same| (path, is_same))
+        };
+        for name in [".H.btsync", ".H.btsync.new", ".H.BTSync", "\u{200b}.H.btsync", ".H.bt\u{200b}sync"] {
+            let name = name.replace('H', hash);
+            let (path, is_same) = pushed(&name).unwrap();
+            assert!(path.starts_with("t/_0123") && !is_same, "{path}");
+        }
+        for name in [".H.parts", ".config", "H.btsync", ".btsync"] {
+            let name = name.replace('H', hash);
+            assert_eq!(pushed(&name), Ok((format!("t/{name}"), true)));
+        }
     }
 
     #[test]
