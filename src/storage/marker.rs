@@ -38,8 +38,8 @@ pub(super) fn torrent_of(name: &str) -> Option<InfoHash> {
 pub fn is_reserved(name: &Path) -> bool {
     let name = name.to_str().unwrap_or_default();
     let name = name.strip_suffix(".new").unwrap_or(name).to_ascii_lowercase();
-    let hash = name.strip_suffix(".parts").map_or(name.clone(), |name| format!("{name}.btsync"));
-    torrent_of(&hash).is_some()
+    let parts = name.strip_suffix(".parts").map(|name| name.strip_suffix(".btsync").unwrap_or(name));
+    torrent_of(&parts.map_or(name.clone(), |hash| format!("{hash}.btsync"))).is_some()
 }
 
 /// What a marker says.
@@ -129,10 +129,18 @@ mod tests {
         }
         let parts = crate::storage::part_name(&HASH);
         let new = format!("{}.new", name.display());
-        for ours in [name.as_path(), &parts, Path::new(&new), Path::new(&name.display().to_string().to_uppercase())] {
+        let beside = format!("{}.parts", name.display());
+        for ours in [
+            name.as_path(),
+            &parts,
+            Path::new(&new),
+            Path::new(&beside),
+            Path::new(&name.display().to_string().to_uppercase()),
+        ] {
             assert!(is_reserved(ours), "{}", ours.display());
         }
-        for other in [".bashrc", "x", ".abab.parts", ""] {
+        let bare = format!(".{HASH}");
+        for other in [".bashrc", "x", ".abab.parts", "", &bare] {
             assert!(!is_reserved(Path::new(other)), "{other}");
         }
     }

@@ -5,9 +5,12 @@
 //! piece that holds bytes of two or more files has a slot in it, of a piece's length and in the torrent's order: the place of a
 //! byte never depends on what was wanted when it was written. The part file is as sparse as the file system allows.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::error::{Doing, StorageError};
 use super::files::Storage;
@@ -258,8 +261,23 @@ impl Storage {
             let found = self.root.metadata(&spec.path);
             found.is_ok_and(|found| found.is_file() && found.len() > 0 && found.len() <= spec.length)
         };
-        self.selection = Selection::new(&self.layout, wanted, part_name, there);
+        self.selection = Selection::new(&self.layout, wanted, &self.part_place(part_name), there);
         self
+    }
+
+    /// Where the part file lies. The usual name is also that of libtorrent's part file, which has another form; what is that, a link
+    /// or a file with other names is somebody else's, and stays as it is.
+    fn part_place(&self, usual: &Path) -> PathBuf {
+        let is_theirs = match self.root.open_own(usual, OFlags::RDONLY) {
+            Ok(file) => {
+                let mut head = [0; 8];
+                let theirs = [self.layout.piece_count().to_be_bytes(), self.layout.piece_length().to_be_bytes()];
+                let is_plain = file.metadata().is_ok_and(|found| found.is_file() && found.nlink() == 1);
+                !is_plain || (file.read_exact_at(&mut head, 0).is_ok() && head == theirs.concat()[..])
+            }
+            Err(errno) => errno == Errno::LOOP,
+        };
+        if is_theirs { usual.with_extension("btsync.parts") } else { usual.to_owned() }
     }
 
     /// Whether the file is wanted.

@@ -252,6 +252,32 @@ fn a_part_file_has_the_torrents_name() {
     assert_eq!(part_name(&InfoHash([0xab; 20])), Path::new(&format!(".{}.parts", "ab".repeat(20))));
 }
 
+#[test]
+fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
+    type Make = fn(&Path) -> std::io::Result<()>;
+    let makes: [(&str, Make); 3] = [
+        // As libtorrent begins it: pieces and their length, then where each of them lies.
+        ("libtorrent", |usual| fs::write(usual, [[0, 0, 0, 5], [0, 0, 0, 10], [0xff; 4], [0; 4]].concat())),
+        ("a link", |usual| std::os::unix::fs::symlink("mine", usual)),
+        ("a hard link", |usual| fs::hard_link(usual.with_file_name("mine"), usual)),
+    ];
+    for (what, make) in makes {
+        let dir = tempdir().unwrap();
+        let (usual, mine) = (dir.path().join(PARTS), dir.path().join("mine"));
+        fs::write(&mine, "the user's").unwrap();
+        make(&usual).unwrap();
+        let before = fs::read(&usual).unwrap();
+        let is_kept = || fs::read(&usual).unwrap() == before && fs::read(&mine).unwrap() == b"the user's";
+        let it = selected(&dir, &layout(), &only(&["a", "x/d"]));
+        write_all(&it, &[0, 1, 3]);
+        assert!(is_kept() && found_pieces(&it) == [0, 1, 3], "{what}");
+        let it = selected(&dir, &layout(), &[true; 7]);
+        assert!(is_kept() && found_pieces(&it) == [0, 1, 3], "{what}: its own was found again");
+        let hidden = on_disk(&dir).into_iter().filter(|name| name.starts_with('.'));
+        assert_eq!(hidden.collect::<Vec<_>>(), [PARTS], "{what}: its own is not needed any more");
+    }
+}
+
 /// A torrent's files, and what one run after the other wants of it: a flag a file, and which of the pieces it comes to write.
 #[derive(Debug)]
 struct Story {
