@@ -39,7 +39,8 @@ pub struct Evidence {
     pub has_data_behind: bool,
     /// Pieces that verify and in which the file has bytes other than zero.
     pub right: u32,
-    /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero.
+    /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero. Those of which whole blocks were
+    /// never written are none: they were in flight when a client was killed.
     pub wrong: u32,
     /// Whether it may well be as the torrent has it: it has its length, other files of the torrent are there and right, and of
     /// its pieces those that do not verify cannot, as another file's part of them is missing.

@@ -15,7 +15,7 @@ use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::Span;
 use super::ownership::{Evidence, Facts, Found, Step, decide};
-use crate::types::{Bitfield, PieceHash, PieceIndex};
+use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once in search of one that is not zero.
 const CHUNK: usize = 64 * 1024;
@@ -282,7 +282,9 @@ impl Storage {
             let mut others = spans.iter().filter(|span| span.file != number);
             let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, question)?))?;
             // A piece that cannot be hashed is no fault of this file.
-            evidence.wrong += u32::from(data && !absent);
+            let is_own = own.len == u64::from(size) && upto == own.offset + own.len;
+            let is_wrong = data && !absent && !(is_own && self.is_in_flight(number, own)?);
+            evidence.wrong += u32::from(is_wrong);
             evidence.may_be_right &= data && absent;
         }
         Ok(evidence)
@@ -299,6 +301,30 @@ impl Storage {
             }
             _ => Ok(true),
         }
+    }
+
+    /// Whether a piece looks as a download leaves it that was killed: some of its blocks were written, each of them whole, and the
+    /// others never. Programs that are no clients do not leave holes between the borders of blocks alone.
+    fn is_in_flight(&self, number: usize, own: &Span) -> Result<bool, StorageError> {
+        let file = self.handle(number, false)?;
+        let (start, end) = (own.offset, own.offset + own.len);
+        let seek = |to| match rustix::fs::seek(&file.file, to) {
+            Err(Errno::NXIO) => Some(end),
+            // A file system without holes.
+            found => found.ok().map(|found| found.min(end)),
+        };
+        let (mut at, mut has_hole) = (start, false);
+        while at < end {
+            let Some(data) = seek(SeekFrom::Data(at)) else { return Ok(false) };
+            let Some(hole) = seek(SeekFrom::Hole(data)) else { return Ok(false) };
+            let is_border = |at: u64| at == end || (at - start) % u64::from(BLOCK) == 0;
+            if !is_border(data) || !is_border(hole) {
+                return Ok(false);
+            }
+            has_hole |= data > at;
+            at = hole;
+        }
+        Ok(has_hole)
     }
 
     fn has_data_in(&self, number: usize, from: u64, upto: u64, question: &Question<'_>) -> Result<bool, StorageError> {

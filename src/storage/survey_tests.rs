@@ -22,18 +22,23 @@ struct Place {
 impl Place {
     /// Files of these lengths; padding where the name is `pad`. The bytes of piece `zeros` are zero.
     fn new(files: &[(&str, u64)], zeros: &[usize]) -> Place {
+        Place::with_pieces(PIECE, files, zeros)
+    }
+
+    /// The same in pieces of so many bytes.
+    fn with_pieces(size: usize, files: &[(&str, u64)], zeros: &[usize]) -> Place {
         let dir = tempdir().unwrap();
         let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
-        let layout = Layout::new(PIECE as u32, files.iter().map(spec).collect()).unwrap();
+        let layout = Layout::new(size as u32, files.iter().map(spec).collect()).unwrap();
         let mut content: Vec<u8> = (0..layout.total() as usize).map(|at| (at % 251) as u8 + 1).collect();
         for (file, spec) in layout.files().iter().enumerate().filter(|(_, spec)| spec.pad) {
             let start = layout.start_of(file) as usize;
             content[start..start + spec.length as usize].fill(0);
         }
-        for (_, piece) in content.chunks_mut(PIECE).enumerate().filter(|(piece, _)| zeros.contains(piece)) {
+        for (_, piece) in content.chunks_mut(size).enumerate().filter(|(piece, _)| zeros.contains(piece)) {
             piece.fill(0);
         }
-        let hashes = content.chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
+        let hashes = content.chunks(size).map(|piece| Sha1::digest(piece).into()).collect();
         Place { storage: Storage::new(dir.path().to_owned(), layout, 4), dir, hashes, content }
     }
 
@@ -83,6 +88,41 @@ fn a_file_of_another_client_is_known_by_its_pieces() {
     place.write(1, b"mine");
     assert_eq!(place.refused(), (Refusal::Foreign, 1));
     assert_eq!(place.decide(true).unwrap(), [Step::Continue; 2]);
+}
+
+#[test]
+fn pieces_with_blocks_that_were_never_written_are_no_evidence_against_a_file() {
+    const BLOCK: usize = 16 * 1024;
+    let place = Place::with_pieces(4 * BLOCK, &[("a", 16 * BLOCK as u64)], &[]);
+    let (path, right) = (place.dir.path().join("a"), place.right(0));
+    // One piece is there if `first`, and of each other one what lies in these blocks; the rest are holes.
+    let write = |first: bool, written: &[(usize, usize)]| {
+        place.storage.close();
+        let _ = fs::remove_file(&path);
+        let file = File::create_new(&path).unwrap();
+        file.set_len(16 * BLOCK as u64).unwrap();
+        file.write_all_at(&right[..if first { 4 * BLOCK } else { 0 }], 0).unwrap();
+        for piece in 1..4 {
+            for &(from, upto) in written {
+                file.write_all_at(&vec![b'x'; upto - from], (piece * 4 * BLOCK + from) as u64).unwrap();
+            }
+        }
+    };
+    for in_flight in [vec![(0, BLOCK)], vec![(BLOCK, 2 * BLOCK)], vec![(0, BLOCK), (2 * BLOCK, 4 * BLOCK)]] {
+        write(true, &in_flight);
+        assert_eq!(place.decide(false).unwrap(), [Step::Continue], "{in_flight:?}");
+        write(false, &in_flight);
+        assert_eq!(place.refused(), (Refusal::Foreign, 0), "nothing verifies: {in_flight:?}");
+    }
+    // The user's: without holes, or with others than a client leaves.
+    for users in [vec![(0, 4 * BLOCK)], vec![(0, BLOCK + 4096)], vec![(4096, BLOCK)]] {
+        write(true, &users);
+        assert_eq!(place.refused(), (Refusal::Foreign, 0), "{users:?}");
+    }
+    write(true, &[(0, BLOCK)]);
+    File::options().write(true).open(&path).unwrap().set_len(13 * BLOCK as u64).unwrap();
+    File::options().write(true).open(&path).unwrap().write_all_at(&vec![b'x'; 4 * BLOCK], 4 * BLOCK as u64).unwrap();
+    assert_eq!(place.refused(), (Refusal::Foreign, 0), "one is wrong");
 }
 
 #[test]
