@@ -3,12 +3,13 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use common::netns::{installed, not_run};
 use common::payload::Payload;
 use common::process::{Running, without_settings};
 use common::scene::{seeding, unchoked};
@@ -255,4 +256,40 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
     assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
     assert_eq!(std::fs::read_to_string(&told).expect("the command's limit").trim(), "256");
     running.terminate(0);
+}
+
+/// There is no descriptor when it is to listen, or when the DHT and local discovery are to begin: it tries again until there is one.
+#[test]
+fn what_finds_no_descriptor_at_the_start_is_tried_again() {
+    const TEST: &str = "what_finds_no_descriptor_at_the_start_is_tried_again";
+    if !installed(TEST, &["strace"]) {
+        return;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        return not_run(TEST, "this machine lets nobody trace a process");
+    }
+    // The first socket listens, the next ones are the DHT's and local discovery's.
+    for calls in ["1..3", "2..5"] {
+        let (stage, payload) = (Stage::new(), payload());
+        let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        node.set_read_timeout(Some(common::PATIENCE)).expect("a timeout");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(stage.path("trace")).arg("-e").arg("trace=socket");
+        command.arg(format!("--inject=socket:error=EMFILE:when={calls}")).arg(btsync().get_program());
+        command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+        command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string(), "--dht-entry-point"]);
+        command.arg(node.local_addr().expect("an address").to_string());
+        let command = without_settings(&mut command).env("RUST_LOG", "info");
+        let mut poor = stage.start("poor", command.env("XDG_CACHE_HOME", stage.path("cache")));
+        let (length, _) = node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
+        assert!(length > 0 && poor.runs());
+        let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
+        assert!(trace.lines().filter(|line| line.contains("(INJECTED)")).count() >= 3, "{trace}");
+        assert_eq!(poor.log().contains("no DHT yet"), calls == "2..5");
+        // strace keeps signals to itself.
+        let pid = trace.split_whitespace().next().expect("a process");
+        assert!(Command::new("kill").arg(pid).status().expect("kill").success());
+        poor.ends_with(7);
+    }
 }

@@ -107,7 +107,11 @@ impl<'a> Contacts<'a> {
         if private {
             announcer.ask_one_at_a_time();
         }
-        let discovery = if private { Discovery::none() } else { Discovery::start(config, info_hash, &seat) };
+        let discovery = if private {
+            Discovery::none()
+        } else {
+            Discovery::start(config, info_hash, &seat, inner.started.elapsed())
+        };
         if !announcer.unsupported().is_empty() {
             let all = announcer.unsupported();
             let more = if all.len() > MAX_TOLD { ", …" } else { "" };
@@ -186,6 +190,9 @@ impl<'a> Contacts<'a> {
         self.announcer.begin(shared, now, hungry, self.book.next_call().is_none());
         self.call(shared, now);
         self.exchange(shared, now);
+        if self.discovery.begin_again(self.config, shared.info_hash, &self.seat, now) {
+            shared.dht_port.store(self.port(), Ordering::Release);
+        }
         self.discovery.judge(now, self.seat.is_reached());
         if hungry {
             let mut search = self.inner.search.lock();
@@ -202,7 +209,7 @@ impl<'a> Contacts<'a> {
         let look = if self.is_hungry() && self.discovery.has_dht() { now + LOOK } else { Duration::MAX };
         let give_up = self.config.stop_timeout.filter(|_| !self.content);
         let give_up = give_up.map_or(Duration::MAX, |limit| (self.came_at + limit).max(now));
-        announce.min(give_up).min(call).min(exchange).min(look).min(self.discovery.next_judgement())
+        announce.min(give_up).min(call).min(exchange).min(look).min(self.discovery.next_due())
     }
 
     /// Notes whether anything came, and gives up where nothing did for too long.

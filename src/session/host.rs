@@ -170,8 +170,8 @@ impl Host {
 
     /// Has the DHT look for peers of `info_hash` and announce that we listen on `port`. What cannot be had is said in the log and
     /// done without.
-    fn search(&self, info_hash: InfoHash, port: u16, found: Sender<Found>) -> Option<Arc<DhtService>> {
-        let settings = self.settings.dht.as_ref()?;
+    fn search(&self, info_hash: InfoHash, port: u16, found: Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
+        let Some(settings) = &self.settings.dht else { return Ok(None) };
         let mut net = self.net.lock();
         if net.dht.is_none() {
             let settings = DhtConfig {
@@ -183,15 +183,12 @@ impl Host {
                 read_only: false,
             };
             // Each session hears of its own torrent, and nobody of others.
-            match DhtService::start(&settings, &bounded(0).0) {
-                Ok(dht) => net.dht = Some(Arc::new(dht)),
-                Err(error) => log::warn!("no DHT: {error}"),
-            }
+            net.dht = Some(Arc::new(DhtService::start(&settings, &bounded(0).0)?));
         }
-        let dht = net.dht.clone()?;
+        let dht = net.dht.clone();
         drop(net);
-        dht.search_for(info_hash, Some(port), found);
-        Some(dht)
+        dht.iter().for_each(|dht| dht.search_for(info_hash, Some(port), found.clone()));
+        Ok(dht)
     }
 
     /// The same for local discovery.
@@ -200,21 +197,18 @@ impl Host {
         info_hash: InfoHash,
         port: u16,
         found: Sender<(InfoHash, std::net::SocketAddr)>,
-    ) -> Option<Arc<Lsd>> {
+    ) -> io::Result<Option<Arc<Lsd>>> {
         if !self.settings.lsd {
-            return None;
+            return Ok(None);
         }
         let mut net = self.net.lock();
         if let Some(lsd) = net.lsd.clone() {
             drop(net);
             lsd.add(info_hash, found);
-            return Some(lsd);
+            return Ok(Some(lsd));
         }
-        match Lsd::start(&self.settings.bind, port, vec![info_hash], found) {
-            Ok(lsd) => net.lsd = Some(Arc::new(lsd)),
-            Err(error) => log::info!("no local discovery: {error}"),
-        }
-        net.lsd.clone()
+        net.lsd = Some(Arc::new(Lsd::start(&self.settings.bind, port, vec![info_hash], found)?));
+        Ok(net.lsd.clone())
     }
 
     /// Ends local discovery and the DHT, whose nodes are kept for the next time.

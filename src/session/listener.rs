@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::host::Lobby;
 use crate::bind::Bind;
+use crate::descriptors::is_shortage;
 
 /// Connections that the kernel keeps for us until we look.
 const BACKLOG: i32 = 128;
@@ -69,7 +70,7 @@ fn bind(port: u16, to: &Bind) -> io::Result<Socket> {
         return open(SocketAddr::new(*ip, port), to);
     }
     open((Ipv6Addr::UNSPECIFIED, port).into(), to).or_else(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
+        if error.kind() == io::ErrorKind::AddrInUse || is_shortage(&error) {
             return Err(error);
         }
         open((Ipv4Addr::UNSPECIFIED, port).into(), to)

@@ -12,6 +12,7 @@ use super::handle::Inner;
 use super::host::Seat;
 use super::opening::{Opened, open};
 use super::{Config, Event, Outcome, SessionError, Stage, keep_torrent, metadata, tell};
+use crate::descriptors::{is_shortage, patiently};
 use crate::metainfo::{Magnet, Torrent};
 use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared, Terms};
@@ -152,7 +153,16 @@ impl<'a> Run<'a> {
         private: bool,
     ) -> Result<Contacts<'a>, SessionError> {
         let mut seat = self.seat.take().expect("contacts are made once");
-        let port = seat.listen()?;
+        let inner = self.inner;
+        let is_short = |listens: &Result<u16, SessionError>| match listens {
+            Err(SessionError::Listen { error, .. } | SessionError::Interface { error, .. }) => is_shortage(error),
+            _ => false,
+        };
+        let wait = || {
+            inner.wait_for_descriptor();
+            !inner.stop.load(Ordering::Acquire)
+        };
+        let port = patiently(|| seat.listen(), is_short, wait)?;
         tell(&self.events, Event::Listening { port });
         Ok(Contacts::new(self.inner, self.config, self.events.clone(), shared.info_hash, tiers, private, seat))
     }

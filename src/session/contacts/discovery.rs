@@ -1,12 +1,15 @@
 //! What finds peers beside trackers: the DHT and local discovery, which belong to the session's host. Their threads tell of this
 //! torrent's peers through channels of its own, which the main thread hears together with its reports.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never, select};
+use log::Level;
 
+use crate::descriptors::is_shortage;
 use crate::peer::Report;
 use crate::session::Config;
 use crate::session::host::Seat;
@@ -16,6 +19,8 @@ use crate::types::InfoHash;
 
 /// How often it is judged whether others can reach our node of the DHT.
 const JUDGEMENT: Duration = Duration::from_secs(10 * 60);
+/// If there was no descriptor to begin one of the two, it is tried again after this time.
+const SHORTAGE: Duration = Duration::from_secs(5);
 /// With so many good nodes, somebody would have asked us something by then.
 const ENOUGH: usize = 16;
 
@@ -41,32 +46,76 @@ pub struct Discovery {
     found: Receiver<Found>,
     neighbours: Receiver<(InfoHash, SocketAddr)>,
     next_judgement: Duration,
+    /// Whether the DHT is still to be begun, and whether local discovery is.
+    missing: (bool, bool),
+    /// When this is tried again.
+    again: Duration,
 }
 
 impl Discovery {
     /// Neither of the two.
     pub fn none() -> Discovery {
-        Discovery { dht: None, lsd: None, found: never(), neighbours: never(), next_judgement: JUDGEMENT }
+        Discovery {
+            dht: None,
+            lsd: None,
+            found: never(),
+            neighbours: never(),
+            next_judgement: JUDGEMENT,
+            missing: (false, false),
+            again: Duration::MAX,
+        }
     }
 
     /// Looks for peers of a torrent that is not private, as far as its configuration and its host allow, and announces that we
     /// listen.
-    pub fn start(config: &Config, info_hash: InfoHash, seat: &Seat) -> Discovery {
+    pub fn start(config: &Config, info_hash: InfoHash, seat: &Seat, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
-        if config.dht.is_some() {
-            let (tell, found) = bounded(MAX_FOUND);
-            if let Some(dht) = seat.search(tell) {
-                dht.add_hosts(config.nodes.clone());
-                (discovery.dht, discovery.found) = (Some((info_hash, dht)), found);
-            }
-        }
-        if config.lsd {
-            let (tell, neighbours) = bounded(MAX_NEIGHBOURS);
-            if let Some(lsd) = seat.call_neighbours(tell) {
-                (discovery.lsd, discovery.neighbours) = (Some((info_hash, lsd)), neighbours);
-            }
-        }
+        discovery.missing = (config.dht.is_some(), config.lsd);
+        discovery.begin(config, info_hash, seat, now);
         discovery
+    }
+
+    /// Tries again to begin what there was no descriptor for, when it is time to; whether we have become a node of the DHT.
+    pub fn begin_again(&mut self, config: &Config, info_hash: InfoHash, seat: &Seat, now: Duration) -> bool {
+        let had_dht = self.has_dht();
+        if now >= self.again {
+            self.begin(config, info_hash, seat, now);
+        }
+        self.has_dht() && !had_dht
+    }
+
+    fn begin(&mut self, config: &Config, info_hash: InfoHash, seat: &Seat, now: Duration) {
+        self.again = Duration::MAX;
+        if self.missing.0 {
+            let (tell, found) = bounded(MAX_FOUND);
+            let begun = seat.search(tell);
+            self.missing.0 = self.is_put_off("DHT", Level::Warn, begun.as_ref().err(), now);
+            if let Ok(Some(dht)) = begun {
+                dht.add_hosts(config.nodes.clone());
+                (self.dht, self.found) = (Some((info_hash, dht)), found);
+            }
+        }
+        if self.missing.1 {
+            let (tell, neighbours) = bounded(MAX_NEIGHBOURS);
+            let begun = seat.call_neighbours(tell);
+            self.missing.1 = self.is_put_off("local discovery", Level::Info, begun.as_ref().err(), now);
+            if let Ok(Some(lsd)) = begun {
+                (self.lsd, self.neighbours) = (Some((info_hash, lsd)), neighbours);
+            }
+        }
+    }
+
+    /// Whether it only failed for want of a descriptor. Any other failure is logged, and btsync goes on without.
+    fn is_put_off(&mut self, what: &str, level: Level, failure: Option<&io::Error>, now: Duration) -> bool {
+        let Some(error) = failure else { return false };
+        let is_put_off = is_shortage(error);
+        if is_put_off {
+            self.again = now + SHORTAGE;
+            log::info!("no {what} yet: {error}");
+        } else {
+            log::log!(level, "no {what}: {error}");
+        }
+        is_put_off
     }
 
     /// Whether anybody can reach us is known after a while: a node whom nobody has asked anything, though it knows others, is no
@@ -86,14 +135,14 @@ impl Discovery {
         }
     }
 
-    /// When that is judged next.
-    pub fn next_judgement(&self) -> Duration {
-        if self.dht.is_some() { self.next_judgement } else { Duration::MAX }
+    /// When that is judged next, or something is tried again.
+    pub fn next_due(&self) -> Duration {
+        if self.dht.is_some() { self.next_judgement.min(self.again) } else { self.again }
     }
 
-    /// Whether neither of the two runs.
+    /// Whether neither of the two runs, or will.
     pub fn is_none(&self) -> bool {
-        self.dht.is_none() && self.lsd.is_none()
+        self.dht.is_none() && self.lsd.is_none() && self.missing == (false, false)
     }
 
     /// Whether we are a node of the DHT.
@@ -147,6 +196,7 @@ impl Discovery {
 
     fn forget(&mut self) {
         (self.found, self.neighbours) = (never(), never());
+        (self.missing, self.again) = ((false, false), Duration::MAX);
         if let Some((info_hash, lsd)) = self.lsd.take() {
             lsd.remove(info_hash);
         }

@@ -1,5 +1,6 @@
 //! A session's place at its host: taken when the session begins, given up when it says goodbye, by whichever way.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -129,12 +130,12 @@ impl Seat {
     }
 
     /// The host's node of the DHT, which now looks for this session's peers. Never for a private torrent (BEP 27).
-    pub fn search(&self, found: Sender<Found>) -> Option<Arc<DhtService>> {
+    pub fn search(&self, found: Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
         self.host.search(self.guest.info_hash, self.port, found)
     }
 
     /// The host's local discovery, which now does the same.
-    pub fn call_neighbours(&self, found: Sender<(InfoHash, SocketAddr)>) -> Option<Arc<Lsd>> {
+    pub fn call_neighbours(&self, found: Sender<(InfoHash, SocketAddr)>) -> io::Result<Option<Arc<Lsd>>> {
         self.host.call_neighbours(self.guest.info_hash, self.port, found)
     }
 
