@@ -42,6 +42,8 @@ pub struct Evidence {
     /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero. Those of which whole blocks were
     /// never written are none: they were in flight when a client was killed.
     pub wrong: u32,
+    /// Pieces that cannot be hashed, as another file's part of them is missing, and in which the file has bytes other than zero.
+    pub unknown: u32,
     /// Whether it may well be as the torrent has it: it has its length, other files of the torrent are there and right, and of
     /// its pieces those that do not verify cannot, as another file's part of them is missing.
     pub may_be_right: bool,
@@ -130,12 +132,12 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
 
 /// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
 fn refusal(found: &Found) -> Option<Refusal> {
-    let Evidence { has_data, has_data_behind, right, wrong, .. } = found.evidence;
+    let Evidence { has_data, has_data_behind, right, wrong, unknown, .. } = found.evidence;
     if found.links > 1 {
         Some(Refusal::Linked)
     } else if has_data_behind {
         Some(Refusal::Longer)
-    } else if has_data && right <= wrong {
+    } else if has_data && right <= wrong + unknown {
         Some(Refusal::Foreign)
     } else {
         None

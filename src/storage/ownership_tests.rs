@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DATA: Evidence = Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, may_be_right: false };
+const DATA: Evidence =
+    Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, unknown: 0, may_be_right: false };
 
 fn facts(evidence: Evidence) -> Facts {
     Facts { is_wanted: true, is_complete: false, is_ours: false, found: Some(Found { links: 1, evidence }) }
@@ -27,13 +28,16 @@ fn a_file_with_data_of_somebody_else_is_refused_unless_the_user_gives_it() {
 
 #[test]
 fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
-    for (right, wrong, expected) in [
-        (2, 1, Ok(Step::Continue)),
-        (1, 0, Ok(Step::Continue)),
-        (1, 1, Err(Refusal::Foreign)),
-        (0, 0, Err(Refusal::Foreign)),
+    for (right, wrong, unknown, expected) in [
+        (2, 1, 0, Ok(Step::Continue)),
+        (1, 0, 0, Ok(Step::Continue)),
+        (1, 1, 0, Err(Refusal::Foreign)),
+        (0, 0, 0, Err(Refusal::Foreign)),
+        (1, 0, 1, Err(Refusal::Foreign)),
+        (3, 1, 1, Ok(Step::Continue)),
     ] {
-        assert_eq!(decide(&facts(Evidence { right, wrong, ..DATA }), false), expected, "{right} {wrong}");
+        let evidence = Evidence { right, wrong, unknown, ..DATA };
+        assert_eq!(decide(&facts(evidence), false), expected, "{right} {wrong} {unknown}");
     }
 }
 
@@ -72,12 +76,13 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
 }
 
 fn any_facts() -> impl Strategy<Value = Facts> {
-    let evidence = (any::<bool>(), any::<bool>(), 0u32..4, 0u32..4, any::<bool>());
-    let evidence = evidence.prop_map(|(data, behind, right, wrong, may_be_right)| Evidence {
+    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, any::<bool>());
+    let evidence = evidence.prop_map(|(data, behind, right, wrong, unknown, may_be_right)| Evidence {
         has_data: data || behind || right > 0 || wrong > 0,
         has_data_behind: behind,
         right,
         wrong,
+        unknown,
         may_be_right: may_be_right && wrong == 0 && !behind,
     });
     let found = (1u64..4, evidence).prop_map(|(links, evidence)| Found { links, evidence });
@@ -91,8 +96,8 @@ proptest! {
     fn nothing_is_ever_written_that_is_not_ours(facts in any_facts()) {
         let decided = decide(&facts, false);
         if let (Some(found), Ok(Step::Continue)) = (facts.found, decided) {
-            let Evidence { has_data, has_data_behind, right, wrong, .. } = found.evidence;
-            let proven = found.links == 1 && !has_data_behind && (!has_data || right > wrong);
+            let Evidence { has_data, has_data_behind, right, wrong, unknown, .. } = found.evidence;
+            let proven = found.links == 1 && !has_data_behind && (!has_data || right > wrong + unknown);
             prop_assert!(facts.is_ours || proven);
         }
         prop_assert_ne!(decided, Ok(Step::Copy));

@@ -285,6 +285,7 @@ impl Storage {
             let is_own = own.len == u64::from(size) && upto == own.offset + own.len;
             let is_wrong = data && !absent && !(is_own && self.is_in_flight(number, own)?);
             evidence.wrong += u32::from(is_wrong);
+            evidence.unknown += u32::from(data && absent);
             evidence.may_be_right &= data && absent;
         }
         Ok(evidence)

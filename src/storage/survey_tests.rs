@@ -156,8 +156,8 @@ fn a_missing_neighbour_is_no_evidence_against_a_file() {
     place.write(0, &place.right(0));
     assert_eq!(
         place.decide(false).unwrap(),
-        [Step::Continue, Step::Make],
-        "its first piece is right, the other unknown"
+        [Step::Compare, Step::Make],
+        "its first piece is right, the other unknown: nothing is written to it before the other is known"
     );
     place.write(1, &[5; 1500]);
     assert_eq!(place.refused(), (Refusal::Foreign, 1), "of what can be hashed, as much is wrong");
