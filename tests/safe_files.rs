@@ -588,7 +588,8 @@ fn with_fsync_everything_is_on_the_disk_before_it_ends() {
         fs::read_to_string(scene.stage.path("trace")).expect("a trace")
     };
     let trace = synced(&["--fsync"]);
-    for name in ["/out/tree/a/1>", "/out/tree/a/2>", "/out/tree/b>", "/out/tree/a>", "/out/tree>", "/out>"] {
+    let names = ["/out/tree/a/1>", "/out/tree/a/2>", "/out/tree/b>", "/out/tree/a>", "/out/tree>", "/out>", "</>"];
+    for name in names {
         assert!(trace.lines().any(|line| line.contains(name) && line.contains("= 0")), "{name}: {trace}");
     }
     assert!(!synced(&[]).contains("/out/"), "who does not ask does not wait");

@@ -27,8 +27,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Waits until all wanted files are on the disk with their names, whoever wrote them: the files, the part file, and the folders
-    /// from theirs up to the one that the download folder lies in.
+    /// Waits until all wanted files are on the disk with their names, whoever wrote them: the files, the part file, and all
+    /// folders above them, as btsync may have made any of these.
     ///
     /// # Errors
     /// What the system says about the first file or folder that fails.
@@ -51,9 +51,9 @@ impl Storage {
         for folder in folders.iter().rev() {
             self.sync_folder(&self.root.path().join(folder))?;
         }
-        // The download folder may be new as well.
-        let above = std::fs::canonicalize(self.root.path()).ok();
-        above.as_deref().and_then(Path::parent).map_or(Ok(()), |folder| self.sync_folder(folder))
+        // The download folder may be new as well, and so may any folder above it.
+        let root = std::fs::canonicalize(self.root.path()).unwrap_or_default();
+        root.ancestors().skip(1).try_for_each(|folder| self.sync_folder(folder))
     }
 
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
