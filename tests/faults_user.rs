@@ -4,15 +4,19 @@
 mod common;
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::netns::{installed, not_run};
 use common::payload::Payload;
 use common::process::Running;
 use common::seeder::{FakePeer, Gate};
 use common::user::{User, set_mode};
+use common::wire::Wire;
 use common::{Stage, until};
 
 /// Blocks in a piece of these tests.
@@ -232,4 +236,37 @@ fn without_threads_for_anything_it_says_so() {
         let known = |code| matches!(code, 0 | 1 | 2 | 6);
         with_threads("without_threads_for_anything_it_says_so", threads, known);
     }
+}
+
+/// Callers that say nothing hold all the threads that a seed may have: another caller is served all the same, and none of them fills
+/// the log.
+#[test]
+fn where_threads_run_out_silent_callers_keep_nobody_out() {
+    const TEST: &str = "where_threads_run_out_silent_callers_keep_nobody_out";
+    if !installed(TEST, &["setpriv", "prlimit"]) {
+        return;
+    }
+    let scene = Scene::new(one_file());
+    if scene.user.id().is_none() {
+        return not_run(TEST, "the limit counts all that a user runs, so it takes a user of its own");
+    }
+    scene.payload.write_files(&scene.out);
+    let limits = (&["prlimit", "--nproc=24"][..], &["--seed"][..]);
+    let running = scene.user.download(&scene.stage, &scene.payload, &scene.out, &[], limits);
+    let port = || running.log().split_once("listening on port ")?.1.lines().next()?.parse().ok();
+    until("it listens", || port().is_some());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port().expect("a port")));
+    let begun = Instant::now();
+    let silent: Vec<_> = (0..300).filter_map(|_| TcpStream::connect(addr).ok()).collect();
+    until("it has no more threads", || running.log().contains("cannot serve"));
+    until("another caller is served", || Wire::dial(addr, scene.payload.info_hash()).is_ok());
+    // Left alone, handshakes end after ten seconds: it must not be that which made room. A machine that took so long shows nothing.
+    let still = silent.iter().filter(|stream| {
+        let silence = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+        silence.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert!(still.count() > 0 || begun.elapsed().as_secs() >= 30, "not all of the silent callers were ended");
+    let complaints = running.log().matches("cannot serve").count() as u64;
+    let most = 1 + begun.elapsed().as_secs() / 5;
+    assert!(complaints <= most, "{complaints} lines about callers");
 }

@@ -74,6 +74,8 @@ pub struct Contacts<'a> {
     next_call: Duration,
     /// Until when nobody is let in, as there are no descriptors.
     short_until: Duration,
+    /// Until when it is not worth another warning that a caller cannot be served.
+    next_complaint: Duration,
     next_exchange: Duration,
     pub announcer: Announcer,
     pub discovery: Discovery,
@@ -132,6 +134,7 @@ impl<'a> Contacts<'a> {
             left: VecDeque::new(),
             next_call: Duration::ZERO,
             short_until: Duration::ZERO,
+            next_complaint: Duration::ZERO,
             next_exchange: Duration::ZERO,
             announcer,
             discovery,

@@ -121,7 +121,7 @@ impl Contacts<'_> {
         if shared.is_stopping()
             || shared.now() < self.short_until
             || self.book.refuses(&addr, shared.now())
-            || !(self.has_room_for_callers() || self.make_room_for(shared, addr))
+            || !(self.has_room_for_callers() || self.make_room_for(shared, addr, self.seat.room()))
         {
             log::debug!("{addr}: turned away");
             return;
@@ -129,8 +129,20 @@ impl Contacts<'_> {
         let key = shared.new_key();
         match Connection::accept(shared, key, stream, addr, heard) {
             Ok(connection) => self.enter(shared, key, connection, true),
-            Err(error) => log::warn!("cannot serve {addr}: {error}"),
+            Err(error) => self.not_served(shared, addr, &error),
         }
+    }
+
+    /// There is no thread or descriptor for a caller. The table is as full as it can be: one of its connections ends, so that who
+    /// holds all threads and does nothing keeps nobody out. Callers do not decide how much is logged.
+    fn not_served(&mut self, shared: &Shared, addr: SocketAddr, error: &std::io::Error) {
+        let now = shared.now();
+        let level = if now < self.next_complaint { log::Level::Debug } else { log::Level::Warn };
+        if level == log::Level::Warn {
+            self.next_complaint = now + BREATHER;
+        }
+        log::log!(level, "cannot serve {addr}: {error}");
+        self.make_room_for(shared, addr, self.lines.len());
     }
 
     /// A quarter of the room stays for those whom we call.
@@ -160,12 +172,11 @@ impl Contacts<'_> {
         }
     }
 
-    /// Ends a connection of the fullest network that does the least, so that a caller from elsewhere finds a place.
-    fn make_room_for(&mut self, shared: &Shared, newcomer: SocketAddr) -> bool {
+    /// Ends a connection of the fullest network that does the least, so that a caller from elsewhere finds a place of the `room`.
+    fn make_room_for(&mut self, shared: &Shared, newcomer: SocketAddr, room: usize) -> bool {
         if self.lines.values().filter(|line| line.going).count() >= MAX_GOING {
             return false;
         }
-        let room = self.seat.room();
         let full = self.lines.values().filter(|line| !line.going).count() >= room;
         let occupant = |(key, line): (&PeerKey, &Line)| Occupant {
             key: *key,
