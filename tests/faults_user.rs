@@ -259,7 +259,9 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
     let begun = Instant::now();
     let silent: Vec<_> = (0..300).filter_map(|_| TcpStream::connect(addr).ok()).collect();
     until("it has no more threads", || running.log().contains("cannot serve"));
-    until("another caller is served", || Wire::dial(addr, scene.payload.info_hash()).is_ok());
+    until("another caller is served", || {
+        Wire::dial(addr, scene.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
+    });
     // Left alone, handshakes end after ten seconds: it must not be that which made room. A machine that took so long shows nothing.
     let still = silent.iter().filter(|stream| {
         let silence = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));

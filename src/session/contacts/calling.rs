@@ -229,6 +229,9 @@ impl Contacts<'_> {
         self.count(shared);
         let twin = self.twin_of(&line, why);
         line.connection.join();
+        if line.incoming && matches!(why, Gone::NoThread(_)) {
+            self.make_room_for(shared, addr, self.lines.len()); // for when it calls again
+        }
         let encrypted = line.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.load(Ordering::Relaxed));
         if let Some(addr) = encrypted.and_then(|peer| peer.callable_at()) {
             self.book.was_encrypted(addr);
