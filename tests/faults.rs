@@ -178,7 +178,7 @@ fn a_file_size_limit_is_a_full_disk() {
     command.args(["--peer", &peer.addr.to_string(), "--listen-port", &free_port().to_string()]);
     let mut limited = stage.start("limited", command.env("XDG_CACHE_HOME", stage.path("btsync-cache")));
     limited.ends_with(9);
-    assert!(limited.log().contains("file too large"), "{}", limited.log());
+    assert!(limited.log().contains("more than the file system or the limit on files"), "{}", limited.log());
     completes_with_what_is_missing(&stage, &payload);
 }
 
