@@ -91,7 +91,11 @@ impl Lobby {
                 let since = self.started.elapsed();
                 self.waiting.push(Waiting { key, host: addr.ip(), stream: held, thread, since, heard, going: false });
             }
-            Err(error) => log::warn!("cannot ask {addr} which torrent it means: {error}"),
+            Err(error) => {
+                // No thread is left. Silent callers hold some of them, and each of them ends one.
+                log::debug!("cannot ask {addr} which torrent it means: {error}");
+                self.make_room_for(addr.ip());
+            }
         }
     }
 
