@@ -203,7 +203,9 @@ fn callers_between_the_metadata_and_the_download() {
     poor.ends_with(0);
     payload.assert_at(&stage.path("out"));
     over.store(true, Ordering::Relaxed);
-    callers.into_iter().for_each(|caller| caller.join().expect("a caller"));
+    for caller in callers {
+        caller.join().expect("a caller");
+    }
     let _ = lingers.join();
 }
 

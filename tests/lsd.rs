@@ -143,9 +143,9 @@ fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
         let any = btsync::bind::Bind::Any;
         let far = FarSide::new();
         sh("ip link set near down");
-        let ((tell_here, here), (tell_there, there)) = (unbounded(), unbounded());
-        let one = Lsd::start(&any, 1001, vec![OURS], tell_here).expect("local discovery without a network");
-        let other = far.within(|| Lsd::start(&any, 1002, vec![OURS], tell_there)).expect("local discovery");
+        let ((to_us, here), (to_there, there)) = (unbounded(), unbounded());
+        let one = Lsd::start(&any, 1001, vec![OURS], to_us).expect("local discovery without a network");
+        let other = far.within(|| Lsd::start(&any, 1002, vec![OURS], to_there)).expect("local discovery");
         until("nothing is used here", || one.interfaces() == 0);
         sh("ip link set near up");
         hears_from(&here, "10.89.0.2:1002");
@@ -170,11 +170,11 @@ fn an_interface_that_is_not_meant_is_not_used() {
         second_cable(&far);
         for name in ["near2", "10.91.0.1"] {
             let tied = name.parse().expect("an interface");
-            let ((tell_here, _here), (tell_there, there)) = (unbounded(), unbounded());
-            let other = far.within(|| Lsd::start(&btsync::bind::Bind::Any, 1002, vec![OURS], tell_there));
+            let ((to_us, _here), (to_there, there)) = (unbounded(), unbounded());
+            let other = far.within(|| Lsd::start(&btsync::bind::Bind::Any, 1002, vec![OURS], to_there));
             let other = other.expect("local discovery");
             until("the far side uses both", || other.interfaces() == 2);
-            let one = Lsd::start(&tied, 1001, vec![OURS], tell_here).expect("local discovery");
+            let one = Lsd::start(&tied, 1001, vec![OURS], to_us).expect("local discovery");
             until("it is used", || one.interfaces() == 1);
             hears_from(&there, "10.91.0.1:1001");
             one.stop();

@@ -170,7 +170,7 @@ impl Host {
 
     /// Has the DHT look for peers of `info_hash` and announce that we listen on `port`. What cannot be had is said in the log and
     /// done without.
-    fn search(&self, info_hash: InfoHash, port: u16, found: Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
+    fn search(&self, info_hash: InfoHash, port: u16, found: &Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
         let Some(settings) = &self.settings.dht else { return Ok(None) };
         let mut net = self.net.lock();
         if net.dht.is_none() {
@@ -187,7 +187,9 @@ impl Host {
         }
         let dht = net.dht.clone();
         drop(net);
-        dht.iter().for_each(|dht| dht.search_for(info_hash, Some(port), found.clone()));
+        if let Some(dht) = &dht {
+            dht.search_for(info_hash, Some(port), found.clone());
+        }
         Ok(dht)
     }
 

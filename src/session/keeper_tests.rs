@@ -239,7 +239,9 @@ fn old_records_make_room_and_nothing_else_does() {
     (0..MAX_RECORDS).for_each(|n| old(&name(n), if n == 7 { 9 } else { 1 }));
     let others =
         ["notes.txt".to_owned(), format!("{}.bak", name(1)), name(1).replace('-', "_"), name(1)[1..].to_owned()];
-    others.iter().for_each(|name| old(name, 99));
+    for name in &others {
+        old(name, 99);
+    }
     old(&format!("{}.0123abcd.new", name(2)), 50);
     place.fill();
     assert_eq!(place.recalled(), [0, 1, 2, 3]);

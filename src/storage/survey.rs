@@ -318,7 +318,7 @@ impl Storage {
         while at < end {
             let Some(data) = seek(SeekFrom::Data(at)) else { return Ok(false) };
             let Some(hole) = seek(SeekFrom::Hole(data)) else { return Ok(false) };
-            let is_border = |at: u64| at == end || (at - start) % u64::from(BLOCK) == 0;
+            let is_border = |at: u64| at == end || (at - start).is_multiple_of(u64::from(BLOCK));
             if !is_border(data) || !is_border(hole) {
                 return Ok(false);
             }

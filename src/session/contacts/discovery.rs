@@ -88,7 +88,7 @@ impl Discovery {
         self.again = Duration::MAX;
         if self.missing.0 {
             let (tell, found) = bounded(MAX_FOUND);
-            let begun = seat.search(tell);
+            let begun = seat.search(&tell);
             self.missing.0 = self.is_put_off("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.nodes.clone());

@@ -130,7 +130,7 @@ impl Seat {
     }
 
     /// The host's node of the DHT, which now looks for this session's peers. Never for a private torrent (BEP 27).
-    pub fn search(&self, found: Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
+    pub fn search(&self, found: &Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
         self.host.search(self.guest.info_hash, self.port, found)
     }
 
