@@ -30,6 +30,11 @@ const PAUSE: u32 = 30;
 /// Time between two looks while a seed opens slots, and how long it does so without opening one.
 const LOOK: Duration = Duration::from_secs(1);
 const OPENING: Duration = Duration::from_secs(10);
+/// The same in the first second, in which a fast line shows.
+const QUICK_LOOK: Duration = Duration::from_millis(50);
+/// More bytes for each slot within a second than buffers hold: the line is fast, and all slots are opened at once.
+const FAST: u64 = 8 << 20;
+
 /// A change that has yet to prove itself.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
@@ -58,8 +63,9 @@ pub struct Load {
 /// Where the opening stands.
 #[derive(Clone, Copy, Debug)]
 struct Opening {
-    /// Since when so many slots are there.
+    /// Since when so many slots are there, and what had been sent by then.
     since: Duration,
+    sent: u64,
     /// When it was last looked at, and what had been sent by then; `None` at first, while buffers fill, which says nothing of the way up.
     look: Option<(Duration, u64)>,
 }
@@ -112,7 +118,8 @@ impl Slots {
 
     /// In how long to look again although a round is not due, where somebody waits for a slot.
     pub fn look_again(&self) -> Option<Duration> {
-        self.opening.map(|_| LOOK)
+        let is_new = |opening: &Option<Opening>| opening.is_none_or(|opening| opening.look.is_none());
+        self.opening.map(|opening| if is_new(&opening) { QUICK_LOOK } else { LOOK })
     }
 
     /// States the upload limit, in bytes per second; 0 for none.
@@ -171,10 +178,15 @@ impl Slots {
         if self.limit == 0 { least } else { usize::try_from(self.limit / POOR).unwrap_or(least).clamp(2, least) }
     }
 
-    /// A seed's slots are doubled where what is sent makes each rich, once buffers are full. True while the opening lasts.
+    /// A seed's slots are doubled where what is sent makes each rich, once buffers are full; where more is sent than buffers hold,
+    /// all are opened. True while the opening lasts.
     fn open(&mut self, now: Duration, load: Load) -> bool {
         let Some(opening) = &mut self.opening else { return false };
-        let opening = opening.get_or_insert(Opening { since: now, look: None });
+        let opening = opening.get_or_insert(Opening { since: now, sent: load.sent, look: None });
+        if load.active > 0 && load.sent.saturating_sub(opening.sent) >= FAST * load.active as u64 {
+            (self.count, self.opening) = (self.most(), None);
+            return true;
+        }
         let took = now.saturating_sub(opening.look.map_or(opening.since, |(at, _)| at));
         if took < LOOK {
             return true;
@@ -282,6 +294,20 @@ mod tests {
         );
         let mut slots = Slots::new();
         assert_eq!(run(&mut slots, false, 500, 1 << 30, 1 << 24, 10).last(), Some(&256));
+    }
+
+    #[test]
+    fn a_very_fast_link_serves_all_within_a_tenth_of_a_second() {
+        let mut slots = Slots::new();
+        slots.set_seeding(true);
+        let (mut now, mut sent) = (Duration::from_secs(1000), 0);
+        for _ in 0..3 {
+            let served = slots.count().min(20);
+            slots.observe(now, true, Load { demand: 20, served, active: served, total: 1 << 30, sent });
+            sent += 50 << 20;
+            now += slots.look_again().unwrap_or_default();
+        }
+        assert!(slots.count() >= 20);
     }
 
     #[test]
