@@ -1,8 +1,8 @@
 //! A small HTTP and UDP tracker in memory: tests, the demo and `btsync tracker` use it. One thread serves all HTTP connections, another
 //! answers datagrams; both sleep until something comes.
 //!
-//! What strangers can take of it is bounded: peers by [`Limits`](super::registry::Limits), connections by [`MAX_CONNECTIONS`], a
-//! connection's time by [`PATIENCE`] and its request by [`MAX_REQUEST`].
+//! What strangers can take of it is bounded: peers by [`Limits`], connections by [`MAX_CONNECTIONS`], a
+//! connection's time by `PATIENCE` and its request by `MAX_REQUEST`.
 
 mod connection;
 mod http;

@@ -32,7 +32,7 @@ pub struct Seen {
     pub links: u64,
     /// Its number in the file system.
     pub inode: u64,
-    /// What tells it from every other file that ever had its name: see [`identity`].
+    /// What tells it from every other file that ever had its name: see `identity`.
     pub identity: u64,
     /// When it was last changed, in nanoseconds since 1970 or as good as.
     pub(super) changed: (i64, i64),

@@ -51,7 +51,7 @@ pub enum TorrentError {
     /// A torrent of version 2 only (BEP 52).
     #[error("a torrent of version 2 only (BEP 52), which is not supported yet; a hybrid one would do")]
     V2Only,
-    /// The piece length is zero, negative or larger than [`PIECE_MAX`].
+    /// The piece length is zero, negative or larger than `PIECE_MAX`.
     #[error("not a sound torrent: a piece length of {0}")]
     PieceLength(i64),
     /// The length of `pieces` is no multiple of 20.
