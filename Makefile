@@ -14,11 +14,16 @@ build:
 run: build
 	scripts/demo.sh
 
+# Every test. SETUP=no leaves the machine as it is: nothing is installed, and a test that misses a program fails and names it.
+# nohup and `make test &` have signals ignored, and what a test starts would inherit that: they get their usual effect back.
+SETUP ?= yes
+USUAL_SIGNALS := $(shell env --default-signal=HUP,INT,QUIT true 2>/dev/null && echo env --default-signal=HUP,INT,QUIT)
+
 # Some optimisation, as SHA-1 without any is slow; overflow checks and debug assertions stay on.
 test: export CARGO_PROFILE_DEV_OPT_LEVEL = 1
 test:
-	scripts/test-setup.sh || test "$$CI" != true
-	$(CARGO) test
+	[ "$(SETUP)" = no ] || scripts/test-setup.sh || test "$$CI" != true
+	$(USUAL_SIGNALS) $(CARGO) test --no-fail-fast
 
 # Every measurement: micro, loopback, startup, tracker; `make bench BENCH=micro ARGS=picker` for some. On a machine that is idle.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.

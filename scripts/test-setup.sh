@@ -53,7 +53,7 @@ silence_services() {
 mapfile -t missing < <(missing_packages)
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" -eq 0 ] && have apt-get; then
-        say "installing ${missing[*]}"
+        say "installing with apt-get: ${missing[*]} (SETUP=no make test installs nothing)"
         install_packages "${missing[@]}" || say "apt-get failed"
         silence_services
     else
@@ -62,7 +62,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 if ! .venv/bin/python -c 'import libtorrent' >/dev/null 2>&1; then
-    say "making .venv with $LIBTORRENT"
+    say "making .venv with $LIBTORRENT, by pip"
     { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check "$LIBTORRENT" >&2; } \
         || say "no libtorrent: pip failed"
 fi

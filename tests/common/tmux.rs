@@ -1,13 +1,15 @@
 //! A terminal that a person could sit at: a shell in tmux, its keys and its screen.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::{Stage, until};
 
-/// A tmux of its own, which ends with the test.
+/// A tmux of its own, which ends with the test, however that ends.
 pub struct Tmux {
     socket: PathBuf,
+    /// Ends the server once its stdin closes: a test that is killed drops nothing.
+    guard: Child,
 }
 
 impl Tmux {
@@ -16,7 +18,10 @@ impl Tmux {
         let (socket, config) = (stage.path("tmux"), stage.path("tmux.conf"));
         let settings = "set -g status off\nset -g default-terminal xterm-256color\nset -g history-limit 5000\n";
         std::fs::write(&config, settings).expect("a file");
-        let tmux = Tmux { socket };
+        let mut guard = Command::new("sh");
+        guard.args(["-c", "trap '' INT HUP; read -r _; exec tmux -S \"$0\" kill-server 2>/dev/null"]).arg(&socket);
+        let guard = guard.stdin(Stdio::piped()).spawn().expect("sh");
+        let tmux = Tmux { socket, guard };
         let mut start = tmux.command();
         start.arg("-f").arg(&config).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string()]);
         start.arg("-c").arg(stage.path("")).args(["bash", "--norc", "--noprofile", "-i"]);
@@ -91,7 +96,8 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
+        drop(self.guard.stdin.take());
         // Fails only where it is gone already.
-        let _ = self.command().arg("kill-server").stderr(Stdio::null()).status();
+        let _ = self.guard.wait();
     }
 }
