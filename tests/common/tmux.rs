@@ -1,5 +1,6 @@
 //! A terminal that a person could sit at: a shell in tmux, its keys and its screen.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -19,15 +20,19 @@ impl Tmux {
         let settings = "set -g status off\nset -g default-terminal xterm-256color\nset -g history-limit 5000\n";
         std::fs::write(&config, settings).expect("a file");
         let mut guard = Command::new("sh");
-        guard.args(["-c", "trap '' INT HUP; read -r _; exec tmux -S \"$0\" kill-server 2>/dev/null"]).arg(&socket);
+        // By its number: the stage, and the socket with it, may be gone before.
+        guard.args(["-c", "trap '' INT HUP; read -r server; read -r _; kill \"$server\" 2>/dev/null"]);
         let guard = guard.stdin(Stdio::piped()).spawn().expect("sh");
-        let tmux = Tmux { socket, guard };
+        let mut tmux = Tmux { socket, guard };
         let mut start = tmux.command();
         start.arg("-f").arg(&config).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string()]);
         start.arg("-c").arg(stage.path("")).args(["bash", "--norc", "--noprofile", "-i"]);
         start.env("PS1", "$ ").env("LC_ALL", "C.UTF-8").env_remove("TMUX").env_remove("NO_COLOR");
         let started = start.stdin(Stdio::null()).status();
         assert!(started.expect("tmux, which scripts/test-setup.sh installs").success(), "tmux does not start");
+        let server = tmux.run(&["display-message", "-p", "#{pid}"]);
+        let guard = tmux.guard.stdin.as_mut().expect("it is open");
+        guard.write_all(server.as_bytes()).expect("the guard reads");
         tmux.shows("$");
         tmux
     }
@@ -97,7 +102,6 @@ impl Tmux {
 impl Drop for Tmux {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
-        // Fails only where it is gone already.
         let _ = self.guard.wait();
     }
 }
