@@ -13,6 +13,7 @@ pub mod net;
 pub mod peer;
 pub mod pieces;
 pub mod random;
+pub mod reason;
 pub mod session;
 pub mod sources;
 pub mod storage;

@@ -54,7 +54,7 @@ fn completes(torrent: &Torrent, folder: &Path, leecher: Encryption, seeder: Encr
     let completed = loop {
         match fetches.events.recv().expect("an event") {
             Event::Completed => break true,
-            Event::PeerGone { .. } => lost += 1,
+            Event::PeerFailed { .. } | Event::PeerGone { .. } => lost += 1,
             _ => {}
         }
         if lost == ways {

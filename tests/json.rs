@@ -1,10 +1,11 @@
 //! `--json`: every line that the real program writes is held against docs/events.schema.json, through a download, a magnet link, a
-//! failure, and a reader that goes away or stops reading: the download goes on, memory stays bounded, and a signal ends the process.
+//! failure, a reader that goes away (which ends the download) or stops reading: the download goes on, memory stays bounded, and a
+//! signal ends the process.
 //! And what goes with scripts: `--stop-timeout`, `--on-download-complete`.
 
 mod common;
 
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -24,11 +25,30 @@ fn run(args: &[&std::ffi::OsStr]) -> (Vec<Value>, Option<i32>) {
     command.args(args).args(["--json", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
     let output = command.stdin(Stdio::null()).output().expect("btsync runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains("(os error") && !told.contains("(os error"), "{text}{told}");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     for line in &lines {
         schema::assert_fits(line);
     }
+    assert_pairs(&lines);
     (lines, output.status.code())
+}
+
+/// No peer is gone that was not connected, and at the end none is connected any more.
+fn assert_pairs(lines: &[Value]) {
+    assert!(lines.iter().all(|line| line["event"] != "lost"), "nothing is lost here");
+    let mut connected = std::collections::HashMap::<&str, i32>::new();
+    for line in lines.iter().filter(|line| line["event"] == "peer") {
+        let count = connected.entry(line["address"].as_str().expect("an address")).or_default();
+        *count += match line["state"].as_str() {
+            Some("connected") => 1,
+            Some("gone") => -1,
+            _ => 0,
+        };
+        assert!(*count >= 0, "gone without having been connected: {lines:#?}");
+    }
+    assert!(connected.values().all(|count| *count == 0), "still connected at the end: {lines:#?}");
 }
 
 fn names(lines: &[Value]) -> Vec<&str> {
@@ -41,8 +61,8 @@ fn a_download_tells_its_story() {
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let torrent = stage.torrent(&payload, "");
     let out = stage.folder("out");
-    let peer = format!("--peer={}", seeder.addr);
-    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref()]);
+    let peers = [seeder.addr.port(), free_port()].map(|port| format!("--peer=127.0.0.1:{port}"));
+    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peers[0].as_ref(), peers[1].as_ref()]);
     assert_eq!(code, Some(0));
     let names = names(&lines);
     assert_eq!((names.first(), names.last()), (Some(&"started"), Some(&"done")), "{names:?}");
@@ -61,6 +81,25 @@ fn a_download_tells_its_story() {
     assert!(self::names(&lines).contains(&"checked") && !self::names(&lines).contains(&"piece"), "{lines:?}");
 }
 
+/// Its peers are connected for the metadata, and again for the download (`run` counts them).
+#[test]
+fn a_magnet_link_tells_its_story() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let folder = stage.folder_with("seed", &payload);
+    let port = free_port();
+    let torrent = stage.torrent(&payload, "");
+    let seeds = stage.btsync("seeds", &torrent, &folder, port, &["--seed", "--no-lsd"]);
+    until("it listens", || seeds.log().contains("listening"));
+    let out = stage.folder("out");
+    let peer = format!("--peer=127.0.0.1:{port}");
+    let (lines, code) = run(&[payload.magnet("").as_ref(), out.as_os_str(), peer.as_ref()]);
+    assert_eq!(code, Some(0));
+    let told = names(&lines);
+    assert!(told.contains(&"metadata") && told.contains(&"complete"), "{told:?}");
+    assert!(lines.iter().any(|line| line["state"] == "connected"), "{lines:?}");
+    payload.assert_at(&out);
+}
+
 #[test]
 fn a_failure_is_an_event_with_its_code() {
     let (lines, code) = run(&["/nowhere/x.torrent".as_ref()]);
@@ -68,6 +107,29 @@ fn a_failure_is_an_event_with_its_code() {
     assert_eq!(lines[0]["code"], 15);
     let (lines, code) = run(&["magnet:?xt=urn:btih:nonsense".as_ref()]);
     assert_eq!((lines[0]["code"].as_u64(), code), (Some(27), Some(27)));
+}
+
+/// Nothing that a user sees has numbers of system errors in it (`run` looks for them).
+#[test]
+fn what_the_system_refuses_is_told_in_words() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let dead = free_port();
+    let torrent = stage.torrent(&payload, &format!("http://127.0.0.1:{dead}/announce"));
+    let (lines, _) = run(&[torrent.as_os_str(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
+    let tracker = lines.iter().find(|line| line["event"] == "tracker").expect("a tracker was asked");
+    assert_eq!(tracker["error"], "connection failed: connection refused");
+    let peer = format!("--peer=127.0.0.1:{dead}");
+    let (lines, _) = run(&[
+        payload.magnet("").as_ref(),
+        stage.folder("out").as_os_str(),
+        peer.as_ref(),
+        "--stop-timeout=0.3".as_ref(),
+    ]);
+    let failed = lines.iter().find(|line| line["state"] == "failed").expect("the peer was called");
+    assert_eq!(failed["reason"], "cannot connect: connection refused");
+    for words in [["/dev/null/x.torrent"], ["--input-file=/nowhere"], ["--watch=/nowhere"], ["--config=/nowhere"]] {
+        run(&words.map(AsRef::as_ref));
+    }
 }
 
 #[test]
@@ -103,19 +165,68 @@ fn the_users_command_hears_of_what_is_complete() {
     assert_eq!(said.trim_end(), format!("{} {} {}", payload.name, payload.hex(), payload.content().len()));
 }
 
-/// As `btsync ... --json | head -1`: the download ends all the same.
+/// A download that writes its events to `stdout`, with options of its own.
+fn downloads_to(stage: &Stage, payload: &Payload, peer: &FakePeer, stdout: Stdio) -> Child {
+    let mut command = btsync();
+    command.arg(stage.torrent(payload, "")).arg(stage.folder("out")).current_dir(stage.path(""));
+    command.args(["--json", "--no-dht", "--no-lsd", "--seed", "--peer", &peer.addr.to_string()]);
+    command.args(["--listen-port", &free_port().to_string()]).stdin(Stdio::null()).stdout(stdout);
+    command.stderr(Stdio::piped()).spawn().expect("btsync runs")
+}
+
+/// The exit code, and the lines that report a failure.
+fn failures_of(mut child: Child) -> (Option<i32>, Vec<String>) {
+    let code = end_of(&mut child);
+    let mut text = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("UTF-8");
+    (code, text.lines().filter(|line| line.starts_with("btsync: ")).map(str::to_owned).collect())
+}
+
+/// As `btsync ... --json | head -1`.
 #[test]
-fn a_reader_that_goes_away_stops_nothing() {
+fn a_reader_that_goes_away_ends_the_download() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(2));
+    let mut child = downloads_to(&stage, &payload, &seeder, Stdio::piped());
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut first).expect("a line");
+    assert!(first.contains("\"started\""), "{first}");
+    let (code, failures) = failures_of(child);
+    assert_eq!(code, Some(7), "{failures:?}");
+    assert!(failures.len() == 1 && failures[0].contains("nobody reads the events"), "{failures:?}");
+}
+
+/// The download is complete by then, and would be seeded for ever.
+#[test]
+fn a_reader_that_goes_away_after_the_end_of_the_download_ends_it_well() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let mut child = downloads_to(&stage, &payload, &seeder, Stdio::piped());
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("\"complete\"")), "it completes");
+    drop(lines);
+    assert_eq!(failures_of(child), (Some(0), Vec::new()));
+    payload.assert_at(&stage.path("out"));
+}
+
+#[test]
+fn a_standard_output_that_takes_nothing_is_a_failure() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(2));
     let torrent = stage.torrent(&payload, "");
-    let out = stage.folder("out");
-    let mut command = btsync();
-    command.arg(&torrent).arg(&out).args(["--json", "--no-dht", "--no-lsd", "--peer", &seeder.addr.to_string()]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("btsync runs");
-    drop(child.stdout.take());
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    payload.assert_at(&out);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let (code, failures) = failures_of(downloads_to(&stage, &payload, &seeder, full().into()));
+    assert_eq!(code, Some(1), "{failures:?}");
+    assert_eq!(failures, ["btsync: standard output cannot be written: no space left on device"]);
+    for words in [&["info", "--json"][..], &["--list"], &["help", "all"], &["verify", "--json"]] {
+        let mut command = btsync();
+        command.args(words).stdin(Stdio::null()).stdout(full()).stderr(Stdio::piped());
+        if words[0] != "help" {
+            command.arg(&torrent);
+        }
+        let (code, failures) = failures_of(command.spawn().expect("btsync runs"));
+        assert_eq!((code, failures.len()), (Some(1), 1), "{words:?}: {failures:?}");
+    }
 }
 
 /// Events of more bytes than wait for a reader: 16,384 pieces.

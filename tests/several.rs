@@ -165,7 +165,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
             payload.assert_at(&out);
         }
         let stranger = Running::by_itself(&unknown, &stage.folder("unknown"), encryption, addr);
-        stranger.hears(|event| matches!(event, Event::PeerGone { .. }));
+        stranger.hears(|event| matches!(event, Event::PeerFailed { .. }));
         stranger.stops(Outcome::Stopped);
     }
     is_refused(addr, unknown.info_hash());

@@ -17,7 +17,7 @@ use super::keys::{Keyboard, Keys};
 use super::outputs::Outputs;
 use super::plain::Plain;
 use super::screen::Screen;
-use super::stop::{Never, Stop};
+use super::stop::Never;
 use super::verdict::{ending, verdict};
 use super::view::View;
 use super::voice::{Voice, Voices, listen};
@@ -35,7 +35,7 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let lines = args.json.then(|| Lines::stdout(start));
     let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
     logs::start(args.quiet, args.verbose, &screen);
-    let outputs = Outputs { screen, lines, stop: Stop::default(), start };
+    let outputs = Outputs::new(screen, lines, start);
     let result = match fleet::targets(args) {
         Ok(targets) if targets.several && args.list => {
             Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
@@ -77,6 +77,10 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         asked.set();
     })
     .map_err(no_signals)?;
+    if let Some(lines) = &outputs.lines {
+        let unread = handle.clone();
+        lines.when_failed(move || unread.stop());
+    }
     let switched = handle.clone();
     let _switch = limits::Switch::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
     let mut voices = voices(args, &handle, outputs, keys);

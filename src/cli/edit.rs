@@ -8,6 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::create::{check_seeds, tiers};
 use super::exit::{Exit, Failure};
+use super::info::unwritable;
 use super::{args, info, place};
 use crate::metainfo::torrent::FILE_MAX;
 use crate::metainfo::{self, Edit, Torrent, TorrentError, printable};
@@ -99,7 +100,7 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     // A torrent cut short is none: here a closed pipe is a failure.
     let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.map_err(|e| Failure::new(Exit::FileIo, format!("standard output cannot be written: {e}")))
+    written.map_err(|e| Failure::new(Exit::Other, unwritable(&e)))
 }
 
 /// What the options ask for of a torrent with these trackers.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::reason::without_numbers;
+
 /// How a command ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -63,9 +65,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with its code and its line.
+    /// A failure with its code and its line, from which numbers of system errors are taken.
     pub fn new(code: Exit, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into() }
+        Failure { code, message: without_numbers(&message.into()).into_owned() }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::ser::Formatter;
 use crate::cli::exit::{Exit, Failure};
 use crate::metainfo::paths::deceives;
 use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
+use crate::reason::reason;
 
 /// show what a torrent file says
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
@@ -48,11 +49,14 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::FileIo, format!("standard output cannot be written: {e}")))
-        }
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Other, unwritable(&e))),
         _ => Ok(()),
     }
+}
+
+/// What is said of a standard output that cannot be written.
+pub(super) fn unwritable(error: &io::Error) -> String {
+    format!("standard output cannot be written: {}", reason(error))
 }
 
 /// The exit code and the line for a torrent file that was refused.

@@ -1,6 +1,6 @@
 //! `--json`: one event a line on standard output, for programs. docs/json.md says what each line holds, and a test holds every
-//! line against docs/events.schema.json. A reader that has gone away, or that reads no more,
-//! stops nothing.
+//! line against docs/events.schema.json. A reader that has gone away ends the download, as `| head -1` ends other programs; one
+//! that is there and does not read stops nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::exit::Failure;
 use super::outlet::Outlet;
 use super::stop::Stop;
 use super::voice::{Ending, Voice};
+use crate::reason::without_numbers;
 use crate::session::{Event, FileView, Handle, PieceState, Snapshot, Stage};
 use crate::types::InfoHash;
 
@@ -51,6 +52,16 @@ impl Lines {
     /// Counts events that were dropped before they came here.
     fn lose(&self, count: u64) {
         self.outlet.lose(count);
+    }
+
+    /// Has `action` run once when nothing can be written any more.
+    pub fn when_failed(&self, action: impl FnOnce() + Send + 'static) {
+        self.outlet.when_failed(action);
+    }
+
+    /// Why nothing can be written any more.
+    pub fn failure(&self) -> Option<&io::Error> {
+        self.outlet.failure()
     }
 
     /// Waits until all is written, or `stop` says that there is no time for that.
@@ -230,6 +241,9 @@ impl Voice for Json {
             Event::PeerGone { addr, reason } => {
                 ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
             }
+            Event::PeerFailed { addr, reason } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "failed", "reason": reason }))
+            }
             Event::PeerBanned { addr, piece } => {
                 let reason = format!("wrong data in piece {}", piece.0);
                 ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": reason }))
@@ -238,7 +252,7 @@ impl Voice for Json {
                 ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
             }
             Event::Repaired { what } | Event::Note { what } | Event::TorrentSaved { what } => {
-                ("note", json!({ "text": what }))
+                ("note", json!({ "text": without_numbers(what) }))
             }
             Event::Completed => {
                 self.look(at);

@@ -78,10 +78,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Magnet(args) => magnet::run(args),
         Command::Tracker(args) => tracker::run(args),
         Command::Verify(args) => verify::run(args),
-        Command::Print(text) => {
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-            Ok(())
-        }
+        Command::Print(text) => info::print(&text),
     }
 }

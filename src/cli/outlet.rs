@@ -1,9 +1,10 @@
 //! Output to a reader that may stop reading: a queue bounded in bytes, and a thread that writes it. A caller never waits: a text for
-//! which there is no room is dropped and counted, and once there is room again a notice says how many were dropped.
+//! which there is no room is dropped and counted, and once there is room again a notice says how many were dropped. When a write
+//! fails, such as at the end of a pipe's reader, nothing more is queued, and an action set by [`Outlet::when_failed`] runs.
 
 use std::io::{self, Write};
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
@@ -30,6 +31,8 @@ struct Shared {
     notice: Box<Notice>,
     /// Set if no thread could be started: the caller then writes, and waits for the reader.
     direct: Mutex<Option<Box<dyn Write + Send>>>,
+    /// Why nothing can be written any more.
+    failure: OnceLock<io::Error>,
 }
 
 #[derive(Default)]
@@ -43,7 +46,12 @@ struct State {
     gone: bool,
     /// Threads that wait until all is written: disconnected then.
     waiters: Vec<Sender<Never>>,
+    /// What to do once when a write fails.
+    when_failed: Option<Action>,
 }
+
+/// Runs once.
+type Action = Box<dyn FnOnce() + Send>;
 
 impl Outlet {
     /// A way to `out` on which at most `most` bytes wait.
@@ -53,7 +61,8 @@ impl Outlet {
         notice: impl Fn(u64) -> String + Send + Sync + 'static,
     ) -> Outlet {
         let (state, changed, direct) = (Mutex::default(), Condvar::new(), Mutex::new(Some(out)));
-        let shared = Arc::new(Shared { state, changed, most, notice: Box::new(notice), direct });
+        let failure = OnceLock::new();
+        let shared = Arc::new(Shared { state, changed, most, notice: Box::new(notice), direct, failure });
         let (ours, (ready, begun)) = (shared.clone(), bounded(1));
         let work = move || {
             let out = ours.direct.lock().take();
@@ -69,6 +78,21 @@ impl Outlet {
         Outlet(shared)
     }
 
+    /// Has `action` run once when a write fails; at once where one has failed. It runs in any thread, and must not wait.
+    pub fn when_failed(&self, action: impl FnOnce() + Send + 'static) {
+        let mut state = self.0.state.lock();
+        if state.gone {
+            drop(state);
+            return action();
+        }
+        state.when_failed = Some(Box::new(action));
+    }
+
+    /// Why nothing can be written any more.
+    pub fn failure(&self) -> Option<&io::Error> {
+        self.0.failure.get()
+    }
+
     /// Queues a text; false if the queue is full and the text was dropped.
     pub fn push(&self, text: &str) -> bool {
         self.hand_on(text, false)
@@ -81,7 +105,11 @@ impl Outlet {
 
     fn hand_on(&self, text: &str, always: bool) -> bool {
         if let Some(out) = self.0.direct.lock().as_mut() {
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            if self.0.failure.get().is_none()
+                && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+            {
+                self.0.fail(error);
+            }
             return true;
         }
         let mut state = self.0.state.lock();
@@ -147,13 +175,18 @@ impl Shared {
                 chunk
             };
             let written = out.write_all(&chunk).and_then(|()| out.flush());
-            let mut state = self.state.lock();
-            state.under_way = 0;
-            if written.is_err() {
-                *state = State { gone: true, ..State::default() };
-                return;
+            self.state.lock().under_way = 0;
+            if let Err(error) = written {
+                return self.fail(error);
             }
         }
+    }
+
+    /// A write failed: nothing is queued any more, and nobody waits.
+    fn fail(&self, error: io::Error) {
+        let _ = self.failure.set(error);
+        let before = mem::replace(&mut *self.state.lock(), State { gone: true, ..State::default() });
+        before.when_failed.into_iter().for_each(|action| action());
     }
 }
 

@@ -89,8 +89,15 @@ fn a_reader_that_is_gone_costs_nothing() {
         }
     }
     let outlet = Outlet::new(Box::new(Gone), 10, |_| String::new());
+    let (tell, told) = bounded(2);
+    let again = tell.clone();
+    outlet.when_failed(move || _ = tell.send("then"));
     outlet.push_always("0123456789");
     outlet.finish(&Stop::default());
+    assert_eq!(told.recv_timeout(PATIENCE), Ok("then"));
+    assert_eq!(outlet.failure().map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
+    outlet.when_failed(move || _ = again.send("at once"));
+    assert_eq!(told.try_recv(), Ok("at once"));
     (0..1000).for_each(|_| assert!(outlet.push("0123456789"), "nothing is kept, and nothing lost"));
     outlet.finish(&Stop::default());
 }

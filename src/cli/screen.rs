@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 
 use super::outlet::Outlet;
 use super::stop::Stop;
+use crate::metainfo::paths::printable;
+use crate::reason::without_numbers;
 
 /// The most bytes that are queued for stderr. The limit is lower for a terminal, as old frames are of no use there.
 const MAX_WAITING: usize = 256 * 1024;
@@ -215,7 +217,7 @@ impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         for line in text.lines() {
-            self.say(&crate::metainfo::paths::printable(line));
+            self.say(&printable(&without_numbers(line)));
         }
         Ok(bytes.len())
     }

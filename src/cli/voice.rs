@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, never, select, tick};
 
 use super::figures::{percent, size, time};
 use crate::metainfo::paths::printable;
+use crate::reason::without_numbers;
 use crate::session::Event;
 
 /// Text of strangers is cut here: no one needs more of it on a line.
@@ -190,7 +191,7 @@ impl Words {
 
 /// Text from outside, fit for a terminal.
 pub fn clean(text: &str) -> String {
-    printable(text).chars().take(LONGEST).collect()
+    printable(&without_numbers(text)).chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::state::{Peer, feed_the_hungry};
 use super::writer::Writer;
 use super::{Report, Shared, deadline};
 use crate::bind;
+use crate::reason::reason;
 use crate::types::{Bitfield, Opening, PeerKey};
 use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::handshake::Handshake;
@@ -98,7 +99,7 @@ impl Gone {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Gone::Silent,
             io::ErrorKind::UnexpectedEof => Gone::Closed,
-            _ => Gone::Lost(error.to_string()),
+            _ => Gone::Lost(reason(error)),
         }
     }
 
@@ -242,7 +243,7 @@ fn meet(
     bind::mark(stream, shared.dscp);
     if let Caller::Us { patience, .. } = caller {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), patience);
-        connected.map_err(|e| Gone::Unreachable(e.to_string()))?;
+        connected.map_err(|e| Gone::Unreachable(reason(&e)))?;
     }
     stream.set_nodelay(true).map_err(|e| Gone::io(&e))?;
     let dht = shared.dht_port.load(Ordering::Acquire) != 0;
@@ -328,7 +329,7 @@ fn talk(
                 let why = Reader::new(shared, &peer, stream, rest.early, receiving, &watch).run();
                 if peer.has_overrun() { Gone::Overrun } else { why }
             }
-            Err(error) => Gone::NoThread(error.to_string()),
+            Err(error) => Gone::NoThread(reason(&error)),
         }
     })
 }

@@ -18,6 +18,7 @@ use super::intake::{Intake, Taken};
 use super::outbox::Out;
 use super::state::{Peer, feed_the_hungry};
 use super::{Report, Shared, throttle};
+use crate::reason::reason;
 use crate::swarm::limiter::Direction;
 use crate::swarm::pex::PexInbox;
 use crate::types::{Bitfield, BlockRequest, PieceIndex};
@@ -286,7 +287,7 @@ impl<'a> Reader<'a> {
     /// Starts the thread that watches the deadlines of our requests, unless that was done.
     fn start_watch(&mut self) -> Result<(), Gone> {
         let Some(watch) = self.watch.take() else { return Ok(()) };
-        watch().map_err(|error| Gone::NoThread(error.to_string()))
+        watch().map_err(|error| Gone::NoThread(reason(&error)))
     }
 
     /// The peer has more than before: it may be worth asking.

@@ -299,6 +299,7 @@ impl<'a> Contacts<'a> {
         let deadline = Instant::now() + goodbye::PATIENCE;
         self.await_announce(shared, reports);
         let farewell = self.announcer.farewell(shared, deadline);
+        self.tell_gone(self.lines.values(), "btsync ends the connection");
         goodbye::to_peers(self.lines.into_values().map(|line| line.connection).collect());
         self.discovery.stop(&self.seat);
         drop(self.seat);

@@ -101,8 +101,15 @@ pub enum Event {
         /// Whether it called us.
         incoming: bool,
     },
-    /// A connection ended or never came about.
+    /// A connection that was made, and told of by [`Event::PeerConnected`], ended.
     PeerGone {
+        /// The other end.
+        addr: SocketAddr,
+        /// One line: why.
+        reason: String,
+    },
+    /// A connection never came about.
+    PeerFailed {
         /// The other end.
         addr: SocketAddr,
         /// One line: why.
@@ -143,6 +150,7 @@ impl Event {
                 | Event::AnnounceFailed { .. }
                 | Event::PeerConnected { .. }
                 | Event::PeerGone { .. }
+                | Event::PeerFailed { .. }
                 | Event::PieceFailed { .. }
                 | Event::PeerBanned { .. }
         )
@@ -177,6 +185,14 @@ impl Teller {
             }
         }
         let _ = self.to.send(event);
+    }
+
+    /// Sends the number of dropped events that the listener has not been told yet. To be called after the last event.
+    pub fn finish(&self) {
+        let count = self.lost.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            let _ = self.to.send(Event::Lost { count });
+        }
     }
 }
 
@@ -307,5 +323,10 @@ mod tests {
         assert_eq!(events.try_iter().last(), Some(Event::Completed));
         teller.tell(peer());
         assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::Lost { count: 100 }, peer()]);
+        (0..MAX_WAITING + 7).for_each(|_| teller.tell(peer()));
+        teller.finish();
+        assert_eq!(events.try_iter().last(), Some(Event::Lost { count: 7 }), "also where no event follows");
+        teller.finish();
+        assert_eq!(events.try_iter().next(), None);
     }
 }

@@ -202,15 +202,17 @@ impl Session {
         let _ = inner.main.set(std::thread::current().id());
         let at = Arc::downgrade(&host); // it is to end with the session where it has no other
         let seat = Some(Seat::take(host, inner.info_hash, &config)?);
+        let last_words = events.clone();
         let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };
         let ended = match source {
             Source::Torrent(torrent) => run.download(&torrent, None),
-            Source::Magnet(magnet) => match run.find_out(&magnet)? {
+            Source::Magnet(magnet) => match run.find_out(&magnet).inspect_err(|_| last_words.finish())? {
                 Some((torrent, before)) => run.download(&torrent, Some(before)),
                 None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
         };
+        last_words.finish();
         match ended {
             Ok(Outcome::Stopped) if inner.timed_out.load(Ordering::Acquire) => Ok(Outcome::TimedOut),
             Err(error) => {

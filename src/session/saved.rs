@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::atomic_file::{self, Place};
 use crate::metainfo::{Torrent, printable};
+use crate::reason::reason;
 
 /// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
 /// reason to stop, and a file that is there and holds something else is replaced only by `overwrite`.
@@ -15,7 +16,7 @@ pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8], overwri
     match save(&file, torrent, bytes, overwrite) {
         Ok(true) => format!("saved as {shown}"),
         Ok(false) => format!("{shown} has this torrent already"),
-        Err(error) => format!("cannot be saved as {shown}: {error}"),
+        Err(error) => format!("cannot be saved as {shown}: {}", reason(&error)),
     }
 }
 

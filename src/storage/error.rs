@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::ownership::Refusal;
 use crate::metainfo::paths::deceives;
+use crate::reason::reason;
 use crate::types::size;
 
 /// What was being done when it went wrong.
@@ -223,18 +224,6 @@ fn lacks(needed: u64, free: u64) -> String {
         (needs, has) = (format!("{needed} bytes"), format!("{free} bytes"));
     }
     format!("{needs} are needed, {has} are free")
-}
-
-/// The system's words without their number, to stand at a sentence's end.
-fn reason(error: &io::Error) -> String {
-    let mut words = error.to_string();
-    if let Some(at) = words.find(" (os error") {
-        words.truncate(at);
-    }
-    if let Some(first) = words.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    words
 }
 
 #[cfg(test)]

@@ -125,6 +125,10 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         asked.set();
     };
     let _signals = signals::watch(stop).map_err(no_signals)?;
+    if let Some(lines) = &outputs.lines {
+        let to_stop = words.clone();
+        lines.when_failed(move || drop(to_stop.send(Word::Stop)));
+    }
     let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
     let out = fleet.ground.config().out_dir;
     let watched =

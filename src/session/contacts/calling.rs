@@ -211,13 +211,13 @@ impl Contacts<'_> {
 
     /// A handshake succeeded.
     pub(super) fn ready(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, incoming: bool) {
-        if let Some(line) = self.lines.get_mut(&key) {
-            line.ready = Some(shared.now());
-            line.peer = shared.roster.get(key);
-            self.inner.search.lock().reached(incoming);
-            if incoming {
-                self.seat.note_reached();
-            }
+        // Late news of a connection that has been ended: nobody would be told of its end again.
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        line.ready = Some(shared.now());
+        line.peer = shared.roster.get(key);
+        self.inner.search.lock().reached(incoming);
+        if incoming {
+            self.seat.note_reached();
         }
         self.book.reached(addr, shared.now());
         tell(&self.events, Event::PeerConnected { addr, incoming });
@@ -266,7 +266,19 @@ impl Contacts<'_> {
         }
         self.next_call = self.next_call.min(self.book.next_call().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
-        tell(&self.events, Event::PeerGone { addr, reason: why.to_string() });
+        let reason = why.to_string();
+        let was_connected = line.ready.is_some();
+        tell(
+            &self.events,
+            if was_connected { Event::PeerGone { addr, reason } } else { Event::PeerFailed { addr, reason } },
+        );
+    }
+
+    /// Tells of the end of connections that are ended without a report of their own.
+    pub(super) fn tell_gone<'l>(&self, lines: impl Iterator<Item = &'l Line>, reason: &str) {
+        for line in lines.filter(|line| line.ready.is_some()) {
+            tell(&self.events, Event::PeerGone { addr: line.connection.addr, reason: reason.to_owned() });
+        }
     }
 
     /// The connection that leads to the same peer as one that is over.
@@ -323,6 +335,7 @@ impl Contacts<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
         let lines = std::mem::take(&mut self.lines);
+        self.tell_gone(lines.values(), "the metadata is there, the download connects again");
         self.seat.count(0);
         self.book.all_over();
         goodbye::to_peers(lines.into_values().map(|line| line.connection).collect());

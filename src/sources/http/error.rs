@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::metainfo::paths::printable;
+use crate::reason::{reason, without_numbers};
 
 use super::guard::NoFamily;
 use super::{TrackerError, url};
@@ -33,11 +34,11 @@ fn from_io(error: &io::Error) -> TrackerError {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TrackerError::Timeout,
         // This is how rustls tells of a bad certificate through a stream.
         io::ErrorKind::InvalidData => TrackerError::Tls(line(error)),
-        _ => TrackerError::Connect(line(error)),
+        _ => TrackerError::Connect(printable(&reason(error))),
     }
 }
 
 /// One printable line.
 fn line(text: &dyn std::fmt::Display) -> String {
-    printable(&text.to_string())
+    printable(&without_numbers(&text.to_string()))
 }

@@ -15,6 +15,7 @@ use crossbeam_channel::bounded;
 
 use super::{Announce, AnnounceEvent, Answer, HttpTracker, TrackerError, url};
 use crate::net::is_private;
+use crate::reason::reason;
 
 /// A family that was out of order is left alone for so long.
 const REST: Duration = Duration::from_secs(10 * 60);
@@ -201,7 +202,7 @@ impl HttpTracker {
                 }
             };
             let thread = thread::Builder::new().name("announce".into()).spawn(run);
-            thread.map_err(|error| TrackerError::Other(format!("no thread to announce: {error}")))?;
+            thread.map_err(|error| TrackerError::Other(format!("no thread to announce: {}", reason(&error))))?;
         }
         drop((tell, race));
         let (mut best, mut failures) = (None, Vec::new());

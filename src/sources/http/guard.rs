@@ -12,6 +12,7 @@ use ureq::unversioned::transport::NextTimeout;
 use super::families::Family;
 use super::tied::wait;
 use crate::net::is_private;
+use crate::reason::reason;
 use crate::sources::names::{LookUpError, look_up};
 
 /// Addresses of a host that are tried at most: as many as ureq has room for.
@@ -66,7 +67,7 @@ impl Guard {
                 LookUpError::TimedOut => ureq::Error::Timeout(timeout.reason),
                 LookUpError::NoThread(error) => {
                     // Not of the error's own kind, which would say that time is up.
-                    ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {error}")))
+                    ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {}", reason(&error))))
                 }
             })?,
         };

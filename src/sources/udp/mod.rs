@@ -23,6 +23,7 @@ use super::names::{LookUpError, look_up};
 use crate::bind::Bind;
 use crate::metainfo::paths::printable;
 use crate::random::Random;
+use crate::reason::reason;
 use crate::types::InfoHash;
 use exchange::{Ask, Connection, Exchange, Reply};
 use url::Place;
@@ -265,7 +266,7 @@ impl UdpTracker {
             LookUpError::NotFound => TrackerError::NameLookup { host: printable(place.host) },
             LookUpError::TimedOut => TrackerError::Timeout,
             LookUpError::NoThread(error) => {
-                TrackerError::Connect(printable(&format!("no thread to look up the host: {error}")))
+                TrackerError::Connect(printable(&format!("no thread to look up the host: {}", reason(&error))))
             }
         })?;
         let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), port);
@@ -347,7 +348,7 @@ fn connected(addr: SocketAddr, bind: &Bind) -> io::Result<UdpSocket> {
 }
 
 fn connect_error(error: &io::Error) -> TrackerError {
-    TrackerError::Connect(printable(&error.to_string()))
+    TrackerError::Connect(printable(&reason(error)))
 }
 
 #[cfg(test)]
