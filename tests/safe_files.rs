@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use common::netns::{installed, isolated, not_run};
@@ -345,6 +347,31 @@ fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
     running.ends_with(13);
     let mine = scene.payload.on_disk(&scene.out).into_iter().filter(|(path, _)| fs::read(path).expect("it") == b"mine");
     assert!(mine.count() > 100, "{}", last.display());
+}
+
+/// Whatever btsync finds out about the file is out of date before it has the lock.
+#[test]
+fn a_file_that_another_program_keeps_writing_to_is_left_to_it() {
+    let scene = Scene::single(0);
+    scene.gate.open();
+    write_pieces(&scene, &(0..19).collect::<Vec<_>>());
+    let over = Arc::new(AtomicBool::new(false));
+    let (file, stop) = (File::options().append(true).open(scene.file()).expect("the file"), over.clone());
+    let writer = thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            // Zeros: the file is as well btsync's to go on with as before.
+            (&file).write_all(&[0; 16]).expect("room");
+            thread::sleep(Duration::from_micros(100));
+        }
+        file.metadata().expect("the file").len()
+    });
+    let mut running = scene.start("refused", &[]);
+    running.ends_with(13);
+    over.store(true, Ordering::Relaxed);
+    let written = writer.join().expect("the writer");
+    assert!(running.log().contains("another program is writing to it"), "{}", running.log());
+    assert_eq!(fs::metadata(scene.file()).expect("the file").len(), written, "nothing was cut");
+    assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "no marker is left behind");
 }
 
 #[test]

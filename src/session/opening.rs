@@ -13,9 +13,14 @@ use super::host::Seat;
 use super::keeper::Keeper;
 use super::{Config, Event, SessionError, Stage, originals, tell};
 use crate::metainfo::{FileEntry, Makes, Torrent, printable};
-use crate::storage::{self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Seen, Step, Storage, Survey};
+use crate::storage::{
+    self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Refusal, Seen, Step, Storage, Survey,
+};
 use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, PieceIndex};
+
+/// How often files are looked at that another program changes meanwhile.
+const LOOKS: u32 = 3;
 
 /// A torrent's files, as they were found.
 pub(super) struct Opened {
@@ -94,9 +99,11 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     /// The pieces that are there, and the keeper of the resume data. Somebody else may complete the same download between the look
-    /// at its files and the lock on them: then they are looked at again.
+    /// at its files and the lock on them, and any program may write to them while they are hashed: then they are looked at again.
     fn run(&mut self) -> Result<(Bitfield, Option<Keeper>), SessionError> {
+        let mut look = 0;
         loop {
+            look += 1;
             let survey = self.disk.survey(&self.inner.stop)?;
             if !self.disk.is_locked() && self.disk.lacks(&survey) {
                 self.disk.probe_lock(&self.torrent.info_hash)?;
@@ -107,16 +114,19 @@ impl Opening<'_> {
             if self.is_stopped() {
                 return Ok((have, None));
             }
-            if steps.iter().all(|step| *step == Step::Leave) {
-                self.disk.take_final_names()?;
-                self.is_complete(&steps, &survey, keeper.as_mut());
-                return Ok((have, keeper));
+            let leaves_all = steps.iter().all(|step| *step == Step::Leave);
+            if !leaves_all {
+                self.lock(&steps, &survey, &have)?;
             }
-            let fresh = self.disk.is_locked() || self.lock(&steps, &survey, &have)?;
-            if !fresh {
+            if (!leaves_all || !self.disk.has_final_names()) && !self.is_fresh(&survey, look)? {
                 continue;
             }
-            self.make(&steps, survey, &mut have, &mut keeper)?;
+            if leaves_all {
+                self.disk.take_final_names()?;
+                self.is_complete(&steps, &survey, keeper.as_mut());
+            } else {
+                self.make(&steps, survey, &mut have, &mut keeper)?;
+            }
             return Ok((have, keeper));
         }
     }
@@ -198,12 +208,23 @@ impl Opening<'_> {
         }
     }
 
-    /// Takes the right to write to the files; whether they are still as they were found.
-    fn lock(&mut self, steps: &[Step], survey: &Survey, have: &Bitfield) -> Result<bool, SessionError> {
+    /// Takes the right to write to the files, unless this process has it already.
+    fn lock(&mut self, steps: &[Step], survey: &Survey, have: &Bitfield) -> Result<(), SessionError> {
         self.disk.check_room_for(have, self.wanted)?;
-        self.disk.lock(&self.torrent.info_hash)?;
-        self.disk.heed_others(&self.torrent.info_hash, steps, survey, self.config.overwrite)?;
-        Ok(self.disk.survey(&self.inner.stop)? == *survey)
+        if !self.disk.is_locked() {
+            self.disk.lock(&self.torrent.info_hash)?;
+        }
+        Ok(self.disk.heed_others(&self.torrent.info_hash, steps, survey, self.config.overwrite)?)
+    }
+
+    /// Whether the files are still as they were found. Where they are not for the third time, another program writes to one: they
+    /// are hashed no more, and the download ends.
+    fn is_fresh(&self, survey: &Survey, look: u32) -> Result<bool, SessionError> {
+        match survey.differs(&self.disk.survey(&self.inner.stop)?) {
+            None => Ok(true),
+            Some(_) if look < LOOKS || self.is_stopped() => Ok(false),
+            Some(file) => Err(self.disk.in_the_way(file, Refusal::Changed).into()),
+        }
     }
 
     /// Makes what is missing, and hashes what the part file had for it.

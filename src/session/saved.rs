@@ -1,7 +1,7 @@
 //! The .torrent of a magnet link or a URL, kept where the user wants it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::atomic_file::{self, Place};
@@ -23,7 +23,7 @@ pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8], overwri
 /// Whether it was written; false where the file holds the same torrent.
 fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
     match fs::metadata(file) {
-        Ok(found) if !found.is_file() => return fs::write(file, bytes).map(|()| true), // a pipe, a device
+        Ok(found) if !found.is_file() => return write_into(file, bytes), // a pipe, a device
         Ok(_) if !overwrite => {
             if Torrent::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
                 return Ok(false);
@@ -36,6 +36,15 @@ fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Re
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     atomic_file::write(&file, bytes, if overwrite { Place::Any } else { Place::Free })?;
     Ok(true)
+}
+
+/// Writes into what is no file. Nothing is cut: a file may have taken its place a moment ago.
+fn write_into(place: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut opened = fs::OpenOptions::new().write(true).open(place)?;
+    if opened.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another program has just made it"));
+    }
+    opened.write_all(bytes).map(|()| true)
 }
 
 #[cfg(test)]
@@ -57,5 +66,16 @@ mod tests {
         assert!(keep(true).starts_with("saved as "));
         assert_eq!(fs::read(&file).expect("it"), bytes);
         assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 1);
+    }
+
+    /// A pipe was there when it was looked at, and a file is when it is opened.
+    #[test]
+    fn a_file_that_took_the_place_of_a_pipe_is_not_cut() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("x");
+        fs::write(&file, "mine").expect("room");
+        assert_eq!(write_into(&file, b"bytes").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).expect("it"), b"mine");
+        assert!(write_into(Path::new("/dev/null"), b"bytes").expect("a device"));
     }
 }

@@ -17,9 +17,11 @@ use super::error::{Doing, StorageError, StorageErrorKind};
 use super::layout::Layout;
 use super::lock::{FoundMarker, Lock};
 use super::open::{Access, Root};
+use super::ownership::Refusal;
 use super::parts::{Place, Run, Runs, Selection};
 use super::prepare::Allocation;
 use super::resume::Stamp;
+use super::seen::identity;
 
 /// Slices handed to one `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
 const BATCH: usize = 64;
@@ -252,6 +254,11 @@ impl Storage {
         StorageError::io(doing, &self.root.path().join(self.name(slot)))(error)
     }
 
+    /// A file that btsync does not touch any more, and why.
+    pub(crate) fn in_the_way(&self, slot: usize, why: Refusal) -> StorageError {
+        StorageError::InTheWay { path: self.root.path().join(self.name(slot)), why, more: 0 }
+    }
+
     fn too_short(&self, file: usize) -> StorageError {
         let why = io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than the torrent says");
         self.failed(Doing::Read, file, why)
@@ -288,7 +295,14 @@ impl Storage {
         let first = access == Access::Write && slot == self.layout.files().len() && self.selection.end() == 0;
         match self.root.open(self.name(slot), access) {
             Err(error) if first && error.kind() == StorageErrorKind::Missing => {
-                self.root.open(self.name(slot), Access::New).or_else(|_| self.root.open(self.name(slot), access))
+                match self.root.open(self.name(slot), Access::New) {
+                    Ok(made) => {
+                        let found = made.file.metadata().map_err(|error| self.failed(Doing::Open, slot, error))?;
+                        self.selection.set_identity(Some(identity(&found)));
+                        Ok(made)
+                    }
+                    Err(_) => self.root.open(self.name(slot), access),
+                }
             }
             opened => opened,
         }

@@ -26,7 +26,8 @@ use super::marker::{self, Marker, marker_name};
 use super::open::Root;
 use super::others::FolderLock;
 use super::ownership::{Refusal, Step};
-use super::survey::{Survey, identity, is_same};
+use super::seen::{identity, is_same};
+use super::survey::Survey;
 use crate::types::InfoHash;
 
 /// While it writes, a process looks so often whether the marker is still its own, in nanoseconds.
@@ -171,7 +172,8 @@ impl Storage {
     /// now. To be called before the first byte of any of them is written, and after they were made.
     ///
     /// # Errors
-    /// Where the marker cannot be written; where another torrent's download has made one of the files.
+    /// Where the marker cannot be written, or is not the one that this process has locked any more; where another torrent's download
+    /// has made one of the files.
     pub fn mark(
         &mut self,
         info_hash: &InfoHash,
@@ -181,6 +183,7 @@ impl Storage {
     ) -> Result<(), StorageError> {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, steps, survey, given)?;
+        self.confirm_lock()?;
         let mut marker = Marker::default();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
             if let Some(seen) = survey.file(number) {
@@ -283,37 +286,55 @@ impl Storage {
     /// Removes the marker of a download that was complete before it could do so itself: where all files that it names are
     /// among those that `steps` leaves as they are. What is in its way is no trouble, as a complete download needs no write.
     pub fn clear_marker(&mut self, info_hash: &InfoHash, steps: &[Step], survey: &Survey) {
-        let found = self.read_marker(info_hash);
-        let made = || found.iter().flat_map(|found| found.marker.made.keys());
-        let name = marker_name(info_hash);
-        // An empty one could not be removed when the download was complete.
-        if found.is_none() && !self.root.metadata(&name).is_ok_and(|found| found.is_file() && found.len() == 0) {
-            return;
+        if self.is_needless(info_hash, steps, survey) && self.lock(info_hash).is_ok() {
+            self.remove_needless(info_hash, steps, survey);
         }
+    }
+
+    /// Removes the marker that was just locked, and gives up the right to write. Until then another process may have put another
+    /// marker there.
+    fn remove_needless(&mut self, info_hash: &InfoHash, steps: &[Step], survey: &Survey) {
+        if self.is_needless(info_hash, steps, survey) {
+            self.unlock(true);
+        }
+        self.lock = None;
+    }
+
+    /// Whether there is a marker that names no file but those that are complete.
+    fn is_needless(&self, info_hash: &InfoHash, steps: &[Step], survey: &Survey) -> bool {
+        let Some(found) = self.read_marker(info_hash) else {
+            // An empty one could not be removed when the download was complete.
+            let name = marker_name(info_hash);
+            return self.root.metadata(&name).is_ok_and(|found| found.is_file() && found.len() == 0);
+        };
         let complete = |(number, spec): (usize, &super::FileSpec)| {
             let left = steps.get(number) == Some(&Step::Leave) && survey.file(number).is_some();
             (left && !spec.pad && self.wants(number)).then(|| marker::place(&spec.path))
         };
         let files = self.layout.files().iter().enumerate();
         let complete: std::collections::HashSet<u64> = files.filter_map(complete).collect();
-        if made().all(|place| complete.contains(place)) && self.lock(info_hash).is_ok() {
-            self.unlock(true);
-            self.lock = None;
-        }
+        found.marker.made.keys().all(|place| complete.contains(place))
     }
 
     /// Refuses a file that was opened for writing and is none of those that btsync may write to: another program has put it in the
     /// place of ours.
     pub(super) fn is_ours(&self, slot: usize, handle: &Handle) -> Result<(), StorageError> {
-        let Some(ours) = self.writable.as_ref().and_then(|writable| writable.get(slot)) else { return Ok(()) };
+        let Some(writable) = &self.writable else { return Ok(()) };
         let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, slot, error))?;
-        match ours {
-            Some(ours) if is_same(*ours, identity(&found)) => Ok(()),
-            _ => {
-                let path = self.root.path().join(self.name(slot));
-                Err(StorageError::InTheWay { path, why: Refusal::Appeared, more: 0 })
-            }
+        let is_ours = match writable.get(slot) {
+            Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
+            None => self.is_part_file(&found),
+        };
+        if is_ours { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Appeared)) }
+    }
+
+    /// Whether this is the part file. Another thread may have made it and be about to say so.
+    fn is_part_file(&self, found: &fs::Metadata) -> bool {
+        let deadline = Instant::now() + WAIT;
+        while !self.selection.has_parts() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
         }
+        self.selection.is_parts(found)
     }
 
     /// Locks a file that was opened for writing, so that no other process does the same; where another thread of this one was

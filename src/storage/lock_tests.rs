@@ -165,3 +165,32 @@ fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
     it.unlock(true);
     assert_eq!(names(&dir), ["a"]);
 }
+
+/// Another process makes its own marker where the user has removed ours.
+#[test]
+fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
+    let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
+    let mut it = storage(&dir, "a");
+    let survey = it.survey(&stop).unwrap();
+    it.lock(&ONE).unwrap();
+    fs::write(dir.path().join("theirs"), "theirs").unwrap();
+    fs::rename(dir.path().join("theirs"), dir.path().join(marker_name(&ONE))).unwrap();
+    assert_eq!(kind(it.mark(&ONE, &[Step::Make], &survey, false)), StorageErrorKind::InUse);
+    assert_eq!(fs::read(dir.path().join(marker_name(&ONE))).unwrap(), b"theirs");
+}
+
+/// Between the look and the lock another process has made an unfinished file, and was killed.
+#[test]
+fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
+    let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
+    begin(&mut storage(&dir, "b"), &ONE).unwrap();
+    fs::write(dir.path().join("a"), "complete").unwrap();
+    let mut it = storage(&dir, "a");
+    let survey = it.survey(&stop).unwrap();
+    it.lock(&ONE).unwrap();
+    it.remove_needless(&ONE, &[Step::Leave], &survey);
+    assert!(it.read_marker(&ONE).is_some() && !it.is_locked());
+    begin(&mut storage(&dir, "a"), &ONE).unwrap();
+    it.clear_marker(&ONE, &[Step::Leave], &it.survey(&stop).unwrap());
+    assert_eq!(names(&dir), ["a", "b"], "one whose files are all complete");
+}

@@ -78,6 +78,8 @@ pub enum Refusal {
     Linked,
     /// It was not there a moment ago.
     Appeared,
+    /// It is not as it was a moment ago.
+    Changed,
     /// It was taken to be right, and is not.
     Differs,
     /// The unfinished download of another torrent has made it.
@@ -93,6 +95,7 @@ impl fmt::Display for Refusal {
                 f.write_str("it is not complete, and it has other names (hard links) that would change too")
             }
             Refusal::Appeared => f.write_str("another program has just made it"),
+            Refusal::Changed => f.write_str("another program is writing to it"),
             Refusal::Differs => f.write_str("it was there before and is not as the torrent has it"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }

@@ -5,6 +5,7 @@
 //! piece that holds bytes of two or more files has a slot in it, of a piece's length and in the torrent's order: the place of a
 //! byte never depends on what was wanted when it was written. The part file is as sparse as the file system allows.
 
+use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::{Layout, Span, Spans};
 use super::ownership::{Refusal, Step};
+use super::seen::{identity, is_same};
 use super::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
@@ -40,6 +42,8 @@ pub(super) struct Selection {
     name: PathBuf,
     /// The bytes that the part file must have at least: what it had, and what was written.
     end: AtomicU64,
+    /// The identity of the part file that was found or made; 0 where there was none.
+    identity: AtomicU64,
     /// Files that are not written to, with the pieces whose bytes lie in the part file until they are compared; in order.
     compared: Vec<(usize, Vec<u32>)>,
     /// All of them were found to be right: they are read where they are.
@@ -151,6 +155,22 @@ impl Selection {
     /// The part file was written up to there.
     pub fn reaches(&self, end: u64) {
         self.end.fetch_max(end, Relaxed);
+    }
+
+    /// This is the part file; `None` where there is none.
+    pub fn set_identity(&self, identity: Option<u64>) {
+        self.identity.store(identity.unwrap_or_default(), Relaxed);
+    }
+
+    /// Whether that file is the part file. Another one of its name is another program's.
+    pub fn is_parts(&self, found: &Metadata) -> bool {
+        let before = self.identity.load(Relaxed);
+        before != 0 && is_same(before, identity(found))
+    }
+
+    /// Whether the part file was found or made by now.
+    pub fn has_parts(&self) -> bool {
+        self.identity.load(Relaxed) != 0
     }
 
     /// Whether the part file is where something of this file goes.
@@ -268,16 +288,48 @@ impl Storage {
     /// Where the part file lies. The usual name is also that of libtorrent's part file, which has another form; what is that, a link
     /// or a file with other names is somebody else's, and stays as it is.
     fn part_place(&self, usual: &Path) -> PathBuf {
-        let is_theirs = match self.root.open_own(usual, OFlags::RDONLY) {
-            Ok(file) => {
-                let mut head = [0; 8];
-                let theirs = [self.layout.piece_count().to_be_bytes(), self.layout.piece_length().to_be_bytes()];
-                let is_plain = file.metadata().is_ok_and(|found| found.is_file() && found.nlink() == 1);
-                !is_plain || (file.read_exact_at(&mut head, 0).is_ok() && head == theirs.concat()[..])
-            }
-            Err(errno) => errno == Errno::LOOP,
+        if self.part_file(usual).is_err() { usual.with_extension("btsync.parts") } else { usual.to_owned() }
+    }
+
+    /// The part file of this name, where one is there and can be looked at; an error where it is somebody else's.
+    fn part_file(&self, name: &Path) -> Result<Option<Metadata>, Refusal> {
+        let file = match self.root.open_own(name, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(Errno::LOOP) => return Err(Refusal::Appeared),
+            Err(_) => return Ok(None),
         };
-        if is_theirs { usual.with_extension("btsync.parts") } else { usual.to_owned() }
+        let mut head = [0; 8];
+        let theirs = [self.layout.piece_count().to_be_bytes(), self.layout.piece_length().to_be_bytes()];
+        let found = file.metadata().ok().filter(|found| found.is_file() && found.nlink() == 1);
+        let found = found.ok_or(Refusal::Appeared)?;
+        let is_theirs = file.read_exact_at(&mut head, 0).is_ok() && head == theirs.concat()[..];
+        if is_theirs { Err(Refusal::Appeared) } else { Ok(Some(found)) }
+    }
+
+    /// Looks for the part file; how long it is, where it is there.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] where another program's file has its name by now.
+    pub(super) fn find_parts(&self) -> Result<Option<u64>, StorageError> {
+        let name = self.selection.name();
+        if name.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let found = self.part_file(name).map_err(|why| self.in_the_way(self.layout.files().len(), why))?;
+        self.selection.set_identity(found.as_ref().map(identity));
+        Ok(found.map(|found| found.len()))
+    }
+
+    /// Removes the part file, unless another file has its name by now.
+    pub(super) fn remove_parts(&self) {
+        let name = self.selection.name();
+        match self.root.metadata_inside(name) {
+            Ok(found) if self.selection.is_parts(&found) => {
+                let removed = self.root.remove(name);
+                removed.unwrap_or_else(|error| log::debug!("{}: cannot be removed: {error}", name.display()));
+            }
+            _ => log::debug!("{}: is not the part file any more, and stays", name.display()),
+        }
     }
 
     /// Whether the file is wanted.
@@ -330,8 +382,7 @@ impl Storage {
                     let read = own.file.read_exact_at(theirs, within + at);
                     read.map_err(|error| self.failed(Doing::Read, *file, error))?;
                     if ours != theirs {
-                        let path = self.root.path().join(self.name(*file));
-                        return Err(StorageError::InTheWay { path, why: Refusal::Differs, more: 0 });
+                        return Err(self.in_the_way(*file, Refusal::Differs));
                     }
                 }
             }
@@ -341,8 +392,7 @@ impl Storage {
         let mut files = 0..self.layout.files().len();
         if !files.any(|file| self.selection.in_parts(&self.layout, file)) {
             self.selection.set_end(0);
-            let removed = self.root.remove(self.selection.name());
-            removed.unwrap_or_else(|error| log::debug!("the part file cannot be removed: {error}"));
+            self.remove_parts();
         }
         Ok(())
     }

@@ -21,7 +21,8 @@ use super::origin;
 use super::ownership::{Refusal, Step};
 use super::parts::Kept;
 use super::room::has_room;
-use super::survey::{Seen, Survey, identity, is_same};
+use super::seen::{Seen, identity, is_same};
+use super::survey::Survey;
 
 /// Bytes copied at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -108,7 +109,7 @@ impl Storage {
                     self.make_folders(spec.path.parent(), &mut known)?;
                     self.make_file(file, spec, survey.parts.is_some())?
                 }
-                Step::Copy => self.copy_file(file, spec)?,
+                Step::Copy => self.copy_file(file, spec, survey.file(file))?,
             };
             let made = made.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
             if let Some(seen) = survey.files.get_mut(file) {
@@ -152,7 +153,8 @@ impl Storage {
     /// The part file, where it is there. That it cannot be read costs what it holds and nothing else.
     fn parts(&self) -> Option<Handle> {
         let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
-        self.root.open(name, Access::Write).or_else(|_| self.root.open(name, Access::Read)).ok()
+        let opened = self.root.open(name, Access::Write).or_else(|_| self.root.open(name, Access::Read)).ok()?;
+        opened.file.metadata().is_ok_and(|found| self.selection.is_parts(&found)).then_some(opened)
     }
 
     /// Removes the part file, unless a file needs it. How many bytes it has.
@@ -163,9 +165,7 @@ impl Storage {
             self.selection.set_end(found);
             return found;
         }
-        if let Err(error) = self.root.remove(self.selection.name()) {
-            log::debug!("{}: cannot be removed: {error}", self.selection.name().display());
-        }
+        self.remove_parts();
         0
     }
 
@@ -196,8 +196,9 @@ impl Storage {
         Ok(handle)
     }
 
-    /// Replaces the file's name by that of a copy, which has the rights of the original and is no longer than the torrent says.
-    fn copy_file(&self, file: usize, spec: &FileSpec) -> Result<Handle, StorageError> {
+    /// Replaces the file's name by that of a copy, which has the rights of the original and is no longer than the torrent says. The
+    /// original must still be as it was `seen`.
+    fn copy_file(&self, file: usize, spec: &FileSpec, seen: Option<&Seen>) -> Result<Handle, StorageError> {
         let failed = |error| self.failed(Doing::Copy, file, error);
         let original = self.root.open(&spec.path, Access::Read)?.file;
         let beside = spec.path.with_file_name(format!(".{:016x}.btsync-copy", marker::place(&spec.path)));
@@ -206,10 +207,16 @@ impl Storage {
         let copy = self.root.open(&beside, Access::New)?;
         let copied = original.metadata().and_then(|found| {
             io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
-            copy.file.set_permissions(found.permissions())?;
-            self.root.rename(&beside, &spec.path)
+            copy.file.set_permissions(found.permissions())
         });
-        copied.inspect_err(|_| drop(self.root.remove(&beside))).map_err(failed)?;
+        let renamed = copied.map_err(failed).and_then(|()| {
+            let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
+            if !seen.is_some_and(|seen| seen.is_unchanged(&now)) {
+                return Err(self.in_the_way(file, Refusal::Changed));
+            }
+            self.root.rename(&beside, &spec.path).map_err(failed)
+        });
+        renamed.inspect_err(|_| drop(self.root.remove(&beside)))?;
         Ok(copy)
     }
 
@@ -232,7 +239,10 @@ impl Storage {
         let handle = self.root.open(name, Access::Write)?;
         let opened = handle.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
         if !is_same(seen.identity, identity(&opened)) {
-            return Err(StorageError::InTheWay { path: self.root.path().join(name), why: Refusal::Appeared, more: 0 });
+            return Err(self.in_the_way(file, Refusal::Appeared));
+        }
+        if opened.len() != found {
+            return Err(self.in_the_way(file, Refusal::Changed));
         }
         self.hold(file, &handle)?;
         if let Some(parts) = parts.filter(|_| found < length)
@@ -252,12 +262,22 @@ impl Storage {
     /// Gives a file of `found` bytes its length and its room.
     fn resize(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
         if found > length || (found < length && self.allocation == Allocation::Sparse) {
-            file.set_len(length).map_err(|error| self.failed(Doing::Resize, number, error))?;
+            self.set_length(number, file, found, length)?;
         }
         if self.allocation == Allocation::Falloc && !has_room(file, length) {
             self.take_room(number, file, length)?;
         }
         Ok(())
+    }
+
+    /// Gives a file that had `found` bytes another length, unless it is longer by now than can be from us: what another program has
+    /// appended meanwhile is never cut. Of a file that is to grow, that may be what came out of the part file.
+    fn set_length(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
+        let now = file.metadata().map_err(|error| self.failed(Doing::Resize, number, error))?.len();
+        if now > found.max(length) {
+            return Err(self.in_the_way(number, Refusal::Changed));
+        }
+        file.set_len(length).map_err(|error| self.failed(Doing::Resize, number, error))
     }
 
     /// Has the file system set a file's room aside; where it cannot, the file gets its length and no more.
@@ -266,9 +286,7 @@ impl Storage {
             return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
                 Ok(()) => Ok(()),
                 Err(Errno::INTR) => continue,
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                    file.set_len(length).map_err(|error| self.failed(Doing::Resize, number, error))
-                }
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.set_length(number, file, length, length),
                 Err(errno) => Err(self.failed(Doing::Allocate, number, errno.into())),
             };
         }

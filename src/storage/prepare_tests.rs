@@ -2,7 +2,7 @@
 //! `parts_tests.rs`.
 
 use std::fs;
-use std::io::IoSlice;
+use std::io::{IoSlice, Write as _};
 use std::os::unix::fs::MetadataExt;
 
 use tempfile::{TempDir, tempdir};
@@ -130,4 +130,70 @@ fn only_data_is_copied_out_of_a_part_file() {
     let b = fs::metadata(dir.path().join("b")).unwrap();
     assert_eq!(b.len(), 31 * MIB);
     assert!(b.blocks() * 512 < 8 * MIB, "the holes took {} bytes", b.blocks() * 512);
+}
+
+/// What another program appends between the look at a file and the moment at which it gets its length.
+#[test]
+fn what_was_appended_since_the_look_is_not_cut() {
+    for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
+        // What was found, and its length in the torrent: to be extended, cut, or only given its room.
+        for (found, length) in [(MIB / 2, MIB), (MIB, MIB), (MIB + 5, MIB)] {
+            let dir = tempdir().unwrap();
+            let path = dir.path().join("log");
+            fs::write(&path, vec![7; found as usize]).unwrap();
+            let it = storage(&dir, allocation, &[("log", length)]);
+            let survey = it.survey(&AtomicBool::new(false)).unwrap();
+            let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(&vec![8; MIB as usize]).unwrap();
+            let settled = it.settle(&[Step::Continue], &survey, &AtomicBool::new(false));
+            let is_touched = found > length
+                || allocation == Allocation::Falloc
+                || (found < length && allocation != Allocation::None);
+            let is_refused = matches!(settled, Err(StorageError::InTheWay { why: Refusal::Changed, .. }));
+            let had_room = found == length && allocation == Allocation::Falloc;
+            assert!(is_refused == is_touched || had_room, "{allocation:?}, {found}: {settled:?}");
+            let expected = [vec![7; found as usize], vec![8; MIB as usize]].concat();
+            assert!(fs::read(&path).unwrap() == expected, "{allocation:?}, {found}");
+        }
+    }
+}
+
+/// The same in the moment after the file was opened for it.
+#[test]
+fn what_is_appended_at_the_last_moment_is_not_cut() {
+    let dir = tempdir().unwrap();
+    for (found, length) in [(3, MIB), (MIB, 3)] {
+        let it = storage(&dir, Allocation::Sparse, &[("log", length)]);
+        let path = dir.path().join("log");
+        fs::write(&path, vec![7; 2 * MIB as usize]).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let resized = it.resize(0, &file, found, length);
+        assert!(matches!(resized, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{resized:?}");
+        assert_eq!(fs::read(&path).unwrap(), vec![7; 2 * MIB as usize]);
+    }
+}
+
+#[test]
+fn a_copy_takes_no_name_of_a_file_that_has_changed_since_the_look() {
+    let change: [fn(&Path); 2] = [
+        |path| fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap(),
+        |path| {
+            fs::remove_file(path).unwrap();
+            fs::write(path, "another one").unwrap();
+        },
+    ];
+    for change in change {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "content").unwrap();
+        fs::hard_link(&path, dir.path().join("other")).unwrap();
+        let it = storage(&dir, Allocation::None, &[("a", 7)]);
+        let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
+        change(&path);
+        let before = fs::read(&path).unwrap();
+        let made = it.make(&[Step::Copy], &mut survey, &AtomicBool::new(false));
+        assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no copy is left behind");
+    }
 }

@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
 use super::layout::Layout;
-use super::survey::Seen;
+use super::seen::Seen;
 use crate::metainfo::raw::{self, RawError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 

@@ -1,11 +1,10 @@
 //! What stands where a torrent's files go, before anything is made: facts for [`decide`]. Only reads.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::UNIX_EPOCH;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -15,6 +14,7 @@ use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::Span;
 use super::ownership::{Evidence, Facts, Found, Step, decide};
+use super::seen::Seen;
 use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once in search of one that is not zero.
@@ -22,53 +22,6 @@ const CHUNK: usize = 64 * 1024;
 
 /// Stands for the number of names of a file to which a link leads out of the download folder: it is read, and never written to.
 const OUTSIDE: u64 = u64::MAX;
-
-/// A file as it was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Its length in bytes.
-    pub size: u64,
-    /// How many names it has.
-    pub links: u64,
-    /// Its number in the file system.
-    pub inode: u64,
-    /// What tells it from every other file that ever had its name: see `identity`.
-    pub identity: u64,
-    /// When it was last changed, in nanoseconds since 1970 or as good as.
-    pub(super) changed: (i64, i64),
-    pub(super) modified: (i64, i64),
-}
-
-impl Seen {
-    /// As the system describes it.
-    pub(super) fn of(found: &Metadata) -> Seen {
-        Seen {
-            size: found.size(),
-            links: found.nlink(),
-            inode: found.ino(),
-            identity: identity(found),
-            changed: (found.ctime(), found.ctime_nsec()),
-            modified: (found.mtime(), found.mtime_nsec()),
-        }
-    }
-}
-
-/// When a file was made, which nobody can set: inode numbers are given again as soon as a file is deleted, and some file
-/// systems count them anew at each mount. The inode number where the file system does not keep that time.
-pub(super) fn identity(found: &Metadata) -> u64 {
-    let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).filter(|nanos| *nanos > 0);
-    born.unwrap_or_else(|| found.ino() | NO_BIRTH)
-}
-
-/// Set in an [`identity`] that is an inode number.
-const NO_BIRTH: u64 = 1 << 63;
-
-/// Whether a file that this process has seen is the one that it opens now. Inode numbers say nothing: some file systems give a
-/// file another one when it was closed for a while.
-pub(super) fn is_same(before: u64, now: u64) -> bool {
-    before == now || (before & NO_BIRTH != 0 && now & NO_BIRTH != 0)
-}
 
 /// The torrent's files as they were found, by their numbers: `None` for padding, for what is not there, and for unwanted files
 /// that lie in the part file.
@@ -87,13 +40,20 @@ impl Survey {
     pub fn file(&self, number: usize) -> Option<&Seen> {
         self.files.get(number)?.as_ref()
     }
+
+    /// The first file that another look finds otherwise; behind the last one's number is the part file's.
+    pub fn differs(&self, later: &Survey) -> Option<usize> {
+        let file = self.files.iter().zip(&later.files).position(|(before, now)| before != now);
+        file.or_else(|| (self != later).then_some(self.files.len()))
+    }
 }
 
 impl Storage {
     /// Looks at what stands where the torrent's files go. Where `stop` becomes true the rest is left out.
     ///
     /// # Errors
-    /// What stands in the way of a wanted file for good: a folder, a link that leads out, a file in a folder's place.
+    /// What stands in the way of a wanted file for good: a folder, a link that leads out, a file in a folder's place; another
+    /// program's file that has the name of our part file since [`Storage::select`].
     pub fn survey(&self, stop: &AtomicBool) -> Result<Survey, StorageError> {
         let mut survey = Survey::default();
         // Most files of a torrent lie in few folders, and at the first start none of these is there.
@@ -114,8 +74,7 @@ impl Storage {
             survey.bytes += seen.map_or(0, |seen| seen.size.min(spec.length));
             survey.files.push(seen);
         }
-        let parts = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty());
-        survey.parts = parts.and_then(|name| self.root.metadata(name).ok()).map(|found| found.len());
+        survey.parts = self.find_parts()?;
         let mut files = 0..self.layout.files().len();
         if let Some(bytes) = survey.parts
             && files.any(|file| self.selection.in_parts(&self.layout, file))

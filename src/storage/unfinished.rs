@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::Layout;
+use super::ownership::Refusal;
+use super::seen::{identity, is_same};
 
 /// The bytes that a name may have; what the common file systems allow.
 const NAME_MAX: usize = 255;
@@ -50,11 +52,17 @@ impl Storage {
     /// Gives the wanted files their own names. To be called when all that is wanted is there.
     ///
     /// # Errors
-    /// Where a file cannot be renamed, as where another file has that name by now.
+    /// Where a file cannot be renamed, as where another file has that name by now; where it is not the file that btsync has written.
     pub fn take_final_names(&self) -> Result<(), StorageError> {
         for (file, own) in self.layout.final_names() {
             if self.has_final_names() || !self.wants(*file) {
                 continue;
+            }
+            let found = || self.root.metadata_inside(self.name(*file));
+            if let Some(Some(ours)) = self.writable.as_ref().and_then(|writable| writable.get(*file))
+                && !found().is_ok_and(|found| is_same(*ours, identity(&found)))
+            {
+                return Err(self.in_the_way(*file, Refusal::Appeared));
             }
             // The time of its last change is that of a write of ours.
             let _writing = self.cache().writing(*file);
@@ -91,7 +99,8 @@ mod tests {
     use std::io::IoSlice;
 
     use super::*;
-    use crate::storage::{FileSpec, StorageErrorKind};
+    use crate::storage::{FileSpec, Step, StorageErrorKind};
+    use crate::types::InfoHash;
 
     fn layout(files: &[(&str, u64)]) -> Layout {
         let file = |(path, length): &(&str, u64)| FileSpec { path: path.into(), length: *length, pad: false };
@@ -141,5 +150,27 @@ mod tests {
         assert_eq!(&buf, b"aaabbb");
         assert!(storage.confirm().is_ok() && storage.stamp(1).is_some() && storage.has_final_names());
         assert_eq!(fs::read_dir(dir.path().join("t")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_took_the_place_of_ours_gets_no_other_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let no = std::sync::atomic::AtomicBool::new(false);
+        let layout = layout(&[("a", 6)]).with_unfinished(".part", |_, _, _| true);
+        let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
+        let mut survey = storage.survey(&no).unwrap();
+        storage.make(&[Step::Make], &mut survey, &no).unwrap();
+        storage.mark(&InfoHash([1; 20]), &[Step::Make], &survey, false).unwrap();
+        let (mine, ours) = (dir.path().join("mine"), dir.path().join("a.part"));
+        // Files are told apart by the time when they were made, which the system counts in ticks.
+        let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).unwrap();
+        while !mine.exists() || born(&mine) <= born(&ours) {
+            let _ = fs::remove_file(&mine);
+            fs::write(&mine, "mine").unwrap();
+        }
+        fs::rename(mine, ours).unwrap();
+        let refused = storage.take_final_names();
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Appeared, .. })), "{refused:?}");
+        assert_eq!(fs::read(dir.path().join("a.part")).unwrap(), b"mine");
     }
 }
