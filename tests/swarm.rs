@@ -251,6 +251,14 @@ fn a_seeding_ratio_ends_it() {
     stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
     payload.assert_at(&out);
     seeder.ends_with(0);
+    // The ratio is the torrent's, whatever session the bytes were sent in: it is reached already.
+    stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]).ends_with(0);
+    // One more copy makes it twice the size.
+    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "2.0", "--json"]);
+    stage.btsync("other", &torrent, &stage.folder("other"), free_port(), &[]).ends_with(0);
+    seeder.ends_with(0);
+    let twice = format!("\"total_uploaded\":{}", payload.content().len() * 2);
+    assert!(seeder.log().contains(&twice), "{twice} in {}", seeder.log());
 }
 
 /// Seeds for some time (minutes, as aria2 has them; fractions are fine), then ends by itself.

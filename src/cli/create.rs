@@ -79,7 +79,8 @@ pub fn run(args: &CreateArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
     let progress = AtomicU64::new(0);
     let done = || progress.load(Ordering::Relaxed);
-    let made = bar::during(plan.total(), done, || plan.create(&options, &progress, &stop)).map_err(|e| failure(&e))?;
+    let made = bar::during("hashing", plan.total(), done, || plan.create(&options, &progress, &stop))
+        .map_err(|e| failure(&e))?;
     place::write(&output, &made.bytes, args.force)?;
     tell(&hints(&options));
     info::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::session::{Snapshot, Stage};
+use crate::session::{SeedGoal, Snapshot, Stage};
 use crate::types::UNITS;
 
 pub use crate::types::size;
@@ -71,10 +71,11 @@ pub fn eta(seconds: f64) -> String {
 /// When all will be there, on the clock of the updates: what was said is held as long as it is about right, so that it counts
 /// down and does not jump.
 #[derive(Clone, Debug, Default)]
-struct Forecast(Option<f64>);
+pub struct Forecast(Option<f64>);
 
 impl Forecast {
-    fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
+    /// So many bytes are left at the time `at`.
+    pub fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
         let at = at.as_secs_f64();
         let fresh = left as f64 / bytes_per_second;
         let near = |over: f64| over >= at && (over - at - fresh).abs() <= (fresh * HOLD).max(2.0);
@@ -83,6 +84,11 @@ impl Forecast {
         } else if !self.0.is_some_and(near) {
             self.0 = Some(at + fresh);
         }
+    }
+
+    /// The time left, for a person.
+    pub fn eta(&self, at: Duration) -> String {
+        self.0.map_or_else(|| eta(f64::NAN), |over| eta((over - at.as_secs_f64()).max(0.0)))
     }
 }
 
@@ -134,9 +140,25 @@ impl Meter {
 /// A figure, and how soon it goes when there is no room: the highest first.
 pub type Figure = (u8, String);
 
-/// What was sent for what the torrent holds.
+/// What was sent, in all sessions, for what the torrent holds.
 pub fn ratio(now: &Snapshot) -> String {
-    format!("ratio {:.2}", now.uploaded as f64 / now.total.max(1) as f64)
+    format!("ratio {:.2}", now.total_uploaded as f64 / now.total.max(1) as f64)
+}
+
+/// The figures of work that reads and hashes: how far it is, how fast, and when it is over.
+pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: &str) -> Vec<Figure> {
+    let speed = rate(bytes_per_second);
+    vec![(0, format!("{what} {}", percent(done, all))), (3, part(done, all)), (2, speed), (1, format!("eta {eta}"))]
+}
+
+/// The ratio and how long it has seeded, each against its goal: "ratio 0.42 of 2.00", "for 5m 03s of 1h 00m".
+pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
+    let goal = if goal.forever { SeedGoal::default() } else { goal };
+    let of = |goal: Option<String>| goal.map_or_else(String::new, |goal| format!(" of {goal}"));
+    [
+        format!("{}{}", ratio(now), of(goal.ratio.map(|goal| format!("{goal:.2}")))),
+        format!("for {}{}", time(rates.seeded()), of(goal.time.map(time))),
+    ]
 }
 
 /// What was said of the end is held while it is off by no more than this part of the time left.
@@ -153,6 +175,7 @@ pub struct Rates {
     /// Useful bytes, faded slowly: a time left that jumps helps nobody.
     steady: Meter,
     forecast: Forecast,
+    check_forecast: Forecast,
     /// The last update.
     at: Duration,
     began: Option<Duration>,
@@ -163,8 +186,9 @@ impl Default for Rates {
     fn default() -> Rates {
         let quick = Meter::new(Duration::from_secs(2));
         let steady = Meter::new(Duration::from_secs(10));
-        let (down, up, forecast) = (quick.clone(), quick.clone(), Forecast::default());
-        Rates { down, up, check: quick, steady, forecast, at: Duration::ZERO, began: None, whole: None }
+        let (forecast, check_forecast) = <(Forecast, Forecast)>::default();
+        let (down, up, check, at) = (quick.clone(), quick.clone(), quick, Duration::ZERO);
+        Rates { down, up, check, steady, forecast, check_forecast, at, began: None, whole: None }
     }
 }
 
@@ -182,7 +206,9 @@ impl Rates {
 
     /// The session stood so at the time `at`.
     pub fn update(&mut self, at: Duration, now: &Snapshot) {
-        self.check.update(at, now.checked.0);
+        let (checked, all) = now.checked;
+        self.check.update(at, checked);
+        self.check_forecast.update(at, all.saturating_sub(checked), self.check.rate());
         self.at = at;
         if matches!(now.stage, Stage::Starting | Stage::Checking) {
             return;
@@ -212,9 +238,19 @@ impl Rates {
         self.check.rate()
     }
 
+    /// How long all has been there.
+    pub fn seeded(&self) -> Duration {
+        self.whole.map_or(Duration::ZERO, |since| self.at.saturating_sub(since))
+    }
+
     /// The time left, for a person.
     pub fn eta(&self) -> String {
-        self.forecast.0.map_or_else(|| eta(f64::NAN), |over| eta((over - self.at.as_secs_f64()).max(0.0)))
+        self.forecast.eta(self.at)
+    }
+
+    /// The time that the check still takes, for a person.
+    pub fn check_eta(&self) -> String {
+        self.check_forecast.eta(self.at)
     }
 
     /// On a download that is whole: its size, how long it took, what was given.
@@ -231,7 +267,7 @@ impl Rates {
             _ => {}
         }
         if now.uploaded > 0 {
-            figures.push((3, format!("sent {}", size(now.uploaded))));
+            figures.push((3, format!("sent {}", size(now.total_uploaded))));
             figures.push((4, ratio(now)));
         }
         figures
@@ -337,6 +373,7 @@ mod tests {
             checked: counts,
             downloaded,
             uploaded: 0,
+            total_uploaded: 0,
             wasted: 0,
             connected: 0,
             active: 0,
@@ -372,12 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn seeding_stands_against_its_goals() {
+        let (mut rates, mut now) = (Rates::default(), at_stage(Stage::Seeding, 1000, 0));
+        now.total_uploaded = 420;
+        rates.update(Duration::from_secs(7), &now);
+        rates.update(Duration::from_secs(310), &now);
+        let (none, hour) = (SeedGoal::default(), Duration::from_secs(3600));
+        let both = SeedGoal { ratio: Some(2.0), time: Some(hour), ..none };
+        assert_eq!(seeding(&now, &rates, none), ["ratio 0.42", "for 5m 03s"]);
+        assert_eq!(seeding(&now, &rates, both), ["ratio 0.42 of 2.00", "for 5m 03s of 1h 00m"]);
+        let forever = SeedGoal { forever: true, ..both };
+        assert_eq!(seeding(&now, &rates, forever), ["ratio 0.42", "for 5m 03s"], "the others do not count");
+    }
+
+    #[test]
     fn nothing_fetched_is_said_so() {
         let mut rates = Rates::default();
         rates.update(Duration::ZERO, &at_stage(Stage::Seeding, 1000, 0));
         let mut now = at_stage(Stage::Seeding, 1000, 0);
         assert_eq!(words(&rates.summary(&now)), "1000 B, all of it was there already");
-        now.uploaded = 1500;
+        (now.uploaded, now.total_uploaded) = (1500, 1500);
         assert_eq!(words(&rates.summary(&now)), "1000 B, sent 1.5 KiB, ratio 1.50");
     }
 }

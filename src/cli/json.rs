@@ -208,6 +208,7 @@ fn progress(now: &Snapshot) -> Value {
         "checked": now.checked.0,
         "downloaded": now.downloaded,
         "uploaded": now.uploaded,
+        "total_uploaded": now.total_uploaded,
         "wasted": now.wasted,
         "peers": now.connected,
         "active": now.active,
@@ -282,6 +283,7 @@ impl Voice for Json {
                 "have": now.have,
                 "downloaded": now.downloaded,
                 "uploaded": now.uploaded,
+                "total_uploaded": now.total_uploaded,
                 "seconds": at.saturating_sub(self.since).as_secs_f64(),
             });
             self.lines.write_always(at, "done", self.signed(fields));

@@ -29,6 +29,12 @@ pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
     (0..width).map(cell).collect()
 }
 
+/// A line for work of which so many of all bytes are done: before the check is over nobody knows the pieces.
+pub fn looked_at((done, all): (u64, u64), width: usize) -> Vec<Cell> {
+    let done = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
+    (0..width).map(|at| if at < done { Cell::UnderWay } else { Cell::Missing }).collect()
+}
+
 fn together(pieces: &[PieceState]) -> Cell {
     let count = |state| pieces.iter().filter(|&&piece| piece == state).count();
     if pieces.contains(&PieceState::Unseen) {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::figures::{Rates, part, percent, pieces, rate, ratio, size, words};
+use super::figures::{Rates, part, percent, pieces, rate, ratio, seeding, size, words};
 use super::screen::Screen;
 use super::view::text::squeeze;
 use super::voice::{Ending, Voice, Words, clean};
 use super::why::{Waiting, why};
 use crate::session::Handle;
-use crate::session::{Event, Snapshot, Stage};
+use crate::session::{Event, SeedGoal, Snapshot, Stage};
 
 /// A line that says nothing new is left out for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ impl Voice for Plain {
         if let Some(why) = self.waiting.line(at, &now, &self.handle) {
             self.screen.say(&format!("{}: {why}", self.name));
         }
-        let line = line(&self.name, &now, &self.rates);
+        let line = line(&self.name, &now, &self.rates, self.handle.seed_goal());
         self.reason = reason(&now, &self.rates, || why(&self.handle.search(), &now, &self.handle.peers()));
         let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
         if !stale {
@@ -101,7 +101,7 @@ impl Voice for Plain {
     fn finish(&mut self, at: Duration, ending: Ending) {
         let now = self.look(at);
         if now.uploaded > 0 {
-            self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.uploaded), ratio(&now)));
+            self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
         }
         if ending == Ending::Stopped {
             if self.reason.is_empty() {
@@ -126,7 +126,7 @@ fn reason(now: &Snapshot, rates: &Rates, why: impl FnOnce() -> String) -> String
 }
 
 /// One line on where the session stands.
-fn line(name: &str, now: &Snapshot, rates: &Rates) -> String {
+fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
     let (down, up) = (rate(rates.down()), rate(rates.up()));
     let peers = format!("peers {}/{}", now.active, now.connected);
     match now.stage {
@@ -134,13 +134,18 @@ fn line(name: &str, now: &Snapshot, rates: &Rates) -> String {
         Stage::Metadata => format!("{name} metadata {} {peers}", pieces(now.metadata)),
         Stage::Checking => {
             let (done, all) = now.checked;
-            format!("{name} checking {} {} at {}", percent(done, all), part(done, all), rate(rates.check()))
+            let (percent, part, speed) = (percent(done, all), part(done, all), rate(rates.check()));
+            format!("{name} checking {percent} {part} at {speed} eta {}", rates.check_eta())
         }
         Stage::Downloading => {
             let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
-            format!("{name} {percent} {part} down {down} up {up} eta {} {peers}", rates.eta())
+            let ratio = if now.total_uploaded > 0 { format!(" {}", ratio(now)) } else { String::new() };
+            format!("{name} {percent} {part} down {down} up {up}{ratio} eta {} {peers}", rates.eta())
         }
-        Stage::Seeding => format!("{name} seeding up {up} sent {} {peers}", size(now.uploaded)),
+        Stage::Seeding => {
+            let [ratio, _] = seeding(now, rates, goal);
+            format!("{name} seeding up {up} sent {} {ratio} {peers}", size(now.total_uploaded))
+        }
         Stage::Stopping => format!("{name} stopping"),
     }
 }
@@ -159,6 +164,7 @@ mod tests {
             checked: (1 << 29, 1 << 30),
             downloaded: 0,
             uploaded: 0,
+            total_uploaded: 0,
             wasted: 0,
             connected: 7,
             active: 4,
@@ -168,11 +174,12 @@ mod tests {
         rates.update(Duration::ZERO, &now);
         (now.have, now.downloaded) = (100 << 20, 100 << 20);
         rates.update(Duration::from_secs(1), &now);
-        let text = line("x.iso", &now, &rates);
+        let line = |now: &Snapshot, rates: &Rates| line("x.iso", now, rates, SeedGoal::default());
+        let text = line(&now, &rates);
         assert_eq!(text, "x.iso 9.7% 100.0/1024.0 MiB down 100.0 MiB/s up 0 B/s eta 10s peers 4/7");
         now.stage = Stage::Checking;
-        assert_eq!(line("x.iso", &now, &rates), "x.iso checking 50.0% 512.0/1024.0 MiB at 0 B/s");
+        assert_eq!(line(&now, &rates), "x.iso checking 50.0% 512.0/1024.0 MiB at 0 B/s eta -");
         now.stage = Stage::Seeding;
-        assert_eq!(line("x.iso", &now, &rates), "x.iso seeding up 0 B/s sent 0 B peers 4/7");
+        assert_eq!(line(&now, &rates), "x.iso seeding up 0 B/s sent 0 B ratio 0.00 peers 4/7");
     }
 }

@@ -128,8 +128,11 @@ fn verify(
     files.admit_outside();
     let progress = Progress::default();
     let check = || storage::check(&files, &torrent.pieces, 0, &progress, stop);
-    let have =
-        if quiet { check() } else { bar::during(layout.total(), || progress.done.load(Ordering::Relaxed), check) };
+    let have = if quiet {
+        check()
+    } else {
+        bar::during("checking", layout.total(), || progress.done.load(Ordering::Relaxed), check)
+    };
     let have = have.map_err(|e| failure(&e))?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::new(Exit::Unfinished, "interrupted"));

@@ -144,6 +144,7 @@ mod tests {
             checked: (0, 0),
             downloaded: 0,
             uploaded: 0,
+            total_uploaded: 0,
             wasted: 0,
             connected: 0,
             active: 0,

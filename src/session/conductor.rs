@@ -101,7 +101,8 @@ impl<'a> Conductor<'a> {
 
     /// Writes the fast-resume record where it is time to.
     fn keep(&mut self, now: Duration) {
-        let pieces = &self.shared.pieces;
+        let (pieces, sent) = (&self.shared.pieces, self.shared.uploaded.load(Ordering::Relaxed));
+        self.keeper.iter_mut().for_each(|keeper| keeper.count_uploaded(sent));
         if let Some(keeper) = &mut self.keeper
             && keeper.due(pieces.have_count()).is_some_and(|due| due <= now)
         {
@@ -126,7 +127,8 @@ impl<'a> Conductor<'a> {
         if goal.forever {
             return false;
         }
-        let uploaded = self.shared.uploaded.load(Ordering::Relaxed) as f64;
+        let before = self.contacts.inner.uploaded_before.load(Ordering::Relaxed);
+        let uploaded = before.saturating_add(self.shared.uploaded.load(Ordering::Relaxed)) as f64;
         let by_time = goal.time.is_some_and(|time| now >= since + time);
         let by_ratio = goal.ratio.is_some_and(|ratio| uploaded >= ratio * self.total as f64);
         !goal.any() || by_time || by_ratio
@@ -236,7 +238,8 @@ impl<'a> Conductor<'a> {
         inner.enter(Stage::Stopping);
         tell(&self.contacts.events, Event::Stopping);
         self.contacts.leave(self.shared, reports);
-        if let Some(keeper) = self.keeper {
+        if let Some(mut keeper) = self.keeper {
+            keeper.count_uploaded(self.shared.uploaded.load(Ordering::Relaxed));
             keeper.finish(self.shared.pieces.storage(), self.shared.pieces.have());
         }
         match self.failure {

@@ -299,6 +299,8 @@ pub struct Snapshot {
     pub downloaded: u64,
     /// Payload bytes sent in this session.
     pub uploaded: u64,
+    /// Payload bytes sent in this session and, as far as the resume data knows, in earlier ones.
+    pub total_uploaded: u64,
     /// Payload bytes received in vain: duplicates, unasked ones, pieces with a wrong hash.
     pub wasted: u64,
     /// Connected peers.

@@ -1,6 +1,6 @@
 //! What a session and those who watch it share, and the handle through which they do.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use super::config::SeedGoal;
 use super::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use super::search::Search;
 use crate::metainfo::Torrent;
@@ -41,6 +42,10 @@ pub(super) struct Inner {
     pub found: OnceLock<Bitfield>,
     /// The bytes of the pieces that are wanted, and of those of them that the check found.
     pub wanted: OnceLock<(u64, u64)>,
+    /// Payload bytes sent in earlier sessions.
+    pub uploaded_before: AtomicU64,
+    /// When to stop seeding.
+    pub goal: SeedGoal,
     pub stop: AtomicBool,
     /// Nothing is to be asked for or served for now.
     pub paused: AtomicBool,
@@ -57,10 +62,17 @@ pub(super) struct Inner {
 
 impl Inner {
     /// A session that has not begun.
-    pub fn new(info_hash: InfoHash, nickname: String, throttle: Arc<Throttle>, reports: Sender<Report>) -> Inner {
+    pub fn new(
+        info_hash: InfoHash,
+        nickname: String,
+        goal: SeedGoal,
+        throttle: Arc<Throttle>,
+        reports: Sender<Report>,
+    ) -> Inner {
         Inner {
             info_hash,
             nickname,
+            goal,
             known_as: OnceLock::new(),
             torrent: OnceLock::new(),
             started: Instant::now(),
@@ -71,6 +83,7 @@ impl Inner {
             check: Progress::default(),
             found: OnceLock::new(),
             wanted: OnceLock::new(),
+            uploaded_before: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             shared: Mutex::new(None),
@@ -155,6 +168,11 @@ impl Handle {
         self.0.throttle.limits()
     }
 
+    /// When the session stops seeding by itself.
+    pub fn seed_goal(&self) -> SeedGoal {
+        self.0.goal
+    }
+
     /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.
     pub fn name(&self) -> &str {
         self.0.known_as.get().map_or(&self.0.nickname, |(name, _)| name)
@@ -191,6 +209,7 @@ impl Handle {
             checked,
             downloaded: 0,
             uploaded: 0,
+            total_uploaded: inner.uploaded_before.load(Ordering::Relaxed),
             wasted: 0,
             connected: 0,
             active: 0,
@@ -205,6 +224,7 @@ impl Handle {
             }
             snapshot.downloaded = shared.downloaded.load(Ordering::Relaxed);
             snapshot.uploaded = shared.uploaded.load(Ordering::Relaxed);
+            snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
             snapshot.wasted = shared.pieces.wasted();
             snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
             snapshot.connected = peers.len();

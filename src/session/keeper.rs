@@ -20,6 +20,8 @@ use crate::types::{Bitfield, InfoHash, PieceIndex, hex};
 
 /// While pieces come, the record is written so often.
 const PAUSE: Duration = Duration::from_secs(30);
+/// While only the bytes sent grow, so often.
+const PAUSE_SENT: Duration = Duration::from_secs(300);
 /// Where there are more files, looking at each costs too much to do it while peers wait: the record is written at the end.
 const MANY_FILES: usize = 20_000;
 /// Records kept at most; the oldest go.
@@ -46,6 +48,9 @@ pub struct Keeper {
     kept: u32,
     /// Whether that is an earlier session's, and all of it is still true.
     inherited: bool,
+    /// Payload bytes sent: in this session, and of these in the file on disk.
+    sent: u64,
+    sent_kept: u64,
     next: Duration,
     /// When this began, and an instant of then.
     began: (Moment, Instant),
@@ -82,6 +87,8 @@ impl Keeper {
             spoilt,
             kept: 0,
             inherited: false,
+            sent: 0,
+            sent_kept: 0,
             next,
             began,
         })
@@ -155,9 +162,24 @@ impl Keeper {
         }
     }
 
+    /// Payload bytes sent in earlier sessions.
+    pub fn uploaded_before(&self) -> u64 {
+        self.record.as_ref().map_or(0, |record| record.uploaded)
+    }
+
+    /// This session has sent so many payload bytes so far.
+    pub fn count_uploaded(&mut self, bytes: u64) {
+        self.sent = bytes;
+    }
+
     /// When the record should be written, where so many pieces are there now.
     pub fn due(&self, have: u32) -> Option<Duration> {
-        (have != self.kept && self.before.len() <= MANY_FILES).then_some(self.next)
+        let due = match (have != self.kept, self.sent != self.sent_kept) {
+            (true, _) => Some(self.next),
+            (false, true) => Some(self.next + (PAUSE_SENT - PAUSE)),
+            (false, false) => None,
+        };
+        due.filter(|_| self.before.len() <= MANY_FILES)
     }
 
     /// Writes the record.
@@ -172,7 +194,8 @@ impl Keeper {
         let owned =
             self.record.as_ref().is_some_and(|record| record.ours.as_ref().is_some_and(|ours| !ours.is_empty()));
         let needless = self.inherited && !(owned && self.ours.is_empty());
-        if have.count() == 0 || (needless && have.count() == self.kept && unwritten()) {
+        let nothing_sent = self.sent == self.sent_kept;
+        if have.count() == 0 || (needless && nothing_sent && have.count() == self.kept && unwritten()) {
             return;
         }
         let stamps = stamps(disk);
@@ -201,10 +224,16 @@ impl Keeper {
         let stamps = if went_back { &[] } else { stamps };
         let files = stamps.iter().enumerate().filter_map(entry).collect();
         let kept = have.count();
-        let record =
-            Record { info_hash: self.info_hash, boot: self.boot.clone(), files, have, ours: Some(self.ours.clone()) };
+        let record = Record {
+            info_hash: self.info_hash,
+            boot: self.boot.clone(),
+            files,
+            have,
+            ours: Some(self.ours.clone()),
+            uploaded: self.uploaded_before().saturating_add(self.sent),
+        };
         match replace(&self.path, &record.encode()) {
-            Ok(()) => (self.kept, self.inherited) = (kept, false),
+            Ok(()) => (self.kept, self.inherited, self.sent_kept) = (kept, false, self.sent),
             Err(error) => log::debug!("{}: cannot be written: {error}", self.path.display()),
         }
     }

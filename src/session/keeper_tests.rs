@@ -250,3 +250,22 @@ fn old_records_make_room_and_nothing_else_does() {
     assert!(!is_there(&format!("{}.0123abcd.new", name(2))) && !is_there(&name(7)), "the oldest are gone");
     assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len());
 }
+
+#[test]
+fn bytes_sent_add_up_over_sessions() {
+    let place = Place::new();
+    place.fill();
+    for session in 0..3 {
+        let mut keeper = place.keeper();
+        assert_eq!(keeper.uploaded_before(), session * 1000);
+        assert!(keeper.recall(&place.disk).is_full());
+        assert_eq!(keeper.due(4), None);
+        keeper.count_uploaded(600);
+        assert_eq!(keeper.due(4), Some(PAUSE_SENT - PAUSE));
+        keeper.save(&place.disk, Bitfield::full(4), Duration::ZERO);
+        assert_eq!(keeper.due(4), None, "it is written");
+        keeper.count_uploaded(1000);
+        assert_eq!(keeper.due(4), Some(PAUSE_SENT));
+        keeper.finish(&place.disk, Bitfield::full(4));
+    }
+}

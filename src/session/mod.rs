@@ -168,7 +168,7 @@ impl Session {
                 (magnet.info_hash, magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
             }
         };
-        let inner = Inner::new(info_hash, nickname, host.throttle(), to_main);
+        let inner = Inner::new(info_hash, nickname, config.seed, host.throttle(), to_main);
         if let Source::Torrent(torrent) = &source {
             let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
             // Its files and the part file: what is set aside for more is missing for peers, and that of each of several torrents.

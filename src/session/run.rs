@@ -10,6 +10,7 @@ use super::contacts::Contacts;
 use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
+use super::keeper::Keeper;
 use super::opening::{Opened, open};
 use super::{Config, Event, Outcome, SessionError, Stage, keep_torrent, metadata, tell};
 use crate::descriptors::{is_shortage, patiently};
@@ -97,6 +98,8 @@ impl<'a> Run<'a> {
             }
         };
         let _ = inner.found.set(have.clone());
+        let uploaded = keeper.as_ref().map_or(0, Keeper::uploaded_before);
+        inner.uploaded_before.store(uploaded, Ordering::Relaxed);
         let stopped = inner.stop.load(Ordering::Acquire);
         let met = plan.is_met_by(&have);
         if met && config.fsync {

@@ -96,6 +96,8 @@ pub struct Record {
     /// The files that btsync made or was given and that are not complete: their numbers, and what tells each from later files of
     /// its name. `None` in the records of version 0.1.0, which did not ask.
     pub ours: Option<Vec<(u32, u64)>>,
+    /// Payload bytes sent in all sessions so far: the torrent's ratio is of these.
+    pub uploaded: u64,
 }
 
 /// Why a record is none of ours.
@@ -124,6 +126,8 @@ struct Kept {
     info_hash: ByteBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ours: Option<ByteBuf>,
+    #[serde(default)]
+    uploaded: i64,
     version: i64,
 }
 
@@ -149,6 +153,7 @@ impl Record {
                     .flat_map(|(file, identity)| [&file.to_be_bytes()[..], &identity.to_be_bytes()].concat());
                 ByteBuf::from(bytes.collect::<Vec<u8>>())
             }),
+            uploaded: i64::try_from(self.uploaded).unwrap_or(i64::MAX),
             version: VERSION,
         };
         // Strings and a number can be bencoded; a record of nothing would be refused.
@@ -184,7 +189,8 @@ impl Record {
         let files = entries.collect::<Option<_>>().ok_or(RecordError::Field("files"))?;
         let ours = kept.ours.map(|ours| ours.chunks(OWNED).map(owned_of).collect::<Option<Vec<_>>>());
         let ours = ours.map(|ours| ours.ok_or(RecordError::Field("ours"))).transpose()?;
-        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours })
+        let uploaded = u64::try_from(kept.uploaded).unwrap_or_default();
+        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded })
     }
 
     /// Takes back how those files looked whose times lie after `clock`: it was set back since, and a change could get the same

@@ -20,6 +20,7 @@ fn record() -> Record {
         files: vec![(0, stamp(-5)), (2, stamp(SECOND))],
         have,
         ours: Some(vec![(0, 11), (2, 12)]),
+        uploaded: 1 << 40,
     }
 }
 
@@ -158,4 +159,21 @@ fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     assert!(!record.made(&layout(), 2, &Seen { size: 99, ..seen(7) }));
     record.have = Bitfield::full(5);
     assert!(!made(&record, 0, 7), "what was complete may have been the user's from the start");
+}
+
+#[test]
+fn a_record_without_bytes_sent_or_with_fewer_than_none_has_none() {
+    let bytes = record().encode();
+    let body = String::from_utf8_lossy(&bytes[SUM..]).into_owned();
+    assert!(body.contains("8:uploadedi1099511627776e"), "the field's name is part of the format");
+    let altered = |field: &str| {
+        let at = bytes.windows(10).position(|window| window == b"8:uploaded").expect("the field");
+        let end = at + bytes[at..].iter().position(|byte| *byte == b'e').expect("its end");
+        let end = end + 1 + bytes[end + 1..].iter().position(|byte| *byte == b'e').expect("its end");
+        signed(&[&bytes[SUM..at], field.as_bytes(), &bytes[end + 1..]].concat())
+    };
+    for (field, uploaded) in [("", 0), ("8:uploadedi-5e", 0), ("8:uploadedi7e", 7)] {
+        let again = Record::decode(&altered(field), 3, 5).expect("our record");
+        assert_eq!(again, Record { uploaded, ..record() }, "{field}");
+    }
 }

@@ -73,6 +73,7 @@ fn every_stage_has_its_row() {
         checked: (50, 200),
         downloaded: 0,
         uploaded: 0,
+        total_uploaded: 0,
         wasted: 0,
         connected: 2,
         active: 1,

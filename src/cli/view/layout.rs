@@ -7,9 +7,9 @@ use super::peers::{self, LEGEND, Row};
 use super::spark::Spark;
 use super::text::{fit, shorten, wrap};
 use super::{clean, files};
-use crate::cli::figures::{Figure, Rates, part, percent, pieces, rate, ratio, size};
-use crate::cli::map::{Cell, Look, cells};
-use crate::session::{FileView, Limits, PieceState, Search, Snapshot, Stage, TrackerState};
+use crate::cli::figures::{Figure, Rates, hashing, part, percent, pieces, rate, ratio, seeding, size};
+use crate::cli::map::{Cell, Look, cells, looked_at};
+use crate::session::{FileView, Limits, PieceState, Search, SeedGoal, Snapshot, Stage, TrackerState};
 
 /// The view takes no more rows than this, or two thirds of a terminal that is higher.
 const ENOUGH: usize = 24;
@@ -40,6 +40,8 @@ pub struct Scene<'a> {
     pub search: &'a Search,
     /// The limits in force.
     pub limits: Limits,
+    /// When seeding ends.
+    pub goal: SeedGoal,
     /// Nothing is asked for or served.
     pub paused: bool,
     /// Why it is slow, or nothing comes.
@@ -100,7 +102,7 @@ fn figures(scene: &Scene<'_>, width: usize) -> Vec<Figure> {
     let (now, rates) = (scene.now, scene.rates);
     // Where there is room for one figure more, it says for itself what it is.
     let label = if width < NARROW { "" } else { "down " };
-    let down = (1, format!("{label}{}", rate(rates.down())));
+    let down = (2, format!("{label}{}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
     let peers = (4, format!("peers {}/{}", now.active, now.connected));
     match now.stage {
@@ -108,20 +110,21 @@ fn figures(scene: &Scene<'_>, width: usize) -> Vec<Figure> {
         Stage::Metadata => {
             vec![(0, format!("metadata {}", pieces(now.metadata))), (1, format!("known {}", now.known)), peers]
         }
-        Stage::Checking => {
-            let (done, all) = now.checked;
-            let what = (0, format!("checking {}", percent(done, all)));
-            vec![what, (1, part(done, all)), (2, rate(rates.check()))]
-        }
+        Stage::Checking => hashing("checking", now.checked, rates.check(), &rates.check_eta()),
         Stage::Downloading => {
             let got = (5, part(now.have, now.total));
             let eta = if scene.paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
-            vec![(0, percent(now.have, now.total)), got, down, up, (2, eta), peers]
+            let mut figures = vec![(0, percent(now.have, now.total)), got, down, up, (1, eta), peers];
+            if now.total_uploaded > 0 {
+                figures.push((6, ratio(now)));
+            }
+            figures
         }
         Stage::Seeding => {
-            let sent = (2, format!("sent {}", size(now.uploaded)));
+            let sent = (5, format!("sent {}", size(now.total_uploaded)));
             let what = if scene.paused { "paused" } else { "seeding" };
-            vec![(0, what.to_owned()), (6, size(now.total)), up, sent, (5, ratio(now)), peers]
+            let [ratio, seeded] = seeding(now, rates, scene.goal);
+            vec![(0, what.to_owned()), (7, size(now.total)), up, sent, (1, ratio), (2, seeded), peers]
         }
         Stage::Stopping => stopped("stopping", now),
     }
@@ -139,11 +142,7 @@ fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
 /// The map in as many rows as it can use, `most` of them at most.
 fn map(scene: &Scene<'_>, width: usize, most: usize) -> Vec<String> {
     if scene.pieces.is_empty() {
-        // Before the check is over nobody knows the pieces; how far it is can be shown.
-        let (done, all) = scene.now.checked;
-        let looked_at = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
-        let cell = |at| if at < looked_at { Cell::UnderWay } else { Cell::Missing };
-        return vec![scene.look.paint(&(0..width).map(cell).collect::<Vec<_>>())];
+        return vec![scene.look.paint(&looked_at(scene.now.checked, width))];
     }
     let rows = scene.pieces.len().div_ceil(width.max(1)).clamp(1, most.max(1));
     cells(scene.pieces, width * rows).chunks(width.max(1)).map(|row| scene.look.paint(row)).collect()

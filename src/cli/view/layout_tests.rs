@@ -27,6 +27,7 @@ impl Fake {
             checked: (50, 200),
             downloaded: 2 << 20,
             uploaded: 1000,
+            total_uploaded: 5000,
             wasted: 2048,
             connected: 12,
             active: 5,
@@ -65,6 +66,7 @@ impl Fake {
             peers: &self.peers,
             files: None,
             search: &self.search,
+            goal: SeedGoal::default(),
             limits: Limits::default(),
             paused: false,
             why: None,
@@ -125,7 +127,7 @@ fn the_fewer_rows_the_less_is_shown_and_the_figures_last() {
     assert!(shown(3)[0].starts_with("debian"));
     assert_eq!(shown(5).len(), 5);
     let narrow = lines(&fake.scene(), 20, 5);
-    assert!(narrow[1].starts_with("25.0%  64.0 KiB/s"), "{narrow:?}");
+    assert!(narrow[1].starts_with("25.0%  eta 48s"), "{narrow:?}");
 }
 
 #[test]
@@ -167,9 +169,9 @@ fn every_stage_has_its_figures() {
         fake.now.stage = stage;
         fit(&figures(&fake.scene(), 200), 200)
     };
-    assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s");
-    assert_eq!(text(Stage::Downloading), "25.0%  500/2000 B  down 0 B/s  up 0 B/s  eta -  peers 5/12");
-    assert_eq!(text(Stage::Seeding), "seeding  2.0 KiB  up 0 B/s  sent 1000 B  ratio 0.50  peers 5/12");
+    assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s  eta -");
+    assert_eq!(text(Stage::Downloading), "25.0%  500/2000 B  down 0 B/s  up 0 B/s  eta -  peers 5/12  ratio 2.50");
+    assert_eq!(text(Stage::Seeding), "seeding  2.0 KiB  up 0 B/s  sent 4.9 KiB  ratio 2.50  for 0.0s  peers 5/12");
     assert_eq!(text(Stage::Stopping), "stopping  25.0%  500/2000 B");
     assert_eq!(text(Stage::Metadata), "metadata 0/?  known 40  peers 5/12");
 }

@@ -27,8 +27,8 @@ use spark::Spark;
 
 /// Peers that are shown at most.
 const MOST_PEERS: usize = 40;
-/// The limits that a key leads through after those of the command line, in bytes a second; 0 is none.
-const STEPS: [u64; 4] = [0, 5 << 20, 1 << 20, 200 << 10];
+/// The limits that a key leads through beside those of the command line, in bytes a second.
+const STEPS: [u64; 3] = [5 << 20, 1 << 20, 200 << 10];
 
 /// Shows one session on a terminal.
 pub struct View {
@@ -122,6 +122,7 @@ impl View {
             files: self.show.files.then_some(self.files.as_slice()),
             search: &search,
             limits: self.handle.limits(),
+            goal: self.handle.seed_goal(),
             paused: self.handle.is_paused(),
             why: why.as_deref(),
             help: self.show.help,
@@ -134,7 +135,7 @@ impl View {
         });
     }
 
-    /// Lets the next limits hold: those of the command line, none, and a few steps.
+    /// Lets the next limits hold.
     fn next_limits(&mut self) {
         let next = next_limits(self.given, self.handle.limits());
         self.handle.set_limits(next);
@@ -208,10 +209,21 @@ fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Opt
     }
 }
 
-/// The limits that come after `current`, where `given` are those of the command line.
+/// The limits that come after `current`, where `given` are those of the command line: lower ones first, then none, then the others.
 fn next_limits(given: Limits, current: Limits) -> Limits {
-    let mut all = vec![given];
-    all.extend(STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != given));
+    let within = |step: u64, limit: u64| limit == 0 || step <= limit;
+    let steps = STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != given);
+    let (mut lower, higher): (Vec<_>, Vec<_>) =
+        steps.partition(|step| within(step.down, given.down) && within(step.up, given.up));
+    if lower.is_empty() {
+        let half = |limit: u64| if limit == 0 { 0 } else { (limit / 2).max(1) };
+        lower.push(Limits { down: half(given.down), up: half(given.up) });
+    }
+    let mut all = [vec![given], lower, vec![Limits::default()], higher].concat();
+    all.dedup();
+    if given == Limits::default() {
+        all.pop(); // none is where it begins
+    }
     let at = all.iter().position(|limits| *limits == current).map_or(0, |at| at + 1);
     all.get(at).copied().unwrap_or(given)
 }
@@ -232,6 +244,26 @@ mod tests {
             }
             assert!(seen.contains(&Limits::default()) && seen.len() >= STEPS.len());
         }
+    }
+
+    #[test]
+    fn the_first_press_lowers_the_limit() {
+        let each_way = |limit| Limits { down: limit, up: limit };
+        let pairs = [
+            (Limits::default(), each_way(5 << 20)),
+            (each_way(3 << 20), each_way(1 << 20)),
+            (each_way(200 << 10), each_way(100 << 10)),
+            (Limits { down: 300, up: 0 }, Limits { down: 150, up: 0 }),
+            (Limits { down: 0, up: 2 << 20 }, each_way(1 << 20)),
+            (each_way(1), Limits::default()),
+        ];
+        for (given, first) in pairs {
+            assert_eq!(next_limits(given, given), first, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn other_limits_lead_back_to_those_of_the_command_line() {
         // Whoever set others by a signal finds the way back.
         let given = Limits { down: 5, up: 6 };
         assert_eq!(next_limits(given, Limits { down: 7, up: 8 }), given);
