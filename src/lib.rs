@@ -19,4 +19,5 @@ pub mod sources;
 pub mod storage;
 pub mod swarm;
 pub mod types;
+pub mod unacked;
 pub mod wire;

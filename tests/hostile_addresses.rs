@@ -85,6 +85,44 @@ fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
     });
 }
 
+#[test]
+fn idle_connections_from_as_many_networks_lock_nobody_out() {
+    let begun = Instant::now();
+    is_let_in("127.0.0.1", |n| [127, 1, n, 1].into(), [127, 2, 0, 1].into());
+    // After a minute each of them has to give way in any case.
+    assert!(begun.elapsed() < Duration::from_secs(60), "let in after {:?}", begun.elapsed());
+}
+
+/// A seed with few slots, and 225 peers of three addresses that are interested, and ask for nothing when they are unchoked.
+#[test]
+fn peers_that_ask_for_nothing_keep_no_slots() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let words = ["--seed", "--max-upload-limit", "128K"];
+    let _seeder = stage.btsync("seeder", &torrent, &stage.folder_with("seeder", &payload), port, &words);
+    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut idle: Vec<_> = (0..CALLERS)
+        .filter_map(|n| {
+            let mut wire = peer_from([127, 0, 0, 2 + n % 3].into(), addr, payload.info_hash())?;
+            wire.send(id::INTERESTED, &[]).ok()?;
+            Some(wire)
+        })
+        .collect();
+    for wire in &mut idle[..4] {
+        wire.receive_until(&Message::Unchoke).expect("a slot");
+    }
+    // There are more of them than have a turn within a minute each, and they came first.
+    let mut wire = Wire::raw(call_from([127, 0, 1, 9].into(), addr).expect("a connection"));
+    wire.send_raw(&handshake(payload.info_hash())).expect("a handshake");
+    wire.read_handshake().expect("a handshake");
+    wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
+    wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+    wire.request(0, 0, 16 << 10).expect("a request");
+    while !matches!(wire.receive().expect("a block"), Message::Piece(0, 0, _)) {}
+}
+
 /// Whether the other end has not closed it.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("a socket of ours");
@@ -168,6 +206,26 @@ fn a_tracker_cannot_aim_us_at_a_host() {
         payload.assert_at(&out);
         let begun = connections_begun() - before;
         assert!(begun <= 40, "{begun} connections were begun");
+    });
+}
+
+/// A tracker names three thousand addresses that refuse, beside the one seed.
+#[test]
+fn three_thousand_addresses_that_refuse_are_no_flood() {
+    isolated("three_thousand_addresses_that_refuse_are_no_flood", &[], || {
+        let (stage, payload) = (Stage::new(), thirty_pieces());
+        let honest = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+        let dead = (0..2999u16).map(|n| SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 6881)));
+        let tracker = Tracker::start(&dead.chain([honest.addr]).collect::<Vec<_>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = stage.folder("out");
+        let (before, start) = (connections_begun(), Instant::now());
+        let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
+        btsync.ends_with(0);
+        let (begun, seconds) = (connections_begun() - before, start.elapsed().as_secs_f64());
+        payload.assert_at(&out);
+        // A hundred at once, a hundred a second, announces, and what is under way between the two looks.
+        assert!(begun as f64 <= 100.0 * (seconds + 1.0) + 20.0, "{begun} connections were begun in {seconds} s");
     });
 }
 

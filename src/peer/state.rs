@@ -14,6 +14,7 @@ use super::outbox::{Out, Outbox};
 use crate::swarm::limiter::Direction;
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
 use crate::types::{BLOCK, BlockRequest, PeerId, PeerKey, PieceIndex};
+use crate::unacked::Unacked;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 
@@ -37,6 +38,8 @@ pub struct Peer {
     pub encrypted: AtomicBool,
     /// It owes us blocks and has sent none for a while, as the choker last saw it.
     pub snubs: AtomicBool,
+    /// It had a slot and asked for nothing, as the choker last saw it.
+    pub idled: AtomicBool,
     /// Whether both sides speak the fast extension (BEP 6).
     pub fast: bool,
     /// Whether it speaks the extension protocol (BEP 10).
@@ -122,6 +125,7 @@ impl Peer {
             version: OnceLock::new(),
             encrypted: AtomicBool::new(false),
             snubs: AtomicBool::new(false),
+            idled: AtomicBool::new(false),
             fast: theirs.fast(), // as we do
             extended: theirs.extended(),
             dht: theirs.dht(),
@@ -168,6 +172,12 @@ impl Peer {
     /// Whether the peer made us answer and did not read the answers, until too many of them waited.
     pub fn has_overrun(&self) -> bool {
         self.outbox.has_overrun()
+    }
+
+    /// Payload bytes that have reached it; of those that were sent some may wait in the kernel, which `kernel` tells of.
+    pub fn arrived(&self, kernel: Option<&Unacked>) -> u64 {
+        let sent = self.uploaded.load(Ordering::Relaxed);
+        sent.saturating_sub(kernel.and_then(|kernel| kernel.of(&self.stream)).unwrap_or_default())
     }
 
     /// Ends the connection: every thread that waits on the socket wakes up and goes home.

@@ -24,6 +24,9 @@ const MAX_FAILURES: u32 = 8;
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// An address that is said to lead to a connected peer is left alone for so long.
 const LINK: Duration = Duration::from_secs(120);
+/// In need, addresses that failed are tried again within seconds only where no more than so many are known: a long list is not gone
+/// through again and again.
+const FEW: usize = 100;
 /// Hosts of banned callers kept at most.
 const MAX_BANNED: usize = 1000;
 
@@ -177,7 +180,7 @@ impl Book {
     /// When that one may be called, if ever.
     fn callable_from(&self, addr: &SocketAddr, entry: &Entry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(Record::banned_until).unwrap_or_default();
-        let needed = self.in_need && entry.is_trusted();
+        let needed = self.in_need && entry.is_trusted() && self.entries.len() <= FEW;
         // A peer may lie about having several addresses, so the address is tried now and then.
         let linked = entry.linked.map(|since| since + LINK);
         let free = if entry.connection.is_some() { linked } else { Some(Duration::ZERO) };

@@ -20,6 +20,7 @@ use crate::peer::{Report, Shared};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::swarm::quality::Turnover;
+use crate::unacked::Unacked;
 
 /// The main thread looks up at least so often, so that a lost appointment is no disaster.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -34,6 +35,8 @@ pub struct Conductor<'a> {
     contacts: Contacts<'a>,
     choker: Choker,
     next_choke: Duration,
+    /// Tells what has been sent and has not arrived, where the system does.
+    unacked: Option<Unacked>,
     turnover: Turnover,
     /// Since when all that is wanted has been there.
     whole_since: Option<Duration>,
@@ -66,6 +69,7 @@ impl<'a> Conductor<'a> {
             contacts,
             choker: Choker::default(),
             next_choke: now + CHOKE_ROUND,
+            unacked: Unacked::open().ok(),
             turnover: Turnover::default(),
             whole_since: whole.then_some(now),
             total,

@@ -30,6 +30,7 @@ struct World {
     connected: Vec<(Duration, SocketAddr)>,
     calls: HashMap<SocketAddr, usize>,
     keys: u32,
+    dials: pace::Dials,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,6 +61,7 @@ impl World {
             connected: Vec::new(),
             calls: HashMap::new(),
             keys: 0,
+            dials: pace::Dials::default(),
         }
     }
 
@@ -74,12 +76,17 @@ impl World {
     }
 
     fn call(&mut self) {
-        let free = pace::HALF_OPEN - self.half_open();
+        let allowed = self.dials.allowed(self.now, pace::DIALS_A_SECOND);
+        let free = allowed.min(pace::HALF_OPEN - self.half_open());
+        if free == 0 {
+            return;
+        }
         let callable = self.book.callable(self.now, free + 1);
         let patience = pace::connect_timeout(callable.len() > free);
         for addr in callable.into_iter().take(free) {
             self.keys += 1;
             self.book.calling(addr, PeerKey(self.keys));
+            self.dials.begun();
             *self.calls.entry(addr).or_default() += 1;
             let (after, end) = match self.hosts[&addr] {
                 Host::Dead => (patience, End::Fails),
@@ -95,7 +102,8 @@ impl World {
         while self.now < until {
             self.call();
             let next = self.under_way.iter().map(|(when, ..)| *when).min();
-            let next = next.into_iter().chain(self.book.next_call().filter(|at| *at > self.now)).min();
+            let call = self.book.next_call().map(|at| at.max(self.dials.next()));
+            let next = next.into_iter().chain(call.filter(|at| *at > self.now)).min();
             self.now = next.unwrap_or(until).min(until);
             let due: Vec<_> = self.under_way.extract_if(.., |(when, ..)| *when <= self.now).collect();
             for (_, addr, key, end) in due {
@@ -183,4 +191,19 @@ fn a_third_party_is_left_alone() {
         let calls = world.calls.values().max().copied().unwrap_or_default();
         assert!(calls <= most, "{calls} calls of one address in two minutes, named by {source:?}");
     }
+}
+
+/// A tracker names many addresses that refuse, and one that does not, which is found once each of them has been tried. Neither all of
+/// them together nor any of them is hammered.
+#[test]
+fn many_addresses_that_refuse_are_no_flood() {
+    let mut world = World::new(1);
+    world.name(1..1200, Host::Shut, Source::Tracker);
+    world.run(seconds(8));
+    let all = world.calls.values().sum::<usize>();
+    assert!((780..=900).contains(&all), "{all} calls in 8 s");
+    world.name(0..1, Host::Up(Duration::ZERO), Source::Tracker);
+    world.run(seconds(20));
+    assert_eq!(world.connected.len(), 1);
+    assert_eq!(world.calls.values().max(), Some(&1), "none is tried again within seconds");
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Conductor;
+use crate::net::Network;
 use crate::peer::state::feed_the_hungry;
 use crate::swarm::choker::{Candidate, ROUND as CHOKE_ROUND};
 use crate::swarm::limiter::Direction;
@@ -19,13 +20,14 @@ impl Conductor<'_> {
         let candidates = self.candidates(now, true);
         let mut chosen = self.choker.round(now, self.whole_since.is_some(), &candidates);
         let waits = candidates.iter().any(|c| c.interested && !c.upload_only && !chosen.contains(&c.key));
-        self.next_choke = now + self.choker.look_again().filter(|_| waits).unwrap_or(CHOKE_ROUND);
+        self.next_choke = now + self.choker.look_again(now).filter(|_| waits).unwrap_or(CHOKE_ROUND);
         if self.shared.is_paused() {
             chosen.clear();
         }
         for candidate in &candidates {
             if let Some(peer) = self.shared.roster.get(candidate.key) {
                 peer.set_choke(!chosen.contains(&candidate.key));
+                peer.idled.store(self.choker.idled(candidate.key), Ordering::Relaxed);
                 peer.snubs.store(self.choker.snubs(now, candidate.key), Ordering::Relaxed);
             }
         }
@@ -51,21 +53,29 @@ impl Conductor<'_> {
         self.choke(self.shared.now());
     }
 
-    /// The connected peers as the choker sees them. A round that begins is noted; the rates are those since the last but one.
+    /// The connected peers as the choker sees them. A round that begins is noted; the rates are those of the last ten to twenty seconds.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
         self.choker.set_upload_limit(self.shared.throttle.part(Direction::Up));
         let paused = self.shared.is_paused(); // then nothing is asked for, and nobody owes
         let mut candidates = Vec::with_capacity(self.contacts.lines.len());
         for peer in self.shared.roster.all() {
             let Some(line) = self.contacts.lines.get_mut(&peer.key) else { continue };
-            let (received, sent) = (peer.downloaded.load(Ordering::Relaxed), peer.uploaded.load(Ordering::Relaxed));
+            let received = peer.downloaded.load(Ordering::Relaxed);
+            // What waits in the kernel says nothing of the way up. A write that has just begun may seem to take something back.
+            if round && peer.uploaded.load(Ordering::Relaxed) > line.arrived {
+                line.arrived = peer.arrived(self.unacked.as_ref()).max(line.arrived);
+            }
+            let sent = line.arrived;
             let (then, received_then, sent_then) = line.seen[0];
             let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
-            if round {
+            // Rounds may follow each other sooner.
+            if round && now >= line.seen[1].0 + CHOKE_ROUND {
                 line.seen = [line.seen[1], (now, received, sent)];
             }
             candidates.push(Candidate {
                 key: peer.key,
+                network: Network::block(peer.addr.ip()),
+                asks: peer.serving.load(Ordering::Acquire) > 0,
                 interested: peer.peer_interested.load(Ordering::Acquire),
                 upload_only: peer.upload_only.load(Ordering::Acquire),
                 unchoked: !peer.am_choking.load(Ordering::Acquire),
@@ -97,7 +107,7 @@ impl Conductor<'_> {
             peer.set_choke(false);
         } else if !interested {
             peer.set_choke(true);
-        } else if let Some(look) = self.choker.look_again() {
+        } else if let Some(look) = self.choker.look_again(now) {
             self.next_choke = self.next_choke.min(now + look);
         }
     }

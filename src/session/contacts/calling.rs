@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::crowd::{Handshake, Occupant, evicted};
+use super::crowd::{Handshake, Merit, Occupant, evicted};
 use super::{Contacts, Line, pace};
 use crate::peer::{Connection, Gone, Greeting, Shared};
 use crate::session::book::Source;
@@ -61,8 +61,12 @@ impl Contacts<'_> {
         if now < self.next_call.max(self.short_until) || !self.may_call() {
             return;
         }
+        let allowed = self.dials.allowed(now, self.seat.part(pace::DIALS_A_SECOND, pace::LEAST_DIALS));
+        if allowed == 0 {
+            return;
+        }
         let half_open = self.most_half_open().saturating_sub(self.half_open());
-        let room = self.seat.room().saturating_sub(self.lines.len()).min(half_open);
+        let room = self.seat.room().saturating_sub(self.lines.len()).min(half_open).min(allowed);
         let mut callable = self.book.callable(now, room + 1);
         let patience = pace::connect_timeout(callable.len() > room);
         callable.truncate(room);
@@ -81,6 +85,7 @@ impl Contacts<'_> {
             }
             let key = shared.new_key();
             self.book.calling(addr, key);
+            self.dials.begun();
             match Connection::dial(shared, key, addr, self.book.opening(&addr), patience) {
                 Ok(connection) => self.enter(shared, key, connection, false),
                 Err(error) => {
@@ -99,7 +104,18 @@ impl Contacts<'_> {
         let seen = [(since, 0, 0); 2];
         self.lines.insert(
             key,
-            Line { connection, incoming, going: false, since, ready: None, peer: None, twin: None, seen, told: None },
+            Line {
+                connection,
+                incoming,
+                going: false,
+                since,
+                ready: None,
+                peer: None,
+                twin: None,
+                seen,
+                arrived: 0,
+                told: None,
+            },
         );
         self.count(shared);
     }
@@ -187,6 +203,11 @@ impl Contacts<'_> {
                 None => Handshake::Silent,
             },
             moved: line.peer.as_ref().and_then(|peer| peer.last_payload()).unwrap_or_default().max(line.since),
+            merit: match &line.peer {
+                Some(peer) if peer.last_payload().is_some() => Merit::Moved,
+                Some(peer) if peer.idled.load(Ordering::Relaxed) => Merit::Idled,
+                _ => Merit::Unknown,
+            },
         };
         // Where it is callers that are too many, one of them ends; else anybody whom the user did not name.
         let may_end = |line: &Line| {
@@ -194,9 +215,13 @@ impl Contacts<'_> {
             !line.going && (line.incoming || called)
         };
         let occupants: Vec<_> = self.lines.iter().filter(|(_, line)| may_end(line)).map(occupant).collect();
-        let Some(key) = evicted(newcomer.ip(), &occupants, (room / 4).max(1), shared.now()) else { return false };
+        let (fair, now) = ((room / 4).max(1), shared.now());
+        let Some(gone) = evicted(newcomer.ip(), &occupants, fair, &self.churn, now) else { return false };
         log::debug!("{newcomer} gets the place of another");
-        self.drop_line(key);
+        if let Some(network) = gone.unproven {
+            self.churn.note(network, now);
+        }
+        self.drop_line(gone.key);
         true
     }
 

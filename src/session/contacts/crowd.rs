@@ -5,9 +5,14 @@
 //! /24 or IPv6 /48 the fullest address or /56, of that the fullest /64, and there the connection that has moved no block for longest.
 //! So nobody keeps others out with connections that do nothing, however many addresses of a network it has, and whatever the
 //! connections say.
+//!
+//! Where the connections come from as many networks as there are connections, a connection that has never moved a block gives way
+//! after a short grace, first one that had an upload slot and asked for nothing. An honest peer that waits for its turn looks the same,
+//! so there are only a few such evictions a second, and a network whose connection was evicted in this way evicts nobody itself for a
+//! while ([`Churn`]). A connection that has moved blocks is evicted only after a minute without one.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,6 +30,59 @@ pub struct Occupant {
     pub handshake: Handshake,
     /// When it last moved a block, either way; when it was made, where it has moved none.
     pub moved: Duration,
+    /// What it has made of its place so far.
+    pub merit: Merit,
+}
+
+/// What a connection has made of its place, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Merit {
+    /// It had an upload slot and asked for nothing.
+    Idled,
+    /// No block has ever moved.
+    Unknown,
+    /// It has moved blocks.
+    Moved,
+}
+
+/// The connection to evict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// Which.
+    pub key: PeerKey,
+    /// Its network, where it is evicted only because it has never moved a block: [`Churn::note`] must hear of it.
+    pub unproven: Option<Network>,
+}
+
+/// Bounds how often connections that have never moved a block are evicted.
+#[derive(Debug, Default)]
+pub struct Churn {
+    /// When each of the last of them was evicted, and its network; the oldest first.
+    evicted: VecDeque<(Duration, Network)>,
+}
+
+impl Churn {
+    /// Such evictions in each [`Churn::SPAN`] at most: a place is kept for about a minute in the fullest flood of newcomers.
+    pub const MOST: usize = 16;
+    /// See [`Churn::MOST`].
+    pub const SPAN: Duration = Duration::from_secs(4);
+    /// A network that lost a connection evicts no other for so long.
+    pub const REST: Duration = Duration::from_secs(60);
+
+    /// Whether a newcomer may take the place of a connection that has never moved a block.
+    fn allows(&self, newcomer: IpAddr, now: Duration) -> bool {
+        let lately = self.evicted.iter().rev().take_while(|(at, _)| now < *at + Churn::SPAN).count();
+        let network = Network::block(newcomer);
+        lately < Churn::MOST && !self.evicted.iter().any(|(at, gone)| *gone == network && now < *at + Churn::REST)
+    }
+
+    /// A connection was evicted; see [`Eviction::unproven`].
+    pub fn note(&mut self, network: Network, now: Duration) {
+        while self.evicted.front().is_some_and(|(at, _)| now >= *at + Churn::REST) {
+            self.evicted.pop_front();
+        }
+        self.evicted.push_back((now, network));
+    }
 }
 
 /// How far a connection's handshake has come.
@@ -46,36 +104,50 @@ const HANDSHAKE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(10);
 /// So long it may do nothing before it gives way to anybody.
 const LONG_IDLE: Duration = Duration::from_secs(60);
+/// The same for a connection that has never moved a block: long enough for a peer that is served at once to ask and to get one.
+const GRACE: Duration = Duration::from_secs(6);
 
 /// By these networks connections are counted, one inside the other.
 const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::block, Network::site, Network::host];
 
 /// The connection that makes room for one from `newcomer`, where there is one. A network that has more than `fair` of them gives up one
 /// at any time, but not to the same network.
-pub fn evicted(newcomer: IpAddr, occupants: &[Occupant], fair: usize, now: Duration) -> Option<PeerKey> {
+pub fn evicted(
+    newcomer: IpAddr,
+    occupants: &[Occupant],
+    fair: usize,
+    churn: &Churn,
+    now: Duration,
+) -> Option<Eviction> {
     let is_idle = |o: &Occupant, patience| match o.handshake {
         Handshake::Silent => now >= o.moved + SILENCE,
         Handshake::Begun => now >= o.moved + HANDSHAKE,
         Handshake::Done => now >= o.moved + patience,
     };
     let silent = occupants.iter().filter(|o| o.handshake == Handshake::Silent && is_idle(o, IDLE));
-    if let Some(silent) = longest_idle(silent) {
-        return Some(silent);
-    }
     let (crowd, exceeds) = fullest(newcomer, occupants, fair);
-    if let Some(exceeds) = exceeds {
-        let gives_way = |o: &&Occupant| exceeds || is_idle(o, IDLE);
-        return longest_idle(crowd.iter().filter(gives_way));
+    let crowded = crowd.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE)));
+    if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(crowded)) {
+        return Some(Eviction { key: gone.key, unproven: None });
     }
-    // No network has more than the newcomer's would have. That one must not push out others that have fewer.
+    // No other network has more than its part, or what it has is in use. The newcomer's must not push out others that have fewer.
     let mut blocks: HashMap<Network, usize> = HashMap::new();
     for occupant in occupants {
         *blocks.entry(Network::block(occupant.host)).or_default() += 1;
     }
     let has = |host| blocks.get(&Network::block(host)).copied().unwrap_or_default();
-    let idle_for_long = occupants.iter().filter(|o| is_idle(o, LONG_IDLE) && has(o.host) >= has(newcomer));
-    let neighbours = occupants.iter().filter(|o| Network::host(o.host) == Network::host(newcomer)).count();
-    if neighbours > fair { None } else { longest_idle(idle_for_long) }
+    if occupants.iter().filter(|o| Network::host(o.host) == Network::host(newcomer)).count() > fair {
+        return None;
+    }
+    let equal: Vec<_> = occupants.iter().filter(|o| has(o.host) >= has(newcomer)).collect();
+    let idle_for_long = equal.iter().copied().filter(|o| is_idle(o, LONG_IDLE));
+    if let Some(gone) = longest_idle(idle_for_long) {
+        return Some(Eviction { key: gone.key, unproven: None });
+    }
+    let unproven = equal.iter().copied().filter(|o| o.merit < Merit::Moved && is_idle(o, GRACE));
+    let gone = unproven.min_by_key(|o| (o.handshake, o.merit, o.moved, Reverse(o.key)))?;
+    let eviction = Eviction { key: gone.key, unproven: Some(Network::block(gone.host)) };
+    churn.allows(newcomer, now).then_some(eviction)
 }
 
 /// The connections of the fullest network, narrowed down level by level; and where they are more than the newcomer's network there
@@ -100,8 +172,8 @@ fn fullest(newcomer: IpAddr, occupants: &[Occupant], fair: usize) -> (Vec<Occupa
 }
 
 /// The one that has moved no block for longest, of those whose handshake has come the least far; of several the last to come.
-fn longest_idle<'a>(occupants: impl Iterator<Item = &'a Occupant>) -> Option<PeerKey> {
-    occupants.min_by_key(|o| (o.handshake, o.moved, Reverse(o.key))).map(|o| o.key)
+fn longest_idle<'a>(occupants: impl Iterator<Item = &'a Occupant>) -> Option<&'a Occupant> {
+    occupants.min_by_key(|o| (o.handshake, o.moved, Reverse(o.key)))
 }
 
 #[cfg(test)]
@@ -117,11 +189,19 @@ mod tests {
             host,
             handshake: Handshake::Done,
             moved: NOW.saturating_sub(Duration::from_secs(idle)),
+            merit: Merit::Moved,
         }
     }
 
     fn goes(newcomer: &str, occupants: &[Occupant], fair: usize) -> Option<u32> {
-        evicted(newcomer.parse().expect("an address"), occupants, fair, NOW).map(|key| key.0)
+        let newcomer = newcomer.parse().expect("an address");
+        evicted(newcomer, occupants, fair, &Churn::default(), NOW).map(|gone| gone.key.0)
+    }
+
+    /// The same connections, none of which has moved a block.
+    fn unproven(mut occupants: Vec<Occupant>) -> Vec<Occupant> {
+        occupants.iter_mut().for_each(|o| o.merit = Merit::Unknown);
+        occupants
     }
 
     /// A table of so many connections, of addresses made by `host`, all idle for so long.
@@ -208,6 +288,63 @@ mod tests {
         assert_eq!(goes("198.51.100.1", &full, 75), None);
         full[7].moved -= Duration::from_secs(1);
         assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
+    }
+
+    #[test]
+    fn idle_connections_of_many_networks_keep_nobody_out() {
+        let mut full = unproven(table(225, 5, |n| format!("203.{n}.1.1")));
+        assert_eq!(goes("198.51.100.1", &full, 75), None, "they get a moment to ask for something");
+        full.iter_mut().for_each(|o| o.moved -= Duration::from_secs(1));
+        assert!(goes("198.51.100.1", &full, 75).is_some());
+        full[9].moved -= Duration::from_secs(1);
+        assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
+        full[7].merit = Merit::Idled;
+        assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
+        full.iter_mut().for_each(|o| o.merit = Merit::Moved);
+        assert_eq!(goes("198.51.100.1", &full, 75), None, "peers that have moved a block stay");
+        let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
+        assert!(goes("2001:db8:ffff::1", &six, 75).is_some());
+    }
+
+    /// Two busy connections of one network do not cover for the idle ones of all others.
+    #[test]
+    fn a_network_with_two_busy_connections_covers_for_nobody() {
+        let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+        for n in 0..2 {
+            full[n] = at(n as u32, "192.0.2.1", 0);
+        }
+        assert!(goes("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
+    }
+
+    /// A flood of newcomers of ever new networks, sixty a second for two minutes: how long the connections that it evicts had lasted,
+    /// and how many it evicts.
+    #[test]
+    fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
+        let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+        full[..100].iter_mut().for_each(|o| (o.merit, o.moved) = (Merit::Moved, NOW + Duration::from_secs(100)));
+        let (mut churn, mut evictions) = (Churn::default(), 0);
+        for n in 0..120 * 60u32 {
+            let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 60);
+            let newcomer = IpAddr::from([100, (n >> 8) as u8, n as u8, 1]);
+            let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
+            churn.note(gone.unproven.expect("only such are evicted"), now);
+            let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
+            assert_eq!(place.merit, Merit::Unknown);
+            (place.key, place.host, place.moved) = (PeerKey(1000 + n), newcomer, now);
+            evictions += 1;
+        }
+        assert!((400..=500).contains(&evictions), "{evictions}");
+    }
+
+    #[test]
+    fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
+        let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+        let (mut churn, newcomer) = (Churn::default(), |n: u8| IpAddr::from([198, 51, n, 1]));
+        let gone = evicted(newcomer(1), &full, 75, &churn, NOW).expect("a connection");
+        churn.note(Network::block(newcomer(2)), NOW);
+        assert!(evicted(newcomer(2), &full, 75, &churn, NOW).is_none());
+        assert_eq!(evicted(newcomer(3), &full, 75, &churn, NOW), Some(gone));
+        assert!(evicted(newcomer(2), &full, 75, &churn, NOW + Churn::REST).is_some());
     }
 
     /// Silent connections are evicted before one that has begun its handshake, whatever their networks.

@@ -15,7 +15,7 @@ use super::door::{Door, Guest};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::Line;
 use crate::peer::{Gone, Greeting};
-use crate::session::contacts::crowd::{Handshake, Occupant, evicted};
+use crate::session::contacts::crowd::{Churn, Handshake, Merit, Occupant, evicted};
 use crate::types::{Encryption, PeerKey};
 
 /// Pending handshakes at a time. With 300 silent connections a second there is still room for others.
@@ -107,8 +107,9 @@ impl Lobby {
         }
         let staying = self.waiting.iter().filter(|waiting| !waiting.going);
         let callers: Vec<_> = staying.map(Waiting::occupant).collect();
-        let Some(key) = evicted(newcomer, &callers, FAIR, self.started.elapsed()) else { return false };
-        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) else { return false };
+        let now = self.started.elapsed();
+        let Some(gone) = evicted(newcomer, &callers, FAIR, &Churn::default(), now) else { return false };
+        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == gone.key) else { return false };
         waiting.going = true;
         waiting.hang_up();
         true
@@ -125,7 +126,7 @@ impl Drop for Lobby {
 impl Waiting {
     fn occupant(&self) -> Occupant {
         let handshake = if self.heard.load(Ordering::Relaxed) { Handshake::Begun } else { Handshake::Silent };
-        Occupant { key: self.key, host: self.host, handshake, moved: self.since }
+        Occupant { key: self.key, host: self.host, handshake, moved: self.since, merit: Merit::Unknown }
     }
 
     fn hang_up(&self) {

@@ -5,16 +5,22 @@
 //! no regular slot. While seeding nobody gives: all are served, or where they are too many all in turn, each until it has had its
 //! quota. How many slots there are is up to [`slots`]. Who wants nothing but to give (BEP 21) has none.
 //!
+//! Interest costs nothing. So a peer that had a slot for some seconds and asked for nothing loses it where others wait, and comes after them
+//! for a while ([`idle`]); and a network whose peers have a quarter of the slots comes after others that wait, as it does by chance.
+//!
 //! A peer that was unchoked keeps that for a round at least, and whoever has a regular slot loses it only to a clearly better
 //! giver, so that nobody is choked and unchoked without need.
 
+mod idle;
 pub mod slots;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::net::Network;
 use crate::types::PeerKey;
+use idle::Idleness;
 use slots::{Load, Slots};
 
 /// How often a round is due.
@@ -43,6 +49,10 @@ const IDLE_TURN: Duration = Duration::from_secs(20);
 pub struct Candidate {
     /// Who.
     pub key: PeerKey,
+    /// The network that it is in, by which slots are shared out.
+    pub network: Network,
+    /// Whether it waits for blocks that it has asked for.
+    pub asks: bool,
     /// Whether it wants something of us.
     pub interested: bool,
     /// Whether it takes no part in downloading: a seed, or `upload_only` (BEP 21).
@@ -73,6 +83,14 @@ struct Memory {
     /// What it had given at the last round, and since when that has been all although it owes us more.
     received: u64,
     heard: Duration,
+    /// Whether it made use of its slots.
+    idleness: Idleness,
+}
+
+impl Memory {
+    fn new(now: Duration, c: &Candidate) -> Memory {
+        Memory { turn: None, served: None, received: c.received, heard: now, idleness: Idleness::default() }
+    }
 }
 
 /// How a turn in a shared slot stands.
@@ -87,6 +105,9 @@ enum Standing {
     /// It has had its turn, and stays only if nobody waits.
     Done,
 }
+
+/// See [`Choker::place`].
+type Place = (Standing, bool, usize, Reverse<u64>, Option<Duration>);
 
 /// Remembers who was served when; see the module's head.
 #[derive(Debug, Default)]
@@ -114,9 +135,17 @@ impl Choker {
         self.slots.count()
     }
 
-    /// In how long a round may open slots, before [`ROUND`] has passed, where somebody waits for one.
-    pub fn look_again(&self) -> Option<Duration> {
-        self.slots.look_again()
+    /// In how long a round may open slots or take one from a peer that does nothing with it, before [`ROUND`] has passed, where somebody
+    /// waits for one.
+    pub fn look_again(&self, now: Duration) -> Option<Duration> {
+        let idle = self.peers.values().filter_map(|m| m.idleness.idle_from()).min();
+        let idle = idle.map(|from| from.saturating_sub(now).max(slots::QUICK_LOOK));
+        self.slots.look_again().into_iter().chain(idle).min()
+    }
+
+    /// Whether that peer had a slot, asked for nothing, and has not asked since.
+    pub fn idled(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|m| m.idleness.has_idled())
     }
 
     /// Whether that peer was seen to snub us at the last round.
@@ -165,8 +194,7 @@ impl Choker {
     fn observe(&mut self, now: Duration, candidates: &[Candidate]) {
         let before = std::mem::take(&mut self.peers);
         for c in candidates {
-            let new = Memory { turn: None, served: None, received: c.received, heard: now };
-            let mut memory = before.get(&c.key).copied().unwrap_or(new);
+            let mut memory = before.get(&c.key).copied().unwrap_or_else(|| Memory::new(now, c));
             if c.received != memory.received || !c.owes {
                 (memory.received, memory.heard) = (c.received, now);
             }
@@ -176,20 +204,23 @@ impl Choker {
             } else {
                 memory.turn = None;
             }
+            memory.idleness.observe(now, memory.turn, c.sent, c.asks);
             self.peers.insert(c.key, memory);
         }
     }
 
     fn begin_turn(&mut self, now: Duration, c: &Candidate) {
-        let new = Memory { turn: None, served: None, received: c.received, heard: now };
-        self.peers.entry(c.key).or_insert(new).turn.get_or_insert((now, c.sent));
+        let memory = self.peers.entry(c.key).or_insert_with(|| Memory::new(now, c));
+        memory.turn.get_or_insert((now, c.sent));
+        memory.idleness.observe(now, memory.turn, c.sent, c.asks);
     }
 
     /// Who has the regular slots.
     fn regular(&self, now: Duration, seeding: bool, takers: &[&Candidate]) -> BTreeSet<PeerKey> {
-        let mut ranked: Vec<_> = takers.iter().filter(|c| seeding || !self.snubs(now, c.key)).collect();
+        let mut ranked: Vec<_> = takers.iter().copied().filter(|c| seeding || !self.snubs(now, c.key)).collect();
         let lasts = |began: &Duration| now.saturating_sub(*began) < OPTIMISTIC_TURN;
         let lucky = |c: &Candidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
+        let crowding = self.crowding(now, &ranked);
         ranked.sort_by_cached_key(|c| {
             // An optimistic turn that is over gives no claim to a regular slot.
             let by_luck = !seeding && self.optimistic.contains_key(&c.key);
@@ -204,7 +235,8 @@ impl Choker {
             // Whoever has a regular slot is displaced only by somebody clearly better.
             let bonus = if c.unchoked && !by_luck { c.down_rate / 8 + 512 } else { 0 };
             let merit = if class == 1 { c.down_rate.saturating_add(bonus) } else { 0 };
-            (class, Reverse(merit), self.place(c, standing), c.since, c.key)
+            let crowding = crowding.get(&c.key).copied().unwrap_or_default();
+            (class, Reverse(merit), self.place(now, c, standing, crowding), c.since, c.key)
         });
         let fresh = ranked.iter().filter(|c| self.standing(now, c) == Standing::Fresh && !lucky(c)).count();
         ranked.into_iter().take(self.slots.count().max(fresh)).map(|c| c.key).collect()
@@ -214,7 +246,9 @@ impl Choker {
     fn standing(&self, now: Duration, c: &Candidate) -> Standing {
         let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return Standing::Waiting };
         let (time, bytes) = (now.saturating_sub(began), c.sent.saturating_sub(sent));
-        let over = time >= LONGEST_TURN || (time >= TURN && bytes >= QUOTA) || (time >= IDLE_TURN && bytes == 0);
+        let idles = self.peers.get(&c.key).is_some_and(|m| m.idleness.is_idle(now));
+        let over =
+            idles || time >= LONGEST_TURN || (time >= TURN && bytes >= QUOTA) || (time >= IDLE_TURN && bytes == 0);
         match time {
             _ if over => Standing::Done,
             _ if time < ROUND => Standing::Fresh,
@@ -222,48 +256,70 @@ impl Choker {
         }
     }
 
+    /// How far the networks of those who wait exceed a quarter of the slots with those before them: 0 while they do not.
+    fn crowding(&self, now: Duration, ranked: &[&Candidate]) -> BTreeMap<PeerKey, usize> {
+        let fair = (self.slots.count() / 4).max(1);
+        let waits = |c: &Candidate| self.standing(now, c) == Standing::Waiting;
+        let mut held: BTreeMap<Network, usize> = BTreeMap::new();
+        for c in ranked.iter().filter(|c| !waits(c) && c.unchoked) {
+            *held.entry(c.network).or_default() += 1;
+        }
+        let mut waiting: Vec<_> = ranked.iter().filter(|c| waits(c)).collect();
+        waiting.sort_by_cached_key(|c| (self.peers.get(&c.key).and_then(|m| m.served), c.since, c.key));
+        let mut crowd = |c: &Candidate| {
+            let held = held.entry(c.network).or_default();
+            *held += 1;
+            (*held - 1) / fair
+        };
+        waiting.into_iter().map(|c| (c.key, crowd(c))).collect()
+    }
+
     /// The order among those who share slots: the fastest of those whose turn lasts, then who waited longest (never served is
-    /// `None` and comes first), then whose turn began last.
-    fn place(&self, c: &Candidate, standing: Standing) -> (Standing, Reverse<u64>, Option<Duration>) {
+    /// `None` and comes first) of the networks that have the least, then whose turn began last. Those who did nothing with a slot come
+    /// after all others who wait.
+    fn place(&self, now: Duration, c: &Candidate, standing: Standing, crowding: usize) -> Place {
         let memory = self.peers.get(&c.key);
         match standing {
-            Standing::Fresh | Standing::Serving => (standing, Reverse(c.up_rate), None),
-            Standing::Waiting => (standing, Reverse(0), memory.and_then(|m| m.served)),
+            Standing::Fresh | Standing::Serving => (standing, false, 0, Reverse(c.up_rate), None),
+            Standing::Waiting => {
+                let is_last = memory.is_some_and(|m| m.idleness.is_last(now));
+                (standing, is_last, crowding, Reverse(0), memory.and_then(|m| m.served))
+            }
             Standing::Done => {
                 let began = memory.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
-                (standing, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
+                (standing, false, 0, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
             }
         }
     }
 
     /// Lets chance decide who else is served, where a turn is over: one, and one more for each peer that snubs us, for whose
-    /// place we look for somebody better.
+    /// place we look for somebody better. Each network has the same chance, however many of its peers wait.
     fn draw_optimistic(&mut self, now: Duration, takers: &[&Candidate], regular: &BTreeSet<PeerKey>) {
         let snubbers = takers.iter().filter(|c| self.snubs(now, c.key)).count();
         let places = 1 + snubbers.min(self.slots.count() / 2);
-        let others: BTreeMap<PeerKey, u32> = takers
-            .iter()
-            .filter(|c| !regular.contains(&c.key))
-            .map(|c| (c.key, if now.saturating_sub(c.since) < NEW { NEW_WEIGHT } else { 1 }))
-            .collect();
+        let others: BTreeMap<PeerKey, &Candidate> =
+            takers.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
+        let memory = |key: &PeerKey| self.peers.get(key);
+        let is_last = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_last(now));
+        let idles = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_idle(now));
         let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.optimistic)
             .into_iter()
             .filter(|(key, _)| others.contains_key(key))
-            .partition(|(_, began)| now.saturating_sub(*began) < OPTIMISTIC_TURN);
-        self.optimistic = kept.into_iter().take(places).collect();
-        // Those whose turn is just over come last.
+            .partition(|(key, began)| now.saturating_sub(*began) < OPTIMISTIC_TURN && !idles(key));
+        let mut optimistic: BTreeMap<_, _> = kept.into_iter().take(places).collect();
+        // Those whose turn is just over, and those who did nothing with one, come last.
         for first in [true, false] {
-            let mut pool: Vec<(PeerKey, u32)> = others
-                .iter()
-                .filter(|(key, _)| !self.optimistic.contains_key(key) && (!over.contains_key(key) || !first))
-                .map(|(key, weight)| (*key, *weight))
-                .collect();
-            while self.optimistic.len() < places
-                && let Some(key) = draw(&mut self.rng, &mut pool)
+            let waits = |key: &PeerKey| !optimistic.contains_key(key);
+            let comes_first = |key: &PeerKey| !over.contains_key(key) && !is_last(key);
+            let pool = others.iter().filter(|(key, _)| waits(key) && (comes_first(key) || !first));
+            let mut pool: Vec<&Candidate> = pool.map(|(_, c)| *c).collect();
+            while optimistic.len() < places
+                && let Some(key) = draw(&mut self.rng, now, &mut pool)
             {
-                self.optimistic.insert(key, now);
+                optimistic.insert(key, now);
             }
         }
+        self.optimistic = optimistic;
     }
 }
 
@@ -272,19 +328,34 @@ fn takes(c: &Candidate) -> bool {
     c.interested && !c.upload_only
 }
 
-/// Takes one out of `pool`, each as likely as its weight says.
-fn draw(rng: &mut fastrand::Rng, pool: &mut Vec<(PeerKey, u32)>) -> Option<PeerKey> {
-    let total: u32 = pool.iter().map(|(_, weight)| weight).sum();
+/// Takes one out of `pool`: of a network by chance, in which a peer that is new to us is more likely than others.
+fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&Candidate>) -> Option<PeerKey> {
+    let weight = |c: &Candidate| if now.saturating_sub(c.since) < NEW { NEW_WEIGHT } else { 1 };
+    // A network weighs as much as the heaviest of its peers.
+    let mut networks: BTreeMap<Network, u32> = BTreeMap::new();
+    for c in pool.iter() {
+        let heaviest = networks.entry(c.network).or_default();
+        *heaviest = weight(c).max(*heaviest);
+    }
+    let networks: Vec<_> = networks.into_iter().collect();
+    let (network, _) = networks[by_weight(rng, networks.iter().map(|(_, weight)| *weight))?];
+    let members: Vec<usize> = (0..pool.len()).filter(|&at| pool[at].network == network).collect();
+    let member = by_weight(rng, members.iter().map(|&at| weight(pool[at])))?;
+    Some(pool.swap_remove(members[member]).key)
+}
+
+/// Which of these, each as likely as its weight says.
+fn by_weight(rng: &mut fastrand::Rng, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
+    let total: u32 = weights.clone().sum();
     if total == 0 {
         return None;
     }
     let mut at = rng.u32(..total);
-    let index = pool.iter().position(|(_, weight)| {
-        let hit = at < *weight;
-        at = at.saturating_sub(*weight);
+    weights.into_iter().position(|weight| {
+        let hit = at < weight;
+        at = at.saturating_sub(weight);
         hit
-    })?;
-    Some(pool.swap_remove(index).0)
+    })
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ const PAUSE: u32 = 30;
 const LOOK: Duration = Duration::from_secs(1);
 const OPENING: Duration = Duration::from_secs(10);
 /// The same in the first second, in which a fast line shows.
-const QUICK_LOOK: Duration = Duration::from_millis(50);
+pub const QUICK_LOOK: Duration = Duration::from_millis(50);
 /// More bytes for each slot within a second than buffers hold: the line is fast, and all slots are opened at once.
 const FAST: u64 = 8 << 20;
 

@@ -1,0 +1,106 @@
+//! Which peers do nothing with their slots. Pure.
+//!
+//! A peer that was unchoked and asks for nothing for [`PATIENCE`] gives its slot to one that waits. It may have lost a message, or want
+//! nothing of what we have by now, so it is not left out for good: it comes after all others who wait for [`FIRST_REST`], and for twice as
+//! long each further time. A request, or a byte that it takes, and all is forgotten.
+
+use std::time::Duration;
+
+/// How long a peer with a slot may ask for nothing while others wait: several round trips, and a lost packet.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it comes last after the first time.
+const FIRST_REST: Duration = Duration::from_secs(30);
+/// The longest such time.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// What one peer has made of its slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Idleness {
+    /// While it has a slot: since when it has asked for nothing, and how much it had been sent by then.
+    since: Option<(Duration, u64)>,
+    /// Whether it waited for blocks, or had taken some, at the last look.
+    active: bool,
+    /// Whether this time has been counted.
+    counted: bool,
+    /// How many times in a row it did nothing with a slot.
+    times: u32,
+    /// Until when it comes last.
+    last_until: Duration,
+}
+
+impl Idleness {
+    /// What is to be seen of a peer: since when it has its slot, where it has one, and what it had been sent by then; what it has been sent
+    /// by now, and whether it waits for blocks.
+    pub fn observe(&mut self, now: Duration, turn: Option<(Duration, u64)>, sent: u64, asks: bool) {
+        let Some(turn) = turn else {
+            (self.since, self.active, self.counted) = (None, false, false);
+            return;
+        };
+        let (_, sent_then) = *self.since.get_or_insert(turn);
+        self.active = asks || sent != sent_then;
+        if self.active {
+            *self = Idleness { since: Some((now, sent)), active: true, ..Idleness::default() };
+        } else if self.is_idle(now) && !self.counted {
+            let rest = FIRST_REST.saturating_mul(1 << self.times.min(8)).min(LONGEST_REST);
+            (self.counted, self.times, self.last_until) = (true, self.times.saturating_add(1), now + rest);
+        }
+    }
+
+    /// Whether it has had a slot for so long and asked for nothing that it is to lose it to one that waits.
+    pub fn is_idle(&self, now: Duration) -> bool {
+        self.idle_from().is_some_and(|from| now >= from)
+    }
+
+    /// From when on that will be so, if it goes on asking for nothing.
+    pub fn idle_from(&self) -> Option<Duration> {
+        self.since.filter(|_| !self.active).map(|(since, _)| since + PATIENCE)
+    }
+
+    /// Whether it comes after all others who wait.
+    pub fn is_last(&self, now: Duration) -> bool {
+        now < self.last_until
+    }
+
+    /// Whether it did nothing with its last slot.
+    pub fn has_idled(&self) -> bool {
+        self.times > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_slot_without_a_request_counts_after_five_seconds_and_longer_each_time() {
+        let (mut idleness, mut now) = (Idleness::default(), SECOND * 100);
+        for rest in [30, 60, 120, 240, 480, 600, 600] {
+            idleness.observe(now + SECOND * 4, Some((now, 7)), 7, false);
+            assert!(!idleness.is_idle(now + SECOND * 4) && !idleness.is_last(now + SECOND * 4));
+            for look in 5..9 {
+                idleness.observe(now + SECOND * look, Some((now, 7)), 7, false);
+                assert!(idleness.is_idle(now + SECOND * look));
+            }
+            assert!(idleness.is_last(now + SECOND * (4 + rest)) && !idleness.is_last(now + SECOND * (5 + rest)));
+            idleness.observe(now + SECOND * 9, None, 7, false);
+            assert!(!idleness.is_idle(now + SECOND * 99) && idleness.has_idled());
+            now += SECOND * (5 + rest);
+        }
+        idleness.observe(now, Some((now, 7)), 7, true);
+        assert!(!idleness.has_idled() && !idleness.is_last(now), "a request, and all is forgotten");
+    }
+
+    #[test]
+    fn who_takes_something_is_not_idle_until_it_stops() {
+        let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
+        for second in 2..60 {
+            // A block every four seconds.
+            idleness.observe(SECOND * second as u32, turn, second / 4, false);
+            assert!(!idleness.is_idle(SECOND * second as u32), "{second}");
+        }
+        idleness.observe(SECOND * 61, turn, 14, false);
+        assert!(idleness.is_idle(SECOND * 61));
+    }
+}
