@@ -15,14 +15,14 @@ _btsync_options() {
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet --help' ;;
         tracker) echo '--listen= --interval= --help' ;;
         help) ;;
-        *) echo '-d= --dir= --config= --no-config --show-config -p= -u= -V -i= --input-file= --watch= -j= --max-concurrent= --max-concurrent-downloads=
+        *) echo '-d= --dir= --config= --conf-path= --no-config --show-config -p= -u= -V -i= --input-file= --watch= -j= --max-concurrent= --max-concurrent-downloads=
             -S --list --select= --select-file= --exclude= --sequential --first-and-last --allow-hidden --incomplete-suffix= --out= --index-out= --show-files --file-allocation=
             --overwrite --allow-overwrite --fsync
             --seed --seed-time= --seed-ratio= --super-seed
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --dscp= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
             --dht-entry-point= --interface= --bind=
-            --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --on-download-complete= -v --verbose -q --quiet -h --help --version' ;;
+            --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always -v --verbose -q --quiet -h --help --version' ;;
     esac
 }
 
@@ -34,7 +34,7 @@ _btsync_value() {
         --interface | --bind) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
-        --save-torrent | --output | --config | -o | -i | --input-file) _btsync_files "$2" ;;
+        --save-torrent | --output | --config | --conf-path | -o | -i | --input-file) _btsync_files "$2" ;;
         --dir | -d | --watch) _btsync_folders "$2" ;;
     esac
 }

@@ -146,7 +146,8 @@ fn an_unknown_variable_is_told_and_stops_nothing() {
 fn a_hook_may_run_the_program_again() {
     let home = Home::new();
     home.config(
-        "on-download-complete = \"$PROGRAM\" --show-config > shown 2> complaints; env | grep ^BTSYNC_NAME= > named\n",
+        "on-download-complete = \"$PROGRAM\" --show-config > shown 2> complaints; env | grep ^BTSYNC_NAME= > named\n\
+         on-complete-always\n",
     );
     let program = btsync().get_program().to_owned();
     ends(&home.command("x.torrent there").env("PROGRAM", program).output().expect("it starts"), 0);

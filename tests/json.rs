@@ -147,22 +147,124 @@ fn silence_ends_with_a_reason() {
     assert_eq!((code, lines.first().map(|l| &l["total"])), (Some(2), Some(&Value::Null)));
 }
 
+/// A run in the folder of `stage` with a command for its completion; the exit code, and what stderr says of the command.
+fn run_with_hook(stage: &Stage, args: &[&str], hook: &str) -> (Option<i32>, Vec<String>) {
+    let mut command = btsync();
+    command.args(args).args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string(), "--on-complete", hook]);
+    command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache")).stdin(Stdio::null());
+    let output = command.output().expect("btsync runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let of_hook = |line: &&str| line.contains("--on-download-complete");
+    (output.status.code(), text.lines().filter(of_hook).map(str::to_owned).collect())
+}
+
 #[test]
 fn the_users_command_hears_of_what_is_complete() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let torrent = stage.torrent(&payload, "").display().to_string();
+    let told = stage.path("told");
+    let hook = "echo \"$BTSYNC_NAME $BTSYNC_INFO_HASH $BTSYNC_TOTAL $BTSYNC_FOLDER $BTSYNC_PATH\" >> told";
+    let (peer, run) = (seeder.addr.to_string(), |args: &[&str]| run_with_hook(&stage, args, hook));
+    let said = || std::fs::read_to_string(&told).unwrap_or_default();
+    assert_eq!(run(&[&torrent, "out", "--peer", &peer]), (Some(0), Vec::new()));
+    let folder = std::fs::canonicalize(stage.path("")).expect("a folder").join("out");
+    let (name, hex, size) = (&payload.name, payload.hex(), payload.content().len());
+    assert_eq!(said(), format!("{name} {hex} {size} {0} {0}/{name}\n", folder.display()), "its paths are absolute");
+    // What was there from the start did not become complete.
+    assert_eq!(run(&[&torrent, "out"]), (Some(0), Vec::new()));
+    assert_eq!(said().lines().count(), 1, "{}", said());
+    let other = stage.folder_with("other", &payload);
+    assert_eq!(run(&[&torrent, other.to_str().expect("UTF-8")]), (Some(0), Vec::new()));
+    assert_eq!(said().lines().count(), 1, "{}", said());
+    assert_eq!(run(&[&torrent, "out", "--on-complete-always"]), (Some(0), Vec::new()));
+    assert_eq!(said().lines().count(), 2, "{}", said());
+}
+
+/// Alone, and beside another torrent.
+#[test]
+fn a_command_that_fails_is_reported_once_and_in_the_exit_code() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let other = Payload::single("other.bin", 5000, 16 * 1024);
+    std::fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    other.write_files(&stage.folder("two"));
+    let torrent = stage.torrent(&payload, "").display().to_string();
+    for (args, out) in [(vec![torrent.as_str(), "one"], "one"), (vec![&torrent, "other.torrent", "two"], "two")] {
+        let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+        let (code, told) =
+            run_with_hook(&stage, &[&args[..], &["--peer", &seeder.addr.to_string()]].concat(), "exit 3");
+        assert_eq!(code, Some(1), "{told:?}");
+        assert_eq!(told, ["btsync: --on-download-complete 'exit 3' failed: exit status: 3"]);
+        assert_eq!(payload.difference_in_content(&stage.path(out)), None);
+    }
+}
+
+/// btsync dies while the command runs: the next start runs it again, and the one after that does not.
+#[test]
+fn a_command_that_a_crash_cut_short_runs_at_the_next_start() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let torrent = stage.torrent(&payload, "").display().to_string();
+    let hook = "echo run >> told; test -e crashed || { touch crashed; kill -9 $PPID; }";
+    let (code, _) = run_with_hook(&stage, &[&torrent, "out", "--peer", &seeder.addr.to_string()], hook);
+    assert_eq!(code, None, "killed");
+    payload.assert_at(&stage.path("out"));
+    for _ in 0..2 {
+        assert_eq!(run_with_hook(&stage, &[&torrent, "out"], hook), (Some(0), Vec::new()));
+        assert_eq!(std::fs::read_to_string(stage.path("told")).expect("it ran"), "run\nrun\n");
+    }
+}
+
+/// Of a file and of a link, by the option and by the word.
+#[test]
+fn a_list_is_one_event() {
+    let (stage, payload) = (Stage::new(), Payload::tree("set", &[("a.txt", 5), ("b/c.bin", 40_000)], 16 * 1024));
+    let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
+    let torrent = stage.torrent(&payload, "").display().to_string();
+    let (link, peer) = (payload.magnet(""), knows.addr().to_string());
+    let of_link = ["--list", &link, "--peer", &peer, "--select", "2"];
+    for args in [&["--list", &torrent, "--select", "2"][..], &["list", &torrent, "--select", "2"], &of_link] {
+        let (lines, code) = run(&args.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        assert_eq!((code, lines.len()), (Some(0), 1), "{args:?}: {lines:?}");
+        let list = &lines[0];
+        let said = [&list["event"], &list["name"], &list["info_hash"]].map(|value| value.as_str().expect("a string"));
+        assert_eq!(said, ["list", "set", &payload.hex()]);
+        assert_eq!((list["selected"].as_u64(), list["bytes"].as_u64()), (Some(1), Some(40_000)));
+        let file = |number: u64, path: &str, length: u64, selected: bool| serde_json::json!({ "number": number, "path": path, "length": length, "selected": selected });
+        assert_eq!(
+            list["files"],
+            serde_json::json!([file(1, "set/a.txt", 5, false), file(2, "set/b/c.bin", 40_000, true)])
+        );
+    }
+}
+
+/// How it ended is said once: in lines for people, and in events.
+#[test]
+fn the_end_is_told_once() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
     let torrent = stage.torrent(&payload, "");
-    let (out, told) = (stage.folder("out"), stage.path("told"));
-    let hook = format!(
-        "echo \"$BTSYNC_NAME $BTSYNC_INFO_HASH $BTSYNC_TOTAL\" > '{}'; test -e \"$BTSYNC_PATH\"",
-        told.display()
-    );
-    let peer = format!("--peer={}", seeder.addr);
-    let (_, code) =
-        run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref(), "--on-download-complete".as_ref(), hook.as_ref()]);
-    assert_eq!(code, Some(0));
-    let said = std::fs::read_to_string(told).expect("the command has run by the end");
-    assert_eq!(said.trim_end(), format!("{} {} {}", payload.name, payload.hex(), payload.content().len()));
+    let out = stage.folder("out");
+    let told = |peer: &FakePeer, more: &[&str]| {
+        let mut command = btsync();
+        command.arg(&torrent).arg(&out).args(["--no-dht", "--no-lsd", "--peer", &peer.addr.to_string()]).args(more);
+        command.args(["--listen-port", &free_port().to_string()]).env("XDG_CACHE_HOME", stage.path("cache"));
+        let output = command.stdin(Stdio::null()).output().expect("btsync runs");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let count = |text: &str, words: &str| text.matches(words).count();
+    let slow = FakePeer::honest(&payload, &Gate::new(2));
+    let text = told(&slow, &["--stop-timeout=0.5"]);
+    assert_eq!((count(&text, "gave up at "), count(&text, "unfinished"), count(&text, " KiB)")), (1, 0, 1), "{text}");
+    let gives = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let text = told(&gives, &[]);
+    assert_eq!(count(&text, "complete, "), 1, "{text}");
+    assert!(!text.contains("in 0.0s"), "{text}");
+    let text = told(&gives, &[]);
+    assert_eq!((count(&text, "are there"), count(&text, "complete, ")), (0, 1), "{text}");
+    let text = told(&gives, &["--json", "--quiet"]);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let last = &lines[lines.len().saturating_sub(2)..];
+    assert_eq!(names(last), ["complete", "done"], "{text}");
 }
 
 /// A download that writes its events to `stdout`, with options of its own.
@@ -292,7 +394,7 @@ fn who_stops_reading_events_is_told_how_many_are_lost() {
     });
     kill_command(&stage);
     terminate(&child);
-    assert_eq!(end_of(&mut child), Some(0));
+    assert_eq!(end_of(&mut child), Some(1), "its command was killed");
     let text = reads.join().expect("a reader").expect("UTF-8");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     lines.iter().for_each(schema::assert_fits);

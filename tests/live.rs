@@ -255,7 +255,7 @@ fn a_terminal_that_cannot_and_a_person_who_will_not_get_plain_lines() {
         assert!(!screen.contains("q quit") && !screen.contains('█'), "{screen}");
         scene.tmux.press(&["C-c"]);
         let screen = scene.tmux.shows("ended 7");
-        assert!(screen.contains("forty.bin: unfinished, "), "no reason:\n{screen}");
+        assert!(screen.contains("btsync: stopped at "), "{screen}");
     }
 }
 

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded, never};
 use super::args::{DownloadArgs, STDIN};
 use super::exit::{Exit, Failure};
 use super::fleet::{self, fetch};
-use super::hook::Hook;
+use super::hook::{Failed, Hook, Order};
 use super::json::{Json, Lines};
 use super::keys::{Keyboard, Keys};
 use super::outputs::Outputs;
@@ -58,9 +58,10 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let Found { source, kept } = source(&args.file(), &mut config, &stop)?;
     watch.into_iter().for_each(signals::Watch::release);
     if let (true, Source::Torrent(torrent)) = (args.list, &source) {
-        return list::print(torrent, &config.files);
+        return list::print(torrent, &config.files, args.json.then(|| outputs.start.elapsed()));
     }
     let (limits, selection) = (config.limits, config.files.clone());
+    let hook = args.hook(config.pending.as_ref()).map(|order| (order, Failed::default()));
     let session = Session::new(source, config);
     let handle = session.handle();
 
@@ -83,7 +84,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     }
     let switched = handle.clone();
     let _switch = limits::Switch::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
-    let mut voices = voices(args, &handle, outputs, keys);
+    let mut voices = voices(args, &handle, outputs, keys, hook.clone());
     if let Some(what) = kept {
         voices.event(Duration::ZERO, &Event::TorrentSaved { what });
     }
@@ -98,19 +99,27 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         let _ = thread.join();
     }
     let result = verdict(result, &handle, args.stop_timeout);
+    let result = hook.map_or(result.clone(), |(_, failed)| failed.join(result));
     if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.torrent()) {
         watch.release();
-        return list::print(torrent, &selection);
+        return list::print(torrent, &selection, args.json.then(|| outputs.start.elapsed()));
     }
     outputs.conclude(result) // while signals are watched for
 }
 
 /// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.
-fn voices(args: &DownloadArgs, handle: &Handle, outputs: &Outputs, keys: Option<Keys>) -> Voices {
+fn voices(
+    args: &DownloadArgs,
+    handle: &Handle,
+    outputs: &Outputs,
+    keys: Option<Keys>,
+    hook: Option<(Order, Failed)>,
+) -> Voices {
     let screen = outputs.screen.clone();
     let folder = args.out_dir().to_string_lossy().into_owned();
     let mut voices: Vec<Box<dyn Voice>> = Vec::new();
-    if let Some(lines) = &outputs.lines {
+    // A list is one event, and the only one.
+    if let Some(lines) = outputs.lines.as_ref().filter(|_| !args.list) {
         voices.push(Box::new(Json::new(handle.clone(), lines.clone(), folder.clone())));
     }
     match (args.quiet, screen.is_terminal()) {
@@ -118,8 +127,8 @@ fn voices(args: &DownloadArgs, handle: &Handle, outputs: &Outputs, keys: Option<
         (false, true) => voices.push(Box::new(View::new(handle.clone(), screen, keys))),
         (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen))),
     }
-    if let Some(command) = &args.on_download_complete {
-        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), outputs.clone())));
+    if let Some((order, failed)) = hook {
+        voices.push(Box::new(Hook::new(order, &folder, handle.clone(), outputs.clone(), failed)));
     }
     Voices::new(voices)
 }
@@ -198,6 +207,7 @@ pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     config.bind = args.interface.clone().unwrap_or_default();
     config.exclude_trackers.extend(args.excluded().map(str::to_owned));
     config.resume = cache_folder().map(|folder| folder.join("btsync/resume"));
+    config.pending = cache_folder().filter(|_| args.on_download_complete.is_some()).map(|f| f.join("btsync/pending"));
     config.verify = args.verify;
     config.save_torrent.clone_from(&args.save_torrent);
     config.files = Selection { select: args.select.clone(), exclude: args.exclude.clone(), link: None };

@@ -163,6 +163,8 @@ pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
 
 /// What was said of the end is held while it is off by no more than this part of the time left.
 const HOLD: f64 = 0.15;
+/// The shortest download that has a speed.
+const SHORTEST: Duration = Duration::from_millis(500);
 /// A counter that has not moved for so long stands still.
 const STILL: Duration = Duration::from_secs(3);
 
@@ -258,10 +260,16 @@ impl Rates {
         let mut figures = vec![(0, size(now.total))];
         match (self.began, self.whole) {
             (Some(began), Some(whole)) if now.downloaded > 0 => {
-                let took = whole.saturating_sub(began).max(Duration::from_millis(1));
-                let speed = rate(now.downloaded as f64 / took.as_secs_f64());
-                figures.push((1, format!("fetched {} in {}", size(now.downloaded), time(took))));
-                figures.push((2, format!("{speed} on average")));
+                let took = whole.saturating_sub(began);
+                let fetched = format!("fetched {}", size(now.downloaded));
+                // Over less than that, a speed says nothing.
+                if took < SHORTEST {
+                    figures.push((1, fetched));
+                } else {
+                    let speed = rate(now.downloaded as f64 / took.as_secs_f64());
+                    figures.push((1, format!("{fetched} in {}", time(took))));
+                    figures.push((2, format!("{speed} on average")));
+                }
             }
             _ if now.uploaded == 0 => figures.push((1, "all of it was there already".to_owned())),
             _ => {}
@@ -392,6 +400,10 @@ mod tests {
         rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
         let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));
         assert_eq!(words(&summary), "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+        let mut rates = Rates::default();
+        rates.begin(Duration::ZERO);
+        rates.update(Duration::from_millis(3), &at_stage(Stage::Seeding, 1000, 1000));
+        assert_eq!(words(&rates.summary(&at_stage(Stage::Seeding, 1000, 1000))), "1000 B, fetched 1000 B");
     }
 
     #[test]

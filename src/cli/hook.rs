@@ -1,48 +1,129 @@
 //! `--on-download-complete`: the user's command, run by the shell once the download is complete, beside whatever seeding follows.
 //! The end of the program waits for it, unless a signal says that it is to end: then the command is left to itself.
+//!
+//! It runs at least once for each download that became complete: [`Pending`] remembers a download from its beginning until the
+//! command has run, so that after a crash between the two the next start runs it. It does not run for data that was complete when
+//! btsync first saw it, unless the user wants that (`--on-complete-always`).
 
 use std::ffi::OsStr;
-use std::process::{Child, Command, Stdio};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 
+use super::exit::{Exit, Failure};
 use super::outputs::Outputs;
+use super::stop::Never;
 use super::voice::{Ending, Voice, clean};
 use crate::descriptors::before;
-use crate::session::{Event, Handle};
+use crate::reason::reason;
+use crate::session::{Event, Handle, Pending};
 
 /// What its environment tells the command: name, folder, path (the two joined), info-hash and size of what is complete.
 pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH", "BTSYNC_INFO_HASH", "BTSYNC_TOTAL"];
 
+/// What the user wants to have run, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// For the shell.
+    pub command: String,
+    /// Also for data that was complete from the start.
+    pub always: bool,
+    /// Where downloads are remembered whose command has not run, if anywhere.
+    pub pending: Option<PathBuf>,
+}
+
 /// Runs one command, once.
 pub struct Hook {
-    command: String,
-    folder: String,
+    order: Order,
+    /// An absolute path.
+    folder: PathBuf,
     handle: Handle,
     outputs: Outputs,
-    running: Option<Child>,
+    failed: Failed,
+    /// Disconnected when the command has ended.
+    running: Option<Receiver<Never>>,
+}
+
+/// Whether a command failed; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Failed(Arc<AtomicBool>);
+
+impl Failed {
+    /// The result of a command whose download went well is a failure if its hook failed, which has been told.
+    ///
+    /// # Errors
+    /// That failure, or the one that was there.
+    pub fn join(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+        match result {
+            Ok(()) if self.0.load(Ordering::Acquire) => Err(Failure::new(Exit::Other, "")),
+            result => result,
+        }
+    }
 }
 
 impl Hook {
-    /// Will run `command` when the session behind `handle` has all its files in `folder`.
-    pub fn new(command: String, folder: String, handle: Handle, outputs: Outputs) -> Hook {
-        Hook { command, folder, handle, outputs, running: None }
+    /// Will run the command when the session behind `handle` has all its files in `folder`; `failed` learns how that went.
+    pub fn new(order: Order, folder: &str, handle: Handle, outputs: Outputs, failed: Failed) -> Hook {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
+        Hook { order, folder, handle, outputs, failed, running: None }
+    }
+
+    fn pending(&self) -> Option<Pending> {
+        self.order.pending.as_ref().map(|records| Pending::new(records, self.handle.info_hash(), &self.folder))
+    }
+
+    /// Whether the completion is one that the user wants to hear of.
+    fn is_due(&self) -> bool {
+        let pending = self.pending().is_some_and(|pending| pending.is_set());
+        self.order.always || pending || !self.handle.was_complete()
     }
 
     fn start(&mut self) {
-        let name = self.handle.name();
-        let path = std::path::Path::new(&self.folder).join(name);
         let mut command = Command::new("sh");
-        command.arg("-c").arg(script(&self.command, before())).stdin(Stdio::null());
+        command.arg("-c").arg(script(&self.order.command, before())).stdin(Stdio::null());
+        let (name, path) = (self.handle.name(), self.folder.join(self.handle.name()));
         let (info_hash, total) = (self.handle.info_hash().hex(), self.handle.snapshot().total.to_string());
         let values = [OsStr::new(name), self.folder.as_ref(), path.as_ref(), info_hash.as_ref(), total.as_ref()];
         command.envs(VARIABLES.into_iter().zip(values));
-        match command.spawn() {
-            Ok(child) => self.running = Some(child),
-            Err(error) => self.outputs.screen.say(&format!("--on-download-complete cannot be run: {error}")),
+        let (ends, ended) = bounded(0);
+        let (outputs, failed, pending) = (self.outputs.clone(), self.failed.clone(), self.pending());
+        let shown = clean(&self.order.command);
+        let run = move || {
+            let result = command.spawn().and_then(|mut child: Child| child.wait());
+            // One that a signal ended has not run, and does so at the next start.
+            if result.as_ref().is_ok_and(|status| status.code().is_some()) {
+                pending.iter().for_each(Pending::clear);
+            }
+            if let Some(why) = complaint(&result) {
+                failed.0.store(true, Ordering::Release);
+                outputs.screen.say(&format!("btsync: --on-download-complete '{shown}' failed: {why}"));
+            }
+            drop::<crossbeam_channel::Sender<Never>>(ends);
+        };
+        match thread::Builder::new().name("hook".to_owned()).spawn(run) {
+            // The wait cannot be interrupted: where the command goes on, the thread is left behind with it.
+            Ok(_) => self.running = Some(ended),
+            Err(error) => {
+                self.failed.0.store(true, Ordering::Release);
+                let why = reason(&error);
+                self.outputs.screen.say(&format!("btsync: --on-download-complete cannot be run: {why}"));
+            }
         }
+    }
+}
+
+/// What went wrong with a command, if anything.
+fn complaint(result: &io::Result<ExitStatus>) -> Option<String> {
+    match result {
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(status.to_string()),
+        Err(error) => Some(reason(error)),
     }
 }
 
@@ -57,7 +138,7 @@ impl Voice for Hook {
     }
 
     fn event(&mut self, _: Duration, event: &Event) {
-        if *event == Event::Completed && self.running.is_none() {
+        if *event == Event::Completed && self.running.is_none() && self.is_due() {
             self.start();
         }
     }
@@ -65,20 +146,9 @@ impl Voice for Hook {
     fn beat(&mut self, _: Duration) {}
 
     fn finish(&mut self, _: Duration, _: Ending) {
-        let Some(mut child) = self.running.take() else { return };
-        let (screen, command, (ends, ended)) = (self.outputs.screen.clone(), clean(&self.command), bounded::<()>(0));
-        let wait = move || {
-            match child.wait() {
-                Ok(status) if status.success() => {}
-                Ok(status) => screen.say(&format!("--on-download-complete '{command}': {status}")),
-                Err(error) => screen.say(&format!("--on-download-complete: {error}")),
-            }
-            drop(ends);
-        };
-        // The wait cannot be interrupted: where the command goes on, the thread is left behind with it.
-        let waits = thread::Builder::new().name("hook".to_owned()).spawn(wait);
-        if waits.is_ok() && !self.outputs.stop.wait(&ended) {
-            let command = clean(&self.command);
+        let Some(ended) = self.running.take() else { return };
+        if !self.outputs.stop.wait(&ended) {
+            let command = clean(&self.order.command);
             self.outputs.screen.say(&format!("--on-download-complete '{command}' still runs, and is left to itself"));
         }
     }

@@ -85,7 +85,7 @@ impl Lines {
 }
 
 /// One event as it is written, `at` after the start.
-fn line(at: Duration, event: &str, fields: Value) -> String {
+pub(super) fn line(at: Duration, event: &str, fields: Value) -> String {
     let mut line = Map::new();
     line.insert("event".to_owned(), event.into());
     line.insert("time".to_owned(), json!((at.as_secs_f64() * 1000.0).round() / 1000.0));
@@ -152,6 +152,15 @@ impl Json {
 
     /// What is new: pieces, files, and the figures where they moved.
     fn look(&mut self, at: Duration) {
+        self.look_at_pieces(at);
+        let now = self.handle.snapshot();
+        if self.last.as_ref() != Some(&now) {
+            self.write(at, "progress", progress(&now));
+            self.last = Some(now);
+        }
+    }
+
+    fn look_at_pieces(&mut self, at: Duration) {
         let mut states = Vec::new();
         self.handle.pieces(&mut states);
         if self.verified.is_empty() {
@@ -165,11 +174,6 @@ impl Json {
             }
         }
         self.look_at_files(at);
-        let now = self.handle.snapshot();
-        if self.last.as_ref() != Some(&now) {
-            self.write(at, "progress", progress(&now));
-            self.last = Some(now);
-        }
     }
 
     fn look_at_files(&mut self, at: Duration) {
@@ -274,8 +278,11 @@ impl Voice for Json {
 
     fn finish(&mut self, at: Duration, ending: Ending) {
         self.begin();
-        self.look(at);
-        if ending != Ending::Failed {
+        if ending == Ending::Failed {
+            self.look(at);
+        } else {
+            // `done` has the last figures.
+            self.look_at_pieces(at);
             let now = self.handle.snapshot();
             let whole = ending == Ending::Whole;
             let fields = json!({

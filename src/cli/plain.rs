@@ -6,7 +6,7 @@ use super::figures::{Rates, part, percent, pieces, rate, ratio, seeding, size, w
 use super::screen::Screen;
 use super::view::text::squeeze;
 use super::voice::{Ending, Voice, Words, clean};
-use super::why::{Waiting, why};
+use super::why::Waiting;
 use crate::session::Handle;
 use crate::session::{Event, SeedGoal, Snapshot, Stage};
 
@@ -22,8 +22,6 @@ pub struct Plain {
     rates: Rates,
     words: Words,
     waiting: Waiting,
-    /// What to say if it ended now.
-    reason: String,
     last: Option<(Duration, String)>,
 }
 
@@ -39,7 +37,6 @@ impl Plain {
             rates: Rates::default(),
             words: Words::chatty(),
             waiting: Waiting::default(),
-            reason: String::new(),
             last: None,
         }
     }
@@ -90,7 +87,6 @@ impl Voice for Plain {
             self.screen.say(&format!("{}: {why}", self.name));
         }
         let line = line(&self.name, &now, &self.rates, self.handle.seed_goal());
-        self.reason = reason(&now, &self.rates, || why(&self.handle.search(), &now, &self.handle.peers()));
         let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
         if !stale {
             self.screen.say(&line);
@@ -98,30 +94,12 @@ impl Voice for Plain {
         }
     }
 
-    fn finish(&mut self, at: Duration, ending: Ending) {
+    fn finish(&mut self, at: Duration, _: Ending) {
         let now = self.look(at);
         if now.uploaded > 0 {
             self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
         }
-        if ending == Ending::Stopped {
-            if self.reason.is_empty() {
-                self.reason = why(&self.handle.search(), &now, &[]);
-            }
-            let there = match now.total {
-                0 => "without its metadata".to_owned(),
-                total => format!("{} of {} are there", size(now.have), size(total)),
-            };
-            self.screen.say(&format!("{}: unfinished, {there}: {}", self.name, self.reason));
-        }
-    }
-}
-
-/// Why it would be unfinished if it ended now.
-fn reason(now: &Snapshot, rates: &Rates, why: impl FnOnce() -> String) -> String {
-    match now.stage {
-        Stage::Starting | Stage::Checking => "the files were still being checked".to_owned(),
-        Stage::Downloading if rates.down() > 0.0 => format!("stopped while it came at {}", rate(rates.down())),
-        _ => why(),
+        // How an unfinished download stands is told with the reason for its end, by whoever knows that.
     }
 }
 

@@ -1,8 +1,10 @@
 //! Options that go by another client's name, and what a misspelt option or command was most likely meant to be.
 
 /// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 12] = [
     ("--allow-overwrite", "--overwrite"),
+    ("--on-complete", "--on-download-complete"),
+    ("--on-bt-download-complete", "--on-download-complete"),
     ("--check-integrity", "--verify"),
     ("--bind", "--interface"),
     ("--select-file", "--select"),
@@ -27,7 +29,7 @@ const COMMANDS: [(&str, &str); 19] = [
     ("make", "create"),
     ("new", "create"),
     ("show", "info"),
-    ("list", "--list"),
+    ("list", "list"),
     ("seed", "--seed"),
     ("version", "--version"),
     ("watch", "--watch"),
@@ -44,6 +46,11 @@ pub(super) fn command_like(word: &str) -> Option<&'static str> {
     }
     let near = nearest(&word.to_ascii_lowercase(), COMMANDS.iter().map(|(name, _)| *name))?;
     COMMANDS.iter().find(|(name, _)| *name == near).map(|(_, meant)| *meant)
+}
+
+/// The other names of an option of ours.
+pub(super) fn aliases(long: &str) -> impl Iterator<Item = &'static str> {
+    ALIASES.iter().filter(move |(_, ours)| *ours == long).map(|(alias, _)| *alias)
 }
 
 /// The name of an option as we have it.

@@ -30,7 +30,8 @@ pub(super) fn verdict(
         Ok(Outcome::TimedOut) => {
             let waited = time(patience.unwrap_or_default());
             let why = why(&handle.search(), &handle.snapshot(), &[]);
-            Err(Failure::new(Exit::TimedOut, format!("gave up, as nothing came for {waited}: {why}")))
+            let there = there(&handle.snapshot());
+            Err(Failure::new(Exit::TimedOut, format!("gave up{there}, as nothing came for {waited}: {why}")))
         }
         Err(error) => Err(failure(&error)),
     }
@@ -44,8 +45,15 @@ fn stopped(now: &Snapshot) -> String {
     if matches!(now.stage, Stage::Starting | Stage::Checking) {
         return "stopped before the files were checked; run it again to start over".to_owned();
     }
-    let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
-    format!("stopped at {percent} ({part}); run it again to go on")
+    format!("stopped{}; run it again to go on", there(now))
+}
+
+/// How much of the download is there, behind the word for its end; empty where nobody knows.
+fn there(now: &Snapshot) -> String {
+    if now.total == 0 {
+        return String::new();
+    }
+    format!(" at {} ({})", percent(now.have, now.total), part(now.have, now.total))
 }
 
 /// The exit code and the line for what kept a session from going on.

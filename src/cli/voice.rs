@@ -137,6 +137,8 @@ impl Words {
     pub fn of(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } => None,
+            // The line on the complete download follows.
+            Event::Checked { have, total } if have >= total => None,
             Event::CheckStarted { bytes } => Some(format!("checking {} on disk", size(*bytes))),
             Event::Checked { have, total } => {
                 Some(format!("{} of {} are there ({})", size(*have), size(*total), percent(*have, *total)))

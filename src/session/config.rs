@@ -54,6 +54,8 @@ pub struct Config {
     pub stop_timeout: Option<Duration>,
     /// The folder of the fast-resume records, where they are wanted: what they vouch for is not hashed again at the start.
     pub resume: Option<PathBuf>,
+    /// The folder of [`Pending`](super::Pending) files, where somebody is to be told once of each download that becomes complete.
+    pub pending: Option<PathBuf>,
     /// Whether to hash all that is there, whatever a fast-resume record says.
     pub verify: bool,
     /// Files held open at most.
@@ -139,6 +141,7 @@ impl Config {
             save_torrent: None,
             stop_timeout: None,
             resume: None,
+            pending: None,
             verify: false,
             max_open_files: 128,
             files: Selection::default(),

@@ -253,6 +253,11 @@ impl Handle {
         found.map_or_else(Vec::new, |found| (0..found.len()).map(|piece| found.has(PieceIndex(piece))).collect())
     }
 
+    /// Whether the check found all that is wanted; false before it is over.
+    pub fn was_complete(&self) -> bool {
+        self.0.wanted.get().is_some_and(|(total, have)| have >= total)
+    }
+
     /// The files that are wanted, with their pieces, without padding; empty before the check is over.
     pub fn files(&self) -> Vec<FileView> {
         let Some(shared) = self.0.shared() else { return Vec::new() };

@@ -17,6 +17,7 @@ mod listener;
 mod metadata;
 mod opening;
 mod originals;
+mod pending;
 mod run;
 mod saved;
 mod search;
@@ -45,6 +46,7 @@ pub use handle::Handle;
 pub use host::Host;
 pub(crate) use opening::layout;
 pub(crate) use originals::as_found;
+pub use pending::Pending;
 pub(crate) use saved::keep_torrent;
 pub use search::{Search, TrackerState};
 

@@ -12,12 +12,13 @@ use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
 use super::opening::{Opened, open};
-use super::{Config, Event, Outcome, SessionError, Stage, keep_torrent, metadata, tell};
+use super::{Config, Event, Outcome, Pending, SessionError, Stage, keep_torrent, metadata, tell};
 use crate::descriptors::{is_shortage, patiently};
 use crate::metainfo::{Magnet, Torrent};
 use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared, Terms};
 use crate::pieces::PieceManager;
+use crate::reason::reason;
 use crate::storage::{Layout, Storage};
 use crate::types::{Bitfield, InfoHash, PeerId};
 
@@ -114,6 +115,13 @@ impl<'a> Run<'a> {
         }
         if stopped && before.is_none() {
             return Ok(if met { Outcome::StoppedWhole } else { Outcome::Stopped });
+        }
+        if let Some(folder) = config.pending.as_ref().filter(|_| !met) {
+            let pending = Pending::new(folder, torrent.info_hash, &config.out_dir);
+            // Before the first piece can come: there must be no completion that is not remembered.
+            if let Err(error) = pending.set() {
+                log::warn!("after a crash the completion of this download is not told: {}", reason(&error));
+            }
         }
         let pieces = PieceManager::planned(storage.clone(), torrent.pieces.clone(), have, plan);
         let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, pieces);

@@ -70,6 +70,7 @@ fn is(value: &Value, kind: &Value) -> bool {
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         "object" => value.is_object(),
+        "array" => value.is_array(),
         other => panic!("the type {other} is not known here"),
     }
 }

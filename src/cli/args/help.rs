@@ -8,6 +8,7 @@ use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use super::DownloadArgs;
 use super::forms::Options;
 use crate::cli::config;
+use crate::cli::spelling::aliases;
 
 /// What `btsync --help` prints.
 pub(super) const TEXT: &str = "\
@@ -17,19 +18,20 @@ btsync info|magnet|edit FILE.torrent   show it; print its link; change it
 btsync verify FILE.torrent [FOLDER]    say which files are bad or missing
 btsync tracker|help [COMMAND]          serve a closed network; show options
 A TORRENT is a .torrent file, a magnet link, a URL of one, or - (stdin).
-Files:   -S, --list           show their numbers and sizes, download nothing
+Files:   -S, --list           show their numbers and sizes (or: btsync list)
          --select 1-5,8 --select '*.mkv' --exclude Extras   these, but not those
          --sequential         in order, to watch while it comes
          -d, --dir DIR        where they go, as FOLDER
 Sharing: --seed               give until stopped (else: exit when whole)
-         --seed-ratio 1.5     give until so much was sent; --seed-time MINUTES
+         --seed-ratio 1.5     give until 1.5 times the size has been sent
+         --seed-time 30       for 30 minutes; of both, whichever comes first
 Speed:   --max-download-limit 2M; -u, --max-upload-limit 500K; 0 is no limit
 Network: -p, --listen-port 6881; --interface tun0; --encryption require
          --peer HOST:PORT; --bt-tracker URL; --no-dht
 Several: -i, --input-file LIST; -j, --max-concurrent 5; --watch FOLDER
 Output:  -q, --quiet; -v, --verbose; --plain; --json; --stop-timeout SECONDS
 Always:  ~/.config/btsync/config, an option a line, such as: seed-time = 30
-All:     btsync help all: every option; btsync --show-config: what is set
+All:     btsync help all: every option and alias; --show-config: what is set
 Ctrl-C stops; run it again to go on. While it runs, the ? key shows its keys.
 Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input, 28 options
 ";
@@ -76,7 +78,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
         ],
     ),
     ("Several at once", &["input-file", "max-concurrent", "watch"]),
-    ("Output", &["json", "plain", "quiet", "verbose", "stop-timeout", "on-download-complete"]),
+    ("Output", &["json", "plain", "quiet", "verbose", "stop-timeout", "on-download-complete", "on-complete-always"]),
     ("Options from elsewhere", &["config", "no-config", "show-config", "version"]),
 ];
 
@@ -113,7 +115,9 @@ fn describe(out: &mut String, flag: &FlagInfo<'_>) {
     }
     line = format!("{line:COLUMN$}");
     let usual = usual(flag).map_or(String::new(), |usual| format!(" ({usual})"));
-    for word in format!("{}{usual}", flag.description).split_whitespace() {
+    let aliases: Vec<_> = aliases(flag.long).collect();
+    let also = if aliases.is_empty() { String::new() } else { format!("; also {}", aliases.join(", ")) };
+    for word in format!("{}{usual}{also}", flag.description).split_whitespace() {
         if line.chars().count() + word.chars().count() > WIDTH {
             let _ = writeln!(out, "{}", line.trim_end());
             line = " ".repeat(COLUMN);
@@ -152,6 +156,11 @@ mod tests {
         assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
         let described = |name: &str| all.lines().any(|line| line.trim_start().contains(&format!("--{name}")));
         assert!(there.iter().all(|name| described(name)), "{all}");
+        let words = all.split_whitespace().collect::<Vec<_>>().join(" ");
+        for alias in there.iter().flat_map(|name| aliases(&format!("--{name}")).collect::<Vec<_>>()) {
+            assert!(words.contains(alias), "{alias}: {all}");
+        }
+        assert!(words.contains("R times the size") && words.contains("whichever comes first"), "{all}");
         assert!(
             all.contains("  -d, --dir DIR             ") && all.contains("(300)") && all.contains("(prefer)"),
             "{all}"

@@ -17,6 +17,7 @@ use super::create::CreateArgs;
 use super::edit::EditArgs;
 use super::exit::{Exit, Failure};
 use super::fleet;
+use super::hook::Order;
 use super::info::InfoArgs;
 use super::limits;
 use super::magnet::MagnetArgs;
@@ -71,10 +72,10 @@ pub struct DownloadArgs {
     /// go on giving to others until stopped
     #[argh(switch)]
     pub seed: bool,
-    /// give to others for so many minutes after the download
+    /// give to others for so many minutes after the download, fractions allowed; with `--seed-ratio`, whichever comes first
     #[argh(option, arg_name = "MIN", from_str_fn(values::minutes))]
     pub seed_time: Option<Duration>,
-    /// give to others until so much of the size has been sent
+    /// give to others until R times the size has been sent, such as 1.5; with `--seed-time`, whichever comes first
     #[argh(option, arg_name = "R", from_str_fn(values::ratio))]
     pub seed_ratio: Option<f64>,
     /// as the first seeder: show each peer a few pieces at a time, so that about one copy is sent
@@ -116,6 +117,9 @@ pub struct DownloadArgs {
     /// a command for the shell when the download is complete; its environment tells it of what
     #[argh(option, arg_name = "CMD")]
     pub on_download_complete: Option<String>,
+    /// run the command of `--on-download-complete` also where everything was there from the start
+    #[argh(switch)]
+    pub on_complete_always: bool,
     /// show debug logs
     #[argh(switch, short = 'v')]
     pub verbose: bool,
@@ -234,6 +238,12 @@ impl DownloadArgs {
         self.bt_exclude_tracker.iter().flatten().map(String::as_str)
     }
 
+    /// What is to be run when a download is complete, if anything; `pending` has those for which it has not run.
+    pub fn hook(&self, pending: Option<&PathBuf>) -> Option<Order> {
+        let (command, always) = (self.on_download_complete.clone()?, self.on_complete_always);
+        Some(Order { command, always, pending: pending.cloned() })
+    }
+
     fn checked(mut self) -> Result<DownloadArgs, Failure> {
         self.names = self.names.iter().map(|name| fleet::plain_name(name)).collect();
         match self.names.as_slice() {
@@ -276,6 +286,10 @@ pub fn parse_in(words: &[OsString], around: &Surroundings) -> Result<Parsed, Fai
     let mut rest = texts.clone();
     if let Some(at) = first {
         rest.remove(at);
+    }
+    if name == "list" {
+        rest.insert(0, "--list");
+        return download(&rest, around);
     }
     let command = if name == "help" { Some(help_on(&rest)) } else { subcommand(name, &rest) };
     match command {

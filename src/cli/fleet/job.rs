@@ -126,8 +126,8 @@ fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
             voices.push(Box::new(Plain::new(handle.clone(), screen.clone()).one_of_many(LONGEST_NAME)));
         }
     }
-    if let Some(command) = &fleet.hook {
-        voices.push(Box::new(Hook::new(command.clone(), folder, handle.clone(), fleet.outputs.clone())));
+    if let Some((order, failed)) = fleet.hook.clone() {
+        voices.push(Box::new(Hook::new(order, &folder, handle.clone(), fleet.outputs.clone(), failed)));
     }
     // Last: all have told of one that is whole before the next one begins.
     voices.push(Box::new(Bell { job, words: fleet.words.clone() }));

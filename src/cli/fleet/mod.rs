@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use super::args::DownloadArgs;
 use super::download;
 use super::exit::{Exit, Failure};
+use super::hook::{Failed, Order};
 use super::limits::Switch;
 use super::outputs::Outputs;
 use super::signals;
@@ -68,7 +69,7 @@ struct Fleet {
     begun: Mutex<BTreeMap<Job, String>>,
     outputs: Outputs,
     quiet: bool,
-    hook: Option<String>,
+    hook: Option<(Order, Failed)>,
     patience: Option<Duration>,
     words: Sender<Word>,
     /// Disconnected once all is to end.
@@ -105,6 +106,7 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     check(&config)?;
     let limit = args.max_concurrent.unwrap_or(AT_ONCE);
     let limits = config.limits;
+    let hook = args.hook(config.pending.as_ref()).map(|order| (order, Failed::default()));
     // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
     let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
     let fleet = Arc::new(Fleet {
@@ -114,7 +116,7 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         begun: Mutex::default(),
         outputs: outputs.clone(),
         quiet: args.quiet,
-        hook: args.on_download_complete.clone(),
+        hook,
         patience: args.stop_timeout,
         words: words.clone(),
         stop,
@@ -269,6 +271,10 @@ impl Crew {
             let noun = if whole == 1 { "torrent is" } else { "torrents are" };
             self.fleet.outputs.screen.say(&format!("{whole} {noun} whole{failed}{unbegun}"));
         }
-        if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) }
+        let result = if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) };
+        match &self.fleet.hook {
+            Some((_, failed)) => failed.join(result),
+            None => result,
+        }
     }
 }

@@ -1,0 +1,70 @@
+//! Downloads whose completion nobody has been told of: a small file for each, kept from the beginning of the download until the user's
+//! command for its completion has run. A process that dies between the two leaves the file, and the next one makes up for it.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf, absolute};
+
+use sha1::{Digest as _, Sha1};
+
+use crate::atomic_file::{private_folder, replace_private};
+use crate::types::InfoHash;
+
+/// The file for one torrent in one download folder.
+#[derive(Clone, Debug)]
+pub struct Pending(PathBuf);
+
+impl Pending {
+    /// In `folder`, for the torrent that is downloaded to `out_dir`; the file need not exist.
+    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> Pending {
+        let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
+        let place: String =
+            Sha1::digest(place.as_os_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        Pending(folder.join(format!("{info_hash}-{place}")))
+    }
+
+    /// The download has begun.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn set(&self) -> io::Result<()> {
+        self.0.parent().map_or(Ok(()), private_folder)?;
+        replace_private(&self.0, b"")
+    }
+
+    /// Whether a download has begun whose completion was not told.
+    pub fn is_set(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// The completion has been told.
+    pub fn clear(&self) {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("{}: cannot be removed: {error}", self.0.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_pending_in_its_own_folder_until_it_is_cleared() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let marks = folder.path().join("new/pending");
+        let of = |hash, out: &str| Pending::new(&marks, InfoHash([hash; 20]), Path::new(out));
+        of(1, "out").clear();
+        of(1, "out").set().expect("a file");
+        of(1, "out").set().expect("twice is the same");
+        let here = std::env::current_dir().expect("a folder").join("out");
+        assert!(of(1, "./out").is_set() && of(1, here.to_str().expect("UTF-8")).is_set());
+        assert!(!of(1, "other").is_set() && !of(2, "out").is_set());
+        of(1, "out").clear();
+        assert!(!of(1, "out").is_set());
+    }
+}
