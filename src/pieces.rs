@@ -15,7 +15,7 @@ use crate::storage::Storage;
 use crate::swarm::blame::Blame;
 use crate::swarm::picker::{Accept, Asking, Picker, Plan, Progress, Verdict};
 use crate::swarm::requests::Pace;
-use crate::types::{Bitfield, BlockRequest, PeerKey, PieceHash, PieceIndex};
+use crate::types::{BLOCK, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
 
 /// The torrent's pieces: which are there, which are under way, who may write what.
 pub struct PieceManager {
@@ -132,6 +132,25 @@ impl PieceManager {
     /// Whether this piece is there and may be served.
     pub fn has(&self, piece: PieceIndex) -> bool {
         self.picker.lock().have().has(piece)
+    }
+
+    /// Takes up what an earlier session received of pieces that are not complete, and left on disk. To be called before there are
+    /// peers.
+    pub fn recall(&self, partial: &[PartialPiece]) {
+        let mut picker = self.picker.lock();
+        partial.iter().for_each(|partial| picker.recall(partial));
+    }
+
+    /// What the resume data has of the pieces, at one moment: those that are there, and the blocks on disk of those that are begun.
+    pub fn to_resume(&self) -> (Bitfield, Vec<PartialPiece>) {
+        let picker = self.picker.lock();
+        (picker.have().clone(), picker.partial_pieces())
+    }
+
+    /// How many pieces are there, and how many blocks are on disk of those that are begun.
+    pub fn progress_count(&self) -> (u32, u64) {
+        let picker = self.picker.lock();
+        (picker.have().count(), picker.received_blocks())
     }
 
     /// Keeps of what a peer asks for that which may be served: nothing unverified ever is. The rest goes to `refused`.
@@ -254,14 +273,15 @@ impl PieceManager {
         whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
     }
 
-    /// Who sent each block of a piece that is whole and not yet settled; empty where one peer sent them all.
-    pub fn authors(&self, piece: PieceIndex) -> Vec<PeerKey> {
+    /// Who sent each block of a piece that is whole and not yet settled, `None` standing for a peer of an earlier session; empty
+    /// where one peer sent them all.
+    pub fn authors(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         self.picker.lock().authors(piece)
     }
 
     /// A piece was wrong: `authors` sent its blocks, whose SHA-1 are `sums`. To be called before it is settled, so that nobody
     /// has it right before this is known.
-    pub fn suspect(&self, piece: PieceIndex, authors: &[PeerKey], sums: &[PieceHash]) {
+    pub fn suspect(&self, piece: PieceIndex, authors: &[Option<PeerKey>], sums: &[PieceHash]) {
         self.blame.lock().remember(piece, authors, sums);
     }
 
@@ -280,7 +300,8 @@ impl PieceManager {
         let mut picker = self.picker.lock();
         let verdict = picker.verified(piece, right);
         self.failures.fetch_add(u64::from(!right), Ordering::Relaxed);
-        let size = u64::from(picker.piece_size(piece));
+        let recalled = u64::from(verdict.recalled) * u64::from(BLOCK);
+        let size = u64::from(picker.piece_size(piece)).saturating_sub(recalled);
         drop(picker);
         if !right {
             self.waste(size);
@@ -309,100 +330,5 @@ impl PieceManager {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::IoSlice;
-
-    use super::*;
-    use crate::storage::{FileSpec, Layout};
-    use crate::swarm::picker::Speed;
-    use crate::types::BLOCK;
-
-    /// One piece of two blocks, in a folder that goes when the second value does.
-    fn one_piece() -> (PieceManager, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK), pad: false };
-        let layout = Layout::new(2 * BLOCK, vec![file]).expect("a layout");
-        let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
-        storage.prepare().expect("a file");
-        storage.write_vectored_at(0, &[IoSlice::new(&[1; 9])]).expect("room");
-        (PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), folder)
-    }
-
-    fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
-        let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
-        let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
-        pieces.pick(peer, 2, asking, Pace { outstanding: 0, least: 2 }, 1.0, &mut blocks);
-        assert_eq!(blocks.len(), 2);
-        pieces.accept(peer, blocks.iter().copied(), &mut accepted);
-        pieces.written(peer, blocks.into_iter(), &mut whole);
-        (accepted, whole)
-    }
-
-    #[test]
-    fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
-        let (pieces, _folder) = one_piece();
-        let peer = PeerKey(1);
-        assert_eq!(pieces.join(peer), None);
-        assert!(pieces.bitfield(peer, Bitfield::full(1)));
-        let (first, whole) = fetch(&pieces, peer);
-        assert_eq!(whole, [PieceIndex(0)]);
-        assert_eq!(pieces.settle(PieceIndex(0), false).senders, [peer]);
-        let (second, _) = fetch(&pieces, peer);
-        assert!(second.failures > first.failures, "running hashes must be dropped");
-        assert_eq!(pieces.wasted(), u64::from(2 * BLOCK));
-    }
-
-    /// Of a torrent of one piece, which is `wanted`, and there with `have`.
-    fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
-        let (pieces, folder) = one_piece();
-        let bits = |set: bool| if set { Bitfield::full(1) } else { Bitfield::new(1) };
-        let plan = Plan { wanted: bits(wanted), ..Plan::all(1) };
-        (PieceManager::planned(pieces.storage, pieces.hashes, bits(have), plan), folder)
-    }
-
-    #[test]
-    fn done_is_not_whole() {
-        let size = u64::from(2 * BLOCK);
-        // Wanted, there: complete, whole, a partial seed; left, missing, wanted.
-        for (wanted, have, is, bytes) in [
-            (true, true, [true, true, false], [0, 0, size]),
-            (true, false, [false, false, false], [size, size, size]),
-            (false, true, [true, true, false], [0, 0, 0]),
-            (false, false, [true, false, true], [0, size, 0]),
-        ] {
-            let (pieces, _folder) = done(wanted, have);
-            assert_eq!([pieces.is_complete(), pieces.is_whole(), pieces.is_partial_seed()], is, "{wanted} {have}");
-            assert_eq!([pieces.left(), pieces.missing(), pieces.wanted()], bytes, "{wanted} {have}");
-        }
-    }
-
-    #[test]
-    fn two_that_are_done_need_no_connection() {
-        for (wanted, have, upload_only, seed, needless) in [
-            (true, false, true, true, false),
-            (true, true, false, false, false),
-            (true, true, true, false, true),
-            (true, true, false, true, true),
-            (false, false, false, false, false),
-            (false, false, true, false, true),
-            (false, false, false, true, true),
-        ] {
-            let (pieces, _folder) = done(wanted, have);
-            let peer = PeerKey(1);
-            pieces.join(peer);
-            assert!(pieces.bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
-            assert_eq!(pieces.both_whole(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
-            assert_eq!(pieces.wants(peer), wanted && !have && seed);
-            assert_eq!(pieces.has(PieceIndex(0)), have, "served whatever is wanted");
-        }
-    }
-
-    #[test]
-    fn a_bitfield_takes_nothing_back() {
-        let (pieces, _folder) = one_piece();
-        pieces.join(PeerKey(1));
-        assert!(pieces.bitfield(PeerKey(1), Bitfield::full(1)));
-        assert!(!pieces.bitfield(PeerKey(1), Bitfield::new(1)));
-        assert!(pieces.wants(PeerKey(1)));
-    }
-}
+#[path = "pieces_tests.rs"]
+mod tests;

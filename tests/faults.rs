@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use btsync::storage::resume::Record;
+use btsync::storage::{FileSpec, Layout};
+use btsync::types::{BLOCK, PartialPiece};
 use common::netns::isolated;
 use common::payload::Payload;
 use common::process::{Running, without_settings};
@@ -272,4 +275,84 @@ fn a_file_that_shrinks_while_it_is_served_ends_with_15_and_comes_back() {
     download(&stage, &payload, &peer, &[]).ends_with(13);
     download(&stage, &payload, &peer, &["--overwrite"]).ends_with(0);
     payload.assert_at(&stage.path("out"));
+}
+
+/// 4 MiB in four pieces of 64 blocks.
+fn large_pieces() -> Payload {
+    Payload::single("large.bin", 4 << 20, 1 << 20)
+}
+
+/// The blocks of [`large_pieces`] that are right on disk.
+fn right_blocks(payload: &Payload, stage: &Stage) -> Vec<usize> {
+    let there = fs::read(stage.path("out").join(&payload.name)).unwrap_or_default();
+    let content = payload.content();
+    let pairs = there.chunks(BLOCK as usize).zip(content.chunks(BLOCK as usize)).enumerate();
+    pairs.filter(|(_, (there, right))| there == right).map(|(at, _)| at).collect()
+}
+
+/// A download that has 150 blocks of [`large_pieces`] on disk.
+fn with_150_blocks(stage: &Stage, payload: &Payload) -> Running {
+    let (peer, gate) = seeder(payload, 150);
+    let running = download(stage, payload, &peer, &[]);
+    until("all that came is on disk", || right_blocks(payload, stage).len() == 150);
+    assert_eq!(gate.served(), 150);
+    running
+}
+
+/// Runs the download to its end; how many blocks it took.
+fn blocks_to_the_end(stage: &Stage, payload: &Payload) -> usize {
+    let (peer, gate) = seeder(payload, usize::MAX);
+    download(stage, payload, &peer, &[]).ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    gate.served()
+}
+
+#[test]
+fn blocks_of_unfinished_pieces_survive_a_stop() {
+    for signal in ["INT", "TERM"] {
+        let (stage, payload) = (Stage::new(), large_pieces());
+        let mut stopped = with_150_blocks(&stage, &payload);
+        stopped.signal(signal);
+        stopped.ends_with(7);
+        assert!(payload.right_pieces(&stage.path("out")) <= 2, "150 blocks are two pieces and a part of the third");
+        // A run that nobody answers loses nothing of them, whatever ends it.
+        let silent = FakePeer::raw(|mut wire| wire.read_handshake().map(drop));
+        let mut alone = download(&stage, &payload, &silent, &[]);
+        alone.says("listening");
+        until("it is about to download", || silent.outcome().is_ok());
+        alone.signal("KILL");
+        alone.end_within(Duration::from_secs(10));
+        assert_eq!(blocks_to_the_end(&stage, &payload), 256 - 150, "{signal}");
+    }
+}
+
+#[test]
+fn blocks_of_a_file_that_was_cut_meanwhile_are_fetched_again() {
+    let (stage, payload) = (Stage::new(), large_pieces());
+    with_150_blocks(&stage, &payload).terminate(7);
+    let file = fs::File::options().write(true).open(stage.path("out").join("large.bin")).expect("the file");
+    file.set_len(140 * u64::from(BLOCK)).expect("a shorter file");
+    let whole = payload.right_pieces(&stage.path("out"));
+    assert_eq!(blocks_to_the_end(&stage, &payload), (4 - whole) * 64);
+}
+
+#[test]
+fn blocks_that_a_record_only_pretends_cost_a_piece_and_ban_nobody() {
+    let (stage, payload) = (Stage::new(), large_pieces());
+    with_150_blocks(&stage, &payload).terminate(7);
+    let layout = Layout::new(1 << 20, vec![FileSpec { path: "large.bin".into(), length: 4 << 20, pad: false }]);
+    let (layout, path) = (layout.expect("a layout"), record(&stage));
+    let mut forged = Record::decode(&fs::read(&path).expect("a record"), &layout).expect("ours");
+    let kept: u32 = forged.partial.iter().map(PartialPiece::count).sum();
+    assert_eq!((forged.have.count() * 64 + kept, forged.partial.is_empty()), (150, false));
+    let partial = forged.partial.last_mut().expect("an unfinished piece");
+    let missing = (0..64).find(|block| !partial.iter().any(|there| there == *block)).expect("a missing block");
+    partial.set(missing);
+    fs::write(&path, forged.encode()).expect("room");
+    // The only peer there is: were it banned, this would never end.
+    let (peer, gate) = seeder(&payload, usize::MAX);
+    let mut deceived = download(&stage, &payload, &peer, &[]);
+    deceived.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    assert_eq!(gate.served(), 256 - 150 - 1 + 64, "{}", deceived.log());
 }

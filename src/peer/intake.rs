@@ -256,7 +256,8 @@ impl<'a> Intake<'a> {
         }
         let verdict = self.shared.pieces.settle(piece, right);
         if !right {
-            self.shared.report(Report::Failed { piece, senders: verdict.senders });
+            let recalled = verdict.recalled > 0;
+            self.shared.report(Report::Failed { piece, senders: verdict.senders, recalled });
             feed_the_hungry(self.shared);
             return Ok(());
         }

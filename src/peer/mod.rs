@@ -158,6 +158,8 @@ pub enum Report {
         piece: PieceIndex,
         /// The connections, some of them perhaps gone by now.
         senders: Vec<PeerKey>,
+        /// Whether it has blocks that an earlier session received, from nobody knows whom.
+        recalled: bool,
     },
     /// A piece that was wrong before is right now: who had sent wrong blocks of it, and nobody else.
     Liars {

@@ -237,11 +237,12 @@ impl<'a> Reader<'a> {
         match message {
             Message::Unchoke => {
                 self.start_watch()?;
+                let piece = shared.pieces.storage().layout().piece_length();
                 {
                     let (peers, limit) =
                         (shared.lines.load(Ordering::Relaxed) as usize, shared.throttle.part(Direction::Down));
                     let mut requests = peer.requests.lock();
-                    requests.share_start(peers);
+                    requests.share_start(peers, piece);
                     requests.limit_start(peers, limit);
                 }
                 peer.peer_choking.store(false, Ordering::Release);

@@ -108,9 +108,9 @@ impl<'a> Conductor<'a> {
         let (pieces, sent) = (&self.shared.pieces, self.shared.uploaded.load(Ordering::Relaxed));
         self.keeper.iter_mut().for_each(|keeper| keeper.count_uploaded(sent));
         if let Some(keeper) = &mut self.keeper
-            && keeper.due(pieces.have_count()).is_some_and(|due| due <= now)
+            && keeper.due(pieces.progress_count()).is_some_and(|due| due <= now)
         {
-            keeper.save(pieces.storage(), pieces.have(), now);
+            keeper.save(pieces.storage(), pieces.to_resume(), now);
         }
     }
 
@@ -144,7 +144,7 @@ impl<'a> Conductor<'a> {
         if self.shared.roster.count() > 0 {
             next = next.min(self.next_choke);
         }
-        if let Some(due) = self.keeper.as_ref().and_then(|keeper| keeper.due(self.shared.pieces.have_count())) {
+        if let Some(due) = self.keeper.as_ref().and_then(|keeper| keeper.due(self.shared.pieces.progress_count())) {
             next = next.min(due);
         }
         if let Some(since) = self.whole_since {
@@ -170,7 +170,7 @@ impl<'a> Conductor<'a> {
         match report {
             Report::Gone { key, addr, why } => self.contacts.gone(self.shared, key, addr, &why),
             Report::Interest { key } => self.interest(key),
-            Report::Failed { piece, senders } => self.failed_piece(piece, &senders),
+            Report::Failed { piece, senders, recalled } => self.failed_piece(piece, &senders, recalled),
             Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
             // A thread that waited for a descriptor gave up because of the stop.
@@ -244,7 +244,7 @@ impl<'a> Conductor<'a> {
         self.contacts.leave(self.shared, reports);
         if let Some(mut keeper) = self.keeper {
             keeper.count_uploaded(self.shared.uploaded.load(Ordering::Relaxed));
-            keeper.finish(self.shared.pieces.storage(), self.shared.pieces.have());
+            keeper.finish(self.shared.pieces.storage(), self.shared.pieces.to_resume());
         }
         match self.failure {
             Some(error) => Err(error),

@@ -16,7 +16,7 @@ use sha1::{Digest, Sha1};
 use crate::atomic_file::{private_folder, replace_private};
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
 use crate::storage::{Seen, Storage};
-use crate::types::{Bitfield, InfoHash, PieceIndex, hex};
+use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex, hex};
 
 /// While pieces come, the record is written so often.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -44,8 +44,10 @@ pub struct Keeper {
     before: Vec<Option<Stamp>>,
     /// Files that somebody changed while they were checked.
     spoilt: Vec<bool>,
-    /// How many pieces the file on disk names.
-    kept: u32,
+    /// What an earlier session received of pieces that are not complete.
+    recalled: Vec<PartialPiece>,
+    /// How many pieces the file on disk names, and how many blocks of other pieces.
+    kept: (u32, u64),
     /// Whether that is an earlier session's, and all of it is still true.
     inherited: bool,
     /// Payload bytes sent: in this session, and of these in the file on disk.
@@ -69,9 +71,8 @@ impl Keeper {
         let began = (Moment { wall: clock(), steady: 0 }, Instant::now());
         let next = Duration::ZERO;
         let layout = disk.layout();
-        let (files, pieces) = (layout.files().len(), layout.piece_count());
-        let record = read(&path, Record::longest(files, pieces))
-            .and_then(|bytes| Record::decode(&bytes, files, pieces).map_err(io::Error::other))
+        let record = read(&path, Record::longest(layout))
+            .and_then(|bytes| Record::decode(&bytes, layout).map_err(io::Error::other))
             .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
         let record = record.ok().filter(|record| record.info_hash == info_hash);
         let ours = Vec::new();
@@ -85,7 +86,8 @@ impl Keeper {
             seen,
             before,
             spoilt,
-            kept: 0,
+            recalled: Vec::new(),
+            kept: (0, 0),
             inherited: false,
             sent: 0,
             sent_kept: 0,
@@ -111,8 +113,23 @@ impl Keeper {
     pub fn own(&mut self, ours: Vec<(u32, u64)>, disk: &Storage, have: &Bitfield) {
         self.ours = ours;
         if self.before.len() <= MANY_FILES {
-            self.write(&stamps(disk), disk, have.clone());
+            let partial = self.recalled.clone();
+            self.write(&stamps(disk), disk, (have.clone(), partial));
         }
+    }
+
+    /// What an earlier session received of pieces that are not complete: known after [`Keeper::recall`].
+    pub fn recalled(&self) -> &[PartialPiece] {
+        &self.recalled
+    }
+
+    /// Forgets such blocks where `keep` says so of their piece and number.
+    pub fn retain_recalled(&mut self, mut keep: impl FnMut(PieceIndex, u32) -> bool) {
+        for partial in &mut self.recalled {
+            let piece = partial.piece;
+            partial.retain(|block| keep(piece, block));
+        }
+        self.recalled.retain(|partial| partial.count() > 0);
     }
 
     /// All that was wanted is there: nothing is ours to write to any more.
@@ -128,9 +145,10 @@ impl Keeper {
         };
         record.forget_the_future(clock());
         let believed = record.believed(layout, &self.before);
+        self.recalled = record.believed_blocks(layout, &self.before);
         self.forget_unsettled(&record);
-        self.inherited = believed == record.have;
-        self.kept = if self.inherited { believed.count() } else { 0 };
+        self.inherited = believed == record.have && self.recalled == record.partial;
+        self.kept = if self.inherited { (believed.count(), blocks_in(&self.recalled)) } else { (0, 0) };
         believed
     }
 
@@ -172,9 +190,9 @@ impl Keeper {
         self.sent = bytes;
     }
 
-    /// When the record should be written, where so many pieces are there now.
-    pub fn due(&self, have: u32) -> Option<Duration> {
-        let due = match (have != self.kept, self.sent != self.sent_kept) {
+    /// When the record should be written, where so many pieces, and so many blocks of others, are there now.
+    pub fn due(&self, there: (u32, u64)) -> Option<Duration> {
+        let due = match (there != self.kept, self.sent != self.sent_kept) {
             (true, _) => Some(self.next),
             (false, true) => Some(self.next + (PAUSE_SENT - PAUSE)),
             (false, false) => None,
@@ -182,20 +200,21 @@ impl Keeper {
         due.filter(|_| self.before.len() <= MANY_FILES)
     }
 
-    /// Writes the record.
-    pub fn save(&mut self, disk: &Storage, have: Bitfield, now: Duration) {
+    /// Writes the record, with the pieces that are there and the blocks of others, all of which were on disk before this call.
+    pub fn save(&mut self, disk: &Storage, there: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.next = now + PAUSE;
-        self.write(&stamps(disk), disk, have);
+        self.write(&stamps(disk), disk, there);
     }
 
     /// Writes the last record; nobody writes to the files any more.
-    pub fn finish(mut self, disk: &Storage, have: Bitfield) {
+    pub fn finish(mut self, disk: &Storage, there: (Bitfield, Vec<PartialPiece>)) {
         let unwritten = || (0..disk.layout().files().len()).all(|file| disk.written(file).is_none());
         let owned =
             self.record.as_ref().is_some_and(|record| record.ours.as_ref().is_some_and(|ours| !ours.is_empty()));
         let needless = self.inherited && !(owned && self.ours.is_empty());
         let nothing_sent = self.sent == self.sent_kept;
-        if have.count() == 0 || (needless && nothing_sent && have.count() == self.kept && unwritten()) {
+        let count = (there.0.count(), blocks_in(&there.1));
+        if count == (0, 0) || (needless && nothing_sent && count == self.kept && unwritten()) {
             return;
         }
         let stamps = stamps(disk);
@@ -204,7 +223,7 @@ impl Keeper {
             // Until a change by somebody else would show.
             std::thread::sleep(Duration::from_nanos(TICK.unsigned_abs()));
         }
-        self.write(&stamps, disk, have);
+        self.write(&stamps, disk, there);
     }
 
     fn now(&self) -> Moment {
@@ -212,7 +231,7 @@ impl Keeper {
         Moment { wall: clock(), steady }
     }
 
-    fn write(&mut self, stamps: &[Option<Stamp>], disk: &Storage, have: Bitfield) {
+    fn write(&mut self, stamps: &[Option<Stamp>], disk: &Storage, there: (Bitfield, Vec<PartialPiece>)) {
         let clock = clock();
         let entry = |(file, stamp): (usize, &Option<Stamp>)| {
             let spoilt = self.spoilt.get(file).copied().unwrap_or(true);
@@ -223,20 +242,21 @@ impl Keeper {
         let went_back = self.now().went_back_since(self.began.0);
         let stamps = if went_back { &[] } else { stamps };
         let files = stamps.iter().enumerate().filter_map(entry).collect();
-        let kept = have.count();
-        let record = Record {
-            info_hash: self.info_hash,
-            boot: self.boot.clone(),
-            files,
-            have,
-            ours: Some(self.ours.clone()),
-            uploaded: self.uploaded_before().saturating_add(self.sent),
-        };
+        let (have, partial) = there;
+        let kept = (have.count(), blocks_in(&partial));
+        let (info_hash, boot, ours) = (self.info_hash, self.boot.clone(), Some(self.ours.clone()));
+        let uploaded = self.uploaded_before().saturating_add(self.sent);
+        let record = Record { info_hash, boot, files, have, ours, uploaded, partial };
         match replace(&self.path, &record.encode()) {
             Ok(()) => (self.kept, self.inherited, self.sent_kept) = (kept, false, self.sent),
             Err(error) => log::debug!("{}: cannot be written: {error}", self.path.display()),
         }
     }
+}
+
+/// How many blocks are on disk of these.
+fn blocks_in(partial: &[PartialPiece]) -> u64 {
+    partial.iter().map(|partial| u64::from(partial.count())).sum()
 }
 
 /// How the torrent's files look now.

@@ -6,9 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::storage::{FileSpec, Layout, Progress, check_rest};
-use crate::types::{PieceHash, PieceIndex};
+use crate::types::{BLOCK, PieceHash, PieceIndex};
 
 const HASH: InfoHash = InfoHash([3; 20]);
+
+/// These pieces, and nothing of others.
+fn pieces(have: Bitfield) -> (Bitfield, Vec<PartialPiece>) {
+    (have, Vec::new())
+}
 
 /// A folder with the files `a` and `b`, 100 bytes each, in pieces of 50; and a folder for records.
 struct Place {
@@ -38,11 +43,16 @@ impl Place {
     fn fill(&self) {
         let keeper = self.keeper();
         self.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-        keeper.finish(&self.disk, Bitfield::full(4));
+        keeper.finish(&self.disk, pieces(Bitfield::full(4)));
     }
 
     fn recalled(&self) -> Vec<u32> {
         self.keeper().recall(&self.disk).iter().map(|piece| piece.0).collect()
+    }
+
+    fn decoded(&self) -> Record {
+        let bytes = fs::read(self.record()).expect("a record");
+        Record::decode(&bytes, self.disk.layout()).expect("our record")
     }
 
     fn record(&self) -> PathBuf {
@@ -59,8 +69,8 @@ fn what_was_written_is_recalled_again_and_again() {
     // A session that changes nothing leaves what is there, also where it writes the record anew.
     let mut keeper = place.keeper();
     assert!(keeper.recall(&place.disk).is_full());
-    assert_eq!(keeper.due(4), None, "there is nothing new to say");
-    keeper.save(&place.disk, Bitfield::full(4), Duration::ZERO);
+    assert_eq!(keeper.due((4, 0)), None, "there is nothing new to say");
+    keeper.save(&place.disk, pieces(Bitfield::full(4)), Duration::ZERO);
     assert_eq!(place.recalled(), [0, 1, 2, 3]);
 }
 
@@ -96,11 +106,11 @@ fn damaged_records_and_those_of_another_boot_are_not_believed() {
         fs::write(&path, damaged).expect("room");
         assert_eq!(place.recalled(), [0; 0]);
     }
-    let mut record = Record::decode(&right, 2, 4).expect("our record");
+    let mut record = Record::decode(&right, place.disk.layout()).expect("our record");
     record.boot = "another".to_owned();
     fs::write(&path, record.encode()).expect("room");
     assert_eq!(place.recalled(), [0; 0]);
-    record = Record::decode(&right, 2, 4).expect("our record");
+    record = Record::decode(&right, place.disk.layout()).expect("our record");
     record.info_hash = InfoHash([4; 20]);
     fs::write(&path, record.encode()).expect("room");
     assert_eq!(place.recalled(), [0; 0]);
@@ -116,7 +126,7 @@ fn what_somebody_else_wrote_after_us_is_not_recorded() {
     let file = File::options().write(true).open(place.file("a")).expect("a");
     // As if long after our write, or after the clock went back.
     file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
-    keeper.finish(&place.disk, Bitfield::full(4));
+    keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     assert_eq!(place.recalled(), [2, 3]);
 }
 
@@ -129,7 +139,7 @@ fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later(
     fs::write(place.file("a"), [7; 90]).expect("room");
     keeper.checked(&place.disk);
     place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.finish(&place.disk, Bitfield::full(4));
+    keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     assert_eq!(place.recalled(), [2, 3]);
 }
 
@@ -150,15 +160,15 @@ fn what_was_too_fresh_for_one_record_is_in_the_next() {
     let place = Place::new();
     let mut keeper = place.keeper();
     place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.save(&place.disk, Bitfield::full(4), Duration::ZERO);
-    assert_eq!(keeper.due(4), None);
-    keeper.finish(&place.disk, Bitfield::full(4));
+    keeper.save(&place.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+    assert_eq!(keeper.due((4, 0)), None);
+    keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     assert_eq!(place.recalled(), [0, 1, 2, 3]);
     // Blocks that made no piece whole change the files, and not what is right.
     let mut keeper = place.keeper();
     assert!(keeper.recall(&place.disk).is_full());
     place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
-    keeper.finish(&place.disk, Bitfield::full(4));
+    keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     assert_eq!(place.recalled(), [0, 1, 2, 3]);
 }
 
@@ -183,13 +193,13 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     disk.write_vectored_at(150, &[IoSlice::new(&[1; 50])]).expect("room");
     let mut have = Bitfield::full(4);
     have.clear(PieceIndex(2));
-    first.finish(&disk, have.clone());
+    first.finish(&disk, pieces(have.clone()));
     assert_eq!(recalled(&prepared(&some)), [0, 1, 3]);
     // A session that changes nothing has nothing new to say.
     let disk = prepared(&some);
     let mut second = keeper(&disk);
     assert_eq!(second.recall(&disk), have);
-    assert_eq!(second.due(3), None);
+    assert_eq!(second.due((3, 0)), None);
     let parts = File::options().write(true).open(out.join(".parts")).expect("a part file");
     parts.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
     assert_eq!(recalled(&prepared(&some)), [0, 3], "the part file has been touched");
@@ -204,7 +214,7 @@ fn after_a_clock_that_was_set_back_nothing_is_recorded() {
     place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     // As if it had been an hour later when this began.
     keeper.began.0.wall += 3_600_000_000_000;
-    keeper.finish(&place.disk, Bitfield::full(4));
+    keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     assert_eq!(place.recalled(), [0; 0]);
     place.fill();
     assert_eq!(place.recalled(), [0, 1, 2, 3], "and the next session's record is as good as ever");
@@ -214,7 +224,7 @@ fn after_a_clock_that_was_set_back_nothing_is_recorded() {
 fn what_a_record_says_of_tomorrow_is_not_recalled() {
     let place = Place::new();
     place.fill();
-    let mut record = Record::decode(&fs::read(place.record()).expect("a record"), 2, 4).expect("our record");
+    let mut record = place.decoded();
     let tomorrow = SystemTime::now() + Duration::from_secs(24 * 60 * 60);
     let file = File::options().write(true).open(place.file("a")).expect("a");
     file.set_times(FileTimes::new().set_modified(tomorrow)).expect("times");
@@ -259,13 +269,62 @@ fn bytes_sent_add_up_over_sessions() {
         let mut keeper = place.keeper();
         assert_eq!(keeper.uploaded_before(), session * 1000);
         assert!(keeper.recall(&place.disk).is_full());
-        assert_eq!(keeper.due(4), None);
+        assert_eq!(keeper.due((4, 0)), None);
         keeper.count_uploaded(600);
-        assert_eq!(keeper.due(4), Some(PAUSE_SENT - PAUSE));
-        keeper.save(&place.disk, Bitfield::full(4), Duration::ZERO);
-        assert_eq!(keeper.due(4), None, "it is written");
+        assert_eq!(keeper.due((4, 0)), Some(PAUSE_SENT - PAUSE));
+        keeper.save(&place.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+        assert_eq!(keeper.due((4, 0)), None, "it is written");
         keeper.count_uploaded(1000);
-        assert_eq!(keeper.due(4), Some(PAUSE_SENT));
-        keeper.finish(&place.disk, Bitfield::full(4));
+        assert_eq!(keeper.due((4, 0)), Some(PAUSE_SENT));
+        keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     }
+}
+
+/// A folder with the file `a` of six blocks, in pieces of three.
+fn place_of_blocks() -> Place {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = FileSpec { path: "a".into(), length: u64::from(6 * BLOCK), pad: false };
+    let layout = Layout::new(3 * BLOCK, vec![file]).expect("a layout");
+    let disk = Storage::new(dir.path().join("out"), layout, 4);
+    disk.prepare().expect("a file");
+    Place { dir, disk }
+}
+
+/// The second piece of [`place_of_blocks`], with these of its blocks.
+fn second_piece(blocks: &[u32]) -> Vec<PartialPiece> {
+    let mut partial = PartialPiece::new(PieceIndex(1), 3);
+    blocks.iter().for_each(|block| partial.set(*block));
+    vec![partial]
+}
+
+#[test]
+fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
+    let place = place_of_blocks();
+    let write = |block: u32| {
+        let bytes = vec![7; BLOCK as usize];
+        place.disk.write_vectored_at(u64::from(block * BLOCK), &[IoSlice::new(&bytes)]).expect("room");
+    };
+    let recalled = || {
+        let mut keeper = place.keeper();
+        assert_eq!(keeper.recall(&place.disk).count(), 0);
+        keeper.recalled().to_vec()
+    };
+    let keeper = place.keeper();
+    write(3);
+    write(5);
+    // Without a whole piece, too.
+    keeper.finish(&place.disk, (Bitfield::new(2), second_piece(&[0, 2])));
+    assert_eq!(recalled(), second_piece(&[0, 2]));
+    // They stay in the record of a session that is killed before it receives anything, and have nothing new to say.
+    let mut keeper = place.keeper();
+    keeper.recall(&place.disk);
+    assert_eq!((keeper.due((0, 2)), keeper.due((0, 3))), (None, Some(Duration::ZERO)));
+    keeper.own(vec![(0, 9)], &place.disk, &Bitfield::new(2));
+    assert_eq!(place.decoded().partial, second_piece(&[0, 2]));
+    assert_eq!(recalled(), second_piece(&[0, 2]));
+    keeper.retain_recalled(|piece, block| piece == PieceIndex(1) && block == 2);
+    assert_eq!(keeper.recalled(), second_piece(&[2]));
+    // A session that is killed later has written to the file, and its record says how it looked before.
+    write(4);
+    assert_eq!(recalled(), []);
 }

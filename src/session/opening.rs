@@ -17,7 +17,7 @@ use crate::storage::{
     self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Refusal, Seen, Step, Storage, Survey,
 };
 use crate::swarm::picker::Plan;
-use crate::types::{Bitfield, PieceIndex};
+use crate::types::{BLOCK, Bitfield, PieceIndex};
 
 /// How often files are looked at that another program changes meanwhile.
 const LOOKS: u32 = 3;
@@ -256,6 +256,7 @@ impl Opening<'_> {
             keeper.iter_mut().for_each(Keeper::distrust);
         }
         if let Some(keeper) = keeper {
+            self.check_recalled(keeper, steps, have);
             keeper.own(self.disk.owned(), &self.disk, have);
         }
         if self.wanted.is_within(have) && !self.is_stopped() {
@@ -267,6 +268,20 @@ impl Opening<'_> {
             keeper.iter_mut().for_each(Keeper::disown);
         }
         Ok(())
+    }
+
+    /// Forgets those blocks of an earlier session that are of no use: in pieces that turned out to be there, in files whose bytes lie
+    /// elsewhere now, and behind a file's end.
+    fn check_recalled(&self, keeper: &mut Keeper, steps: &[Step], have: &Bitfield) {
+        let layout = self.disk.layout();
+        let stays = |file: usize| matches!(steps.get(file), Some(Step::Leave | Step::Continue));
+        keeper.retain_recalled(|piece, block| {
+            let begin = block * BLOCK;
+            let length = u64::from(layout.piece_size(piece).saturating_sub(begin).min(BLOCK));
+            let offset = layout.offset(piece, begin);
+            let mut spans = layout.spans(offset, length);
+            !have.has(piece) && spans.all(|span| stays(span.file)) && self.disk.reaches(offset, length)
+        });
     }
 
     /// Hashes the pieces of these files that are not there; all of those of `ignored` files, whose bytes lie elsewhere now.

@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
         }
         if met && !config.seed.any() && before.is_none() && !stopped {
             if let Some(keeper) = keeper {
-                keeper.finish(&storage, have);
+                keeper.finish(&storage, (have, Vec::new()));
             }
             tell(&self.events, Event::Completed);
             return Ok(Outcome::Completed);
@@ -124,6 +124,7 @@ impl<'a> Run<'a> {
             }
         }
         let pieces = PieceManager::planned(storage.clone(), torrent.pieces.clone(), have, plan);
+        pieces.recall(keeper.as_ref().map_or(&[], Keeper::recalled));
         let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, pieces);
         let _ = shared.info.set(torrent.info.clone());
         if config.super_seed && shared.pieces.is_whole() {

@@ -191,6 +191,15 @@ impl Storage {
         Ok(())
     }
 
+    /// Whether the files reach to the end of this range, so that it can be read.
+    pub fn reaches(&self, offset: u64, len: u64) -> bool {
+        let mut spans = self.layout.spans(offset, len);
+        spans.all(|span| {
+            let last = self.layout.start_of(span.file) + span.offset + span.len - 1;
+            self.read_exact_at(last, &mut [0]).is_ok()
+        })
+    }
+
     /// Whether the disk holds anything in this range; if not, it lies wholly in holes and padding and reads as zeros. Where
     /// the file system knows no holes the answer is yes.
     ///

@@ -1,4 +1,5 @@
-//! The fast-resume record: which pieces were right when we last looked, and how each file looked then. Pure: bytes ↔ values and
+//! The fast-resume record: which pieces were right when we last looked, which blocks of other pieces were on disk, and how each file
+//! looked then. Pure: bytes ↔ values and
 //! the rules of belief; `session/keeper.rs` reads and writes the file.
 //!
 //! A record is only ever a hint. It is believed for a piece whose files all look exactly as they did: size, times to the
@@ -14,7 +15,7 @@ use sha1::{Digest, Sha1};
 use super::layout::Layout;
 use super::seen::Seen;
 use crate::metainfo::raw::{self, RawError};
-use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::types::{BLOCK, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
 /// The version that is written, and the only one that is read.
 const VERSION: i64 = 1;
@@ -22,6 +23,10 @@ const VERSION: i64 = 1;
 const ENTRY: usize = 36;
 /// Bytes of an entry among the files that are ours: number, identity.
 const OWNED: usize = 12;
+/// In front of `blocks`: the form of its entries. Entries of another form are ignored.
+const BLOCKS_FORM: u8 = 1;
+/// Bytes of an entry among `blocks` before its bits: number of the piece, bytes that follow.
+const PARTIAL: usize = 6;
 /// Bytes beside the entries and the bitfield, at most.
 const FRAME: usize = 512;
 /// The SHA-1 in front.
@@ -98,6 +103,8 @@ pub struct Record {
     pub ours: Option<Vec<(u32, u64)>>,
     /// Payload bytes sent in all sessions so far: the torrent's ratio is of these.
     pub uploaded: u64,
+    /// Pieces of which some blocks are on disk, in ascending order.
+    pub partial: Vec<PartialPiece>,
 }
 
 /// Why a record is none of ours.
@@ -120,6 +127,9 @@ pub enum RecordError {
 /// The record as it is kept, behind its SHA-1.
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    /// Earlier versions neither write nor read this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blocks: Option<ByteBuf>,
     boot: String,
     files: ByteBuf,
     have: ByteBuf,
@@ -143,6 +153,7 @@ impl Record {
             files.extend(stamp.inode.to_be_bytes());
         }
         let kept = Kept {
+            blocks: Some(&self.partial).filter(|partial| !partial.is_empty()).map(|partial| blocks_of(partial)),
             boot: self.boot.clone(),
             files: ByteBuf::from(files),
             have: ByteBuf::from(self.have.as_bytes()),
@@ -161,17 +172,24 @@ impl Record {
         [Sha1::digest(&body).as_slice(), &body].concat()
     }
 
-    /// No record of a torrent with so many files and pieces has more bytes.
-    pub fn longest(files: usize, pieces: u32) -> usize {
-        files.saturating_mul(ENTRY + OWNED).saturating_add(pieces.div_ceil(8) as usize + FRAME)
+    /// No record of such a torrent has more bytes.
+    pub fn longest(layout: &Layout) -> usize {
+        let pieces = layout.piece_count() as usize;
+        // A piece of one block is there or not.
+        let map = Some(layout.piece_length().div_ceil(BLOCK)).filter(|blocks| *blocks > 1);
+        let map = map.map_or(0, |blocks| PARTIAL + blocks.div_ceil(8) as usize);
+        let files = layout.files().len().saturating_mul(ENTRY + OWNED);
+        pieces.saturating_mul(map).saturating_add(files).saturating_add(pieces.div_ceil(8) + FRAME)
     }
 
-    /// Reads what [`Record::encode`] wrote, for a torrent with so many files and pieces.
+    /// Reads what [`Record::encode`] wrote, for a torrent of this layout. Of the pieces that are partly there, those that the
+    /// torrent does not have in this form are left out.
     ///
     /// # Errors
     /// Where it is damaged, of another version, or of another torrent's shape.
-    pub fn decode(bytes: &[u8], files: usize, pieces: u32) -> Result<Record, RecordError> {
-        if bytes.len() > Record::longest(files, pieces) {
+    pub fn decode(bytes: &[u8], layout: &Layout) -> Result<Record, RecordError> {
+        let (files, pieces) = (layout.files().len(), layout.piece_count());
+        if bytes.len() > Record::longest(layout) {
             return Err(RecordError::TooLong(bytes.len()));
         }
         let (sum, body) = bytes.split_at_checked(SUM).ok_or(RecordError::Checksum)?;
@@ -190,7 +208,8 @@ impl Record {
         let ours = kept.ours.map(|ours| ours.chunks(OWNED).map(owned_of).collect::<Option<Vec<_>>>());
         let ours = ours.map(|ours| ours.ok_or(RecordError::Field("ours"))).transpose()?;
         let uploaded = u64::try_from(kept.uploaded).unwrap_or_default();
-        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded })
+        let partial = kept.blocks.map(|blocks| partial_of(&blocks, layout)).unwrap_or_default();
+        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded, partial })
     }
 
     /// Takes back how those files looked whose times lie after `clock`: it was set back since, and a change could get the same
@@ -224,6 +243,32 @@ impl Record {
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.
     pub fn believed(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Bitfield {
+        let same = self.same(stamps);
+        let mut believed = Bitfield::new(layout.piece_count());
+        for piece in self.have.iter().filter(|piece| is_within(layout, *piece, 0, layout.piece_size(*piece), &same)) {
+            believed.set(piece);
+        }
+        believed
+    }
+
+    /// The blocks of other pieces that are on disk, where the files look like `stamps` now. They were never hashed.
+    pub fn believed_blocks(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Vec<PartialPiece> {
+        let same = self.same(stamps);
+        let mut partial = self.partial.clone();
+        for partial in &mut partial {
+            let piece = partial.piece;
+            partial.retain(|block| {
+                let begin = block * BLOCK;
+                let length = layout.piece_size(piece).saturating_sub(begin).min(BLOCK);
+                is_within(layout, piece, begin, length, &same)
+            });
+        }
+        partial.retain(|partial| partial.count() > 0);
+        partial
+    }
+
+    /// For each file whether it looks as it did.
+    fn same(&self, stamps: &[Option<Stamp>]) -> Vec<bool> {
         let mut same = vec![false; stamps.len()];
         for (number, stamp) in &self.files {
             let at = *number as usize;
@@ -231,17 +276,55 @@ impl Record {
                 *same = now == stamp;
             }
         }
-        let pad = |file: usize| layout.files().get(file).is_some_and(|file| file.pad);
-        let holds = |piece: &PieceIndex| {
-            let mut spans = layout.spans(layout.offset(*piece, 0), u64::from(layout.piece_size(*piece)));
-            spans.all(|span| pad(span.file) || same.get(span.file) == Some(&true))
-        };
-        let mut believed = Bitfield::new(layout.piece_count());
-        for piece in self.have.iter().filter(holds) {
-            believed.set(piece);
-        }
-        believed
+        same
     }
+}
+
+/// Whether these bytes of a piece lie in files that look as they did, and in padding.
+fn is_within(layout: &Layout, piece: PieceIndex, begin: u32, length: u32, same: &[bool]) -> bool {
+    let pad = |file: usize| layout.files().get(file).is_some_and(|file| file.pad);
+    let mut spans = layout.spans(layout.offset(piece, begin), u64::from(length));
+    spans.all(|span| pad(span.file) || same.get(span.file) == Some(&true))
+}
+
+/// The blocks of pieces that are partly there, as they are kept.
+fn blocks_of(partial: &[PartialPiece]) -> ByteBuf {
+    let mut bytes = vec![BLOCKS_FORM];
+    for partial in partial {
+        // A piece of 4 GiB has 32 KiB of them.
+        let Ok(length) = u16::try_from(partial.as_bytes().len()) else { continue };
+        bytes.extend(partial.piece.0.to_be_bytes());
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(partial.as_bytes());
+    }
+    ByteBuf::from(bytes)
+}
+
+/// Reads what [`blocks_of`] wrote. An entry that does not fit the torrent, or names a piece that another one has named, is left out.
+fn partial_of(bytes: &[u8], layout: &Layout) -> Vec<PartialPiece> {
+    let Some((&BLOCKS_FORM, mut rest)) = bytes.split_first() else { return Vec::new() };
+    let mut found: Vec<PartialPiece> = Vec::new();
+    while let Some((piece, length, after)) = head_of(rest)
+        && let Some((map, after)) = after.split_at_checked(length)
+    {
+        rest = after;
+        let blocks = layout.piece_size(piece).div_ceil(BLOCK);
+        let follows = found.last().is_none_or(|last| last.piece < piece);
+        if let Some(partial) = PartialPiece::from_bytes(piece, map, blocks)
+            && follows
+            && (1..blocks).contains(&partial.count())
+        {
+            found.push(partial);
+        }
+    }
+    found
+}
+
+/// The head of an entry among `blocks`, and what follows it.
+fn head_of(bytes: &[u8]) -> Option<(PieceIndex, usize, &[u8])> {
+    let (piece, rest) = bytes.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    Some((PieceIndex(u32::from_be_bytes(*piece)), usize::from(u16::from_be_bytes(*length)), rest))
 }
 
 /// One entry among the files that are ours; `None` where it is cut off.

@@ -21,7 +21,32 @@ fn record() -> Record {
         have,
         ours: Some(vec![(0, 11), (2, 12)]),
         uploaded: 1 << 40,
+        partial: Vec::new(),
     }
+}
+
+/// Pieces of 50 bytes.
+fn one_file(length: u64) -> Layout {
+    Layout::new(50, vec![FileSpec { path: "a".into(), length, pad: false }]).expect("a layout")
+}
+
+/// A piece of so many blocks with these on disk.
+fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
+    let mut partial = PartialPiece::new(PieceIndex(piece), blocks);
+    there.iter().for_each(|block| partial.set(*block));
+    partial
+}
+
+/// Two files of 5 and 7 blocks in pieces of four: the second piece lies in both of them.
+fn blocks_layout() -> Layout {
+    let file = |path: &str, blocks: u32| FileSpec { path: path.into(), length: u64::from(blocks * BLOCK), pad: false };
+    Layout::new(4 * BLOCK, vec![file("a", 5), file("b", 7)]).expect("a layout")
+}
+
+/// A record that says this of the pieces of [`blocks_layout`].
+fn with_partial(partial: Vec<PartialPiece>) -> Record {
+    let files = vec![(0, stamp(-5)), (1, stamp(SECOND))];
+    Record { files, have: Bitfield::new(3), ours: None, partial, ..record() }
 }
 
 /// Three files of 100, 28 and 100 bytes in pieces of 50: the third piece lies in all of them.
@@ -33,8 +58,8 @@ fn layout() -> Layout {
 #[test]
 fn what_was_written_is_read() {
     let bytes = record().encode();
-    assert!(bytes.len() <= Record::longest(3, 5));
-    assert_eq!(Record::decode(&bytes, 3, 5), Ok(record()));
+    assert!(bytes.len() <= Record::longest(&layout()));
+    assert_eq!(Record::decode(&bytes, &layout()), Ok(record()));
 }
 
 #[test]
@@ -43,8 +68,8 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        assert!(Record::decode(&damaged, 3, 5).is_err(), "bit of byte {at}");
-        assert!(Record::decode(&bytes[..at], 3, 5).is_err(), "cut at {at}");
+        assert!(Record::decode(&damaged, &layout()).is_err(), "bit of byte {at}");
+        assert!(Record::decode(&bytes[..at], &layout()).is_err(), "cut at {at}");
     }
 }
 
@@ -56,13 +81,14 @@ fn signed(body: &[u8]) -> Vec<u8> {
 #[test]
 fn records_of_another_shape_are_refused() {
     let bytes = record().encode();
-    assert_eq!(Record::decode(&bytes, 2, 5), Err(RecordError::Field("files")));
-    assert_eq!(Record::decode(&bytes, 3, 9), Err(RecordError::Field("pieces")));
-    assert_eq!(Record::decode(&vec![0; 10_000], 3, 5), Err(RecordError::TooLong(10_000)));
+    let decode = |bytes: &[u8]| Record::decode(bytes, &layout());
+    assert_eq!(Record::decode(&bytes, &one_file(250)), Err(RecordError::Field("files")));
+    assert_eq!(Record::decode(&bytes, &one_file(450)), Err(RecordError::Field("pieces")));
+    assert_eq!(decode(&vec![0; 10_000]), Err(RecordError::TooLong(10_000)));
     let body = String::from_utf8_lossy(&bytes[SUM..]).replace("versioni1e", "versioni2e");
-    assert!(Record::decode(&signed(body.as_bytes()), 3, 5).is_err());
-    assert_eq!(Record::decode(&signed(b"de"), 3, 5), Err(RecordError::Field("a field is missing")));
-    assert!(matches!(Record::decode(&signed(&[b'l'; 400]), 3, 5), Err(RecordError::Raw(_))));
+    assert!(decode(&signed(body.as_bytes())).is_err());
+    assert_eq!(decode(&signed(b"de")), Err(RecordError::Field("a field is missing")));
+    assert!(matches!(decode(&signed(&[b'l'; 400])), Err(RecordError::Raw(_))));
 }
 
 #[test]
@@ -149,7 +175,7 @@ fn a_record_names_the_files_that_are_ours_and_no_others() {
 #[test]
 fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     let mut record = Record { ours: None, ..record() };
-    let again = Record::decode(&record.encode(), 3, 5).expect("our record");
+    let again = Record::decode(&record.encode(), &layout()).expect("our record");
     assert_eq!(again.ours, None);
     // The first is listed with its inode; of the last it only gave the length, so let it not be listed.
     record.files.pop();
@@ -173,7 +199,68 @@ fn a_record_without_bytes_sent_or_with_fewer_than_none_has_none() {
         signed(&[&bytes[SUM..at], field.as_bytes(), &bytes[end + 1..]].concat())
     };
     for (field, uploaded) in [("", 0), ("8:uploadedi-5e", 0), ("8:uploadedi7e", 7)] {
-        let again = Record::decode(&altered(field), 3, 5).expect("our record");
+        let again = Record::decode(&altered(field), &layout()).expect("our record");
         assert_eq!(again, Record { uploaded, ..record() }, "{field}");
     }
+}
+
+#[test]
+fn blocks_of_unfinished_pieces_are_kept_and_read() {
+    let record = with_partial(vec![partial(0, 4, &[0, 1, 3]), partial(2, 4, &[2])]);
+    let bytes = record.encode();
+    assert!(bytes.len() <= Record::longest(&blocks_layout()));
+    assert_eq!(Record::decode(&bytes, &blocks_layout()), Ok(record));
+    // A record without any looks as it did in versions that knew none.
+    assert!(!String::from_utf8_lossy(&with_partial(Vec::new()).encode()).contains("blocks"));
+    // The largest record of a large torrent is not too long.
+    let layout = Layout::new(8 << 20, vec![FileSpec { path: "a".into(), length: 4 << 30, pad: false }]).expect("it");
+    let all = (0..512).map(|piece| partial(piece, 512, &[0, 511])).collect();
+    let record = Record { files: vec![(0, stamp(0))], have: Bitfield::new(512), ..with_partial(all) };
+    assert_eq!(Record::decode(&record.encode(), &layout), Ok(record));
+}
+
+/// Any string of `blocks`, in a record that is sound otherwise.
+fn with_blocks(blocks: &[u8]) -> Vec<PartialPiece> {
+    let bytes = with_partial(vec![partial(0, 4, &[0])]).encode();
+    let before = bytes.windows(8).position(|window| window == b"6:blocks").expect("the key") + 8;
+    let after = before + 2 + 8; // "8:" and what follows
+    let head = [&bytes[SUM..before], format!("{}:", blocks.len()).as_bytes()].concat();
+    let body = [&head[..], blocks, &bytes[after..]].concat();
+    Record::decode(&signed(&body), &blocks_layout()).expect("a sound record").partial
+}
+
+#[test]
+fn entries_that_do_not_fit_the_torrent_are_left_out() {
+    let good = [0, 0, 0, 1, 0, 1, 0b0100_0000];
+    let then_good = |entry: &[u8]| with_blocks(&[&[1], entry, &good].concat());
+    assert_eq!(then_good(&[]), [partial(1, 4, &[1])]);
+    let strange: [&[u8]; 7] = [
+        &[0, 0, 0, 3, 0, 1, 0x80],       // no such piece
+        &[0xff, 0xff, 0xff, 0xff, 0, 0], // nor this one
+        &[0, 0, 0, 0, 0, 2, 0x80, 0],    // more blocks than the piece has
+        &[0, 0, 0, 0, 0, 1, 0x88],       // a fifth block
+        &[0, 0, 0, 0, 0, 0],             // no bits
+        &[0, 0, 0, 0, 0, 1, 0],          // no block
+        &[0, 0, 0, 0, 0, 1, 0xf0],       // all blocks: it would have been hashed
+    ];
+    for entry in strange {
+        assert_eq!(then_good(entry), [partial(1, 4, &[1])], "{entry:?}");
+    }
+    let again = [0, 0, 0, 1, 0, 1, 0x80];
+    assert_eq!(with_blocks(&[&[1], &good[..], &again].concat()), [partial(1, 4, &[1])], "the first counts");
+    assert_eq!(with_blocks(&[&[1], &good[..], &good[..6]].concat()), [partial(1, 4, &[1])], "cut off");
+    assert_eq!(with_blocks(&[&[2], &good[..]].concat()), [], "a form of later versions");
+    assert_eq!(with_blocks(&[]), []);
+}
+
+#[test]
+fn blocks_are_believed_where_their_own_files_look_the_same() {
+    let layout = blocks_layout();
+    let record = with_partial(vec![partial(0, 4, &[1]), partial(1, 4, &[0, 2, 3]), partial(2, 4, &[3])]);
+    let believed = |stamps: [Option<Stamp>; 2]| record.believed_blocks(&layout, &stamps);
+    assert_eq!(believed([Some(stamp(-5)), Some(stamp(SECOND))]), record.partial);
+    assert_eq!(believed([Some(stamp(-5)), None]), [partial(0, 4, &[1]), partial(1, 4, &[0])]);
+    let shorter = Stamp { size: 99, ..stamp(-5) };
+    assert_eq!(believed([Some(shorter), Some(stamp(SECOND))]), [partial(1, 4, &[2, 3]), partial(2, 4, &[3])]);
+    assert_eq!(believed([None; 2]), []);
 }

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use crate::types::{PeerKey, PieceHash, PieceIndex};
 
-/// Blocks remembered at most, of 24 bytes each.
-const MAX_BLOCKS: usize = 40_000;
+/// Blocks remembered at most, of 28 bytes each.
+const MAX_BLOCKS: usize = 36_000;
 /// Failures remembered at most.
 const MAX_FAILURES: usize = 1000;
 
@@ -28,13 +28,14 @@ pub struct Blame {
 #[derive(Debug)]
 struct Failure {
     piece: PieceIndex,
-    /// Who sent which block, in order.
-    blocks: Box<[(PeerKey, PieceHash)]>,
+    /// Who sent which block, in order; `None` where a peer of an earlier session did.
+    blocks: Box<[(Option<PeerKey>, PieceHash)]>,
 }
 
 impl Blame {
-    /// A piece was wrong: its blocks, in order, came from `authors` and hash to `sums`. What is longer than the other is ignored.
-    pub fn remember(&mut self, piece: PieceIndex, authors: &[PeerKey], sums: &[PieceHash]) {
+    /// A piece was wrong: its blocks, in order, came from `authors` (`None`: a peer of an earlier session) and hash to `sums`. What
+    /// is longer than the other is ignored.
+    pub fn remember(&mut self, piece: PieceIndex, authors: &[Option<PeerKey>], sums: &[PieceHash]) {
         let blocks: Box<[_]> = authors.iter().copied().zip(sums.iter().copied()).collect();
         self.blocks += blocks.len();
         self.failures.push_back(Failure { piece, blocks });
@@ -58,7 +59,7 @@ impl Blame {
             }
             self.blocks -= failure.blocks.len();
             let wrong = failure.blocks.iter().zip(good).filter(|((_, sum), good)| sum != *good);
-            liars.extend(wrong.map(|((author, _), _)| *author));
+            liars.extend(wrong.filter_map(|((author, _), _)| *author));
             false
         });
         liars.sort_unstable();
@@ -84,7 +85,7 @@ mod tests {
     fn only_who_sent_another_block_is_to_blame() {
         let mut blame = Blame::default();
         assert!(!blame.suspects(PIECE));
-        blame.remember(PIECE, &[A, B, A, C], &sums([1, 2, 3, 4]));
+        blame.remember(PIECE, &[A, B, A, C].map(Some), &sums([1, 2, 3, 4]));
         assert!(blame.suspects(PIECE) && !blame.suspects(PieceIndex(8)));
         assert_eq!(blame.judge(PIECE, &sums([1, 9, 3, 4])), [B]);
         assert!(!blame.suspects(PIECE) && blame.judge(PIECE, &sums([0; 4])).is_empty(), "once is enough");
@@ -94,18 +95,25 @@ mod tests {
     #[test]
     fn each_failure_of_a_piece_counts_and_each_liar_once() {
         let mut blame = Blame::default();
-        blame.remember(PIECE, &[A, B, B], &sums([1, 8, 8]));
-        blame.remember(PieceIndex(8), &[C, A, B], &sums([5, 5, 5]));
-        blame.remember(PIECE, &[C, B, A], &sums([8, 2, 3]));
+        blame.remember(PIECE, &[A, B, B].map(Some), &sums([1, 8, 8]));
+        blame.remember(PieceIndex(8), &[C, A, B].map(Some), &sums([5, 5, 5]));
+        blame.remember(PIECE, &[C, B, A].map(Some), &sums([8, 2, 3]));
         assert_eq!(blame.judge(PIECE, &sums([1, 2, 3])), [B, C]);
         assert!(blame.suspects(PieceIndex(8)), "another piece is another matter");
         assert_eq!((blame.failures.len(), blame.blocks), (1, 3));
     }
 
     #[test]
+    fn a_block_of_an_earlier_session_has_nobody_to_blame() {
+        let mut blame = Blame::default();
+        blame.remember(PIECE, &[None, Some(A), Some(B), None], &sums([8, 2, 8, 4]));
+        assert_eq!(blame.judge(PIECE, &sums([1, 2, 3, 4])), [B]);
+    }
+
+    #[test]
     fn blocks_that_have_no_counterpart_prove_nothing() {
         let mut blame = Blame::default();
-        blame.remember(PIECE, &[A, B], &sums([1]));
+        blame.remember(PIECE, &[A, B].map(Some), &sums([1]));
         assert!(blame.judge(PIECE, &[]).is_empty());
         assert_eq!(blame.blocks, 0);
     }
@@ -114,16 +122,16 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut blame = Blame::default();
         for piece in 0..3000 {
-            blame.remember(PieceIndex(piece), &[A; 100], &[[0; 20]; 100]);
+            blame.remember(PieceIndex(piece), &[Some(A); 100], &[[0; 20]; 100]);
             assert!(blame.blocks <= MAX_BLOCKS && blame.failures.len() <= MAX_FAILURES);
         }
         assert!(blame.suspects(PieceIndex(2999)) && !blame.suspects(PieceIndex(0)), "the oldest go first");
         for piece in 3000..6000 {
-            blame.remember(PieceIndex(piece), &[A], &[[0; 20]]);
+            blame.remember(PieceIndex(piece), &[Some(A)], &[[0; 20]]);
         }
         assert_eq!(blame.failures.len(), MAX_FAILURES);
         let huge = MAX_BLOCKS + 1;
-        blame.remember(PIECE, &vec![A; huge], &vec![[0; 20]; huge]);
+        blame.remember(PIECE, &vec![Some(A); huge], &vec![[0; 20]; huge]);
         assert_eq!((blame.failures.len(), blame.blocks), (0, 0));
     }
 }

@@ -193,10 +193,13 @@ impl Requests {
         }
     }
 
-    /// The peer is one of so many; to be said before the first request. Among many each is asked for little at first.
-    pub fn share_start(&mut self, peers: usize) {
+    /// The peer is one of so many, of which we want pieces of so many bytes; to be said before the first request. Among many each is
+    /// asked for little at first: where pieces are large, for its part of one, so that the first piece is whole soon.
+    pub fn share_start(&mut self, peers: usize, piece_size: u32) {
         if self.sent == 0 {
-            self.start = (START_TOGETHER / peers.max(1)).clamp(START_LEAST, START_GENEROUS);
+            let piece = piece_size.div_ceil(BLOCK) as usize;
+            let together = if piece_size > UNKNOWN_PIECE { START_TOGETHER.min(piece) } else { START_TOGETHER };
+            self.start = together.div_ceil(peers.max(1)).clamp(START_LEAST, START_GENEROUS);
             self.depth = self.depth.min(self.start);
         }
     }

@@ -109,8 +109,10 @@ put("dht",
 text = "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: %s\r\ncookie: c\r\n\r\n\r\n"
 put("lsd", one=(text % ("a1" * 20)).encode(), two=(text % ("A1" * 20 + "\r\nInfohash: " + "0" * 40)).encode())
 
-# A record of three files of 200,000 bytes in pieces of 16 KiB; the target itself puts the checksum in front.
-entry = lambda number: struct.pack(">IQqqQ", number, 200_000, 10**18, 10**18 + 5, 77)
-record = lambda files, version=1: bencode({
-    "boot": "b" * 36, "files": files, "have": b"\xff" * 4 + b"\xf8", "info_hash": HASH, "version": version})
-put("resume", whole=record(entry(0) + entry(1) + entry(2)), some=record(entry(1)), strange=record(entry(9)), old=record(b"", 0))
+# A record of three files of 800,000 bytes in pieces of 64 KiB; the target itself puts the checksum in front.
+entry = lambda number: struct.pack(">IQqqQ", number, 800_000, 10**18, 10**18 + 5, 77)
+record = lambda files, version=1, **more: bencode({
+    **more, "boot": "b" * 36, "files": files, "have": b"\xff" * 4 + b"\xf8", "info_hash": HASH, "version": version})
+put("resume", whole=record(entry(0) + entry(1) + entry(2)), some=record(entry(1)), strange=record(entry(9)), old=record(b"", 0),
+    blocks=record(entry(1), blocks=b"\1" + struct.pack(">IHB", 2, 1, 0xA0) + struct.pack(">IHB", 5, 1, 0x10)),
+    misfits=record(entry(1), blocks=b"\1" + struct.pack(">IHB", 99, 1, 0xA0) + struct.pack(">IHH", 5, 2, 0x10) + b"\0"))

@@ -19,7 +19,7 @@ use btsync::sources::lsd::packet::{Hearing, LocalAnnounce};
 use btsync::sources::udp::packet;
 use btsync::storage::resume::Record;
 use btsync::storage::{FileSpec, Layout};
-use btsync::types::{InfoHash, PieceIndex};
+use btsync::types::{BLOCK, InfoHash, PieceIndex};
 use btsync::wire::compact;
 use sha1::{Digest, Sha1};
 
@@ -48,17 +48,25 @@ pub const TARGETS: [(&str, Target); 10] = [
 /// where the files are gone.
 pub fn resume(bytes: &[u8]) -> bool {
     const FILES: usize = 3;
-    const LENGTH: u32 = 16 << 10;
-    let spec = |n: usize| FileSpec { path: format!("f{n}").into(), length: 200_000, pad: false };
+    const LENGTH: u32 = 64 << 10;
+    let spec = |n: usize| FileSpec { path: format!("f{n}").into(), length: 800_000, pad: false };
     let layout = Layout::new(LENGTH, (0..FILES).map(spec).collect()).expect("three files");
     let summed = [Sha1::digest(bytes).as_slice(), bytes].concat();
     let mut accepted = false;
     for candidate in [bytes, &summed] {
-        let Ok(record) = Record::decode(candidate, FILES, layout.piece_count()) else { continue };
-        let again = Record::decode(&record.encode(), FILES, layout.piece_count());
+        let Ok(record) = Record::decode(candidate, &layout) else { continue };
+        let again = Record::decode(&record.encode(), &layout);
         assert_eq!(again.as_ref(), Ok(&record), "we read what we write");
         assert!(record.files.iter().all(|(number, _)| (*number as usize) < FILES));
-        assert_eq!(record.believed(&layout, &[None; FILES]).count(), 0, "nothing is there to vouch for");
+        for partial in &record.partial {
+            let blocks = layout.piece_size(partial.piece).div_ceil(BLOCK);
+            assert!(partial.block_count() == blocks && partial.iter().all(|block| block < blocks));
+            assert!((1..blocks).contains(&partial.count()), "neither missing nor whole");
+        }
+        assert!(record.partial.is_sorted_by(|a, b| a.piece < b.piece), "no piece twice");
+        let (whole, partial) =
+            (record.believed(&layout, &[None; FILES]), record.believed_blocks(&layout, &[None; FILES]));
+        assert!(whole.count() == 0 && partial.is_empty(), "nothing is there to vouch for");
         accepted = true;
     }
     accepted

@@ -5,12 +5,15 @@ use crate::session::{Event, tell};
 use crate::types::{PeerKey, PieceIndex};
 
 impl Conductor<'_> {
-    /// A piece was wrong. A single sender is to blame; of several nobody is yet: that is known once the piece is right.
-    pub(super) fn failed_piece(&mut self, piece: PieceIndex, senders: &[PeerKey]) {
+    /// A piece was wrong. A single sender is to blame; of several nobody is yet: that is known once the piece is right. The same
+    /// goes for a piece with `recalled` blocks, which peers of an earlier session sent; that speaks against no peer of this one.
+    pub(super) fn failed_piece(&mut self, piece: PieceIndex, senders: &[PeerKey], recalled: bool) {
         let known: Vec<_> =
             senders.iter().filter_map(|key| self.contacts.whereabouts(*key)).map(|(addr, _)| addr).collect();
         tell(&self.contacts.events, Event::PieceFailed { piece, senders: known.clone() });
-        if senders.len() == 1 {
+        if recalled {
+            log::info!("{piece:?} is wrong with blocks of an earlier session, and fetched again");
+        } else if senders.len() == 1 {
             self.ban(piece, senders);
         } else {
             for addr in known {

@@ -82,9 +82,10 @@ impl Picker {
         matches!(begun.get(at), Some(Block::Writing(by)) if by == key).then_some(at)
     }
 
-    /// Who sent each block of a piece that is whole and not yet `verified`; empty where one peer sent them all.
-    pub fn authors(&self, piece: PieceIndex) -> Vec<PeerKey> {
-        let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1);
+    /// Who sent each block of a piece that is whole and not yet `verified`, `None` standing for a peer of an earlier session;
+    /// empty where one peer sent them all.
+    pub fn authors(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
+        let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.recalled > 0);
         shared.and_then(Begun::authors).unwrap_or_default()
     }
 
@@ -96,14 +97,14 @@ impl Picker {
             return verdict;
         }
         self.received -= u64::from(self.blocks_of(piece));
+        let begun = if ok { self.begun.remove(&piece) } else { self.unbegin(piece) };
+        (verdict.senders, verdict.recalled) = begun.map(|begun| (begun.senders, begun.recalled)).unwrap_or_default();
         if !ok {
-            verdict.senders = self.unbegin(piece).map(|begun| begun.senders).unwrap_or_default();
-            if verdict.senders.len() > 1 {
+            if verdict.senders.len() > 1 || verdict.recalled > 0 {
                 self.doubtful.insert(piece);
             }
             return verdict;
         }
-        verdict.senders = self.begun.remove(&piece).map(|begun| begun.senders).unwrap_or_default();
         self.doubtful.remove(&piece);
         self.have.set(piece);
         self.lacks.clear(piece);

@@ -51,8 +51,8 @@ pub(super) enum Block {
     Asked { askers: Askers, due: u32 },
     /// This peer's bytes are on their way to disk.
     Writing(PeerKey),
-    /// On disk, as this peer sent it.
-    Received(PeerKey),
+    /// On disk, as this peer sent it; `None` where an earlier session received it.
+    Received(Option<PeerKey>),
 }
 
 /// In which of the picker's lists a piece stands, so that it can be taken out again.
@@ -84,6 +84,8 @@ pub(super) struct Begun {
     high: usize,
     /// Whose blocks are in it, also of those who left.
     pub(super) senders: Vec<PeerKey>,
+    /// Blocks that an earlier session received.
+    pub(super) recalled: u32,
     /// Whole, being hashed.
     pub(super) verifying: bool,
     pub(super) listed: Listed,
@@ -106,6 +108,7 @@ impl Begun {
             low: 0,
             high: blocks as usize,
             senders: Vec::new(),
+            recalled: 0,
             verifying: false,
             listed: Listed::No,
             open_at: 0,
@@ -194,7 +197,7 @@ impl Begun {
 
     /// A block of `key`'s is on disk. True where it was the last one.
     pub(super) fn receive(&mut self, at: usize, key: PeerKey) -> bool {
-        self.set(at, Block::Received(key));
+        self.set(at, Block::Received(Some(key)));
         if !self.senders.contains(&key) {
             self.senders.push(key);
         }
@@ -202,8 +205,20 @@ impl Begun {
         self.verifying
     }
 
-    /// Who sent each block, in order, where all are on disk.
-    pub(super) fn authors(&self) -> Option<Vec<PeerKey>> {
+    /// The blocks that are on disk.
+    pub(super) fn received_blocks(&self) -> impl Iterator<Item = usize> + '_ {
+        let blocks = self.blocks.iter().enumerate();
+        blocks.filter(|(_, block)| matches!(block, Block::Received(_))).map(|(at, _)| at)
+    }
+
+    /// A block is on disk since an earlier session.
+    pub(super) fn recall(&mut self, at: usize) {
+        self.set(at, Block::Received(None));
+        self.recalled += 1;
+    }
+
+    /// Who sent each block, in order, where all are on disk; `None` stands for a peer of an earlier session.
+    pub(super) fn authors(&self) -> Option<Vec<Option<PeerKey>>> {
         let author = |block: &Block| if let Block::Received(key) = block { Some(*key) } else { None };
         self.blocks.iter().map(author).collect()
     }
@@ -216,6 +231,7 @@ impl Begun {
         assert_eq!(self.asked, count(|b| matches!(b, Block::Asked { .. })));
         assert_eq!(self.writing, count(|b| matches!(b, Block::Writing(_))));
         assert_eq!(self.received, count(|b| matches!(b, Block::Received(_))));
+        assert_eq!(self.recalled, count(|b| matches!(b, Block::Received(None))));
         assert_eq!(self.verifying, self.received as usize == self.blocks.len());
         assert!(!self.is_untouched(), "an untouched piece stayed begun");
         for (at, block) in self.blocks.iter().enumerate() {

@@ -9,7 +9,8 @@
 //! free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer hashes as it reads;
 //! an owner that is choked, late or gone leaves an orphan, which the next one adopts.
 //!
-//! `choose` has the rules of picking, `arrive` what happens to blocks after that, `plan` what is wanted at all.
+//! `choose` has the rules of picking, `arrive` what happens to blocks after that, `plan` what is wanted at all, `recall` what an
+//! earlier session left of pieces.
 
 mod arrive;
 mod asking;
@@ -21,6 +22,7 @@ mod order;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod recall;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -76,6 +78,8 @@ pub struct Verdict {
     pub no_longer_wanted: Vec<PeerKey>,
     /// Whose blocks were in the piece, each once, those who left included.
     pub senders: Vec<PeerKey>,
+    /// How many blocks an earlier session received: nobody knows any more who sent them.
+    pub recalled: u32,
 }
 
 /// The measures of a torrent.
@@ -300,26 +304,6 @@ impl Picker {
     /// How many pieces are begun and not yet verified.
     pub fn begun_pieces(&self) -> usize {
         self.begun.len()
-    }
-
-    /// Puts one cell for every piece into `out`, in place of what is there.
-    pub fn piece_states(&self, out: &mut Vec<Progress>) {
-        out.clear();
-        // While nobody has anything, or nobody has said so yet, that a piece is not seen says nothing.
-        let told = self.peers.iter().any(|peer| peer.bits.count() > 0);
-        out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
-            if self.have.has(piece) {
-                Progress::Have
-            } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
-                Progress::Unseen
-            } else if !self.lacks.has(piece) {
-                Progress::Unwanted
-            } else if self.order.unbegun().has(piece) {
-                Progress::Missing
-            } else {
-                Progress::Begun
-            }
-        }));
     }
 
     /// Where the peer stands, or would.

@@ -3,7 +3,7 @@
 //! Only pieces that are wanted and missing stand in [`order`](super::order) or are ever begun, so that nothing else need ask
 //! the plan: random-first, runs, end-game and [`Picker::pick_within`] know no other pieces. Without a plan everything is wanted.
 
-use super::{Picker, common};
+use super::{Picker, Progress, common};
 use crate::types::{BLOCK, Bitfield, PieceIndex};
 
 /// Which pieces are to be fetched, and which of them first.
@@ -92,6 +92,26 @@ impl Picker {
     /// About how many blocks that are wanted are not on disk.
     pub fn lacking_blocks(&self) -> u64 {
         self.left.div_ceil(u64::from(BLOCK)).saturating_sub(self.received)
+    }
+
+    /// Puts one cell for every piece into `out`, in place of what is there.
+    pub fn piece_states(&self, out: &mut Vec<Progress>) {
+        out.clear();
+        // While nobody has anything, or nobody has said so yet, that a piece is not seen says nothing.
+        let told = self.peers.iter().any(|peer| peer.bits.count() > 0);
+        out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
+            if self.have.has(piece) {
+                Progress::Have
+            } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
+                Progress::Unseen
+            } else if !self.lacks.has(piece) {
+                Progress::Unwanted
+            } else if self.order.unbegun().has(piece) {
+                Progress::Missing
+            } else {
+                Progress::Begun
+            }
+        }));
     }
 
     /// What the plan says of the unbegun pieces of the peer at this place: an early one, or with `sequential` the lowest.

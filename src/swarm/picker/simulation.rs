@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::proven;
 use super::*;
+use crate::types::PartialPiece;
 
 /// What happens next; the numbers choose among what is possible at that moment.
 #[derive(Clone, Debug)]
@@ -115,6 +116,20 @@ impl Model {
         };
         model.plan(wish);
         model
+    }
+
+    /// What an earlier session left: of every piece with a bit in `pieces` the blocks with one in `blocks`.
+    fn recall(&mut self, pieces: u64, blocks: u64) {
+        let geometry = self.picker.geometry;
+        for piece in some(pieces, geometry.pieces).iter() {
+            let there = some(blocks.rotate_left(piece.0), geometry.blocks(piece));
+            let mut partial = PartialPiece::new(piece, there.len());
+            there.iter().for_each(|block| partial.set(block.0));
+            self.picker.recall(&partial);
+            if self.wanted.has(piece) && !there.is_full() {
+                self.received.extend(there.iter().map(|block| geometry.block(piece, block.at())));
+            }
+        }
     }
 
     fn plan(&mut self, wish: &Wish) {
@@ -362,10 +377,12 @@ proptest! {
 
     #[test]
     fn nothing_twice_nothing_forgotten(
-        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, wish in wish(),
+        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, wish in wish(), recalled: (u64, u64),
         steps in prop::collection::vec(step(), 0..300),
     ) {
         let mut model = Model::new(pieces, blocks, cut, seed, &wish);
+        model.recall(recalled.0, recalled.1);
+        model.picker.check_invariants();
         for step in &steps {
             model.step(step);
             model.picker.check_invariants();

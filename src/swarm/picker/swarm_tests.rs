@@ -44,6 +44,8 @@ struct Download {
     wasted: usize,
     /// Blocks that had arrived when the first piece was whole.
     first_whole: Option<usize>,
+    /// When that was.
+    first_at: Duration,
     arrived: usize,
     most_begun: usize,
 }
@@ -53,7 +55,17 @@ impl Download {
         let pieces = total.div_ceil(u64::from(piece)) as u32;
         let picker = Picker::new(piece, total, Bitfield::new(pieces), 5);
         let (remotes, now) = (Vec::new(), SECOND);
-        Download { picker, remotes, now, piece, wasted: 0, first_whole: None, arrived: 0, most_begun: 0 }
+        Download {
+            picker,
+            remotes,
+            now,
+            piece,
+            wasted: 0,
+            first_whole: None,
+            first_at: SECOND,
+            arrived: 0,
+            most_begun: 0,
+        }
     }
 
     fn join(&mut self, count: usize, manner: Manner, rtt: Duration, bytes_per_second: f64) {
@@ -73,7 +85,7 @@ impl Download {
     fn unchoked(&mut self) {
         let count = self.remotes.len();
         for at in 0..count {
-            self.remotes[at].requests.share_start(count);
+            self.remotes[at].requests.share_start(count, self.piece);
             self.refill(at);
         }
     }
@@ -168,7 +180,9 @@ impl Download {
                 && let Some(whole) = self.picker.written(key, block)
             {
                 self.picker.verified(whole, true);
-                self.first_whole.get_or_insert(self.arrived);
+                if self.first_whole.is_none() {
+                    (self.first_whole, self.first_at) = (Some(self.arrived), now);
+                }
             }
         }
         let remote = &mut self.remotes[at];
@@ -272,9 +286,14 @@ fn large_pieces_from_slow_peers_become_whole_one_after_the_other() {
     let mut download = Download::new(8 << 20, 64 << 20);
     download.join(20, Manner::Answers, MS * 50, 50.0 * KIB);
     download.unchoked();
+    let began = download.now;
     download.finish(MS * 20, SECOND * 120);
     let (first, piece) = (download.first_whole.expect("it is whole"), 512);
-    assert!(first <= piece * 3 / 2, "the first piece was whole after {first} blocks");
+    let took = download.first_at.saturating_sub(began);
+    assert!(first * 10 <= piece * 11, "the first piece was whole after {first} blocks, {took:?}");
+    // All that the peers send is of the first piece until it is whole.
+    let ideal = 8.0 * MIB / (20.0 * 50.0 * KIB);
+    assert!(took.as_secs_f64() <= ideal * 1.1, "the first piece was whole after {took:?}, not {ideal} s");
     assert!(download.most_begun <= 4, "{} pieces at a time", download.most_begun);
     assert!(download.wasted * 100 <= 8 * piece, "{} blocks came twice", download.wasted);
 }

@@ -353,7 +353,7 @@ fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     assert!(picker.wants(C));
     let verdict = picker.verified(PieceIndex(0), true);
     picker.check_invariants();
-    assert_eq!(verdict, Verdict { no_longer_wanted: vec![C], senders: vec![A] });
+    assert_eq!(verdict, Verdict { no_longer_wanted: vec![C], senders: vec![A], recalled: 0 });
     assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), Accept::Duplicate);
     assert!(picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK));
     let mut states = vec![Progress::Missing; 9];
@@ -377,7 +377,7 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
     picker.give(A, a[0]);
     assert_eq!(picker.give(A, a[1]), Some(PieceIndex(0)));
     assert!(picker.take(A, 5, true).is_empty(), "nothing of a piece that is being hashed");
-    let by = |block: BlockRequest| if b.contains(&block) { B } else { A };
+    let by = |block: BlockRequest| Some(if b.contains(&block) { B } else { A });
     let authors: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
     assert_eq!(picker.authors(PieceIndex(0)), authors);
     let verdict = picker.verified(PieceIndex(0), false);

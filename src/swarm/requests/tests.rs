@@ -279,15 +279,24 @@ fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
 
 #[test]
 fn among_many_peers_each_is_asked_for_little_at_first() {
-    for (peers, want) in [(1, START_GENEROUS), (10, 102), (1000, START_LEAST)] {
+    const SMALL: u32 = 256 * 1024;
+    for (peers, piece, want) in [
+        (1, SMALL, START_GENEROUS),
+        (10, SMALL, 103),
+        (1000, SMALL, START_LEAST),
+        (1, 8 << 20, START_GENEROUS),
+        (10, 8 << 20, 52),
+        (10, 64 << 20, 103),
+        (1000, 8 << 20, START_LEAST),
+    ] {
         let mut requests = Requests::new(LIMIT_UNSTATED);
-        requests.share_start(peers);
+        requests.share_start(peers, piece);
         requests.set_limit(2000);
-        assert_eq!(requests.want(), want, "one of {peers}");
+        assert_eq!(requests.want(), want, "one of {peers}, pieces of {piece}");
     }
     let mut late = stated(2000);
     late.add(SECOND, &blocks(0..1));
-    late.share_start(1000);
+    late.share_start(1000, SMALL);
     assert_eq!(late.depth(), START_GENEROUS, "once requests are out it is too late");
 }
 
@@ -298,7 +307,7 @@ fn equal_peers_end_together() {
     let mut links: Vec<Link> = (0..50)
         .map(|_| {
             let mut requests = Requests::new(LIMIT_UNSTATED);
-            requests.share_start(50);
+            requests.share_start(50, 256 * 1024);
             Link::new(requests, MS, MIB)
         })
         .collect();
