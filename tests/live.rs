@@ -5,6 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
+use common::fleet::Swarm;
 use common::payload::Payload;
 use common::seeder::{FakePeer, Gate};
 use common::tmux::Tmux;
@@ -217,6 +218,61 @@ fn several_draw_only_while_the_terminal_is_theirs() {
     scene.tmux.shows("0 of 2 whole");
     scene.gate.open();
     scene.tmux.shows("1 torrent is whole, 1 not");
+}
+
+/// Two run and a third waits: all have a row, and the keys are about the one that is selected.
+#[test]
+fn several_are_selected_paused_and_inspected() {
+    let stage = Stage::new();
+    let swarms = ["one.bin", "two.bin", "three.bin"].map(|name| {
+        let payload = Payload::single(name, 20 * 32 * 1024, 32 * 1024);
+        Swarm::of(&stage, payload, 4)
+    });
+    let script = format!(
+        "exec env XDG_CACHE_HOME=cache {} one.torrent two.torrent three.torrent out --max-concurrent 2 --no-dht --no-lsd --listen-port {}\n",
+        env!("CARGO_BIN_EXE_btsync"),
+        free_port(),
+    )
+    .replace(".torrent", ".bin.torrent");
+    std::fs::write(stage.path("run"), script).expect("a script");
+    let tmux = Tmux::start(&stage, 110, 24);
+    tmux.types("stty -g >before; sh run; echo $? >code; stty -g >after");
+    let row = |screen: &str, name: &str| screen.lines().find(|line| line.contains(name)).unwrap_or("").to_owned();
+    let screen = tmux.wait("three rows", |screen| {
+        let runs = ["one.bin", "two.bin"].iter().all(|name| row(screen, name).contains("10.0%"));
+        runs && row(screen, "three.bin").contains("waiting") && screen.contains("enter: details")
+    });
+    assert!(row(&screen, "one.bin").contains('█') && screen.contains("0 of 3 whole  10.0%"), "{screen}");
+    let is_selected = |screen: &str, name: &str| row(screen, name).starts_with("> ");
+    // Which of the two stands above changes with what comes; the third has no session yet.
+    let first = if is_selected(&screen, "one.bin") { "one.bin" } else { "two.bin" };
+    tmux.press(&["p"]);
+    let screen = tmux.wait("a pause", |screen| row(screen, first).contains("paused 10.0%"));
+    assert_eq!(count(&screen, "paused"), 1, "only that one:\n{screen}");
+    tmux.press(&["p"]);
+    tmux.wait("no pause", |screen| !screen.contains("paused 10"));
+    tmux.press(&["Down", "Down", "Down"]);
+    tmux.wait("the last", |screen| is_selected(screen, "three.bin"));
+    tmux.press(&["Up", "Up", "Up"]);
+    tmux.wait("the first", |screen| !is_selected(screen, "three.bin"));
+    tmux.press(&["Enter"]);
+    let screen = tmux.shows("enter: all torrents");
+    assert!(screen.contains("127.0.0.1:") && !screen.contains("three.bin"), "all of one torrent:\n{screen}");
+    tmux.press(&["f"]);
+    tmux.shows("files: 0 of 1");
+    tmux.press(&["Enter"]);
+    tmux.wait("all of them", |screen| row(screen, "three.bin").contains("waiting"));
+    tmux.press(&["l"]);
+    tmux.press(&["P"]);
+    tmux.wait("both paused", |screen| count(screen, "paused 10.0%") == 2);
+    tmux.press(&["P"]);
+    tmux.wait("none paused", |screen| count(screen, "paused") == 0);
+    swarms.iter().for_each(|swarm| swarm.gate.open());
+    tmux.shows("3 torrents are whole");
+    let said = |name: &str| std::fs::read_to_string(stage.path(name)).unwrap_or_default();
+    until("the end", || said("after").ends_with('\n'));
+    assert_eq!((said("code").as_str(), said("after")), ("0\n", said("before")));
+    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
 }
 
 #[test]

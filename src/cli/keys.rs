@@ -24,6 +24,13 @@ use signal_hook::{flag, low_level};
 /// Keys that wait for the view at most; more are lost.
 const WAITING: usize = 16;
 
+/// The arrow up.
+pub const UP: char = '\u{2191}';
+/// The arrow down.
+pub const DOWN: char = '\u{2193}';
+/// Enter, or return.
+pub const ENTER: char = '\n';
+
 /// Whether that terminal listens to us: true also where there is no job control, and nobody else it could listen to.
 pub fn is_ours(terminal: impl AsFd) -> bool {
     tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
@@ -225,22 +232,36 @@ fn hear(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
     true
 }
 
-/// The keys among these bytes. Arrows and the like come as several bytes, of which some would be keys by themselves.
+/// The keys among these bytes. Arrows and the like come as several bytes, of which some would be keys by themselves; two of them
+/// are keys here.
 fn keys_in(bytes: &[u8]) -> Vec<char> {
     let (mut keys, mut bytes) = (Vec::new(), bytes.iter());
     while let Some(&byte) = bytes.next() {
         match byte {
             // ESC [ … and a letter or a tilde; ESC O and a letter; Alt and a key.
             0x1b => match bytes.next() {
-                Some(b'[') => drop(bytes.find(|byte| matches!(byte, 0x40..=0x7e))),
-                Some(b'O') => drop(bytes.next()),
+                Some(b'[') => {
+                    let rest = bytes.as_slice();
+                    let last = bytes.position(|byte| matches!(byte, 0x40..=0x7e));
+                    keys.extend(arrow(last.and_then(|at| rest.get(..=at)).unwrap_or_default()));
+                }
+                Some(b'O') => keys.extend(bytes.next().and_then(|byte| arrow(&[*byte]))),
                 _ => {}
             },
             b' ' | 0x21..=0x7e => keys.push(char::from(byte)),
+            b'\r' | b'\n' => keys.push(ENTER),
             _ => {}
         }
     }
     keys
+}
+
+fn arrow(code: &[u8]) -> Option<char> {
+    match code {
+        b"A" => Some(UP),
+        b"B" => Some(DOWN),
+        _ => None,
+    }
 }
 
 /// Whether this process was started to ignore that signal, as nohup does.
@@ -276,8 +297,9 @@ mod tests {
 
     #[test]
     fn only_single_keys_are_keys() {
-        assert_eq!(keys_in(b"p q\n\x03"), ['p', ' ', 'q']);
-        assert_eq!(keys_in(b"\x1b[Ap\x1bOQ?\x1b[15~l\x1bqs"), ['p', '?', 'l', 's']);
+        assert_eq!(keys_in(b"p q\n\x03"), ['p', ' ', 'q', ENTER]);
+        assert_eq!(keys_in(b"\x1b[Cp\x1bOQ?\x1b[15~l\x1bqs\x1b[1;5A"), ['p', '?', 'l', 's']);
+        assert_eq!(keys_in(b"\x1b[A\x1b[Bp\x1bOA\x1bOB\r"), [UP, DOWN, 'p', UP, DOWN, ENTER]);
         assert_eq!(keys_in("é\x1b".as_bytes()), []);
         assert_eq!(keys_in(b"\x1b[1;5"), []);
     }

@@ -60,7 +60,7 @@ pub struct Look {
 
 impl Look {
     /// Blocks where the terminal has them, else ASCII; all differ, so that colour is not needed to read them.
-    pub fn new(unicode: bool, colour: bool) -> Look {
+    pub const fn new(unicode: bool, colour: bool) -> Look {
         Look { unicode, colour }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::lines::Teller;
 use super::queue::{End, Job};
+use super::teller::Teller;
 use super::{Fleet, LONGEST_NAME, Word, fetch, watch};
 use crate::cli::download::{self, Found};
 use crate::cli::exit::Failure;

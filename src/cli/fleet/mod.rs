@@ -1,15 +1,17 @@
 //! Several torrents at once: each has a session on a thread of its own, and the command's own thread says whose turn it is.
 //!
 //! [`list`] sorts out what was named, [`queue`] (pure) says who begins, [`job`] runs one from its name to its end, [`fetch`] gets what
-//! is named by URL, [`watch`] sees what appears in a folder, [`ground`] is what the sessions share, [`lines`] shows them on a
-//! terminal. Where only one torrent is named none of this takes part.
+//! is named by URL, [`watch`] sees what appears in a folder, [`ground`] is what the sessions share, [`rows`] and [`board`] show
+//! them on a terminal, [`teller`] tells what happens there. Where only one torrent is named none of this takes part.
 
+mod board;
 pub(super) mod fetch;
 mod ground;
 mod job;
-mod lines;
 mod list;
 mod queue;
+mod rows;
+mod teller;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use super::args::DownloadArgs;
 use super::download;
 use super::exit::{Exit, Failure};
 use super::hook::{Failed, Order};
+use super::keys::{Keyboard, Keys};
 use super::limits::Switch;
 use super::outputs::Outputs;
 use super::signals;
@@ -36,9 +39,9 @@ use super::voice::clean;
 use crate::metainfo::printable;
 use crate::session::Config;
 use crate::types::InfoHash;
+use board::Board;
 use ground::Ground;
 use job::What;
-use lines::Board;
 pub(super) use list::{Targets, is_torrent_by_name, plain_name, targets, unknown_scheme};
 use queue::{Claims, End, Job, Queue};
 use watch::{Sight, Watch};
@@ -65,8 +68,8 @@ struct Fleet {
     ground: Ground,
     queue: Mutex<Queue>,
     claims: Mutex<Claims>,
-    /// The names of those that have begun.
-    begun: Mutex<BTreeMap<Job, String>>,
+    /// The names of those that have not ended, and whether they have begun.
+    names: Mutex<BTreeMap<Job, (String, bool)>>,
     outputs: Outputs,
     quiet: bool,
     hook: Option<(Order, Failed)>,
@@ -113,7 +116,7 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         ground: Ground::new(config).map_err(|error| verdict::failure(&error))?,
         queue: Mutex::new(Queue::new(limit)),
         claims: Mutex::default(),
-        begun: Mutex::default(),
+        names: Mutex::default(),
         outputs: outputs.clone(),
         quiet: args.quiet,
         hook,
@@ -122,7 +125,16 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         stop,
     });
     let (to_stop, asked, shared) = (words.clone(), outputs.stop.clone(), fleet.clone());
+    // Owned here, so that the terminal is left as it was however this ends.
+    let looks = outputs.screen.is_terminal() && !args.quiet;
+    let hung_up = words.clone();
+    let listen = || Keyboard::listen(move || drop(hung_up.send(Word::Stop)));
+    let keyboard = if looks { listen().map_err(no_signals)? } else { None };
+    let keys = keyboard.as_ref().map(Keyboard::keys);
+    let released = keys.clone();
     let stop = move || {
+        // A second signal ends the process at once, and nobody could put the terminal right then.
+        released.iter().for_each(Keys::release);
         drop(to_stop.send(Word::Stop));
         asked.set();
     };
@@ -137,7 +149,7 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         args.watch.as_deref().map(|folder| Watch::start(folder, &out, move |seen| drop(words.send(Word::Seen(seen)))));
     let watched = watched.transpose()?;
     // A system without a thread to spare for the board still downloads.
-    let board = (outputs.screen.is_terminal() && !args.quiet).then(|| Board::start(fleet.clone()).ok());
+    let board = looks.then(|| Board::start(fleet.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
     for name in targets.torrents {
@@ -174,6 +186,7 @@ struct Crew {
 impl Crew {
     fn add(&mut self, what: What) {
         let job = self.fleet.queue.lock().add();
+        self.fleet.names.lock().insert(job, (what.name(), false));
         self.waiting.insert(job, what);
     }
 
@@ -204,7 +217,7 @@ impl Crew {
             let Some(job) = self.fleet.queue.lock().begin() else { return };
             let Some(what) = self.waiting.remove(&job) else { continue };
             let name = what.name();
-            self.fleet.begun.lock().insert(job, name.clone());
+            self.fleet.names.lock().insert(job, (name.clone(), true));
             let fleet = self.fleet.clone();
             let run = move || {
                 let end = catch_unwind(AssertUnwindSafe(|| job::run(&fleet, job, what)));
@@ -228,7 +241,7 @@ impl Crew {
             let _ = thread.join();
         }
         self.fleet.ground.ended(job);
-        self.fleet.begun.lock().remove(&job);
+        self.fleet.names.lock().remove(&job);
         if matches!(end, End::Failed(_)) {
             self.fleet.claims.lock().release(job);
         }

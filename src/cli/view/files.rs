@@ -3,6 +3,7 @@
 use super::text::{fit_left, pad};
 use crate::cli::figures::size;
 use crate::cli::map::Look;
+use crate::cli::voice::clean;
 use crate::session::{FileView, PieceState};
 
 /// How one file stands: the number of its pieces that are verified, of how many, and how many are under way.
@@ -68,7 +69,7 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
         let figures = format!("{mark}{}{}", pad(&format!("{percent}%"), 4), pad(&size(view.length), 12));
         let figures = if width < 32 { pad(&format!("{percent}%"), 4) } else { figures };
         let left = width.saturating_sub(console::measure_text_width(&figures) + 2);
-        Some(format!("{figures}  {}", fit_left(&super::clean(&view.path), left).trim_end()))
+        Some(format!("{figures}  {}", fit_left(&clean(&view.path), left).trim_end()))
     };
     std::iter::once(head).chain(all.iter().take(most).filter_map(line)).collect()
 }

@@ -3,12 +3,13 @@
 //! From the top: the name, the figures, the speed of the last minute, the map, who was asked for peers, a table of peers or files, why
 //! nothing comes or what the keys do, and the keys. What matters least goes first where there is no room.
 
+use super::files;
 use super::peers::{self, LEGEND, Row};
 use super::spark::Spark;
 use super::text::{fit, shorten, wrap};
-use super::{clean, files};
 use crate::cli::figures::{Figure, Rates, hashing, part, percent, pieces, rate, ratio, seeding, size};
 use crate::cli::map::{Cell, Look, cells, looked_at};
+use crate::cli::voice::clean;
 use crate::session::{FileView, Limits, PieceState, Search, SeedGoal, Snapshot, Stage, TrackerState};
 
 /// The view takes no more rows than this, or two thirds of a terminal that is higher.

@@ -1,0 +1,62 @@
+//! Tells on a terminal what happens to one torrent of several.
+
+use std::time::Duration;
+
+use super::LONGEST_NAME;
+use crate::cli::figures::{Rates, ratio, size, words};
+use crate::cli::screen::Screen;
+use crate::cli::view::text::squeeze;
+use crate::cli::voice::{Ending, Voice, Words, clean};
+use crate::session::{Event, Handle};
+
+/// Tells what happens to one torrent, each line with its name; how it stands is seen on the board.
+pub(super) struct Teller {
+    handle: Handle,
+    screen: Screen,
+    rates: Rates,
+    words: Words,
+}
+
+impl Teller {
+    /// For the session behind `handle`.
+    pub fn new(handle: Handle, screen: Screen) -> Teller {
+        Teller { handle, screen, rates: Rates::default(), words: Words::default() }
+    }
+
+    fn say(&self, text: &str) {
+        let name = clean(self.handle.name());
+        self.screen.say(&format!("{}: {text}", squeeze(&name, LONGEST_NAME)));
+    }
+}
+
+impl Voice for Teller {
+    fn period(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        if let Some(words) = self.words.of(event) {
+            self.say(&words);
+        }
+        match event {
+            Event::Listening { .. } => self.rates.begin(at),
+            Event::Completed => {
+                let now = self.handle.snapshot();
+                self.rates.update(at, &now);
+                self.say(&format!("complete, {}", words(&self.rates.summary(&now))));
+            }
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, at: Duration) {
+        self.rates.update(at, &self.handle.snapshot());
+    }
+
+    fn finish(&mut self, _: Duration, _: Ending) {
+        let now = self.handle.snapshot();
+        if now.uploaded > 0 {
+            self.say(&format!("sent {}, {}", size(now.total_uploaded), ratio(&now)));
+        }
+    }
+}
