@@ -178,6 +178,40 @@ fn no_two_torrents_write_to_the_same_file() {
     assert!(stderr(&output).contains("--out") && !stage.path("more").exists(), "{}", stderr(&output));
 }
 
+/// The first one takes much longer to read: it is not refused for that.
+#[test]
+fn of_two_that_write_to_one_file_the_second_is_refused() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let first = fs::read(stage.path("one.torrent")).expect("a torrent file");
+    let info = first.windows(6).position(|key| key == b"4:info").expect("an info dictionary");
+    let comment = format!("7:comment{}:{}", 8 << 20, "x".repeat(8 << 20));
+    fs::write(stage.path("one.torrent"), [&first[..info], comment.as_bytes(), &first[info..]].concat())
+        .expect("a file");
+    let other = Payload::single("one", 5000, 16 * 1024);
+    fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    for out in ["a", "b", "c"] {
+        let output = fleet(&stage).args(["one.torrent", "other.torrent", out]).output().expect("it runs");
+        assert_eq!(code(&output), Some(13), "{}", stderr(&output));
+        let refused = "other.torrent is not downloaded beside one.torrent";
+        assert!(stderr(&output).contains(refused), "{}", stderr(&output));
+        swarm.is_at(&stage.path(out));
+    }
+}
+
+/// As with one set of files on two trackers: nothing is written, so nobody is in the way of anybody.
+#[test]
+fn two_complete_torrents_share_a_file() {
+    let stage = Stage::new();
+    let payloads = [16 * 1024, 32 * 1024].map(|piece| Payload::of("same", &[7; 100_000], piece));
+    for (payload, name) in payloads.iter().zip(["a.torrent", "b.torrent"]) {
+        fs::write(stage.path(name), payload.torrent("")).expect("a torrent file");
+    }
+    let out = stage.folder_with("out", &payloads[0]);
+    let output = fleet(&stage).args(["a.torrent", "b.torrent"]).arg(&out).output().expect("it runs");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+}
+
 /// What a link leads to is known late, and when the first one is done its file is there.
 #[test]
 fn no_two_links_write_to_the_same_file() {

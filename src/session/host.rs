@@ -9,13 +9,14 @@ mod claims;
 mod door;
 mod lobby;
 mod seat;
+mod turn;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::config::DhtSettings;
 use super::listener::Listener;
@@ -32,6 +33,7 @@ use door::Door;
 
 pub(super) use lobby::Lobby;
 pub(super) use seat::Seat;
+pub use turn::Turn;
 
 /// Connections that each session may have at least, however many there are.
 const LEAST_PEERS: usize = 4;
@@ -42,6 +44,10 @@ pub struct Host {
     throttle: Arc<Throttle>,
     door: Arc<Door>,
     claims: Mutex<Claims>,
+    /// The claims have changed.
+    changed: Condvar,
+    /// How many turns were given.
+    turns: AtomicU64,
     net: Mutex<Net>,
     /// It was made for several sessions, so that its port and its node outlive each of them.
     lasting: bool,
@@ -103,6 +109,8 @@ impl Host {
             throttle: Arc::new(Throttle::new(config.limits)),
             door: Arc::default(),
             claims: Mutex::default(),
+            changed: Condvar::new(),
+            turns: AtomicU64::new(0),
             net: Mutex::default(),
             lasting,
             most: AtomicUsize::new(config.max_peers),
@@ -136,6 +144,7 @@ impl Host {
     /// A session ended by a failure: other torrents may have its files.
     pub(super) fn failed(&self, info_hash: InfoHash) {
         self.claims.lock().release(info_hash);
+        self.changed.notify_all();
     }
 
     /// The limits, where bytes meet them.

@@ -43,7 +43,7 @@ pub use config::{Config, DhtSettings, SeedGoal};
 use events::Teller;
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
-pub use host::Host;
+pub use host::{Host, Turn};
 pub(crate) use opening::layout;
 pub(crate) use originals::as_found;
 pub use pending::Pending;
@@ -98,10 +98,17 @@ pub enum SessionError {
         error: io::Error,
     },
     /// Another torrent of the same host has a file at the same place.
-    #[error("another torrent has a file of the same name, {}: give it another folder", crate::metainfo::printable(&.path.to_string_lossy()))]
+    #[error(
+        "another torrent has a file of the same name, {}: {} is not downloaded beside {}; give it another folder",
+        crate::metainfo::printable(&.path.to_string_lossy()), crate::metainfo::printable(.ours), crate::metainfo::printable(.theirs)
+    )]
     FileTaken {
         /// Where, from the download folder on.
         path: PathBuf,
+        /// What the torrent was named by.
+        ours: String,
+        /// The same of the other one.
+        theirs: String,
     },
     /// Another session of the same host has this torrent.
     #[error("the torrent {info_hash} is under way already")]
@@ -141,6 +148,7 @@ pub struct Session {
     listeners: Receiver<Event>,
     reports: Receiver<Report>,
     host: Arc<Host>,
+    turn: Turn,
 }
 
 impl Session {
@@ -179,7 +187,14 @@ impl Session {
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
             }));
         }
-        Session { source, config, inner: Arc::new(inner), events, listeners, reports, host }
+        let turn = host.turn(&inner.nickname, false);
+        Session { source, config, inner: Arc::new(inner), events, listeners, reports, host, turn }
+    }
+
+    /// The same session in a turn that its host gave before, and not in the order in which sessions are made.
+    #[must_use]
+    pub fn in_turn(self, turn: Turn) -> Session {
+        Session { turn, ..self }
     }
 
     /// A handle on this session.
@@ -199,11 +214,11 @@ impl Session {
     /// Where the files cannot be read or written, no port is free, the metadata makes no torrent, or the host has the torrent
     /// already.
     pub fn run(self) -> Result<Outcome, SessionError> {
-        let Session { source, config, inner, events, listeners, reports, host } = self;
+        let Session { source, config, inner, events, listeners, reports, host, turn } = self;
         drop(listeners); // nobody listens but whoever asked to
         let _ = inner.main.set(std::thread::current().id());
         let at = Arc::downgrade(&host); // it is to end with the session where it has no other
-        let seat = Some(Seat::take(host, inner.info_hash, &config)?);
+        let seat = Some(Seat::take(host, turn, inner.info_hash, &config)?);
         let last_words = events.clone();
         let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };
         let ended = match source {

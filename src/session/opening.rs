@@ -44,7 +44,10 @@ pub(super) fn open(
     events: &Teller,
 ) -> Result<Opened, SessionError> {
     let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
-    seat.map_or(Ok(()), |seat| seat.claim(config, &layout))?;
+    let seat = seat.map(|seat| {
+        seat.claim(config, &layout);
+        &*seat
+    });
     if files < of {
         tell(events, Event::Selected { files, of, bytes });
     }
@@ -56,7 +59,7 @@ pub(super) fn open(
     let waits = Arc::downgrade(inner);
     storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
     inner.enter(Stage::Checking);
-    let mut opening = Opening { inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
+    let mut opening = Opening { seat, inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
     let (have, keeper) = opening.run()?;
     let storage = Arc::new(opening.disk);
     let _ = inner.wanted.set(sizes(torrent, &plan.wanted, &have));
@@ -89,6 +92,8 @@ pub(crate) fn layout(torrent: &Torrent) -> Result<Layout, LayoutError> {
 
 /// What the start of one torrent has to do with its files.
 struct Opening<'a> {
+    /// Its place among the sessions that must not write to the same files.
+    seat: Option<&'a Seat>,
     inner: &'a Inner,
     config: &'a Config,
     torrent: &'a Torrent,
@@ -110,11 +115,16 @@ impl Opening<'_> {
             }
             self.disk.marker = self.disk.read_marker(&self.torrent.info_hash);
             let (mut have, mut keeper) = self.check(&survey)?;
+            // What another torrent has begun to write since would be taken for the user's own.
+            self.seat.map_or(Ok(()), |seat| seat.is_free(self.disk.layout()))?;
             let steps = self.decide(&survey, &have, keeper.as_ref())?;
             if self.is_stopped() {
                 return Ok((have, None));
             }
             let leaves_all = steps.iter().all(|step| *step == Step::Leave);
+            if !self.claim(!leaves_all)? {
+                return Ok((have, None));
+            }
             if !leaves_all {
                 self.lock(&steps, &survey, &have)?;
             }
@@ -128,6 +138,15 @@ impl Opening<'_> {
                 self.make(&steps, survey, &mut have, &mut keeper)?;
             }
             return Ok((have, keeper));
+        }
+    }
+
+    /// Tells the host's other torrents what becomes of the files; false where the session is to stop before it may write to them.
+    fn claim(&self, writes: bool) -> Result<bool, SessionError> {
+        match self.seat {
+            Some(seat) if writes => seat.may_write(self.disk.layout(), &self.inner.stop),
+            Some(seat) => seat.reads(self.disk.layout()).map(|()| true),
+            None => Ok(true),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::queue::Job;
-use crate::session::{Config, Handle, Host, Limits, Session, SessionError, Source};
+use crate::session::{Config, Handle, Host, Limits, Session, SessionError, Source, Turn};
 
 /// The common ground.
 pub(super) struct Ground {
@@ -32,9 +32,14 @@ impl Ground {
         self.config.clone()
     }
 
+    /// The next place in the order of the torrents, for what was named by `name`; later ones wait for those that are near.
+    pub fn turn(&self, name: &str, is_near: bool) -> Turn {
+        self.host.turn(name, is_near)
+    }
+
     /// A session that has not begun.
-    pub fn session(&self, job: Job, source: Source, config: Config) -> Session {
-        let session = Session::on(&self.host, source, config);
+    pub fn session(&self, job: Job, source: Source, config: Config, turn: Turn) -> Session {
+        let session = Session::on(&self.host, source, config).in_turn(turn);
         self.sessions.lock().insert(job, session.handle());
         session
     }

@@ -17,7 +17,7 @@ use crate::cli::plain::Plain;
 use crate::cli::verdict;
 use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
 use crate::metainfo::Magnet;
-use crate::session::{Event, Handle, Outcome, Session, SessionError, Source};
+use crate::session::{Event, Handle, Outcome, Session, SessionError, Source, Turn};
 use crate::sources::redact::{public_name, redacted};
 
 /// What a job is to fetch.
@@ -44,8 +44,18 @@ impl What {
     }
 }
 
+impl What {
+    /// Whether it can be read at once.
+    pub fn is_near(&self) -> bool {
+        match self {
+            What::Named(name) => Path::new(name).is_file(),
+            What::Seen(_, link) => link.is_none(),
+        }
+    }
+}
+
 /// From its name to its end. What goes wrong has been told when it returns.
-pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
+pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
     let name = what.name();
     let named = matches!(what, What::Named(_));
     let mut config = fleet.ground.config();
@@ -71,7 +81,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What) -> End {
         }
         return End::Same;
     }
-    let session = fleet.ground.session(job, source, config);
+    let session = fleet.ground.session(job, source, config, turn);
     let handle = session.handle();
     // Whoever says stop does so before looking for sessions: one that is not seen there sees it here.
     if fleet.is_stopped() {

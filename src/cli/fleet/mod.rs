@@ -219,8 +219,10 @@ impl Crew {
             let name = what.name();
             self.fleet.names.lock().insert(job, (name.clone(), true));
             let fleet = self.fleet.clone();
+            // Here, as the threads come in any order.
+            let turn = fleet.ground.turn(&name, what.is_near());
             let run = move || {
-                let end = catch_unwind(AssertUnwindSafe(|| job::run(&fleet, job, what)));
+                let end = catch_unwind(AssertUnwindSafe(|| job::run(&fleet, job, what, turn)));
                 // The reason is on stderr already.
                 let end = end.unwrap_or(End::Failed(Exit::Other));
                 let _ = fleet.words.send(Word::Ended(job, end));

@@ -1,9 +1,10 @@
-//! Whose the files are: no two torrents of a host write to the same one. A link's files are known only once its metadata is there,
-//! so that this is asked when a torrent's files are opened, by the session itself.
+//! Whose the files are: of two torrents of a host that would write to the same file, always the one that was named later is refused.
+//! A link's files are known only once its metadata is there, so that this is asked when a torrent's files are opened, by the session
+//! itself. Torrents that are complete write nothing, and may share files. Pure: whoever has to wait asks again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::types::InfoHash;
 
@@ -11,29 +12,109 @@ use crate::types::InfoHash;
 /// over must not be written over by the next.
 #[derive(Default)]
 pub struct Claims {
-    /// By a hash of the path: torrents have up to half a million files.
+    /// Each file's first claimant, by a hash of the path: torrents have up to half a million files.
     files: HashMap<u64, InfoHash>,
+    /// The others, where there are any.
+    more: HashMap<u64, Vec<InfoHash>>,
+    torrents: HashMap<InfoHash, Claimant>,
+    /// Turns whose torrents are about to come, and have not.
+    expected: BTreeSet<u64>,
     state: RandomState,
 }
 
+/// A torrent whose files are known.
+struct Claimant {
+    turn: u64,
+    name: String,
+    files: Vec<u64>,
+    access: Access,
+}
+
+/// What a torrent does with its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Nobody knows: it looks at them.
+    Unknown,
+    Reads,
+    Writes,
+}
+
+/// Whether a torrent may write to its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It may.
+    Granted,
+    /// An earlier torrent may turn out to write to one of them: ask again when something has changed.
+    Wait,
+    /// Another torrent has the file of this number.
+    Refused(usize, Owner),
+}
+
+/// Another torrent that has a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its info-hash.
+    pub info_hash: InfoHash,
+    /// What it was named by.
+    pub name: String,
+}
+
 impl Claims {
-    /// Takes these files below `folder` for a torrent, all or none. Two names of one folder are two folders here.
+    /// The torrent of this turn is about to come: later ones wait for it.
+    pub fn expect(&mut self, turn: u64) {
+        self.expected.insert(turn);
+    }
+
+    /// It has come, or will not.
+    pub fn arrived(&mut self, turn: u64) {
+        self.expected.remove(&turn);
+    }
+
+    /// A torrent's files are these below `folder`. Two names of one folder are two folders here.
+    pub fn enter<'a>(&mut self, turn: u64, owner: Owner, folder: &Path, files: impl Iterator<Item = &'a Path>) {
+        let Owner { info_hash, name } = owner;
+        self.release(info_hash);
+        let files: Vec<u64> = files.map(|file| self.state.hash_one(folder.join(file))).collect();
+        for file in &files {
+            let first = *self.files.entry(*file).or_insert(info_hash);
+            if first != info_hash {
+                self.more.entry(*file).or_default().push(info_hash);
+            }
+        }
+        self.torrents.insert(info_hash, Claimant { turn, name, files, access: Access::Unknown });
+        self.arrived(turn);
+    }
+
+    /// Whether no other torrent writes to the torrent's files.
     ///
     /// # Errors
-    /// The first that another torrent has.
-    pub fn take<'a>(
-        &mut self,
-        info_hash: InfoHash,
-        folder: &Path,
-        files: impl Iterator<Item = &'a Path> + Clone,
-    ) -> Result<(), PathBuf> {
-        let place = |state: &RandomState, file: &Path| state.hash_one(folder.join(file));
-        let taken = |file: &&Path| self.files.get(&place(&self.state, file)).is_some_and(|owner| *owner != info_hash);
-        if let Some(file) = files.clone().find(taken) {
-            return Err(file.to_owned());
-        }
-        self.files.extend(files.map(|file| (place(&self.state, file), info_hash)));
+    /// The number of a file, and who writes to it.
+    pub fn is_free(&self, info_hash: InfoHash) -> Result<(), (usize, Owner)> {
+        self.other(info_hash, |other| other.access == Access::Writes).map_or(Ok(()), Err)
+    }
+
+    /// The torrent is complete and reads its files only.
+    ///
+    /// # Errors
+    /// The number of a file, and who writes to it.
+    pub fn read(&mut self, info_hash: InfoHash) -> Result<(), (usize, Owner)> {
+        self.is_free(info_hash)?;
+        self.set(info_hash, Access::Reads);
         Ok(())
+    }
+
+    /// The torrent is about to write to its files.
+    pub fn write(&mut self, info_hash: InfoHash) -> Answer {
+        let Some(turn) = self.torrents.get(&info_hash).map(|claimant| claimant.turn) else { return Answer::Granted };
+        if let Some((file, owner)) = self.other(info_hash, |other| other.access != Access::Unknown) {
+            return Answer::Refused(file, owner);
+        }
+        let is_earlier = |other: &Claimant| other.turn < turn;
+        if self.expected.first().is_some_and(|first| *first < turn) || self.other(info_hash, is_earlier).is_some() {
+            return Answer::Wait;
+        }
+        self.set(info_hash, Access::Writes);
+        Answer::Granted
     }
 
     /// Whether a file belongs to a torrent.
@@ -43,7 +124,39 @@ impl Claims {
 
     /// A torrent has failed: its files are free for another, such as its own corrected form.
     pub fn release(&mut self, info_hash: InfoHash) {
-        self.files.retain(|_, owner| *owner != info_hash);
+        let Some(gone) = self.torrents.remove(&info_hash) else { return };
+        for file in gone.files {
+            if let Some(more) = self.more.get_mut(&file) {
+                more.retain(|other| *other != info_hash);
+            }
+            if self.files.get(&file) == Some(&info_hash) {
+                match self.more.get_mut(&file).and_then(Vec::pop) {
+                    Some(next) => self.files.insert(file, next),
+                    None => self.files.remove(&file),
+                };
+            }
+            if self.more.get(&file).is_some_and(Vec::is_empty) {
+                self.more.remove(&file);
+            }
+        }
+    }
+
+    fn set(&mut self, info_hash: InfoHash, access: Access) {
+        if let Some(claimant) = self.torrents.get_mut(&info_hash) {
+            claimant.access = access;
+        }
+    }
+
+    /// The first file of a torrent that another one has as well, of which `is_meant` is true.
+    fn other(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, Owner)> {
+        let claimant = self.torrents.get(&info_hash)?;
+        claimant.files.iter().enumerate().find_map(|(number, file)| {
+            let others = self.files.get(file).into_iter().chain(self.more.get(file).into_iter().flatten());
+            let mut others = others.filter(|other| **other != info_hash);
+            let other = others.find(|other| self.torrents.get(other).is_some_and(&is_meant))?;
+            let name = self.torrents.get(other).map(|claimant| claimant.name.clone()).unwrap_or_default();
+            Some((number, Owner { info_hash: *other, name }))
+        })
     }
 }
 
@@ -51,20 +164,74 @@ impl Claims {
 mod tests {
     use super::*;
 
+    const A: InfoHash = InfoHash([1; 20]);
+    const B: InfoHash = InfoHash([2; 20]);
+    const C: InfoHash = InfoHash([3; 20]);
+
+    fn owner(info_hash: InfoHash) -> Owner {
+        Owner { info_hash, name: format!("{}.torrent", info_hash.0[0]) }
+    }
+
+    fn enter(claims: &mut Claims, turn: u64, info_hash: InfoHash, files: &[&str]) {
+        claims.enter(turn, owner(info_hash), Path::new("out"), files.iter().map(Path::new));
+    }
+
     #[test]
-    fn no_file_belongs_to_two() {
+    fn of_two_that_write_the_later_one_is_refused_whoever_asks_first() {
+        for later_first in [false, true] {
+            let mut claims = Claims::default();
+            claims.expect(0);
+            claims.expect(1);
+            enter(&mut claims, 1, B, &["y", "x"]);
+            assert_eq!(claims.write(B), Answer::Wait, "the earlier one is not there");
+            enter(&mut claims, 0, A, &["x"]);
+            if later_first {
+                assert_eq!(claims.write(B), Answer::Wait, "the earlier one may write");
+            }
+            assert_eq!(claims.write(A), Answer::Granted);
+            assert_eq!(claims.write(A), Answer::Granted, "a torrent that asks again has its own");
+            assert_eq!(claims.write(B), Answer::Refused(1, owner(A)));
+            assert_eq!(claims.read(B), Err((1, owner(A))));
+        }
+    }
+
+    #[test]
+    fn those_that_share_no_file_wait_only_until_all_are_there() {
         let mut claims = Claims::default();
-        let take = |claims: &mut Claims, hash, folder: &str, files: &[&str]| {
-            claims.take(InfoHash([hash; 20]), Path::new(folder), files.iter().map(Path::new))
-        };
-        assert_eq!(take(&mut claims, 1, "out", &["x/a", "x/b"]), Ok(()));
-        assert_eq!(take(&mut claims, 1, "out", &["x/a", "x/b"]), Ok(()), "a torrent that is run again finds its own");
-        assert_eq!(take(&mut claims, 2, "out", &["x/c", "x/b"]), Err("x/b".into()));
-        assert_eq!(take(&mut claims, 3, "out", &["x/c"]), Ok(()), "of what was refused nothing is taken");
-        assert_eq!(take(&mut claims, 2, "elsewhere", &["x/c", "x/b"]), Ok(()));
-        assert!(claims.has(Path::new("out/x/a")) && !claims.has(Path::new("out/x/d")));
-        claims.release(InfoHash([1; 20]));
-        let other = [Path::new("x/b"), Path::new("x/c")];
-        assert_eq!(claims.take(InfoHash([3; 20]), Path::new("out"), other.into_iter()), Ok(()), "who failed has none");
+        claims.expect(0);
+        enter(&mut claims, 1, B, &["y"]);
+        assert_eq!(claims.write(B), Answer::Wait);
+        claims.arrived(0);
+        assert_eq!(claims.write(B), Answer::Granted, "the earlier one was no torrent");
+        enter(&mut claims, 0, A, &["x"]);
+        assert_eq!(claims.write(A), Answer::Granted);
+        assert!(claims.has(Path::new("out/x")) && !claims.has(Path::new("out/z")));
+    }
+
+    #[test]
+    fn complete_torrents_share_files_and_nobody_writes_to_them() {
+        let mut claims = Claims::default();
+        [(0, A), (1, B), (2, C)].into_iter().for_each(|(turn, hash)| enter(&mut claims, turn, hash, &["x"]));
+        assert_eq!((claims.read(A), claims.read(B)), (Ok(()), Ok(())));
+        assert!(matches!(claims.write(C), Answer::Refused(0, _)));
+        claims.release(A);
+        assert_eq!(claims.write(C), Answer::Refused(0, owner(B)));
+        claims.release(B);
+        assert_eq!(claims.write(C), Answer::Granted, "who failed has none");
+        claims.release(C);
+        assert!(claims.files.is_empty() && claims.more.is_empty() && claims.torrents.is_empty());
+    }
+
+    #[test]
+    fn an_earlier_one_that_turns_out_to_read_is_not_written_over() {
+        let mut claims = Claims::default();
+        enter(&mut claims, 0, A, &["x"]);
+        enter(&mut claims, 1, B, &["x"]);
+        assert_eq!(claims.write(B), Answer::Wait);
+        assert_eq!(claims.read(A), Ok(()));
+        assert_eq!(claims.write(B), Answer::Refused(0, owner(A)));
+        // In another folder it is another file.
+        claims.enter(2, owner(C), Path::new("elsewhere"), [Path::new("x")].into_iter());
+        assert_eq!(claims.write(C), Answer::Granted);
     }
 }

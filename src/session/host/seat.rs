@@ -3,17 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Host;
 use super::door::Guest;
+use super::{Host, Turn};
 use crate::peer::Report;
 use crate::session::{Config, SessionError};
 use crate::sources::dht::{DhtService, Found};
 use crate::sources::lsd::Lsd;
-use crate::storage::{Layout, resolved};
+use crate::storage::Layout;
 use crate::types::InfoHash;
 
 /// Callers that may wait for a session to take them: each has a descriptor.
@@ -22,6 +22,7 @@ const MAX_CALLERS: usize = 16;
 /// See the module's head.
 pub struct Seat {
     host: Arc<Host>,
+    turn: Turn,
     guest: Arc<Guest>,
     callers: Receiver<Report>,
     port: u16,
@@ -40,27 +41,46 @@ impl Seat {
     ///
     /// # Errors
     /// [`SessionError::Twice`] where another session of this host has the torrent.
-    pub fn take(host: Arc<Host>, info_hash: InfoHash, config: &Config) -> Result<Seat, SessionError> {
+    pub fn take(host: Arc<Host>, turn: Turn, info_hash: InfoHash, config: &Config) -> Result<Seat, SessionError> {
         let (hand_on, callers) = bounded(MAX_CALLERS);
         let guest = host.door.register(info_hash, config.encryption, hand_on);
         let guest = guest.ok_or(SessionError::Twice { info_hash })?;
         host.add_files(0);
-        Ok(Seat { host, guest, callers, port: 0, max_peers: config.max_peers, files: 0, lines: 0, active: false })
+        Ok(Seat { host, turn, guest, callers, port: 0, max_peers: config.max_peers, files: 0, lines: 0, active: false })
     }
 
-    /// Takes the torrent's files, so that no other session of the host writes to them, and the descriptors that they need.
-    ///
-    /// # Errors
-    /// [`SessionError::FileTaken`] where another torrent has one of them.
-    pub fn claim(&mut self, config: &Config, layout: &Layout) -> Result<(), SessionError> {
-        let files = layout.files().iter().filter(|file| !file.pad).map(|file| file.path.as_path());
-        let taken = self.host.claims.lock().take(self.guest.info_hash, &resolved(&config.out_dir), files);
-        taken.map_err(|path| SessionError::FileTaken { path })?;
+    /// The torrent's files are these: the host's other sessions are kept from writing to them. Takes the descriptors that they need.
+    pub fn claim(&mut self, config: &Config, layout: &Layout) {
+        self.turn.enter(self.guest.info_hash, config, layout);
         // Beside its own files there may be the part file.
         let files = config.max_open_files.min(layout.files().len() + 1);
         self.host.add_files(files);
         self.host.give_back_files(std::mem::replace(&mut self.files, files));
-        Ok(())
+    }
+
+    /// Whether no other torrent writes to the files that the session has claimed.
+    ///
+    /// # Errors
+    /// [`SessionError::FileTaken`] where one does.
+    pub fn is_free(&self, layout: &Layout) -> Result<(), SessionError> {
+        self.turn.is_free(self.guest.info_hash, layout)
+    }
+
+    /// The session only reads the files that it has claimed.
+    ///
+    /// # Errors
+    /// [`SessionError::FileTaken`] where another torrent writes to one of them.
+    pub fn reads(&self, layout: &Layout) -> Result<(), SessionError> {
+        self.turn.read(self.guest.info_hash, layout)
+    }
+
+    /// Waits until the session may write to the files that it has claimed, as no torrent that was named before does; false where
+    /// it is to stop.
+    ///
+    /// # Errors
+    /// [`SessionError::FileTaken`] where another torrent has one of them.
+    pub fn may_write(&self, layout: &Layout, stop: &AtomicBool) -> Result<bool, SessionError> {
+        self.turn.write(self.guest.info_hash, layout, stop)
     }
 
     /// Takes callers from now on, and has a part of limits and connections; the port.
