@@ -22,7 +22,7 @@ _btsync_options() {
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --dscp= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
             --dht-entry-point= --interface= --bind=
-            --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always -v --verbose -q --quiet -h --help --version' ;;
+            --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --peer-id-prefix= --user-agent= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always -v --verbose -q --quiet -h --help --version' ;;
     esac
 }
 

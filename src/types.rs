@@ -156,14 +156,32 @@ impl PeerId {
         self.0.first_chunk::<3>() == other.0.first_chunk::<3>()
     }
 
-    /// Our own id: Azureus style, `-BY0001-` and 12 random digits (BEP 20).
+    /// Our own id: Azureus style (BEP 20), `-BY` with our version and 12 random digits. No other client is known to use `BY`: it
+    /// is in neither BEP 20 nor the tables of libtorrent, Transmission and WebTorrent.
     pub fn ours() -> PeerId {
-        let (mut id, mut random) = (*b"-BY0001-000000000000", Random::system());
+        PeerId::with_prefix(ours_prefix(env!("CARGO_PKG_VERSION")))
+    }
+
+    /// An id that begins with these bytes, and 12 random digits.
+    pub fn with_prefix(prefix: [u8; 8]) -> PeerId {
+        let (mut id, mut random) = ([0; 20], Random::system());
+        id[..8].copy_from_slice(&prefix);
         for digit in &mut id[8..] {
             *digit = b'0' + random.up_to(9) as u8;
         }
         PeerId(id)
     }
+}
+
+/// How our ids begin: a figure each for major and minor version and patch level, from ten on letters, as other clients write
+/// and read it.
+fn ours_prefix(version: &str) -> [u8; 8] {
+    let mut prefix = *b"-BY0000-";
+    for (place, number) in prefix[3..6].iter_mut().zip(version.split(['.', '-', '+'])) {
+        let figure = number.parse().ok().and_then(|n| char::from_digit(n, 36)).unwrap_or('Z');
+        *place = figure.to_ascii_uppercase() as u8;
+    }
+    prefix
 }
 
 impl fmt::Display for InfoHash {
@@ -388,7 +406,13 @@ mod tests {
     #[test]
     fn our_id_is_azureus_style() {
         let id = PeerId::ours().0;
-        assert_eq!(&id[..8], b"-BY0001-");
+        assert_eq!(&id[..8], &ours_prefix(env!("CARGO_PKG_VERSION")));
+        assert_eq!(&PeerId::with_prefix(*b"-qB4650-").0[..8], b"-qB4650-");
+        for (version, prefix) in
+            [("0.1.0", b"-BY0100-"), ("1.12.35", b"-BY1CZ0-"), ("2.0.0-rc1", b"-BY2000-"), ("1.36.0", b"-BY1Z00-")]
+        {
+            assert_eq!(&ours_prefix(version), prefix);
+        }
         assert!(id[8..].iter().all(u8::is_ascii_digit));
     }
 }

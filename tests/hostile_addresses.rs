@@ -17,9 +17,11 @@ use common::netns::{address, isolated};
 use common::payload::Payload;
 use common::scene::{seeding, thirty_pieces};
 use common::seeder::{FakePeer, Gate};
+use common::talker::{Talker, size_of};
 use common::tracker::Tracker;
+use common::web::{Page, Web};
 use common::wire::{Message, Wire, handshake, id};
-use common::{PATIENCE, Stage, free_port, until};
+use common::{PATIENCE, Stage, btsync, free_port, until};
 use crossbeam_channel::Receiver;
 use socket2::{Domain, Socket, Type};
 
@@ -295,5 +297,55 @@ fn several_addresses_of_a_peer_are_one_connection() {
         payload.assert_at(&out);
         seeder.stop();
         seeds.join().expect("no panic");
+    });
+}
+
+/// The .torrent that a link names by URL comes beside the metadata exchange, from public addresses only, and only if it is the right
+/// one. Of an address that may not be asked nothing is asked, whatever leads there.
+#[test]
+fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
+    isolated("a_links_url_brings_the_metadata_and_leads_to_no_local_address", &[], || {
+        let add = Command::new("ip").args(["addr", "add", "11.0.0.1/32", "dev", "lo"]).status();
+        assert!(add.expect("ip").success(), "a public address");
+        let (stage, payload) = (Stage::new(), Payload::tree("set", &[("a", 5), ("b", 40_000)], 16 * 1024));
+        let torrent = Page::Bytes(payload.torrent("http://127.0.0.1:9/announce"));
+        let local = Web::start(&[("/x", torrent.clone()), ("/announce", torrent.clone())]);
+        let home = Web::at("10.88.0.2", &[("/x", torrent.clone())]);
+        let other = Payload::single("other", 5000, 16 * 1024);
+        let public = Web::at(
+            "11.0.0.1",
+            &[
+                ("/x", torrent),
+                ("/moved", Page::Elsewhere("/x".to_owned())),
+                ("/local", Page::Elsewhere(local.url("/x"))),
+                ("/home", Page::Elsewhere(home.url("/x"))),
+                ("/other", Page::Bytes(other.torrent("http://127.0.0.1:9/announce"))),
+                ("/silence", Page::Silence),
+                ("/endless", Page::Endless),
+            ],
+        );
+        let lists = |parameters: &str, peer: &str| {
+            let mut command = btsync();
+            command.args(["--list", "--no-dht", "--no-lsd", "--stop-timeout=1", &payload.magnet(parameters)]);
+            command.args(["--listen-port", &free_port().to_string(), "--peer", peer]);
+            command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache"));
+            command.output().expect("btsync runs").status.code()
+        };
+        let nobody = format!("127.0.0.1:{}", free_port());
+        for good in ["&xs={}/x", "&as={}/moved", "&xs=urn:sha1:x&xs={}/other&as={}/x"] {
+            assert_eq!(lists(&good.replace("{}", &public.url("")), &nobody), Some(0), "{good}");
+        }
+        let urls = ["/local", "/home", "/other", "/nowhere"].map(|path| public.url(path));
+        let direct = [local.url("/x"), local.url("/announce"), home.url("/x")];
+        let named = local.url("/x").replace("127.0.0.1", "localhost");
+        for bad in urls.into_iter().chain(direct).chain([named, "ftp://11.0.0.1/x".to_owned()]) {
+            assert_eq!(lists(&format!("&xs={bad}"), &nobody), Some(2), "{bad}");
+        }
+        assert_eq!((local.asked(), home.asked()), (0, 0), "a local address was asked");
+        // A URL that hangs or never ends holds nobody up: the peers have the metadata as well.
+        let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
+        for slow in ["/silence", "/endless"] {
+            assert_eq!(lists(&format!("&xs={}", public.url(slow)), &knows.addr().to_string()), Some(0), "{slow}");
+        }
     });
 }

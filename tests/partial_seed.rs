@@ -63,6 +63,7 @@ impl Side {
         let terms = Terms {
             info_hash: torrent.info_hash,
             peer_id: PeerId::ours(),
+            client: Terms::CLIENT.to_owned(),
             encryption: Encryption::Off,
             pex: false,
             wants_info: false,

@@ -7,7 +7,8 @@ mod common;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +18,11 @@ use std::time::Duration;
 use common::netns::{address, allow_multicast_on_lo, isolated};
 use common::payload::Payload;
 use common::process::Running;
-use common::seeder::full_bitfield;
+use common::seeder::{FakePeer, full_bitfield};
 use common::talker::{Talker, Turn, size_of};
 use common::tracker::Tracker;
-use common::wire::id;
-use common::{Stage, free_port, until};
+use common::wire::{Message, extended_handshake, id};
+use common::{Stage, btsync, free_port, until};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
@@ -331,4 +332,65 @@ fn uses_no_other(interface: &str, cut: &str) {
     assert_eq!((swarm.node.count(), udp.count()), (0, 0));
     assert!(!neighbours.holds(&swarm.payload.hex()));
     btsync.terminate(7);
+}
+
+/// For trackers that allow certain clients only: what announces, handshakes and HTTP requests say, by default and as told.
+#[test]
+fn a_client_is_called_as_the_user_says() {
+    let version = env!("CARGO_PKG_VERSION");
+    let ours = format!("-BY{}0-", version.replace('.', ""));
+    let said = heard_of_the_client(&[]);
+    assert_eq!(said, [ours.clone(), ours, format!("btsync/{version}"), format!("btsync {version}")]);
+    let said = heard_of_the_client(&["--peer-id-prefix=-qB4650-", "--user-agent", "qBittorrent/4.6.5"]);
+    assert_eq!(said, ["-qB4650-", "-qB4650-", "qBittorrent/4.6.5", "qBittorrent/4.6.5"]);
+    for bad in [
+        "--peer-id-prefix=-qB465-",
+        "--peer-id-prefix=-qB46500-",
+        "--peer-id-prefix=-qB46 0-",
+        "--user-agent=a\nb",
+        "--user-agent=",
+    ] {
+        let output = btsync().args(["x.torrent", bad]).output().expect("btsync runs");
+        assert_eq!(output.status.code(), Some(28), "{bad}: {output:?}");
+    }
+}
+
+/// The first eight bytes of the peer id in an announce and in a handshake, the user agent, and the name in the extension handshake.
+fn heard_of_the_client(options: &[&str]) -> [String; 4] {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (told, heard) = std::sync::mpsc::channel();
+    let info_hash = payload.info_hash();
+    let peer = FakePeer::raw(move |mut wire| {
+        let theirs = wire.read_handshake()?;
+        wire.send_raw(&extended_handshake(info_hash))?;
+        loop {
+            match wire.receive()? {
+                Message::Other(20, body) if body.first() == Some(&0) => {
+                    let _ = told.send((theirs[48..56].to_vec(), body));
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/announce", listener.local_addr().expect("an address"));
+    let torrent = stage.torrent(&payload, &url);
+    let port = free_port().to_string();
+    let mut command = btsync();
+    command.arg(torrent).arg(stage.path("out")).args(["--no-dht", "--no-lsd", "--plain", "--listen-port", &port]);
+    command.args(["--peer", &peer.addr.to_string(), "--encryption=off"]).args(options);
+    let mut running = stage.start("btsync", &mut command);
+    let (stream, _) = listener.accept().expect("an announce");
+    let request: Vec<String> =
+        BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let (id, extension) = heard.recv_timeout(common::PATIENCE).expect("an extension handshake");
+    running.terminate(7);
+    let announced = request[0].split_once("peer_id=").expect("a peer id").1[..8].to_owned();
+    let agent =
+        request.iter().find_map(|line| line.to_ascii_lowercase().starts_with("user-agent: ").then(|| &line[12..]));
+    let extension = String::from_utf8_lossy(&extension).into_owned();
+    let (length, rest) = extension.split_once("1:v").expect("a version").1.split_once(':').expect("a string");
+    let client = rest[..length.parse::<usize>().expect("a length")].to_owned();
+    [announced, String::from_utf8_lossy(&id).into_owned(), agent.expect("a user agent").to_owned(), client]
 }

@@ -196,6 +196,7 @@ pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
         Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
     config.encryption = args.encryption.unwrap_or_default();
     config.dscp = args.dscp.unwrap_or_default();
+    (config.peer_id_prefix, config.user_agent) = (args.peer_id_prefix, args.user_agent.clone());
     config.super_seed = args.super_seed;
     config.stop_timeout = args.stop_timeout;
     config.dht = (!args.no_dht).then(|| DhtSettings {

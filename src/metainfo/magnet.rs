@@ -34,6 +34,8 @@ pub struct Magnet {
     pub trackers: Vec<String>,
     /// Web seeds (`ws`, BEP 19), each once.
     pub web_seeds: Vec<String>,
+    /// `http://` and `https://` URLs of the .torrent (`xs`, `as`), each once.
+    pub sources: Vec<String>,
     /// Peers to ask first (`x.pe`), each once.
     pub peers: Vec<PeerAddress>,
     /// The files that are wanted (`so`), counted from 0, in order and without overlap; `None` for all.
@@ -88,7 +90,8 @@ impl Magnet {
         let mut web_seeds = Vec::new();
         torrent.web_seeds.iter().for_each(|seed| enter(&mut web_seeds, url(seed)));
         let name = Some(torrent.name.clone());
-        Magnet { info_hash: torrent.info_hash, name, trackers, web_seeds, peers: Vec::new(), select: None }
+        let (sources, peers) = (Vec::new(), Vec::new());
+        Magnet { info_hash: torrent.info_hash, name, trackers, web_seeds, sources, peers, select: None }
     }
 
     /// Reads a link. Parameters that are not known are passed over.
@@ -112,15 +115,16 @@ impl Magnet {
                 "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
                 "tr" => enter(&mut found.trackers, escaped_url(value)),
                 "ws" => enter(&mut found.web_seeds, escaped_url(value)),
+                "xs" | "as" => enter(&mut found.sources, escaped_url(value).filter(|url| is_http(url))),
                 "x.pe" => enter(&mut found.peers, PeerAddress::parse(&decoded(value))),
                 "so" => found.select.get_or_insert_default().extend(ranges(&decoded(value))?),
                 _ => {}
             }
         }
         let info_hash = found.info_hash.ok_or(if v2 { MagnetError::OnlyV2 } else { MagnetError::NoHash })?;
-        let Found { name, trackers, web_seeds, peers, .. } = found;
+        let Found { name, trackers, web_seeds, sources, peers, .. } = found;
         let select = found.select.map(joined);
-        Ok(Magnet { info_hash, name, trackers, web_seeds, peers, select })
+        Ok(Magnet { info_hash, name, trackers, web_seeds, sources, peers, select })
     }
 }
 
@@ -136,6 +140,9 @@ impl fmt::Display for Magnet {
         }
         for seed in &self.web_seeds {
             write!(f, "&ws={}", encoded(seed))?;
+        }
+        for source in &self.sources {
+            write!(f, "&xs={}", encoded(source))?;
         }
         for peer in &self.peers {
             write!(f, "&x.pe={}", encoded(&peer.to_string()))?;
@@ -189,6 +196,7 @@ struct Found {
     name: Option<String>,
     trackers: Vec<String>,
     web_seeds: Vec<String>,
+    sources: Vec<String>,
     peers: Vec<PeerAddress>,
     select: Option<Vec<RangeInclusive<u32>>>,
 }
@@ -247,6 +255,12 @@ fn url(text: &str) -> Option<String> {
     let text = text.trim();
     let broken = |c: char| c.is_control() || c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
     (text.contains("://") && !text.contains(broken)).then(|| text.to_owned())
+}
+
+/// Whether a URL can be fetched; other sources are those of other networks.
+fn is_http(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
 /// A URL as a link has it; some programs escape it twice, and then it shows no scheme after the first time.

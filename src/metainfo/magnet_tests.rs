@@ -119,6 +119,7 @@ fn any_magnet() -> impl Strategy<Value = Magnet> {
     let parts = (any::<[u8; 20]>(), ".{0,40}", list(5), list(3), proptest::collection::vec(any_peer(), 0..5), select);
     parts.prop_map(|(hash, dn, trackers, web_seeds, peers, select)| {
         let mut m = Magnet {
+            sources: vec!["https://h/x.torrent?a=b&c".to_owned()],
             info_hash: InfoHash(hash),
             name: name(&dn),
             trackers,
@@ -167,4 +168,12 @@ fn links_that_were_escaped_once_too_often_are_read_all_the_same() {
     // A URL that shows its scheme is taken as it is.
     let link = format!("magnet:?xt=urn:btih:{hash}&tr=http://t/a%2520b");
     assert_eq!(Magnet::parse(&link).unwrap().trackers, ["http://t/a%20b"]);
+}
+
+#[test]
+fn urls_of_the_torrent_are_told_from_sources_of_other_networks() {
+    let link = parse(
+        "&xs=http%3A%2F%2Fh%2Fx.torrent&as=HTTPS://i/y&xs=urn:tree:tiger:ABC&xs=ftp://h/x&as=dchub://h&xs=http://h/x.torrent",
+    );
+    assert_eq!(link.sources, ["http://h/x.torrent", "HTTPS://i/y"]);
 }

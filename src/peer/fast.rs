@@ -86,7 +86,8 @@ impl Peer {
         let upload_only = wants_nothing(shared);
         let port = shared.port.load(Ordering::Relaxed);
         let metadata_size = shared.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
-        Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size, pex: shared.pex }.encode()
+        Ours { port, your_ip: self.addr.ip(), upload_only, metadata_size, pex: shared.pex, client: &shared.client }
+            .encode()
     }
 
     /// Tells the peer whether we want nothing more: by the message for that where the peer takes it, else by another extension

@@ -68,6 +68,8 @@ pub struct Shared {
     pub bind: Bind,
     /// The DSCP class of our packets.
     pub dscp: Dscp,
+    /// What peers are told that our client is called (BEP 10).
+    pub client: String,
     /// The info dictionary as it is hashed, for peers that ask for it; empty while it is not known.
     pub info: OnceLock<Vec<u8>>,
     /// The piece manager.
@@ -118,10 +120,17 @@ pub struct Terms {
     pub bind: Bind,
     /// See [`Shared::dscp`].
     pub dscp: Dscp,
+    /// See [`Shared::client`].
+    pub client: String,
     /// When the session began.
     pub started: Instant,
     /// See [`Shared::throttle`].
     pub throttle: Arc<Throttle>,
+}
+
+impl Terms {
+    /// What btsync is called.
+    pub const CLIENT: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
 }
 
 /// What a connection tells the session.
@@ -186,6 +195,8 @@ pub enum Report {
         /// The piece; `None` where the peer rejects.
         bytes: Option<Vec<u8>>,
     },
+    /// The info dictionary that a URL of the magnet link brought; its hash is right.
+    Info(Vec<u8>),
     /// A peer told of others (BEP 11).
     Told(Vec<(SocketAddr, Flags)>),
     /// A peer is a node of the DHT (BEP 5).
@@ -230,6 +241,7 @@ impl Shared {
             wants_info: terms.wants_info,
             bind: terms.bind,
             dscp: terms.dscp,
+            client: terms.client,
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),

@@ -40,6 +40,7 @@ fn reading(limits: Limits) -> Scene {
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
     let (reports, _) = unbounded();
     let terms = Terms {
+        client: Terms::CLIENT.to_owned(),
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,

@@ -44,6 +44,10 @@ pub struct Config {
     pub bind: Bind,
     /// Whether connections are disguised by message stream encryption.
     pub encryption: Encryption,
+    /// How peer ids begin in place of btsync's own way, for trackers that allow certain clients only.
+    pub peer_id_prefix: Option<[u8; 8]>,
+    /// What the client is called in HTTP requests and to peers (BEP 10), likewise.
+    pub user_agent: Option<String>,
     /// The DSCP class of packets to peers.
     pub dscp: Dscp,
     /// Whether to show leechers our pieces one by one (BEP 16), where all are there from the start.
@@ -136,6 +140,8 @@ impl Config {
             pex: true,
             bind: Bind::Any,
             encryption: Encryption::default(),
+            peer_id_prefix: None,
+            user_agent: None,
             dscp: Dscp::default(),
             super_seed: false,
             save_torrent: None,

@@ -89,6 +89,7 @@ impl Seeker<'_, '_> {
                     Fetched::Nothing | Fetched::Doubtful => {}
                 }
             }
+            Report::Info(info) => return Some(info),
             Report::Gone { key, addr, why } => {
                 self.fetch.gone(key);
                 self.liars.remove(&key);

@@ -13,6 +13,7 @@ mod goodbye;
 mod handle;
 mod host;
 mod keeper;
+mod link_source;
 mod listener;
 mod metadata;
 mod opening;
@@ -220,7 +221,8 @@ impl Session {
         let at = Arc::downgrade(&host); // it is to end with the session where it has no other
         let seat = Some(Seat::take(host, turn, inner.info_hash, &config)?);
         let last_words = events.clone();
-        let mut run = Run { inner: &inner, config: &config, events, reports, peer_id: PeerId::ours(), seat };
+        let peer_id = config.peer_id_prefix.map_or_else(PeerId::ours, PeerId::with_prefix);
+        let mut run = Run { inner: &inner, config: &config, events, reports, peer_id, seat };
         let ended = match source {
             Source::Torrent(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.find_out(&magnet).inspect_err(|_| last_words.finish())? {

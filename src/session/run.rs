@@ -12,7 +12,7 @@ use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
 use super::opening::{Opened, open};
-use super::{Config, Event, Outcome, Pending, SessionError, Stage, keep_torrent, metadata, tell};
+use super::{Config, Event, Outcome, Pending, SessionError, Stage, keep_torrent, link_source, metadata, tell};
 use crate::descriptors::{is_shortage, patiently};
 use crate::metainfo::{Magnet, Torrent};
 use crate::peer::reveal::Reveal;
@@ -50,6 +50,7 @@ impl<'a> Run<'a> {
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let mut contacts = self.contacts(&shared, &tiers, false)?;
         self.publish(&shared, &contacts);
+        link_source::ask(magnet, self.config, &shared);
         let Some(info) = metadata::fetch(&mut contacts, &shared, &self.reports) else {
             self.inner.enter(Stage::Stopping);
             tell(&self.events, Event::Stopping);
@@ -151,6 +152,7 @@ impl<'a> Run<'a> {
             wants_info,
             bind: self.config.bind.clone(),
             dscp: self.config.dscp,
+            client: self.config.user_agent.clone().unwrap_or_else(|| Terms::CLIENT.to_owned()),
             started: self.inner.started,
             throttle: self.inner.throttle.clone(),
         };

@@ -19,11 +19,11 @@ pub struct TrackerClient {
 }
 
 impl TrackerClient {
-    /// A client that knows no tracker yet, whose sockets are tied to `bind`. The URLs in `trusted` are the user's own: a torrent's
+    /// A client that knows no tracker yet, whose sockets are tied to `bind`, and that goes by the name of `user_agent`, or its own. The URLs in `trusted` are the user's own: a torrent's
     /// may lead to a local address only where that is meant for trackers.
-    pub fn new(bind: Bind, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
+    pub fn new(bind: Bind, user_agent: Option<&str>, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
         let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
-        let http = HttpTracker::tied(&bind).trusting(trusted.clone());
+        let http = HttpTracker::tied(&bind, user_agent).trusting(trusted.clone());
         TrackerClient { http, udp: UdpTracker::tied(bind).trusting(trusted) }
     }
 

@@ -5,6 +5,7 @@
 pub mod answer;
 mod error;
 mod families;
+mod file;
 mod guard;
 mod lenient;
 mod proxy;
@@ -20,7 +21,6 @@ use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
 use parking_lot::Mutex;
-use percent_encoding::utf8_percent_encode;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::StatusCode;
 use ureq::http::header::{DATE, LOCATION, RETRY_AFTER};
@@ -33,6 +33,7 @@ use crate::bind::Bind;
 use crate::metainfo::Magnet;
 use crate::types::InfoHash;
 use families::{Family, Known};
+pub use file::Fetched;
 pub(super) use guard::is_local;
 use guard::{Guard, Names, is_refusal};
 
@@ -50,6 +51,8 @@ const NAMES_PATIENCE: Duration = Duration::from_secs(5);
 const ADDRESSES_OF_A_NAME: usize = 4;
 /// How gzip begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What btsync calls itself.
+const USER_AGENT: &str = concat!("btsync/", env!("CARGO_PKG_VERSION"));
 /// Swarms in one scrape at most.
 const MAX_SCRAPE: usize = 50;
 
@@ -89,6 +92,8 @@ struct Agents {
 enum Trust {
     /// None.
     Nowhere,
+    /// None for any path: a stranger named the URL, and it is no tracker's.
+    Public,
     /// That of the URL itself, and none that it leads to.
     AtFirst,
     /// Those that it leads to as well, as long as no public host has had a say.
@@ -109,19 +114,15 @@ enum Page {
     Link(String),
 }
 
-/// What a URL of the user's led to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
-    /// A file.
-    File(Vec<u8>),
-    /// A magnet link, as it was written.
-    Link(String),
-}
-
 impl HttpTracker {
     /// A client with verified TLS and the proxies of the environment.
     pub fn new() -> HttpTracker {
-        let config = config().build();
+        HttpTracker::called(USER_AGENT)
+    }
+
+    /// The same under another name.
+    fn called(user_agent: &str) -> HttpTracker {
+        let config = config(user_agent).build();
         let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
         HttpTracker { unusable_proxy, ..HttpTracker::made(&config, is_local, Guard::no_names) }
     }
@@ -132,12 +133,14 @@ impl HttpTracker {
         HttpTracker { trusted: urls, ..self }
     }
 
-    /// The same with sockets tied to `bind`. A proxy of the environment is then not used: it would be another way out.
-    pub fn tied(bind: &Bind) -> HttpTracker {
+    /// The same with sockets tied to `bind`. A proxy of the environment is then not used: it would be another way out. Servers are
+    /// told that this is `user_agent`, or btsync.
+    pub fn tied(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
+        let user_agent = user_agent.unwrap_or(USER_AGENT);
         if *bind == Bind::Any {
-            return HttpTracker::new();
+            return HttpTracker::called(user_agent);
         }
-        let config = config().proxy(None).build();
+        let config = config(user_agent).proxy(None).build();
         let agent = |guard| Agent::with_parts(config.clone(), tied::connector(bind.clone()), guard);
         HttpTracker { tells_addresses: false, ..HttpTracker::of(agent, is_local, Guard::no_names, false) }
     }
@@ -224,22 +227,6 @@ impl HttpTracker {
         Ok(all)
     }
 
-    /// The body of the file at `url`, or the magnet link that it redirects to. The URL is the user's own: it may be at a local address, and lead to others as long as it leads
-    /// over no public host. At most `max` bytes are taken, decompressed, and `deadline` for all of it.
-    ///
-    /// # Errors
-    /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
-    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Fetched, TrackerError> {
-        let url = url.trim().split('#').next().unwrap_or_default();
-        url::check_scheme(url)?;
-        let url = utf8_percent_encode(url, url::UNSENDABLE).to_string();
-        match self.page(&self.any, url, Trust::AllTheWay, Instant::now() + deadline, max)? {
-            Page::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
-            Page::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
-            Page::Link(link) => Ok(Fetched::Link(link)),
-        }
-    }
-
     fn trust(&self, url: &str) -> Trust {
         if self.trusted.contains(url) { Trust::AtFirst } else { Trust::Nowhere }
     }
@@ -276,7 +263,7 @@ impl HttpTracker {
     ) -> Result<Page, TrackerError> {
         let mut from_public = false;
         for _ in 0..=MAX_REDIRECTS {
-            let hop = self.hop(agents, &url, trust != Trust::Nowhere, from_public, end)?;
+            let hop = self.hop(agents, &url, trust, from_public, end)?;
             let status = hop.response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 let retry = retry_after(&hop.response);
@@ -301,7 +288,7 @@ impl HttpTracker {
         &self,
         agents: &Agents,
         url: &str,
-        trusted: bool,
+        trust: Trust,
         from_public: bool,
         end: Instant,
     ) -> Result<Hop, TrackerError> {
@@ -320,8 +307,10 @@ impl HttpTracker {
         if from_public {
             return Err(TrackerError::Redirect("it leads from a public host to a local address"));
         }
-        if !trusted && !is_announce_path(url::path(url)) {
-            return Err(TrackerError::Local);
+        match trust {
+            Trust::Public => return Err(TrackerError::Redirect("it leads to a local address")),
+            Trust::Nowhere if !is_announce_path(url::path(url)) => return Err(TrackerError::Local),
+            _ => {}
         }
         let response = get(&agents.local, url, end).map_err(|e| error::from_ureq(e, url))?;
         Ok(Hop { response, public: false })
@@ -334,9 +323,9 @@ impl Default for HttpTracker {
     }
 }
 
-fn config() -> ConfigBuilder<AgentScope> {
+fn config(user_agent: &str) -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
-        .user_agent(concat!("btsync/", env!("CARGO_PKG_VERSION")))
+        .user_agent(user_agent.to_owned())
         .max_redirects(0)
         .http_status_as_error(false)
         .max_response_header_size(MAX_HEADER)

@@ -55,7 +55,7 @@ pub struct Messages {
 
 /// What we say of ourselves.
 #[derive(Clone, Copy, Debug)]
-pub struct Ours {
+pub struct Ours<'a> {
     /// The TCP port we listen on, 0 while none.
     pub port: u16,
     /// Where we see the peer.
@@ -66,9 +66,11 @@ pub struct Ours {
     pub metadata_size: u32,
     /// Whether we take part in peer exchange.
     pub pex: bool,
+    /// What our client is called, and its version.
+    pub client: &'a str,
 }
 
-impl Ours {
+impl Ours<'_> {
     /// The payload of the extension message.
     pub fn encode(&self) -> Vec<u8> {
         // Keys in order, as bencode wants them.
@@ -83,7 +85,7 @@ impl Ours {
         if self.port > 0 {
             out.extend_from_slice(format!("1:pi{}e", self.port).as_bytes());
         }
-        let version = concat!("btsync ", env!("CARGO_PKG_VERSION"));
+        let version = self.client;
         let upload_only = u8::from(self.upload_only);
         out.extend_from_slice(format!("4:reqqi{OUR_REQUEST_QUEUE}e11:upload_onlyi{upload_only}e").as_bytes());
         out.extend_from_slice(format!("1:v{}:{version}", version.len()).as_bytes());
@@ -137,15 +139,15 @@ mod tests {
     #[test]
     fn ours_is_understood() {
         let your_ip = IpAddr::from([80, 4, 4, 200]);
-        let ours = Ours { port: 6881, your_ip, upload_only: true, metadata_size: 777, pex: true };
+        let ours = Ours { port: 6881, your_ip, upload_only: true, metadata_size: 777, pex: true, client: "me 1" };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
         let (ut_metadata, ut_pex, upload_only) = (Some(OUR_METADATA), Some(OUR_PEX), Some(OUR_UPLOAD_ONLY));
         assert_eq!(said.messages, Messages { ut_metadata, ut_pex, upload_only });
         assert_eq!((said.upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
-        assert!(said.version.is_some_and(|v| v.starts_with("btsync ")));
+        assert!(said.version.as_deref() == Some("me 1"));
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
-        let ours = Ours { port: 0, your_ip: six, upload_only: false, metadata_size: 0, pex: false };
+        let ours = Ours { port: 0, your_ip: six, upload_only: false, metadata_size: 0, pex: false, client: "me 1" };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.port, said.upload_only, said.metadata_size), (None, Some(false), None));
         assert_eq!((said.your_ip, said.messages.ut_pex), (Some(six), None));
@@ -167,8 +169,14 @@ mod tests {
     /// Every value in turn is a list, and everything else is still read.
     #[test]
     fn a_mistyped_value_loses_only_itself() {
-        let ours =
-            Ours { port: 6881, your_ip: [80, 4, 4, 200].into(), upload_only: true, metadata_size: 777, pex: true };
+        let ours = Ours {
+            port: 6881,
+            your_ip: [80, 4, 4, 200].into(),
+            upload_only: true,
+            metadata_size: 777,
+            pex: true,
+            client: "me 1",
+        };
         let whole = ExtensionHandshake::parse(&ours.encode()).unwrap();
         let values: [(&[u8], Lose); 9] = [
             (b"4:reqqi2000e", |said| said.reqq = None),

@@ -1,7 +1,7 @@
 //! A web server of the tests' own: each path answers as it was told to.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -25,7 +25,7 @@ pub enum Page {
 
 /// A server on loopback that runs until dropped.
 pub struct Web {
-    port: u16,
+    addr: SocketAddr,
     asked: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
@@ -34,8 +34,13 @@ pub struct Web {
 impl Web {
     /// One with these pages; any other path is a 404.
     pub fn start(pages: &[(&str, Page)]) -> Web {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the web server");
-        let port = listener.local_addr().expect("an address").port();
+        Web::at("127.0.0.1", pages)
+    }
+
+    /// The same at another IPv4 address of this machine.
+    pub fn at(ip: &str, pages: &[(&str, Page)]) -> Web {
+        let listener = TcpListener::bind((ip, 0)).expect("a port for the web server");
+        let addr = listener.local_addr().expect("an address");
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicUsize::new(0));
         let (stopped, count) = (stop.clone(), asked.clone());
@@ -51,7 +56,7 @@ impl Web {
                 std::thread::spawn(move || drop(answer(stream, &pages, &count)));
             }
         });
-        Web { port, asked, stop, acceptor: Some(acceptor) }
+        Web { addr, asked, stop, acceptor: Some(acceptor) }
     }
 
     /// How often it has been asked for anything.
@@ -61,14 +66,14 @@ impl Web {
 
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://{}{path}", self.addr)
     }
 }
 
 impl Drop for Web {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        drop(TcpStream::connect(self.addr));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
         }

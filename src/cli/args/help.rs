@@ -68,6 +68,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "encryption",
             "dscp",
             "interface",
+            "peer-id-prefix",
+            "user-agent",
             "peer",
             "bt-tracker",
             "bt-exclude-tracker",

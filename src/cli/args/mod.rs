@@ -99,6 +99,12 @@ pub struct DownloadArgs {
     /// what routers are told of packets to peers: le (others go first), none, cs1, a number
     #[argh(option, arg_name = "CLASS", from_str_fn(values::dscp))]
     pub dscp: Option<Dscp>,
+    /// how our peer id begins, for trackers that allow certain clients only: eight characters such as -qB4650-
+    #[argh(option, arg_name = "PREFIX", from_str_fn(values::peer_id_prefix))]
+    pub peer_id_prefix: Option<[u8; 8]>,
+    /// what our client is called in HTTP requests and to peers, such as qBittorrent/4.6.5
+    #[argh(option, arg_name = "NAME", from_str_fn(values::user_agent))]
+    pub user_agent: Option<String>,
     /// a peer to call without asking a tracker; may be repeated
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub peer: Vec<String>,

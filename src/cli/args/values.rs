@@ -101,6 +101,23 @@ pub(in crate::cli) fn suffix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("a name's ending is needed, such as .part".to_owned()) }
 }
 
+/// How a peer id begins.
+pub(super) fn peer_id_prefix(text: &str) -> Result<[u8; 8], String> {
+    let bytes = text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.as_bytes().try_into().ok()).flatten();
+    bytes.ok_or_else(|| "eight printable ASCII characters are needed, such as -qB4650-".to_owned())
+}
+
+/// A client's name, as it may stand in a header.
+pub(super) fn user_agent(text: &str) -> Result<String, String> {
+    let fits = (1..=100).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let fits = fits && text.trim() == text;
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("a name of printable ASCII is needed, such as qBittorrent/4.6.5".to_owned())
+    }
+}
+
 /// `NUMBER=PATH`: the file's number, counted from 0, and its place.
 pub(super) fn place(text: &str) -> Result<(u32, PathBuf), String> {
     let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));

@@ -44,8 +44,8 @@ pub(in crate::cli) fn is_url(name: &Path) -> bool {
 pub(in crate::cli) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
-    let bind = config.bind.clone();
-    match unless_stopped(&shown, stop, move || get(&url, &bind))? {
+    let (bind, user_agent) = (config.bind.clone(), config.user_agent.clone());
+    match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
         Got::Torrent(torrent, bytes) => {
             let kept =
                 config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
@@ -85,9 +85,9 @@ fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn get(url: &str, bind: &Bind) -> Result<Got, Failure> {
+fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<Got, Failure> {
     let shown = public_name(url);
-    let fetched = HttpTracker::tied(bind).file(url, FILE_MAX as u64, DEADLINE);
+    let fetched = HttpTracker::tied(bind, user_agent).file(url, FILE_MAX as u64, DEADLINE);
     let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
         Fetched::File(bytes) => bytes,
         Fetched::Link(link) => {

@@ -47,7 +47,8 @@ impl Announcer {
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
         let schedule = Schedule::new(wanted.collect(), &config.trackers, &mut random::cheap());
         let unsupported = schedule.unsupported().map(|url| public_name(url)).collect();
-        let client = TrackerClient::new(config.bind.clone(), config.trackers.iter().cloned());
+        let client =
+            TrackerClient::new(config.bind.clone(), config.user_agent.as_deref(), config.trackers.iter().cloned());
         Announcer { schedule, client, key: random::u32(), is_private: false, under_way: Vec::new(), unsupported }
     }
 

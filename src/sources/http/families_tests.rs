@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use super::super::config;
+use super::super::{USER_AGENT, config};
 use super::*;
 use crate::types::{InfoHash, PeerId};
 
@@ -74,7 +74,7 @@ fn client() -> HttpTracker {
         "four.test" => vec![Ipv4Addr::LOCALHOST.into()],
         _ => Vec::new(),
     };
-    HttpTracker::made(&config().proxy(None).build(), |_| false, both)
+    HttpTracker::made(&config(USER_AGENT).proxy(None).build(), |_| false, both)
 }
 
 /// What one announce brought, and what came later.

@@ -27,7 +27,7 @@ fn redirect(location: &str) -> String {
 }
 
 fn ask(host: &str, path: &str) -> Result<Answer, TrackerError> {
-    let tracker = HttpTracker::with(&config().proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let tracker = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     let a = Announce {
         info_hash: InfoHash([1; 20]),
         peer_id: PeerId([2; 20]),
@@ -86,9 +86,10 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.set_nonblocking(true).unwrap();
     let uri = format!("http://{}", proxy.local_addr().unwrap());
-    let config = config().proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
+    let config = config(USER_AGENT).proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
     let tracker = HttpTracker::with(&config, is_local);
-    let hop = |url, from_public| tracker.hop(&tracker.any, url, false, from_public, Instant::now() + PATIENT).err();
+    let hop =
+        |url, from_public| tracker.hop(&tracker.any, url, Trust::Nowhere, from_public, Instant::now() + PATIENT).err();
     assert!(matches!(hop("http://10.0.0.1/announce", true), Some(TrackerError::Redirect(_))));
     assert!(matches!(hop("http://[fd00::1]/announce", true), Some(TrackerError::Redirect(_))));
     assert_eq!(hop("http://192.168.0.1/admin", false), Some(TrackerError::Local));
@@ -96,7 +97,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
 }
 
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
-    let client = HttpTracker::with(&config().proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     client.file(url, max, PATIENT).map(|fetched| match fetched {
         Fetched::File(bytes) => bytes,
         Fetched::Link(link) => panic!("{link}"),
@@ -138,5 +139,37 @@ fn a_file_is_not_fetched_from_a_local_address_that_a_public_one_names() {
     let (public, served) = once("127.0.0.2", redirect("file:///etc/passwd"));
     assert!(matches!(file(&format!("http://{public}/"), 5), Err(TrackerError::Scheme(_))));
     served.join().unwrap();
+    assert!(local.accept().is_err(), "nobody even connected");
+}
+
+/// What a magnet link names by URL.
+#[test]
+fn a_strangers_file_comes_from_public_addresses_only() {
+    let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let get = |url: &str| client.strangers_file(url, 5, Duration::from_secs(20));
+    let (public, served) = once("127.0.0.2", found("hello"));
+    assert_eq!(get(&format!("http://{public}/x.torrent")), Ok(b"hello".to_vec()));
+    served.join().unwrap();
+    let (public, served) = once("127.0.0.2", found("hello!"));
+    assert_eq!(get(&format!("http://{public}/x")), Err(TrackerError::TooLarge));
+    served.join().unwrap();
+    let local = TcpListener::bind("127.0.0.1:0").unwrap();
+    local.set_nonblocking(true).unwrap();
+    let port = local.local_addr().unwrap().port();
+    // An announce's path, which a torrent's tracker may have there, is no excuse; nor are a name and IPv6's way to say it.
+    for url in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"].map(|host| format!("http://{host}:{port}/announce")) {
+        assert!(matches!(get(&url), Err(TrackerError::Redirect(_) | TrackerError::NameLookup { .. })), "{url}");
+        let (public, served) = once("127.0.0.2", redirect(&url));
+        assert!(matches!(get(&format!("http://{public}/")), Err(TrackerError::Redirect(_))), "to {url}");
+        served.join().unwrap();
+    }
+    for url in
+        ["file:///etc/passwd", "magnet:?xt=urn:btih:0123456789012345678901234567890123456789", "udp://127.0.0.2:1/"]
+    {
+        assert!(matches!(get(url), Err(TrackerError::Scheme(_))), "{url}");
+        let (public, served) = once("127.0.0.2", redirect(url));
+        assert!(matches!(get(&format!("http://{public}/")), Err(TrackerError::Scheme(_))), "to {url}");
+        served.join().unwrap();
+    }
     assert!(local.accept().is_err(), "nobody even connected");
 }
