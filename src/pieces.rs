@@ -138,7 +138,9 @@ impl PieceManager {
     /// peers.
     pub fn recall(&self, partial: &[PartialPiece]) {
         let mut picker = self.picker.lock();
-        partial.iter().for_each(|partial| picker.recall(partial));
+        for partial in partial {
+            picker.recall(partial);
+        }
     }
 
     /// What the resume data has of the pieces, at one moment: those that are there, and the blocks on disk of those that are begun.

@@ -1,4 +1,4 @@
-//! How many bytes that were written to a TCP connection the other end has not acknowledged yet, as the kernel tells (sock_diag(7)).
+//! How many bytes that were written to a TCP connection the other end has not acknowledged yet, as the kernel tells (`sock_diag(7)`).
 //!
 //! The same as the ioctl `SIOCOUTQ`, which would take unsafe code. A write returns when the kernel has queued the bytes, and its buffers
 //! grow; only what was acknowledged tells how fast a line is.
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(kernel.of(&ours), Some(0));
         ours.set_nonblocking(true).unwrap();
         let mut written = 0;
-        while let Ok(count) = ours.write(&[7; 65536]) {
+        while let Ok(count) = ours.write(&[7; 8192]) {
             written += count as u64;
         }
         let queued = kernel.of(&ours).unwrap();

@@ -267,12 +267,16 @@ fn several_are_selected_paused_and_inspected() {
     tmux.wait("both paused", |screen| count(screen, "paused 10.0%") == 2);
     tmux.press(&["P"]);
     tmux.wait("none paused", |screen| count(screen, "paused") == 0);
-    swarms.iter().for_each(|swarm| swarm.gate.open());
+    for swarm in &swarms {
+        swarm.gate.open();
+    }
     tmux.shows("3 torrents are whole");
     let said = |name: &str| std::fs::read_to_string(stage.path(name)).unwrap_or_default();
     until("the end", || said("after").ends_with('\n'));
     assert_eq!((said("code").as_str(), said("after")), ("0\n", said("before")));
-    swarms.iter().for_each(|swarm| swarm.is_at(&stage.path("out")));
+    for swarm in &swarms {
+        swarm.is_at(&stage.path("out"));
+    }
 }
 
 #[test]

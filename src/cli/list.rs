@@ -20,15 +20,15 @@ pub fn print(torrent: &Torrent, selection: &Selection, json: Option<Duration>) -
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
     info::print(&match json {
         None => text(torrent, wanted),
-        Some(at) => super::json::line(at, "list", listed(torrent, wanted)),
+        Some(at) => super::json::line(at, "list", listed(torrent, &wanted)),
     })
 }
 
 /// The files as `--json` has them.
-fn listed(torrent: &Torrent, wanted: Vec<bool>) -> Value {
-    let files = (1..).zip(torrent.files.iter().zip(&wanted)).filter(|(_, (file, _))| !file.pad);
+fn listed(torrent: &Torrent, wanted: &[bool]) -> Value {
+    let files = (1..).zip(torrent.files.iter().zip(wanted)).filter(|(_, (file, _))| !file.pad);
     let said = |(number, (file, wanted)): (u32, (&FileEntry, &bool))| json!({ "number": number, "path": slashed(file), "length": file.length, "selected": wanted });
-    let chosen = torrent.files.iter().zip(&wanted).filter(|(file, wanted)| !file.pad && **wanted);
+    let chosen = torrent.files.iter().zip(wanted).filter(|(file, wanted)| !file.pad && **wanted);
     json!({
         "info_hash": torrent.info_hash.hex(),
         "name": torrent.name,

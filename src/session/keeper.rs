@@ -20,8 +20,8 @@ use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex, hex};
 
 /// While pieces come, the record is written so often.
 const PAUSE: Duration = Duration::from_secs(30);
-/// While only the bytes sent grow, so often.
-const PAUSE_SENT: Duration = Duration::from_secs(300);
+/// While only the bytes sent grow, it is written so much later.
+const PAUSE_SENT: Duration = Duration::from_secs(270);
 /// Where there are more files, looking at each costs too much to do it while peers wait: the record is written at the end.
 const MANY_FILES: usize = 20_000;
 /// Records kept at most; the oldest go.
@@ -194,7 +194,7 @@ impl Keeper {
     pub fn due(&self, there: (u32, u64)) -> Option<Duration> {
         let due = match (there != self.kept, self.sent != self.sent_kept) {
             (true, _) => Some(self.next),
-            (false, true) => Some(self.next + (PAUSE_SENT - PAUSE)),
+            (false, true) => Some(self.next + PAUSE_SENT),
             (false, false) => None,
         };
         due.filter(|_| self.before.len() <= MANY_FILES)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf, absolute};
 use sha1::{Digest as _, Sha1};
 
 use crate::atomic_file::{private_folder, replace_private};
-use crate::types::InfoHash;
+use crate::types::{InfoHash, hex};
 
 /// The file for one torrent in one download folder.
 #[derive(Clone, Debug)]
@@ -19,8 +19,7 @@ impl Pending {
     /// In `folder`, for the torrent that is downloaded to `out_dir`; the file need not exist.
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> Pending {
         let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-        let place: String =
-            Sha1::digest(place.as_os_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
         Pending(folder.join(format!("{info_hash}-{place}")))
     }
 

@@ -33,7 +33,9 @@ fn one_file(length: u64) -> Layout {
 /// A piece of so many blocks with these on disk.
 fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
     let mut partial = PartialPiece::new(PieceIndex(piece), blocks);
-    there.iter().for_each(|block| partial.set(*block));
+    for block in there {
+        partial.set(*block);
+    }
     partial
 }
 

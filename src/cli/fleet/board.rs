@@ -123,7 +123,9 @@ impl Drawing {
             }
             'P' => {
                 let paused = handles.iter().all(|(_, handle)| handle.is_paused());
-                handles.iter().for_each(|(_, handle)| if paused { handle.resume() } else { handle.pause() });
+                for (_, handle) in &handles {
+                    if paused { handle.resume() } else { handle.pause() }
+                }
             }
             UP | 'k' | DOWN | 'j' if self.panel.is_none() => self.select(matches!(key, DOWN | 'j')),
             _ => match (&mut self.panel, of(self.selected)) {
@@ -166,19 +168,16 @@ impl Drawing {
         }
         let (height, width) = screen.size();
         let sums = super::rows::sums(&sums, width);
-        let lines = match &mut self.panel {
-            Some((_, panel)) => {
-                panel.rename();
-                let room = height.saturating_sub(3);
-                let mut lines = panel.lines(at, None, true, (room, width));
-                lines.extend([self.look.dim("enter: all torrents"), sums]);
-                lines
-            }
-            None => {
-                let keys = if self.keys.is_some() { wrap(KEYS, width, KEY_ROWS) } else { Vec::new() };
-                let frame = Frame { sums, keys, selected: self.selected };
-                layout(&rows, frame, self.look, width, height)
-            }
+        let lines = if let Some((_, panel)) = &mut self.panel {
+            panel.rename();
+            let room = height.saturating_sub(3);
+            let mut lines = panel.lines(at, None, true, (room, width));
+            lines.extend([self.look.dim("enter: all torrents"), sums]);
+            lines
+        } else {
+            let keys = if self.keys.is_some() { wrap(KEYS, width, KEY_ROWS) } else { Vec::new() };
+            let frame = Frame { sums, keys, selected: self.selected };
+            layout(&rows, frame, self.look, width, height)
         };
         screen.draw(lines);
     }

@@ -200,7 +200,9 @@ mod tests {
 
     /// The same connections, none of which has moved a block.
     fn unproven(mut occupants: Vec<Occupant>) -> Vec<Occupant> {
-        occupants.iter_mut().for_each(|o| o.merit = Merit::Unknown);
+        for occupant in &mut occupants {
+            occupant.merit = Merit::Unknown;
+        }
         occupants
     }
 
@@ -294,13 +296,17 @@ mod tests {
     fn idle_connections_of_many_networks_keep_nobody_out() {
         let mut full = unproven(table(225, 5, |n| format!("203.{n}.1.1")));
         assert_eq!(goes("198.51.100.1", &full, 75), None, "they get a moment to ask for something");
-        full.iter_mut().for_each(|o| o.moved -= Duration::from_secs(1));
+        for occupant in &mut full {
+            occupant.moved -= Duration::from_secs(1);
+        }
         assert!(goes("198.51.100.1", &full, 75).is_some());
         full[9].moved -= Duration::from_secs(1);
         assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
         full[7].merit = Merit::Idled;
         assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
-        full.iter_mut().for_each(|o| o.merit = Merit::Moved);
+        for occupant in &mut full {
+            occupant.merit = Merit::Moved;
+        }
         assert_eq!(goes("198.51.100.1", &full, 75), None, "peers that have moved a block stay");
         let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
         assert!(goes("2001:db8:ffff::1", &six, 75).is_some());
@@ -310,8 +316,8 @@ mod tests {
     #[test]
     fn a_network_with_two_busy_connections_covers_for_nobody() {
         let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
-        for n in 0..2 {
-            full[n] = at(n as u32, "192.0.2.1", 0);
+        for (n, occupant) in full.iter_mut().take(2).enumerate() {
+            *occupant = at(n as u32, "192.0.2.1", 0);
         }
         assert!(goes("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
     }

@@ -68,7 +68,9 @@ mod tests {
 
     fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
         let mut partial = PartialPiece::new(PieceIndex(piece), blocks);
-        there.iter().for_each(|block| partial.set(*block));
+        for block in there {
+            partial.set(*block);
+        }
         partial
     }
 
