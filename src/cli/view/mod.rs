@@ -1,7 +1,7 @@
 //! The voice for a terminal: one screen that is redrawn in place at the end of what scrolls, events above it. It hears a few keys.
 //!
 //! [`layout`] decides what stands where; `spark`, `peers` and `files` are its parts, `text` fits words into columns. All of
-//! them are pure: [`panel`] asks the session how it stands, and [`Screen`] draws what they make of it.
+//! them are pure: `panel` asks the session how it stands, and [`Screen`] draws what they make of it.
 
 mod files;
 pub mod layout;

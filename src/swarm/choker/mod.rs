@@ -6,7 +6,7 @@
 //! quota. How many slots there are is up to [`slots`]. Who wants nothing but to give (BEP 21) has none.
 //!
 //! Interest costs nothing. So a peer that had a slot for some seconds and asked for nothing loses it where others wait, and comes after them
-//! for a while ([`idle`]); and a network whose peers have a quarter of the slots comes after others that wait, as it does by chance.
+//! for a while (`idle`); and a network whose peers have a quarter of the slots comes after others that wait, as it does by chance.
 //!
 //! A peer that was unchoked keeps that for a round at least, and whoever has a regular slot loses it only to a clearly better
 //! giver, so that nobody is choked and unchoked without need.
