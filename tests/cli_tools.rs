@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::bencode::{bytes, dict, int, list};
+use common::fleet::gzipped;
 use common::netns::not_run;
 use common::payload::Payload;
 use common::process::Running;
@@ -225,6 +226,26 @@ fn strange() -> Vec<u8> {
     ];
     let top = [("announce", bytes(b"http://old/")), ("comment", bytes(b"old")), ("info", dict(info)), ("qq", list([]))];
     dict(top)
+}
+
+#[test]
+fn edit_unpacks_what_is_packed() {
+    let (stage, payload) = (Stage::new(), five_files());
+    let dir = stage.folder("x");
+    let plain = payload.torrent("http://a/");
+    let packed = gzipped(&stage, &plain);
+    fs::write(dir.join("x.torrent"), &packed).expect("a file");
+    printed(&run(&dir, &["edit", "x.torrent", "-o", "y.torrent", "--comment", "new"]));
+    assert!(fs::read(dir.join("x.torrent")).expect("a file") == packed, "left as it was");
+    printed(&run(&dir, &["edit", "x.torrent", "--comment", "new"]));
+    let edited = fs::read(dir.join("x.torrent")).expect("a file");
+    assert!(edited.starts_with(b"d8:announce9:http://a/7:comment3:new"), "{}", edited.escape_ascii());
+    assert!(edited == fs::read(dir.join("y.torrent")).expect("a file"));
+    let back = printed(&run(&dir, &["edit", "x.torrent", "--no-comment"])).to_owned();
+    assert!(back.contains(&payload.hex()) && fs::read(dir.join("x.torrent")).expect("a file") == plain);
+    fs::write(dir.join("broken.torrent"), &packed[..packed.len() / 2]).expect("a file");
+    fails(&dir, &["edit", "broken.torrent", "--no-comment"], 26, "cannot be unpacked");
+    assert_eq!(fs::read(dir.join("broken.torrent")).expect("a file").len(), packed.len() / 2);
 }
 
 #[test]

@@ -394,3 +394,69 @@ fn heard_of_the_client(options: &[&str]) -> [String; 4] {
     let client = rest[..length.parse::<usize>().expect("a length")].to_owned();
     [announced, String::from_utf8_lossy(&id).into_owned(), agent.expect("a user agent").to_owned(), client]
 }
+
+/// A listener that must not be called, and its address.
+fn untouched() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a listener that does not wait");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+/// A download that gives up soon, with this in the environment and nothing else of a proxy.
+fn behind(stage: &Stage, what: &str, variable: (&str, &str)) -> std::process::Output {
+    let mut command = btsync();
+    for name in ["all_proxy", "http_proxy", "https_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    command.args([what, "out", "--no-dht", "--no-lsd", "--plain", "--stop-timeout=1"]).env(variable.0, variable.1);
+    command.args(["--listen-port", &free_port().to_string()]).current_dir(stage.path("")).output().expect("btsync runs")
+}
+
+/// As proxies allow CONNECT for TLS only.
+#[test]
+fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    for (scheme, method) in [("http", "GET"), ("https", "CONNECT")] {
+        let (tracker, at) = untouched();
+        let torrent = stage.torrent(&payload, &format!("{scheme}://{at}/announce"));
+        let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://me:pw@{}", proxy.local_addr().expect("an address"));
+        let first = std::thread::spawn(move || {
+            let (stream, _) = proxy.accept().expect("a request");
+            let head: Vec<String> =
+                BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            head.join("\n")
+        });
+        behind(&stage, torrent.to_str().expect("UTF-8"), ("ALL_PROXY", &url));
+        let head = first.join().expect("a request");
+        let target =
+            if scheme == "http" { format!("http://{at}/announce?info_hash=") } else { format!("{at} HTTP/1.1") };
+        assert!(head.starts_with(&format!("{method} {target}")), "{head}");
+        assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic "), "{head}");
+        assert!(tracker.accept().is_err(), "the tracker was asked directly");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_reported_and_nothing_goes_past_it() {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (tracker, at) = untouched();
+    let torrent = stage.torrent(&payload, &format!("http://{at}/announce")).display().to_string();
+    let values =
+        ["socks4://127.0.0.1:1", "socks5h://127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "what?", "127.0.0.1:x"];
+    for (variable, value) in ["ALL_PROXY", "http_proxy", "HTTPS_PROXY"].into_iter().cycle().zip(values) {
+        let output = behind(&stage, &torrent, (variable, value));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {said}");
+        assert!(
+            said.contains("the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used"),
+            "{value}: {said}"
+        );
+        let output = behind(&stage, &format!("http://{at}/x.torrent"), (variable, value));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(6), "{variable}={value}: {said}");
+        assert!(said.contains("cannot be used"), "{value}: {said}");
+    }
+    assert!(tracker.accept().is_err(), "something was asked directly");
+}

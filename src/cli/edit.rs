@@ -10,8 +10,9 @@ use super::create::{check_seeds, tiers};
 use super::exit::{Exit, Failure};
 use super::info::unwritable;
 use super::{args, info, place};
-use crate::metainfo::torrent::FILE_MAX;
+use crate::metainfo::torrent::{FILE_MAX, unpacked};
 use crate::metainfo::{self, Edit, Torrent, TorrentError, printable};
+use crate::reason::reason;
 
 /// change what a torrent file says beside its files; the info-hash stays
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
@@ -71,6 +72,12 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
         io::ErrorKind::IsADirectory => refused(TorrentError::Folder),
         _ => refused(TorrentError::Io { path: args.file.clone(), source }),
     })?;
+    let broken = |error: io::Error| {
+        let message = format!("{}: cannot be unpacked: {}", args.file.display(), reason(&error));
+        Failure::new(Exit::BadTorrent, printable(&message))
+    };
+    // A torrent may be packed with gzip; it is written as it is without.
+    let bytes = unpacked(bytes).map_err(broken)?;
     let torrent = Torrent::parse(&bytes).map_err(refused)?;
     let bytes = metainfo::edit(&bytes, &changes(args, torrent.tiers)?).map_err(refused)?;
     let written = match output {

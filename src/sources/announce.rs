@@ -167,7 +167,7 @@ pub enum TrackerError {
     NoFamily,
     /// The environment names a proxy of a kind that btsync does not support.
     #[error(
-        "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: only http:// and https:// proxies can"
+        "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: http://HOST:PORT or https://HOST:PORT is needed"
     )]
     Proxy,
     /// No connection, or it broke.

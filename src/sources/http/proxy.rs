@@ -16,6 +16,7 @@ use ureq::{Error, Proxy, ProxyProtocol};
 
 use super::tied::{named, wait};
 use super::tls::Tls;
+use super::url::split_port;
 use crate::bind::Bind;
 
 /// The variables that name a proxy.
@@ -26,7 +27,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Whether the environment names a proxy of an unsupported kind. Requests must then not be sent directly.
 pub(super) fn is_unusable(config: &Config) -> bool {
     let is_named = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    config.proxy().map_or(is_named, |proxy| !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https))
+    let is_known = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
+    config.proxy().map_or(is_named, |proxy| !is_known(proxy) || !has_sound_port(proxy))
+}
+
+/// Whether the port is a number, where there is one: `ureq` takes the usual one in place of any other.
+fn has_sound_port(proxy: &Proxy) -> bool {
+    let authority = proxy.uri().authority().map_or("", |authority| authority.as_str());
+    let port = split_port(authority).1.filter(|port| !port.is_empty());
+    port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port != 0))
 }
 
 /// Whether requests to a URL do without the proxy (`NO_PROXY`).
