@@ -3,6 +3,7 @@
 //! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
 //! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].
 
+pub mod acknowledged;
 pub mod atomic_file;
 pub mod bind;
 pub mod cli;
@@ -19,5 +20,4 @@ pub mod sources;
 pub mod storage;
 pub mod swarm;
 pub mod types;
-pub mod unacked;
 pub mod wire;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::netns::{FarSide, isolated};
 use common::payload::Payload;
 use common::process::Running;
 use common::seeder::{FakePeer, Gate, block, full_bitfield};
@@ -235,4 +236,56 @@ fn slow_peers_share_large_pieces() {
     let served = seen.served.load(Ordering::Relaxed);
     let per_piece = (4 << 20) / BLOCK;
     assert!(served <= 2 * per_piece, "{served} blocks had come when the first piece of {per_piece} was whole");
+}
+
+/// What the leechers of a seed have of it.
+#[derive(Default)]
+struct Fetched {
+    blocks: AtomicUsize,
+    whole_pieces: AtomicUsize,
+}
+
+/// Fetches one piece with sixteen requests at a time, as far as the seed lets it.
+fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io::Result<()> {
+    wire.send(id::INTERESTED, &[])?;
+    let mut missing: HashSet<u32> = (0..blocks).map(|n| n * BLOCK as u32).collect();
+    while !missing.is_empty() {
+        match wire.receive()? {
+            Message::Unchoke => {
+                for begin in &missing {
+                    wire.request(piece, *begin, BLOCK as u32)?;
+                }
+            }
+            Message::Piece(_, begin, _) if missing.remove(&begin) => _ = fetched.blocks.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+    fetched.whole_pieces.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Forty leechers and a line that carries 125 kB/s: few are served at a time, so that somebody soon has a whole piece.
+#[test]
+fn a_seed_on_a_slow_line_serves_few_at_a_time() {
+    isolated("a_seed_on_a_slow_line_serves_few_at_a_time", &["tc"], || {
+        let (stage, payload, port) = (Stage::new(), Payload::single("line.bin", 10 << 20, 256 << 10), free_port());
+        let far = FarSide::new();
+        let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "250ms"];
+        assert!(std::process::Command::new("tc").args(slow).status().expect("tc").success());
+        let tracker = Tracker::start(&[]);
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let home = stage.folder_with("seeder", &payload);
+        let _seeder = stage.btsync("seeder", &torrent, &home, port, &["--seed"]);
+        until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+        let dial = || Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+        let wires = far.within(|| (0..40).map(|_| dial()).collect::<Vec<_>>());
+        let fetched = Arc::new(Fetched::default());
+        for (piece, wire) in wires.into_iter().enumerate() {
+            let fetched = fetched.clone();
+            std::thread::spawn(move || fetch_piece(wire, piece as u32, 16, &fetched));
+        }
+        until("somebody has a whole piece", || fetched.whole_pieces.load(Ordering::Relaxed) > 0);
+        let blocks = fetched.blocks.load(Ordering::Relaxed);
+        assert!(blocks <= 6 * 16, "{blocks} blocks had been sent when the first piece of 16 was whole");
+    });
 }

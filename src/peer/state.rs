@@ -11,10 +11,10 @@ use parking_lot::{Condvar, Mutex};
 use super::Shared;
 use super::fast::Allowed;
 use super::outbox::{Out, Outbox};
+use crate::acknowledged::Acknowledged;
 use crate::swarm::limiter::Direction;
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
 use crate::types::{BLOCK, BlockRequest, PeerId, PeerKey, PieceIndex};
-use crate::unacked::Unacked;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 
@@ -76,6 +76,8 @@ pub struct Peer {
     pub downloaded: AtomicU64,
     /// Payload bytes to it.
     pub uploaded: AtomicU64,
+    /// The same with those of a write that has begun.
+    pub handed: AtomicU64,
     /// When payload last went either way, in milliseconds of the session's clock plus one; 0 for never.
     last_payload: AtomicU64,
     /// Payload bytes per second from it, as its requests see it; 0 until that is known.
@@ -144,6 +146,7 @@ impl Peer {
             interest_reported: AtomicBool::new(false),
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
+            handed: AtomicU64::new(0),
             last_payload: AtomicU64::new(0),
             flow: AtomicU64::new(0),
             serving: AtomicU32::new(0),
@@ -174,10 +177,9 @@ impl Peer {
         self.outbox.has_overrun()
     }
 
-    /// Payload bytes that have reached it; of those that were sent some may wait in the kernel, which `kernel` tells of.
-    pub fn arrived(&self, kernel: Option<&Unacked>) -> u64 {
-        let sent = self.uploaded.load(Ordering::Relaxed);
-        sent.saturating_sub(kernel.and_then(|kernel| kernel.of(&self.stream)).unwrap_or_default())
+    /// The bytes, payload or not, that it has acknowledged, where `kernel` tells.
+    pub fn acknowledged(&self, kernel: &Acknowledged) -> Option<u64> {
+        kernel.of(&self.stream)
     }
 
     /// Ends the connection: every thread that waits on the socket wakes up and goes home.

@@ -271,6 +271,7 @@ impl<'a> Writer<'a> {
             slices.push(IoSlice::new(head));
             slices.push(IoSlice::new(block));
         }
+        self.peer.handed.fetch_add(bytes as u64, Ordering::Relaxed);
         let begun = Instant::now();
         write_all_vectored(self.stream, &mut slices)?;
         if self.drain.wrote(run.len(), begun.elapsed()) {

@@ -16,11 +16,11 @@ use crossbeam_channel::Receiver;
 use super::contacts::{Contacts, News};
 use super::keeper::Keeper;
 use super::{Event, Outcome, Stage, tell};
+use crate::acknowledged::Acknowledged;
 use crate::peer::{Report, Shared};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::swarm::quality::Turnover;
-use crate::unacked::Unacked;
 
 /// The main thread looks up at least so often, so that a lost appointment is no disaster.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -35,8 +35,8 @@ pub struct Conductor<'a> {
     contacts: Contacts<'a>,
     choker: Choker,
     next_choke: Duration,
-    /// Tells what has been sent and has not arrived, where the system does.
-    unacked: Option<Unacked>,
+    /// Tells what has arrived of what we sent, where the system does.
+    acknowledged: Option<Acknowledged>,
     turnover: Turnover,
     /// Since when all that is wanted has been there.
     whole_since: Option<Duration>,
@@ -69,7 +69,7 @@ impl<'a> Conductor<'a> {
             contacts,
             choker: Choker::default(),
             next_choke: now + CHOKE_ROUND,
-            unacked: Unacked::open().ok(),
+            acknowledged: Acknowledged::open().ok(),
             turnover: Turnover::default(),
             whole_since: whole.then_some(now),
             total,

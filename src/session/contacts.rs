@@ -58,10 +58,32 @@ pub struct Line {
     pub twin: Option<PeerKey>,
     /// Bytes down and up at the last two rounds, and when those were; the older first.
     pub seen: [(Duration, u64, u64); 2],
-    /// Payload bytes that had reached the peer at the last round.
-    pub arrived: u64,
+    /// What had reached the peer at the last round.
+    pub arrived: Arrived,
     /// What it was told of others.
     told: Option<crate::swarm::pex::PexDiffer>,
+}
+
+/// How much of what we sent has reached a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrived {
+    /// Payload bytes.
+    pub payload: u64,
+    /// All bytes that its system has acknowledged.
+    acknowledged: u64,
+}
+
+impl Arrived {
+    /// A later look: so many payload bytes were handed to the kernel, `written` of them by writes that are over, and `acknowledged` bytes of
+    /// all kinds arrived; where that is unknown, what was written counts.
+    pub fn update(&mut self, handed: u64, written: u64, acknowledged: Option<u64>) {
+        self.payload = match acknowledged {
+            // Messages between the blocks are few.
+            Some(bytes) => handed.min(self.payload + bytes.saturating_sub(self.acknowledged)),
+            None => written.max(self.payload),
+        };
+        self.acknowledged = acknowledged.unwrap_or(self.acknowledged);
+    }
 }
 
 /// See the module's head.

@@ -61,11 +61,13 @@ impl Conductor<'_> {
         for peer in self.shared.roster.all() {
             let Some(line) = self.contacts.lines.get_mut(&peer.key) else { continue };
             let received = peer.downloaded.load(Ordering::Relaxed);
-            // What waits in the kernel says nothing of the way up. A write that has just begun may seem to take something back.
-            if round && peer.uploaded.load(Ordering::Relaxed) > line.arrived {
-                line.arrived = peer.arrived(self.unacked.as_ref()).max(line.arrived);
+            // What waits in the kernel says nothing of the way up.
+            let handed = peer.handed.load(Ordering::Relaxed);
+            if round && handed > line.arrived.payload {
+                let acknowledged = self.acknowledged.as_ref().and_then(|kernel| peer.acknowledged(kernel));
+                line.arrived.update(handed, peer.uploaded.load(Ordering::Relaxed), acknowledged);
             }
-            let sent = line.arrived;
+            let sent = line.arrived.payload;
             let (then, received_then, sent_then) = line.seen[0];
             let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
             // Rounds may follow each other sooner.

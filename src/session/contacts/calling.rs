@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::crowd::{Handshake, Merit, Occupant, evicted};
-use super::{Contacts, Line, pace};
+use super::{Arrived, Contacts, Line, pace};
 use crate::peer::{Connection, Gone, Greeting, Shared};
 use crate::session::book::Source;
 use crate::session::events::Event;
@@ -113,7 +113,7 @@ impl Contacts<'_> {
                 peer: None,
                 twin: None,
                 seen,
-                arrived: 0,
+                arrived: Arrived::default(),
                 told: None,
             },
         );

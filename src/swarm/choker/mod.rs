@@ -160,7 +160,7 @@ impl Choker {
         let load = Load {
             demand: takers.len(),
             served: takers.iter().filter(|c| c.unchoked).count(),
-            active: takers.iter().filter(|c| c.unchoked && c.up_rate > 0).count(),
+            active: takers.iter().filter(|c| c.unchoked && (c.up_rate > 0 || c.asks)).count(),
             total: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };

@@ -1,8 +1,9 @@
 //! How many regular slots to give: as many as the way up carries, found by trying. Pure; the [`super::Choker`] drives it.
 //!
 //! Nobody tells us what the way up carries, and a slow one that is split among many brings nobody a piece for minutes. So a seed
-//! begins with few slots and doubles them, every other second if need be, as long as each is rich: that is the *opening*. After it: where
-//! each slot is rich there is room for more; where each is slow, fewer are tried, whether or not somebody waits; and in between a
+//! begins with few slots and doubles them, every other second if need be, as long as each will still be rich: that is the *opening*. What
+//! is acknowledged in a second may be much more than a slow line carries, where a lost packet held it up. After it: where each slot is
+//! rich there is room for more; where each is slow, fewer are tried, whether or not somebody waits; and in between a
 //! few more are tried now and then. A trial that does not pay is taken back, and the next one waits for minutes, so that the
 //! number does not hunt; one that pays is followed by a larger one.
 
@@ -52,7 +53,7 @@ pub struct Load {
     pub demand: usize,
     /// Peers that have one.
     pub served: usize,
-    /// Those of them that take anything: the others leave the way up to the rest.
+    /// Those of them that take anything, or have asked for it: the others leave the way up to the rest.
     pub active: usize,
     /// Bytes per second to all of them.
     pub total: u64,
@@ -178,7 +179,7 @@ impl Slots {
         if self.limit == 0 { least } else { usize::try_from(self.limit / POOR).unwrap_or(least).clamp(2, least) }
     }
 
-    /// A seed's slots are doubled where what is sent makes each rich, once buffers are full; where more is sent than buffers hold,
+    /// A seed's slots are doubled where what is sent makes twice as many rich, once buffers are full; where more is sent than buffers hold,
     /// all are opened. True while the opening lasts.
     fn open(&mut self, now: Duration, load: Load) -> bool {
         let Some(opening) = &mut self.opening else { return false };
@@ -192,7 +193,7 @@ impl Slots {
             return true;
         }
         let Some((_, sent)) = opening.look.replace((now, load.sent)) else { return true };
-        let enough = RICH as f64 * load.active as f64 * took.as_secs_f64();
+        let enough = 2.0 * RICH as f64 * load.active as f64 * took.as_secs_f64();
         if load.sent.saturating_sub(sent) as f64 >= enough {
             self.count = (2 * self.count).min(self.most());
             self.opening = (self.count < self.most()).then_some(None);
@@ -336,6 +337,19 @@ mod tests {
             let mut slots = Slots::new();
             let seen = run(&mut slots, true, 60, line, 1 << 20, 30);
             assert!(seen.iter().all(|n| (4..=most).contains(n)), "{line} B/s: {seen:?}");
+        }
+    }
+
+    /// Two hundred kilobytes that a lost packet had held up are acknowledged in one second, now and then.
+    #[test]
+    fn a_burst_of_acknowledgements_opens_no_slots() {
+        let mut slots = Slots::new();
+        let mut sent = 0;
+        for second in 0..30 {
+            sent += if second % 4 == 3 { 230_000 } else { 83_000 };
+            let load = Load { demand: 60, served: slots.count(), active: 4, total: 119_000, sent };
+            slots.observe(Duration::from_secs(100 + second), true, load);
+            assert!(slots.count() <= 5, "{} after {second} s", slots.count());
         }
     }
 
