@@ -1,4 +1,4 @@
-//! How many bytes the other end of a TCP connection has acknowledged, as the kernel tells (sock_diag(7)).
+//! How many bytes the other end of a TCP connection has acknowledged, as the kernel tells (`sock_diag(7)`).
 //!
 //! The same as `tcpi_bytes_acked` of the socket option `TCP_INFO`, which would take unsafe code. A write returns when the kernel has queued
 //! the bytes, and its buffers grow; only what was acknowledged tells how fast a line is.
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(kernel.of(&ours), Some(0));
         ours.set_nonblocking(true).unwrap();
         let mut written = 0;
-        while let Ok(count) = ours.write(&[7; 65536]) {
+        while let Ok(count) = ours.write(&[7; 8192]) {
             written += count as u64;
         }
         let arrived = kernel.of(&ours).unwrap();

@@ -109,7 +109,7 @@ impl Conductor<'_> {
             peer.set_choke(false);
         } else if !interested {
             peer.set_choke(true);
-        } else if let Some(look) = self.choker.look_again(now) {
+        } else if let Some(look) = self.choker.look_for_newcomer(now) {
             self.next_choke = self.next_choke.min(now + look);
         }
     }

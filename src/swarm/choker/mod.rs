@@ -136,11 +136,21 @@ impl Choker {
     }
 
     /// In how long a round may open slots or take one from a peer that does nothing with it, before [`ROUND`] has passed, where somebody
-    /// waits for one.
+    /// waits for one. Whom the last round found idle it has left its slot for want of others, so there is no sooner look for that.
     pub fn look_again(&self, now: Duration) -> Option<Duration> {
-        let idle = self.peers.values().filter_map(|m| m.idleness.idle_from()).min();
-        let idle = idle.map(|from| from.saturating_sub(now).max(slots::QUICK_LOOK));
-        self.slots.look_again().into_iter().chain(idle).min()
+        let idle = self.idle_from().filter(|from| *from > now).min();
+        self.slots.look_again().into_iter().chain(idle.map(|from| (from - now).max(slots::LOOK))).min()
+    }
+
+    /// The same where a peer has become interested for which there was no slot.
+    pub fn look_for_newcomer(&self, now: Duration) -> Option<Duration> {
+        let idle = self.idle_from().any(|from| from <= now).then_some(slots::LOOK);
+        self.look_again(now).into_iter().chain(idle).min()
+    }
+
+    /// When each of those who have a slot and ask for nothing may lose it.
+    fn idle_from(&self) -> impl Iterator<Item = Duration> {
+        self.peers.values().filter_map(|m| m.idleness.idle_from())
     }
 
     /// Whether that peer had a slot, asked for nothing, and has not asked since.

@@ -29,10 +29,10 @@ const STEP: Duration = Duration::from_secs(20);
 /// Steps without a trial after one that did not pay.
 const PAUSE: u32 = 30;
 /// Time between two looks while a seed opens slots, and how long it does so without opening one.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 const OPENING: Duration = Duration::from_secs(10);
 /// The same in the first second, in which a fast line shows.
-pub const QUICK_LOOK: Duration = Duration::from_millis(50);
+const QUICK_LOOK: Duration = Duration::from_millis(50);
 /// More bytes for each slot within a second than buffers hold: the line is fast, and all slots are opened at once.
 const FAST: u64 = 8 << 20;
 

@@ -373,9 +373,11 @@ fn peers_that_ask_for_nothing_make_a_newcomer_wait_for_seconds_only() {
             for peer in &mut peers {
                 peer.unchoked = chosen.contains(&peer.key);
             }
-            let look = choker.look_again(now).expect("somebody waits").min(ROUND);
-            // The newcomer's interest is reported as well.
-            now = if now < arrival { (now + look).min(arrival) } else { now + look };
+            let look = choker.look_again(now).unwrap_or(ROUND).min(ROUND);
+            // The newcomer's interest is reported as well, and may bring the next look forward.
+            let sooner = choker.look_for_newcomer(arrival).unwrap_or(ROUND);
+            let next = now + look;
+            now = if now < arrival && next > arrival { next.min(arrival + sooner) } else { next };
         }
         assert!(now <= arrival + SECOND * 6, "{:?} after its arrival", now.saturating_sub(arrival));
     }
@@ -399,6 +401,26 @@ fn who_asked_for_nothing_comes_last_until_it_asks() {
         now += ROUND;
     }
     assert!(rounds[..4].iter().all(|n| (1..10).contains(n)) && rounds[4..].iter().all(|n| *n >= 20), "{rounds:?}");
+}
+
+/// Peers that snub us wait for a regular slot forever, and nobody takes that of a peer that does nothing with it.
+#[test]
+fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
+    let mut choker = Choker::new(fastrand::Rng::with_seed(1));
+    let (mut peers, mut now) = ((0..13).map(peer).collect::<Vec<_>>(), SECOND * 100);
+    for p in &mut peers {
+        (p.asks, p.owes) = (p.key.0 > 0, p.key.0 > 0);
+    }
+    for round in 0..20 {
+        let chosen = choker.round(now, false, &peers);
+        for p in &mut peers {
+            p.unchoked = chosen.contains(&p.key);
+        }
+        let waits = peers.iter().any(|p| !p.unchoked);
+        assert!(round < 12 || (waits && peers[0].unchoked && choker.look_again(now).is_none()), "{round}");
+        assert!(round < 2 || choker.look_for_newcomer(now).is_some());
+        now += ROUND;
+    }
 }
 
 /// Each network has the same chance of an optimistic slot.
