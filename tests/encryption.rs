@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
-use btsync::metainfo::Torrent;
 use btsync::metainfo::create::{CreateOptions, create};
-use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session};
+use btsync::metainfo::{Magnet, Torrent};
+use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session, Source};
 use btsync::types::Encryption::{self, Off, Prefer, Require};
 
 /// Pieces of several blocks and a last one of odd size, so that batches of blocks are encrypted in one write.
@@ -27,28 +27,31 @@ struct Running {
     thread: thread::JoinHandle<Outcome>,
 }
 
-fn start(torrent: &Torrent, out: &Path, encryption: Encryption, peers: Vec<SocketAddr>) -> Running {
+fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec<SocketAddr>, seeds: bool) -> Running {
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.encryption = encryption;
-    config.seed = SeedGoal { forever: peers.is_empty(), ..SeedGoal::default() };
+    config.seed = SeedGoal { forever: seeds, ..SeedGoal::default() };
     config.peers = peers;
-    let session = Session::new(torrent.clone(), config);
+    let session = Session::new(what, config);
     let (handle, events) = (session.handle(), session.events());
     let thread = thread::spawn(move || session.run().expect("a session without trouble"));
     Running { handle, events, thread }
+}
+
+/// Where it listens; to be asked before any other event is read.
+fn address(running: &Running) -> SocketAddr {
+    let port = |event| if let Event::Listening { port } = event { Some(port) } else { None };
+    SocketAddr::from(([127, 0, 0, 1], running.events.iter().find_map(port).expect("it listens")))
 }
 
 /// Whether a leecher that knows nobody but the seeder gets everything. A refusal is final when the seeder has been lost as often
 /// as there are ways to call it.
 fn completes(torrent: &Torrent, folder: &Path, leecher: Encryption, seeder: Encryption) -> bool {
     let out = tempfile::tempdir().expect("a folder");
-    let seeds = start(torrent, folder, seeder, Vec::new());
-    let port =
-        seeds.events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
-    let addr = SocketAddr::from(([127, 0, 0, 1], port.expect("it listens")));
-    let fetches = start(torrent, out.path(), leecher, vec![addr]);
+    let seeds = start(torrent.clone(), folder, seeder, Vec::new(), true);
+    let fetches = start(torrent.clone(), out.path(), leecher, vec![address(&seeds)], false);
     let ways = if leecher == Prefer { 2 } else { 1 };
     let mut lost = 0;
     let completed = loop {
@@ -82,5 +85,41 @@ fn all_but_require_and_off_find_a_way() {
             let expected = !matches!((leecher, seeder), (Require, Off) | (Off, Require));
             assert_eq!(completes(&torrent, folder.path(), leecher, seeder), expected, "{leecher:?} from {seeder:?}");
         }
+    }
+}
+
+/// With a magnet link, whichever side dials.
+#[test]
+fn an_encrypted_connection_outlasts_the_metadata() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let torrent = payload(folder.path());
+    for seed_dials in [false, true] {
+        let out = tempfile::tempdir().expect("a folder");
+        let link = || Magnet::of(&torrent);
+        let seed = |peers| start(torrent.clone(), folder.path(), Require, peers, true);
+        let leecher = |peers| start(link(), out.path(), Require, peers, true);
+        let (seeds, fetches) = if seed_dials {
+            let fetches = leecher(Vec::new());
+            (seed(vec![address(&fetches)]), fetches)
+        } else {
+            let seeds = seed(Vec::new());
+            let fetches = leecher(vec![address(&seeds)]);
+            (seeds, fetches)
+        };
+        let mut connections = 0;
+        for event in fetches.events.iter().take_while(|event| !matches!(event, Event::Completed)) {
+            assert!(!matches!(event, Event::PeerGone { .. } | Event::PeerFailed { .. }), "{event:?}");
+            connections += usize::from(matches!(event, Event::PeerConnected { .. }));
+        }
+        assert_eq!(connections, 1, "{seed_dials}");
+        fetches.handle.stop();
+        assert_eq!(fetches.thread.join().expect("no panic"), Outcome::StoppedWhole);
+        seeds.handle.stop();
+        seeds.thread.join().expect("no panic");
+        let read = |folder: &Path| std::fs::read(folder.join("payload.bin")).expect("it is there");
+        assert!(read(out.path()) == read(folder.path()), "something else was fetched");
+        let connected =
+            |event: &Event| matches!(event, Event::PeerConnected { incoming, .. } if *incoming != seed_dials);
+        assert_eq!(seeds.events.try_iter().filter(connected).count(), 1, "{seed_dials}");
     }
 }

@@ -1,6 +1,9 @@
 //! A magnet link among peers that lie about its metadata, send rubbish, reject, are silent, or flood us with peers: the download
 //! completes from the one who is honest, and who lied is banned. Within this process, as the events say who was.
 //!
+//! The connections of that time are those of the download; what peers said of pieces before it was known how many there are is
+//! not said again, and judged once it is known.
+//!
 //! The honest peer says nothing until the hostile one has done its worst: a test cannot pass by being fast.
 
 mod common;
@@ -15,7 +18,9 @@ use btsync::session::{Config, Event, Outcome, Session, SessionError};
 use common::Stage;
 use common::bencode::{bytes, dict};
 use common::payload::Payload;
+use common::seeder::full_bitfield;
 use common::talker::{PIECE, Talk, Talker, Turn};
+use common::wire::id;
 
 /// Two pieces of metadata, the second one short.
 fn payload() -> Payload {
@@ -228,4 +233,102 @@ fn metadata_that_is_no_torrent() {
     let peer = Talker::honest(&payload, || true);
     let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
     assert!(matches!(session.run(), Err(SessionError::Metadata(_))));
+}
+
+/// A peer that begins in its own way, and is honest from then on.
+fn who_begins_with(begin: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) -> Talker {
+    Talker::new(&payload(), claimed(), move |talk, turn| {
+        let begins = matches!(turn, Turn::Begin);
+        if begins {
+            begin(talk)?;
+        }
+        Ok(begins)
+    })
+}
+
+#[test]
+fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
+    type Begin = fn(&mut Talk) -> std::io::Result<()>;
+    let ways: [(&str, Begin); 4] = [
+        ("a bitfield", |talk| talk.wire.send(id::BITFIELD, &full_bitfield(1000))),
+        ("have all", |talk| talk.wire.send(id::HAVE_ALL, &[])),
+        ("HAVEs", |talk| (0..1000_u32).try_for_each(|piece| talk.wire.send(id::HAVE, &piece.to_be_bytes()))),
+        ("a bitfield and a HAVE", |talk| {
+            let mut bits = full_bitfield(1000);
+            bits[7] = 0xfe;
+            talk.wire.send(id::BITFIELD, &bits)?;
+            talk.wire.send(id::HAVE, &63_u32.to_be_bytes())
+        }),
+    ];
+    for (what, begin) in ways {
+        let peer = who_begins_with(move |talk| {
+            talk.wire.send(id::UNCHOKE, &[])?;
+            talk.wire.send(id::CHOKE, &[])?;
+            begin(talk)?;
+            talk.wire.send(id::UNCHOKE, &[])
+        });
+        assert_eq!(fetch(&payload(), &[&peer]), BTreeSet::new());
+        assert_eq!(peer.heard().callers.len(), 1, "connections, after {what}");
+    }
+}
+
+/// They were told that we have nothing, as nobody knew.
+#[test]
+fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
+    let (stage, payload) = (Stage::new(), payload());
+    let peer = Talker::honest(&payload, || true);
+    let config = config(&stage, vec![peer.addr()]);
+    let part = &payload.content()[..600 * 4096];
+    std::fs::write(stage.path("out").join(&payload.name), part).expect("a part of the payload");
+    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+    let heard = peer.heard();
+    assert!(heard.callers.len() == 1 && heard.haves >= 600, "{heard:?}");
+}
+
+#[test]
+fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
+    let (stage, payload) = (Stage::new(), payload());
+    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, Vec::new()));
+    let events = session.events();
+    let running = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let listening = |event| if let Event::Listening { port } = event { Some(port) } else { None };
+    let port = events.iter().find_map(listening).expect("it listens");
+    // It returns once the download is over and btsync leaves.
+    Talker::call(([127, 0, 0, 1], port).into(), &payload);
+    assert_eq!(running.join().expect("no panic"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+    let connected = events.try_iter().filter(|event| matches!(event, Event::PeerConnected { .. }));
+    assert_eq!(connected.count(), 1);
+}
+
+#[test]
+fn a_bitfield_that_does_not_fit_is_found_out_with_the_metadata() {
+    // One piece too many, eight too few, none.
+    for bits in [full_bitfield(1001), full_bitfield(992), Vec::new()] {
+        let (payload, closed) = (payload(), Deeds::default());
+        let counts = closed.clone();
+        let misfit = Talker::new(&payload, claimed(), move |talk, turn| {
+            match turn {
+                Turn::Begin => talk.wire.send(id::BITFIELD, &bits)?,
+                Turn::Metadata(1) => {
+                    let rest = info_of_the_payload()[PIECE..].to_vec();
+                    talk.metadata(1, size(), &rest)?;
+                    talk.wire.closed()?;
+                    counts.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => return Ok(false),
+            }
+            Ok(true)
+        });
+        // It speaks only after the other one was disconnected.
+        let honest = Talker::honest(&payload, done(&closed, 1));
+        assert_eq!(fetch(&payload, &[&misfit, &honest]), BTreeSet::new());
+    }
+}
+
+fn info_of_the_payload() -> &'static [u8] {
+    static INFO: OnceLock<Vec<u8>> = OnceLock::new();
+    INFO.get_or_init(|| payload().info())
 }

@@ -14,100 +14,28 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::encryption::{Line, Rest};
+pub use super::gone::Gone;
+use super::kept::{Met, opening};
 use super::outbox::{Out, outbox};
 use super::reader::Reader;
 use super::roster::Admission;
 use super::state::{Peer, feed_the_hungry};
-use super::writer::Writer;
+use super::writer::{Ended, Writer};
 use super::{Report, Shared, deadline};
 use crate::bind;
 use crate::reason::reason;
-use crate::types::{Bitfield, Opening, PeerKey};
-use crate::wire::extension::HANDSHAKE_ID;
+use crate::types::{Opening, PeerKey};
 use crate::wire::handshake::Handshake;
-use crate::wire::mse::MseError;
-use crate::wire::{WireError, message};
+use crate::wire::mse::Ciphers;
 
 /// The stack of a connection's threads. Blocked threads touch a few KiB of it.
 const STACK: usize = 256 * 1024;
 /// The whole handshake, however its bytes drip in.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
-const SILENCE: Duration = Duration::from_secs(180);
+pub const SILENCE: Duration = Duration::from_secs(180);
 /// A write that the peer does not take for so long ends the connection.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Why a connection is over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Gone {
-    /// It could not be made.
-    #[error("cannot connect: {0}")]
-    Unreachable(String),
-    /// The other end closed it.
-    #[error("closed by the peer")]
-    Closed,
-    /// Nothing came for too long.
-    #[error("silent for too long")]
-    Silent,
-    /// The socket failed.
-    #[error("connection lost: {0}")]
-    Lost(String),
-    /// No handshake of this protocol and swarm came.
-    #[error("handshake failed: {0}")]
-    Handshake(&'static str),
-    /// The encrypted handshake went wrong.
-    #[error("encrypted handshake failed: {0}")]
-    Encryption(#[from] MseError),
-    /// We called, and no handshake came back.
-    #[error("hung up or silent during the handshake")]
-    Unanswered,
-    /// We called ourselves.
-    #[error("that is ourselves")]
-    Ourselves,
-    /// There is a connection to this peer already: this one.
-    #[error("already connected to this peer")]
-    Duplicate(PeerKey),
-    /// Its bytes make no sense.
-    #[error("not understood: {0}")]
-    Wire(#[from] WireError),
-    /// It does not keep to the protocol.
-    #[error("broke the protocol: {0}")]
-    Broke(&'static str),
-    /// Far too many messages without use.
-    #[error("flooded us with useless messages")]
-    Flood,
-    /// The peer made us answer and did not read, so its queue filled up.
-    #[error("did not read what we sent")]
-    Overrun,
-    /// Neither side needs anything.
-    #[error("neither side needs anything")]
-    BothWhole,
-    /// We cannot write or read our files.
-    #[error("our disk failed")]
-    Disk,
-    /// A thread could not be started.
-    #[error("no thread to be had: {0}")]
-    NoThread(String),
-    /// A thread of the connection panicked; it costs this connection only.
-    #[error("a fault of ours")]
-    Bug,
-}
-
-impl Gone {
-    /// What a failed read or write says of the connection.
-    pub fn io(error: &io::Error) -> Gone {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Gone::Silent,
-            io::ErrorKind::UnexpectedEof => Gone::Closed,
-            _ => Gone::Lost(reason(error)),
-        }
-    }
-
-    /// Whether the peer misbehaved, so that it is not to be called again.
-    pub fn is_offence(&self) -> bool {
-        matches!(self, Gone::Wire(_) | Gone::Broke(_) | Gone::Flood | Gone::Handshake(_) | Gone::Encryption(_))
-    }
-}
 
 /// What was received of an incoming connection before it was clear which torrent it is for.
 #[derive(Debug)]
@@ -116,11 +44,15 @@ pub struct Greeting {
     pub rest: Rest,
 }
 
-/// Who called, and what of a caller has been heard already.
+/// Who called, and what of a caller has been heard already; or what there is to go on with.
 enum Caller {
     Us { opening: Opening, patience: Duration },
     Them(Option<Box<Greeting>>),
+    Known(Box<Met>),
 }
+
+/// The reader's thread; where the connection is not over, it gives back what there is to go on with.
+type Thread = JoinHandle<Option<Box<Met>>>;
 
 /// The session's end of a connection.
 pub struct Connection {
@@ -129,7 +61,9 @@ pub struct Connection {
     stream: Arc<TcpStream>,
     /// Whether anything has come from the other end.
     heard: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
+    /// What to go on with.
+    kept: Option<Box<Met>>,
 }
 
 impl Connection {
@@ -170,16 +104,44 @@ impl Connection {
         stream: TcpStream,
         caller: Caller,
     ) -> io::Result<Connection> {
-        let stream = Arc::new(stream);
-        let (ours, heard) = (stream.clone(), Arc::new(AtomicBool::new(false)));
-        let (shared, noted) = (shared.clone(), heard.clone());
+        let (stream, heard) = (Arc::new(stream), Arc::new(AtomicBool::new(false)));
+        let mut connection = Connection { addr, stream, heard, thread: None, kept: None };
+        connection.start(shared, key, caller)?;
+        Ok(connection)
+    }
+
+    /// Starts the reader's thread.
+    fn start(&mut self, shared: &Arc<Shared>, key: PeerKey, caller: Caller) -> io::Result<()> {
+        let (shared, addr) = (shared.clone(), self.addr);
+        let (stream, noted) = (self.stream.clone(), self.heard.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
             let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, &noted, caller));
-            let why = catch_unwind(life).unwrap_or(Gone::Bug);
+            let why = match catch_unwind(life).unwrap_or(Err(Gone::Bug)) {
+                Ok(met) => return Some(met),
+                Err(gone) => gone,
+            };
             let _ = stream.shutdown(Shutdown::Both);
             shared.report(Report::Gone { key, addr, why });
+            None
         })?;
-        Ok(Connection { addr, stream: ours, heard, thread: Some(thread) })
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    /// Joins the threads, which have ended; whether the connection is not over, so that it can go on.
+    pub fn is_kept(&mut self) -> bool {
+        if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
+            self.kept = thread.join().unwrap_or_default();
+        }
+        self.kept.is_some()
+    }
+
+    /// Goes on with a connection that was kept.
+    ///
+    /// # Errors
+    /// Where no thread is to be had.
+    pub fn go_on(&mut self, shared: &Arc<Shared>, key: PeerKey) -> io::Result<()> {
+        self.kept.take().map_or(Ok(()), |met| self.start(shared, key, Caller::Known(met)))
     }
 
     /// Whether anything has come from the other end.
@@ -190,11 +152,6 @@ impl Connection {
     /// Ends the connection, also one that is still being made.
     pub fn close(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
-    }
-
-    /// Says that nothing more comes from us; the other end hangs up in turn, and the connection is over.
-    pub fn finish(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Waits for the connection's threads; they are done once it was reported gone, or soon after `close`.
@@ -208,11 +165,11 @@ impl Connection {
 
     /// Whether `join` would not wait.
     pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.thread.as_ref().is_none_or(Thread::is_finished)
     }
 }
 
-/// The life of one connection; the reason for its end.
+/// The life of one connection; the reason for its end, or what the download goes on with.
 fn live(
     shared: &Arc<Shared>,
     key: PeerKey,
@@ -220,12 +177,16 @@ fn live(
     stream: &Arc<TcpStream>,
     heard: &AtomicBool,
     caller: Caller,
-) -> Gone {
-    let incoming = matches!(caller, Caller::Them(_));
-    match meet(shared, addr, stream, heard, caller) {
-        Ok((theirs, rest)) => talk(shared, key, addr, stream, incoming, &theirs, rest),
-        Err(gone) => gone,
-    }
+) -> Result<Box<Met>, Gone> {
+    let met = match caller {
+        Caller::Known(met) => *met,
+        caller => {
+            let incoming = matches!(caller, Caller::Them(_));
+            let (theirs, rest) = meet(shared, addr, stream, heard, caller)?;
+            Met { theirs, incoming, rest, before: None }
+        }
+    };
+    talk(shared, key, addr, stream, met)
 }
 
 /// Connects where we are the caller, and exchanges handshakes.
@@ -254,6 +215,7 @@ fn meet(
         Caller::Us { opening, .. } => line.open(opening, shared.encryption, &ours).map_err(unanswered)?,
         Caller::Them(None) => line.answer(shared.encryption, shared.info_hash)?,
         Caller::Them(Some(greeting)) => line = Line::resume(stream, deadline, heard, greeting.rest),
+        Caller::Known(_) => {} // it has met us
     }
     let swarm = if incoming { line.hear_swarm() } else { line.hear_swarm().map_err(unanswered) }?;
     if swarm != shared.info_hash {
@@ -277,61 +239,76 @@ fn unanswered(gone: Gone) -> Gone {
     if matches!(gone, Gone::Closed | Gone::Silent | Gone::Lost(_)) { Gone::Unanswered } else { gone }
 }
 
-/// From the handshake to the end: enters the peer, runs the three threads, takes it out again.
+/// From the handshake to the end: enters the peer, runs the three threads, takes it out again. Where it was not the connection that
+/// ended but the metadata stage, gives back what there is to go on with.
 fn talk(
     shared: &Arc<Shared>,
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
-    incoming: bool,
-    theirs: &Handshake,
-    rest: Rest,
-) -> Gone {
+    met: Met,
+) -> Result<Box<Met>, Gone> {
+    let Met { theirs, incoming, rest, before } = met;
     let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let (outbox, inbox) = outbox();
-    let peer = Arc::new(Peer::new(key, addr, incoming, theirs, shared.now(), stream.clone(), outbox));
+    let mut peer = Peer::new(key, addr, incoming, &theirs, shared.now(), stream.clone(), outbox);
+    if let Some(before) = &before {
+        peer = peer.with_known(before);
+    }
+    let peer = Arc::new(peer);
     peer.encrypted.store(sending.is_some(), Ordering::Relaxed);
     match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
-        Admission::Duplicate(stays) => return Gone::Duplicate(stays),
+        Admission::Duplicate(stays) => return Err(Gone::Duplicate(stays)),
     }
     let _entered = Entered { shared, key };
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
     let have = shared.pieces.join(key).filter(|_| !shared.revealing().is_some_and(|reveal| reveal.join(shared, key)));
     shared.report(Report::Ready { key, addr, incoming });
-    let opening = opening(shared, &peer, have.as_deref());
+    let opening = opening(shared, &peer, have.as_deref(), before.is_some());
 
-    std::thread::scope(|scope| {
-        let _ending = Ending(&peer);
-        let write = || -> io::Result<()> {
-            let writes = peer.clone();
-            Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
-                let _closing = Closing(&writes);
-                if let Err(error) = Writer::new(shared, &writes, stream, sending).run(&inbox, opening) {
-                    log::debug!("{addr}: {error}");
-                }
-            })?;
-            Ok(())
-        };
+    let rest = std::thread::scope(|scope| {
+        let mut ending = Ending { peer: &peer, keeps: false };
+        let writes = peer.clone();
+        let writer = Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
+            let mut closing = Closing { peer: &writes, keeps: false };
+            let mut writer = Writer::new(shared, &writes, stream, sending);
+            let ended = writer.run(&inbox, opening);
+            closing.keeps = matches!(ended, Ok(Ended::Parked));
+            if let Err(error) = &ended {
+                log::debug!("{addr}: {error}");
+            }
+            closing.keeps.then(|| writer.into_cipher())
+        });
+        let writer = writer.map_err(|error| Gone::NoThread(reason(&error)))?;
         let watch = || -> io::Result<()> {
             let watches = peer.clone();
             Builder::new().name(format!("time {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
-                let _closing = Closing(&watches);
+                let _closing = Closing { peer: &watches, keeps: false };
                 deadline::watch(shared, &watches);
             })?;
             Ok(())
         };
-        match write() {
-            // A session that stops closes those on the roster; who came after that look goes by itself.
-            Ok(()) if shared.is_stopping() => Gone::Closed,
-            Ok(()) => {
-                let why = Reader::new(shared, &peer, stream, rest.early, receiving, &watch).run();
-                if peer.has_overrun() { Gone::Overrun } else { why }
-            }
-            Err(error) => Gone::NoThread(reason(&error)),
+        // A session that stops closes those on the roster; who came after that look goes by itself.
+        if shared.is_stopping() {
+            return Err(Gone::Closed);
         }
-    })
+        let mut reader = Reader::new(shared, &peer, stream, rest.early, receiving, &watch);
+        let why = reader.run();
+        if peer.has_overrun() {
+            return Err(Gone::Overrun);
+        }
+        let Some((early, receiving)) = Some(reader).filter(|_| why == Gone::Kept).and_then(Reader::into_rest) else {
+            return Err(why);
+        };
+        peer.send(Out::Park);
+        let sending = writer.join().ok().flatten().ok_or(why)?;
+        ending.keeps = true;
+        let ciphers = sending.zip(receiving).map(|(sending, receiving)| Ciphers { sending, receiving });
+        Ok(Rest { early, ciphers })
+    })?;
+    Ok(Box::new(Met { theirs, incoming, rest, before: Some(peer) }))
 }
 
 /// Takes a peer off the lists when its connection ends, by whichever way.
@@ -353,43 +330,33 @@ impl Drop for Entered<'_> {
 }
 
 /// Without its writer or its deadline thread a connection is no good: the socket is shut when one ends, by whichever way.
-struct Closing<'a>(&'a Peer);
+struct Closing<'a> {
+    peer: &'a Peer,
+    /// The connection outlasts the thread.
+    keeps: bool,
+}
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        if !self.keeps {
+            self.peer.close();
+        }
     }
 }
 
 /// Sends a connection's other two threads home when the reader ends, by whichever way.
-struct Ending<'a>(&'a Peer);
+struct Ending<'a> {
+    peer: &'a Peer,
+    /// The connection outlasts them.
+    keeps: bool,
+}
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.close();
-        self.0.end();
-        self.0.send(Out::End);
+        if !self.keeps {
+            self.peer.close();
+        }
+        self.peer.end();
+        self.peer.send(Out::End);
     }
-}
-
-/// What follows our handshake in the same breath: what we have, and the extension handshake (BEP 10).
-fn opening(shared: &Shared, peer: &Peer, have: Option<&[u8]>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let have = have.filter(|_| !shared.wants_info); // nobody knows what there is to have
-    let bits = have.and_then(|have| Bitfield::from_wire(have, shared.pieces.count()));
-    let whole = bits.as_ref().is_some_and(Bitfield::is_full);
-    match &bits {
-        Some(bits) if !peer.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
-        None if !peer.fast => {}
-        _ => message::have_all_or_none(&mut bytes, whole), // a fast peer is always told (BEP 6)
-    }
-    if peer.extended {
-        message::extended(&mut bytes, HANDSHAKE_ID, &peer.ours(shared));
-    }
-    match shared.dht_port.load(Ordering::Acquire) {
-        0 => {}
-        port if peer.dht => message::port(&mut bytes, port),
-        _ => {}
-    }
-    bytes
 }

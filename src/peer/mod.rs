@@ -6,9 +6,13 @@ pub mod connection;
 pub mod deadline;
 pub mod encryption;
 pub mod fast;
+mod gone;
 pub mod intake;
+mod kept;
 pub mod outbox;
+mod parking;
 pub mod reader;
+mod remembered;
 pub mod reveal;
 pub mod roster;
 pub mod state;
@@ -16,7 +20,7 @@ pub mod throttle;
 pub mod writer;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -32,6 +36,7 @@ use crate::types::{BLOCK, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceInde
 use crate::wire::pex::Flags;
 
 pub use connection::{Connection, Gone, Greeting};
+use parking::Parking;
 pub use roster::Roster;
 pub use state::Peer;
 pub use throttle::Throttle;
@@ -88,6 +93,10 @@ pub struct Shared {
     pub paused: AtomicBool,
     /// Set once, by [`Shared::stop`].
     stopping: AtomicBool,
+    /// How the metadata stage's threads end without their connections.
+    parking: Parking,
+    /// Bytes remembered of what peers have said of pieces, beyond what each of them may have.
+    remembered: AtomicUsize,
     /// Where reports go.
     reports: Sender<Report>,
     /// Nothing is ever sent here: [`Shared::stop`] disconnects it, which wakes the threads that wait to report.
@@ -251,6 +260,8 @@ impl Shared {
             uploaded: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            parking: if terms.wants_info { Parking::new() } else { Parking::default() },
+            remembered: AtomicUsize::new(0),
             reports,
             ending,
             alive: Mutex::new(Some(alive)),
@@ -321,6 +332,12 @@ impl Shared {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         drop(self.alive.lock().take());
+    }
+
+    /// The metadata is there: the threads of all connections end, and the connections of those that have shaken hands do not.
+    pub fn park(&self) {
+        self.parking.begin();
+        self.stop();
     }
 
     /// Whether nothing is to be asked for or served.

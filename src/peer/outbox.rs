@@ -40,6 +40,8 @@ pub enum Out {
     Metadata(u32),
     /// There are pieces to tell it of, not at once but soon.
     Haves,
+    /// Write what waits, and end without the connection.
+    Park,
     /// End the connection.
     End,
 }
@@ -86,7 +88,7 @@ impl Outbox {
     pub fn push(&self, out: Out) -> bool {
         let cost = out.cost();
         let before = self.waiting.fetch_add(cost, Ordering::AcqRel);
-        if before + cost > MAX_BYTES && !matches!(out, Out::End) {
+        if before + cost > MAX_BYTES && !matches!(out, Out::End | Out::Park) {
             self.waiting.fetch_sub(cost, Ordering::AcqRel);
             self.overrun.store(true, Ordering::Release);
             return false;
@@ -145,8 +147,8 @@ mod tests {
             let (outbox, inbox) = outbox();
             let count = fill(&outbox, message);
             assert!(count > 0 && count * message().cost() <= MAX_BYTES && outbox.has_overrun());
-            assert!(outbox.push(Out::End), "the end is always heard");
-            assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), count + 1);
+            assert!(outbox.push(Out::Park) && outbox.push(Out::End), "the end is always heard");
+            assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), count + 2);
             assert_eq!(outbox.waiting.load(Ordering::Relaxed), 0);
         }
     }

@@ -6,6 +6,7 @@
 mod buffer;
 mod extended;
 mod fast;
+mod memory;
 
 use std::io;
 use std::net::TcpStream;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use super::connection::Gone;
 use super::intake::{Intake, Taken};
 use super::outbox::Out;
+use super::remembered::MAX_BITFIELD;
 use super::state::{Peer, feed_the_hungry};
 use super::{Report, Shared, throttle};
 use crate::reason::reason;
@@ -25,6 +27,7 @@ use crate::types::{Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::{self, MAX_REQUEST, Message};
 use crate::wire::mse::Rc4;
 use buffer::{Buffer, SMALL};
+use memory::Memory;
 
 /// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
 const MAX_IDLE_TALK: u32 = 10_000;
@@ -68,6 +71,8 @@ pub struct Reader<'a> {
     watch: Option<&'a dyn Fn() -> io::Result<()>>,
     /// What makes sense of the bytes, where they are encrypted.
     cipher: Option<Rc4>,
+    /// What it says of pieces while nobody knows how many there are.
+    memory: Memory<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -102,6 +107,7 @@ impl<'a> Reader<'a> {
             intake: Intake::new(shared, peer),
             watch: Some(watch),
             cipher,
+            memory: Memory::new(&shared.remembered, peer.fast),
         }
     }
 
@@ -120,9 +126,14 @@ impl<'a> Reader<'a> {
     /// One read and all that follows from it.
     fn turn(&mut self) -> Result<(), Gone> {
         self.make_room();
+        if self.shared.wants_info && !self.may_read()? {
+            return Ok(());
+        }
         let end = self.unread.end + self.reach();
         let room = &mut self.buffer.bytes_mut()[self.unread.end..end];
         let n = match throttle::read(self.shared, self.peer, self.stream, room) {
+            // Under a limit, a reader that waits for its turn comes back with nothing.
+            Ok(0) if self.shared.parking.has_begun() => return Err(Gone::Kept),
             Ok(0) => return Err(Gone::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -201,13 +212,13 @@ impl<'a> Reader<'a> {
 
     /// A bitfield has one possible length; another is refused before its bytes are waited for.
     fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), Gone> {
-        let expected = self.shared.pieces.count().div_ceil(8) + 1;
-        match unread.first_chunk::<5>() {
-            Some(&[a, b, c, d, 5]) if !self.shared.wants_info && u32::from_be_bytes([a, b, c, d]) != expected => {
-                Err(MISFIT)
-            }
-            _ => Ok(()),
-        }
+        let Some(&[a, b, c, d, 5]) = unread.first_chunk::<5>() else { return Ok(()) };
+        let length = u32::from_be_bytes([a, b, c, d]);
+        let fits = match self.shared.wants_info {
+            true => length as usize <= MAX_BITFIELD + 1,
+            false => length == self.shared.pieces.count().div_ceil(8) + 1,
+        };
+        if fits { Ok(()) } else { Err(MISFIT) }
     }
 
     /// Whether a block lies within the torrent.

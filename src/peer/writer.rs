@@ -28,6 +28,15 @@ use crate::wire::mse::Rc4;
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;
 
+/// How a writer ended that had no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With the connection.
+    Over,
+    /// Without it: all that it was given has been written.
+    Parked,
+}
+
 /// One connection's sending side.
 pub struct Writer<'a> {
     shared: &'a Shared,
@@ -53,6 +62,8 @@ pub struct Writer<'a> {
     slab: Option<PooledSlab>,
     /// What disguises the bytes, where they are encrypted: in place and in the order in which they leave.
     cipher: Option<Rc4>,
+    /// It is to end without the connection.
+    parks: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -72,14 +83,15 @@ impl<'a> Writer<'a> {
             allowance: Allowance::default(),
             slab: None,
             cipher,
+            parks: false,
         }
     }
 
-    /// Works until the connection ends. `opening` leaves first.
+    /// Works until the connection ends, or its threads do. `opening` leaves first.
     ///
     /// # Errors
     /// Where the socket does not take what is written.
-    pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<()> {
+    pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<Ended> {
         self.head = opening;
         self.let_wait();
         loop {
@@ -89,18 +101,31 @@ impl<'a> Writer<'a> {
                     self.allowance.give_back(&self.shared.throttle, self.peer.key);
                 }
                 if !self.wait(outbox) {
-                    return Ok(());
+                    return self.end();
                 }
             }
             while self.head.len() < MAX_HEAD
                 && let Ok(out) = outbox.try_recv()
             {
                 if !self.take(out) {
-                    return Ok(());
+                    return self.end();
                 }
             }
             self.write()?;
         }
+    }
+
+    fn end(&mut self) -> io::Result<Ended> {
+        if !self.parks {
+            return Ok(Ended::Over);
+        }
+        self.write()?;
+        Ok(Ended::Parked)
+    }
+
+    /// What disguises what is written next, where it is disguised.
+    pub fn into_cipher(self) -> Option<Rc4> {
+        self.cipher
     }
 
     /// Whether there is nothing to write now.
@@ -193,6 +218,10 @@ impl<'a> Writer<'a> {
             }
             Out::Interested(interested) => message::interested(&mut self.head, interested),
             Out::Haves => self.schedule.have_waits(Instant::now(), self.shared.pieces.is_seed(self.peer.key)),
+            Out::Park => {
+                self.parks = true;
+                return false;
+            }
             Out::End => return false,
         }
         true

@@ -208,9 +208,11 @@ impl Book {
         }
     }
 
-    /// All connections are over, and no address is to blame.
-    pub fn all_over(&mut self) {
-        self.entries.values_mut().for_each(|entry| (entry.connection, entry.linked) = (None, None));
+    /// All connections but those that `stays` names are over, and no address is to blame.
+    pub fn end_others(&mut self, stays: impl Fn(PeerKey) -> bool) {
+        for entry in self.entries.values_mut().filter(|entry| !entry.connection.is_some_and(&stays)) {
+            (entry.connection, entry.linked) = (None, None);
+        }
     }
 
     /// The call succeeded.

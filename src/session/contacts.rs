@@ -9,6 +9,7 @@ mod calling;
 pub(super) mod crowd;
 mod discovery;
 mod exchange;
+mod keeping;
 pub(super) mod pace;
 
 use std::collections::{HashMap, VecDeque};
@@ -193,6 +194,7 @@ impl<'a> Contacts<'a> {
         let named = std::mem::take(&mut self.named);
         if private {
             self.private = true;
+            self.drop_kept(); // anybody may have named them
             self.announcer.ask_one_at_a_time();
             self.discovery.stop(&self.seat);
             self.book.forget(now);

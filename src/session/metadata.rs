@@ -1,5 +1,6 @@
 //! The metadata stage of a magnet link (BEP 9): peers are found and called as for a download, but all that is asked of them is
-//! the info dictionary. When it is there the connections end in peace, and the download calls the same peers again.
+//! the info dictionary. When it is there the connections are kept, with what peers have said of pieces, and the download goes on with
+//! them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub fn fetch(contacts: &mut Contacts<'_>, shared: &Arc<Shared>, reports: &Receiv
         Seeker { contacts, shared, inner, fetch: MetadataFetch::new(shared.info_hash), liars: HashSet::new() };
     let info = seeker.seek(reports);
     if info.is_some() {
-        contacts.part(shared);
+        contacts.park(shared);
     }
     info
 }

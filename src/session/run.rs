@@ -131,11 +131,12 @@ impl<'a> Run<'a> {
         if config.super_seed && shared.pieces.is_whole() {
             let _ = shared.reveal.set(Reveal::new(shared.pieces.count(), storage.layout().piece_length()));
         }
-        let contacts = match before {
+        let mut contacts = match before {
             Some(before) => before.contacts,
             None => self.contacts(&shared, &torrent.tiers, torrent.private)?,
         };
         self.publish(&shared, &contacts);
+        contacts.go_on(&shared);
         contacts.hold_callers(false);
         let outcome = Conductor::new(&shared, contacts, shared.pieces.wanted(), keeper).conduct(&self.reports);
         storage.close();

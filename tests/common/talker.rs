@@ -45,6 +45,8 @@ pub struct Heard {
     pub ports: usize,
     /// Requests for metadata.
     pub asked: usize,
+    /// HAVEs.
+    pub haves: usize,
 }
 
 /// A connection to btsync, and the id that btsync wants to see on metadata and peer exchange messages.
@@ -110,29 +112,19 @@ impl Talker {
         let (info, content) = (payload.info(), payload.content());
         let (log, payload, info_hash) = (heard.clone(), payload.clone(), payload.info_hash());
         let peer = FakePeer::raw(move |wire| {
-            let mut talk = greet(wire, info_hash, claims, &log)?;
-            if !behave(&mut talk, Turn::Begin)? {
-                talk.wire.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
-                talk.wire.send(id::UNCHOKE, &[])?;
-            }
-            loop {
-                let Some(turn) = next(&mut talk, &log)? else { continue };
-                if behave(&mut talk, turn)? {
-                    continue;
-                }
-                match turn {
-                    Turn::Metadata(piece) => {
-                        let bytes = info.chunks(PIECE).nth(piece as usize).expect("a piece of the metadata");
-                        talk.metadata(piece, info.len(), bytes)?;
-                    }
-                    Turn::Block(piece, begin, length) => {
-                        talk.wire.send_block(piece, begin, block(&payload, &content, piece, begin, length))?;
-                    }
-                    Turn::Begin => {}
-                }
-            }
+            let talk = greet(wire, false, info_hash, claims, &log)?;
+            converse(talk, &payload, (&info, &content), &log, &behave)
         });
         Talker { peer, heard }
+    }
+
+    /// An honest one that listens nowhere and connects to btsync; returns when that ends the connection.
+    pub fn call(addr: SocketAddr, payload: &Payload) -> io::Error {
+        let (log, wire) = (Mutex::new(Heard::default()), Wire::call(addr));
+        let (info, content) = (payload.info(), payload.content());
+        let talk = greet(wire, true, payload.info_hash(), size_of(payload), &log);
+        let ended = talk.and_then(|talk| converse(talk, payload, (&info, &content), &log, &|_, _| Ok(false)));
+        ended.expect_err("it ends with its connection")
     }
 
     /// An honest one that says nothing at all before `ready`.
@@ -161,12 +153,47 @@ pub fn size_of(payload: &Payload) -> i64 {
     i64::try_from(payload.info().len()).expect("a small payload")
 }
 
-/// Both handshakes.
-fn greet(mut wire: Wire, info_hash: [u8; 20], claims: i64, heard: &Mutex<Heard>) -> io::Result<Talk> {
-    let theirs = wire.read_handshake()?;
+/// What a talker does on a connection; `behave` does a turn itself and returns true, or false for what is honest.
+fn converse(
+    mut talk: Talk,
+    payload: &Payload,
+    (info, content): (&[u8], &[u8]),
+    log: &Mutex<Heard>,
+    behave: &impl Fn(&mut Talk, Turn) -> io::Result<bool>,
+) -> io::Result<()> {
+    if !behave(&mut talk, Turn::Begin)? {
+        talk.wire.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
+        talk.wire.send(id::UNCHOKE, &[])?;
+    }
+    loop {
+        let Some(turn) = next(&mut talk, log)? else { continue };
+        if behave(&mut talk, turn)? {
+            continue;
+        }
+        match turn {
+            Turn::Metadata(piece) => {
+                let bytes = info.chunks(PIECE).nth(piece as usize).expect("a piece of the metadata");
+                talk.metadata(piece, info.len(), bytes)?;
+            }
+            Turn::Block(piece, begin, length) => {
+                talk.wire.send_block(piece, begin, block(payload, content, piece, begin, length))?;
+            }
+            Turn::Begin => {}
+        }
+    }
+}
+
+/// Both handshakes; `first` where the talker called.
+fn greet(mut wire: Wire, first: bool, info_hash: [u8; 20], claims: i64, heard: &Mutex<Heard>) -> io::Result<Talk> {
     let mut ours = extended_handshake(info_hash);
     ours[27] |= 1; // a node of the DHT
-    wire.send_raw(&ours)?;
+    if first {
+        wire.send_raw(&ours)?;
+    }
+    let theirs = wire.read_handshake()?;
+    if !first {
+        wire.send_raw(&ours)?;
+    }
     let size = if claims == 0 { String::new() } else { format!("13:metadata_sizei{claims}e") };
     let said = format!("d1:md11:ut_metadatai{METADATA}e6:ut_pexi{PEX}ee{size}1:v6:talkere");
     wire.send(id::EXTENDED, &[&[0], said.as_bytes()].concat())?;
@@ -193,6 +220,10 @@ fn next(talk: &mut Talk, heard: &Mutex<Heard>) -> io::Result<Option<Turn>> {
         Message::Request(piece, begin, length) => Some(Turn::Block(piece, begin, length)),
         Message::Other(PORT, _) => {
             heard.lock().ports += 1;
+            None
+        }
+        Message::Have(_) => {
+            heard.lock().haves += 1;
             None
         }
         Message::Other(id::EXTENDED, said) => match said.split_first() {

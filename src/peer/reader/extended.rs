@@ -22,7 +22,8 @@ const UNASKED: u32 = 50;
 const MAX_NODES: u32 = 3;
 
 impl Reader<'_> {
-    /// A message before the metadata is there: nothing can be asked for or served, only what leads to it counts.
+    /// A message before the metadata is there: nothing can be asked for or served. What leads to it counts, and what is about pieces
+    /// is remembered.
     pub(super) fn act_before_info(&mut self, message: &Message<'_>) -> Result<(), Gone> {
         match message {
             Message::Extended(id, payload) => {
@@ -35,9 +36,11 @@ impl Reader<'_> {
                 self.refused.push(*block);
                 Ok(())
             }
-            // Long ones weigh more.
-            Message::Bitfield(bits) => self.talk(1 + bits.len() as u32 / 64),
-            _ => self.talk(1),
+            other => {
+                // Long ones weigh more.
+                self.talk(if let Message::Bitfield(bits) = other { 1 + bits.len() as u32 / 64 } else { 1 })?;
+                self.memory.take(other)
+            }
         }
     }
 

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::crowd::{Handshake, Merit, Occupant, evicted};
 use super::{Arrived, Contacts, Line, pace};
 use crate::peer::{Connection, Gone, Greeting, Shared};
-use crate::session::book::Source;
 use crate::session::events::Event;
-use crate::session::{goodbye, tell};
+use crate::session::tell;
 use crate::types::PeerKey;
 
 /// A connection that lasted so long was no failure.
@@ -23,8 +22,6 @@ const BREATHER: Duration = Duration::from_secs(5);
 const MAX_LEFT: usize = 1000;
 /// Connections that were ended to make room and whose threads have not ended yet, at most.
 const MAX_GOING: usize = 24;
-/// What peers get to hang up in turn when the metadata is there, so that calling again meets no old connection.
-const PARTING: Duration = Duration::from_secs(1);
 
 impl Contacts<'_> {
     /// There is no descriptor for a file: closes the connection that is of the least use, and makes no others for a while.
@@ -121,7 +118,7 @@ impl Contacts<'_> {
     }
 
     /// Those who must know learn how many connections there are.
-    fn count(&mut self, shared: &Shared) {
+    pub(super) fn count(&mut self, shared: &Shared) {
         shared.lines.store(self.lines.len() as u32, Ordering::Relaxed);
         self.seat.count(self.lines.len());
     }
@@ -238,8 +235,11 @@ impl Contacts<'_> {
     pub(super) fn ready(&mut self, shared: &Shared, key: PeerKey, addr: SocketAddr, incoming: bool) {
         // Late news of a connection that has been ended: nobody would be told of its end again.
         let Some(line) = self.lines.get_mut(&key) else { return };
-        line.ready = Some(shared.now());
         line.peer = shared.roster.get(key);
+        if line.ready.is_some() {
+            return; // the download goes on with a connection of the metadata stage
+        }
+        line.ready = Some(shared.now());
         self.inner.search.lock().reached(incoming);
         if incoming {
             self.seat.note_reached();
@@ -343,27 +343,5 @@ impl Contacts<'_> {
         // It may have come back under another key.
         let covered = |a| a == addr || self.book.is_banned(&a, now);
         self.lines.values().map(|line| &line.connection).filter(|c| covered(c.addr)).for_each(Connection::close);
-    }
-
-    /// Ends all connections in peace: each side hangs up, nobody is noted as lost, and all may be called again at once, those
-    /// who called us at the port that they said.
-    pub fn part(&mut self, shared: &Arc<Shared>) {
-        self.hold_callers(true); // nothing reads their connections meanwhile
-        let callers = shared.roster.all().into_iter().filter(|peer| peer.incoming);
-        self.book.add(&callers.filter_map(|peer| peer.callable_at()).collect::<Vec<_>>(), Source::Neighbour);
-        shared.stop();
-        let deadline = Instant::now() + PARTING;
-        self.lines.values().for_each(|line| line.connection.finish());
-        while self.lines.values().any(|line| line.ready.is_some() && !line.connection.is_finished())
-            && Instant::now() < deadline
-        {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let lines = std::mem::take(&mut self.lines);
-        self.tell_gone(lines.values(), "the metadata is there, the download connects again");
-        self.seat.count(0);
-        self.book.all_over();
-        goodbye::to_peers(lines.into_values().map(|line| line.connection).collect());
-        self.next_call = Duration::ZERO;
     }
 }

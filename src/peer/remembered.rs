@@ -1,0 +1,239 @@
+//! What a peer says about pieces before anybody knows how many there are: while the metadata of a magnet link is fetched. Pure: it
+//! is remembered as the shortest sequence of messages that says the same, and read as any other once the number is known.
+
+use std::collections::BTreeSet;
+
+use super::connection::Gone;
+use crate::types::PieceIndex;
+use crate::wire::message::{self, Message};
+use crate::wire::metadata::MAX_SIZE;
+
+/// The bitfield of the largest torrent whose metadata is taken, in bytes; a piece has 20 bytes there.
+pub const MAX_BITFIELD: usize = (MAX_SIZE as usize / 20).div_ceil(8);
+/// HAVEs of a peer that sends no bitfield, at most.
+const MAX_HAVES: usize = 16 * 1024;
+/// What a HAVE takes in memory, about.
+const HAVE_SIZE: usize = 8;
+/// Pieces that may be asked for despite a choke, at most, as in a download.
+const MAX_ALLOWED: usize = 64;
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Whether both sides speak the fast extension (BEP 6).
+    fast: bool,
+    /// `have all` or `have none`.
+    all: Option<bool>,
+    bits: Option<Vec<u8>>,
+    /// HAVEs, where there is no bitfield to note them in.
+    haves: BTreeSet<PieceIndex>,
+    allowed: Vec<PieceIndex>,
+    unchoked: bool,
+    interested: bool,
+    /// There was too much to be remembered.
+    forgotten: bool,
+}
+
+impl Remembered {
+    /// Nothing has been said.
+    pub fn new(fast: bool) -> Remembered {
+        Remembered { fast, ..Remembered::default() }
+    }
+
+    /// Takes a message; those that are not about pieces are passed over.
+    ///
+    /// # Errors
+    /// Where it cannot be right whatever the number of pieces is.
+    pub fn take(&mut self, message: &Message<'_>) -> Result<(), Gone> {
+        match message {
+            fast if fast.is_fast() && !self.fast => {
+                return Err(Gone::Broke("a message of the fast extension, which was not agreed on"));
+            }
+            Message::Choke | Message::Unchoke => self.unchoked = *message == Message::Unchoke,
+            Message::Interested | Message::NotInterested => self.interested = *message == Message::Interested,
+            Message::HaveAll | Message::HaveNone if self.has_told() => {
+                return Err(Gone::Broke("a late have-all or have-none"));
+            }
+            Message::HaveAll | Message::HaveNone => self.all = Some(*message == Message::HaveAll),
+            Message::Bitfield(bits) => self.bitfield(bits)?,
+            Message::Have(piece) => self.have(*piece)?,
+            Message::AllowedFast(piece) if self.allowed.len() < MAX_ALLOWED && !self.allowed.contains(piece) => {
+                self.allowed.push(*piece);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the peer has said what it has.
+    fn has_told(&self) -> bool {
+        self.all.is_some() || self.bits.is_some() || !self.haves.is_empty()
+    }
+
+    fn bitfield(&mut self, bits: &[u8]) -> Result<(), Gone> {
+        if bits.len() > MAX_BITFIELD || self.bits.as_ref().is_some_and(|before| before.len() != bits.len()) {
+            return Err(Gone::Broke("a bitfield that fits no torrent"));
+        }
+        let has = |piece: &PieceIndex| bits.get(piece.at() / 8).is_some_and(|byte| byte & mask(*piece) != 0);
+        let before = self.bits.iter().flatten();
+        if before.zip(bits).any(|(before, now)| before & !now != 0) || !self.haves.iter().all(has) {
+            return Err(Gone::Broke("a bitfield that takes pieces back"));
+        }
+        self.haves.clear();
+        if !self.forgotten {
+            self.bits = Some(bits.to_vec());
+        }
+        Ok(())
+    }
+
+    fn have(&mut self, piece: PieceIndex) -> Result<(), Gone> {
+        if piece.at() >= 8 * MAX_BITFIELD {
+            return Err(Gone::Broke("a HAVE beyond the last piece"));
+        }
+        match &mut self.bits {
+            Some(bits) => match bits.get_mut(piece.at() / 8) {
+                Some(byte) => *byte |= mask(piece),
+                None => return Err(Gone::Broke("a HAVE beyond the last piece")),
+            },
+            None if self.haves.len() < MAX_HAVES => _ = self.haves.insert(piece),
+            None => self.forget(),
+        }
+        Ok(())
+    }
+
+    /// How many bytes are remembered, about.
+    pub fn size(&self) -> usize {
+        self.bits.as_ref().map_or(0, Vec::len) + HAVE_SIZE * self.haves.len()
+    }
+
+    /// Gives up: there is no room for it.
+    pub fn forget(&mut self) {
+        (self.bits, self.forgotten) = (None, true);
+        self.haves.clear();
+    }
+
+    /// All of it as messages, in an order in which a peer may send them; `None` where some of it was not remembered.
+    pub fn replay(&self) -> Option<Vec<u8>> {
+        if self.forgotten {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(self.bits.as_ref().map_or(0, Vec::len) + 16 + 9 * self.haves.len());
+        if let Some(all) = self.all {
+            message::have_all_or_none(&mut bytes, all);
+        }
+        if let Some(bits) = &self.bits {
+            message::bitfield(&mut bytes, bits);
+        }
+        for &piece in &self.haves {
+            message::have(&mut bytes, piece);
+        }
+        for &piece in &self.allowed {
+            message::allowed_fast(&mut bytes, piece);
+        }
+        if self.interested {
+            message::interested(&mut bytes, true);
+        }
+        if self.unchoked {
+            message::choke(&mut bytes, false);
+        }
+        Some(bytes)
+    }
+}
+
+/// The piece's bit in its byte of a bitfield.
+fn mask(piece: PieceIndex) -> u8 {
+    0x80 >> (piece.0 % 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(number: u32) -> PieceIndex {
+        PieceIndex(number)
+    }
+
+    /// What is left of these messages; the reason where one of them ends the connection.
+    fn replayed(fast: bool, messages: &[Message<'_>]) -> Result<Vec<String>, Gone> {
+        let mut remembered = Remembered::new(fast);
+        messages.iter().try_for_each(|message| remembered.take(message))?;
+        let bytes = remembered.replay().expect("it is little");
+        let (mut rest, mut said) = (&bytes[..], Vec::new());
+        while let Some((message, length)) = message::split(rest).expect("sound frames") {
+            said.push(format!("{message:?}"));
+            rest = &rest[length..];
+        }
+        assert!(rest.is_empty());
+        Ok(said)
+    }
+
+    fn said(messages: &[Message<'_>]) -> Vec<String> {
+        messages.iter().map(|message| format!("{message:?}")).collect()
+    }
+
+    #[test]
+    fn the_last_word_of_each_kind_counts_and_haves_go_into_the_bitfield() {
+        use Message::{AllowedFast, Bitfield, Choke, Extended, Have, Interested, NotInterested, Suggest, Unchoke};
+        assert_eq!(replayed(true, &[]), Ok(Vec::new()));
+        let messages = [
+            Bitfield(&[0b1000_0000, 0]),
+            Unchoke,
+            Have(piece(1)),
+            Choke,
+            AllowedFast(piece(9)),
+            AllowedFast(piece(9)),
+            Suggest(piece(3)),
+            Interested,
+            Extended(0, b"de"),
+            NotInterested,
+            Interested,
+            Have(piece(15)),
+            Unchoke,
+        ];
+        let left = [Bitfield(&[0b1100_0000, 1]), AllowedFast(piece(9)), Interested, Unchoke];
+        assert_eq!(replayed(true, &messages), Ok(said(&left)));
+        let messages = [Have(piece(7)), Have(piece(2)), Have(piece(7)), Unchoke, Choke];
+        assert_eq!(replayed(false, &messages), Ok(said(&[Have(piece(2)), Have(piece(7))])));
+        // aria2 sends a bitfield in place of many HAVEs.
+        let messages = [Have(piece(7)), Bitfield(&[0b0000_0011]), Bitfield(&[0b0001_0011])];
+        assert_eq!(replayed(false, &messages), Ok(said(&[Bitfield(&[0b0001_0011])])));
+        let messages = [Message::HaveNone, Have(piece(1))];
+        assert_eq!(replayed(true, &messages), Ok(said(&messages)));
+    }
+
+    #[test]
+    fn what_cannot_be_right_ends_the_connection_as_ever() {
+        use Message::{AllowedFast, Bitfield, Have, HaveAll, HaveNone};
+        let long = vec![0; MAX_BITFIELD + 1];
+        let wrong: [&[Message<'_>]; 9] = [
+            &[HaveAll, HaveNone],
+            &[Have(piece(1)), HaveAll],
+            &[Bitfield(&[0]), HaveNone],
+            &[Bitfield(&[1]), Bitfield(&[2])],
+            &[Bitfield(&[1]), Bitfield(&[1, 0])],
+            &[Bitfield(&[1]), Have(piece(8))],
+            &[Have(piece(8)), Bitfield(&[0xff])],
+            &[Have(piece(u32::MAX))],
+            &[Bitfield(&long)],
+        ];
+        for messages in wrong {
+            assert!(matches!(replayed(true, messages), Err(Gone::Broke(_))), "{messages:?}");
+        }
+        assert!(replayed(false, &[AllowedFast(piece(1))]).is_err() && replayed(false, &[HaveAll]).is_err());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_nothing_is_half_remembered() {
+        let mut remembered = Remembered::new(true);
+        for number in 0..MAX_HAVES as u32 {
+            remembered.take(&Message::Have(piece(number))).expect("a piece");
+            remembered.take(&Message::AllowedFast(piece(number))).expect("a piece");
+        }
+        assert_eq!(remembered.size(), HAVE_SIZE * MAX_HAVES);
+        assert_eq!(remembered.replay().map(|bytes| bytes.len()), Some(9 * (MAX_HAVES + MAX_ALLOWED)));
+        remembered.take(&Message::Have(piece(MAX_HAVES as u32))).expect("a piece");
+        assert_eq!((remembered.size(), remembered.replay()), (0, None));
+        remembered.take(&Message::Bitfield(&[1; 5000])).expect("a bitfield");
+        assert_eq!((remembered.size(), remembered.replay()), (0, None), "there was more before");
+    }
+}
