@@ -107,7 +107,7 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     // A torrent cut short is none: here a closed pipe is a failure.
     let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.map_err(|e| Failure::new(Exit::Other, unwritable(&e)))
+    written.map_err(|e| Failure::new(Exit::FileIo, unwritable(&e)))
 }
 
 /// What the options ask for of a torrent with these trackers.
