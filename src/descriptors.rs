@@ -1,7 +1,7 @@
 //! File descriptors: the process's limit, and what to do where there are none left.
 
-use std::io;
-use std::sync::OnceLock;
+use std::io::{self, Write as _};
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -33,6 +33,46 @@ pub fn before() -> Option<u64> {
     BEFORE.get().copied()
 }
 
+/// With fewer than this a download would wait for ever: standard streams, signals, the port, the folder, the marker and what it takes to
+/// replace that, a file and one peer.
+pub const LEAST: u64 = 16;
+/// What each further torrent needs to come on.
+const EACH: u64 = 6;
+/// What the DHT and local discovery take: sockets of both families, pipes.
+const DISCOVERY: u64 = 14;
+
+/// What there are descriptors for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// So many torrents at once.
+    pub at_once: usize,
+    /// Whether the DHT and local discovery can be had beside these.
+    pub discovery: bool,
+}
+
+impl Means {
+    /// What `have` descriptors are enough for, where `wanted` torrents may run at once; `None` where not even for one.
+    pub fn of(have: u64, wanted: usize) -> Option<Means> {
+        let more = usize::try_from(have.checked_sub(LEAST)? / EACH).unwrap_or(usize::MAX);
+        let at_once = wanted.min(more.saturating_add(1));
+        let further = EACH.saturating_mul(wanted.saturating_sub(1) as u64);
+        let discovery = have >= further.saturating_add(LEAST + DISCOVERY);
+        Some(Means { at_once, discovery })
+    }
+}
+
+/// The descriptors that the process may have: what the limit allows, without those that it was started with beside the standard streams.
+pub fn available() -> u64 {
+    let have = raise();
+    let number = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse::<u64>().ok());
+    // Those above the limit take nothing from it. The folder that is being read is one of them.
+    let count = |open: std::fs::ReadDir| {
+        open.flatten().filter(|entry| number(entry.file_name()).is_some_and(|number| number < have)).count() as u64
+    };
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, count);
+    have.saturating_sub(open.saturating_sub(4))
+}
+
 /// Whether an error says that the process or the system has no descriptor left.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
@@ -47,6 +87,37 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> T, failed: impl Fn(&T) -> bool,
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Tries again after a pause for as long as there is no descriptor and `go_on` says that there is a point. The first shortage of the
+/// process is told of.
+pub fn in_time<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnMut() -> bool) -> io::Result<T> {
+    patiently(
+        attempt,
+        |made| made.as_ref().is_err_and(is_shortage),
+        || {
+            tell_once();
+            go_on()
+        },
+    )
+}
+
+/// Says that there are no descriptors, once.
+pub fn tell_once() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let what = "no descriptors are left: waiting for some";
+        if log::max_level() == log::LevelFilter::Off {
+            // Before the log begins, as while the configuration is read. A closed stderr stops nothing.
+            let _ = writeln!(io::stderr(), "btsync: {what}");
+        }
+        log::warn!("{what}");
+    });
+}
+
+/// Whether there is none left at this moment: some errors of the system's resolver do not say why.
+pub fn none_left() -> bool {
+    std::fs::File::open("/dev/null").is_err_and(|error| is_shortage(&error))
 }
 
 #[cfg(test)]
@@ -67,5 +138,17 @@ mod tests {
         assert_eq!(tries.replace(0), 1);
         assert!(patiently(|| attempt(3, 2), failed, || true).is_err(), "there is no such file");
         assert_eq!(tries.get(), 1);
+    }
+
+    #[test]
+    fn what_a_limit_is_enough_for() {
+        let of = |have, wanted| Means::of(have, wanted).map(|means| (means.at_once, means.discovery));
+        assert_eq!(of(15, 1), None);
+        assert_eq!(of(16, 1), Some((1, false)));
+        assert_eq!(of(30, 1), Some((1, true)));
+        assert_eq!(of(30, 5), Some((3, false)), "files come first");
+        assert_eq!(of(54, 5), Some((5, true)));
+        assert!(of(u64::MAX, usize::MAX).is_some(), "no limit");
+        assert_eq!(of(1024, 0), Some((0, true)));
     }
 }

@@ -16,6 +16,7 @@ use common::scene::{seeding, unchoked};
 use common::seeder::{FakePeer, Gate, block, full_bitfield};
 use common::talker::{Talker, Turn, size_of};
 use common::tracker::Tracker;
+use common::web::{Page, Web};
 use common::wire::{Message, Wire, extended_handshake, frame, id};
 use common::{Stage, btsync, free_port, until};
 
@@ -264,12 +265,8 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
 #[test]
 fn what_finds_no_descriptor_at_the_start_is_tried_again() {
     const TEST: &str = "what_finds_no_descriptor_at_the_start_is_tried_again";
-    if !installed(TEST, &["strace"]) {
+    if !can_trace(TEST) {
         return;
-    }
-    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !traced {
-        return not_run(TEST, "this machine lets nobody trace a process");
     }
     // The first socket listens, the next ones are the DHT's and local discovery's.
     for calls in ["1..3", "2..5"] {
@@ -294,4 +291,185 @@ fn what_finds_no_descriptor_at_the_start_is_tried_again() {
         assert!(Command::new("kill").arg(pid).status().expect("kill").success());
         poor.ends_with(7);
     }
+}
+
+/// Whether strace can be used; the test is reported as not run where it cannot.
+fn can_trace(test: &str) -> bool {
+    if !installed(test, &["strace"]) {
+        return false;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        not_run(test, "this machine lets nobody trace a process");
+    }
+    traced
+}
+
+/// The torrents' files, as arguments.
+fn torrents(stage: &Stage, payloads: &[Payload]) -> Vec<String> {
+    let file = |payload| stage.torrent(payload, "http://127.0.0.1:9/announce").display().to_string();
+    payloads.iter().map(file).collect()
+}
+
+/// A download whose system calls of one kind fail three times in a row for want of descriptors, at any place. It must complete,
+/// wherever that is.
+struct Shortages<'a> {
+    stage: Stage,
+    payloads: &'a [Payload],
+    /// What has all of them.
+    seeder: (Running, SocketAddr),
+}
+
+impl Shortages<'_> {
+    fn of(payloads: &[Payload]) -> Shortages<'_> {
+        let (stage, port) = (Stage::new(), free_port());
+        let complete = stage.folder("complete");
+        payloads.iter().for_each(|payload| payload.write_files(&complete));
+        let (mut command, addr) = (btsync(), SocketAddr::from(([127, 0, 0, 1], port)));
+        command.args(torrents(&stage, payloads)).arg("-d").arg(&complete).args(["--no-dht", "--no-lsd", "--seed"]);
+        command.args(["--bt-exclude-tracker", "*", "--listen-port", &port.to_string()]);
+        let seeder = stage.start("seeder", command.env("XDG_CACHE_HOME", stage.path("seeder-cache")));
+        until("each is seeded", || payloads.iter().all(|payload| Wire::dial(addr, payload.info_hash()).is_ok()));
+        Shortages { stage, payloads, seeder: (seeder, addr) }
+    }
+
+    /// The torrents' files, as arguments.
+    fn torrents(&self) -> Vec<String> {
+        torrents(&self.stage, self.payloads)
+    }
+
+    /// One run in which these calls of `call` fail, `names` being what is to be downloaded; whether there was any such call.
+    fn fails(&self, call: &str, when: &str, names: &[String], more: &[&str]) -> bool {
+        let out = self.stage.path("out");
+        let _ = std::fs::remove_dir_all(&out);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(self.stage.path("trace")).arg("-e").arg(format!("trace={call}"));
+        command.arg(format!("--inject={call}:error=EMFILE:when={when}")).arg(btsync().get_program());
+        command.args(names).arg("-d").arg(self.stage.folder("out")).args(["--no-dht", "--no-lsd"]);
+        command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]).args(more);
+        command.args(["--peer", &self.seeder.1.to_string()]);
+        // Cargo's would have the loader look for its libraries at many places.
+        without_settings(&mut command).env_remove("LD_LIBRARY_PATH").env("XDG_CACHE_HOME", self.stage.path("cache"));
+        let mut running = self.stage.start("poor", &mut command);
+        let code = running.end_within(common::PATIENCE);
+        let trace = std::fs::read_to_string(self.stage.path("trace")).expect("a trace");
+        let failed: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
+        // The program has not begun where its libraries cannot be opened.
+        let is_loader = code == Some(127) || failed.iter().any(|line| line.contains(".so"));
+        if !is_loader && !failed.is_empty() {
+            assert_eq!(code, Some(0), "{failed:?}");
+            self.payloads.iter().for_each(|payload| assert_eq!(payload.difference_in_content(&out), None));
+            let names = std::fs::read_dir(&out).expect("it").map(|entry| entry.expect("an entry").file_name());
+            let hidden: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+            assert!(hidden.is_empty(), "{hidden:?} is left behind: {failed:?}");
+        }
+        !failed.is_empty()
+    }
+
+    /// The same at every place.
+    fn fail_everywhere(&self, call: &str, names: &[String], more: &[&str]) {
+        let failing = (1..200).step_by(3).take_while(|at| self.fails(call, &format!("{at}..{}", at + 2), names, more));
+        assert!((1..60).contains(&failing.count()), "{call}");
+    }
+}
+
+/// Names that differ in case only have the file system looked at.
+fn two_payloads() -> [Payload; 2] {
+    [
+        Payload::tree("one", &[("a", 40_000), ("A", 40_000), ("b", 1)], 16 * 1024),
+        Payload::single("two.bin", 70_000, 16 * 1024),
+    ]
+}
+
+#[test]
+fn a_shortage_of_descriptors_ends_no_download_wherever_it_occurs() {
+    if !can_trace("a_shortage_of_descriptors_ends_no_download_wherever_it_occurs") {
+        return;
+    }
+    let payloads = two_payloads();
+    let scene = Shortages::of(&payloads[..1]);
+    for call in ["socket", "socketpair", "openat", "openat2"] {
+        scene.fail_everywhere(call, &scene.torrents(), &["--incomplete-suffix", ".part"]);
+    }
+}
+
+#[test]
+fn a_shortage_of_descriptors_ends_none_of_several_downloads() {
+    if !can_trace("a_shortage_of_descriptors_ends_none_of_several_downloads") {
+        return;
+    }
+    let payloads = two_payloads();
+    let scene = Shortages::of(&payloads);
+    for call in ["socketpair", "openat", "openat2"] {
+        scene.fail_everywhere(call, &scene.torrents(), &[]);
+    }
+    // The first of each thread: the port, and each connection.
+    assert!(scene.fails("socket", "1..3", &scene.torrents(), &[]));
+    // Where the names come from: a list, a URL.
+    let list = scene.stage.path("list");
+    std::fs::write(&list, scene.torrents().join("\n")).expect("a list");
+    scene.fail_everywhere("openat", &[], &["--input-file", list.to_str().expect("UTF-8")]);
+    let web = Web::start(&[("/two.torrent", Page::Bytes(payloads[1].torrent("http://127.0.0.1:9/announce")))]);
+    let names = [scene.torrents().remove(0), web.url("/two.torrent")];
+    assert!(scene.fails("socket", "1", &names, &[]));
+}
+
+/// What a record vouches for is not hashed again, and a download is known by it.
+#[test]
+fn resume_data_is_waited_for_where_there_is_no_descriptor() {
+    if !can_trace("resume_data_is_waited_for_where_there_is_no_descriptor") {
+        return;
+    }
+    let payloads = [Payload::single("kept.bin", 70_000, 16 * 1024)];
+    let scene = Shortages::of(&payloads);
+    let torrent = scene.torrents().remove(0);
+    let run = |traced: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(scene.stage.path("trace")).args(traced).arg(btsync().get_program());
+        command.args([&torrent, "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+        command.arg("-d").arg(scene.stage.path("out")).args(["--peer", &scene.seeder.1.to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", scene.stage.path("cache"));
+        scene.stage.start("kept", command.env("RUST_LOG", "debug")).ends_with(0);
+        std::fs::read_to_string(scene.stage.path("trace")).expect("a trace")
+    };
+    scene.stage.folder("out");
+    run(&["-e", "trace=none"]);
+    let resume = std::fs::read_dir(scene.stage.path("cache/btsync/resume")).expect("records");
+    let record = resume.map(|entry| entry.expect("a record").path().display().to_string()).next().expect("a record");
+    let pieces = "trace=openat,pread64";
+    let file = scene.stage.path("out/kept.bin").display().to_string();
+    for path in ["/proc/sys/kernel/random/boot_id", &record] {
+        let trace = run(&["-P", path, "-P", &file, "-e", pieces, "--inject=openat:error=EMFILE:when=1..3"]);
+        assert_eq!(trace.matches("(INJECTED)").count(), 3, "{trace}");
+        assert!(!trace.contains("pread64"), "it was hashed: {trace}");
+    }
+}
+
+/// With a limit that no download can do with, it says so; with a low one it does without what it can do without.
+#[test]
+fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
+    let payloads = two_payloads();
+    let scene = Shortages::of(&payloads);
+    let run = |limit: u32, names: &[String]| {
+        // What the test's own surroundings left open counts, too.
+        let alone = "for n in 3 4 5 6 7 8 9; do eval exec $n'>&-'; done; ulimit -n $0; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", alone, &limit.to_string()]).arg(btsync().get_program()).args(names);
+        command.arg("-d").arg(scene.stage.folder("out")).args(["--listen-port", &free_port().to_string()]);
+        command.args(["--bt-exclude-tracker", "*", "--dht-entry-point", "127.0.0.1:9"]);
+        command.args(["--peer", &scene.seeder.1.to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", scene.stage.path("cache"));
+        let mut running = scene.stage.start("poor", command);
+        let code = running.end_within(common::PATIENCE);
+        (code, running.log())
+    };
+    for names in [&scene.torrents()[..1], &scene.torrents()] {
+        let (code, said) = run(10, names);
+        let line = "btsync: only 10 files may be open at a time, and a download needs 16: raise `ulimit -n`\n";
+        assert_eq!((code, said.as_str()), (Some(1), line));
+    }
+    let (code, said) = run(20, &scene.torrents());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 torrent at once") && said.contains("no DHT and no local discovery"), "{said}");
+    payloads.iter().for_each(|payload| assert_eq!(payload.difference_in_content(&scene.stage.path("out")), None));
 }

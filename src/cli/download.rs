@@ -22,7 +22,7 @@ use super::verdict::{ending, verdict};
 use super::view::View;
 use super::voice::{Voice, Voices, listen};
 use super::{info, limits, list, logs, signals};
-use crate::descriptors::{is_shortage, patiently};
+use crate::descriptors::{LEAST, Means, available, is_shortage, patiently};
 use crate::metainfo::{Magnet, Selection, Torrent, TorrentError, printable};
 use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
 
@@ -36,7 +36,8 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
     logs::start(args.quiet, args.verbose, &screen);
     let outputs = Outputs::new(screen, lines, start);
-    let result = match fleet::targets(args) {
+    let targets = if args.list { Ok(()) } else { means(1).map(drop) }.and_then(|()| fleet::targets(args));
+    let result = match targets {
         Ok(targets) if targets.several && args.list => {
             Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
         }
@@ -47,9 +48,32 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     outputs.conclude(result)
 }
 
+/// What the limit on descriptors allows where so many torrents are to run at once.
+///
+/// # Errors
+/// Where a download would wait for descriptors for ever.
+pub(super) fn means(wanted: usize) -> Result<Means, Failure> {
+    let have = available();
+    let too_few =
+        || format!("only {have} files may be open at a time, and a download needs {LEAST}: raise `ulimit -n`");
+    Means::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
+}
+
+/// The configuration without the DHT and local discovery, where there are no descriptors for these.
+pub(super) fn within(means: Means, mut config: Config) -> Config {
+    if !means.discovery && (config.dht.is_some() || config.lsd) {
+        log::warn!("few files may be open at a time: no DHT and no local discovery; `ulimit -n` has the limit");
+        (config.dht, config.lsd) = (None, false);
+    }
+    config
+}
+
 fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = config(args)?;
+    if !args.list {
+        config = within(means(1)?, config);
+    }
     let (alive, stop) = bounded(0);
     // What is on disk is read in no time; who waits for a server may have enough of it.
     let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(alive)).map_err(no_signals));

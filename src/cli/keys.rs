@@ -21,6 +21,9 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTSTP};
 use signal_hook::{flag, low_level};
 
+use super::signals::is_ignored;
+use crate::descriptors::is_shortage;
+
 /// Keys that wait for the view at most; more are lost.
 const WAITING: usize = 16;
 
@@ -76,17 +79,29 @@ impl Keyboard {
         if !stdin.is_terminal() || tcgetattr(&stdin).is_err() {
             return Ok(None);
         }
-        let (wake, woken) = UnixStream::pair()?;
+        let pairs = || {
+            let (wake, woken) = UnixStream::pair()?;
+            let clones = [wake.try_clone()?, wake.try_clone()?, wake.try_clone()?, wake.try_clone()?];
+            Ok((wake, woken, clones))
+        };
+        let (wake, woken, clones) = match pairs() {
+            Err(error) if is_shortage(&error) => {
+                log::warn!("keys are not heard: {error}");
+                return Ok(None);
+            }
+            made => made?,
+        };
         woken.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
         let signals = Signals::default();
         let pairs = [(SIGTSTP, &signals.stop), (SIGQUIT, &signals.quit), (SIGHUP, &signals.hang_up)];
         // Who is to ignore a signal goes on ignoring it.
-        for (signal, raised) in pairs.into_iter().filter(|(signal, _)| !is_ignored(*signal)) {
+        let [continued, others @ ..] = clones;
+        for ((signal, raised), wake) in pairs.into_iter().zip(others).filter(|((signal, _), _)| !is_ignored(*signal)) {
             flag::register(signal, raised.clone())?;
-            low_level::pipe::register(signal, wake.try_clone()?)?;
+            low_level::pipe::register(signal, wake)?;
         }
-        low_level::pipe::register(SIGCONT, wake.try_clone()?)?;
+        low_level::pipe::register(SIGCONT, continued)?;
         let (tell, pressed) = bounded(WAITING);
         let inner = Arc::new(Inner { before: Mutex::new(None), over: AtomicBool::new(false), wake });
         let keys = Keys { inner: inner.clone(), pressed };
@@ -262,14 +277,6 @@ fn arrow(code: &[u8]) -> Option<char> {
         b"B" => Some(DOWN),
         _ => None,
     }
-}
-
-/// Whether this process was started to ignore that signal, as nohup does.
-fn is_ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    mask & (1 << (signal - 1)) != 0
 }
 
 /// Whether a shell could let us go on: one in the same session that has us, or the first of our group, for a job. A group without

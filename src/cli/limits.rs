@@ -2,12 +2,17 @@
 //! SIGUSR1 lifts the limits, SIGUSR2 puts those of the command line back in force.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
 use super::figures::rate;
+use crate::descriptors::in_time;
 use crate::session::Limits;
 
 /// A number of bytes per second; K and M are 1024s, 0 is no limit.
@@ -32,19 +37,34 @@ pub fn parse(text: &str) -> Result<u64, String> {
 
 /// Watches for the two signals for as long as it lives.
 pub struct Switch {
-    signals: SignalsHandle,
+    signals: Arc<Mutex<Option<SignalsHandle>>>,
+    over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Switch {
-    /// Turns the limits off and on through `set`; `limits` are those that SIGUSR2 puts in force.
+    /// Turns the limits off and on through `set`; `limits` are those that SIGUSR2 puts in force. Where there is no descriptor for that,
+    /// the signals do nothing until there is one.
     ///
     /// # Errors
     /// What the system says where a handler or the thread cannot be set up.
     pub fn new(set: impl Fn(Limits) + Send + 'static, limits: Limits) -> io::Result<Switch> {
-        let mut signals = Signals::new([SIGUSR1, SIGUSR2])?;
-        let handle = signals.handle();
+        for signal in [SIGUSR1, SIGUSR2] {
+            flag::register(signal, Arc::default())?; // from here on they do not end the process
+        }
+        let (signals, over) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let (kept, is_over) = (signals.clone(), over.clone());
         let wait = move || {
+            let made = in_time(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_over.load(Ordering::Acquire));
+            let mut signals = match made {
+                Ok(signals) => signals,
+                Err(error) if is_over.load(Ordering::Acquire) => return log::debug!("no signals: {error}"),
+                Err(error) => return log::warn!("SIGUSR1 and SIGUSR2 are not heard: {error}"),
+            };
+            *kept.lock() = Some(signals.handle());
+            if is_over.load(Ordering::Acquire) {
+                return;
+            }
             for signal in signals.forever() {
                 let limits = if signal == SIGUSR1 { Limits::default() } else { limits };
                 set(limits);
@@ -52,13 +72,15 @@ impl Switch {
             }
         };
         let thread = thread::Builder::new().name("limits".to_owned()).spawn(wait)?;
-        Ok(Switch { signals: handle, thread: Some(thread) })
+        Ok(Switch { signals, over, thread: Some(thread) })
     }
 }
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        self.signals.close();
+        // In this order: signals that are set up meanwhile are either found here, or their thread finds that it is over.
+        self.over.store(true, Ordering::Release);
+        self.signals.lock().iter().for_each(SignalsHandle::close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

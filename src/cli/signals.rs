@@ -11,6 +11,7 @@ use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
 use super::exit::Exit;
+use crate::descriptors::in_time;
 
 /// Whether SIGINT and SIGTERM end the process at once: the first one was heard, or there is nothing to stop any more. A handler cannot
 /// be taken back so that the signal has its usual effect again; there is one for all watches.
@@ -30,13 +31,15 @@ pub struct Watch {
 /// What the system says where a handler or the thread cannot be set up.
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
     let is_first = ENDS_AT_ONCE.get().is_none();
+    let outlives_terminal = is_ignored(SIGHUP);
+    // While this waits for descriptors, a signal ends the process as if there were no watch.
+    let mut signals = in_time(|| Signals::new([SIGINT, SIGTERM]), || true)?;
     let asked = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
     asked.store(false, Ordering::Release);
     for signal in [SIGINT, SIGTERM].into_iter().filter(|_| is_first) {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    if !outlives_terminal() {
+    if !outlives_terminal {
         signals.add_signal(SIGHUP)?;
     }
     let handle = signals.handle();
@@ -59,12 +62,12 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
     Ok(Watch { asked, handle, thread: Some(thread) })
 }
 
-/// Whether whoever started us had SIGHUP ignored, as nohup(1) does.
-fn outlives_terminal() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Whether whoever started us had a signal ignored, as nohup(1) does with SIGHUP.
+pub(super) fn is_ignored(signal: i32) -> bool {
+    let status = in_time(|| std::fs::read_to_string("/proc/self/status"), || true).unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    ignored & (1 << (SIGHUP - 1)) != 0
+    ignored & (1 << (signal - 1)) != 0
 }
 
 /// From here on a file larger than the shell's limit is an error of the write, and not the end of the process.

@@ -35,6 +35,11 @@ impl Stop {
         drop(self.alive.lock().take());
     }
 
+    /// Whether the process is to end.
+    pub fn is_set(&self) -> bool {
+        self.at.get().is_some()
+    }
+
     /// Waits until something comes through `done` or it is disconnected. False where the process is to end and cannot wait any
     /// longer.
     pub fn wait<T>(&self, done: &Receiver<T>) -> bool {

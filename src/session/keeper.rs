@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sha1::{Digest, Sha1};
 
 use crate::atomic_file::{private_folder, replace_private};
+use crate::descriptors::in_time;
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
 use crate::storage::{Seen, Storage};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex, hex};
@@ -24,6 +25,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 const PAUSE_SENT: Duration = Duration::from_secs(270);
 /// Where there are more files, looking at each costs too much to do it while peers wait: the record is written at the end.
 const MANY_FILES: usize = 20_000;
+/// How often the writing of a record waits for a descriptor, a tenth of a second each time.
+const TRIES: usize = 10;
 /// Records kept at most; the oldest go.
 const MAX_RECORDS: usize = 1000;
 /// Names the boot of a Linux system.
@@ -62,7 +65,7 @@ impl Keeper {
     /// For files below `out_dir`, before they are looked at; records lie in `folder`. `None` where the system does not say
     /// what is needed.
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path, disk: &Storage) -> Option<Keeper> {
-        let boot = fs::read_to_string(BOOT_ID).ok()?.trim().to_owned();
+        let boot = disk.in_time(|| fs::read_to_string(BOOT_ID)).ok()?.trim().to_owned();
         let place = fs::canonicalize(out_dir).ok()?;
         let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
         let path = folder.join(format!("{info_hash}-{place}"));
@@ -71,7 +74,8 @@ impl Keeper {
         let began = (Moment { wall: clock(), steady: 0 }, Instant::now());
         let next = Duration::ZERO;
         let layout = disk.layout();
-        let record = read(&path, Record::longest(layout))
+        let record = disk
+            .in_time(|| read(&path, Record::longest(layout)))
             .and_then(|bytes| Record::decode(&bytes, layout).map_err(io::Error::other))
             .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
         let record = record.ok().filter(|record| record.info_hash == info_hash);
@@ -247,7 +251,10 @@ impl Keeper {
         let (info_hash, boot, ours) = (self.info_hash, self.boot.clone(), Some(self.ours.clone()));
         let uploaded = self.uploaded_before().saturating_add(self.sent);
         let record = Record { info_hash, boot, files, have, ours, uploaded, partial };
-        match replace(&self.path, &record.encode()) {
+        let bytes = record.encode();
+        let mut tries = 0..TRIES;
+        // Main may not wait for long, as peers have the descriptors: the record is due again soon.
+        match in_time(|| disk.in_time(|| replace(&self.path, &bytes)), || tries.next().is_some()) {
             Ok(()) => (self.kept, self.inherited, self.sent_kept) = (kept, false, self.sent),
             Err(error) => log::debug!("{}: cannot be written: {error}", self.path.display()),
         }

@@ -31,6 +31,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::bind::Bind;
+use crate::descriptors::is_shortage;
 use crate::metainfo::{Magnet, SelectError, Torrent, TorrentError};
 use crate::peer::{MAX_REPORTS, Report};
 use crate::storage::{LayoutError, StorageError};
@@ -117,6 +118,13 @@ pub enum SessionError {
         /// Its swarm.
         info_hash: InfoHash,
     },
+}
+
+impl SessionError {
+    /// Whether there was no descriptor to listen: another try may succeed.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, SessionError::Listen { error, .. } | SessionError::Interface { error, .. } if is_shortage(error))
+    }
 }
 
 /// What a session is to fetch.

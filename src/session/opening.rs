@@ -53,17 +53,22 @@ pub(super) fn open(
     }
     let layout = originals::find(inner, config, torrent, layout, &wanted)?;
     let layout = unfinished(config, layout, &wanted);
-    let storage = Storage::new(config.out_dir.clone(), layout, config.max_open_files)
+    inner.enter(Stage::Checking);
+    let storage = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files))
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.allocation);
-    let waits = Arc::downgrade(inner);
-    storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
-    inner.enter(Stage::Checking);
     let mut opening = Opening { seat, inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
     let (have, keeper) = opening.run()?;
     let storage = Arc::new(opening.disk);
     let _ = inner.wanted.set(sizes(torrent, &plan.wanted, &have));
     Ok(Opened { storage, plan, have, keeper })
+}
+
+/// The same storage, which waits for descriptors as long as the session goes on.
+pub(super) fn patient(inner: &Arc<Inner>, storage: Storage) -> Storage {
+    let waits = Arc::downgrade(inner);
+    storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
+    storage
 }
 
 /// The layout with files that are not complete under the names that the user wants for these. What has its own name is left there.

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use super::Config;
 use super::handle::Inner;
 use super::keeper::Keeper;
+use super::opening::patient;
 use crate::metainfo::Torrent;
 use crate::storage::{self, Layout, Storage, StorageError};
 use crate::types::{Bitfield, PieceIndex};
@@ -20,7 +22,7 @@ type Candidates = Vec<(usize, PathBuf)>;
 /// # Errors
 /// What the system says of a file that is there and cannot be read.
 pub(super) fn find(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     config: &Config,
     torrent: &Torrent,
     layout: Layout,
@@ -70,7 +72,7 @@ fn moved(layout: &Layout, places: &Candidates) -> Layout {
 
 /// Which pieces of the candidates are right, by the resume data or else by their hashes.
 fn pieces_of(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     config: &Config,
     torrent: &Torrent,
     layout: Layout,
@@ -78,7 +80,7 @@ fn pieces_of(
     candidates: &Candidates,
 ) -> Result<Bitfield, StorageError> {
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
-    let disk = Storage::new(config.out_dir.clone(), layout, config.max_open_files);
+    let disk = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files));
     let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
     disk.admit_outside();
     let mut known = Bitfield::full(torrent.piece_count());

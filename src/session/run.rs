@@ -13,7 +13,7 @@ use super::host::Seat;
 use super::keeper::Keeper;
 use super::opening::{Opened, open};
 use super::{Config, Event, Outcome, Pending, SessionError, Stage, keep_torrent, link_source, metadata, tell};
-use crate::descriptors::{is_shortage, patiently};
+use crate::descriptors::patiently;
 use crate::metainfo::{Magnet, Torrent};
 use crate::peer::reveal::Reveal;
 use crate::peer::{Report, Shared, Terms};
@@ -169,10 +169,7 @@ impl<'a> Run<'a> {
     ) -> Result<Contacts<'a>, SessionError> {
         let mut seat = self.seat.take().expect("contacts are made once");
         let inner = self.inner;
-        let is_short = |listens: &Result<u16, SessionError>| match listens {
-            Err(SessionError::Listen { error, .. } | SessionError::Interface { error, .. }) => is_shortage(error),
-            _ => false,
-        };
+        let is_short = |listens: &Result<u16, SessionError>| listens.as_ref().is_err_and(SessionError::is_shortage);
         let wait = || {
             inner.wait_for_descriptor();
             !inner.stop.load(Ordering::Acquire)

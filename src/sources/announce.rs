@@ -170,6 +170,9 @@ pub enum TrackerError {
         "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: http://HOST:PORT or https://HOST:PORT is needed"
     )]
     Proxy,
+    /// The process or the system has no descriptor for a connection.
+    #[error("no descriptors are left")]
+    Shortage,
     /// No connection, or it broke.
     #[error("connection failed: {0}")]
     Connect(String),
@@ -229,6 +232,7 @@ impl TrackerError {
             | E::Url
             | E::Local
             | E::Timeout
+            | E::Shortage
             | E::Http(_)
             | E::TooLarge
             | E::Redirect(_)) => plain,

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -41,8 +41,8 @@ pub struct Storage {
     pub(crate) marker: Option<FoundMarker>,
     /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
     pub(super) writable: Option<Vec<Option<u64>>>,
-    /// Whether the files have the names that they have in the end.
-    pub(super) has_final_names: AtomicBool,
+    /// Files with numbers below this one have the names that they have in the end.
+    pub(super) final_names: AtomicUsize,
 }
 
 impl Storage {
@@ -52,8 +52,8 @@ impl Storage {
         let cache = Arc::new(Cache::new(layout.files().len() + 1, max_open));
         let (selection, allocation) = (Selection::default(), Allocation::default());
         let (lock, marker, writable) = (None, None, None);
-        let has_final_names = AtomicBool::new(false);
-        Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable, has_final_names }
+        let final_names = AtomicUsize::new(0);
+        Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable, final_names }
     }
 
     /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.
@@ -64,6 +64,14 @@ impl Storage {
             cache.clear();
             relief()
         });
+    }
+
+    /// The result of something that takes a descriptor; where there is none, waits for one as these files do.
+    ///
+    /// # Errors
+    /// What the attempt says; also that there is no descriptor, where there is no point in waiting.
+    pub fn in_time<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.root.in_time(attempt)
     }
 
     /// Where each byte lies.
@@ -253,7 +261,7 @@ impl Storage {
 
     /// The file's path from the download folder on; behind the last file's number is the part file's.
     pub(super) fn name(&self, slot: usize) -> &Path {
-        if self.has_final_names.load(Ordering::Acquire) && self.wants(slot) {
+        if slot < self.final_names.load(Ordering::Acquire) && self.wants(slot) {
             return self.layout.final_name(slot).unwrap_or(self.selection.name());
         }
         self.layout.files().get(slot).map_or(self.selection.name(), |file| file.path.as_path())

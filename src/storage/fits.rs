@@ -2,6 +2,7 @@
 //! but case. Found out before anything is made.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use crate::types::{Bitfield, PieceIndex};
 
 /// What `statfs` calls file systems that take files of any size in use: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS.
 const LARGE: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
+
+/// How the names of files begin that are made to look what the file system does with them. No torrent names such a file.
+const PROBE: &str = ".btsync-probe-";
 
 impl Storage {
     /// Looks whether the file system takes the files that are still to be written, where the pieces in `have` are there.
@@ -33,7 +37,7 @@ impl Storage {
             self.check_size(spec, &folder)?;
         }
         match alike(&self.layout, |file| self.wants(file)) {
-            Some((path, other)) if ignores_case(&folder) => {
+            Some((path, other)) if self.ignores_case(&folder) => {
                 Err(StorageError::SameName { path: self.root.path().join(path), other: self.root.path().join(other) })
             }
             _ => Ok(()),
@@ -49,33 +53,57 @@ impl Storage {
         if is_large {
             return Ok(());
         }
-        let tried = with_probe(folder, |_, file| file.set_len(spec.length));
+        let tried = self.with_probe(folder, |_, file| file.set_len(spec.length));
         if tried.is_err_and(|error| error.kind() == io::ErrorKind::FileTooLarge) { Err(too_large()) } else { Ok(()) }
     }
+
+    /// Has `look` see a file that is made for it and removed again. Where none can be made, the download will not get far either, and
+    /// says why itself.
+    fn with_probe<T>(&self, folder: &Path, look: impl FnOnce(&str, &File) -> io::Result<T>) -> io::Result<T> {
+        self.remove_probes(folder);
+        let name = format!("{PROBE}{}-{:08x}", std::process::id(), crate::random::u32());
+        let path = folder.join(&name);
+        let file = self.in_time(|| File::create_new(&path))?;
+        let seen = look(&name, &file);
+        drop(file);
+        match fs::remove_file(path) {
+            // Another process on another machine has taken it for a leftover.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => seen,
+        }
+    }
+
+    /// Removes probes of processes that were killed.
+    fn remove_probes(&self, folder: &Path) {
+        let Ok(entries) = self.in_time(|| fs::read_dir(folder)) else { return };
+        let is_left = |name: &OsStr| maker_of(name).is_some_and(|process| !Path::new("/proc").join(process).exists());
+        for entry in entries.flatten().filter(|entry| is_left(&entry.file_name())) {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                // Where that fails, it is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Whether one name leads to another that differs from it in case only.
+    fn ignores_case(&self, folder: &Path) -> bool {
+        let probed =
+            self.with_probe(folder, |name, _| Ok(fs::symlink_metadata(folder.join(name.to_uppercase())).is_ok()));
+        probed.unwrap_or(false)
+    }
+}
+
+/// The number of the process that made a probe of this name.
+fn maker_of(name: &OsStr) -> Option<&str> {
+    let (process, random) = name.to_str()?.strip_prefix(PROBE)?.split_once('-')?;
+    let is_made = random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_made && !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit())).then_some(process)
 }
 
 /// The folder, or the one that it will be made in.
 fn existing(folder: &Path) -> PathBuf {
     let named = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
     folder.ancestors().map(named).find(|path| path.is_dir()).unwrap_or_else(|| PathBuf::from("."))
-}
-
-/// Has `look` see a file that is made for it and removed again. Where none can be made, the download will not get far either, and
-/// says why itself.
-fn with_probe<T>(folder: &Path, look: impl FnOnce(&str, &File) -> io::Result<T>) -> io::Result<T> {
-    let name = format!(".btsync-probe-{}-{:08x}", std::process::id(), crate::random::u32());
-    let path = folder.join(&name);
-    let file = File::create_new(&path)?;
-    let seen = look(&name, &file);
-    drop(file);
-    fs::remove_file(path)?;
-    seen
-}
-
-/// Whether one name leads to another that differs from it in case only.
-fn ignores_case(folder: &Path) -> bool {
-    let probed = with_probe(folder, |name, _| Ok(fs::symlink_metadata(folder.join(name.to_uppercase())).is_ok()));
-    probed.unwrap_or(false)
 }
 
 /// FNV-1a of 64 bits, which knows the hash of each folder above a path on the way.
@@ -134,11 +162,28 @@ mod tests {
     #[test]
     fn this_file_system_tells_cases_apart_and_keeps_no_trace() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(!ignores_case(dir.path()));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!(existing(&dir.path().join("a/b")), dir.path());
         let storage = Storage::new(dir.path().join("new"), layout(&["t/a", "t/A"]), 4);
+        assert!(!storage.ignores_case(dir.path()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(storage.check_fit(&Bitfield::new(2)).is_ok());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::new(dir.path().to_owned(), layout(&["a"]), 4);
+        // No process has a number that large.
+        let left = ".btsync-probe-4194999-0123abcd";
+        let mine = [".btsync-probe-4194999-0123abc", ".btsync-probe-x-0123abcd", ".btsync-probe--0123abcd", "probe"];
+        let running = format!(".btsync-probe-{}-0123abcd", std::process::id());
+        for name in mine.into_iter().chain([left, running.as_str()]) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::create_dir(dir.path().join(".btsync-probe-4194999-ffffffff")).unwrap();
+        storage.with_probe(dir.path(), |_, _| Ok(())).unwrap();
+        assert!(!dir.path().join(left).exists() && dir.path().join(running).exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), mine.len() + 2);
     }
 }

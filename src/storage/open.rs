@@ -128,8 +128,13 @@ impl Root {
     /// Removes a file, named from the download folder on; a link itself, not what it leads to.
     pub fn remove(&self, name: &Path) -> io::Result<()> {
         let folder = name.parent().unwrap_or(Path::new(""));
+        let last = name.file_name().unwrap_or_default();
+        if folder.as_os_str().is_empty() {
+            // A marker and a part file go also where no descriptor is left.
+            return Ok(rustix::fs::unlinkat(self.folder()?, last, AtFlags::empty())?);
+        }
         let folder = self.followed(folder, |name| self.open_beneath(name, FOLDER))?;
-        Ok(rustix::fs::unlinkat(folder, name.file_name().unwrap_or_default(), AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(folder, last, AtFlags::empty())?)
     }
 
     /// Gives a file of the download folder another name in it, in place of what has that name.

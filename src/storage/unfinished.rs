@@ -55,28 +55,31 @@ impl Storage {
     /// Where a file cannot be renamed, as where another file has that name by now; where it is not the file that btsync has written.
     pub fn take_final_names(&self) -> Result<(), StorageError> {
         for (file, own) in self.layout.final_names() {
-            if self.has_final_names() || !self.wants(*file) {
+            // An earlier call may have come to this file and found no descriptor for the next one.
+            if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
                 continue;
             }
-            let found = || self.root.metadata_inside(self.name(*file));
-            if let Some(Some(ours)) = self.writable.as_ref().and_then(|writable| writable.get(*file))
-                && !found().is_ok_and(|found| is_same(*ours, identity(&found)))
-            {
-                return Err(self.in_the_way(*file, Refusal::Appeared));
+            if let Some(Some(ours)) = self.writable.as_ref().and_then(|writable| writable.get(*file)) {
+                let found = self.root.metadata_inside(self.name(*file));
+                let found = found.map_err(|error| self.failed(Doing::Rename, *file, error))?;
+                if !is_same(*ours, identity(&found)) {
+                    return Err(self.in_the_way(*file, Refusal::Appeared));
+                }
             }
             // The time of its last change is that of a write of ours.
             let _writing = self.cache().writing(*file);
             if let Err(error) = self.root.rename_to_new(self.name(*file), own) {
                 return Err(StorageError::io(Doing::Rename, &self.root.path().join(self.name(*file)))(error));
             }
+            self.final_names.store(file + 1, Ordering::Release);
         }
-        self.has_final_names.store(true, Ordering::Release);
+        self.final_names.store(self.layout.files().len(), Ordering::Release);
         Ok(())
     }
 
     /// Whether no file has the name of an unfinished one any more.
     pub fn has_final_names(&self) -> bool {
-        self.layout.final_names().is_empty() || self.has_final_names.load(Ordering::Acquire)
+        self.layout.final_names().is_empty() || self.final_names.load(Ordering::Acquire) >= self.layout.files().len()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cli::args::STDIN;
 use crate::cli::download::{Found, call_peers_of};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
+use crate::descriptors::{none_left, patiently, tell_once};
 use crate::metainfo::torrent::{FILE_MAX, unpacked};
 use crate::metainfo::{Magnet, MagnetError, Torrent, printable};
 use crate::session::{Config, Source, keep_torrent};
@@ -87,7 +88,18 @@ fn unless_stopped<T: Send + 'static>(
 
 fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<Got, Failure> {
     let shown = public_name(url);
-    let fetched = HttpTracker::tied(bind, user_agent).file(url, FILE_MAX as u64, DEADLINE);
+    let fetch = || HttpTracker::tied(bind, user_agent).file(url, FILE_MAX as u64, DEADLINE);
+    let is_short = |fetched: &Result<_, TrackerError>| match fetched {
+        Ok(_) => false,
+        Err(TrackerError::Shortage) => true,
+        // A name that is not found, for one.
+        Err(_) => none_left(),
+    };
+    let wait = || {
+        tell_once();
+        true
+    };
+    let fetched = patiently(fetch, is_short, wait);
     let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
         Fetched::File(bytes) => bytes,
         Fetched::Link(link) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::queue::Job;
+use crate::descriptors::{patiently, tell_once};
 use crate::session::{Config, Handle, Host, Limits, Session, SessionError, Source, Turn};
 
 /// The common ground.
@@ -18,12 +19,17 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// For sessions after this pattern; listens from now on.
+    /// For sessions after this pattern; listens from now on. Waits for descriptors as long as `go_on` says.
     ///
     /// # Errors
     /// Where no port is free, or there is no such interface.
-    pub fn new(config: Config) -> Result<Ground, SessionError> {
-        let host = Host::start(&config)?;
+    pub fn new(config: Config, mut go_on: impl FnMut() -> bool) -> Result<Ground, SessionError> {
+        let is_short = |started: &Result<_, SessionError>| started.as_ref().is_err_and(SessionError::is_shortage);
+        let wait = || {
+            tell_once();
+            go_on()
+        };
+        let host = patiently(|| Host::start(&config), is_short, wait)?;
         Ok(Ground { config, host, sessions: Mutex::default() })
     }
 

@@ -10,10 +10,12 @@ use percent_encoding::percent_decode_str;
 
 use super::fetch::is_url;
 use crate::cli::args::{DownloadArgs, STDIN};
+use crate::cli::download;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
 use crate::cli::spelling::command_like;
-use crate::metainfo::{Magnet, Torrent, printable};
+use crate::descriptors::in_time;
+use crate::metainfo::{Magnet, printable};
 use crate::sources::redact::redacted;
 
 /// The largest list that is read, in bytes.
@@ -82,7 +84,7 @@ fn is_sound(name: &str) -> Result<(), Failure> {
         let Failure { code, message } = torrent_failure(path, error);
         Failure::new(code, format!("{message}; nothing was started"))
     };
-    Torrent::read(path).map(drop).map_err(refused)
+    download::read(path, || true).map(drop).map_err(refused)
 }
 
 /// What lies at a name.
@@ -151,7 +153,7 @@ fn look(name: &str) -> There {
         Ok(_) if has_suffix(name) => There::Torrent,
         Ok(_) => {
             let mut head = [0; 2];
-            let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+            let read = in_time(|| File::open(path), || true).and_then(|mut file| file.read_exact(&mut head));
             let is_torrent = head[0] == b'd' && head[1].is_ascii_digit();
             // A packed one: a file cannot be the folder anyway.
             let is_gzip = head == [0x1f, 0x8b];
@@ -168,7 +170,7 @@ fn read(list: &Path) -> Result<Vec<String>, Failure> {
 
 /// What a file of names holds, whose size is `max` bytes at most; `wrong` makes a failure of what is odd about it.
 pub(super) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
-    text_of(File::open(file), file, max, wrong)
+    text_of(in_time(|| File::open(file), || true), file, max, wrong)
 }
 
 /// The same of a file that is open, or is not: `path` is for messages.

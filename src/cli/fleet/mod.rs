@@ -108,12 +108,36 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     config.out_dir = targets.folder;
     check(&config)?;
     let limit = args.max_concurrent.unwrap_or(AT_ONCE);
+    // A watched folder may bring any number.
+    let wanted = if args.watch.is_some() { limit } else { limit.min(targets.torrents.len()) };
+    let means = download::means(wanted)?;
+    if means.at_once < wanted {
+        let at_once = means.at_once;
+        let torrents = if at_once == 1 { "torrent" } else { "torrents" };
+        log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
+    }
+    let (limit, config) = (limit.min(means.at_once), download::within(means, config));
     let limits = config.limits;
     let hook = args.hook(config.pending.as_ref()).map(|order| (order, Failed::default()));
     // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
     let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
+    // Owned here, so that the terminal is left as it was however this ends.
+    let looks = outputs.screen.is_terminal() && !args.quiet;
+    let hung_up = words.clone();
+    let listen = || Keyboard::listen(move || drop(hung_up.send(Word::Stop)));
+    let keyboard = if looks { listen().map_err(no_signals)? } else { None };
+    let keys = keyboard.as_ref().map(Keyboard::keys);
+    let (to_stop, asked, released) = (words.clone(), outputs.stop.clone(), keys.clone());
+    let stop_all = move || {
+        // A second signal ends the process at once, and nobody could put the terminal right then.
+        released.iter().for_each(Keys::release);
+        drop(to_stop.send(Word::Stop));
+        asked.set();
+    };
+    let _signals = signals::watch(stop_all).map_err(no_signals)?;
+    let goes_on = || !outputs.stop.is_set();
     let fleet = Arc::new(Fleet {
-        ground: Ground::new(config).map_err(|error| verdict::failure(&error))?,
+        ground: Ground::new(config, goes_on).map_err(|error| verdict::failure(&error))?,
         queue: Mutex::new(Queue::new(limit)),
         claims: Mutex::default(),
         names: Mutex::default(),
@@ -124,30 +148,15 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         words: words.clone(),
         stop,
     });
-    let (to_stop, asked, shared) = (words.clone(), outputs.stop.clone(), fleet.clone());
-    // Owned here, so that the terminal is left as it was however this ends.
-    let looks = outputs.screen.is_terminal() && !args.quiet;
-    let hung_up = words.clone();
-    let listen = || Keyboard::listen(move || drop(hung_up.send(Word::Stop)));
-    let keyboard = if looks { listen().map_err(no_signals)? } else { None };
-    let keys = keyboard.as_ref().map(Keyboard::keys);
-    let released = keys.clone();
-    let stop = move || {
-        // A second signal ends the process at once, and nobody could put the terminal right then.
-        released.iter().for_each(Keys::release);
-        drop(to_stop.send(Word::Stop));
-        asked.set();
-    };
-    let _signals = signals::watch(stop).map_err(no_signals)?;
+    let shared = fleet.clone();
     if let Some(lines) = &outputs.lines {
         let to_stop = words.clone();
         lines.when_failed(move || drop(to_stop.send(Word::Stop)));
     }
     let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
     let out = fleet.ground.config().out_dir;
-    let watched =
-        args.watch.as_deref().map(|folder| Watch::start(folder, &out, move |seen| drop(words.send(Word::Seen(seen)))));
-    let watched = watched.transpose()?;
+    let tell = move |seen| drop(words.send(Word::Seen(seen)));
+    let watched = args.watch.as_deref().map(|folder| Watch::start(folder, &out, goes_on, tell)).transpose()?;
     // A system without a thread to spare for the board still downloads.
     let board = looks.then(|| Board::start(fleet.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());

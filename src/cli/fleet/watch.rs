@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use super::list;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
-use crate::descriptors::{is_shortage, patiently};
+use crate::descriptors::in_time;
 use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
 use crate::session::Source;
 use crate::storage::{is_marked, is_watched_name, resolved};
@@ -52,19 +52,26 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder.
+    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder. Waits
+    /// for descriptors as long as `go_on` says.
     ///
     /// # Errors
     /// Where it is no folder, or the system cannot watch it.
-    pub fn start(folder: &Path, out: &Path, tell: impl Fn(Sight) + Send + 'static) -> Result<Watch, Failure> {
+    pub fn start(
+        folder: &Path,
+        out: &Path,
+        mut go_on: impl FnMut() -> bool,
+        tell: impl Fn(Sight) + Send + 'static,
+    ) -> Result<Watch, Failure> {
         let shown = printable(&folder.to_string_lossy());
         let failed = |e: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be watched: {e}"));
         let what = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
         let ends = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
-        let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        let begin = || Ok(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
+        let inotify = in_time(begin, &mut go_on).map_err(failed)?;
         // First the watch, then the look at what is there: nothing falls between the two.
         add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
-        let (asleep, alive) = io::pipe().map_err(failed)?;
+        let (asleep, alive) = in_time(io::pipe, &mut go_on).map_err(failed)?;
         let (here, out) = (resolved(folder), resolved(out));
         let watcher = Watcher { folder: folder.to_owned(), here, out, inotify, asleep, tell, produced: HashSet::new() };
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
@@ -118,7 +125,8 @@ impl<F: Fn(Sight)> Watcher<F> {
     /// Everything in the folder, in the order of the names. All is read before the first is sent: a torrent's own files may have names
     /// before its own.
     fn look_at_all(&mut self) {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let read = in_time(|| fs::read_dir(&self.folder), || !self.is_over());
+        let entries = read.into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
         names.sort();
         let found: Vec<_> = names.into_iter().filter_map(|name| Some((self.read(&name)?, name))).collect();
@@ -220,8 +228,7 @@ impl<F: Fn(Sight)> Watcher<F> {
 
 /// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `go_on` says.
 fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<File>> {
-    let short = |opened: &io::Result<Option<File>>| opened.as_ref().is_err_and(is_shortage);
-    patiently(|| open_regular(path), short, go_on)
+    in_time(|| open_regular(path), go_on)
 }
 
 /// The file, where it is a regular one or a link to one; nothing else is waited for, be it a pipe without a writer or a device.
@@ -326,12 +333,12 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("x.torrent"), "no").unwrap();
         let (tell, told) = crossbeam_channel::unbounded();
-        let watch = Watch::start(&folder, dir.path(), move |sight| drop(tell.send(sight))).unwrap();
+        let watch = Watch::start(&folder, dir.path(), || true, move |sight| drop(tell.send(sight))).unwrap();
         let next = || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
         assert!(matches!(next(), Sight::File(path, Err(_)) if path.ends_with("x.torrent")));
         fs::remove_dir_all(&folder).unwrap();
         assert!(matches!(next(), Sight::Gone(_)));
         drop(watch);
-        assert!(Watch::start(&folder, dir.path(), |_| {}).is_err());
+        assert!(Watch::start(&folder, dir.path(), || true, |_| {}).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::descriptors::is_shortage;
 use crate::metainfo::paths::printable;
 use crate::reason::{reason, without_numbers};
 
@@ -34,6 +35,7 @@ fn from_io(error: &io::Error) -> TrackerError {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TrackerError::Timeout,
         // This is how rustls tells of a bad certificate through a stream.
         io::ErrorKind::InvalidData => TrackerError::Tls(line(error)),
+        _ if is_shortage(error) => TrackerError::Shortage,
         _ => TrackerError::Connect(printable(&reason(error))),
     }
 }

@@ -16,6 +16,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
+use crate::descriptors::is_shortage;
+
 /// Wraps connections to https hosts in TLS and leaves others alone.
 #[derive(Debug)]
 pub(super) struct Tls;
@@ -92,15 +94,23 @@ fn left(details: &ConnectionDetails) -> NextTimeout {
     NextTimeout { after, ..details.timeout }
 }
 
-/// The settings of all TLS connections of this process.
+/// The settings of all TLS connections of this process. Where there was no descriptor for the system's certificates, they are looked
+/// for again the next time.
 fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, rustls::Error>> = OnceLock::new();
-    let build = || {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(Arc::new(builder.with_root_certificates(trusted(system_certificates())).with_no_client_auth()))
-    };
-    CONFIG.get_or_init(build).clone()
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Ok(config.clone());
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let is_all = !found.errors.iter().any(is_for_want_of_descriptors);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = Arc::new(builder.with_root_certificates(trusted(usable(found))).with_no_client_auth());
+    Ok(if is_all { CONFIG.get_or_init(|| config).clone() } else { config })
+}
+
+fn is_for_want_of_descriptors(error: &rustls_native_certs::Error) -> bool {
+    matches!(&error.kind, rustls_native_certs::ErrorKind::Io { inner, .. } if is_shortage(inner))
 }
 
 /// The bundled roots, and those of `more` that are no repetition.
@@ -123,8 +133,7 @@ fn trusted(more: Vec<CertificateDer<'static>>) -> RootCertStore {
 }
 
 /// Those of the system, or of the files that the environment names.
-fn system_certificates() -> Vec<CertificateDer<'static>> {
-    let found = rustls_native_certs::load_native_certs();
+fn usable(found: rustls_native_certs::CertificateResult) -> Vec<CertificateDer<'static>> {
     let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     for error in found.errors {
         // Warn only about files that the user named: a system may have no certificates.
@@ -148,5 +157,18 @@ mod tests {
         let own = CertificateDer::from_pem_file(path).unwrap();
         let nonsense = CertificateDer::from(vec![0x30, 3, 1, 2, 3]);
         assert_eq!(trusted(vec![own.clone(), nonsense, own]).len(), bundled + 1);
+    }
+
+    /// They are there when there are descriptors again.
+    #[test]
+    fn certificates_that_could_not_be_opened_for_want_of_descriptors_are_looked_for_again() {
+        let error = |errno| rustls_native_certs::Error {
+            context: "a file",
+            kind: rustls_native_certs::ErrorKind::Io {
+                inner: std::io::Error::from_raw_os_error(errno),
+                path: "x".into(),
+            },
+        };
+        assert!(is_for_want_of_descriptors(&error(24)) && !is_for_want_of_descriptors(&error(2)));
     }
 }
