@@ -34,6 +34,8 @@ pub struct Lobby {
     next: u32,
     /// The clock begins here.
     started: Instant,
+    /// The stack of a caller's thread, in bytes.
+    stack: usize,
 }
 
 /// A caller that is being asked.
@@ -54,7 +56,7 @@ struct Waiting {
 impl Lobby {
     /// A lobby behind this door.
     pub fn new(door: Arc<Door>) -> Lobby {
-        Lobby { door, waiting: Vec::new(), next: 0, started: Instant::now() }
+        Lobby { door, waiting: Vec::new(), next: 0, started: Instant::now(), stack: STACK }
     }
 
     /// Somebody calls.
@@ -84,7 +86,7 @@ impl Lobby {
                 log::debug!("{addr}: {why}");
             }
         };
-        match Builder::new().name("lobby".into()).stack_size(STACK).spawn(work) {
+        match Builder::new().name("lobby".into()).stack_size(self.stack).spawn(work) {
             Ok(thread) => {
                 let key = PeerKey(self.next);
                 self.next = self.next.wrapping_add(1);

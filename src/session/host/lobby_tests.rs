@@ -210,3 +210,31 @@ fn the_lobby_is_bounded_and_ends_at_once() {
         assert_eq!(caller.read(&mut [0; 1]).expect("an end"), 0);
     }
 }
+
+/// Each caller for whom there is no thread ends a silent one that holds one, and only those: the next caller has its thread.
+#[test]
+fn where_no_thread_is_left_a_silent_caller_gives_its_own_up() {
+    let mut scene = all();
+    let mut begun = scene.call();
+    begun.write_all(&hello(PREFER)[..20]).expect("room for it");
+    let deadline = Instant::now() + PATIENCE;
+    while !scene.lobby.waiting[0].heard.load(Ordering::Relaxed) {
+        assert!(Instant::now() < deadline, "its first bytes are not heard");
+        std::thread::yield_now();
+    }
+    let mut silent: Vec<_> = (0..3).map(|_| scene.call()).collect();
+    scene.lobby.started -= Duration::from_secs(1);
+    // No system has the memory for that.
+    scene.lobby.stack = 1 << 60;
+    for gives_way in 0..2 {
+        let mut caller = scene.call();
+        assert_eq!(caller.read(&mut [0; 1]).expect("an end"), 0, "there is no thread for it");
+        assert_eq!(silent[gives_way].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
+    }
+    scene.lobby.stack = STACK;
+    let mut caller = scene.call();
+    caller.write_all(&hello(OFF)).expect("room for it");
+    assert_eq!(scene.meets(caller).map(|met| met.0), Some(OFF));
+    begun.write_all(&hello(PREFER)[20..]).expect("it is still there");
+    assert_eq!(scene.meets(begun).map(|met| met.0), Some(PREFER));
+}
