@@ -2,15 +2,20 @@
 
 mod common;
 
+use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use common::bencode::{bytes, dict, list};
 use common::payload::Payload;
 use common::process::Running;
 use common::seeder::{FakePeer, Gate, full_bitfield};
 use common::tracker::{Tracker, scrape};
+use common::web::{Page, Web};
 use common::wire::{Message, id};
 use common::{Stage, btsync, free_port, until};
 use parking_lot::Mutex;
@@ -208,6 +213,41 @@ fn missing_and_short_files_are_fetched() {
     let source = Source::new(&stage, &payload, usize::MAX);
     source.fetch(&stage, "fetch", &out).ends_with(0);
     payload.assert_at(&out);
+}
+
+/// A download is over before the tiers that hang have timed out: the tracker that heard of its start hears of its end.
+#[test]
+fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
+    let hangs = Tracker::black_hole();
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let udp = format!("udp://{}/announce", silent.local_addr().expect("an address"));
+    let moved = Web::start(&[("/announce", Page::Elsewhere(hangs.url("127.0.0.1")))]);
+    let never = Web::start(&[("/announce", Page::Silence)]);
+    let plain = || hangs.url("127.0.0.1");
+    let before = [
+        vec![plain()],
+        vec![plain().replace("http:", "https:")],
+        vec![udp.clone()],
+        vec![moved.url("/announce")],
+        vec![never.url("/announce"), udp],
+    ];
+    thread::scope(|scope| {
+        for (number, before) in before.iter().enumerate() {
+            scope.spawn(move || {
+                let (stage, payload) = (Stage::new(), Payload::single(&format!("{number}.bin"), 40_000, 16 * 1024));
+                let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+                let tracker = Tracker::start(&[peer.addr]);
+                let tiers = before.iter().cloned().chain([tracker.url("127.0.0.1")]);
+                let tiers = list(tiers.map(|url| list([bytes(url.as_bytes())])));
+                let torrent = stage.path("x.torrent");
+                fs::write(&torrent, dict([("announce-list", tiers), ("info", payload.info())]))
+                    .expect("a torrent file");
+                stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]).ends_with(0);
+                let heard: Vec<_> = tracker.heard().into_iter().map(|announce| announce.event).collect();
+                assert_eq!(heard, ["started", "completed", "stopped"], "behind {before:?}");
+            });
+        }
+    });
 }
 
 /// All is there: exit 0 without a peer, and without waiting for a tracker that does not answer.

@@ -24,6 +24,7 @@ use super::voice::{Voice, Voices, listen};
 use super::{info, limits, list, logs, signals};
 use crate::descriptors::{LEAST, Means, available, is_shortage, patiently};
 use crate::metainfo::{Magnet, Selection, Torrent, TorrentError, printable};
+use crate::reason::reason;
 use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
 
 /// Downloads, and gives to others for as long as asked.
@@ -258,7 +259,8 @@ fn cache_folder() -> Option<PathBuf> {
 
 fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
     let addresses = peer.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-    addresses.map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {error}")))
+    addresses
+        .map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {}", reason(&error))))
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::bind::Bind;
 use crate::descriptors::is_shortage;
 use crate::metainfo::{Magnet, SelectError, Torrent, TorrentError};
 use crate::peer::{MAX_REPORTS, Report};
+use crate::reason::reason;
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
 use handle::Inner;
@@ -84,7 +85,7 @@ pub enum SessionError {
     #[error("{0}")]
     Place(LayoutError),
     /// Nothing can be tied to the interface or address that all is to be tied to.
-    #[error("cannot use the interface {bind}: {error}")]
+    #[error("cannot use the interface {bind}: {}", reason(.error))]
     Interface {
         /// The interface or address.
         bind: Bind,
@@ -92,7 +93,7 @@ pub enum SessionError {
         error: io::Error,
     },
     /// No port to listen on.
-    #[error("cannot listen on port {ports}: {error}; choose another with --listen-port")]
+    #[error("cannot listen on port {ports}: {}; choose another with --listen-port", reason(.error))]
     Listen {
         /// Those that were tried.
         ports: String,
