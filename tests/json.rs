@@ -199,6 +199,17 @@ fn a_command_that_fails_is_reported_once_and_in_the_exit_code() {
     }
 }
 
+#[test]
+fn a_command_that_fails_is_the_last_event() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let (torrent, peer) = (stage.torrent(&payload, ""), format!("--peer={}", seeder.addr));
+    let (out, hook) = (stage.folder("out"), "--on-complete=exit 3");
+    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref(), hook.as_ref()]);
+    let last = &lines[lines.len().saturating_sub(2)..];
+    assert_eq!((code, names(last), last[1]["code"].as_u64()), (Some(1), vec!["done", "error"], Some(1)), "{lines:?}");
+}
+
 /// btsync dies while the command runs: the next start runs it again, and the one after that does not.
 #[test]
 fn a_command_that_a_crash_cut_short_runs_at_the_next_start() {

@@ -9,8 +9,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -50,20 +49,25 @@ pub struct Hook {
     running: Option<Receiver<Never>>,
 }
 
-/// Whether a command failed; clones are the same.
+/// How a command failed, if one did; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Failed(Arc<AtomicBool>);
+pub struct Failed(Arc<OnceLock<Failure>>);
 
 impl Failed {
-    /// The result of a command whose download went well is a failure if its hook failed, which has been told.
+    /// Tells people of it at once.
+    fn tell(&self, message: String, outputs: &Outputs) {
+        outputs.screen.say(&format!("btsync: {message}"));
+        let _ = self.0.set(Failure::new(Exit::Other, message));
+    }
+
+    /// The result of a command whose download went well is a failure if its hook failed. People have been told; programs are now.
     ///
     /// # Errors
-    /// That failure, or the one that was there.
-    pub fn join(&self, result: Result<(), Failure>) -> Result<(), Failure> {
-        match result {
-            Ok(()) if self.0.load(Ordering::Acquire) => Err(Failure::new(Exit::Other, "")),
-            result => result,
-        }
+    /// That failure without its message, or the one that was there.
+    pub fn join(&self, result: Result<(), Failure>, outputs: &Outputs) -> Result<(), Failure> {
+        let (Ok(()), Some(failure)) = (&result, self.0.get()) else { return result };
+        outputs.lines.iter().for_each(|lines| lines.error(outputs.start.elapsed(), failure));
+        Err(Failure::new(failure.code, ""))
     }
 }
 
@@ -101,8 +105,7 @@ impl Hook {
                 pending.iter().for_each(Pending::clear);
             }
             if let Some(why) = complaint(&result) {
-                failed.0.store(true, Ordering::Release);
-                outputs.screen.say(&format!("btsync: --on-download-complete '{shown}' failed: {why}"));
+                failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs);
             }
             drop::<crossbeam_channel::Sender<Never>>(ends);
         };
@@ -110,9 +113,8 @@ impl Hook {
             // The wait cannot be interrupted: where the command goes on, the thread is left behind with it.
             Ok(_) => self.running = Some(ended),
             Err(error) => {
-                self.failed.0.store(true, Ordering::Release);
-                let why = reason(&error);
-                self.outputs.screen.say(&format!("btsync: --on-download-complete cannot be run: {why}"));
+                let message = format!("--on-download-complete cannot be run: {}", reason(&error));
+                self.failed.tell(message, &self.outputs);
             }
         }
     }

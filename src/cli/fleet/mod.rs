@@ -297,7 +297,7 @@ impl Crew {
         }
         let result = if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) };
         match &self.fleet.hook {
-            Some((_, failed)) => failed.join(result),
+            Some((_, failed)) => failed.join(result, &self.fleet.outputs),
             None => result,
         }
     }
