@@ -16,7 +16,7 @@ use socket2::SockRef;
 use super::encryption::{Line, Rest};
 pub use super::gone::Gone;
 use super::kept::{Met, opening};
-use super::outbox::{Out, outbox};
+use super::outbox::{Inbox, Out, outbox};
 use super::reader::Reader;
 use super::roster::Admission;
 use super::state::{Peer, feed_the_hungry};
@@ -249,14 +249,14 @@ fn talk(
     met: Met,
 ) -> Result<Box<Met>, Gone> {
     let Met { theirs, incoming, rest, before } = met;
-    let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let (outbox, inbox) = outbox();
     let mut peer = Peer::new(key, addr, incoming, &theirs, shared.now(), stream.clone(), outbox);
-    if let Some(before) = &before {
-        peer = peer.with_known(before);
+    let was_kept = before.is_some();
+    if let Some(before) = before {
+        peer = peer.with_known(&before);
     }
+    peer.encrypted = AtomicBool::new(rest.ciphers.is_some());
     let peer = Arc::new(peer);
-    peer.encrypted.store(sending.is_some(), Ordering::Relaxed);
     match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
@@ -266,27 +266,40 @@ fn talk(
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
     let have = shared.pieces.join(key).filter(|_| !shared.revealing().is_some_and(|reveal| reveal.join(shared, key)));
     shared.report(Report::Ready { key, addr, incoming });
-    let opening = opening(shared, &peer, have.as_deref(), before.is_some());
+    let opening = opening(shared, &peer, have.as_deref(), was_kept);
+    let rest = run_threads(shared, &peer, stream, rest, &inbox, opening)?;
+    Ok(Box::new(Met { theirs, incoming, rest, before: Some(peer) }))
+}
 
-    let rest = std::thread::scope(|scope| {
-        let mut ending = Ending { peer: &peer, keeps: false };
-        let writes = peer.clone();
-        let writer = Builder::new().name(format!("write {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
-            let mut closing = Closing { peer: &writes, keeps: false };
-            let mut writer = Writer::new(shared, &writes, stream, sending);
-            let ended = writer.run(&inbox, opening);
+/// Runs the three threads, this one as the reader. Where it was not the connection that ended, gives back what has come and is not
+/// read yet, and the ciphers for what follows.
+fn run_threads(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    stream: &Arc<TcpStream>,
+    rest: Rest,
+    inbox: &Inbox,
+    opening: Vec<u8>,
+) -> Result<Rest, Gone> {
+    let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
+    let thread = |name: &str| Builder::new().name(format!("{name} {:?}", peer.key)).stack_size(STACK);
+    std::thread::scope(|scope| {
+        let mut ending = Ending { peer, keeps: false };
+        let writer = thread("write").spawn_scoped(scope, move || {
+            let mut closing = Closing { peer, keeps: false };
+            let mut writer = Writer::new(shared, peer, stream, sending);
+            let ended = writer.run(inbox, opening);
             closing.keeps = matches!(ended, Ok(Ended::Parked));
             if let Err(error) = &ended {
-                log::debug!("{addr}: {error}");
+                log::debug!("{}: {error}", peer.addr);
             }
             closing.keeps.then(|| writer.into_cipher())
         });
         let writer = writer.map_err(|error| Gone::NoThread(reason(&error)))?;
         let watch = || -> io::Result<()> {
-            let watches = peer.clone();
-            Builder::new().name(format!("time {key:?}")).stack_size(STACK).spawn_scoped(scope, move || {
-                let _closing = Closing { peer: &watches, keeps: false };
-                deadline::watch(shared, &watches);
+            thread("time").spawn_scoped(scope, move || {
+                let _closing = Closing { peer, keeps: false };
+                deadline::watch(shared, peer);
             })?;
             Ok(())
         };
@@ -294,7 +307,7 @@ fn talk(
         if shared.is_stopping() {
             return Err(Gone::Closed);
         }
-        let mut reader = Reader::new(shared, &peer, stream, rest.early, receiving, &watch);
+        let mut reader = Reader::new(shared, peer, stream, rest.early, receiving, &watch);
         let why = reader.run();
         if peer.has_overrun() {
             return Err(Gone::Overrun);
@@ -307,8 +320,7 @@ fn talk(
         ending.keeps = true;
         let ciphers = sending.zip(receiving).map(|(sending, receiving)| Ciphers { sending, receiving });
         Ok(Rest { early, ciphers })
-    })?;
-    Ok(Box::new(Met { theirs, incoming, rest, before: Some(peer) }))
+    })
 }
 
 /// Takes a peer off the lists when its connection ends, by whichever way.

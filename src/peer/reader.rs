@@ -214,10 +214,8 @@ impl<'a> Reader<'a> {
     fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), Gone> {
         let Some(&[a, b, c, d, 5]) = unread.first_chunk::<5>() else { return Ok(()) };
         let length = u32::from_be_bytes([a, b, c, d]);
-        let fits = match self.shared.wants_info {
-            true => length as usize <= MAX_BITFIELD + 1,
-            false => length == self.shared.pieces.count().div_ceil(8) + 1,
-        };
+        let expected = self.shared.pieces.count().div_ceil(8) + 1;
+        let fits = if self.shared.wants_info { length as usize <= MAX_BITFIELD + 1 } else { length == expected };
         if fits { Ok(()) } else { Err(MISFIT) }
     }
 

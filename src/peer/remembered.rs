@@ -18,6 +18,7 @@ const HAVE_SIZE: usize = 8;
 const MAX_ALLOWED: usize = 64;
 
 /// See the module's head.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Default)]
 pub struct Remembered {
     /// Whether both sides speak the fast extension (BEP 6).
