@@ -97,8 +97,6 @@ pub struct Contacts<'a> {
     /// Who was connected, and whether it had called us; the last to leave last.
     left: VecDeque<(PeerKey, SocketAddr, bool)>,
     next_call: Duration,
-    /// How many connections we may begin now.
-    dials: pace::Dials,
     /// Who was evicted without having moved a block.
     churn: crowd::Churn,
     /// Until when nobody is let in, as there are no descriptors.
@@ -162,7 +160,6 @@ impl<'a> Contacts<'a> {
             lines: HashMap::new(),
             left: VecDeque::new(),
             next_call: Duration::ZERO,
-            dials: pace::Dials::default(),
             churn: crowd::Churn::default(),
             short_until: Duration::ZERO,
             next_complaint: Duration::ZERO,
@@ -239,8 +236,11 @@ impl<'a> Contacts<'a> {
     /// The next of these appointments.
     pub fn next_due(&self, now: Duration, shared: &Shared) -> Duration {
         let announce = self.announcer.next_due(now);
-        let call =
-            if self.may_call() { self.next_call.max(self.short_until).max(self.dials.next()) } else { Duration::MAX };
+        let call = if self.may_call() {
+            self.next_call.max(self.short_until).max(now + self.seat.next_dial())
+        } else {
+            Duration::MAX
+        };
         let exchange = if shared.pex && !self.lines.is_empty() { self.next_exchange } else { Duration::MAX };
         let look = if self.is_hungry() && self.discovery.has_dht() { now + LOOK } else { Duration::MAX };
         let give_up = self.config.stop_timeout.filter(|_| !self.content);

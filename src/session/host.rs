@@ -14,11 +14,13 @@ mod turn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::config::DhtSettings;
+use super::contacts::pace::Dials;
 use super::listener::Listener;
 use super::{Config, SessionError, descriptors};
 use crate::bind::Bind;
@@ -57,6 +59,9 @@ pub struct Host {
     files: AtomicUsize,
     /// Whether anybody has ever called us: then others can reach us.
     reached: AtomicBool,
+    /// How many connections all sessions may begin now, on the clock that began when the host was made.
+    dials: Mutex<Dials>,
+    began: Instant,
     /// For how few peers there is room, as it was said last.
     told: AtomicUsize,
 }
@@ -117,6 +122,8 @@ impl Host {
             lines: AtomicUsize::new(0),
             files: AtomicUsize::new(0),
             reached: AtomicBool::new(false),
+            dials: Mutex::default(),
+            began: Instant::now(),
             told: AtomicUsize::new(usize::MAX),
         }
     }

@@ -58,7 +58,7 @@ impl Contacts<'_> {
         if now < self.next_call.max(self.short_until) || !self.may_call() {
             return;
         }
-        let allowed = self.dials.allowed(now, self.seat.part(pace::DIALS_A_SECOND, pace::LEAST_DIALS));
+        let allowed = self.seat.dials_allowed();
         if allowed == 0 {
             return;
         }
@@ -82,7 +82,7 @@ impl Contacts<'_> {
             }
             let key = shared.new_key();
             self.book.calling(addr, key);
-            self.dials.begun();
+            self.seat.note_dial();
             match Connection::dial(shared, key, addr, self.book.opening(&addr), patience) {
                 Ok(connection) => self.enter(shared, key, connection, false),
                 Err(error) => {

@@ -10,8 +10,6 @@ pub const LEAST_HALF_OPEN: usize = 5;
 /// Connections that are begun in a second, by all sessions together: addresses that refuse take no time, and a list of thousands of them
 /// must not make a flood of us.
 pub const DIALS_A_SECOND: usize = 100;
-/// How many of them each session may begin at least.
-pub const LEAST_DIALS: usize = 5;
 
 /// How long a connection may take while other addresses wait for their turn: a lost SYN is sent again after one second, and once
 /// more after three.

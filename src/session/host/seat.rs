@@ -4,12 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::door::Guest;
 use super::{Host, Turn};
 use crate::peer::Report;
+use crate::session::contacts::pace::DIALS_A_SECOND;
 use crate::session::{Config, SessionError};
 use crate::sources::dht::{DhtService, Found};
 use crate::sources::lsd::Lsd;
@@ -137,6 +139,21 @@ impl Seat {
     /// Its part of something of which the process should have `all` at most, and any session `least`.
     pub fn part(&self, all: usize, least: usize) -> usize {
         (all / self.host.throttle.torrents().max(1)).max(least)
+    }
+
+    /// How many connections it may begin now.
+    pub fn dials_allowed(&self) -> usize {
+        self.host.dials.lock().allowed(self.host.began.elapsed(), DIALS_A_SECOND)
+    }
+
+    /// It has begun a connection.
+    pub fn note_dial(&self) {
+        self.host.dials.lock().begun();
+    }
+
+    /// In how long it may begin the next one.
+    pub fn next_dial(&self) -> Duration {
+        self.host.dials.lock().next().saturating_sub(self.host.began.elapsed())
     }
 
     /// Somebody has called us.
