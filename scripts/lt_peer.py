@@ -4,9 +4,11 @@
 Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed. Says
 "connected ADDRESS:PORT" once for each peer. A WORD is SETTING=NUMBER for the session (enable_dht=1), peer=ADDRESS:PORT to call a
 peer, node=ADDRESS:PORT to enter the DHT, want=nothing to fetch no file, super=1 to super-seed, lan=no to let limits and upload slots
-count in local networks too, or show=peers to say once a second
+count in local networks too, resume=FILE to keep resume data there when SIGTERM ends it, or show=peers to say once a second
 "gave ADDRESS:PORT BYTES PROGRESS" of each peer, and "gone ADDRESS:PORT" of one that is no longer connected.
 """
+import os
+import signal
 import sys
 import time
 
@@ -14,7 +16,7 @@ import libtorrent as lt
 
 torrent, folder, address, port = sys.argv[1:5]
 words = [word.split("=", 1) for word in sys.argv[5:]]
-settings = {name: int(value) for name, value in words if name not in ("peer", "node", "want", "super", "lan", "show")}
+settings = {name: int(value) for name, value in words if name not in ("peer", "node", "want", "super", "lan", "show", "resume")}
 
 
 def endpoint(text):
@@ -49,7 +51,14 @@ if "no" in named("lan"):
     session.set_peer_class_filter(everybody)
 for node in named("node"):
     session.add_dht_node(endpoint(node))
-if torrent.startswith("magnet:"):
+stopped = []
+if named("resume"):
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+if named("resume") and os.path.exists(named("resume")[0]):
+    with open(named("resume")[0], "rb") as file:
+        params = lt.read_resume_data(file.read())
+    params.ti = lt.torrent_info(torrent)
+elif torrent.startswith("magnet:"):
     params = lt.parse_magnet_uri(torrent)
 else:
     params = lt.add_torrent_params()
@@ -67,6 +76,14 @@ complete, connected, shown = False, set(), 0
 while True:
     for alert in session.pop_alerts():
         print(alert.message(), flush=True)
+        if isinstance(alert, lt.save_resume_data_alert):
+            with open(named("resume")[0], "wb") as file:
+                file.write(lt.write_resume_data_buf(alert.params))
+            sys.exit(0)
+    if stopped == [True]:
+        stopped.append(True)
+        handle.pause()
+        handle.save_resume_data(lt.save_resume_flags_t.flush_disk_cache)
     for peer in handle.get_peer_info():
         if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake) and peer.ip not in connected:
             connected.add(peer.ip)

@@ -25,7 +25,8 @@ def is_installed(client):
 
 def command(client, what, out, host, port, home, words):
     """`what` is a .torrent file or a magnet link. Of `words` are understood: up=BYTES limits what is sent, super makes a seed
-    super-seed, stay keeps a download open for others (all but btsync stay anyway), plain takes no encryption."""
+    super-seed, stay keeps a download open for others (all but btsync stay anyway), plain takes no encryption, again keeps the home of an
+    earlier run."""
     up = next((int(word[3:]) for word in words if word.startswith("up=")), 0)
     plain, is_magnet = "plain" in words, str(what).startswith("magnet:")
     if client == "btsync":
@@ -34,11 +35,11 @@ def command(client, what, out, host, port, home, words):
         options += ["--max-upload-limit", up] * (up > 0) + ["--encryption", "off"] * plain
         return [BTSYNC, what, out, *options]
     if client == "libtorrent":
-        settings = ["lan=no"] + [f"upload_rate_limit={up}"] * (up > 0) + ["super=1"] * ("super" in words)
+        settings = ["lan=no", f"resume={home}/resume"] + [f"upload_rate_limit={up}"] * (up > 0) + ["super=1"] * ("super" in words)
         settings += ["in_enc_policy=2", "out_enc_policy=2"] * plain + ["show=peers"] * ("show" in words)
         return [PYTHON, REPOSITORY / "scripts/lt_peer.py", what, out, host, port, *settings]
     if client == "transmission":
-        (home / "watch").mkdir()
+        (home / "watch").mkdir(exist_ok=True)
         (home / "settings.json").write_text(json.dumps({
             "dht-enabled": False, "lpd-enabled": False, "utp-enabled": False, "port-forwarding-enabled": False,
             "encryption": 0 if plain else 1, "download-dir": str(out), "incomplete-dir-enabled": False, "peer-port": int(port),
@@ -51,7 +52,7 @@ def command(client, what, out, host, port, home, words):
         return ["transmission-daemon", "-f", "-g", home, "-e", "/dev/null"]
     if client == "qbittorrent":
         conf = home / "qBittorrent/config"
-        conf.mkdir(parents=True)
+        conf.mkdir(parents=True, exist_ok=True)
         lines = ["[LegalNotice]", "Accepted=true", "[BitTorrent]", r"Session\DHTEnabled=false", r"Session\LSDEnabled=false",
                  r"Session\BTProtocol=TCP", rf"Session\Port={port}", rf"Session\InterfaceAddress={host}",
                  r"Session\MultiConnectionsPerIp=true", r"Session\AddTorrentPaused=false", r"Session\IgnoreLimitsOnLAN=false",
@@ -89,8 +90,9 @@ class Running:
     def __init__(self, scratch, client, what, out, host, port=6951, words=(), inside=None):
         self.client, self.host = client, host
         self.home = scratch / f"home-{client}-{host}"
-        shutil.rmtree(self.home, ignore_errors=True)
-        self.home.mkdir(parents=True)
+        if "again" not in words:
+            shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         line = [str(word) for word in command(client, what, out, host, str(port), self.home, words)]
         prefix = ["nsenter", "-t", str(inside), "-n", "--"] if inside else []

@@ -7,10 +7,12 @@ import random
 import time
 
 from clients import CLIENTS, Running, is_installed
-from swarm import BlackHole, Peer, Torrent, Tracker, Watch
+from swarm import BlackHole, Peer, Torrent, Tracker, UdpTracker, Watch
 
 KB, KIB, MIB = 1000, 1 << 10, 1 << 20
 MAIN, BOX = "10.90.9.1", "10.90.9.2"
+MAIN6, BOX6 = "fd90:9::1", "fd90:9::2"
+TWO_FAMILIES = "tracker.test"
 
 
 def host(n):
@@ -137,6 +139,65 @@ def reconnect(stage, client):
     return {"again_after": gap, **figures}
 
 
+def peer_list(stage, client):
+    """A tracker that names 3,000 addresses that drop SYNs and a single good one: seconds until that is connected."""
+    torrent = Torrent("list.bin", 4 * MIB, 64 * KIB)
+    hole, peer = BlackHole(7999), Peer(stage.loop, torrent, host(1), rate=1_000_000)
+    addresses = [peer.addr] + [f"10.92.{n // 250}.{n % 250 + 1}:7999" for n in range(3000)]
+    random.Random(7).shuffle(addresses)
+    tracker = Tracker(stage.loop, MAIN, peers=addresses, interval=1800)
+    what = torrent.write(stage.path("this.torrent"), tracker.url)
+    stage.start(client, what, stage.folder("out"), BOX, words=["plain"], inside=stage.box)
+    end = wait(240, lambda: peer.connected)
+    hole.close()
+    return {"seconds": end or "> 240"}
+
+
+def families(stage, client):
+    """A tracker with an IPv4 and an IPv6 address, which knows nobody over IPv6 and a seed over IPv4: seconds until everything is there."""
+    torrent = Torrent("families.bin", 4 * MIB, 64 * KIB)
+    peer = Peer(stage.loop, torrent, host(1), rate=2_000_000)
+    tracker = Tracker(stage.loop, MAIN, peers=[peer.addr], interval=1800, only_ipv4=True)
+    stage.loop.listen(tracker._serve, MAIN6, 6900)
+    what = torrent.write(stage.path("this.torrent"), f"http://{TWO_FAMILIES}:6900/announce")
+    return download(stage, client, torrent, tracker, 60, what=what)[1]
+
+
+def tiers(stage, client):
+    """Two tiers of trackers, of which the first knows nobody: seconds until everything is there."""
+    torrent = Torrent("tiers.bin", 4 * MIB, 64 * KIB)
+    peer = Peer(stage.loop, torrent, host(1), rate=2_000_000)
+    first = Tracker(stage.loop, MAIN, interval=1800)
+    second = Tracker(stage.loop, MAIN, port=6902, peers=[peer.addr], interval=1800)
+    what = torrent.write(stage.path("this.torrent"), [[first.url], [second.url]])
+    return download(stage, client, torrent, second, 60, what=what)[1]
+
+
+def udp_loss(stage, client):
+    """A UDP tracker on a line that loses the first packet: seconds until everything is there."""
+    torrent = Torrent("udp.bin", 4 * MIB, 64 * KIB)
+    peer = Peer(stage.loop, torrent, host(1), rate=2_000_000)
+    tracker = UdpTracker(stage.loop, MAIN, peers=[peer.addr], deaf=1)
+    what = torrent.write(stage.path("this.torrent"), tracker.url)
+    return download(stage, client, torrent, Tracker(stage.loop, MAIN), 60, what=what)[1]
+
+
+def stopped(stage, client):
+    """Eight seeds of 100 kB/s and pieces of 4 MiB; the client is stopped after 10 s and started again: bytes that the seeds send beyond
+    one copy, in percent."""
+    torrent = Torrent("stopped.bin", 24 * MIB, 4 * MIB)
+    peers = [Peer(stage.loop, torrent, host(1 + n), rate=100 * KB) for n in range(8)]
+    tracker = Tracker(stage.loop, MAIN, peers=[peer.addr for peer in peers])
+    what, out = torrent.write(stage.path("this.torrent"), tracker.url), stage.folder("out")
+    run = stage.start(client, what, out, BOX, words=["plain"], inside=stage.box)
+    time.sleep(10)
+    run.stop()
+    run = stage.start(client, what, out, BOX, words=["plain", "again"], inside=stage.box)
+    watch = Watch(torrent, out)
+    end = wait(90, lambda: run.exit_code() == 0 or watch.is_complete())
+    return {"over_percent": 100 * (sum(peer.sent for peer in peers) / torrent.size - 1), "seconds": end or "> 90"}
+
+
 def jitter(stage, client):
     """One seed whose answers take 20 to 200 ms: MB a second over 128 MiB."""
     torrent = Torrent("jitter.bin", 128 * MIB, 512 * KIB)
@@ -181,7 +242,7 @@ def very_slow(stage, client):
             "asked_again": len(asked) - len(set(asked))}
 
 
-def uplink(stage, client):
+def uplink(stage, client, words=()):
     """Both halves of 32 MiB, one with the client, whose line sends 100 kB/s, and one with a libtorrent that sends without limit:
     seconds until the client has everything."""
     torrent = Torrent("halves.bin", 32 * MIB, 256 * KIB)
@@ -191,7 +252,12 @@ def uplink(stage, client):
     stage.uplink(100 * KB)
     stage.start("libtorrent", what, other, across(1))
     wait(30, lambda: tracker.of(across(1)))
-    return download(stage, client, torrent, tracker, 120, words=["stay"], have=lambda piece: piece % 2 == 0)[1]
+    return download(stage, client, torrent, tracker, 120, words=["stay", *words], have=lambda piece: piece % 2 == 0)[1]
+
+
+def uplink_limited(stage, client):
+    """The same with the client itself limited to 90 kB/s, as its user may have found to be best."""
+    return uplink(stage, client, ["up=90000"])
 
 
 def slow_seed(stage, client):
@@ -234,5 +300,5 @@ def keep_alive(stage, client):
 
 
 ONE_BY_ONE = {function.__name__: function for function in [
-    super_seed, super_seed_lt, stallers, dial, reconnect, jitter, slow_peers, over_fetch, very_slow, uplink, slow_seed, magnet,
-    keep_alive]}
+    super_seed, super_seed_lt, stallers, dial, peer_list, reconnect, families, tiers, udp_loss, jitter, slow_peers, stopped, over_fetch,
+    very_slow, uplink, uplink_limited, slow_seed, magnet, keep_alive]}

@@ -122,10 +122,11 @@ class Loop:
 
 
 class Tracker:
-    """Names `peers` ("host:port" each) to everybody, and with `introduces` also those who announced."""
+    """Names `peers` ("host:port" each) to everybody, with `only_ipv4` to those who ask over IPv4, and with `introduces` also those who
+    announced."""
 
-    def __init__(self, loop, host, port=6900, peers=(), introduces=False, interval=2):
-        self.peers, self.introduces, self.interval = list(peers), introduces, interval
+    def __init__(self, loop, host, port=6900, peers=(), introduces=False, interval=2, only_ipv4=False):
+        self.peers, self.introduces, self.interval, self.only_ipv4 = list(peers), introduces, interval, only_ipv4
         self.announces, self.known = [], {}
         self.url = f"http://{host}:{port}/announce"
         loop.listen(self._serve, host, port)
@@ -148,6 +149,8 @@ class Tracker:
         self.announces.append({
             "at": time.time(), "host": host, "port": port, "event": event,
             **{key: int(said.get(key, 0)) for key in ("left", "uploaded", "downloaded")}})
+        if self.only_ipv4 and ":" in host:
+            return bencode({"interval": self.interval, "min interval": self.interval, "peers": b""})
         peers = self.peers + [peer for peer in self.known if self.introduces and peer != f"{host}:{port}"]
         if event == "stopped":
             self.known.pop(f"{host}:{port}", None)
@@ -160,6 +163,37 @@ class Tracker:
 
     def completed(self, host):
         return next((announce["at"] for announce in self.of(host) if announce["event"] == "completed"), None)
+
+
+class UdpTracker(asyncio.DatagramProtocol):
+    """BEP 15's tracker. Leaves its first `deaf` packets without an answer, as a line that loses packets does."""
+
+    def __init__(self, loop, host, port=6901, peers=(), deaf=0, interval=1800):
+        self.peers, self.deaf, self.interval, self.url = list(peers), deaf, interval, f"udp://{host}:{port}/announce"
+
+        async def start():
+            running = asyncio.get_running_loop()
+            return (await running.create_datagram_endpoint(lambda: self, local_addr=(host, port)))[0]
+        loop.servers.append(loop.spawn(start()).result(10))
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, packet, addr):
+        if len(packet) < 16:
+            return
+        if self.deaf > 0:
+            self.deaf -= 1
+            return
+        action, transaction = struct.unpack(">II", packet[8:16])
+        answer = struct.pack(">II", action, transaction)
+        if action == 0:
+            answer += bytes(8)
+        elif action == 1:
+            answer += struct.pack(">III", self.interval, 0, len(self.peers)) + compact(self.peers)
+        else:
+            return
+        self.transport.sendto(answer, addr)
 
 
 def compact(peers):
