@@ -32,15 +32,18 @@ pub struct Watch {
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
     let is_first = ENDS_AT_ONCE.get().is_none();
     let outlives_terminal = is_ignored(SIGHUP);
-    // While this waits for descriptors, a signal ends the process as if there were no watch.
-    let mut signals = in_time(|| Signals::new([SIGINT, SIGTERM]), || true)?;
+    // While this waits for descriptors, a signal ends the process as if there were no watch: none is heard yet.
+    let none: [i32; 0] = [];
+    let mut signals = in_time(|| Signals::new(none), || true)?;
     let asked = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
     asked.store(false, Ordering::Release);
     for signal in [SIGINT, SIGTERM].into_iter().filter(|_| is_first) {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
     }
-    if !outlives_terminal {
-        signals.add_signal(SIGHUP)?;
+    // Handlers run in this order. Were the thread below woken before the shutdown's handler has run, the first signal would end the
+    // process as if it were the second.
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !outlives_terminal) {
+        signals.add_signal(signal)?;
     }
     let handle = signals.handle();
     let ends_at_once = asked.clone();
