@@ -91,6 +91,9 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> T, failed: impl Fn(&T) -> bool,
 
 /// Tries again after a pause for as long as there is no descriptor and `go_on` says that there is a point. The first shortage of the
 /// process is told of.
+///
+/// # Errors
+/// What the last attempt failed with.
 pub fn in_time<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnMut() -> bool) -> io::Result<T> {
     patiently(
         attempt,

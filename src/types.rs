@@ -157,7 +157,7 @@ impl PeerId {
     }
 
     /// Our own id: Azureus style (BEP 20), `-BY` with our version and 12 random digits. No other client is known to use `BY`: it
-    /// is in neither BEP 20 nor the tables of libtorrent, Transmission and WebTorrent.
+    /// is in neither BEP 20 nor the tables of libtorrent, Transmission and `WebTorrent`.
     pub fn ours() -> PeerId {
         PeerId::with_prefix(ours_prefix(env!("CARGO_PKG_VERSION")))
     }

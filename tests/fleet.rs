@@ -203,7 +203,7 @@ fn of_two_that_write_to_one_file_the_second_is_refused() {
 #[test]
 fn two_complete_torrents_share_a_file() {
     let stage = Stage::new();
-    let payloads = [16 * 1024, 32 * 1024].map(|piece| Payload::of("same", &[7; 100_000], piece));
+    let payloads = [16 * 1024, 32 * 1024].map(|piece| Payload::of("same", &vec![7; 100_000], piece));
     for (payload, name) in payloads.iter().zip(["a.torrent", "b.torrent"]) {
         fs::write(stage.path(name), payload.torrent("")).expect("a torrent file");
     }

@@ -324,7 +324,9 @@ impl Shortages<'_> {
     fn of(payloads: &[Payload]) -> Shortages<'_> {
         let (stage, port) = (Stage::new(), free_port());
         let complete = stage.folder("complete");
-        payloads.iter().for_each(|payload| payload.write_files(&complete));
+        for payload in payloads {
+            payload.write_files(&complete);
+        }
         let (mut command, addr) = (btsync(), SocketAddr::from(([127, 0, 0, 1], port)));
         command.args(torrents(&stage, payloads)).arg("-d").arg(&complete).args(["--no-dht", "--no-lsd", "--seed"]);
         command.args(["--bt-exclude-tracker", "*", "--listen-port", &port.to_string()]);
@@ -471,5 +473,7 @@ fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     let (code, said) = run(20, &scene.torrents());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("1 torrent at once") && said.contains("no DHT and no local discovery"), "{said}");
-    payloads.iter().for_each(|payload| assert_eq!(payload.difference_in_content(&scene.stage.path("out")), None));
+    for payload in &payloads {
+        assert_eq!(payload.difference_in_content(&scene.stage.path("out")), None);
+    }
 }

@@ -211,7 +211,9 @@ mod tests {
     #[test]
     fn complete_torrents_share_files_and_nobody_writes_to_them() {
         let mut claims = Claims::default();
-        [(0, A), (1, B), (2, C)].into_iter().for_each(|(turn, hash)| enter(&mut claims, turn, hash, &["x"]));
+        for (turn, hash) in [(0, A), (1, B), (2, C)] {
+            enter(&mut claims, turn, hash, &["x"]);
+        }
         assert_eq!((claims.read(A), claims.read(B)), (Ok(()), Ok(())));
         assert!(matches!(claims.write(C), Answer::Refused(0, _)));
         claims.release(A);

@@ -139,7 +139,7 @@ impl Choker {
     /// waits for one. Whom the last round found idle it has left its slot for want of others, so there is no sooner look for that.
     pub fn look_again(&self, now: Duration) -> Option<Duration> {
         let idle = self.idle_from().filter(|from| *from > now).min();
-        self.slots.look_again().into_iter().chain(idle.map(|from| (from - now).max(slots::LOOK))).min()
+        self.slots.look_again().into_iter().chain(idle.map(|from| from.saturating_sub(now).max(slots::LOOK))).min()
     }
 
     /// The same where a peer has become interested for which there was no slot.
