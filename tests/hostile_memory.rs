@@ -251,7 +251,9 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
         "--listen-port",
         &free_port().to_string(),
     ]);
-    command.args(["--on-download-complete", &format!("ulimit -Sn > {0}.new; mv {0}.new {0}", told.display())]);
+    // All of it was there before, which is no completion by itself.
+    command.args(["--on-complete-always", "--on-download-complete"]);
+    command.arg(format!("ulimit -Sn > {0}.new; mv {0}.new {0}", told.display()));
     let mut running = stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("cache")));
     until("the command has been run", || told.exists());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.pid())).expect("its limits");

@@ -186,6 +186,76 @@ fn a_complete_file_with_appended_data_is_used_as_it_is_and_an_incomplete_one_is_
     scene.refuses(13, &["payload.bin", "longer"]);
 }
 
+/// A complete download that the user has changed since: what is said before any of it is replaced.
+#[test]
+fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
+    type Edit = fn(&Scene);
+    let resize = |scene: &Scene, size: usize| {
+        let file = File::options().write(true).open(scene.file()).expect("the file");
+        file.set_len(size as u64).expect("a length");
+    };
+    let completed = |edit: &dyn Fn(&Scene)| {
+        let scene = Scene::single(0);
+        scene.completes(&[]);
+        edit(&scene);
+        scene
+    };
+    let mended: [(&dyn Fn(&Scene), &str, usize); 4] = [
+        (&|scene| spoil(scene, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
+        (&|scene| spoil(scene, &[3, 7, 19]), "3 of its 20 pieces do not verify and are downloaded again", 3),
+        (&|scene| resize(scene, 12 * PIECE + 1000), "8 of its 20 pieces do not verify and are downloaded again", 8),
+        // The last piece ends with the user's zeros, which are cut.
+        (
+            &|scene| {
+                spoil(scene, &[19]);
+                resize(scene, 25 * PIECE);
+            },
+            "1 of its 20 pieces does not verify and is downloaded again",
+            1,
+        ),
+    ];
+    for (edit, words, pieces) in mended {
+        // With the record of the complete download, and without.
+        for forgotten in [false, true] {
+            let scene = completed(edit);
+            if forgotten {
+                fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+            }
+            let served = scene.gate.served();
+            let said = scene.completes(&[]);
+            assert!(said.contains(&format!("payload.bin was there before: {words}\n")), "{said}");
+            assert_eq!(scene.gate.served() - served, pieces * 4);
+        }
+    }
+    let append: Edit = |scene| {
+        let mut file = File::options().append(true).open(scene.file()).expect("the file");
+        file.write_all(b"mine").expect("room");
+    };
+    let refused: [(&dyn Fn(&Scene), &str); 4] = [
+        (&|scene| spoil(scene, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
+        (&|scene| fs::write(scene.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
+        (&|scene| (append(scene), spoil(scene, &[3])).1, "longer than the torrent says"),
+        // Bytes put in at the front move all others.
+        (
+            &|scene| {
+                let content = [b"mine", &*fs::read(scene.file()).expect("the file")].concat();
+                fs::write(scene.file(), content).expect("room");
+            },
+            "longer than the torrent says",
+        ),
+    ];
+    for (edit, words) in refused {
+        let scene = completed(edit);
+        scene.refuses(13, &["payload.bin", words, "--overwrite"]);
+        fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        scene.refuses(13, &["payload.bin", words, "--overwrite"]);
+    }
+    // Nothing is said where nothing of the user's is replaced: in an unfinished download.
+    let scene = Scene::single(8);
+    kill(scene.begun(8));
+    assert!(!scene.completes(&[]).contains("was there before"));
+}
+
 #[test]
 fn zeros_behind_the_end_are_nobodys_data() {
     let scene = Scene::single(0);

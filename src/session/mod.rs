@@ -19,6 +19,7 @@ mod metadata;
 mod opening;
 mod originals;
 mod pending;
+mod replaced;
 mod run;
 mod saved;
 mod search;

@@ -11,6 +11,7 @@ use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
+use super::replaced::{self, Replaced};
 use super::{Config, Event, SessionError, Stage, originals, tell};
 use crate::metainfo::{FileEntry, Makes, Torrent, printable};
 use crate::storage::{
@@ -140,6 +141,7 @@ impl Opening<'_> {
                 self.disk.take_final_names()?;
                 self.is_complete(&steps, &survey, keeper.as_mut());
             } else {
+                self.tell_replaced(&steps, &survey, &have, keeper.as_ref());
                 self.make(&steps, survey, &mut have, &mut keeper)?;
             }
             return Ok((have, keeper));
@@ -198,11 +200,7 @@ impl Opening<'_> {
     /// What is to be done with each file.
     fn decide(&self, survey: &Survey, have: &Bitfield, keeper: Option<&Keeper>) -> Result<Vec<Step>, SessionError> {
         let disk = &self.disk;
-        let ours = |file: usize, seen: &Seen| {
-            let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
-            let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.names(path, seen.identity));
-            marked || keeper.is_some_and(|keeper| keeper.made(disk, file, seen))
-        };
+        let ours = |file: usize, seen: &Seen| self.is_ours(file, seen, keeper);
         let question = Question {
             survey,
             hashes: &self.torrent.pieces,
@@ -214,6 +212,32 @@ impl Opening<'_> {
             stop: &self.inner.stop,
         };
         Ok(disk.decide(&question)?)
+    }
+
+    /// Whether the marker or the resume data says that btsync made the file, for a download that is not complete.
+    fn is_ours(&self, file: usize, seen: &Seen, keeper: Option<&Keeper>) -> bool {
+        let disk = &self.disk;
+        let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
+        let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.names(path, seen.identity));
+        marked || keeper.is_some_and(|keeper| keeper.made(disk, file, seen))
+    }
+
+    /// Says what the download replaces in files that hold pieces of the torrent and are not its own unfinished ones: the user
+    /// may have changed a complete file on purpose.
+    fn tell_replaced(&self, steps: &[Step], survey: &Survey, have: &Bitfield, keeper: Option<&Keeper>) {
+        let layout = self.disk.layout();
+        let replaced = layout.files().iter().enumerate().filter_map(|(file, spec)| {
+            let writes = matches!(steps.get(file), Some(Step::Continue | Step::Copy));
+            survey.file(file).filter(|seen| writes && !self.is_ours(file, seen, keeper))?;
+            let pieces = layout.pieces_of(file);
+            let (of, all) = (pieces.len(), pieces.map(PieceIndex));
+            let pieces = all.clone().filter(|piece| self.wanted.has(*piece) && !have.has(*piece)).count();
+            let is_known = pieces > 0 && all.clone().any(|piece| have.has(piece));
+            is_known.then(|| Replaced { name: printable(&spec.path.to_string_lossy()), pieces, of })
+        });
+        for what in replaced::lines(replaced) {
+            tell(self.events, Event::Note { what });
+        }
     }
 
     /// All that is wanted is there: nothing is written, but what an earlier run could not put in order any more.

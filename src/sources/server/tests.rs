@@ -12,10 +12,16 @@ fn server(patience: Duration) -> Server {
     Server::start_patient(listen, ServerConfig::default(), patience).unwrap()
 }
 
+/// A test fails where the server neither answers nor hangs up for so long.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+
 /// What comes until the other end hangs up, in whatever way.
 fn rest(mut stream: &TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(ANSWERED_WITHIN)).unwrap();
     let mut all = Vec::new();
-    let _ = stream.read_to_end(&mut all);
+    let end = stream.read_to_end(&mut all).map_err(|error| error.kind());
+    let waits = matches!(end, Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
+    assert!(!waits, "the connection stays open after {} bytes", all.len());
     all
 }
 
