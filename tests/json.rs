@@ -413,8 +413,8 @@ fn who_stops_reading_events_is_told_how_many_are_lost() {
     assert_eq!(lost.len(), 1, "one event says how many");
     let pieces = lines.iter().filter(|line| line["event"] == "piece").count() as u64;
     assert!(lost[0]["count"].as_u64().is_some_and(|lost| lost + pieces >= 16_384), "{pieces} pieces, {}", lost[0]);
-    let last = &lines[lines.len().saturating_sub(2)..];
-    assert_eq!(names(last), ["done", "error"], "the last lines are never lost");
+    let end = &lines[lines.len().saturating_sub(2)..];
+    assert_eq!(names(end), ["done", "error"], "the last lines are never lost");
     payload.assert_at(&stage.path("out"));
 }
 
