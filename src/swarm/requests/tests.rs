@@ -1,5 +1,8 @@
 //! Peers on simulated links, under a clock that only the test moves.
 
+mod limited;
+mod refused;
+
 use super::*;
 use crate::types::PieceIndex;
 
@@ -336,107 +339,4 @@ fn equal_peers_end_together() {
     assert_eq!((left, ends.len()), (0, 50));
     let idle = last.saturating_sub(first);
     assert!(idle < MS * 80, "the first was idle for {idle:?}");
-}
-
-#[test]
-fn who_is_held_back_by_us_is_not_late() {
-    let mut requests = stated(500);
-    requests.add(SECOND, &blocks(0..8));
-    // A block every thirty seconds: far longer than anyone may be silent.
-    let mut now = SECOND;
-    for number in 0..6 {
-        for _ in 0..300 {
-            now += 100 * MS;
-            requests.held_back(now);
-            assert!(requests.expire(now).is_empty(), "at {now:?}");
-        }
-        assert!(requests.take(now, &block(number)).is_some());
-        requests.received(now, 1, BLOCK.into());
-    }
-    // Now it is the peer that is silent.
-    assert_eq!(requests.expire(now + 20 * SECOND), blocks(6..8));
-}
-
-#[test]
-fn what_a_limit_of_ours_slows_is_not_taken_back() {
-    // A fast peer that suddenly brings a block a second: too slow for what it was asked for, unless that is our doing.
-    for held in [false, true] {
-        let mut requests = stated(500);
-        let (mut now, mut lost) = (SECOND, 0);
-        requests.add(now, &blocks(0..200));
-        for number in 0..100 {
-            now += if number < 40 { 10 * MS } else { SECOND };
-            if held {
-                requests.held_back(now);
-            }
-            requests.take(now, &block(number));
-            requests.received(now, 1, BLOCK.into());
-            lost += requests.expire(now).len();
-        }
-        assert_eq!(lost == 0, held, "{lost} lost");
-    }
-}
-
-#[test]
-fn under_a_limit_little_is_asked_for_at_first() {
-    let ahead = 3.0 * MIB / f64::from(BLOCK);
-    for (peers, limit, depth) in [(1, 0, 256), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)] {
-        let mut requests = Requests::new(LIMIT_UNSTATED);
-        requests.limit_start(peers, limit);
-        requests.set_limit(2000);
-        assert_eq!(requests.depth(), depth, "{peers} peers at {limit} B/s");
-    }
-    let mut late = stated(500);
-    late.add(SECOND, &blocks(0..1));
-    let before = late.depth();
-    late.limit_start(1, 1);
-    assert_eq!(late.depth(), before, "only the start is bounded");
-}
-
-#[test]
-fn a_reject_takes_its_request_and_no_other_and_one_out_of_nowhere_is_known() {
-    let mut requests = stated(2000);
-    requests.add(SECOND, &blocks(0..10));
-    assert_eq!(requests.reject(&block(4)), Rejected::Waiting);
-    assert_eq!(requests.len(), 9);
-    assert_eq!(requests.reject(&block(4)), Rejected::Unasked);
-    // What was cancelled may still be rejected, once.
-    assert!(requests.remove(&block(5)));
-    assert_eq!(requests.reject(&block(5)), Rejected::Cancelled);
-    assert_eq!(requests.reject(&block(5)), Rejected::Unasked);
-    assert_eq!(requests.expire(SECOND + FIRST_BLOCK).len(), 8);
-    for number in (0..4).chain(6..10) {
-        assert_eq!(requests.reject(&block(number)), Rejected::Cancelled);
-    }
-    assert_eq!(requests.reject(&block(0)), Rejected::Unasked);
-}
-
-#[test]
-fn who_rejects_all_is_asked_for_one_block_until_one_comes() {
-    let mut requests = stated(2000);
-    requests.add(SECOND, &blocks(0..3));
-    assert_eq!(requests.reject(&block(0)), Rejected::Waiting);
-    requests.refused();
-    assert!(requests.want() > 1, "others are still waited for");
-    for number in 1..3 {
-        assert_eq!(requests.reject(&block(number)), Rejected::Waiting);
-    }
-    requests.refused();
-    assert_eq!(requests.want(), 1);
-    requests.add(SECOND * 2, &blocks(3..4));
-    requests.take(SECOND * 3, &block(3));
-    requests.received(SECOND * 3, 1, u64::from(BLOCK));
-    assert!(requests.want() > 1);
-}
-
-#[test]
-fn a_choke_by_a_fast_peer_keeps_requests_until_they_are_late() {
-    let mut requests = stated(2000);
-    requests.add(SECOND, &blocks(0..3));
-    requests.take(SECOND, &block(0));
-    requests.received(SECOND, 1, u64::from(BLOCK));
-    requests.pause();
-    assert_eq!(requests.len(), 2);
-    assert_eq!(requests.next_deadline(), Some(SECOND + FIRST_BLOCK));
-    assert_eq!(requests.expire(SECOND + FIRST_BLOCK), blocks(1..3));
 }

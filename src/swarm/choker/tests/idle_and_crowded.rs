@@ -1,0 +1,125 @@
+//! Peers that do nothing with their slots, and networks that have many peers.
+
+use super::*;
+
+/// 225 peers of one network that are interested and ask for nothing, and a newcomer of another network.
+fn beside_idlers(choker: &mut Choker) -> Vec<Candidate> {
+    choker.set_upload_limit(128 * KIB);
+    let mut peers: Vec<Candidate> = (0..226).map(peer).collect();
+    peers[..225].iter_mut().for_each(|p| p.asks = false);
+    peers[225].network = Network::block([10, 0, 1, 1].into());
+    peers
+}
+
+#[test]
+fn peers_that_ask_for_nothing_make_a_newcomer_wait_for_seconds_only() {
+    for arrives in 0..40u32 {
+        let mut choker = Choker::new(fastrand::Rng::with_seed(u64::from(arrives)));
+        let (mut peers, start) = (beside_idlers(&mut choker), SECOND * 100);
+        let (mut now, arrival) = (start, start + SECOND / 2 * arrives);
+        loop {
+            peers[225].interested = now >= arrival;
+            let chosen = choker.round(now, true, &peers);
+            assert!(chosen.len() <= 8, "{chosen:?}");
+            if chosen.contains(&PeerKey(225)) {
+                break;
+            }
+            for peer in &mut peers {
+                peer.unchoked = chosen.contains(&peer.key);
+            }
+            let look = choker.look_again(now).unwrap_or(ROUND).min(ROUND);
+            // The newcomer's interest is reported as well, and may bring the next look forward.
+            let sooner = choker.look_for_newcomer(arrival).unwrap_or(ROUND);
+            let next = now + look;
+            now = if now < arrival && next > arrival { next.min(arrival + sooner) } else { next };
+        }
+        assert!(now <= arrival + SECOND * 6, "{:?} after its arrival", now.saturating_sub(arrival));
+    }
+}
+
+#[test]
+fn who_asked_for_nothing_comes_last_until_it_asks() {
+    let mut choker = Choker::new(fastrand::Rng::with_seed(1));
+    let (mut peers, mut now) = (beside_idlers(&mut choker), SECOND * 100);
+    peers.truncate(12);
+    // Eight that ask wait beside four that do not; four slots.
+    peers[4..].iter_mut().for_each(|p| p.asks = true);
+    let mut rounds = [0; 12];
+    for _ in 0..60 {
+        let chosen = choker.round(now, true, &peers);
+        for p in &mut peers {
+            p.unchoked = chosen.contains(&p.key);
+            rounds[p.key.0 as usize] += u32::from(p.unchoked);
+            p.sent += if p.unchoked && p.asks { 4 << 20 } else { 0 };
+        }
+        now += ROUND;
+    }
+    assert!(rounds[..4].iter().all(|n| (1..10).contains(n)) && rounds[4..].iter().all(|n| *n >= 20), "{rounds:?}");
+}
+
+/// Peers that snub us wait for a regular slot forever, and nobody takes that of a peer that does nothing with it.
+#[test]
+fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
+    let mut choker = Choker::new(fastrand::Rng::with_seed(1));
+    let (mut peers, mut now) = ((0..13).map(peer).collect::<Vec<_>>(), SECOND * 100);
+    for p in &mut peers {
+        (p.asks, p.owes) = (p.key.0 > 0, p.key.0 > 0);
+    }
+    for round in 0..20 {
+        let chosen = choker.round(now, false, &peers);
+        for p in &mut peers {
+            p.unchoked = chosen.contains(&p.key);
+        }
+        let waits = peers.iter().any(|p| !p.unchoked);
+        assert!(round < 12 || (waits && peers[0].unchoked && choker.look_again(now).is_none()), "{round}");
+        assert!(round < 2 || choker.look_for_newcomer(now).is_some());
+        now += ROUND;
+    }
+}
+
+/// Each network has the same chance of an optimistic slot.
+#[test]
+fn many_peers_of_one_network_do_not_take_all_optimistic_slots() {
+    let mut swarm = Swarm::new(60, false);
+    swarm.choker.set_upload_limit(64 * KIB);
+    swarm.link = 64 * KIB;
+    swarm.peers.iter_mut().for_each(|p| p.since = Duration::ZERO);
+    swarm.peers[..8].iter_mut().for_each(|p| p.down_rate = 100 * KIB);
+    swarm.peers[58].network = Network::block([10, 0, 1, 1].into());
+    swarm.peers[59].network = Network::block([10, 0, 2, 1].into());
+    (0..900).for_each(|_| _ = swarm.round());
+    // A third of three hundred turns each, and three rounds a turn.
+    assert!(swarm.rounds_served[58..].iter().all(|n| (200..400).contains(n)), "{:?}", swarm.rounds_served);
+}
+
+#[test]
+fn a_network_with_many_peers_does_not_have_all_slots_of_a_seed() {
+    let mut swarm = Swarm::new(120, true);
+    swarm.choker.set_upload_limit(256 * KIB);
+    swarm.link = 256 * KIB;
+    for (n, p) in swarm.peers[100..].iter_mut().enumerate() {
+        p.network = Network::block([10, 0, 1 + n as u8, 1].into());
+    }
+    (0..360).for_each(|_| _ = swarm.round());
+    let (many, few) = swarm.rounds_served.split_at(100);
+    let (many, few) = (many.iter().sum::<u32>() / 100, few.iter().sum::<u32>() / 20);
+    assert!(few >= 3 * many && many > 0, "{few} rounds each alone in their networks, {many} each in one");
+}
+
+/// A lost packet keeps one of the first four from its blocks for a second or two: the line is not faster for that.
+#[test]
+fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
+    let mut choker = Choker::new(fastrand::Rng::with_seed(1));
+    let (mut peers, mut now) = ((0..60).map(peer).collect::<Vec<_>>(), SECOND * 100);
+    for _ in 0..15 {
+        let chosen = choker.round(now, true, &peers);
+        assert_eq!(chosen.len(), 4);
+        for p in &mut peers {
+            p.unchoked = chosen.contains(&p.key);
+            p.asks = p.unchoked;
+            p.up_rate = if p.unchoked && p.key != chosen[0] { 40_000 } else { 0 };
+            p.sent += p.up_rate;
+        }
+        now += SECOND;
+    }
+}

@@ -1,0 +1,58 @@
+//! Requests under a limit of our own.
+
+use super::*;
+
+#[test]
+fn who_is_held_back_by_us_is_not_late() {
+    let mut requests = stated(500);
+    requests.add(SECOND, &blocks(0..8));
+    // A block every thirty seconds: far longer than anyone may be silent.
+    let mut now = SECOND;
+    for number in 0..6 {
+        for _ in 0..300 {
+            now += 100 * MS;
+            requests.held_back(now);
+            assert!(requests.expire(now).is_empty(), "at {now:?}");
+        }
+        assert!(requests.take(now, &block(number)).is_some());
+        requests.received(now, 1, BLOCK.into());
+    }
+    // Now it is the peer that is silent.
+    assert_eq!(requests.expire(now + 20 * SECOND), blocks(6..8));
+}
+
+#[test]
+fn what_a_limit_of_ours_slows_is_not_taken_back() {
+    // A fast peer that suddenly brings a block a second: too slow for what it was asked for, unless that is our doing.
+    for held in [false, true] {
+        let mut requests = stated(500);
+        let (mut now, mut lost) = (SECOND, 0);
+        requests.add(now, &blocks(0..200));
+        for number in 0..100 {
+            now += if number < 40 { 10 * MS } else { SECOND };
+            if held {
+                requests.held_back(now);
+            }
+            requests.take(now, &block(number));
+            requests.received(now, 1, BLOCK.into());
+            lost += requests.expire(now).len();
+        }
+        assert_eq!(lost == 0, held, "{lost} lost");
+    }
+}
+
+#[test]
+fn under_a_limit_little_is_asked_for_at_first() {
+    let ahead = 3.0 * MIB / f64::from(BLOCK);
+    for (peers, limit, depth) in [(1, 0, 256), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)] {
+        let mut requests = Requests::new(LIMIT_UNSTATED);
+        requests.limit_start(peers, limit);
+        requests.set_limit(2000);
+        assert_eq!(requests.depth(), depth, "{peers} peers at {limit} B/s");
+    }
+    let mut late = stated(500);
+    late.add(SECOND, &blocks(0..1));
+    let before = late.depth();
+    late.limit_start(1, 1);
+    assert_eq!(late.depth(), before, "only the start is bounded");
+}
