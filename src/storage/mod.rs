@@ -3,8 +3,8 @@
 //! [`Layout`] (pure) turns pieces into spans of files; [`Storage`] reads and writes those spans with `pread` and `pwritev`,
 //! holds a bounded number of files open and keeps everything below its root; [`Slab`] is the page-aligned memory that all
 //! large reads go through. Before anything is made, [`Storage::survey`] looks at the files that are there and [`decide`] (pure) says
-//! which of them btsync may write to; [`Storage::lock`] keeps other processes away from those. [`check`] hashes what is on disk with all cores, [`flaws`] says what is wrong with it; [`resume`]
-//! (pure) is what spares the next check. Where not all files are wanted ([`Storage::select`]), what is needed of the others lies
+//! which of them btsync may write to; [`Storage::lock`] keeps other processes away from those. [`check`] hashes what is on disk with
+//! all cores, [`flaws`] says what is wrong with it; [`resume`] (pure) is what spares the next check. Where not all files are wanted ([`Storage::select`]), what is needed of the others lies
 //! in a part file. Nothing here knows peers or sessions. A peer's
 //! reader thread calls in from the hot path, so no block costs an allocation and no lock is held across I/O.
 
@@ -22,6 +22,7 @@ mod open;
 mod origin;
 mod others;
 mod ownership;
+mod part_file;
 mod parts;
 mod prepare;
 pub mod resume;

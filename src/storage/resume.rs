@@ -1,6 +1,5 @@
 //! The fast-resume record: which pieces were right when we last looked, which blocks of other pieces were on disk, and how each file
-//! looked then. Pure: bytes ↔ values and
-//! the rules of belief; `session/keeper.rs` reads and writes the file.
+//! looked then. Pure: bytes ↔ values and the rules of belief; `session/keeper.rs` reads and writes the file.
 //!
 //! A record is only ever a hint. It is believed for a piece whose files all look exactly as they did: size, times to the
 //! nanosecond, inode. That proves something only if a file that changes also looks different, so a file comes into a record

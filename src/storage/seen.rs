@@ -32,9 +32,7 @@ impl Seen {
             modified: (found.mtime(), found.mtime_nsec()),
         }
     }
-}
 
-impl Seen {
     /// Whether it is still that file, with the length that it had.
     pub(super) fn is_unchanged(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()
