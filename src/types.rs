@@ -1,8 +1,12 @@
 //! The words every floor shares: hashes, ids, pieces and blocks, each a type of its own so that none is taken for another.
 
+mod partial_piece;
+
 use std::fmt;
 
 use crate::random::Random;
+
+pub use partial_piece::PartialPiece;
 
 /// The size of a block, the unit of request (BEP 3; every client uses 16 KiB), in bytes.
 pub const BLOCK: u32 = 16 * 1024;
@@ -305,59 +309,6 @@ impl Bitfield {
         };
         // By bytes, as many are empty; spare bits are never set.
         self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(of)
-    }
-}
-
-/// A piece of which some blocks are on disk and others are not, so that its hash cannot be checked yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartialPiece {
-    /// Which piece.
-    pub piece: PieceIndex,
-    /// A bit a block: those that are on disk.
-    blocks: Bitfield,
-}
-
-impl PartialPiece {
-    /// A piece of so many blocks, none of which is on disk.
-    pub fn new(piece: PieceIndex, blocks: u32) -> PartialPiece {
-        PartialPiece { piece, blocks: Bitfield::new(blocks) }
-    }
-
-    /// From a bit for each of so many blocks; `None` where the size is wrong or a spare bit is set.
-    pub fn from_bytes(piece: PieceIndex, bytes: &[u8], blocks: u32) -> Option<PartialPiece> {
-        Bitfield::from_wire(bytes, blocks).map(|blocks| PartialPiece { piece, blocks })
-    }
-
-    /// A bit for each block.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.blocks.as_bytes()
-    }
-
-    /// How many blocks the piece has.
-    pub fn block_count(&self) -> u32 {
-        self.blocks.len()
-    }
-
-    /// How many of them are on disk.
-    pub fn count(&self) -> u32 {
-        self.blocks.count()
-    }
-
-    /// Notes that a block is on disk.
-    pub fn set(&mut self, block: u32) {
-        self.blocks.set(PieceIndex(block));
-    }
-
-    /// The blocks that are on disk, in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.blocks.iter().map(|block| block.0)
-    }
-
-    /// Keeps those blocks for which `keep` says so.
-    pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
-        for block in self.blocks.clone().iter().filter(|block| !keep(block.0)) {
-            self.blocks.clear(block);
-        }
     }
 }
 
