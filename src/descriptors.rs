@@ -35,29 +35,29 @@ pub fn before() -> Option<u64> {
 
 /// With fewer than this a download would wait for ever: standard streams, signals, the port, the folder, the marker and what it takes to
 /// replace that, a file and one peer.
-pub const LEAST: u64 = 16;
-/// What each further torrent needs to come on.
-const EACH: u64 = 6;
+pub const MIN_DESCRIPTORS: u64 = 16;
+/// What each further torrent takes.
+const EACH_FURTHER: u64 = 6;
 /// What the DHT and local discovery take: sockets of both families, pipes.
 const DISCOVERY: u64 = 14;
 
-/// What there are descriptors for.
+/// What can run within the limit on descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Means {
+pub struct Budget {
     /// So many torrents at once.
     pub at_once: usize,
     /// Whether the DHT and local discovery can be had beside these.
     pub discovery: bool,
 }
 
-impl Means {
+impl Budget {
     /// What `have` descriptors are enough for, where `wanted` torrents may run at once; `None` where not even for one.
-    pub fn of(have: u64, wanted: usize) -> Option<Means> {
-        let more = usize::try_from(have.checked_sub(LEAST)? / EACH).unwrap_or(usize::MAX);
+    pub fn of(have: u64, wanted: usize) -> Option<Budget> {
+        let more = usize::try_from(have.checked_sub(MIN_DESCRIPTORS)? / EACH_FURTHER).unwrap_or(usize::MAX);
         let at_once = wanted.min(more.saturating_add(1));
-        let further = EACH.saturating_mul(wanted.saturating_sub(1) as u64);
-        let discovery = have >= further.saturating_add(LEAST + DISCOVERY);
-        Some(Means { at_once, discovery })
+        let further = EACH_FURTHER.saturating_mul(wanted.saturating_sub(1) as u64);
+        let discovery = have >= further.saturating_add(MIN_DESCRIPTORS + DISCOVERY);
+        Some(Budget { at_once, discovery })
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_a_limit_is_enough_for() {
-        let of = |have, wanted| Means::of(have, wanted).map(|means| (means.at_once, means.discovery));
+        let of = |have, wanted| Budget::of(have, wanted).map(|budget| (budget.at_once, budget.discovery));
         assert_eq!(of(15, 1), None);
         assert_eq!(of(16, 1), Some((1, false)));
         assert_eq!(of(30, 1), Some((1, true)));

@@ -15,7 +15,7 @@ use super::args::forms::{Given, Opt, Options, Origin, YES, settle, yes_or_no};
 use super::args::wrong;
 use super::exit::{Exit, Failure};
 use super::hook;
-use crate::descriptors::{LEAST, in_time, raise};
+use crate::descriptors::{MIN_DESCRIPTORS, in_time, raise};
 use crate::metainfo::printable;
 use crate::session::Config;
 
@@ -68,7 +68,7 @@ impl Surroundings {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    in_time(|| File::open(path), || raise() >= LEAST)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    in_time(|| File::open(path), || raise() >= MIN_DESCRIPTORS)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -22,7 +22,7 @@ use super::verdict::{ending, verdict};
 use super::view::View;
 use super::voice::{Voice, Voices, listen};
 use super::{info, limits, list, logs, signals};
-use crate::descriptors::{LEAST, Means, available, is_shortage, patiently};
+use crate::descriptors::{Budget, MIN_DESCRIPTORS, available, is_shortage, patiently};
 use crate::metainfo::{Magnet, Selection, Torrent, TorrentError, printable};
 use crate::reason::reason;
 use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
@@ -37,7 +37,7 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
     logs::start(args.quiet, args.verbose, &screen);
     let outputs = Outputs::new(screen, lines, start);
-    let targets = if args.list { Ok(()) } else { means(1).map(drop) }.and_then(|()| fleet::targets(args));
+    let targets = if args.list { Ok(()) } else { descriptor_budget(1).map(drop) }.and_then(|()| fleet::targets(args));
     let result = match targets {
         Ok(targets) if targets.several && args.list => {
             Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
@@ -53,16 +53,17 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Where a download would wait for descriptors for ever.
-pub(super) fn means(wanted: usize) -> Result<Means, Failure> {
+pub(super) fn descriptor_budget(wanted: usize) -> Result<Budget, Failure> {
     let have = available();
-    let too_few =
-        || format!("only {have} files may be open at a time, and a download needs {LEAST}: raise `ulimit -n`");
-    Means::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
+    let too_few = || {
+        format!("only {have} files may be open at a time, and a download needs {MIN_DESCRIPTORS}: raise `ulimit -n`")
+    };
+    Budget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
 }
 
 /// The configuration without the DHT and local discovery, where there are no descriptors for these.
-pub(super) fn within(means: Means, mut config: Config) -> Config {
-    if !means.discovery && (config.dht.is_some() || config.lsd) {
+pub(super) fn within(budget: Budget, mut config: Config) -> Config {
+    if !budget.discovery && (config.dht.is_some() || config.lsd) {
         log::warn!("few files may be open at a time: no DHT and no local discovery; `ulimit -n` has the limit");
         (config.dht, config.lsd) = (None, false);
     }
@@ -73,7 +74,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = config(args)?;
     if !args.list {
-        config = within(means(1)?, config);
+        config = within(descriptor_budget(1)?, config);
     }
     let (alive, stop) = bounded(0);
     // What is on disk is read in no time; who waits for a server may have enough of it.
@@ -103,10 +104,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         asked.set();
     })
     .map_err(no_signals)?;
-    if let Some(lines) = &outputs.lines {
-        let unread = handle.clone();
-        lines.when_failed(move || unread.stop());
-    }
+    stop_when_unread(outputs, &handle);
     let switched = handle.clone();
     let _switch = limits::Switch::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
     let mut voices = voices(args, &handle, outputs, keys, hook.clone());
@@ -130,6 +128,14 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         return list::print(torrent, &selection, args.json.then(|| outputs.start.elapsed()));
     }
     outputs.conclude(result) // while signals are watched for
+}
+
+/// Stops the session when nobody can read its events any more.
+fn stop_when_unread(outputs: &Outputs, handle: &Handle) {
+    let handle = handle.clone();
+    if let Some(lines) = &outputs.lines {
+        lines.when_failed(move || handle.stop());
+    }
 }
 
 /// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.

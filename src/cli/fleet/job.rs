@@ -42,9 +42,7 @@ impl What {
             What::Seen(path, _) => file_name(path).unwrap_or_default(),
         })
     }
-}
 
-impl What {
     /// Whether it can be read at once.
     pub fn is_near(&self) -> bool {
         match self {

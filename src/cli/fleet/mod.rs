@@ -107,16 +107,7 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let mut config = download::config(args)?;
     config.out_dir = targets.folder;
     check(&config)?;
-    let limit = args.max_concurrent.unwrap_or(AT_ONCE);
-    // A watched folder may bring any number.
-    let wanted = if args.watch.is_some() { limit } else { limit.min(targets.torrents.len()) };
-    let means = download::means(wanted)?;
-    if means.at_once < wanted {
-        let at_once = means.at_once;
-        let torrents = if at_once == 1 { "torrent" } else { "torrents" };
-        log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
-    }
-    let (limit, config) = (limit.min(means.at_once), download::within(means, config));
+    let (limit, config) = within_descriptors(args, targets.torrents.len(), config)?;
     let limits = config.limits;
     let hook = args.hook(config.pending.as_ref()).map(|order| (order, Failed::default()));
     // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
@@ -167,6 +158,20 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     crew.work(&heard);
     drop((watched, board));
     outputs.conclude(crew.end()) // while signals are watched for
+}
+
+/// How many of so many torrents may run at once, and with which configuration: both within the limit on descriptors.
+fn within_descriptors(args: &DownloadArgs, torrents: usize, config: Config) -> Result<(usize, Config), Failure> {
+    let limit = args.max_concurrent.unwrap_or(AT_ONCE);
+    // A watched folder may bring any number.
+    let wanted = if args.watch.is_some() { limit } else { limit.min(torrents) };
+    let budget = download::descriptor_budget(wanted)?;
+    if budget.at_once < wanted {
+        let at_once = budget.at_once;
+        let torrents = if at_once == 1 { "torrent" } else { "torrents" };
+        log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
+    }
+    Ok((limit.min(budget.at_once), download::within(budget, config)))
 }
 
 /// Refuses what makes sense for a single torrent only.
