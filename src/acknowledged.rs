@@ -32,7 +32,7 @@ const BYTES_ACKED: usize = 120;
 /// More than an answer has.
 const ROOM: usize = 1024;
 
-/// A line to the kernel.
+/// A netlink socket that asks the kernel about TCP connections of this process.
 #[derive(Debug)]
 pub struct Acknowledged(OwnedFd);
 

@@ -176,15 +176,7 @@ impl<'a> Writer<'a> {
                     self.drop_queue(); // asked for before the peer heard of the choke
                 }
             }
-            Out::Withdraw(block) => {
-                if let Some(at) = self.queue.iter().position(|b| *b == block) {
-                    self.queue.remove(at);
-                    self.peer.serving.fetch_sub(1, Ordering::AcqRel);
-                    if self.peer.fast {
-                        message::reject(&mut self.head, block);
-                    }
-                }
-            }
+            Out::Withdraw(block) => self.withdraw(block),
             Out::Choke(choked) => {
                 self.choking = choked;
                 message::choke(&mut self.head, choked);
@@ -225,6 +217,16 @@ impl<'a> Writer<'a> {
             Out::End => return false,
         }
         true
+    }
+
+    /// The peer wants a block no more: takes it out of the queue, where it still waits there.
+    fn withdraw(&mut self, block: BlockRequest) {
+        let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
+        self.queue.remove(at);
+        self.peer.serving.fetch_sub(1, Ordering::AcqRel);
+        if self.peer.fast {
+            message::reject(&mut self.head, block);
+        }
     }
 
     /// The peer is choked: it gets nothing of what it asked for but what it may have all the same, and where it speaks the fast

@@ -229,13 +229,7 @@ impl HttpTracker {
             None => Err(failures
                 .into_iter()
                 .map(|(_, error)| error)
-                .min_by_key(|error| match error {
-                    TrackerError::Refused(_) | TrackerError::Later { .. } => 0,
-                    TrackerError::Http(_) | TrackerError::Malformed(_) => 1,
-                    TrackerError::Timeout => 3,
-                    TrackerError::NoFamily => 4,
-                    _ => 2,
-                })
+                .min_by_key(remoteness)
                 .map_or(TrackerError::Timeout, |error| in_words(error, url))),
         }
     }
@@ -250,6 +244,17 @@ impl HttpTracker {
             url::add_parameter(&mut full, name, &ip.to_string());
         }
         Ok(full)
+    }
+}
+
+/// How far from the tracker itself an error arose: 0 is the tracker's own word.
+fn remoteness(error: &TrackerError) -> u8 {
+    match error {
+        TrackerError::Refused(_) | TrackerError::Later { .. } => 0,
+        TrackerError::Http(_) | TrackerError::Malformed(_) => 1,
+        TrackerError::Timeout => 3,
+        TrackerError::NoFamily => 4,
+        _ => 2,
     }
 }
 

@@ -16,15 +16,14 @@ pub enum Fetched {
 }
 
 impl HttpTracker {
-    /// The body of the file at `url`, or the magnet link that it redirects to. The URL is the user's own: it may be at a local address, and lead to others as long as it leads
-    /// over no public host. At most `max` bytes are taken, decompressed, and `deadline` for all of it.
+    /// The body of the file at `url`, or the magnet link that it redirects to. The URL is the user's own: it may be at a local address,
+    /// and lead to others as long as it leads over no public host. At most `max` bytes are taken, decompressed, and `deadline` for all
+    /// of it.
     ///
     /// # Errors
     /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
     pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Fetched, TrackerError> {
-        let url = url.trim().split('#').next().unwrap_or_default();
-        url::check_scheme(url)?;
-        let url = utf8_percent_encode(url, url::UNSENDABLE).to_string();
+        let url = sendable(url)?;
         match self.page(&self.any, url, Trust::AllTheWay, Instant::now() + deadline, max)? {
             Page::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
             Page::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
@@ -43,13 +42,18 @@ impl HttpTracker {
                 "not asked for through a proxy, as that may lead to a local address".into(),
             ));
         }
-        let url = url.trim().split('#').next().unwrap_or_default();
-        url::check_scheme(url)?;
-        let url = utf8_percent_encode(url, url::UNSENDABLE).to_string();
+        let url = sendable(url)?;
         match self.page(&self.any, url, Trust::Public, Instant::now() + deadline, max)? {
             Page::Body(status, _, body) if status.is_success() => Ok(body),
             Page::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
             Page::Link(_) => Err(TrackerError::Scheme("magnet".to_owned())),
         }
     }
+}
+
+/// A URL as it is sent: without its fragment, and with what may not stand in a request line encoded.
+fn sendable(url: &str) -> Result<String, TrackerError> {
+    let url = url.trim().split('#').next().unwrap_or_default();
+    url::check_scheme(url)?;
+    Ok(utf8_percent_encode(url, url::UNSENDABLE).to_string())
 }
