@@ -81,7 +81,7 @@ fn a_download_tells_its_story() {
     assert!(self::names(&lines).contains(&"checked") && !self::names(&lines).contains(&"piece"), "{lines:?}");
 }
 
-/// Its peers are connected for the metadata, and again for the download (`run` counts them).
+/// A peer that stays for the download is connected once, and gone once (`run` counts both).
 #[test]
 fn a_magnet_link_tells_its_story() {
     let (stage, payload) = (Stage::new(), Payload::awkward());

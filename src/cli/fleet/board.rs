@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use signal_hook::consts::SIGINT;
 
 use super::queue::Job;
-use super::rows::{BAR, Frame, Row, Sums, WAITING, layout, sort};
+use super::rows::{BAR, Frame, Row, Sums, layout, sort};
 use super::{Fleet, Word};
 use crate::cli::figures::{Forecast, Rates};
 use crate::cli::keys::{DOWN, ENTER, Keys, UP};
@@ -204,8 +204,7 @@ impl Drawing {
         self.forecast.update(at, sums.total - sums.have, sums.down);
         sums.eta = self.forecast.eta(at);
         for (job, (name, begun)) in self.fleet.names.lock().iter() {
-            let what = if *begun { "fetching" } else { WAITING };
-            rows.entry(*job).or_insert_with(|| Row::without_session(*job, name.clone(), what));
+            rows.entry(*job).or_insert_with(|| Row::without_session(*job, name.clone(), *begun));
         }
         let mut rows: Vec<Row> = rows.into_values().collect();
         sort(&mut rows);

@@ -35,10 +35,10 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// One whose session has not begun, and why.
-    pub fn without_session(job: Job, name: String, what: &str) -> Row {
+    /// One without a session: its turn has come, and it is being fetched, or it has not.
+    pub fn without_session(job: Job, name: String, is_begun: bool) -> Row {
         let [down, up, eta, peers] = <[String; 4]>::default();
-        let rank = if what == WAITING { 5 } else { 1 };
+        let (rank, what) = if is_begun { (1, "fetching") } else { (5, WAITING) };
         Row { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
@@ -72,7 +72,7 @@ impl Row {
 }
 
 /// What stands in the row of a torrent whose turn has not come.
-pub(super) const WAITING: &str = "waiting";
+const WAITING: &str = "waiting";
 
 /// What else there is on the terminal.
 #[derive(Clone, Debug, Default)]

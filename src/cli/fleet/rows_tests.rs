@@ -108,8 +108,9 @@ fn every_stage_has_its_row() {
     now.stage = Stage::Downloading;
     let paused = Row::of(3, "x".to_owned(), &now, &rates, true);
     assert_eq!((paused.figures[0].as_str(), paused.figures[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
-    let waiting = Row::without_session(4, "y".to_owned(), WAITING);
-    assert_eq!((waiting.figures[0].as_str(), waiting.rank), ("waiting", 5));
+    let without_session = |is_begun| Row::without_session(4, "y".to_owned(), is_begun);
+    let said = [false, true].map(without_session).map(|row| (row.figures[0].clone(), row.rank));
+    assert_eq!(said, [("waiting".to_owned(), 5), ("fetching".to_owned(), 1)]);
 }
 
 /// Three torrents of which the second is selected, as a person sees them.
