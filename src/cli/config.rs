@@ -3,7 +3,7 @@
 //! all of it to argh. Only downloads ask here.
 //!
 //! A line of the file is `name = value`, or `name` alone for a switch; `#` begins a comment where it begins a line. The rest of a
-//! line is the value: nothing is quoted. What may be repeated may be repeated.
+//! line is the value: nothing is quoted. Options that can be repeated on the command line can be repeated here too.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;

@@ -4,20 +4,16 @@
 //! The file is replaced in one step and not synced: what a dying process wrote is kept by the system, and after a dying system
 //! no record is believed. That it cannot be read or written costs a check and nothing else.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use sha1::{Digest, Sha1};
-
-use crate::atomic_file::{private_folder, replace_private};
+use super::records::{path_in, replace};
 use crate::descriptors::in_time;
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
 use crate::storage::{Seen, Storage};
-use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex, hex};
+use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
 
 /// While pieces come, the record is written so often.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -27,8 +23,6 @@ const PAUSE_SENT: Duration = Duration::from_secs(270);
 const MANY_FILES: usize = 20_000;
 /// How often the writing of a record waits for a descriptor, a tenth of a second each time.
 const TRIES: usize = 10;
-/// Records kept at most; the oldest go.
-const MAX_RECORDS: usize = 1000;
 /// Names the boot of a Linux system.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -67,8 +61,7 @@ impl Keeper {
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path, disk: &Storage) -> Option<Keeper> {
         let boot = disk.in_time(|| fs::read_to_string(BOOT_ID)).ok()?.trim().to_owned();
         let place = fs::canonicalize(out_dir).ok()?;
-        let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
-        let path = folder.join(format!("{info_hash}-{place}"));
+        let path = path_in(folder, info_hash, &place);
         let before = stamps(disk);
         let spoilt = vec![false; before.len()];
         let began = (Moment { wall: clock(), steady: 0 }, Instant::now());
@@ -282,38 +275,6 @@ fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Puts `bytes` in the file's place, so that a reader finds either the old or the new.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    if !path.exists() {
-        private_folder(folder)?;
-        prune(folder);
-    }
-    replace_private(path, bytes)
-}
-
-/// Makes room for another record. Whatever else somebody put into the folder stays.
-fn prune(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let age = |entry: fs::DirEntry| {
-        let found = entry.metadata().ok().filter(|found| found.is_file() && is_record_name(&entry.file_name()))?;
-        Some((found.modified().ok()?, entry.path()))
-    };
-    let mut records: Vec<_> = entries.flatten().filter_map(age).collect();
-    records.sort_unstable();
-    let surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
-    records.iter().take(surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
-}
-
-/// Whether a file is a record by its name, the info-hash and the place in hexadecimal; or one that a killed process left half written,
-/// which has more behind that.
-fn is_record_name(name: &OsStr) -> bool {
-    let is_hex = |part: &[u8]| part.len() == 40 && part.iter().all(u8::is_ascii_hexdigit);
-    let Some((hash, [b'-', place @ ..])) = name.as_bytes().split_at_checked(40) else { return false };
-    let Some((place, rest)) = place.split_at_checked(40) else { return false };
-    is_hex(hash) && is_hex(place) && (rest.is_empty() || (rest.starts_with(b".") && rest.ends_with(b".new")))
 }
 
 #[cfg(test)]

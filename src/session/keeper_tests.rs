@@ -236,32 +236,6 @@ fn what_a_record_says_of_tomorrow_is_not_recalled() {
 }
 
 #[test]
-fn old_records_make_room_and_nothing_else_does() {
-    let place = Place::new();
-    let folder = place.dir.path().join("records");
-    fs::create_dir(&folder).expect("a folder");
-    let old = |name: &str, days: u64| {
-        let file = File::create(folder.join(name)).expect("a file");
-        let then = SystemTime::now() - Duration::from_secs(days * 86_400);
-        file.set_times(FileTimes::new().set_modified(then)).expect("times");
-    };
-    let name = |n: usize| format!("{n:040x}-{n:040x}");
-    (0..MAX_RECORDS).for_each(|n| old(&name(n), if n == 7 { 9 } else { 1 }));
-    let others =
-        ["notes.txt".to_owned(), format!("{}.bak", name(1)), name(1).replace('-', "_"), name(1)[1..].to_owned()];
-    for name in &others {
-        old(name, 99);
-    }
-    old(&format!("{}.0123abcd.new", name(2)), 50);
-    place.fill();
-    assert_eq!(place.recalled(), [0, 1, 2, 3]);
-    let is_there = |name: &str| folder.join(name).exists();
-    assert!(others.iter().all(|name| is_there(name)), "what is no record stays");
-    assert!(!is_there(&format!("{}.0123abcd.new", name(2))) && !is_there(&name(7)), "the oldest are gone");
-    assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len());
-}
-
-#[test]
 fn bytes_sent_add_up_over_sessions() {
     let place = Place::new();
     place.fill();

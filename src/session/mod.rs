@@ -19,6 +19,7 @@ mod metadata;
 mod opening;
 mod originals;
 mod pending;
+mod records;
 mod replaced;
 mod run;
 mod saved;

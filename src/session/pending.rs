@@ -1,15 +1,13 @@
 //! Downloads whose completion nobody has been told of: a small file for each, kept from the beginning of the download until the user's
-//! command for its completion has run. A process that dies between the two leaves the file, and the next one makes up for it.
+//! command for its completion has run. A process that dies between the two leaves the file, and the next one runs the command. Downloads
+//! that are never completed leave theirs: the number of files is bounded.
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf, absolute};
 
-use sha1::{Digest as _, Sha1};
-
-use crate::atomic_file::{private_folder, replace_private};
-use crate::types::{InfoHash, hex};
+use super::records::{path_in, replace};
+use crate::types::InfoHash;
 
 /// The file for one torrent in one download folder.
 #[derive(Clone, Debug)]
@@ -19,8 +17,7 @@ impl Pending {
     /// In `folder`, for the torrent that is downloaded to `out_dir`; the file need not exist.
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> Pending {
         let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-        let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
-        Pending(folder.join(format!("{info_hash}-{place}")))
+        Pending(path_in(folder, info_hash, &place))
     }
 
     /// The download has begun.
@@ -28,8 +25,7 @@ impl Pending {
     /// # Errors
     /// Where the file cannot be written.
     pub fn set(&self) -> io::Result<()> {
-        self.0.parent().map_or(Ok(()), private_folder)?;
-        replace_private(&self.0, b"")
+        replace(&self.0, b"")
     }
 
     /// Whether a download has begun whose completion was not told.
