@@ -38,7 +38,8 @@ impl Turn {
     pub(super) fn enter(&self, info_hash: InfoHash, config: &Config, layout: &Layout) {
         let files = layout.files().iter().filter(|file| !file.pad).map(|file| file.path.as_path());
         let owner = Owner { info_hash, name: self.name.clone() };
-        self.host.claims.lock().enter(self.number, owner, &resolved(&config.out_dir), files);
+        let folder = resolved(&config.out_dir); // asks the disk, which must keep no other torrent waiting
+        self.host.claims.lock().enter(self.number, owner, &folder, files);
         self.host.changed.notify_all();
     }
 
