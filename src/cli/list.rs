@@ -27,7 +27,10 @@ pub fn print(torrent: &Torrent, selection: &Selection, json: Option<Duration>) -
 /// The files as `--json` has them.
 fn listed(torrent: &Torrent, wanted: &[bool]) -> Value {
     let files = (1..).zip(torrent.files.iter().zip(wanted)).filter(|(_, (file, _))| !file.pad);
-    let said = |(number, (file, wanted)): (u32, (&FileEntry, &bool))| json!({ "number": number, "path": slashed(file), "length": file.length, "selected": wanted });
+    let said = |(number, (file, wanted)): (u32, (&FileEntry, &bool))| {
+        let (path, length) = (slashed(file), file.length);
+        json!({ "number": number, "path": path, "length": length, "selected": wanted })
+    };
     let chosen = torrent.files.iter().zip(wanted).filter(|(file, wanted)| !file.pad && **wanted);
     json!({
         "info_hash": torrent.info_hash.hex(),

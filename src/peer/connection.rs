@@ -44,7 +44,7 @@ pub struct Greeting {
     pub rest: Rest,
 }
 
-/// Who called, and what of a caller has been heard already; or what there is to go on with.
+/// Who connected, with what has been read of an incoming connection; or a connection of the metadata stage that goes on.
 enum Caller {
     Us { opening: Opening, patience: Duration },
     Them(Option<Box<Greeting>>),
@@ -62,7 +62,7 @@ pub struct Connection {
     /// Whether anything has come from the other end.
     heard: Arc<AtomicBool>,
     thread: Option<Thread>,
-    /// What to go on with.
+    /// What the metadata stage's reader left for [`Connection::go_on`].
     kept: Option<Box<Met>>,
 }
 
@@ -215,7 +215,7 @@ fn meet(
         Caller::Us { opening, .. } => line.open(opening, shared.encryption, &ours).map_err(unanswered)?,
         Caller::Them(None) => line.answer(shared.encryption, shared.info_hash)?,
         Caller::Them(Some(greeting)) => line = Line::resume(stream, deadline, heard, greeting.rest),
-        Caller::Known(_) => {} // it has met us
+        Caller::Known(_) => {} // it never comes here: `live` takes it
     }
     let swarm = if incoming { line.hear_swarm() } else { line.hear_swarm().map_err(unanswered) }?;
     if swarm != shared.info_hash {
@@ -356,7 +356,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Sends a connection's other two threads home when the reader ends, by whichever way.
+/// Ends a connection's other two threads when the reader ends, by whichever way.
 struct Ending<'a> {
     peer: &'a Peer,
     /// The connection outlasts them.

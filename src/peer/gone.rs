@@ -28,10 +28,10 @@ pub enum Gone {
     /// The encrypted handshake went wrong.
     #[error("encrypted handshake failed: {0}")]
     Encryption(#[from] MseError),
-    /// We called, and no handshake came back.
+    /// We connected, and no handshake came back.
     #[error("hung up or silent during the handshake")]
     Unanswered,
-    /// We called ourselves.
+    /// We connected to ourselves.
     #[error("that is ourselves")]
     Ourselves,
     /// There is a connection to this peer already: this one.
@@ -49,7 +49,7 @@ pub enum Gone {
     /// The peer made us answer and did not read, so its queue filled up.
     #[error("did not read what we sent")]
     Overrun,
-    /// It is not: the download goes on with it, now that the metadata is there.
+    /// The connection is not over: its threads have ended with the metadata stage, and the download goes on with the socket.
     #[error("kept for the download")]
     Kept,
     /// Neither side needs anything.
@@ -76,7 +76,7 @@ impl Gone {
         }
     }
 
-    /// Whether the peer misbehaved, so that it is not to be called again.
+    /// Whether the peer misbehaved, so that we do not connect to it again for a while.
     pub fn is_offence(&self) -> bool {
         matches!(self, Gone::Wire(_) | Gone::Broke(_) | Gone::Flood | Gone::Handshake(_) | Gone::Encryption(_))
     }

@@ -136,7 +136,7 @@ pub enum Event {
     },
     /// All pieces that are wanted are there and verified.
     Completed,
-    /// The session is saying goodbye.
+    /// The session tells trackers that it stops, and closes its connections.
     Stopping,
 }
 

@@ -61,7 +61,7 @@ impl Panel {
         }
     }
 
-    /// Peers can call from now on: what takes less than a period has a speed too.
+    /// Peers can connect from now on: a download that takes less than a period has a speed, too.
     pub fn begin(&mut self, at: Duration) {
         self.rates.begin(at);
     }
@@ -154,7 +154,7 @@ fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Opt
     match now.stage {
         Stage::Starting | Stage::Checking => Some("what is on disk is being checked first".to_owned()),
         Stage::Seeding => Some(format!("all is there; {} of {} peers take something", now.active, now.connected)),
-        Stage::Stopping => Some("saying goodbye to trackers and peers".to_owned()),
+        Stage::Stopping => Some("trackers are told, and connections closed".to_owned()),
         // A limit is the reason where it is nearly reached.
         _ if limits.down > 0 && rates.down() > limits.down as f64 * 0.8 => layout::limits(limits),
         _ => None,

@@ -5,8 +5,9 @@
 //! no regular slot. While seeding nobody gives: all are served, or where they are too many all in turn, each until it has had its
 //! quota. How many slots there are is up to [`slots`]. Who wants nothing but to give (BEP 21) has none.
 //!
-//! Interest costs nothing. So a peer that had a slot for some seconds and asked for nothing loses it where others wait, and comes after them
-//! for a while (`idle`); and a network whose peers have a quarter of the slots comes after others that wait, as it does by chance.
+//! A peer can be interested at no cost. So a peer that had a slot for some seconds and asked for nothing loses it where others wait,
+//! and comes after them for a while (`idle`). A network whose peers have a quarter of the slots comes after others that wait, and each
+//! network has the same chance of an optimistic slot.
 //!
 //! A peer that was unchoked keeps that for a round at least, and whoever has a regular slot loses it only to a clearly better
 //! giver, so that nobody is choked and unchoked without need.
