@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded, never};
 use super::args::{DownloadArgs, STDIN};
 use super::exit::{Exit, Failure};
 use super::fleet::{self, fetch};
-use super::hook::{Failed, Hook, Order};
+use super::hook::{Hook, HookFailure, HookOrder};
 use super::json::{Json, Lines};
 use super::keys::{Keyboard, Keys};
 use super::outputs::Outputs;
@@ -87,7 +87,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         return list::print(torrent, &config.files, args.json.then(|| outputs.start.elapsed()));
     }
     let (limits, selection) = (config.limits, config.files.clone());
-    let hook = args.hook(config.pending.as_ref()).map(|order| (order, Failed::default()));
+    let hook = args.hook(config.pending.as_ref()).map(|order| (order, HookFailure::default()));
     let session = Session::new(source, config);
     let handle = session.handle();
 
@@ -144,7 +144,7 @@ fn voices(
     handle: &Handle,
     outputs: &Outputs,
     keys: Option<Keys>,
-    hook: Option<(Order, Failed)>,
+    hook: Option<(HookOrder, HookFailure)>,
 ) -> Voices {
     let screen = outputs.screen.clone();
     let folder = args.out_dir().to_string_lossy().into_owned();

@@ -1,7 +1,7 @@
 //! `--on-download-complete`: the user's command, run by the shell once the download is complete, beside whatever seeding follows.
 //! The end of the program waits for it, unless a signal says that it is to end: then the command is left to itself.
 //!
-//! It runs at least once for each download that became complete: [`Pending`] remembers a download from its beginning until the
+//! It runs at least once for each download that became complete: [`PendingCompletion`] remembers a download from its beginning until the
 //! command has run, so that after a crash between the two the next start runs it. It does not run for data that was complete when
 //! btsync first saw it, unless the user wants that (`--on-complete-always`).
 
@@ -21,14 +21,14 @@ use super::stop::Never;
 use super::voice::{Ending, Voice, clean};
 use crate::descriptors::before;
 use crate::reason::reason;
-use crate::session::{Event, Handle, Pending};
+use crate::session::{Event, Handle, PendingCompletion};
 
 /// What its environment tells the command: name, folder, path (the two joined), info-hash and size of what is complete.
 pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH", "BTSYNC_INFO_HASH", "BTSYNC_TOTAL"];
 
 /// What the user wants to have run, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct HookOrder {
     /// For the shell.
     pub command: String,
     /// Also for data that was complete from the start.
@@ -39,21 +39,21 @@ pub struct Order {
 
 /// Runs one command, once.
 pub struct Hook {
-    order: Order,
+    order: HookOrder,
     /// An absolute path.
     folder: PathBuf,
     handle: Handle,
     outputs: Outputs,
-    failed: Failed,
+    failed: HookFailure,
     /// Disconnected when the command has ended.
     running: Option<Receiver<Never>>,
 }
 
 /// How a command failed, if one did; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Failed(Arc<OnceLock<Failure>>);
+pub struct HookFailure(Arc<OnceLock<Failure>>);
 
-impl Failed {
+impl HookFailure {
     /// Tells people of it at once.
     fn tell(&self, message: String, outputs: &Outputs) {
         outputs.screen.say(&format!("btsync: {message}"));
@@ -73,13 +73,16 @@ impl Failed {
 
 impl Hook {
     /// Will run the command when the session behind `handle` has all its files in `folder`; `failed` learns how that went.
-    pub fn new(order: Order, folder: &str, handle: Handle, outputs: Outputs, failed: Failed) -> Hook {
+    pub fn new(order: HookOrder, folder: &str, handle: Handle, outputs: Outputs, failed: HookFailure) -> Hook {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
         Hook { order, folder, handle, outputs, failed, running: None }
     }
 
-    fn pending(&self) -> Option<Pending> {
-        self.order.pending.as_ref().map(|records| Pending::new(records, self.handle.info_hash(), &self.folder))
+    fn pending(&self) -> Option<PendingCompletion> {
+        self.order
+            .pending
+            .as_ref()
+            .map(|records| PendingCompletion::new(records, self.handle.info_hash(), &self.folder))
     }
 
     /// Whether the completion is one that the user wants to hear of.
@@ -102,7 +105,7 @@ impl Hook {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // One that a signal ended has not run, and does so at the next start.
             if result.as_ref().is_ok_and(|status| status.code().is_some()) {
-                pending.iter().for_each(Pending::clear);
+                pending.iter().for_each(PendingCompletion::clear);
             }
             if let Some(why) = complaint(&result) {
                 failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs);

@@ -27,7 +27,7 @@ use crate::types::{Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::{self, MAX_REQUEST, Message};
 use crate::wire::mse::Rc4;
 use buffer::{Buffer, SMALL};
-use memory::Memory;
+use memory::StageMemory;
 
 /// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
 const MAX_IDLE_TALK: u32 = 10_000;
@@ -72,7 +72,7 @@ pub struct Reader<'a> {
     /// What makes sense of the bytes, where they are encrypted.
     cipher: Option<Rc4>,
     /// What it says of pieces while nobody knows how many there are.
-    memory: Memory<'a>,
+    memory: StageMemory<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
             intake: Intake::new(shared, peer),
             watch: Some(watch),
             cipher,
-            memory: Memory::new(&shared.remembered, peer.fast),
+            memory: StageMemory::new(&shared.remembered, peer.fast),
         }
     }
 

@@ -58,7 +58,7 @@ pub struct Config {
     pub stop_timeout: Option<Duration>,
     /// The folder of the fast-resume records, where they are wanted: what they vouch for is not hashed again at the start.
     pub resume: Option<PathBuf>,
-    /// The folder of [`Pending`](super::Pending) files, where somebody is to be told once of each download that becomes complete.
+    /// The folder of [`PendingCompletion`](super::PendingCompletion) files, where somebody is to be told once of each download that becomes complete.
     pub pending: Option<PathBuf>,
     /// Whether to hash all that is there, whatever a fast-resume record says.
     pub verify: bool,

@@ -2,11 +2,11 @@
 //! the number of connections. A session by itself has a host of its own, which listens when the session comes to it and ends
 //! with it; [`Host::start`] makes one for several, which lives as long as anybody holds it.
 //!
-//! `claims` knows whose each file is, `door` which session a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place
-//! at its host.
+//! `file_owners` knows whose each file is, `turn` is a torrent's place in the order in which that is decided, `door` knows which session
+//! a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place at its host.
 
-mod claims;
 mod door;
+mod file_owners;
 mod lobby;
 mod seat;
 mod turn;
@@ -30,8 +30,8 @@ use crate::sources::lsd::Lsd;
 use crate::storage::resolved;
 use crate::swarm::limiter::Limits;
 use crate::types::InfoHash;
-use claims::Claims;
 use door::Door;
+use file_owners::FileOwners;
 
 pub(super) use lobby::Lobby;
 pub(super) use seat::Seat;
@@ -45,8 +45,8 @@ pub struct Host {
     settings: Settings,
     throttle: Arc<Throttle>,
     door: Arc<Door>,
-    claims: Mutex<Claims>,
-    /// The claims have changed.
+    owners: Mutex<FileOwners>,
+    /// The owners of files have changed.
     changed: Condvar,
     /// How many turns were given.
     turns: AtomicU64,
@@ -113,7 +113,7 @@ impl Host {
             settings,
             throttle: Arc::new(Throttle::new(config.limits)),
             door: Arc::default(),
-            claims: Mutex::default(),
+            owners: Mutex::default(),
             changed: Condvar::new(),
             turns: AtomicU64::new(0),
             net: Mutex::default(),
@@ -145,12 +145,13 @@ impl Host {
 
     /// Whether a file belongs to one of the torrents.
     pub fn owns(&self, file: &std::path::Path) -> bool {
-        self.claims.lock().has(&resolved(file))
+        let file = resolved(file); // asks the disk, and so before the lock is taken
+        self.owners.lock().has(&file)
     }
 
     /// A session ended by a failure: other torrents may have its files.
     pub(super) fn failed(&self, info_hash: InfoHash) {
-        self.claims.lock().release(info_hash);
+        self.owners.lock().release(info_hash);
         self.changed.notify_all();
     }
 

@@ -51,7 +51,7 @@ pub use handle::Handle;
 pub use host::{Host, Turn};
 pub(crate) use opening::layout;
 pub(crate) use originals::as_found;
-pub use pending::Pending;
+pub use pending::PendingCompletion;
 pub(crate) use saved::keep_torrent;
 pub use search::{Search, TrackerState};
 

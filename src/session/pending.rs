@@ -11,13 +11,13 @@ use crate::types::InfoHash;
 
 /// The file for one torrent in one download folder.
 #[derive(Clone, Debug)]
-pub struct Pending(PathBuf);
+pub struct PendingCompletion(PathBuf);
 
-impl Pending {
+impl PendingCompletion {
     /// In `folder`, for the torrent that is downloaded to `out_dir`; the file need not exist.
-    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> Pending {
+    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> PendingCompletion {
         let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-        Pending(path_in(folder, info_hash, &place))
+        PendingCompletion(path_in(folder, info_hash, &place))
     }
 
     /// The download has begun.
@@ -52,7 +52,7 @@ mod tests {
     fn a_download_is_pending_in_its_own_folder_until_it_is_cleared() {
         let folder = tempfile::tempdir().expect("a folder");
         let marks = folder.path().join("new/pending");
-        let of = |hash, out: &str| Pending::new(&marks, InfoHash([hash; 20]), Path::new(out));
+        let of = |hash, out: &str| PendingCompletion::new(&marks, InfoHash([hash; 20]), Path::new(out));
         of(1, "out").clear();
         of(1, "out").set().expect("a file");
         of(1, "out").set().expect("twice is the same");

@@ -12,7 +12,9 @@ use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
 use super::opening::{Opened, open};
-use super::{Config, Event, Outcome, Pending, SessionError, Stage, keep_torrent, link_source, metadata, tell};
+use super::{
+    Config, Event, Outcome, PendingCompletion, SessionError, Stage, keep_torrent, link_source, metadata, tell,
+};
 use crate::descriptors::patiently;
 use crate::metainfo::{Magnet, Torrent};
 use crate::peer::reveal::Reveal;
@@ -118,7 +120,7 @@ impl<'a> Run<'a> {
             return Ok(if met { Outcome::StoppedWhole } else { Outcome::Stopped });
         }
         if let Some(folder) = config.pending.as_ref().filter(|_| !met) {
-            let pending = Pending::new(folder, torrent.info_hash, &config.out_dir);
+            let pending = PendingCompletion::new(folder, torrent.info_hash, &config.out_dir);
             // Before the first piece can come: there must be no completion that is not remembered.
             if let Err(error) = pending.set() {
                 log::warn!("after a crash the completion of this download is not told: {}", reason(&error));

@@ -17,7 +17,7 @@ use super::create::CreateArgs;
 use super::edit::EditArgs;
 use super::exit::{Exit, Failure};
 use super::fleet;
-use super::hook::Order;
+use super::hook::HookOrder;
 use super::info::InfoArgs;
 use super::limits;
 use super::magnet::MagnetArgs;
@@ -245,9 +245,9 @@ impl DownloadArgs {
     }
 
     /// What is to be run when a download is complete, if anything; `pending` has those for which it has not run.
-    pub fn hook(&self, pending: Option<&PathBuf>) -> Option<Order> {
+    pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookOrder> {
         let (command, always) = (self.on_download_complete.clone()?, self.on_complete_always);
-        Some(Order { command, always, pending: pending.cloned() })
+        Some(HookOrder { command, always, pending: pending.cloned() })
     }
 
     fn checked(mut self) -> Result<DownloadArgs, Failure> {

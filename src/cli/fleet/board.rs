@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use signal_hook::consts::SIGINT;
 
 use super::queue::Job;
-use super::rows::{BAR, Frame, Row, Sums, layout, sort};
+use super::rows::{BAR, BoardFrame, Sums, TorrentRow, layout, sort};
 use super::{Fleet, Word};
 use crate::cli::figures::{Forecast, Rates};
 use crate::cli::keys::{DOWN, ENTER, Keys, UP};
@@ -176,14 +176,14 @@ impl Drawing {
             lines
         } else {
             let keys = if self.keys.is_some() { wrap(KEYS, width, KEY_ROWS) } else { Vec::new() };
-            let frame = Frame { sums, keys, selected: self.selected };
+            let frame = BoardFrame { sums, keys, selected: self.selected };
             layout(&rows, frame, self.look, width, height)
         };
         screen.draw(lines);
     }
 
     /// Looks at all torrents: a row for each, in the order in which they are shown, and the sums.
-    fn observe(&mut self, at: Duration, handles: &[(Job, Handle)]) -> (Vec<Row>, Sums) {
+    fn observe(&mut self, at: Duration, handles: &[(Job, Handle)]) -> (Vec<TorrentRow>, Sums) {
         self.rates.retain(|job, _| handles.iter().any(|(there, _)| there == job));
         let mut sums = Sums { counts: self.fleet.queue.lock().counts(), ..Sums::default() };
         let mut rows = BTreeMap::new();
@@ -197,16 +197,16 @@ impl Drawing {
                 sums.have += now.have;
                 sums.total += now.total;
             }
-            let mut row = Row::of(*job, clean(handle.name()), &now, rates, handle.is_paused());
+            let mut row = TorrentRow::of(*job, clean(handle.name()), &now, rates, handle.is_paused());
             row.bar = bar(&now, handle, &mut self.pieces);
             rows.insert(*job, row);
         }
         self.forecast.update(at, sums.total - sums.have, sums.down);
         sums.eta = self.forecast.eta(at);
         for (job, (name, begun)) in self.fleet.names.lock().iter() {
-            rows.entry(*job).or_insert_with(|| Row::without_session(*job, name.clone(), *begun));
+            rows.entry(*job).or_insert_with(|| TorrentRow::without_session(*job, name.clone(), *begun));
         }
-        let mut rows: Vec<Row> = rows.into_values().collect();
+        let mut rows: Vec<TorrentRow> = rows.into_values().collect();
         sort(&mut rows);
         (rows, sums)
     }

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use super::args::DownloadArgs;
 use super::download;
 use super::exit::{Exit, Failure};
-use super::hook::{Failed, Order};
+use super::hook::{HookFailure, HookOrder};
 use super::keys::{Keyboard, Keys};
 use super::limits::Switch;
 use super::outputs::Outputs;
@@ -72,7 +72,7 @@ struct Fleet {
     names: Mutex<BTreeMap<Job, (String, bool)>>,
     outputs: Outputs,
     quiet: bool,
-    hook: Option<(Order, Failed)>,
+    hook: Option<(HookOrder, HookFailure)>,
     patience: Option<Duration>,
     words: Sender<Word>,
     /// Disconnected once all is to end.
@@ -109,7 +109,7 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     check(&config)?;
     let (limit, config) = within_descriptors(args, targets.torrents.len(), config)?;
     let limits = config.limits;
-    let hook = args.hook(config.pending.as_ref()).map(|order| (order, Failed::default()));
+    let hook = args.hook(config.pending.as_ref()).map(|order| (order, HookFailure::default()));
     // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
     let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
     // Owned here, so that the terminal is left as it was however this ends.

@@ -15,7 +15,7 @@ const LONGEST: usize = super::LONGEST_NAME;
 const ROOM_FOR_NAME: usize = 16;
 /// Which of a row's figures goes first when there is no room: peers, up, down, eta.
 const DISPENSABLE: [usize; 4] = [4, 2, 1, 3];
-/// Columns of a torrent's bar, where so many are left; with fewer than the second number there is none.
+/// RowColumns of a torrent's bar, where so many are left; with fewer than the second number there is none.
 pub(super) const BAR: usize = 24;
 const SHORTEST_BAR: usize = 8;
 /// With fewer rows there is no line about keys.
@@ -23,7 +23,7 @@ const ROWS_FOR_KEYS: usize = 6;
 
 /// One torrent's line before it is laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct TorrentRow {
     pub job: Job,
     /// Those that move come first: the lower, the sooner.
     rank: u8,
@@ -34,16 +34,16 @@ pub(super) struct Row {
     pub bar: Vec<Cell>,
 }
 
-impl Row {
+impl TorrentRow {
     /// One without a session: its turn has come, and it is being fetched, or it has not.
-    pub fn without_session(job: Job, name: String, is_begun: bool) -> Row {
+    pub fn without_session(job: Job, name: String, is_begun: bool) -> TorrentRow {
         let [down, up, eta, peers] = <[String; 4]>::default();
         let (rank, what) = if is_begun { (1, "fetching") } else { (5, WAITING) };
-        Row { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
+        TorrentRow { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
     /// One that runs, or is paused.
-    pub fn of(job: Job, name: String, now: &Snapshot, rates: &Rates, paused: bool) -> Row {
+    pub fn of(job: Job, name: String, now: &Snapshot, rates: &Rates, paused: bool) -> TorrentRow {
         let (down, up) = (format!("down {}", rate(rates.down())), format!("up {}", rate(rates.up())));
         let peers = format!("peers {}/{}", now.active, now.connected);
         let none = String::new;
@@ -67,7 +67,7 @@ impl Row {
             Stage::Seeding => (3 - u8::from(moves(rates.up())), ["seeding".to_owned(), none(), up, none(), peers]),
             Stage::Stopping => (4, ["stopping".to_owned(), none(), none(), none(), none()]),
         };
-        Row { job, rank, name, figures, bar: Vec::new() }
+        TorrentRow { job, rank, name, figures, bar: Vec::new() }
     }
 }
 
@@ -76,7 +76,7 @@ const WAITING: &str = "waiting";
 
 /// What else there is on the terminal.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Frame {
+pub(super) struct BoardFrame {
     /// The line of sums.
     pub sums: String,
     /// Words about the keys, wrapped already; empty where none are heard.
@@ -86,12 +86,12 @@ pub(super) struct Frame {
 }
 
 /// Puts the rows in the order in which they are shown.
-pub(super) fn sort(rows: &mut [Row]) {
+pub(super) fn sort(rows: &mut [TorrentRow]) {
     rows.sort_by_key(|row| row.rank);
 }
 
 /// The lines of so many columns, at most `height` less one: a terminal that is full scrolls. The rows are sorted.
-pub(super) fn layout(rows: &[Row], frame: Frame, look: Look, width: usize, height: usize) -> Vec<String> {
+pub(super) fn layout(rows: &[TorrentRow], frame: BoardFrame, look: Look, width: usize, height: usize) -> Vec<String> {
     let keys = if height < ROWS_FOR_KEYS { Vec::new() } else { frame.keys };
     let room = height.saturating_sub(2 + keys.len());
     let shown = if rows.len() > room { room.saturating_sub(1) } else { rows.len() };
@@ -100,8 +100,8 @@ pub(super) fn layout(rows: &[Row], frame: Frame, look: Look, width: usize, heigh
     let hidden = rows.len() - shown;
     let rows = rows.get(first..first + shown).unwrap_or_default();
     let mark = if frame.selected.is_some() { 2 } else { 0 };
-    let columns = Columns::of(rows, width.saturating_sub(mark));
-    let marked = |row: &Row| match frame.selected {
+    let columns = RowColumns::of(rows, width.saturating_sub(mark));
+    let marked = |row: &TorrentRow| match frame.selected {
         None => columns.line(row, false, look),
         Some(job) if job == row.job => format!("> {}", columns.line(row, true, look)),
         Some(_) => format!("  {}", columns.line(row, false, look)),
@@ -116,14 +116,14 @@ pub(super) fn layout(rows: &[Row], frame: Frame, look: Look, width: usize, heigh
 }
 
 /// How wide each column is.
-struct Columns {
+struct RowColumns {
     name: usize,
     bar: usize,
     figures: [usize; 5],
 }
 
-impl Columns {
-    fn of(rows: &[Row], width: usize) -> Columns {
+impl RowColumns {
+    fn of(rows: &[TorrentRow], width: usize) -> RowColumns {
         let mut figures = [0; 5];
         for row in rows {
             for (width, figure) in figures.iter_mut().zip(&row.figures) {
@@ -143,10 +143,10 @@ impl Columns {
         let name = left.min(longest).max(1);
         let has_bars = rows.iter().any(|row| !row.bar.is_empty());
         let bar = left.saturating_sub(name + 2).min(BAR);
-        Columns { name, bar: if bar < SHORTEST_BAR || !has_bars { 0 } else { bar }, figures }
+        RowColumns { name, bar: if bar < SHORTEST_BAR || !has_bars { 0 } else { bar }, figures }
     }
 
-    fn line(&self, row: &Row, selected: bool, look: Look) -> String {
+    fn line(&self, row: &TorrentRow, selected: bool, look: Look) -> String {
         let name = fit_left(&squeeze(&row.name, self.name), self.name);
         let mut line = if selected { look.bold(&name) } else { name };
         if self.bar > 0 {

@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use super::*;
 
-fn row(rank: u8, name: &str, percent: &str) -> Row {
+fn row(rank: u8, name: &str, percent: &str) -> TorrentRow {
     let figures = [percent, "down 1.0 MiB/s", "up 0 B/s", "eta 4s", "peers 4/7"].map(str::to_owned);
-    Row { job: usize::from(rank), rank, name: name.to_owned(), figures, bar: Vec::new() }
+    TorrentRow { job: usize::from(rank), rank, name: name.to_owned(), figures, bar: Vec::new() }
 }
 
 const PLAIN: Look = Look::new(true, false);
 
-fn laid_out(mut rows: Vec<Row>, width: usize, height: usize) -> Vec<String> {
+fn laid_out(mut rows: Vec<TorrentRow>, width: usize, height: usize) -> Vec<String> {
     sort(&mut rows);
-    let lines = layout(&rows, Frame { sums: "sums".to_owned(), ..Frame::default() }, PLAIN, width, height);
+    let lines = layout(&rows, BoardFrame { sums: "sums".to_owned(), ..BoardFrame::default() }, PLAIN, width, height);
     assert!(lines.len() < height.max(2), "{lines:?} in {height} rows");
     lines
 }
@@ -86,7 +86,7 @@ fn every_stage_has_its_row() {
     };
     let mut rates = Rates::default();
     rates.update(Duration::ZERO, &now);
-    let row = |now: &Snapshot, rates: &Rates| Row::of(3, "x".to_owned(), now, rates, false);
+    let row = |now: &Snapshot, rates: &Rates| TorrentRow::of(3, "x".to_owned(), now, rates, false);
     assert_eq!((row(&now, &rates).rank, row(&now, &rates).figures[0].as_str()), (1, "25.0%"));
     (now.have, now.downloaded, now.uploaded) = (1500, 1000, 300);
     rates.update(Duration::from_secs(1), &now);
@@ -106,9 +106,9 @@ fn every_stage_has_its_row() {
         assert_eq!((row(&now, &rates).figures[0].as_str(), row(&now, &rates).rank), (what, rank));
     }
     now.stage = Stage::Downloading;
-    let paused = Row::of(3, "x".to_owned(), &now, &rates, true);
+    let paused = TorrentRow::of(3, "x".to_owned(), &now, &rates, true);
     assert_eq!((paused.figures[0].as_str(), paused.figures[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
-    let without_session = |is_begun| Row::without_session(4, "y".to_owned(), is_begun);
+    let without_session = |is_begun| TorrentRow::without_session(4, "y".to_owned(), is_begun);
     let said = [false, true].map(without_session).map(|row| (row.figures[0].clone(), row.rank));
     assert_eq!(said, [("waiting".to_owned(), 5), ("fetching".to_owned(), 1)]);
 }
@@ -119,7 +119,7 @@ fn selected(width: usize, height: usize, job: Job) -> Vec<String> {
     rows[0].bar = cells_of("██████░░░░░░▒▒▒▒▒▒░░░░░░");
     rows[2].figures[1..].iter_mut().for_each(String::clear);
     let keys = vec!["p pause".to_owned()];
-    layout(&rows, Frame { sums: "sums".to_owned(), keys, selected: Some(job) }, PLAIN, width, height)
+    layout(&rows, BoardFrame { sums: "sums".to_owned(), keys, selected: Some(job) }, PLAIN, width, height)
 }
 
 fn cells_of(bar: &str) -> Vec<Cell> {
@@ -165,7 +165,7 @@ fn the_selected_torrent_is_always_on_the_screen() {
 fn colours_are_those_of_one_torrent() {
     let mut only = row(0, "a", "9.5%");
     only.bar = cells_of("██████░░░░░░▒▒▒▒▒▒░░░░░░");
-    let frame = Frame { sums: "sums".to_owned(), keys: vec!["keys".to_owned()], selected: Some(0) };
+    let frame = BoardFrame { sums: "sums".to_owned(), keys: vec!["keys".to_owned()], selected: Some(0) };
     let lines = layout(&[only], frame, Look::new(true, true), 100, 24).concat();
     for code in ["\x1b[1ma", "\x1b[32m█", "\x1b[33m▒", "\x1b[2mkeys"] {
         assert!(lines.contains(code), "{code:?} in {lines:?}");

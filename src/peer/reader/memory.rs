@@ -15,7 +15,7 @@ const ALLOWANCE: usize = 16 * 1024;
 const MAX_BEYOND: usize = 16 << 20;
 
 /// What one peer has said, and how much of the common room that takes.
-pub(super) struct Memory<'a> {
+pub(super) struct StageMemory<'a> {
     remembered: Remembered,
     /// What all peers take of it.
     room: &'a AtomicUsize,
@@ -23,10 +23,10 @@ pub(super) struct Memory<'a> {
     beyond: usize,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> StageMemory<'a> {
     /// Nothing has been said yet.
-    pub fn new(room: &'a AtomicUsize, fast: bool) -> Memory<'a> {
-        Memory { remembered: Remembered::new(fast), room, beyond: 0 }
+    pub fn new(room: &'a AtomicUsize, fast: bool) -> StageMemory<'a> {
+        StageMemory { remembered: Remembered::new(fast), room, beyond: 0 }
     }
 
     /// Takes a message, and gives up where there is no room for it.
@@ -53,7 +53,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-impl Drop for Memory<'_> {
+impl Drop for StageMemory<'_> {
     fn drop(&mut self) {
         self.room.fetch_sub(self.beyond, Ordering::AcqRel);
     }
@@ -89,7 +89,7 @@ mod tests {
         let taken = || room.load(Ordering::Relaxed);
         let (small, large) = (vec![1; ALLOWANCE], vec![1; ALLOWANCE + (1 << 17)]);
         let tell = |bits: &[u8]| {
-            let mut memory = Memory::new(&room, true);
+            let mut memory = StageMemory::new(&room, true);
             memory.take(&Message::Bitfield(bits)).expect("a bitfield");
             memory
         };

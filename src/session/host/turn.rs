@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Host;
-use super::claims::{Answer, Owner};
+use super::file_owners::{Owner, WriteAnswer};
 use crate::session::{Config, SessionError};
 use crate::storage::{Layout, resolved};
 use crate::types::InfoHash;
@@ -27,7 +27,7 @@ impl Host {
     pub fn turn(self: &Arc<Host>, name: &str, is_near: bool) -> Turn {
         let number = self.turns.fetch_add(1, Ordering::Relaxed);
         if is_near {
-            self.claims.lock().expect(number);
+            self.owners.lock().expect(number);
         }
         Turn { host: self.clone(), number, name: name.to_owned() }
     }
@@ -39,7 +39,7 @@ impl Turn {
         let files = layout.files().iter().filter(|file| !file.pad).map(|file| file.path.as_path());
         let owner = Owner { info_hash, name: self.name.clone() };
         let folder = resolved(&config.out_dir); // asks the disk, which must keep no other torrent waiting
-        self.host.claims.lock().enter(self.number, owner, &folder, files);
+        self.host.owners.lock().enter(self.number, owner, &folder, files);
         self.host.changed.notify_all();
     }
 
@@ -48,7 +48,7 @@ impl Turn {
     /// # Errors
     /// [`SessionError::FileTaken`] where one does.
     pub(super) fn is_free(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), SessionError> {
-        let result = self.host.claims.lock().is_free(info_hash);
+        let result = self.host.owners.lock().is_free(info_hash);
         result.map_err(|(file, owner)| self.taken(info_hash, layout, file, owner))
     }
 
@@ -57,7 +57,7 @@ impl Turn {
     /// # Errors
     /// [`SessionError::FileTaken`] where another torrent writes to one of them.
     pub(super) fn read(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), SessionError> {
-        let result = self.host.claims.lock().read(info_hash);
+        let result = self.host.owners.lock().read(info_hash);
         self.host.changed.notify_all();
         result.map_err(|(file, owner)| self.taken(info_hash, layout, file, owner))
     }
@@ -67,16 +67,16 @@ impl Turn {
     /// # Errors
     /// [`SessionError::FileTaken`] where another torrent has one of them.
     pub(super) fn write(&self, info_hash: InfoHash, layout: &Layout, stop: &AtomicBool) -> Result<bool, SessionError> {
-        let mut claims = self.host.claims.lock();
+        let mut owners = self.host.owners.lock();
         loop {
-            match claims.write(info_hash) {
-                Answer::Granted => {
+            match owners.write(info_hash) {
+                WriteAnswer::Granted => {
                     self.host.changed.notify_all();
                     return Ok(true);
                 }
-                Answer::Refused(file, owner) => return Err(self.taken(info_hash, layout, file, owner)),
-                Answer::Wait if stop.load(Ordering::Acquire) => return Ok(false),
-                Answer::Wait => _ = self.host.changed.wait_for(&mut claims, LOOK),
+                WriteAnswer::Refused(file, owner) => return Err(self.taken(info_hash, layout, file, owner)),
+                WriteAnswer::Wait if stop.load(Ordering::Acquire) => return Ok(false),
+                WriteAnswer::Wait => _ = self.host.changed.wait_for(&mut owners, LOOK),
             }
         }
     }
@@ -93,7 +93,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.host.claims.lock().arrived(self.number);
+        self.host.owners.lock().arrived(self.number);
         self.host.changed.notify_all();
     }
 }

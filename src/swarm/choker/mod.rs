@@ -107,8 +107,8 @@ enum Standing {
     Done,
 }
 
-/// See [`Choker::place`].
-type Place = (Standing, bool, usize, Reverse<u64>, Option<Duration>);
+/// See [`Choker::rank`].
+type SlotRank = (Standing, bool, usize, Reverse<u64>, Option<Duration>);
 
 /// Remembers who was served when; see the module's head.
 #[derive(Debug, Default)]
@@ -247,7 +247,7 @@ impl Choker {
             let bonus = if c.unchoked && !by_luck { c.down_rate / 8 + 512 } else { 0 };
             let merit = if class == 1 { c.down_rate.saturating_add(bonus) } else { 0 };
             let crowding = crowding.get(&c.key).copied().unwrap_or_default();
-            (class, Reverse(merit), self.place(now, c, standing, crowding), c.since, c.key)
+            (class, Reverse(merit), self.rank(now, c, standing, crowding), c.since, c.key)
         });
         let fresh = ranked.iter().filter(|c| self.standing(now, c) == Standing::Fresh && !lucky(c)).count();
         ranked.into_iter().take(self.slots.count().max(fresh)).map(|c| c.key).collect()
@@ -288,7 +288,7 @@ impl Choker {
     /// The order among those who share slots: the fastest of those whose turn lasts, then who waited longest (never served is
     /// `None` and comes first) of the networks that have the least, then whose turn began last. Those who did nothing with a slot come
     /// after all others who wait.
-    fn place(&self, now: Duration, c: &Candidate, standing: Standing, crowding: usize) -> Place {
+    fn rank(&self, now: Duration, c: &Candidate, standing: Standing, crowding: usize) -> SlotRank {
         let memory = self.peers.get(&c.key);
         match standing {
             Standing::Fresh | Standing::Serving => (standing, false, 0, Reverse(c.up_rate), None),

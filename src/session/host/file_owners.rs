@@ -11,7 +11,7 @@ use crate::types::InfoHash;
 /// The files that are taken. They stay so for as long as the host lives, unless their torrent fails: what is there of one that is
 /// over must not be written over by the next.
 #[derive(Default)]
-pub struct Claims {
+pub struct FileOwners {
     /// Each file's first claimant, by a hash of the path: torrents have up to half a million files.
     files: HashMap<u64, InfoHash>,
     /// The others, where there are any.
@@ -27,12 +27,12 @@ struct Claimant {
     turn: u64,
     name: String,
     files: Vec<u64>,
-    access: Access,
+    access: FileUse,
 }
 
 /// What a torrent does with its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+enum FileUse {
     /// Nobody knows: it looks at them.
     Unknown,
     Reads,
@@ -41,7 +41,7 @@ enum Access {
 
 /// Whether a torrent may write to its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum WriteAnswer {
     /// It may.
     Granted,
     /// An earlier torrent may turn out to write to one of them: ask again when something has changed.
@@ -59,7 +59,7 @@ pub struct Owner {
     pub name: String,
 }
 
-impl Claims {
+impl FileOwners {
     /// The torrent of this turn is about to come: later ones wait for it.
     pub fn expect(&mut self, turn: u64) {
         self.expected.insert(turn);
@@ -81,7 +81,7 @@ impl Claims {
                 self.more.entry(*file).or_default().push(info_hash);
             }
         }
-        self.torrents.insert(info_hash, Claimant { turn, name, files, access: Access::Unknown });
+        self.torrents.insert(info_hash, Claimant { turn, name, files, access: FileUse::Unknown });
         self.arrived(turn);
     }
 
@@ -90,7 +90,7 @@ impl Claims {
     /// # Errors
     /// The number of a file, and who writes to it.
     pub fn is_free(&self, info_hash: InfoHash) -> Result<(), (usize, Owner)> {
-        self.other(info_hash, |other| other.access == Access::Writes).map_or(Ok(()), Err)
+        self.other(info_hash, |other| other.access == FileUse::Writes).map_or(Ok(()), Err)
     }
 
     /// The torrent is complete and reads its files only.
@@ -99,22 +99,24 @@ impl Claims {
     /// The number of a file, and who writes to it.
     pub fn read(&mut self, info_hash: InfoHash) -> Result<(), (usize, Owner)> {
         self.is_free(info_hash)?;
-        self.set(info_hash, Access::Reads);
+        self.set(info_hash, FileUse::Reads);
         Ok(())
     }
 
     /// The torrent is about to write to its files.
-    pub fn write(&mut self, info_hash: InfoHash) -> Answer {
-        let Some(turn) = self.torrents.get(&info_hash).map(|claimant| claimant.turn) else { return Answer::Granted };
-        if let Some((file, owner)) = self.other(info_hash, |other| other.access != Access::Unknown) {
-            return Answer::Refused(file, owner);
+    pub fn write(&mut self, info_hash: InfoHash) -> WriteAnswer {
+        let Some(turn) = self.torrents.get(&info_hash).map(|claimant| claimant.turn) else {
+            return WriteAnswer::Granted;
+        };
+        if let Some((file, owner)) = self.other(info_hash, |other| other.access != FileUse::Unknown) {
+            return WriteAnswer::Refused(file, owner);
         }
         let is_earlier = |other: &Claimant| other.turn < turn;
         if self.expected.first().is_some_and(|first| *first < turn) || self.other(info_hash, is_earlier).is_some() {
-            return Answer::Wait;
+            return WriteAnswer::Wait;
         }
-        self.set(info_hash, Access::Writes);
-        Answer::Granted
+        self.set(info_hash, FileUse::Writes);
+        WriteAnswer::Granted
     }
 
     /// Whether a file belongs to a torrent.
@@ -141,7 +143,7 @@ impl Claims {
         }
     }
 
-    fn set(&mut self, info_hash: InfoHash, access: Access) {
+    fn set(&mut self, info_hash: InfoHash, access: FileUse) {
         if let Some(claimant) = self.torrents.get_mut(&info_hash) {
             claimant.access = access;
         }
@@ -172,68 +174,68 @@ mod tests {
         Owner { info_hash, name: format!("{}.torrent", info_hash.0[0]) }
     }
 
-    fn enter(claims: &mut Claims, turn: u64, info_hash: InfoHash, files: &[&str]) {
-        claims.enter(turn, owner(info_hash), Path::new("out"), files.iter().map(Path::new));
+    fn enter(owners: &mut FileOwners, turn: u64, info_hash: InfoHash, files: &[&str]) {
+        owners.enter(turn, owner(info_hash), Path::new("out"), files.iter().map(Path::new));
     }
 
     #[test]
     fn of_two_that_write_the_later_one_is_refused_whoever_asks_first() {
         for later_first in [false, true] {
-            let mut claims = Claims::default();
-            claims.expect(0);
-            claims.expect(1);
-            enter(&mut claims, 1, B, &["y", "x"]);
-            assert_eq!(claims.write(B), Answer::Wait, "the earlier one is not there");
-            enter(&mut claims, 0, A, &["x"]);
+            let mut owners = FileOwners::default();
+            owners.expect(0);
+            owners.expect(1);
+            enter(&mut owners, 1, B, &["y", "x"]);
+            assert_eq!(owners.write(B), WriteAnswer::Wait, "the earlier one is not there");
+            enter(&mut owners, 0, A, &["x"]);
             if later_first {
-                assert_eq!(claims.write(B), Answer::Wait, "the earlier one may write");
+                assert_eq!(owners.write(B), WriteAnswer::Wait, "the earlier one may write");
             }
-            assert_eq!(claims.write(A), Answer::Granted);
-            assert_eq!(claims.write(A), Answer::Granted, "a torrent that asks again has its own");
-            assert_eq!(claims.write(B), Answer::Refused(1, owner(A)));
-            assert_eq!(claims.read(B), Err((1, owner(A))));
+            assert_eq!(owners.write(A), WriteAnswer::Granted);
+            assert_eq!(owners.write(A), WriteAnswer::Granted, "a torrent that asks again has its own");
+            assert_eq!(owners.write(B), WriteAnswer::Refused(1, owner(A)));
+            assert_eq!(owners.read(B), Err((1, owner(A))));
         }
     }
 
     #[test]
     fn those_that_share_no_file_wait_only_until_all_are_there() {
-        let mut claims = Claims::default();
-        claims.expect(0);
-        enter(&mut claims, 1, B, &["y"]);
-        assert_eq!(claims.write(B), Answer::Wait);
-        claims.arrived(0);
-        assert_eq!(claims.write(B), Answer::Granted, "the earlier one was no torrent");
-        enter(&mut claims, 0, A, &["x"]);
-        assert_eq!(claims.write(A), Answer::Granted);
-        assert!(claims.has(Path::new("out/x")) && !claims.has(Path::new("out/z")));
+        let mut owners = FileOwners::default();
+        owners.expect(0);
+        enter(&mut owners, 1, B, &["y"]);
+        assert_eq!(owners.write(B), WriteAnswer::Wait);
+        owners.arrived(0);
+        assert_eq!(owners.write(B), WriteAnswer::Granted, "the earlier one was no torrent");
+        enter(&mut owners, 0, A, &["x"]);
+        assert_eq!(owners.write(A), WriteAnswer::Granted);
+        assert!(owners.has(Path::new("out/x")) && !owners.has(Path::new("out/z")));
     }
 
     #[test]
     fn complete_torrents_share_files_and_nobody_writes_to_them() {
-        let mut claims = Claims::default();
+        let mut owners = FileOwners::default();
         for (turn, hash) in [(0, A), (1, B), (2, C)] {
-            enter(&mut claims, turn, hash, &["x"]);
+            enter(&mut owners, turn, hash, &["x"]);
         }
-        assert_eq!((claims.read(A), claims.read(B)), (Ok(()), Ok(())));
-        assert!(matches!(claims.write(C), Answer::Refused(0, _)));
-        claims.release(A);
-        assert_eq!(claims.write(C), Answer::Refused(0, owner(B)));
-        claims.release(B);
-        assert_eq!(claims.write(C), Answer::Granted, "who failed has none");
-        claims.release(C);
-        assert!(claims.files.is_empty() && claims.more.is_empty() && claims.torrents.is_empty());
+        assert_eq!((owners.read(A), owners.read(B)), (Ok(()), Ok(())));
+        assert!(matches!(owners.write(C), WriteAnswer::Refused(0, _)));
+        owners.release(A);
+        assert_eq!(owners.write(C), WriteAnswer::Refused(0, owner(B)));
+        owners.release(B);
+        assert_eq!(owners.write(C), WriteAnswer::Granted, "who failed has none");
+        owners.release(C);
+        assert!(owners.files.is_empty() && owners.more.is_empty() && owners.torrents.is_empty());
     }
 
     #[test]
     fn an_earlier_one_that_turns_out_to_read_is_not_written_over() {
-        let mut claims = Claims::default();
-        enter(&mut claims, 0, A, &["x"]);
-        enter(&mut claims, 1, B, &["x"]);
-        assert_eq!(claims.write(B), Answer::Wait);
-        assert_eq!(claims.read(A), Ok(()));
-        assert_eq!(claims.write(B), Answer::Refused(0, owner(A)));
+        let mut owners = FileOwners::default();
+        enter(&mut owners, 0, A, &["x"]);
+        enter(&mut owners, 1, B, &["x"]);
+        assert_eq!(owners.write(B), WriteAnswer::Wait);
+        assert_eq!(owners.read(A), Ok(()));
+        assert_eq!(owners.write(B), WriteAnswer::Refused(0, owner(A)));
         // In another folder it is another file.
-        claims.enter(2, owner(C), Path::new("elsewhere"), [Path::new("x")].into_iter());
-        assert_eq!(claims.write(C), Answer::Granted);
+        owners.enter(2, owner(C), Path::new("elsewhere"), [Path::new("x")].into_iter());
+        assert_eq!(owners.write(C), WriteAnswer::Granted);
     }
 }
