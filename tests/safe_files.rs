@@ -186,19 +186,20 @@ fn a_complete_file_with_appended_data_is_used_as_it_is_and_an_incomplete_one_is_
     scene.refuses(13, &["payload.bin", "longer"]);
 }
 
-/// A complete download that the user has changed since: what is said before any of it is replaced.
+/// A complete download that the user has changed since.
+fn edited(edit: &dyn Fn(&Scene)) -> Scene {
+    let scene = Scene::single(0);
+    scene.completes(&[]);
+    edit(&scene);
+    scene
+}
+
+/// What is said before any of it is replaced.
 #[test]
 fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
-    type Edit = fn(&Scene);
     let resize = |scene: &Scene, size: usize| {
         let file = File::options().write(true).open(scene.file()).expect("the file");
         file.set_len(size as u64).expect("a length");
-    };
-    let completed = |edit: &dyn Fn(&Scene)| {
-        let scene = Scene::single(0);
-        scene.completes(&[]);
-        edit(&scene);
-        scene
     };
     let mended: [(&dyn Fn(&Scene), &str, usize); 4] = [
         (&|scene| spoil(scene, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
@@ -217,7 +218,7 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
     for (edit, words, pieces) in mended {
         // With the record of the complete download, and without.
         for forgotten in [false, true] {
-            let scene = completed(edit);
+            let scene = edited(edit);
             if forgotten {
                 fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
             }
@@ -227,7 +228,15 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
             assert_eq!(scene.gate.served() - served, pieces * 4);
         }
     }
-    let append: Edit = |scene| {
+    // Nothing is said where nothing of the user's is replaced: in an unfinished download.
+    let scene = Scene::single(8);
+    kill(scene.begun(8));
+    assert!(!scene.completes(&[]).contains("was there before"));
+}
+
+#[test]
+fn a_complete_file_of_which_too_much_was_edited_since_is_left_alone() {
+    let append = |scene: &Scene| {
         let mut file = File::options().append(true).open(scene.file()).expect("the file");
         file.write_all(b"mine").expect("room");
     };
@@ -245,15 +254,11 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
         ),
     ];
     for (edit, words) in refused {
-        let scene = completed(edit);
+        let scene = edited(edit);
         scene.refuses(13, &["payload.bin", words, "--overwrite"]);
         fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
         scene.refuses(13, &["payload.bin", words, "--overwrite"]);
     }
-    // Nothing is said where nothing of the user's is replaced: in an unfinished download.
-    let scene = Scene::single(8);
-    kill(scene.begun(8));
-    assert!(!scene.completes(&[]).contains("was there before"));
 }
 
 #[test]
