@@ -1,6 +1,69 @@
-//! docs/RELIABILITY.md names the tests that hold each promise: they must exist where it says.
+//! Promises of the documents about the source: docs/RELIABILITY.md names tests that exist, ARCHITECTURE.md floors whose imports point
+//! down, and each unbounded channel says what bounds it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The modules of the library, each of which imports only from those before it: the floors of ARCHITECTURE.md, from the ground up.
+const ORDER: [&str; 18] = [
+    "random",
+    "types",
+    "net",
+    "reason",
+    "acknowledged",
+    "interfaces",
+    "bind",
+    "descriptors",
+    "atomic_file",
+    "metainfo",
+    "wire",
+    "swarm",
+    "storage",
+    "pieces",
+    "sources",
+    "peer",
+    "session",
+    "cli",
+];
+
+/// All source files below src.
+fn sources() -> Vec<PathBuf> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of src") {
+            let path = entry.expect("an entry").path();
+            let list = if path.is_dir() { &mut folders } else { &mut files };
+            list.push(path);
+        }
+    }
+    assert!(files.len() > 100, "only {} files", files.len());
+    files
+}
+
+/// Of test code, too.
+#[test]
+fn imports_point_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let place = |module: &str| ORDER.iter().position(|name| *name == module);
+    let mut count = 0;
+    for file in sources() {
+        let below = file.strip_prefix(&root).expect("a file of src");
+        let module = below.iter().next().and_then(|name| name.to_str()).expect("UTF-8").trim_end_matches(".rs");
+        let Some(own) = place(module.trim_end_matches("_tests")) else {
+            assert!(matches!(module, "lib" | "main"), "{module} has no floor: give it one here and in ARCHITECTURE.md");
+            continue;
+        };
+        let text = std::fs::read_to_string(&file).expect("a source file");
+        assert!(!text.contains("crate::{"), "{}: one line for each module", file.display());
+        for path in text.split("crate::").skip(1) {
+            let name = path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+            let other = place(name).unwrap_or_else(|| panic!("{}: crate::{name} has no floor", file.display()));
+            assert!(other <= own, "{}: {module} must not import from {name}", file.display());
+            count += 1;
+        }
+    }
+    assert!(count > 500, "only {count} imports were found");
+}
 
 #[test]
 fn the_tests_that_are_named_exist() {
@@ -19,17 +82,7 @@ fn the_tests_that_are_named_exist() {
 /// Strangers feed queues: a channel without a bound in src needs a word on what bounds it.
 #[test]
 fn every_unbounded_channel_says_what_bounds_it() {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder of src") {
-            let path = entry.expect("an entry").path();
-            let list = if path.is_dir() { &mut folders } else { &mut files };
-            list.push(path);
-        }
-    }
-    assert!(files.len() > 100, "only {} files", files.len());
-    for file in files.iter().filter(|file| !file.to_string_lossy().ends_with("tests.rs")) {
+    for file in sources().iter().filter(|file| !file.to_string_lossy().ends_with("tests.rs")) {
         let text = std::fs::read_to_string(file).expect("a source file");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let lines: Vec<_> = code.lines().collect();
