@@ -106,6 +106,38 @@ fn a_flood_of_allowed_pieces_and_of_suggestions() {
     hung_up_on_after(frame(id::SUGGEST, &[0; 4]).repeat(12_000));
 }
 
+/// A request that is rejected costs us an answer.
+#[test]
+fn a_flood_of_requests_while_choked() {
+    hung_up_on_after(frame(id::REQUEST, &words([0, 0, BLOCK])).repeat(12_000));
+}
+
+/// A peer that reads nothing may have so many requests waiting, and each beyond that is rejected.
+#[test]
+fn requests_beyond_the_queue_are_rejected() {
+    const QUEUE: usize = 2000;
+    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let mut wire = call(addr, &payload);
+    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
+    wire.send(id::INTERESTED, &[]).expect("interest");
+    wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+    let asked = 3 * QUEUE;
+    for number in 0..asked as u32 {
+        wire.request(number / 16 % 32, number % 16 * BLOCK, BLOCK).expect("a request");
+    }
+    let (mut blocks, mut rejects) = (0, 0);
+    while blocks + rejects < asked {
+        match wire.receive().expect("an answer to every request") {
+            Message::Piece(..) => blocks += 1,
+            Message::Other(id::REJECT, _) => rejects += 1,
+            _ => {}
+        }
+    }
+    // Some are served into the buffers between us meanwhile.
+    assert!(blocks >= QUEUE && rejects > 0, "{blocks} blocks, {rejects} rejects");
+}
+
 /// Unchokes, and rejects whatever it is asked for: it must not keep us busy for ever.
 #[test]
 fn a_flood_of_rejects() {

@@ -449,6 +449,67 @@ fn resume_data_is_waited_for_where_there_is_no_descriptor() {
     }
 }
 
+/// Without a descriptor for one of its sockets, our own tracker does not run as half of what it is to be.
+#[test]
+fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
+    if !can_trace("a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so") {
+        return;
+    }
+    let stage = Stage::new();
+    for (call, when) in [("socket", 1), ("socket", 2), ("epoll_create1", 1), ("pipe2", 1)] {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.arg(format!("--inject={call}:error=EMFILE:when={when}")).arg(btsync().get_program());
+        let mut running =
+            stage.start("tracker", without_settings(&mut command).args(["tracker", "--listen", "127.0.0.1:0"]));
+        running.ends_with(6);
+        let said = running.log();
+        assert!(said.contains("cannot listen") && said.contains("too many open files"), "{call} {when}: {said}");
+    }
+    // A port that somebody else has is done without, and that is said, too.
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("its address").to_string();
+    let mut running = stage.start("http only", btsync().args(["tracker", "--listen", &addr]));
+    running.says("it answers over HTTP only: UDP port");
+    running.terminate(0);
+}
+
+/// The DHT's state cannot be read at the start for want of a descriptor: it is not taken for none, and is not lost at the end.
+#[test]
+fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
+    const TEST: &str = "the_state_of_the_dht_survives_a_shortage_of_descriptors";
+    if !can_trace(TEST) {
+        return;
+    }
+    let (stage, payload) = (Stage::new(), payload());
+    let state = stage.path("cache/btsync/dht");
+    let run = |inject: &[&str]| {
+        let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        node.set_read_timeout(Some(common::PATIENCE)).expect("a timeout");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(stage.path("trace")).args(inject).arg(btsync().get_program());
+        command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+        command.args(["--no-lsd", "--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]);
+        command.args(["--dht-entry-point", &node.local_addr().expect("an address").to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", stage.path("cache"));
+        let mut running = stage.start("dht", command);
+        node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
+        let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
+        // strace keeps signals to itself.
+        let pid = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("procfs");
+        assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
+        running.ends_with(7);
+        (std::fs::read(&state).expect("a state"), trace)
+    };
+    let (first, _) = run(&["-e", "trace=none"]);
+    let path = state.display().to_string();
+    let inject = ["-P", &path, "-e", "trace=openat", "--inject=openat:error=EMFILE:when=1..2"];
+    let (second, trace) = run(&inject);
+    assert_eq!(trace.matches("(INJECTED)").count(), 2, "{trace}");
+    // It begins with our ids: another would have been made if the state had not been read.
+    assert_eq!(second, first);
+}
+
 /// With a limit that no download can do with, it says so; with a low one it does without what it can do without.
 #[test]
 fn too_low_a_limit_of_descriptors_is_told_of_at_once() {

@@ -80,6 +80,12 @@ fn a_bitfield_that_is_too_long() {
     hung_up_on_after(frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc, 0]));
 }
 
+/// Its length alone is enough: nothing is kept waiting for the bytes.
+#[test]
+fn a_bitfield_of_another_length_is_refused_before_it_has_come() {
+    hung_up_on_after(vec![0, 0, 64, 1, id::BITFIELD]);
+}
+
 #[test]
 fn a_bitfield_with_spare_bits() {
     hung_up_on_after(frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfd]));

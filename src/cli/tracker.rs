@@ -9,6 +9,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::descriptors::raise;
+use crate::reason::reason;
 use crate::sources::server::{Server, ServerConfig};
 
 /// Where a tracker listens by custom.
@@ -40,12 +42,18 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
             format!("--interval {interval}: not between 1 and {LONGEST} seconds"),
         ));
     }
-    let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {e}"));
+    let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {}", reason(&e)));
+    // It may have more connections than the usual soft limit allows.
+    raise();
     let server = start(listen, config(interval))?;
     // Before the line below: whoever reads it may send a signal at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
     // A closed stderr stops no tracker.
     let _ = writeln!(io::stderr(), "tracker listens on http://{}/announce", server.addr());
+    if let Some(error) = server.without_udp() {
+        let _ =
+            writeln!(io::stderr(), "it answers over HTTP only: UDP port {}: {}", server.addr().port(), reason(error));
+    }
     signals.forever().next();
     server.stop();
     Ok(())
@@ -69,7 +77,7 @@ fn start(listen: Option<SocketAddr>, config: ServerConfig) -> Result<Server, Fai
         }
         other => other,
     };
-    started.map_err(|e| Failure::new(Exit::Network, format!("cannot listen on {addr}: {e}")))
+    started.map_err(|e| Failure::new(Exit::Network, format!("cannot listen on {addr}: {}", reason(&e))))
 }
 
 #[cfg(test)]

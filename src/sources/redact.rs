@@ -205,5 +205,7 @@ mod tests {
         }
         assert!(shown.contains("unknown …") && shown.ends_with("tracker down"), "{shown}");
         assert_eq!(without_secrets_of("http://t/announce", "announce refused"), "announce refused");
+        let moved = without_secrets_of("http://t/announce", "moved to http://me@other/another-key/announce");
+        assert_eq!(moved, "moved to http://other/…");
     }
 }

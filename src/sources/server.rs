@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
 use super::registry::{Limits, Registry};
+use crate::descriptors::is_shortage;
 
 /// Connections at once; beyond, one is hung up on: the oldest of the network that has most.
 pub const MAX_CONNECTIONS: usize = 512;
@@ -68,6 +69,8 @@ pub struct Server {
     /// Dropped to end the threads.
     alive: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
+    /// Why it answers over HTTP only.
+    without_udp: Option<io::Error>,
 }
 
 /// What the threads share.
@@ -84,7 +87,7 @@ impl Server {
     /// Listens on `listen` and serves from threads of its own; `[::]` takes IPv4 clients too, port 0 is any free one.
     ///
     /// # Errors
-    /// Where the address is taken or not ours, or no thread can be had.
+    /// Where the address is taken or not ours, or no thread or descriptor can be had. Without the UDP port it answers over HTTP only.
     pub fn start(listen: SocketAddr, config: ServerConfig) -> io::Result<Server> {
         Server::start_patient(listen, config, PATIENCE)
     }
@@ -101,7 +104,7 @@ impl Server {
         let registry = Mutex::new(Registry::new(limits));
         let shared = Arc::new(Shared { config, patience, started: Instant::now(), registry });
         let (asleep, alive) = io::pipe()?;
-        let mut server = Server { addr, alive: Some(alive), threads: Vec::new() };
+        let mut server = Server { addr, alive: Some(alive), threads: Vec::new(), without_udp: None };
         let for_udp = (udp::bind(addr), asleep.try_clone()?, Arc::clone(&shared));
         let http = http::HttpServer::new(listener, asleep, shared)?;
         server.threads.push(spawn("tracker", move || http.run())?);
@@ -111,7 +114,8 @@ impl Server {
         };
         match started {
             Ok(thread) => server.threads.push(thread),
-            Err(e) => log::warn!("this tracker answers over HTTP only: UDP port {}: {e}", addr.port()),
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) => server.without_udp = Some(error),
         }
         Ok(server)
     }
@@ -119,6 +123,11 @@ impl Server {
     /// Where it listens, with the port that it got.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Why it does not answer over UDP, if it does not.
+    pub fn without_udp(&self) -> Option<&io::Error> {
+        self.without_udp.as_ref()
     }
 
     /// Ends all connections and waits for the threads.

@@ -143,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_while_a_server_is_silent_tells_no_secret() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = format!("http://{}", silent.local_addr().unwrap());
+        let (_, stop) = bounded::<Never>(0);
+        let url = format!("{host}/0123456789abcdef/x.torrent");
+        let failure = fetch(Path::new(&url), &mut Config::new("out"), &stop).map(|_| ()).unwrap_err();
+        let told = format!("{host}: stopped before it was here");
+        assert_eq!((failure.code, failure.message.as_str()), (Exit::Unfinished, told.as_str()));
+    }
+
+    #[test]
     fn failures_have_their_codes_and_hold_no_secret() {
         let url = "http://me:pw@h/0123456789abcdef/x.torrent?passkey=1";
         let of = |error| failure(url, &error);

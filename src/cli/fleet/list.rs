@@ -248,6 +248,13 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_other_schemes_are_named_without_their_secrets() {
+        let said = unknown_scheme("wss://me:pw@tracker.example/key/x").expect("it cannot be asked");
+        assert!(said.starts_with("'wss://tracker.example/…': "), "{said}");
+        assert_eq!(wrong("not http://t.example/key").message, "not http://t.example/…");
+    }
+
+    #[test]
     fn the_last_name_is_the_folder_unless_it_is_a_torrent() {
         let table = [
             ("x", false, "x", "."),

@@ -20,6 +20,7 @@ use super::message::{Family, MAX_RECEIVED};
 use super::node::{Dht, DhtStats, Output, Settings};
 use super::state::State;
 use crate::bind::Bind;
+use crate::descriptors::is_shortage;
 use crate::random;
 use crate::types::InfoHash;
 use keep::{load, save};
@@ -109,9 +110,10 @@ impl DhtService {
     /// bounded channel has no room for is lost.
     ///
     /// # Errors
-    /// Where no socket could be had for any family. A family alone may be missing: a machine without IPv6 is no error.
+    /// Where no socket could be had for any family. A family alone may be missing: a machine without IPv6 is no error. Where there is
+    /// no descriptor for something, nothing is started, so that it can be tried again.
     pub fn start(config: &DhtConfig, found: &Sender<Found>) -> io::Result<DhtService> {
-        let before = config.state_path.as_deref().map(load).unwrap_or_default();
+        let before = config.state_path.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut lines = Vec::new();
         let mut starts = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
@@ -128,7 +130,7 @@ impl DhtService {
                 }
             }
         }
-        if lines.is_empty() {
+        if lines.is_empty() || is_shortage(&failure) {
             return Err(failure);
         }
         let names = Some(Names::default());

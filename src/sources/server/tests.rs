@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsRawFd;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 
@@ -78,4 +81,48 @@ fn a_long_request_is_hung_up_on() {
     };
     assert!(ask(MAX_REQUEST / 2).starts_with(b"HTTP/1.1 200"));
     assert!(ask(MAX_REQUEST * 3).is_empty());
+}
+
+/// Asks for more peers than anybody gets.
+#[test]
+fn an_answer_is_bounded_however_many_peers_are_asked_for() {
+    let config = ServerConfig { max_peers_per_network_and_torrent: 1000, ..ServerConfig::default() };
+    let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config).unwrap();
+    let ask = |port: u16| {
+        let mut stream = TcpStream::connect(server.addr()).unwrap();
+        let who = format!("info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbb{port:05}");
+        write!(stream, "GET /announce?{who}&left=1&numwant=100000&port={port} HTTP/1.1\r\n\r\n").unwrap();
+        rest(&stream)
+    };
+    let last = (1..=300).map(ask).last().unwrap();
+    let expected = b"5:peers1200:";
+    assert!(last.windows(expected.len()).any(|part| part == expected), "{}", String::from_utf8_lossy(&last));
+}
+
+/// Where there is no descriptor for a client, the oldest connection of those that do nothing makes room. Runs as a process of its
+/// own, as its limit of descriptors is changed.
+#[test]
+fn silent_clients_give_up_their_descriptors() {
+    const NAME: &str = "sources::server::tests::silent_clients_give_up_their_descriptors";
+    const ALONE: &str = "BTSYNC_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", NAME]).env(ALONE, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let server = server(FOR_EVER);
+    let silent: Vec<TcpStream> = (0..20).map(|_| from(1, &server)).collect();
+    assert!(ask(&from(2, &server)).starts_with(b"HTTP/1.1 200"), "all of them are connected");
+    let fair = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Those below are all in use: there are none for the server's end.
+    let next = std::fs::File::open("/dev/null").unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    let few = u64::try_from(next.as_raw_fd()).unwrap();
+    drop(next);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(few), ..limit }).unwrap();
+    assert!(std::fs::File::open("/dev/null").is_err(), "a descriptor is left");
+    fair.connect(&server.addr().into()).unwrap();
+    assert!(ask(&fair.into()).starts_with(b"HTTP/1.1 200"));
+    assert!(silent.first().is_some_and(|oldest| rest(oldest).is_empty()), "the oldest was hung up on");
 }

@@ -136,3 +136,81 @@ fn scrape(transaction: u32, swarms: &[u8], now: Duration, shared: &Shared) -> Ve
     }
     packet::response(transaction, &Response::Scraped(&figures))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::sources::registry::{Limits, Registry};
+    use crate::sources::server::ServerConfig;
+
+    /// What the answer to a scrape has before its figures, and that to an announce before its peers.
+    const SCRAPED: usize = 8;
+    const ANNOUNCED: usize = 20;
+
+    fn shared() -> Shared {
+        let limits = Limits {
+            expiry: Duration::from_secs(3600),
+            max_peers: 1000,
+            max_per_network: 1000,
+            max_per_network_in_swarm: 1000,
+        };
+        let registry = Mutex::new(Registry::new(limits));
+        Shared { config: ServerConfig::default(), patience: EPOCH, started: Instant::now(), registry }
+    }
+
+    fn from(host: u8) -> SocketAddr {
+        ([10, 0, 0, host], 1000).into()
+    }
+
+    /// An announce of port `port` with the connection id that `from` was given at `now`, as long as the protocol has it.
+    fn announce_request(id: &[u8], port: u16) -> Vec<u8> {
+        let (action, transaction) = (1u32.to_be_bytes(), 7u32.to_be_bytes());
+        // Downloaded, left, uploaded.
+        let figures = [0u64, 1, 0].map(u64::to_be_bytes).concat();
+        let (event, ip, key, numwant) = ([0; 4], [0; 4], [0; 4], i32::MAX.to_be_bytes());
+        let who = [[1; 20].as_slice(), &[2; 18], &port.to_be_bytes()].concat();
+        [id, &action, &transaction, &who, &figures, &event, &ip, &key, &numwant, &port.to_be_bytes()].concat()
+    }
+
+    fn scrape_request(id: &[u8], swarms: usize) -> Vec<u8> {
+        [id, &2u32.to_be_bytes(), &7u32.to_be_bytes(), &[1; 20].repeat(swarms)].concat()
+    }
+
+    /// The connection id that a client gets.
+    fn connect(client: SocketAddr, now: Duration, keys: &RandomState, shared: &Shared) -> Vec<u8> {
+        let answer = respond(&packet::connect_request(7), client, now, keys, shared).expect("an id");
+        assert_eq!(answer.len(), 16);
+        answer[8..].to_vec()
+    }
+
+    #[test]
+    fn a_connection_id_is_good_for_its_address_and_for_two_minutes_at_most() {
+        let (keys, shared) = (RandomState::new(), shared());
+        let begin = 10 * EPOCH;
+        let id = connect(from(1), begin, &keys, &shared);
+        let answered = |client, now| {
+            let both = [announce_request(&id, 5), scrape_request(&id, 1)];
+            both.map(|request| respond(&request, client, now, &keys, &shared).is_some())
+        };
+        assert_eq!(answered(from(1), begin), [true, true]);
+        assert_eq!(answered(from(1), begin + EPOCH), [true, true]);
+        assert_eq!(answered(from(1), begin + 2 * EPOCH), [false, false], "it has expired");
+        assert_eq!(answered(from(2), begin), [false, false], "it is somebody else's");
+        let other_port = SocketAddr::new(from(1).ip(), 1001);
+        assert_eq!(answered(other_port, begin), [false, false]);
+    }
+
+    #[test]
+    fn answers_fit_into_a_packet_however_much_is_asked_for() {
+        let (keys, shared) = (RandomState::new(), shared());
+        let id = connect(from(1), EPOCH, &keys, &shared);
+        let ask = |request: &[u8]| respond(request, from(1), EPOCH, &keys, &shared).expect("an answer").len();
+        let longest = (1..=500).map(|port| ask(&announce_request(&id, port))).max();
+        assert_eq!(longest, Some(ANNOUNCED + MAX_PEER_BYTES));
+        assert_eq!(ask(&scrape_request(&id, 100)), SCRAPED + 12 * packet::MAX_SCRAPE);
+    }
+}

@@ -4,28 +4,38 @@ use std::io;
 use std::path::Path;
 
 use crate::atomic_file::{private_folder, replace_private};
+use crate::descriptors::{in_time, is_shortage};
 use crate::sources::dht::state::{MAX_STATE, State};
 
-/// A state that cannot be read is none: it is a help, not a need.
-pub(super) fn load(path: &Path) -> State {
+/// How often writing is tried again, where there is no descriptor for it.
+const TRIES: u32 = 10;
+
+/// The state that is kept at `path`. One that cannot be read is none: it is a help, not a need.
+///
+/// # Errors
+/// Where there is no descriptor to read it with: taken for none, it would be replaced at the end.
+pub(super) fn load(path: &Path) -> io::Result<State> {
     let bytes = match std::fs::metadata(path) {
         Ok(meta) if meta.len() <= MAX_STATE as u64 => std::fs::read(path),
-        Ok(_) => return State::default(),
+        Ok(_) => return Ok(State::default()),
         Err(error) => Err(error),
     };
-    match bytes.map_err(|e| e.to_string()).and_then(|bytes| State::decode(&bytes).map_err(|e| e.to_string())) {
-        Ok(state) => state,
-        Err(why) => {
-            log::debug!("no DHT nodes from {}: {why}", path.display());
-            State::default()
-        }
-    }
+    let state = match bytes {
+        Err(error) if is_shortage(&error) => return Err(error),
+        Err(error) => Err(error.to_string()),
+        Ok(bytes) => State::decode(&bytes).map_err(|error| error.to_string()),
+    };
+    Ok(state.unwrap_or_else(|why| {
+        log::debug!("no DHT nodes from {}: {why}", path.display());
+        State::default()
+    }))
 }
 
-/// Whole or not at all.
+/// Whole or not at all. Waits for a descriptor, but not for long: the program is about to end.
 pub(super) fn save(path: &Path, state: &State) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         private_folder(folder)?;
     }
-    replace_private(path, &state.encode())
+    let mut tries = 0..TRIES;
+    in_time(|| replace_private(path, &state.encode()), || tries.next().is_some())
 }

@@ -149,7 +149,7 @@ fn the_state_is_kept_and_used() {
     holds_one(&first);
     second.stop().expect("a state");
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
-    let state = load(&path);
+    let state = load(&path).expect("a state");
     assert_eq!(state.nodes.iter().map(|node| node.addr).collect::<Vec<_>>(), [entry]);
     assert_eq!(state.ids.len(), 1);
 
@@ -159,7 +159,7 @@ fn the_state_is_kept_and_used() {
     find(&found, SocketAddr::new(local(2), 1234));
     drop(third);
     std::fs::write(&path, b"garbage").unwrap();
-    assert_eq!(load(&path), State::default());
+    assert_eq!(load(&path).expect("none"), State::default());
 }
 
 #[test]
