@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -297,6 +297,41 @@ fn several_addresses_of_a_peer_are_one_connection() {
         payload.assert_at(&out);
         seeder.stop();
         seeds.join().expect("no panic");
+    });
+}
+
+/// A listener that does not wait for connections.
+fn listening(ip: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((ip, 0)).expect("a port");
+    listener.set_nonblocking(true).expect("a socket of ours");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+/// A tracker on the internet names a device of the user's network and a service of this machine, beside a public address.
+#[test]
+fn a_public_tracker_leads_to_no_private_address() {
+    isolated("a_public_tracker_leads_to_no_private_address", &[], || {
+        ip(&["addr", "add", "11.0.0.1/32", "dev", "lo"]);
+        let (stage, payload) = (Stage::new(), thirty_pieces());
+        let ((device, at_home), (service, on_loopback)) = (listening("10.88.0.2"), listening("127.0.0.1"));
+        let (public, at_large) = listening("11.0.0.1");
+        let peer = |addr: SocketAddr| {
+            let ip = addr.ip().to_string();
+            format!("d2:ip{}:{ip}4:porti{}ee", ip.len(), addr.port())
+        };
+        let by_name = format!("d2:ip9:localhost4:porti{}ee", on_loopback.port());
+        let peers = [peer(at_home), peer(on_loopback), by_name, peer(at_large)].concat();
+        let answer = Page::Bytes(format!("d8:intervali60e5:peersl{peers}ee").into_bytes());
+        for host in ["11.0.0.1", "10.88.0.1"] {
+            let tracker = Web::at(host, &[("/announce", answer.clone())]);
+            let torrent = stage.torrent(&payload, &tracker.url("/announce"));
+            let (out, words) = (stage.folder(host), ["--no-dht", "--no-lsd", "--stop-timeout=1"]);
+            stage.btsync(host, &torrent, &out, free_port(), &words).ends_with(2);
+            let dialled = [&device, &service, &public].map(|listener| listener.accept().is_ok());
+            let is_private = host != "11.0.0.1";
+            assert_eq!(dialled, [is_private, is_private, true], "the tracker at {host}");
+        }
     });
 }
 

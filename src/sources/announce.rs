@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::redact::without_secrets_of;
 use crate::metainfo::paths::printable;
+use crate::net::is_private;
 use crate::random;
 use crate::types::{InfoHash, PeerId};
 use crate::wire::compact;
@@ -78,6 +79,8 @@ impl AnnounceEvent {
 pub struct Answer {
     /// Addresses of peers, each once, [`MAX_PEERS`] at most.
     pub peers: Vec<SocketAddr>,
+    /// How many peers were left out, as a tracker on the internet named addresses of private networks.
+    pub left_out: usize,
     /// Host names and ports of peers, to be looked up (BEP 3).
     pub names: Vec<(String, u16)>,
     /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
@@ -97,11 +100,22 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What counts of the answer of a tracker with a public address. Nobody on the internet knows what is in a private network: such
+    /// an address is a mistake, or meant to make us connect to a device of the user.
+    #[must_use]
+    pub(super) fn of_public_tracker(mut self) -> Answer {
+        let named = self.peers.len();
+        self.peers.retain(|peer| !is_private(peer.ip()));
+        self.left_out += named - self.peers.len();
+        self
+    }
+
     /// The answers over two families of addresses as one.
     #[must_use]
     pub fn merged(self, other: Answer) -> Answer {
         Answer {
             peers: usable(self.peers.into_iter().chain(other.peers)),
+            left_out: self.left_out + other.left_out,
             interval: self.interval.max(other.interval),
             complete: self.complete.max(other.complete),
             incomplete: self.incomplete.max(other.incomplete),
@@ -262,4 +276,44 @@ pub(super) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr>
         all.truncate(MAX_PEERS);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_tracker_names_no_private_addresses() {
+        let private = [
+            "10.1.2.3:6881",
+            "127.0.0.1:6881",
+            "169.254.1.1:6881",
+            "172.16.0.1:6881",
+            "192.168.1.1:6881",
+            "[::1]:6881",
+            "[fd00::1]:6881",
+            "[fe80::1]:6881",
+            "[::ffff:10.0.0.1]:6881",
+            "[64:ff9b::c0a8:101]:6881",
+            "[2002:a00:1::1]:6881",
+        ];
+        let public = ["203.0.113.5:6881", "[2a00::1]:6881", "[64:ff9b::808:808]:6881"];
+        let peers: Vec<SocketAddr> = private.iter().chain(&public).filter_map(|peer| peer.parse().ok()).collect();
+        let answer = Answer {
+            peers,
+            left_out: 0,
+            names: Vec::new(),
+            interval: DEFAULT_INTERVAL,
+            min_interval: None,
+            complete: None,
+            incomplete: None,
+            warning: None,
+            tracker_id: None,
+            external_ip: None,
+        };
+        let answer = answer.of_public_tracker();
+        assert_eq!(answer.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), public);
+        assert_eq!(answer.left_out, private.len());
+        assert_eq!(answer.clone().merged(answer).left_out, 2 * private.len());
+    }
 }

@@ -8,6 +8,7 @@ mod families;
 mod file;
 mod guard;
 mod lenient;
+mod named;
 mod proxy;
 mod tied;
 mod tls;
@@ -15,7 +16,7 @@ mod url;
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,10 +46,6 @@ const MAX_HEADER: usize = 16 * 1024;
 const OUTPUT_BUFFER: usize = 4 * 1024;
 /// Redirects that are followed at most.
 const MAX_REDIRECTS: usize = 5;
-/// Host names that a tracker gives for peers are looked up for so long, all together.
-const NAMES_PATIENCE: Duration = Duration::from_secs(5);
-/// Addresses taken of one such name at most.
-const ADDRESSES_OF_A_NAME: usize = 4;
 /// How gzip begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What btsync calls itself.
@@ -107,7 +104,14 @@ struct Hop {
 }
 
 /// What the last of the redirects led to.
-enum Page {
+struct Page {
+    content: Content,
+    /// Whether a public host had a say in it.
+    is_public: bool,
+}
+
+/// What is there.
+enum Content {
     /// An answer, and what its `Retry-After` says.
     Body(StatusCode, Option<Retry>, Vec<u8>),
     /// A magnet link, which is not a request.
@@ -190,20 +194,13 @@ impl HttpTracker {
     }
 
     fn announce_by(&self, agents: &Agents, url: &str, full: String, end: Instant) -> Result<Answer, TrackerError> {
-        let mut answer = self.ask(agents, full, self.trust(url), end, answer::parse)?;
+        let (mut answer, is_public) = self.ask(agents, full, self.trust(url), end, answer::parse)?;
         let names = std::mem::take(&mut answer.names);
         if !names.is_empty() && !self.is_proxied {
-            let end = end.min(Instant::now() + NAMES_PATIENCE);
-            let found = names.iter().filter_map(|(host, port)| {
-                let left = end.saturating_duration_since(Instant::now());
-                let found = super::names::look_up(host, *port, Some(left)).ok().filter(|_| !left.is_zero())?;
-                let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), *port);
-                Some(found.into_iter().map(canonical).take(ADDRESSES_OF_A_NAME))
-            });
-            let found: Vec<_> = found.flatten().collect();
+            let found = named::addresses(&names, end);
             answer.peers = super::announce::usable(answer.peers.into_iter().chain(found));
         }
-        Ok(answer)
+        Ok(if is_public { answer.of_public_tracker() } else { answer })
     }
 
     /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
@@ -222,7 +219,7 @@ impl HttpTracker {
         // As many in a request as leave it at a length that every server takes.
         for part in swarms.chunks(MAX_SCRAPE) {
             let scrape = url::scrape_url(url, part)?;
-            all.extend(self.ask(&self.any, scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?);
+            all.extend(self.ask(&self.any, scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?.0);
         }
         Ok(all)
     }
@@ -231,7 +228,7 @@ impl HttpTracker {
         if self.trusted.contains(url) { Trust::AtFirst } else { Trust::Nowhere }
     }
 
-    /// One question to a tracker, its answer read by `parse`.
+    /// One question to a tracker, its answer read by `parse`, and whether it came from a public address.
     fn ask<T>(
         &self,
         agents: &Agents,
@@ -239,8 +236,9 @@ impl HttpTracker {
         trust: Trust,
         end: Instant,
         parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
-    ) -> Result<T, TrackerError> {
-        let Page::Body(status, retry, body) = self.page(agents, url, trust, end, MAX_BODY)? else {
+    ) -> Result<(T, bool), TrackerError> {
+        let Page { content, is_public } = self.page(agents, url, trust, end, MAX_BODY)?;
+        let Content::Body(status, retry, body) = content else {
             return Err(TrackerError::Scheme("magnet".to_owned()));
         };
         match parse(&body) {
@@ -248,7 +246,7 @@ impl HttpTracker {
             Err(refused @ TrackerError::Refused(_)) => Err(later(refused, retry)),
             Err(refused @ TrackerError::Later { .. }) => Err(refused),
             _ if !status.is_success() => Err(later(TrackerError::Http(status.as_u16()), retry)),
-            parsed => parsed,
+            parsed => Ok((parsed?, is_public)),
         }
     }
 
@@ -267,13 +265,16 @@ impl HttpTracker {
             let status = hop.response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 let retry = retry_after(&hop.response);
-                return Ok(Page::Body(status, retry, read_body(hop.response, &url, max)?));
+                // Behind a proxy a name's address is not known, but some names are local ones.
+                let is_public = from_public || hop.public && !(self.is_proxied && named::is_local(url::host(&url)));
+                let content = Content::Body(status, retry, read_body(hop.response, &url, max)?);
+                return Ok(Page { content, is_public });
             }
             from_public |= hop.public;
             let location = hop.response.headers().get(LOCATION).map(ureq::http::HeaderValue::as_bytes);
             let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it does not say where to"))?);
             if Magnet::is_link(&location) {
-                return Ok(Page::Link(location.trim().to_owned()));
+                return Ok(Page { content: Content::Link(location.trim().to_owned()), is_public: from_public });
             }
             url = url::join(&url, &location)?;
             if trust == Trust::AtFirst {

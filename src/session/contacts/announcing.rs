@@ -153,6 +153,7 @@ impl Contacts<'_> {
                 };
                 self.announcer.schedule.answered(now, url, &terms, new > 0);
                 log::debug!("{tracker}: {} peers, {new} of them new", answer.peers.len());
+                note_left_out(&tracker, answer.left_out);
                 self.inner.known.store(self.book.len(), Ordering::Relaxed);
                 self.next_call = now;
                 let (peers, interval, warning) = (answer.peers.len(), answer.interval, answer.warning);
@@ -170,6 +171,15 @@ impl Contacts<'_> {
                 tell(&self.events, Event::AnnounceFailed { tracker, reason, retry });
             }
         }
+    }
+}
+
+/// Tells of peers that a tracker on the internet named in private networks.
+fn note_left_out(tracker: &str, peers: usize) {
+    if peers > 0 {
+        log::info!(
+            "{tracker}: {peers} peers left out, as it is public and their addresses are those of private networks"
+        );
     }
 }
 

@@ -22,6 +22,7 @@ pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
     let (peers, names) = peers(dict);
     Ok(Answer {
         peers,
+        left_out: 0,
         names,
         interval: int(dict, "interval").and_then(seconds).unwrap_or(DEFAULT_INTERVAL),
         min_interval: int(dict, "min interval").and_then(seconds),

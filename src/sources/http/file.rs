@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{HttpTracker, Page, TrackerError, Trust, url};
+use super::{Content, HttpTracker, TrackerError, Trust, url};
 
 /// What a URL of the user's led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +24,11 @@ impl HttpTracker {
     /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
     pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Fetched, TrackerError> {
         let url = sendable(url)?;
-        match self.page(&self.any, url, Trust::AllTheWay, Instant::now() + deadline, max)? {
-            Page::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
-            Page::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
-            Page::Link(link) => Ok(Fetched::Link(link)),
+        let page = self.page(&self.any, url, Trust::AllTheWay, Instant::now() + deadline, max)?;
+        match page.content {
+            Content::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
+            Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
+            Content::Link(link) => Ok(Fetched::Link(link)),
         }
     }
 
@@ -43,10 +44,10 @@ impl HttpTracker {
             ));
         }
         let url = sendable(url)?;
-        match self.page(&self.any, url, Trust::Public, Instant::now() + deadline, max)? {
-            Page::Body(status, _, body) if status.is_success() => Ok(body),
-            Page::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
-            Page::Link(_) => Err(TrackerError::Scheme("magnet".to_owned())),
+        match self.page(&self.any, url, Trust::Public, Instant::now() + deadline, max)?.content {
+            Content::Body(status, _, body) if status.is_success() => Ok(body),
+            Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
+            Content::Link(_) => Err(TrackerError::Scheme("magnet".to_owned())),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What needs a host that counts as public: 127.0.0.2 plays it. The rest is in the whole-program tests.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use super::*;
@@ -78,6 +78,28 @@ fn public_to_public_and_local_to_public_are_followed() {
         assert_eq!(ask(&start, "/announce").map(|a| a.peers), Ok(Vec::new()), "{ip}");
         first.join().unwrap();
         second.join().unwrap();
+    }
+}
+
+/// What a tracker says of peers in private networks counts where it is itself in one.
+#[test]
+fn a_public_tracker_leads_to_no_private_address() {
+    let peers = "d5:peersld2:ip8:10.0.0.14:porti6881eed2:ip9:localhost4:porti6881eed2:ip11:203.0.113.54:porti6881eeee";
+    let private = ["10.0.0.1:6881", "127.0.0.1:6881"].map(|peer| peer.parse().unwrap());
+    let public: SocketAddr = "203.0.113.5:6881".parse().unwrap();
+    for ip in ["127.0.0.1", "127.0.0.2"] {
+        let (tracker, served) = once(ip, found(peers));
+        let answer = ask(&tracker, "/announce").unwrap();
+        served.join().unwrap();
+        assert!(answer.peers.contains(&public));
+        let is_public = ip == "127.0.0.2";
+        assert!(private.iter().all(|peer| answer.peers.contains(peer) != is_public), "{:?}", answer.peers);
+        assert_eq!(answer.left_out > 0, is_public);
+        // A local tracker that leads to it has no more to say.
+        let (tracker, served) = once("127.0.0.2", found(peers));
+        let (start, first) = once(ip, redirect(&format!("http://{tracker}/announce")));
+        assert_eq!(ask(&start, "/announce").unwrap().peers, [public], "by way of {ip}");
+        (first.join().unwrap(), served.join().unwrap());
     }
 }
 

@@ -56,6 +56,16 @@ pub enum Reply {
     Scraped(Vec<Scraped>),
 }
 
+impl Reply {
+    /// What counts of it if the tracker has a public address.
+    pub fn of_public_tracker(self) -> Reply {
+        match self {
+            Reply::Announced(answer) => Reply::Announced(answer.of_public_tracker()),
+            scraped @ Reply::Scraped(_) => scraped,
+        }
+    }
+}
+
 /// An exchange under way.
 #[derive(Debug)]
 pub struct Exchange<'a> {
@@ -197,6 +207,7 @@ impl<'a> Exchange<'a> {
         };
         Answer {
             peers,
+            left_out: 0,
             names: Vec::new(),
             interval: announce::seconds(interval.into()).unwrap_or(announce::DEFAULT_INTERVAL),
             min_interval: None,

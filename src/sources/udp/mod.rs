@@ -190,6 +190,7 @@ impl UdpTracker {
             for talk in family.talks {
                 match talk.result {
                     Some(Ok(reply)) => {
+                        let reply = if (self.is_local)(talk.addr.ip()) { reply } else { reply.of_public_tracker() };
                         self.keep(talk.addr, talk.socket, talk.exchange.connection());
                         replies.push(reply);
                     }

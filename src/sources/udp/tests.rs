@@ -236,6 +236,7 @@ fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
 fn two_addresses_give_one_answer() {
     let answer = |peers: &[&str], interval, seeds| Answer {
         peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
+        left_out: 0,
         names: Vec::new(),
         interval: Duration::from_secs(interval),
         min_interval: None,
@@ -271,6 +272,9 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     assert_eq!(figures[1], Some(Scraped { complete: 2, incomplete: 1, downloaded: 1 }));
     tell(1002, 0, Some(AnnounceEvent::Stopped));
     assert_eq!(ports(&tell(1003, 5, None)), [1001]);
+    // Were it on the internet, it would know of nobody on this machine.
+    let public = UdpTracker::with(|_| false).announce(&url, &report(1003, 5, None), PATIENT).unwrap();
+    assert_eq!((ports(&public), public.left_out), (vec![], 1));
     let refused = client.announce(&url, &report(0, 1, None), PATIENT);
     assert_eq!(refused, Err(TrackerError::Refused("port 0 reaches nobody".into())));
     server.stop();
