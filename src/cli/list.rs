@@ -18,10 +18,12 @@ use crate::metainfo::{FileEntry, Selection, Torrent, printable};
 pub fn print(torrent: &Torrent, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
-    info::print(&match json {
-        None => text(torrent, wanted),
-        Some(at) => super::json::line(at, "list", listed(torrent, &wanted)),
-    })
+    match json {
+        None => info::print(&text(torrent, wanted)),
+        // As with the events of a download.
+        Some(at) => info::print(&super::json::line(at, "list", listed(torrent, &wanted)))
+            .map_err(|failure| Failure { code: Exit::Other, ..failure }),
+    }
 }
 
 /// The files as `--json` has them.

@@ -1,7 +1,7 @@
 //! Log lines: where they go, and which are kept back. `RUST_LOG` decides on ours; what the HTTP client and the TLS library below
 //! it log holds requests with their URLs, so that no setting lets more of theirs out than warnings.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -25,6 +25,10 @@ pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
     }
     if !std::io::stderr().is_terminal() {
         logs.format_timestamp_millis();
+    }
+    if !verbose && std::env::var_os("RUST_LOG").is_none() {
+        // For people: where in the program a line comes from is nothing to them.
+        logs.format(|out, record| writeln!(out, "btsync: {}", record.args()));
     }
     logs.parse_default_env().target(Target::Pipe(Box::new(screen.clone())));
     let logger = logs.build();

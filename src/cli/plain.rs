@@ -23,6 +23,8 @@ pub struct Plain {
     words: Words,
     waiting: Waiting,
     last: Option<(Duration, String)>,
+    /// Bytes sent in this session, as they were last told of.
+    told_sent: u64,
 }
 
 impl Plain {
@@ -38,6 +40,7 @@ impl Plain {
             words: Words::chatty(),
             waiting: Waiting::default(),
             last: None,
+            told_sent: 0,
         }
     }
 
@@ -76,6 +79,7 @@ impl Voice for Plain {
             Event::Completed => {
                 let now = self.look(at);
                 self.screen.say(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
+                self.told_sent = now.uploaded;
             }
             _ => {}
         }
@@ -96,7 +100,8 @@ impl Voice for Plain {
 
     fn finish(&mut self, at: Duration, _: Ending) {
         let now = self.look(at);
-        if now.uploaded > 0 {
+        // What was sent until the completion has been told with it.
+        if now.uploaded > self.told_sent {
             self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
         }
         // How an unfinished download stands is told with the reason for its end, by whoever knows that.

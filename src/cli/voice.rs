@@ -12,6 +12,8 @@ use crate::session::Event;
 /// Text of strangers is cut here: no one needs more of it on a line.
 const LONGEST: usize = 300;
 
+/// A tracker that is asked after so long is never asked again.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 /// Beats of different paces fall together where they differ by less.
 const EARLY: Duration = Duration::from_millis(50);
 
@@ -166,7 +168,9 @@ impl Words {
                 (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
             }
             Event::AnnounceFailed { tracker, reason, retry } => self.complaint(tracker, reason).then(|| {
-                let next = retry.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
+                // A tracker may say that it is not to be asked again: in so many years.
+                let next = retry.filter(|retry| *retry < NEVER);
+                let next = next.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
                 format!("tracker {}: {}{next}", clean(tracker), clean(reason))
             }),
             Event::PieceFailed { piece, senders } => {

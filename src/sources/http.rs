@@ -330,6 +330,9 @@ fn config(user_agent: &str) -> ConfigBuilder<AgentScope> {
         .max_redirects(0)
         .http_status_as_error(false)
         .max_response_header_size(MAX_HEADER)
+        // No connection is kept: announces are far apart, and a server may have closed one that the next hop of a redirect would use.
+        .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
         // Zeroed anew for every request: small ones do for an announce.
         .input_buffer_size(2 * MAX_HEADER)
         .output_buffer_size(OUTPUT_BUFFER)

@@ -181,15 +181,15 @@ impl Rates {
                 } else {
                     let speed = rate(now.downloaded as f64 / took.as_secs_f64());
                     figures.push((1, format!("{fetched} in {}", time(took))));
-                    figures.push((2, format!("{speed} on average")));
+                    figures.push((5, format!("{speed} on average")));
                 }
             }
             _ if now.uploaded == 0 => figures.push((1, "all of it was there already".to_owned())),
             _ => {}
         }
         if now.uploaded > 0 {
-            figures.push((3, format!("sent {}", size(now.total_uploaded))));
-            figures.push((4, ratio(now)));
+            figures.push((4, format!("sent {}", size(now.total_uploaded))));
+            figures.push((3, ratio(now)));
         }
         figures
     }

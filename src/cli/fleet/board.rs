@@ -118,7 +118,8 @@ impl Drawing {
             'q' => {}
             ENTER if self.panel.take().is_some() => {}
             ENTER => {
-                let panel = of(self.selected).map(|handle| Panel::new(handle.clone(), self.given));
+                let rates = self.selected.and_then(|job| self.rates.get(&job)).cloned().unwrap_or_default();
+                let panel = of(self.selected).map(|handle| Panel::going_on(handle.clone(), self.given, rates));
                 self.panel = self.selected.zip(panel);
             }
             'P' => {
@@ -193,11 +194,13 @@ impl Drawing {
             rates.update(at, &now);
             sums.down += rates.down();
             sums.up += rates.up();
+            sums.limits = handle.limits();
             if now.stage == Stage::Downloading {
                 sums.have += now.have;
                 sums.total += now.total;
             }
-            let mut row = TorrentRow::of(*job, clean(handle.name()), &now, rates, handle.is_paused());
+            let mut row =
+                TorrentRow::of(*job, clean(handle.name()), &now, rates, (handle.is_paused(), handle.seed_goal()));
             row.bar = bar(&now, handle, &mut self.pieces);
             rows.insert(*job, row);
         }

@@ -4,10 +4,11 @@
 use console::measure_text_width;
 
 use super::queue::{Counts, Job};
-use crate::cli::figures::{Figure, Rates, part, percent, pieces, rate};
+use crate::cli::figures::{Figure, Rates, part, percent, pieces, rate, seeding};
 use crate::cli::map::{Cell, Look};
+use crate::cli::view::layout::limits;
 use crate::cli::view::text::{fit, fit_left, pad, squeeze};
-use crate::session::{Snapshot, Stage};
+use crate::session::{Limits, SeedGoal, Snapshot, Stage};
 
 /// Names take no more columns than this.
 const LONGEST: usize = super::LONGEST_NAME;
@@ -42,8 +43,8 @@ impl TorrentRow {
         TorrentRow { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
-    /// One that runs, or is paused.
-    pub fn of(job: Job, name: String, now: &Snapshot, rates: &Rates, paused: bool) -> TorrentRow {
+    /// One that runs, or is paused; it seeds until its goal is reached.
+    pub fn of(job: Job, name: String, now: &Snapshot, rates: &Rates, (paused, goal): (bool, SeedGoal)) -> TorrentRow {
         let (down, up) = (format!("down {}", rate(rates.down())), format!("up {}", rate(rates.up())));
         let peers = format!("peers {}/{}", now.active, now.connected);
         let none = String::new;
@@ -64,7 +65,10 @@ impl TorrentRow {
                 (rank, [percent(now.have, now.total), down, up, eta, peers])
             }
             Stage::Seeding if paused => (3, ["paused".to_owned(), none(), none(), none(), peers]),
-            Stage::Seeding => (3 - u8::from(moves(rates.up())), ["seeding".to_owned(), none(), up, none(), peers]),
+            Stage::Seeding => {
+                let [ratio, seeded] = seeding(now, rates, goal);
+                (3 - u8::from(moves(rates.up())), ["seeding".to_owned(), seeded, up, ratio, peers])
+            }
             Stage::Stopping => (4, ["stopping".to_owned(), none(), none(), none(), none()]),
         };
         TorrentRow { job, rank, name, figures, bar: Vec::new() }
@@ -134,14 +138,18 @@ impl RowColumns {
         // Two columns between any two of them.
         let taken =
             |widths: &[usize; 5]| widths.iter().filter(|width| **width > 0).map(|width| width + 2).sum::<usize>();
-        for column in DISPENSABLE {
-            if width.saturating_sub(taken(&figures)) < longest.min(ROOM_FOR_NAME) {
+        let has_bars = rows.iter().any(|row| !row.bar.is_empty());
+        let shortest_bar = if has_bars { SHORTEST_BAR + 2 } else { 0 };
+        // A bar says more than the first two of these.
+        for (nth, column) in DISPENSABLE.into_iter().enumerate() {
+            let wanted = longest.min(ROOM_FOR_NAME) + if nth < 2 { shortest_bar } else { 0 };
+            if width.saturating_sub(taken(&figures)) < wanted {
                 figures[column] = 0;
             }
         }
         let left = width.saturating_sub(taken(&figures));
-        let name = left.min(longest).max(1);
-        let has_bars = rows.iter().any(|row| !row.bar.is_empty());
+        let has_room = left >= longest.min(ROOM_FOR_NAME) + shortest_bar;
+        let name = (if has_room { left - shortest_bar } else { left }).min(longest).max(1);
         let bar = left.saturating_sub(name + 2).min(BAR);
         RowColumns { name, bar: if bar < SHORTEST_BAR || !has_bars { 0 } else { bar }, figures }
     }
@@ -183,6 +191,8 @@ pub(super) struct Sums {
     pub total: u64,
     /// When those are complete.
     pub eta: String,
+    /// Those of all torrents together.
+    pub limits: Limits,
 }
 
 /// The line below all others, and the last one of all; what matters least goes where there is no room.
@@ -201,6 +211,7 @@ pub(super) fn sums(sums: &Sums, width: usize) -> String {
         let more = if waiting > 0 { "eta over" } else { "eta" };
         figures.push((2, format!("{more} {}", sums.eta)));
     }
+    figures.extend(limits(sums.limits).map(|limits| (4, limits)));
     for (rank, count, what) in [(4, waiting, WAITING), (1, failed, "failed")] {
         if count > 0 {
             figures.push((rank, format!("{count} {what}")));

@@ -86,7 +86,8 @@ fn every_stage_has_its_row() {
     };
     let mut rates = Rates::default();
     rates.update(Duration::ZERO, &now);
-    let row = |now: &Snapshot, rates: &Rates| TorrentRow::of(3, "x".to_owned(), now, rates, false);
+    let row =
+        |now: &Snapshot, rates: &Rates| TorrentRow::of(3, "x".to_owned(), now, rates, (false, SeedGoal::default()));
     assert_eq!((row(&now, &rates).rank, row(&now, &rates).figures[0].as_str()), (1, "25.0%"));
     (now.have, now.downloaded, now.uploaded) = (1500, 1000, 300);
     rates.update(Duration::from_secs(1), &now);
@@ -106,7 +107,7 @@ fn every_stage_has_its_row() {
         assert_eq!((row(&now, &rates).figures[0].as_str(), row(&now, &rates).rank), (what, rank));
     }
     now.stage = Stage::Downloading;
-    let paused = TorrentRow::of(3, "x".to_owned(), &now, &rates, true);
+    let paused = TorrentRow::of(3, "x".to_owned(), &now, &rates, (true, SeedGoal::default()));
     assert_eq!((paused.figures[0].as_str(), paused.figures[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
     let without_session = |is_begun| TorrentRow::without_session(4, "y".to_owned(), is_begun);
     let said = [false, true].map(without_session).map(|row| (row.figures[0].clone(), row.rank));
@@ -145,7 +146,8 @@ fn a_bar_and_a_mark_stand_where_there_is_room() {
     );
     let narrow = selected(80, 24, 1);
     assert!(narrow[0].starts_with("  debian.iso  ███░░░▒▒▒░░░  "), "{narrow:?}");
-    assert!(!selected(70, 24, 1).concat().contains('█'));
+    assert!(selected(70, 24, 1).concat().contains('█'), "peers and up go before it");
+    assert!(!selected(36, 24, 1).concat().contains('█'));
 }
 
 #[test]
@@ -175,7 +177,15 @@ fn colours_are_those_of_one_torrent() {
 #[test]
 fn the_sums_say_how_far_all_of_it_is() {
     let counts = Counts { waiting: 5, downloading: 3, seeding: 1, whole: 2, failed: 1 };
-    let mut all = Sums { counts, down: 1024.0, up: 0.0, have: 512 << 20, total: 1 << 30, eta: "5m 05s".to_owned() };
+    let mut all = Sums {
+        counts,
+        down: 1024.0,
+        up: 0.0,
+        have: 512 << 20,
+        total: 1 << 30,
+        eta: "5m 05s".to_owned(),
+        ..Sums::default()
+    };
     assert_eq!(
         sums(&all, 120),
         "3 of 12 whole  50.0%  512.0/1024.0 MiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"

@@ -15,12 +15,14 @@ pub(super) struct Teller {
     screen: Screen,
     rates: Rates,
     words: Words,
+    /// Bytes sent in this session, as they were last told of.
+    told_sent: u64,
 }
 
 impl Teller {
     /// For the session behind `handle`.
     pub fn new(handle: Handle, screen: Screen) -> Teller {
-        Teller { handle, screen, rates: Rates::default(), words: Words::default() }
+        Teller { handle, screen, rates: Rates::default(), words: Words::default(), told_sent: 0 }
     }
 
     fn say(&self, text: &str) {
@@ -44,6 +46,7 @@ impl Voice for Teller {
                 let now = self.handle.snapshot();
                 self.rates.update(at, &now);
                 self.say(&format!("complete, {}", words(&self.rates.summary(&now))));
+                self.told_sent = now.uploaded;
             }
             _ => {}
         }
@@ -55,7 +58,8 @@ impl Voice for Teller {
 
     fn finish(&mut self, _: Duration, _: Ending) {
         let now = self.handle.snapshot();
-        if now.uploaded > 0 {
+        // What was sent until the completion has been told with it.
+        if now.uploaded > self.told_sent {
             self.say(&format!("sent {}, {}", size(now.total_uploaded), ratio(&now)));
         }
     }

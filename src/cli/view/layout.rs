@@ -115,11 +115,7 @@ fn figures(scene: &Scene<'_>, width: usize) -> Vec<Figure> {
         Stage::Downloading => {
             let got = (5, part(now.have, now.total));
             let eta = if scene.paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
-            let mut figures = vec![(0, percent(now.have, now.total)), got, down, up, (1, eta), peers];
-            if now.total_uploaded > 0 {
-                figures.push((6, ratio(now)));
-            }
-            figures
+            vec![(0, percent(now.have, now.total)), got, down, up, (1, eta), peers]
         }
         Stage::Seeding => {
             let sent = (5, format!("sent {}", size(now.total_uploaded)));
@@ -172,6 +168,9 @@ fn found(scene: &Scene<'_>) -> Vec<Figure> {
     }
     if let Some(limits) = limits(scene.limits) {
         figures.push((1, scene.look.yellow(&limits)));
+    }
+    if now.stage == Stage::Downloading && now.total_uploaded > 0 {
+        figures.push((1, format!("sent {}, {}", size(now.total_uploaded), ratio(now))));
     }
     figures.extend(trackers(search).map(|words| (2, words)));
     figures.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {nodes} nodes"))));

@@ -87,7 +87,7 @@ fn on_a_usual_terminal_all_of_it_is_seen() {
     assert!(shown[2].starts_with("down ") && shown[2].ends_with("█ peak 64.0 KiB/s"), "{text}");
     // Three rows of map: 500 pieces in 240 cells.
     assert!(shown[3..6].iter().all(|row| measure_text_width(row) == 80 && row.contains('▒')), "{text}");
-    assert_eq!(shown[6], "tracker 30 peers  DHT 120 nodes  known 40  wasted 2.0 KiB");
+    assert_eq!(shown[6], "sent 4.9 KiB, ratio 0.00  tracker 30 peers  DHT 120 nodes  wasted 2.0 KiB");
     assert!(shown[7].starts_with("peer ") && shown[8].starts_with("192.0.2.1:6881 "), "{text}");
     assert_eq!(shown.last().unwrap(), "p pause  l limits  f files  s why  ? help  q quit");
     assert_eq!(shown.len(), 21, "{text}");
@@ -170,7 +170,7 @@ fn every_stage_has_its_figures() {
         fit(&figures(&fake.scene(), 200), 200)
     };
     assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s  eta -");
-    assert_eq!(text(Stage::Downloading), "25.0%  500/2000 B  down 0 B/s  up 0 B/s  eta -  peers 5/12  ratio 2.50");
+    assert_eq!(text(Stage::Downloading), "25.0%  500/2000 B  down 0 B/s  up 0 B/s  eta -  peers 5/12");
     assert_eq!(text(Stage::Seeding), "seeding  2.0 KiB  up 0 B/s  sent 4.9 KiB  ratio 2.50  for 0.0s  peers 5/12");
     assert_eq!(text(Stage::Stopping), "stopping  25.0%  500/2000 B");
     assert_eq!(text(Stage::Metadata), "metadata 0/?  known 40  peers 5/12");

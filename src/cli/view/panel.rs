@@ -46,12 +46,17 @@ struct Show {
 impl Panel {
     /// Of the session behind `handle`; the command line gave it the limits `given`.
     pub fn new(handle: Handle, given: Limits) -> Panel {
+        Panel::going_on(handle, given, Rates::default())
+    }
+
+    /// The same of a session whose rates have been watched before.
+    pub fn going_on(handle: Handle, given: Limits, rates: Rates) -> Panel {
         Panel {
             name: clean(handle.name()),
             given,
             handle,
             look: Look::from_env(),
-            rates: Rates::default(),
+            rates,
             waiting: Waiting::default(),
             sparks: Default::default(),
             table: Table::default(),
@@ -163,10 +168,10 @@ fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Opt
 
 /// The limits that come after `current`, where `given` are those of the command line: lower ones first, then none, then the others.
 pub fn next_limits(given: Limits, current: Limits) -> Limits {
-    let within = |step: u64, limit: u64| limit == 0 || step <= limit;
+    let below = |step: u64, limit: u64| limit == 0 || step < limit;
     let steps = STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != given);
     let (mut lower, higher): (Vec<_>, Vec<_>) =
-        steps.partition(|step| within(step.down, given.down) && within(step.up, given.up));
+        steps.partition(|step| below(step.down, given.down) && below(step.up, given.up));
     if lower.is_empty() {
         let half = |limit: u64| if limit == 0 { 0 } else { (limit / 2).max(1) };
         lower.push(Limits { down: half(given.down), up: half(given.up) });
@@ -205,6 +210,7 @@ mod tests {
             (Limits::default(), each_way(5 << 20)),
             (each_way(3 << 20), each_way(1 << 20)),
             (each_way(200 << 10), each_way(100 << 10)),
+            (Limits { down: 1 << 20, up: 0 }, each_way(200 << 10)),
             (Limits { down: 300, up: 0 }, Limits { down: 150, up: 0 }),
             (Limits { down: 0, up: 2 << 20 }, each_way(1 << 20)),
             (each_way(1), Limits::default()),

@@ -39,6 +39,9 @@ pub struct Announcer {
     unsupported: Vec<String>,
 }
 
+/// In place of a tracker whose address cannot be shown, as nobody knows which part of it is a key.
+const NO_SCHEME: &str = "an address without http://, https:// or udp:// in front";
+
 impl Announcer {
     /// Nobody has been asked yet. The torrent's `tiers` lack those that the configuration excludes; the configuration's own trackers are
     /// always asked.
@@ -46,7 +49,8 @@ impl Announcer {
         let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
         let schedule = Schedule::new(wanted.collect(), &config.trackers, &mut random::cheap());
-        let unsupported = schedule.unsupported().map(|url| public_name(url)).collect();
+        let name = |url: &String| if url.contains("://") { public_name(url) } else { NO_SCHEME.to_owned() };
+        let unsupported = schedule.unsupported().map(name).collect();
         let client =
             TrackerClient::new(config.bind.clone(), config.user_agent.as_deref(), config.trackers.iter().cloned());
         Announcer { schedule, client, key: random::u32(), is_private: false, under_way: Vec::new(), unsupported }
