@@ -1,5 +1,8 @@
 //! Whole torrent files: what is refused and why, and what is read from them.
 
+mod nonsense;
+mod refused;
+
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -179,93 +182,6 @@ fn optional_keys_of_the_wrong_type_do_not_matter() {
     assert!(Torrent::parse(&single_but("private", Some(i(1)))).unwrap().private);
     let useless = d(&[("announce", s("http://a")), ("announce-list", l(&[l(&[s("")])])), ("info", info.to_vec())]);
     assert_eq!(Torrent::parse(&useless).unwrap().tiers, [["http://a"]]);
-}
-
-#[test]
-fn refuses_unsound_single_files() {
-    type Case = (&'static str, Option<Vec<u8>>, fn(&TorrentError) -> bool);
-    use TorrentError as E;
-    let table: Vec<Case> = vec![
-        ("pieces", None, |e| matches!(e, E::Missing("pieces"))),
-        ("pieces", Some(i(1)), |e| matches!(e, E::Mistyped { key: "pieces", .. })),
-        ("pieces", Some(s([0; 39])), |e| matches!(e, E::PiecesLength(39))),
-        ("pieces", Some(s([0; 20])), |e| matches!(e, E::PieceCount { found: 1, expected: 2 })),
-        ("pieces", Some(s([0; 60])), |e| matches!(e, E::PieceCount { found: 3, expected: 2 })),
-        ("piece length", None, |e| matches!(e, E::Missing("piece length"))),
-        ("piece length", Some(s("16")), |e| matches!(e, E::Mistyped { key: "piece length", .. })),
-        ("piece length", Some(i(0)), |e| matches!(e, E::PieceLength(0))),
-        ("piece length", Some(i(-16)), |e| matches!(e, E::PieceLength(-16))),
-        ("piece length", Some(i((512 << 20) + 1)), |e| matches!(e, E::PieceLength(_))),
-        ("piece length", Some(i((1 << 32) + 16)), |e| matches!(e, E::PieceLength(_))),
-        ("name", Some(s("..")), |e| matches!(e, E::Path(PathError::Climbs("..")))),
-        ("length", None, |e| matches!(e, E::NoLength)),
-        ("length", Some(s("30")), |e| matches!(e, E::Mistyped { key: "length", .. })),
-        ("name", Some(s([b'x'; 20_000])), |e| matches!(e, E::Path(PathError::TooLong))),
-        ("length", Some(i(-1)), |e| matches!(e, E::NegativeLength)),
-        ("length", Some(i(0)), |e| matches!(e, E::PieceCount { found: 2, expected: 0 })),
-        ("length", Some(i(i64::MAX)), |e| matches!(e, E::PieceCount { .. })),
-    ];
-    assert!(Torrent::parse(&single_but("", None)).is_ok());
-    for (key, value, expected) in table {
-        let shown = value.as_deref().map(|v| v.escape_ascii().to_string());
-        let error = error(&single_but(key, value));
-        assert!(expected(&error) && !error.is_bencode(), "{key} = {shown:?}: {error:?}");
-    }
-}
-
-#[test]
-fn refuses_unsound_files() {
-    type Case = (Vec<Vec<u8>>, fn(&TorrentError) -> bool);
-    use TorrentError as E;
-    let deep: Vec<&str> = vec!["a"; paths::DEPTH_MAX + 1];
-    let name = "a".repeat(199);
-    let long: Vec<&str> = vec![&name; 20];
-    assert!(Torrent::parse(&multi(&[file(&long[1..], 1), file(&["a"], 0), file(&["a!", "a"], 0)], 1)).is_ok());
-    let path_only = d(&[("path", l(&[s("a")]))]);
-    let part_is_int = d(&[("length", i(1)), ("path", l(&[i(1)]))]);
-    let path_is_string = d(&[("length", i(1)), ("path", s("a"))]);
-    let bad_utf8_path = d(&[("length", i(1)), ("path", l(&[s("a")])), ("path.utf-8", l(&[s("..")]))]);
-    let table: Vec<Case> = vec![
-        (vec![], |e| matches!(e, E::NoFiles)),
-        (vec![i(1)], |e| matches!(e, E::Mistyped { key: "files", .. })),
-        (vec![path_only], |e| matches!(e, E::Missing("length"))),
-        (vec![d(&[("length", i(1))])], |e| matches!(e, E::Missing("path"))),
-        (vec![path_is_string], |e| matches!(e, E::Mistyped { key: "path", .. })),
-        (vec![part_is_int], |e| matches!(e, E::Path(PathError::NotText))),
-        (vec![file(&["..", "a"], 1)], |e| matches!(e, E::Path(PathError::Climbs("..")))),
-        (vec![bad_utf8_path], |e| matches!(e, E::Path(PathError::Climbs("..")))),
-        (vec![file(&deep, 1)], |e| matches!(e, E::Path(PathError::TooDeep))),
-        (vec![file(&["a"], -1), file(&["b"], 2)], |e| matches!(e, E::NegativeLength)),
-        (vec![file(&["a"], i64::MAX), file(&["b"], 1)], |e| matches!(e, E::TooBig)),
-        (vec![file(&["a"], i64::MAX), file(&["b"], i64::MAX), file(&["c"], 3)], |e| matches!(e, E::TooBig)),
-        (vec![file(&long, 1)], |e| matches!(e, E::Path(PathError::TooLong))),
-        (vec![link(&["..", "etc"])], |e| matches!(e, E::LinkLeaves(_))),
-        (vec![link(&["/etc"])], |e| matches!(e, E::LinkLeaves(_))),
-    ];
-    for (files, expected) in table {
-        let error = error(&multi(&files, 1));
-        assert!(expected(&error) && !error.is_bencode(), "{}: {error:?}", files.concat().escape_ascii());
-    }
-}
-
-#[test]
-fn refuses_what_is_no_torrent_at_all() {
-    for bad in ["", "hello", "<html>", "d4:infod", "d4:infode4:infodee", " \n<!DOCTYPE html>"] {
-        assert!(error(bad.as_bytes()).is_bencode(), "{bad}");
-    }
-    assert!(matches!(error(b""), TorrentError::Empty) && matches!(error(b"\xef\xbb\xbf<?xml"), TorrentError::WebPage));
-    for bad in ["i1e", "le", "de", "dex", "d4:infoi1ee", "d4:infolee", "ld4:infodeee"] {
-        assert!(matches!(error(bad.as_bytes()), TorrentError::NotADict), "{bad}");
-    }
-    let v2 = torrent(&[("file tree", d(&[])), ("meta version", i(2)), ("name", s("a")), ("piece length", i(16384))]);
-    assert!(matches!(error(&v2), TorrentError::V2Only));
-    let bombs = [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18), [&b"d4:info"[..], &vec![b'l'; 1 << 20]].concat()];
-    for bomb in bombs {
-        assert!(matches!(error(&bomb), TorrentError::Syntax(RawError::TooDeep(_))));
-    }
-    assert!(matches!(error(&vec![b' '; torrent::FILE_MAX + 1]), TorrentError::TooLarge));
-    let missing = Torrent::read(Path::new("no/such.torrent")).unwrap_err();
-    assert!(missing.to_string().contains("no/such.torrent") && matches!(missing, TorrentError::Io { .. }));
 }
 
 /// The paths of the files of a torrent of many, without its name.
@@ -455,57 +371,4 @@ fn a_comment_in_utf8_comes_first() {
     assert_eq!(with(&[("comment", b"\xd6\xd0"), ("comment.utf-8", "中".as_bytes())]).as_deref(), Some("中"));
     assert_eq!(with(&[("comment", b"a"), ("comment.utf-8", b"")]).as_deref(), Some("a"));
     assert_eq!(with(&[("comment.utf-8", b"a")]).as_deref(), Some("a"));
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Torrent::parse(&bytes);
-        let _ = raw::check(&bytes);
-        let _ = raw::prefix(&bytes);
-    }
-
-    #[test]
-    fn bencode_like_bytes_do_not_either(
-        text in "(d|l|e|i|-|[0-9]:?|4:info|6:pieces|20:|0:|5:files|4:path|6:length){0,60}",
-        buffer in 1usize..20,
-    ) {
-        let _ = Torrent::parse(text.as_bytes());
-        // In small portions or in one: the same.
-        let walk = |source: &mut dyn std::io::BufRead| {
-            let mut scanner = scan::Scanner::new(source, raw::MESSAGE_DEPTH);
-            let done = scanner.value().and_then(|value| scanner.pass(value)).and_then(|()| scanner.end());
-            done.map(|()| scanner.at()).map_err(|error| format!("{error:?}"))
-        };
-        let whole = walk(&mut text.as_bytes());
-        prop_assert_eq!(walk(&mut std::io::BufReader::with_capacity(buffer, text.as_bytes())), whole.clone());
-        prop_assert_eq!(whole.is_ok(), raw::check(text.as_bytes()).is_ok());
-    }
-
-    #[test]
-    fn a_damaged_torrent_is_refused_or_sound(
-        at in any::<prop::sample::Index>(),
-        with in proptest::collection::vec(prop_oneof![any::<u8>(), proptest::sample::select(b"0123456789deil:-./".to_vec())], 0..4),
-        drop in 0usize..4,
-        many in any::<bool>(),
-    ) {
-        let files = [file(&["a"], 10), file(&["b", "c"], 20), file(&["b", "d"], 0)];
-        let mut bytes = if many { multi(&files, 30) } else { single_but("private", Some(i(1))) };
-        let at = at.index(bytes.len());
-        let end = (at + drop).min(bytes.len());
-        bytes.splice(at..end, with);
-        if let Ok(t) = Torrent::parse(&bytes) {
-            let sizes: u64 = (0..t.piece_count()).map(|p| u64::from(t.piece_size(PieceIndex(p)))).sum();
-            prop_assert_eq!(sizes, t.total());
-            prop_assert_eq!(t.info_hash.0, <[u8; 20]>::from(Sha1::digest(&t.info)));
-            let stored: Vec<_> = t.files.iter().filter(|file| !file.pad).map(|file| &file.path).collect();
-            for (at, path) in stored.iter().enumerate() {
-                let others = stored.iter().enumerate().filter(|(other, _)| *other != at);
-                prop_assert!(others.clone().all(|(_, other)| !other.starts_with(path)), "{}", path.display());
-            }
-            for file in &t.files {
-                prop_assert!(file.path.components().all(|c| matches!(c, std::path::Component::Normal(_))));
-            }
-        }
-    }
 }

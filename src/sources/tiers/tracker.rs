@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Job, backoff};
+use super::Job;
+use super::answers::backoff;
 use crate::sources::announce::{AnnounceEvent, Retry};
 
 #[derive(Debug, Default)]

@@ -1,0 +1,90 @@
+//! Torrents that are refused, and why.
+
+use super::*;
+
+#[test]
+fn refuses_unsound_single_files() {
+    type Case = (&'static str, Option<Vec<u8>>, fn(&TorrentError) -> bool);
+    use TorrentError as E;
+    let table: Vec<Case> = vec![
+        ("pieces", None, |e| matches!(e, E::Missing("pieces"))),
+        ("pieces", Some(i(1)), |e| matches!(e, E::Mistyped { key: "pieces", .. })),
+        ("pieces", Some(s([0; 39])), |e| matches!(e, E::PiecesLength(39))),
+        ("pieces", Some(s([0; 20])), |e| matches!(e, E::PieceCount { found: 1, expected: 2 })),
+        ("pieces", Some(s([0; 60])), |e| matches!(e, E::PieceCount { found: 3, expected: 2 })),
+        ("piece length", None, |e| matches!(e, E::Missing("piece length"))),
+        ("piece length", Some(s("16")), |e| matches!(e, E::Mistyped { key: "piece length", .. })),
+        ("piece length", Some(i(0)), |e| matches!(e, E::PieceLength(0))),
+        ("piece length", Some(i(-16)), |e| matches!(e, E::PieceLength(-16))),
+        ("piece length", Some(i((512 << 20) + 1)), |e| matches!(e, E::PieceLength(_))),
+        ("piece length", Some(i((1 << 32) + 16)), |e| matches!(e, E::PieceLength(_))),
+        ("name", Some(s("..")), |e| matches!(e, E::Path(PathError::Climbs("..")))),
+        ("length", None, |e| matches!(e, E::NoLength)),
+        ("length", Some(s("30")), |e| matches!(e, E::Mistyped { key: "length", .. })),
+        ("name", Some(s([b'x'; 20_000])), |e| matches!(e, E::Path(PathError::TooLong))),
+        ("length", Some(i(-1)), |e| matches!(e, E::NegativeLength)),
+        ("length", Some(i(0)), |e| matches!(e, E::PieceCount { found: 2, expected: 0 })),
+        ("length", Some(i(i64::MAX)), |e| matches!(e, E::PieceCount { .. })),
+    ];
+    assert!(Torrent::parse(&single_but("", None)).is_ok());
+    for (key, value, expected) in table {
+        let shown = value.as_deref().map(|v| v.escape_ascii().to_string());
+        let error = error(&single_but(key, value));
+        assert!(expected(&error) && !error.is_bencode(), "{key} = {shown:?}: {error:?}");
+    }
+}
+
+#[test]
+fn refuses_unsound_files() {
+    type Case = (Vec<Vec<u8>>, fn(&TorrentError) -> bool);
+    use TorrentError as E;
+    let deep: Vec<&str> = vec!["a"; paths::DEPTH_MAX + 1];
+    let name = "a".repeat(199);
+    let long: Vec<&str> = vec![&name; 20];
+    assert!(Torrent::parse(&multi(&[file(&long[1..], 1), file(&["a"], 0), file(&["a!", "a"], 0)], 1)).is_ok());
+    let path_only = d(&[("path", l(&[s("a")]))]);
+    let part_is_int = d(&[("length", i(1)), ("path", l(&[i(1)]))]);
+    let path_is_string = d(&[("length", i(1)), ("path", s("a"))]);
+    let bad_utf8_path = d(&[("length", i(1)), ("path", l(&[s("a")])), ("path.utf-8", l(&[s("..")]))]);
+    let table: Vec<Case> = vec![
+        (vec![], |e| matches!(e, E::NoFiles)),
+        (vec![i(1)], |e| matches!(e, E::Mistyped { key: "files", .. })),
+        (vec![path_only], |e| matches!(e, E::Missing("length"))),
+        (vec![d(&[("length", i(1))])], |e| matches!(e, E::Missing("path"))),
+        (vec![path_is_string], |e| matches!(e, E::Mistyped { key: "path", .. })),
+        (vec![part_is_int], |e| matches!(e, E::Path(PathError::NotText))),
+        (vec![file(&["..", "a"], 1)], |e| matches!(e, E::Path(PathError::Climbs("..")))),
+        (vec![bad_utf8_path], |e| matches!(e, E::Path(PathError::Climbs("..")))),
+        (vec![file(&deep, 1)], |e| matches!(e, E::Path(PathError::TooDeep))),
+        (vec![file(&["a"], -1), file(&["b"], 2)], |e| matches!(e, E::NegativeLength)),
+        (vec![file(&["a"], i64::MAX), file(&["b"], 1)], |e| matches!(e, E::TooBig)),
+        (vec![file(&["a"], i64::MAX), file(&["b"], i64::MAX), file(&["c"], 3)], |e| matches!(e, E::TooBig)),
+        (vec![file(&long, 1)], |e| matches!(e, E::Path(PathError::TooLong))),
+        (vec![link(&["..", "etc"])], |e| matches!(e, E::LinkLeaves(_))),
+        (vec![link(&["/etc"])], |e| matches!(e, E::LinkLeaves(_))),
+    ];
+    for (files, expected) in table {
+        let error = error(&multi(&files, 1));
+        assert!(expected(&error) && !error.is_bencode(), "{}: {error:?}", files.concat().escape_ascii());
+    }
+}
+
+#[test]
+fn refuses_what_is_no_torrent_at_all() {
+    for bad in ["", "hello", "<html>", "d4:infod", "d4:infode4:infodee", " \n<!DOCTYPE html>"] {
+        assert!(error(bad.as_bytes()).is_bencode(), "{bad}");
+    }
+    assert!(matches!(error(b""), TorrentError::Empty) && matches!(error(b"\xef\xbb\xbf<?xml"), TorrentError::WebPage));
+    for bad in ["i1e", "le", "de", "dex", "d4:infoi1ee", "d4:infolee", "ld4:infodeee"] {
+        assert!(matches!(error(bad.as_bytes()), TorrentError::NotADict), "{bad}");
+    }
+    let v2 = torrent(&[("file tree", d(&[])), ("meta version", i(2)), ("name", s("a")), ("piece length", i(16384))]);
+    assert!(matches!(error(&v2), TorrentError::V2Only));
+    let bombs = [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18), [&b"d4:info"[..], &vec![b'l'; 1 << 20]].concat()];
+    for bomb in bombs {
+        assert!(matches!(error(&bomb), TorrentError::Syntax(RawError::TooDeep(_))));
+    }
+    assert!(matches!(error(&vec![b' '; torrent::FILE_MAX + 1]), TorrentError::TooLarge));
+    let missing = Torrent::read(Path::new("no/such.torrent")).unwrap_err();
+    assert!(missing.to_string().contains("no/such.torrent") && matches!(missing, TorrentError::Io { .. }));
+}
