@@ -218,7 +218,7 @@ impl Opening<'_> {
     fn is_ours(&self, file: usize, seen: &Seen, keeper: Option<&Keeper>) -> bool {
         let disk = &self.disk;
         let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
-        let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.names(path, seen.identity));
+        let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.proves(path, seen.identity));
         marked || keeper.is_some_and(|keeper| keeper.made(disk, file, seen))
     }
 

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -41,6 +41,8 @@ pub struct Storage {
     pub(crate) marker: Option<FoundMarker>,
     /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
     pub(super) writable: Option<Vec<Option<u64>>>,
+    /// When files had got their length, in nanoseconds since 1970.
+    pub(super) settled: AtomicI64,
     /// Files with numbers below this one have the names that they have in the end.
     pub(super) final_names: AtomicUsize,
 }
@@ -52,8 +54,8 @@ impl Storage {
         let cache = Arc::new(Cache::new(layout.files().len() + 1, max_open));
         let (selection, allocation) = (Selection::default(), Allocation::default());
         let (lock, marker, writable) = (None, None, None);
-        let final_names = AtomicUsize::new(0);
-        Storage { root: Root::new(root), layout, selection, allocation, cache, lock, marker, writable, final_names }
+        let (root, settled, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
+        Storage { root, layout, selection, allocation, cache, lock, marker, writable, settled, final_names }
     }
 
     /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.

@@ -19,14 +19,15 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::cache::Handle;
+use super::cache::{Handle, clock};
 use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::marker::{self, Marker, marker_name};
 use super::open::Root;
 use super::others::FolderLock;
 use super::ownership::{Refusal, Step};
-use super::seen::{identity, is_same};
+use super::prepare::Allocation;
+use super::seen::{identity, is_lasting, is_same};
 use super::survey::Survey;
 use crate::types::InfoHash;
 
@@ -65,6 +66,11 @@ impl FoundMarker {
     /// Whether it says that btsync made this file.
     pub fn names(&self, path: &Path, identity: u64) -> bool {
         self.marker.names(path, identity, self.here)
+    }
+
+    /// Whether that is enough to take the file for ours: a number that the file system may have given again is not.
+    pub fn proves(&self, path: &Path, identity: u64) -> bool {
+        self.names(path, identity) && (!self.here || is_lasting(identity))
     }
 }
 
@@ -206,6 +212,7 @@ impl Storage {
             survey.file(number).filter(|_| is_written(*step)).map(|seen| seen.identity)
         };
         self.writable = Some(steps.iter().enumerate().map(identity).collect());
+        self.settled.store(clock(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -322,10 +329,24 @@ impl Storage {
         let Some(writable) = &self.writable else { return Ok(()) };
         let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, slot, error))?;
         let is_ours = match writable.get(slot) {
+            Some(Some(ours)) if !is_lasting(*ours) => {
+                let is_it = is_same(*ours, identity(&found)) || counts_anew(&handle.file);
+                is_it && self.is_explained(slot, &found)
+            }
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),
         };
         if is_ours { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Appeared)) }
+    }
+
+    /// Whether a file that has one of our numbers, which may have been given again, looks as we left it: with its length, and not changed
+    /// after our last write. On a network the clocks differ, and that says nothing.
+    fn is_explained(&self, slot: usize, found: &fs::Metadata) -> bool {
+        let Some(spec) = self.layout.files().get(slot) else { return false };
+        let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
+        let left = self.cache.written(slot).map_or(0, |(_, end)| end).max(self.settled.load(Ordering::Relaxed));
+        let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
+        is_long_enough && found.len() <= spec.length && (modified <= left || rustix::fs::major(found.dev()) == 0)
     }
 
     /// Whether this is the part file. Another thread may have made it and be about to say so.
@@ -365,6 +386,12 @@ impl Lock {
             Err(errno) => errno != Errno::NOENT,
         }
     }
+}
+
+/// Whether the file lies in a file system in user space: these give a file another number when it was closed for a while.
+fn counts_anew(file: &File) -> bool {
+    const FUSE: i64 = 0x6573_5546;
+    rustix::fs::fstatfs(file).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == FUSE))
 }
 
 pub(super) fn is_written(step: Step) -> bool {

@@ -134,6 +134,34 @@ fn only_files_that_were_decided_on_are_written_to() {
     assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"mine");
 }
 
+/// As on a file system that keeps no times of birth.
+#[test]
+fn a_number_that_may_be_given_again_proves_nothing() {
+    let passing = 1 << 63 | 5;
+    let made = [(marker::place(Path::new("a")), passing), (marker::place(Path::new("b")), 5)].into();
+    let found = FoundMarker { marker: Marker { made, ..Marker::default() }, here: true };
+    assert!(found.names(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
+    assert!(found.proves(Path::new("b"), 5) && !found.proves(Path::new("b"), 6));
+    let dir = tempdir().unwrap();
+    let mut it = storage(&dir, "a");
+    begin(&mut it, &ONE).unwrap();
+    let path = dir.path().join("a");
+    let is_explained = |it: &Storage| it.is_explained(0, &fs::metadata(&path).unwrap());
+    assert!(is_explained(&it));
+    it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
+    assert!(is_explained(&it), "written by us");
+    fs::write(&path, [b'x'; 99]).unwrap();
+    assert!(!is_explained(&it), "of another length");
+    let theirs = File::create(&path).unwrap();
+    theirs.set_len(100).unwrap();
+    theirs.set_modified(std::time::SystemTime::now() + Duration::from_secs(9)).unwrap();
+    assert_eq!(
+        is_explained(&it),
+        rustix::fs::major(theirs.metadata().unwrap().dev()) == 0,
+        "later than our last write"
+    );
+}
+
 #[test]
 fn threads_of_one_process_do_not_lock_each_other_out() {
     let dir = tempdir().unwrap();

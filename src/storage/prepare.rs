@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::cache::Handle;
+use super::cache::{Handle, clock};
 use super::error::{Doing, StorageError, shown};
 use super::files::Storage;
 use super::layout::FileSpec;
@@ -147,6 +147,7 @@ impl Storage {
         if let Some(parts) = parts {
             prepared.found_bytes += self.keep_parts(&parts);
         }
+        self.settled.store(clock(), Ordering::Relaxed);
         Ok(prepared)
     }
 

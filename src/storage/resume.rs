@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
 use super::layout::Layout;
-use super::seen::Seen;
+use super::seen::{Seen, is_lasting};
 use crate::metainfo::raw::{self, RawError};
 use crate::types::{BLOCK, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
@@ -52,6 +52,12 @@ impl Stamp {
     /// The later of its times.
     pub fn latest(&self) -> i64 {
         self.modified.max(self.changed)
+    }
+
+    /// Whether a file that was found is of this length, time and number.
+    fn is_of(&self, seen: &Seen) -> bool {
+        let nanos = |(seconds, nanos): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        (self.size, self.modified, self.inode) == (seen.size, nanos(seen.modified), seen.inode)
     }
 
     /// Whether, at `clock`, a change of the file would give it other times, however coarse they are.
@@ -224,11 +230,14 @@ impl Record {
     }
 
     /// Whether btsync made this file, or was given it, and had not completed it. A record is believed here whatever the boot:
-    /// a crash of the machine may cost data, and makes nobody else the owner.
+    /// a crash of the machine may cost data, and makes nobody else the owner. Where the file system may give another file what
+    /// tells this one from others, it must also look as it did.
     pub fn made(&self, layout: &Layout, file: usize, seen: &Seen) -> bool {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         if let Some(ours) = &self.ours {
-            return ours.binary_search(&(number, seen.identity)).is_ok();
+            let is_named = ours.binary_search(&(number, seen.identity)).is_ok();
+            return is_named
+                && (is_lasting(seen.identity) || self.stamp(number).is_some_and(|stamp| stamp.is_of(seen)));
         }
         // Version 0.1.0 gave every file its length before it wrote to any.
         if self.have.count() == 0 || self.have.is_full() {

@@ -175,6 +175,18 @@ fn a_record_names_the_files_that_are_ours_and_no_others() {
 }
 
 #[test]
+fn a_file_whose_number_may_be_given_again_is_ours_only_if_it_looks_as_it_did() {
+    let passing = 1 << 63 | 5;
+    let record = Record { ours: Some(vec![(0, passing), (2, passing)]), ..record() };
+    let seen = Seen { size: 100, inode: 7, identity: passing, modified: (-1, 999_999_995), ..Seen::default() };
+    assert!(record.made(&layout(), 0, &seen));
+    assert!(!record.made(&layout(), 2, &seen), "it had other times");
+    assert!(!record.made(&layout(), 0, &Seen { size: 101, ..seen }));
+    let unlisted = Record { files: Vec::new(), ..record };
+    assert!(!unlisted.made(&layout(), 0, &seen), "nobody knows how it looked");
+}
+
+#[test]
 fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     let mut record = Record { ours: None, ..record() };
     let again = Record::decode(&record.encode(), &layout()).expect("our record");

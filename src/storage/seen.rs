@@ -4,6 +4,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
+use sha1::{Digest, Sha1};
+
 /// A file as it was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -39,19 +41,66 @@ impl Seen {
     }
 }
 
-/// When a file was made, which nobody can set: inode numbers are given again as soon as a file is deleted, and some file
-/// systems count them anew at each mount. The inode number where the file system does not keep that time.
+/// Tells a file from every other one: made of its number in the file system, which is given again as soon as the file is deleted,
+/// and of the time when it was made, which nobody can set and which files of one tick of the clock share. Where only both
+/// together are the same it is the same file, today and after a restart.
+///
+/// Where the file system does not keep that time, or counts it so coarsely as FAT does, which numbers files anew, too, that proves
+/// nothing for another run: see [`is_lasting`].
 pub(super) fn identity(found: &Metadata) -> u64 {
     let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).filter(|nanos| *nanos > 0);
-    born.unwrap_or_else(|| found.ino() | NO_BIRTH)
+    of_parts(found.dev(), found.ino(), born.map(|since| since.as_nanos()).filter(|nanos| *nanos > 0))
 }
 
-/// Set in an [`identity`] that is an inode number.
-const NO_BIRTH: u64 = 1 << 63;
+/// Devices get other numbers at the next start: what lasts is without theirs.
+fn of_parts(device: u64, inode: u64, born: Option<u128>) -> u64 {
+    match born {
+        Some(nanos) if !nanos.is_multiple_of(COARSE) => hash(&[inode.into(), nanos]) & !PASSING,
+        Some(nanos) => hash(&[device.into(), nanos]) | PASSING,
+        None => hash(&[device.into(), inode.into()]) | PASSING,
+    }
+}
 
-/// Whether a file that this process has seen is the one that it opens now. Inode numbers say nothing: some file systems give a
-/// file another one when it was closed for a while.
+fn hash(parts: &[u128]) -> u64 {
+    let digest = Sha1::digest(parts.iter().flat_map(|part| part.to_be_bytes()).collect::<Vec<u8>>());
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// FAT and exFAT say in hundredths of a second when a file was made.
+const COARSE: u128 = 10_000_000;
+/// Set in an [`identity`] that says nothing about another run.
+const PASSING: u64 = 1 << 63;
+
+/// Whether nothing but this file will ever have its [`identity`], so that a later run may believe what an earlier one noted of it.
+pub(super) fn is_lasting(identity: u64) -> bool {
+    identity & PASSING == 0
+}
+
+/// Whether a file that this process has seen is the one that it opens now.
 pub(super) fn is_same(before: u64, now: u64) -> bool {
-    before == now || (before & NO_BIRTH != 0 && now & NO_BIRTH != 0)
+    before == now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_one_tick_or_one_number_are_not_the_same() {
+        let born = Some(1_700_000_000_123_456_789);
+        let file = of_parts(1, 7, born);
+        assert!(is_lasting(file) && is_same(file, of_parts(1, 7, born)));
+        assert!(is_same(file, of_parts(2, 7, born)), "the disk was plugged in again");
+        assert!(!is_same(file, of_parts(1, 8, born)), "made in the same tick");
+        assert!(!is_same(file, of_parts(1, 7, born.map(|nanos| nanos + 1))), "the number was given again");
+    }
+
+    #[test]
+    fn without_a_time_of_birth_files_have_numbers_that_prove_nothing_for_another_run() {
+        let file = of_parts(1, 7, None);
+        assert!(!is_lasting(file) && is_same(file, of_parts(1, 7, None)));
+        assert!(!is_same(file, of_parts(1, 8, None)) && !is_same(file, of_parts(2, 7, None)));
+        let on_fat = of_parts(1, 7, Some(1_700_000_000_120_000_000));
+        assert!(!is_lasting(on_fat) && is_same(on_fat, of_parts(1, 9, Some(1_700_000_000_120_000_000))));
+    }
 }
