@@ -156,7 +156,7 @@ impl<'a> Intake<'a> {
         self.shared.downloaded.fetch_add(all, Ordering::Relaxed);
         if blocks > 0 {
             self.peer.downloaded.fetch_add(bytes, Ordering::Relaxed);
-            self.peer.touch(now);
+            self.peer.touch(now, bytes);
         }
         blocks > 0
     }

@@ -12,6 +12,7 @@ use super::Shared;
 use super::fast::Allowed;
 use super::outbox::{Out, Outbox};
 use crate::acknowledged::Acknowledged;
+use crate::swarm::Traffic;
 use crate::swarm::limiter::Direction;
 use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
 use crate::types::{BLOCK, BlockRequest, PeerId, PeerKey, PieceIndex};
@@ -80,6 +81,8 @@ pub struct Peer {
     pub handed: AtomicU64,
     /// When payload last went either way, in milliseconds of the session's clock plus one; 0 for never.
     last_payload: AtomicU64,
+    /// What went either way.
+    traffic: Mutex<Traffic>,
     /// Payload bytes per second from it, as its requests see it; 0 until that is known.
     pub flow: AtomicU64,
     /// How many blocks it waits for.
@@ -148,6 +151,7 @@ impl Peer {
             uploaded: AtomicU64::new(0),
             handed: AtomicU64::new(0),
             last_payload: AtomicU64::new(0),
+            traffic: Mutex::default(),
             flow: AtomicU64::new(0),
             serving: AtomicU32::new(0),
             timed_out: AtomicU32::new(0),
@@ -205,14 +209,20 @@ impl Peer {
         self.deadline_moved.notify_all();
     }
 
-    /// Notes that payload flowed.
-    pub fn touch(&self, now: Duration) {
+    /// Notes that so many payload bytes flowed.
+    pub fn touch(&self, now: Duration, bytes: u64) {
+        self.traffic.lock().moved(now, bytes);
         self.last_payload.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
     /// When payload last flowed, either way.
     pub fn last_payload(&self) -> Option<Duration> {
         self.last_payload.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
+    /// What has flowed, both ways together.
+    pub fn traffic(&self) -> Traffic {
+        *self.traffic.lock()
     }
 
     /// Whether payload flowed within the last ten seconds.

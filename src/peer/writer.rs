@@ -311,7 +311,7 @@ impl<'a> Writer<'a> {
         self.peer.serving.fetch_sub(run.len() as u32, Ordering::AcqRel);
         self.peer.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.peer.touch(self.shared.now());
+        self.peer.touch(self.shared.now(), bytes as u64);
         if let Some(reveal) = self.shared.revealing() {
             reveal.sent(self.shared, self.peer.key, run);
         }

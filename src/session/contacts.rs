@@ -41,6 +41,9 @@ const FEW_PEERS: usize = 8;
 /// While peers are wanted, how the DHT stands is looked up so often, for those who watch.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// A peer that takes nothing of what we send for so long does not read.
+const STUCK: Duration = Duration::from_secs(10);
+
 /// A connection as the main thread sees it.
 pub struct Line {
     /// Its threads.
@@ -72,6 +75,8 @@ pub struct Arrived {
     pub payload: u64,
     /// All bytes that its system has acknowledged.
     acknowledged: u64,
+    /// Since when something is on its way and nothing more of it has arrived.
+    waits: Option<Duration>,
 }
 
 impl Arrived {
@@ -84,6 +89,20 @@ impl Arrived {
             None => written.max(self.payload),
         };
         self.acknowledged = acknowledged.unwrap_or(self.acknowledged);
+    }
+
+    /// Notes at each look whether more has arrived of the `handed` bytes than the `before` at the last look.
+    pub fn note_growth(&mut self, now: Duration, handed: u64, before: u64) {
+        self.waits = match self.waits {
+            _ if handed <= self.payload => None,
+            Some(since) if self.payload == before => Some(since),
+            _ => Some(now),
+        };
+    }
+
+    /// Whether the peer takes nothing of what we send, and has not for so long that it is no lost packet.
+    pub fn is_stuck(&self, now: Duration) -> bool {
+        self.waits.is_some_and(|since| now >= since + STUCK)
     }
 }
 

@@ -21,6 +21,7 @@ pub mod rate;
 pub mod requests;
 pub mod send_schedule;
 pub mod superseed;
+pub mod traffic;
 
 pub use blame::Blame;
 pub use choker::{Candidate, Choker};
@@ -29,3 +30,4 @@ pub use picker::{Accept, Picker, Plan, Progress, Verdict};
 pub use rate::Rate;
 pub use requests::Requests;
 pub use superseed::SuperSeed;
+pub use traffic::Traffic;

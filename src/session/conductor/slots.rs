@@ -63,9 +63,13 @@ impl Conductor<'_> {
             let received = peer.downloaded.load(Ordering::Relaxed);
             // What waits in the kernel says nothing of the way up.
             let handed = peer.handed.load(Ordering::Relaxed);
-            if round && handed > line.arrived.payload {
+            let before = line.arrived.payload;
+            if round && handed > before {
                 let acknowledged = self.acknowledged.as_ref().and_then(|kernel| peer.acknowledged(kernel));
                 line.arrived.update(handed, peer.uploaded.load(Ordering::Relaxed), acknowledged);
+            }
+            if round {
+                line.arrived.note_growth(now, handed, before);
             }
             let sent = line.arrived.payload;
             let (then, received_then, sent_then) = line.seen[0];

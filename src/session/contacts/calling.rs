@@ -191,32 +191,18 @@ impl Contacts<'_> {
             return false;
         }
         let full = self.lines.values().filter(|line| !line.going).count() >= room;
-        let occupant = |(key, line): (&PeerKey, &Line)| Occupant {
-            key: *key,
-            host: line.connection.addr.ip(),
-            handshake: match line.ready {
-                Some(_) => Handshake::Done,
-                None if line.connection.has_heard() => Handshake::Begun,
-                None => Handshake::Silent,
-            },
-            moved: line.peer.as_ref().and_then(|peer| peer.last_payload()).unwrap_or_default().max(line.since),
-            merit: match &line.peer {
-                Some(peer) if peer.last_payload().is_some() => Merit::Moved,
-                Some(peer) if peer.idled.load(Ordering::Relaxed) => Merit::Idled,
-                _ => Merit::Unknown,
-            },
-        };
         // Where it is callers that are too many, one of them ends; else anybody whom the user did not name.
         let may_end = |line: &Line| {
             let called = full && line.ready.is_some() && !self.book.is_users(&line.connection.addr);
             !line.going && (line.incoming || called)
         };
-        let occupants: Vec<_> = self.lines.iter().filter(|(_, line)| may_end(line)).map(occupant).collect();
         let (fair, now) = ((room / 4).max(1), shared.now());
+        let lines = self.lines.iter().filter(|(_, line)| may_end(line));
+        let occupants: Vec<_> = lines.map(|(key, line)| occupant(*key, line, now)).collect();
         let Some(gone) = evicted(newcomer.ip(), &occupants, fair, &self.churn, now) else { return false };
         log::debug!("{newcomer} gets the place of another");
-        if let Some(network) = gone.unproven {
-            self.churn.note(network, now);
+        if let Some(bounded) = gone.bounded {
+            self.churn.note(bounded, now);
         }
         self.drop_line(gone.key);
         true
@@ -343,5 +329,30 @@ impl Contacts<'_> {
         // It may have come back under another key.
         let covered = |a| a == addr || self.book.is_banned(&a, now);
         self.lines.values().map(|line| &line.connection).filter(|c| covered(c.addr)).for_each(Connection::close);
+    }
+}
+
+/// A connection as a full table sees it.
+fn occupant(key: PeerKey, line: &Line, now: Duration) -> Occupant {
+    let traffic = line.peer.as_ref().map(|peer| peer.traffic()).unwrap_or_default();
+    let merit = match &line.peer {
+        Some(_) if line.arrived.is_stuck(now) => Merit::Stuck,
+        Some(_) if traffic.last_block().is_some() => Merit::Moved,
+        Some(peer) if peer.idled.load(Ordering::Relaxed) => Merit::Idled,
+        _ => Merit::Unknown,
+    };
+    Occupant {
+        key,
+        host: line.connection.addr.ip(),
+        handshake: match line.ready {
+            Some(_) => Handshake::Done,
+            None if line.connection.has_heard() => Handshake::Begun,
+            None => Handshake::Silent,
+        },
+        since: line.since,
+        moved: traffic.last_block().unwrap_or_default().max(line.since),
+        merit,
+        total: traffic.total(),
+        lately: traffic.lately(now),
     }
 }

@@ -128,7 +128,16 @@ impl Drop for Lobby {
 impl Waiting {
     fn occupant(&self) -> Occupant {
         let handshake = if self.heard.load(Ordering::Relaxed) { Handshake::Begun } else { Handshake::Silent };
-        Occupant { key: self.key, host: self.host, handshake, moved: self.since, merit: Merit::Unknown }
+        Occupant {
+            key: self.key,
+            host: self.host,
+            handshake,
+            since: self.since,
+            moved: self.since,
+            merit: Merit::Unknown,
+            total: 0,
+            lately: 0,
+        }
     }
 
     fn hang_up(&self) {

@@ -1,0 +1,259 @@
+//! Full tables, and who of them goes.
+
+use super::*;
+
+const NOW: Duration = Duration::from_secs(1000);
+
+fn at(key: u32, host: &str, idle: u64) -> Occupant {
+    let host = host.parse().expect("an address");
+    Occupant {
+        key: PeerKey(key),
+        host,
+        handshake: Handshake::Done,
+        since: NOW.saturating_sub(Duration::from_secs(idle.max(100))),
+        moved: NOW.saturating_sub(Duration::from_secs(idle)),
+        merit: Merit::Moved,
+        total: PLENTY,
+        lately: 2 * BUSY,
+    }
+}
+
+fn goes(newcomer: &str, occupants: &[Occupant], fair: usize) -> Option<u32> {
+    let newcomer = newcomer.parse().expect("an address");
+    evicted(newcomer, occupants, fair, &Churn::default(), NOW).map(|gone| gone.key.0)
+}
+
+/// The same connections, none of which has moved a block.
+fn unproven(mut occupants: Vec<Occupant>) -> Vec<Occupant> {
+    for occupant in &mut occupants {
+        occupant.merit = Merit::Unknown;
+    }
+    occupants
+}
+
+/// A table of so many connections, of addresses made by `host`, all idle for so long.
+fn table(size: u32, idle: u64, host: impl Fn(u32) -> String) -> Vec<Occupant> {
+    (0..size).map(|n| at(n, &host(n), idle)).collect()
+}
+
+/// So far have all of these come, so long ago.
+fn all(occupants: &mut [Occupant], handshake: Handshake, idle: Duration) {
+    for occupant in occupants {
+        (occupant.handshake, occupant.moved) = (handshake, NOW.saturating_sub(idle));
+    }
+}
+
+#[test]
+fn idle_connections_of_few_addresses_keep_nobody_out() {
+    // Three addresses share the table, none of them more than its fair part.
+    let full = table(225, 11, |n| format!("203.0.{}.1", n % 3));
+    assert!(goes("198.51.100.1", &full, 75).is_some());
+    // Thirteen, in one network and in many.
+    for third in [0, 1] {
+        let full = table(225, 11, |n| format!("203.0.{}.{}", n % 13 * third, n % 13));
+        assert!(goes("198.51.100.1", &full, 75).is_some());
+    }
+}
+
+#[test]
+fn idle_connections_of_one_ipv6_network_keep_nobody_out() {
+    let networks: [fn(u32) -> String; 3] = [
+        |n| format!("2001:db8:7::{n:x}"),
+        |n| format!("2001:db8:7:{n:x}::1"),
+        |n| format!("2001:db8:7:{:x}::1", n << 8),
+    ];
+    for host in networks {
+        // At once: one /48 has more than its part.
+        assert!(goes("2001:db8:8::1", &table(225, 0, host), 75).is_some());
+        assert!(goes("198.51.100.1", &table(225, 0, host), 75).is_some());
+    }
+}
+
+/// Within the fullest network the fullest part of it, and there the connection that did nothing for longest.
+#[test]
+fn the_fullest_network_gives_up_the_longest_idle() {
+    let mut full = vec![
+        at(1, "2001:db8:7:101::1", 500),
+        at(2, "2001:db8:7:201::1", 20),
+        at(3, "2001:db8:7:202::1", 90),
+        at(4, "2001:db8:7:202::2", 30),
+        at(5, "2001:db8:7:202::3", 40),
+        at(6, "192.0.2.1", 900),
+        at(7, "192.0.2.2", 800),
+        at(8, "192.0.2.2", 700),
+    ];
+    assert_eq!(goes("198.51.100.1", &full, 9), Some(3));
+    full.retain(|o| o.host.is_ipv4());
+    assert_eq!(goes("198.51.100.1", &full, 9), Some(7), "the address with the most, then the longest idle");
+    assert_eq!(goes("192.0.2.3", &full, 9), Some(7), "also for one of the same /24, that has fewer");
+}
+
+#[test]
+fn peers_that_exchange_blocks_stay() {
+    let busy = table(8, 3, |n| format!("203.0.113.{}", n % 2));
+    assert_eq!(goes("198.51.100.1", &busy, 8), None);
+    assert!(goes("198.51.100.1", &busy, 7).is_some(), "unless their network has more than its part");
+}
+
+#[test]
+fn nobody_is_pushed_out_by_its_own_network() {
+    let full = table(8, 30, |_| "203.0.113.1".into());
+    assert_eq!(goes("203.0.113.1", &full, 2), None);
+    let mixed = [table(4, 30, |_| "203.0.113.1".into()), table(4, 70, |n| format!("192.0.{n}.1"))].concat();
+    assert_eq!(goes("203.0.113.1", &mixed, 2), None, "nor by one that has more than its part");
+    let full = table(8, 61, |_| "203.0.113.1".into());
+    assert!(goes("203.0.113.1", &full, 8).is_some(), "who does nothing for a minute gives way");
+    let rotating = [table(17, 5, |_| "203.0.113.1".into()), table(17, 5, |_| "198.51.100.1".into())].concat();
+    let full = [rotating, vec![at(99, "192.0.2.1", 900)]].concat();
+    assert_eq!(goes("203.0.113.1", &full, 20), None, "though the other has done nothing for longest");
+    assert_eq!(goes("203.0.113.1", &[], 0), None);
+}
+
+/// The same, where no connection that is in use may be evicted now.
+fn goes_without_need(occupants: &[Occupant]) -> Option<u32> {
+    let in_use = Bounded { network: Network::block([1, 1, 1, 1].into()), in_use: true };
+    let mut churn = Churn::default();
+    churn.note(in_use, NOW);
+    evicted([198, 51, 100, 1].into(), occupants, 75, &churn, NOW).map(|gone| gone.key.0)
+}
+
+#[test]
+fn where_all_networks_are_alike_a_minute_without_a_block_is_enough() {
+    let mut full = table(225, 59, |n| format!("203.{n}.1.1"));
+    assert_eq!(goes_without_need(&full), None);
+    full[7].moved -= Duration::from_secs(1);
+    assert_eq!(goes_without_need(&full), Some(7));
+}
+
+#[test]
+fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
+    let mut full = table(225, 9, |n| format!("203.{n}.1.1"));
+    full.iter_mut().for_each(|o| o.total = 16 << 10);
+    assert_eq!(goes_without_need(&full), None);
+    full[7].moved -= Duration::from_secs(2);
+    assert_eq!(goes_without_need(&full), Some(7));
+    full[7].total = PLENTY;
+    assert_eq!(goes_without_need(&full), None);
+    full[8].merit = Merit::Stuck;
+    assert_eq!(goes_without_need(&full), Some(8), "it does not read");
+}
+
+/// Every connection has moved blocks and is young enough to stay: the one that moved the least goes, and it goes alone.
+#[test]
+fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
+    let mut full = table(225, 6, |n| format!("203.{n}.1.1"));
+    full[7].lately -= 1;
+    assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
+    assert_eq!(goes_without_need(&full), None);
+    assert_eq!(goes("203.3.1.1", &full, 75), None, "to a network that has fewer");
+    full.iter_mut().for_each(|o| o.since = NOW - SETTLED / 2);
+    assert_eq!(goes("198.51.100.1", &full, 75), None, "nor so soon");
+    let busy = table(225, 3, |n| format!("203.{n}.1.1"));
+    assert_eq!(goes("198.51.100.1", &busy, 75), None, "nor one that is busy");
+}
+
+/// A hundred peers that take blocks all the time, and 125 connections that ask for a byte now and then after their first block, as
+/// callers of new networks do: of ten minutes' honest newcomers each finds a place, and no busy peer loses its own.
+#[test]
+fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
+    let mut full = table(225, 0, |n| format!("203.{n}.1.1"));
+    full[100..].iter_mut().for_each(|o| (o.total, o.lately) = (16 << 10, 16 << 10));
+    let (mut churn, mut let_in) = (Churn::default(), 0);
+    for second in 1..600u32 {
+        let now = NOW + Duration::from_secs(u64::from(second));
+        full.iter_mut().filter(|o| o.lately >= BUSY).for_each(|o| o.moved = now);
+        if second < 30 || second % 3 > 0 {
+            continue;
+        }
+        let newcomer = IpAddr::from([100, (second >> 8) as u8, second as u8, 1]);
+        let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
+        gone.bounded.into_iter().for_each(|gone| churn.note(gone, now));
+        let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
+        assert!(gone.key.0 >= 100, "a busy peer");
+        let (key, host, since) = (PeerKey(1000 + second), newcomer, now);
+        *place = Occupant { key, host, since, moved: now, total: 16 << 10, lately: 16 << 10, ..*place };
+        let_in += 1;
+    }
+    assert_eq!(let_in, 190);
+}
+
+#[test]
+fn idle_connections_of_many_networks_keep_nobody_out() {
+    let mut full = unproven(table(225, 5, |n| format!("203.{n}.1.1")));
+    assert_eq!(goes("198.51.100.1", &full, 75), None, "they get a moment to ask for something");
+    for occupant in &mut full {
+        occupant.moved -= Duration::from_secs(1);
+    }
+    assert!(goes("198.51.100.1", &full, 75).is_some());
+    full[9].moved -= Duration::from_secs(1);
+    assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
+    full[7].merit = Merit::Idled;
+    assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
+    full[5].merit = Merit::Stuck;
+    assert_eq!(goes("198.51.100.1", &full, 75), Some(5), "or does not read");
+    for occupant in &mut full {
+        occupant.merit = Merit::Moved;
+    }
+    assert_eq!(goes_without_need(&full), None, "peers that have moved blocks stay");
+    let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
+    assert!(goes("2001:db8:ffff::1", &six, 75).is_some());
+}
+
+/// Two busy connections of one network do not cover for the idle ones of all others.
+#[test]
+fn a_network_with_two_busy_connections_covers_for_nobody() {
+    let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+    for (n, occupant) in full.iter_mut().take(2).enumerate() {
+        *occupant = at(n as u32, "192.0.2.1", 0);
+    }
+    assert!(goes("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
+}
+
+/// A flood of newcomers of ever new networks, sixty a second for two minutes: how long the connections that it evicts had lasted,
+/// and how many it evicts.
+#[test]
+fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
+    let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+    full[..100].iter_mut().for_each(|o| (o.merit, o.moved) = (Merit::Moved, NOW + Duration::from_secs(100)));
+    let (mut churn, mut evictions) = (Churn::default(), 0);
+    for n in 0..120 * 60u32 {
+        let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 60);
+        let newcomer = IpAddr::from([100, (n >> 8) as u8, n as u8, 1]);
+        let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
+        churn.note(gone.bounded.expect("only such are evicted"), now);
+        let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
+        assert_eq!(place.merit, Merit::Unknown);
+        (place.key, place.host, place.moved) = (PeerKey(1000 + n), newcomer, now);
+        evictions += 1;
+    }
+    assert!((400..=500).contains(&evictions), "{evictions}");
+}
+
+#[test]
+fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
+    let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+    let (mut churn, newcomer) = (Churn::default(), |n: u8| IpAddr::from([198, 51, n, 1]));
+    let gone = evicted(newcomer(1), &full, 75, &churn, NOW).expect("a connection");
+    churn.note(Bounded { network: Network::block(newcomer(2)), in_use: false }, NOW);
+    assert!(evicted(newcomer(2), &full, 75, &churn, NOW).is_none());
+    assert_eq!(evicted(newcomer(3), &full, 75, &churn, NOW), Some(gone));
+    assert!(evicted(newcomer(2), &full, 75, &churn, NOW + Churn::REST).is_some());
+}
+
+/// Silent connections are evicted before one that has begun its handshake, whatever their networks.
+#[test]
+fn silent_callers_go_first() {
+    let mut full = table(128, 0, |n| format!("203.{n}.1.1"));
+    all(&mut full, Handshake::Silent, SILENCE);
+    all(&mut full[3..4], Handshake::Begun, HANDSHAKE * 2);
+    all(&mut full[90..91], Handshake::Silent, SILENCE * 2);
+    assert_eq!(goes("203.3.1.1", &full, 32), Some(90));
+    all(&mut full, Handshake::Silent, Duration::ZERO);
+    assert_eq!(goes("203.3.1.1", &full, 32), None, "their first bytes may be on their way");
+    all(&mut full, Handshake::Begun, HANDSHAKE);
+    assert!(goes("198.51.100.1", &full, 32).is_some(), "nor is one byte enough");
+    let mut full = table(128, 0, |_| "203.0.113.1".into());
+    all(&mut full, Handshake::Silent, Duration::ZERO);
+    all(&mut full[3..4], Handshake::Begun, Duration::ZERO);
+    assert!(goes("203.3.1.1", &full, 32).is_some_and(|key| key != 3), "one network has too many");
+}
