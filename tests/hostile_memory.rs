@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use common::netns::{installed, not_run};
 use common::payload::Payload;
@@ -26,6 +27,8 @@ const TIMES: usize = 2000;
 /// Connections that choke and unchoke at the same time, and how often: below what counts as a flood.
 const FLAPPERS: usize = 24;
 const FLAPS: usize = 900;
+/// Connections that flood until the program ends.
+const CALLERS: usize = 50;
 /// What the process may have had resident at any time, in KiB. Without an attack it takes a quarter of that.
 const PEAK: u64 = 32 * 1024;
 
@@ -538,5 +541,41 @@ fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     assert!(said.contains("1 torrent at once") && said.contains("no DHT and no local discovery"), "{said}");
     for payload in &payloads {
         assert_eq!(payload.difference_in_content(&scene.stage.path("out")), None);
+    }
+}
+
+/// Connections keep the queues of their sockets full of long extension handshakes. Linux hands out what it has received also after a
+/// socket was shut: a signal must end the program without all of that being read.
+#[test]
+fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let folder = stage.folder_with("seeder", &payload);
+    let mut seeder = stage.btsync("seeder", &torrent, &folder, port, &["--seed", "--max-peers", "250"]);
+    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let ids: String = (0..4096).map(|n| format!("3:{n:03x}i1e")).collect();
+    let said = frame(id::EXTENDED, format!("\0d1:md{ids}ee").as_bytes());
+    let sent = Arc::new(AtomicUsize::new(0));
+    let swarm = payload.info_hash();
+    let wires: Vec<_> = (0..CALLERS).map(|_| extended(addr, swarm)).collect();
+    let floods: Vec<_> = wires
+        .into_iter()
+        .map(|mut wire| {
+            let (said, sent) = (said.clone(), sent.clone());
+            thread::spawn(move || {
+                while wire.send_raw(&said).is_ok() {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    until("much has been sent", || sent.load(Ordering::Relaxed) > 40 * CALLERS);
+    assert_bounded(&seeder);
+    seeder.signal("TERM");
+    assert_eq!(seeder.end_within(Duration::from_secs(2)), Some(0));
+    for flood in floods {
+        flood.join().expect("a flood");
     }
 }

@@ -45,6 +45,9 @@ pub enum RawError {
     /// Lists and dictionaries are nested too deeply.
     #[error("not bencode that is accepted: nested more than {0} deep")]
     TooDeep(usize),
+    /// A short message has more values than any client needs.
+    #[error("not bencode that is accepted: too many values, at byte {0}")]
+    TooMany(usize),
     /// Something follows the value.
     #[error("not bencode: something follows the end, at byte {0}")]
     Trailing(usize),
@@ -55,7 +58,16 @@ pub enum RawError {
 /// # Errors
 /// Says where it is malformed, nested deeper than [`MESSAGE_DEPTH`], or has a key twice.
 pub fn check(bytes: &[u8]) -> Result<(), RawError> {
-    walk(bytes, true).map(|_| ())
+    walk(bytes, true, usize::MAX).map(|_| ())
+}
+
+/// The same for a message of a peer, which has `most` values at most, those of inner lists and dictionaries included. The check
+/// stops at the first value beyond that, so that a message of many tiny values costs no more than an honest one.
+///
+/// # Errors
+/// Those of [`check`], and [`RawError::TooMany`].
+pub fn check_few(bytes: &[u8], most: usize) -> Result<(), RawError> {
+    walk(bytes, true, most).map(|_| ())
 }
 
 /// How many bytes the first value of `bytes` takes, checked like [`check`]; what follows is not looked at (BEP 9 puts a
@@ -64,11 +76,12 @@ pub fn check(bytes: &[u8]) -> Result<(), RawError> {
 /// # Errors
 /// Those of [`check`], but for [`RawError::Trailing`].
 pub fn prefix(bytes: &[u8]) -> Result<usize, RawError> {
-    walk(bytes, false)
+    walk(bytes, false, usize::MAX)
 }
 
-fn walk(bytes: &[u8], to_the_end: bool) -> Result<usize, RawError> {
+fn walk(bytes: &[u8], to_the_end: bool, most: usize) -> Result<usize, RawError> {
     let mut scanner = Scanner::new(bytes, MESSAGE_DEPTH);
+    scanner.values = most;
     let value = scanner.value().and_then(|value| scanner.pass(value)).map(|()| scanner.at());
     let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
     all.map_err(|error| match error {
@@ -164,6 +177,13 @@ mod tests {
         assert_eq!(check(format!("d1:b{inner}1:a{inner}1:b0:e").as_bytes()), Err(RawError::DuplicateKey("b".into())));
         let long = format!("d5000:{}0:e", "x".repeat(5000));
         assert_eq!(check(long.as_bytes()), Err(RawError::KeyTooLong(1)));
+    }
+
+    #[test]
+    fn many_values_are_refused_where_few_are_expected() {
+        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 5), Ok(()));
+        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 4), Err(RawError::TooMany(14)));
+        assert_eq!(check_few(format!("l{}e", "le".repeat(30_000)).as_bytes(), 256), Err(RawError::TooMany(511)));
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub(super) struct Scanner<R> {
     source: R,
     at: usize,
     depth: usize,
+    /// How many more values may begin.
+    pub values: usize,
     frames: Vec<Frame>,
     keys: Keys,
     scratch: Vec<u8>,
@@ -111,7 +113,8 @@ pub(super) struct Scanner<R> {
 impl<R: BufRead> Scanner<R> {
     /// A walk that allows lists and dictionaries `depth` deep.
     pub fn new(source: R, depth: usize) -> Scanner<R> {
-        Scanner { source, at: 0, depth, frames: Vec::new(), keys: Keys::default(), scratch: Vec::new() }
+        let (values, frames, keys, scratch) = (usize::MAX, Vec::new(), Keys::default(), Vec::new());
+        Scanner { source, at: 0, depth, values, frames, keys, scratch }
     }
 
     /// How many bytes have been taken.
@@ -143,6 +146,7 @@ impl<R: BufRead> Scanner<R> {
 
     /// Begins the value that must stand here.
     pub fn value(&mut self) -> Result<Value> {
+        self.values = self.values.checked_sub(1).ok_or(RawError::TooMany(self.at))?;
         match self.peek_some()? {
             b'i' => self.integer().map(Value::Int),
             b'0'..=b'9' => self.length().map(Value::Bytes),

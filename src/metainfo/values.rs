@@ -18,9 +18,22 @@ pub type Dict = HashMap<Vec<u8>, Value>;
 pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, RawError> {
     // serde_bencode recurses: depth is checked before.
     raw::check(bytes)?;
+    Ok(read(bytes))
+}
+
+/// Reads a dictionary of `most` values at most, those of inner lists and dictionaries included; `None` where the value is none.
+///
+/// # Errors
+/// Those of [`raw::check_few`].
+pub fn small_dictionary(bytes: &[u8], most: usize) -> Result<Option<Dict>, RawError> {
+    raw::check_few(bytes, most)?;
+    Ok(read(bytes))
+}
+
+fn read(bytes: &[u8]) -> Option<Dict> {
     match serde_bencode::from_bytes(bytes) {
-        Ok(Value::Dict(dict)) => Ok(Some(dict)),
-        _ => Ok(None),
+        Ok(Value::Dict(dict)) => Some(dict),
+        _ => None,
     }
 }
 

@@ -18,8 +18,8 @@ pub use super::gone::Gone;
 use super::kept::{Met, opening};
 use super::outbox::{Inbox, Out, outbox};
 use super::reader::Reader;
-use super::roster::Admission;
-use super::state::{Peer, feed_the_hungry};
+use super::roster::{Admission, feed_the_hungry};
+use super::state::Peer;
 use super::writer::{Ended, Writer};
 use super::{Report, Shared, deadline};
 use crate::bind;
@@ -61,6 +61,8 @@ pub struct Connection {
     stream: Arc<TcpStream>,
     /// Whether anything has come from the other end.
     heard: Arc<AtomicBool>,
+    /// Whether we have closed it; what it has sent and was not read is then left unread.
+    dismissed: Arc<AtomicBool>,
     thread: Option<Thread>,
     /// What the metadata stage's reader left for [`Connection::go_on`].
     kept: Option<Box<Met>>,
@@ -104,8 +106,8 @@ impl Connection {
         stream: TcpStream,
         caller: Caller,
     ) -> io::Result<Connection> {
-        let (stream, heard) = (Arc::new(stream), Arc::new(AtomicBool::new(false)));
-        let mut connection = Connection { addr, stream, heard, thread: None, kept: None };
+        let (stream, heard, dismissed) = (Arc::new(stream), Arc::default(), Arc::default());
+        let mut connection = Connection { addr, stream, heard, dismissed, thread: None, kept: None };
         connection.start(shared, key, caller)?;
         Ok(connection)
     }
@@ -113,9 +115,9 @@ impl Connection {
     /// Starts the reader's thread.
     fn start(&mut self, shared: &Arc<Shared>, key: PeerKey, caller: Caller) -> io::Result<()> {
         let (shared, addr) = (shared.clone(), self.addr);
-        let (stream, noted) = (self.stream.clone(), self.heard.clone());
+        let (stream, noted, dismissed) = (self.stream.clone(), self.heard.clone(), self.dismissed.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, &noted, caller));
+            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, &noted, dismissed, caller));
             let why = match catch_unwind(life).unwrap_or(Err(Gone::Bug)) {
                 Ok(met) => return Some(met),
                 Err(gone) => gone,
@@ -151,6 +153,7 @@ impl Connection {
 
     /// Ends the connection, also one that is still being made.
     pub fn close(&self) {
+        self.dismissed.store(true, Ordering::Release);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -176,6 +179,7 @@ fn live(
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
     heard: &AtomicBool,
+    dismissed: Arc<AtomicBool>,
     caller: Caller,
 ) -> Result<Box<Met>, Gone> {
     let met = match caller {
@@ -186,7 +190,7 @@ fn live(
             Met { theirs, incoming, rest, before: None }
         }
     };
-    talk(shared, key, addr, stream, met)
+    talk(shared, key, addr, stream, dismissed, met)
 }
 
 /// Connects where we are the caller, and exchanges handshakes.
@@ -246,6 +250,7 @@ fn talk(
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
+    dismissed: Arc<AtomicBool>,
     met: Met,
 ) -> Result<Box<Met>, Gone> {
     let Met { theirs, incoming, rest, before } = met;
@@ -255,6 +260,7 @@ fn talk(
     if let Some(before) = before {
         peer = peer.with_known(&before);
     }
+    peer.dismissed = dismissed;
     peer.encrypted = AtomicBool::new(rest.ciphers.is_some());
     let peer = Arc::new(peer);
     match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
@@ -351,7 +357,7 @@ struct Closing<'a> {
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         if !self.keeps {
-            self.peer.close();
+            self.peer.hang_up();
         }
     }
 }

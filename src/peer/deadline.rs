@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::Shared;
 use super::outbox::Out;
-use super::state::{Peer, feed_the_hungry};
+use super::roster::feed_the_hungry;
+use super::state::Peer;
 
 /// Watches until the connection ends.
 pub fn watch(shared: &Shared, peer: &Peer) {

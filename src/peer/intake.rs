@@ -13,7 +13,8 @@ use sha1::{Digest, Sha1};
 
 use super::connection::Gone;
 use super::outbox::Out;
-use super::state::{Peer, feed_the_hungry};
+use super::roster::feed_the_hungry;
+use super::state::Peer;
 use super::{Report, Shared};
 use crate::pieces::Accepted;
 use crate::storage::{StorageError, hash_blocks, hash_range};
@@ -38,6 +39,8 @@ pub struct Intake<'a> {
     accepted: Accepted,
     whole: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, Running>,
+    /// Bytes of all blocks that have come.
+    received: u64,
     /// How many pieces had failed when `hashes` was last in order.
     failures: u64,
 }
@@ -54,8 +57,8 @@ pub enum Taken {
     Nothing,
     /// Some had been asked for.
     Useful,
-    /// None of so many had.
-    Useless(u32),
+    /// None of so many had; so many of their bytes go beyond all that the peer was ever asked for.
+    Useless(u32, u64),
 }
 
 impl<'a> Intake<'a> {
@@ -69,6 +72,7 @@ impl<'a> Intake<'a> {
             accepted: Accepted::default(),
             whole: Vec::new(),
             hashes: HashMap::new(),
+            received: 0,
             failures: 0,
         }
     }
@@ -95,9 +99,10 @@ impl<'a> Intake<'a> {
         }
         self.accept();
         self.cancel_elsewhere();
+        let beyond = self.beyond();
         let useful = self.count();
         self.peer.refill(self.shared); // before the disk: the peer need not wait for it
-        let taken = if useful { Taken::Useful } else { Taken::Useless(self.blocks.len() as u32) };
+        let taken = if useful { Taken::Useful } else { Taken::Useless(self.blocks.len() as u32, beyond) };
         let mut take = self.accepted.take.iter();
         self.blocks.retain(|_| take.next().copied().unwrap_or(false));
         let hashed = self.is_crowded();
@@ -130,6 +135,14 @@ impl<'a> Intake<'a> {
             self.failures = self.accepted.failures;
             self.hashes.clear();
         }
+    }
+
+    /// The bytes of these blocks that the peer was never asked for. A block that came too late, or was cancelled while it was under
+    /// way, had been asked for.
+    fn beyond(&mut self) -> u64 {
+        let bytes = self.blocks.iter().map(|(block, _)| u64::from(block.length)).sum();
+        self.received += bytes;
+        self.received.saturating_sub(self.peer.requested.load(Ordering::Relaxed)).min(bytes)
     }
 
     /// Counts what came; whether any of it had been asked for. Only that keeps requests from running out of time.

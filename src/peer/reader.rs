@@ -7,18 +7,19 @@ mod buffer;
 mod extended;
 mod fast;
 mod memory;
+mod talk;
 
 use std::io;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::connection::Gone;
 use super::intake::{Intake, Taken};
 use super::outbox::Out;
 use super::remembered::MAX_BITFIELD;
-use super::state::{Peer, feed_the_hungry};
+use super::roster::feed_the_hungry;
+use super::state::Peer;
 use super::{Report, Shared, throttle};
 use crate::reason::reason;
 use crate::swarm::limiter::Direction;
@@ -28,13 +29,8 @@ use crate::wire::message::{self, MAX_REQUEST, Message};
 use crate::wire::mse::Rc4;
 use buffer::{Buffer, SMALL};
 use memory::StageMemory;
+use talk::{CHOKE, Talk};
 
-/// Messages that we have no use for, before the peer is taken for a flood; one HAVE a piece comes on top.
-const MAX_IDLE_TALK: u32 = 10_000;
-/// A choke counts as so many of them: requests are picked at an unchoke, and given back at a choke.
-const CHOKE: u32 = 10;
-/// Messages without use are counted over so long.
-const TALK_SPAN: Duration = Duration::from_secs(600);
 /// Why a bitfield ends the connection.
 const MISFIT: Gone = Gone::Broke("a bitfield that does not fit the torrent");
 
@@ -46,9 +42,8 @@ pub struct Reader<'a> {
     buffer: Buffer,
     /// The unread bytes.
     unread: Range<usize>,
-    /// Messages without effect, and since when they are counted.
-    idle_talk: u32,
-    talk_since: Duration,
+    /// Messages without effect.
+    idle: Talk,
     /// Requests of the peer found in the current walk.
     asked: Vec<BlockRequest>,
     /// Those of them that will not be answered.
@@ -94,8 +89,7 @@ impl<'a> Reader<'a> {
             stream,
             buffer: Buffer::Small(early),
             unread,
-            idle_talk: 0,
-            talk_since: shared.now(),
+            idle: Talk::new(shared.now()),
             asked: Vec::new(),
             refused: Vec::new(),
             rejected: Vec::new(),
@@ -125,6 +119,7 @@ impl<'a> Reader<'a> {
 
     /// One read and all that follows from it.
     fn turn(&mut self) -> Result<(), Gone> {
+        self.go_on()?;
         self.make_room();
         if self.shared.wants_info && !self.may_read()? {
             return Ok(());
@@ -147,6 +142,13 @@ impl<'a> Reader<'a> {
         self.digest()
     }
 
+    /// Fails where what is left in the buffer and in the socket is of no interest: the connection is closed, or the session stops. A
+    /// metadata stage that is over leaves the rest to the download.
+    fn go_on(&self) -> Result<(), Gone> {
+        let stops = self.shared.is_stopping() && !self.shared.parking.has_begun();
+        if stops || self.peer.is_dismissed() { Err(Gone::Closed) } else { Ok(()) }
+    }
+
     /// All that follows from the unread bytes.
     fn digest(&mut self) -> Result<(), Gone> {
         self.walk()?;
@@ -165,11 +167,13 @@ impl<'a> Reader<'a> {
 
     fn walk_in(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         loop {
+            self.go_on()?;
             let unread = &bytes[self.unread.clone()];
             self.check_bitfield_length(unread)?;
             let Some((message, length)) = message::split(unread)? else { break };
             let end = self.unread.start + length;
             self.unread.start = end;
+            self.weigh(&message, length)?;
             match message {
                 early if self.shared.wants_info => self.act_before_info(&early)?,
                 Message::Piece(block, data) => {
@@ -197,8 +201,8 @@ impl<'a> Reader<'a> {
     fn take_blocks(&mut self, bytes: &[u8]) -> Result<bool, Gone> {
         match self.intake.take(bytes)? {
             Taken::Nothing => return Ok(false),
-            Taken::Useful => self.idle_talk = 0,
-            Taken::Useless(blocks) => self.talk(blocks)?,
+            Taken::Useful => self.idle.forgive(),
+            Taken::Useless(blocks, beyond) => self.talk(blocks.saturating_add(talk::weight(beyond)))?,
         }
         Ok(true)
     }
@@ -224,19 +228,6 @@ impl<'a> Reader<'a> {
         let end = u64::from(block.begin) + u64::from(block.length);
         let size = self.shared.pieces.storage().layout().piece_size(block.piece);
         if end > u64::from(size) { Err(Gone::Broke("a block beyond the piece's or the torrent's end")) } else { Ok(()) }
-    }
-
-    /// Counts messages that we have no use for, as many as `weight` short ones.
-    fn talk(&mut self, weight: u32) -> Result<(), Gone> {
-        let now = self.shared.now();
-        if now > self.talk_since + TALK_SPAN {
-            (self.idle_talk, self.talk_since) = (0, now);
-        }
-        self.idle_talk = self.idle_talk.saturating_add(weight);
-        if self.idle_talk > MAX_IDLE_TALK.saturating_add(self.shared.pieces.count()) {
-            return Err(Gone::Flood);
-        }
-        Ok(())
     }
 
     /// Everything but blocks, requests and chokes.
@@ -360,7 +351,7 @@ impl<'a> Reader<'a> {
             self.refused.extend(batch.pop());
         }
         if !batch.is_empty() {
-            self.idle_talk = 0;
+            self.idle.forgive();
             self.peer.send(Out::Serve(batch));
         }
         self.refuse()

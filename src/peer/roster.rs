@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::Shared;
 use super::state::Peer;
 use crate::types::{PeerId, PeerKey};
 
@@ -117,5 +119,20 @@ impl Roster {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.peers.lock().len()
+    }
+}
+
+/// Blocks have become free: requests them from idle peers, first from those that are known to answer.
+pub fn feed_the_hungry(shared: &Shared) {
+    if shared.pieces.is_complete() {
+        return;
+    }
+    let mut peers = shared.roster.all();
+    peers.sort_by_key(|peer| peer.flow.load(Ordering::Relaxed) == 0);
+    for peer in peers {
+        peer.refresh_interest(shared);
+        if peer.is_askable() && peer.requests.lock().is_empty() {
+            peer.refill(shared);
+        }
     }
 }

@@ -101,6 +101,10 @@ pub struct Peer {
     ended: AtomicBool,
     /// We have shut its socket.
     closed: AtomicBool,
+    /// We did so because we want no more of it; shared with the session's [`Connection`](super::Connection).
+    pub(super) dismissed: Arc<AtomicBool>,
+    /// Bytes of all blocks that it was asked for, whatever became of the requests.
+    pub requested: AtomicU64,
     /// Only one thread at a time picks blocks for this peer, or says whether we are interested.
     refilling: Mutex<()>,
     /// Pieces that it is to be told of.
@@ -161,6 +165,8 @@ impl Peer {
             deadline_moved: Condvar::new(),
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            dismissed: Arc::default(),
+            requested: AtomicU64::new(0),
             refilling: Mutex::new(()),
             haves: Mutex::new(Vec::new()),
             asking: AtomicBool::new(false),
@@ -186,13 +192,25 @@ impl Peer {
         kernel.of(&self.stream)
     }
 
-    /// Ends the connection: every thread that waits on the socket wakes up and goes home.
+    /// Ends the connection, of which we want no more: its threads wake up and end, and what the socket has received is not read.
     pub fn close(&self) {
+        self.dismissed.store(true, Ordering::Release);
+        self.hang_up();
+    }
+
+    /// Shuts the socket of a connection that cannot go on, such as one whose peer is gone: blocks that it sent before are read.
+    pub fn hang_up(&self) {
         self.closed.store(true, Ordering::Release);
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
-    /// Whether we have ended it, or are about to: what is left in the socket need not be read.
+    /// Whether what the socket has received, or a buffer has, need not be looked at. Linux hands out what was received before a
+    /// socket was shut, which a peer may have made megabytes of expensive messages.
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Acquire)
+    }
+
+    /// Whether we have shut its socket.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -371,23 +389,11 @@ impl Peer {
     /// The requests to write now, oldest first; for the writer. Their clocks start.
     pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockRequest>) {
         self.asking.store(false, Ordering::Release); // before the look: what comes after it is told of again
+        let old = out.len();
         if self.requests.lock().take_unwritten(now, out) {
             self.deadline_moved.notify_all();
         }
-    }
-}
-
-/// Blocks have become free: requests them from idle peers, first from those that are known to answer.
-pub fn feed_the_hungry(shared: &Shared) {
-    if shared.pieces.is_complete() {
-        return;
-    }
-    let mut peers = shared.roster.all();
-    peers.sort_by_key(|peer| peer.flow.load(Ordering::Relaxed) == 0);
-    for peer in peers {
-        peer.refresh_interest(shared);
-        if peer.is_askable() && peer.requests.lock().is_empty() {
-            peer.refill(shared);
-        }
+        let bytes = out[old..].iter().map(|block| u64::from(block.length)).sum();
+        self.requested.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::metainfo::torrent::FILE_MAX;
-use crate::metainfo::values::{Dict, bytes, dictionary, int, nested};
+use crate::metainfo::values::{Dict, bytes, int, nested, small_dictionary};
 
 /// The id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
@@ -21,6 +21,8 @@ pub const OUR_REQUEST_QUEUE: u32 = 2000;
 
 /// What is kept of a client's name and version, in characters.
 const MAX_VERSION: usize = 80;
+/// The most values in a handshake that is read; clients send twenty or so.
+const MAX_VALUES: usize = 256;
 
 /// What a peer says of itself; `None` for what it does not say, or says in a way that makes no sense.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,10 +101,11 @@ impl Ours<'_> {
 }
 
 impl ExtensionHandshake {
-    /// Reads a peer's; `None` where it is no dictionary, which costs the peer nothing. A value of the wrong type, or out of its
+    /// Reads a peer's; `None` where it is no dictionary or has far more values than any client
+    /// sends; that costs the peer nothing. A value of the wrong type, or out of its
     /// range, counts as not said, and the others count all the same.
     pub fn parse(payload: &[u8]) -> Option<ExtensionHandshake> {
-        let said = dictionary(payload).ok().flatten()?;
+        let said = small_dictionary(payload, MAX_VALUES).ok().flatten()?;
         let number = |key| int(&said, key).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
         let version = |v: &[u8]| String::from_utf8_lossy(v).chars().take(MAX_VERSION).collect();
         Some(ExtensionHandshake {
@@ -161,6 +164,9 @@ mod tests {
         assert_eq!(said.messages, Messages { ut_metadata: Some(3), ..Messages::default() });
         assert_eq!(ExtensionHandshake::parse(b"d1:mde4:reqqi-5ee").unwrap().reqq, None);
         assert_eq!(ExtensionHandshake::parse(b"i3e"), None);
+        let ids = |count: usize| (0..count).map(|n| format!("3:{n:03x}i1e")).collect::<String>();
+        assert!(ExtensionHandshake::parse(format!("d1:md{}ee", ids(200)).as_bytes()).is_some());
+        assert_eq!(ExtensionHandshake::parse(format!("d1:md{}ee", ids(4096)).as_bytes()), None);
         assert_eq!(ExtensionHandshake::parse(&b"l".repeat(60_000)), None);
     }
 

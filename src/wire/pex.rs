@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::compact;
-use crate::metainfo::values::{Dict, bytes, dictionary};
+use crate::metainfo::values::{Dict, bytes, small_dictionary};
 
 /// The name under which the extension handshake's `m` announces it.
 pub const NAME: &str = "ut_pex";
@@ -12,6 +12,8 @@ pub const NAME: &str = "ut_pex";
 pub const MAX_PEERS: usize = 50;
 /// The longest message that is read, in bytes: some clients put more into their first one.
 const MAX_LENGTH: usize = 16 * 1024;
+/// The most values in a message that is read; those in use have seven.
+const MAX_VALUES: usize = 64;
 
 /// What is known of a peer, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -64,7 +66,7 @@ impl PexMessage {
         if payload.len() > MAX_LENGTH {
             return Err(PexError);
         }
-        let dict = dictionary(payload).ok().flatten().ok_or(PexError)?;
+        let dict = small_dictionary(payload, MAX_VALUES).ok().flatten().ok_or(PexError)?;
         let of = |key| bytes(&dict, key).unwrap_or_default();
         let four = compact::four(of("added")).zip(flags(&dict, "added.f"));
         let six = compact::six(of("added6")).zip(flags(&dict, "added6.f"));

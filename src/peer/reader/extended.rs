@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use super::Reader;
+use super::{Reader, talk};
 use crate::peer::Report;
 use crate::peer::connection::Gone;
 use crate::peer::outbox::Out;
@@ -48,7 +48,9 @@ impl Reader<'_> {
     pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), Gone> {
         match id {
             HANDSHAKE_ID => {
-                if let Some(said) = ExtensionHandshake::parse(payload) {
+                if self.idle.hears_handshake()
+                    && let Some(said) = ExtensionHandshake::parse(payload)
+                {
                     self.said(&said);
                 }
                 self.upload_only_changed()
@@ -111,10 +113,13 @@ impl Reader<'_> {
 
     /// A request for our metadata, or the answer to one of ours.
     fn metadata(&mut self, payload: &[u8]) -> Result<(), Gone> {
-        let (shared, peer) = (self.shared, self.peer);
         let Ok(message) = MetadataMessage::parse(payload) else {
             return Err(Gone::Broke("a metadata message that makes no sense"));
         };
+        if !matches!(message, Some(MetadataMessage::Data { .. })) {
+            self.talk(talk::weight(payload.len() as u64))?;
+        }
+        let (shared, peer) = (self.shared, self.peer);
         let fewer = |asked: u32| asked.checked_sub(1);
         let answered = || peer.asked_metadata.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
         match message {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{MISFIT, Reader};
 use crate::peer::connection::Gone;
 use crate::peer::outbox::Out;
-use crate::peer::state::feed_the_hungry;
+use crate::peer::roster::feed_the_hungry;
 use crate::swarm::allowed::{SET, allowed_fast};
 use crate::swarm::requests::Rejected;
 use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Conductor;
 use crate::net::Network;
-use crate::peer::state::feed_the_hungry;
+use crate::peer::roster::feed_the_hungry;
 use crate::swarm::choker::{Candidate, ROUND as CHOKE_ROUND};
 use crate::swarm::limiter::Direction;
 use crate::types::PeerKey;
