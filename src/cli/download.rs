@@ -24,8 +24,12 @@ use super::voice::{Voice, Voices, listen};
 use super::{info, limits, list, logs, signals};
 use crate::descriptors::{Budget, MIN_DESCRIPTORS, available, is_shortage, patiently};
 use crate::metainfo::{Magnet, Selection, Torrent, TorrentError, printable};
+use crate::net::is_private;
 use crate::reason::reason;
 use crate::session::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
+
+/// Peers that are taken of a magnet link at most.
+const MAX_LINK_PEERS: usize = 32;
 
 /// Downloads, and gives to others for as long as asked.
 ///
@@ -176,7 +180,7 @@ impl From<Source> for Found {
     }
 }
 
-/// What to fetch: a file's torrent, that of a URL, or what a link names; its peers are called as if they had been named by hand.
+/// What to fetch: a file's torrent, that of a URL, or what a link names; its peers are called, too.
 pub(super) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
     if fetch::is_url(file) {
         return fetch::fetch(file, config, stop);
@@ -189,7 +193,7 @@ pub(super) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -
         return Ok(Source::from(torrent.map_err(|error| info::torrent_failure(file, error))?).into());
     };
     let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
-    call_peers_of(&magnet, config);
+    call_peers_of(&magnet, false, config);
     Ok(Source::from(magnet).into())
 }
 
@@ -199,15 +203,17 @@ pub(super) fn read(file: &Path, go_on: impl FnMut() -> bool) -> Result<Torrent, 
     patiently(|| Torrent::read(file), short, go_on)
 }
 
-/// The peers that a link names are called, and its choice of files is that of the user who has none.
-pub(super) fn call_peers_of(magnet: &Magnet, config: &mut Config) {
+/// The peers that a link names are called, and its choice of files is that of the user who has none. A link that came from a public
+/// host names nobody in private networks.
+pub(super) fn call_peers_of(magnet: &Magnet, is_public: bool, config: &mut Config) {
     config.files.link.clone_from(&magnet.select);
-    for peer in &magnet.peers {
+    for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
         match resolve(&peer.to_string()) {
-            Ok(addresses) => config.peers.extend(addresses),
+            Ok(found) => config.link_peers.extend(found.iter().filter(|addr| !is_public || !is_private(addr.ip()))),
             Err(failure) => log::warn!("{failure}"),
         }
     }
+    config.link_peers.truncate(MAX_LINK_PEERS);
 }
 
 /// What the options say of a session.
@@ -272,6 +278,23 @@ fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Anybody may have written a link.
+    #[test]
+    fn a_link_names_a_bounded_number_of_peers_and_a_public_one_no_private_addresses() {
+        let peers: String = (1..100).map(|host| format!("&x.pe=203.0.113.{host}:6881")).collect();
+        let local = "&x.pe=127.0.0.1:22&x.pe=10.0.0.1:25&x.pe=localhost:80&x.pe=203.0.113.200:6881";
+        let link = format!("magnet:?xt=urn:btih:{}{local}{peers}", "a".repeat(40));
+        let magnet = Magnet::parse(&link).expect("a link");
+        let named = |is_public| {
+            let mut config = config(&DownloadArgs::default()).expect("a configuration");
+            call_peers_of(&magnet, is_public, &mut config);
+            assert!(config.peers.is_empty(), "they are not the user's own");
+            config.link_peers
+        };
+        assert!(named(false).len() == MAX_LINK_PEERS && named(false).iter().any(|addr| addr.ip().is_loopback()));
+        assert!(named(true).len() > 20 && named(true).iter().all(|addr| !is_private(addr.ip())));
+    }
 
     #[test]
     fn zero_means_no_seeding() {

@@ -1,22 +1,25 @@
 //! The address book: which peers we know, whom to call next, whom to leave alone. Pure: time comes in, randomness is its own
 //! seedable generator. What is known of each address is a [`Record`] of `swarm::quality`, which also says who comes first.
 //!
-//! `entry` is one address and who named it, `hint` what peers say of it, `room` says which addresses are taken in and which give way when the book is full.
+//! `entry` is one address and who named it, `hint` what peers say of it, `room` says which addresses are taken in and which give way
+//! when the book is full, `tried` remembers what was dialled.
 
 mod entry;
 mod hint;
 mod room;
+mod tried;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::random;
-use crate::swarm::quality::{Record, canonical_priority};
+use crate::swarm::quality::Record;
 use crate::types::{Encryption, Opening, PeerKey};
 use entry::Entry;
 pub use entry::Source;
 use room::{MAX_KNOWN, MAX_UNVERIFIED, Ports};
+use tried::Tried;
 
 /// After so many failed calls in a row an address is forgotten.
 const MAX_FAILURES: u32 = 8;
@@ -37,6 +40,8 @@ pub struct Book {
     entries: HashMap<SocketAddr, Entry>,
     /// Callers that sent wrong data; their ports mean nothing.
     banned: HashMap<IpAddr, Record>,
+    /// What was dialled and has not proved to be a peer.
+    tried: Tried,
     /// Our own address, as others see it.
     ours: Option<SocketAddr>,
     /// We need peers and none is connected: the pauses between connection attempts are short.
@@ -80,7 +85,7 @@ impl Book {
         let mut new = Vec::new();
         for &addr in addresses {
             match self.entries.get_mut(&addr) {
-                Some(entry) => entry.source = entry.source.max(source),
+                Some(entry) => entry.name_by(addr, source, self.ours),
                 None => new.push(addr),
             }
         }
@@ -94,7 +99,7 @@ impl Book {
     }
 
     fn take_in(&mut self, new: &[SocketAddr], source: Source) -> usize {
-        let mut ports = Ports::of(&self.entries);
+        let mut ports = Ports::of(&self.entries, &self.tried);
         let mut unverified = self.entries.values().filter(|entry| !entry.source.is_verified()).count();
         let over_quota = |unverified: usize| !source.is_verified() && unverified > MAX_UNVERIFIED;
         let mut giving_way = Vec::new();
@@ -103,7 +108,7 @@ impl Book {
         }
         let mut count = 0;
         for &addr in new {
-            if self.entries.contains_key(&addr) || !room::is_possible(addr) || !ports.admit(addr, source) {
+            if self.entries.contains_key(&addr) || !room::is_possible(addr) || !ports.admit(addr, source, &self.tried) {
                 continue;
             }
             if self.entries.len() >= MAX_KNOWN || over_quota(unverified + 1) {
@@ -112,18 +117,16 @@ impl Book {
                 unverified -= usize::from(gone.is_some_and(|entry| !entry.source.is_verified()));
             }
             unverified += usize::from(!source.is_verified());
-            self.entry(addr).source = source;
+            let ours = self.ours;
+            self.entry(addr).name_by(addr, source, ours);
             count += 1;
         }
         count
     }
 
     fn entry(&mut self, addr: SocketAddr) -> &mut Entry {
-        let (ours, rng) = (self.ours, &mut self.rng);
-        self.entries.entry(addr).or_insert_with(|| Entry {
-            priority: ours.map_or_else(|| rng.u32(..), |ours| canonical_priority(ours, addr)),
-            ..Entry::default()
-        })
+        let rng = &mut self.rng;
+        self.entries.entry(addr).or_insert_with(|| Entry { priority: rng.u32(..), ..Entry::default() })
     }
 
     /// Forgets all addresses but those that are not to be called.
@@ -131,14 +134,19 @@ impl Book {
         self.entries.retain(|_, entry| entry.shunned || entry.record.is_banned(now));
     }
 
-    /// Our own address has become known: from now on BEP 40's priority decides among strangers.
+    /// Our own address has become known: from now on BEP 40's priority decides among the addresses of verified sources.
     pub fn set_ours(&mut self, ours: SocketAddr) {
         if self.ours != Some(ours) {
             self.ours = Some(ours);
             for (addr, entry) in &mut self.entries {
-                entry.priority = canonical_priority(ours, *addr);
+                entry.name_by(*addr, entry.source, self.ours);
             }
         }
+    }
+
+    /// The clock goes on.
+    pub fn set_time(&mut self, now: Duration) {
+        self.tried.set_time(now);
     }
 
     /// Whether we need peers and none is connected. True where that is news, as calls may then be due sooner or later.
@@ -180,7 +188,8 @@ impl Book {
     /// When that one may be called, if ever.
     fn callable_from(&self, addr: &SocketAddr, entry: &Entry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(Record::banned_until).unwrap_or_default();
-        let needed = self.in_need && entry.is_trusted() && self.entries.len() <= FEW;
+        let is_hoped_for = entry.is_trusted() || entry.source == Source::Link;
+        let needed = self.in_need && is_hoped_for && self.entries.len() <= FEW;
         // A peer may lie about having several addresses, so the address is tried now and then.
         let linked = entry.linked.map(|since| since + LINK);
         let free = if entry.connection.is_some() { linked } else { Some(Duration::ZERO) };
@@ -192,6 +201,9 @@ impl Book {
     pub fn calling(&mut self, addr: SocketAddr, key: PeerKey) {
         let entry = self.entry(addr);
         (entry.connection, entry.linked) = (Some(key), None);
+        if !entry.is_proven() && entry.source != Source::User {
+            self.tried.note(addr);
+        }
     }
 
     /// `addr` leads to the peer of connection `key`: it is not called while that lasts.
@@ -220,6 +232,7 @@ impl Book {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.record.reached(now);
             entry.turned = false;
+            self.tried.proved(&addr);
         }
     }
 

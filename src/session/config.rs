@@ -28,6 +28,8 @@ pub struct Config {
     pub limits: Limits,
     /// Peers to call without asking a tracker.
     pub peers: Vec<SocketAddr>,
+    /// Peers that a magnet link names: called as well, but with a few ports of each host only, as anybody may have written the link.
+    pub link_peers: Vec<SocketAddr>,
     /// Trackers beside those of the torrent, each a tier of its own.
     pub trackers: Vec<String>,
     /// Trackers of the torrent that are not to be asked; `*` stands for all.
@@ -132,6 +134,7 @@ impl Config {
             max_peers: 300,
             limits: Limits::default(),
             peers: Vec::new(),
+            link_peers: Vec::new(),
             trackers: Vec::new(),
             exclude_trackers: Vec::new(),
             dht: Some(DhtSettings::default()),

@@ -166,11 +166,12 @@ impl<'a> Contacts<'a> {
             let named: Vec<_> = all.iter().take(MAX_TOLD).map(String::as_str).collect();
             log::warn!("trackers ignored, as they are neither http, https nor udp URLs: {}{more}", named.join(", "));
         }
-        if announcer.is_empty() && config.peers.is_empty() && discovery.is_none() {
+        if announcer.is_empty() && config.peers.is_empty() && config.link_peers.is_empty() && discovery.is_none() {
             tell(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
         }
         let mut book = Book::new(config.encryption);
         book.add(&config.peers, Source::User);
+        book.add(&config.link_peers, Source::Link);
         Contacts {
             inner,
             config,
@@ -215,6 +216,7 @@ impl<'a> Contacts<'a> {
             self.discovery.stop(&self.seat);
             self.book.forget(now);
             self.book.add(&self.config.peers, Source::User);
+            self.book.add(&self.config.link_peers, Source::Link);
             self.book.add(&named, Source::Tracker);
         }
     }
@@ -231,6 +233,7 @@ impl<'a> Contacts<'a> {
     /// What is due now: announces, calls, peer exchange.
     pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
         self.watch(shared, now);
+        self.book.set_time(now);
         self.shed();
         self.book.set_complete(self.content);
         let hungry = self.is_hungry();

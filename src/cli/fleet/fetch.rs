@@ -27,8 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 enum Got {
     /// A torrent, and the file that it came as, unpacked.
     Torrent(Box<Torrent>, Vec<u8>),
-    /// The link to one.
-    Link(Box<Magnet>),
+    /// The link to one, and whether a public host gave it.
+    Link(Box<Magnet>, bool),
 }
 
 /// Whether a name is a URL that we can fetch.
@@ -52,8 +52,8 @@ pub(in crate::cli) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<Nev
                 config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
             Ok(Found { source: Source::Torrent(torrent), kept })
         }
-        Got::Link(magnet) => {
-            call_peers_of(&magnet, config);
+        Got::Link(magnet, is_public) => {
+            call_peers_of(&magnet, is_public, config);
             Ok(Source::Magnet(magnet).into())
         }
     }
@@ -102,9 +102,9 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<Got, Failure>
     let fetched = patiently(fetch, is_short, wait);
     let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
         Fetched::File(bytes) => bytes,
-        Fetched::Link(link) => {
+        Fetched::Link { link, is_public } => {
             let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));
-            return Ok(Got::Link(Box::new(Magnet::parse(&link).map_err(bad)?)));
+            return Ok(Got::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
         }
     };
     // Some servers pack torrents without saying so.

@@ -61,7 +61,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
         What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
         What::Seen(path, None) => watch::read_again(&path, || !fleet.is_stopped()).map(Found::from),
         What::Seen(_, Some(magnet)) => {
-            download::call_peers_of(&magnet, &mut config);
+            download::call_peers_of(&magnet, false, &mut config);
             Ok(Source::Magnet(magnet).into())
         }
     };

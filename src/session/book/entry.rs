@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::swarm::quality::{Rank, Record};
+use crate::swarm::quality::{Rank, Record, canonical_priority};
 use crate::types::{Opening, PeerKey};
 use crate::wire::pex::Flags;
 
@@ -18,6 +18,8 @@ pub enum Source {
     Dht,
     /// A peer, by peer exchange.
     Pex,
+    /// A magnet link, which anybody may have written.
+    Link,
     /// A tracker.
     Tracker,
     /// Local discovery, or the peer itself.
@@ -37,7 +39,8 @@ impl Source {
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub record: Record,
-    /// BEP 40's, or by chance as long as our own address is not known.
+    /// By chance; BEP 40's once our own address is known, for an address of a verified source: peers tell us what our address is, so
+    /// that they choose the priority of those that they name.
     pub priority: u32,
     /// The best of those who named it.
     pub source: Source,
@@ -56,6 +59,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// `source` names the address, which is `addr`; `ours` is our own one.
+    pub fn name_by(&mut self, addr: SocketAddr, source: Source, ours: Option<SocketAddr>) {
+        self.source = self.source.max(source);
+        if let Some(ours) = ours.filter(|_| self.source.is_verified()) {
+            self.priority = canonical_priority(ours, addr);
+        }
+    }
+
     pub fn rank(&self) -> Rank {
         let reachable = u64::from(self.is_hinted(Flags::REACHABLE));
         self.record.rank((self.source as u64) << 33 | reachable << 32 | u64::from(self.priority))

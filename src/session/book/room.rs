@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::entry::{Entry, Source};
+use super::tried::Tried;
 use crate::net::{Network, is_private};
 use crate::wire::compact::is_usable;
 
@@ -16,7 +17,7 @@ use crate::wire::compact::is_usable;
 pub(super) const MAX_KNOWN: usize = 3000;
 /// With so many of unverified sources, no more of them are taken: the rest is for trackers, neighbours and the user.
 pub(super) const MAX_UNVERIFIED: usize = 2000;
-/// Ports of a host that are tried, where a tracker names them; where strangers do.
+/// Ports of a host that are tried, where a tracker or a link names them; where strangers do.
 const PORTS: (usize, usize) = (4, 1);
 /// The same for an IPv6 network of the size that one subscriber has (/64).
 const PORTS_OF_NETWORK: (usize, usize) = (16, 4);
@@ -31,17 +32,18 @@ pub(super) fn is_possible(addr: SocketAddr) -> bool {
     is_usable(addr)
 }
 
-/// How many ports of each host and network are in the book that have not proven to be peers.
+/// How many ports of each host and network have not proven to be peers, of those in the book and those that were dialled.
 pub(super) struct Ports {
     hosts: HashMap<IpAddr, usize>,
     networks: HashMap<Network, usize>,
 }
 
 impl Ports {
-    pub fn of(entries: &HashMap<SocketAddr, Entry>) -> Ports {
+    pub fn of(entries: &HashMap<SocketAddr, Entry>, tried: &Tried) -> Ports {
         let mut ports = Ports { hosts: HashMap::new(), networks: HashMap::new() };
         let unproven = entries.iter().filter(|(_, entry)| !entry.is_proven() && entry.source != Source::User);
         unproven.for_each(|(addr, _)| ports.count(addr.ip()));
+        tried.all().filter(|addr| !entries.contains_key(addr)).for_each(|addr| ports.count(addr.ip()));
         ports
     }
 
@@ -50,13 +52,16 @@ impl Ports {
         *self.networks.entry(Network::host(ip)).or_default() += 1;
     }
 
-    /// Whether one more port of this host may be taken in; if so, it is counted.
-    pub fn admit(&mut self, addr: SocketAddr, source: Source) -> bool {
+    /// Whether this port of its host may be taken in; if so, it is counted. One that was dialled before is counted already.
+    pub fn admit(&mut self, addr: SocketAddr, source: Source, tried: &Tried) -> bool {
         if source == Source::User {
             return true;
         }
+        if tried.has(&addr) {
+            return !tried.is_resting(&addr);
+        }
         let ip = addr.ip();
-        let of = |(verified, unverified)| if source.is_verified() { verified } else { unverified };
+        let of = |(more, few)| if source >= Source::Link { more } else { few };
         let (host, network) = match ip {
             _ if is_private(ip) => (of(PRIVATE_PORTS), of(PRIVATE_PORTS)),
             IpAddr::V4(_) => (of(PORTS), of(PORTS)),

@@ -76,6 +76,7 @@ impl World {
     }
 
     fn call(&mut self) {
+        self.book.set_time(self.now);
         let allowed = self.dials.allowed(self.now, pace::DIALS_A_SECOND);
         let free = allowed.min(pace::HALF_OPEN - self.half_open());
         if free == 0 {

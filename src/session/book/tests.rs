@@ -1,6 +1,7 @@
 use std::net::Ipv6Addr;
 
 use super::*;
+use crate::swarm::quality::canonical_priority;
 
 fn addr(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 6881))
@@ -171,6 +172,50 @@ fn a_host_is_tried_on_a_few_ports() {
         book.add(&ports("203.0.113.5"), source);
     }
     assert_eq!(book.len(), 4);
+}
+
+/// Also not by filling the book, so that the host's entries give way: what was dialled is remembered apart from them.
+#[test]
+fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
+    for (source, most) in [(Source::Pex, 1), (Source::Tracker, 4)] {
+        let (mut book, mut dialled) = (Book::default(), std::collections::HashSet::new());
+        book.add(&publics(0..3000), source);
+        for round in 1..45_u32 {
+            let now = Duration::from_secs(round.into());
+            book.set_time(now);
+            let port = |n| SocketAddr::from(([203, 0, 113, 5], (round * 10 + n) as u16 + 2000));
+            book.add(&(0..5).map(port).collect::<Vec<_>>(), source);
+            book.add(&publics(round * 100 + 3000..round * 100 + 3100), source);
+            for (key, addr) in book.callable(now, 100).into_iter().enumerate() {
+                dialled.extend(Some(addr).filter(|addr| addr.ip() == port(0).ip()));
+                book.calling(addr, PeerKey(key as u32));
+                book.lost(addr, PeerKey(key as u32), now, false);
+            }
+        }
+        assert!(dialled.len() <= most, "{} ports, named by {source:?}", dialled.len());
+    }
+}
+
+/// Peers tell us what our address is, and with it the priority of BEP 40: those that they name do not come first by it.
+#[test]
+fn a_false_address_of_ours_brings_no_address_of_a_stranger_to_the_front() {
+    let first = |ours| {
+        let mut book = Book { rng: fastrand::Rng::with_seed(1), ..Book::default() };
+        book.add(&publics(0..50), Source::Pex);
+        book.set_ours(ours);
+        book.callable(Duration::from_secs(1), 50)
+    };
+    assert_eq!(first(addr(1)), first(SocketAddr::from(([200, 1, 2, 3], 6881))));
+}
+
+/// A link is no better than a tracker, and a port of a known service in it is no better than in a peer's message.
+#[test]
+fn a_links_peers_are_those_of_a_stranger() {
+    let mut book = Book::default();
+    let ports: Vec<_> = (1..200).map(|port| SocketAddr::from(([203, 0, 113, 5], port))).collect();
+    assert_eq!(book.add(&ports, Source::Link), 4);
+    book.add(&[public(1)], Source::Dht);
+    assert_eq!(book.callable(Duration::ZERO, 9), [public(1)], "what may be another service waits");
 }
 
 #[test]

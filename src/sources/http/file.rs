@@ -12,7 +12,12 @@ pub enum Fetched {
     /// A file.
     File(Vec<u8>),
     /// A magnet link, as it was written.
-    Link(String),
+    Link {
+        /// The link.
+        link: String,
+        /// Whether a public host had a say in it.
+        is_public: bool,
+    },
 }
 
 impl HttpTracker {
@@ -28,7 +33,7 @@ impl HttpTracker {
         match page.content {
             Content::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
             Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
-            Content::Link(link) => Ok(Fetched::Link(link)),
+            Content::Link(link) => Ok(Fetched::Link { link, is_public: page.is_public }),
         }
     }
 

@@ -122,7 +122,7 @@ fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
     let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     client.file(url, max, PATIENT).map(|fetched| match fetched {
         Fetched::File(bytes) => bytes,
-        Fetched::Link(link) => panic!("{link}"),
+        Fetched::Link { link, .. } => panic!("{link}"),
     })
 }
 
