@@ -15,34 +15,18 @@ use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session};
 use btsync::swarm::limiter::Limits;
 use common::netns::{address, isolated};
 use common::payload::Payload;
-use common::scene::{seeding, thirty_pieces};
+use common::scene::{beside_twelve, seeding, thirty_pieces};
 use common::seeder::{FakePeer, Gate};
+use common::sippers::Sippers;
 use common::talker::{Talker, size_of};
 use common::tracker::Tracker;
 use common::web::{Page, Web};
-use common::wire::{Message, Wire, handshake, id};
+use common::wire::{Message, Wire, call_from, handshake, id, peer_from};
 use common::{PATIENCE, Stage, btsync, free_port, until};
 use crossbeam_channel::Receiver;
-use socket2::{Domain, Socket, Type};
 
 /// As many callers as a btsync with the usual 300 connections takes.
 const CALLERS: u8 = 225;
-
-/// A connection to `to` from an address of our own.
-fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(ip, 0).into())?;
-    socket.connect(&to.into())?;
-    Ok(socket.into())
-}
-
-/// Calls from `ip`, shakes hands and hears the bitfield; `None` where the peer hangs up.
-fn peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire> {
-    let mut wire = Wire::raw(call_from(ip, to).ok()?);
-    wire.send_raw(&handshake(info_hash)).ok()?;
-    wire.read_handshake().ok()?;
-    matches!(wire.receive(), Ok(Message::Bitfield(_))).then_some(wire)
-}
 
 /// Whether a caller from `newcomer` becomes a peer of a seed at `host` all of whose places are taken by connections that do nothing,
 /// from the addresses that `idle` makes.
@@ -123,6 +107,30 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
     wire.receive_until(&Message::Unchoke).expect("to be unchoked");
     wire.request(0, 0, 16 << 10).expect("a request");
     while !matches!(wire.receive().expect("a block"), Message::Piece(0, 0, _)) {}
+}
+
+/// Connections of as many networks as there are places that have moved blocks, and go on with a byte a second.
+#[test]
+fn a_byte_a_second_keeps_no_place() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, _tracker, addr, wires) = beside_twelve(&stage, &payload);
+    // More than a mebibyte each.
+    let sippers = Sippers::start(wires, 80);
+    until("each has had its blocks", || sippers.fed.load(Ordering::Relaxed) == 12);
+    until("a newcomer is a peer", || peer_from([127, 2, 0, 1].into(), addr, payload.info_hash()).is_some());
+}
+
+#[test]
+fn a_byte_a_second_keeps_no_slot() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, _tracker, _, mut wires) = beside_twelve(&stage, &payload);
+    let mut honest = wires.pop().expect("a connection");
+    let sippers = Sippers::start(wires, 0);
+    until("they have the four slots of a seed", || sippers.unchoked.load(Ordering::Relaxed) >= 4);
+    honest.send(id::INTERESTED, &[]).expect("a word to the seeder");
+    honest.receive_until(&Message::Unchoke).expect("to be unchoked");
+    honest.request(0, 0, 16 << 10).expect("a request");
+    while !matches!(honest.receive().expect("a block"), Message::Piece(0, 0, _)) {}
 }
 
 /// Whether the other end has not closed it.

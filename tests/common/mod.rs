@@ -13,6 +13,7 @@ pub mod relay;
 pub mod scene;
 pub mod schema;
 pub mod seeder;
+pub mod sippers;
 pub mod talker;
 pub mod tmux;
 pub mod torrents;

@@ -9,7 +9,7 @@ use super::payload::Payload;
 use super::process::Running;
 use super::seeder::{FakePeer, Gate, full_bitfield};
 use super::tracker::Tracker;
-use super::wire::{Message, Wire, id};
+use super::wire::{Message, Wire, id, peer_from};
 use super::{Stage, free_port, until};
 
 /// A single file of 30 pieces of two blocks: its bitfield has two spare bits.
@@ -79,6 +79,19 @@ pub fn seeding(stage: &Stage, payload: &Payload) -> (Running, SocketAddr, Tracke
     // It listens before it has checked its files; only then does it have something to give.
     until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
     (running, SocketAddr::from(([127, 0, 0, 1], port)), tracker)
+}
+
+/// A seed that takes 12 callers without a limit, and these, each of a network of its own.
+pub fn beside_twelve(stage: &Stage, payload: &Payload) -> (Running, Tracker, SocketAddr, Vec<Wire>) {
+    let (tracker, port) = (Tracker::start(&[]), free_port());
+    let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+    let words = ["--seed", "--max-peers", "16"];
+    let seeder = stage.btsync("seeder", &torrent, &stage.folder_with("seeder", payload), port, &words);
+    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let call = |n| peer_from([127, 1, n, 1].into(), addr, payload.info_hash()).expect("a place");
+    let wires = (0..12).map(call).collect();
+    (seeder, tracker, addr, wires)
 }
 
 /// A leecher's connection that has been unchoked.

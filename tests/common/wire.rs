@@ -1,8 +1,10 @@
 //! One connection of the wire protocol (BEP 3) in the hands of a test: it says what it is told to, right or wrong.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -98,6 +100,11 @@ impl Wire {
         Ok(Wire { stream: self.stream.try_clone()? })
     }
 
+    /// Ends the connection for all who have a part in it.
+    pub fn shut(&self) {
+        _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
@@ -191,6 +198,22 @@ impl Wire {
         self.stream.read_exact(&mut bytes)?;
         Ok(u32::from_be_bytes(bytes))
     }
+}
+
+/// A connection to `to` from an address of our own.
+pub fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(ip, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// Calls from `ip`, shakes hands and hears the bitfield; `None` where the peer hangs up.
+pub fn peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire> {
+    let mut wire = Wire::raw(call_from(ip, to).ok()?);
+    wire.send_raw(&handshake(info_hash)).ok()?;
+    wire.read_handshake().ok()?;
+    matches!(wire.receive(), Ok(Message::Bitfield(_))).then_some(wire)
 }
 
 /// A handshake without extensions.

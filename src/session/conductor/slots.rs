@@ -68,9 +68,12 @@ impl Conductor<'_> {
                 let acknowledged = self.acknowledged.as_ref().and_then(|kernel| peer.acknowledged(kernel));
                 line.arrived.update(handed, peer.uploaded.load(Ordering::Relaxed), acknowledged);
             }
-            if round {
+            if round && self.acknowledged.is_some() {
                 line.arrived.note_growth(now, handed, before);
             }
+            // What is on its way to it says that it has asked for more than it has, unless it does not read.
+            let waits = peer.serving.load(Ordering::Acquire) > 0 || handed > line.arrived.payload;
+            let asks = waits && !line.arrived.is_stuck(now);
             let sent = line.arrived.payload;
             let (then, received_then, sent_then) = line.seen[0];
             let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
@@ -81,7 +84,7 @@ impl Conductor<'_> {
             candidates.push(Candidate {
                 key: peer.key,
                 network: Network::block(peer.addr.ip()),
-                asks: peer.serving.load(Ordering::Acquire) > 0,
+                asks,
                 interested: peer.peer_interested.load(Ordering::Acquire),
                 upload_only: peer.upload_only.load(Ordering::Acquire),
                 unchoked: !peer.am_choking.load(Ordering::Acquire),

@@ -1,13 +1,16 @@
-//! Which peers do nothing with their slots. Pure.
+//! Which peers do little or nothing with their slots. Pure.
 //!
-//! A peer that was unchoked and asks for nothing for [`PATIENCE`] gives its slot to one that waits. It may have lost a message, or want
-//! nothing of what we have by now, so it is not left out for good: it comes after all others who wait for [`FIRST_REST`], and for twice as
-//! long each further time. A request, or a byte that it takes, and all is forgotten.
+//! A peer that was unchoked and for [`PATIENCE`] asks for nothing, or for less than we would send, gives its slot to one that waits: a
+//! byte a second must not hold one. A slow line is another matter: there requests wait whenever we look. It may have lost a message, or
+//! want nothing of what we have by now, so it is not left out for good: it comes after all others who wait for [`FIRST_REST`], and for
+//! twice as long each further time. When it waits for blocks, or takes some at a fair rate, all is forgotten.
 
 use std::time::Duration;
 
 /// How long a peer with a slot may ask for nothing while others wait: several round trips, and a lost packet.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A peer that takes so many bytes in that time makes use of its slot even if none of its requests ever waits.
+const FAIR_USE: u64 = 48 * 1024;
 /// How long it comes last after the first time.
 const FIRST_REST: Duration = Duration::from_secs(30);
 /// The longest such time.
@@ -16,9 +19,9 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 /// What one peer has made of its slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Idleness {
-    /// While it has a slot: since when it has asked for nothing, and how much it had been sent by then.
+    /// While it has a slot: since when it has asked for nothing or little, and how much it had been sent by then.
     since: Option<(Duration, u64)>,
-    /// Whether it waited for blocks, or had taken some, at the last look.
+    /// Whether it waited for blocks, or had taken enough, at the last look.
     active: bool,
     /// Whether this time has been counted.
     counted: bool,
@@ -30,14 +33,15 @@ pub struct Idleness {
 
 impl Idleness {
     /// What is to be seen of a peer: since when it has its slot, where it has one, and what it had been sent by then; what it has been sent
-    /// by now, and whether it waits for blocks.
+    /// by now, and whether it waits for blocks and takes them.
     pub fn observe(&mut self, now: Duration, turn: Option<(Duration, u64)>, sent: u64, asks: bool) {
         let Some(turn) = turn else {
             (self.since, self.active, self.counted) = (None, false, false);
             return;
         };
-        let (_, sent_then) = *self.since.get_or_insert(turn);
-        self.active = asks || sent != sent_then;
+        let (since, sent_then) = *self.since.get_or_insert(turn);
+        let spans = now.saturating_sub(since).as_secs_f64() / PATIENCE.as_secs_f64();
+        self.active = asks || sent.saturating_sub(sent_then) as f64 >= FAIR_USE as f64 * spans.max(1.0);
         if self.active {
             *self = Idleness { since: Some((now, sent)), active: true, ..Idleness::default() };
         } else if self.is_idle(now) && !self.counted {
@@ -96,11 +100,34 @@ mod tests {
     fn who_takes_something_is_not_idle_until_it_stops() {
         let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
         for second in 2..60 {
-            // A block every four seconds.
-            idleness.observe(SECOND * second as u32, turn, second / 4, false);
+            // A block a second, and never a request that waits when we look.
+            idleness.observe(SECOND * second as u32, turn, second * 16 * 1024, false);
             assert!(!idleness.is_idle(SECOND * second as u32), "{second}");
         }
-        idleness.observe(SECOND * 61, turn, 14, false);
-        assert!(idleness.is_idle(SECOND * 61));
+        idleness.observe(SECOND * 65, turn, 59 * 16 * 1024, false);
+        assert!(idleness.is_idle(SECOND * 65));
+    }
+
+    #[test]
+    fn a_byte_a_second_or_a_block_every_five_holds_no_slot() {
+        for looks in [1, 2, 5, 10] {
+            for (every, bytes) in [(1, 1), (5, 16 * 1024)] {
+                let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
+                for second in (1 + looks..=16).step_by(looks as usize) {
+                    idleness.observe(SECOND * second, turn, u64::from(second / every) * bytes, false);
+                }
+                assert!(idleness.is_idle(SECOND * 16), "{bytes} bytes every {every} s, a look every {looks} s");
+            }
+        }
+    }
+
+    /// Behind a slow line requests wait at every look.
+    #[test]
+    fn a_slow_line_is_not_idle() {
+        let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
+        for second in 2..90 {
+            idleness.observe(SECOND * second, turn, u64::from(second) * 500, true);
+            assert!(!idleness.is_idle(SECOND * second));
+        }
     }
 }

@@ -5,8 +5,8 @@
 //! no regular slot. While seeding nobody gives: all are served, or where they are too many all in turn, each until it has had its
 //! quota. How many slots there are is up to [`slots`]. Who wants nothing but to give (BEP 21) has none.
 //!
-//! A peer can be interested at no cost. So a peer that had a slot for some seconds and asked for nothing loses it where others wait,
-//! and comes after them for a while (`idle`). A network whose peers have a quarter of the slots comes after others that wait, and each
+//! A peer can be interested at no cost. So a peer that had a slot for some seconds and asked for nothing or little loses it where others
+//! wait, and comes after them for a while (`idle`). A network whose peers have a quarter of the slots comes after others that wait, and each
 //! network has the same chance of an optimistic slot.
 //!
 //! A peer that was unchoked keeps that for a round at least, and whoever has a regular slot loses it only to a clearly better
@@ -52,7 +52,7 @@ pub struct Candidate {
     pub key: PeerKey,
     /// The network that it is in, by which slots are shared out.
     pub network: Network,
-    /// Whether it waits for blocks that it has asked for.
+    /// Whether it waits for blocks that it has asked for, and takes them.
     pub asks: bool,
     /// Whether it wants something of us.
     pub interested: bool,
@@ -171,7 +171,7 @@ impl Choker {
         let load = Load {
             demand: takers.len(),
             served: takers.iter().filter(|c| c.unchoked).count(),
-            active: takers.iter().filter(|c| c.unchoked && (c.up_rate > 0 || c.asks)).count(),
+            active: takers.iter().filter(|c| c.unchoked && (c.up_rate >= slots::SLOW || c.asks)).count(),
             total: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };

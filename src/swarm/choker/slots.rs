@@ -2,7 +2,8 @@
 //!
 //! Nobody tells us what the way up carries, and a slow one that is split among many brings nobody a piece for minutes. So a seed
 //! begins with few slots and doubles them, every other second if need be, as long as each will still be rich: that is the *opening*. What
-//! is acknowledged in a second may be much more than a slow line carries, where a lost packet held it up. After it: where each slot is
+//! is acknowledged in a second may be much more than a slow line carries, where a lost packet held it up. Where nobody who has a slot
+//! has anything to wait for, the way up is not used, and slots are doubled at any time. After it: where each slot is
 //! rich there is room for more; where each is slow, fewer are tried, whether or not somebody waits; and in between a
 //! few more are tried now and then. A trial that does not pay is taken back, and the next one waits for minutes, so that the
 //! number does not hunt; one that pays is followed by a larger one.
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// A slot with so many bytes a second has plenty: there is room for more.
 pub const RICH: u64 = 32 * 1024;
 /// With fewer bytes a second for each, fewer slots are tried.
-const SLOW: u64 = 16 * 1024;
+pub const SLOW: u64 = 16 * 1024;
 /// A slot with fewer bytes a second is hardly worth its requests.
 pub const POOR: u64 = 8 * 1024;
 
@@ -53,7 +54,7 @@ pub struct Load {
     pub demand: usize,
     /// Peers that have one.
     pub served: usize,
-    /// Those of them that take anything, or have asked for it: the others leave the way up to the rest.
+    /// Those of them that wait for blocks, or take them fast: the others leave the way up to the rest.
     pub active: usize,
     /// Bytes per second to all of them.
     pub total: u64,
@@ -88,6 +89,8 @@ pub struct Slots {
     /// While a seed opens slots; with nothing in it before somebody waits.
     #[expect(clippy::option_option, reason = "not a seed, a seed where nobody waits yet, a seed that opens slots")]
     opening: Option<Option<Opening>>,
+    /// Since when nobody who has a slot has had anything to wait for, while others wait for a slot.
+    unused: Option<Duration>,
     /// Something was sent while the present number of slots was in force.
     learned: bool,
 }
@@ -106,6 +109,7 @@ impl Slots {
             paid: 0,
             spare: false,
             opening,
+            unused: None,
             learned: false,
         };
         slots.restart();
@@ -147,6 +151,13 @@ impl Slots {
         if waits && self.open(now, load) {
             return;
         }
+        self.unused = self.unused.filter(|_| waits && load.active == 0);
+        if waits && load.active == 0 {
+            if now >= *self.unused.get_or_insert(now) + LOOK {
+                (self.count, self.trial, self.unused) = ((2 * self.count).min(self.most()), None, Some(now));
+            }
+            return;
+        }
         if load.total == 0 || !(waits || self.is_slow(load) || self.trial.is_some()) {
             // There is nothing to learn.
             (self.trial, self.stepped) = (None, None);
@@ -166,6 +177,7 @@ impl Slots {
         self.count = start.min(self.most()).max(self.least());
         (self.stepped, self.trial, self.pause, self.paid, self.spare) = (None, None, 0, 0, false);
         self.opening = (self.seeding && self.count < self.most()).then_some(None);
+        self.unused = None;
     }
 
     /// With more, none would be rich.

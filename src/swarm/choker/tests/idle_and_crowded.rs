@@ -123,3 +123,48 @@ fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
         now += SECOND;
     }
 }
+
+/// How long a peer that asks for all it can get waits for a slot of a seed, beside `count` that came first and whose requests never
+/// wait: each takes `bytes` every `seconds`, and is of a network of its own.
+fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
+    let mut choker = Choker::new(fastrand::Rng::with_seed(1));
+    let mut peers: Vec<Candidate> = (0..=count).map(peer).collect();
+    for p in &mut peers {
+        p.network = Network::block([10, 1, p.key.0 as u8, 1].into());
+        (p.asks, p.since) = (p.key.0 == count, Duration::ZERO);
+    }
+    let (start, mut now) = (SECOND * 100, SECOND * 100);
+    let (arrival, mut next) = (start + SECOND * 30, start);
+    loop {
+        let honest = count as usize;
+        peers[honest].interested = now >= arrival;
+        if now == arrival {
+            next = now + choker.look_for_newcomer(now).unwrap_or(ROUND).min(next.saturating_sub(now));
+        }
+        if now >= next {
+            let chosen = choker.round(now, true, &peers);
+            peers.iter_mut().for_each(|p| p.unchoked = chosen.contains(&p.key));
+            if peers[honest].unchoked {
+                return now.saturating_sub(arrival);
+            }
+            let waits = peers.iter().any(|p| p.interested && !p.unchoked);
+            next = now + choker.look_again(now).filter(|_| waits).unwrap_or(ROUND).max(SECOND);
+        }
+        for p in peers.iter_mut().filter(|p| p.unchoked && p.key.0 < count) {
+            p.up_rate = bytes / seconds;
+            p.sent += if now.as_secs().is_multiple_of(seconds) { bytes } else { 0 };
+        }
+        now += SECOND;
+        assert!(now < start + SECOND * 600, "it gets no slot");
+    }
+}
+
+#[test]
+fn peers_that_ask_for_little_hold_no_slots() {
+    for count in [4, 12, 40, 225] {
+        for (bytes, seconds) in [(1, 1), (16 * KIB, 5), (1, 20)] {
+            let wait = wait_beside_sippers(count, bytes, seconds);
+            assert!(wait <= SECOND * 12, "{wait:?} beside {count} that take {bytes} bytes every {seconds} s");
+        }
+    }
+}
