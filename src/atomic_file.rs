@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::random;
@@ -59,6 +59,22 @@ pub fn private_folder(folder: &Path) -> io::Result<()> {
 /// Where a step fails; the old file, if any, is then unchanged.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(replace(path, PRIVATE_FILE, Place::Any, |file| file.write_all(bytes))?)
+}
+
+/// Opens a file of btsync's own for reading, or a link to one. What is no file is an error: nothing is waited for, be it a pipe without
+/// a writer or a device.
+///
+/// # Errors
+/// Where it cannot be opened, or is no file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a file");
+    // A look before, as opening a device may do something; and one after, as there may be another file by then.
+    if !fs::metadata(path)?.is_file() {
+        return Err(no_file());
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
 }
 
 /// Writes a file that the user named, with the rights that the umask leaves.
@@ -170,6 +186,16 @@ mod tests {
             }
             let _ = fs::remove_file(&mine);
         }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, file) = (dir.path().join("pipe"), dir.path().join("file"));
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::write(&file, "x").unwrap();
+        assert!(open(&pipe).is_err() && open(dir.path()).is_err() && open(Path::new("/dev/null")).is_err());
+        assert!(open(&file).is_ok());
     }
 
     #[test]

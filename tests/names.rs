@@ -388,17 +388,26 @@ fn unfinished_files_have_a_suffix_until_all_is_there_whatever_happens_meanwhile(
     let output = verify();
     assert_eq!(code(&output), Some(32), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("unfinished one.part\n"), "{output:?}");
+    let is_marker = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "btsync");
+    let marker = snapshot(&stage.path("out")).into_keys().find(is_marker).expect("a marker");
+    fs::hard_link(&marker, stage.path("kept")).expect("a second name");
     swarm.gate.open();
     let output = fleet(&stage).args(suffix).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     swarm.is_at(&stage.path("out"));
-    assert!(!unfinished.exists());
+    assert!(!unfinished.exists() && !marker.exists());
     let done: Vec<Value> = events(&output).into_iter().filter(|event| event["event"] == "file_done").collect();
     assert!(done.len() == 1 && done[0]["path"] == "one", "{done:?}");
     assert!(verify().stdout.is_empty());
 
-    // A process that died before it could give the name.
+    // What the user has named like this keeps its name.
     fs::rename(&own, &unfinished).expect("a name");
+    let output = fleet(&stage).args(suffix).output().expect("btsync runs");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(!own.exists() && unfinished.exists());
+
+    // A process that died before it could give the name: the marker says whose the file is.
+    fs::rename(stage.path("kept"), &marker).expect("a name");
     let output = fleet(&stage).args(suffix).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(own.exists() && !unfinished.exists());

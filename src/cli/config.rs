@@ -15,6 +15,7 @@ use super::args::forms::{Given, Opt, Options, Origin, YES, settle, yes_or_no};
 use super::args::wrong;
 use super::exit::{Exit, Failure};
 use super::hook;
+use crate::atomic_file;
 use crate::descriptors::{MIN_DESCRIPTORS, in_time, raise};
 use crate::metainfo::printable;
 use crate::session::Config;
@@ -68,7 +69,10 @@ impl Surroundings {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    in_time(|| File::open(path), || raise() >= MIN_DESCRIPTORS)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    // What a shell passes as `<(command)` is meant to be read as it comes.
+    let is_passed = path.starts_with("/dev") || path.starts_with("/proc");
+    let open = || if is_passed { File::open(path) } else { atomic_file::open(path) };
+    in_time(open, || raise() >= MIN_DESCRIPTORS)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::records::{path_in, replace};
+use crate::atomic_file;
 use crate::descriptors::in_time;
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
 use crate::storage::{Seen, Storage};
@@ -273,7 +274,7 @@ fn clock() -> i64 {
 /// The file's bytes, one more than `most` at most.
 fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    atomic_file::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

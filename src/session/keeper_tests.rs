@@ -304,3 +304,16 @@ fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
     write(4);
     assert_eq!(recalled(), []);
 }
+
+#[test]
+fn a_pipe_in_the_records_place_is_not_waited_for_and_is_replaced() {
+    let place = Place::new();
+    place.fill();
+    let record = place.record();
+    fs::remove_file(&record).expect("the record");
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &record, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    assert!(place.recalled().is_empty());
+    place.fill();
+    assert!(fs::metadata(&record).expect("a record").is_file());
+}

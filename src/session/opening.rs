@@ -127,6 +127,7 @@ impl Opening<'_> {
             if self.is_stopped() {
                 return Ok((have, None));
             }
+            self.keep_names(&steps, &survey);
             let leaves_all = steps.iter().all(|step| *step == Step::Leave);
             if !self.claim(!leaves_all)? {
                 return Ok((have, None));
@@ -145,6 +146,17 @@ impl Opening<'_> {
                 self.make(&steps, survey, &mut have, &mut keeper)?;
             }
             return Ok((have, keeper));
+        }
+    }
+
+    /// Leaves the names of unfinished files to complete ones that are not btsync's own, and says so.
+    fn keep_names(&mut self, steps: &[Step], survey: &Survey) {
+        for path in self.disk.keep_names(steps, survey) {
+            let name = printable(&path.to_string_lossy());
+            tell(
+                self.events,
+                Event::Note { what: format!("{name} is complete and not made by btsync: it keeps this name") },
+            );
         }
     }
 

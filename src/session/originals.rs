@@ -65,7 +65,9 @@ fn moved(layout: &Layout, places: &Candidates) -> Layout {
     let mut layout = layout.clone();
     for (file, place) in places {
         // A place that is not made of plain names stays unused.
-        let _ = layout.redirect(*file, place);
+        if layout.redirect(*file, place).is_ok() {
+            layout.set_read_only(*file);
+        }
     }
     layout
 }

@@ -77,7 +77,7 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// A file that btsync did not make stands where it would have to write.
-    #[error("will not write to {}: {why}{}; --overwrite replaces it, another folder keeps it", shown(.path), and_more(*.more))]
+    #[error("will not write to {}: {why}{}; {}", shown(.path), and_more(*.more), why.advice())]
     InTheWay {
         /// The first such file.
         path: PathBuf,

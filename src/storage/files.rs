@@ -100,8 +100,8 @@ impl Storage {
         })
     }
 
-    /// Looks whether every file is still where it was and as long as it must be: one that was deleted while it was open takes
-    /// writes as before. For when all that is wanted is there; files that are not wanted may be missing.
+    /// Looks whether every file is still where it was and as long as it must be: one that was deleted or replaced while it was open
+    /// takes writes as before. For when all that is wanted is there; files that are not wanted may be missing.
     ///
     /// # Errors
     /// What the system says, or of kind [`StorageErrorKind::Missing`], about the first that is not.
@@ -114,6 +114,7 @@ impl Storage {
             if there.len() < length {
                 return Err(self.too_short(slot));
             }
+            self.heed_replaced(slot, &there)?;
         }
         Ok(())
     }

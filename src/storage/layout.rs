@@ -82,6 +82,8 @@ pub struct Layout {
     extras: Extras,
     /// The names that files get once the torrent is complete, by their numbers in order, where they have others until then.
     final_names: Vec<(usize, PathBuf)>,
+    /// Files that lie complete under names that btsync gives to none, in order.
+    read_only: Vec<usize>,
 }
 
 impl Layout {
@@ -106,8 +108,8 @@ impl Layout {
         let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).map_err(|_| LayoutError::TooLarge)?;
         // The kernel's file offsets are signed.
         i64::try_from(total).map_err(|_| LayoutError::TooLarge)?;
-        let (executable, extras, final_names) = (Vec::new(), Extras::default(), Vec::new());
-        Ok(Layout { piece_length, pieces, total, files, starts, executable, extras, final_names })
+        let (executable, extras, final_names, read_only) = (Vec::new(), Extras::default(), Vec::new(), Vec::new());
+        Ok(Layout { piece_length, pieces, total, files, starts, executable, extras, final_names, read_only })
     }
 
     /// The same with what is made beside the files; a path that is not made of plain names is left out.
@@ -151,6 +153,21 @@ impl Layout {
     /// In the order of the files.
     pub(super) fn set_final_name(&mut self, file: usize, path: PathBuf) {
         self.final_names.push((file, path));
+    }
+
+    /// Of these files the names that they have are the ones that they keep.
+    pub(super) fn forget_final_names(&mut self, is_kept: impl Fn(usize) -> bool) {
+        self.final_names.retain(|(file, _)| !is_kept(*file));
+    }
+
+    /// Nothing is ever written in this file's place, whatever becomes of it.
+    pub fn set_read_only(&mut self, file: usize) {
+        self.read_only.push(file);
+    }
+
+    /// Whether that was said of the file.
+    pub fn is_read_only(&self, file: usize) -> bool {
+        self.read_only.contains(&file)
     }
 
     /// Has a file be read at another path, where it lies complete; files may share one.

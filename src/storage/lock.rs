@@ -20,13 +20,13 @@ use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::cache::{Handle, clock};
+use super::changes::{counts_anew, may_be_marker};
 use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::marker::{self, Marker, marker_name};
 use super::open::Root;
 use super::others::FolderLock;
 use super::ownership::{Refusal, Step};
-use super::prepare::Allocation;
 use super::seen::{identity, is_lasting, is_same};
 use super::survey::Survey;
 use crate::types::InfoHash;
@@ -126,6 +126,7 @@ impl Storage {
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Doing::Open, &path)(error);
         let _folder = FolderLock::take(&self.root);
+        self.heed_leftover(&beside(&name))?;
         // Others may replace or remove it meanwhile, but not for ever.
         for _ in 0..100 {
             let (file, is_new) = match self.root.open_own(&name, OFlags::RDWR) {
@@ -148,6 +149,9 @@ impl Storage {
             let found = file.metadata().map_err(failed)?;
             if !found.is_file() {
                 return Err(StorageError::NotAFile { path });
+            }
+            if !may_be_marker(&file) {
+                return Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 });
             }
             match try_lock(&file) {
                 Ok(true) => {}
@@ -218,9 +222,10 @@ impl Storage {
 
     fn write_marker(&mut self, info_hash: &InfoHash, mut marker: Marker, is_kept: bool) -> Result<(), StorageError> {
         let name = marker_name(info_hash);
-        let beside = name.with_file_name(format!("{}.new", name.display()));
+        let beside = beside(&name);
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Doing::Write, &path)(error);
+        self.heed_leftover(&beside)?;
         // Left behind by a process that was killed; whoever has the lock is alone with it.
         let _ = self.root.remove(&beside);
         let made = self.root.open_own(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
@@ -339,25 +344,6 @@ impl Storage {
         if is_ours { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Appeared)) }
     }
 
-    /// Whether a file that has one of our numbers, which may have been given again, looks as we left it: with its length, and not changed
-    /// after our last write. On a network the clocks differ, and that says nothing.
-    fn is_explained(&self, slot: usize, found: &fs::Metadata) -> bool {
-        let Some(spec) = self.layout.files().get(slot) else { return false };
-        let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
-        let left = self.cache.written(slot).map_or(0, |(_, end)| end).max(self.settled.load(Ordering::Relaxed));
-        let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
-        is_long_enough && found.len() <= spec.length && (modified <= left || rustix::fs::major(found.dev()) == 0)
-    }
-
-    /// Whether this is the part file. Another thread may have made it and be about to say so.
-    fn is_part_file(&self, found: &fs::Metadata) -> bool {
-        let deadline = Instant::now() + WAIT;
-        while !self.selection.has_parts() && Instant::now() < deadline {
-            std::thread::sleep(PAUSE);
-        }
-        self.selection.is_parts(found)
-    }
-
     /// Locks a file that was opened for writing, so that no other process does the same; where another thread of this one was
     /// faster, its handle. The lock ends with the handle.
     pub(super) fn hold(&self, slot: usize, handle: &Handle) -> Result<Option<Arc<Handle>>, StorageError> {
@@ -388,10 +374,9 @@ impl Lock {
     }
 }
 
-/// Whether the file lies in a file system in user space: these give a file another number when it was closed for a while.
-fn counts_anew(file: &File) -> bool {
-    const FUSE: i64 = 0x6573_5546;
-    rustix::fs::fstatfs(file).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == FUSE))
+/// Where a marker is written before it takes its name.
+fn beside(name: &Path) -> PathBuf {
+    name.with_file_name(format!("{}.new", name.display()))
 }
 
 pub(super) fn is_written(step: Step) -> bool {

@@ -185,7 +185,7 @@ fn threads_of_one_process_do_not_lock_each_other_out() {
 fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
     let dir = tempdir().unwrap();
     let marker = marker_name(&ONE);
-    fs::write(dir.path().join(format!("{}.new", marker.display())), "torn").unwrap();
+    fs::write(dir.path().join(format!("{}.new", marker.display())), "btsync-mark").unwrap();
     fs::write(dir.path().join(&marker), "").unwrap();
     let mut it = storage(&dir, "a");
     assert!(it.read_marker(&ONE).is_none());

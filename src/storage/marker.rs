@@ -14,7 +14,7 @@ use sha1::{Digest, Sha1};
 use crate::types::{InfoHash, hex};
 
 /// The first word, with the version.
-const HEAD: &str = "btsync-marker-1";
+pub(super) const HEAD: &str = "btsync-marker-1";
 /// For those who find the file and wonder.
 const NOTE: &str = "# btsync is downloading this torrent, or was stopped before it was complete. The same command resumes it and then\n\
                     # removes this file. `existed` names files that were there before, which btsync does not write to.\n";

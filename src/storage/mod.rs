@@ -10,6 +10,7 @@
 
 mod buffers;
 mod cache;
+mod changes;
 mod check;
 mod error;
 mod files;

@@ -6,6 +6,7 @@
 //! asking where it leads and walking there in the same manner; one that leads out, or nowhere, is refused.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -144,12 +145,21 @@ impl Root {
 
     /// The same with flags.
     pub fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
-        let folder = |name: &Path| {
-            let folder = name.parent().unwrap_or(Path::new(""));
-            self.followed(folder, |name| self.open_beneath(name, FOLDER))
-        };
-        let last = |name: &Path| name.file_name().unwrap_or_default().to_owned();
-        Ok(rustix::fs::renameat_with(folder(from)?, last(from), folder(to)?, last(to), flags)?)
+        let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
+        Ok(rustix::fs::renameat_with(source, last(from), target, last(to), flags)?)
+    }
+
+    /// The folder that a name lies in.
+    pub fn folder_of(&self, name: &Path) -> Result<OwnedFd, Errno> {
+        let folder = name.parent().unwrap_or(Path::new(""));
+        self.followed(folder, |name| self.open_beneath(name, FOLDER))
+    }
+
+    /// Whether a name is that of a symbolic link.
+    pub fn is_link(&self, name: &Path) -> bool {
+        let folder = self.folder_of(name);
+        let found = folder.and_then(|folder| rustix::fs::statat(folder, last(name), AtFlags::SYMLINK_NOFOLLOW));
+        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
     }
 
     /// Opens a file that lies in the download folder itself, through no link.
@@ -285,6 +295,11 @@ impl Root {
     fn escapes(&self, name: &Path) -> StorageError {
         StorageError::Escapes { path: self.path.join(name) }
     }
+}
+
+/// The last part of a name.
+pub(super) fn last(name: &Path) -> &OsStr {
+    name.file_name().unwrap_or_default()
 }
 
 /// What `openat2` does for us, name by name.

@@ -78,6 +78,10 @@ pub enum Refusal {
     Linked,
     /// It was not there a moment ago.
     Appeared,
+    /// Another file has taken its name while it was downloaded.
+    Replaced,
+    /// It has the name of a file of btsync's own.
+    NotOurs,
     /// It is not as it was a moment ago.
     Changed,
     /// It was taken to be right, and is not.
@@ -95,9 +99,22 @@ impl fmt::Display for Refusal {
                 f.write_str("it is not complete, and it has other names (hard links) that would change too")
             }
             Refusal::Appeared => f.write_str("another program has just made it"),
+            Refusal::Replaced => f.write_str("another program has put another file in its place"),
+            Refusal::NotOurs => f.write_str("btsync needs this name for a file of its own, and did not make this one"),
             Refusal::Changed => f.write_str("another program is writing to it"),
             Refusal::Differs => f.write_str("it was there before and is not as the torrent has it"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
+        }
+    }
+}
+
+impl Refusal {
+    /// What the user can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Refusal::NotOurs => "move it away, or choose another folder",
+            Refusal::Replaced => "move it away to go on, or choose another folder",
+            _ => "--overwrite replaces it, another folder keeps it",
         }
     }
 }

@@ -13,7 +13,8 @@ use super::check::hash_zeros;
 use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::Span;
-use super::ownership::{Evidence, Facts, Found, Step, decide};
+use super::lock::is_written;
+use super::ownership::{Evidence, Facts, Found, Refusal, Step, decide};
 use super::seen::Seen;
 use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
@@ -152,7 +153,10 @@ impl Storage {
                 steps.push(Step::Leave);
                 continue;
             }
-            let step = decide(&self.facts(number, question, &zeros)?, question.overwrite);
+            let mut step = decide(&self.facts(number, question, &zeros)?, question.overwrite);
+            if step.is_ok_and(is_written) && self.layout.is_read_only(number) {
+                step = Err(Refusal::Changed);
+            }
             steps.push(step.unwrap_or(Step::Leave));
             refused.extend(step.err().map(|why| (number, why)));
         }

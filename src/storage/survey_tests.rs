@@ -245,3 +245,34 @@ fn a_survey_changes_nothing_and_sees_every_change() {
     assert!(place.storage.lacks(&survey()), "one is short");
     assert_eq!(place.storage.survey(&AtomicBool::new(true)).unwrap().bytes, 0);
 }
+
+/// It was complete a moment ago, and was edited while it was checked.
+#[test]
+fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut layout = Layout::new(50, vec![FileSpec { path: "_rc".into(), length: 200, pad: false }]).unwrap();
+    layout.redirect(0, Path::new(".rc")).unwrap();
+    layout.set_read_only(0);
+    let named = layout.clone().with_unfinished(".part", |_, _, _| true);
+    assert_eq!(named.files()[0].path, Path::new(".rc"), "it is never made, and so has no other name");
+    let (it, no) = (Storage::new(dir.path().to_owned(), layout, 4), AtomicBool::new(false));
+    let hashes = [PieceHash::from([1; 20]); 4];
+    let decide = |have: &Bitfield, overwrite| {
+        let survey = it.survey(&no).unwrap();
+        let (wanted, ours, vouched) = (Bitfield::full(4), |_: usize, _: &Seen| true, |_: usize, _: PieceIndex| false);
+        let (wanted, hashes, survey, stop) = (&wanted, &hashes[..], &survey, &no);
+        it.decide(&Question { survey, hashes, have, wanted, ours: &ours, vouched: &vouched, overwrite, stop })
+    };
+    let mut have = Bitfield::full(4);
+    have.clear(PieceIndex(3));
+    for is_there in [true, false] {
+        let file = dir.path().join(".rc");
+        let made = if is_there { std::fs::write(file, [7; 200]) } else { std::fs::remove_file(file) };
+        made.unwrap();
+        for overwrite in [false, true] {
+            let refused = decide(&have, overwrite);
+            assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
+        }
+        assert_eq!(decide(&Bitfield::full(4), true).is_ok(), is_there);
+    }
+}

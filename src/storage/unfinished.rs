@@ -10,13 +10,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::error::{Doing, StorageError};
 use super::files::Storage;
-use super::layout::Layout;
-use super::ownership::Refusal;
-use super::seen::{identity, is_same};
+use super::layout::{FileSpec, Layout};
+use super::open::last;
+use super::ownership::{Refusal, Step};
+use super::seen::identity;
+use super::survey::Survey;
 
 /// The bytes that a name may have; what the common file systems allow.
 const NAME_MAX: usize = 255;
@@ -34,7 +37,7 @@ impl Layout {
             let mut name: OsString = spec.path.file_name()?.to_owned();
             name.push(suffix);
             let path = spec.path.with_file_name(&name);
-            let fits = name.len() <= NAME_MAX && !taken.contains(&path);
+            let fits = name.len() <= NAME_MAX && !taken.contains(&path) && !self.is_read_only(file);
             (fits && is_unfinished(file, &spec.path, &path)).then_some((file, path))
         });
         let named: Vec<(usize, PathBuf)> = named.collect();
@@ -59,13 +62,7 @@ impl Storage {
             if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
                 continue;
             }
-            if let Some(Some(ours)) = self.writable.as_ref().and_then(|writable| writable.get(*file)) {
-                let found = self.root.metadata_inside(self.name(*file));
-                let found = found.map_err(|error| self.failed(Doing::Rename, *file, error))?;
-                if !is_same(*ours, identity(&found)) {
-                    return Err(self.in_the_way(*file, Refusal::Appeared));
-                }
-            }
+            self.heed_renamed(*file)?;
             // The time of its last change is that of a write of ours.
             let _writing = self.cache().writing(*file);
             if let Err(error) = self.root.rename_to_new(self.name(*file), own) {
@@ -75,6 +72,38 @@ impl Storage {
         }
         self.final_names.store(self.layout.files().len(), Ordering::Release);
         Ok(())
+    }
+
+    /// Looks whether what has the name of an unfinished file is the one that btsync made.
+    fn heed_renamed(&self, file: usize) -> Result<(), StorageError> {
+        let Some(writable) = &self.writable else { return Ok(()) };
+        let found = self.root.metadata_inside(self.name(file));
+        let found = found.map_err(|error| self.failed(Doing::Rename, file, error))?;
+        self.heed_replaced(file, &found)?;
+        let is_written = writable.get(file).is_some_and(Option::is_some);
+        let is_named = || self.marker.as_ref().is_some_and(|marker| marker.names(self.name(file), identity(&found)));
+        let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
+        if is_ours { Ok(()) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
+    }
+
+    /// Leaves their names to complete files that have those of unfinished ones and that btsync did not make, as far as the marker says;
+    /// also where they are links, have other names, or another length than the torrent says. To be called when it is decided
+    /// what becomes of each file. The paths of those files.
+    pub fn keep_names(&mut self, steps: &[Step], survey: &Survey) -> Vec<PathBuf> {
+        let is_kept = |file: usize, spec: &FileSpec| {
+            let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
+            let is_named = self.marker.as_ref().is_some_and(|marker| marker.names(&spec.path, seen.identity));
+            let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
+            steps.get(file) == Some(&Step::Leave) && !(is_named && is_plain)
+        };
+        let unfinished =
+            self.layout.final_names().iter().filter_map(|(file, _)| Some((*file, self.layout.files().get(*file)?)));
+        let kept: Vec<_> = unfinished
+            .filter(|(file, spec)| is_kept(*file, spec))
+            .map(|(file, spec)| (file, spec.path.clone()))
+            .collect();
+        self.layout.forget_final_names(|file| kept.iter().any(|(kept, _)| *kept == file));
+        kept.into_iter().map(|(_, path)| path).collect()
     }
 
     /// Whether no file has the name of an unfinished one any more.
@@ -89,9 +118,26 @@ impl super::open::Root {
         match self.rename_with(from, to, rustix::fs::RenameFlags::NOREPLACE) {
             // A file system that cannot tell.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
-                if self.metadata_inside(to).is_ok() { Err(Errno::EXIST.into()) } else { self.rename(from, to) }
+                self.rename_by_link(from, to)
             }
             renamed => renamed,
+        }
+    }
+
+    /// The same by way of a second name, as that is refused where anything has it, be it a link that leads nowhere.
+    fn rename_by_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
+        match rustix::fs::linkat(&source, last(from), &target, last(to), AtFlags::empty()) {
+            Ok(()) => self.remove(from),
+            // A file system without links: looking first has to do.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
+                match rustix::fs::statat(&target, last(to), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Err(Errno::EXIST.into()),
+                    Err(Errno::NOENT) => self.rename(from, to),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Err(errno) => Err(errno.into()),
         }
     }
 }
@@ -102,7 +148,7 @@ mod tests {
     use std::io::IoSlice;
 
     use super::*;
-    use crate::storage::{FileSpec, Step, StorageErrorKind};
+    use crate::storage::StorageErrorKind;
     use crate::types::InfoHash;
 
     fn layout(files: &[(&str, u64)]) -> Layout {
@@ -139,6 +185,53 @@ mod tests {
         assert_eq!((at("b"), at("b.part")), (Some(b"mine".to_vec()), Some(b"bbb".to_vec())));
     }
 
+    /// As where the file system cannot rename without replacing.
+    #[test]
+    fn a_second_name_replaces_nothing_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = super::super::open::Root::new(dir.path().to_owned());
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a.part"), "ours").unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("a")).unwrap();
+        let refused = root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert!(at("a").is_symlink() && at("a.part").exists());
+        fs::remove_file(at("a")).unwrap();
+        root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap();
+        assert!(fs::read(at("a")).unwrap() == b"ours" && !at("a.part").exists());
+    }
+
+    #[test]
+    fn complete_files_that_are_not_ours_keep_the_names_that_they_have() {
+        let no = std::sync::atomic::AtomicBool::new(false);
+        let hash = InfoHash([1; 20]);
+        let begin = |dir: &Path| {
+            let layout = layout(&[("a", 6)]).with_unfinished(".part", |_, _, _| true);
+            let mut storage = Storage::new(dir.to_owned(), layout, 4);
+            let mut survey = storage.survey(&no).unwrap();
+            storage.marker = storage.read_marker(&hash);
+            (survey.file(0).is_none(), storage.keep_names(&[Step::Leave], &survey).len(), {
+                if survey.file(0).is_none() {
+                    storage.lock(&hash).unwrap();
+                    storage.make(&[Step::Make], &mut survey, &no).unwrap();
+                    storage.mark(&hash, &[Step::Make], &survey, false).unwrap();
+                }
+                storage.layout.final_names().len()
+            })
+        };
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(begin(dir.path()), (true, 0, 1));
+        assert_eq!(begin(dir.path()), (false, 0, 1), "the marker names it");
+        fs::hard_link(dir.path().join("a.part"), dir.path().join("b")).unwrap();
+        assert_eq!(begin(dir.path()), (false, 1, 0), "it has another name");
+        fs::remove_file(dir.path().join("a.part")).unwrap();
+        std::os::unix::fs::symlink("b", dir.path().join("a.part")).unwrap();
+        assert_eq!(begin(dir.path()), (false, 1, 0), "a link of the user's");
+        fs::remove_file(dir.path().join("a.part")).unwrap();
+        fs::write(dir.path().join("a.part"), "theirs").unwrap();
+        assert_eq!(begin(dir.path()), (false, 1, 0), "another file");
+    }
+
     #[test]
     fn files_are_read_by_their_own_names_afterwards() {
         let dir = tempfile::tempdir().unwrap();
@@ -173,7 +266,7 @@ mod tests {
         }
         fs::rename(mine, ours).unwrap();
         let refused = storage.take_final_names();
-        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Appeared, .. })), "{refused:?}");
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Replaced, .. })), "{refused:?}");
         assert_eq!(fs::read(dir.path().join("a.part")).unwrap(), b"mine");
     }
 }

@@ -1,9 +1,9 @@
 //! The state between runs, in a file.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use crate::atomic_file::{private_folder, replace_private};
+use crate::atomic_file::{self, private_folder, replace_private};
 use crate::descriptors::{in_time, is_shortage};
 use crate::sources::dht::state::{MAX_STATE, State};
 
@@ -16,7 +16,10 @@ const TRIES: u32 = 10;
 /// Where there is no descriptor to read it with: taken for none, it would be replaced at the end.
 pub(super) fn load(path: &Path) -> io::Result<State> {
     let bytes = match std::fs::metadata(path) {
-        Ok(meta) if meta.len() <= MAX_STATE as u64 => std::fs::read(path),
+        Ok(meta) if meta.len() <= MAX_STATE as u64 => atomic_file::open(path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(MAX_STATE as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+        }),
         Ok(_) => return Ok(State::default()),
         Err(error) => Err(error),
     };

@@ -1,0 +1,93 @@
+//! What other programs do to files that btsync uses: whether a file is still the one that was decided on, and whether what has the
+//! name of a file of btsync's own is one.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::error::StorageError;
+use super::files::Storage;
+use super::lock::{PAUSE, WAIT};
+use super::marker::HEAD;
+use super::open::Access;
+use super::ownership::Refusal;
+use super::prepare::Allocation;
+use super::seen::{identity, is_lasting, is_same};
+
+impl Storage {
+    /// Whether a file that has one of our numbers, which may have been given again, looks as we left it: with its length, and not changed
+    /// after our last write. On a network the clocks differ, and that says nothing.
+    pub(super) fn is_explained(&self, slot: usize, found: &fs::Metadata) -> bool {
+        let Some(spec) = self.layout.files().get(slot) else { return false };
+        let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
+        let left = self.cache.written(slot).map_or(0, |(_, end)| end).max(self.settled.load(Ordering::Relaxed));
+        let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
+        is_long_enough && found.len() <= spec.length && (modified <= left || rustix::fs::major(found.dev()) == 0)
+    }
+
+    /// Whether this is the part file. Another thread may have made it and be about to say so.
+    pub(super) fn is_part_file(&self, found: &fs::Metadata) -> bool {
+        let deadline = Instant::now() + WAIT;
+        while !self.selection.has_parts() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        self.selection.is_parts(found)
+    }
+
+    /// Whether the file that has this file's name is the one that btsync may write to.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] where another program has put another one there.
+    pub(super) fn heed_replaced(&self, slot: usize, found: &fs::Metadata) -> Result<(), StorageError> {
+        let Some(writable) = &self.writable else { return Ok(()) };
+        let is_it = match writable.get(slot) {
+            Some(Some(ours)) => {
+                is_same(*ours, identity(found)) || (!is_lasting(*ours) && self.has_passing_number(slot))
+            }
+            Some(None) => true,
+            None => self.selection.is_parts(found),
+        };
+        if is_it { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Replaced)) }
+    }
+
+    fn has_passing_number(&self, slot: usize) -> bool {
+        self.root.open(self.name(slot), Access::Read).is_ok_and(|handle| counts_anew(&handle.file))
+    }
+
+    /// Looks at what lies where a marker is written before it takes its name.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] where that is nothing that a process of ours can have left.
+    pub(super) fn heed_leftover(&self, name: &Path) -> Result<(), StorageError> {
+        let is_free = match self.root.open_own(name, OFlags::RDONLY) {
+            Ok(file) => may_be_marker(&file),
+            Err(errno) => errno == Errno::NOENT,
+        };
+        let path = self.root.path().join(name);
+        if is_free { Ok(()) } else { Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 }) }
+    }
+}
+
+/// Whether a file can be a marker that btsync wrote: it begins as one, or as much of it was written as reached the disk.
+pub(super) fn may_be_marker(file: &File) -> bool {
+    let mut head = [0; HEAD.len()];
+    let is_file = file.metadata().is_ok_and(|found| found.is_file());
+    let Ok(count) = file.read_at(&mut head, 0) else { return false };
+    let head = head.get(..count).unwrap_or_default();
+    is_file && (HEAD.as_bytes().starts_with(head) || head.iter().all(|byte| *byte == 0))
+}
+
+/// Whether the file lies in a file system in user space: these give a file another number when it was closed for a while.
+pub(super) fn counts_anew(file: &File) -> bool {
+    const FUSE: i64 = 0x6573_5546;
+    rustix::fs::fstatfs(file).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == FUSE))
+}
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;
