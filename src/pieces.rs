@@ -5,13 +5,13 @@
 //! is touched while the lock is held; who completes a piece hashes it, on the thread that received it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::random;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use crate::swarm::blame::Blame;
 use crate::swarm::picker::{Accept, Asking, Picker, Plan, Progress, Verdict};
 use crate::swarm::requests::Pace;
@@ -66,6 +66,14 @@ impl PieceManager {
     /// The files.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// See [`Storage::recheck_changed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recheck_changed(&self, stop: &AtomicBool) -> Result<(), StorageError> {
+        self.storage.recheck_changed(&self.hashes, stop)
     }
 
     /// How many pieces there are.

@@ -424,6 +424,40 @@ fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
     assert!(mine.count() > 100, "{}", last.display());
 }
 
+#[test]
+fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
+    let files: Vec<(String, usize)> = (0..20).map(|n| (format!("{n:02}"), PIECE)).collect();
+    let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+    let scene = Scene::new(Payload::tree("many", &files, PIECE), 8);
+    let mut running = scene.begun(8);
+    let there = scene.payload.on_disk(&scene.out).into_iter();
+    let mut right = there.filter(|(path, content)| fs::read(path).expect("a file") == *content);
+    let (path, _) = right.next().expect("two of them");
+    let file = File::options().write(true).open(&path).expect("it");
+    let now = std::time::SystemTime::now();
+    while file.metadata().expect("it").modified().expect("a time") <= now {
+        file.write_all_at(b"mine", 0).expect("room");
+    }
+    scene.gate.open();
+    running.ends_with(13);
+    assert!(running.log().contains("another program is writing to it"), "{}", running.log());
+    assert!(fs::read(path).expect("it").starts_with(b"mine") && scene.marker().exists());
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_comes_is_not_told_as_complete() {
+    let scene = Scene::single(8);
+    let mut running = scene.begun(8);
+    let mine = scene.out.join("mine");
+    fs::write(&mine, vec![b'x'; 21 * PIECE]).expect("room");
+    fs::rename(&mine, scene.file()).expect("a name");
+    scene.gate.open();
+    running.ends_with(13);
+    assert!(running.log().contains("another program has put another file in its place"), "{}", running.log());
+    assert_eq!(fs::read(scene.file()).expect("it"), vec![b'x'; 21 * PIECE]);
+    assert!(scene.marker().exists());
+}
+
 /// Whatever btsync finds out about the file is out of date before it has the lock.
 #[test]
 fn a_file_that_another_program_keeps_writing_to_is_left_to_it() {

@@ -223,6 +223,7 @@ impl<'a> Conductor<'a> {
         let storage = self.shared.pieces.storage();
         storage.confirm()?;
         storage.compare()?;
+        self.shared.pieces.recheck_changed(&self.contacts.inner.stop)?;
         storage.confirm_lock()?;
         storage.take_final_names()?;
         if self.contacts.config.fsync {

@@ -232,7 +232,7 @@ impl Keeper {
     fn write(&mut self, stamps: &[Option<Stamp>], disk: &Storage, there: (Bitfield, Vec<PartialPiece>)) {
         let clock = clock();
         let entry = |(file, stamp): (usize, &Option<Stamp>)| {
-            let spoilt = self.spoilt.get(file).copied().unwrap_or(true);
+            let spoilt = self.spoilt.get(file).copied().unwrap_or(true) || disk.is_changed(file);
             let before = self.before.get(file).copied().flatten();
             let stamp = stamp.filter(|now| !spoilt && trusted(before, *now, disk.written(file), clock))?;
             Some((file as u32, stamp))

@@ -28,15 +28,22 @@ struct Slot {
     writers: AtomicU32,
     /// When the last write that has ended began and ended, in nanoseconds since 1970; 0 where there was none.
     written: (AtomicI64, AtomicI64),
+    /// Whether another program is known to have changed it.
+    changed: AtomicBool,
 }
 
 /// A thread's being in the middle of a write, until dropped.
-pub(super) struct Writing<'a>(Option<&'a Slot>, i64);
+pub(super) struct Writing<'a>(Option<&'a Slot>, i64, bool);
 
 impl Writing<'_> {
     /// When it began, in nanoseconds since 1970.
     pub fn began(&self) -> i64 {
         self.1
+    }
+
+    /// Whether no other thread was in the middle of one then.
+    pub fn is_alone(&self) -> bool {
+        self.2
     }
 }
 
@@ -119,10 +126,20 @@ impl Cache {
     /// Notes that the calling thread writes to the file, for as long as the result lives.
     pub fn writing(&self, file: usize) -> Writing<'_> {
         let slot = self.slots.get(file);
-        if let Some(slot) = slot {
-            slot.writers.fetch_add(1, Relaxed);
+        let others = slot.map_or(0, |slot| slot.writers.fetch_add(1, Relaxed));
+        Writing(slot, clock(), others == 0)
+    }
+
+    /// Remembers whether another program has changed the file.
+    pub fn set_changed(&self, file: usize, is_changed: bool) {
+        if let Some(slot) = self.slots.get(file) {
+            slot.changed.store(is_changed, Relaxed);
         }
-        Writing(slot, clock())
+    }
+
+    /// What was last said of that.
+    pub fn is_changed(&self, file: usize) -> bool {
+        self.slots.get(file).is_some_and(|slot| slot.changed.load(Relaxed))
     }
 
     /// When the last write to the file that has ended began and ended.

@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::check::{Progress, check_rest};
 use super::error::StorageError;
 use super::files::Storage;
 use super::lock::{PAUSE, WAIT};
@@ -17,7 +18,12 @@ use super::marker::HEAD;
 use super::open::Access;
 use super::ownership::Refusal;
 use super::prepare::Allocation;
+use super::resume::TICK;
 use super::seen::{identity, is_lasting, is_same};
+use crate::types::{Bitfield, PieceHash, PieceIndex};
+
+/// How long nothing of ours was written to a file when changes of others are looked for, in nanoseconds.
+const GAP: i64 = 1_000_000_000;
 
 impl Storage {
     /// Whether a file that has one of our numbers, which may have been given again, looks as we left it: with its length, and not changed
@@ -25,7 +31,7 @@ impl Storage {
     pub(super) fn is_explained(&self, slot: usize, found: &fs::Metadata) -> bool {
         let Some(spec) = self.layout.files().get(slot) else { return false };
         let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
-        let left = self.cache.written(slot).map_or(0, |(_, end)| end).max(self.settled.load(Ordering::Relaxed));
+        let left = self.left_at(slot);
         let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
         is_long_enough && found.len() <= spec.length && (modified <= left || rustix::fs::major(found.dev()) == 0)
     }
@@ -59,6 +65,69 @@ impl Storage {
         self.root.open(self.name(slot), Access::Read).is_ok_and(|handle| counts_anew(&handle.file))
     }
 
+    /// Notes whether another program has changed a file since our last write to it, or since it was decided that btsync may write to
+    /// it; our next write, which `began` now, would hide that. While we write all the time nothing is looked at.
+    pub(super) fn heed_changes(&self, slot: usize, file: &File, began: i64) {
+        let before = self.cache.written(slot);
+        let is_due = before.is_none_or(|(_, end)| began.saturating_sub(end) >= GAP) && !self.cache.is_changed(slot);
+        if is_due
+            && let Ok(found) = file.metadata()
+            // What is as young as this write may be another thread's.
+            && changed(&found) < began.saturating_sub(TICK)
+            && self.is_changed_since(slot, &found)
+            && self.cache.written(slot) == before
+        {
+            self.cache.set_changed(slot, true);
+        }
+    }
+
+    /// Whether a file was changed after our last write. On a network the clocks differ, and that says nothing.
+    fn is_changed_since(&self, slot: usize, found: &fs::Metadata) -> bool {
+        let is_told = self.writable.is_some() && (is_lasting(identity(found)) || rustix::fs::major(found.dev()) != 0);
+        is_told && changed(found) > self.left_at(slot)
+    }
+
+    /// When we last wrote to a file, or when all files had got their length.
+    fn left_at(&self, slot: usize) -> i64 {
+        self.cache.written(slot).map_or(0, |(_, end)| end).max(self.settled.load(Ordering::Relaxed))
+    }
+
+    /// Hashes once more what another program may have changed since it was verified: the wanted files that were changed after our last
+    /// write, or between two of them. For when all that is wanted is there.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] with a file that is not right any more, also where `stop` becomes true; those of [`check_rest`].
+    pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &AtomicBool) -> Result<(), StorageError> {
+        let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let changed: Vec<usize> = files.map(|(file, _)| file).filter(|file| self.may_be_changed(*file)).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut known = Bitfield::full(self.layout.piece_count());
+        let pieces = |file: usize| self.layout.pieces_of(file).map(PieceIndex);
+        changed.iter().flat_map(|file| pieces(*file)).for_each(|piece| _ = known.clear(piece));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let right = check_rest(self, hashes, &known, cores, &Progress::default(), stop)?;
+        for file in changed {
+            let is_wrong = pieces(file).any(|piece| !right.has(piece));
+            self.cache.set_changed(file, is_wrong);
+            if is_wrong {
+                return Err(self.in_the_way(file, Refusal::Changed));
+            }
+        }
+        Ok(())
+    }
+
+    fn may_be_changed(&self, file: usize) -> bool {
+        self.cache.is_changed(file)
+            || self.root.metadata(self.name(file)).is_ok_and(|found| self.is_changed_since(file, &found))
+    }
+
+    /// Whether another program is known to have changed a file of which not all was hashed since.
+    pub fn is_changed(&self, file: usize) -> bool {
+        self.cache.is_changed(file)
+    }
+
     /// Looks at what lies where a marker is written before it takes its name.
     ///
     /// # Errors
@@ -71,6 +140,11 @@ impl Storage {
         let path = self.root.path().join(name);
         if is_free { Ok(()) } else { Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 }) }
     }
+}
+
+/// When anything of a file was last changed, in nanoseconds since 1970.
+fn changed(found: &fs::Metadata) -> i64 {
+    found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
 }
 
 /// Whether a file can be a marker that btsync wrote: it begins as one, or as much of it was written as reached the disk.

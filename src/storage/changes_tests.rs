@@ -1,14 +1,14 @@
 //! Files that other programs put where ours are, or had there first.
 
 use std::fs;
+use std::io::IoSlice;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::storage::cache::clock;
 use crate::storage::marker::marker_name;
 use crate::storage::{FileSpec, Layout, Step};
-use crate::types::InfoHash;
+use crate::types::{InfoHash, PieceHash};
 
 const HASH: InfoHash = InfoHash([1; 20]);
 
@@ -61,4 +61,53 @@ fn what_a_killed_process_left_of_a_marker_is_ours() {
         assert_eq!(may_be_marker(&File::open(dir.path().join("x")).unwrap()), expected, "{content:?}");
     }
     assert!(!may_be_marker(&File::open(dir.path()).unwrap()));
+}
+
+/// A storage that may write to its file, whose pieces have none of these hashes.
+fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
+    let no = AtomicBool::new(false);
+    let mut it = storage(dir);
+    let mut survey = it.survey(&no).unwrap();
+    it.make(&[Step::Make], &mut survey, &no).unwrap();
+    it.mark(&HASH, &[Step::Make], &survey, false).unwrap();
+    it.settle(&[Step::Make], &survey, &no).unwrap();
+    it.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).unwrap();
+    (it, [PieceHash::from([1; 20]); 10])
+}
+
+/// Another program changes the file, later than now by the clock of the file system.
+fn edit(dir: &Path) -> File {
+    let file = File::options().write(true).open(dir.join("a")).unwrap();
+    let now = clock();
+    while changed(&file.metadata().unwrap()) <= now {
+        file.write_all_at(b"mine", 0).unwrap();
+    }
+    file
+}
+
+#[test]
+fn what_others_changed_after_our_last_write_is_hashed_again_and_nothing_else() {
+    let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let (it, hashes) = begun(dir.path());
+    it.recheck_changed(&hashes, &no).unwrap();
+    edit(dir.path());
+    let refused = it.recheck_changed(&hashes, &no);
+    assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
+    assert!(it.is_changed(0), "it does not come into the resume data");
+}
+
+#[test]
+fn what_others_changed_between_our_writes_is_hashed_again() {
+    let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let (it, hashes) = begun(dir.path());
+    let file = edit(dir.path());
+    it.heed_changes(0, &file, clock());
+    assert!(!it.is_changed(0), "it may be our own other thread");
+    it.heed_changes(0, &file, clock() + 2 * GAP);
+    it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
+    assert!(it.is_changed(0) && it.recheck_changed(&hashes, &no).is_err());
+    let (it, _) = begun(tempfile::tempdir().unwrap().path());
+    let file = it.handle(0, true).unwrap();
+    it.heed_changes(0, &file.file, clock() + 2 * GAP);
+    assert!(!it.is_changed(0), "all of it is ours");
 }

@@ -156,6 +156,9 @@ impl Storage {
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
+        if writing.is_alone() {
+            self.heed_changes(slot, &handle.file, writing.began());
+        }
         let mut done = 0;
         while done < len {
             let mut batch = [IoSlice::new(&[]); BATCH];
