@@ -452,7 +452,8 @@ fn a_signal_ends_a_list_that_nobody_reads() {
         let mut child = command.spawn().expect("btsync");
         drop(command);
         let waiting = || rustix::io::ioctl_fionread(&reader).expect("a number of bytes");
-        until("the pipe is full", || waiting() >= 64 * 1024);
+        // Writes that are no whole pages leave some of it unused.
+        until("the pipe is full", || waiting() >= 60 * 1024);
         terminate(&child);
         let status = end_of(&mut child);
         assert!(matches!(status, Some(7) | None), "{status:?}");

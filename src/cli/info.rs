@@ -46,7 +46,7 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// The same bit by bit: a torrent may have a million files.
-fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+pub(super) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::FileIo, unwritable(&e))),

@@ -84,11 +84,16 @@ impl Lines {
     }
 }
 
+/// A time as events have it: in seconds, to the millisecond.
+pub(super) fn seconds(at: Duration) -> f64 {
+    (at.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
 /// One event as it is written, `at` after the start.
-pub(super) fn line(at: Duration, event: &str, fields: Value) -> String {
+fn line(at: Duration, event: &str, fields: Value) -> String {
     let mut line = Map::new();
     line.insert("event".to_owned(), event.into());
-    line.insert("time".to_owned(), json!((at.as_secs_f64() * 1000.0).round() / 1000.0));
+    line.insert("time".to_owned(), seconds(at).into());
     if let Value::Object(fields) = fields {
         line.extend(fields);
     }
