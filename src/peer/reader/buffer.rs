@@ -64,6 +64,10 @@ impl Reader<'_> {
                 self.move_to(Buffer::Slab(slab));
             }
             Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),
+            // The long message that it had grown for is done.
+            Buffer::Small(bytes) if bytes.len() > SMALL && needed <= SMALL => {
+                self.move_to(Buffer::Small(vec![0; SMALL]));
+            }
             _ => {}
         }
         let size = self.buffer.bytes().len();
