@@ -9,8 +9,8 @@
 //! Where the connections come from as many networks as there are connections, a connection that has never moved a block gives way
 //! after a short grace, first one that does not read what we send, then one that had an upload slot and asked for nothing. A
 //! connection that has moved blocks is evicted ten seconds to a minute after the last one, the later the more it has moved; a few bytes
-//! are no block. An honest peer that waits for its turn looks the same, so there are only a few such evictions a second, and a network
-//! whose connection was evicted in this way evicts nobody itself for a while ([`Churn`]).
+//! are no block. An honest peer that waits for its turn looks the same, so there are only a few such evictions a second, one in a few
+//! seconds for callers of each /16 or IPv6 /32, and a network whose connection was evicted in this way evicts nobody itself for a while ([`Churn`]).
 //!
 //! Where nobody has run out of time, the connection that has moved the least of late gives way to a network that has fewer, one every
 //! few seconds, unless it is new or busy. Whoever wants to hold all places must move as much as honest peers do.
@@ -71,6 +71,8 @@ pub struct Eviction {
 pub struct Bounded {
     /// Its network.
     pub network: Network,
+    /// The wider network of the newcomer.
+    pub newcomer: Network,
     /// It had not run out of time: it only moved the least.
     pub in_use: bool,
 }
@@ -78,14 +80,14 @@ pub struct Bounded {
 /// Bounds how often connections are evicted that an honest peer could have made.
 #[derive(Debug, Default)]
 pub struct Churn {
-    /// When each of the last of them was evicted, and its network; the oldest first.
-    evicted: VecDeque<(Duration, Network)>,
+    /// When each of the last of them was evicted; the oldest first.
+    evicted: VecDeque<(Duration, Bounded)>,
     /// When the last one was evicted that was in use.
     in_use: Option<Duration>,
 }
 
 impl Churn {
-    /// Such evictions in each [`Churn::SPAN`] at most: a place is kept for about a minute in the fullest flood of newcomers.
+    /// Such evictions in each [`Churn::SPAN`] at most, and one for newcomers of each /16 or IPv6 /32: a place is kept for about a minute in the fullest flood of newcomers.
     pub const MOST: usize = 16;
     /// See [`Churn::MOST`].
     pub const SPAN: Duration = Duration::from_secs(4);
@@ -96,9 +98,11 @@ impl Churn {
 
     /// Whether a newcomer may take the place of a connection that has run out of time.
     fn allows(&self, newcomer: IpAddr, now: Duration) -> bool {
-        let lately = self.evicted.iter().rev().take_while(|(at, _)| now < *at + Churn::SPAN).count();
-        let network = Network::block(newcomer);
-        lately < Churn::MOST && !self.evicted.iter().any(|(at, gone)| *gone == network && now < *at + Churn::REST)
+        let lately = || self.evicted.iter().rev().take_while(|(at, _)| now < *at + Churn::SPAN);
+        let (network, wider) = (Network::block(newcomer), wider(newcomer));
+        lately().count() < Churn::MOST
+            && !lately().any(|(_, gone)| gone.newcomer == wider)
+            && !self.evicted.iter().any(|(at, gone)| gone.network == network && now < *at + Churn::REST)
     }
 
     /// Whether it may take that of a connection that is in use.
@@ -111,11 +115,16 @@ impl Churn {
         while self.evicted.front().is_some_and(|(at, _)| now >= *at + Churn::REST) {
             self.evicted.pop_front();
         }
-        self.evicted.push_back((now, gone.network));
+        self.evicted.push_back((now, gone));
         if gone.in_use {
             self.in_use = Some(now);
         }
     }
+}
+
+/// What a provider has, or somebody who rents many addresses: an IPv4 /16 or an IPv6 /32.
+fn wider(ip: IpAddr) -> Network {
+    Network::of(ip, 16, 32)
 }
 
 /// How far a connection's handshake has come.
@@ -188,7 +197,7 @@ pub fn evicted(
     }
     let eviction = |gone: &Occupant, in_use| Eviction {
         key: gone.key,
-        bounded: Some(Bounded { network: Network::block(gone.host), in_use }),
+        bounded: Some(Bounded { network: Network::block(gone.host), newcomer: wider(newcomer), in_use }),
     };
     let over = equal.iter().copied().filter(|o| is_idle(o, patience_with(o)));
     if let Some(gone) = over.min_by_key(|o| (o.handshake, o.merit.min(Merit::Unknown), o.moved, Reverse(o.key))) {

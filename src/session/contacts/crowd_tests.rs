@@ -111,7 +111,8 @@ fn nobody_is_pushed_out_by_its_own_network() {
 
 /// The same, where no connection that is in use may be evicted now.
 fn goes_without_need(occupants: &[Occupant]) -> Option<u32> {
-    let in_use = Bounded { network: Network::block([1, 1, 1, 1].into()), in_use: true };
+    let ip = [1, 1, 1, 1].into();
+    let in_use = Bounded { network: Network::block(ip), newcomer: wider(ip), in_use: true };
     let mut churn = Churn::default();
     churn.note(in_use, NOW);
     evicted([198, 51, 100, 1].into(), occupants, 75, &churn, NOW).map(|gone| gone.key.0)
@@ -165,7 +166,7 @@ fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
         if second < 30 || second % 3 > 0 {
             continue;
         }
-        let newcomer = IpAddr::from([100, (second >> 8) as u8, second as u8, 1]);
+        let newcomer = IpAddr::from([100, second as u8, (second >> 8) as u8, 1]);
         let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
         gone.bounded.into_iter().for_each(|gone| churn.note(gone, now));
         let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
@@ -218,7 +219,7 @@ fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     let (mut churn, mut evictions) = (Churn::default(), 0);
     for n in 0..120 * 60u32 {
         let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 60);
-        let newcomer = IpAddr::from([100, (n >> 8) as u8, n as u8, 1]);
+        let newcomer = IpAddr::from([1 + (n >> 8) as u8, n as u8, 0, 1]);
         let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
         churn.note(gone.bounded.expect("only such are evicted"), now);
         let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
@@ -229,12 +230,30 @@ fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     assert!((400..=500).contains(&evictions), "{evictions}");
 }
 
+/// Three hundred newcomers a second of ever new /24s, but of four /16s, do not use up all evictions: another one gets its place at once.
+#[test]
+fn a_flood_from_a_few_wide_networks_leaves_evictions_to_others() {
+    let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
+    let mut churn = Churn::default();
+    for n in 0..5 * 300u32 {
+        let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 300);
+        let newcomer = IpAddr::from([100, (n % 4) as u8, (n / 4) as u8, 1]);
+        if let Some(gone) = evicted(newcomer, &full, 75, &churn, now) {
+            churn.note(gone.bounded.expect("only such are evicted"), now);
+        }
+        assert!(evicted([198, 51, 100, 1].into(), &full, 75, &churn, now).is_some());
+    }
+}
+
 #[test]
 fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
     let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
     let (mut churn, newcomer) = (Churn::default(), |n: u8| IpAddr::from([198, 51, n, 1]));
     let gone = evicted(newcomer(1), &full, 75, &churn, NOW).expect("a connection");
-    churn.note(Bounded { network: Network::block(newcomer(2)), in_use: false }, NOW);
+    churn.note(
+        Bounded { network: Network::block(newcomer(2)), newcomer: wider([1, 1, 1, 1].into()), in_use: false },
+        NOW,
+    );
     assert!(evicted(newcomer(2), &full, 75, &churn, NOW).is_none());
     assert_eq!(evicted(newcomer(3), &full, 75, &churn, NOW), Some(gone));
     assert!(evicted(newcomer(2), &full, 75, &churn, NOW + Churn::REST).is_some());
