@@ -160,14 +160,14 @@ impl Layout {
         self.final_names.retain(|(file, _)| !is_kept(*file));
     }
 
-    /// Nothing is ever written in this file's place, whatever becomes of it.
+    /// Nothing is ever written in this file's place, whatever becomes of it. To be said of files in their order.
     pub fn set_read_only(&mut self, file: usize) {
         self.read_only.push(file);
     }
 
     /// Whether that was said of the file.
     pub fn is_read_only(&self, file: usize) -> bool {
-        self.read_only.contains(&file)
+        self.read_only.binary_search(&file).is_ok()
     }
 
     /// Has a file be read at another path, where it lies complete; files may share one.

@@ -102,7 +102,7 @@ impl Storage {
             .filter(|(file, spec)| is_kept(*file, spec))
             .map(|(file, spec)| (file, spec.path.clone()))
             .collect();
-        self.layout.forget_final_names(|file| kept.iter().any(|(kept, _)| *kept == file));
+        self.layout.forget_final_names(|file| kept.binary_search_by_key(&file, |(kept, _)| *kept).is_ok());
         kept.into_iter().map(|(_, path)| path).collect()
     }
 
