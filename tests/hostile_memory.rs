@@ -485,7 +485,7 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
         return;
     }
     let (stage, payload) = (Stage::new(), payload());
-    let state = stage.path("cache/btsync/dht");
+    let nodes = stage.path("cache/btsync/dht");
     let run = |inject: &[&str]| {
         let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
         node.set_read_timeout(Some(common::PATIENCE)).expect("a timeout");
@@ -502,14 +502,14 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
         let pid = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("procfs");
         assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
         running.ends_with(7);
-        (std::fs::read(&state).expect("a state"), trace)
+        (std::fs::read(&nodes).expect("its nodes"), trace)
     };
     let (first, _) = run(&["-e", "trace=none"]);
-    let path = state.display().to_string();
+    let path = nodes.display().to_string();
     let inject = ["-P", &path, "-e", "trace=openat", "--inject=openat:error=EMFILE:when=1..2"];
     let (second, trace) = run(&inject);
     assert_eq!(trace.matches("(INJECTED)").count(), 2, "{trace}");
-    // It begins with our ids: another would have been made if the state had not been read.
+    // It begins with our ids: another would have been made if the nodes had not been read.
     assert_eq!(second, first);
 }
 
@@ -555,7 +555,7 @@ fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
     let folder = stage.folder_with("seeder", &payload);
     let mut seeder = stage.btsync("seeder", &torrent, &folder, port, &["--seed", "--max-peers", "250"]);
     until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
-    let ids: String = (0..4096).map(|n| format!("3:{n:03x}i1e")).collect();
+    let ids = (0..4096).map(|n| format!("3:{n:03x}i1e")).collect::<Vec<_>>().concat();
     let said = frame(id::EXTENDED, format!("\0d1:md{ids}ee").as_bytes());
     let sent = Arc::new(AtomicUsize::new(0));
     let swarm = payload.info_hash();

@@ -194,6 +194,9 @@ fn edited(edit: &dyn Fn(&Scene)) -> Scene {
     scene
 }
 
+/// What a user does to the files.
+type Deed<'a> = &'a dyn Fn(&Scene);
+
 /// What is said before any of it is replaced.
 #[test]
 fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
@@ -201,7 +204,7 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
         let file = File::options().write(true).open(scene.file()).expect("the file");
         file.set_len(size as u64).expect("a length");
     };
-    let mended: [(&dyn Fn(&Scene), &str, usize); 4] = [
+    let mended: [(Deed<'_>, &str, usize); 4] = [
         (&|scene| spoil(scene, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
         (&|scene| spoil(scene, &[3, 7, 19]), "3 of its 20 pieces do not verify and are downloaded again", 3),
         (&|scene| resize(scene, 12 * PIECE + 1000), "8 of its 20 pieces do not verify and are downloaded again", 8),
@@ -240,7 +243,7 @@ fn a_complete_file_of_which_too_much_was_edited_since_is_left_alone() {
         let mut file = File::options().append(true).open(scene.file()).expect("the file");
         file.write_all(b"mine").expect("room");
     };
-    let refused: [(&dyn Fn(&Scene), &str); 4] = [
+    let refused: [(Deed<'_>, &str); 4] = [
         (&|scene| spoil(scene, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
         (&|scene| fs::write(scene.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
         (&|scene| (append(scene), spoil(scene, &[3])).1, "longer than the torrent says"),

@@ -282,7 +282,8 @@ mod tests {
     /// Anybody may have written a link.
     #[test]
     fn a_link_names_a_bounded_number_of_peers_and_a_public_one_no_private_addresses() {
-        let peers: String = (1..100).map(|host| format!("&x.pe=203.0.113.{host}:6881")).collect();
+        let peers: Vec<String> = (1..100).map(|host| format!("&x.pe=203.0.113.{host}:6881")).collect();
+        let peers = peers.concat();
         let local = "&x.pe=127.0.0.1:22&x.pe=10.0.0.1:25&x.pe=localhost:80&x.pe=203.0.113.200:6881";
         let link = format!("magnet:?xt=urn:btih:{}{local}{peers}", "a".repeat(40));
         let magnet = Magnet::parse(&link).expect("a link");

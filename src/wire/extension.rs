@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(said.messages, Messages { ut_metadata: Some(3), ..Messages::default() });
         assert_eq!(ExtensionHandshake::parse(b"d1:mde4:reqqi-5ee").unwrap().reqq, None);
         assert_eq!(ExtensionHandshake::parse(b"i3e"), None);
-        let ids = |count: usize| (0..count).map(|n| format!("3:{n:03x}i1e")).collect::<String>();
+        let ids = |count: usize| (0..count).map(|n| format!("3:{n:03x}i1e")).collect::<Vec<_>>().concat();
         assert!(ExtensionHandshake::parse(format!("d1:md{}ee", ids(200)).as_bytes()).is_some());
         assert_eq!(ExtensionHandshake::parse(format!("d1:md{}ee", ids(4096)).as_bytes()), None);
         assert_eq!(ExtensionHandshake::parse(&b"l".repeat(60_000)), None);

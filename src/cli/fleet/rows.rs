@@ -16,7 +16,7 @@ const LONGEST: usize = super::LONGEST_NAME;
 const ROOM_FOR_NAME: usize = 16;
 /// Which of a row's figures goes first when there is no room: peers, up, down, eta.
 const DISPENSABLE: [usize; 4] = [4, 2, 1, 3];
-/// RowColumns of a torrent's bar, where so many are left; with fewer than the second number there is none.
+/// Columns of a torrent's bar, where so many are left; with fewer than the second number there is none.
 pub(super) const BAR: usize = 24;
 const SHORTEST_BAR: usize = 8;
 /// With fewer rows there is no line about keys.

@@ -218,7 +218,7 @@ fn patience_with(o: &Occupant) -> Duration {
         return GRACE;
     }
     let share = o.total.min(PLENTY) as f64 / PLENTY as f64;
-    SHORT_PATIENCE + (LONG_IDLE - SHORT_PATIENCE).mul_f64(share)
+    SHORT_PATIENCE + LONG_IDLE.saturating_sub(SHORT_PATIENCE).mul_f64(share)
 }
 
 /// The connections of the fullest network, narrowed down level by level; and where they are more than the newcomer's network there

@@ -129,7 +129,9 @@ fn where_all_networks_are_alike_a_minute_without_a_block_is_enough() {
 #[test]
 fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
     let mut full = table(225, 9, |n| format!("203.{n}.1.1"));
-    full.iter_mut().for_each(|o| o.total = 16 << 10);
+    for occupant in &mut full {
+        occupant.total = 16 << 10;
+    }
     assert_eq!(goes_without_need(&full), None);
     full[7].moved -= Duration::from_secs(2);
     assert_eq!(goes_without_need(&full), Some(7));
@@ -147,7 +149,9 @@ fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
     assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
     assert_eq!(goes_without_need(&full), None);
     assert_eq!(goes("203.3.1.1", &full, 75), None, "to a network that has fewer");
-    full.iter_mut().for_each(|o| o.since = NOW - SETTLED / 2);
+    for occupant in &mut full {
+        occupant.since = NOW.saturating_sub(SETTLED / 2);
+    }
     assert_eq!(goes("198.51.100.1", &full, 75), None, "nor so soon");
     let busy = table(225, 3, |n| format!("203.{n}.1.1"));
     assert_eq!(goes("198.51.100.1", &busy, 75), None, "nor one that is busy");

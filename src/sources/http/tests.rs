@@ -99,7 +99,8 @@ fn a_public_tracker_leads_to_no_private_address() {
         let (tracker, served) = once("127.0.0.2", found(peers));
         let (start, first) = once(ip, redirect(&format!("http://{tracker}/announce")));
         assert_eq!(ask(&start, "/announce").unwrap().peers, [public], "by way of {ip}");
-        (first.join().unwrap(), served.join().unwrap());
+        first.join().unwrap();
+        served.join().unwrap();
     }
 }
 

@@ -94,7 +94,8 @@ fn an_answer_is_bounded_however_many_peers_are_asked_for() {
         write!(stream, "GET /announce?{who}&left=1&numwant=100000&port={port} HTTP/1.1\r\n\r\n").unwrap();
         rest(&stream)
     };
-    let last = (1..=300).map(ask).last().unwrap();
+    (1..300).for_each(|port| drop(ask(port)));
+    let last = ask(300);
     let expected = b"5:peers1200:";
     assert!(last.windows(expected.len()).any(|part| part == expected), "{}", String::from_utf8_lossy(&last));
 }

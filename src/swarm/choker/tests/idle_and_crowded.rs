@@ -143,7 +143,9 @@ fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
         }
         if now >= next {
             let chosen = choker.round(now, true, &peers);
-            peers.iter_mut().for_each(|p| p.unchoked = chosen.contains(&p.key));
+            for peer in &mut peers {
+                peer.unchoked = chosen.contains(&peer.key);
+            }
             if peers[honest].unchoked {
                 return now.saturating_sub(arrival);
             }
