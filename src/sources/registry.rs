@@ -3,7 +3,10 @@
 //!
 //! All peers stand in one table, chained by the time of their last announce. At the head of the chain are those whose time is up, and
 //! the one that is evicted where the table is full. Strangers can fill it, so the peers of one network (an IPv4 address, a /64 of
-//! IPv6) are bounded in each swarm, where the one that was silent for longest makes room for the next, and in all swarms together.
+//! IPv6) are bounded in each swarm, where the one that was silent for longest makes room for the next, and in all swarms together;
+//! those of an IPv6 /48 are bounded in each swarm as well (`blocks`).
+
+mod blocks;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,6 +15,7 @@ use std::time::Duration;
 use super::http::AnnounceEvent;
 use crate::net::Network;
 use crate::types::{InfoHash, PeerId};
+use blocks::Blocks;
 
 /// Peers of a swarm looked at for one answer, at most: of a swarm of many seeds another seed learns nothing.
 const MAX_LOOKED_AT: usize = 1000;
@@ -82,6 +86,7 @@ pub struct Registry {
     groups: HashMap<(u32, Network), u32>,
     /// How many peers each network has.
     networks: HashMap<Network, u32>,
+    blocks: Blocks,
 }
 
 #[derive(Debug)]
@@ -100,6 +105,8 @@ struct Peer {
     /// Its neighbours in the chain by time.
     older: u32,
     newer: u32,
+    /// The older and the newer one of its block in its swarm.
+    block: [u32; 2],
     /// The next of its network in its swarm.
     next_of_network: u32,
     port: u16,
@@ -125,6 +132,7 @@ impl Registry {
             by_hash: HashMap::new(),
             groups: HashMap::new(),
             networks: HashMap::new(),
+            blocks: Blocks::new(),
         }
     }
 
@@ -209,6 +217,8 @@ impl Registry {
             let silent = self.of_network(swarm, network).min_by_key(|&peer| self.peers[peer as usize].seen);
             if let Some(silent) = silent.filter(|_| count >= self.limits.max_per_network_in_swarm) {
                 self.remove(silent);
+            } else if let Some(surplus) = self.surplus(swarm, v6(report.addr.ip())) {
+                self.remove(surplus);
             }
         }
         let count = self.networks.get(&network).map_or(0, |&count| count as usize);
@@ -226,6 +236,7 @@ impl Registry {
             place: list.len() as u32,
             older: NONE,
             newer: NONE,
+            block: [NONE; 2],
             next_of_network: first.unwrap_or(NONE),
             port: report.addr.port(),
             seed: false,
@@ -308,6 +319,7 @@ impl Registry {
 
     /// Puts a peer at the new end of the chain by time.
     fn chain(&mut self, index: u32) {
+        self.enter_block(index);
         let before = std::mem::replace(&mut self.newest, index);
         (self.peers[index as usize].older, self.peers[index as usize].newer) = (before, NONE);
         match self.peers.get_mut(before as usize) {
@@ -317,6 +329,7 @@ impl Registry {
     }
 
     fn unchain(&mut self, index: u32) {
+        self.leave_block(index);
         let Peer { older, newer, .. } = self.peers[index as usize];
         match self.peers.get_mut(older as usize) {
             Some(older) => older.newer = newer,

@@ -39,6 +39,7 @@ impl Registry {
         assert_eq!(self.by_hash.values().map(|&swarm| self.swarms[swarm as usize].peers.len()).sum::<usize>(), known);
         assert_eq!(self.networks.values().map(|&count| count as usize).sum::<usize>(), known);
         assert_eq!(self.groups.keys().map(|&(s, n)| self.of_network(s, n).count()).sum::<usize>(), known);
+        self.assert_blocks_sound();
         for peer in chain {
             let Peer { swarm, place, .. } = self.peers[peer as usize];
             assert_eq!(self.swarms[swarm as usize].peers[place as usize], peer);
@@ -116,6 +117,43 @@ fn one_network_fills_no_swarm() {
         announce(&mut r, 52, &elsewhere(51, v6));
         assert_eq!(announce(&mut r, 53, &leech(98)), [48, 50, 51, 99]);
     }
+}
+
+/// A /48 has 65,536 networks, and none of them alone has too many peers.
+#[test]
+fn one_block_fills_no_swarm() {
+    let limits = Limits { max_peers: 10_000, ..LIMITS };
+    let at = |addr: String| Report { addr: addr.parse().unwrap(), ..leech(1) };
+    let flood = |r: &mut Registry, block: &str, at_second: u64| {
+        for n in 0..500 {
+            let report = at(format!("[{block}:{n:x}::1]:6881"));
+            r.announce(Duration::from_secs(at_second), &report, &mut fastrand::Rng::with_seed(1)).unwrap();
+        }
+        r.assert_sound();
+        counts(r).1
+    };
+    let mut r = Registry::new(limits);
+    announce(&mut r, 0, &at("[2001:db8:2::1]:6881".to_owned()));
+    assert_eq!(flood(&mut r, "2001:db8:1", 1), 1 + 32);
+    assert_eq!(flood(&mut r, "2001:db8:3", 1), 1 + 32 + 32, "others have a share of their own");
+    // What was silent for longest made room, and what is known may announce again.
+    let known = |r: &Registry, n: u32| r.find(&at(format!("[2001:db8:1:{n:x}::1]:6881"))).is_some();
+    assert!(!known(&r, 467) && known(&r, 468) && known(&r, 499));
+    announce(&mut r, 2, &at("[2001:db8:1:1d4::1]:6881".to_owned())); // 468
+    announce(&mut r, 2, &at("[2001:db8:1:fff::1]:6881".to_owned()));
+    assert!(known(&r, 468) && !known(&r, 469));
+    assert_eq!(r.scrape(Duration::from_secs(100), &leech(0).info_hash), None);
+    assert!(r.blocks.is_empty());
+    // A large swarm gives a block a quarter; a private network is one's own.
+    for n in 0..300u32 {
+        let report = at(format!("10.1.{}.{}:6881", n / 250, n % 250));
+        r.announce(Duration::from_secs(101), &report, &mut fastrand::Rng::with_seed(1)).unwrap();
+    }
+    r.assert_sound();
+    let mut private = Registry::new(limits);
+    assert_eq!(flood(&mut private, "fd00:1:2", 1), 500);
+    let all = flood(&mut r, "2001:db8:1", 102);
+    assert!((300 + 75..=300 + 100).contains(&all), "{all}");
 }
 
 #[test]
