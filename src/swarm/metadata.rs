@@ -27,12 +27,15 @@ const LATE: Duration = Duration::from_secs(10);
 const MAX_LATE: u32 = 3;
 /// For so long; a peer that rejects may have the metadata by then.
 const PAUSE: Duration = Duration::from_secs(30);
-/// Sizes that are tried at once. Two liars' sizes cannot stand in the way for longer than [`TURN`].
-const MAX_SHARED: usize = 2;
+/// Sizes that are tried at once, up to [`LARGE`] and above it: large false sizes do not keep out a small one, and memory stays bounded.
+const MAX_SHARED: (usize, usize) = (6, 2);
+/// Most metadata is smaller than this, in bytes.
+const LARGE: u32 = 2 << 20;
 /// Peers that fill an assembly alone at once.
 const MAX_ALONE: usize = 2;
-/// An assembly has so long while others wait for its place; doubled with each further turn.
-const TURN: Duration = Duration::from_secs(60);
+/// An assembly has so long while others wait for its place; doubled with each further turn. Short, as most metadata comes in a moment
+/// and false sizes that come in drops must not take long to be passed over.
+const TURN: Duration = Duration::from_secs(5);
 /// Peers that are asked for one piece at once, when there are none left that nobody was asked for.
 const MAX_ASKED: usize = 2;
 
@@ -272,8 +275,15 @@ impl MetadataFetch {
         let turns_of = |size: &u32| self.turns.get(size).copied().unwrap_or(0);
         let mut sizes: Vec<(u32, usize)> = waiting_sizes.into_iter().collect();
         sizes.sort_by_key(|(size, votes)| (turns_of(size), std::cmp::Reverse(*votes)));
-        let shared = self.assemblies.iter().filter(|a| a.alone.is_none()).count();
-        for (size, _) in sizes.into_iter().take(MAX_SHARED.saturating_sub(shared)) {
+        let shared = self.assemblies.iter().filter(|a| a.alone.is_none());
+        let (small, large): (Vec<u32>, Vec<u32>) = shared.map(|a| a.size).partition(|size| *size <= LARGE);
+        let mut free = (MAX_SHARED.0.saturating_sub(small.len()), MAX_SHARED.1.saturating_sub(large.len()));
+        let has_place = |size: &u32| {
+            let free = if *size <= LARGE { &mut free.0 } else { &mut free.1 };
+            free.checked_sub(1).map(|left| *free = left).is_some()
+        };
+        let sizes: Vec<u32> = sizes.into_iter().map(|(size, _)| size).filter(has_place).collect();
+        for size in sizes {
             let until = now + turn(turns_of(&size));
             // What is asked of them belongs to an assembly that is gone.
             self.sources.values_mut().filter(|s| !s.alone && s.size == size).for_each(|s| s.asks.clear());

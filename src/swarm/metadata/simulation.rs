@@ -144,6 +144,47 @@ fn honest_peers_share_the_work_and_nothing_is_asked_twice() {
     assert!(story.asked <= 41 + 2 * DEPTH * 4, "{}", story.asked);
 }
 
+/// Large false sizes that two peers each vouch for, and that come in drops, leave room for the one honest peer's; many small ones hold it
+/// up for a short while.
+#[test]
+fn many_false_sizes_do_not_keep_the_metadata_out() {
+    let info = info(PIECE as usize * 4 + 17);
+    let right = info.len() as u32;
+    for (least, most) in [(MAX_SIZE - 100, Duration::from_secs(1)), (right + 1, Duration::from_secs(90))] {
+        let mut fetch = MetadataFetch::new(hash(&info));
+        let size_of = |n: u32| least + n / 2;
+        for n in 0..150 {
+            assert!(fetch.offer(PeerKey(n), size_of(n)));
+        }
+        let honest = PeerKey(150);
+        assert!(fetch.offer(honest, right));
+        let (mut now, mut owed) = (Duration::ZERO, Vec::new());
+        let whole = loop {
+            assert!(now <= most, "nothing after {now:?}");
+            let mut came = None;
+            for (key, piece) in fetch.requests(now) {
+                let bytes = info.chunks(PIECE as usize).nth(piece as usize).unwrap_or_default();
+                if key != honest {
+                    owed.push((now + Duration::from_secs(4), key, piece));
+                } else if let Fetched::Whole(info) = fetch.data(key, piece, right, bytes) {
+                    came = Some(info);
+                }
+            }
+            for (_, key, piece) in owed.extract_if(.., |(at, ..)| *at <= now) {
+                let size = size_of(key.0);
+                let _ = fetch.data(key, piece, size, &vec![0xee; piece_size(size, piece).unwrap() as usize]);
+            }
+            if let Some(whole) = came {
+                break whole;
+            }
+            let sizes = fetch.assemblies.iter().filter(|a| a.alone.is_none()).map(|a| a.size).sum::<u32>();
+            assert!(sizes <= 2 * MAX_SIZE + 6 * LARGE, "{sizes}");
+            now += Duration::from_millis(250);
+        };
+        assert!(whole == info);
+    }
+}
+
 #[test]
 fn a_single_small_piece() {
     for size in [1, PIECE as usize - 1, PIECE as usize, PIECE as usize + 1] {
