@@ -155,7 +155,9 @@ impl Storage {
             }
             let mut step = decide(&self.facts(number, question, &zeros)?, question.overwrite);
             if step.is_ok_and(is_written) && self.layout.is_read_only(number) {
-                step = Err(Refusal::Changed);
+                // Where a neighbour is to be downloaded, the piece in both of them cannot be hashed yet.
+                let has_length = question.survey.file(number).is_some_and(|seen| seen.size == spec.length);
+                step = if has_length { Ok(Step::Compare) } else { Err(Refusal::Changed) };
             }
             steps.push(step.unwrap_or(Step::Leave));
             refused.extend(step.err().map(|why| (number, why)));

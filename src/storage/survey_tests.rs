@@ -270,8 +270,10 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
         let made = if is_there { std::fs::write(file, [7; 200]) } else { std::fs::remove_file(file) };
         made.unwrap();
         for overwrite in [false, true] {
-            let refused = decide(&have, overwrite);
-            assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
+            match decide(&have, overwrite) {
+                Err(StorageError::InTheWay { why: Refusal::Changed, .. }) => assert!(!is_there),
+                decided => assert_eq!((decided.unwrap(), is_there), (vec![Step::Compare], true), "read only"),
+            }
         }
         assert_eq!(decide(&Bitfield::full(4), true).is_ok(), is_there);
     }
