@@ -369,31 +369,129 @@ fn the_marker_or_the_resume_data_alone_is_enough_to_resume() {
     for lost in ["marker", "cache"] {
         let files = [("a", 5 * PIECE), ("b", 5 * PIECE)];
         let scene = Scene::new(Payload::tree("two", &files, PIECE), 6);
-        let running = scene.start("begun", &["--sequential"]);
+        let mut running = scene.start("begun", &["--sequential"]);
         until("a piece and a half are there", || {
             scene.gate.served() == 6 && scene.payload.right_pieces(&scene.out) == 1
         });
         until("the half is", || fs::read(scene.out.join("two/a")).expect("a")[PIECE..].iter().any(|byte| *byte != 0));
-        // What is in flight, in a file of which nothing verifies.
-        let b = File::options().write(true).open(scene.out.join("two/b")).expect("b");
-        b.write_all_at(&[7; 1000], 0).expect("room");
-        kill(running);
-        match lost {
-            "marker" => fs::remove_file(scene.marker()).expect("a marker"),
-            _ => fs::remove_dir_all(scene.stage.path("cache")).expect("a cache"),
+        if lost == "marker" {
+            // The record tells how the files looked at the stop: nobody has touched them since.
+            running.terminate(7);
+            fs::remove_file(scene.marker()).expect("a marker");
+        } else {
+            // What is in flight, in a file of which nothing verifies.
+            let b = File::options().write(true).open(scene.out.join("two/b")).expect("b");
+            b.write_all_at(&[7; 1000], 0).expect("room");
+            kill(running);
+            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
         }
         scene.completes(&[]);
     }
 }
 
 #[test]
-fn where_both_are_lost_the_pieces_tell() {
+fn where_both_are_lost_or_the_record_is_out_of_date_the_pieces_tell() {
+    for both in [true, false] {
+        let scene = Scene::single(8);
+        let running = scene.begun(8);
+        kill(running);
+        fs::remove_file(scene.marker()).expect("a marker");
+        if both {
+            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        }
+        scene.completes(&[]);
+    }
+}
+
+/// What the user does with a file that is complete: most of its pieces are his own afterwards, and he appends to it.
+fn make_it_mine(path: &Path) {
+    let file = File::options().write(true).open(path).expect("the file");
+    let length = file.metadata().expect("the file").len();
+    file.write_all_at(&vec![b'x'; length as usize * 3 / 4], 0).expect("room");
+    file.write_all_at(b"my notes", length).expect("room");
+}
+
+/// A record of the unfinished download outlives its completion by another process that did not know it.
+#[test]
+fn a_record_from_before_the_completion_makes_nothing_ours() {
+    for killed in [false, true] {
+        let scene = Scene::single(8);
+        let mut running = scene.begun(8);
+        if killed {
+            kill(running);
+        } else {
+            running.terminate(7);
+        }
+        scene.gate.open();
+        let mut elsewhere = scene.command(&[]);
+        elsewhere.env("XDG_CACHE_HOME", scene.stage.path("another"));
+        scene.stage.start("elsewhere", &mut elsewhere).ends_with(0);
+        assert!(!scene.marker().exists());
+        make_it_mine(&scene.file());
+        scene.refuses(13, &["payload.bin"]);
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_after_the_completion_leaves_nothing_that_makes_the_file_ours() {
     let scene = Scene::single(8);
-    let running = scene.begun(8);
+    let running = scene.start("seeds", &["--seed"]);
+    until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
+    scene.gate.open();
+    until("it is complete", || !scene.marker().exists() && scene.payload.difference(&scene.out).is_none());
     kill(running);
-    fs::remove_file(scene.marker()).expect("a marker");
-    fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
-    scene.completes(&[]);
+    make_it_mine(&scene.file());
+    scene.refuses(13, &["payload.bin"]);
+}
+
+#[test]
+fn a_file_that_is_complete_is_the_users_while_others_of_the_torrent_are_not() {
+    let scene = Scene::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    kill(scene.begun(8));
+    scene.gate.open();
+    for _ in 0..2 {
+        scene.start("a", &["--select", "a"]).ends_with(0);
+        assert!(scene.marker().exists(), "for the other file");
+    }
+    make_it_mine(&scene.out.join("two/a"));
+    scene.refuses(13, &["two/a"]);
+}
+
+#[test]
+fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with() {
+    type Edit = fn(&Scene);
+    let edits: [(Edit, &str); 3] = [
+        (|scene| make_it_mine(&scene.file()), "longer"),
+        (|scene| spoil(scene, &(0..12).collect::<Vec<_>>()), "most of it"),
+        (|scene| fs::hard_link(scene.file(), scene.stage.path("backup")).expect("a link"), "hard links"),
+    ];
+    for (edit, words) in edits {
+        let scene = Scene::single(0);
+        scene.payload.write_files(&scene.out);
+        spoil(&scene, &[3]);
+        let mut running = scene.start("begun", &[]);
+        until("it is marked", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+        running.terminate(7);
+        edit(&scene);
+        scene.refuses(13, &["payload.bin", words]);
+    }
+}
+
+/// The other torrent's file lies where an earlier download has made one that never got any data.
+#[test]
+fn what_another_torrent_has_completed_meanwhile_is_not_ours_also_by_way_of_another_folder() {
+    let scene = Scene::new(Payload::of("payload.bin", &[b'x'; 20 * PIECE - 77], PIECE), 0);
+    let running = scene.start("first", &[]);
+    until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+    kill(running);
+    // The same file, as `out/payload.bin` below the stage.
+    let payload = Payload::tree("out", &[("payload.bin", 20 * PIECE - 77)], PIECE);
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&payload, &gate);
+    let second = Scene { stage: Stage::new(), payload, gate, peer, out: scene.stage.path("") };
+    second.start("second", &[]).ends_with(0);
+    assert_eq!(second.payload.difference(&second.out), None);
+    scene.refuses(13, &["payload.bin"]);
 }
 
 #[test]
@@ -487,18 +585,17 @@ fn a_file_that_another_program_keeps_writing_to_is_left_to_it() {
 }
 
 #[test]
-fn a_copy_of_the_folder_resumes_with_its_marker() {
-    let scene = Scene::single(6);
-    let running = scene.start("begun", &[]);
-    until("all that was granted is served", || scene.gate.served() == 6);
-    until("it is on disk", || scene.payload.right_pieces(&scene.out) == 1);
-    kill(running);
+fn a_copy_of_a_marker_proves_nothing_and_a_copy_of_the_folder_resumes_by_its_pieces() {
+    let scene = Scene::single(8);
+    kill(scene.begun(8));
     fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
-    spoil(&scene, &[10, 11, 12]);
     let copy = scene.stage.path("copy");
     assert!(Command::new("cp").arg("-r").arg(&scene.out).arg(&copy).status().expect("cp").success());
     fs::remove_dir_all(&scene.out).expect("the original");
     assert!(Command::new("cp").arg("-r").arg(&copy).arg(&scene.out).status().expect("cp").success());
+    spoil(&scene, &[17, 18, 19]);
+    scene.refuses(13, &["payload.bin", "most of it"]);
+    fs::copy(copy.join("payload.bin"), scene.file()).expect("a copy");
     scene.completes(&[]);
 }
 

@@ -232,8 +232,12 @@ impl<'a> Conductor<'a> {
         }
         // From here on they are read only.
         storage.close();
-        storage.unlock(true);
-        self.keeper.iter_mut().for_each(Keeper::disown);
+        let (have, partial) = self.shared.pieces.to_resume();
+        // Before the marker goes: no record that outlives it is to name files that are complete.
+        if let Some(keeper) = &mut self.keeper {
+            keeper.disown(storage, (have.clone(), partial), self.shared.now());
+        }
+        storage.finish(&have);
         Ok(())
     }
 

@@ -94,9 +94,10 @@ impl Keeper {
         })
     }
 
-    /// Whether an earlier session made this file, or was given it, and did not complete it.
-    pub fn made(&self, disk: &Storage, file: usize, seen: &Seen) -> bool {
-        self.record.as_ref().is_some_and(|record| record.made(disk.layout(), file, seen))
+    /// Whether an earlier session wrote to this file and did not complete it, and nobody has touched it since.
+    pub fn left(&self, disk: &Storage, file: usize, seen: &Seen) -> bool {
+        let now = self.seen.get(file).copied().flatten();
+        self.record.as_ref().is_some_and(|record| record.left(disk.layout(), file, seen, now))
     }
 
     /// Whether an earlier session found the file's bytes in this piece right, and the file looks as it did then.
@@ -130,9 +131,14 @@ impl Keeper {
         self.recalled.retain(|partial| partial.count() > 0);
     }
 
-    /// All that was wanted is there: nothing is ours to write to any more.
-    pub fn disown(&mut self) {
+    /// All that was wanted is there: nothing is ours to write to any more, which is noted at once. The record is due again when the
+    /// last writes can be told from later ones.
+    pub fn disown(&mut self, disk: &Storage, there: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.ours.clear();
+        if self.before.len() <= MANY_FILES {
+            self.save(disk, there, now);
+            self.kept = (0, 0);
+        }
     }
 
     /// The pieces that need not be hashed; to be asked before the check.

@@ -317,3 +317,16 @@ fn a_pipe_in_the_records_place_is_not_waited_for_and_is_replaced() {
     place.fill();
     assert!(fs::metadata(&record).expect("a record").is_file());
 }
+
+#[test]
+fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
+    let place = Place::new();
+    let mut keeper = place.keeper();
+    keeper.own(vec![(0, 9)], &place.disk, &Bitfield::new(4));
+    assert_eq!(place.decoded().ours, Some(vec![(0, 9)]));
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    keeper.disown(&place.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
+    assert_eq!(place.decoded().ours, Some(Vec::new()));
+    // The file that was written to last could not be vouched for yet.
+    assert_eq!(keeper.due((4, 0)), Some(Duration::from_secs(7) + PAUSE));
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::choice::Choice;
 use super::events::Teller;
@@ -140,7 +141,7 @@ impl Opening<'_> {
             }
             if leaves_all {
                 self.disk.take_final_names()?;
-                self.is_complete(&steps, &survey, keeper.as_mut());
+                self.is_complete(&survey, &have);
             } else {
                 self.tell_replaced(&steps, &survey, &have, keeper.as_ref());
                 self.make(&steps, survey, &mut have, &mut keeper)?;
@@ -226,12 +227,13 @@ impl Opening<'_> {
         Ok(disk.decide(&question)?)
     }
 
-    /// Whether the marker or the resume data says that btsync made the file, for a download that is not complete.
+    /// Whether the marker says that btsync made the file, for a download that is not complete, or the resume data that it is as btsync
+    /// left it.
     fn is_ours(&self, file: usize, seen: &Seen, keeper: Option<&Keeper>) -> bool {
         let disk = &self.disk;
         let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
         let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.proves(path, seen.identity));
-        marked || keeper.is_some_and(|keeper| keeper.made(disk, file, seen))
+        marked || keeper.is_some_and(|keeper| keeper.left(disk, file, seen))
     }
 
     /// Says what the download replaces in files that hold pieces of the torrent and are not its own unfinished ones: the user
@@ -253,11 +255,8 @@ impl Opening<'_> {
     }
 
     /// All that is wanted is there: nothing is written, but what an earlier run could not put in order any more.
-    fn is_complete(&mut self, steps: &[Step], survey: &Survey, keeper: Option<&mut Keeper>) {
-        self.disk.clear_marker(&self.torrent.info_hash, steps, survey);
-        if let Some(keeper) = keeper {
-            keeper.disown();
-        }
+    fn is_complete(&mut self, survey: &Survey, have: &Bitfield) {
+        self.disk.clear_marker(&self.torrent.info_hash, have);
         for (file, spec) in self.disk.layout().files().iter().enumerate() {
             if let Some(seen) = survey.file(file).filter(|seen| self.disk.wants(file) && seen.size > spec.length) {
                 let (surplus, name) = (seen.size - spec.length, printable(&spec.path.to_string_lossy()));
@@ -324,8 +323,11 @@ impl Opening<'_> {
             self.disk.confirm()?;
             self.disk.compare()?;
             self.disk.take_final_names()?;
-            self.disk.unlock(true);
-            keeper.iter_mut().for_each(Keeper::disown);
+            if let Some(keeper) = keeper {
+                let partial = keeper.recalled().to_vec();
+                keeper.disown(&self.disk, (have.clone(), partial), Duration::ZERO);
+            }
+            self.disk.finish(have);
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         contacts.hold_callers(false);
         let outcome = Conductor::new(&shared, contacts, shared.pieces.wanted(), keeper).conduct(&self.reports);
         storage.close();
-        storage.unlock(false);
+        storage.unlock();
         Ok(outcome?)
     }
 

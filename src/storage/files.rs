@@ -15,7 +15,8 @@ use rustix::io::Errno;
 use super::cache::{Cache, Handle};
 use super::error::{Doing, StorageError, StorageErrorKind};
 use super::layout::Layout;
-use super::lock::{FoundMarker, Lock};
+use super::lock::Lock;
+use super::marker::Marker;
 use super::open::{Access, Root};
 use super::ownership::Refusal;
 use super::parts::{Place, Run, Runs, Selection};
@@ -38,7 +39,7 @@ pub struct Storage {
     /// The right to write, where this process has taken it.
     pub(super) lock: Option<Lock>,
     /// The torrent's marker, as it was last read or written.
-    pub(crate) marker: Option<FoundMarker>,
+    pub(crate) marker: Option<Marker>,
     /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
     pub(super) writable: Option<Vec<Option<u64>>>,
     /// When files had got their length, in nanoseconds since 1970.
@@ -334,7 +335,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        self.unlock(false);
+        self.unlock();
     }
 }
 

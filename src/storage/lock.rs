@@ -48,30 +48,8 @@ pub(super) struct Lock {
     id: (u64, u64),
     /// Whether this process made the marker, and it says nothing yet.
     is_new: bool,
-    /// Whether the marker is needed after this run, for files that it did not want.
-    is_kept: bool,
     looked: AtomicI64,
     is_released: AtomicBool,
-}
-
-/// A marker as it was found.
-#[derive(Clone, Debug)]
-pub struct FoundMarker {
-    marker: Marker,
-    /// It is the file that it was written as, not a copy.
-    here: bool,
-}
-
-impl FoundMarker {
-    /// Whether it says that btsync made this file.
-    pub fn names(&self, path: &Path, identity: u64) -> bool {
-        self.marker.names(path, identity, self.here)
-    }
-
-    /// Whether that is enough to take the file for ours: a number that the file system may have given again is not.
-    pub fn proves(&self, path: &Path, identity: u64) -> bool {
-        self.names(path, identity) && (!self.here || is_lasting(identity))
-    }
 }
 
 fn id(found: &fs::Metadata) -> (u64, u64) {
@@ -92,7 +70,7 @@ pub(super) fn try_lock(file: &impl AsFd) -> Result<bool, Errno> {
 
 impl Storage {
     /// What the torrent's marker says, where there is one. Only reads.
-    pub fn read_marker(&self, info_hash: &InfoHash) -> Option<FoundMarker> {
+    pub fn read_marker(&self, info_hash: &InfoHash) -> Option<Marker> {
         read(&self.root, info_hash)
     }
 
@@ -166,7 +144,6 @@ impl Storage {
                 file: Mutex::new(Some(file)),
                 id: id(&found),
                 is_new,
-                is_kept: false,
                 looked: AtomicI64::new(0),
                 is_released: AtomicBool::new(false),
             };
@@ -178,8 +155,8 @@ impl Storage {
         Err(StorageError::InUse { path })
     }
 
-    /// Writes into the marker which files are this download's: those to which `steps` has btsync write, as they are in `survey`
-    /// now. To be called before the first byte of any of them is written, and after they were made.
+    /// Writes into the marker which files are this download's: those that btsync has made or was `given`, as they are in `survey`
+    /// now, and which others it writes to. To be called before the first byte of any of them is written, and after they were made.
     ///
     /// # Errors
     /// Where the marker cannot be written, or is not the one that this process has locked any more; where another torrent's download
@@ -197,20 +174,23 @@ impl Storage {
         let mut marker = Marker::default();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
             if let Some(seen) = survey.file(number) {
-                let before = self.marker.as_ref().is_some_and(|found| found.names(&spec.path, seen.identity));
-                if before || steps.get(number).is_some_and(|step| is_written(*step)) {
-                    marker.made.insert(marker::place(&spec.path), seen.identity);
-                } else {
-                    marker.existed.push(spec.path.clone());
+                let place = marker::place(&spec.path);
+                let before = self.marker.as_ref().is_some_and(|found| found.made(&spec.path, seen.identity));
+                match steps.get(number) {
+                    _ if before => _ = marker.made.insert(place, seen.identity),
+                    Some(Step::Make | Step::Copy | Step::Renew) => _ = marker.made.insert(place, seen.identity),
+                    Some(Step::Continue) if given => _ = marker.made.insert(place, seen.identity),
+                    step => {
+                        marker.existed.push(spec.path.clone());
+                        if step == Some(&Step::Continue) {
+                            marker.continued.insert(place, seen.identity);
+                        }
+                    }
                 }
             }
         }
-        let made = self.layout.files().iter().enumerate();
-        let wanted = made.filter(|(number, spec)| !spec.pad && self.wants(*number));
-        let wanted = wanted.filter(|(_, spec)| marker.made.contains_key(&marker::place(&spec.path))).count();
-        let is_kept = wanted < marker.made.len();
         if self.lock.is_some() {
-            self.write_marker(info_hash, marker, is_kept)?;
+            self.write_marker(info_hash, marker)?;
         }
         let identity = |(number, step): (usize, &Step)| {
             survey.file(number).filter(|_| is_written(*step)).map(|seen| seen.identity)
@@ -220,7 +200,20 @@ impl Storage {
         Ok(())
     }
 
-    fn write_marker(&mut self, info_hash: &InfoHash, mut marker: Marker, is_kept: bool) -> Result<(), StorageError> {
+    fn write_marker(&mut self, info_hash: &InfoHash, marker: Marker) -> Result<(), StorageError> {
+        let name = marker_name(info_hash);
+        let file = self.replace_marker(info_hash, &marker)?;
+        let path = || self.root.path().join(&name);
+        let id = id(&file.metadata().map_err(|error| StorageError::io(Doing::Write, &path())(error))?);
+        let (looked, is_released) = (AtomicI64::new(0), AtomicBool::new(false));
+        let file = Mutex::new(Some(file));
+        self.lock = Some(Lock { name, file, id, is_new: false, looked, is_released });
+        self.marker = Some(marker);
+        Ok(())
+    }
+
+    /// Puts another marker, locked, in the place of the one that this process has locked.
+    fn replace_marker(&self, info_hash: &InfoHash, marker: &Marker) -> Result<File, StorageError> {
         let name = marker_name(info_hash);
         let beside = beside(&name);
         let path = self.root.path().join(&name);
@@ -230,20 +223,13 @@ impl Storage {
         let _ = self.root.remove(&beside);
         let made = self.root.open_own(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
         let mut file = made.map_err(|errno| failed(errno.into()))?;
-        let written = file.metadata().and_then(|found| {
-            marker.identity = identity(&found);
-            file.write_all(&marker.encode(info_hash))?;
+        let written = file.write_all(&marker.encode(info_hash)).and_then(|()| {
             // On a file system without locks this has been told of already.
             let _ = try_lock(&file);
-            self.root.rename(&beside, &name)?;
-            Ok(id(&found))
+            self.root.rename(&beside, &name)
         });
-        let id = written.inspect_err(|_| drop(self.root.remove(&beside))).map_err(failed)?;
-        let (looked, is_released) = (AtomicI64::new(0), AtomicBool::new(false));
-        let file = Mutex::new(Some(file));
-        self.lock = Some(Lock { name, file, id, is_new: false, is_kept, looked, is_released });
-        self.marker = Some(FoundMarker { marker, here: true });
-        Ok(())
+        written.inspect_err(|_| drop(self.root.remove(&beside))).map_err(failed)?;
+        Ok(file)
     }
 
     /// The files that may be written to: their numbers and identities.
@@ -279,53 +265,28 @@ impl Storage {
         Err(StorageError::LockLost { path: self.root.path().join(&lock.name) })
     }
 
-    /// Gives up the right to write. The marker stays where the download is to be resumed; where it is `complete`, it goes.
-    pub fn unlock(&self, complete: bool) {
+    /// Gives up the right to write. The marker stays, as the download is to be resumed.
+    pub fn unlock(&self) {
+        self.release(None);
+    }
+
+    /// `left`: what the marker is to say from now on; `None` where it stays as it is.
+    pub(super) fn release(&self, left: Option<Marker>) {
         let Some(lock) = &self.lock else { return };
         lock.is_released.store(true, Ordering::Relaxed);
         let Some(file) = lock.file.lock().take() else { return };
-        let needless = lock.is_new || (complete && !lock.is_kept);
-        if needless
-            && lock.is_in_place(&self.root)
-            && let Err(error) = self.root.remove(&lock.name)
-        {
+        if !(lock.is_new || left.is_some()) || !lock.is_in_place(&self.root) {
+            return;
+        }
+        let left = left.filter(|left| !left.made.is_empty()).zip(marker::torrent_of(&lock.name.to_string_lossy()));
+        if left.is_some_and(|(left, info_hash)| self.replace_marker(&info_hash, &left).is_ok()) {
+            return;
+        }
+        if let Err(error) = self.root.remove(&lock.name) {
             log::debug!("{}: cannot be removed: {error}", lock.name.display());
             // Then it must at least not say that the files are unfinished.
             let _ = file.set_len(0);
         }
-    }
-
-    /// Removes the marker of a download that was complete before it could do so itself: where all files that it names are
-    /// among those that `steps` leaves as they are. What is in its way is no trouble, as a complete download needs no write.
-    pub fn clear_marker(&mut self, info_hash: &InfoHash, steps: &[Step], survey: &Survey) {
-        if self.is_needless(info_hash, steps, survey) && self.lock(info_hash).is_ok() {
-            self.remove_needless(info_hash, steps, survey);
-        }
-    }
-
-    /// Removes the marker that was just locked, and gives up the right to write. Until then another process may have put another
-    /// marker there.
-    fn remove_needless(&mut self, info_hash: &InfoHash, steps: &[Step], survey: &Survey) {
-        if self.is_needless(info_hash, steps, survey) {
-            self.unlock(true);
-        }
-        self.lock = None;
-    }
-
-    /// Whether there is a marker that names no file but those that are complete.
-    fn is_needless(&self, info_hash: &InfoHash, steps: &[Step], survey: &Survey) -> bool {
-        let Some(found) = self.read_marker(info_hash) else {
-            // An empty one could not be removed when the download was complete.
-            let name = marker_name(info_hash);
-            return self.root.metadata(&name).is_ok_and(|found| found.is_file() && found.len() == 0);
-        };
-        let complete = |(number, spec): (usize, &super::FileSpec)| {
-            let left = steps.get(number) == Some(&Step::Leave) && survey.file(number).is_some();
-            (left && !spec.pad && self.wants(number)).then(|| marker::place(&spec.path))
-        };
-        let files = self.layout.files().iter().enumerate();
-        let complete: std::collections::HashSet<u64> = files.filter_map(complete).collect();
-        found.marker.made.keys().all(|place| complete.contains(place))
     }
 
     /// Refuses a file that was opened for writing and is none of those that btsync may write to: another program has put it in the
@@ -380,17 +341,16 @@ fn beside(name: &Path) -> PathBuf {
 }
 
 pub(super) fn is_written(step: Step) -> bool {
-    matches!(step, Step::Make | Step::Continue | Step::Copy)
+    matches!(step, Step::Make | Step::Continue | Step::Copy | Step::Renew)
 }
 
 /// Reads a marker; one that makes no sense is none.
-pub(super) fn read(root: &Root, info_hash: &InfoHash) -> Option<FoundMarker> {
+pub(super) fn read(root: &Root, info_hash: &InfoHash) -> Option<Marker> {
     let file = root.open_own(&marker_name(info_hash), OFlags::RDONLY).ok()?;
-    let found = file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::LONGEST)?;
+    file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::LONGEST)?;
     let mut bytes = Vec::new();
     file.take(marker::LONGEST).read_to_end(&mut bytes).ok()?;
-    let marker = Marker::decode(&bytes, info_hash)?;
-    Some(FoundMarker { here: marker.identity == identity(&found), marker })
+    Marker::decode(&bytes, info_hash)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::storage::{FileSpec, Layout, StorageErrorKind};
+use crate::types::{Bitfield, PieceIndex};
 
 const ONE: InfoHash = InfoHash([1; 20]);
 const TWO: InfoHash = InfoHash([2; 20]);
@@ -14,6 +15,11 @@ const TWO: InfoHash = InfoHash([2; 20]);
 fn storage(dir: &TempDir, path: &str) -> Storage {
     let layout = Layout::new(10, vec![FileSpec { path: path.into(), length: 100, pad: false }]).unwrap();
     Storage::new(dir.path().to_owned(), layout, 4)
+}
+
+/// All pieces of such a download.
+fn whole() -> Bitfield {
+    Bitfield::full(10)
 }
 
 /// Takes the lock, makes what is missing, and notes it in the marker.
@@ -57,10 +63,10 @@ fn one_writes_and_the_next_one_may_when_it_is_done() {
     second.probe_lock(&ONE).unwrap();
     begin(&mut second, &ONE).unwrap();
     let seen = second.survey(&AtomicBool::new(false)).unwrap();
-    assert!(second.read_marker(&ONE).unwrap().names(Path::new("a"), seen.file(0).unwrap().identity));
-    second.unlock(true);
+    assert!(second.read_marker(&ONE).unwrap().made(Path::new("a"), seen.file(0).unwrap().identity));
+    second.finish(&whole());
     assert_eq!(names(&dir), ["a"]);
-    second.unlock(true);
+    second.finish(&whole());
 }
 
 #[test]
@@ -104,7 +110,7 @@ fn whose_marker_is_gone_or_another_writes_no_more() {
         it.lock.as_ref().unwrap().looked.store(0, Ordering::Relaxed);
         assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
         assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
-        it.unlock(true);
+        it.finish(&whole());
         assert_eq!(dir.path().join(marker_name(&ONE)).exists(), replaced, "another's marker stays");
     }
 }
@@ -139,8 +145,8 @@ fn only_files_that_were_decided_on_are_written_to() {
 fn a_number_that_may_be_given_again_proves_nothing() {
     let passing = 1 << 63 | 5;
     let made = [(marker::place(Path::new("a")), passing), (marker::place(Path::new("b")), 5)].into();
-    let found = FoundMarker { marker: Marker { made, ..Marker::default() }, here: true };
-    assert!(found.names(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
+    let found = Marker { made, ..Marker::default() };
+    assert!(found.made(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
     assert!(found.proves(Path::new("b"), 5) && !found.proves(Path::new("b"), 6));
     let dir = tempdir().unwrap();
     let mut it = storage(&dir, "a");
@@ -190,7 +196,7 @@ fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
     let mut it = storage(&dir, "a");
     assert!(it.read_marker(&ONE).is_none());
     begin(&mut it, &ONE).unwrap();
-    it.unlock(true);
+    it.finish(&whole());
     assert_eq!(names(&dir), ["a"]);
 }
 
@@ -210,15 +216,58 @@ fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
 /// Between the look and the lock another process has made an unfinished file, and was killed.
 #[test]
 fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
-    let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
+    let dir = tempdir().unwrap();
     begin(&mut storage(&dir, "b"), &ONE).unwrap();
     fs::write(dir.path().join("a"), "complete").unwrap();
     let mut it = storage(&dir, "a");
-    let survey = it.survey(&stop).unwrap();
     it.lock(&ONE).unwrap();
-    it.remove_needless(&ONE, &[Step::Leave], &survey);
+    it.clear_locked(&ONE, &whole());
     assert!(it.read_marker(&ONE).is_some() && !it.is_locked());
     begin(&mut storage(&dir, "a"), &ONE).unwrap();
-    it.clear_marker(&ONE, &[Step::Leave], &it.survey(&stop).unwrap());
+    it.clear_marker(&ONE, &whole());
     assert_eq!(names(&dir), ["a", "b"], "one whose files are all complete");
+}
+
+/// A run that wanted one of two files leaves the marker of an earlier one behind, for the other.
+#[test]
+fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
+    let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
+    let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+    let two = || Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4);
+    let (mut it, steps) = (two(), [Step::Make; 2]);
+    let mut survey = it.survey(&stop).unwrap();
+    it.lock(&ONE).unwrap();
+    it.make(&steps, &mut survey, &stop).unwrap();
+    it.mark(&ONE, &steps, &survey, false).unwrap();
+    let made = |it: &Storage| {
+        let marker = it.read_marker(&ONE).unwrap();
+        [0, 1].map(|file| marker.made(it.name(file), survey.file(file).unwrap().identity))
+    };
+    assert_eq!(made(&it), [true; 2]);
+    let mut have = Bitfield::full(20);
+    have.clear(PieceIndex(19));
+    it.finish(&have);
+    drop(it);
+    let mut it = two();
+    assert_eq!(made(&it), [false, true], "what becomes of a complete file is the user's doing");
+    it.clear_marker(&ONE, &Bitfield::full(20));
+    assert_eq!(names(&dir), ["a", "b"]);
+}
+
+#[test]
+fn a_file_that_was_there_before_is_not_made_by_being_written_to_unless_it_was_given() {
+    for given in [false, true] {
+        let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
+        fs::write(dir.path().join("a"), [7; 100]).unwrap();
+        let mut it = storage(&dir, "a");
+        let survey = it.survey(&stop).unwrap();
+        it.lock(&ONE).unwrap();
+        it.mark(&ONE, &[Step::Continue], &survey, given).unwrap();
+        let identity = survey.file(0).unwrap().identity;
+        let marker = it.read_marker(&ONE).unwrap();
+        assert_eq!((marker.made(Path::new("a"), identity), marker.uses(Path::new("a"), identity)), (given, true));
+        drop(it);
+        let error = begin(&mut storage(&dir, "a"), &TWO).unwrap_err();
+        assert!(matches!(error, StorageError::InTheWay { why: Refusal::Unfinished(ONE), .. }), "{error}");
+    }
 }

@@ -1,9 +1,9 @@
 //! The marker: one hidden file beside an unfinished download that says which files btsync made, so that it goes on with those
 //! and with no others. Pure: bytes ↔ values; `lock.rs` reads and writes the file.
 //!
-//! It names files by their path and by what tells them from every later file of that name ([`Entry::identity`]). A file that
-//! the user put in the place of an unfinished one is therefore nobody's but the user's. A copy of the whole folder has
-//! other identities, the marker itself among them; then the path alone counts.
+//! It names files by their path and by what tells them from every later file of that name (`seen.rs`). A file that the user put in
+//! the place of an unfinished one is therefore nobody's but the user's, and a copy of a marker proves nothing. Files that were there
+//! before are named too where btsync writes to them, so that no other torrent does; they stay the user's.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
+use super::seen::is_lasting;
 use crate::types::{InfoHash, hex};
 
 /// The first word, with the version.
-pub(super) const HEAD: &str = "btsync-marker-1";
+pub(super) const HEAD: &str = "btsync-marker-2";
 /// For those who find the file and wonder.
 const NOTE: &str = "# btsync is downloading this torrent, or was stopped before it was complete. The same command resumes it and then\n\
-                    # removes this file. `existed` names files that were there before, which btsync does not write to.\n";
-/// A marker that is longer is none of ours: a torrent of as many files as fit into 32 MiB needs a third of it.
-pub(super) const LONGEST: u64 = 64 << 20;
+                    # removes this file. `existed` names files that were there before, and those that are complete: they are not btsync's.\n";
+/// A marker that is longer is none of ours: a torrent of as many files as fit into 32 MiB needs less.
+pub(super) const LONGEST: u64 = 128 << 20;
 
 /// The name of a torrent's marker, from the download folder on.
 pub fn marker_name(info_hash: &InfoHash) -> PathBuf {
@@ -45,12 +46,12 @@ pub fn is_reserved(name: &Path) -> bool {
 /// What a marker says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
-    /// What tells the marker itself from others; see the module's head.
-    pub identity: u64,
-    /// The files that were there before and are not written to.
+    /// The files that were there before, and those that are complete.
     pub existed: Vec<PathBuf>,
     /// The files that btsync made or was given: the hash of the path, and the file's identity.
     pub made: HashMap<u64, u64>,
+    /// Those among the files that were there before to which btsync writes, in the same form.
+    pub continued: HashMap<u64, u64>,
 }
 
 /// What stands for a path in a marker.
@@ -60,23 +61,45 @@ pub(super) fn place(path: &Path) -> u64 {
 }
 
 impl Marker {
-    /// Whether the marker says that btsync made this file; `here`: the marker itself is the file that it was written as.
-    pub fn names(&self, path: &Path, identity: u64, here: bool) -> bool {
-        self.made.get(&place(path)).is_some_and(|made| *made == identity || !here)
+    /// Whether the marker says that btsync made this file.
+    pub fn made(&self, path: &Path, identity: u64) -> bool {
+        self.made.get(&place(path)) == Some(&identity)
+    }
+
+    /// Whether that is enough to take the file for ours: a number that the file system may have given again is not.
+    pub fn proves(&self, path: &Path, identity: u64) -> bool {
+        self.made(path, identity) && is_lasting(identity)
+    }
+
+    /// Whether the marker says that the download writes to this file.
+    pub fn uses(&self, path: &Path, identity: u64) -> bool {
+        self.made(path, identity) || self.continued.get(&place(path)) == Some(&identity)
+    }
+
+    /// Strikes a file that is complete: what is done to it from now on is the user's doing. Whether the marker has named it.
+    pub fn strike(&mut self, path: &Path) -> bool {
+        let place = place(path);
+        let made = self.made.remove(&place).is_some();
+        if made {
+            self.existed.push(path.to_owned());
+        }
+        self.continued.remove(&place).is_some() || made
     }
 
     /// The marker as bytes.
     pub fn encode(&self, info_hash: &InfoHash) -> Vec<u8> {
-        let mut text = format!("{HEAD} {info_hash}\n{NOTE}self {:016x}\n", self.identity).into_bytes();
+        let mut text = format!("{HEAD} {info_hash}\n{NOTE}").into_bytes();
         for path in &self.existed {
             text.extend_from_slice(b"existed ");
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
             text.push(b'\n');
         }
-        let mut made: Vec<_> = self.made.iter().collect();
-        made.sort_unstable();
-        for (place, identity) in made {
-            text.extend(format!("made {place:016x} {identity:016x}\n").into_bytes());
+        for (word, files) in [("made", &self.made), ("uses", &self.continued)] {
+            let mut files: Vec<_> = files.iter().collect();
+            files.sort_unstable();
+            for (place, identity) in files {
+                text.extend(format!("{word} {place:016x} {identity:016x}\n").into_bytes());
+            }
         }
         let sum = hex(&Sha1::digest(&text));
         text.extend(format!("sum {sum}\n").into_bytes());
@@ -101,10 +124,10 @@ impl Marker {
                 continue;
             }
             match std::str::from_utf8(line).unwrap_or_default().split_once(' ') {
-                Some(("self", identity)) => marker.identity = number(identity)?,
-                Some(("made", rest)) => {
+                Some((word @ ("made" | "uses"), rest)) => {
                     let (place, identity) = rest.split_once(' ')?;
-                    marker.made.insert(number(place)?, number(identity)?);
+                    let files = if word == "made" { &mut marker.made } else { &mut marker.continued };
+                    files.insert(number(place)?, number(identity)?);
                 }
                 _ => {}
             }
@@ -148,15 +171,24 @@ mod tests {
     #[test]
     fn a_file_is_the_same_only_if_it_is_the_one_that_was_made() {
         let marker = Marker { made: [(place(Path::new("a")), 7)].into(), ..Marker::default() };
-        assert!(marker.names(Path::new("a"), 7, true));
-        assert!(!marker.names(Path::new("a"), 8, true), "somebody put another file there");
-        assert!(marker.names(Path::new("a"), 8, false), "the folder was copied");
-        assert!(!marker.names(Path::new("b"), 7, false));
+        assert!(marker.made(Path::new("a"), 7) && marker.uses(Path::new("a"), 7));
+        assert!(!marker.made(Path::new("a"), 8), "somebody put another file there, or the folder is a copy");
+        assert!(!marker.made(Path::new("b"), 7));
+    }
+
+    #[test]
+    fn a_file_that_was_there_before_is_used_and_not_made_and_one_that_is_complete_is_neither() {
+        let [a, b] = ["a", "b"].map(Path::new);
+        let (made, continued) = ([(place(a), 7)].into(), [(place(b), 8)].into());
+        let mut marker = Marker { existed: vec![b.to_owned()], made, continued };
+        assert!(marker.uses(b, 8) && !marker.made(b, 8) && !marker.uses(b, 9));
+        assert!(marker.strike(a) && marker.strike(b) && !marker.strike(a));
+        assert_eq!(marker, Marker { existed: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
     }
 
     #[test]
     fn what_is_damaged_or_anothers_is_not_believed() {
-        let bytes = Marker { identity: 3, made: [(1, 2)].into(), ..Marker::default() }.encode(&HASH);
+        let bytes = Marker { made: [(1, 2)].into(), ..Marker::default() }.encode(&HASH);
         assert!(Marker::decode(&bytes, &HASH).is_some());
         assert_eq!(Marker::decode(&bytes, &InfoHash([1; 20])), None);
         for cut in 0..bytes.len() {
@@ -171,9 +203,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_marker_comes_back(identity: u64, made: HashMap<u64, u64>, existed in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
+        fn a_marker_comes_back(made: HashMap<u64, u64>, continued: HashMap<u64, u64>, existed in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
             let existed = existed.into_iter().map(PathBuf::from).collect();
-            let marker = Marker { identity, existed, made };
+            let marker = Marker { existed, made, continued };
             prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
         }
     }

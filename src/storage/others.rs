@@ -58,9 +58,8 @@ impl Storage {
         let names = entries.flatten().filter_map(|entry| marker::torrent_of(entry.file_name().to_str()?));
         for other in names.filter(|other| other != info_hash) {
             let Some(found) = read(&self.root, &other) else { continue };
-            let has = |number: &usize| {
-                survey.file(*number).is_some_and(|seen| found.names(self.name(*number), seen.identity))
-            };
+            let has =
+                |number: &usize| survey.file(*number).is_some_and(|seen| found.uses(self.name(*number), seen.identity));
             let Some(number) = written(steps).find(has) else { continue };
             let file = self.root.open_own(&marker_name(&other), OFlags::RDONLY);
             if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {

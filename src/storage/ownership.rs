@@ -1,8 +1,8 @@
 //! Which files btsync may write to. Pure: facts about the files that stand where a torrent's files go, decisions out.
 //!
 //! A file that was there before belongs to somebody until something shows that it is an unfinished part of this download: the
-//! marker or the resume data names it, it holds no data, or more of its pieces verify than do not. Nothing on disk
-//! changes before the decision for every file is made, so a single refusal leaves all of them as they are.
+//! marker names it as made by btsync, it looks as an earlier run left it, it holds no data, or more of its pieces verify than do
+//! not. Nothing on disk changes before the decision for every file is made, so a single refusal leaves all of them as they are.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Facts {
     pub is_wanted: bool,
     /// Whether all that is wanted of it is on disk and verified: there is nothing to write.
     pub is_complete: bool,
-    /// Whether the marker or the resume data says that btsync made the file.
+    /// Whether the marker says that btsync made the file, or the resume data that nobody has changed it since btsync wrote to it.
     pub is_ours: bool,
     /// What stands in its place; `None` where nothing does.
     pub found: Option<Found>,
@@ -39,8 +39,7 @@ pub struct Evidence {
     pub has_data_behind: bool,
     /// Pieces that verify and in which the file has bytes other than zero.
     pub right: u32,
-    /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero. Those of which whole blocks were
-    /// never written are none: they were in flight when a client was killed.
+    /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero.
     pub wrong: u32,
     /// Pieces that cannot be hashed, as another file's part of them is missing, and in which the file has bytes other than zero.
     pub unknown: u32,
@@ -60,6 +59,9 @@ pub enum Step {
     Continue,
     /// A copy takes its name and is written to; the other names of the file keep the old content.
     Copy,
+    /// It holds no data: a new file takes its name and is written to. The old one may be what another download has made, which
+    /// would take the content of this one for its own.
+    Renew,
     /// It is read and not written to: what peers send of its undecided pieces goes to the part file, and is compared with it when
     /// all of them are there.
     Compare,
@@ -142,6 +144,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
     }
     let refusal = refusal(found);
     match refusal {
+        None if !found.evidence.has_data => Ok(Step::Renew),
         None => Ok(Step::Continue),
         Some(_) if !facts.is_wanted => Ok(Step::Ignore),
         Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => Ok(Step::Compare),

@@ -15,6 +15,7 @@ use super::cache::{Handle, clock};
 use super::error::{Doing, StorageError, shown};
 use super::files::Storage;
 use super::layout::FileSpec;
+use super::lock::try_lock;
 use super::marker;
 use super::open::Access;
 use super::origin;
@@ -109,7 +110,7 @@ impl Storage {
                     self.make_folders(spec.path.parent(), &mut known)?;
                     self.make_file(file, spec, survey.parts.is_some())?
                 }
-                Step::Copy => self.copy_file(file, spec, survey.file(file))?,
+                Step::Copy | Step::Renew => self.replace_file(file, spec, (*step, survey.file(file)))?,
             };
             let made = made.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
             if let Some(seen) = survey.files.get_mut(file) {
@@ -137,7 +138,7 @@ impl Storage {
             match step {
                 Step::Ignore | Step::Compare => continue,
                 Step::Make if parts.is_none() => continue,
-                Step::Make | Step::Continue | Step::Copy if self.wants(file) => {
+                Step::Make | Step::Continue | Step::Copy | Step::Renew if self.wants(file) => {
                     self.fit(file, spec, seen, parts.as_ref(), &mut prepared)?;
                 }
                 _ => {}
@@ -197,22 +198,35 @@ impl Storage {
         Ok(handle)
     }
 
-    /// Replaces the file's name by that of a copy, which has the rights of the original and is no longer than the torrent says. The
-    /// original must still be as it was `seen`.
-    fn copy_file(&self, file: usize, spec: &FileSpec, seen: Option<&Seen>) -> Result<Handle, StorageError> {
+    /// Replaces the file's name by that of a copy, or of a new file of zeros where it holds no data. It has the rights of the original
+    /// and is no longer than the torrent says. The original must still be as it was `seen`.
+    fn replace_file(
+        &self,
+        file: usize,
+        spec: &FileSpec,
+        (step, seen): (Step, Option<&Seen>),
+    ) -> Result<Handle, StorageError> {
         let failed = |error| self.failed(Doing::Copy, file, error);
         let original = self.root.open(&spec.path, Access::Read)?.file;
+        if matches!(try_lock(&original), Ok(false)) {
+            return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
+        }
         let beside = spec.path.with_file_name(format!(".{:016x}.btsync-copy", marker::place(&spec.path)));
         // Left behind by a process that was killed.
         let _ = self.root.remove(&beside);
         let copy = self.root.open(&beside, Access::New)?;
         let copied = original.metadata().and_then(|found| {
-            io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
+            if step == Step::Renew {
+                origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
+                copy.file.set_len(found.len().min(spec.length))?;
+            } else {
+                io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
+            }
             copy.file.set_permissions(found.permissions())
         });
         let renamed = copied.map_err(failed).and_then(|()| {
             let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
-            if !seen.is_some_and(|seen| seen.is_unchanged(&now)) {
+            if !seen.is_some_and(|seen| seen.is_untouched(&now)) {
                 return Err(self.in_the_way(file, Refusal::Changed));
             }
             self.root.rename(&beside, &spec.path).map_err(failed)

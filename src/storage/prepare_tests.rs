@@ -1,9 +1,9 @@
 //! Files and their room. That files are made, cut and extended is in `files_tests.rs`; what the part file gives, in
 //! `parts_tests.rs`.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{IoSlice, Write as _};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use tempfile::{TempDir, tempdir};
 
@@ -196,4 +196,28 @@ fn a_copy_takes_no_name_of_a_file_that_has_changed_since_the_look() {
         assert_eq!(fs::read(&path).unwrap(), before);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no copy is left behind");
     }
+}
+
+/// Another download may have made it, and knows it by its inode.
+#[test]
+fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
+    let dir = tempdir().unwrap();
+    let (path, no) = (dir.path().join("a"), AtomicBool::new(false));
+    fs::write(&path, [0; 9]).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    let old = fs::File::open(&path).unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
+    let before = it.survey(&no).unwrap();
+    let mut survey = before.clone();
+    it.make(&[Step::Renew], &mut survey, &no).unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_ne!(found.ino(), old.metadata().unwrap().ino());
+    assert_eq!((found.len(), found.mode() & 0o777, survey.file(0).unwrap().inode), (7, 0o640, found.ino()));
+    let mut survey = it.survey(&no).unwrap();
+    // As long as it was.
+    fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"mine").unwrap();
+    let made = it.make(&[Step::Renew], &mut survey, &no);
+    assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
+    assert_eq!(fs::read(&path).unwrap(), b"mine\0\0\0");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }

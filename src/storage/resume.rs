@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
 use super::layout::Layout;
-use super::seen::{Seen, is_lasting};
+use super::seen::Seen;
 use crate::metainfo::raw::{self, RawError};
 use crate::types::{BLOCK, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
@@ -52,12 +52,6 @@ impl Stamp {
     /// The later of its times.
     pub fn latest(&self) -> i64 {
         self.modified.max(self.changed)
-    }
-
-    /// Whether a file that was found is of this length, time and number.
-    fn is_of(&self, seen: &Seen) -> bool {
-        let nanos = |(seconds, nanos): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-        (self.size, self.modified, self.inode) == (seen.size, nanos(seen.modified), seen.inode)
     }
 
     /// Whether, at `clock`, a change of the file would give it other times, however coarse they are.
@@ -103,8 +97,8 @@ pub struct Record {
     pub files: Vec<(u32, Stamp)>,
     /// The pieces that were right.
     pub have: Bitfield,
-    /// The files that btsync made or was given and that are not complete: their numbers, and what tells each from later files of
-    /// its name. `None` in the records of version 0.1.0, which did not ask.
+    /// The files that btsync writes to and that are not complete: their numbers, and what tells each from later files of its name.
+    /// It says something only of files that look as they did. `None` in the records of version 0.1.0, which did not ask.
     pub ours: Option<Vec<(u32, u64)>>,
     /// Payload bytes sent in all sessions so far: the torrent's ratio is of these.
     pub uploaded: u64,
@@ -229,23 +223,21 @@ impl Record {
         self.files.get(at).map(|(_, stamp)| *stamp)
     }
 
-    /// Whether btsync made this file, or was given it, and had not completed it. A record is believed here whatever the boot:
-    /// a crash of the machine may cost data, and makes nobody else the owner. Where the file system may give another file what
-    /// tells this one from others, it must also look as it did.
-    pub fn made(&self, layout: &Layout, file: usize, seen: &Seen) -> bool {
+    /// Whether btsync wrote to this file, had not completed it, and nobody has touched it since: it looks like `now`. A file that does
+    /// not look as it did may have been completed by another process, and be the user's since. A record is believed here whatever the
+    /// boot: a crash of the machine may cost data, and makes nobody else the owner.
+    pub fn left(&self, layout: &Layout, file: usize, seen: &Seen, now: Option<Stamp>) -> bool {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
-        if let Some(ours) = &self.ours {
-            let is_named = ours.binary_search(&(number, seen.identity)).is_ok();
-            return is_named
-                && (is_lasting(seen.identity) || self.stamp(number).is_some_and(|stamp| stamp.is_of(seen)));
-        }
-        // Version 0.1.0 gave every file its length before it wrote to any.
-        if self.have.count() == 0 || self.have.is_full() {
+        if now.is_none() || self.stamp(number) != now {
             return false;
         }
-        match self.stamp(number) {
-            Some(stamp) => stamp.inode == seen.inode,
-            None => layout.files().get(file).is_some_and(|spec| spec.length == seen.size),
+        match &self.ours {
+            Some(ours) => ours.binary_search(&(number, seen.identity)).is_ok(),
+            // Version 0.1.0 wrote to every file that was wanted; what was complete may have been the user's from the start.
+            None => {
+                let mut pieces = layout.pieces_of(file).map(PieceIndex);
+                !self.have.is_full() && pieces.any(|piece| self.have.has(piece))
+            }
         }
     }
 

@@ -166,24 +166,16 @@ fn seen(inode: u64) -> Seen {
 }
 
 #[test]
-fn a_record_names_the_files_that_are_ours_and_no_others() {
+fn a_record_names_the_files_that_are_as_btsync_left_them_and_no_others() {
     let record = record();
-    let made = |file, inode| record.made(&layout(), file, &seen(inode));
-    assert!(made(0, 7) && made(2, 8));
-    assert!(!made(0, 8) && !made(2, 7), "another file by the same name");
-    assert!(!made(1, 7) && !made(9, 7));
-}
-
-#[test]
-fn a_file_whose_number_may_be_given_again_is_ours_only_if_it_looks_as_it_did() {
-    let passing = 1 << 63 | 5;
-    let record = Record { ours: Some(vec![(0, passing), (2, passing)]), ..record() };
-    let seen = Seen { size: 100, inode: 7, identity: passing, modified: (-1, 999_999_995), ..Seen::default() };
-    assert!(record.made(&layout(), 0, &seen));
-    assert!(!record.made(&layout(), 2, &seen), "it had other times");
-    assert!(!record.made(&layout(), 0, &Seen { size: 101, ..seen }));
-    let unlisted = Record { files: Vec::new(), ..record };
-    assert!(!unlisted.made(&layout(), 0, &seen), "nobody knows how it looked");
+    let left = |file, inode, now| record.left(&layout(), file, &seen(inode), now);
+    assert!(left(0, 7, Some(stamp(-5))) && left(2, 8, Some(stamp(SECOND))));
+    assert!(!left(0, 8, Some(stamp(-5))) && !left(2, 7, Some(stamp(SECOND))), "another file by the same name");
+    assert!(!left(1, 7, None) && !left(9, 7, None) && !left(0, 7, None));
+    // Somebody has written to it since: another process may have completed it, and the user edited it.
+    for now in [stamp(-4), Stamp { size: 101, ..stamp(-5) }, Stamp { changed: 3, ..stamp(-5) }] {
+        assert!(!left(0, 7, Some(now)), "{now:?}");
+    }
 }
 
 #[test]
@@ -191,14 +183,16 @@ fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     let mut record = Record { ours: None, ..record() };
     let again = Record::decode(&record.encode(), &layout()).expect("our record");
     assert_eq!(again.ours, None);
-    // The first is listed with its inode; of the last it only gave the length, so let it not be listed.
+    let left = |record: &Record, file, now| record.left(&layout(), file, &seen(7), now);
+    assert!(left(&record, 0, Some(stamp(-5))) && left(&record, 2, Some(stamp(SECOND))));
+    assert!(!left(&record, 0, Some(stamp(SECOND))), "it was changed since");
+    // Of the last nothing was right: it may never have been wanted.
+    record.have.clear(PieceIndex(3));
+    assert!(!left(&record, 2, Some(stamp(SECOND))));
     record.files.pop();
-    let made = |record: &Record, file, inode| record.made(&layout(), file, &seen(inode));
-    assert!(made(&record, 0, 7) && !made(&record, 0, 8));
-    assert!(made(&record, 2, 7) && made(&record, 2, 99), "every file had its length");
-    assert!(!record.made(&layout(), 2, &Seen { size: 99, ..seen(7) }));
+    assert!(!left(&record, 2, None) && !left(&record, 2, Some(stamp(SECOND))), "its length alone says nothing");
     record.have = Bitfield::full(5);
-    assert!(!made(&record, 0, 7), "what was complete may have been the user's from the start");
+    assert!(!left(&record, 0, Some(stamp(-5))), "what was complete may have been the user's from the start");
 }
 
 #[test]

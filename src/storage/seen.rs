@@ -35,6 +35,12 @@ impl Seen {
         }
     }
 
+    /// Whether nobody has written to it or given it another name either.
+    pub(super) fn is_untouched(&self, now: &Metadata) -> bool {
+        let later = Seen::of(now);
+        self.is_unchanged(now) && self.changed == later.changed && self.modified == later.modified
+    }
+
     /// Whether it is still that file, with the length that it had.
     pub(super) fn is_unchanged(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()

@@ -16,7 +16,7 @@ use super::layout::Span;
 use super::lock::is_written;
 use super::ownership::{Evidence, Facts, Found, Refusal, Step, decide};
 use super::seen::Seen;
-use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
+use crate::types::{Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once in search of one that is not zero.
 const CHUNK: usize = 64 * 1024;
@@ -136,8 +136,7 @@ impl Storage {
         self.root.path().join(found.unwrap_or(Path::new("")))
     }
 
-    /// What is to be done with each file so that all `wanted` pieces can be had, where those in `have` are there. `ours` says
-    /// whether the marker or the resume data names a file as made by btsync. Where `stop` becomes true, nothing is to be done.
+    /// What is to be done with each file so that all `wanted` pieces can be had, where those in `have` are there. Where `stop` becomes true, nothing is to be done.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with the first file that is not ours; what the system says of one that cannot be read.
@@ -247,9 +246,7 @@ impl Storage {
             let mut others = spans.iter().filter(|span| span.file != number);
             let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, question)?))?;
             // A piece that cannot be hashed is no fault of this file.
-            let is_own = own.len == u64::from(size) && upto == own.offset + own.len;
-            let is_wrong = data && !absent && !(is_own && self.is_in_flight(number, own)?);
-            evidence.wrong += u32::from(is_wrong);
+            evidence.wrong += u32::from(data && !absent);
             evidence.unknown += u32::from(data && absent);
             evidence.may_be_right &= data && absent;
         }
@@ -267,30 +264,6 @@ impl Storage {
             }
             _ => Ok(true),
         }
-    }
-
-    /// Whether a piece looks as a download leaves it that was killed: some of its blocks were written, each of them whole, and the
-    /// others never. Programs that are no clients do not leave holes between the borders of blocks alone.
-    fn is_in_flight(&self, number: usize, own: &Span) -> Result<bool, StorageError> {
-        let file = self.handle(number, false)?;
-        let (start, end) = (own.offset, own.offset + own.len);
-        let seek = |to| match rustix::fs::seek(&file.file, to) {
-            Err(Errno::NXIO) => Some(end),
-            // A file system without holes.
-            found => found.ok().map(|found| found.min(end)),
-        };
-        let (mut at, mut has_hole) = (start, false);
-        while at < end {
-            let Some(data) = seek(SeekFrom::Data(at)) else { return Ok(false) };
-            let Some(hole) = seek(SeekFrom::Hole(data)) else { return Ok(false) };
-            let is_border = |at: u64| at == end || (at - start).is_multiple_of(u64::from(BLOCK));
-            if !is_border(data) || !is_border(hole) {
-                return Ok(false);
-            }
-            has_hole |= data > at;
-            at = hole;
-        }
-        Ok(has_hole)
     }
 
     fn has_data_in(&self, number: usize, from: u64, upto: u64, question: &Question<'_>) -> Result<bool, StorageError> {
@@ -320,7 +293,7 @@ pub struct Question<'a> {
     pub have: &'a Bitfield,
     /// The pieces that are wanted.
     pub wanted: &'a Bitfield,
-    /// Whether the marker or the resume data says that btsync made this file.
+    /// Whether the marker or the resume data says that btsync may go on with this file.
     pub ours: &'a dyn Fn(usize, &Seen) -> bool,
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,

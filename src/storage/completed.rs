@@ -1,0 +1,50 @@
+//! What becomes of the marker (`marker.rs`) when files are complete: they are struck from it, as what is done to them from then on is the
+//! user's doing.
+
+use super::files::Storage;
+use super::marker::{Marker, marker_name};
+use crate::types::{Bitfield, InfoHash, PieceIndex};
+
+impl Storage {
+    /// Gives up the right to write, where all that was wanted is there. The marker goes; where it names files of which not every piece
+    /// is in `have`, as this run did not want them, it stays for these alone.
+    pub fn finish(&self, have: &Bitfield) {
+        let mut marker = self.marker.clone().unwrap_or_default();
+        self.strike_complete(&mut marker, have);
+        self.release(Some(marker));
+    }
+
+    /// Strikes the files that are complete from the marker of a download that was complete before it could do so itself. What is in
+    /// the way is no trouble, as a complete download needs no write.
+    pub fn clear_marker(&mut self, info_hash: &InfoHash, have: &Bitfield) {
+        if self.names_complete(info_hash, have) && self.lock(info_hash).is_ok() {
+            self.clear_locked(info_hash, have);
+        }
+    }
+
+    /// The same with the marker that was just locked, and gives up the right to write. Until then another process may have put another
+    /// marker there.
+    pub(super) fn clear_locked(&mut self, info_hash: &InfoHash, have: &Bitfield) {
+        self.marker = self.read_marker(info_hash);
+        if self.names_complete(info_hash, have) {
+            self.finish(have);
+        }
+        self.lock = None;
+    }
+
+    /// Whether there is a marker that names a file that is complete, or none.
+    fn names_complete(&self, info_hash: &InfoHash, have: &Bitfield) -> bool {
+        match self.read_marker(info_hash) {
+            Some(mut marker) => self.strike_complete(&mut marker, have) || marker.made.is_empty(),
+            // An empty one could not be removed when the download was complete.
+            None => self.root.metadata(&marker_name(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0),
+        }
+    }
+
+    /// Whether the marker named any file of which all pieces are there.
+    fn strike_complete(&self, marker: &mut Marker, have: &Bitfield) -> bool {
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
+        complete.fold(false, |any, (_, spec)| marker.strike(&spec.path) || any)
+    }
+}
