@@ -480,7 +480,7 @@ fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with
 /// The other torrent's file lies where an earlier download has made one that never got any data.
 #[test]
 fn what_another_torrent_has_completed_meanwhile_is_not_ours_also_by_way_of_another_folder() {
-    let scene = Scene::new(Payload::of("payload.bin", &[b'x'; 20 * PIECE - 77], PIECE), 0);
+    let scene = Scene::new(Payload::of("payload.bin", &vec![b'x'; 20 * PIECE - 77], PIECE), 0);
     let running = scene.start("first", &[]);
     until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
     kill(running);

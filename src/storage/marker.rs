@@ -123,13 +123,11 @@ impl Marker {
                 marker.existed.push(PathBuf::from(std::ffi::OsStr::from_bytes(path)));
                 continue;
             }
-            match std::str::from_utf8(line).unwrap_or_default().split_once(' ') {
-                Some((word @ ("made" | "uses"), rest)) => {
-                    let (place, identity) = rest.split_once(' ')?;
-                    let files = if word == "made" { &mut marker.made } else { &mut marker.continued };
-                    files.insert(number(place)?, number(identity)?);
-                }
-                _ => {}
+            let words = std::str::from_utf8(line).unwrap_or_default();
+            if let Some((word @ ("made" | "uses"), rest)) = words.split_once(' ') {
+                let (place, identity) = rest.split_once(' ')?;
+                let files = if word == "made" { &mut marker.made } else { &mut marker.continued };
+                files.insert(number(place)?, number(identity)?);
             }
         }
         Some(marker)

@@ -231,14 +231,12 @@ impl Record {
         if now.is_none() || self.stamp(number) != now {
             return false;
         }
-        match &self.ours {
-            Some(ours) => ours.binary_search(&(number, seen.identity)).is_ok(),
-            // Version 0.1.0 wrote to every file that was wanted; what was complete may have been the user's from the start.
-            None => {
-                let mut pieces = layout.pieces_of(file).map(PieceIndex);
-                !self.have.is_full() && pieces.any(|piece| self.have.has(piece))
-            }
+        if let Some(ours) = &self.ours {
+            return ours.binary_search(&(number, seen.identity)).is_ok();
         }
+        // Version 0.1.0 wrote to every file that was wanted; what was complete may have been the user's from the start.
+        let mut pieces = layout.pieces_of(file).map(PieceIndex);
+        !self.have.is_full() && pieces.any(|piece| self.have.has(piece))
     }
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.
