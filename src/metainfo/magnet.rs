@@ -113,7 +113,7 @@ impl Magnet {
                 "xt" => v2 |= found.topic(&decoded(value))?,
                 // Forms write a space as `+`.
                 "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
-                "tr" => enter(&mut found.trackers, escaped_url(value)),
+                "tr" => enter(&mut found.trackers, escaped_url(value).or_else(|| no_url(value))),
                 "ws" => enter(&mut found.web_seeds, escaped_url(value)),
                 "xs" | "as" => enter(&mut found.sources, escaped_url(value).filter(|url| is_http(url))),
                 "x.pe" => enter(&mut found.peers, PeerAddress::parse(&decoded(value))),
@@ -267,6 +267,13 @@ fn is_http(url: &str) -> bool {
 fn escaped_url(value: &str) -> Option<String> {
     let once = decoded(value);
     url(&once).or_else(|| url(&decoded(&once)))
+}
+
+/// A tracker without a scheme: nobody can ask it, and the user is told so.
+fn no_url(value: &str) -> Option<String> {
+    let text = decoded(value);
+    let is_word = !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_word && !text.contains("://")).then_some(text)
 }
 
 /// `0,2,4-6` (BEP 53).

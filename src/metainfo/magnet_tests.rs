@@ -79,7 +79,8 @@ fn wrong_entries_cost_themselves_only() {
         "&tr=&tr=announce&tr=http://t/%0d%0aHost:x&tr=http://t/%ff&tr=http://ok/&tr=http://ok/&ws=%00&dn=%1b%0a\
          &x.pe=1.2.3.4&x.pe=1.2.3.4:0&x.pe=:5&x.pe=1.2.3.4:99999&x.pe=a%20b:5&x.pe=::1:5&x.pe=[::ffff:9.9.9.9]:5&=&&x",
     );
-    assert_eq!(m.trackers, ["http://ok/"]);
+    // The first has no scheme; it is kept, so that the user is told that nobody asks it.
+    assert_eq!(m.trackers, ["announce", "http://ok/"]);
     assert_eq!((m.web_seeds.len(), m.name), (0, None));
     assert_eq!(m.peers, [PeerAddress::Addr("9.9.9.9:5".parse().unwrap())]);
 }
