@@ -443,10 +443,10 @@ fn resume_data_is_waited_for_where_there_is_no_descriptor() {
     run(&["-e", "trace=none"]);
     let resume = std::fs::read_dir(scene.stage.path("cache/btsync/resume")).expect("records");
     let record = resume.map(|entry| entry.expect("a record").path().display().to_string()).next().expect("a record");
-    let pieces = "trace=openat,pread64";
+    let pieces = "trace=?open,openat,pread64";
     let file = scene.stage.path("out/kept.bin").display().to_string();
     for path in ["/proc/sys/kernel/random/boot_id", &record] {
-        let trace = run(&["-P", path, "-P", &file, "-e", pieces, "--inject=openat:error=EMFILE:when=1..3"]);
+        let trace = run(&["-P", path, "-P", &file, "-e", pieces, "--inject=?open,openat:error=EMFILE:when=1..3"]);
         assert_eq!(trace.matches("(INJECTED)").count(), 3, "{trace}");
         assert!(!trace.contains("pread64"), "it was hashed: {trace}");
     }
@@ -506,7 +506,7 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
     };
     let (first, _) = run(&["-e", "trace=none"]);
     let path = nodes.display().to_string();
-    let inject = ["-P", &path, "-e", "trace=openat", "--inject=openat:error=EMFILE:when=1..2"];
+    let inject = ["-P", &path, "-e", "trace=?open,openat", "--inject=?open,openat:error=EMFILE:when=1..2"];
     let (second, trace) = run(&inject);
     assert_eq!(trace.matches("(INJECTED)").count(), 2, "{trace}");
     // It begins with our ids: another would have been made if the nodes had not been read.
