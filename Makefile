@@ -32,7 +32,7 @@ bench:
 	$(CARGO) bench --bench '$(BENCH)' -- $(ARGS)
 
 # btsync beside libtorrent, Transmission, qBittorrent and aria2 in difficult swarms, each in a network of its own: a table, after about
-# an hour and a half. `make compare-swarms SCENARIOS=mixed,stallers` for some; benches/compare/compare.py --list names them.
+# more than an hour. `make compare-swarms SCENARIOS=mixed,stallers` for some; benches/compare/compare.py --list names them.
 SCENARIOS ?=
 compare-swarms: build
 	python3 benches/compare/compare.py $(SCENARIOS)

@@ -61,20 +61,32 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(replace(path, PRIVATE_FILE, Place::Any, |file| file.write_all(bytes))?)
 }
 
-/// Opens a file of btsync's own for reading, or a link to one. What is no file is an error: nothing is waited for, be it a pipe without
+/// Opens a regular file for reading, or a link to one; `None` where it is something else. Nothing is waited for, be it a pipe without
 /// a writer or a device.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    // A look before, as opening a device may do something; and one after, as there may be another file by then.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A socket.
+        Err(Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// Opens a file of btsync's own, as [`open_regular`] does.
 ///
 /// # Errors
 /// Where it cannot be opened, or is no file.
 pub fn open(path: &Path) -> io::Result<File> {
-    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a file");
-    // A look before, as opening a device may do something; and one after, as there may be another file by then.
-    if !fs::metadata(path)?.is_file() {
-        return Err(no_file());
-    }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+    open_regular(path)?.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
 }
 
 /// Writes a file that the user named, with the rights that the umask leaves.

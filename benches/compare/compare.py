@@ -9,7 +9,7 @@ Environment BTSYNC  the btsync binary (target/release/btsync)      LT_PYTHON  a 
             SCRATCH a folder for what is downloaded (default: a new temporary one, removed at the end)
 
 It needs root, or a system that allows user namespaces, because it makes networks of its own: nothing leaves the machine. Every wait
-is bounded; all scenarios with five clients take about an hour and a half. The table is in Markdown.
+is bounded; all scenarios with five clients take more than an hour. The table is in Markdown.
 """
 import argparse
 import os

@@ -142,16 +142,11 @@ mod tests {
         let mut now = Snapshot {
             stage: Stage::Downloading,
             total: 1 << 30,
-            metadata: (0, 0),
-            have: 0,
             checked: (1 << 29, 1 << 30),
-            downloaded: 0,
-            uploaded: 0,
-            total_uploaded: 0,
-            wasted: 0,
             connected: 7,
             active: 4,
             known: 20,
+            ..Snapshot::default()
         };
         let mut rates = Rates::default();
         rates.update(Duration::ZERO, &now);

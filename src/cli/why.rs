@@ -136,20 +136,7 @@ mod tests {
     use super::*;
 
     fn snapshot() -> Snapshot {
-        Snapshot {
-            stage: Stage::Downloading,
-            total: 1 << 30,
-            metadata: (0, 0),
-            have: 0,
-            checked: (0, 0),
-            downloaded: 0,
-            uploaded: 0,
-            total_uploaded: 0,
-            wasted: 0,
-            connected: 0,
-            active: 0,
-            known: 0,
-        }
+        Snapshot { stage: Stage::Downloading, total: 1 << 30, ..Snapshot::default() }
     }
 
     #[test]

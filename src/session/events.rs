@@ -197,9 +197,10 @@ impl Teller {
 }
 
 /// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
     /// Not yet begun.
+    #[default]
     Starting,
     /// Fetching the metadata of a magnet link.
     Metadata,
@@ -283,7 +284,7 @@ pub struct PeerView {
 }
 
 /// The figures at one moment. Counters only grow; whoever wants rates polls twice.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Where the session stands.
     pub stage: Stage,

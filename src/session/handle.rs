@@ -207,13 +207,9 @@ impl Handle {
             metadata: (inner.metadata.0.load(Ordering::Relaxed), inner.metadata.1.load(Ordering::Relaxed)),
             have,
             checked,
-            downloaded: 0,
-            uploaded: 0,
             total_uploaded: inner.uploaded_before.load(Ordering::Relaxed),
-            wasted: 0,
-            connected: 0,
-            active: 0,
             known: inner.known.load(Ordering::Relaxed),
+            ..Snapshot::default()
         };
         if let Some(shared) = inner.shared() {
             let now = shared.now();

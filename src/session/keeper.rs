@@ -7,13 +7,13 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::records::{path_in, replace};
 use crate::atomic_file;
 use crate::descriptors::in_time;
 use crate::storage::resume::{Moment, Record, Stamp, TICK, trusted};
-use crate::storage::{Seen, Storage};
+use crate::storage::{Seen, Storage, clock};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
 
 /// While pieces come, the record is written so often.
@@ -269,12 +269,6 @@ fn blocks_in(partial: &[PartialPiece]) -> u64 {
 /// How the torrent's files look now.
 fn stamps(disk: &Storage) -> Vec<Option<Stamp>> {
     (0..disk.layout().files().len()).map(|file| disk.stamp(file)).collect()
-}
-
-/// The time as file systems have it, in nanoseconds since 1970.
-fn clock() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The file's bytes, one more than `most` at most.

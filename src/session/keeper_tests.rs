@@ -3,6 +3,7 @@
 use std::fs::{File, FileTimes};
 use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use super::*;
 use crate::storage::{FileSpec, Layout, Progress, check_rest};

@@ -184,7 +184,7 @@ impl Cache {
 }
 
 /// The time as file systems have it, in nanoseconds since 1970.
-pub(super) fn clock() -> i64 {
+pub(crate) fn clock() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -36,6 +36,7 @@ mod unfinished;
 mod verify;
 
 pub use buffers::{PooledSlab, Slab, SlabPool};
+pub(crate) use cache::clock;
 pub use check::{Progress, check, check_rest, hash_blocks, hash_range};
 pub use error::{Doing, StorageError, StorageErrorKind};
 pub use files::Storage;

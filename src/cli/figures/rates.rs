@@ -234,21 +234,7 @@ mod tests {
     }
 
     fn at_stage(stage: Stage, have: u64, downloaded: u64) -> Snapshot {
-        let counts = (0, 0);
-        Snapshot {
-            stage,
-            total: 1000,
-            metadata: (0, 0),
-            have,
-            checked: counts,
-            downloaded,
-            uploaded: 0,
-            total_uploaded: 0,
-            wasted: 0,
-            connected: 0,
-            active: 0,
-            known: 0,
-        }
+        Snapshot { stage, total: 1000, have, downloaded, ..Snapshot::default() }
     }
 
     #[test]

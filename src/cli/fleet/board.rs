@@ -155,18 +155,20 @@ impl Drawing {
     fn draw(&mut self) {
         let at = self.fleet.outputs.start.elapsed();
         let handles = self.fleet.ground.handles();
-        let (rows, sums) = self.observe(at, &handles);
+        if self.panel.as_ref().is_some_and(|(job, _)| !handles.iter().any(|(there, _)| there == job)) {
+            self.panel = None; // it has ended
+        }
+        // A shell or an editor may have the terminal now.
+        let is_ours = self.fleet.outputs.screen.is_ours();
+        let (rows, sums) = self.observe(at, &handles, is_ours && self.panel.is_none());
         self.order = rows.iter().map(|row| row.job).collect();
         if self.keys.is_some() && !self.selected.is_some_and(|job| self.order.contains(&job)) {
             self.selected = self.order.first().copied();
         }
-        if self.panel.as_ref().is_some_and(|(job, _)| !handles.iter().any(|(there, _)| there == job)) {
-            self.panel = None; // it has ended
+        if !is_ours {
+            return;
         }
         let screen = &self.fleet.outputs.screen;
-        if !screen.is_ours() {
-            return; // a shell or an editor has the terminal now
-        }
         let (height, width) = screen.size();
         let sums = super::rows::sums(&sums, width);
         let lines = if let Some((_, panel)) = &mut self.panel {
@@ -183,8 +185,9 @@ impl Drawing {
         screen.draw(lines);
     }
 
-    /// Looks at all torrents: a row for each, in the order in which they are shown, and the sums.
-    fn observe(&mut self, at: Duration, handles: &[(Job, Handle)]) -> (Vec<TorrentRow>, Sums) {
+    /// Looks at all torrents: a row for each, in the order in which they are shown, and the sums. The state of all pieces is asked for
+    /// only `with_bars`.
+    fn observe(&mut self, at: Duration, handles: &[(Job, Handle)], with_bars: bool) -> (Vec<TorrentRow>, Sums) {
         self.rates.retain(|job, _| handles.iter().any(|(there, _)| there == job));
         let mut sums = Sums { counts: self.fleet.queue.lock().counts(), ..Sums::default() };
         let mut rows = BTreeMap::new();
@@ -201,7 +204,9 @@ impl Drawing {
             }
             let mut row =
                 TorrentRow::of(*job, clean(handle.name()), &now, rates, (handle.is_paused(), handle.seed_goal()));
-            row.bar = bar(&now, handle, &mut self.pieces);
+            if with_bars {
+                row.bar = bar(&now, handle, &mut self.pieces);
+            }
             rows.insert(*job, row);
         }
         self.forecast.update(at, sums.total - sums.have, sums.down);

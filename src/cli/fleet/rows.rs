@@ -159,14 +159,9 @@ impl RowColumns {
         let mut line = if selected { look.bold(&name) } else { name };
         if self.bar > 0 {
             line.push_str("  ");
-            match row.bar.get(..self.bar) {
-                // A shorter bar shows each of its cells' shares of the whole.
-                Some(_) => {
-                    let cell = |at: usize| row.bar[at * row.bar.len() / self.bar];
-                    line.push_str(&look.paint(&(0..self.bar).map(cell).collect::<Vec<_>>()));
-                }
-                None => line.push_str(&" ".repeat(self.bar)),
-            }
+            // Of a longer bar, cells at equal distances; where nothing is known of the pieces, blanks.
+            let cell = |at: usize| row.bar.get(at * row.bar.len() / self.bar).copied().unwrap_or(Cell::Unwanted);
+            line.push_str(&look.paint(&(0..self.bar).map(cell).collect::<Vec<_>>()));
         }
         let figures = row.figures.iter().zip(self.figures).enumerate();
         for (column, (figure, width)) in figures.filter(|(_, (_, width))| *width > 0) {

@@ -76,13 +76,10 @@ fn every_stage_has_its_row() {
         metadata: (1, 3),
         have: 500,
         checked: (50, 200),
-        downloaded: 0,
-        uploaded: 0,
-        total_uploaded: 0,
-        wasted: 0,
         connected: 2,
         active: 1,
         known: 2,
+        ..Snapshot::default()
     };
     let mut rates = Rates::default();
     rates.update(Duration::ZERO, &now);

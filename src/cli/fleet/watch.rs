@@ -18,10 +18,10 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::list;
+use crate::atomic_file::open_regular;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
 use crate::descriptors::in_time;
@@ -229,22 +229,6 @@ impl<F: Fn(Sight)> Watcher<F> {
 /// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `go_on` says.
 fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<File>> {
     in_time(|| open_regular(path), go_on)
-}
-
-/// The file, where it is a regular one or a link to one; nothing else is waited for, be it a pipe without a writer or a device.
-fn open_regular(path: &Path) -> io::Result<Option<File>> {
-    // A look before, as opening a device may do something; and one after, as there may be another file by then.
-    if !path.metadata()?.is_file() {
-        return Ok(None);
-    }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        // A socket.
-        Err(Errno::NXIO) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 /// Reads a torrent in the watched folder again, when its turn has come.
