@@ -68,7 +68,7 @@ impl Remembered {
 
     /// Whether the peer has said what it has.
     fn has_told(&self) -> bool {
-        self.all.is_some() || self.bits.is_some() || !self.haves.is_empty()
+        self.all.is_some() || self.bits.is_some() || !self.haves.is_empty() || self.forgotten
     }
 
     fn bitfield(&mut self, bits: &[u8]) -> Result<(), Gone> {
@@ -96,6 +96,7 @@ impl Remembered {
                 Some(byte) => *byte |= mask(piece),
                 None => return Err(Gone::Broke("a HAVE beyond the last piece")),
             },
+            None if self.forgotten => {}
             None if self.haves.len() < MAX_HAVES => _ = self.haves.insert(piece),
             None => self.forget(),
         }
@@ -236,5 +237,7 @@ mod tests {
         assert_eq!((remembered.size(), remembered.replay()), (0, None));
         remembered.take(&Message::Bitfield(&[1; 5000])).expect("a bitfield");
         assert_eq!((remembered.size(), remembered.replay()), (0, None), "there was more before");
+        remembered.take(&Message::Have(piece(7))).expect("a piece");
+        assert_eq!(remembered.size(), 0, "nothing is collected that is not replayed");
     }
 }

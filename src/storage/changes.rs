@@ -14,12 +14,13 @@ use super::check::{Progress, check_rest};
 use super::error::StorageError;
 use super::files::Storage;
 use super::lock::{PAUSE, WAIT};
-use super::marker::HEAD;
+use super::marker::{HEAD, LONGEST};
 use super::open::Access;
 use super::ownership::Refusal;
 use super::prepare::Allocation;
 use super::resume::TICK;
 use super::seen::{identity, is_lasting, is_same};
+use super::survey::has_data;
 use crate::types::{Bitfield, PieceHash, PieceIndex};
 
 /// How long nothing of ours was written to a file when changes of others are looked for, in nanoseconds.
@@ -147,13 +148,18 @@ fn changed(found: &fs::Metadata) -> i64 {
     found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
 }
 
-/// Whether a file can be a marker that btsync wrote: it begins as one, or as much of it was written as reached the disk.
+/// Whether a file can be a marker that btsync wrote: it begins as one, or holds no data, as what did not reach the disk before the power
+/// failed.
 pub(super) fn may_be_marker(file: &File) -> bool {
+    let Ok(found) = file.metadata() else { return false };
+    if !found.is_file() || found.len() > LONGEST {
+        return false;
+    }
     let mut head = [0; HEAD.len()];
-    let is_file = file.metadata().is_ok_and(|found| found.is_file());
     let Ok(count) = file.read_at(&mut head, 0) else { return false };
     let head = head.get(..count).unwrap_or_default();
-    is_file && (HEAD.as_bytes().starts_with(head) || head.iter().all(|byte| *byte == 0))
+    let is_empty = || has_data(file, 0, found.len(), &AtomicBool::new(false)).is_ok_and(|has_data| !has_data);
+    HEAD.as_bytes().starts_with(head) || is_empty()
 }
 
 /// Whether the file lies in a file system in user space: these give a file another number when it was closed for a while.

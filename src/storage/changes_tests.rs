@@ -51,12 +51,75 @@ fn a_file_that_has_a_markers_name_and_is_none_stays_as_it_is() {
     assert!(dir.path().join(&new).is_symlink());
 }
 
+/// Makes something of a marker's name; `mine` is a file of the user's in the same folder.
+type Make = fn(&Path, &Path) -> std::io::Result<()>;
+
+#[test]
+fn what_has_a_markers_name_and_is_no_file_of_ours_ends_the_run_and_stays() {
+    let makes: [(&str, Make); 7] = [
+        ("a folder", |name, _| fs::create_dir(name)),
+        ("a link to a file", |name, _| symlink("mine", name)),
+        ("a link to nothing", |name, _| symlink("nowhere", name)),
+        ("a pipe", |name, _| Ok(rustix::fs::mkfifoat(rustix::fs::CWD, name, rustix::fs::Mode::RWXU)?)),
+        ("a socket", |name, _| std::os::unix::net::UnixListener::bind(name).map(drop)),
+        ("another name of a file", |name, mine| fs::hard_link(mine, name)),
+        ("data behind zeros", |name, _| fs::write(name, [&[0; 9000], &b"mine"[..]].concat())),
+    ];
+    let new = format!("{}.new", marker_name(&HASH).display());
+    for name in [marker_name(&HASH), new.into()] {
+        for (what, make) in makes {
+            let dir = tempfile::tempdir().unwrap();
+            let (place, mine) = (dir.path().join(&name), dir.path().join("mine"));
+            fs::write(&mine, "the user's").unwrap();
+            make(&place, &mine).unwrap();
+            let before = fs::symlink_metadata(&place).unwrap();
+            let mut it = storage(dir.path());
+            assert!(it.read_marker(&HASH).is_none(), "{what}");
+            let refused = it.lock(&HASH);
+            assert!(
+                matches!(refused, Err(StorageError::InTheWay { why: Refusal::NotOurs, .. })),
+                "{what}: {refused:?}"
+            );
+            it.clear_marker(&HASH, &Bitfield::full(10));
+            drop(it);
+            let after = fs::symlink_metadata(&place).unwrap();
+            let is_same =
+                (after.ino(), after.len(), after.mtime_nsec()) == (before.ino(), before.len(), before.mtime_nsec());
+            assert!(is_same && fs::read(&mine).unwrap() == b"the user's", "{what}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{what}: something was left behind");
+        }
+    }
+}
+
+/// It is replaced by name, as it holds nothing.
+#[test]
+fn another_name_of_an_empty_file_with_a_markers_name_is_not_written_to() {
+    let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let mine = dir.path().join("mine");
+    fs::write(&mine, "").unwrap();
+    fs::hard_link(&mine, dir.path().join(marker_name(&HASH))).unwrap();
+    let mut it = storage(dir.path());
+    let mut survey = it.survey(&no).unwrap();
+    it.lock(&HASH).unwrap();
+    it.make(&[Step::Make], &mut survey, &no).unwrap();
+    it.mark(&HASH, &[Step::Make], &survey, false).unwrap();
+    assert!(it.read_marker(&HASH).is_some());
+    it.finish(&Bitfield::full(10));
+    assert_eq!(fs::read(&mine).unwrap(), b"");
+}
+
 #[test]
 fn what_a_killed_process_left_of_a_marker_is_ours() {
     let dir = tempfile::tempdir().unwrap();
-    for (content, expected) in
-        [(&b""[..], true), (b"btsync-ma", true), (&[0; 99], true), (b"btsync-mb", false), (b"x", false)]
-    {
+    let data = [&[0; 9000], &b"mine"[..]].concat();
+    for (content, expected) in [
+        (&b""[..], true),
+        (b"btsync-ma", true),
+        (&[0; 99], true),
+        (b"btsync-mb", false),
+        (b"x", false),
+        (data.as_slice(), false),
+    ] {
         fs::write(dir.path().join("x"), content).unwrap();
         assert_eq!(may_be_marker(&File::open(dir.path().join("x")).unwrap()), expected, "{content:?}");
     }

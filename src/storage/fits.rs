@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
@@ -12,6 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use super::error::StorageError;
 use super::files::Storage;
 use super::layout::{FileSpec, Layout};
+use super::lock::try_lock;
 use crate::types::{Bitfield, PieceIndex};
 
 /// What `statfs` calls file systems that take files of any size in use: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS.
@@ -64,6 +66,8 @@ impl Storage {
         let name = format!("{PROBE}{}-{:08x}", std::process::id(), crate::random::u32());
         let path = folder.join(&name);
         let file = self.in_time(|| File::create_new(&path))?;
+        // Tells those who cannot see this process that it is at work.
+        let _ = try_lock(&file);
         let seen = look(&name, &file);
         drop(file);
         match fs::remove_file(path) {
@@ -73,12 +77,13 @@ impl Storage {
         }
     }
 
-    /// Removes probes of processes that were killed.
+    /// Removes probes of processes that were killed: files of such a name that have no other, hold nothing and are locked by nobody.
     fn remove_probes(&self, folder: &Path) {
         let Ok(entries) = self.in_time(|| fs::read_dir(folder)) else { return };
         let is_left = |name: &OsStr| maker_of(name).is_some_and(|process| !Path::new("/proc").join(process).exists());
         for entry in entries.flatten().filter(|entry| is_left(&entry.file_name())) {
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if is_file && self.in_time(|| File::open(entry.path())).is_ok_and(|file| is_forsaken(&file)) {
                 // Where that fails, it is in nobody's way.
                 let _ = fs::remove_file(entry.path());
             }
@@ -98,6 +103,12 @@ fn maker_of(name: &OsStr) -> Option<&str> {
     let (process, random) = name.to_str()?.strip_prefix(PROBE)?.split_once('-')?;
     let is_made = random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
     (is_made && !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit())).then_some(process)
+}
+
+/// Whether nothing was ever written to the file, and no process, in whatever container, is at work with it.
+fn is_forsaken(file: &File) -> bool {
+    let is_empty = file.metadata().is_ok_and(|found| found.is_file() && found.blocks() == 0 && found.nlink() == 1);
+    is_empty && !matches!(try_lock(file), Ok(false))
 }
 
 /// The folder, or the one that it will be made in.
@@ -182,8 +193,16 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         fs::create_dir(dir.path().join(".btsync-probe-4194999-ffffffff")).unwrap();
+        // What the user has written, what has another name, and what a process in another container holds.
+        let kept =
+            ["00000001", "00000002", "00000003"].map(|it| dir.path().join(format!(".btsync-probe-4194999-{it}")));
+        fs::write(&kept[0], "mine").unwrap();
+        fs::hard_link(dir.path().join("probe"), &kept[1]).unwrap();
+        let held = File::create(&kept[2]).unwrap();
+        assert_eq!(try_lock(&held), Ok(true));
         storage.with_probe(dir.path(), |_, _| Ok(())).unwrap();
         assert!(!dir.path().join(left).exists() && dir.path().join(running).exists());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), mine.len() + 2);
+        assert!(kept.iter().all(|path| path.exists()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), mine.len() + 2 + kept.len());
     }
 }

@@ -122,12 +122,13 @@ impl Storage {
                     }
                     Err(errno) => return Err(failed(errno.into())),
                 },
+                // A link, a folder, or a socket.
+                Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                    return Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 });
+                }
                 Err(errno) => return Err(failed(errno.into())),
             };
             let found = file.metadata().map_err(failed)?;
-            if !found.is_file() {
-                return Err(StorageError::NotAFile { path });
-            }
             if !may_be_marker(&file) {
                 return Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 });
             }

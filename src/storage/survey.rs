@@ -304,7 +304,7 @@ pub struct Question<'a> {
 }
 
 /// Whether any byte in this range of a file is not zero. Holes are not read. Once `stop` is set the answer is yes.
-fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> io::Result<bool> {
+pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> io::Result<bool> {
     let mut at = from;
     let mut buf = vec![0; CHUNK];
     while at < upto {
