@@ -1,6 +1,8 @@
 //! A torrent's files before any peer is contacted: looked at, hashed as far as the resume data does not vouch for them; then it is
 //! decided which of them are ours, and only then is anything made.
 
+mod again;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +18,11 @@ use super::replaced::{self, Replaced};
 use super::{Config, Event, SessionError, Stage, originals, tell};
 use crate::metainfo::{FileEntry, Makes, Torrent, printable};
 use crate::storage::{
-    self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Refusal, Seen, Step, Storage, Survey,
+    self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Refusal, Seen, Step, Storage, StorageError,
+    StorageErrorKind, Survey,
 };
 use crate::swarm::picker::Plan;
-use crate::types::{BLOCK, Bitfield, PieceIndex};
+use crate::types::{Bitfield, PieceIndex};
 
 /// How often files are looked at that another program changes meanwhile.
 const LOOKS: u32 = 3;
@@ -124,7 +127,7 @@ impl Opening<'_> {
             let (mut have, mut keeper) = self.check(&survey)?;
             // What another torrent has begun to write since would be taken for the user's own.
             self.seat.map_or(Ok(()), |seat| seat.is_free(self.disk.layout()))?;
-            let steps = self.decide(&survey, &have, keeper.as_ref())?;
+            let mut steps = self.decide(&survey, &have, keeper.as_ref())?;
             if self.is_stopped() {
                 return Ok((have, None));
             }
@@ -134,7 +137,7 @@ impl Opening<'_> {
                 return Ok((have, None));
             }
             if !leaves_all {
-                self.lock(&steps, &survey, &have)?;
+                self.lock(&mut steps, &survey, &have)?;
             }
             if (!leaves_all || !self.disk.has_final_names()) && !self.is_fresh(&survey, look)? {
                 continue;
@@ -267,13 +270,20 @@ impl Opening<'_> {
         }
     }
 
-    /// Takes the right to write to the files, unless this process has it already.
-    fn lock(&mut self, steps: &[Step], survey: &Survey, have: &Bitfield) -> Result<(), SessionError> {
+    /// Takes the right to write to the files, unless this process has it already. Files that another torrent's unfinished download has
+    /// made, and that the user gave to this one, are replaced by copies: that download goes on with what it has made, and with no copy.
+    fn lock(&mut self, steps: &mut [Step], survey: &Survey, have: &Bitfield) -> Result<(), SessionError> {
         self.disk.check_room_for(have, self.wanted)?;
         if !self.disk.is_locked() {
             self.disk.lock(&self.torrent.info_hash)?;
         }
-        Ok(self.disk.heed_others(&self.torrent.info_hash, steps, survey, self.config.overwrite)?)
+        let taken = self.disk.heed_others(&self.torrent.info_hash, steps, survey, self.config.overwrite)?;
+        for file in taken {
+            if let Some(step) = steps.get_mut(file).filter(|step| **step == Step::Continue) {
+                *step = Step::Copy;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the files are still as they were found. Where they are not for the third time, another program writes to one: they
@@ -294,15 +304,13 @@ impl Opening<'_> {
         have: &mut Bitfield,
         keeper: &mut Option<Keeper>,
     ) -> Result<(), SessionError> {
-        let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
-        self.disk.make(steps, &mut survey, stop)?;
-        if self.is_stopped() {
-            return Ok(());
-        }
-        self.disk.mark(&hash, steps, &survey, given)?;
-        // Before the part file is looked at: it may be needed for these.
-        self.disk.set_apart(steps, &survey, have);
-        let Prepared { repaired, taken_back, .. } = self.disk.settle(steps, &survey, stop)?;
+        let earlier = self.disk.marker.clone();
+        let prepared = self.prepare(steps, &mut survey, have).inspect_err(|error| {
+            if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
+                self.disk.withdraw(steps, &survey, earlier);
+            }
+        })?;
+        let Some(Prepared { repaired, taken_back, .. }) = prepared else { return Ok(()) };
         for what in repaired {
             tell(self.events, Event::Repaired { what });
         }
@@ -332,45 +340,22 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Forgets those blocks of an earlier session that are of no use: in pieces that turned out to be there, in files whose bytes lie
-    /// elsewhere now, and behind a file's end.
-    fn check_recalled(&self, keeper: &mut Keeper, steps: &[Step], have: &Bitfield) {
-        let layout = self.disk.layout();
-        let stays = |file: usize| matches!(steps.get(file), Some(Step::Leave | Step::Continue));
-        keeper.retain_recalled(|piece, block| {
-            let begin = block * BLOCK;
-            let length = u64::from(layout.piece_size(piece).saturating_sub(begin).min(BLOCK));
-            let offset = layout.offset(piece, begin);
-            let mut spans = layout.spans(offset, length);
-            !have.has(piece) && spans.all(|span| stays(span.file)) && self.disk.reaches(offset, length)
-        });
-    }
-
-    /// Hashes the pieces of these files that are not there; all of those of `ignored` files, whose bytes lie elsewhere now.
-    fn check_again<'b>(
-        &self,
-        files: impl Iterator<Item = &'b usize>,
-        ignored: &[usize],
-        have: &mut Bitfield,
-    ) -> Result<(), SessionError> {
-        let layout = self.disk.layout();
-        for piece in ignored.iter().flat_map(|file| layout.pieces_of(*file)) {
-            have.clear(PieceIndex(piece));
+    /// Makes what is missing and marks it as btsync's; `None` where the session is to stop first.
+    fn prepare(
+        &mut self,
+        steps: &[Step],
+        survey: &mut Survey,
+        have: &Bitfield,
+    ) -> Result<Option<Prepared>, StorageError> {
+        let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
+        self.disk.make(steps, survey, stop)?;
+        if self.is_stopped() {
+            return Ok(None);
         }
-        let mut known = Bitfield::full(layout.piece_count());
-        let missing = files.flat_map(|file| layout.pieces_of(*file)).map(PieceIndex).filter(|piece| !have.has(*piece));
-        let missing: Vec<PieceIndex> = missing.collect();
-        for piece in &missing {
-            known.clear(*piece);
-        }
-        if !missing.is_empty() {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let progress = storage::Progress::default();
-            let right =
-                storage::check_rest(&self.disk, &self.torrent.pieces, &known, cores, &progress, &self.inner.stop)?;
-            missing.into_iter().filter(|piece| right.has(*piece)).for_each(|piece| _ = have.set(piece));
-        }
-        Ok(())
+        self.disk.mark(&hash, steps, survey, given)?;
+        // Before the part file is looked at: it may be needed for these.
+        self.disk.set_apart(steps, survey, have);
+        self.disk.settle(steps, survey, stop).map(Some)
     }
 }
 

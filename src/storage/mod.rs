@@ -34,6 +34,7 @@ mod survey;
 mod sync;
 mod unfinished;
 mod verify;
+mod withdraw;
 
 pub use buffers::{PooledSlab, Slab, SlabPool};
 pub(crate) use cache::clock;

@@ -32,7 +32,8 @@ impl FolderLock {
 }
 
 impl Storage {
-    /// Looks whether an unfinished download of another torrent has made a file that this one would write to.
+    /// Looks whether an unfinished download of another torrent has made a file that this one would write to. Those of them that the
+    /// user gave, by their numbers: that download goes on with them later unless they are replaced.
     ///
     /// # Errors
     /// [`StorageError::InUse`] where it runs; [`StorageError::InTheWay`] where it does not, unless the user gave the file.
@@ -42,7 +43,7 @@ impl Storage {
         steps: &[Step],
         survey: &Survey,
         given: bool,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Vec<usize>, StorageError> {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, steps, survey, given)
     }
@@ -53,8 +54,9 @@ impl Storage {
         steps: &[Step],
         survey: &Survey,
         given: bool,
-    ) -> Result<(), StorageError> {
-        let Ok(entries) = self.root.in_time(|| fs::read_dir(self.root.path())) else { return Ok(()) };
+    ) -> Result<Vec<usize>, StorageError> {
+        let mut taken = Vec::new();
+        let Ok(entries) = self.root.in_time(|| fs::read_dir(self.root.path())) else { return Ok(taken) };
         let names = entries.flatten().filter_map(|entry| marker::torrent_of(entry.file_name().to_str()?));
         for other in names.filter(|other| other != info_hash) {
             let Some(found) = read(&self.root, &other) else { continue };
@@ -69,8 +71,9 @@ impl Storage {
                 let path = self.root.path().join(self.name(number));
                 return Err(StorageError::InTheWay { path, why: Refusal::Unfinished(other), more: 0 });
             }
+            taken.extend(written(steps).filter(has));
         }
-        Ok(())
+        Ok(taken)
     }
 }
 
