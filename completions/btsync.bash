@@ -2,7 +2,7 @@
 # A new option needs its word in _btsync_options (with = where it takes a value) and, where its value can be completed, its line
 # in _btsync_value; a new command its name in _btsync_commands and its line in _btsync_options.
 
-_btsync_commands='create info magnet edit verify tracker help'
+_btsync_commands='create info list magnet edit verify tracker help'
 
 # The options of a command; without a name those of a download.
 _btsync_options() {
@@ -10,6 +10,7 @@ _btsync_options() {
         create) echo '-o= --output= -a= --announce= --piece-length= --private --comment= --web-seed= --force --help
             --source= --exclude= --pad-files --node= --no-date' ;;
         info) echo '--json --help' ;;
+        list) echo '--select= --select-file= --exclude= --json --peer= --stop-timeout= --help' ;;
         magnet) echo '--no-trackers --peer= --help' ;;
         edit) echo '-o= --output= -a= --announce= --add-announce= --remove-announce= --no-announce --comment= --no-comment --web-seed= --no-web-seed --force --help' ;;
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet --help' ;;

@@ -2,7 +2,7 @@
 # A new option needs its line below its command; a new command its name in __btsync_commands, its line as an argument, and its
 # options.
 
-set -g __btsync_commands create info magnet edit verify tracker help
+set -g __btsync_commands create info list magnet edit verify tracker help
 
 # The command that the words before the cursor name; "download" where they name none.
 function __btsync_command
@@ -34,6 +34,7 @@ complete -c btsync -f
 
 complete -c btsync -n __btsync_first -a create -d 'Make a torrent file of a file or folder'
 complete -c btsync -n __btsync_first -a info -d 'Show what a torrent file holds'
+complete -c btsync -n __btsync_first -a list -d 'Show the files of a torrent'
 complete -c btsync -n __btsync_first -a magnet -d 'Print the magnet link of a torrent file'
 complete -c btsync -n __btsync_first -a edit -d 'Change what a torrent file says'
 complete -c btsync -n __btsync_first -a verify -d 'Say which files are bad or missing'
@@ -122,6 +123,15 @@ complete -c btsync -n '__btsync_in info' -a '(__btsync_torrents)'
 complete -c btsync -n '__btsync_in info' -l json -d 'One JSON object instead of text'
 complete -c btsync -n '__btsync_in info' -l help -d 'Show the options'
 
+complete -c btsync -n '__btsync_in list' -a '(__btsync_torrents)'
+complete -c btsync -n '__btsync_in list' -l select -x -d 'Select only these files'
+complete -c btsync -n '__btsync_in list' -l select-file -x -d 'The same as --select'
+complete -c btsync -n '__btsync_in list' -l exclude -x -d 'Do not select these files'
+complete -c btsync -n '__btsync_in list' -l json -d 'One event instead of text'
+complete -c btsync -n '__btsync_in list' -l peer -x -d 'Get the metadata from this peer'
+complete -c btsync -n '__btsync_in list' -l stop-timeout -x -d 'Give up after so many seconds without a byte'
+complete -c btsync -n '__btsync_in list' -l help -d 'Show the options'
+
 complete -c btsync -n '__btsync_in magnet' -a '(__btsync_torrents)'
 complete -c btsync -n '__btsync_in magnet' -l no-trackers -d 'Leave its trackers out'
 complete -c btsync -n '__btsync_in magnet' -l peer -x -d 'A peer for the link to name'
@@ -153,4 +163,4 @@ complete -c btsync -n '__btsync_in tracker' -l listen -x -d 'Address and port to
 complete -c btsync -n '__btsync_in tracker' -l interval -x -d 'How often peers are asked to announce, in seconds'
 complete -c btsync -n '__btsync_in tracker' -l help -d 'Show the options'
 
-complete -c btsync -n '__btsync_in help' -a 'create info magnet edit verify tracker'
+complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker'

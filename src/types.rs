@@ -27,6 +27,11 @@ pub fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// A number of things for a person: "1 peer", "2 peers". `noun` is the singular, its plural ends in "s".
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The SHA-1 of the exact bytes of a torrent's info value (BEP 3): what names a swarm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);

@@ -51,6 +51,38 @@ fn a_wrong_command_line_ends_with_28() {
     fails(dir.path(), &["info"], 28, "");
 }
 
+/// What is said of a URL without a host is quoted as it should be.
+#[test]
+fn a_url_without_a_host_is_quoted_right() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fails(dir.path(), &["http://"], 28, "'http://': a URL without a host");
+    fails(dir.path(), &["udp://"], 28, "'udp://': only .torrent files, magnet links and http:// or https:// URLs are");
+}
+
+#[test]
+fn every_command_that_is_suggested_has_its_help() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for command in ["create", "edit", "help", "info", "list", "magnet", "tracker", "verify"] {
+        let output = run(dir.path(), &["help", command]);
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{command}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(command), "{command}");
+    }
+}
+
+/// A peer that accepts the connection and says nothing is known all the same.
+#[test]
+fn a_peer_that_does_not_answer_is_known() {
+    let dir = with_torrent();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = silent.local_addr().expect("its address").to_string();
+    let words =
+        ["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000", "--stop-timeout=0.2", "--peer", &addr];
+    let output = run(dir.path(), &words);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("the one known peer has not answered"), "{said}");
+}
+
 #[test]
 fn a_torrent_that_is_none_has_its_codes() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -441,3 +441,26 @@ fn what_is_ignored_or_cannot_be_reached_is_told() {
     assert!(said.contains("trackers ignored") && said.contains("wss://tracker.example"), "{said}");
     assert!(said.contains(" unreachable") && !said.contains("no peer is known"), "{said}");
 }
+
+/// One at a time, a torrent that has failed is not begun again by its second name, be that the same one or that of a copy.
+#[test]
+fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
+    let stage = Stage::new();
+    let payloads = ["one", "two"].map(|name| Payload::single(name, 3000, 16 * 1024));
+    for payload in &payloads {
+        fs::write(stage.path(&format!("{}.torrent", payload.name)), payload.torrent("")).expect("a torrent file");
+    }
+    fs::copy(stage.path("one.torrent"), stage.path("copy.torrent")).expect("a copy");
+    payloads[1].write_files(&stage.folder("out"));
+    stage.folder("out/one"); // in the way of the file
+    let mut command = fleet(&stage);
+    command.args(["-j1", "one.torrent", "two.torrent", "one.torrent", "copy.torrent", "out"]);
+    let output = command.output().expect("btsync runs");
+    let said = stderr(&output);
+    assert_eq!(code(&output), Some(13), "{said}");
+    assert_eq!(said.matches("btsync: one: ").count(), 1, "{said}");
+    for name in ["one.torrent", "copy.torrent"] {
+        assert!(said.contains(&format!("{name}: the same torrent was named before")), "{said}");
+    }
+    assert!(said.contains("1 torrent is whole, 1 not"), "{said}");
+}

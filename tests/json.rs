@@ -200,14 +200,25 @@ fn a_command_that_fails_is_reported_once_and_in_the_exit_code() {
 }
 
 #[test]
-fn a_command_that_fails_is_the_last_event() {
+fn each_command_that_fails_is_an_event_between_the_completion_and_the_end() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
-    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let (torrent, peer) = (stage.torrent(&payload, ""), format!("--peer={}", seeder.addr));
-    let (out, hook) = (stage.folder("out"), "--on-complete=exit 3");
-    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref(), hook.as_ref()]);
-    let last = &lines[lines.len().saturating_sub(2)..];
-    assert_eq!((code, names(last), last[1]["code"].as_u64()), (Some(1), vec!["done", "error"], Some(1)), "{lines:?}");
+    let other = Payload::single("other.bin", 5000, 16 * 1024);
+    let torrent = stage.torrent(&payload, "");
+    std::fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    let (out, second) = (stage.folder_with("out", &payload), stage.path("other.torrent"));
+    other.write_files(&out);
+    let hook = ["--on-complete=sleep 0.1; exit 3", "--on-complete-always"].map(AsRef::as_ref);
+    for torrents in [&[torrent.as_os_str()][..], &[torrent.as_os_str(), second.as_os_str()]] {
+        let (lines, code) = run(&[torrents, &[out.as_os_str()], &hook].concat());
+        assert_eq!(code, Some(1), "{lines:?}");
+        for hash in [payload.hex(), other.hex()].iter().take(torrents.len()) {
+            let of_torrent: Vec<_> = lines.iter().filter(|line| line["info_hash"] == **hash).cloned().collect();
+            let last = &of_torrent[of_torrent.len().saturating_sub(3)..];
+            assert_eq!(names(last), ["complete", "error", "done"], "{of_torrent:?}");
+            assert_eq!(last[1]["code"].as_u64(), Some(1), "{last:?}");
+        }
+        assert_eq!(lines.iter().filter(|line| line["event"] == "error").count(), torrents.len(), "{lines:?}");
+    }
 }
 
 /// btsync dies while the command runs: the next start runs it again, and the one after that does not.
@@ -265,7 +276,7 @@ fn the_end_is_told_once() {
     let count = |text: &str, words: &str| text.matches(words).count();
     let slow = FakePeer::honest(&payload, &Gate::new(2));
     let text = told(&slow, &["--stop-timeout=0.5"]);
-    assert_eq!((count(&text, "gave up at "), count(&text, "unfinished"), count(&text, " KiB)")), (1, 0, 1), "{text}");
+    assert_eq!((count(&text, "gave up at "), count(&text, "unfinished"), count(&text, " MiB)")), (1, 0, 1), "{text}");
     let gives = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let text = told(&gives, &[]);
     assert_eq!(count(&text, "complete, "), 1, "{text}");
@@ -414,7 +425,7 @@ fn who_stops_reading_events_is_told_how_many_are_lost() {
     let pieces = lines.iter().filter(|line| line["event"] == "piece").count() as u64;
     assert!(lost[0]["count"].as_u64().is_some_and(|lost| lost + pieces >= 16_384), "{pieces} pieces, {}", lost[0]);
     let end = &lines[lines.len().saturating_sub(2)..];
-    assert_eq!(names(end), ["done", "error"], "the last lines are never lost");
+    assert_eq!(names(end), ["error", "done"], "the last lines are never lost");
     payload.assert_at(&stage.path("out"));
 }
 

@@ -87,10 +87,7 @@ fn a_download_is_seen_at_any_size() {
         }
         if rows >= 24 {
             let peer = scene.tmux.shows("127.0.0.1:");
-            assert!(
-                peer.contains("peers 1/1") && peer.contains("q quit") && peer.contains("tracker 1 peers"),
-                "{peer}"
-            );
+            assert!(peer.contains("peers 1/1") && peer.contains("q quit") && peer.contains("tracker 1 peer"), "{peer}");
         }
         scene.completes();
         if rows > 6 {

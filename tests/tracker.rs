@@ -407,7 +407,7 @@ fn the_wire_form_of_answers_and_scrapes() {
     assert!(bare.ends_with("5:peersld2:ip9:127.0.0.14:porti258eeee"), "{bare}");
     let scraped = get(server.addr(), "/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa&info_hash=zzzzzzzzzzzzzzzzzzzz");
     assert_eq!(scraped, "d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi1e10:incompletei1eeee");
-    assert!(get(server.addr(), "/").contains("1 torrents, 2 peers"));
+    assert!(get(server.addr(), "/").contains("1 torrent, 2 peers"));
 }
 
 #[test]

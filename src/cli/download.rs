@@ -126,7 +126,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         let _ = thread.join();
     }
     let result = verdict(result, &handle, args.stop_timeout);
-    let result = hook.map_or(result.clone(), |(_, failed)| failed.join(result, outputs));
+    let result = hook.map_or(result.clone(), |(_, failed)| failed.join(result));
     if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.torrent()) {
         watch.release();
         return list::print(torrent, &selection, args.json.then(|| outputs.start.elapsed()));

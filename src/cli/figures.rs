@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::session::{SeedGoal, Snapshot};
 use crate::types::UNITS;
 
-pub use crate::types::size;
+pub use crate::types::{count, size};
 pub use rates::{Forecast, Meter, Rates};
 
 /// Pieces of metadata, those that are there and all; while no peer has said how many there are, a question mark.
@@ -20,21 +20,16 @@ pub fn rate(bytes_per_second: f64) -> String {
     size(bytes_per_second.max(0.0).round() as u64) + "/s"
 }
 
-/// What there is of a whole, in the unit of the whole: "460.1/1024.0 MiB". The part is never rounded up to the whole.
+/// What there is of a whole, in the unit of the whole: "460.1/700.0 MiB". The part is never rounded up to the whole.
 pub fn part(have: u64, total: u64) -> String {
-    let (mut divisor, mut unit) = (1u64, "B");
-    // Four digits before the point show more of a slow download's growth than one.
-    for name in UNITS.iter().skip(1).take_while(|_| total >= 10 * 1024) {
-        if total / divisor < 10 * 1024 && divisor > 1 {
-            break;
-        }
-        (divisor, unit) = (divisor * 1024, name);
-    }
-    if divisor == 1 {
+    let whole = size(total);
+    let (number, unit) = whole.split_once(' ').unwrap_or((&whole, "B"));
+    let power = UNITS.iter().position(|name| *name == unit).unwrap_or_default();
+    if power == 0 {
         return format!("{have}/{total} B");
     }
-    let tenths = |bytes: u64| bytes as f64 * 10.0 / divisor as f64;
-    format!("{:.1}/{:.1} {unit}", tenths(have).floor() / 10.0, tenths(total).round() / 10.0)
+    let tenths = (have as f64 * 10.0 / (1u64 << (10 * power)) as f64).floor();
+    format!("{:.1}/{number} {unit}", tenths / 10.0)
 }
 
 /// How much of the whole, "45.2%"; 100.0% only where it is all there.
@@ -116,9 +111,12 @@ mod tests {
 
     #[test]
     fn a_part_is_in_the_unit_of_the_whole_and_never_looks_whole() {
-        assert_eq!(part(482_449_818, 1 << 30), "460.1/1024.0 MiB");
-        assert_eq!(part((1 << 30) - 1, 1 << 30), "1023.9/1024.0 MiB");
-        assert_eq!(part(5, 9000), "5/9000 B");
+        assert_eq!(part(0, 5_000_000), "0.0/4.8 MiB");
+        assert_eq!(part(482_449_818, 1 << 30), "0.4/1.0 GiB");
+        assert_eq!(part(482_449_818, 700 << 20), "460.1/700.0 MiB");
+        assert_eq!(part((1 << 30) - 1, 1 << 30), "0.9/1.0 GiB");
+        assert_eq!(part((1 << 20) - 1, (1 << 20) - 1), "0.9/1.0 MiB");
+        assert_eq!((part(5, 900), part(5, 9000)), ("5/900 B".to_owned(), "0.0/8.8 KiB".to_owned()));
         assert_eq!(part(0, 20 << 30), "0.0/20.0 GiB");
         assert_eq!(part(0, 0), "0/0 B");
         assert!(part(1, u64::MAX).ends_with(" TiB"));

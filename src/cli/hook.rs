@@ -54,19 +54,22 @@ pub struct Hook {
 pub struct HookFailure(Arc<OnceLock<Failure>>);
 
 impl HookFailure {
-    /// Tells people of it at once.
-    fn tell(&self, message: String, outputs: &Outputs) {
+    /// Tells people and programs at once that the command for this torrent failed.
+    fn tell(&self, message: String, outputs: &Outputs, torrent: &Handle) {
         outputs.screen.say(&format!("btsync: {message}"));
-        let _ = self.0.set(Failure::new(Exit::Other, message));
+        let failure = Failure::new(Exit::Other, message);
+        if let Some(lines) = &outputs.lines {
+            lines.error_of(outputs.start.elapsed(), &failure, torrent.name(), Some(torrent.info_hash()));
+        }
+        let _ = self.0.set(failure);
     }
 
-    /// The result of a command whose download went well is a failure if its hook failed. People have been told; programs are now.
+    /// The result of a command whose download went well is a failure if its hook failed.
     ///
     /// # Errors
-    /// That failure without its message, or the one that was there.
-    pub fn join(&self, result: Result<(), Failure>, outputs: &Outputs) -> Result<(), Failure> {
+    /// That failure without its message, as it has been told, or the one that was there.
+    pub fn join(&self, result: Result<(), Failure>) -> Result<(), Failure> {
         let (Ok(()), Some(failure)) = (&result, self.0.get()) else { return result };
-        outputs.lines.iter().for_each(|lines| lines.error(outputs.start.elapsed(), failure));
         Err(Failure::new(failure.code, ""))
     }
 }
@@ -100,7 +103,7 @@ impl Hook {
         command.envs(VARIABLES.into_iter().zip(values));
         let (ends, ended) = bounded(0);
         let (outputs, failed, pending) = (self.outputs.clone(), self.failed.clone(), self.pending());
-        let shown = clean(&self.order.command);
+        let (shown, torrent) = (clean(&self.order.command), self.handle.clone());
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // One that a signal ended has not run, and does so at the next start.
@@ -108,7 +111,7 @@ impl Hook {
                 pending.iter().for_each(PendingCompletion::clear);
             }
             if let Some(why) = complaint(&result) {
-                failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs);
+                failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);
             }
             drop::<crossbeam_channel::Sender<Never>>(ends);
         };
@@ -117,7 +120,7 @@ impl Hook {
             Ok(_) => self.running = Some(ended),
             Err(error) => {
                 let message = format!("--on-download-complete cannot be run: {}", reason(&error));
-                self.failed.tell(message, &self.outputs);
+                self.failed.tell(message, &self.outputs, &self.handle);
             }
         }
     }

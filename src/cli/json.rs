@@ -281,6 +281,10 @@ impl Voice for Json {
         self.look(at);
     }
 
+    fn has_last_word(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self, at: Duration, ending: Ending) {
         self.begin();
         if ending == Ending::Failed {

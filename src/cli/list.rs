@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::exit::{Exit, Failure};
-use super::figures::size;
+use super::figures::{count, size};
 use super::info::{self, slashed};
 use super::json::seconds;
 use crate::metainfo::{FileEntry, Selection, Torrent, printable};
@@ -96,7 +96,7 @@ fn write_text(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool]) -> io::Re
         let mark = if wanted { '*' } else { ' ' };
         writeln!(out, "{mark} {number:>width$}  {:>10}  {}", size(file.length), printable(&slashed(file)))?;
     }
-    writeln!(out, "* {chosen} of {files} files, {}", size(bytes))
+    writeln!(out, "* {chosen} of {}, {}", count(files, "file"), size(bytes))
 }
 
 #[cfg(test)]

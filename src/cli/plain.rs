@@ -154,9 +154,9 @@ mod tests {
         rates.update(Duration::from_secs(1), &now);
         let line = |now: &Snapshot, rates: &Rates| line("x.iso", now, rates, SeedGoal::default());
         let text = line(&now, &rates);
-        assert_eq!(text, "x.iso 9.7% 100.0/1024.0 MiB down 100.0 MiB/s up 0 B/s eta 10s peers 4/7");
+        assert_eq!(text, "x.iso 9.7% 0.0/1.0 GiB down 100.0 MiB/s up 0 B/s eta 10s peers 4/7");
         now.stage = Stage::Checking;
-        assert_eq!(line(&now, &rates), "x.iso checking 50.0% 512.0/1024.0 MiB at 0 B/s eta -");
+        assert_eq!(line(&now, &rates), "x.iso checking 50.0% 0.5/1.0 GiB at 0 B/s eta -");
         now.stage = Stage::Seeding;
         assert_eq!(line(&now, &rates), "x.iso seeding up 0 B/s sent 0 B ratio 0.00 peers 4/7");
     }

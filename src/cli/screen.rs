@@ -55,7 +55,10 @@ impl Screen {
             // What is drawn is drawn again.
             Outlet::new(Box::new(io::stderr()), MAX_FRAMES, |_| String::new())
         } else {
-            let lost = |count| format!("btsync: {count} lines are lost, as nobody read them\n");
+            let lost = |lines| {
+                let noun = if lines == 1 { "line is" } else { "lines are" };
+                format!("btsync: {lines} {noun} lost, as nobody read them\n")
+            };
             Outlet::new(Box::new(io::stderr()), MAX_WAITING, lost)
         };
         Screen { outlet: Some(outlet.clone()), ..Screen::new(Box::new(outlet), Box::new(size), terminal) }

@@ -11,6 +11,7 @@ use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
+use super::figures::count;
 use super::{bar, info, signals};
 use crate::metainfo::{Pattern, Selection, Torrent, printable};
 use crate::session::{as_found, layout};
@@ -88,11 +89,17 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     if !whole {
         let (bad, all) = (verdict.pieces - verdict.verified, verdict.pieces);
         let files = verdict.flaws.len();
-        let message = format!("{name}: {bad} of {all} pieces are wrong or missing; files with flaws: {files}");
+        let message = {
+            let verb = if bad == 1 { "is" } else { "are" };
+            format!(
+                "{name}: {bad} of {} {verb} wrong or missing; files with flaws: {files}",
+                count(all as usize, "piece")
+            )
+        };
         return Err(Failure::new(Exit::Checksum, message));
     }
     if !args.quiet {
-        eprintln_if_open(&format!("{name}: whole, {} pieces", verdict.pieces));
+        eprintln_if_open(&format!("{name}: whole, {}", count(verdict.pieces as usize, "piece")));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select, tick};
 
-use super::figures::{percent, size, time};
+use super::figures::{count, percent, size, time};
 use crate::metainfo::paths::printable;
 use crate::reason::without_numbers;
 use crate::session::Event;
@@ -38,6 +38,10 @@ pub trait Voice: Send {
     fn beat(&mut self, at: Duration);
     /// The session is over: the last word.
     fn finish(&mut self, at: Duration, ending: Ending);
+    /// Whether [`Voice::finish`] must come after that of the others: a program takes this voice's last word for the end.
+    fn has_last_word(&self) -> bool {
+        false
+    }
     /// Where keys come from that a person presses; from nowhere, unless the voice has them.
     fn keys(&self) -> Option<Receiver<char>> {
         None
@@ -76,7 +80,10 @@ impl Voice for Voices {
     }
 
     fn finish(&mut self, at: Duration, ending: Ending) {
-        self.0.iter_mut().for_each(|(voice, _)| voice.finish(at, ending));
+        for is_last in [false, true] {
+            let voices = self.0.iter_mut().map(|(voice, _)| voice);
+            voices.filter(|voice| voice.has_last_word() == is_last).for_each(|voice| voice.finish(at, ending));
+        }
     }
 
     fn keys(&self) -> Option<Receiver<char>> {
@@ -157,7 +164,9 @@ impl Words {
             Event::Metadata { name, total } => Some(format!("metadata: {} ({})", clean(name), size(*total))),
             Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
             Event::TorrentSaved { what } => Some(format!("torrent {}", clean(what))),
-            Event::Selected { files, of, bytes } => Some(format!("selected {files} of {of} files, {}", size(*bytes))),
+            Event::Selected { files, of, bytes } => {
+                Some(format!("selected {files} of {}, {}", count(*of, "file"), size(*bytes)))
+            }
             Event::Announced { tracker, peers, warning, .. } => {
                 let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
                 let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());

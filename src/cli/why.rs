@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::figures::count;
 use super::voice::clean;
 use crate::session::{Handle, PeerView, Search, Snapshot, Stage, TrackerState};
 
@@ -62,14 +63,14 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
     parts.extend(trackers(search));
     match search.dht_nodes {
         Some(0) => parts.push("DHT: no node answers".to_owned()),
-        Some(nodes) => parts.push(format!("DHT: {nodes} nodes, {} peers", search.dht_peers)),
+        Some(nodes) => parts.push(format!("DHT: {}, {}", count(nodes, "node"), count(search.dht_peers, "peer"))),
         None => {}
     }
     match search.lsd_interfaces {
         Some(0) => parts.push("local network: no interface is up".to_owned()),
-        Some(1) => parts.push(format!("local network: {} peers", search.lsd_peers)),
+        Some(1) => parts.push(format!("local network: {}", count(search.lsd_peers, "peer"))),
         Some(interfaces) => {
-            parts.push(format!("local networks: {} peers on {interfaces} interfaces", search.lsd_peers));
+            parts.push(format!("local networks: {} on {interfaces} interfaces", count(search.lsd_peers, "peer")));
         }
         None => {}
     }
@@ -86,8 +87,12 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
     // The list forgets addresses that could not be reached for long.
     if !called.is_empty() {
         parts.push(format!("calls: {}", called.join(", ")));
-    } else if now.known == 0 && now.connected == 0 {
-        parts.push("no peer is known".to_owned());
+    } else if now.connected == 0 {
+        parts.push(match now.known {
+            0 => "no peer is known".to_owned(),
+            1 => "the one known peer has not answered".to_owned(),
+            known => format!("none of {known} known peers has answered"),
+        });
     }
     parts.extend(connected(now, peers));
     parts.push(match search.callers {
@@ -101,7 +106,7 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
 fn trackers(search: &Search) -> Vec<String> {
     if search.trackers.len() <= 2 {
         let word = |(name, state): &(String, TrackerState)| match state {
-            TrackerState::Answered { peers } => format!("tracker {}: {peers} peers", clean(name)),
+            TrackerState::Answered { peers } => format!("tracker {}: {}", clean(name), count(*peers, "peer")),
             TrackerState::Failed { reason } => format!("tracker {}: {}", clean(name), clean(reason)),
         };
         return search.trackers.iter().map(word).collect();
@@ -115,7 +120,9 @@ fn trackers(search: &Search) -> Vec<String> {
         })
         .collect();
     let most = answers.iter().max().copied().unwrap_or_default();
-    vec![format!("trackers: {} of {} answer, with {most} peers at most", answers.len(), search.trackers.len())]
+    let (answering, all) = (answers.len(), search.trackers.len());
+    let verb = if answering == 1 { "answers" } else { "answer" };
+    vec![format!("trackers: {answering} of {all} {verb}, with {} at most", count(most, "peer"))]
 }
 
 /// Why those who are connected give nothing.
@@ -127,7 +134,9 @@ fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
     Some(match now.stage {
         Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected),
         _ if empty == now.connected => format!("connected: {}, none of them has anything", now.connected),
-        _ => format!("connected: {}, {choke} of them choke us", now.connected),
+        _ => {
+            format!("connected: {}, {choke} of them {} us", now.connected, if choke == 1 { "chokes" } else { "choke" })
+        }
     })
 }
 
@@ -154,6 +163,14 @@ mod tests {
             (search.lsd_interfaces, search.lsd_peers) = (Some(interfaces), peers);
             assert!(why(&search, &now, &[]).contains(word), "{word}");
         }
+        now.known = 1;
+        assert!(why(&search, &now, &[]).contains("; the one known peer has not answered; "));
+        (now.known, search.dht_nodes, search.dht_peers, search.lsd_peers) = (2, Some(1), 1, 1);
+        search.lsd_interfaces = Some(1);
+        search.tracker("http://t/", TrackerState::Answered { peers: 1 });
+        let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; nobody has called us";
+        assert_eq!(why(&search, &now, &[]), line);
+        search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
         (now.known, now.connected) = (9, 1);
         (search.reached, search.refused, search.silent, search.callers) = (1, 5, 3, 2);
         search.dht_nodes = Some(40);
@@ -176,7 +193,7 @@ mod tests {
         let line = why(&search, &now, &[peer]);
         assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");
         assert!(line.contains("calls: 1 reached, 5 unreachable, 3 silent"), "{line}");
-        assert!(line.contains("connected: 1, 1 of them choke us; 2 called us"), "{line}");
+        assert!(line.contains("connected: 1, 1 of them chokes us; 2 called us"), "{line}");
         for n in 0..5 {
             search.tracker(&format!("udp://{n}/"), TrackerState::Answered { peers: n });
         }

@@ -234,6 +234,7 @@ impl<'a> Contacts<'a> {
     pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
         self.watch(shared, now);
         self.book.set_time(now);
+        self.inner.known.store(self.book.len(), Ordering::Relaxed);
         self.shed();
         self.book.set_complete(self.content);
         let hungry = self.is_hungry();
@@ -341,7 +342,6 @@ impl<'a> Contacts<'a> {
     /// So many addresses are new, thanks to the source that `count` names.
     fn note_new(&mut self, new: usize, count: impl FnOnce(&mut Search) -> &mut usize) {
         *count(&mut self.inner.search.lock()) += new;
-        self.inner.known.store(self.book.len(), Ordering::Relaxed);
         self.next_call = Duration::ZERO;
     }
 

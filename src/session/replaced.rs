@@ -1,5 +1,7 @@
 //! What btsync says before it writes to files that were there before and of which most pieces verify. Pure.
 
+use crate::types::count;
+
 /// How many files are named one by one.
 const LINES: usize = 5;
 
@@ -19,7 +21,10 @@ pub(super) fn lines(files: impl Iterator<Item = Replaced>) -> Vec<String> {
     for Replaced { name, pieces, of } in files {
         if lines.len() < LINES {
             let verb = if pieces == 1 { "does not verify and is" } else { "do not verify and are" };
-            lines.push(format!("{name} was there before: {pieces} of its {of} pieces {verb} downloaded again"));
+            lines.push(format!(
+                "{name} was there before: {pieces} of its {} {verb} downloaded again",
+                count(of, "piece")
+            ));
         } else {
             (others, other_pieces) = (others + 1, other_pieces + pieces);
         }

@@ -55,6 +55,11 @@ fn redacted_word(word: &str) -> String {
         let end = next_url(after).unwrap_or(after.len());
         let url = rest.get(scheme..at + 3 + end).unwrap_or_default();
         out.push_str(before.get(..scheme).unwrap_or_default());
+        rest = after.get(end..).unwrap_or_default();
+        if after.get(..end).unwrap_or_default().chars().all(is_punctuation) {
+            out.push_str(url); // a scheme alone: there is no secret in it
+            continue;
+        }
         let name = public_name(url);
         out.push_str(&name);
         let beyond = url.strip_prefix(name.as_str()).unwrap_or(url);
@@ -64,7 +69,6 @@ fn redacted_word(word: &str) -> String {
             (false, true) => out.push_str(beyond),
             (false, false) => out.push_str(CUT),
         }
-        rest = after.get(end..).unwrap_or_default();
     }
     out + rest
 }
@@ -181,6 +185,8 @@ mod tests {
             ("'http://h/key': no", "'http://h/… no"),
             ("(http://h:80)", "(http://h:80)"),
             ("'http://h': no", "'http://h': no"),
+            ("'http://': no", "'http://': no"),
+            ("http:// or https:// URLs", "http:// or https:// URLs"),
             ("'http://h/…': no", "'http://h/…': no"),
             ("'http://h/…/key': no", "'http://h/… no"),
             ("http://h:80", "http://h:80"),

@@ -14,11 +14,11 @@ use crate::cli::spelling::aliases;
 pub(super) const TEXT: &str = "\
 btsync TORRENT... [FOLDER] [options]   download, verify, exit (into .)
 btsync create SOURCE [options]         make a .torrent of a file or folder
-btsync info|magnet|edit FILE.torrent   show it; print its link; change it
+btsync info|list|magnet|edit FILE      show it; its files; its link; change it
 btsync verify FILE.torrent [FOLDER]    say which files are bad or missing
 btsync tracker|help [COMMAND]          serve a closed network; show options
 A TORRENT is a .torrent file, a magnet link, a URL of one, or - (stdin).
-Files:   -S, --list           show their numbers and sizes (or: btsync list)
+Files:   -S, --list           show their numbers and sizes, as btsync list
          --select 1-5,8 --select '*.mkv' --exclude Extras   these, but not those
          --sequential         in order, to watch while it comes
          -d, --dir DIR        where they go, as FOLDER
@@ -34,6 +34,23 @@ Always:  ~/.config/btsync/config, an option a line, such as: seed-time = 30
 All:     btsync help all: every option and alias; --show-config: what is set
 Ctrl-C stops; run it again to go on. While it runs, the ? key shows its keys.
 Exit codes: 0 whole, 7 stopped, 6 network, 9 disk full, 25-27 input, 28 options
+";
+
+/// What `btsync help list` prints.
+pub(super) const LIST: &str = "\
+Usage: btsync list TORRENT [options]
+
+show the files of a torrent with their numbers and sizes, and which of them are selected
+
+Options:
+  --select FILES    files that are selected: numbers such as 1-5,8, a pattern or a folder; may be repeated
+  --exclude FILES   files that are not selected; may be repeated
+  --json            one event instead of text
+  --peer HOST:PORT  a peer to get the metadata of a magnet link from; may be repeated
+  --stop-timeout S  give up when nothing came for so many seconds
+  --help            display usage information
+
+The other options of a download are accepted too: btsync help all
 ";
 
 /// The options of a download, by what they are about.
@@ -89,8 +106,18 @@ const COLUMN: usize = 28;
 /// Where its lines end.
 const WIDTH: usize = 79;
 
+/// What `btsync help NAME` prints, if NAME is no command with a parser of its own.
+pub(super) fn on(name: &str) -> Option<String> {
+    match name {
+        "all" => Some(all()),
+        "help" => Some(TEXT.to_owned()),
+        "list" => Some(LIST.to_owned()),
+        _ => None,
+    }
+}
+
 /// What `btsync help all` prints.
-pub(super) fn all() -> String {
+fn all() -> String {
     let info = DownloadArgs::get_args_info();
     let mut out = "btsync TORRENT... [FOLDER] [options]\n".to_owned();
     for (title, names) in GROUPS {

@@ -318,11 +318,12 @@ fn subcommand(name: &str, words: &[&str]) -> Option<Result<Command, Failure>> {
 }
 
 fn help_on(words: &[&str]) -> Result<Command, Failure> {
-    let Some(&name) = words.first() else { return Ok(Command::Print(help::TEXT.to_owned())) };
-    if name == "all" {
-        return Ok(Command::Print(help::all()));
+    let name = words.first().copied().unwrap_or("help");
+    if let Some(text) = help::on(name) {
+        return Ok(Command::Print(text));
     }
-    let nothing = || wrong(format!("no help on '{name}': there are create, edit, info, magnet, tracker and verify"));
+    let nothing =
+        || wrong(format!("no help on '{name}': there are create, edit, info, list, magnet, tracker and verify"));
     subcommand(name, &["--help"]).unwrap_or_else(|| Err(nothing()))
 }
 
@@ -346,7 +347,7 @@ fn download(words: &[&str], around: &Surroundings) -> Result<Parsed, Failure> {
     let line = read::<DownloadArgs>(words)?;
     let print = |text: String| Ok(Parsed { command: Command::Print(text), notes: Vec::new() });
     if line.asks("--help") {
-        return print(help::TEXT.to_owned());
+        return print(if line.asks("--list") { help::LIST } else { help::TEXT }.to_owned());
     }
     if line.asks("--version") {
         return print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned());

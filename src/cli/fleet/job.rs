@@ -73,9 +73,9 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
         Source::Torrent(torrent) => torrent.info_hash,
         Source::Magnet(magnet) => magnet.info_hash,
     };
-    if !fleet.claims.lock().claim(job, info_hash) {
-        if named && !fleet.quiet {
-            fleet.outputs.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
+    if !fleet.claims.lock().claim(job, info_hash, named) {
+        if named {
+            fleet.named_before(&name);
         }
         return End::Same;
     }

@@ -14,7 +14,7 @@ mod rows;
 mod teller;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -92,6 +92,13 @@ impl Fleet {
         }
     }
 
+    /// Tells people that a torrent of the command line is named once too often.
+    fn named_before(&self, name: &str) {
+        if !self.quiet {
+            self.outputs.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
+        }
+    }
+
     fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) -> End {
         self.tell(name, info_hash, failure);
         End::Failed(failure.code)
@@ -152,8 +159,15 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let board = looks.then(|| Board::start(fleet.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
+    let mut names = HashSet::new();
     for name in targets.torrents {
-        crew.add(What::Named(name));
+        let is_new = names.insert(name.clone());
+        let what = What::Named(name);
+        if is_new {
+            crew.add(what);
+        } else {
+            crew.fleet.named_before(&what.name());
+        }
     }
     crew.work(&heard);
     drop((watched, board));
@@ -302,7 +316,7 @@ impl Crew {
         }
         let result = if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) };
         match &self.fleet.hook {
-            Some((_, failed)) => failed.join(result, &self.fleet.outputs),
+            Some((_, failed)) => failed.join(result),
             None => result,
         }
     }

@@ -143,19 +143,24 @@ impl Counts {
     }
 }
 
-/// Which torrents are taken, so that none is fetched twice.
+/// Which torrents are taken, so that none is fetched twice: the job that has each, and whether that job failed.
 #[derive(Default)]
-pub(super) struct Claims(HashMap<InfoHash, Job>);
+pub(super) struct Claims(HashMap<InfoHash, (Job, bool)>);
 
 impl Claims {
-    /// Takes a torrent for this job; whether no other has it.
-    pub fn claim(&mut self, job: Job, info_hash: InfoHash) -> bool {
-        *self.0.entry(info_hash).or_insert(job) == job
+    /// Takes a torrent for this job; false if another job has it. A torrent that failed can be taken again by a file that appears in the
+    /// watched folder, but not by a second name on the command line (`is_named`): a torrent that is named twice is one torrent.
+    pub fn claim(&mut self, job: Job, info_hash: InfoHash, is_named: bool) -> bool {
+        let owner = self.0.entry(info_hash).or_insert((job, false));
+        if owner.1 && !is_named {
+            *owner = (job, false);
+        }
+        owner.0 == job
     }
 
-    /// What failed may be named again.
+    /// The job has failed.
     pub fn release(&mut self, job: Job) {
-        self.0.retain(|_, owner| *owner != job);
+        self.0.values_mut().filter(|(owner, _)| *owner == job).for_each(|(_, has_failed)| *has_failed = true);
     }
 }
 
@@ -237,8 +242,11 @@ mod tests {
     fn no_torrent_is_begun_twice() {
         let mut claims = Claims::default();
         let [one, other] = [InfoHash([1; 20]), InfoHash([2; 20])];
-        assert!(claims.claim(0, one) && claims.claim(1, other) && !claims.claim(2, one));
+        let named = true;
+        assert!(claims.claim(0, one, named) && claims.claim(1, other, named) && !claims.claim(2, one, !named));
         claims.release(0);
-        assert!(claims.claim(2, one) && !claims.claim(3, other));
+        assert!(!claims.claim(2, one, named), "it was named twice");
+        assert!(claims.claim(3, one, !named), "it appeared again in the watched folder");
+        assert!(!claims.claim(4, one, !named) && !claims.claim(5, other, !named));
     }
 }

@@ -185,7 +185,7 @@ fn the_sums_say_how_far_all_of_it_is() {
     };
     assert_eq!(
         sums(&all, 120),
-        "3 of 12 whole  50.0%  512.0/1024.0 MiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"
+        "3 of 12 whole  50.0%  0.5/1.0 GiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"
     );
     assert_eq!(sums(&all, 60), "3 of 12 whole  down 1.0 KiB/s  eta over 5m 05s  1 failed");
     assert_eq!(sums(&all, 40), "3 of 12 whole  eta over 5m 05s  1 failed");

@@ -7,7 +7,7 @@ use super::files;
 use super::peers::{self, LEGEND, Row};
 use super::spark::Spark;
 use super::text::{fit, shorten, wrap};
-use crate::cli::figures::{Figure, Rates, hashing, part, percent, pieces, rate, ratio, seeding, size};
+use crate::cli::figures::{Figure, Rates, count, hashing, part, percent, pieces, rate, ratio, seeding, size};
 use crate::cli::map::{Cell, Look, cells, looked_at};
 use crate::cli::voice::clean;
 use crate::session::{FileView, Limits, PieceState, Search, SeedGoal, Snapshot, Stage, TrackerState};
@@ -173,7 +173,7 @@ fn found(scene: &Scene<'_>) -> Vec<Figure> {
         figures.push((1, format!("sent {}, {}", size(now.total_uploaded), ratio(now))));
     }
     figures.extend(trackers(search).map(|words| (2, words)));
-    figures.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {nodes} nodes"))));
+    figures.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {}", count(nodes, "node")))));
     figures.push((4, format!("known {}", now.known)));
     if now.wasted > 0 {
         figures.push((3, format!("wasted {}", size(now.wasted))));
@@ -189,12 +189,12 @@ fn trackers(search: &Search) -> Option<String> {
     };
     match search.trackers.as_slice() {
         [] => None,
-        [(_, TrackerState::Answered { peers })] => Some(format!("tracker {peers} peers")),
+        [(_, TrackerState::Answered { peers })] => Some(format!("tracker {}", count(*peers, "peer"))),
         [(_, TrackerState::Failed { reason })] => Some(format!("tracker: {}", shorten(&clean(reason), 40))),
         all => {
             let answers: Vec<_> = all.iter().filter_map(|(_, state)| peers(state)).collect();
             let most = answers.iter().max().copied().unwrap_or_default();
-            Some(format!("trackers {}/{}, {most} peers", answers.len(), all.len()))
+            Some(format!("trackers {}/{}, {}", answers.len(), all.len(), count(most, "peer")))
         }
     }
 }

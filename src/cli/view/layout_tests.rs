@@ -83,7 +83,7 @@ fn on_a_usual_terminal_all_of_it_is_seen() {
     let shown = lines(&fake.scene(), 80, 23);
     let text = shown.join("\n");
     assert!(shown[0].starts_with("debian 漢字 netinst.iso"), "{text}");
-    assert_eq!(shown[1], "25.0%  1024.0/4096.0 KiB  down 64.0 KiB/s  up 0 B/s  eta 48s  peers 5/12");
+    assert_eq!(shown[1], "25.0%  1.0/4.0 MiB  down 64.0 KiB/s  up 0 B/s  eta 48s  peers 5/12");
     assert!(shown[2].starts_with("down ") && shown[2].ends_with("█ peak 64.0 KiB/s"), "{text}");
     // Three rows of map: 500 pieces in 240 cells.
     assert!(shown[3..6].iter().all(|row| measure_text_width(row) == 80 && row.contains('▒')), "{text}");
@@ -170,9 +170,9 @@ fn every_stage_has_its_figures() {
         fit(&figures(&fake.scene(), 200), 200)
     };
     assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s  eta -");
-    assert_eq!(text(Stage::Downloading), "25.0%  500/2000 B  down 0 B/s  up 0 B/s  eta -  peers 5/12");
+    assert_eq!(text(Stage::Downloading), "25.0%  0.4/2.0 KiB  down 0 B/s  up 0 B/s  eta -  peers 5/12");
     assert_eq!(text(Stage::Seeding), "seeding  2.0 KiB  up 0 B/s  sent 4.9 KiB  ratio 2.50  for 0.0s  peers 5/12");
-    assert_eq!(text(Stage::Stopping), "stopping  25.0%  500/2000 B");
+    assert_eq!(text(Stage::Stopping), "stopping  25.0%  0.4/2.0 KiB");
     assert_eq!(text(Stage::Metadata), "metadata 0/?  known 40  peers 5/12");
 }
 
@@ -180,7 +180,7 @@ fn every_stage_has_its_figures() {
 fn what_was_stopped_does_not_remain_as_stopping() {
     let mut fake = Fake::new();
     fake.now.stage = Stage::Stopping;
-    assert_eq!(last(&fake.scene(), false, 80)[1], "stopped  25.0%  1024.0/4096.0 KiB");
+    assert_eq!(last(&fake.scene(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");
     // A link without its metadata: nothing is known, and nothing is whole.
     (fake.now.total, fake.now.have) = (0, 0);
     assert_eq!(last(&fake.scene(), false, 80)[1], "stopped");

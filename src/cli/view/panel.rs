@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::layout::{self, Scene, last, lines};
 use super::peers::{Row, Table};
 use super::spark::Spark;
-use crate::cli::figures::Rates;
+use crate::cli::figures::{Rates, count};
 use crate::cli::map::Look;
 use crate::cli::voice::{Ending, clean};
 use crate::cli::why::{Waiting, why};
@@ -158,7 +158,10 @@ fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Opt
     }
     match now.stage {
         Stage::Starting | Stage::Checking => Some("what is on disk is being checked first".to_owned()),
-        Stage::Seeding => Some(format!("all is there; {} of {} peers take something", now.active, now.connected)),
+        Stage::Seeding => {
+            let verb = if now.active == 1 { "takes" } else { "take" };
+            Some(format!("all is there; {} of {} {verb} something", now.active, count(now.connected, "peer")))
+        }
         Stage::Stopping => Some("trackers are told, and connections closed".to_owned()),
         // A limit is the reason where it is nearly reached.
         _ if limits.down > 0 && rates.down() > limits.down as f64 * 0.8 => layout::limits(limits),

@@ -20,6 +20,7 @@ use crate::sources::client::TrackerClient;
 use crate::sources::redact::public_name;
 use crate::sources::schedule::Schedule;
 use crate::sources::tiers::{Job, Terms};
+use crate::types::count;
 
 /// A tracker has so long for everything.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
@@ -158,7 +159,6 @@ impl Contacts<'_> {
                 self.announcer.schedule.answered(now, url, &terms, new > 0);
                 log::debug!("{tracker}: {} peers, {new} of them new", answer.peers.len());
                 note_left_out(&tracker, answer.left_out);
-                self.inner.known.store(self.book.len(), Ordering::Relaxed);
                 self.next_call = now;
                 let (peers, interval, warning) = (answer.peers.len(), answer.interval, answer.warning);
                 self.inner.search.lock().tracker(&tracker, TrackerState::Answered { peers });
@@ -182,7 +182,8 @@ impl Contacts<'_> {
 fn note_left_out(tracker: &str, peers: usize) {
     if peers > 0 {
         log::info!(
-            "{tracker}: {peers} peers left out, as it is public and their addresses are those of private networks"
+            "{tracker}: {} with addresses of private networks left out, as the tracker is public",
+            count(peers, "peer")
         );
     }
 }

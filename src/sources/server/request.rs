@@ -12,7 +12,7 @@ use super::ServerConfig;
 use crate::random;
 use crate::sources::http::AnnounceEvent;
 use crate::sources::registry::{Counts, Registry, Report};
-use crate::types::{InfoHash, PeerId};
+use crate::types::{InfoHash, PeerId, count};
 
 /// Peers for a client that does not say how many.
 const DEFAULT_NUMWANT: usize = 50;
@@ -42,7 +42,7 @@ pub(super) fn respond(
         "/scrape" => scrape(&query, now, registry),
         "/" => {
             let (torrents, peers) = registry.lock().size();
-            let text = format!("a BitTorrent tracker: {torrents} torrents, {peers} peers\n");
+            let text = format!("a BitTorrent tracker: {}, {}\n", count(torrents, "torrent"), count(peers, "peer"));
             return response("200 OK", "text/plain", text.as_bytes());
         }
         _ => return response("404 Not Found", "text/plain", b"here are /announce and /scrape\n"),
