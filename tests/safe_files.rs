@@ -625,6 +625,61 @@ fn a_file_that_is_not_wanted_and_not_ours_is_left_alone() {
     scene.refuses(13, &["two/b"]);
 }
 
+/// Two files that share a piece of which only the first one is wanted, and the part file's place.
+fn with_parts(blocks: usize) -> (Scene, PathBuf) {
+    let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE + 100), ("b", 2 * PIECE)], PIECE), blocks);
+    let parts = scene.out.join(format!(".{}.parts", scene.payload.hex()));
+    (scene, parts)
+}
+
+#[test]
+fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
+    let (scene, parts) = with_parts(0);
+    fs::write(&parts, vec![b'x'; PIECE]).expect("room");
+    let before = snapshot(&scene.out);
+    let mut refused = scene.start("refused", &["--select", "two/a"]);
+    refused.ends_with(13);
+    assert!(refused.log().contains(".parts: it was there before and most of it is not"), "{}", refused.log());
+    assert_eq!(snapshot(&scene.out), before);
+    // It is not needed where all is wanted.
+    scene.completes(&[]);
+    assert!(fs::read(&parts).expect("it") == vec![b'x'; PIECE]);
+}
+
+#[test]
+fn a_part_file_is_gone_on_with_by_the_marker_alone_the_record_alone_or_its_pieces_alone() {
+    for lost in ["cache", "marker", "both"] {
+        // Of the piece that both files share, some is there.
+        let (scene, parts) = with_parts(if lost == "both" { 12 } else { 10 });
+        let mut running = scene.start("begun", &["--select", "two/a", "--sequential"]);
+        if lost == "both" {
+            running.ends_with(0);
+        } else {
+            until("all that was granted is there", || scene.gate.served() == 10);
+            let has_data = || fs::read(&parts).is_ok_and(|found| found.iter().any(|byte| *byte != 0));
+            until("some is in the part file", has_data);
+            if lost == "cache" { kill(running) } else { running.terminate(7) }
+        }
+        for (what, path) in [("cache", scene.stage.path("cache")), ("marker", scene.marker())] {
+            if lost == "both" || lost == what {
+                let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+            }
+        }
+        if lost == "both" {
+            File::options()
+                .write(true)
+                .open(scene.out.join("two/a"))
+                .expect("a")
+                .write_all_at(b"spoilt", 0)
+                .expect("room");
+        }
+        scene.gate.open();
+        scene.start("again", &["--select", "two/a"]).ends_with(0);
+        scene.completes(&[]);
+        assert!(!parts.exists(), "{lost}");
+    }
+}
+
 #[test]
 fn of_two_processes_with_the_same_download_the_second_ends_with_11() {
     let scene = Scene::single(8);

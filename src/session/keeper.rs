@@ -100,6 +100,12 @@ impl Keeper {
         self.record.as_ref().is_some_and(|record| record.left(disk.layout(), file, seen, now))
     }
 
+    /// The same of the part file.
+    pub fn left_parts(&self, disk: &Storage, seen: &Seen) -> bool {
+        let record = self.record.as_ref().zip(disk.parts_stamp());
+        record.is_some_and(|(record, (_, now))| record.left_parts(disk.layout(), seen.identity, now))
+    }
+
     /// Whether an earlier session found the file's bytes in this piece right, and the file looks as it did then.
     pub fn vouches(&self, file: usize, piece: PieceIndex) -> bool {
         let Some(record) = self.record.as_ref().filter(|record| record.have.has(piece)) else { return false };

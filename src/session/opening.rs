@@ -127,7 +127,7 @@ impl Opening<'_> {
             let (mut have, mut keeper) = self.check(&survey)?;
             // What another torrent has begun to write since would be taken for the user's own.
             self.seat.map_or(Ok(()), |seat| seat.is_free(self.disk.layout()))?;
-            let mut steps = self.decide(&survey, &have, keeper.as_ref())?;
+            let (mut steps, parts) = self.decide(&survey, &have, keeper.as_ref())?;
             if self.is_stopped() {
                 return Ok((have, None));
             }
@@ -147,7 +147,7 @@ impl Opening<'_> {
                 self.is_complete(&survey, &have);
             } else {
                 self.tell_replaced(&steps, &survey, &have, keeper.as_ref());
-                self.make(&steps, survey, &mut have, &mut keeper)?;
+                self.make((&steps, parts), survey, &mut have, &mut keeper)?;
             }
             return Ok((have, keeper));
         }
@@ -213,8 +213,13 @@ impl Opening<'_> {
         Keeper::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk)
     }
 
-    /// What is to be done with each file.
-    fn decide(&self, survey: &Survey, have: &Bitfield, keeper: Option<&Keeper>) -> Result<Vec<Step>, SessionError> {
+    /// What is to be done with each file, and with the part file.
+    fn decide(
+        &self,
+        survey: &Survey,
+        have: &Bitfield,
+        keeper: Option<&Keeper>,
+    ) -> Result<(Vec<Step>, Step), SessionError> {
         let disk = &self.disk;
         let ours = |file: usize, seen: &Seen| self.is_ours(file, seen, keeper);
         let question = Question {
@@ -227,7 +232,20 @@ impl Opening<'_> {
             overwrite: self.config.overwrite,
             stop: &self.inner.stop,
         };
-        Ok(disk.decide(&question)?)
+        let steps = disk.decide(&question)?;
+        if steps.iter().all(|step| *step == Step::Leave) {
+            return Ok((steps, Step::Leave));
+        }
+        let has_parts = survey.parts.as_ref().is_some_and(|seen| self.has_parts(seen, keeper));
+        let parts = disk.decide_parts(&question, &steps, has_parts)?;
+        Ok((steps, parts))
+    }
+
+    /// Whether the part file is ours by the marker or the resume data.
+    fn has_parts(&self, seen: &Seen, keeper: Option<&Keeper>) -> bool {
+        let named = self.disk.marker.as_ref().zip(self.disk.parts_stamp());
+        let is_marked = named.is_some_and(|(marker, (name, _))| marker.proves(name, seen.identity));
+        is_marked || keeper.is_some_and(|keeper| keeper.left_parts(&self.disk, seen))
     }
 
     /// Whether the marker says that btsync made the file, for a download that is not complete, or the resume data that it is as btsync
@@ -299,13 +317,13 @@ impl Opening<'_> {
     /// Makes what is missing, and hashes what the part file had for it.
     fn make(
         &mut self,
-        steps: &[Step],
+        (steps, parts): (&[Step], Step),
         mut survey: Survey,
         have: &mut Bitfield,
         keeper: &mut Option<Keeper>,
     ) -> Result<(), SessionError> {
         let earlier = self.disk.marker.clone();
-        let prepared = self.prepare(steps, &mut survey, have).inspect_err(|error| {
+        let prepared = self.prepare((steps, parts), &mut survey, have).inspect_err(|error| {
             if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
                 self.disk.withdraw(steps, &survey, earlier);
             }
@@ -343,11 +361,12 @@ impl Opening<'_> {
     /// Makes what is missing and marks it as btsync's; `None` where the session is to stop first.
     fn prepare(
         &mut self,
-        steps: &[Step],
+        (steps, parts): (&[Step], Step),
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<Prepared>, StorageError> {
         let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
+        self.disk.make_parts(parts, survey)?;
         self.disk.make(steps, survey, stop)?;
         if self.is_stopped() {
             return Ok(None);

@@ -43,7 +43,7 @@ impl Storage {
         while !self.selection.has_parts() && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
         }
-        self.selection.is_parts(found)
+        self.selection.is_parts(found) && !self.selection.is_foreign()
     }
 
     /// Whether the file that has this file's name is the one that btsync may write to.

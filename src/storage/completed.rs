@@ -2,7 +2,7 @@
 //! user's doing.
 
 use super::files::Storage;
-use super::marker::{Marker, marker_name};
+use super::marker::{self, Marker, marker_name};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 impl Storage {
@@ -45,6 +45,12 @@ impl Storage {
     fn strike_complete(&self, marker: &mut Marker, have: &Bitfield) -> bool {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
-        complete.fold(false, |any, (_, spec)| marker.strike(&spec.path) || any)
+        let any = complete.fold(false, |any, (_, spec)| marker.strike(&spec.path) || any);
+        // The part file alone is known by its pieces.
+        let parts = marker::place(self.selection.name());
+        if marker.made.keys().all(|place| *place == parts) {
+            marker.made.clear();
+        }
+        any
     }
 }

@@ -5,7 +5,7 @@
 //! waiting for the disk; padding (BEP 47) is swallowed on the way down and read as zeros.
 
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -91,14 +91,7 @@ impl Storage {
         } else {
             Some(self.selection.name()).filter(|_| self.selection.in_parts(&self.layout, file))?
         };
-        let there = self.root.metadata(path).ok()?;
-        let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
-        Some(Stamp {
-            size: there.size(),
-            modified: time(there.mtime(), there.mtime_nsec())?,
-            changed: time(there.ctime(), there.ctime_nsec())?,
-            inode: there.ino(),
-        })
+        Stamp::of(&self.root.metadata(path).ok()?)
     }
 
     /// Looks whether every file is still where it was and as long as it must be: one that was deleted or replaced while it was open

@@ -190,6 +190,9 @@ impl Storage {
                 }
             }
         }
+        if let Some((name, identity)) = self.own_parts(survey) {
+            marker.made.insert(marker::place(name), identity);
+        }
         if self.lock.is_some() {
             self.write_marker(info_hash, marker)?;
         }
@@ -233,10 +236,11 @@ impl Storage {
         Ok(file)
     }
 
-    /// The files that may be written to: their numbers and identities.
+    /// The files that may be written to: their numbers and identities. Behind the last one's number is the part file's.
     pub fn owned(&self) -> Vec<(u32, u64)> {
         let writable = self.writable.iter().flatten().enumerate();
-        writable.filter_map(|(number, identity)| Some((number as u32, (*identity)?))).collect()
+        let parts = self.selection.identity().map(|identity| (self.layout.files().len() as u32, identity));
+        writable.filter_map(|(number, identity)| Some((number as u32, (*identity)?))).chain(parts).collect()
     }
 
     /// Looks whether the right to write is still this process's.

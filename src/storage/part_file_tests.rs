@@ -1,6 +1,7 @@
 //! Files of other programs that have the part file's name.
 
 use super::*;
+use crate::storage::Question;
 
 /// Another client of the same torrent starts while ours checks the files, and its part file has the same name.
 #[test]
@@ -54,4 +55,101 @@ fn a_link_that_takes_the_part_files_name_meanwhile_is_not_followed() {
     std::os::unix::fs::symlink("mine", dir.path().join(PARTS)).unwrap();
     let refused = it.survey(&no);
     assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Appeared, .. })), "{refused:?}");
+}
+
+/// Wanted files are made, or gone on with where they are there.
+fn steps(it: &Storage, survey: &Survey) -> Vec<Step> {
+    let step = |file: usize| match survey.file(file) {
+        _ if !it.wants(file) || it.layout().files()[file].pad => Step::Leave,
+        Some(_) => Step::Continue,
+        None => Step::Make,
+    };
+    (0..7).map(step).collect()
+}
+
+/// What becomes of a part file, by the pieces that hold its bytes: `content` are those of the slots of pieces 1 and 3.
+fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storage, Result<Step, StorageError>) {
+    let (dir, no) = (tempdir().unwrap(), AtomicBool::new(false));
+    let bytes = payload(&layout());
+    fs::write(dir.path().join("a"), &bytes[..14]).unwrap();
+    fs::create_dir(dir.path().join("x")).unwrap();
+    fs::write(dir.path().join("x/d"), &bytes[30..35]).unwrap();
+    fs::write(dir.path().join(PARTS), content).unwrap();
+    let it = Storage::new(dir.path().to_owned(), layout(), 2).select(wanted, Path::new(PARTS));
+    let survey = it.survey(&no).unwrap();
+    let have = found(&it);
+    let steps = steps(&it, &survey);
+    let question = Question {
+        survey: &survey,
+        hashes: &hashes(&layout()),
+        have: &have,
+        wanted: &it.wanted_pieces(),
+        ours: &|_, _| false,
+        vouched: &|_, _| false,
+        overwrite,
+        stop: &no,
+    };
+    let decided = it.decide_parts(&question, &steps, false);
+    (dir, it, decided)
+}
+
+#[test]
+fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed() {
+    let bytes = payload(&layout());
+    let slots = |first: &[u8], second: &[u8]| [&[0; 4][..], first, &[0; 8], second, &[0; 2]].concat();
+    let right = slots(&bytes[14..17], &bytes[35..38]);
+    assert_eq!(right.len(), 20);
+    let mut both = right.clone();
+    both[15..].copy_from_slice(&bytes[35..40]);
+    let one = slots(&bytes[14..17], &[]);
+    let mixed = slots(&bytes[14..17], b"zzz");
+    // As version 0.1.0 left it, which wrote no marker: `d/b` and `x/f` are wanted now, or another file is.
+    for wanted in [vec![true; 7], only(&["a", "x/d", "c"]), only(&["a", "d/b"])] {
+        for content in [&both, &one] {
+            assert!(matches!(decided(content, &wanted, false).2, Ok(Step::Continue)), "{wanted:?}");
+        }
+    }
+    let needs = only(&["a", "x/d"]);
+    for content in [b"the user's notes, twenty bytes and more".to_vec(), mixed] {
+        let (dir, _, refused) = decided(&content, &needs, false);
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Foreign, .. })), "{refused:?}");
+        assert_eq!(fs::read(dir.path().join(PARTS)).unwrap(), content);
+        assert!(matches!(decided(&content, &needs, true).2, Ok(Step::Renew)));
+        // Where all is wanted it is not needed, and stays.
+        let (dir, it, decided) = decided(&content, &[true; 7], false);
+        assert!(matches!(decided, Ok(Step::Leave)), "{decided:?}");
+        let no = AtomicBool::new(false);
+        let mut survey = it.survey(&no).unwrap();
+        let steps = steps(&it, &survey);
+        it.make(&steps, &mut survey, &no).unwrap();
+        it.settle(&steps, &survey, &no).unwrap();
+        it.remove_parts();
+        assert_eq!(fs::read(dir.path().join("d/b")).unwrap(), [0; 3], "nothing comes out of it");
+        assert_eq!(fs::metadata(dir.path().join("x/f")).unwrap().len(), 8);
+        assert_eq!(fs::read(dir.path().join(PARTS)).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() {
+    let (dir, mut it, decided) = decided(&[0; 30], &only(&["a", "x/d", "c"]), false);
+    let no = AtomicBool::new(false);
+    assert!(matches!(decided, Ok(Step::Renew)), "{decided:?}");
+    let mut survey = it.survey(&no).unwrap();
+    let before = survey.parts.unwrap();
+    it.lock(&InfoHash([1; 20])).unwrap();
+    it.make_parts(Step::Renew, &mut survey).unwrap();
+    let steps = steps(&it, &survey);
+    it.make(&steps, &mut survey, &no).unwrap();
+    it.mark(&InfoHash([1; 20]), &steps, &survey, false).unwrap();
+    it.settle(&steps, &survey, &no).unwrap();
+    let now = survey.parts.unwrap();
+    assert!(now.size == 0 && before.size == 30);
+    assert!(it.read_marker(&InfoHash([1; 20])).unwrap().made(Path::new(PARTS), now.identity));
+    write_all(&it, &[1, 3]);
+    assert_eq!(found_pieces(&it), [0, 1, 3]);
+    assert!(it.owned().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));
+    // The part file alone is no reason for a marker.
+    it.finish(&Bitfield::full(5));
+    assert!(it.read_marker(&InfoHash([1; 20])).is_none() && dir.path().join(PARTS).exists());
 }

@@ -41,6 +41,8 @@ pub(super) struct Selection {
     end: AtomicU64,
     /// The identity of the part file that was found or made; 0 where there was none.
     identity: AtomicU64,
+    /// What was found is another program's, and is neither written to nor removed.
+    is_foreign: AtomicBool,
     /// Files that are not written to, with the pieces whose bytes lie in the part file until they are compared; in order.
     compared: Vec<(usize, Vec<u32>)>,
     /// All of them were found to be right: they are read where they are.
@@ -165,6 +167,11 @@ impl Selection {
         before != 0 && is_same(before, identity(found))
     }
 
+    /// What tells the part file from others, where it is there and btsync may write to it.
+    pub fn identity(&self) -> Option<u64> {
+        Some(self.identity.load(Relaxed)).filter(|identity| *identity != 0 && !self.is_foreign())
+    }
+
     /// Whether the part file was found or made by now.
     pub fn has_parts(&self) -> bool {
         self.identity.load(Relaxed) != 0
@@ -190,6 +197,22 @@ impl Selection {
             let upto = (begins + u64::from(layout.piece_length())).min(end);
             Some(Kept { within: from - start, at: slot + (from - begins), len: upto - from })
         })
+    }
+
+    /// Says whether the part file that was found is another program's.
+    pub fn set_foreign(&self, is_foreign: bool) {
+        self.is_foreign.store(is_foreign, Relaxed);
+    }
+
+    /// What was last said of that.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign.load(Relaxed)
+    }
+
+    /// Where each slot starts in the part file, and its piece.
+    pub fn slots(&self, layout: &Layout) -> impl Iterator<Item = (u64, PieceIndex)> {
+        let length = u64::from(layout.piece_length());
+        self.shared.iter().enumerate().map(move |(slot, piece)| (slot as u64 * length, PieceIndex(*piece)))
     }
 
     /// Where a piece's slot starts in the part file.
@@ -302,7 +325,7 @@ impl Storage {
         if (self.selection.compares() || steps.contains(&Step::Ignore))
             && let Some(parts) = survey.parts
         {
-            self.selection.set_end(parts);
+            self.selection.set_end(parts.size);
         }
         self.close();
     }

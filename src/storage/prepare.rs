@@ -108,7 +108,7 @@ impl Storage {
                 Step::Leave | Step::Continue | Step::Compare | Step::Ignore => continue,
                 Step::Make => {
                     self.make_folders(spec.path.parent(), &mut known)?;
-                    self.make_file(file, spec, survey.parts.is_some())?
+                    self.make_file(file, spec, self.fills(survey))?
                 }
                 Step::Copy | Step::Renew => self.replace_file(file, spec, (*step, survey.file(file)))?,
             };
@@ -130,6 +130,7 @@ impl Storage {
     pub fn settle(&self, steps: &[Step], survey: &Survey, stop: &AtomicBool) -> Result<Prepared, StorageError> {
         let mut prepared = Prepared::default();
         let parts = self.parts();
+        let filled = parts.as_ref().filter(|_| self.fills(survey));
         for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(prepared);
@@ -137,9 +138,9 @@ impl Storage {
             let Some(seen) = survey.file(file) else { continue };
             match step {
                 Step::Ignore | Step::Compare => continue,
-                Step::Make if parts.is_none() => continue,
+                Step::Make if filled.is_none() => continue,
                 Step::Make | Step::Continue | Step::Copy | Step::Renew if self.wants(file) => {
-                    self.fit(file, spec, seen, parts.as_ref(), &mut prepared)?;
+                    self.fit(file, spec, seen, filled, &mut prepared)?;
                 }
                 _ => {}
             }
@@ -155,6 +156,9 @@ impl Storage {
     /// The part file, where it is there. That it cannot be read costs what it holds and nothing else.
     fn parts(&self) -> Option<Handle> {
         let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
+        if self.selection.is_foreign() {
+            return None;
+        }
         let opened = self.root.open(name, Access::Write).or_else(|_| self.root.open(name, Access::Read)).ok()?;
         opened.file.metadata().is_ok_and(|found| self.selection.is_parts(&found)).then_some(opened)
     }

@@ -7,6 +7,9 @@
 //! last write, or those from before its pieces were hashed. Data is not synced before a record is written: a record of
 //! another boot is not believed, as what the system had not yet written out is lost with its power but not with our death.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
@@ -49,6 +52,14 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// As the system describes a file.
+    pub(super) fn of(found: &Metadata) -> Option<Stamp> {
+        let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
+        let modified = time(found.mtime(), found.mtime_nsec())?;
+        let changed = time(found.ctime(), found.ctime_nsec())?;
+        Some(Stamp { size: found.size(), modified, changed, inode: found.ino() })
+    }
+
     /// The later of its times.
     pub fn latest(&self) -> i64 {
         self.modified.max(self.changed)
@@ -237,6 +248,15 @@ impl Record {
         // Version 0.1.0 wrote to every file that was wanted; what was complete may have been the user's from the start.
         let mut pieces = layout.pieces_of(file).map(PieceIndex);
         !self.have.is_full() && pieces.any(|piece| self.have.has(piece))
+    }
+
+    /// The same of the part file, whose number is the one behind the last file's; its looks are noted for each file that lies in it.
+    pub fn left_parts(&self, layout: &Layout, identity: u64, now: Stamp) -> bool {
+        let number = u32::try_from(layout.files().len()).unwrap_or(u32::MAX);
+        let is_named = self.ours.as_ref().map_or(!self.have.is_full() && self.have.count() > 0, |ours| {
+            ours.binary_search(&(number, identity)).is_ok()
+        });
+        is_named && self.files.iter().any(|(_, stamp)| *stamp == now)
     }
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.

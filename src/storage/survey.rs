@@ -32,8 +32,8 @@ pub struct Survey {
     pub files: Vec<Option<Seen>>,
     /// Bytes that may be right: of files, each counted up to its length in the torrent, and of the part file.
     pub bytes: u64,
-    /// The length of the part file; `None` where there is none.
-    pub parts: Option<u64>,
+    /// The part file; `None` where there is none.
+    pub parts: Option<Seen>,
 }
 
 impl Survey {
@@ -77,7 +77,7 @@ impl Storage {
         }
         survey.parts = self.find_parts()?;
         let mut files = 0..self.layout.files().len();
-        if let Some(bytes) = survey.parts
+        if let Some(Seen { size: bytes, .. }) = survey.parts
             && files.any(|file| self.selection.in_parts(&self.layout, file))
         {
             self.selection.set_end(bytes);

@@ -29,6 +29,9 @@ impl Storage {
                 left.made.insert(marker::place(&spec.path), seen.identity);
             }
         }
+        if let Some(parts) = survey.parts.as_ref().filter(|parts| parts.size == 0 && !self.selection.is_foreign()) {
+            self.remove_unused(self.layout.files().len(), parts);
+        }
         self.release(Some(left));
     }
 
