@@ -84,7 +84,7 @@ impl Seeker<'_, '_> {
             Report::HasMetadata { key, size } if !self.liars.contains(&key) => _ = self.fetch.offer(key, size),
             Report::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.shared.now()),
             Report::Metadata { key, piece, total_size, bytes: Some(bytes) } => {
-                match self.fetch.data(key, piece, total_size, &bytes) {
+                match self.fetch.data(key, piece, (total_size, &bytes), self.shared.now()) {
                     Fetched::Whole(info) => return Some(info),
                     Fetched::Liar(key) => self.ban(key),
                     Fetched::Nothing | Fetched::Doubtful => {}

@@ -1,14 +1,21 @@
 //! Fetching the info dictionary from peers (BEP 9), and serving it. Pure: time comes in as a [`Duration`] since some start.
 //!
-//! Nothing but the SHA-1 at the end says whether it is right, so the peers vote with the size they claim: those of one size fill
-//! one *assembly* together, and two sizes are tried at once. Where an assembly turns out wrong with pieces of one peer, that peer
-//! lied. With pieces of several, each of them fills an assembly of its own from then on, so that the next failure has one author:
-//! an honest peer gets through alone, and is never blamed.
+//! Nothing but the SHA-1 at the end says whether it is right, and nothing but bytes says that a peer has any. So each peer is a try
+//! of its own: it is asked for a piece of the size that it claims as soon as it claims it, whatever others claim and however many
+//! were asked for that piece. A claim alone takes nothing from anybody: an *assembly* begins with the first bytes of its size.
+//! What assemblies hold is bounded; beyond the bound the one that has had its turn goes, or else the largest.
+//!
+//! Peers of one size fill one assembly together. Where it turns out wrong with pieces of one peer, that peer lied. With pieces of
+//! several, each of them fills an assembly of its own from then on, so that the next failure has one author: an honest peer gets
+//! through alone, and is never blamed.
 //!
 //! The caller tells what happens ([`MetadataFetch::offer`], [`MetadataFetch::data`], …), and after that, and whenever
 //! [`MetadataFetch::next_due`] has come, sends what [`MetadataFetch::requests`] gives.
 
+mod asked;
 mod assembly;
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod simulation;
 
@@ -17,6 +24,7 @@ use std::time::Duration;
 
 use crate::types::{InfoHash, PeerKey};
 use crate::wire::metadata::{MAX_SIZE, MetadataMessage, PIECE, pieces};
+use asked::Asked;
 use assembly::Assembly;
 
 /// Requests under way with one peer.
@@ -27,17 +35,15 @@ const LATE: Duration = Duration::from_secs(10);
 const MAX_LATE: u32 = 3;
 /// For so long; a peer that rejects may have the metadata by then.
 const PAUSE: Duration = Duration::from_secs(30);
-/// Sizes that are tried at once, up to [`LARGE`] and above it: large false sizes do not keep out a small one, and memory stays bounded.
-const MAX_SHARED: (usize, usize) = (6, 2);
 /// Most metadata is smaller than this, in bytes.
 const LARGE: u32 = 2 << 20;
-/// Peers that fill an assembly alone at once.
-const MAX_ALONE: usize = 2;
-/// An assembly has so long while others wait for its place; doubled with each further turn. Short, as most metadata comes in a moment
-/// and false sizes that come in drops must not take long to be passed over.
+/// Bytes that assemblies of sizes up to [`LARGE`] hold together, and those above it: large false sizes do not keep out a small one.
+const MAX_HELD: (usize, usize) = (12 << 20, 2 * MAX_SIZE as usize);
+/// An assembly has so long before it makes room for others; doubled with each further turn.
 const TURN: Duration = Duration::from_secs(5);
-/// Peers that are asked for one piece at once, when there are none left that nobody was asked for.
-const MAX_ASKED: usize = 2;
+
+/// More drops than this make an assembly no safer.
+const MAX_DROPS: u32 = 4;
 
 /// What a piece of metadata led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +64,8 @@ pub struct MetadataFetch {
     info_hash: InfoHash,
     sources: BTreeMap<PeerKey, Source>,
     assemblies: Vec<Assembly>,
-    /// How many turns each size has had in vain.
-    turns: HashMap<u32, u32>,
+    /// What became of the assemblies of each size.
+    past: HashMap<u32, Past>,
     done: bool,
 }
 
@@ -72,24 +78,41 @@ struct Source {
     asks: Vec<Ask>,
     /// Requests in a row that became late; none after a pause.
     late: u32,
-    /// Requests that came to nothing since the last that came to something. The fewer, the sooner it is asked again: were all
-    /// alike, the silent could keep every piece to themselves for ever.
+    /// Requests that came to nothing since the last that came to something. The fewer, the sooner it is asked again.
     misses: u32,
+    /// It was asked for something since its connection began.
+    was_asked: bool,
+    /// The last request that is over brought a piece.
+    gives: bool,
     paused_until: Duration,
-    /// Turns alone that came to nothing.
+    /// What became of the assemblies that it filled alone.
+    past: Past,
+}
+
+/// How often an assembly was dropped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Past {
+    /// At the end of its turn, or later.
     turns: u32,
+    /// Before, since it last had a turn.
+    drops: u32,
 }
 
 #[derive(Debug)]
 struct Ask {
     piece: u32,
-    until: Duration,
+    at: Duration,
     late: bool,
 }
 
 impl Source {
     fn is_paused(&self, now: Duration) -> bool {
         now < self.paused_until
+    }
+
+    fn missed(&mut self, requests: u32) {
+        self.misses = self.misses.saturating_add(requests);
+        self.gives &= requests == 0;
     }
 
     fn pause(&mut self, now: Duration) {
@@ -100,13 +123,17 @@ impl Source {
     fn open(&self) -> impl Iterator<Item = &Ask> {
         self.asks.iter().filter(|ask| !ask.late)
     }
+
+    fn has_time(&self, now: Duration) -> bool {
+        !self.is_paused(now) && self.open().count() < DEPTH
+    }
 }
 
 impl MetadataFetch {
     /// A fetch of the info dictionary with this hash, with nobody to ask yet.
     pub fn new(info_hash: InfoHash) -> MetadataFetch {
-        let (sources, turns) = (BTreeMap::new(), HashMap::new());
-        MetadataFetch { info_hash, sources, assemblies: Vec::new(), turns, done: false }
+        let (sources, past) = (BTreeMap::new(), HashMap::new());
+        MetadataFetch { info_hash, sources, assemblies: Vec::new(), past, done: false }
     }
 
     /// A peer speaks `ut_metadata` and claims this size (`metadata_size` of its extension handshake). False where the size cannot
@@ -116,20 +143,38 @@ impl MetadataFetch {
             return false;
         }
         let known = self.sources.get(&key).is_some_and(|source| source.size == size);
-        if !known {
-            self.gone(key);
-            let (asks, paused_until) = (Vec::new(), Duration::ZERO);
-            let source = Source { size, alone: false, asks, late: 0, misses: 0, paused_until, turns: 0 };
-            self.sources.insert(key, source);
+        if known {
+            return true;
         }
+        let (asks, paused_until) = (Vec::new(), Duration::ZERO);
+        let (alone, was_asked, gives) = (false, false, false);
+        let mut source =
+            Source { size, alone, asks, late: 0, misses: 0, was_asked, gives, paused_until, past: Past::default() };
+        if let Some(before) = self.sources.remove(&key) {
+            // The right size does not change: this takes back what was asked for, and is no way to be asked first again.
+            let asked = before.open().count();
+            source = Source { size, asks: Vec::new(), ..before };
+            source.missed(u32::try_from(asked).unwrap_or(u32::MAX).saturating_add(1));
+            self.forget(key);
+        }
+        self.sources.insert(key, source);
         true
     }
 
     /// A peer's connection is over.
     pub fn gone(&mut self, key: PeerKey) {
         self.sources.remove(&key);
+        self.forget(key);
+    }
+
+    /// Forgets what only a source that is gone needed.
+    fn forget(&mut self, key: PeerKey) {
         self.assemblies.retain(|a| a.alone != Some(key));
-        self.turns.retain(|size, _| self.sources.values().any(|s| s.size == *size));
+        let is_claimed = |size: u32| self.sources.values().any(|s| s.size == size);
+        self.past.retain(|size, _| is_claimed(*size));
+        // Others may still claim the size, but who needs room need not wait for that.
+        let unclaimed = self.assemblies.iter_mut().filter(|a| a.alone.is_none() && !is_claimed(a.size));
+        unclaimed.for_each(|a| a.until = Duration::ZERO);
     }
 
     /// How many peers can be asked, in whatever way.
@@ -148,18 +193,23 @@ impl MetadataFetch {
             return Vec::new();
         }
         self.expire(now);
-        self.arrange(now);
         let mut requests = Vec::new();
-        let mut keys: Vec<PeerKey> = self.sources.keys().copied().collect();
-        keys.sort_by_key(|key| self.sources.get(key).map(|s| s.misses));
+        let mut asked = self.asked();
+        let mut keys: Vec<PeerKey> =
+            self.sources.iter().filter(|(_, s)| s.has_time(now)).map(|(&key, _)| key).collect();
+        keys.sort_by_key(|key| self.sources.get(key).map(|s| (!s.gives, s.misses)));
         // One a peer and round, so that several share the work.
         for _ in 0..DEPTH {
             let before = requests.len();
             for &key in &keys {
-                let Some(piece) = self.choose(key, now) else { continue };
+                let Some(piece) = self.choose(key, &asked, now) else { continue };
                 if let Some(source) = self.sources.get_mut(&key) {
                     source.asks.retain(|ask| ask.piece != piece);
-                    source.asks.push(Ask { piece, until: now + LATE, late: false });
+                    source.asks.push(Ask { piece, at: now, late: false });
+                    source.was_asked = true;
+                    if !source.alone {
+                        asked.add(source.size, piece, source.gives, now);
+                    }
                     requests.push((key, piece));
                 }
             }
@@ -170,27 +220,44 @@ impl MetadataFetch {
         requests
     }
 
+    /// What is asked of the peers that share assemblies.
+    fn asked(&self) -> Asked {
+        let mut asked = Asked::default();
+        for source in self.sources.values().filter(|s| !s.alone) {
+            source.open().for_each(|ask| asked.add(source.size, ask.piece, source.gives, ask.at));
+        }
+        asked
+    }
+
     /// When [`MetadataFetch::requests`] should be called again though nothing has happened.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
-        let late = self.sources.values().flat_map(|s| s.open().map(|ask| ask.until));
+        if self.done {
+            return None;
+        }
+        let open = || self.sources.values().flat_map(Source::open);
+        let late = open().map(|ask| ask.at + LATE);
         let paused = self.sources.values().map(|s| s.paused_until).filter(|&until| until > now);
         let turns = self.assemblies.iter().map(|a| a.until).filter(|&until| until > now);
-        if self.done { None } else { late.chain(paused).chain(turns).min() }
+        // Each second more may be asked for what does not come.
+        let somebody = self.sources.values().any(|s| s.has_time(now));
+        let next = open().map(|ask| asked::next_step(ask.at, now)).filter(|_| somebody);
+        late.chain(paused).chain(turns).chain(next).min()
     }
 
     /// A piece came. `total_size` and the length of `bytes` are what [`MetadataMessage::parse`] let pass.
-    pub fn data(&mut self, key: PeerKey, piece: u32, total_size: u32, bytes: &[u8]) -> Fetched {
+    pub fn data(&mut self, key: PeerKey, piece: u32, (total_size, bytes): (u32, &[u8]), now: Duration) -> Fetched {
         let Some(source) = self.sources.get_mut(&key) else { return Fetched::Nothing };
         let Some(at) = source.asks.iter().position(|ask| ask.piece == piece) else { return Fetched::Nothing };
         source.asks.swap_remove(at);
-        (source.late, source.misses, source.paused_until) = (0, 0, Duration::ZERO);
+        (source.late, source.misses, source.gives, source.paused_until) = (0, 0, true, Duration::ZERO);
         if total_size != source.size {
             self.gone(key);
             return Fetched::Liar(key);
         }
-        let Some(at) = self.assembly_of(key) else { return Fetched::Nothing };
+        let at = self.begin(key, now);
         let complete = |a: &mut Assembly| a.put(piece, key, bytes) && a.have() == a.count();
         if !self.assemblies.get_mut(at).is_some_and(complete) {
+            self.make_room(total_size, now);
             return Fetched::Nothing;
         }
         let whole = self.assemblies.remove(at);
@@ -210,7 +277,7 @@ impl MetadataFetch {
             && let Some(at) = source.asks.iter().position(|ask| ask.piece == piece)
         {
             source.asks.swap_remove(at);
-            source.misses = source.misses.saturating_add(1);
+            source.missed(1);
             source.pause(now);
         }
     }
@@ -233,69 +300,63 @@ impl MetadataFetch {
     /// Finds late requests, and the peers that have too many.
     fn expire(&mut self, now: Duration) {
         for source in self.sources.values_mut() {
-            for ask in source.asks.iter_mut().filter(|ask| !ask.late && ask.until <= now) {
+            let mut missed = 0;
+            for ask in source.asks.iter_mut().filter(|ask| !ask.late && ask.at + LATE <= now) {
                 ask.late = true;
-                source.late += 1;
-                source.misses = source.misses.saturating_add(1);
+                missed += 1;
             }
+            source.late += missed;
+            source.missed(missed);
             if source.late >= MAX_LATE {
                 source.pause(now);
             }
         }
     }
 
-    /// Gives the assemblies' places: to sizes that somebody can be asked for, and to peers that are tried alone.
-    fn arrange(&mut self, now: Duration) {
-        let mut waiting_sizes: BTreeMap<u32, usize> = BTreeMap::new();
-        for source in self.sources.values().filter(|s| !s.alone && !s.is_paused(now)) {
-            *waiting_sizes.entry(source.size).or_default() += 1;
+    /// The place of the assembly that a peer works for, which begins where there is none.
+    fn begin(&mut self, key: PeerKey, now: Duration) -> usize {
+        if let Some(at) = self.assembly_of(key) {
+            return at;
         }
-        let votes = waiting_sizes.clone();
-        waiting_sizes.retain(|size, _| !self.assemblies.iter().any(|a| a.alone.is_none() && a.size == *size));
-        let active = |key: &PeerKey| self.sources.get(key).is_some_and(|s| s.alone && !s.is_paused(now));
-        let has_place = |key: &PeerKey| self.assemblies.iter().any(|a| a.alone == Some(*key));
-        let mut waiting: Vec<PeerKey> = self.sources.keys().copied().filter(|k| active(k) && !has_place(k)).collect();
+        if let Some(source) = self.sources.get(&key) {
+            let (size, alone) = (source.size, source.alone.then_some(key));
+            let past = if source.alone { source.past } else { self.past.get(&size).copied().unwrap_or_default() };
+            self.assemblies.push(Assembly::new(size, alone, now + turn(past.turns), past.drops));
+        }
+        self.assemblies.len().saturating_sub(1)
+    }
 
-        // Those whose turn is over make room, and so do sizes that nobody can be asked for: where somebody waits.
-        let able: HashSet<PeerKey> = self.sources.keys().copied().filter(active).collect();
-        let (sizes_wait, peers_wait) = (!waiting_sizes.is_empty(), !waiting.is_empty());
-        for over in self.assemblies.extract_if(.., |a| match a.alone {
-            None => sizes_wait && (a.until <= now || !votes.contains_key(&a.size)),
-            Some(key) => peers_wait && (a.until <= now || !able.contains(&key)),
-        }) {
-            match over.alone.and_then(|key| self.sources.get_mut(&key)) {
-                Some(source) => {
-                    source.turns += 1;
-                    source.asks.clear();
-                }
-                None => *self.turns.entry(over.size).or_default() += 1,
+    /// Drops assemblies until those of about this size hold no more than they may: first those that have had their turn, then the
+    /// largest, as most metadata is small. One that was dropped before counts for less, so that it gets its turn, too.
+    fn make_room(&mut self, size: u32, now: Duration) {
+        while self.held(size) > max_held(size) {
+            let alike = self.assemblies.iter().enumerate().filter(|(_, a)| is_large(a.size) == is_large(size));
+            let over = alike.clone().filter(|(_, a)| a.until <= now).min_by_key(|(_, a)| a.until);
+            let Some((at, _)) = over.or_else(|| alike.max_by_key(|(_, a)| a.held() >> a.drops.min(MAX_DROPS))) else {
+                return;
+            };
+            let dropped = self.assemblies.remove(at);
+            let past = match dropped.alone {
+                Some(key) => self.sources.get_mut(&key).map(|source| &mut source.past),
+                None => Some(self.past.entry(dropped.size).or_default()),
+            };
+            match past {
+                Some(past) if dropped.until <= now => *past = Past { turns: past.turns + 1, drops: 0 },
+                Some(past) => past.drops += 1,
+                None => {}
             }
         }
+    }
 
-        let turns_of = |size: &u32| self.turns.get(size).copied().unwrap_or(0);
-        let mut sizes: Vec<(u32, usize)> = waiting_sizes.into_iter().collect();
-        sizes.sort_by_key(|(size, votes)| (turns_of(size), std::cmp::Reverse(*votes)));
-        let shared = self.assemblies.iter().filter(|a| a.alone.is_none());
-        let (small, large): (Vec<u32>, Vec<u32>) = shared.map(|a| a.size).partition(|size| *size <= LARGE);
-        let mut free = (MAX_SHARED.0.saturating_sub(small.len()), MAX_SHARED.1.saturating_sub(large.len()));
-        let has_place = |size: &u32| {
-            let free = if *size <= LARGE { &mut free.0 } else { &mut free.1 };
-            free.checked_sub(1).map(|left| *free = left).is_some()
-        };
-        let sizes: Vec<u32> = sizes.into_iter().map(|(size, _)| size).filter(has_place).collect();
-        for size in sizes {
-            let until = now + turn(turns_of(&size));
-            // What is asked of them belongs to an assembly that is gone.
-            self.sources.values_mut().filter(|s| !s.alone && s.size == size).for_each(|s| s.asks.clear());
-            self.assemblies.push(Assembly::new(size, None, until));
-        }
-        let alone = self.assemblies.iter().filter(|a| a.alone.is_some()).count();
-        waiting.sort_by_key(|key| self.sources.get(key).map(|s| s.turns));
-        for key in waiting.into_iter().take(MAX_ALONE.saturating_sub(alone)) {
-            if let Some(source) = self.sources.get(&key) {
-                self.assemblies.push(Assembly::new(source.size, Some(key), now + turn(source.turns)));
-            }
-        }
+    /// The bytes in all assemblies of about this size.
+    fn held(&self, size: u32) -> usize {
+        self.assemblies.iter().filter(|a| is_large(a.size) == is_large(size)).map(Assembly::held).sum()
+    }
+
+    /// Whether an assembly of this size may begin. Well below the bound, so that what begins is not dropped at once.
+    fn has_room(&self, size: u32, now: Duration) -> bool {
+        let mut alike = self.assemblies.iter().filter(|a| is_large(a.size) == is_large(size));
+        self.held(size) <= max_held(size) / 2 || alike.any(|a| a.until <= now)
     }
 
     /// The place of the assembly that a peer works for.
@@ -306,28 +367,32 @@ impl MetadataFetch {
     }
 
     /// What to ask a peer for next.
-    fn choose(&self, key: PeerKey, now: Duration) -> Option<u32> {
-        let source = self.sources.get(&key).filter(|s| !s.is_paused(now) && s.open().count() < DEPTH)?;
-        let assembly = self.assemblies.get(self.assembly_of(key)?)?;
-        let mut asked: HashMap<u32, usize> = HashMap::new();
-        for other in self.sources.values().filter(|s| !s.alone && !source.alone && s.size == source.size) {
-            other.open().for_each(|ask| *asked.entry(ask.piece).or_default() += 1);
+    fn choose(&self, key: PeerKey, asked: &Asked, now: Duration) -> Option<u32> {
+        let source = self.sources.get(&key).filter(|s| s.has_time(now))?;
+        let assembly = self.assembly_of(key).and_then(|at| self.assemblies.get(at));
+        if assembly.is_none() && source.was_asked && !self.has_room(source.size, now) {
+            return None;
         }
-        let of_ours = |piece: &u32| source.asks.iter().any(|ask| ask.piece == *piece && !ask.late);
-        let mut missing = assembly.missing().filter(|piece| !of_ours(piece));
-        let by = |piece: &u32| asked.get(piece).copied().unwrap_or(0);
-        let mut duplicate: Option<u32> = None;
-        let fresh = missing.find(|piece| {
-            if by(piece) < MAX_ASKED && duplicate.is_none() {
-                duplicate = Some(*piece);
-            }
-            by(piece) == 0
-        });
-        fresh.or(duplicate)
+        let is_open = |piece: u32| source.open().any(|ask| ask.piece == piece);
+        let is_missing = |piece: &u32| !assembly.is_some_and(|a| a.has(*piece)) && !is_open(*piece);
+        let missing = (0..pieces(source.size)).filter(is_missing);
+        if source.alone {
+            return missing.min();
+        }
+        let from = (source.gives, source.was_asked);
+        asked.best(source.size, missing, from, now)
     }
 }
 
-/// How long an assembly keeps its place while others wait.
+fn is_large(size: u32) -> bool {
+    size > LARGE
+}
+
+fn max_held(size: u32) -> usize {
+    if is_large(size) { MAX_HELD.1 } else { MAX_HELD.0 }
+}
+
+/// How long an assembly is safe from others.
 fn turn(turns: u32) -> Duration {
     TURN.saturating_mul(1 << turns.min(10))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha1::{Digest, Sha1};
 
 use crate::types::{InfoHash, PeerKey};
-use crate::wire::metadata::{piece_size, pieces};
+use crate::wire::metadata::{PIECE, piece_size, pieces};
 
 /// The pieces so far.
 #[derive(Debug)]
@@ -14,14 +14,16 @@ pub(super) struct Assembly {
     pub size: u32,
     /// The one peer that fills it; `None` where all may.
     pub alone: Option<PeerKey>,
-    /// The end of its turn.
+    /// The end of its turn: until then others do not push it out.
     pub until: Duration,
+    /// How often it was dropped before its turn was over.
+    pub drops: u32,
     pieces: BTreeMap<u32, (PeerKey, Box<[u8]>)>,
 }
 
 impl Assembly {
-    pub(super) fn new(size: u32, alone: Option<PeerKey>, until: Duration) -> Assembly {
-        Assembly { size, alone, until, pieces: BTreeMap::new() }
+    pub(super) fn new(size: u32, alone: Option<PeerKey>, until: Duration, drops: u32) -> Assembly {
+        Assembly { size, alone, until, drops, pieces: BTreeMap::new() }
     }
 
     /// How many pieces it needs.
@@ -34,9 +36,14 @@ impl Assembly {
         self.pieces.len()
     }
 
-    /// Those that it lacks, in order.
-    pub(super) fn missing(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..pieces(self.size)).filter(|piece| !self.pieces.contains_key(piece))
+    /// Whether it has this one.
+    pub(super) fn has(&self, piece: u32) -> bool {
+        self.pieces.contains_key(&piece)
+    }
+
+    /// How many bytes it has.
+    pub(super) fn held(&self) -> usize {
+        self.pieces.len() * PIECE as usize
     }
 
     /// Takes a piece; false where it has it already, or the piece cannot be.
