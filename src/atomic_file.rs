@@ -2,7 +2,7 @@
 //! the old file or the new one, and a symbolic link at either name is replaced, never written through.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -53,12 +53,35 @@ pub fn private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)
 }
 
-/// Replaces a file of btsync's own, which only the user can read. Not synced: what is lost with the system must be dispensable.
+/// Replaces a file of btsync's own, which only the user can read. Not synced: what is lost with the system must be dispensable. A file
+/// that holds something else than `is_ours` knows has only the same name, and stays: [`io::ErrorKind::AlreadyExists`].
 ///
 /// # Errors
 /// Where a step fails; the old file, if any, is then unchanged.
-pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+    if !may_be_ours(path, is_ours)? {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file of this name is there that btsync did not make",
+        ));
+    }
     Ok(replace(path, PRIVATE_FILE, Place::Any, |file| file.write_all(bytes))?)
+}
+
+/// Whether a file holds nothing, as a pipe does, or what `is_ours` knows; also where there is none. A link is no more than what it leads to.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn may_be_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        opened => match opened? {
+            Some(mut file) => file.read_to_end(&mut bytes)?,
+            None => return Ok(true),
+        },
+    };
+    Ok(bytes.iter().all(|byte| *byte == 0) || is_ours(&bytes))
 }
 
 /// Opens a regular file for reading, or a link to one; `None` where it is something else. Nothing is waited for, be it a pipe without
@@ -166,13 +189,13 @@ mod tests {
         }
         let file = folder.join("record");
         for bytes in ["one", "another"] {
-            replace_private(&file, bytes.as_bytes()).unwrap();
+            replace_private(&file, bytes.as_bytes(), |there| there == b"one").unwrap();
             assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), (bytes, 0o600));
         }
         holds_only(&folder, "record");
         // One from a time when such files were not private becomes so.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        replace_private(&file, b"x").unwrap();
+        replace_private(&file, b"x", |there| there == b"another").unwrap();
         assert_eq!(mode(&file), 0o600);
     }
 
@@ -188,7 +211,7 @@ mod tests {
                 let _ = fs::remove_file(&link);
                 symlink(&mine, &link).unwrap();
                 if private {
-                    replace_private(&link, b"new").unwrap();
+                    replace_private(&link, b"new", |there| there == b"precious").unwrap();
                 } else {
                     assert!(write(&link, b"new", Place::Free).is_err(), "a link is something");
                     write(&link, b"new", Place::Any).unwrap();
@@ -197,6 +220,22 @@ mod tests {
                 assert_eq!(fs::read_to_string(&mine).ok().as_deref(), (!dangling).then_some("precious"));
             }
             let _ = fs::remove_file(&mine);
+        }
+    }
+
+    #[test]
+    fn a_file_that_only_has_the_name_of_ours_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("record");
+        for (there, is_replaced) in [("precious", false), ("", true), ("\0\0\0", true), ("ours", true)] {
+            fs::write(&file, there).unwrap();
+            let replaced = replace_private(&file, b"new", |there| there == b"ours");
+            assert_eq!(
+                replaced.map_err(|error| error.kind()).err(),
+                (!is_replaced).then_some(io::ErrorKind::AlreadyExists)
+            );
+            assert_eq!(fs::read_to_string(&file).unwrap(), if is_replaced { "new" } else { there });
+            holds_only(dir.path(), "record");
         }
     }
 

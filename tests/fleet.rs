@@ -41,28 +41,44 @@ fn two_torrents_come_at_once() {
 fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
     let stage = Stage::new();
     let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
-    fs::write(stage.path("text.torrent"), "hello").expect("a file");
-    let names = ["one.torrent", "text.torrent", "magnet:?xt=urn:btih:x", "two.torrent", "missing.torrent"];
+    for name in ["taken", "also"] {
+        Swarm::new(&stage, name, usize::MAX);
+        fs::write(stage.folder("out").join(name), "mine").expect("a file");
+    }
+    let names = ["one.torrent", "taken.torrent", "two.torrent", "also.torrent"];
     fs::write(stage.path("list"), names.join("\n")).expect("a file");
     let output = fleet(&stage).args(["-i", "list", "out", "--json"]).output().expect("btsync runs");
     let said = stderr(&output);
-    assert_eq!(code(&output), Some(25), "{said}");
+    assert_eq!(code(&output), Some(13), "{said}");
     for swarm in &swarms {
         swarm.is_at(&stage.path("out"));
     }
-    for line in [
-        "btsync: text.torrent: ",
-        "btsync: missing.torrent: ",
-        "btsync: the magnet link's hash",
-        "2 torrents are whole, 3 not",
-    ] {
+    for line in ["will not write to out/taken: ", "will not write to out/also: ", "2 torrents are whole, 2 not"] {
         assert!(said.contains(line), "no {line:?}: {said}");
     }
     let errors: Vec<Value> = events(&output).into_iter().filter(|line| line["event"] == "error").collect();
     let mut codes: Vec<_> = errors.iter().map(|error| error["code"].as_u64().expect("a code")).collect();
     codes.sort_unstable();
-    assert_eq!(codes, [15, 25, 27], "{errors:?}");
-    assert!(errors.iter().any(|error| error["name"] == "text.torrent"), "{errors:?}");
+    assert_eq!(codes, [13, 13], "{errors:?}");
+    assert!(errors.iter().any(|error| error["name"] == "taken"), "{errors:?}");
+}
+
+/// Of several names, whether the command line has them or a list.
+#[test]
+fn nothing_begins_where_one_of_several_names_is_none_of_a_torrent() {
+    let stage = Stage::new();
+    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    fs::write(stage.path("text.torrent"), "hello").expect("a file");
+    for (name, expected) in [("missing.torrent", 15), ("text.torrent", 25), ("magnet:?xt=urn:btih:x", 27)] {
+        fs::write(stage.path("list"), format!("one.torrent\n{name}\n")).expect("a list");
+        for words in [&["-i", "list"][..], &["one.torrent", name]] {
+            let output = fleet(&stage).args(words).args(["-d", "out"]).output().expect("btsync runs");
+            let said = stderr(&output);
+            assert_eq!(code(&output), Some(expected), "{words:?}: {said}");
+            assert!(said.contains("nothing was started"), "{words:?}: {said}");
+            assert!(!swarm.has_begun() && !stage.path("out").exists(), "{words:?}: {said}");
+        }
+    }
 }
 
 #[test]

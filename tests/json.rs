@@ -181,6 +181,19 @@ fn the_users_command_hears_of_what_is_complete() {
     assert_eq!(said().lines().count(), 2, "{}", said());
 }
 
+/// The torrent's name may be that of another file of the user's.
+#[test]
+fn the_users_command_hears_where_the_file_is() {
+    let (stage, payload) = (Stage::new(), Payload::single("x", 5000, 16 * 1024));
+    let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let torrent = stage.torrent(&payload, "").display().to_string();
+    std::fs::write(stage.folder("out").join("x"), "mine").expect("a file");
+    let words = [&torrent, "out", "--out", "1=y", "--peer", &seeder.addr.to_string()];
+    assert_eq!(run_with_hook(&stage, &words, "mv \"$BTSYNC_PATH\" moved"), (Some(0), Vec::new()));
+    assert_eq!(std::fs::read(stage.path("moved")).expect("it"), payload.content());
+    assert_eq!(std::fs::read(stage.path("out/x")).expect("it"), b"mine");
+}
+
 /// Alone, and beside another torrent.
 #[test]
 fn a_command_that_fails_is_reported_once_and_in_the_exit_code() {

@@ -23,7 +23,8 @@ use crate::descriptors::before;
 use crate::reason::reason;
 use crate::session::{Event, Handle, PendingCompletion};
 
-/// What its environment tells the command: name, folder, path (the two joined), info-hash and size of what is complete.
+/// What its environment tells the command: name, folder, path (of the only file, or of the torrent's own folder; empty where the user gave
+/// its files places of their own), info-hash and size of what is complete.
 pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH", "BTSYNC_INFO_HASH", "BTSYNC_TOTAL"];
 
 /// What the user wants to have run, and when.
@@ -97,7 +98,9 @@ impl Hook {
     fn start(&mut self) {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script(&self.order.command, before())).stdin(Stdio::null());
-        let (name, path) = (self.handle.name(), self.folder.join(self.handle.name()));
+        // Never a path at which the user has something else.
+        let path = self.handle.place().map_or_else(PathBuf::new, |place| self.folder.join(place));
+        let name = self.handle.name();
         let (info_hash, total) = (self.handle.info_hash().hex(), self.handle.snapshot().total.to_string());
         let values = [OsStr::new(name), self.folder.as_ref(), path.as_ref(), info_hash.as_ref(), total.as_ref()];
         command.envs(VARIABLES.into_iter().zip(values));

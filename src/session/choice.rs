@@ -2,6 +2,7 @@
 //! a plan for the picker. Pure.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use super::{Config, SessionError, layout};
 use crate::metainfo::{SelectError, Torrent};
@@ -54,6 +55,23 @@ impl Choice {
     }
 }
 
+/// See [`Handle::place`](super::Handle::place); empty where there is none. `placed` are the files to which the user gave places.
+pub(super) fn place(layout: &Layout, wanted: &[bool], has_folder: bool, placed: &[(u32, PathBuf)]) -> PathBuf {
+    let is_placed = |file: usize| placed.iter().any(|(number, _)| u32::try_from(file) == Ok(*number));
+    let is_wanted = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
+    let files = layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && is_wanted(*file));
+    let paths: Vec<(&Path, bool)> =
+        files.filter_map(|(file, _)| Some((layout.final_name(file)?, is_placed(file)))).collect();
+    let top = |path: &Path| path.iter().next().map(PathBuf::from);
+    match paths.as_slice() {
+        [(path, is_placed)] if *is_placed || !has_folder => path.to_path_buf(),
+        [(first, _), ..] if paths.iter().all(|(path, is_placed)| !is_placed && top(path) == top(first)) => {
+            top(first).unwrap_or_default()
+        }
+        _ => PathBuf::new(),
+    }
+}
+
 /// The pieces of wanted files, and those that come first.
 fn plan(layout: &Layout, wanted: &[bool], config: &Config) -> Plan {
     let mut plan = Plan::all(layout.piece_count());
@@ -70,4 +88,26 @@ fn plan(layout: &Layout, wanted: &[bool], config: &Config) -> Plan {
     }
     plan.sequential = config.sequential;
     plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_download_has_nothing_of_anybody_else() {
+        let at = |paths: &[&str], has_folder, placed: &[u32]| {
+            let spec = |path: &&str| FileSpec { path: path.into(), length: 1, pad: false };
+            let layout = Layout::new(16, paths.iter().map(spec).collect()).unwrap();
+            let placed: Vec<_> = placed.iter().map(|number| (*number, PathBuf::new())).collect();
+            place(&layout, &vec![true; paths.len()], has_folder, &placed).display().to_string()
+        };
+        assert_eq!(at(&["x"], false, &[]), "x");
+        assert_eq!(at(&["films/y"], false, &[0]), "films/y");
+        assert_eq!(at(&["t/d/a"], true, &[]), "t");
+        assert_eq!(at(&["t/a", "t/d/b"], true, &[]), "t");
+        assert_eq!(at(&["films/a"], true, &[0]), "films/a");
+        assert_eq!(at(&["films/a", "t/b"], true, &[0]), "");
+        assert_eq!(at(&["films/a", "films/b"], true, &[0, 1]), "", "the folder is the user's");
+    }
 }

@@ -1,5 +1,6 @@
 //! What a session and those who watch it share, and the handle through which they do.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
@@ -27,6 +28,8 @@ pub(super) struct Inner {
     pub nickname: String,
     /// The torrent's name and size, once they are known.
     pub known_as: OnceLock<(String, u64)>,
+    /// What of the download folder is the torrent's alone: see [`Handle::place`].
+    pub place: OnceLock<PathBuf>,
     /// The torrent that a link led to, where nothing more was asked for.
     pub torrent: OnceLock<Torrent>,
     pub started: Instant,
@@ -74,6 +77,7 @@ impl Inner {
             nickname,
             goal,
             known_as: OnceLock::new(),
+            place: OnceLock::new(),
             torrent: OnceLock::new(),
             started: Instant::now(),
             warned: AtomicBool::new(false),
@@ -186,6 +190,12 @@ impl Handle {
     /// The torrent that a link led to, where the configuration wants its metadata only and it is there.
     pub fn torrent(&self) -> Option<&Torrent> {
         self.0.torrent.get()
+    }
+
+    /// The one path below the download folder at which all that is wanted lies, and nothing of anybody else: that of the only file, or
+    /// of the torrent's own folder, where the user gave files no other places. `None` where there is none, or before that is known.
+    pub fn place(&self) -> Option<&Path> {
+        self.0.place.get().map(PathBuf::as_path).filter(|place| !place.as_os_str().is_empty())
     }
 
     /// What has come of looking for peers.

@@ -52,6 +52,8 @@ pub struct Keeper {
     sent: u64,
     sent_kept: u64,
     next: Duration,
+    /// A record could not be written.
+    has_failed: bool,
     /// When this began, and an instant of then.
     began: (Moment, Instant),
 }
@@ -90,6 +92,7 @@ impl Keeper {
             sent: 0,
             sent_kept: 0,
             next,
+            has_failed: false,
             began,
         })
     }
@@ -260,9 +263,17 @@ impl Keeper {
         let bytes = record.encode();
         let mut tries = 0..TRIES;
         // Main may not wait for long, as peers have the descriptors: the record is due again soon.
-        match in_time(|| disk.in_time(|| replace(&self.path, &bytes)), || tries.next().is_some()) {
+        match in_time(|| disk.in_time(|| replace(&self.path, &bytes, Record::is_one)), || tries.next().is_some()) {
             Ok(()) => (self.kept, self.inherited, self.sent_kept) = (kept, false, self.sent),
-            Err(error) => log::debug!("{}: cannot be written: {error}", self.path.display()),
+            Err(error) => {
+                let is_first = !std::mem::replace(&mut self.has_failed, true);
+                let level = if is_first && error.kind() == io::ErrorKind::AlreadyExists {
+                    log::Level::Warn
+                } else {
+                    log::Level::Debug
+                };
+                log::log!(level, "{}: cannot be written: {error}", self.path.display());
+            }
         }
     }
 }

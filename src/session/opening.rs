@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::choice::Choice;
+use super::choice::{Choice, place};
 use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
@@ -65,6 +65,7 @@ pub(super) fn open(
     let mut opening = Opening { seat, inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
     let (have, keeper) = opening.run()?;
     let storage = Arc::new(opening.disk);
+    let _ = inner.place.set(place(storage.layout(), &wanted, torrent.multi_file, &config.places));
     let _ = inner.wanted.set(sizes(torrent, &plan.wanted, &have));
     Ok(Opened { storage, plan, have, keeper })
 }

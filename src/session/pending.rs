@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf, absolute};
 
 use super::records::{path_in, replace};
+use crate::atomic_file::may_be_ours;
 use crate::types::InfoHash;
 
 /// The file for one torrent in one download folder.
@@ -25,16 +26,19 @@ impl PendingCompletion {
     /// # Errors
     /// Where the file cannot be written.
     pub fn set(&self) -> io::Result<()> {
-        replace(&self.0, b"")
+        replace(&self.0, b"", |_| false)
     }
 
     /// Whether a download has begun whose completion was not told.
     pub fn is_set(&self) -> bool {
-        self.0.exists()
+        self.0.exists() && may_be_ours(&self.0, |_| false).unwrap_or(false)
     }
 
     /// The completion has been told.
     pub fn clear(&self) {
+        if !may_be_ours(&self.0, |_| false).unwrap_or(false) {
+            return;
+        }
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 log::warn!("{}: cannot be removed: {error}", self.0.display());
@@ -61,5 +65,12 @@ mod tests {
         assert!(!of(1, "other").is_set() && !of(2, "out").is_set());
         of(1, "out").clear();
         assert!(!of(1, "out").is_set());
+        // What has only the name of one.
+        of(1, "out").set().expect("a file");
+        let file = fs::read_dir(&marks).expect("a folder").next().expect("a file").expect("a file").path();
+        fs::write(&file, "mine").expect("a file");
+        assert!(of(1, "out").set().is_err() && !of(1, "out").is_set());
+        of(1, "out").clear();
+        assert_eq!(fs::read_to_string(&file).expect("it"), "mine");
     }
 }

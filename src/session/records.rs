@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest as _, Sha1};
 
-use crate::atomic_file::{private_folder, replace_private};
+use crate::atomic_file::{may_be_ours, private_folder, replace_private};
 use crate::types::{InfoHash, hex};
 
 /// Records kept in a folder at most; the oldest go.
@@ -20,21 +20,22 @@ pub(super) fn path_in(folder: &Path, info_hash: InfoHash, place: &Path) -> PathB
     folder.join(format!("{info_hash}-{place}"))
 }
 
-/// Puts `bytes` in the file's place, so that a reader finds either the old or the new.
+/// Puts `bytes` in the file's place, so that a reader finds either the old or the new. A file that holds something else than `is_ours`
+/// knows stays.
 ///
 /// # Errors
-/// Where the file cannot be written, or its folder cannot be made.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Where the file cannot be written, or its folder cannot be made; `AlreadyExists` where another program's file is there.
+pub(super) fn replace(path: &Path, bytes: &[u8], is_ours: fn(&[u8]) -> bool) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     if !path.exists() {
         private_folder(folder)?;
-        prune(folder);
+        prune(folder, is_ours);
     }
-    replace_private(path, bytes)
+    replace_private(path, bytes, is_ours)
 }
 
 /// Makes room for another record. Whatever else somebody put into the folder stays.
-fn prune(folder: &Path) {
+fn prune(folder: &Path, is_ours: fn(&[u8]) -> bool) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let age = |entry: fs::DirEntry| {
         let found = entry.metadata().ok().filter(|found| found.is_file() && is_record_name(&entry.file_name()))?;
@@ -43,7 +44,14 @@ fn prune(folder: &Path) {
     let mut records: Vec<_> = entries.flatten().filter_map(age).collect();
     records.sort_unstable();
     let surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
-    records.iter().take(surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
+    let is_one = |path: &PathBuf| is_half_written(path) || may_be_ours(path, is_ours).unwrap_or(false);
+    let old = records.into_iter().map(|(_, path)| path).filter(is_one);
+    old.take(surplus).for_each(|path| drop(fs::remove_file(path)));
+}
+
+/// Whether a process was killed while it wrote a record to this file: by its name, as nothing else may be there yet.
+fn is_half_written(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "new")
 }
 
 /// Whether a file is a record by its name, the info-hash and the place in hexadecimal; or one that a killed process left half written,
@@ -68,7 +76,7 @@ mod tests {
         let folder = dir.path().join("records");
         fs::create_dir(&folder).expect("a folder");
         let old = |name: &str, days: u64| {
-            let file = File::create(folder.join(name)).expect("a file");
+            let file = File::options().create(true).append(true).open(folder.join(name)).expect("a file");
             let then = SystemTime::now() - Duration::from_secs(days * 86_400);
             file.set_times(FileTimes::new().set_modified(then)).expect("times");
         };
@@ -80,14 +88,19 @@ mod tests {
             old(name, 99);
         }
         old(&format!("{}.0123abcd.new", name(2)), 50);
+        fs::write(folder.join(name(9)), "mine").expect("a file");
+        old(&name(9), 200);
+        let is_ours = |there: &[u8]| there == b"new";
         let path = path_in(&folder, InfoHash([3; 20]), Path::new("out"));
-        replace(&path, b"new").expect("room");
+        replace(&path, b"new", is_ours).expect("room");
         assert_eq!(fs::read(&path).expect("it"), b"new");
         let is_there = |name: &str| folder.join(name).exists();
         assert!(others.iter().all(|name| is_there(name)), "what is no record stays");
         assert!(!is_there(&format!("{}.0123abcd.new", name(2))) && !is_there(&name(7)), "the oldest are gone");
         assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len());
-        replace(&path, b"newer").expect("room");
+        replace(&path, b"newer", is_ours).expect("room");
+        assert!(replace(&path, b"newest", is_ours).is_err(), "it holds something else by now");
+        assert_eq!(fs::read_to_string(folder.join(name(9))).expect("it"), "mine");
         assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len(), "it has its place already");
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::error::shown;
 use super::files::Storage;
+use super::origin::is_watched_name;
 
 /// What is made beside the files, by paths below the download folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,11 @@ impl Storage {
             self.make_each_folder(folder);
         }
         for (link, target) in &extras.links {
+            if is_watched_name(link) {
+                let shown = shown(link);
+                log::warn!("the link {shown} is not made: a watched folder would begin what it leads to");
+                continue;
+            }
             // What is not wanted is not there.
             let is_wanted = |(file, path): (usize, &Path)| self.wants(file) && path.starts_with(target);
             let files = self.layout.files().iter().enumerate().map(|(file, spec)| (file, spec.path.as_path()));
@@ -90,6 +97,8 @@ mod tests {
             link("t/taken", "t/a"),
             link("t/unwanted", "t/b"),
             link("t/out/l", "t/a"),
+            link("t/l.torrent", "t/a"),
+            link("t/d/L.Magnet", "t/a"),
         ];
         let extras = Extras { links, folders: vec!["t/empty/deep".into()] };
         let layout = Layout::new(16, vec![file("t/a"), file("t/b")]).unwrap().with_extras(extras);
@@ -105,6 +114,11 @@ mod tests {
         assert_eq!(at("m").as_deref(), Some(Path::new("d/l")));
         assert_eq!((at("taken"), at("unwanted")), (None, None));
         assert_eq!(fs::read(dir.path().join("t/taken")).unwrap(), b"mine");
+        assert_eq!(
+            (at("l.torrent"), at("d/L.Magnet")),
+            (None, None),
+            "a watched folder would begin the torrent's file"
+        );
         assert!(dir.path().join("t/empty/deep").is_dir());
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "nothing is made through a link that leads out");
     }

@@ -26,6 +26,8 @@ pub struct Facts {
 pub struct Found {
     /// How many names it has in the file system.
     pub links: u64,
+    /// Whether its name is that of a symbolic link to it.
+    pub is_link: bool,
     /// What is in it; needed only where [`Facts::needs_evidence`] says so.
     pub evidence: Evidence,
 }
@@ -57,7 +59,7 @@ pub enum Step {
     Make,
     /// It is written to, extended or cut.
     Continue,
-    /// A copy takes its name and is written to; the other names of the file keep the old content.
+    /// A copy takes its name and is written to; the other names of the file, or what a link led to, keep the old content.
     Copy,
     /// It holds no data: a new file takes its name and is written to. The old one may be what another download has made, which
     /// would take the content of this one for its own.
@@ -78,6 +80,8 @@ pub enum Refusal {
     Longer,
     /// It has other names.
     Linked,
+    /// It is a symbolic link to a file that holds nothing.
+    Pointer,
     /// It was not there a moment ago.
     Appeared,
     /// Another file has taken its name while it was downloaded.
@@ -100,6 +104,7 @@ impl fmt::Display for Refusal {
             Refusal::Linked => {
                 f.write_str("it is not complete, and it has other names (hard links) that would change too")
             }
+            Refusal::Pointer => f.write_str("it is a symbolic link to an empty file that would change"),
             Refusal::Appeared => f.write_str("another program has just made it"),
             Refusal::Replaced => f.write_str("another program has put another file in its place"),
             Refusal::NotOurs => f.write_str("btsync needs this name for a file of its own, and did not make this one"),
@@ -148,7 +153,8 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
         None => Ok(Step::Continue),
         Some(_) if !facts.is_wanted => Ok(Step::Ignore),
         Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => Ok(Step::Compare),
-        Some(_) if overwrite => Ok(if found.links > 1 { Step::Copy } else { Step::Continue }),
+        // Nobody has named what a link leads to.
+        Some(_) if overwrite => Ok(if found.links > 1 || found.is_link { Step::Copy } else { Step::Continue }),
         Some(refusal) => Err(refusal),
     }
 }
@@ -162,6 +168,8 @@ fn refusal(found: &Found) -> Option<Refusal> {
         Some(Refusal::Longer)
     } else if has_data && right <= wrong + unknown {
         Some(Refusal::Foreign)
+    } else if found.is_link && !has_data {
+        Some(Refusal::Pointer)
     } else {
         None
     }

@@ -8,7 +8,12 @@ const DATA: Evidence =
     Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, unknown: 0, may_be_right: false };
 
 fn facts(evidence: Evidence) -> Facts {
-    Facts { is_wanted: true, is_complete: false, is_ours: false, found: Some(Found { links: 1, evidence }) }
+    Facts {
+        is_wanted: true,
+        is_complete: false,
+        is_ours: false,
+        found: Some(Found { links: 1, is_link: false, evidence }),
+    }
 }
 
 #[test]
@@ -46,6 +51,19 @@ fn a_file_of_zeros_is_nobodys() {
     // Another download may have made it, and would go on with what is in it later.
     assert_eq!(decide(&facts(Evidence::default()), false), Ok(Step::Renew));
     assert_eq!(decide(&Facts { is_ours: true, ..facts(Evidence::default()) }, false), Ok(Step::Continue));
+}
+
+#[test]
+fn a_link_is_never_replaced_unasked_and_what_it_leads_to_is_never_given() {
+    let link = |evidence| {
+        let it = facts(evidence);
+        Facts { found: it.found.map(|found| Found { is_link: true, ..found }), ..it }
+    };
+    assert_eq!(decide(&link(Evidence::default()), false), Err(Refusal::Pointer));
+    for evidence in [Evidence::default(), DATA, Evidence { has_data_behind: true, ..DATA }] {
+        assert_eq!(decide(&link(evidence), true), Ok(Step::Copy), "{evidence:?}");
+    }
+    assert_eq!(decide(&Facts { is_complete: true, ..link(DATA) }, true), Ok(Step::Leave));
 }
 
 #[test]
@@ -87,7 +105,8 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         unknown,
         may_be_right: may_be_right && wrong == 0 && !behind,
     });
-    let found = (1u64..4, evidence).prop_map(|(links, evidence)| Found { links, evidence });
+    let found =
+        (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| Found { links, is_link, evidence });
     (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(found)).prop_map(
         |(wanted, complete, ours, found)| Facts { is_wanted: wanted, is_complete: complete, is_ours: ours, found },
     )

@@ -16,7 +16,6 @@ use super::error::{Doing, StorageError, shown};
 use super::files::Storage;
 use super::layout::FileSpec;
 use super::lock::try_lock;
-use super::marker;
 use super::open::Access;
 use super::origin;
 use super::ownership::{Refusal, Step};
@@ -24,6 +23,7 @@ use super::parts::Kept;
 use super::room::has_room;
 use super::seen::{Seen, identity, is_same};
 use super::survey::Survey;
+use crate::random;
 
 /// Bytes copied at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -105,7 +105,11 @@ impl Storage {
                 return Ok(());
             }
             let made = match step {
-                Step::Leave | Step::Continue | Step::Compare | Step::Ignore => continue,
+                Step::Leave | Step::Compare | Step::Ignore => continue,
+                Step::Continue => match self.mark_continued(file, spec) {
+                    Some(marked) => marked,
+                    None => continue,
+                },
                 Step::Make => {
                     self.make_folders(spec.path.parent(), &mut known)?;
                     self.make_file(file, spec, self.fills(survey))?
@@ -202,6 +206,22 @@ impl Storage {
         Ok(handle)
     }
 
+    /// Marks a file that was there before, where its name calls for that: what the download puts into it is the torrent's.
+    fn mark_continued(&self, file: usize, spec: &FileSpec) -> Option<Handle> {
+        let name = self.layout.final_name(file).unwrap_or(&spec.path);
+        if !self.wants(file) || !origin::is_watched_name(name) {
+            return None;
+        }
+        // Where it cannot be opened, writing says why.
+        let there = self.root.open(&spec.path, Access::Read).ok()?;
+        // A mark is a change that others see, so it is made once.
+        if origin::is_marked(&there.file) {
+            return None;
+        }
+        origin::mark(&there.file, name);
+        Some(there)
+    }
+
     /// Replaces the file's name by that of a copy, or of a new file of zeros where it holds no data. It has the rights of the original
     /// and is no longer than the torrent says. The original must still be as it was `seen`.
     fn replace_file(
@@ -215,13 +235,16 @@ impl Storage {
         if matches!(try_lock(&original), Ok(false)) {
             return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
         }
-        let beside = spec.path.with_file_name(format!(".{:016x}.btsync-copy", marker::place(&spec.path)));
-        // Left behind by a process that was killed.
-        let _ = self.root.remove(&beside);
+        // A link is the user's, and what is empty behind it too.
+        if step == Step::Renew && self.root.is_link(&spec.path) {
+            return Err(self.in_the_way(file, Refusal::Changed));
+        }
+        // A name that nobody else has: what a killed process left behind cannot be told from a file of the user's, and stays.
+        let beside = spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
         let copy = self.root.open(&beside, Access::New)?;
         let copied = original.metadata().and_then(|found| {
+            origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
             if step == Step::Renew {
-                origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
                 copy.file.set_len(found.len().min(spec.length))?;
             } else {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;

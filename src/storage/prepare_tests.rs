@@ -173,6 +173,67 @@ fn what_is_appended_at_the_last_moment_is_not_cut() {
     }
 }
 
+/// Under whatever name that btsync might choose for its own.
+#[test]
+fn files_beside_one_that_is_replaced_stay() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let beside = format!(".{:016x}.btsync-copy", crate::storage::marker::place(Path::new("a")));
+    for step in [Step::Renew, Step::Copy] {
+        fs::write(at("a"), "").unwrap();
+        fs::write(at(&beside), "precious").unwrap();
+        let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
+        let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
+        it.make(&[step], &mut survey, &AtomicBool::new(false)).unwrap();
+        assert_eq!(fs::read(at(&beside)).unwrap(), b"precious", "{step:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{step:?}: nothing is left behind");
+    }
+}
+
+#[test]
+fn a_link_is_replaced_by_a_copy_alone_and_never_written_through() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let no = AtomicBool::new(false);
+    fs::write(at("notes"), "").unwrap();
+    std::os::unix::fs::symlink("notes", at("a")).unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
+    let mut survey = it.survey(&no).unwrap();
+    let made = it.make(&[Step::Renew], &mut survey, &no);
+    assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
+    assert!(at("a").is_symlink());
+    fs::write(at("notes"), "longer than the torrent").unwrap();
+    let mut survey = it.survey(&no).unwrap();
+    it.make(&[Step::Copy], &mut survey, &no).unwrap();
+    it.settle(&[Step::Copy], &survey, &no).unwrap();
+    assert!(at("a").symlink_metadata().unwrap().is_file());
+    assert_eq!((fs::read(at("a")).unwrap().len(), fs::read(at("notes")).unwrap().len()), (7, 23));
+}
+
+/// A watched folder begins none of them.
+#[test]
+fn what_a_download_writes_to_is_marked_whoever_made_it() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("a.torrent");
+    let able = {
+        let probe = tempfile::tempfile_in(dir.path()).unwrap();
+        rustix::fs::fsetxattr(&probe, "user.btsync.test", b"1", rustix::fs::XattrFlags::empty()).is_ok()
+    };
+    for step in [Step::Make, Step::Continue, Step::Copy, Step::Renew, Step::Leave] {
+        let _ = fs::remove_file(&path);
+        if step != Step::Make {
+            fs::write(&path, "mine").unwrap();
+        }
+        let it = storage(&dir, Allocation::Sparse, &[("a.torrent", 7)]);
+        let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
+        it.make(&[step], &mut survey, &AtomicBool::new(false)).unwrap();
+        let is_marked = origin::is_marked(&fs::File::open(&path).unwrap());
+        assert_eq!(is_marked, able && step != Step::Leave, "{step:?}");
+        let now = Seen::of(&fs::metadata(&path).unwrap());
+        assert_eq!(survey.file(0), Some(&now), "{step:?}");
+    }
+}
+
 #[test]
 fn a_copy_takes_no_name_of_a_file_that_has_changed_since_the_look() {
     let change: [fn(&Path); 2] = [

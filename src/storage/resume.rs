@@ -152,6 +152,11 @@ struct Kept {
 }
 
 impl Record {
+    /// Whether these are the bytes of a record, of whatever torrent.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        bytes.split_at_checked(SUM).is_some_and(|(sum, body)| Sha1::digest(body).as_slice() == sum)
+    }
+
     /// The record as bytes: a SHA-1, and the bencoded dictionary that it is of.
     pub fn encode(&self) -> Vec<u8> {
         let mut files = Vec::with_capacity(self.files.len() * ENTRY);

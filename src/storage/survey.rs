@@ -183,11 +183,12 @@ impl Storage {
             is_wanted: self.wants(number),
             is_complete: self.needs_nothing(number, seen, question),
             is_ours: seen.is_some_and(|seen| (question.ours)(number, seen)),
-            found: seen.map(|seen| Found { links: seen.links, evidence: Evidence::default() }),
+            found: seen.map(|seen| Found { links: seen.links, is_link: false, evidence: Evidence::default() }),
         };
         if facts.needs_evidence()
             && let (Some(found), Some(seen)) = (&mut facts.found, seen)
         {
+            found.is_link = self.root.is_link(self.name(number));
             found.evidence = self.evidence(number, seen, question, zeros)?;
         }
         Ok(facts)

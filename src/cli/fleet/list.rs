@@ -15,7 +15,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
 use crate::cli::spelling::command_like;
 use crate::descriptors::in_time;
-use crate::metainfo::{Magnet, printable};
+use crate::metainfo::{Magnet, MagnetError, printable};
 use crate::sources::redact::redacted;
 
 /// The largest list that is read, in bytes.
@@ -42,9 +42,6 @@ pub(in crate::cli) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     if let Some(first) = torrents.first() {
         is_no_command(first)?;
     }
-    if several || torrents.len() > 1 {
-        torrents.iter().try_for_each(|name| is_sound(name))?;
-    }
     if let Some(list) = &args.input_file {
         let is_stdin = list.as_os_str() == "-" || list == Path::new(STDIN);
         if is_stdin && torrents.iter().any(|name| name == STDIN) {
@@ -59,6 +56,9 @@ pub(in crate::cli) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
         return Err(wrong("standard input holds one torrent: name it once"));
     }
     let several = several || torrents.len() > 1;
+    if several {
+        torrents.iter().try_for_each(|name| is_sound(name))?;
+    }
     Ok(Targets { torrents, folder, several })
 }
 
@@ -72,17 +72,22 @@ fn is_no_command(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a name on the command line at which there is no torrent, before others begin. A pipe can be read only once, so it is
-/// left for later, as are links and URLs.
+/// Refuses a name of several at which there is no torrent, and a link that is none, before others begin. A pipe can be read only once,
+/// so it is left for later, as are URLs.
 fn is_sound(name: &str) -> Result<(), Failure> {
     let path = Path::new(name);
+    let not_begun = |message: &str| format!("{message}; nothing was started");
+    if Magnet::is_link(name) {
+        let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&not_begun(&error.to_string())));
+        return Magnet::parse(name).map(drop).map_err(bad);
+    }
     let is_pipe = || path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
-    if Magnet::is_link(name) || is_url(path) || name == STDIN || is_pipe() {
+    if is_url(path) || name == STDIN || is_pipe() {
         return Ok(());
     }
     let refused = |error| {
         let Failure { code, message } = torrent_failure(path, error);
-        Failure::new(code, format!("{message}; nothing was started"))
+        Failure::new(code, not_begun(&message))
     };
     download::read(path, || true).map(drop).map_err(refused)
 }

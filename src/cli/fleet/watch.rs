@@ -191,6 +191,11 @@ impl<F: Fn(Sight)> Watcher<F> {
     fn read(&mut self, name: &OsStr) -> Option<Result<Found, Failure>> {
         let kind = kind(name)?;
         let path = self.folder.join(name);
+        // A torrent of another start may have made it.
+        if leads_into(&path, &self.out) {
+            log::info!("{}: a link into the download folder, not begun", printable(&path.to_string_lossy()));
+            return None;
+        }
         let file = match open_in_time(&path, || !self.is_over()) {
             Ok(Some(file)) if is_marked(&file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
@@ -257,6 +262,11 @@ fn kind(name: &OsStr) -> Option<Kind> {
     }
 }
 
+/// Whether it is a symbolic link to something in the folder, which is named without links.
+fn leads_into(path: &Path, folder: &Path) -> bool {
+    path.is_symlink() && resolved(path).starts_with(folder)
+}
+
 /// Whether it has all its bytes from the beginning.
 fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|there| there.is_symlink() || there.nlink() > 1)
@@ -308,6 +318,23 @@ mod tests {
         for bad in [&b""[..], b"\xff", &endless, b"magnet:?xt=urn:btih:x", b"x.torrent", b"http://h/x"] {
             assert_eq!(read(bad), Err(Exit::BadMagnet), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn links_into_the_download_folder_are_told_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        for folder in ["in", "out"] {
+            fs::create_dir(at(folder)).unwrap();
+        }
+        for (name, target) in [("a", "../out/x"), ("b", "a"), ("c", "../outer/x"), ("d", "../x")] {
+            fs::write(at("out/x"), "").unwrap();
+            std::os::unix::fs::symlink(target, at("in").join(name)).unwrap();
+        }
+        let found = ["a", "b", "c", "d"].map(|name| leads_into(&at("in").join(name), &at("out")));
+        assert_eq!(found, [true, true, false, false]);
+        assert!(!leads_into(&at("out/x"), &at("out")), "what is no link");
     }
 
     #[test]

@@ -42,6 +42,13 @@ impl State {
         Ok(state)
     }
 
+    /// Whether these are the bytes of a state, and not another dictionary.
+    pub fn is_one(kept: &[u8]) -> bool {
+        let mut head = vec![b'd'];
+        key(&mut head, NAMES[0].1);
+        kept.starts_with(&head) && State::decode(kept).is_ok()
+    }
+
     /// The state as bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![b'd'];

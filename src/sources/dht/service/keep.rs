@@ -34,11 +34,11 @@ pub(super) fn load(path: &Path) -> io::Result<State> {
     }))
 }
 
-/// Whole or not at all. Waits for a descriptor, but not for long: the program is about to end.
+/// Whole or not at all, and over nothing but a state. Waits for a descriptor, but not for long: the program is about to end.
 pub(super) fn save(path: &Path, state: &State) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         private_folder(folder)?;
     }
     let mut tries = 0..TRIES;
-    in_time(|| replace_private(path, &state.encode()), || tries.next().is_some())
+    in_time(|| replace_private(path, &state.encode(), State::is_one), || tries.next().is_some())
 }

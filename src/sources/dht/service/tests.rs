@@ -158,8 +158,17 @@ fn the_state_is_kept_and_used() {
     third.search(HASH, None);
     find(&found, SocketAddr::new(local(2), 1234));
     drop(third);
-    std::fs::write(&path, b"garbage").unwrap();
-    assert_eq!(load(&path).expect("none"), State::default());
+    for garbage in [&b"garbage"[..], b"d4:infod4:name1:xee", b"de"] {
+        std::fs::write(&path, garbage).unwrap();
+        assert_eq!(load(&path).expect("none"), State::default());
+        let kept = save(&path, &State::default()).map_err(|error| error.kind());
+        assert_eq!((kept, std::fs::read(&path).unwrap().as_slice()), (Err(io::ErrorKind::AlreadyExists), garbage));
+    }
+    for ours in [Vec::new(), State::default().encode(), state.encode()] {
+        std::fs::write(&path, ours).unwrap();
+        save(&path, &state).unwrap();
+        assert_eq!(load(&path).expect("a state"), state);
+    }
 }
 
 #[test]
