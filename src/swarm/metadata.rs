@@ -16,6 +16,7 @@ mod asked;
 mod assembly;
 #[cfg(test)]
 mod attacks;
+mod served;
 #[cfg(test)]
 mod simulation;
 
@@ -23,9 +24,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::types::{InfoHash, PeerKey};
-use crate::wire::metadata::{MAX_SIZE, MetadataMessage, PIECE, pieces};
+use crate::wire::metadata::{MAX_SIZE, pieces};
 use asked::Asked;
 use assembly::Assembly;
+pub use served::MetadataServed;
 
 /// Requests under way with one peer.
 const DEPTH: usize = 3;
@@ -379,8 +381,7 @@ impl MetadataFetch {
         if source.alone {
             return missing.min();
         }
-        let from = (source.gives, source.was_asked);
-        asked.best(source.size, missing, from, now)
+        asked.best(source.size, missing, (source.gives, source.was_asked), now)
     }
 }
 
@@ -395,25 +396,4 @@ fn max_held(size: u32) -> usize {
 /// How long an assembly is safe from others.
 fn turn(turns: u32) -> Duration {
     TURN.saturating_mul(1 << turns.min(10))
-}
-
-/// What one peer was given of our metadata: a few times all of it, and no more (BEP 9 allows it).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MetadataServed(u32);
-
-/// How often one peer may have the whole metadata.
-const MAX_COPIES: u32 = 3;
-
-impl MetadataServed {
-    /// The answer to a peer's request; `info` is the whole info dictionary, `None` as long as it is not known.
-    pub fn answer<'a>(&mut self, info: Option<&'a [u8]>, piece: u32) -> MetadataMessage<'a> {
-        let data = info.and_then(|info| {
-            let total_size = u32::try_from(info.len()).ok().filter(|&size| size <= MAX_SIZE)?;
-            let bytes = info.chunks(PIECE as usize).nth(piece as usize)?;
-            (self.0 < MAX_COPIES * pieces(total_size)).then_some((total_size, bytes))
-        });
-        let Some((total_size, bytes)) = data else { return MetadataMessage::Reject { piece } };
-        self.0 += 1;
-        MetadataMessage::Data { piece, total_size, bytes }
-    }
 }

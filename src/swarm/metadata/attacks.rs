@@ -2,7 +2,7 @@
 
 use super::simulation::{hash, info};
 use super::*;
-use crate::wire::metadata::piece_size;
+use crate::wire::metadata::{PIECE, piece_size};
 
 const TICK: Duration = Duration::from_millis(100);
 /// How long the honest peer takes for an answer.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 
 use super::*;
-use crate::wire::metadata::piece_size;
+use crate::wire::metadata::{MetadataMessage, PIECE, piece_size};
 
 /// What a simulated peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

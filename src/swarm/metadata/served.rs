@@ -1,0 +1,24 @@
+//! What a peer may have of our metadata.
+
+use crate::wire::metadata::{MAX_SIZE, MetadataMessage, PIECE, pieces};
+
+/// What one peer was given of our metadata: a few times all of it, and no more (BEP 9 allows it).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetadataServed(u32);
+
+/// How often one peer may have the whole metadata.
+const MAX_COPIES: u32 = 3;
+
+impl MetadataServed {
+    /// The answer to a peer's request; `info` is the whole info dictionary, `None` as long as it is not known.
+    pub fn answer<'a>(&mut self, info: Option<&'a [u8]>, piece: u32) -> MetadataMessage<'a> {
+        let data = info.and_then(|info| {
+            let total_size = u32::try_from(info.len()).ok().filter(|&size| size <= MAX_SIZE)?;
+            let bytes = info.chunks(PIECE as usize).nth(piece as usize)?;
+            (self.0 < MAX_COPIES * pieces(total_size)).then_some((total_size, bytes))
+        });
+        let Some((total_size, bytes)) = data else { return MetadataMessage::Reject { piece } };
+        self.0 += 1;
+        MetadataMessage::Data { piece, total_size, bytes }
+    }
+}
