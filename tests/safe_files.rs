@@ -525,6 +525,46 @@ fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
     assert!(mine.count() > 100, "{}", last.display());
 }
 
+/// A file system in user space numbers its files as it likes, and does not say when they were made.
+#[test]
+fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
+    const TEST: &str = "what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last";
+    const PYTHON: &str = "/usr/bin/python3";
+    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
+    if !has_fuse || !Path::new("/dev/fuse").exists() {
+        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    }
+    isolated(TEST, &[], || {
+        for blocks in [0, 8] {
+            let scene = Scene::single(0);
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
+            let mut mount = Command::new(PYTHON);
+            mount.arg(script).args([&scene.stage.folder("backing"), &scene.out]).arg("9000000");
+            let mut mounted = scene.stage.start("fs", &mut mount);
+            until("the file system is mounted", || {
+                assert!(mounted.runs(), "{}", mounted.log());
+                let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
+                mounts.contains(scene.out.to_str().expect("a plain name"))
+            });
+            let mine = scene.out.join("mine");
+            fs::write(&mine, vec![b'x'; 20 * PIECE - 77]).expect("room");
+            let old = File::options().write(true).open(&mine).expect("the file");
+            old.set_modified(std::time::UNIX_EPOCH).expect("a time");
+            drop(old);
+            let mut running = scene.start("begun", &[]);
+            until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+            scene.gate.grant(blocks);
+            until("some is there", || scene.payload.right_pieces(&scene.out) == blocks / 4);
+            fs::rename(&mine, scene.file()).expect("the user's file");
+            scene.gate.open();
+            running.ends_with(13);
+            assert!(fs::read(scene.file()).expect("it").iter().all(|byte| *byte == b'x'), "{blocks}");
+            let unmounted = Command::new("umount").arg("-l").arg(&scene.out).status();
+            assert!(unmounted.expect("umount").success());
+        }
+    });
+}
+
 #[test]
 fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
     let files: Vec<(String, usize)> = (0..20).map(|n| (format!("{n:02}"), PIECE)).collect();
@@ -592,6 +632,28 @@ fn is_left_to_its_writer() -> bool {
 #[test]
 fn a_file_that_another_program_keeps_writing_to_is_left_to_it() {
     assert!((0..20).any(|_| is_left_to_its_writer()));
+}
+
+#[test]
+fn a_complete_file_that_another_program_writes_to_is_not_told_as_complete() {
+    let scene = Scene::single(0);
+    scene.payload.write_files(&scene.out);
+    let over = Arc::new(AtomicBool::new(false));
+    let (file, stop) = (File::options().write(true).open(scene.file()).expect("the file"), over.clone());
+    let same = scene.payload.content();
+    let writer = thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            file.write_all_at(&same[..1], 0).expect("room");
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    let mut running = scene.start("refused", &[]);
+    let ended = running.end_within(PATIENCE);
+    over.store(true, Ordering::Relaxed);
+    writer.join().expect("the writer");
+    let said = running.log();
+    assert!(ended == Some(13) && said.contains("another program is writing to it"), "{said}");
+    scene.completes(&[]);
 }
 
 #[test]
@@ -711,6 +773,11 @@ fn two_torrents_do_not_write_to_one_file() {
     second.ends_with(11);
     assert!(second.log().contains(scene.marker().file_name().unwrap().to_str().unwrap()), "{}", second.log());
     assert!(!other.marker().exists());
+    // Also when what the first one has got is in the way.
+    scene.gate.grant(8);
+    until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
+    other.start("third", &[]).ends_with(11);
+    assert!(!other.marker().exists());
     kill(running);
     let mut second = other.start("second", &[]);
     second.ends_with(13);
@@ -720,6 +787,25 @@ fn two_torrents_do_not_write_to_one_file() {
     make_it_mine(&scene.file());
     scene.refuses(13, &["payload.bin"]);
     fs::remove_file(scene.marker()).expect("a marker");
+}
+
+#[test]
+fn a_name_is_given_by_nobody_but_the_process_that_has_the_lock() {
+    const SUFFIX: &str = "--incomplete-suffix=.part";
+    let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    let mut first = scene.start("first", &[SUFFIX, "--sequential"]);
+    let content = scene.payload.content();
+    let is_there = || fs::read(scene.out.join("two/a.part")).is_ok_and(|found| found == content[..2 * PIECE]);
+    until("the first file is there", is_there);
+    scene.start("second", &[SUFFIX, "--select=1"]).ends_with(11);
+    assert!(is_there() && scene.marker().exists());
+    kill(first);
+    scene.start("third", &[SUFFIX, "--select=1"]).ends_with(0);
+    assert!(scene.out.join("two/a").exists() && scene.marker().exists(), "the other file is not complete");
+    first = scene.start("fourth", &[SUFFIX]);
+    scene.gate.open();
+    first.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
 }
 
 #[test]

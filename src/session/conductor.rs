@@ -226,6 +226,7 @@ impl<'a> Conductor<'a> {
         self.shared.pieces.recheck_changed(&self.contacts.inner.stop)?;
         storage.confirm_lock()?;
         storage.take_final_names()?;
+        storage.confirm()?;
         if self.contacts.config.fsync {
             storage.sync_all()?;
             storage.confirm_lock()?;

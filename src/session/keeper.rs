@@ -109,6 +109,11 @@ impl Keeper {
         record.is_some_and(|(record, (_, now))| record.left_parts(disk.layout(), seen.identity, now))
     }
 
+    /// Whether an earlier session wrote to this very file and did not complete it, whatever was done to it since.
+    pub fn began(&self, file: usize, seen: &Seen) -> bool {
+        self.record.as_ref().is_some_and(|record| record.began(file, seen))
+    }
+
     /// Whether an earlier session found the file's bytes in this piece right, and the file looks as it did then.
     pub fn vouches(&self, file: usize, piece: PieceIndex) -> bool {
         let Some(record) = self.record.as_ref().filter(|record| record.have.has(piece)) else { return false };

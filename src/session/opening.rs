@@ -2,6 +2,7 @@
 //! decided which of them are ours, and only then is anything made.
 
 mod again;
+mod whose;
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +15,11 @@ use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
-use super::replaced::{self, Replaced};
 use super::{Config, Event, SessionError, Stage, originals, tell};
 use crate::metainfo::{FileEntry, Makes, Torrent, printable};
 use crate::storage::{
-    self, Extras, FileSpec, Layout, LayoutError, Prepared, Question, Refusal, Seen, Step, Storage, StorageError,
-    StorageErrorKind, Survey,
+    self, Extras, FileSpec, Layout, LayoutError, Prepared, Refusal, Step, Storage, StorageError, StorageErrorKind,
+    Survey,
 };
 use crate::swarm::picker::Plan;
 use crate::types::{Bitfield, PieceIndex};
@@ -62,7 +62,8 @@ pub(super) fn open(
     let storage = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files))
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.allocation);
-    let mut opening = Opening { seat, inner, config, torrent, wanted: &plan.wanted, events, disk: storage };
+    let mut opening =
+        Opening { seat, inner, config, torrent, wanted: &plan.wanted, events, disk: storage, hashed: false };
     let (have, keeper) = opening.run()?;
     let storage = Arc::new(opening.disk);
     let _ = inner.place.set(place(storage.layout(), &wanted, torrent.multi_file, &config.places));
@@ -111,6 +112,8 @@ struct Opening<'a> {
     wanted: &'a Bitfield,
     events: &'a Teller,
     disk: Storage,
+    /// Whether any of what was found at the last look had to be hashed, so that it took a while.
+    hashed: bool,
 }
 
 impl Opening<'_> {
@@ -137,15 +140,20 @@ impl Opening<'_> {
             if !self.claim(!leaves_all)? {
                 return Ok((have, None));
             }
+            let renames = leaves_all && !self.disk.has_final_names();
             if !leaves_all {
                 self.lock(&mut steps, &survey, &have)?;
+            } else if renames && !self.disk.is_locked() {
+                // Somebody who downloads more of the torrent writes to files of these names.
+                self.disk.lock(&self.torrent.info_hash)?;
             }
-            if (!leaves_all || !self.disk.has_final_names()) && !self.is_fresh(&survey, look)? {
+            if (!leaves_all || renames || self.hashed) && !self.is_fresh(&survey, look)? {
                 continue;
             }
             if leaves_all {
-                self.disk.take_final_names()?;
+                let named = self.disk.take_final_names();
                 self.is_complete(&survey, &have);
+                named?;
             } else {
                 self.tell_replaced(&steps, &survey, &have, keeper.as_ref());
                 self.make((&steps, parts), survey, &mut have, &mut keeper)?;
@@ -180,9 +188,10 @@ impl Opening<'_> {
 
     /// Hashes what is there: the pieces that are right. What the resume data vouches for is not hashed; without it there is more to
     /// do, and that is all.
-    fn check(&self, survey: &Survey) -> Result<(Bitfield, Option<Keeper>), SessionError> {
+    fn check(&mut self, survey: &Survey) -> Result<(Bitfield, Option<Keeper>), SessionError> {
         let (config, disk, torrent) = (self.config, &self.disk, self.torrent);
         let mut known = Bitfield::new(torrent.piece_count());
+        self.hashed = false;
         if self.is_stopped() {
             return Ok((known, None));
         }
@@ -197,6 +206,7 @@ impl Opening<'_> {
         }
         let size = |pieces: &Bitfield| pieces.iter().map(|piece| u64::from(torrent.piece_size(piece))).sum::<u64>();
         if !known.is_full() {
+            self.hashed = true;
             tell(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             known = storage::check_rest(disk, &torrent.pieces, &known, cores, &self.inner.check, &self.inner.stop)?;
@@ -212,68 +222,6 @@ impl Opening<'_> {
     fn keeper(&self) -> Option<Keeper> {
         let records = self.config.resume.as_ref()?;
         Keeper::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk)
-    }
-
-    /// What is to be done with each file, and with the part file.
-    fn decide(
-        &self,
-        survey: &Survey,
-        have: &Bitfield,
-        keeper: Option<&Keeper>,
-    ) -> Result<(Vec<Step>, Step), SessionError> {
-        let disk = &self.disk;
-        let ours = |file: usize, seen: &Seen| self.is_ours(file, seen, keeper);
-        let question = Question {
-            survey,
-            hashes: &self.torrent.pieces,
-            have,
-            wanted: self.wanted,
-            ours: &ours,
-            vouched: &|file, piece| keeper.is_some_and(|keeper| keeper.vouches(file, piece)),
-            overwrite: self.config.overwrite,
-            stop: &self.inner.stop,
-        };
-        let steps = disk.decide(&question)?;
-        if steps.iter().all(|step| *step == Step::Leave) {
-            return Ok((steps, Step::Leave));
-        }
-        let has_parts = survey.parts.as_ref().is_some_and(|seen| self.has_parts(seen, keeper));
-        let parts = disk.decide_parts(&question, &steps, has_parts)?;
-        Ok((steps, parts))
-    }
-
-    /// Whether the part file is ours by the marker or the resume data.
-    fn has_parts(&self, seen: &Seen, keeper: Option<&Keeper>) -> bool {
-        let named = self.disk.marker.as_ref().zip(self.disk.parts_stamp());
-        let is_marked = named.is_some_and(|(marker, (name, _))| marker.proves(name, seen.identity));
-        is_marked || keeper.is_some_and(|keeper| keeper.left_parts(&self.disk, seen))
-    }
-
-    /// Whether the marker says that btsync made the file, for a download that is not complete, or the resume data that it is as btsync
-    /// left it.
-    fn is_ours(&self, file: usize, seen: &Seen, keeper: Option<&Keeper>) -> bool {
-        let disk = &self.disk;
-        let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
-        let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.proves(path, seen.identity));
-        marked || keeper.is_some_and(|keeper| keeper.left(disk, file, seen))
-    }
-
-    /// Says what the download replaces in files that hold pieces of the torrent and are not its own unfinished ones: the user
-    /// may have changed a complete file on purpose.
-    fn tell_replaced(&self, steps: &[Step], survey: &Survey, have: &Bitfield, keeper: Option<&Keeper>) {
-        let layout = self.disk.layout();
-        let replaced = layout.files().iter().enumerate().filter_map(|(file, spec)| {
-            let writes = matches!(steps.get(file), Some(Step::Continue | Step::Copy));
-            survey.file(file).filter(|seen| writes && !self.is_ours(file, seen, keeper))?;
-            let pieces = layout.pieces_of(file);
-            let (of, all) = (pieces.len(), pieces.map(PieceIndex));
-            let pieces = all.clone().filter(|piece| self.wanted.has(*piece) && !have.has(*piece)).count();
-            let is_known = pieces > 0 && all.clone().any(|piece| have.has(piece));
-            is_known.then(|| Replaced { name: printable(&spec.path.to_string_lossy()), pieces, of })
-        });
-        for what in replaced::lines(replaced) {
-            tell(self.events, Event::Note { what });
-        }
     }
 
     /// All that is wanted is there: nothing is written, but what an earlier run could not put in order any more.
@@ -350,6 +298,7 @@ impl Opening<'_> {
             self.disk.confirm()?;
             self.disk.compare()?;
             self.disk.take_final_names()?;
+            self.disk.confirm()?;
             if let Some(keeper) = keeper {
                 let partial = keeper.recalled().to_vec();
                 keeper.disown(&self.disk, (have.clone(), partial), Duration::ZERO);

@@ -34,7 +34,9 @@ impl Storage {
         let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
         let left = self.left_at(slot);
         let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
-        is_long_enough && found.len() <= spec.length && (modified <= left || rustix::fs::major(found.dev()) == 0)
+        // The first may be set by anyone; another name or another content changes the second.
+        let is_old = modified <= left && changed(found) <= left;
+        is_long_enough && found.len() <= spec.length && (is_old || rustix::fs::major(found.dev()) == 0)
     }
 
     /// Whether this is the part file. Another thread may have made it and be about to say so.
@@ -53,9 +55,9 @@ impl Storage {
     pub(super) fn heed_replaced(&self, slot: usize, found: &fs::Metadata) -> Result<(), StorageError> {
         let Some(writable) = &self.writable else { return Ok(()) };
         let is_it = match writable.get(slot) {
-            Some(Some(ours)) => {
+            Some(Some(ours)) => self.held.is_same(slot, found).unwrap_or_else(|| {
                 is_same(*ours, identity(found)) || (!is_lasting(*ours) && self.has_passing_number(slot))
-            }
+            }),
             Some(None) => true,
             None => self.selection.is_parts(found),
         };
@@ -84,8 +86,7 @@ impl Storage {
 
     /// Whether a file was changed after our last write. On a network the clocks differ, and that says nothing.
     fn is_changed_since(&self, slot: usize, found: &fs::Metadata) -> bool {
-        let is_told = self.writable.is_some() && (is_lasting(identity(found)) || rustix::fs::major(found.dev()) != 0);
-        is_told && changed(found) > self.left_at(slot)
+        self.writable.is_some() && tells_changes(found) && changed(found) > self.left_at(slot)
     }
 
     /// When we last wrote to a file, or when all files had got their length.
@@ -94,7 +95,7 @@ impl Storage {
     }
 
     /// Hashes once more what another program may have changed since it was verified: the wanted files that were changed after our last
-    /// write, or between two of them. For when all that is wanted is there.
+    /// write, or between two of them; also those that were written to where that does not show. For when all that is wanted is there.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with a file that is not right any more, also where `stop` becomes true; those of [`check_rest`].
@@ -120,8 +121,11 @@ impl Storage {
     }
 
     fn may_be_changed(&self, file: usize) -> bool {
-        self.cache.is_changed(file)
-            || self.root.metadata(self.name(file)).is_ok_and(|found| self.is_changed_since(file, &found))
+        let untold = |found: &fs::Metadata| {
+            self.writable.is_some() && !tells_changes(found) && self.cache.written(file).is_some()
+        };
+        let may_be = |found: &fs::Metadata| self.is_changed_since(file, found) || untold(found);
+        self.cache.is_changed(file) || self.root.metadata(self.name(file)).is_ok_and(|found| may_be(&found))
     }
 
     /// Whether another program is known to have changed a file of which not all was hashed since.
@@ -141,6 +145,11 @@ impl Storage {
         let path = self.root.path().join(name);
         if is_free { Ok(()) } else { Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 }) }
     }
+}
+
+/// Whether the times of a file come from the clock of this machine, so that they tell what was done after a write of ours.
+fn tells_changes(found: &fs::Metadata) -> bool {
+    is_lasting(identity(found)) || rustix::fs::major(found.dev()) != 0
 }
 
 /// When anything of a file was last changed, in nanoseconds since 1970.

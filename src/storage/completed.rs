@@ -17,7 +17,7 @@ impl Storage {
     /// Strikes the files that are complete from the marker of a download that was complete before it could do so itself. What is in
     /// the way is no trouble, as a complete download needs no write.
     pub fn clear_marker(&mut self, info_hash: &InfoHash, have: &Bitfield) {
-        if self.names_complete(info_hash, have) && self.lock(info_hash).is_ok() {
+        if self.is_locked() || (self.names_complete(info_hash, have) && self.lock(info_hash).is_ok()) {
             self.clear_locked(info_hash, have);
         }
     }

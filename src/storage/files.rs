@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::cache::{Cache, Handle};
 use super::error::{Doing, StorageError, StorageErrorKind};
+use super::held::Held;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::marker::Marker;
@@ -42,6 +43,8 @@ pub struct Storage {
     pub(crate) marker: Option<Marker>,
     /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
     pub(super) writable: Option<Vec<Option<u64>>>,
+    /// Files that are kept open, and those that were there before.
+    pub(super) held: Held,
     /// When files had got their length, in nanoseconds since 1970.
     pub(super) settled: AtomicI64,
     /// Files with numbers below this one have the names that they have in the end.
@@ -54,9 +57,9 @@ impl Storage {
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
         let cache = Arc::new(Cache::new(layout.files().len() + 1, max_open));
         let (selection, allocation) = (Selection::default(), Allocation::default());
-        let (lock, marker, writable) = (None, None, None);
+        let (lock, marker, writable, held) = (None, None, None, Held::default());
         let (root, settled, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
-        Storage { root, layout, selection, allocation, cache, lock, marker, writable, settled, final_names }
+        Storage { root, layout, selection, allocation, cache, lock, marker, writable, held, settled, final_names }
     }
 
     /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.
@@ -150,6 +153,7 @@ impl Storage {
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
+        self.heed_links(slot, &handle.file, writing.began())?;
         if writing.is_alone() {
             self.heed_changes(slot, &handle.file, writing.began());
         }

@@ -26,7 +26,7 @@ use super::files::Storage;
 use super::marker::{self, Marker, marker_name};
 use super::open::Root;
 use super::others::FolderLock;
-use super::ownership::{Refusal, Step};
+use super::ownership::{Claim, Refusal, Step};
 use super::seen::{identity, is_lasting, is_same};
 use super::survey::Survey;
 use crate::types::InfoHash;
@@ -172,19 +172,23 @@ impl Storage {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, steps, survey, given)?;
         self.confirm_lock()?;
-        let mut marker = Marker::default();
+        let (mut marker, mut guests) = (Marker::default(), Vec::new());
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
             if let Some(seen) = survey.file(number) {
                 let place = marker::place(&spec.path);
-                let before = self.marker.as_ref().is_some_and(|found| found.made(&spec.path, seen.identity));
-                match steps.get(number) {
-                    _ if before => _ = marker.made.insert(place, seen.identity),
+                let step = steps.get(number);
+                let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
+                // Pieces have shown that it is still the one which has another number by now.
+                let is_begun = claim == Some(Claim::Begun) && step == Some(&Step::Continue);
+                match step {
+                    _ if claim == Some(Claim::Made) || is_begun => _ = marker.made.insert(place, seen.identity),
                     Some(Step::Make | Step::Copy | Step::Renew) => _ = marker.made.insert(place, seen.identity),
                     Some(Step::Continue) if given => _ = marker.made.insert(place, seen.identity),
                     step => {
                         marker.existed.push(spec.path.clone());
                         if step == Some(&Step::Continue) {
                             marker.continued.insert(place, seen.identity);
+                            guests.push(number);
                         }
                     }
                 }
@@ -201,6 +205,7 @@ impl Storage {
         };
         self.writable = Some(steps.iter().enumerate().map(identity).collect());
         self.settled.store(clock(), Ordering::Relaxed);
+        self.keep_open(steps, survey, guests);
         Ok(())
     }
 
@@ -277,6 +282,7 @@ impl Storage {
 
     /// `left`: what the marker is to say from now on; `None` where it stays as it is.
     pub(super) fn release(&self, left: Option<Marker>) {
+        self.held.release();
         let Some(lock) = &self.lock else { return };
         lock.is_released.store(true, Ordering::Relaxed);
         let Some(file) = lock.file.lock().take() else { return };
@@ -300,10 +306,10 @@ impl Storage {
         let Some(writable) = &self.writable else { return Ok(()) };
         let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, slot, error))?;
         let is_ours = match writable.get(slot) {
-            Some(Some(ours)) if !is_lasting(*ours) => {
+            Some(Some(ours)) if !is_lasting(*ours) => self.held.is_same(slot, &found).unwrap_or_else(|| {
                 let is_it = is_same(*ours, identity(&found)) || counts_anew(&handle.file);
                 is_it && self.is_explained(slot, &found)
-            }
+            }),
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),
         };

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
+use super::ownership::Claim;
 use super::seen::is_lasting;
 use crate::types::{InfoHash, hex};
 
@@ -69,6 +70,15 @@ impl Marker {
     /// Whether that is enough to take the file for ours: a number that the file system may have given again is not.
     pub fn proves(&self, path: &Path, identity: u64) -> bool {
         self.made(path, identity) && is_lasting(identity)
+    }
+
+    /// What the marker says of a file that it proves nothing about.
+    pub fn claims(&self, path: &Path, identity: u64) -> Claim {
+        match self.made.get(&place(path)) {
+            Some(made) if *made == identity => Claim::Made,
+            Some(made) if !is_lasting(*made) && !is_lasting(identity) => Claim::Begun,
+            _ => Claim::None,
+        }
     }
 
     /// Whether the marker says that the download writes to this file.
@@ -172,6 +182,18 @@ mod tests {
         assert!(marker.made(Path::new("a"), 7) && marker.uses(Path::new("a"), 7));
         assert!(!marker.made(Path::new("a"), 8), "somebody put another file there, or the folder is a copy");
         assert!(!marker.made(Path::new("b"), 7));
+    }
+
+    #[test]
+    fn a_number_that_passes_is_a_claim_and_one_that_lasts_is_more() {
+        let (a, passing) = (Path::new("a"), 1 << 63);
+        let marker = Marker { made: [(place(a), passing | 7)].into(), ..Marker::default() };
+        assert!(!marker.proves(a, passing | 7));
+        assert_eq!(marker.claims(a, passing | 7), Claim::Made);
+        assert_eq!(marker.claims(a, passing | 8), Claim::Begun, "a file system in user space counts anew");
+        assert_eq!([marker.claims(a, 7), marker.claims(Path::new("b"), passing | 7)], [Claim::None; 2]);
+        let lasting = Marker { made: [(place(a), 7)].into(), ..Marker::default() };
+        assert_eq!([lasting.claims(a, 8), lasting.claims(a, passing | 7)], [Claim::None; 2], "another file");
     }
 
     #[test]

@@ -17,8 +17,23 @@ pub struct Facts {
     pub is_complete: bool,
     /// Whether the marker says that btsync made the file, or the resume data that nobody has changed it since btsync wrote to it.
     pub is_ours: bool,
+    /// What else speaks for its being ours.
+    pub claim: Claim,
     /// What stands in its place; `None` where nothing does.
     pub found: Option<Found>,
+}
+
+/// What the marker or the resume data says of a file without proving that it is still the one that btsync made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing.
+    #[default]
+    None,
+    /// The marker names its path, of a file system whose numbers say nothing later, or the resume data names the file, which was changed
+    /// since: a download of it was begun.
+    Begun,
+    /// The marker names it by a number that the file system may have given again.
+    Made,
 }
 
 /// A file that was there before.
@@ -45,6 +60,9 @@ pub struct Evidence {
     pub wrong: u32,
     /// Pieces that cannot be hashed, as another file's part of them is missing, and in which the file has bytes other than zero.
     pub unknown: u32,
+    /// Those of the wrong and the unknown pieces in which a whole block is zero, as in a piece that has come only in part. Looked for only
+    /// where a [`Claim`] is made.
+    pub begun: u32,
     /// Whether it may well be as the torrent has it: it has its length, other files of the torrent are there and right, and of
     /// its pieces those that do not verify cannot, as another file's part of them is missing.
     pub may_be_right: bool,
@@ -147,7 +165,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
     if facts.is_ours {
         return Ok(Step::Continue);
     }
-    let refusal = refusal(found);
+    let refusal = refusal(found, facts.claim);
     match refusal {
         None if !found.evidence.has_data => Ok(Step::Renew),
         None => Ok(Step::Continue),
@@ -160,13 +178,18 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
 }
 
 /// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
-fn refusal(found: &Found) -> Option<Refusal> {
-    let Evidence { has_data, has_data_behind, right, wrong, unknown, .. } = found.evidence;
+fn refusal(found: &Found, claim: Claim) -> Option<Refusal> {
+    let Evidence { has_data, has_data_behind, right, wrong, unknown, begun, .. } = found.evidence;
+    let against = match claim {
+        Claim::None => wrong + unknown,
+        Claim::Begun => (wrong + unknown).saturating_sub(begun),
+        Claim::Made => 0,
+    };
     if found.links > 1 {
         Some(Refusal::Linked)
     } else if has_data_behind {
         Some(Refusal::Longer)
-    } else if has_data && right <= wrong + unknown {
+    } else if has_data && right <= against {
         Some(Refusal::Foreign)
     } else if found.is_link && !has_data {
         Some(Refusal::Pointer)

@@ -5,13 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 const DATA: Evidence =
-    Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, unknown: 0, may_be_right: false };
+    Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, unknown: 0, begun: 0, may_be_right: false };
 
 fn facts(evidence: Evidence) -> Facts {
     Facts {
         is_wanted: true,
         is_complete: false,
         is_ours: false,
+        claim: Claim::None,
         found: Some(Found { links: 1, is_link: false, evidence }),
     }
 }
@@ -44,6 +45,22 @@ fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
         let evidence = Evidence { right, wrong, unknown, ..DATA };
         assert_eq!(decide(&facts(evidence), false), expected, "{right} {wrong} {unknown}");
     }
+}
+
+#[test]
+fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_piece_verifies() {
+    let counts = |claim, right, wrong, begun| {
+        decide(&Facts { claim, ..facts(Evidence { right, wrong, begun, ..DATA }) }, false) == Ok(Step::Continue)
+    };
+    assert!(counts(Claim::Made, 1, 9, 0) && !counts(Claim::Made, 0, 9, 9), "its number may have been given again");
+    assert!(counts(Claim::Begun, 1, 9, 9) && counts(Claim::Begun, 2, 9, 8));
+    assert!(!counts(Claim::Begun, 1, 9, 8) && !counts(Claim::Begun, 0, 9, 9), "the user may have changed it");
+    assert!(!counts(Claim::None, 1, 9, 9), "a disk image may have such pieces");
+    let long = Evidence { has_data_behind: true, right: 9, ..DATA };
+    assert_eq!(decide(&Facts { claim: Claim::Made, ..facts(long) }, false), Err(Refusal::Longer));
+    let mut linked = Facts { claim: Claim::Made, ..facts(Evidence { right: 9, wrong: 0, ..DATA }) };
+    linked.found = linked.found.map(|found| Found { links: 2, ..found });
+    assert_eq!(decide(&linked, false), Err(Refusal::Linked));
 }
 
 #[test]
@@ -96,19 +113,21 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
 }
 
 fn any_facts() -> impl Strategy<Value = Facts> {
-    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, any::<bool>());
-    let evidence = evidence.prop_map(|(data, behind, right, wrong, unknown, may_be_right)| Evidence {
+    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<bool>());
+    let evidence = evidence.prop_map(|(data, behind, right, wrong, unknown, begun, may_be_right)| Evidence {
         has_data: data || behind || right > 0 || wrong > 0,
         has_data_behind: behind,
         right,
         wrong,
         unknown,
+        begun: begun.min(wrong + unknown),
         may_be_right: may_be_right && wrong == 0 && !behind,
     });
     let found =
         (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| Found { links, is_link, evidence });
-    (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(found)).prop_map(
-        |(wanted, complete, ours, found)| Facts { is_wanted: wanted, is_complete: complete, is_ours: ours, found },
+    let claim = prop_oneof![Just(Claim::None), Just(Claim::Begun), Just(Claim::Made)];
+    (any::<bool>(), any::<bool>(), any::<bool>(), claim, prop::option::of(found)).prop_map(
+        |(is_wanted, is_complete, is_ours, claim, found)| Facts { is_wanted, is_complete, is_ours, claim, found },
     )
 }
 
@@ -117,9 +136,14 @@ proptest! {
     fn nothing_is_ever_written_that_is_not_ours(facts in any_facts()) {
         let decided = decide(&facts, false);
         if let (Some(found), Ok(Step::Continue)) = (facts.found, decided) {
-            let Evidence { has_data, has_data_behind, right, wrong, unknown, .. } = found.evidence;
-            let proven = found.links == 1 && !has_data_behind && has_data && right > wrong + unknown;
-            prop_assert!(facts.is_ours || proven);
+            let Evidence { has_data, has_data_behind, right, wrong, unknown, begun, .. } = found.evidence;
+            let is_plain = found.links == 1 && !has_data_behind && has_data && right > 0;
+            let proven = match facts.claim {
+                Claim::None => right > wrong + unknown,
+                Claim::Begun => right + begun > wrong + unknown,
+                Claim::Made => true,
+            };
+            prop_assert!(facts.is_ours || is_plain && proven);
         }
         if let Some(found) = facts.found.filter(|_| decided == Ok(Step::Renew)) {
             prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_behind && found.links == 1);

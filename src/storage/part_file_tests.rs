@@ -85,6 +85,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
         have: &have,
         wanted: &it.wanted_pieces(),
         ours: &|_, _| false,
+        claim: &|_, _| crate::storage::Claim::None,
         vouched: &|_, _| false,
         overwrite,
         stop: &no,

@@ -116,10 +116,11 @@ impl Storage {
                 }
                 Step::Copy | Step::Renew => self.replace_file(file, spec, (*step, survey.file(file)))?,
             };
-            let made = made.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+            let found = made.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
             if let Some(seen) = survey.files.get_mut(file) {
-                *seen = Some(Seen::of(&made));
+                *seen = Some(Seen::of(&found));
             }
+            self.held.keep(file, made.file);
         }
         self.make_extras();
         Ok(())

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
 use super::layout::Layout;
-use super::seen::Seen;
+use super::seen::{Seen, is_lasting};
 use crate::metainfo::raw::{self, RawError};
 use crate::types::{BLOCK, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
@@ -262,6 +262,13 @@ impl Record {
             ours.binary_search(&(number, identity)).is_ok()
         });
         is_named && self.files.iter().any(|(_, stamp)| *stamp == now)
+    }
+
+    /// Whether btsync wrote to this very file and had not completed it, whatever was done to it since.
+    pub fn began(&self, file: usize, seen: &Seen) -> bool {
+        let entry = u32::try_from(file).map(|number| (number, seen.identity));
+        let ours = self.ours.as_ref().zip(entry.ok());
+        is_lasting(seen.identity) && ours.is_some_and(|(ours, entry)| ours.binary_search(&entry).is_ok())
     }
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.

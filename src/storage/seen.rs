@@ -41,6 +41,13 @@ impl Seen {
         self.is_unchanged(now) && self.changed == later.changed && self.modified == later.modified
     }
 
+    /// Whether it is that file under another name.
+    pub(super) fn is_renamed(&self, now: &Metadata) -> bool {
+        let later = Seen::of(now);
+        let is_alike = !is_lasting(self.identity) && (self.size, self.modified) == (later.size, later.modified);
+        is_same(self.identity, later.identity) || is_alike
+    }
+
     /// Whether it is still that file, with the length that it had.
     pub(super) fn is_unchanged(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()

@@ -14,9 +14,9 @@ use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::Span;
 use super::lock::is_written;
-use super::ownership::{Evidence, Facts, Found, Refusal, Step, decide};
+use super::ownership::{Claim, Evidence, Facts, Found, Refusal, Step, decide};
 use super::seen::Seen;
-use crate::types::{Bitfield, PieceHash, PieceIndex};
+use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once in search of one that is not zero.
 const CHUNK: usize = 64 * 1024;
@@ -183,13 +183,14 @@ impl Storage {
             is_wanted: self.wants(number),
             is_complete: self.needs_nothing(number, seen, question),
             is_ours: seen.is_some_and(|seen| (question.ours)(number, seen)),
+            claim: seen.map_or(Claim::None, |seen| (question.claim)(number, seen)),
             found: seen.map(|seen| Found { links: seen.links, is_link: false, evidence: Evidence::default() }),
         };
         if facts.needs_evidence()
             && let (Some(found), Some(seen)) = (&mut facts.found, seen)
         {
             found.is_link = self.root.is_link(self.name(number));
-            found.evidence = self.evidence(number, seen, question, zeros)?;
+            found.evidence = self.evidence((number, facts.claim), seen, question, zeros)?;
         }
         Ok(facts)
     }
@@ -210,7 +211,7 @@ impl Storage {
     /// What the bytes of a file say about its origin.
     fn evidence(
         &self,
-        number: usize,
+        (number, claim): (usize, Claim),
         seen: &Seen,
         question: &Question<'_>,
         zeros: &Zeros,
@@ -250,8 +251,32 @@ impl Storage {
             evidence.wrong += u32::from(data && !absent);
             evidence.unknown += u32::from(data && absent);
             evidence.may_be_right &= data && absent;
+            if data && claim == Claim::Begun {
+                evidence.begun += u32::from(self.lacks_block((number, piece), own, question)?);
+            }
         }
         Ok(evidence)
+    }
+
+    /// Whether a whole block of this piece is zero, or behind the file's end: of the blocks that lie in this file from their beginning to their end.
+    fn lacks_block(
+        &self,
+        (number, piece): (usize, PieceIndex),
+        own: &Span,
+        question: &Question<'_>,
+    ) -> Result<bool, StorageError> {
+        let size = self.layout.piece_size(piece);
+        let base = self.layout.offset(piece, 0);
+        for begin in (0..size).step_by(BLOCK as usize) {
+            let from = base + u64::from(begin);
+            let upto = from + u64::from(BLOCK.min(size - begin));
+            let start = self.layout.start_of(number);
+            let is_within = from >= start + own.offset && upto <= start + own.offset + own.len;
+            if is_within && !self.has_data_in(number, from - start, upto - start, question)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether these bytes of another file are missing: it is not there, too short, an unfinished one of ours, or has nothing there.
@@ -296,6 +321,8 @@ pub struct Question<'a> {
     pub wanted: &'a Bitfield,
     /// Whether the marker or the resume data says that btsync may go on with this file.
     pub ours: &'a dyn Fn(usize, &Seen) -> bool,
+    /// What else these say of the file.
+    pub claim: &'a dyn Fn(usize, &Seen) -> Claim,
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
     /// The user gave btsync the files that are in the way.

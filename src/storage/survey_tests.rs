@@ -55,13 +55,18 @@ impl Place {
     }
 
     fn decide(&self, overwrite: bool) -> Result<Vec<Step>, StorageError> {
+        self.decide_claimed(overwrite, Claim::None)
+    }
+
+    fn decide_claimed(&self, overwrite: bool, claim: Claim) -> Result<Vec<Step>, StorageError> {
         let stop = AtomicBool::new(false);
         let survey = self.storage.survey(&stop)?;
         let have = check(&self.storage, &self.hashes, 1, &Progress::default(), &stop)?;
         let wanted = Bitfield::full(self.storage.layout().piece_count());
         let (survey, have, hashes) = (&survey, &have, &self.hashes);
         let (ours, vouched) = (&|_: usize, _: &Seen| false, &|_: usize, _: PieceIndex| false);
-        self.storage.decide(&Question { survey, hashes, have, wanted: &wanted, ours, vouched, overwrite, stop: &stop })
+        let (wanted, claim, stop) = (&wanted, &|_: usize, _: &Seen| claim, &stop);
+        self.storage.decide(&Question { survey, hashes, have, wanted, ours, claim, vouched, overwrite, stop })
     }
 
     fn refused(&self) -> (Refusal, usize) {
@@ -112,6 +117,15 @@ fn pieces_with_holes_count_against_a_file_like_others() {
     }
     write(3);
     assert_eq!(place.decide(false).unwrap(), [Step::Continue]);
+    write(1);
+    let claimed = |claim| place.decide_claimed(false, claim).ok();
+    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![Step::Continue]), Some(vec![Step::Continue])]);
+    // The user has written something of his own into all of it, from the second piece on.
+    let file = File::options().write(true).open(&path).unwrap();
+    (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK) as u64).unwrap());
+    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![Step::Continue]), None]);
+    write(0);
+    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [None, None]);
 }
 
 #[test]
@@ -250,7 +264,20 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
         let survey = it.survey(&no).unwrap();
         let (wanted, ours, vouched) = (Bitfield::full(4), |_: usize, _: &Seen| true, |_: usize, _: PieceIndex| false);
         let (wanted, hashes, survey, stop) = (&wanted, &hashes[..], &survey, &no);
-        it.decide(&Question { survey, hashes, have, wanted, ours: &ours, vouched: &vouched, overwrite, stop })
+        {
+            let claim = &|_: usize, _: &Seen| Claim::None;
+            it.decide(&Question {
+                survey,
+                hashes,
+                have,
+                wanted,
+                ours: &ours,
+                claim,
+                vouched: &vouched,
+                overwrite,
+                stop,
+            })
+        }
     };
     let mut have = Bitfield::full(4);
     have.clear(PieceIndex(3));

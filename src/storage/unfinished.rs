@@ -18,7 +18,7 @@ use super::files::Storage;
 use super::layout::{FileSpec, Layout};
 use super::open::last;
 use super::ownership::{Refusal, Step};
-use super::seen::identity;
+use super::seen::{Seen, identity};
 use super::survey::Survey;
 
 /// The bytes that a name may have; what the common file systems allow.
@@ -62,31 +62,46 @@ impl Storage {
             if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
                 continue;
             }
-            self.heed_renamed(*file)?;
+            let seen = self.heed_renamed(*file)?;
             // The time of its last change is that of a write of ours.
             let _writing = self.cache().writing(*file);
-            if let Err(error) = self.root.rename_to_new(self.name(*file), own) {
-                return Err(StorageError::io(Doing::Rename, &self.root.path().join(self.name(*file)))(error));
-            }
+            self.give_name(*file, own, seen)?;
             self.final_names.store(file + 1, Ordering::Release);
         }
         self.final_names.store(self.layout.files().len(), Ordering::Release);
         Ok(())
     }
 
-    /// Looks whether what has the name of an unfinished file is the one that btsync made.
-    fn heed_renamed(&self, file: usize) -> Result<(), StorageError> {
-        let Some(writable) = &self.writable else { return Ok(()) };
+    /// Renames a file that was `seen` a moment ago. What another program has put in its place since gets its name back.
+    fn give_name(&self, file: usize, own: &Path, seen: Option<Seen>) -> Result<(), StorageError> {
+        let name = self.name(file);
+        self.root.rename_to_new(name, own).map_err(|error| self.failed(Doing::Rename, file, error))?;
+        let is_it = |seen: Seen| self.root.metadata_inside(own).is_ok_and(|now| seen.is_renamed(&now));
+        if seen.is_none_or(is_it) {
+            return Ok(());
+        }
+        if let Err(error) = self.root.rename_to_new(own, name) {
+            log::warn!("{}: does not get its name back: {error}", own.display());
+        }
+        Err(self.in_the_way(file, Refusal::Replaced))
+    }
+
+    /// Looks whether what has the name of an unfinished file is the one that btsync made: how it looks.
+    fn heed_renamed(&self, file: usize) -> Result<Option<Seen>, StorageError> {
+        let Some(writable) = &self.writable else {
+            let found = self.root.metadata_inside(self.name(file));
+            return Ok(found.ok().map(|found| Seen::of(&found)));
+        };
         let found = self.root.metadata_inside(self.name(file));
         let found = found.map_err(|error| self.failed(Doing::Rename, file, error))?;
         self.heed_replaced(file, &found)?;
         let is_written = writable.get(file).is_some_and(Option::is_some);
         let is_named = || self.marker.as_ref().is_some_and(|marker| marker.made(self.name(file), identity(&found)));
         let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
-        if is_ours { Ok(()) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
+        if is_ours { Ok(Some(Seen::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
 
-    /// Leaves their names to complete files that have those of unfinished ones and that btsync did not make, as far as the marker says;
+    /// Leaves their names to complete files that have those of unfinished ones, or may be complete, and that btsync did not make, as far as the marker says;
     /// also where they are links, have other names, or another length than the torrent says. To be called when it is decided
     /// what becomes of each file. The paths of those files.
     pub fn keep_names(&mut self, steps: &[Step], survey: &Survey) -> Vec<PathBuf> {
@@ -94,7 +109,8 @@ impl Storage {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
             let is_named = self.marker.as_ref().is_some_and(|marker| marker.made(&spec.path, seen.identity));
             let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
-            steps.get(file) == Some(&Step::Leave) && !(is_named && is_plain)
+            let is_read = matches!(steps.get(file), Some(Step::Leave | Step::Compare));
+            is_read && !(is_named && is_plain)
         };
         let unfinished =
             self.layout.final_names().iter().filter_map(|(file, _)| Some((*file, self.layout.files().get(*file)?)));
@@ -199,6 +215,37 @@ mod tests {
         fs::remove_file(at("a")).unwrap();
         root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap();
         assert!(fs::read(at("a")).unwrap() == b"ours" && !at("a.part").exists());
+    }
+
+    #[test]
+    fn what_takes_the_place_of_ours_at_the_last_moment_gets_its_name_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let layout = layout(&[("a", 6)]).with_unfinished(".part", |_, _, _| true);
+        let storage = Storage::new(dir.path().to_owned(), layout, 4);
+        storage.prepare().unwrap();
+        let seen = storage.heed_renamed(0).unwrap();
+        assert!(seen.is_some());
+        fs::rename(at("a.part"), at("ours")).unwrap();
+        fs::write(at("a.part"), "theirs").unwrap();
+        let refused = storage.give_name(0, Path::new("a"), seen);
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Replaced, .. })), "{refused:?}");
+        assert!(fs::read(at("a.part")).unwrap() == b"theirs" && !at("a").exists());
+        fs::rename(at("ours"), at("a.part")).unwrap();
+        storage.give_name(0, Path::new("a"), seen).unwrap();
+        assert!(at("a").exists() && !at("a.part").exists());
+    }
+
+    #[test]
+    fn a_file_that_may_be_complete_keeps_its_name_too() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.part"), "theirs").unwrap();
+        for (step, kept) in [(Step::Compare, 1), (Step::Continue, 0)] {
+            let layout = layout(&[("a", 6)]).with_unfinished(".part", |_, _, _| true);
+            let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
+            let survey = storage.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
+            assert_eq!(storage.keep_names(&[step], &survey).len(), kept, "{step:?}");
+        }
     }
 
     #[test]
