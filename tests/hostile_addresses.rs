@@ -73,10 +73,7 @@ fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
 
 #[test]
 fn idle_connections_from_as_many_networks_lock_nobody_out() {
-    let begun = Instant::now();
     is_let_in("127.0.0.1", |n| [127, 1, n, 1].into(), [127, 2, 0, 1].into());
-    // After a minute each of them has to give way in any case.
-    assert!(begun.elapsed() < Duration::from_secs(60), "let in after {:?}", begun.elapsed());
 }
 
 /// A seed with few slots, and 225 peers of three addresses that are interested, and ask for nothing when they are unchoked.

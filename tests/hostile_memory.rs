@@ -18,7 +18,7 @@ use common::seeder::{FakePeer, Gate, block, full_bitfield};
 use common::talker::{Talker, Turn, size_of};
 use common::tracker::Tracker;
 use common::web::{Page, Web};
-use common::wire::{Message, Wire, extended_handshake, frame, id};
+use common::wire::{Message, Wire, extended_handshake, frame, id, peer_from};
 use common::{Stage, btsync, free_port, until};
 
 /// Connections that flood at the same time, and how often each says the same.
@@ -79,6 +79,57 @@ fn assert_bounded(running: &Running) {
 
 fn number(n: u32) -> [u8; 4] {
     n.to_be_bytes()
+}
+
+/// Connections that ask for much and read nothing, as many as btsync has places for, and what the process may have had resident.
+const STALLERS: u32 = 225;
+const STALLED_PEAK: u64 = 64 * 1024;
+/// Blocks that each of them takes at a time before, more than buffers hold: then a seed opens slots for all.
+const FAST: u32 = 64;
+
+/// Peers that take blocks until all of them have a slot, then ask for as much as they may and read no more.
+#[test]
+fn peers_that_ask_for_much_and_read_nothing() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (seeder, addr, _tracker) = seeding(&stage, &payload);
+    let swarm = payload.info_hash();
+    let unchoked = Arc::new(AtomicUsize::new(0));
+    let pieces = payload.pieces() as u32;
+    let blocks = |from: u32, count: u32| -> Vec<u8> {
+        let block = |n: u32| [number((from + n) % pieces), number(0), number(16 * 1024)].concat();
+        (0..count).flat_map(|n| frame(id::REQUEST, &block(n))).collect()
+    };
+    let wires: Vec<_> = (0..STALLERS)
+        .map(|n| {
+            let (unchoked, few, many) = (unchoked.clone(), blocks(n, FAST), blocks(n, 1900));
+            let from = [127, 1 + (n / 200) as u8, (n % 200) as u8, 1];
+            thread::spawn(move || {
+                let mut wire = peer_from(from.into(), addr, swarm).expect("a place");
+                wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
+                wire.receive_until(&Message::Unchoke).expect("a slot");
+                unchoked.fetch_add(1, Ordering::Relaxed);
+                while unchoked.load(Ordering::Relaxed) < STALLERS as usize {
+                    wire.send_raw(&few).expect("requests");
+                    for _ in 0..FAST {
+                        while !matches!(wire.receive().expect("a block"), Message::Piece(..)) {}
+                    }
+                }
+                wire.send_raw(&many).expect("requests");
+                wire
+            })
+        })
+        .collect();
+    let wires: Vec<_> = wires.into_iter().map(|wire| wire.join().expect("no panic")).collect();
+    // The kernel has taken what it can when nothing has left for a while.
+    let mut before = u64::MAX;
+    until("no writer gets anything into its socket", || {
+        thread::sleep(Duration::from_millis(500));
+        let read = seeder.bytes_read();
+        std::mem::replace(&mut before, read) == read
+    });
+    let peak = seeder.peak_memory();
+    assert!(peak < STALLED_PEAK, "btsync took {peak} KiB");
+    drop(wires);
 }
 
 /// Each kind of message that costs an answer or a note, below the number at which it counts as a flood.

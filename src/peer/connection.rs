@@ -20,7 +20,7 @@ use super::outbox::{Inbox, Out, outbox};
 use super::reader::Reader;
 use super::roster::{Admission, feed_the_hungry};
 use super::state::Peer;
-use super::writer::{Ended, Writer};
+use super::writer::{Ended, STALL, Writer};
 use super::{Report, Shared, deadline};
 use crate::bind;
 use crate::reason::reason;
@@ -34,8 +34,6 @@ const STACK: usize = 256 * 1024;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(180);
-/// A write that the peer does not take for so long ends the connection.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What was received of an incoming connection before it was clear which torrent it is for.
 #[derive(Debug)]
@@ -233,7 +231,7 @@ fn meet(
         return Err(Gone::Ourselves);
     }
     let rest = line.finish();
-    let prepared = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
+    let prepared = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(STALL)));
     prepared.map_err(|e| Gone::io(&e))?;
     Ok((theirs, rest))
 }

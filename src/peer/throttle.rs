@@ -11,13 +11,20 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::Shared;
 use super::state::Peer;
+use super::{SLAB, Shared};
+use crate::storage::{PooledSlab, SlabPool};
 use crate::swarm::limiter::{Direction, Grant, Limiter, Limits};
 use crate::types::PeerKey;
 
 /// Who has more than so many bytes for us is let send as much as there is room for.
 const LITTLE: usize = 1024;
+
+/// So many writers may hold a slab at the same time. The others send block by block, so that peers that ask for much and read nothing
+/// take no more memory than this.
+pub const UPLOAD_SLABS: usize = 32;
+/// Slabs that are kept for later.
+const IDLE_SLABS: usize = 8;
 
 /// The limiter, the clock by which it is asked, and the names of those who ask it.
 pub struct Throttle {
@@ -29,13 +36,16 @@ pub struct Throttle {
     /// Torrents whose peers are talked to.
     torrents: AtomicU32,
     next_key: AtomicU32,
+    /// Buffers for what is sent.
+    slabs: SlabPool,
 }
 
 impl Default for Throttle {
     fn default() -> Throttle {
         let (down, up) = (AtomicU64::new(0), AtomicU64::new(0));
         let (torrents, next_key) = (AtomicU32::new(0), AtomicU32::new(0));
-        Throttle { limiter: Mutex::default(), down, up, started: Instant::now(), torrents, next_key }
+        let slabs = SlabPool::new(SLAB, IDLE_SLABS);
+        Throttle { limiter: Mutex::default(), down, up, started: Instant::now(), torrents, next_key, slabs }
     }
 }
 
@@ -78,6 +88,11 @@ impl Throttle {
         limiter.set(self.started.elapsed(), limits);
         self.down.store(limits.down, Ordering::Relaxed);
         self.up.store(limits.up, Ordering::Relaxed);
+    }
+
+    /// A buffer to send many blocks at once, unless [`UPLOAD_SLABS`] of them are in use.
+    pub fn upload_slab(&self) -> Option<PooledSlab> {
+        self.slabs.take_within(UPLOAD_SLABS)
     }
 
     /// The limit that way, in bytes per second; 0 for none.
@@ -186,6 +201,11 @@ impl Allowance {
     /// So many bytes are about to be sent.
     pub fn spend(&mut self, bytes: u64) {
         self.granted = self.granted.saturating_sub(bytes);
+    }
+
+    /// So many bytes were not sent after all.
+    pub fn refund(&mut self, bytes: u64) {
+        self.granted += bytes;
     }
 
     /// There is nothing to send: others may have what is left.

@@ -3,9 +3,15 @@
 //! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads, as many as the socket takes at
 //! once ([`Drain`]): other messages leave between two writes. HAVEs ride with the next write, at the latest a moment after the
 //! first of them: [`SendSchedule`] says when.
+//!
+//! A writer whose socket takes nothing holds no large buffer (`stall.rs`): the blocks that have not left go back into the queue, and
+//! the rest of one that has begun is read again, a little at a time, when the socket takes more.
+
+mod serve;
+mod stall;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,7 +22,7 @@ use socket2::SockRef;
 use super::outbox::{Inbox, Out};
 use super::state::Peer;
 use super::throttle::Allowance;
-use super::{Report, SLAB, Shared};
+use super::{SLAB, Shared};
 use crate::storage::PooledSlab;
 use crate::swarm::drain::Drain;
 use crate::swarm::metadata::MetadataServed;
@@ -24,6 +30,8 @@ use crate::swarm::send_schedule::SendSchedule;
 use crate::types::BlockRequest;
 use crate::wire::message;
 use crate::wire::mse::Rc4;
+pub use stall::STALL;
+use stall::{CHUNK, write_patiently};
 
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;
@@ -264,8 +272,7 @@ impl<'a> Writer<'a> {
             cipher.apply(&mut self.head);
         }
         if run.is_empty() {
-            let mut stream = self.stream;
-            stream.write_all(&self.head)?;
+            write_patiently(self.stream, &self.head)?;
         } else {
             self.serve(&run)?;
         }
@@ -274,47 +281,6 @@ impl<'a> Writer<'a> {
             self.peer.refusing.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
         }
         self.schedule.wrote(Instant::now());
-        Ok(())
-    }
-
-    /// Reads a run of neighbouring blocks and sends it behind the waiting messages.
-    fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
-        let bytes: usize = run.iter().map(|b| b.length as usize).sum();
-        let layout = self.shared.pieces.storage().layout();
-        let offset = layout.offset(run[0].piece, run[0].begin);
-        let slab = self.slab.get_or_insert_with(|| self.shared.slabs.take());
-        let data = &mut slab[..bytes];
-        if let Err(error) = self.shared.pieces.storage().read_exact_at(offset, data) {
-            let message = error.to_string();
-            self.shared.report(Report::Storage(error));
-            return Err(io::Error::other(message));
-        }
-        let mut heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
-        if let Some(cipher) = &mut self.cipher {
-            encrypt(cipher, &mut heads, data, run);
-        }
-        let mut slices = Vec::with_capacity(1 + 2 * run.len());
-        slices.push(IoSlice::new(&self.head));
-        let mut rest = &*data;
-        for (head, block) in heads.iter().zip(run) {
-            let (block, after) = rest.split_at(block.length as usize);
-            rest = after;
-            slices.push(IoSlice::new(head));
-            slices.push(IoSlice::new(block));
-        }
-        self.peer.handed.fetch_add(bytes as u64, Ordering::Relaxed);
-        let begun = Instant::now();
-        write_all_vectored(self.stream, &mut slices)?;
-        if self.drain.wrote(run.len(), begun.elapsed()) {
-            self.let_wait();
-        }
-        self.peer.serving.fetch_sub(run.len() as u32, Ordering::AcqRel);
-        self.peer.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.shared.uploaded.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.peer.touch(self.shared.now(), bytes as u64);
-        if let Some(reveal) = self.shared.revealing() {
-            reveal.sent(self.shared, self.peer.key, run);
-        }
         Ok(())
     }
 
@@ -332,7 +298,12 @@ impl<'a> Writer<'a> {
         }
         let (throttle, key) = (&self.shared.throttle, self.peer.key);
         let want = || self.queue.iter().take(self.drain.blocks()).map(|b| u64::from(b.length)).sum();
-        let most = self.allowance.take(throttle, key, u64::from(first.length), want).min(SLAB as u64) as usize;
+        let most = self.allowance.take(throttle, key, u64::from(first.length), want);
+        if most > 0 && self.slab.is_none() {
+            self.slab = throttle.upload_slab();
+        }
+        let room = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
+        let most = most.min(room as u64) as usize;
         let layout = self.shared.pieces.storage().layout();
         let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
         let mut run: Vec<BlockRequest> = Vec::with_capacity(self.drain.blocks());
@@ -349,28 +320,4 @@ impl<'a> Writer<'a> {
         self.allowance.spend(bytes as u64);
         run
     }
-}
-
-/// Encrypts each head and the block behind it.
-fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8], run: &[BlockRequest]) {
-    for (head, block) in heads.iter_mut().zip(run) {
-        let (block, rest) = data.split_at_mut(block.length as usize);
-        data = rest;
-        cipher.apply(head.as_mut());
-        cipher.apply(block);
-    }
-}
-
-/// Writes all of `slices`, however little the socket takes at a time.
-fn write_all_vectored(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
-    while !slices.is_empty() {
-        match stream.write_vectored(slices) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => IoSlice::advance_slices(&mut slices, n),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -124,6 +124,9 @@ impl Opening<'_> {
         loop {
             look += 1;
             let survey = self.disk.survey(&self.inner.stop)?;
+            if self.is_stopped() {
+                return Ok((Bitfield::new(self.torrent.piece_count()), None));
+            }
             if !self.disk.is_locked() && self.disk.lacks(&survey) {
                 self.disk.probe_lock(&self.torrent.info_hash)?;
             }

@@ -6,6 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -59,16 +60,29 @@ struct Pool {
     size: usize,
     keep: usize,
     idle: Mutex<Vec<Slab>>,
+    lent: AtomicUsize,
 }
 
 impl SlabPool {
     /// A pool of slabs of `size` bytes, which keeps at most `keep` idle ones and frees the rest.
     pub fn new(size: usize, keep: usize) -> SlabPool {
-        SlabPool(Arc::new(Pool { size, keep, idle: Mutex::new(Vec::new()) }))
+        SlabPool(Arc::new(Pool { size, keep, idle: Mutex::new(Vec::new()), lent: AtomicUsize::new(0) }))
     }
 
     /// An idle slab, or a new one. What it holds is left from its last use.
     pub fn take(&self) -> PooledSlab {
+        self.0.lent.fetch_add(1, Ordering::Relaxed);
+        self.lend()
+    }
+
+    /// The same, unless `most` slabs are in use.
+    pub fn take_within(&self, most: usize) -> Option<PooledSlab> {
+        let more = |lent| (lent < most).then_some(lent + 1);
+        self.0.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| self.lend())
+    }
+
+    /// A slab that counts as lent.
+    fn lend(&self) -> PooledSlab {
         let idle = self.0.idle.lock().pop();
         PooledSlab { slab: idle.unwrap_or_else(|| Slab::new(self.0.size)), pool: Arc::clone(&self.0) }
     }
@@ -103,6 +117,7 @@ impl DerefMut for PooledSlab {
 impl Drop for PooledSlab {
     fn drop(&mut self) {
         let slab = std::mem::replace(&mut self.slab, Slab::none());
+        self.pool.lent.fetch_sub(1, Ordering::Relaxed);
         let mut idle = self.pool.idle.lock();
         if idle.len() < self.pool.keep {
             idle.push(slab);
@@ -139,5 +154,14 @@ mod tests {
         assert_eq!(again.len(), 10_000);
         assert!(addresses.contains(&again.as_ptr().addr()));
         assert_eq!(pool.idle(), 1);
+    }
+
+    #[test]
+    fn no_more_slabs_are_lent_than_may_be_in_use() {
+        let pool = SlabPool::new(10_000, 1);
+        let (one, two) = (pool.take_within(2), pool.take());
+        assert!(one.is_some() && pool.take_within(2).is_none());
+        drop(two);
+        assert!(pool.take_within(2).is_some());
     }
 }

@@ -115,6 +115,13 @@ impl Running {
     pub fn peak_memory(&self) -> u64 {
         peak_memory(self.pid())
     }
+
+    /// Bytes that the process has read, from wherever they come.
+    pub fn bytes_read(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid())).expect("the figures of a running process");
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("rchar");
+        line.parse().expect("a number of bytes")
+    }
 }
 
 impl Drop for Running {

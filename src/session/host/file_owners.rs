@@ -151,6 +151,9 @@ impl FileOwners {
 
     /// The first file of a torrent that another one has as well, of which `is_meant` is true.
     fn other(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, Owner)> {
+        if self.torrents.len() < 2 {
+            return None; // at once, however many files the only torrent has
+        }
         let claimant = self.torrents.get(&info_hash)?;
         claimant.files.iter().enumerate().find_map(|(number, file)| {
             let others = self.files.get(file).into_iter().chain(self.more.get(file).into_iter().flatten());

@@ -35,6 +35,17 @@ impl Rc4 {
         cipher
     }
 
+    /// The same, so many bytes later.
+    #[must_use]
+    pub fn after(mut self, mut bytes: usize) -> Rc4 {
+        while bytes > 0 {
+            let n = bytes.min(DISCARDED);
+            self.apply(&mut [0; DISCARDED][..n]);
+            bytes -= n;
+        }
+        self
+    }
+
     /// Encrypts or decrypts in place; the two are the same.
     pub fn apply(&mut self, bytes: &mut [u8]) {
         let (mut i, mut j) = (self.i, self.j);
@@ -88,5 +99,16 @@ mod tests {
             cipher.apply(part);
         }
         assert_eq!(hex(&bytes), "30abbcc7c20b01609f23ee2d5f6bb7df");
+    }
+
+    #[test]
+    fn a_cipher_can_be_moved_on() {
+        let mut all = [0; 3000];
+        Rc4::new(b"key").apply(&mut all);
+        for skipped in [0, 1, DISCARDED, 2500] {
+            let mut rest = vec![0; 3000 - skipped];
+            Rc4::new(b"key").after(skipped).apply(&mut rest);
+            assert_eq!(rest, all[skipped..]);
+        }
     }
 }

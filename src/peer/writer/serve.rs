@@ -1,0 +1,137 @@
+//! Serving blocks: from the disk into the socket.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Writer;
+use super::stall::{CHUNK, Cut, wait, write_patiently, write_some};
+use crate::peer::{Report, Shared};
+use crate::types::BlockRequest;
+use crate::wire::message;
+use crate::wire::mse::Rc4;
+
+impl Writer<'_> {
+    /// Reads a run of neighbouring blocks and sends it behind the waiting messages. Blocks for which there is no room go back into the
+    /// queue.
+    pub(super) fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
+        let begun = Instant::now();
+        let cut = self.send(run)?;
+        let mut sent = cut.whole;
+        if cut.begun > 0 {
+            self.send_rest(run[sent], cut.begun)?;
+            sent += 1;
+        }
+        let (sent, unsent) = run.split_at(sent);
+        if self.drain.wrote(sent.len(), begun.elapsed()) {
+            self.let_wait();
+        }
+        let bytes = total(sent);
+        self.peer.serving.fetch_sub(sent.len() as u32, Ordering::AcqRel);
+        self.peer.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        self.peer.touch(self.shared.now(), bytes);
+        if let Some(reveal) = self.shared.revealing() {
+            reveal.sent(self.shared, self.peer.key, sent);
+        }
+        if !unsent.is_empty() {
+            unsent.iter().rev().for_each(|block| self.queue.push_front(*block));
+            self.allowance.refund(total(unsent));
+            wait(self.stream)?; // without a slab
+        }
+        Ok(())
+    }
+
+    /// Sends the waiting messages and as much of the run as the socket takes now. Where that is not all, the slab is given back.
+    fn send(&mut self, run: &[BlockRequest]) -> io::Result<Cut> {
+        let bytes = total(run) as usize;
+        let layout = self.shared.pieces.storage().layout();
+        let offset = layout.offset(run[0].piece, run[0].begin);
+        let mut small = Vec::new();
+        let data = if let Some(slab) = &mut self.slab {
+            &mut slab[..bytes]
+        } else {
+            small.resize(bytes, 0);
+            &mut small
+        };
+        read(self.shared, offset, data)?;
+        let mut heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
+        let before = self.cipher.clone();
+        if let Some(cipher) = &mut self.cipher {
+            encrypt(cipher, &mut heads, data, run);
+        }
+        let mut slices = Vec::with_capacity(1 + 2 * run.len());
+        slices.push(IoSlice::new(&self.head));
+        let mut rest = &*data;
+        for (head, block) in heads.iter().zip(run) {
+            let (block, after) = rest.split_at(block.length as usize);
+            rest = after;
+            slices.push(IoSlice::new(head));
+            slices.push(IoSlice::new(block));
+        }
+        let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.peer.handed.fetch_add(bytes as u64, Ordering::Relaxed);
+        let written = write_some(self.stream, &mut slices)?;
+        let cut = Cut::after(written.saturating_sub(self.head.len()), run);
+        if written < whole {
+            drop(small);
+            self.slab = None;
+            self.cipher = before.map(|cipher| cipher.after(written.saturating_sub(self.head.len())));
+            let left = run.len() - cut.whole - usize::from(cut.begun > 0);
+            self.peer.handed.fetch_sub(total(&run[run.len() - left..]), Ordering::Relaxed);
+            write_patiently(self.stream, self.head.get(written..).unwrap_or_default())?;
+        }
+        Ok(cut)
+    }
+
+    /// Sends what follows the first `from` bytes of a block with its head: a little at a time, read when the socket takes it.
+    fn send_rest(&mut self, block: BlockRequest, mut from: usize) -> io::Result<()> {
+        let head = message::piece_head(block);
+        let start = self.shared.pieces.storage().layout().offset(block.piece, block.begin);
+        while from < head.len() + block.length as usize {
+            wait(self.stream)?;
+            let mut bytes = head.get(from..).unwrap_or_default().to_vec();
+            let (known, at) = (bytes.len(), from.saturating_sub(head.len()));
+            bytes.resize(known + (block.length as usize - at).min(CHUNK), 0);
+            read(self.shared, start + at as u64, &mut bytes[known..])?;
+            let before = self.cipher.clone();
+            if let Some(cipher) = &mut self.cipher {
+                cipher.apply(&mut bytes);
+            }
+            let n = write_some(self.stream, &mut [IoSlice::new(&bytes)])?;
+            if n < bytes.len() {
+                self.cipher = before.map(|cipher| cipher.after(n));
+            }
+            from += n;
+        }
+        Ok(())
+    }
+}
+
+/// Encrypts each head and the block behind it.
+fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8], run: &[BlockRequest]) {
+    for (head, block) in heads.iter_mut().zip(run) {
+        let (block, rest) = data.split_at_mut(block.length as usize);
+        data = rest;
+        cipher.apply(head.as_mut());
+        cipher.apply(block);
+    }
+}
+
+/// The bytes of these blocks.
+fn total(blocks: &[BlockRequest]) -> u64 {
+    blocks.iter().map(|block| u64::from(block.length)).sum()
+}
+
+/// Reads what is to be sent. What the disk does not give ends more than the connection.
+fn read(shared: &Shared, offset: u64, data: &mut [u8]) -> io::Result<()> {
+    shared.pieces.storage().read_exact_at(offset, data).map_err(|error| {
+        let message = error.to_string();
+        shared.report(Report::Storage(error));
+        io::Error::other(message)
+    })
+}
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;
