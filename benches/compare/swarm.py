@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 BLOCK, MIB = 16 * 1024, 1 << 20
+PROTOCOL = b"\x13BitTorrent protocol"
 CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED, HAVE, BITFIELD, REQUEST, PIECE, CANCEL = range(9)
 
 
@@ -232,10 +233,12 @@ class Peer:
             writer.close()
 
     async def _talk(self, reader, writer):
-        await asyncio.wait_for(reader.readexactly(68), 30)
+        handshake = await asyncio.wait_for(reader.readexactly(68), 30)
+        if not handshake.startswith(PROTOCOL):
+            return  # an encrypted one: aria2 always tries that first, and dials again in plain once it is hung up on
         self.connected.append(time.time())
         peer_id = b"-XX0001-" + random.randbytes(12)
-        writer.write(b"\x13BitTorrent protocol" + bytes(8) + self.torrent.info_hash + peer_id)
+        writer.write(PROTOCOL + bytes(8) + self.torrent.info_hash + peer_id)
         queue = asyncio.Queue()
         sender = asyncio.ensure_future(self._send(queue, writer, len(self.connected) == 1))
         try:
