@@ -23,11 +23,12 @@ pub fn watch(shared: &Shared, peer: &Peer) {
             continue;
         }
         let look = requests.is_look_due(now);
+        let before = requests.is_snubbed();
         let late = requests.expire(now);
         let snubbed = requests.is_snubbed();
         peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
         drop(requests);
-        if !late.is_empty() {
+        if !late.is_empty() || snubbed != before {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
             peer.timed_out.fetch_add(late.len() as u32, Ordering::Relaxed);
             shared.pieces.expire(peer.key, &late, snubbed);

@@ -1,7 +1,9 @@
 //! The requests of one connection that wait for an answer: how many more to send, and which of them are lost.
 //!
-//! How deep to ask: a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth, until a
-//! round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
+//! How deep to ask: of a peer that has shown nothing a few blocks, then for as many as it sends in three seconds at the
+//! rate at which its first blocks follow each other: a slow peer never has more than it can take, and a fast one has a full pipeline
+//! after one round trip. From there a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth,
+//! until a round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
 //! worth, up to 64 blocks, so that a slow peer hoards nothing and a fast one never runs dry. On a short path that is all, but for
 //! 256 blocks where 64 are not even a hundredth of a second's worth; on any other one second's worth is outstanding, as
 //! round trips vary. Whether a path is short is looked at anew every ten seconds. A *round* lasts until a request that was sent after
@@ -11,7 +13,8 @@
 //! holds: all peers then finish at the same moment, and none keeps the others waiting for what it was asked for too early.
 //!
 //! What is lost: everything, when nothing came for long; a single request, when others overtook it by two whole depths or it
-//! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it.
+//! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it. A peer that may be
+//! slow rather than silent keeps its oldest request once more as long, as a cancel would throw away what it has done of it.
 
 mod depth;
 mod late;
@@ -28,6 +31,7 @@ use std::time::Duration;
 use super::rate::Rate;
 use crate::types::{BLOCK, BlockRequest};
 pub use depth::Pace;
+use late::FIRST_SIGHT;
 pub use refused::Rejected;
 
 /// How many requests may be outstanding at a peer that does not state its reqq; it grows while nothing is lost.
@@ -35,9 +39,12 @@ pub const LIMIT_UNSTATED: u32 = 500;
 /// How many may be outstanding at any peer.
 pub const LIMIT: u32 = 2000;
 
+/// How many requests a peer has that has answered none.
+const FIRST: usize = 8;
+/// How many at most while its first blocks alone say how fast it is.
 const START: usize = 64;
 /// Where the peer states a reqq of `GENEROUS` or more.
-const START_GENEROUS: usize = 256;
+const START_GENEROUS: usize = 512;
 const GENEROUS: u32 = 1000;
 /// Depth after a stall, once a block comes again.
 const RESTART: usize = 16;
@@ -108,6 +115,15 @@ struct Round {
     bytes: u64,
 }
 
+/// What came before the first round was over.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    /// Since when blocks were waited for, and when the first came.
+    asked: Duration,
+    came: Duration,
+    blocks: usize,
+}
+
 /// One connection's outstanding requests. All times are since some start that the caller keeps.
 ///
 /// For each block that comes: [`take`](Requests::take), then [`received`](Requests::received), once for each or once for a
@@ -122,6 +138,8 @@ pub struct Requests {
     depth: usize,
     /// The depth to begin with, at most.
     start: usize,
+    /// The first blocks, while no round is over.
+    first: Option<First>,
     round: Option<Round>,
     /// Bytes per second of the last rounds, once one is over.
     flow: Option<f64>,
@@ -144,8 +162,10 @@ pub struct Requests {
     age: Option<Duration>,
     /// Smoothed time between arrivals.
     gap: Option<Duration>,
-    /// When something last came, or waiting began.
+    /// When something last came, or waiting began; a stall begins it anew.
     progress: Duration,
+    /// The same, whatever has stalled since.
+    since: Duration,
     /// No block has come since the unchoke.
     fresh: bool,
     /// Whether a limit of ours held blocks back in this round, and in the one before.
@@ -162,8 +182,9 @@ impl Requests {
             limit: limit.clamp(1, LIMIT) as usize,
             stated: false,
             phase: Phase::SlowStart,
-            depth: START,
+            depth: FIRST,
             start: START_GENEROUS,
+            first: None,
             round: None,
             flow: None,
             meter: Rate::new(),
@@ -178,6 +199,7 @@ impl Requests {
             age: None,
             gap: None,
             progress: Duration::ZERO,
+            since: Duration::ZERO,
             fresh: true,
             held: [false; 2],
             unanswered: 0,
@@ -188,9 +210,6 @@ impl Requests {
     pub fn set_limit(&mut self, reqq: u32) {
         self.limit = reqq.clamp(1, LIMIT) as usize;
         self.stated = true;
-        if reqq >= GENEROUS && self.phase == Phase::SlowStart && self.flow.is_none() {
-            self.depth = self.depth.max(START_GENEROUS).min(self.start);
-        }
     }
 
     /// The peer is one of so many, of which we want pieces of so many bytes; to be said before the first request. Among many each is
@@ -216,7 +235,7 @@ impl Requests {
 
     /// A limit of ours kept us until now from receiving what is there: the peer is not late, nor slow.
     pub fn held_back(&mut self, now: Duration) {
-        self.progress = self.progress.max(now);
+        (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
         self.held[0] = true;
     }
 
@@ -289,6 +308,7 @@ impl Requests {
             return;
         }
         self.meter.add(now, bytes);
+        let since = std::mem::replace(&mut self.since, now);
         let gap = now.saturating_sub(self.progress);
         // Blocks of one read come at one moment; they say nothing of gaps.
         if !gap.is_zero() && !self.fresh {
@@ -298,11 +318,18 @@ impl Requests {
         self.fresh = false;
         self.partial = 0;
         self.check_path(now);
-        match self.phase {
-            Phase::SlowStart if self.has_room() => self.depth = (self.depth + blocks).min(self.limit.max(START)),
-            Phase::SlowStart | Phase::Steady => {}
-            Phase::Snubbed => {
-                (self.phase, self.depth, self.flow, self.round) = (Phase::SlowStart, RESTART, None, None);
+        if self.phase == Phase::Snubbed {
+            (self.phase, self.depth, self.flow, self.round, self.first) = (Phase::SlowStart, RESTART, None, None, None);
+        }
+        if self.flow.is_none() && now.saturating_sub(since) >= FIRST_SIGHT && self.held == [false; 2] {
+            self.settle_at(bytes as f64 / now.saturating_sub(since).as_secs_f64());
+        }
+        if self.phase == Phase::SlowStart {
+            if self.flow.is_none() {
+                self.depth = self.depth.max(self.first_depth(now, since, blocks));
+            }
+            if self.has_room() {
+                self.depth = (self.depth + blocks).min(self.limit.max(START));
             }
         }
         self.count(now, blocks, bytes);

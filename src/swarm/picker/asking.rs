@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// A request is overdue this long after twice the time in which the peer should have answered it.
 const SLACK: Duration = Duration::from_millis(100);
+/// A peer that needs longer for a block crawls.
+const LONG_BLOCK: Duration = Duration::from_secs(4);
 /// The unit in which the picker keeps times, in milliseconds: 32 bits last for 497 days.
 const TICK: u64 = 10;
 
@@ -39,6 +41,11 @@ impl Asking {
 
     pub(super) fn is_fast(&self) -> bool {
         self.speed == Speed::Fast
+    }
+
+    /// Whether it takes so long for a block that a block which others let expire waits for somebody faster: it may come from them sooner.
+    pub(super) fn is_crawling(&self) -> bool {
+        self.per_block > LONG_BLOCK
     }
 
     pub(super) fn is_snubbed(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The rules of picking, first to last: expired blocks, the peer's own pieces, orphans and shared pieces, a new piece (one
+//! The rules of picking, first to last: expired blocks (which a peer that crawls gets last of all), the peer's own pieces, orphans and shared pieces, a new piece (one
 //! that the plan wants early, then the rarest or, in a sequential one, the next), help for other owners, what the peer itself let
 //! expire, and in the end-game what others are asked for.
 
@@ -77,7 +77,9 @@ impl Picker {
             self.take_expired(&mut pick, true);
             return None;
         }
-        self.take_expired(&mut pick, false);
+        if !asking.is_crawling() {
+            self.take_expired(&mut pick, false);
+        }
         self.take_own(&mut pick);
         self.take_shared(&mut pick);
         if self.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {

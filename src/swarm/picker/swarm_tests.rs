@@ -15,6 +15,8 @@ const MIB: f64 = 1024.0 * KIB;
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
     Answers,
+    /// The same, but nothing of a block arrives before all of it.
+    AnswersInBlocks,
     /// It never sends a whole block, but so many bytes a second of one.
     Stalls(f64),
     /// It sends so many blocks, then nothing.
@@ -32,6 +34,8 @@ struct Remote {
     /// What it sends, and when that began and has arrived.
     sending: VecDeque<(Duration, Duration, BlockRequest)>,
     free: Duration,
+    /// Requests since a test last looked.
+    news: Vec<BlockRequest>,
     asked: usize,
     sent: usize,
 }
@@ -76,7 +80,19 @@ impl Download {
             let per_block = Duration::from_secs_f64(f64::from(BLOCK) / bytes_per_second);
             let (queue, sending, free) = (VecDeque::new(), VecDeque::new(), Duration::ZERO);
             let requests = Requests::new(LIMIT_UNSTATED);
-            let remote = Remote { key, manner, requests, rtt, per_block, queue, sending, free, asked: 0, sent: 0 };
+            let remote = Remote {
+                key,
+                manner,
+                requests,
+                rtt,
+                per_block,
+                queue,
+                sending,
+                free,
+                news: Vec::new(),
+                asked: 0,
+                sent: 0,
+            };
             self.remotes.push(remote);
         }
     }
@@ -105,6 +121,7 @@ impl Download {
         remote.requests.look_again(again);
         remote.requests.add(now, &blocks);
         remote.asked += blocks.len();
+        remote.news.extend(&blocks);
         remote.queue.extend(blocks.into_iter().map(|block| (now + remote.rtt / 2, block)));
         self.most_begun = self.most_begun.max(self.picker.begun.len());
     }
@@ -138,7 +155,7 @@ impl Download {
             && remote.free.max(there) <= now
         {
             let stalls = match remote.manner {
-                Manner::Answers => false,
+                Manner::Answers | Manner::AnswersInBlocks => false,
                 Manner::Stalls(_) => true,
                 Manner::StallsAfter(blocks) => remote.sent >= blocks,
             };
@@ -188,6 +205,7 @@ impl Download {
         let remote = &mut self.remotes[at];
         let partial = match (remote.manner, remote.sending.front()) {
             (Manner::Stalls(rate), _) if remote.asked > 0 => rate * now.as_secs_f64(),
+            (Manner::AnswersInBlocks, _) => 0.0,
             (_, Some((began, there, _))) if now > *began => {
                 f64::from(BLOCK) * now.saturating_sub(*began).as_secs_f64() / there.saturating_sub(*began).as_secs_f64()
             }
@@ -204,9 +222,10 @@ impl Download {
         if remote.requests.next_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let (look, late) = (remote.requests.is_look_due(now), remote.requests.expire(now));
+        let (look, before) = (remote.requests.is_look_due(now), remote.requests.is_snubbed());
+        let late = remote.requests.expire(now);
         let (key, snubbed) = (remote.key, remote.requests.is_snubbed());
-        if !late.is_empty() {
+        if !late.is_empty() || snubbed != before {
             self.picker.expire(key, &late);
             if snubbed {
                 self.picker.snub(key);
@@ -307,6 +326,27 @@ fn a_peer_of_a_kibibyte_a_second_is_asked_for_each_block_once() {
     let remote = &download.remotes[0];
     // What it was asked for at first it got back later; nothing was sent twice.
     assert_eq!((download.wasted, remote.sent), (0, 16));
+}
+
+/// A minute and a quarter. The peers send each block at once when its time has come, and nothing before.
+#[test]
+fn two_peers_of_a_kibibyte_a_second_are_asked_for_little_and_for_no_block_twice() {
+    let mut download = Download::new(256 * 1024, 4 << 20);
+    download.join(2, Manner::AnswersInBlocks, MS * 100, KIB);
+    download.unchoked();
+    let mut asked: Vec<BlockRequest> = Vec::new();
+    while download.now < SECOND * 76 {
+        for remote in &mut download.remotes {
+            asked.append(&mut remote.news);
+        }
+        download.step(MS * 50);
+    }
+    let (all, sent) = (asked.len(), download.arrived);
+    assert_eq!((sent, download.wasted), (8, 0), "each sends without a pause, and what it sends is of use");
+    assert!(all <= 26, "{all} requests");
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), all, "no block was asked for twice");
 }
 
 #[test]

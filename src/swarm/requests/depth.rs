@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, LONG_BLOCK, MAX_RTT, MIN_AGES,
-    Phase, Requests, SHORT_PATH, SLACK, UNKNOWN_PIECE,
+    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, FIRST_SIGHT, First, GENEROUS,
+    LONG_BLOCK, MAX_RTT, MIN_AGES, PATIENCE, Phase, Requests, SHORT_PATH, SHORT_ROUND, SLACK, START, START_GENEROUS,
+    UNKNOWN_PIECE, late::REACH,
 };
-use super::{PATIENCE, late::FIRST_SIGHT};
 use crate::swarm::picker::{Asking, Speed};
 use crate::types::BLOCK;
 
@@ -28,11 +28,12 @@ impl Pace {
 }
 
 impl Requests {
-    /// Whether asking deeper may bring more: on a short path a round is measured first, and nothing is gained any more once
+    /// Whether asking deeper may bring more: on a short path a round is measured first, and 256 are enough; and nothing is gained any more once
     /// answers spend most of their time in a queue.
     pub(super) fn has_room(&self) -> bool {
         let (Some(rtt), Some(age)) = (self.rtt, self.age) else { return true };
-        (self.flow.is_some() || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
+        let short = self.flow.is_some() && self.depth < AHEAD_BLOCKS_FAST;
+        (short || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
     }
 
     /// Whether the smallest age is one of a short path. Such a path is asked for little, so the smallest age has to be seen anew now
@@ -125,9 +126,31 @@ impl Requests {
         self.partial = bytes.min(u64::from(BLOCK));
         let took = now.saturating_sub(self.progress);
         if took >= FIRST_SIGHT && !self.queue.is_empty() && self.held == [false; 2] && self.phase != Phase::Snubbed {
-            let rate = bytes as f64 / took.as_secs_f64();
-            (self.flow, self.phase, self.round) = (Some(rate), Phase::Steady, None);
-            self.depth = self.steady_depth();
+            self.settle_at(bytes as f64 / took.as_secs_f64());
         }
+    }
+
+    /// The peer is slow, and sends so many bytes a second: no round is needed to see that.
+    pub(super) fn settle_at(&mut self, rate: f64) {
+        (self.flow, self.phase, self.round) = (Some(rate), Phase::Steady, None);
+        self.depth = self.steady_depth();
+    }
+
+    /// `blocks` more have come, and no round is over; waiting for the first began at `since`. Three seconds' worth at the rate at
+    /// which they follow each other, and ten at the rate since they were asked for, as some peers send in bursts.
+    pub(super) fn first_depth(&mut self, now: Duration, since: Duration, blocks: usize) -> usize {
+        let first = self.first.get_or_insert(First { asked: since, came: now, blocks: 0 });
+        first.blocks += blocks;
+        let worth = |ahead: Duration, blocks: usize, since: Duration| {
+            let took = now.saturating_sub(since).max(SHORT_ROUND);
+            (blocks as f64 * ahead.as_secs_f64() / took.as_secs_f64()) as usize
+        };
+        let seen = worth(AHEAD, first.blocks - 1, first.came).min(worth(REACH, first.blocks, first.asked));
+        let most = match () {
+            () if self.is_short_path() => AHEAD_BLOCKS_FAST,
+            () if self.stated && self.limit >= GENEROUS as usize => START_GENEROUS,
+            () => START,
+        };
+        seen.min(most).min(self.start)
     }
 }

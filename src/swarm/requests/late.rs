@@ -8,7 +8,7 @@ use crate::types::{BLOCK, BlockRequest};
 /// A peer that sends this many bytes of a block a second, or more, is not silent: with fewer its time runs out.
 const SLOWEST: u64 = 512;
 /// What a slow peer would need longer for than this is taken back.
-const REACH: Duration = Duration::from_secs(10);
+pub(super) const REACH: Duration = Duration::from_secs(10);
 /// After so long what has come of a block says how slow a peer is.
 pub(super) const FIRST_SIGHT: Duration = Duration::from_secs(4);
 
@@ -54,10 +54,11 @@ impl Requests {
             return Vec::new();
         }
         if now >= self.progress + self.stall() {
+            let keep = usize::from(self.may_be_slow());
             self.phase = Phase::Snubbed;
             (self.round, self.flow, self.partial) = (None, None, 0);
             self.progress = now;
-            return self.queue.drain(..).map(|waiting| waiting.block).collect();
+            return self.queue.drain(keep..).map(|waiting| waiting.block).collect();
         }
         let mut lost = Vec::new();
         while let Some(front) = self.queue.front()
@@ -73,6 +74,11 @@ impl Requests {
         let keep = self.queue.len() - self.surplus();
         lost.extend(self.queue.drain(keep..).map(|waiting| waiting.block));
         lost
+    }
+
+    /// Whether nothing comes for the first time, of a peer that has shown nothing yet or sends a block in seconds.
+    fn may_be_slow(&self) -> bool {
+        self.phase != Phase::Snubbed && (self.fresh || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
     }
 
     /// Whether so much that was sent later is answered that this one must have been dropped.

@@ -89,7 +89,7 @@ fn a_long_fat_link_is_filled_within_ten_round_trips() {
     // 250 MiB/s × 100 ms = 1,600 blocks.
     for (mut requests, generous) in [(stated(2000), true), (stated(2000), false)] {
         if !generous {
-            requests.depth = START;
+            requests.start = START;
         }
         let mut link = Link::new(requests, MS * 100, 250.0 * MIB);
         link.run_until(SECOND * 4);
@@ -117,6 +117,7 @@ fn a_slow_peer_hoards_nothing() {
     let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 50, 10.0 * 1024.0);
     let mut taken_back = 0;
     let mut most_later = 0;
+    assert_eq!(link.asked as usize, FIRST);
     while link.now < SECOND * 60 {
         assert!(link.step(), "it keeps having work");
         if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
@@ -131,7 +132,7 @@ fn a_slow_peer_hoards_nothing() {
             most_later = most_later.max(link.requests.len());
         }
     }
-    assert!(taken_back > 40, "what it would not have come to for a minute went to others: {taken_back}");
+    assert!(taken_back < FIRST, "it never had more than it can take: {taken_back}");
     assert!((1..=4).contains(&most_later), "{most_later} outstanding at 10 KiB/s");
     let rate = link.requests.rate(link.now);
     assert!((9_000..=11_500).contains(&rate), "{rate} bytes/s");
@@ -152,6 +153,8 @@ fn a_link_that_grows_longer_or_faster_is_followed() {
 #[test]
 fn the_limit_is_kept_and_requests_leave_in_batches() {
     let mut requests = stated(10);
+    assert_eq!(requests.want(), FIRST);
+    requests.depth = 12;
     assert_eq!(requests.want(), 10);
     requests.add(SECOND, &blocks(0..10));
     let mut wants = Vec::new();
@@ -202,15 +205,51 @@ fn the_first_block_has_ten_seconds() {
     requests.add(SECOND * 5, &blocks(0..3));
     assert_eq!(requests.next_deadline(), Some(SECOND * 15));
     assert!(requests.expire(MS * 14_999).is_empty());
-    assert_eq!(requests.expire(SECOND * 15), blocks(0..3));
+    assert_eq!(requests.expire(SECOND * 15), blocks(1..3), "it may be at the first");
     assert!(requests.is_snubbed() && !requests.is_fast(BLOCK));
-    assert_eq!(requests.want(), 1, "one at a time");
-    requests.add(SECOND * 15, &blocks(3..4));
     assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 25)));
-    requests.take(SECOND * 16, &block(3));
-    requests.received(SECOND * 16, 1, u64::from(BLOCK));
+    assert_eq!(requests.expire(SECOND * 25), blocks(0..1));
+    assert_eq!(requests.want(), 1, "one at a time");
+    requests.add(SECOND * 25, &blocks(3..4));
+    assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 35)));
+    requests.take(SECOND * 26, &block(3));
+    requests.received(SECOND * 26, 1, u64::from(BLOCK));
     assert!(!requests.is_snubbed() && requests.is_fast(BLOCK));
-    assert_eq!(requests.want(), RESTART);
+    assert_eq!(requests.want(), RESTART + 1);
+}
+
+#[test]
+fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for() {
+    let mut requests = Requests::new(LIMIT_UNSTATED);
+    requests.add(SECOND, &blocks(0..FIRST as u32));
+    assert_eq!(requests.expire(SECOND * 11).len(), FIRST - 1);
+    assert!(requests.take(SECOND * 17, &block(0)).is_some());
+    requests.received(SECOND * 17, 1, u64::from(BLOCK));
+    assert_eq!((requests.flow(), requests.want()), (Some(1024.0), 1), "it is known to be slow");
+    for number in 1..5 {
+        let now = SECOND * (17 + (number - 1) * 16);
+        requests.add(now, &[block(number)]);
+        assert_eq!(requests.expire(now + SECOND * 15), [], "on schedule");
+        assert!(requests.take(now + SECOND * 16, &block(number)).is_some());
+        requests.received(now + SECOND * 16, 1, u64::from(BLOCK));
+        assert_eq!(requests.want(), 1);
+    }
+}
+
+#[test]
+fn the_first_blocks_say_how_many_more_to_ask_for() {
+    // Round trip, milliseconds between blocks, how many are outstanding once the first eight have come.
+    for (rtt, between, depth) in [(100, 0, START_GENEROUS), (100, 1, START_GENEROUS), (100, 20, 150), (300, 300, 10)] {
+        let mut requests = stated(2000);
+        requests.add(SECOND, &blocks(0..8));
+        for number in 0..8 {
+            let now = SECOND + MS * (rtt + number * between);
+            requests.take(now, &block(number));
+            requests.received(now, 1, u64::from(BLOCK));
+        }
+        let deep = requests.depth();
+        assert!((depth..=depth + 9).contains(&deep), "{deep} for a block each {between} ms");
+    }
 }
 
 #[test]
@@ -283,7 +322,7 @@ fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
 #[test]
 fn among_many_peers_each_is_asked_for_little_at_first() {
     const SMALL: u32 = 256 * 1024;
-    for (peers, piece, want) in [
+    for (peers, piece, most) in [
         (1, SMALL, START_GENEROUS),
         (10, SMALL, 103),
         (1000, SMALL, START_LEAST),
@@ -295,12 +334,16 @@ fn among_many_peers_each_is_asked_for_little_at_first() {
         let mut requests = Requests::new(LIMIT_UNSTATED);
         requests.share_start(peers, piece);
         requests.set_limit(2000);
-        assert_eq!(requests.want(), want, "one of {peers}, pieces of {piece}");
+        requests.add(SECOND, &blocks(0..requests.want() as u32));
+        let rtt = SHORT_PATH * 10;
+        requests.measure(SECOND + rtt, rtt, true);
+        let first = requests.first_depth(SECOND + rtt, SECOND, FIRST);
+        assert_eq!(first, most, "one of {peers}, pieces of {piece}");
     }
     let mut late = stated(2000);
     late.add(SECOND, &blocks(0..1));
     late.share_start(1000, SMALL);
-    assert_eq!(late.depth(), START_GENEROUS, "once requests are out it is too late");
+    assert_eq!(late.start, START_GENEROUS, "once requests are out it is too late");
 }
 
 /// Fifty equal peers of 1 MiB/s share what is left as the picker lets them: the last ends soon after the first.

@@ -17,7 +17,7 @@ impl Requests {
     pub fn enqueue(&mut self, now: Duration, blocks: &[BlockRequest]) {
         if self.queue.is_empty() && !blocks.is_empty() {
             // Waiting begins now; while nothing was outstanding the peer could not be late.
-            self.progress = self.progress.max(now);
+            (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
             self.round = None;
             self.drain = false;
         }
@@ -33,7 +33,7 @@ impl Requests {
         let first = self.first_unwritten();
         let alone = first == 0 && !self.queue.is_empty();
         if alone {
-            self.progress = self.progress.max(now);
+            (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
         }
         for waiting in self.queue.iter_mut().skip(first) {
             waiting.at = now;

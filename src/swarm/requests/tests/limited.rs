@@ -44,11 +44,13 @@ fn what_a_limit_of_ours_slows_is_not_taken_back() {
 #[test]
 fn under_a_limit_little_is_asked_for_at_first() {
     let ahead = 3.0 * MIB / f64::from(BLOCK);
-    for (peers, limit, depth) in [(1, 0, 256), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)] {
+    for (peers, limit, depth) in
+        [(1, 0, START_GENEROUS), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)]
+    {
         let mut requests = Requests::new(LIMIT_UNSTATED);
         requests.limit_start(peers, limit);
         requests.set_limit(2000);
-        assert_eq!(requests.depth(), depth, "{peers} peers at {limit} B/s");
+        assert_eq!((requests.start, requests.depth()), (depth, depth.min(FIRST)), "{peers} peers at {limit} B/s");
     }
     let mut late = stated(500);
     late.add(SECOND, &blocks(0..1));
