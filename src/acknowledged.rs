@@ -1,11 +1,13 @@
-//! How many bytes the other end of a TCP connection has acknowledged, as the kernel tells (`sock_diag(7)`).
+//! How many bytes the other end of a TCP connection has acknowledged, how many it has not, and how long that takes, as the kernel tells
+//! (`sock_diag(7)`).
 //!
-//! The same as `tcpi_bytes_acked` of the socket option `TCP_INFO`, which would take unsafe code. A write returns when the kernel has queued
-//! the bytes, and its buffers grow; only what was acknowledged tells how fast a line is.
+//! The same as `tcpi_bytes_acked` and others of the socket option `TCP_INFO`, which would take unsafe code. A write returns when the kernel
+//! has queued the bytes, and its buffers grow; only what was acknowledged tells how fast a line is.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::netdevice::name_to_index;
 use rustix::net::netlink::SOCK_DIAG;
@@ -27,10 +29,27 @@ const INFO: u16 = 2;
 const WANTS_INFO: u8 = 1 << (INFO - 1);
 /// Where the attributes are: behind the head of 16 bytes and a struct `inet_diag_msg`.
 const ATTRIBUTES: usize = 16 + 72;
-/// Where `tcpi_bytes_acked` is in a struct `tcp_info`.
+/// Where `idiag_wqueue` is, what was written and has not been acknowledged.
+const QUEUED: usize = 16 + 60;
+/// Where `tcpi_rtt`, `tcpi_bytes_acked` and `tcpi_min_rtt` are in a struct `tcp_info`; times in microseconds.
+const RTT: usize = 68;
 const BYTES_ACKED: usize = 120;
+const MIN_RTT: usize = 148;
 /// More than an answer has.
 const ROOM: usize = 1024;
+
+/// What the system says of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Bytes that the peer has acknowledged.
+    pub acknowledged: u64,
+    /// Bytes written that it has not.
+    pub queued: u64,
+    /// The round trip, smoothed.
+    pub rtt: Duration,
+    /// The shortest of the last minutes.
+    pub min_rtt: Duration,
+}
 
 /// A netlink socket that asks the kernel about TCP connections of this process.
 #[derive(Debug)]
@@ -48,6 +67,11 @@ impl Acknowledged {
 
     /// The bytes written to `stream` that were acknowledged; `None` where the kernel does not tell.
     pub fn of(&self, stream: &TcpStream) -> Option<u64> {
+        self.look(stream).map(|look| look.acknowledged)
+    }
+
+    /// What the kernel knows of `stream`; `None` where it does not tell.
+    pub fn look(&self, stream: &TcpStream) -> Option<Look> {
         let message = question(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
         let mut room = [0; ROOM];
         // What is left of an earlier question that went wrong.
@@ -92,18 +116,24 @@ fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
     message
 }
 
-/// The number in an answer.
-fn answer(message: &[u8]) -> Option<u64> {
+/// The numbers in an answer.
+fn answer(message: &[u8]) -> Option<Look> {
     if u16::from_ne_bytes(*message.get(4..)?.first_chunk()?) != BY_FAMILY {
         return None;
     }
+    let number = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     let mut rest = message.get(ATTRIBUTES..)?;
     loop {
         let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
         let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
         let body = rest.get(4..length)?;
         if kind == INFO {
-            return Some(u64::from_ne_bytes(*body.get(BYTES_ACKED..)?.first_chunk()?));
+            return Some(Look {
+                acknowledged: u64::from_ne_bytes(*body.get(BYTES_ACKED..)?.first_chunk()?),
+                queued: u64::from(number(message, QUEUED)?),
+                rtt: Duration::from_micros(u64::from(number(body, RTT)?)),
+                min_rtt: Duration::from_micros(u64::from(number(body, MIN_RTT)?)),
+            });
         }
         rest = rest.get(length.next_multiple_of(4)..)?;
     }
@@ -128,8 +158,11 @@ mod tests {
         while let Ok(count) = ours.write(&[7; 8192]) {
             written += count as u64;
         }
-        let arrived = kernel.of(&ours).unwrap();
+        let look = kernel.look(&ours).unwrap();
+        let arrived = look.acknowledged;
         assert!((1..written).contains(&arrived), "{arrived} of {written}");
+        assert!((1..=written).contains(&look.queued), "{look:?}");
+        assert!(look.min_rtt <= look.rtt && look.rtt > Duration::ZERO, "{look:?}");
         let mut room = vec![0; 65536];
         let mut left = written;
         while left > 0 {
@@ -161,13 +194,16 @@ mod tests {
     fn what_is_no_answer_is_none() {
         let mut message = vec![0; ATTRIBUTES];
         message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
-        for (kind, body) in [(7_u16, vec![1; 5]), (INFO, [&[1; BYTES_ACKED][..], &77_u64.to_ne_bytes()].concat())] {
+        let info = [&[1; BYTES_ACKED][..], &77_u64.to_ne_bytes(), &[2; MIN_RTT + 4 - BYTES_ACKED - 8]].concat();
+        for (kind, body) in [(7_u16, vec![1; 5]), (INFO, info)] {
             message.extend((4 + body.len() as u16).to_ne_bytes());
             message.extend(kind.to_ne_bytes());
             message.extend(&body);
             message.resize(message.len().next_multiple_of(4), 0);
         }
-        assert_eq!(answer(&message), Some(77));
+        let look = answer(&message).unwrap();
+        assert_eq!((look.acknowledged, look.queued), (77, 0));
+        assert_eq!((look.rtt.as_micros(), look.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
         assert!((0..message.len()).all(|length| answer(&message[..length]).is_none()));
         message[4] = 2;
         assert_eq!(answer(&message), None, "an error");

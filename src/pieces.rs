@@ -242,7 +242,7 @@ impl PieceManager {
         out: &mut Vec<BlockRequest>,
     ) -> Option<Duration> {
         let mut picker = self.picker.lock();
-        let n = pace.limit(n, picker.lacking_blocks() as f64 * share);
+        let n = pace.limit(n, picker.lacking_blocks(), share);
         picker.pick(peer, n, asking, out)
     }
 

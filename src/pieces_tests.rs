@@ -20,7 +20,7 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
 fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
     let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
     let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
-    pieces.pick(peer, 2, asking, Pace { outstanding: 0, least: 2 }, 1.0, &mut blocks);
+    pieces.pick(peer, 2, asking, Pace { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);
     pieces.accept(peer, blocks.iter().copied(), &mut accepted);
     pieces.written(peer, blocks.into_iter(), &mut whole);

@@ -289,3 +289,62 @@ fn a_seed_on_a_slow_line_serves_few_at_a_time() {
         assert!(blocks <= 6 * 16, "{blocks} blocks had been sent when the first piece of 16 was whole");
     });
 }
+
+/// A leecher that always waits for 64 blocks of the first `have` pieces. Each time it chokes and unchokes btsync, btsync asks again for
+/// what it lost: how many bytes of blocks come before that, `times` times.
+fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result<Vec<usize>> {
+    let per_piece = (256 << 10) / BLOCK as u32;
+    wire.send(id::BITFIELD, &[0, 0xff])?; // the other half: a seed would not be unchoked
+    wire.send(id::INTERESTED, &[])?;
+    let mut next = 0;
+    let mut ask = |wire: &mut Wire| {
+        let block = next % (have * per_piece);
+        next += 1;
+        wire.request(block / per_piece, block % per_piece * BLOCK as u32, BLOCK as u32)
+    };
+    let (mut ahead, mut since, mut come) = (Vec::new(), None, 0);
+    while ahead.len() < times {
+        match wire.receive()? {
+            Message::Unchoke => (0..64).try_for_each(|_| ask(&mut wire))?,
+            Message::Piece(_, _, block) => {
+                come += 1;
+                if let Some(bytes) = &mut since {
+                    *bytes += block.len();
+                } else if come % 8 == 0 {
+                    wire.send(id::CHOKE, &[])?;
+                    wire.send(id::UNCHOKE, &[])?;
+                    since = Some(0);
+                }
+                ask(&mut wire)?;
+            }
+            Message::Request(..) => ahead.extend(since.take()),
+            _ => {}
+        }
+    }
+    Ok(ahead)
+}
+
+/// A line that carries 100 kB/s, on which more than a second's worth of blocks would wait.
+#[test]
+fn requests_do_not_wait_behind_blocks_on_a_slow_line() {
+    isolated("requests_do_not_wait_behind_blocks_on_a_slow_line", &["tc"], || {
+        let (stage, payload, port) = (Stage::new(), Payload::single("trade.bin", 4 << 20, 256 << 10), free_port());
+        let far = FarSide::new();
+        let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "800kbit", "burst", "16kb", "limit", "200kb"];
+        assert!(std::process::Command::new("tc").args(slow).status().expect("tc").success());
+        let tracker = Tracker::start(&[]);
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let home = stage.folder_with("home", &payload);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(home.join("trade.bin"))
+            .and_then(|file| file.set_len(2 << 20))
+            .expect("half of it");
+        let _btsync = stage.btsync("trader", &torrent, &home, port, &["--seed"]);
+        until("it has announced itself", || !tracker.heard().is_empty());
+        let wire = far.within(|| Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake"));
+        let mut ahead = blocks_before_requests(wire, 8, 9).expect("a connection that lasts");
+        ahead.sort_unstable();
+        assert!(ahead[4] <= 3 * BLOCK, "bytes of blocks before a request: {ahead:?}");
+    });
+}

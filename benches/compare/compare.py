@@ -59,8 +59,11 @@ class Stage:
         return run
 
     def uplink(self, rate):
-        """Limits what the box sends to so many bytes a second, with a queue of a quarter second."""
-        shell(f"nsenter -t {self.box} -n tc qdisc add dev far root tbf rate {rate * 8}bit burst 16kb latency 250ms")
+        """Limits what the box sends to so many bytes a second, with a queue of a quarter second. Connections use cubic, as on most
+        systems, whatever this one prefers."""
+        inside = f"nsenter -t {self.box} -n"
+        shell(f"{inside} tc qdisc add dev far root tbf rate {rate * 8}bit burst 16kb latency 250ms",
+              f"{inside} ip route change 10.90.9.0/24 dev far proto kernel scope link src {BOX} congctl cubic || true")
 
     def close(self):
         for run in self.runs:

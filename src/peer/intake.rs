@@ -168,6 +168,7 @@ impl<'a> Intake<'a> {
         }
         self.shared.downloaded.fetch_add(all, Ordering::Relaxed);
         if blocks > 0 {
+            self.shared.throttle.uplink.downloads();
             self.peer.downloaded.fetch_add(bytes, Ordering::Relaxed);
             self.peer.touch(now, bytes);
         }

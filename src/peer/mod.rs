@@ -14,9 +14,12 @@ mod parking;
 pub mod reader;
 mod remembered;
 pub mod reveal;
+pub mod room;
 pub mod roster;
 pub mod state;
 pub mod throttle;
+pub mod uplink;
+pub mod vectored;
 pub mod writer;
 
 use std::net::{IpAddr, SocketAddr};

@@ -12,6 +12,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::state::Peer;
+use super::uplink::Uplink;
 use super::{SLAB, Shared};
 use crate::storage::{PooledSlab, SlabPool};
 use crate::swarm::limiter::{Direction, Grant, Limiter, Limits};
@@ -38,6 +39,8 @@ pub struct Throttle {
     next_key: AtomicU32,
     /// Buffers for what is sent.
     slabs: SlabPool,
+    /// What writers look at before they send a block.
+    pub uplink: Uplink,
 }
 
 impl Default for Throttle {
@@ -45,7 +48,16 @@ impl Default for Throttle {
         let (down, up) = (AtomicU64::new(0), AtomicU64::new(0));
         let (torrents, next_key) = (AtomicU32::new(0), AtomicU32::new(0));
         let slabs = SlabPool::new(SLAB, IDLE_SLABS);
-        Throttle { limiter: Mutex::default(), down, up, started: Instant::now(), torrents, next_key, slabs }
+        Throttle {
+            limiter: Mutex::default(),
+            down,
+            up,
+            started: Instant::now(),
+            torrents,
+            next_key,
+            slabs,
+            uplink: Uplink::default(),
+        }
     }
 }
 
@@ -175,6 +187,11 @@ impl Allowance {
     /// Until when no blocks may be sent; `None` where they may, or where asking may help.
     pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.until.filter(|until| now() < *until)
+    }
+
+    /// The same, but also where it has passed.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
     }
 
     /// How many bytes may go now, without a limit any number. Less than `least` is of no use: it is collected, while the answer

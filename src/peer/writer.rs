@@ -20,6 +20,7 @@ use crossbeam_channel::RecvTimeoutError;
 use socket2::SockRef;
 
 use super::outbox::{Inbox, Out};
+use super::room::Room;
 use super::state::Peer;
 use super::throttle::Allowance;
 use super::{SLAB, Shared};
@@ -30,7 +31,7 @@ use crate::swarm::send_schedule::SendSchedule;
 use crate::types::BlockRequest;
 use crate::wire::message;
 use crate::wire::mse::Rc4;
-pub use stall::STALL;
+pub use stall::{STALL, WRITE_TIMEOUT};
 use stall::{CHUNK, write_patiently};
 
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
@@ -64,6 +65,8 @@ pub struct Writer<'a> {
     served: MetadataServed,
     /// How fast the socket takes what is written.
     drain: Drain,
+    /// Whether the next blocks may be written as far as the line is concerned.
+    room: Room,
     /// What the limiter lets blocks have.
     allowance: Allowance,
     /// Lent while there is something to serve.
@@ -88,6 +91,7 @@ impl<'a> Writer<'a> {
             schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
             served: MetadataServed::default(),
             drain: Drain::default(),
+            room: Room::default(),
             allowance: Allowance::default(),
             slab: None,
             cipher,
@@ -119,6 +123,11 @@ impl<'a> Writer<'a> {
                     return self.end();
                 }
             }
+            if self.may_serve() && !self.room.is_ready() {
+                self.send_messages()?;
+                self.room.find(self.shared, self.peer, self.stream, &mut self.slab)?;
+                continue; // what was said meanwhile leaves before the next block
+            }
             self.write()?;
         }
     }
@@ -138,14 +147,26 @@ impl<'a> Writer<'a> {
 
     /// Whether there is nothing to write now.
     fn is_idle(&self) -> bool {
-        self.head.is_empty() && (self.queue.is_empty() || self.allowance.waits_until(Instant::now).is_some())
+        self.head.is_empty() && !self.may_serve()
+    }
+
+    /// Whether a block may be sent as far as the limit and the window are concerned.
+    fn may_serve(&self) -> bool {
+        !self.queue.is_empty() && self.waits_until().is_none()
+    }
+
+    /// Until when no block may be sent; `None` where it may.
+    fn waits_until(&self) -> Option<Instant> {
+        self.allowance.waits_until(Instant::now).max(self.room.waits_until(Instant::now))
     }
 
     /// Sleeps until there is something to write; false when the connection is over.
     fn wait(&mut self, outbox: &Inbox) -> bool {
         while self.is_idle() {
             let scheduled = self.schedule.next_due();
-            let deadline = self.allowance.waits_until(Instant::now).map_or(scheduled, |blocks| blocks.min(scheduled));
+            // Not `waits_until`: where that has just passed there is no time to wait for, and the next message may be a minute away.
+            let blocks = self.allowance.until().max(self.room.until()).filter(|_| !self.queue.is_empty());
+            let deadline = blocks.map_or(scheduled, |at| at.min(scheduled));
             match outbox.recv_deadline(deadline) {
                 Ok(out) => {
                     if !self.take(out) {
@@ -173,6 +194,9 @@ impl<'a> Writer<'a> {
             Out::Requests => {
                 let mut batch = Vec::new();
                 self.peer.take_requests(self.shared.now(), &mut batch);
+                if !batch.is_empty() {
+                    self.shared.throttle.uplink.downloads();
+                }
                 for block in batch {
                     message::request(&mut self.head, block);
                 }
@@ -264,24 +288,41 @@ impl<'a> Writer<'a> {
     /// Writes what there is: all messages, and one batch of blocks, where the limit allows one.
     fn write(&mut self) -> io::Result<()> {
         let run = self.next_run();
-        if run.is_empty() && self.head.is_empty() {
+        if run.is_empty() {
+            self.room.spend(); // it is to look again when a block may go
+            return self.send_messages();
+        }
+        self.gather_haves();
+        self.disguise();
+        self.serve(&run)?;
+        self.messages_sent();
+        Ok(())
+    }
+
+    /// Writes the messages that wait, without blocks.
+    fn send_messages(&mut self) -> io::Result<()> {
+        if self.head.is_empty() {
             return Ok(());
         }
         self.gather_haves();
+        self.disguise();
+        write_patiently(self.stream, &self.head)?;
+        self.messages_sent();
+        Ok(())
+    }
+
+    fn disguise(&mut self) {
         if let Some(cipher) = &mut self.cipher {
             cipher.apply(&mut self.head);
         }
-        if run.is_empty() {
-            write_patiently(self.stream, &self.head)?;
-        } else {
-            self.serve(&run)?;
-        }
+    }
+
+    fn messages_sent(&mut self) {
         self.head.clear();
         if self.rejects > 0 {
             self.peer.refusing.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
         }
         self.schedule.wrote(Instant::now());
-        Ok(())
     }
 
     /// Limits the unsent bytes that the kernel queues, as later messages have to wait for them.
@@ -293,7 +334,7 @@ impl<'a> Writer<'a> {
     /// Takes the oldest request and those behind it that follow it on disk, as far as the limit allows; none where it allows none.
     fn next_run(&mut self) -> Vec<BlockRequest> {
         let Some(first) = self.queue.front().copied() else { return Vec::new() };
-        if self.allowance.waits_until(Instant::now).is_some() {
+        if self.waits_until().is_some() {
             return Vec::new();
         }
         let (throttle, key) = (&self.shared.throttle, self.peer.key);
@@ -302,8 +343,8 @@ impl<'a> Writer<'a> {
         if most > 0 && self.slab.is_none() {
             self.slab = throttle.upload_slab();
         }
-        let room = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
-        let most = most.min(room as u64) as usize;
+        let space = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
+        let most = most.min(self.room.most().max(u64::from(first.length))).min(space as u64) as usize;
         let layout = self.shared.pieces.storage().layout();
         let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
         let mut run: Vec<BlockRequest> = Vec::with_capacity(self.drain.blocks());

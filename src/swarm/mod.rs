@@ -22,6 +22,7 @@ pub mod requests;
 pub mod send_schedule;
 pub mod superseed;
 pub mod traffic;
+pub mod window;
 
 pub use blame::Blame;
 pub use choker::{Candidate, Choker};

@@ -152,6 +152,8 @@ pub struct Requests {
     /// The smallest age of an answered request, and when it was last seen.
     rtt: Option<Duration>,
     rtt_seen: Duration,
+    /// See [`Requests::set_path`].
+    path: Duration,
     /// Nothing is asked for until the queue is empty.
     drain: bool,
     /// Bytes of the block that is arriving.
@@ -193,6 +195,7 @@ impl Requests {
             newest: 0,
             rtt: None,
             rtt_seen: Duration::ZERO,
+            path: Duration::ZERO,
             drain: false,
             partial: 0,
             look: None,

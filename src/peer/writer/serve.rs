@@ -15,7 +15,7 @@ impl Writer<'_> {
     /// Reads a run of neighbouring blocks and sends it behind the waiting messages. Blocks for which there is no room go back into the
     /// queue.
     pub(super) fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
-        let begun = Instant::now();
+        let (begun, waited) = (Instant::now(), self.room.spend());
         let cut = self.send(run)?;
         let mut sent = cut.whole;
         if cut.begun > 0 {
@@ -23,7 +23,7 @@ impl Writer<'_> {
             sent += 1;
         }
         let (sent, unsent) = run.split_at(sent);
-        if self.drain.wrote(sent.len(), begun.elapsed()) {
+        if self.drain.wrote(sent.len(), waited + begun.elapsed()) {
             self.let_wait();
         }
         let bytes = total(sent);

@@ -14,7 +14,7 @@ use crate::wire::message::PIECE_HEAD;
 /// A write to a peer's socket waits for so long at most: long enough that a peer that reads is hardly ever waited for in another way.
 pub const STALL: Duration = Duration::from_millis(200);
 /// A peer that takes nothing for so long is disconnected.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a block that are read at once for a socket that takes little.
 pub(super) const CHUNK: usize = 16 * 1024;
 
@@ -74,7 +74,7 @@ pub(super) fn write_patiently(stream: &TcpStream, mut bytes: &[u8]) -> io::Resul
 
 /// Waits until the socket takes something.
 pub(super) fn wait(stream: &TcpStream) -> io::Result<()> {
-    let timeout = Timespec::try_from(PATIENCE).ok();
+    let timeout = Timespec::try_from(WRITE_TIMEOUT).ok();
     loop {
         match poll(&mut [PollFd::new(stream, PollFlags::OUT)], timeout.as_ref()) {
             Ok(0) => return Err(io::ErrorKind::TimedOut.into()),

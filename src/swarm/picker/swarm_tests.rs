@@ -112,7 +112,7 @@ impl Download {
         let remote = &mut self.remotes[at];
         let (want, asking) = (remote.requests.want(), remote.requests.asking(now, self.piece));
         let share = remote.requests.flow().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
-        let want = remote.requests.pace().limit(want, self.picker.lacking_blocks() as f64 * share);
+        let want = remote.requests.pace().limit(want, self.picker.lacking_blocks(), share);
         if remote.requests.want() == 0 {
             return;
         }

@@ -10,6 +10,9 @@ use super::{
 use crate::swarm::picker::{Asking, Speed};
 use crate::types::BLOCK;
 
+/// The part of what comes that is as good as all of it.
+const ALL: f64 = 0.99;
+
 /// How many blocks a peer is asked for where not much is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -17,12 +20,18 @@ pub struct Pace {
     pub outstanding: usize,
     /// Blocks that it may always be asked for.
     pub least: usize,
+    /// Whether its rate is known, and with it its part of what comes.
+    pub proven: bool,
 }
 
 impl Pace {
-    /// Of `want` blocks those that it may be asked for when `fair` blocks are its part of what is left.
-    pub fn limit(self, want: usize, fair: f64) -> usize {
-        let most = self.least.max((fair / 2.0) as usize);
+    /// Of `want` blocks those that it may be asked for when `left` blocks are left, and its part of what comes is `share`. Who sends all
+    /// that comes keeps nobody waiting.
+    pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
+        if self.proven && share >= ALL {
+            return want;
+        }
+        let most = self.least.max((left as f64 * share / 2.0) as usize);
         want.min(most.saturating_sub(self.outstanding))
     }
 }
@@ -31,7 +40,7 @@ impl Requests {
     /// Whether asking deeper may bring more: on a short path a round is measured first, and 256 are enough; and nothing is gained any more once
     /// answers spend most of their time in a queue.
     pub(super) fn has_room(&self) -> bool {
-        let (Some(rtt), Some(age)) = (self.rtt, self.age) else { return true };
+        let (Some(rtt), Some(age)) = (self.rtt.map(|rtt| rtt.max(self.path)), self.age) else { return true };
         let short = self.flow.is_some() && self.depth < AHEAD_BLOCKS_FAST;
         (short || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
     }
@@ -39,7 +48,12 @@ impl Requests {
     /// Whether the smallest age is one of a short path. Such a path is asked for little, so the smallest age has to be seen anew now
     /// and then.
     fn is_short_path(&self) -> bool {
-        self.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
+        self.path < SHORT_PATH && self.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
+    }
+
+    /// The connection's round trip while we send on it, which is longer than the shortest age where our own data waits on the line.
+    pub fn set_path(&mut self, rtt: Duration) {
+        self.path = rtt;
     }
 
     /// Lets the queue run empty once where the smallest age of a short path was last seen long ago: the next request then shows
@@ -81,7 +95,7 @@ impl Requests {
     /// Twice what the path holds: with less outstanding, the peer would run dry.
     pub(super) fn path_blocks(&self) -> usize {
         let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK);
-        let rtt = self.rtt.unwrap_or_default().min(MAX_RTT);
+        let rtt = self.rtt.unwrap_or_default().max(self.path).min(MAX_RTT);
         (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
     }
 
@@ -93,7 +107,7 @@ impl Requests {
 
     /// What a picker must know to ask this peer for its part and no more.
     pub fn pace(&self) -> Pace {
-        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(self.least()) }
+        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(self.least()), proven: self.flow.is_some() }
     }
 
     /// What a picker must know of this peer to choose blocks for it, of pieces of so many bytes.

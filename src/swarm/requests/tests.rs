@@ -312,11 +312,28 @@ fn a_pause_without_requests_is_no_stall() {
 
 #[test]
 fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
-    let pace = Pace { outstanding: 10, least: 4 };
-    assert_eq!(pace.limit(64, 1e6), 64, "far from the end nothing is held back");
-    assert_eq!(pace.limit(64, 40.0), 10, "half of 40, of which 10 are outstanding");
-    assert_eq!(pace.limit(64, 20.0), 0);
-    assert_eq!(Pace { outstanding: 0, least: 4 }.limit(64, 0.1), 4);
+    let pace = Pace { outstanding: 10, least: 4, proven: true };
+    assert_eq!(pace.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
+    assert_eq!(pace.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
+    assert_eq!(pace.limit(64, 80, 0.25), 0);
+    assert_eq!(Pace { outstanding: 0, ..pace }.limit(64, 1, 0.1), 4);
+}
+
+#[test]
+fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
+    let pace = Pace { outstanding: 10, least: 4, proven: true };
+    assert_eq!(pace.limit(64, 20, 1.0), 64);
+    assert_eq!(Pace { proven: false, ..pace }.limit(64, 20, 1.0), 0, "others may be about to send as much");
+}
+
+#[test]
+fn a_path_that_our_own_data_makes_long_is_asked_for_a_second_s_worth() {
+    let mut requests = stated(2000);
+    requests.flow = Some(4.0 * MIB);
+    requests.rtt = Some(MS);
+    assert_eq!(requests.steady_depth(), 64);
+    requests.set_path(MS * 150);
+    assert_eq!(requests.steady_depth(), 256);
 }
 
 #[test]
@@ -364,8 +381,8 @@ fn equal_peers_end_together() {
         link.now = at;
         link.requests.take(at, &arrived);
         link.requests.received(at, 1, u64::from(BLOCK));
-        let lacking = left as usize + link.coming.len() * 50; // all are alike
-        let want = link.requests.pace().limit(link.requests.want(), lacking as f64 / 50.0);
+        let lacking = u64::from(left) + link.coming.len() as u64 * 50; // all are alike
+        let want = link.requests.pace().limit(link.requests.want(), lacking, 1.0 / 50.0);
         for _ in 0..want.min(left as usize) {
             left -= 1;
             let block = block(link.asked);

@@ -1,0 +1,49 @@
+//! What writers look at so that our requests do not wait behind our blocks: whether we download, and what the kernel says of a
+//! connection. One for all connections of a host, as they share the line.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::acknowledged::{Acknowledged, Look};
+
+/// So long after the last block or request nothing is waited for any more.
+const LASTS: Duration = Duration::from_secs(3);
+
+/// See the module's head.
+pub struct Uplink {
+    started: Instant,
+    /// When a block last came or was requested, in milliseconds since `started` plus one; 0 for never.
+    downloaded: AtomicU64,
+    /// `None` where the system tells nothing.
+    kernel: Mutex<Option<Acknowledged>>,
+}
+
+impl Default for Uplink {
+    fn default() -> Uplink {
+        let kernel = Mutex::new(Acknowledged::open().ok());
+        Uplink { started: Instant::now(), downloaded: AtomicU64::new(0), kernel }
+    }
+}
+
+impl Uplink {
+    /// A block came, or was requested.
+    pub fn downloads(&self) {
+        self.downloaded.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+    }
+
+    /// Whether requests would have to wait behind what is sent.
+    pub fn is_downloading(&self) -> bool {
+        match self.downloaded.load(Ordering::Relaxed) {
+            0 => false,
+            last => self.started.elapsed().as_millis() as u64 <= last + LASTS.as_millis() as u64,
+        }
+    }
+
+    /// What the kernel says of `stream`.
+    pub fn look(&self, stream: &TcpStream) -> Option<Look> {
+        self.kernel.lock().as_ref().and_then(|kernel| kernel.look(stream))
+    }
+}

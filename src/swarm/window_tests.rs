@@ -1,0 +1,139 @@
+//! Windows on lines that are simulated: one queue that drains at a rate, behind a path of some length, for several connections.
+
+use super::*;
+use std::collections::VecDeque;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// Bytes of a packet.
+const PACKET: u64 = 1448;
+
+/// A connection that always has blocks to send.
+#[derive(Default)]
+struct Sender {
+    window: Window,
+    look: Look,
+    /// Packets under way: when they were written, when the line has sent them, and their bytes.
+    packets: VecDeque<(Duration, Duration, u64)>,
+    asks_at: Duration,
+}
+
+impl Sender {
+    /// Takes the acknowledgements that have come by now, over a path of that length.
+    fn acknowledge(&mut self, now: Duration, path: Duration) {
+        while let Some(&(at, sent, bytes)) = self.packets.front()
+            && sent + path <= now
+        {
+            self.packets.pop_front();
+            self.look.acknowledged += bytes;
+            self.look.queued -= bytes;
+            self.look.rtt = (self.look.rtt * 7 + (sent + path).saturating_sub(at)) / 8;
+            self.look.min_rtt = self.look.min_rtt.min((sent + path).saturating_sub(at));
+        }
+    }
+}
+
+/// The line that they share.
+struct Line {
+    senders: Vec<Sender>,
+    /// Bytes per second, and the round trip while nothing waits.
+    rate: f64,
+    base: Duration,
+    now: Duration,
+    free_at: Duration,
+    /// The longest that something written had to wait until all of it was sent.
+    longest: Duration,
+}
+
+impl Line {
+    fn new(rate: f64, base: Duration, senders: usize) -> Line {
+        let sender = || Sender { look: Look { rtt: base, min_rtt: base, ..Look::default() }, ..Sender::default() };
+        let (now, free_at, longest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        Line { senders: (0..senders).map(|_| sender()).collect(), rate, base, now, free_at, longest }
+    }
+
+    /// Lets time go by, while others make the round trip longer by `also`. What part of the line each sender has used.
+    fn run(&mut self, time: Duration, also: Duration) -> Vec<f64> {
+        let before: Vec<u64> = self.senders.iter().map(|sender| sender.look.acknowledged).collect();
+        let end = self.now + time;
+        self.longest = Duration::ZERO;
+        while self.now < end {
+            self.now += MS;
+            for n in 0..self.senders.len() {
+                self.senders[n].acknowledge(self.now, self.base + also);
+                while self.now >= self.senders[n].asks_at {
+                    let look = self.senders[n].look;
+                    match self.senders[n].window.ask(self.now, look) {
+                        Pass::Wait(pause) => self.senders[n].asks_at = self.now + pause,
+                        Pass::Go(bytes) => self.write(n, bytes.clamp(u64::from(BLOCK), 16 * u64::from(BLOCK))),
+                    }
+                }
+            }
+        }
+        let used = self.senders.iter().zip(before).map(|(sender, before)| sender.look.acknowledged - before);
+        used.map(|bytes| bytes as f64 / time.as_secs_f64() / self.rate).collect()
+    }
+
+    fn write(&mut self, n: usize, bytes: u64) {
+        let mut left = bytes;
+        while left > 0 {
+            let packet = left.min(PACKET);
+            left -= packet;
+            self.free_at = self.free_at.max(self.now) + Duration::from_secs_f64(packet as f64 / self.rate);
+            self.senders[n].packets.push_back((self.now, self.free_at, packet));
+        }
+        self.senders[n].look.queued += bytes;
+        self.longest = self.longest.max(self.free_at.saturating_sub(self.now));
+    }
+}
+
+#[test]
+fn a_slow_line_is_busy_and_nothing_waits_long_on_it() {
+    for (rate, base) in [(50e3, 20), (100e3, 1), (100e3, 40), (500e3, 20), (2e6, 50)] {
+        let mut line = Line::new(rate, MS * base, 1);
+        let block = Duration::from_secs_f64(f64::from(BLOCK) / rate);
+        line.run(SECOND * 3, Duration::ZERO);
+        assert!(line.longest <= MS * 300 + block * 3, "{rate} B/s: {:?} at first", line.longest);
+        let used = line.run(SECOND * 20, Duration::ZERO)[0];
+        // A block is on its way for longer than the window aims at on the slowest.
+        assert!(line.longest <= MS * 200 + block * 2, "{rate} B/s: {:?}", line.longest);
+        assert!(used > 0.85, "{rate} B/s over {base} ms: {used} of the line");
+    }
+}
+
+#[test]
+fn several_share_a_slow_line_and_nobody_starves() {
+    for (rate, base, senders) in [(100e3, 40, 4), (500e3, 20, 4), (1e6, 50, 10)] {
+        let mut line = Line::new(rate, MS * base, senders);
+        line.run(SECOND * 10, Duration::ZERO);
+        let used = line.run(SECOND * 60, Duration::ZERO);
+        let (all, fair) = (used.iter().sum::<f64>(), 1.0 / senders as f64);
+        // Each has a block under way, whatever the window.
+        let blocks = Duration::from_secs_f64(f64::from(BLOCK) * 1.5 * senders as f64 / rate);
+        assert!(line.longest <= MS * 200 + blocks, "{senders} at {rate} B/s: {:?}", line.longest);
+        assert!(all > 0.85, "{senders} at {rate} B/s: {all} of the line");
+        assert!(used.iter().all(|part| (0.4..2.5).contains(&(part / fair))), "{senders} at {rate} B/s: {used:?}");
+    }
+}
+
+#[test]
+fn a_fast_line_soon_has_all_it_takes() {
+    for (rate, base) in [(10e6, 20), (10e6, 200), (1e9, 1)] {
+        let mut line = Line::new(rate, MS * base, 1);
+        line.run(SECOND * 3, Duration::ZERO);
+        let used = line.run(SECOND * 3, Duration::ZERO)[0];
+        assert!(used > 0.85 || line.senders[0].window.bytes >= 4e6, "{rate} B/s over {base} ms: {used} of the line");
+    }
+}
+
+#[test]
+fn a_round_trip_that_others_make_long_costs_little() {
+    let mut line = Line::new(1e6, MS * 20, 1);
+    line.run(SECOND * 5, Duration::ZERO);
+    let used = line.run(SECOND * 60, MS * 400)[0];
+    assert!(used > 0.6, "{used} of the line");
+    let used = line.run(SECOND * 60, Duration::ZERO)[0];
+    assert!(used > 0.85, "{used} of the line once it is short again");
+    line.run(SECOND * 5, Duration::ZERO);
+    assert!(line.longest <= MS * 250, "{:?}, as before", line.longest);
+}
