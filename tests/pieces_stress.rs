@@ -199,7 +199,7 @@ impl<'a> Player<'a> {
                 return Doing::Away;
             }
             3..12 => {
-                let pace = Pace { outstanding: self.asked.len(), least: 16 };
+                let pace = Pace { outstanding: self.asked.len(), least: 16, proven: false };
                 let (n, speed) = (self.rng.usize(1..9), if self.rng.bool() { Speed::Fast } else { Speed::Slow });
                 let asking = Asking::unproven(Duration::ZERO, speed);
                 pieces.pick(self.key, n, asking, pace, 0.2, &mut self.asked);

@@ -19,7 +19,6 @@ pub mod roster;
 pub mod state;
 pub mod throttle;
 pub mod uplink;
-pub mod vectored;
 pub mod writer;
 
 use std::net::{IpAddr, SocketAddr};
