@@ -65,7 +65,13 @@ impl Room {
     ///
     /// # Errors
     /// Where the peer has taken nothing for the time that a write may take.
-    pub fn find(&mut self, shared: &Shared, peer: &Peer, stream: &TcpStream, slab: &mut Option<PooledSlab>) -> io::Result<()> {
+    pub fn find(
+        &mut self,
+        shared: &Shared,
+        peer: &Peer,
+        stream: &TcpStream,
+        slab: &mut Option<PooledSlab>,
+    ) -> io::Result<()> {
         (self.held_until, self.most) = (None, u64::MAX);
         let uplink = &shared.throttle.uplink;
         if uplink.is_downloading()

@@ -31,8 +31,8 @@ use crate::swarm::send_schedule::SendSchedule;
 use crate::types::BlockRequest;
 use crate::wire::message;
 use crate::wire::mse::Rc4;
-pub use stall::{STALL, WRITE_TIMEOUT};
 use stall::{CHUNK, write_patiently};
+pub use stall::{STALL, WRITE_TIMEOUT};
 
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;
