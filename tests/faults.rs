@@ -170,6 +170,28 @@ fn a_read_only_folder_ends_with_16_and_serves_what_is_there() {
     });
 }
 
+/// In a container: what lies in a lower layer is copied when it is opened for writing, and is another file then.
+#[test]
+fn a_file_of_a_lower_layer_is_gone_on_with() {
+    isolated("a_file_of_a_lower_layer_is_gone_on_with", &["mount"], || {
+        let (stage, payload) = (Stage::new(), payload());
+        let layers = stage.folder("layers");
+        mount("-t tmpfs -o size=32m", &layers);
+        let layer = |name: &str| layers.join(name);
+        for name in ["low", "up", "work"] {
+            fs::create_dir(layer(name)).expect("a folder");
+        }
+        let mut content = payload.content();
+        content[..7].copy_from_slice(b"spoiled");
+        fs::write(layer("low").join("payload.bin"), content).expect("room");
+        let of = |name: &str| layer(name).display().to_string();
+        let options = format!("lowerdir={},upperdir={},workdir={}", of("low"), of("up"), of("work"));
+        let out = stage.folder("out");
+        sh(&format!("mount -t overlay -o '{options}' overlay '{}'", out.display()));
+        completes_with_what_is_missing(&stage, &payload);
+    });
+}
+
 #[test]
 fn a_file_size_limit_is_a_full_disk() {
     let (stage, payload) = (Stage::new(), payload());

@@ -5,11 +5,15 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::netns::{address, isolated};
 use common::payload::Payload;
+use common::process::Running;
 use common::seeder::{FakePeer, Gate, full_bitfield, serve};
+use common::talker::{Talker, Turn, size_of};
 use common::tracker::Tracker;
 use common::wire::{Wire, extended_handshake, handshake, id};
 use common::{Stage, btsync, free_port, until};
@@ -162,6 +166,94 @@ fn more_callers_than_descriptors_keep_nobody_out_for_long() {
     assert!(seeder.runs());
     seeder.terminate(0);
     assert!(!seeder.log().contains("panicked"), "{}", seeder.log());
+}
+
+/// A magnet link of many files, of which all but the last are there, and the download of it: so many idle peers are connected beside
+/// the one that gives the metadata, once its gate is opened.
+struct Linked {
+    stage: Stage,
+    payload: Payload,
+    running: Running,
+    metadata: Arc<Gate>,
+    /// How many connections of idle peers have ended.
+    gone: Arc<AtomicUsize>,
+    honest: Talker,
+    _idle: Vec<FakePeer>,
+}
+
+impl Linked {
+    fn connected(files: usize, idle: usize, more: &[&str]) -> Linked {
+        let names: Vec<String> = (0..files).map(|n| format!("f{n:02}")).collect();
+        let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 32_000)).collect();
+        let (stage, payload) = (Stage::new(), Payload::tree("many", &files, 16 * 1024));
+        let out = stage.folder_with("out", &payload);
+        std::fs::write(out.join("many").join(names.last().expect("files")), "").expect("an empty file");
+        let (connected, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let idler = |_| {
+            let (connected, gone, info_hash) = (connected.clone(), gone.clone(), payload.info_hash());
+            FakePeer::raw(move |mut wire| {
+                wire.read_handshake()?;
+                wire.send_raw(&extended_handshake(info_hash))?;
+                connected.fetch_add(1, Ordering::Relaxed);
+                wire.closed()?;
+                gone.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            })
+        };
+        let peers: Vec<_> = (0..idle).map(idler).collect();
+        let (asked, metadata) = (Arc::new(AtomicBool::new(false)), Gate::new(0));
+        let (told, held) = (asked.clone(), metadata.clone());
+        let honest = Talker::new(&payload, size_of(&payload), move |_, turn| {
+            if matches!(turn, Turn::Metadata(_)) {
+                told.store(true, Ordering::Relaxed);
+                held.wait_open()?;
+            }
+            Ok(false)
+        });
+        let mut command = Command::new("prlimit");
+        command.args(more).arg(btsync().get_program()).arg(payload.magnet("")).arg(&out);
+        command.args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+        for peer in peers.iter().map(|peer| peer.addr).chain([honest.addr()]) {
+            command.args(["--peer", &peer.to_string()]);
+        }
+        command.env("XDG_CACHE_HOME", stage.path("cache")).env("RUST_LOG", "debug");
+        let running = stage.start("btsync", &mut command);
+        let all = || connected.load(Ordering::Relaxed) == idle && asked.load(Ordering::Relaxed);
+        until("all are connected", all);
+        Linked { stage, payload, running, metadata, gone, honest, _idle: peers }
+    }
+
+    fn completes(&mut self) {
+        self.running.ends_with(0);
+        self.payload.assert_at(&self.stage.path("out"));
+    }
+}
+
+/// Nobody else has a descriptor to give while files are looked at.
+#[test]
+fn connections_of_a_link_give_way_to_the_look_at_its_files() {
+    let mut linked = Linked::connected(60, 20, &["--nofile=1024:"]);
+    let limit = |files: u32, pid: u32| {
+        let (pid, files) = (format!("--pid={pid}"), format!("--nofile={files}:"));
+        assert!(Command::new("prlimit").args([pid, files]).status().expect("prlimit").success());
+    };
+    // The lowest numbers are taken: nothing can be opened, whatever is closed.
+    limit(3, linked.running.pid());
+    linked.metadata.open();
+    until("the idle ones have ended", || linked.gone.load(Ordering::Relaxed) == 20);
+    let _ = linked.honest.peer.outcome();
+    limit(1024, linked.running.pid());
+    linked.completes();
+}
+
+/// Before any of them is missing.
+#[test]
+fn a_link_keeps_no_more_connections_than_its_files_leave_descriptors_for() {
+    // Room for 24 peers without files, and for one beside these.
+    let mut linked = Linked::connected(30, 23, &["--nofile=64"]);
+    linked.metadata.open();
+    until("the others have ended", || linked.running.log().contains("23 peers: hung up on, as the files need"));
+    linked.running.terminate(7);
 }
 
 /// A seed that dials btsync while btsync dials it, with an id below or above every id of btsync. It keeps one of the two connections

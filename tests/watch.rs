@@ -7,9 +7,10 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 
 use common::fleet::{Swarm, code, fleet, stderr, watching};
-use common::netns::not_run;
+use common::netns::{isolated, not_run};
 use common::payload::Payload;
 use common::{Stage, until};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
@@ -133,7 +134,10 @@ impl Later<'_> {
         self.1 += 1;
         let swarm = Swarm::new(self.0, &format!("later{}", self.1), usize::MAX);
         let name = swarm.torrent.file_name().expect("a name");
-        fs::rename(&swarm.torrent, self.0.path("in").join(name)).expect("moved");
+        // In one step, whatever file system the folder is.
+        let copy = self.0.path("in/.copy");
+        fs::copy(&swarm.torrent, &copy).expect("a copy");
+        fs::rename(copy, self.0.path("in").join(name)).expect("moved");
         running.says(&format!("later{}: complete", self.1));
     }
 }
@@ -210,4 +214,30 @@ fn what_a_download_brought_is_not_begun_when_it_is_moved_there() {
     Later(&stage, 1).comes(&mut running);
     assert!(!inner.has_begun(), "{}", running.log());
     running.terminate(0);
+}
+
+/// Where nothing but the record of the download can say so.
+#[test]
+fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
+    const TEST: &str = "what_a_download_brought_is_not_begun_later_where_no_marks_are_kept";
+    isolated(TEST, &["mount"], || {
+        let stage = Stage::new();
+        let folder = stage.folder("in");
+        let mounted = Command::new("mount").args(["-t", "ramfs", "ramfs"]).arg(&folder).status();
+        assert!(mounted.is_ok_and(|status| status.success()));
+        assert!(!keeps_marks(&folder));
+        let inner = Swarm::new(&stage, "inner", usize::MAX);
+        let torrent = producer(&stage, "evil.torrent", &inner.bytes());
+        let output = fleet(&stage).arg(&torrent.torrent).arg("in").output().expect("btsync runs");
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        symlink("evil.torrent", folder.join("pointer.torrent")).expect("a link");
+        let mut running = watching(&stage, &["in"]);
+        Later(&stage, 0).comes(&mut running);
+        assert!(!inner.has_begun(), "{}", running.log());
+        // A copy is the user's own.
+        fs::copy(folder.join("evil.torrent"), stage.path("copy")).expect("a copy");
+        fs::copy(stage.path("copy"), folder.join("copy.torrent")).expect("a copy");
+        running.says("inner: complete");
+        running.terminate(0);
+    });
 }

@@ -246,6 +246,7 @@ pub(super) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
     config.exclude_trackers.extend(args.excluded().map(str::to_owned));
     config.resume = cache_folder().map(|folder| folder.join("btsync/resume"));
     config.pending = cache_folder().filter(|_| args.on_download_complete.is_some()).map(|f| f.join("btsync/pending"));
+    config.brought = cache_folder().map(|folder| folder.join("btsync/brought"));
     config.verify = args.verify;
     config.save_torrent.clone_from(&args.save_torrent);
     config.files = Selection { select: args.select.clone(), exclude: args.exclude.clone(), link: None };

@@ -132,7 +132,7 @@ fn verify(
     let there: Vec<bool> = found.iter().map(Option::is_some).collect();
     let files = Storage::new(folder.to_owned(), layout.clone(), OPEN_MAX);
     let files = files.select(&there, &storage::part_name(&torrent.info_hash));
-    files.admit_outside();
+    files.admit_outside(stop);
     let progress = Progress::default();
     let check = || storage::check(&files, &torrent.pieces, 0, &progress, stop);
     let have = if quiet {

@@ -62,6 +62,8 @@ pub struct Config {
     pub resume: Option<PathBuf>,
     /// The folder of [`PendingCompletion`](super::PendingCompletion) files, where somebody is to be told once of each download that becomes complete.
     pub pending: Option<PathBuf>,
+    /// The folder that remembers the torrents and links among downloaded files, where the file system keeps no marks for these.
+    pub brought: Option<PathBuf>,
     /// Whether to hash all that is there, whatever a fast-resume record says.
     pub verify: bool,
     /// Files held open at most.
@@ -151,6 +153,7 @@ impl Config {
             stop_timeout: None,
             resume: None,
             pending: None,
+            brought: None,
             verify: false,
             max_open_files: 128,
             files: Selection::default(),

@@ -31,6 +31,7 @@ use crate::types::{InfoHash, PeerKey};
 
 pub use announcing::{Announcer, Identity, send};
 pub use discovery::{Discovery, News};
+pub use keeping::Spare;
 
 /// Trackers that are ignored, as many as a line names.
 const MAX_TOLD: usize = 3;
@@ -347,6 +348,7 @@ impl<'a> Contacts<'a> {
 
     /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
     pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
+        self.take_back();
         // The peers first: nothing more is received or sent while the trackers are told.
         shared.stop();
         self.seat.close();

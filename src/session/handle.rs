@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::config::SeedGoal;
+use super::contacts::Spare;
 use super::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use super::search::Search;
 use crate::metainfo::Torrent;
@@ -61,6 +62,8 @@ pub(super) struct Inner {
     pub search: Mutex<Search>,
     pub known: AtomicUsize,
     pub reports: Sender<Report>,
+    /// Connections without threads, while the files of a magnet link are looked at.
+    pub spare: Spare,
 }
 
 impl Inner {
@@ -96,6 +99,7 @@ impl Inner {
             search: Mutex::default(),
             known: AtomicUsize::new(0),
             reports,
+            spare: Spare::default(),
         }
     }
 
@@ -110,6 +114,7 @@ impl Inner {
         if !self.warned.swap(true, Ordering::Relaxed) {
             log::warn!("no descriptors are left: fewer peers, until there are some");
         }
+        self.spare.give_up();
         let _ = self.reports.try_send(Report::Shortage);
         let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
         let is_main = self.main.get() == Some(&std::thread::current().id());

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::records::{path_in, replace};
@@ -60,12 +61,18 @@ pub struct Keeper {
 
 impl Keeper {
     /// For files below `out_dir`, before they are looked at; records lie in `folder`. `None` where the system does not say
-    /// what is needed.
-    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path, disk: &Storage) -> Option<Keeper> {
+    /// what is needed, or `stop` becomes true.
+    pub fn new(
+        folder: &Path,
+        info_hash: InfoHash,
+        out_dir: &Path,
+        disk: &Storage,
+        stop: &AtomicBool,
+    ) -> Option<Keeper> {
         let boot = disk.in_time(|| fs::read_to_string(BOOT_ID)).ok()?.trim().to_owned();
         let place = fs::canonicalize(out_dir).ok()?;
         let path = path_in(folder, info_hash, &place);
-        let before = stamps(disk);
+        let before = stamps_unless(disk, stop)?;
         let spoilt = vec![false; before.len()];
         let began = (Moment { wall: clock(), steady: 0 }, Instant::now());
         let next = Duration::ZERO;
@@ -191,9 +198,10 @@ impl Keeper {
         self.before.iter_mut().for_each(|before| *before = before.filter(|stamp| stamp.is_settled(clock)));
     }
 
-    /// The check is over: what somebody changed meanwhile may not be as it was found.
-    pub fn checked(&mut self, disk: &Storage) {
-        for ((before, spoilt), now) in self.before.iter_mut().zip(&mut self.spoilt).zip(stamps(disk)) {
+    /// The check is over: what somebody changed meanwhile may not be as it was found. Where `stop` becomes true, that may be anything.
+    pub fn checked(&mut self, disk: &Storage, stop: &AtomicBool) {
+        let Some(stamps) = stamps_unless(disk, stop) else { return self.spoilt.fill(true) };
+        for ((before, spoilt), now) in self.before.iter_mut().zip(&mut self.spoilt).zip(stamps) {
             *spoilt = before.is_some() && *before != now;
         }
     }
@@ -286,6 +294,12 @@ impl Keeper {
 /// How many blocks are on disk of these.
 fn blocks_in(partial: &[PartialPiece]) -> u64 {
     partial.iter().map(|partial| u64::from(partial.count())).sum()
+}
+
+/// The same as [`stamps`]; `None` where `stop` becomes true first, as there may be many files.
+fn stamps_unless(disk: &Storage, stop: &AtomicBool) -> Option<Vec<Option<Stamp>>> {
+    let files = 0..disk.layout().files().len();
+    files.map(|file| (!stop.load(Ordering::Relaxed)).then(|| disk.stamp(file))).collect()
 }
 
 /// How the torrent's files look now.

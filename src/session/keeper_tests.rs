@@ -37,7 +37,13 @@ impl Place {
     }
 
     fn keeper(&self) -> Keeper {
-        Keeper::new(&self.dir.path().join("records"), HASH, &self.dir.path().join("out"), &self.disk).expect("a keeper")
+        self.keeper_unless(false).expect("a keeper")
+    }
+
+    fn keeper_unless(&self, stop: bool) -> Option<Keeper> {
+        let (records, out, stop) =
+            (self.dir.path().join("records"), self.dir.path().join("out"), AtomicBool::new(stop));
+        Keeper::new(&records, HASH, &out, &self.disk, &stop)
     }
 
     /// A session that writes everything and leaves a record.
@@ -138,10 +144,22 @@ fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later(
     keeper.distrust();
     keeper.before = stamps(&place.disk); // as if the files had been there for long
     fs::write(place.file("a"), [7; 90]).expect("room");
-    keeper.checked(&place.disk);
+    keeper.checked(&place.disk, &AtomicBool::new(false));
     place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     keeper.finish(&place.disk, pieces(Bitfield::full(4)));
     assert_eq!(place.recalled(), [2, 3]);
+}
+
+/// There may be very many files, and nobody waits for the look at them any more.
+#[test]
+fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
+    let place = Place::new();
+    assert!(place.keeper_unless(true).is_none());
+    let mut keeper = place.keeper();
+    keeper.checked(&place.disk, &AtomicBool::new(true));
+    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    keeper.finish(&place.disk, pieces(Bitfield::full(4)));
+    assert_eq!(place.recalled(), [0_u32; 0]);
 }
 
 #[test]
@@ -185,7 +203,7 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
         disk.prepare().expect("files");
         disk
     };
-    let keeper = |disk: &Storage| Keeper::new(&records, HASH, &out, disk).expect("a keeper");
+    let keeper = |disk: &Storage| Keeper::new(&records, HASH, &out, disk, &AtomicBool::new(false)).expect("a keeper");
     let recalled = |disk: &Storage| keeper(disk).recall(disk).iter().map(|piece| piece.0).collect::<Vec<_>>();
     let some = [true, false, true];
     let disk = prepared(&some);

@@ -3,6 +3,7 @@
 //! it from others. Sessions that run side by side share a [`Host`].
 
 mod book;
+mod brought;
 mod choice;
 mod conductor;
 mod config;
@@ -44,6 +45,7 @@ use host::Seat;
 use run::Run;
 
 pub use crate::swarm::limiter::Limits;
+pub(crate) use brought::is_brought;
 pub use config::{Config, DhtSettings, SeedGoal};
 use events::Teller;
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};

@@ -15,8 +15,9 @@ use super::events::Teller;
 use super::handle::Inner;
 use super::host::Seat;
 use super::keeper::Keeper;
-use super::{Config, Event, SessionError, Stage, originals, tell};
+use super::{Config, Event, SessionError, Stage, brought, originals, tell};
 use crate::metainfo::{FileEntry, Makes, Torrent, printable};
+use crate::reason::reason;
 use crate::storage::{
     self, Extras, FileSpec, Layout, LayoutError, Prepared, Refusal, Step, Storage, StorageError, StorageErrorKind,
     Survey,
@@ -51,13 +52,14 @@ pub(super) fn open(
     let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
     let seat = seat.map(|seat| {
         seat.claim(config, &layout);
+        seat.count(inner.spare.keep(seat.room()));
         &*seat
     });
     if files < of {
         tell(events, Event::Selected { files, of, bytes });
     }
     let layout = originals::find(inner, config, torrent, layout, &wanted)?;
-    let layout = unfinished(config, layout, &wanted);
+    let layout = unfinished(inner, config, layout, &wanted);
     inner.enter(Stage::Checking);
     let storage = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files))
         .select(&wanted, &storage::part_name(&torrent.info_hash))
@@ -79,9 +81,11 @@ pub(super) fn patient(inner: &Arc<Inner>, storage: Storage) -> Storage {
 }
 
 /// The layout with files that are not complete under the names that the user wants for these. What has its own name is left there.
-fn unfinished(config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
+/// After a stop nothing is looked at, as nothing comes of it.
+fn unfinished(inner: &Inner, config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
     let Some(suffix) = &config.incomplete_suffix else { return layout };
-    let is_there = |path: &Path| fs::symlink_metadata(config.out_dir.join(path)).is_ok();
+    let is_stopped = || inner.stop.load(Ordering::Relaxed);
+    let is_there = |path: &Path| !is_stopped() && fs::symlink_metadata(config.out_dir.join(path)).is_ok();
     let wants = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
     layout.with_unfinished(suffix, |file, own, other| !is_there(own) && (wants(file) || is_there(other)))
 }
@@ -214,7 +218,7 @@ impl Opening<'_> {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             known = storage::check_rest(disk, &torrent.pieces, &known, cores, &self.inner.check, &self.inner.stop)?;
             if let Some(keeper) = &mut keeper {
-                keeper.checked(disk);
+                keeper.checked(disk, &self.inner.stop);
             }
         }
         let (total, have) = sizes(torrent, self.wanted, &known);
@@ -224,7 +228,7 @@ impl Opening<'_> {
 
     fn keeper(&self) -> Option<Keeper> {
         let records = self.config.resume.as_ref()?;
-        Keeper::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk)
+        Keeper::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk, &self.inner.stop)
     }
 
     /// All that is wanted is there: nothing is written, but what an earlier run could not put in order any more.
@@ -324,10 +328,22 @@ impl Opening<'_> {
         if self.is_stopped() {
             return Ok(None);
         }
+        self.note_unmarked(steps);
         self.disk.mark(&hash, steps, survey, given)?;
         // Before the part file is looked at: it may be needed for these.
         self.disk.set_apart(steps, survey, have);
         self.disk.settle(steps, survey, stop).map(Some)
+    }
+
+    /// Remembers the torrents and links that the download is about to bring, where the files themselves cannot say so.
+    fn note_unmarked(&self, steps: &[Step]) {
+        let Some(folder) = &self.config.brought else { return };
+        let unmarked = self.disk.unmarked(steps);
+        if !unmarked.is_empty()
+            && let Err(error) = brought::note(folder, self.torrent.info_hash, &self.config.out_dir, unmarked)
+        {
+            log::warn!("a watched folder may take files of this download for torrents to begin: {}", reason(&error));
+        }
     }
 }
 

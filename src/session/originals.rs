@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use super::Config;
@@ -32,7 +33,8 @@ pub(super) fn find(
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
     let candidates = candidates(torrent, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
-        !is_placed(file) && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
+        let is_stopped = inner.stop.load(Ordering::Relaxed);
+        !is_stopped && !is_placed(file) && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
     });
     if candidates.is_empty() {
         return Ok(layout);
@@ -84,10 +86,10 @@ fn pieces_of(
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
     let disk = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files));
     let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
-    disk.admit_outside();
+    disk.admit_outside(&inner.stop);
     let mut known = Bitfield::full(torrent.piece_count());
     let records = config.resume.as_ref().filter(|_| !config.verify);
-    let keeper = records.and_then(|folder| Keeper::new(folder, torrent.info_hash, &config.out_dir, &disk));
+    let keeper = records.and_then(|folder| Keeper::new(folder, torrent.info_hash, &config.out_dir, &disk, &inner.stop));
     let vouched = keeper.map(|mut keeper| keeper.recall(&disk));
     for piece in asked.into_iter().map(PieceIndex) {
         if vouched.as_ref().is_none_or(|vouched| !vouched.has(piece)) {

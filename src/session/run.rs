@@ -89,7 +89,13 @@ impl<'a> Run<'a> {
     /// Looks at what is there, fetches the rest, seeds.
     pub fn download(&mut self, torrent: &Torrent, mut before: Option<Before<'a>>) -> Result<Outcome, SessionError> {
         let (inner, config) = (self.inner, self.config);
-        let seat = before.as_mut().map(|before| &mut before.contacts.seat).or(self.seat.as_mut());
+        let seat = match &mut before {
+            Some(before) => {
+                before.contacts.lend();
+                Some(&mut before.contacts.seat)
+            }
+            None => self.seat.as_mut(),
+        };
         let Opened { storage, plan, have, keeper } = match open(inner, config, torrent, seat, &self.events) {
             Ok(opened) => opened,
             Err(error) => {

@@ -69,6 +69,9 @@ impl Storage {
         self.held.guests = before.into_iter().map(|number| (number, AtomicI64::new(0))).collect();
         for (number, _) in steps.iter().enumerate().filter(|(_, step)| is_written(**step)) {
             let Some(seen) = survey.file(number).filter(|seen| !is_lasting(seen.identity)) else { continue };
+            if self.held.open.lock().len() >= MOST {
+                return;
+            }
             if let Ok(handle) = self.root.open(self.name(number), Access::Read)
                 && handle.file.metadata().is_ok_and(|found| is_same(seen.identity, identity(&found)))
             {

@@ -2,6 +2,7 @@
 //! changed afterwards.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::shown;
 use super::files::Storage;
@@ -18,12 +19,14 @@ pub struct Extras {
 
 impl Storage {
     /// Makes links and folders where nothing is there. That one cannot be made is no reason to stop: a file system may know no links.
-    pub(super) fn make_extras(&self) {
+    /// Where `stop` becomes true the rest is left out.
+    pub(super) fn make_extras(&self, stop: &AtomicBool) {
         let extras = self.layout.extras();
-        for folder in &extras.folders {
+        let goes_on = || !stop.load(Ordering::Relaxed);
+        for folder in extras.folders.iter().take_while(|_| goes_on()) {
             self.make_each_folder(folder);
         }
-        for (link, target) in &extras.links {
+        for (link, target) in extras.links.iter().take_while(|_| goes_on()) {
             if is_watched_name(link) {
                 let shown = shown(link);
                 log::warn!("the link {shown} is not made: a watched folder would begin what it leads to");
@@ -86,6 +89,11 @@ mod tests {
         }
     }
 
+    /// What a link in the torrent's folder holds.
+    fn at_in(dir: &tempfile::TempDir, path: &str) -> Option<PathBuf> {
+        fs::read_link(dir.path().join("t").join(path)).ok()
+    }
+
     #[test]
     fn links_and_folders_are_made_and_replace_nothing() {
         let dir = tempfile::tempdir().unwrap();
@@ -107,9 +115,11 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("t/out")).unwrap();
         let storage = Storage::new(dir.path().to_owned(), layout, 4).select(&[true, false], Path::new(".x.parts"));
+        storage.make_extras(&AtomicBool::new(true));
+        assert!(!dir.path().join("t/empty").exists() && at_in(&dir, "m").is_none(), "nobody waits for it any more");
         storage.prepare().unwrap();
-        storage.make_extras();
-        let at = |path: &str| fs::read_link(dir.path().join("t").join(path)).ok();
+        storage.make_extras(&AtomicBool::new(false));
+        let at = |path: &str| at_in(&dir, path);
         assert_eq!(at("d/l").as_deref(), Some(Path::new("../a")));
         assert_eq!(at("m").as_deref(), Some(Path::new("d/l")));
         assert_eq!((at("taken"), at("unwanted")), (None, None));

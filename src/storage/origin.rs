@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::files::Storage;
+use super::lock::is_written;
+use super::open::Access;
+use super::ownership::Step;
+use super::seen::{identity, is_lasting};
+
 /// The extended attribute of files that a download made. It stays with a file that is renamed, moved or linked.
 const MARK: &str = "user.btsync.downloaded";
 
@@ -16,8 +22,7 @@ pub fn is_watched_name(name: &Path) -> bool {
     ["torrent", "magnet"].iter().any(|known| suffix.eq_ignore_ascii_case(known))
 }
 
-/// Marks a new file of a download, where its name calls for that. Best effort: not every file system keeps attributes, and the paths
-/// of a download's files tell as well while it runs.
+/// Marks a new file of a download, where its name calls for that. Not every file system keeps attributes: see [`Storage::unmarked`].
 pub(super) fn mark(file: &File, name: &Path) {
     if is_watched_name(name)
         && let Err(error) = rustix::fs::fsetxattr(file, MARK, b"1", XattrFlags::empty())
@@ -29,6 +34,26 @@ pub(super) fn mark(file: &File, name: &Path) {
 /// Whether a download made the file, as far as it says so itself.
 pub fn is_marked(file: &File) -> bool {
     matches!(rustix::fs::fgetxattr(file, MARK, &mut [0_u8; 1]), Ok(_) | Err(Errno::RANGE))
+}
+
+/// What tells a file from every other one, also for a later run; `None` where the file system does not say that.
+pub fn lasting_identity(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|found| identity(&found)).filter(|identity| is_lasting(*identity))
+}
+
+impl Storage {
+    /// The files that this download writes to, whose names call for a mark, and that the file system keeps none for: where each will be at
+    /// the end, without links, and its [`lasting_identity`].
+    pub fn unmarked(&self, steps: &[Step]) -> Vec<(PathBuf, Option<u64>)> {
+        let named = |number| self.layout.final_name(number).filter(|name| is_watched_name(name));
+        let written = steps.iter().enumerate().filter(|(_, step)| is_written(**step));
+        let watched = written.filter_map(|(number, _)| Some((number, named(number)?)));
+        let unmarked = watched.filter_map(|(number, name)| {
+            let file = self.root.open(self.name(number), Access::Read).ok()?.file;
+            (!is_marked(&file)).then(|| (resolved(&self.root.path().join(name)), lasting_identity(&file)))
+        });
+        unmarked.collect()
+    }
 }
 
 /// The path without links and from the root on, as far as it exists; for comparisons.
@@ -44,6 +69,7 @@ pub fn resolved(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{FileSpec, Layout};
 
     #[test]
     fn paths_are_compared_without_links() {
@@ -54,6 +80,30 @@ mod tests {
         assert_eq!(resolved(&dir.path().join("b/new/x")), real.join("a/new/x"));
         assert_eq!(resolved(&dir.path().join("b")), real.join("a"));
         assert_eq!(resolved(Path::new("nothing/x")), std::env::current_dir().unwrap().join("nothing/x"));
+    }
+
+    #[test]
+    fn what_is_not_marked_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let specs = ["a.torrent", "b.magnet", "c.bin", "d.torrent"].map(|name| FileSpec {
+            path: name.into(),
+            length: 7,
+            pad: false,
+        });
+        let it = Storage::new(dir.path().to_owned(), Layout::new(16, specs.to_vec()).unwrap(), 4);
+        for spec in &specs {
+            std::fs::write(dir.path().join(&spec.path), "").unwrap();
+        }
+        let at = |name: &str| File::open(dir.path().join(name)).unwrap();
+        let marked = rustix::fs::fsetxattr(at("b.magnet"), MARK, b"1", XattrFlags::empty()).is_ok();
+        let steps = [Step::Make, Step::Make, Step::Make, Step::Leave];
+        let told = it.unmarked(&steps);
+        let real = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        assert_eq!(told[0], (real("a.torrent"), lasting_identity(&at("a.torrent"))));
+        assert_eq!(
+            (told.len(), told.iter().any(|(path, _)| *path == real("b.magnet"))),
+            (2 - usize::from(marked), !marked)
+        );
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +14,6 @@ use super::cache::{Handle, clock};
 use super::error::{Doing, StorageError, shown};
 use super::files::Storage;
 use super::layout::FileSpec;
-use super::lock::try_lock;
 use super::open::Access;
 use super::origin;
 use super::ownership::{Refusal, Step};
@@ -23,7 +21,6 @@ use super::parts::Kept;
 use super::room::has_room;
 use super::seen::{Seen, identity, is_same};
 use super::survey::Survey;
-use crate::random;
 
 /// Bytes copied at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -100,9 +97,13 @@ impl Storage {
             self.check_room(self.unallocated(stop))?;
         }
         let mut known = HashSet::new();
+        let is_layered = self.is_layered();
         for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+            if *step == Step::Continue && is_layered {
+                self.copy_up(file, survey);
             }
             let made = match step {
                 Step::Leave | Step::Compare | Step::Ignore => continue,
@@ -122,7 +123,7 @@ impl Storage {
             }
             self.held.keep(file, made.file);
         }
-        self.make_extras();
+        self.make_extras(stop);
         Ok(())
     }
 
@@ -221,46 +222,6 @@ impl Storage {
         }
         origin::mark(&there.file, name);
         Some(there)
-    }
-
-    /// Replaces the file's name by that of a copy, or of a new file of zeros where it holds no data. It has the rights of the original
-    /// and is no longer than the torrent says. The original must still be as it was `seen`.
-    fn replace_file(
-        &self,
-        file: usize,
-        spec: &FileSpec,
-        (step, seen): (Step, Option<&Seen>),
-    ) -> Result<Handle, StorageError> {
-        let failed = |error| self.failed(Doing::Copy, file, error);
-        let original = self.root.open(&spec.path, Access::Read)?.file;
-        if matches!(try_lock(&original), Ok(false)) {
-            return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
-        }
-        // A link is the user's, and what is empty behind it too.
-        if step == Step::Renew && self.root.is_link(&spec.path) {
-            return Err(self.in_the_way(file, Refusal::Changed));
-        }
-        // A name that nobody else has: what a killed process left behind cannot be told from a file of the user's, and stays.
-        let beside = spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
-        let copy = self.root.open(&beside, Access::New)?;
-        let copied = original.metadata().and_then(|found| {
-            origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
-            if step == Step::Renew {
-                copy.file.set_len(found.len().min(spec.length))?;
-            } else {
-                io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
-            }
-            copy.file.set_permissions(found.permissions())
-        });
-        let renamed = copied.map_err(failed).and_then(|()| {
-            let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
-            if !seen.is_some_and(|seen| seen.is_untouched(&now)) {
-                return Err(self.in_the_way(file, Refusal::Changed));
-            }
-            self.root.rename(&beside, &spec.path).map_err(failed)
-        });
-        renamed.inspect_err(|_| drop(self.root.remove(&beside)))?;
-        Ok(copy)
     }
 
     /// Gives a file that is there its length and its room, and what the part file has for it.

@@ -48,6 +48,12 @@ impl Seen {
         is_same(self.identity, later.identity) || is_alike
     }
 
+    /// Whether it has the length and the time of the last write that this file had: a copy that the file system made of it has both.
+    pub(super) fn is_alike(&self, now: &Metadata) -> bool {
+        let later = Seen::of(now);
+        (self.size, self.modified) == (later.size, later.modified)
+    }
+
     /// Whether it is still that file, with the length that it had.
     pub(super) fn is_unchanged(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::check::hash_zeros;
 use super::error::{Doing, StorageError};
 use super::files::Storage;
-use super::layout::Span;
+use super::layout::{FileSpec, Span};
 use super::lock::is_written;
 use super::ownership::{Claim, Evidence, Facts, Found, Refusal, Step, decide};
 use super::seen::Seen;
@@ -92,9 +92,11 @@ impl Storage {
         files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
     }
 
-    /// Lets files be read to which links of the user's lead out of the download folder; [`Storage::survey`] does that, too.
-    pub fn admit_outside(&self) {
-        for spec in self.layout.files().iter().filter(|spec| !spec.pad) {
+    /// Lets files be read to which links of the user's lead out of the download folder; [`Storage::survey`] does that, too. Where
+    /// `stop` becomes true the rest is left out.
+    pub fn admit_outside(&self, stop: &AtomicBool) {
+        let goes_on = |_: &&FileSpec| !stop.load(Ordering::Relaxed);
+        for spec in self.layout.files().iter().take_while(goes_on).filter(|spec| !spec.pad) {
             let inside = self.root.metadata_inside(&spec.path);
             if inside.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::LOOP)) {
                 // Where that fails, reading says why.

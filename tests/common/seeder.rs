@@ -54,7 +54,7 @@ impl Gate {
     }
 
     /// Waits for anything to be granted at all.
-    fn wait_open(&self) -> io::Result<()> {
+    pub fn wait_open(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         while state.granted == 0 {
             if state.given_up || self.changed.wait_for(&mut state, PATIENCE).timed_out() {

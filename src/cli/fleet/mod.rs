@@ -152,9 +152,10 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         lines.when_failed(move || drop(to_stop.send(Word::Stop)));
     }
     let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
-    let out = fleet.ground.config().out_dir;
+    let Config { out_dir, brought, .. } = fleet.ground.config();
     let tell = move |seen| drop(words.send(Word::Seen(seen)));
-    let watched = args.watch.as_deref().map(|folder| Watch::start(folder, &out, goes_on, tell)).transpose()?;
+    let watched =
+        args.watch.as_deref().map(|folder| Watch::start(folder, (&out_dir, brought), goes_on, tell)).transpose()?;
     // A system without a thread to spare for the board still downloads.
     let board = looks.then(|| Board::start(fleet.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());

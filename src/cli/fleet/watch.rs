@@ -26,7 +26,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::info::torrent_failure;
 use crate::descriptors::in_time;
 use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
-use crate::session::Source;
+use crate::session::{Source, is_brought};
 use crate::storage::{is_marked, is_watched_name, resolved};
 
 /// The largest .magnet file that is read, in bytes.
@@ -52,14 +52,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder. Waits
-    /// for descriptors as long as `go_on` says.
+    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder,
+    /// and `brought` has what downloads are known to have brought. Waits for descriptors as long as `go_on` says.
     ///
     /// # Errors
     /// Where it is no folder, or the system cannot watch it.
     pub fn start(
         folder: &Path,
-        out: &Path,
+        (out, brought): (&Path, Option<PathBuf>),
         mut go_on: impl FnMut() -> bool,
         tell: impl Fn(Sight) + Send + 'static,
     ) -> Result<Watch, Failure> {
@@ -73,7 +73,8 @@ impl Watch {
         add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
         let (asleep, alive) = in_time(io::pipe, &mut go_on).map_err(failed)?;
         let (here, out) = (resolved(folder), resolved(out));
-        let watcher = Watcher { folder: folder.to_owned(), here, out, inotify, asleep, tell, produced: HashSet::new() };
+        let (folder, produced) = (folder.to_owned(), HashSet::new());
+        let watcher = Watcher { folder, here, out, brought, produced, inotify, asleep, tell };
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
         Ok(Watch { alive: Some(alive), thread: Some(thread) })
     }
@@ -94,6 +95,8 @@ struct Watcher<F: Fn(Sight)> {
     /// Without links, and where downloads go likewise.
     here: PathBuf,
     out: PathBuf,
+    /// The folder of what downloads are known to have brought.
+    brought: Option<PathBuf>,
     /// Names that torrents in the folder have files of in the folder itself.
     produced: HashSet<OsString>,
     inotify: OwnedFd,
@@ -197,7 +200,7 @@ impl<F: Fn(Sight)> Watcher<F> {
             return None;
         }
         let file = match open_in_time(&path, || !self.is_over()) {
-            Ok(Some(file)) if is_marked(&file) => {
+            Ok(Some(file)) if is_marked(&file) || self.is_brought(&path, &file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
                 return None;
             }
@@ -213,6 +216,11 @@ impl<F: Fn(Sight)> Watcher<F> {
             }),
             Kind::Magnets => magnets(file, &path),
         })
+    }
+
+    /// Whether a download is known to have brought the file, which its file system keeps no mark for.
+    fn is_brought(&self, path: &Path, file: &File) -> bool {
+        self.brought.as_ref().is_some_and(|folder| is_brought(folder, &resolved(path), file))
     }
 
     /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
@@ -344,12 +352,12 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("x.torrent"), "no").unwrap();
         let (tell, told) = crossbeam_channel::unbounded();
-        let watch = Watch::start(&folder, dir.path(), || true, move |sight| drop(tell.send(sight))).unwrap();
+        let watch = Watch::start(&folder, (dir.path(), None), || true, move |sight| drop(tell.send(sight))).unwrap();
         let next = || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
         assert!(matches!(next(), Sight::File(path, Err(_)) if path.ends_with("x.torrent")));
         fs::remove_dir_all(&folder).unwrap();
         assert!(matches!(next(), Sight::Gone(_)));
         drop(watch);
-        assert!(Watch::start(&folder, dir.path(), || true, |_| {}).is_err());
+        assert!(Watch::start(&folder, (dir.path(), None), || true, |_| {}).is_err());
     }
 }

@@ -1,19 +1,77 @@
 //! From the metadata stage to the download: the connections stay, their threads do not.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::{Contacts, Line};
 use crate::peer::{Gone, Shared};
 use crate::session::book::Source;
-use crate::session::goodbye;
-use crate::types::PeerKey;
+use crate::session::events::Event;
+use crate::session::{goodbye, tell};
+use crate::types::{PeerKey, count};
 
 /// What threads get to end. One whose peer does not read takes longer, and ends with its connection.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The connections that were kept, while files are looked at: each takes a descriptor that a file may need.
+#[derive(Default)]
+pub struct Spare(Mutex<Lent>);
+
+#[derive(Default)]
+struct Lent {
+    lines: HashMap<PeerKey, Line>,
+    /// The other ends of those that were given up since.
+    ended: Vec<SocketAddr>,
+}
+
+impl Spare {
+    /// Ends some of the connections, as there is no descriptor for a file.
+    pub fn give_up(&self) {
+        let lines = self.0.lock().lines.len();
+        self.keep(lines - lines.div_ceil(4));
+    }
+
+    /// Ends connections until there are `most`, the last to come first; how many are left.
+    pub fn keep(&self, most: usize) -> usize {
+        let mut lent = self.0.lock();
+        let mut order: Vec<PeerKey> = lent.lines.keys().copied().collect();
+        order.sort_unstable();
+        let surplus: Vec<Line> = order.iter().skip(most).filter_map(|key| lent.lines.remove(key)).collect();
+        lent.ended.extend(surplus.iter().map(|line| line.connection.addr));
+        let stay = lent.lines.len();
+        drop(lent);
+        // Their threads have ended, so that nothing is waited for.
+        goodbye::to_peers(surplus.into_iter().map(|line| line.connection).collect());
+        stay
+    }
+}
+
 impl Contacts<'_> {
+    /// Lends the connections that were kept to the look at the files, which may end some of them for their descriptors; until
+    /// [`Contacts::take_back`].
+    pub fn lend(&mut self) {
+        self.inner.spare.0.lock().lines = std::mem::take(&mut self.lines);
+    }
+
+    /// What is left of those.
+    pub(super) fn take_back(&mut self) {
+        let Lent { lines, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
+        self.lines.extend(lines);
+        if !ended.is_empty() {
+            let reason = "the files need the descriptor";
+            log::debug!("{}: hung up on, as {reason}", count(ended.len(), "peer"));
+            self.book.end_others(|key| self.lines.contains_key(&key));
+            for addr in ended {
+                tell(&self.events, Event::PeerGone { addr, reason: reason.to_owned() });
+            }
+            self.seat.count(self.lines.len());
+        }
+    }
+
     /// The metadata is there: ends all threads of connections. Those that have shaken hands are kept for [`Contacts::go_on`]; the
     /// others, and those of which not all could be remembered, end in peace: nobody is noted as lost, and all may be called again
     /// at once, those who called us at the port that they said.
@@ -56,6 +114,7 @@ impl Contacts<'_> {
 
     /// The download goes on with the connections that were kept.
     pub fn go_on(&mut self, shared: &Arc<Shared>) {
+        self.take_back();
         self.count(shared);
         let begin = |(key, line): (&PeerKey, &mut Line)| {
             let error = line.connection.go_on(shared, *key).err()?;

@@ -1,0 +1,141 @@
+//! Files that give their names to others: to a copy of them, or to a new file where they hold no data. And those that an overlay file
+//! system replaces by a copy of its own.
+
+use std::fs::Metadata;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
+use super::cache::Handle;
+use super::error::{Doing, StorageError};
+use super::files::Storage;
+use super::layout::FileSpec;
+use super::lock::try_lock;
+use super::open::{Access, Root};
+use super::origin;
+use super::ownership::{Refusal, Step};
+use super::seen::{Seen, identity, is_same};
+use super::survey::Survey;
+use crate::random;
+
+impl Storage {
+    /// Replaces the file's name by that of a copy, or of a new file of zeros where it holds no data. It has the rights of the original
+    /// and is no longer than the torrent says. The original must still be as it was `seen`.
+    pub(super) fn replace_file(
+        &self,
+        file: usize,
+        spec: &FileSpec,
+        (step, seen): (Step, Option<&Seen>),
+    ) -> Result<Handle, StorageError> {
+        let failed = |error| self.failed(Doing::Copy, file, error);
+        let original = self.root.open(&spec.path, Access::Read)?.file;
+        if matches!(try_lock(&original), Ok(false)) {
+            return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
+        }
+        // A link is the user's, and what is empty behind it too.
+        if step == Step::Renew && self.root.is_link(&spec.path) {
+            return Err(self.in_the_way(file, Refusal::Changed));
+        }
+        // A name that nobody else has: what a killed process left behind cannot be told from a file of the user's, and stays.
+        let beside = spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
+        let copy = self.root.open(&beside, Access::New)?;
+        let copied = original.metadata().and_then(|found| {
+            origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
+            if step == Step::Renew {
+                copy.file.set_len(found.len().min(spec.length))?;
+            } else {
+                io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
+            }
+            copy.file.set_permissions(found.permissions())?;
+            copy.file.metadata()
+        });
+        let replaced = copied.map_err(failed).and_then(|ours| {
+            let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
+            let Some(seen) = seen.filter(|seen| seen.is_untouched(&now)) else { return Ok((false, ours)) };
+            Ok((put_in_place(&self.root, (&beside, &spec.path), seen, &ours).map_err(failed)?, ours))
+        });
+        match replaced {
+            Ok((true, _)) => Ok(copy),
+            Ok((false, ours)) => {
+                remove_if(&self.root, &beside, |there| is_same(identity(&ours), identity(there)));
+                Err(self.in_the_way(file, Refusal::Changed))
+            }
+            Err(error) => {
+                let ours = copy.file.metadata();
+                remove_if(&self.root, &beside, |there| {
+                    ours.as_ref().is_ok_and(|ours| is_same(identity(ours), identity(there)))
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the download folder lies in an overlay file system, as those of containers do: what lies in a lower layer of it is
+    /// copied to the upper one when it is opened for writing, and is another file from then on.
+    pub(super) fn is_layered(&self) -> bool {
+        #[allow(clippy::useless_conversion)] // the field has another type on other machines
+        fn is_overlay(found: &rustix::fs::StatFs) -> bool {
+            const OVERLAY: i64 = 0x794c_7630;
+            i64::try_from(found.f_type).is_ok_and(|kind| kind == OVERLAY)
+        }
+        let Ok(folder) = self.root.folder() else { return false };
+        rustix::fs::fstatfs(folder).is_ok_and(|found| is_overlay(&found))
+    }
+
+    /// Has the file system make its copy of a file that was there before and is written to; `survey` has that copy then. Where anything
+    /// else is there by now, it stays as it was found, and the first write says so.
+    pub(super) fn copy_up(&self, file: usize, survey: &mut Survey) {
+        let Some(seen) = survey.files.get_mut(file).and_then(Option::as_mut) else { return };
+        let name = self.name(file);
+        if !self.root.metadata_inside(name).is_ok_and(|found| seen.is_untouched(&found)) {
+            return;
+        }
+        // Where it cannot be opened, writing says why.
+        let Ok(opened) = self.root.open(name, Access::Write) else { return };
+        if let Ok(found) = opened.file.metadata()
+            && seen.is_alike(&found)
+        {
+            *seen = Seen::of(&found);
+        }
+    }
+}
+
+/// Exchanges our file `beside` for the one that has the name, and removes what comes out, where that is the file that was `seen`. Else
+/// both get their names back; then false. Whatever another program puts in place of either meanwhile stays.
+fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &Seen, ours: &Metadata) -> io::Result<bool> {
+    match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
+        Err(error) if cannot_exchange(&error) => return root.rename(beside, name).map(|()| true),
+        exchanged => exchanged?,
+    }
+    // Another name is a change of the file, too.
+    let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.is_alike(there);
+    if root.metadata_inside(beside).is_ok_and(|there| is_it(&there)) {
+        if let Err(error) = root.remove(beside) {
+            log::warn!("{}: not removed: {error}", root.path().join(beside).display());
+        }
+        return Ok(true);
+    }
+    // What has the name is ours, unless somebody has put the next one there: that one is newer.
+    if root.metadata_inside(name).is_ok_and(|there| is_same(identity(ours), identity(&there))) {
+        root.rename_with(beside, name, RenameFlags::EXCHANGE)?;
+    }
+    Ok(false)
+}
+
+/// Whether an error says that the system or the file system exchanges no names.
+fn cannot_exchange(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
+}
+
+/// Removes a file, where it is the one that is meant.
+fn remove_if(root: &Root, name: &Path, is_it: impl Fn(&Metadata) -> bool) {
+    if root.metadata_inside(name).is_ok_and(|there| is_it(&there)) {
+        let _ = root.remove(name);
+    }
+}
+
+#[cfg(test)]
+#[path = "replace_tests.rs"]
+mod tests;

@@ -1,0 +1,74 @@
+//! What happens at the moment of the exchange. That files are replaced at all is in `prepare_tests.rs`.
+
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use tempfile::tempdir;
+
+use super::*;
+use crate::storage::Layout;
+
+/// A document that is saved in the place of a file between the last look at it and the moment at which it loses its name.
+#[test]
+fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let root = Root::new(dir.path().to_owned());
+    fs::write(at("a"), "").unwrap();
+    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    fs::write(at("copy"), "").unwrap();
+    let ours = fs::metadata(at("copy")).unwrap();
+    fs::write(at("document"), "precious").unwrap();
+    fs::rename(at("document"), at("a")).unwrap();
+    let names = (Path::new("copy"), Path::new("a"));
+    assert!(!put_in_place(&root, names, &seen, &ours).unwrap());
+    assert_eq!(fs::read(at("a")).unwrap(), b"precious");
+    let of = |name: &str| identity(&fs::metadata(at(name)).unwrap());
+    assert!(is_same(identity(&ours), of("copy")), "ours can be removed");
+    // A write in place shows, too.
+    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    fs::write(at("a"), "more than that").unwrap();
+    assert!(!put_in_place(&root, names, &seen, &ours).unwrap());
+    assert_eq!(fs::read(at("a")).unwrap(), b"more than that");
+    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    assert!(put_in_place(&root, names, &seen, &ours).unwrap(), "it is as it was seen");
+    assert!(is_same(identity(&ours), of("a")) && !at("copy").exists());
+}
+
+#[test]
+fn nothing_but_our_own_copy_is_removed_after_a_refusal() {
+    let dir = tempdir().unwrap();
+    let root = Root::new(dir.path().to_owned());
+    for name in ["copy", "other"] {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let ours = fs::metadata(dir.path().join("copy")).unwrap();
+    let is_ours = |there: &Metadata| is_same(identity(&ours), identity(there));
+    for name in ["copy", "other"] {
+        remove_if(&root, Path::new(name), is_ours);
+    }
+    assert!(!dir.path().join("copy").exists() && dir.path().join("other").exists());
+}
+
+/// The copy is another file than the one that was found, with its length and its time.
+#[test]
+fn a_copy_of_the_file_system_is_taken_for_the_file_and_nothing_else_is() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("a");
+    fs::write(&path, "content").unwrap();
+    let layout = Layout::new(16, vec![FileSpec { path: "a".into(), length: 7, pad: false }]).unwrap();
+    let it = Storage::new(dir.path().to_owned(), layout, 4);
+    let found = it.survey(&AtomicBool::new(false)).unwrap();
+    let seen = *found.file(0).unwrap();
+    let copied = fs::metadata(&path).unwrap();
+    assert!(Seen { identity: 1, inode: 1, changed: (0, 0), ..seen }.is_alike(&copied));
+    assert!(!Seen { modified: (0, 0), ..seen }.is_alike(&copied) && !Seen { size: 6, ..seen }.is_alike(&copied));
+    let mut other = found.clone();
+    other.files = vec![Some(Seen { identity: 1, ..seen })];
+    let before = other.clone();
+    it.copy_up(0, &mut other);
+    assert_eq!(other, before, "it was another file before it was opened already");
+    let mut same = found.clone();
+    it.copy_up(0, &mut same);
+    assert_eq!(same, found);
+}
