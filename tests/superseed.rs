@@ -119,6 +119,32 @@ fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_wha
     seeder.terminate(0);
 }
 
+/// One peer says that it has all pieces but one and then nothing: another gets them all the same.
+#[test]
+fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
+    let (stage, payload, port) = (Stage::new(), Payload::single("claimed.bin", 4 << 20, 64 * 1024), free_port());
+    let tracker = Tracker::start(&[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = stage.folder_with("seeder", &payload);
+    let mut seeder = stage.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
+    until("the seeder has announced itself", || tracker.heard().iter().any(|a| a.left == 0));
+    let mut liar = dial_extended(port, &payload);
+    for piece in 1u32..64 {
+        liar.send(id::HAVE, &piece.to_be_bytes()).expect("a have");
+    }
+    // Who is unchoked has been heard to the end.
+    liar.send(id::INTERESTED, &[]).expect("interest");
+    while !matches!(liar.receive().expect("a message"), Message::Unchoke) {}
+    let out = stage.folder("out");
+    let leecher = start(&Torrent::read(&torrent).expect("a torrent"), out.clone(), false);
+    until("the leecher has it all", || leecher.0.0.snapshot().have == 4 << 20);
+    leecher.0.0.stop();
+    assert_eq!(leecher.1.join().expect("no panic"), Outcome::StoppedWhole);
+    payload.assert_at(&out);
+    drop(liar);
+    seeder.terminate(0);
+}
+
 /// No bitfield, two pieces to begin with, and nothing else for who asks; another for who has got one and is alone.
 #[test]
 fn what_is_not_shown_is_not_served() {

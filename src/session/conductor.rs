@@ -35,6 +35,8 @@ pub struct Conductor<'a> {
     contacts: Contacts<'a>,
     choker: Choker,
     next_choke: Duration,
+    /// When a super-seed looks at what it has shown.
+    next_reveal: Duration,
     /// Tells what has arrived of what we sent, where the system does.
     acknowledged: Option<Acknowledged>,
     turnover: Turnover,
@@ -69,6 +71,7 @@ impl<'a> Conductor<'a> {
             contacts,
             choker: Choker::default(),
             next_choke: now + CHOKE_ROUND,
+            next_reveal: now,
             acknowledged: Acknowledged::open().ok(),
             turnover: Turnover::default(),
             whole_since: whole.then_some(now),
@@ -92,6 +95,7 @@ impl<'a> Conductor<'a> {
                 self.whole();
             }
             self.choke(now);
+            self.reveal(now);
             self.keep(now);
             let wake = Instant::now() + self.sleep(now);
             if let Some(news) = self.contacts.wait(reports, wake) {
@@ -143,6 +147,9 @@ impl<'a> Conductor<'a> {
         let mut next = self.contacts.next_due(now, self.shared).min(now + LONGEST_SLEEP);
         if self.shared.roster.count() > 0 {
             next = next.min(self.next_choke);
+            if self.shared.revealing().is_some() {
+                next = next.min(self.next_reveal);
+            }
         }
         if let Some(due) = self.keeper.as_ref().and_then(|keeper| keeper.due(self.shared.pieces.progress_count())) {
             next = next.min(due);

@@ -7,13 +7,26 @@
 //! An *offer* is a piece shown to a leecher and not yet seen to have spread. It has spread once another leecher has it, or when
 //! nobody else lacks it (a leecher that is alone). The next one is shown then, or when the leecher has kept the piece to itself
 //! for [`SPREAD`]. A leecher has a piece once it says so or has been sent all of it: some clients send no HAVE to a peer that has the
-//! piece. An offer that a leecher does not take in time is withdrawn, and its place is free for another. Only pieces that nobody has and that are offered to nobody are *fresh*, and shown to whoever has room; a
-//! leecher to whom nothing came for [`SPREAD`] sees the rarest of the others. It is over when two leechers have had everything. Who claims to have what it has not costs us copies, nothing else.
+//! piece. An offer that a leecher does not take in time is withdrawn, and its place is free for another. Only pieces that nobody has
+//! and that are offered to nobody are *fresh*, and shown to whoever has room; a leecher to whom nothing came for [`SPREAD`] sees the
+//! rarest of the others. It is over when two leechers have had everything. How many offers a leecher may have (its *window*) doubles
+//! while it takes them all in less than [`FAST`].
+//!
+//! Others may say that they have what they have not, take what they are shown and say nothing, or leave and come back, so nobody waits
+//! for them while our upload is idle (`idle`): who has taken all that it was shown then sees more, first what is fresh, next what we
+//! have sent to nobody who is there and offer to nobody, whatever anybody says of it, and where it got nothing for [`LONG`] any other.
+//! An idle seeder helps less than one that sends a piece twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::types::{Bitfield, PeerKey, PieceIndex};
+mod idle;
+mod leecher;
+
+use idle::Upload;
+use leecher::{Leecher, State};
+
+use crate::types::{PeerKey, PieceIndex};
 
 /// How long a leecher may keep a piece to itself, or get nothing at all, before it is shown another.
 pub const SPREAD: Duration = Duration::from_secs(30);
@@ -23,6 +36,14 @@ pub const STALE: Duration = Duration::from_secs(60);
 pub const UNWANTED: Duration = Duration::from_secs(10);
 /// Offers a leecher, in bytes; small pieces are shown by several, so that the way there and back costs little.
 const WINDOW: u32 = 512 * 1024;
+/// No leecher has more offers than this, in bytes.
+const LARGEST_WINDOW: u32 = 8 << 20;
+/// A leecher that takes a whole window in less time is shown twice as much: it was the window that it waited for.
+const FAST: Duration = Duration::from_secs(2);
+/// Our upload is idle for so long: who has taken all that it was shown sees more, though that has not spread.
+pub const QUIET: Duration = Duration::from_secs(1);
+/// A leecher got nothing for so long while our upload is idle: it is shown what others were sent or shown.
+pub const LONG: Duration = Duration::from_secs(5);
 /// So many leechers with everything, and the seeder is no longer the only one.
 const COPIES: u32 = 2;
 
@@ -43,13 +64,16 @@ pub enum Standing {
 /// Decides what to show to whom. Leechers and pieces that do not exist are ignored everywhere.
 #[derive(Debug)]
 pub struct SuperSeed {
-    /// Offers a leecher.
-    window: usize,
+    /// Offers a leecher, at first and at most.
+    windows: (usize, usize),
     leechers: BTreeMap<PeerKey, Leecher>,
-    /// For each piece, how many leechers have it and to how many it is offered.
+    /// For each piece, how it has spread among those who are there.
     spread: Vec<Spread>,
     /// Pieces that nobody has and that are offered to nobody.
     fresh: u32,
+    /// How often a piece became fresh.
+    freshened: u64,
+    upload: Upload,
     /// Leechers that had everything, those who left included.
     full: u32,
     rng: fastrand::Rng,
@@ -57,65 +81,25 @@ pub struct SuperSeed {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Spread {
+    /// Leechers that have it, or say so.
     holders: u32,
+    /// Leechers that it is offered to.
     offers: u32,
-}
-
-#[derive(Debug)]
-struct Leecher {
-    has: Bitfield,
-    shown: Bitfield,
-    offers: Vec<Offer>,
-    /// Bytes sent to it of pieces that it does not have.
-    sent: HashMap<PieceIndex, u32>,
-    /// As of the last tick, and since when.
-    standing: (Standing, Duration),
-    /// It had everything, and is counted in `full`.
-    is_full: bool,
-    /// When it last got or was shown something.
-    news: Duration,
-}
-
-#[derive(Debug)]
-struct Offer {
-    piece: PieceIndex,
-    /// When it was shown, or last sent a part of it; or when the leecher's standing changed.
-    since: Duration,
-    state: State,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// Counted in `Spread::offers`.
-    Open,
-    /// Not taken for too long by a leecher that is choked: others may be shown the piece.
-    Stale,
-    /// The leecher has it, since then.
-    Taken(Duration),
-}
-
-impl Leecher {
-    /// The pieces that it lacks and has not been shown.
-    fn hidden(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        (0..self.has.len()).map(PieceIndex).filter(|&piece| !self.has.has(piece) && !self.shown.has(piece))
-    }
-
-    /// Notes that it has everything, where that is so; 1 where that is news.
-    fn note_full(&mut self, full: bool) -> u32 {
-        let news = full && !self.is_full;
-        self.is_full |= full;
-        u32::from(news)
-    }
+    /// Leechers that we have sent all of it.
+    given: u32,
 }
 
 impl SuperSeed {
     /// For a torrent of so many pieces of so many bytes, with nobody to show them to yet.
     pub fn new(pieces: u32, piece_length: u32, seed: u64) -> SuperSeed {
+        let first = (WINDOW / piece_length.max(1)).clamp(2, 8) as usize;
         SuperSeed {
-            window: (WINDOW / piece_length.max(1)).clamp(2, 8) as usize,
+            windows: (first, first.max((LARGEST_WINDOW / piece_length.max(1)) as usize)),
             leechers: BTreeMap::new(),
             spread: vec![Spread::default(); pieces as usize],
             fresh: pieces,
+            freshened: 1,
+            upload: Upload::default(),
             full: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
@@ -128,16 +112,7 @@ impl SuperSeed {
 
     /// A leecher that has nothing yet.
     pub fn join(&mut self, key: PeerKey, now: Duration, out: &mut Shown) {
-        let none = Bitfield::new(self.spread.len() as u32);
-        let leecher = Leecher {
-            has: none.clone(),
-            shown: none,
-            offers: Vec::new(),
-            sent: HashMap::new(),
-            standing: (Standing::Waiting, now),
-            is_full: false,
-            news: now,
-        };
+        let leecher = Leecher::new(self.spread.len() as u32, self.windows.0, now);
         self.leechers.entry(key).or_insert(leecher);
         self.fill(key, now, out);
     }
@@ -147,6 +122,9 @@ impl SuperSeed {
         let Some(gone) = self.leechers.remove(&key) else { return };
         for piece in gone.has.iter() {
             self.count(piece, |spread| spread.holders -= 1);
+        }
+        for piece in gone.given.iter() {
+            self.count(piece, |spread| spread.given -= 1);
         }
         for offer in gone.offers.iter().filter(|offer| offer.state == State::Open) {
             self.count(offer.piece, |spread| spread.offers -= 1);
@@ -161,18 +139,9 @@ impl SuperSeed {
         if gained.is_empty() {
             return;
         }
-        leecher.sent.retain(|piece, _| !leecher.has.has(*piece));
         leecher.news = now;
         self.full += leecher.note_full(leecher.has.is_full());
-        let mut taken = Vec::new();
-        for offer in leecher.offers.iter_mut().filter(|offer| leecher.has.has(offer.piece)) {
-            if offer.state == State::Open {
-                taken.push(offer.piece);
-            }
-            if !matches!(offer.state, State::Taken(_)) {
-                offer.state = State::Taken(now);
-            }
-        }
+        let taken = leecher.take(now);
         for piece in gained {
             self.count(piece, |spread| spread.holders += 1);
         }
@@ -184,17 +153,22 @@ impl SuperSeed {
 
     /// The leecher was sent so many bytes of a piece of `size` bytes. Once it was sent all of them it has the piece.
     pub fn sent(&mut self, key: PeerKey, (piece, size): (PieceIndex, u32), bytes: u32, now: Duration, out: &mut Shown) {
-        let Some(leecher) = self.leechers.get_mut(&key).filter(|leecher| !leecher.has.has(piece)) else { return };
+        self.upload.sent(bytes);
+        let Some(leecher) = self.leechers.get_mut(&key).filter(|leecher| !leecher.given.has(piece)) else { return };
         leecher.offers.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.since = now);
         let sent = leecher.sent.entry(piece).or_default();
         *sent = sent.saturating_add(bytes);
         if *sent >= size {
+            leecher.sent.remove(&piece);
+            if leecher.give(piece, self.windows.1, now) {
+                self.count(piece, |spread| spread.given += 1);
+            }
             self.has(key, std::iter::once(piece), now, out);
         }
     }
 
     /// Time has passed: offers that are not taken are withdrawn, and a leecher that keeps all to itself, or is short of everything,
-    /// is shown something else. Every few seconds is enough. Leechers that `standings` does not name are taken to wait.
+    /// is shown something else, at once where our upload is idle. Once a second is often enough. Leechers that `standings` does not name are taken to wait.
     pub fn tick(&mut self, now: Duration, standings: &HashMap<PeerKey, Standing>, out: &mut Shown) {
         let mut withdrawn = Vec::new();
         for (key, leecher) in &mut self.leechers {
@@ -211,26 +185,15 @@ impl SuperSeed {
                 Standing::Waiting => SPREAD,
                 Standing::Uninterested => UNWANTED,
             };
-            leecher.offers.retain_mut(|offer| {
-                if changed {
-                    offer.since = now;
-                }
-                match offer.state {
-                    State::Taken(at) => now < at + SPREAD,
-                    State::Open | State::Stale if now < offer.since + patience => true,
-                    State::Open => {
-                        withdrawn.push(offer.piece);
-                        offer.state = State::Stale;
-                        standing == Standing::Waiting
-                    }
-                    State::Stale => standing == Standing::Waiting,
-                }
-            });
+            leecher.withdraw((standing, patience), changed, now, &mut withdrawn);
         }
         for piece in withdrawn {
             self.count(piece, |spread| spread.offers -= 1);
         }
         self.next(now, out);
+        if self.upload.idle(now) >= QUIET {
+            self.go_on(now, out);
+        }
         let starving = |l: &Leecher| l.offers.is_empty() && now >= l.news + SPREAD;
         let starving: Vec<_> = self.leechers.iter().filter(|(_, l)| starving(l)).map(|(&key, _)| key).collect();
         for key in starving {
@@ -269,11 +232,47 @@ impl SuperSeed {
         for piece in needless {
             self.count(piece, |spread| spread.offers -= 1);
         }
-        let room = |leecher: &Leecher| leecher.offers.len() < self.window;
         if self.fresh > 0 {
-            let keys: Vec<_> = self.leechers.iter().filter(|(_, l)| room(l)).map(|(&key, _)| key).collect();
+            let keys: Vec<_> = self.leechers.iter().filter(|(_, l)| l.has_room()).map(|(&key, _)| key).collect();
             for key in keys {
                 self.fill(key, now, out);
+            }
+        }
+    }
+
+    /// Our upload is idle: who has taken all that it was shown sees more, and what others were sent or shown where it got nothing
+    /// for [`LONG`].
+    fn go_on(&mut self, now: Duration, out: &mut Shown) {
+        let drained = |(&key, leecher): (&PeerKey, &mut Leecher)| leecher.forget_taken().then_some(key);
+        let mut keys: Vec<_> = self.leechers.iter_mut().filter_map(drained).collect();
+        for &key in &keys {
+            self.fill(key, now, out);
+        }
+        keys.retain(|key| self.leechers[key].offers.is_empty());
+        if keys.is_empty() {
+            return;
+        }
+        let mut rarest: Vec<_> = (0..self.spread.len() as u32).map(PieceIndex).collect();
+        self.rng.shuffle(&mut rarest);
+        rarest.sort_by_key(|piece| self.spread[piece.at()]);
+        for key in keys {
+            let leecher = &self.leechers[&key];
+            let mut its = Vec::new();
+            let again = now >= leecher.news + LONG;
+            let shows = |piece: PieceIndex| {
+                let spread = self.spread[piece.at()];
+                let hidden = !leecher.has.has(piece) && !leecher.shown.has(piece);
+                hidden && (again || (spread.offers == 0 && spread.given == 0))
+            };
+            rarest.retain(|&piece| {
+                let chosen = its.len() < leecher.window && shows(piece);
+                its.extend(chosen.then_some(piece));
+                !chosen
+            });
+            // The next one is shown others, as far as there are any.
+            rarest.extend(&its);
+            for piece in its {
+                self.offer(key, piece, now, out);
             }
         }
     }
@@ -282,20 +281,21 @@ impl SuperSeed {
     fn fill(&mut self, key: PeerKey, now: Duration, out: &mut Shown) {
         let pieces = self.spread.len() as u32;
         while self.fresh > 0
-            && let Some(leecher) = self.leechers.get(&key).filter(|l| l.offers.len() < self.window)
+            && let Some(leecher) = self.leechers.get_mut(&key).filter(|l| l.has_room() && l.searched < self.freshened)
         {
             let start = self.rng.u32(..pieces);
             let fresh = |p: &PieceIndex| self.spread[p.at()] == Spread::default() && !leecher.shown.has(*p);
-            let Some(piece) = (start..pieces).chain(0..start).map(PieceIndex).find(fresh) else { return };
+            let Some(piece) = (start..pieces).chain(0..start).map(PieceIndex).find(fresh) else {
+                leecher.searched = self.freshened;
+                return;
+            };
             self.offer(key, piece, now, out);
         }
     }
 
     fn offer(&mut self, key: PeerKey, piece: PieceIndex, now: Duration, out: &mut Shown) {
         let Some(leecher) = self.leechers.get_mut(&key) else { return };
-        leecher.shown.set(piece);
-        leecher.offers.push(Offer { piece, since: now, state: State::Open });
-        leecher.news = now;
+        leecher.show(piece, now);
         out.push((key, piece));
         self.count(piece, |spread| spread.offers += 1);
     }
@@ -305,10 +305,11 @@ impl SuperSeed {
         let Some(spread) = self.spread.get_mut(piece.at()) else { return };
         self.fresh -= u32::from(*spread == Spread::default());
         change(spread);
-        self.fresh += u32::from(*spread == Spread::default());
+        let fresh = *spread == Spread::default();
+        self.fresh += u32::from(fresh);
+        self.freshened += u64::from(fresh);
     }
 }
 
 #[cfg(test)]
-#[path = "superseed_tests.rs"]
 mod tests;

@@ -10,6 +10,9 @@ use crate::swarm::choker::{Candidate, ROUND as CHOKE_ROUND};
 use crate::swarm::limiter::Direction;
 use crate::types::PeerKey;
 
+/// Between two looks of a super-seed at what it has shown.
+const REVEAL: Duration = Duration::from_secs(1);
+
 impl Conductor<'_> {
     /// Gives the slots anew where it is time.
     pub(super) fn choke(&mut self, now: Duration) {
@@ -33,8 +36,15 @@ impl Conductor<'_> {
         }
         self.merge_twins(&candidates);
         self.turn_over(now, &candidates);
-        if let Some(reveal) = self.shared.revealing() {
+    }
+
+    /// Lets a super-seed look once a second whether it shows somebody more.
+    pub(super) fn reveal(&mut self, now: Duration) {
+        if now >= self.next_reveal
+            && let Some(reveal) = self.shared.revealing()
+        {
             reveal.tick(self.shared);
+            self.next_reveal = now + REVEAL;
         }
     }
 

@@ -1,4 +1,7 @@
 use super::*;
+use crate::types::Bitfield;
+
+mod liars;
 
 const A: PeerKey = PeerKey(1);
 const B: PeerKey = PeerKey(2);
@@ -23,6 +26,11 @@ fn shown(out: &mut Shown, key: PeerKey) -> Vec<PieceIndex> {
     let (its, others): (Shown, Shown) = out.drain(..).partition(|(to, _)| *to == key);
     assert!(others.is_empty(), "others were shown {others:?}");
     its.into_iter().map(|(_, piece)| piece).collect()
+}
+
+/// Somebody else keeps the upload busy.
+fn busy(seed: &mut SuperSeed) {
+    seed.upload.sent(MIB);
 }
 
 #[test]
@@ -74,8 +82,10 @@ fn who_keeps_a_piece_to_itself_waits() {
     seed.join(B, seconds(0), out);
     out.clear();
     seed.has(A, a.iter().copied(), seconds(5), out);
+    busy(&mut seed);
     seed.tick(seconds(34), &served([A, B]), out);
     assert!(out.is_empty());
+    busy(&mut seed);
     seed.tick(seconds(35), &served([A, B]), out);
     assert_eq!(shown(out, A).len(), 2);
 }
@@ -88,6 +98,7 @@ fn an_offer_that_is_not_taken_is_shown_to_another() {
         assert_eq!(shown(out, A).len(), 2);
         seed.tick(seconds(0), &standing(how), out);
         seed.join(B, seconds(patience - 2), out);
+        busy(&mut seed);
         seed.tick(seconds(patience - 1), &standing(how), out);
         assert!(out.is_empty(), "nothing is fresh");
         seed.tick(seconds(patience), &standing(how), out);
@@ -172,6 +183,7 @@ fn who_gets_nothing_from_others_sees_the_rarest() {
     out.clear();
     seed.join(C, seconds(1), out);
     assert!(out.is_empty());
+    busy(&mut seed);
     seed.tick(seconds(31), &served([C]), out);
     assert!(out.contains(&(C, PieceIndex(2))), "{out:?}");
 }
@@ -231,6 +243,55 @@ fn what_does_not_exist_is_ignored() {
     assert!(out.is_empty() && !seed.is_shown(A, PieceIndex(0)) && seed.hidden(B).count() == 0);
 }
 
+#[test]
+fn who_gets_pieces_from_others_is_sent_no_second_copy() {
+    let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let a = shown(out, A);
+    for piece in a {
+        seed.sent(A, (piece, MIB), MIB, seconds(0), out);
+    }
+    let rest = shown(out, A);
+    for piece in rest {
+        seed.sent(A, (piece, MIB), MIB, seconds(0), out);
+    }
+    seed.join(B, seconds(1), out);
+    for (now, piece) in [(2, 0), (6, 1), (10, 2)] {
+        seed.has(B, std::iter::once(PieceIndex(piece)), seconds(now), out);
+        for tick in now..now + 4 {
+            seed.tick(seconds(tick), &served([A, B]), out);
+        }
+        assert!(out.is_empty(), "{out:?} at {now}");
+    }
+    seed.tick(seconds(15), &served([A, B]), out);
+    assert_eq!(out[..], [(B, PieceIndex(3))]);
+    seed.leave(A, seconds(16), out);
+    assert!(seed.spread.iter().all(|spread| spread.given == 0));
+}
+
+/// Some clients ask for more only once a second: one that takes all that it was shown at once is shown more each time.
+#[test]
+fn who_takes_a_window_at_once_gets_a_larger_one() {
+    let (mut seed, out) = (SuperSeed::new(400, MIB / 8, 1), &mut Vec::new());
+    seed.join(A, seconds(0), out);
+    let mut views = Vec::new();
+    for second in 1..=8 {
+        let view = shown(out, A);
+        views.push(view.len());
+        for piece in view {
+            seed.sent(A, (piece, MIB / 8), MIB / 8, seconds(second), out);
+        }
+    }
+    assert_eq!(views[..2], [4, 8]);
+    assert_eq!(views.iter().max(), Some(&64), "{views:?}");
+    // One that is slow is shown no more than at first.
+    seed.join(B, seconds(9), out);
+    for second in (10..30).step_by(2) {
+        seed.sent(B, (PieceIndex(0), MIB / 8), 1, seconds(second), out);
+    }
+    assert_eq!(seed.leechers[&B].window, 4);
+}
+
 /// How many copies a seeder sends until two of `n` leechers have everything. It sends four pieces a second, one a leecher at
 /// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody views everything. `tells` is false
 /// where leechers send no HAVE of a piece that they were shown.
@@ -286,6 +347,7 @@ fn little_more_than_one_copy_is_sent() {
     for (n, pieces) in [(3, 60), (10, 100), (40, 200)] {
         for (tells, chance) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1)] {
             let sent = copies_sent(n, pieces, true, tells, chance);
+
             assert!((1.0..1.15).contains(&sent), "{sent} copies for {n} leechers of {pieces} pieces, {tells}");
         }
     }
