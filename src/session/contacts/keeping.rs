@@ -16,6 +16,8 @@ use crate::types::{PeerKey, count};
 
 /// What threads get to end. One whose peer does not read takes longer, and ends with its connection.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Why connections are given up.
+const REASON: &str = "the files need the descriptors";
 
 /// The connections that were kept, while files are looked at: each takes a descriptor that a file may need.
 #[derive(Default)]
@@ -44,6 +46,9 @@ impl Spare {
         lent.ended.extend(surplus.iter().map(|line| line.connection.addr));
         let stay = lent.lines.len();
         drop(lent);
+        if !surplus.is_empty() {
+            log::debug!("{} hung up on, as {REASON}; {stay} left", count(surplus.len(), "peer"));
+        }
         // Their threads have ended, so that nothing is waited for.
         goodbye::to_peers(surplus.into_iter().map(|line| line.connection).collect());
         stay
@@ -62,11 +67,9 @@ impl Contacts<'_> {
         let Lent { lines, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
         self.lines.extend(lines);
         if !ended.is_empty() {
-            let reason = "the files need the descriptor";
-            log::debug!("{}: hung up on, as {reason}", count(ended.len(), "peer"));
             self.book.end_others(|key| self.lines.contains_key(&key));
             for addr in ended {
-                tell(&self.events, Event::PeerGone { addr, reason: reason.to_owned() });
+                tell(&self.events, Event::PeerGone { addr, reason: REASON.to_owned() });
             }
             self.seat.count(self.lines.len());
         }
