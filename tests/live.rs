@@ -204,10 +204,10 @@ fn in_the_background_it_takes_no_keys_and_goes_on() {
 #[test]
 fn several_draw_only_while_the_terminal_is_theirs() {
     let scene = Scene::new(80, 24, "", "-i list");
-    std::fs::write(scene.stage.path("list"), "missing.torrent\n").expect("a list");
+    std::fs::write(scene.stage.path("list"), "http://127.0.0.1:9/missing.torrent\n").expect("a list");
     scene.tmux.types("sh run &");
     until("it has begun", || scene.gate.served() == 20);
-    scene.tmux.shows("missing.torrent: ");
+    scene.tmux.shows("127.0.0.1:9");
     scene.tmux.types("echo typed $((1 + 1))");
     let screen = scene.tmux.shows("typed 2");
     assert!(!screen.contains("0 of 2 whole"), "{screen}");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::acknowledged::{Acknowledged, Look};
+use crate::descriptors::is_shortage;
 
 /// So long after the last block or request nothing is waited for any more.
 const LASTS: Duration = Duration::from_secs(3);
@@ -17,14 +18,23 @@ pub struct Uplink {
     started: Instant,
     /// When a block last came or was requested, in milliseconds since `started` plus one; 0 for never.
     downloaded: AtomicU64,
-    /// `None` where the system tells nothing.
-    kernel: Mutex<Option<Acknowledged>>,
+    kernel: Mutex<Kernel>,
+}
+
+/// The way to ask the kernel.
+#[derive(Default)]
+enum Kernel {
+    /// Nobody has asked yet, or there was no descriptor.
+    #[default]
+    Closed,
+    Open(Acknowledged),
+    /// This system tells nothing.
+    Silent,
 }
 
 impl Default for Uplink {
     fn default() -> Uplink {
-        let kernel = Mutex::new(Acknowledged::open().ok());
-        Uplink { started: Instant::now(), downloaded: AtomicU64::new(0), kernel }
+        Uplink { started: Instant::now(), downloaded: AtomicU64::new(0), kernel: Mutex::default() }
     }
 }
 
@@ -44,6 +54,17 @@ impl Uplink {
 
     /// What the kernel says of `stream`.
     pub fn look(&self, stream: &TcpStream) -> Option<Look> {
-        self.kernel.lock().as_ref().and_then(|kernel| kernel.look(stream))
+        let mut kernel = self.kernel.lock();
+        if matches!(*kernel, Kernel::Closed) {
+            *kernel = match Acknowledged::open() {
+                Ok(open) => Kernel::Open(open),
+                Err(error) if is_shortage(&error) => Kernel::Closed,
+                Err(_) => Kernel::Silent,
+            };
+        }
+        match &*kernel {
+            Kernel::Open(open) => open.look(stream),
+            Kernel::Closed | Kernel::Silent => None,
+        }
     }
 }

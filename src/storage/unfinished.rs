@@ -20,6 +20,7 @@ use super::open::last;
 use super::ownership::{Refusal, Step};
 use super::seen::{Seen, identity};
 use super::survey::Survey;
+use crate::descriptors::is_shortage;
 
 /// The bytes that a name may have; what the common file systems allow.
 const NAME_MAX: usize = 255;
@@ -76,7 +77,11 @@ impl Storage {
     fn give_name(&self, file: usize, own: &Path, seen: Option<Seen>) -> Result<(), StorageError> {
         let name = self.name(file);
         self.root.rename_to_new(name, own).map_err(|error| self.failed(Doing::Rename, file, error))?;
-        let is_it = |seen: Seen| self.root.metadata_inside(own).is_ok_and(|now| seen.is_renamed(&now));
+        // It has its name already. Where there is no descriptor for this look, the one before must do.
+        let is_it = |seen: Seen| match self.root.metadata_inside(own) {
+            Ok(now) => seen.is_renamed(&now),
+            Err(error) => is_shortage(&error),
+        };
         if seen.is_none_or(is_it) {
             return Ok(());
         }
