@@ -1,5 +1,6 @@
 //! One torrent of several, on a thread of its own: found, claimed, run, and lent its voices.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use crate::cli::plain::Plain;
 use crate::cli::verdict;
 use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
 use crate::metainfo::Magnet;
-use crate::session::{Event, Handle, Outcome, Session, SessionError, Source, Turn};
+use crate::session::{Event, Handle, Outcome, Session, SessionError, Source, Turn, is_brought};
 use crate::sources::redact::{public_name, redacted};
+use crate::storage::resolved;
 
 /// What a job is to fetch.
 pub(super) enum What {
@@ -59,7 +61,12 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
     let mut config = fleet.ground.config();
     let found = match what {
         What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
-        What::Seen(path, None) => watch::read_again(&path, || !fleet.is_stopped()).map(Found::from),
+        What::Seen(path, None) => {
+            let is_noted =
+                |file: &File| config.brought.as_ref().is_some_and(|folder| is_brought(folder, &resolved(&path), file));
+            let is_ours = |file: &File| fleet.ground.owns(&path) || is_noted(file);
+            watch::read_again(&path, is_ours, || !fleet.is_stopped()).map(Found::from)
+        }
         What::Seen(_, Some(magnet)) => {
             download::call_peers_of(&magnet, false, &mut config);
             Ok(Source::Magnet(magnet).into())

@@ -244,13 +244,21 @@ fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<F
     in_time(|| open_regular(path), go_on)
 }
 
-/// Reads a torrent in the watched folder again, when its turn has come.
+/// Reads a torrent in the watched folder again, when its turn has come. A download that came before it may have put a torrent of its
+/// own in its place: `is_brought` tells.
 ///
 /// # Errors
-/// Where it is gone, or no torrent any more.
-pub(super) fn read_again(path: &Path, go_on: impl FnMut() -> bool) -> Result<Source, Failure> {
-    let file =
-        open_in_time(path, go_on).and_then(|file| file.ok_or_else(|| io::Error::other("not a regular file any more")));
+/// Where it is gone, no torrent any more, or part of a download.
+pub(super) fn read_again(
+    path: &Path,
+    is_brought: impl FnOnce(&File) -> bool,
+    go_on: impl FnMut() -> bool,
+) -> Result<Source, Failure> {
+    let file = open_in_time(path, go_on).and_then(|file| match file {
+        Some(file) if is_marked(&file) || is_brought(&file) => Err(io::Error::other("part of a download by now")),
+        Some(file) => Ok(file),
+        None => Err(io::Error::other("not a regular file any more")),
+    });
     Ok(torrent(file, path)?.into())
 }
 
@@ -326,6 +334,16 @@ mod tests {
         for bad in [&b""[..], b"\xff", &endless, b"magnet:?xt=urn:btih:x", b"x.torrent", b"http://h/x"] {
             assert_eq!(read(bad), Err(Exit::BadMagnet), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_a_download_brought_before_its_turn_came_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        fs::write(&path, b"no torrent").unwrap();
+        let read = |is_brought| read_again(&path, |_| is_brought, || true).map(drop).map_err(|failure| failure.message);
+        assert!(read(true).unwrap_err().contains("part of a download by now"));
+        assert!(!read(false).unwrap_err().contains("part of a download"));
     }
 
     #[test]
