@@ -246,7 +246,7 @@ impl MetadataFetch {
         late.chain(paused).chain(turns).chain(next).min()
     }
 
-    /// A piece came. `total_size` and the length of `bytes` are what [`MetadataMessage::parse`] let pass.
+    /// A piece came. `total_size` and the length of `bytes` are what [`crate::wire::metadata::MetadataMessage::parse`] let pass.
     pub fn data(&mut self, key: PeerKey, piece: u32, (total_size, bytes): (u32, &[u8]), now: Duration) -> Fetched {
         let Some(source) = self.sources.get_mut(&key) else { return Fetched::Nothing };
         let Some(at) = source.asks.iter().position(|ask| ask.piece == piece) else { return Fetched::Nothing };

@@ -10,7 +10,7 @@
 //! piece. An offer that a leecher does not take in time is withdrawn, and its place is free for another. Only pieces that nobody has
 //! and that are offered to nobody are *fresh*, and shown to whoever has room; a leecher to whom nothing came for [`SPREAD`] sees the
 //! rarest of the others. It is over when two leechers have had everything. How many offers a leecher may have (its *window*) doubles
-//! while it takes them all in less than [`FAST`].
+//! while it takes them all in less than two seconds.
 //!
 //! Others may say that they have what they have not, take what they are shown and say nothing, or leave and come back, so nobody waits
 //! for them while our upload is idle (`idle`): who has taken all that it was shown then sees more, first what is fresh, next what we
