@@ -32,7 +32,7 @@ use crate::types::BlockRequest;
 use crate::wire::message;
 use crate::wire::mse::Rc4;
 use stall::{CHUNK, write_patiently};
-pub use stall::{STALL, WRITE_TIMEOUT};
+pub use stall::{STALL, WRITE_TIMEOUT, takes_within, wait};
 
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ const LOOK: i64 = 200_000_000;
 /// See above.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    open: Mutex<HashMap<usize, File>>,
+    open: Mutex<HashMap<usize, Arc<File>>>,
     /// The files that were there before and are written to: when each was last looked at, in nanoseconds since 1970.
     guests: HashMap<usize, AtomicI64>,
 }
@@ -32,17 +33,20 @@ pub(super) struct Held {
 impl Held {
     /// Keeps a file open that the file system may confuse with another one otherwise.
     pub fn keep(&self, slot: usize, file: File) {
-        let mut open = self.open.lock();
-        if open.len() < MOST && file.metadata().is_ok_and(|found| !is_lasting(identity(&found))) {
-            open.entry(slot).or_insert(file);
+        if file.metadata().is_ok_and(|found| !is_lasting(identity(&found))) {
+            let mut open = self.open.lock();
+            if open.len() < MOST {
+                open.entry(slot).or_insert_with(|| Arc::new(file));
+            }
         }
     }
 
     /// Whether this is the file that is kept open; `None` where none is.
     pub fn is_same(&self, slot: usize, found: &Metadata) -> Option<bool> {
-        let open = self.open.lock();
+        // A network file system may take long to answer: nobody waits for it with the lock.
+        let kept = self.open.lock().get(&slot).cloned()?;
         let id = |found: &Metadata| (found.dev(), found.ino());
-        Some(open.get(&slot)?.metadata().is_ok_and(|kept| id(&kept) == id(found)))
+        Some(kept.metadata().is_ok_and(|kept| id(&kept) == id(found)))
     }
 
     /// Lets go of all files.

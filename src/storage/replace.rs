@@ -105,12 +105,16 @@ impl Storage {
 /// Exchanges our file `beside` for the one that has the name, and removes what comes out, where that is the file that was `seen`. Else
 /// both get their names back; then false. Whatever another program puts in place of either meanwhile stays.
 fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &Seen, ours: &Metadata) -> io::Result<bool> {
-    match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
-        Err(error) if cannot_exchange(&error) => return root.rename(beside, name).map(|()| true),
-        exchanged => exchanged?,
-    }
     // Another name is a change of the file, too.
     let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.is_alike(there);
+    match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
+        // The system may have taken long to say so: one more look, right before.
+        Err(error) if cannot_exchange(&error) => {
+            let is_there = root.metadata_inside(name).is_ok_and(|there| is_it(&there));
+            return if is_there { root.rename(beside, name).map(|()| true) } else { Ok(false) };
+        }
+        exchanged => exchanged?,
+    }
     if root.metadata_inside(beside).is_ok_and(|there| is_it(&there)) {
         if let Err(error) = root.remove(beside) {
             log::warn!("{}: not removed: {error}", root.path().join(beside).display());

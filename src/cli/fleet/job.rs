@@ -18,9 +18,8 @@ use crate::cli::plain::Plain;
 use crate::cli::verdict;
 use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
 use crate::metainfo::Magnet;
-use crate::session::{Event, Handle, Outcome, Session, SessionError, Source, Turn, is_brought};
+use crate::session::{Event, Handle, Outcome, Session, SessionError, Source, Turn};
 use crate::sources::redact::{public_name, redacted};
-use crate::storage::resolved;
 
 /// What a job is to fetch.
 pub(super) enum What {
@@ -62,9 +61,8 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
     let found = match what {
         What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
         What::Seen(path, None) => {
-            let is_noted =
-                |file: &File| config.brought.as_ref().is_some_and(|folder| is_brought(folder, &resolved(&path), file));
-            let is_ours = |file: &File| fleet.ground.owns(&path) || is_noted(file);
+            let is_ours =
+                |file: &File| fleet.ground.owns(&path) || watch::is_noted(config.brought.as_deref(), &path, file);
             watch::read_again(&path, is_ours, || !fleet.is_stopped()).map(Found::from)
         }
         What::Seen(_, Some(magnet)) => {

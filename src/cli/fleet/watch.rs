@@ -200,7 +200,7 @@ impl<F: Fn(Sight)> Watcher<F> {
             return None;
         }
         let file = match open_in_time(&path, || !self.is_over()) {
-            Ok(Some(file)) if is_marked(&file) || self.is_brought(&path, &file) => {
+            Ok(Some(file)) if is_marked(&file) || is_noted(self.brought.as_deref(), &path, &file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
                 return None;
             }
@@ -216,11 +216,6 @@ impl<F: Fn(Sight)> Watcher<F> {
             }),
             Kind::Magnets => magnets(file, &path),
         })
-    }
-
-    /// Whether a download is known to have brought the file, which its file system keeps no mark for.
-    fn is_brought(&self, path: &Path, file: &File) -> bool {
-        self.brought.as_ref().is_some_and(|folder| is_brought(folder, &resolved(path), file))
     }
 
     /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
@@ -242,6 +237,11 @@ impl<F: Fn(Sight)> Watcher<F> {
 /// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `go_on` says.
 fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<File>> {
     in_time(|| open_regular(path), go_on)
+}
+
+/// Whether a download is known to have brought the file, which its file system keeps no mark for; `brought` has the notes.
+pub(super) fn is_noted(brought: Option<&Path>, path: &Path, file: &File) -> bool {
+    brought.is_some_and(|folder| is_brought(folder, &resolved(path), file))
 }
 
 /// Reads a torrent in the watched folder again, when its turn has come. A download that came before it may have put a torrent of its

@@ -73,12 +73,16 @@ pub(super) fn write_patiently(stream: &TcpStream, mut bytes: &[u8]) -> io::Resul
 }
 
 /// Waits until the socket takes something.
-pub(super) fn wait(stream: &TcpStream) -> io::Result<()> {
-    let timeout = Timespec::try_from(WRITE_TIMEOUT).ok();
+pub fn wait(stream: &TcpStream) -> io::Result<()> {
+    if takes_within(stream, WRITE_TIMEOUT)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+}
+
+/// Whether the socket takes something within that time.
+pub fn takes_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(time).ok();
     loop {
         match poll(&mut [PollFd::new(stream, PollFlags::OUT)], timeout.as_ref()) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => return Ok(()), // also where the connection is over: the next write says so
+            Ok(ready) => return Ok(ready > 0), // also where the connection is over: the next write says so
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
