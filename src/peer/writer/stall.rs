@@ -73,11 +73,17 @@ pub(super) fn write_patiently(stream: &TcpStream, mut bytes: &[u8]) -> io::Resul
 }
 
 /// Waits until the socket takes something.
+///
+/// # Errors
+/// Where it takes nothing for [`WRITE_TIMEOUT`], or cannot be asked.
 pub fn wait(stream: &TcpStream) -> io::Result<()> {
     if takes_within(stream, WRITE_TIMEOUT)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
 /// Whether the socket takes something within that time.
+///
+/// # Errors
+/// Where it cannot be asked.
 pub fn takes_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(time).ok();
     loop {
