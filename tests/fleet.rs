@@ -480,3 +480,44 @@ fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
     }
     assert!(said.contains("1 torrent is whole, 1 not"), "{said}");
 }
+
+/// A torrent that waits for its turn is the one that was named, or none.
+#[test]
+fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
+    let stage = Stage::new();
+    let first = Swarm::new(&stage, "first", 1);
+    let [named, other] = ["named", "other"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let mut command = fleet(&stage);
+    command.args(["first.torrent", "named.torrent", "out", "-j", "1"]);
+    let mut running = stage.start("fleet", &mut command);
+    until("the first one is under way", || first.gate.served() == 1);
+    fs::write(&named.torrent, other.bytes()).expect("a torrent file");
+    first.gate.open();
+    running.ends_with(26);
+    let log = running.log();
+    assert!(log.contains("named.torrent: another file has this name since the start: it is not begun"), "{log}");
+    assert!(!named.has_begun() && !other.has_begun() && !stage.path("out/other").exists(), "{log}");
+    first.is_at(&stage.path("out"));
+}
+
+/// Two names of one folder hold the same files.
+#[test]
+fn a_second_name_of_a_folder_lets_no_torrent_write_over_the_file_of_another() {
+    for at_once in ["1", "5"] {
+        let stage = Stage::new();
+        let payload = |name: &str| {
+            Payload::tree(name, &[("x", 100_000)], 16 * 1024).with_first(&name.repeat(100_000).into_bytes())
+        };
+        let [a, b] = ["a", "b"].map(|name| Swarm::of(&stage, payload(name), usize::MAX));
+        let out = stage.folder("out");
+        stage.folder("out/a");
+        std::os::unix::fs::symlink("a", out.join("b")).expect("a link");
+        let mut command = fleet(&stage);
+        command.args(["a.torrent", "b.torrent", "out", "--overwrite", "-j", at_once]);
+        let output = command.output().expect("btsync runs");
+        let said = stderr(&output);
+        assert_eq!(code(&output), Some(13), "{said}");
+        let whole = [&a, &b].map(|swarm| swarm.payload.difference(&out).is_none());
+        assert!(whole[0] != whole[1] && (whole[0] || at_once == "5"), "{said}");
+    }
+}

@@ -241,3 +241,42 @@ fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
         running.terminate(0);
     });
 }
+
+/// Where a file system takes capital letters for small ones, another spelling is the same file.
+#[test]
+fn what_a_download_brought_is_not_begun_under_another_spelling_either() {
+    const TEST: &str = "what_a_download_brought_is_not_begun_under_another_spelling_either";
+    const PYTHON: &str = "/usr/bin/python3";
+    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
+    if !has_fuse || !Path::new("/dev/fuse").exists() {
+        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    }
+    isolated(TEST, &[], || {
+        let stage = Stage::new();
+        let (mounted, backing) = (stage.folder("mounted"), stage.folder("backing"));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
+        let mut fs_process =
+            stage.start("fs", Command::new(PYTHON).arg(script).args([&backing, &mounted]).arg("9000000"));
+        until("the file system is mounted", || {
+            assert!(fs_process.runs(), "{}", fs_process.log());
+            fs::read_to_string("/proc/mounts").expect("procfs").contains("CaseFs")
+        });
+        fs::create_dir(mounted.join("in")).expect("a folder");
+        symlink("mounted/in", stage.path("in")).expect("a link");
+        let inner = Swarm::new(&stage, "inner", usize::MAX);
+        let content = inner.bytes();
+        let payload = Payload::tree("IN", &[("evil.torrent", content.len()), ("more", 100_000)], 16 * 1024);
+        let payload = payload.with_first(&content);
+        let outer = Swarm::of(&stage, payload, usize::MAX);
+        for names in [&[outer.torrent.to_str().expect("a name"), "mounted"][..], &["elsewhere"]] {
+            let mut running = watching(&stage, names);
+            if names.len() > 1 {
+                running.says("IN: complete");
+            }
+            Later(&stage, 0).comes(&mut running);
+            assert!(!inner.has_begun(), "{}", running.log());
+            running.terminate(0);
+            fs::remove_file(stage.path("in/later1.torrent")).expect("it was there");
+        }
+    });
+}

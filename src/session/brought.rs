@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use super::records::{path_in, replace};
 use crate::atomic_file;
-use crate::storage::lasting_identity;
+use crate::storage::{folded, lasting_identity};
 use crate::types::InfoHash;
 
 /// How such a file begins; entries follow that end with a zero byte each, as no path has one.
@@ -46,11 +46,13 @@ pub(crate) fn is_brought(folder: &Path, resolved: &Path, file: &File) -> bool {
     notes.filter_map(|note| read(&note.path())).any(|files| names(&files, resolved, identity))
 }
 
-/// Whether it is one of these: under any name where that can be told, else under that name.
+/// Whether it is one of these: under any name where that can be told, else under that name, in capital letters or small ones.
 fn names(files: &Files, resolved: &Path, identity: Option<u64>) -> bool {
+    let name = folded(resolved);
+    let is_named = |path: &Path| path == resolved || folded(path) == name;
     match identity {
-        Some(_) => files.values().any(|known| *known == identity) || files.get(resolved) == Some(&None),
-        None => files.contains_key(resolved),
+        Some(_) => files.iter().any(|(path, known)| *known == identity || (known.is_none() && is_named(path))),
+        None => files.keys().any(|path| is_named(path)),
     }
 }
 
@@ -101,6 +103,7 @@ mod tests {
         assert!(is("/elsewhere.torrent", Some(7)), "it was moved");
         assert!(!names(&files, &strange, Some(8)), "another file has its name");
         assert!(names(&files, &strange, None), "nobody can tell");
+        assert!(is("/X/B.magnet", None), "the file system does not tell capital letters from small ones");
         assert!(is("/x/b.magnet", None) && is("/x/b.magnet", Some(8)) && !is("/x/c.magnet", None));
     }
 

@@ -27,7 +27,7 @@ use crate::bind::Bind;
 use crate::peer::Throttle;
 use crate::sources::dht::{DhtConfig, DhtService, Found};
 use crate::sources::lsd::Lsd;
-use crate::storage::resolved;
+use crate::storage::{Trait, resolved};
 use crate::swarm::limiter::Limits;
 use crate::types::InfoHash;
 use door::Door;
@@ -145,8 +145,8 @@ impl Host {
 
     /// Whether a file belongs to one of the torrents.
     pub fn owns(&self, file: &std::path::Path) -> bool {
-        let file = resolved(file); // asks the disk, and so before the lock is taken
-        self.owners.lock().has(&file)
+        let (file, there) = (resolved(file), Trait::at(file)); // asks the disk, and so before the lock is taken
+        self.owners.lock().has(&file, there)
     }
 
     /// A session ended by a failure: other torrents may have its files.

@@ -141,6 +141,16 @@ pub enum Source {
     Magnet(Box<Magnet>),
 }
 
+impl Source {
+    /// Whose content it is.
+    pub fn info_hash(&self) -> InfoHash {
+        match self {
+            Source::Torrent(torrent) => torrent.info_hash,
+            Source::Magnet(magnet) => magnet.info_hash,
+        }
+    }
+}
+
 impl From<Torrent> for Source {
     fn from(torrent: Torrent) -> Source {
         Source::Torrent(Box::new(torrent))

@@ -144,6 +144,7 @@ impl Opening<'_> {
             }
             self.keep_names(&steps, &survey);
             let leaves_all = steps.iter().all(|step| *step == Step::Leave);
+            self.identify(&steps, &survey, false);
             if !self.claim(!leaves_all)? {
                 return Ok((have, None));
             }
@@ -178,6 +179,16 @@ impl Opening<'_> {
                 Event::Note { what: format!("{name} is complete and not made by btsync: it keeps this name") },
             );
         }
+    }
+
+    /// Tells the host which files those are that are there, by whatever name they were found, before or after what is missing was made.
+    /// What has other names, or is to give its own to a copy, may be another torrent's as well.
+    fn identify(&self, steps: &[Step], survey: &Survey, is_made: bool) {
+        let Some(seat) = self.seat else { return };
+        let is_left = |step: Step| step == Step::Ignore || (step == Step::Copy && !is_made);
+        let files = steps.iter().enumerate().filter(|(_, step)| !is_left(**step));
+        let there = files.filter_map(|(file, _)| Some((file, survey.file(file).filter(|seen| seen.links == 1)?)));
+        seat.identify(there.map(|(file, seen)| (file, seen.as_trait())));
     }
 
     /// Tells the host's other torrents what becomes of the files; false where the session is to stop before it may write to them.
@@ -328,6 +339,7 @@ impl Opening<'_> {
         if self.is_stopped() {
             return Ok(None);
         }
+        self.identify(steps, survey, true);
         self.note_unmarked(steps);
         self.disk.mark(&hash, steps, survey, given)?;
         // Before the part file is looked at: it may be needed for these.

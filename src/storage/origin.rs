@@ -66,6 +66,11 @@ pub fn resolved(path: &Path) -> PathBuf {
     if rest.as_os_str().is_empty() { real } else { real.join(rest) }
 }
 
+/// A path as a file system sees it that tells no capital letters from small ones.
+pub fn folded(path: &Path) -> String {
+    path.to_string_lossy().to_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -108,11 +108,7 @@ fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &Seen, ours: 
     // Another name is a change of the file, too.
     let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.is_alike(there);
     match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
-        // The system may have taken long to say so: one more look, right before.
-        Err(error) if cannot_exchange(&error) => {
-            let is_there = root.metadata_inside(name).is_ok_and(|there| is_it(&there));
-            return if is_there { root.rename(beside, name).map(|()| true) } else { Ok(false) };
-        }
+        Err(error) if cannot_exchange(&error) => return put_if(root, (beside, name), is_it),
         exchanged => exchanged?,
     }
     if root.metadata_inside(beside).is_ok_and(|there| is_it(&there)) {
@@ -126,6 +122,12 @@ fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &Seen, ours: 
         root.rename_with(beside, name, RenameFlags::EXCHANGE)?;
     }
     Ok(false)
+}
+
+/// The same without an exchange. The system may have taken long to say that it knows none: one more look, right before.
+fn put_if(root: &Root, (beside, name): (&Path, &Path), is_it: impl Fn(&Metadata) -> bool) -> io::Result<bool> {
+    let is_there = root.metadata_inside(name).is_ok_and(|there| is_it(&there));
+    if is_there { root.rename(beside, name).map(|()| true) } else { Ok(false) }
 }
 
 /// Whether an error says that the system or the file system exchanges no names.

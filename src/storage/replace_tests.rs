@@ -35,6 +35,26 @@ fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
     assert!(is_same(identity(&ours), of("a")) && !at("copy").exists());
 }
 
+/// As where the file system exchanges no names.
+#[test]
+fn what_takes_the_place_of_a_file_keeps_its_name_where_names_are_not_exchanged() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let root = Root::new(dir.path().to_owned());
+    for (name, text) in [("a", ""), ("copy", "ours"), ("document", "precious")] {
+        fs::write(at(name), text).unwrap();
+    }
+    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    let is_it = |there: &Metadata| seen.is_unchanged(there);
+    fs::rename(at("document"), at("a")).unwrap();
+    let names = (Path::new("copy"), Path::new("a"));
+    assert!(!put_if(&root, names, is_it).unwrap() && at("copy").exists());
+    assert_eq!(fs::read(at("a")).unwrap(), b"precious");
+    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    assert!(put_if(&root, names, |there| seen.is_unchanged(there)).unwrap() && !at("copy").exists());
+    assert_eq!(fs::read(at("a")).unwrap(), b"ours");
+}
+
 #[test]
 fn nothing_but_our_own_copy_is_removed_after_a_refusal() {
     let dir = tempdir().unwrap();

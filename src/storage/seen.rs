@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use sha1::{Digest, Sha1};
@@ -22,7 +23,34 @@ pub struct Seen {
     pub(super) modified: (i64, i64),
 }
 
+/// What tells a file from others for as long as this process runs, by whichever name it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Trait {
+    /// See `identity`; file systems that count times coarsely give it to several files.
+    pub identity: u64,
+    /// Its number in the file system.
+    pub inode: u64,
+}
+
+impl Trait {
+    /// That of the file at a path, links followed; `None` where nothing is.
+    pub fn at(path: &Path) -> Option<Trait> {
+        let found = path.metadata().ok()?;
+        Some(Trait { identity: identity(&found), inode: found.ino() })
+    }
+
+    /// Whether nothing but this file will ever have it.
+    pub fn is_lasting(self) -> bool {
+        is_lasting(self.identity)
+    }
+}
+
 impl Seen {
+    /// Tells it from others.
+    pub fn as_trait(&self) -> Trait {
+        Trait { identity: self.identity, inode: self.inode }
+    }
+
     /// As the system describes it.
     pub(super) fn of(found: &Metadata) -> Seen {
         Seen {

@@ -7,27 +7,31 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::layout::{FileSpec, Layout};
 use super::open::last;
+use super::origin::is_watched_name;
 use super::ownership::{Refusal, Step};
 use super::seen::{Seen, identity};
 use super::survey::Survey;
 use crate::descriptors::is_shortage;
+use crate::random;
 
 /// The bytes that a name may have; what the common file systems allow.
 const NAME_MAX: usize = 255;
 
 impl Layout {
     /// The same with unfinished files named by a suffix: those for which `is_unfinished` says so of their number, their own path and
-    /// the one with the suffix. A file keeps its name where the other one would be too long, or is that of another file or folder.
+    /// the one with the suffix. A file keeps its name where the other one would be too long, or is that of another file or folder, or one that a
+    /// watched folder begins.
     #[must_use]
     pub fn with_unfinished(mut self, suffix: &str, is_unfinished: impl Fn(usize, &Path, &Path) -> bool) -> Layout {
         let ends = |path: &&Path| path.as_os_str().as_encoded_bytes().ends_with(suffix.as_bytes());
@@ -38,7 +42,8 @@ impl Layout {
             let mut name: OsString = spec.path.file_name()?.to_owned();
             name.push(suffix);
             let path = spec.path.with_file_name(&name);
-            let fits = name.len() <= NAME_MAX && !taken.contains(&path) && !self.is_read_only(file);
+            let is_free = name.len() <= NAME_MAX && !taken.contains(&path) && !is_watched_name(&path);
+            let fits = is_free && !self.is_read_only(file);
             (fits && is_unfinished(file, &spec.path, &path)).then_some((file, path))
         });
         let named: Vec<(usize, PathBuf)> = named.collect();
@@ -136,7 +141,7 @@ impl Storage {
 impl super::open::Root {
     /// Gives a file another name, which nothing must have.
     fn rename_to_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        match self.rename_with(from, to, rustix::fs::RenameFlags::NOREPLACE) {
+        match self.rename_with(from, to, RenameFlags::NOREPLACE) {
             // A file system that cannot tell.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
                 self.rename_by_link(from, to)
@@ -149,7 +154,7 @@ impl super::open::Root {
     fn rename_by_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
         match rustix::fs::linkat(&source, last(from), &target, last(to), AtFlags::empty()) {
-            Ok(()) => self.remove(from),
+            Ok(()) => self.drop_name(from, to),
             // A file system without links: looking first has to do.
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
                 match rustix::fs::statat(&target, last(to), AtFlags::SYMLINK_NOFOLLOW) {
@@ -159,6 +164,32 @@ impl super::open::Root {
                 }
             }
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes the first name of a file that has two. What another program has put in its place since gets its name back: whether it is
+    /// that file is looked at under a name that nobody else knows.
+    fn drop_name(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let aside = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
+        match self.rename(from, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // somebody was faster
+            renamed => renamed?,
+        }
+        let of = |name: &Path| self.metadata_inside(name).map(|found| (found.dev(), found.ino()));
+        if !self.is_link(&aside) && of(&aside)? == of(to)? {
+            return self.remove(&aside);
+        }
+        self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from))
+    }
+
+    fn link_back(&self, aside: &Path, from: &Path) -> io::Result<()> {
+        let folder = self.folder_of(from)?;
+        match rustix::fs::linkat(&folder, last(aside), &folder, last(from), AtFlags::empty()) {
+            Ok(()) => self.remove(aside),
+            Err(errno) => {
+                log::warn!("{}: keeps this name: {errno}", self.path().join(aside).display());
+                Ok(())
+            }
         }
     }
 }
@@ -189,6 +220,10 @@ mod tests {
         assert_eq!(names(&named), ["t/a", "t/a.part.part", "t/b", "t/b.part/c.part", "t/empty", long.as_str()]);
         let one = layout(&files[..3]).with_unfinished("~", |file, _, path| file == 2 && path == Path::new("t/b~"));
         assert_eq!(names(&one), ["t/a", "t/a.part", "t/b~"]);
+        let watched = layout(&[("t/a", 3), ("t/a.", 3), ("t/a.T", 3)]);
+        let suffixes = [".torrent", "torrent", "orrent", ".MAGNET"];
+        let changed = suffixes.map(|suffix| names(&watched.clone().with_unfinished(suffix, |_, _, _| true)));
+        assert!(changed.iter().flatten().all(|name| !is_watched_name(Path::new(name))), "{changed:?}");
     }
 
     #[test]
@@ -220,6 +255,29 @@ mod tests {
         fs::remove_file(at("a")).unwrap();
         root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap();
         assert!(fs::read(at("a")).unwrap() == b"ours" && !at("a.part").exists());
+    }
+
+    #[test]
+    fn what_takes_the_first_name_of_two_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = super::super::open::Root::new(dir.path().to_owned());
+        let at = |name: &str| dir.path().join(name);
+        let names = || fs::read_dir(dir.path()).unwrap().count();
+        fs::write(at("a"), "ours").unwrap();
+        fs::write(at("a.part"), "theirs").unwrap();
+        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        assert_eq!((fs::read(at("a.part")).unwrap(), names()), (b"theirs".to_vec(), 2));
+        fs::remove_file(at("a.part")).unwrap();
+        std::os::unix::fs::symlink("a", at("a.part")).unwrap();
+        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        assert!(at("a.part").is_symlink() && names() == 2, "a link of the user's");
+        fs::remove_file(at("a.part")).unwrap();
+        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        fs::write(at("b"), "theirs").unwrap();
+        fs::rename(at("b"), at("c")).unwrap();
+        fs::write(at("b.part"), "theirs").unwrap();
+        root.link_back(Path::new("b.part"), Path::new("c")).unwrap();
+        assert_eq!((fs::read(at("a")).unwrap(), names()), (b"ours".to_vec(), 3), "nothing is replaced");
     }
 
     #[test]

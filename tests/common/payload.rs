@@ -51,6 +51,13 @@ impl Payload {
         }
     }
 
+    /// The same with these bytes in its first file.
+    #[must_use]
+    pub fn with_first(mut self, content: &[u8]) -> Payload {
+        self.files[0].1 = content.to_vec();
+        self
+    }
+
     /// About 3 MiB of everything that goes wrong: pieces over several files, files of nothing, of one byte, of exactly a
     /// piece, names in several alphabets, deep folders, a last piece that is short.
     pub fn awkward() -> Payload {

@@ -1,11 +1,11 @@
 //! What follows an option: one function for each kind of value, words in, a value or the reason why not out.
 
 use std::ops::RangeInclusive;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::bind::Bind;
-use crate::storage::Allocation;
+use crate::storage::{Allocation, is_watched_name};
 use crate::types::{Dscp, Encryption};
 
 pub(super) fn minutes(text: &str) -> Result<Duration, String> {
@@ -95,8 +95,11 @@ pub(super) fn allocation(text: &str) -> Result<Allocation, String> {
     }
 }
 
-/// What stands behind the name of a file.
+/// What stands behind the name of an unfinished file. A watched folder would begin what ends as torrents and links do.
 pub(in crate::cli) fn suffix(text: &str) -> Result<String, String> {
+    if is_watched_name(Path::new(&format!("x{text}"))) {
+        return Err(format!("{text} is how torrents and links end: a watched folder would begin unfinished files"));
+    }
     let fits = (1..=32).contains(&text.len()) && !text.contains(['/', '\0']) && !text.contains(char::is_control);
     if fits { Ok(text.to_owned()) } else { Err("a name's ending is needed, such as .part".to_owned()) }
 }

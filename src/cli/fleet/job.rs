@@ -7,24 +7,27 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
+use super::list::Named;
 use super::queue::{End, Job};
 use super::teller::Teller;
 use super::{Fleet, LONGEST_NAME, Word, fetch, watch};
+use crate::cli::args::STDIN;
 use crate::cli::download::{self, Found};
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::hook::Hook;
 use crate::cli::json::Json;
 use crate::cli::plain::Plain;
 use crate::cli::verdict;
 use crate::cli::voice::{Ending, Voice, Voices, clean, listen_since};
-use crate::metainfo::Magnet;
+use crate::metainfo::{Magnet, printable};
 use crate::session::{Event, Handle, Outcome, Session, SessionError, Source, Turn};
 use crate::sources::redact::{public_name, redacted};
+use crate::types::InfoHash;
 
 /// What a job is to fetch.
 pub(super) enum What {
-    /// A file, a link or a URL, as it was named.
-    Named(String),
+    /// A file, a link or a URL.
+    Named(Named),
     /// A file in the watched folder, or a link that it holds.
     Seen(PathBuf, Option<Box<Magnet>>),
 }
@@ -34,12 +37,12 @@ impl What {
     pub fn name(&self) -> String {
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         clean(&match self {
-            What::Named(name) if fetch::is_url(Path::new(name)) => public_name(name),
-            What::Named(name) if Magnet::is_link(name) => {
+            What::Named(Named { name, .. }) if fetch::is_url(Path::new(name)) => public_name(name),
+            What::Named(Named { name, .. }) if Magnet::is_link(name) => {
                 let magnet = Magnet::parse(name).ok();
                 magnet.map_or_else(|| redacted(name), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
             }
-            What::Named(name) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
+            What::Named(Named { name, .. }) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
             What::Seen(path, _) => file_name(path).unwrap_or_default(),
         })
     }
@@ -47,7 +50,7 @@ impl What {
     /// Whether it can be read at once.
     pub fn is_near(&self) -> bool {
         match self {
-            What::Named(name) => Path::new(name).is_file(),
+            What::Named(named) => Path::new(&named.name).is_file(),
             What::Seen(_, link) => link.is_none(),
         }
     }
@@ -59,7 +62,8 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
     let named = matches!(what, What::Named(_));
     let mut config = fleet.ground.config();
     let found = match what {
-        What::Named(name) => download::source(Path::new(&name), &mut config, &fleet.stop),
+        What::Named(named) => download::source(Path::new(&named.name), &mut config, &fleet.stop)
+            .and_then(|found| still(&named, found.source.info_hash()).map(|()| found)),
         What::Seen(path, None) => {
             let is_ours =
                 |file: &File| fleet.ground.owns(&path) || watch::is_noted(config.brought.as_deref(), &path, file);
@@ -74,10 +78,7 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
         Ok(found) => found,
         Err(failure) => return fleet.failed(&name, None, &failure),
     };
-    let info_hash = match &source {
-        Source::Torrent(torrent) => torrent.info_hash,
-        Source::Magnet(magnet) => magnet.info_hash,
-    };
+    let info_hash = source.info_hash();
     if !fleet.claims.lock().claim(job, info_hash, named) {
         if named {
             fleet.named_before(&name);
@@ -104,6 +105,22 @@ pub(super) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
             fleet.failed(&name, Some(info_hash), &told)
         }
     }
+}
+
+/// Refuses another torrent than was at the name at the start: a download that came before may have put one of its own there.
+fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
+    let Named { name, info_hash } = named;
+    let is_file = |name: &str| {
+        let is_read_once = Magnet::is_link(name) || fetch::is_url(Path::new(name)) || name == STDIN;
+        !is_read_once && Path::new(name).is_file()
+    };
+    let is_it = match info_hash {
+        Some(known) => *known == found,
+        // What was a pipe.
+        None => !is_file(name),
+    };
+    let why = "another file has this name since the start: it is not begun";
+    if is_it { Ok(()) } else { Err(Failure::new(Exit::BadTorrent, printable(&format!("{name}: {why}")))) }
 }
 
 /// Runs the session on this thread, and its voices on another.
@@ -176,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_yet_has_a_name_too() {
-        let name = |text: &str| What::Named(text.to_owned()).name();
+        let name = |text: &str| What::Named(Named { name: text.to_owned(), info_hash: None }).name();
         assert_eq!(name("folder/x.torrent"), "x.torrent");
         assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h");
         let hash = "a".repeat(40);
@@ -184,5 +201,20 @@ mod tests {
         assert_eq!(name(&format!("magnet:?xt=urn:btih:{hash}")), hash);
         assert_eq!(name("magnet:?bad\x1b[2J&tr=http://t/key"), "magnet:?…");
         assert_eq!(name(".."), "..");
+    }
+
+    #[test]
+    fn a_name_stands_for_the_torrent_that_was_there_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, gone) = (dir.path().join("x.torrent"), dir.path().join("pipe"));
+        std::fs::write(&there, "").unwrap();
+        let [one, other] = [1, 2].map(|byte| InfoHash([byte; 20]));
+        let is = |path: &Path, info_hash| {
+            let name = path.to_string_lossy().into_owned();
+            still(&Named { name, info_hash }, one).map_err(|failure| failure.code)
+        };
+        assert_eq!((is(&there, Some(one)), is(&there, Some(other))), (Ok(()), Err(Exit::BadTorrent)));
+        assert_eq!((is(&gone, None), is(&there, None)), (Ok(()), Err(Exit::BadTorrent)), "it was a pipe");
+        assert_eq!(is(Path::new("http://h/x.torrent"), None), Ok(()));
     }
 }

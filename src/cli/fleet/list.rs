@@ -17,6 +17,7 @@ use crate::cli::spelling::command_like;
 use crate::descriptors::in_time;
 use crate::metainfo::{Magnet, MagnetError, printable};
 use crate::sources::redact::redacted;
+use crate::types::InfoHash;
 
 /// The largest list that is read, in bytes.
 const LIST_MAX: u64 = 16 << 20;
@@ -25,11 +26,20 @@ const LIST_MAX: u64 = 16 << 20;
 #[derive(Debug, PartialEq)]
 pub(in crate::cli) struct Targets {
     /// Files, links and URLs, in order.
-    pub torrents: Vec<String>,
+    pub torrents: Vec<Named>,
     /// Where their files go.
     pub folder: PathBuf,
     /// Whether this takes a fleet: there is more than one, or may be.
     pub several: bool,
+}
+
+/// A torrent as the user named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Named {
+    /// A file, a link or a URL.
+    pub name: String,
+    /// The torrent that was in the file at the start. `None` for what is not read then: a link, a URL, a pipe, the only torrent.
+    pub info_hash: Option<InfoHash>,
 }
 
 /// Sorts the names out, and reads the list.
@@ -56,9 +66,11 @@ pub(in crate::cli) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
         return Err(wrong("standard input holds one torrent: name it once"));
     }
     let several = several || torrents.len() > 1;
-    if several {
-        torrents.iter().try_for_each(|name| is_sound(name))?;
-    }
+    let named = |name: String| {
+        let info_hash = if several { is_sound(&name)? } else { None };
+        Ok(Named { name, info_hash })
+    };
+    let torrents = torrents.into_iter().map(named).collect::<Result<_, Failure>>()?;
     Ok(Targets { torrents, folder, several })
 }
 
@@ -72,24 +84,24 @@ fn is_no_command(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a name of several at which there is no torrent, and a link that is none, before others begin. A pipe can be read only once,
-/// so it is left for later, as are URLs.
-fn is_sound(name: &str) -> Result<(), Failure> {
+/// Refuses a name of several at which there is no torrent, and a link that is none, before others begin: the torrent that is in the file.
+/// A pipe can be read only once, so it is left for later, as are URLs.
+fn is_sound(name: &str) -> Result<Option<InfoHash>, Failure> {
     let path = Path::new(name);
     let not_begun = |message: &str| format!("{message}; nothing was started");
     if Magnet::is_link(name) {
         let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&not_begun(&error.to_string())));
-        return Magnet::parse(name).map(drop).map_err(bad);
+        return Magnet::parse(name).map(|_| None).map_err(bad);
     }
     let is_pipe = || path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
     if is_url(path) || name == STDIN || is_pipe() {
-        return Ok(());
+        return Ok(None);
     }
     let refused = |error| {
         let Failure { code, message } = torrent_failure(path, error);
         Failure::new(code, not_begun(&message))
     };
-    download::read(path, || true).map(drop).map_err(refused)
+    download::read(path, || true).map(|torrent| Some(torrent.info_hash)).map_err(refused)
 }
 
 /// What lies at a name.

@@ -161,9 +161,9 @@ pub(super) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
     let mut names = HashSet::new();
-    for name in targets.torrents {
-        let is_new = names.insert(name.clone());
-        let what = What::Named(name);
+    for named in targets.torrents {
+        let is_new = names.insert(named.name.clone());
+        let what = What::Named(named);
         if is_new {
             crew.add(what);
         } else {

@@ -6,7 +6,7 @@
 //! folder and those that run say which files are theirs.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
@@ -27,7 +27,7 @@ use crate::cli::info::torrent_failure;
 use crate::descriptors::in_time;
 use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
 use crate::session::{Source, is_brought};
-use crate::storage::{is_marked, is_watched_name, resolved};
+use crate::storage::{folded, is_marked, is_watched_name, resolved};
 
 /// The largest .magnet file that is read, in bytes.
 const MAGNETS_MAX: u64 = 1 << 20;
@@ -97,8 +97,8 @@ struct Watcher<F: Fn(Sight)> {
     out: PathBuf,
     /// The folder of what downloads are known to have brought.
     brought: Option<PathBuf>,
-    /// Names that torrents in the folder have files of in the folder itself.
-    produced: HashSet<OsString>,
+    /// Names, in small letters, that torrents in the folder have files of in the folder itself: the file system may not tell the case.
+    produced: HashSet<String>,
     inotify: OwnedFd,
     /// Its other end is dropped when it is time to go.
     asleep: PipeReader,
@@ -221,12 +221,14 @@ impl<F: Fn(Sight)> Watcher<F> {
     /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
     fn note_files_of(&mut self, torrent: &Torrent) {
         let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
-        let here = watched.map(|path| self.out.join(path)).filter(|path| path.parent() == Some(&self.here));
-        self.produced.extend(here.filter_map(|path| Some(path.file_name()?.to_owned())));
+        let here = folded(&self.here);
+        let there =
+            watched.map(|path| self.out.join(path)).filter(|path| path.parent().map(folded) == Some(here.clone()));
+        self.produced.extend(there.filter_map(|path| Some(folded(Path::new(path.file_name()?)))));
     }
 
     fn tell_of(&self, name: &OsStr, found: Result<Found, Failure>) {
-        if self.produced.contains(name) {
+        if self.produced.contains(&folded(Path::new(name))) {
             log::info!("{}: part of a torrent in the same folder, not begun", printable(&name.to_string_lossy()));
         } else {
             (self.tell)(Sight::File(self.folder.join(name), found));

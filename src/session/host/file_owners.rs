@@ -1,18 +1,23 @@
 //! Whose the files are: of two torrents of a host that would write to the same file, always the one that was named later is refused.
 //! A link's files are known only once its metadata is there, so that this is asked when a torrent's files are opened, by the session
 //! itself. Torrents that are complete write nothing, and may share files. Pure: whoever has to wait asks again.
+//!
+//! A file is known by its path, and once it is there also by what the file system tells it by: one folder may have several names (a link,
+//! a mount), and one file several spellings of its name.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
+use crate::storage::{Trait, folded, is_watched_name};
 use crate::types::InfoHash;
 
 /// The files that are taken. They stay so for as long as the host lives, unless their torrent fails: what is there of one that is
 /// over must not be written over by the next.
 #[derive(Default)]
 pub struct FileOwners {
-    /// Each file's first claimant, by a hash of the path: torrents have up to half a million files.
+    /// Each file's first claimant, by a hash of its path or of its [`Trait`]: torrents have up to half a million files.
     files: HashMap<u64, InfoHash>,
     /// The others, where there are any.
     more: HashMap<u64, Vec<InfoHash>>,
@@ -26,7 +31,8 @@ pub struct FileOwners {
 struct Claimant {
     turn: u64,
     name: String,
-    files: Vec<u64>,
+    /// What its files are known by, and their numbers in the torrent.
+    files: Vec<(u64, usize)>,
     access: FileUse,
 }
 
@@ -70,19 +76,54 @@ impl FileOwners {
         self.expected.remove(&turn);
     }
 
-    /// A torrent's files are these below `folder`. Two names of one folder are two folders here.
-    pub fn enter<'a>(&mut self, turn: u64, owner: Owner, folder: &Path, files: impl Iterator<Item = &'a Path>) {
+    /// A torrent's files are these below `folder`, each after its number in the torrent.
+    pub fn enter<'a>(
+        &mut self,
+        turn: u64,
+        owner: Owner,
+        folder: &Path,
+        files: impl Iterator<Item = (usize, &'a Path)>,
+    ) {
         let Owner { info_hash, name } = owner;
         self.release(info_hash);
-        let files: Vec<u64> = files.map(|file| self.state.hash_one(folder.join(file))).collect();
-        for file in &files {
-            let first = *self.files.entry(*file).or_insert(info_hash);
-            if first != info_hash {
-                self.more.entry(*file).or_default().push(info_hash);
+        self.torrents.insert(info_hash, Claimant { turn, name, files: Vec::new(), access: FileUse::Unknown });
+        for (number, file) in files {
+            let path = folder.join(file);
+            self.add(info_hash, number, self.state.hash_one(&path));
+            if is_watched_name(&path) {
+                self.add(info_hash, number, self.state.hash_one(folded(&path)));
             }
         }
-        self.torrents.insert(info_hash, Claimant { turn, name, files, access: FileUse::Unknown });
         self.arrived(turn);
+    }
+
+    /// Files of a torrent that has entered, as they are on disk, each after its number in the torrent.
+    pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
+        for (number, file) in files {
+            self.add(info_hash, number, self.state.hash_one(file));
+        }
+    }
+
+    fn add(&mut self, info_hash: InfoHash, number: usize, file: u64) {
+        let Some(claimant) = self.torrents.get_mut(&info_hash) else { return };
+        let is_new = match self.files.entry(file) {
+            Entry::Vacant(place) => {
+                place.insert(info_hash);
+                true
+            }
+            Entry::Occupied(first) if *first.get() == info_hash => false,
+            Entry::Occupied(_) => {
+                let more = self.more.entry(file).or_default();
+                let is_new = !more.contains(&info_hash);
+                if is_new {
+                    more.push(info_hash);
+                }
+                is_new
+            }
+        };
+        if is_new {
+            claimant.files.push((file, number));
+        }
     }
 
     /// Whether no other torrent writes to the torrent's files.
@@ -119,15 +160,19 @@ impl FileOwners {
         WriteAnswer::Granted
     }
 
-    /// Whether a file belongs to a torrent.
-    pub fn has(&self, file: &Path) -> bool {
-        self.files.contains_key(&self.state.hash_one(file))
+    /// Whether a file belongs to a torrent. Without a [`Trait`] that tells it from all others, its name may have any case, where it is
+    /// that of a torrent or of links.
+    pub fn has(&self, file: &Path, there: Option<Trait>) -> bool {
+        let is_known = |file: u64| self.files.contains_key(&file);
+        is_known(self.state.hash_one(file))
+            || there.is_some_and(|there| is_known(self.state.hash_one(there)))
+            || (there.is_none_or(|there| !there.is_lasting()) && is_known(self.state.hash_one(folded(file))))
     }
 
     /// A torrent has failed: its files are free for another, such as its own corrected form.
     pub fn release(&mut self, info_hash: InfoHash) {
         let Some(gone) = self.torrents.remove(&info_hash) else { return };
-        for file in gone.files {
+        for (file, _) in gone.files {
             if let Some(more) = self.more.get_mut(&file) {
                 more.retain(|other| *other != info_hash);
             }
@@ -155,12 +200,12 @@ impl FileOwners {
             return None; // at once, however many files the only torrent has
         }
         let claimant = self.torrents.get(&info_hash)?;
-        claimant.files.iter().enumerate().find_map(|(number, file)| {
+        claimant.files.iter().find_map(|(file, number)| {
             let others = self.files.get(file).into_iter().chain(self.more.get(file).into_iter().flatten());
             let mut others = others.filter(|other| **other != info_hash);
             let other = others.find(|other| self.torrents.get(other).is_some_and(&is_meant))?;
             let name = self.torrents.get(other).map(|claimant| claimant.name.clone()).unwrap_or_default();
-            Some((number, Owner { info_hash: *other, name }))
+            Some((*number, Owner { info_hash: *other, name }))
         })
     }
 }
@@ -178,7 +223,7 @@ mod tests {
     }
 
     fn enter(owners: &mut FileOwners, turn: u64, info_hash: InfoHash, files: &[&str]) {
-        owners.enter(turn, owner(info_hash), Path::new("out"), files.iter().map(Path::new));
+        owners.enter(turn, owner(info_hash), Path::new("out"), files.iter().map(Path::new).enumerate());
     }
 
     #[test]
@@ -210,7 +255,7 @@ mod tests {
         assert_eq!(owners.write(B), WriteAnswer::Granted, "the earlier one was no torrent");
         enter(&mut owners, 0, A, &["x"]);
         assert_eq!(owners.write(A), WriteAnswer::Granted);
-        assert!(owners.has(Path::new("out/x")) && !owners.has(Path::new("out/z")));
+        assert!(owners.has(Path::new("out/x"), None) && !owners.has(Path::new("out/z"), None));
     }
 
     #[test]
@@ -238,7 +283,37 @@ mod tests {
         assert_eq!(owners.read(A), Ok(()));
         assert_eq!(owners.write(B), WriteAnswer::Refused(0, owner(A)));
         // In another folder it is another file.
-        owners.enter(2, owner(C), Path::new("elsewhere"), [Path::new("x")].into_iter());
+        owners.enter(2, owner(C), Path::new("elsewhere"), [(0, Path::new("x"))].into_iter());
         assert_eq!(owners.write(C), WriteAnswer::Granted);
+    }
+
+    #[test]
+    fn one_file_under_two_names_has_one_owner() {
+        let there = |inode| Trait { identity: 7 << 32 | inode, inode };
+        let mut owners = FileOwners::default();
+        enter(&mut owners, 0, A, &["A/x"]);
+        enter(&mut owners, 1, B, &["B/y", "B/x"]);
+        owners.identify(A, [(0, there(1))].into_iter());
+        assert_eq!(owners.write(A), WriteAnswer::Granted);
+        owners.identify(B, [(0, there(2)), (1, there(1))].into_iter());
+        owners.identify(B, [(1, there(1))].into_iter());
+        assert_eq!(owners.write(B), WriteAnswer::Refused(1, owner(A)));
+        assert!(owners.has(Path::new("elsewhere"), Some(there(2))) && !owners.has(Path::new("x"), Some(there(3))));
+        owners.release(A);
+        assert_eq!(owners.write(B), WriteAnswer::Granted);
+        owners.release(B);
+        assert!(owners.files.is_empty() && owners.more.is_empty());
+    }
+
+    #[test]
+    fn a_torrent_is_a_downloads_in_any_case_where_the_file_system_does_not_tell() {
+        let passing = Trait { identity: 1 << 63, inode: 9 };
+        let lasting = Trait { identity: 1, inode: 9 };
+        let mut owners = FileOwners::default();
+        enter(&mut owners, 0, A, &["W/z.torrent", "W/b"]);
+        let has = |path: &str, there| owners.has(Path::new(path), there);
+        assert!(has("out/w/Z.torrent", Some(passing)) && has("out/w/Z.torrent", None));
+        assert!(!has("out/w/Z.torrent", Some(lasting)) && has("out/W/z.torrent", Some(lasting)));
+        assert!(!has("out/w/b", None), "no torrent");
     }
 }

@@ -15,7 +15,7 @@ use crate::session::contacts::pace::DIALS_A_SECOND;
 use crate::session::{Config, SessionError};
 use crate::sources::dht::{DhtService, Found};
 use crate::sources::lsd::Lsd;
-use crate::storage::Layout;
+use crate::storage::{Layout, Trait};
 use crate::types::InfoHash;
 
 /// Callers that may wait for a session to take them: each has a descriptor.
@@ -58,6 +58,11 @@ impl Seat {
         let files = config.max_open_files.min(layout.files().len() + 1);
         self.host.add_files(files);
         self.host.give_back_files(std::mem::replace(&mut self.files, files));
+    }
+
+    /// The files that the session has claimed are these on disk, by their numbers.
+    pub fn identify(&self, files: impl Iterator<Item = (usize, Trait)>) {
+        self.turn.identify(self.guest.info_hash, files);
     }
 
     /// Whether no other torrent writes to the files that the session has claimed.

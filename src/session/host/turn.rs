@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Host;
 use super::file_owners::{Owner, WriteAnswer};
 use crate::session::{Config, SessionError};
-use crate::storage::{Layout, resolved};
+use crate::storage::{Layout, Trait, resolved};
 use crate::types::InfoHash;
 
 /// How often somebody who waits looks whether it is to stop.
@@ -36,11 +36,17 @@ impl Host {
 impl Turn {
     /// The torrent's files are known from now on.
     pub(super) fn enter(&self, info_hash: InfoHash, config: &Config, layout: &Layout) {
-        let files = layout.files().iter().filter(|file| !file.pad).map(|file| file.path.as_path());
+        let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
+        let files = files.map(|(number, file)| (number, file.path.as_path()));
         let owner = Owner { info_hash, name: self.name.clone() };
         let folder = resolved(&config.out_dir); // asks the disk, which must keep no other torrent waiting
         self.host.owners.lock().enter(self.number, owner, &folder, files);
         self.host.changed.notify_all();
+    }
+
+    /// The torrent's files, by their numbers, are these on disk.
+    pub(super) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
+        self.host.owners.lock().identify(info_hash, files);
     }
 
     /// Whether no other torrent writes to the files.
@@ -82,7 +88,7 @@ impl Turn {
     }
 
     fn taken(&self, info_hash: InfoHash, layout: &Layout, file: usize, owner: Owner) -> SessionError {
-        let path = layout.files().iter().filter(|file| !file.pad).nth(file).map(|file| file.path.clone());
+        let path = layout.files().get(file).map(|file| file.path.clone());
         let (mut ours, mut theirs) = (self.name.clone(), owner.name);
         if ours == theirs {
             (ours, theirs) = (format!("{ours} ({info_hash})"), format!("{theirs} ({})", owner.info_hash));
