@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The pictures of the live view in README.md: a real download on this machine, in tmux, whose screen is captured and drawn by
-# scripts/ansi2svg.py into docs/pictures. BTSYNC names another binary. Needs tmux and python3.
+# The pictures of the live view in README.md and docs/usage.md: a real download on this machine, in tmux, whose screen is captured
+# and drawn by scripts/ansi2svg.py into docs/pictures. BTSYNC names another binary. Needs tmux and python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
