@@ -1,61 +1,71 @@
-# The usual verbs. `make run` shows the program at work; `make test` runs every test.
+# The usual targets: `make run` is a demo, `make test` runs every test. CONTRIBUTING.md lists all of them.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run test bench compare-swarms soak check fuzz tsan install uninstall static deb clean
+.PHONY: build run test bench compare-swarms soak check lint deny msrv fuzz tsan install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
 
-# A tracker, a seeder and a download on loopback, before your eyes. DEMO_MB=2000 makes it longer.
+# A demo on loopback: a tracker, a seeder and two downloads. DEMO_MB=2000 makes it longer.
 run: build
 	scripts/demo.sh
 
-# Every test. SETUP=no leaves the machine as it is: nothing is installed, and a test that misses a program fails and names it.
-# nohup and `make test &` have signals ignored, and what a test starts would inherit that: they get their usual effect back.
+# Every test. With SETUP=no, nothing is installed. A test that lacks a program is reported as NOT RUN; with CI=true it fails.
+# nohup and `make test &` ignore some signals, and programs that a test starts would inherit this: restore the default handlers.
 SETUP ?= yes
 USUAL_SIGNALS := $(shell env --default-signal=HUP,INT,QUIT true 2>/dev/null && echo env --default-signal=HUP,INT,QUIT)
 
-# Some optimisation, as SHA-1 without any is slow; overflow checks and debug assertions stay on.
+# Optimise a little, because SHA-1 is slow without it. Overflow checks and debug assertions stay on.
 test: export CARGO_PROFILE_DEV_OPT_LEVEL = 1
 test:
 	[ "$(SETUP)" = no ] || scripts/test-setup.sh || test "$$CI" != true
 	$(USUAL_SIGNALS) $(CARGO) test --no-fail-fast
 
-# Every measurement: micro, loopback, startup, tracker; `make bench BENCH=micro ARGS=picker` for some. On a machine that is idle.
+# All benchmarks: micro, loopback, startup, tracker. `make bench BENCH=micro ARGS=picker` runs some. Use an idle machine.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.
 BENCH ?= *
 bench:
 	$(CARGO) bench --bench '$(BENCH)' -- $(ARGS)
 
-# btsync beside libtorrent, Transmission, qBittorrent and aria2 in difficult swarms, each in a network of its own: a table, after about
-# more than an hour. `make compare-swarms SCENARIOS=mixed,stallers` for some; benches/compare/compare.py --list names them.
+# Compares btsync with libtorrent, Transmission, qBittorrent and aria2 in difficult swarms, each in its own network namespace. Takes
+# more than an hour. `make compare-swarms SCENARIOS=mixed,stallers` runs some scenarios; benches/compare/compare.py --list names them.
 SCENARIOS ?=
 compare-swarms: build
 	python3 benches/compare/compare.py $(SCENARIOS)
 
-# Downloads that are killed, stalled, spoiled and starved for half an hour; SOAK_MINUTES and SOAK_MB make it shorter.
+# Downloads with injected faults for half an hour: kills, stalls, corrupt data, a full disk. SOAK_MINUTES and SOAK_MB make it shorter.
 soak: build
 	scripts/soak.sh
 
-check:
+check: lint deny
+
+# Formatting, clippy and API documentation; warnings are errors.
+lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet
+
+# Licences, sources, banned crates and advisories.
+deny:
 	scripts/deny.sh
 
-# Every target for a minute, with a nightly compiler: `make fuzz FUZZ_SECONDS=600 TARGETS=mse` for one of them and longer.
+# Whether the program still builds with the oldest Rust of Cargo.toml: run it with that toolchain, `rustup run 1.88 make msrv`.
+msrv:
+	$(CARGO) check --locked --lib --bins
+
+# Every fuzz target for a minute, with a nightly compiler. `make fuzz FUZZ_SECONDS=600 TARGETS=mse` runs one of them for longer.
 fuzz:
 	scripts/fuzz.sh $(TARGETS)
 
-# The swarm and the piece manager under the thread sanitizer (nightly, rust-src).
+# The tests of swarms and of the piece manager under the thread sanitizer. Needs a nightly compiler with rust-src.
 tsan:
 	scripts/tsan.sh
 
-# BIN: a program that is there already; without it one is built. Where it goes: PREFIX, below DESTDIR for a package.
+# BIN names an existing program; without it, one is built. It is installed below PREFIX, and for a package below DESTDIR.
 BIN ?=
 INSTALL ?= install
 BUILT := $(or $(BIN),$(TARGET_DIR)/release/btsync)
@@ -79,15 +89,15 @@ install: $(if $(BIN),,build)
 	sed 's|/usr/bin/btsync|$(BINDIR)/btsync|' packaging/btsync@.service >"$(DESTDIR)$(UNITDIR)/btsync@.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/btsync@.service"
 
-# With the PREFIX and DESTDIR of the installation. Folders stay, except our own.
+# Use the PREFIX and DESTDIR of the installation. Folders stay, except our own.
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/btsync" "$(DESTDIR)$(DATADIR)/man/man1/btsync.1" "$(DESTDIR)$(UNITDIR)/btsync@.service"
 	rm -f "$(DESTDIR)$(BASH_COMPLETIONS)/btsync" "$(DESTDIR)$(ZSH_COMPLETIONS)/_btsync"
 	rm -f "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish" $(DOCUMENTS:%="$(DESTDIR)$(DOCDIR)/%")
 	test ! -d "$(DESTDIR)$(DOCDIR)" || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(DOCDIR)"
 
-# A program that needs no shared library; README.md says why with glibc. Its path is printed. STATIC_TARGET names another target.
-# With --target the flag is for the program alone: procedural macros and build scripts cannot be static.
+# Builds a program that needs no shared library, and prints its path. docs/install.md says why it uses glibc. STATIC_TARGET names another
+# target. With --target, the flag applies to the program only: procedural macros and build scripts cannot be static.
 PROFILE ?= release
 STATIC_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 static:
