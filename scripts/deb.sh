@@ -49,11 +49,11 @@ Installed-Size: $(du -k -s --apparent-size "$root/usr" | cut -f 1)
 Depends: $depends
 Section: net
 Priority: optional
-Description: BitTorrent client for the prompt
- One command without a daemon: it downloads what a torrent file or a magnet
- link names, checks it and exits, or goes on giving to others. Peers are
- found by trackers, the DHT, in the local network and through other peers.
- It also makes torrents and serves as a tracker for a closed network.
+Description: BitTorrent client for the command line
+ One command without a daemon: it downloads a torrent file or a magnet link,
+ verifies the data and exits, or continues to seed. It finds peers through
+ trackers, the DHT, local discovery and peer exchange. It also creates and
+ edits torrents, and runs a small tracker for a closed network.
 END
 (cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 chmod 644 "$root/DEBIAN"/*
