@@ -565,6 +565,48 @@ fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
     });
 }
 
+/// The same of more files than are kept open; the last of them is one that is not.
+#[test]
+fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last() {
+    const TEST: &str = "what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last";
+    const PYTHON: &str = "/usr/bin/python3";
+    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
+    if !has_fuse || !Path::new("/dev/fuse").exists() {
+        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    }
+    isolated(TEST, &[], || {
+        let files: Vec<(String, usize)> = (0..80).map(|n| (format!("{n:02}"), PIECE)).collect();
+        let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+        for is_moved in [true, false] {
+            let scene = Scene::new(Payload::tree("many", &files, PIECE), 0);
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
+            let mut mount = Command::new(PYTHON);
+            mount.arg(script).args([&scene.stage.folder("backing"), &scene.out]).arg("9000000");
+            let mut mounted = scene.stage.start("fs", &mut mount);
+            until("the file system is mounted", || {
+                assert!(mounted.runs(), "{}", mounted.log());
+                let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
+                mounts.contains(scene.out.to_str().expect("a plain name"))
+            });
+            let mut running = scene.start("begun", &[]);
+            until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+            running.says("listening");
+            let last = scene.out.join("many/79");
+            if is_moved {
+                let mine = scene.out.join("mine");
+                fs::write(&mine, vec![b'x'; PIECE]).expect("room");
+                fs::rename(&mine, &last).expect("the user's file");
+            }
+            scene.gate.open();
+            running.ends_with(if is_moved { 13 } else { 0 });
+            let there = fs::read(&last).expect("it");
+            assert_eq!(there.iter().all(|byte| *byte == b'x'), is_moved);
+            let unmounted = Command::new("umount").arg("-l").arg(&scene.out).status();
+            assert!(unmounted.expect("umount").success());
+        }
+    });
+}
+
 #[test]
 fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
     let files: Vec<(String, usize)> = (0..20).map(|n| (format!("{n:02}"), PIECE)).collect();

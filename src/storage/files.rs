@@ -157,6 +157,7 @@ impl Storage {
         if writing.is_alone() {
             self.heed_changes(slot, &handle.file, writing.began());
         }
+        let is_sampled = self.held.samples.begin(slot, offset, len);
         let mut done = 0;
         while done < len {
             let mut batch = [IoSlice::new(&[]); BATCH];
@@ -164,6 +165,9 @@ impl Storage {
             match rustix::io::pwritev(&handle.file, batch, offset + done) {
                 Ok(0) => return Err(self.failed(Doing::Write, slot, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
+                    if is_sampled {
+                        self.held.samples.wrote(slot, offset + done, batch, written);
+                    }
                     gather.advance(written as u64);
                     done += written as u64;
                 }

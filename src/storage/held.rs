@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -14,10 +14,11 @@ use super::files::Storage;
 use super::lock::is_written;
 use super::open::Access;
 use super::ownership::{Refusal, Step};
+use super::samples::Samples;
 use super::seen::{identity, is_lasting, is_same};
 use super::survey::Survey;
 
-/// So many files stay open; of others, their times and lengths have to tell.
+/// So many files stay open; of others, their times, lengths and [`Samples`] have to tell.
 const MOST: usize = 64;
 /// How often a file that was there before is looked at while it is written to, in nanoseconds.
 const LOOK: i64 = 200_000_000;
@@ -26,8 +27,19 @@ const LOOK: i64 = 200_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     open: Mutex<HashMap<usize, Arc<File>>>,
-    /// The files that were there before and are written to: when each was last looked at, in nanoseconds since 1970.
-    guests: HashMap<usize, AtomicI64>,
+    /// The files that were there before and are written to.
+    guests: HashMap<usize, Guest>,
+    /// What others are known by.
+    pub samples: Samples,
+}
+
+/// A file that was there before.
+#[derive(Debug, Default)]
+struct Guest {
+    /// When it was last looked at, in nanoseconds since 1970.
+    looked: AtomicI64,
+    /// Whether it lies on a disk of this machine, so that a look takes no time.
+    is_near: AtomicBool,
 }
 
 impl Held {
@@ -49,28 +61,40 @@ impl Held {
         Some(kept.metadata().is_ok_and(|kept| id(&kept) == id(found)))
     }
 
+    /// Whether a file is kept open.
+    pub fn has(&self, slot: usize) -> bool {
+        self.open.lock().contains_key(&slot)
+    }
+
     /// Lets go of all files.
     pub fn release(&self) {
+        self.samples.clear();
         let open = std::mem::take(&mut *self.open.lock());
         drop(open);
     }
 
-    /// Whether it is time to look at a file that was there before.
-    fn is_due(&self, slot: usize, now: i64) -> bool {
-        let looked = self.guests.get(&slot);
-        looked.is_some_and(|looked| {
-            now.abs_diff(looked.load(Relaxed)) >= LOOK.unsigned_abs() && {
-                looked.store(now, Relaxed);
-                true
-            }
-        })
+    /// Whether a file that was there before has got other names: looked at before each write where that takes no time, and else now and
+    /// then.
+    fn has_links(&self, slot: usize, file: &File, now: i64) -> bool {
+        let Some(guest) = self.guests.get(&slot) else { return false };
+        let is_due = now.abs_diff(guest.looked.load(Relaxed)) >= LOOK.unsigned_abs();
+        if !is_due && !guest.is_near.load(Relaxed) {
+            return false;
+        }
+        let Ok(found) = file.metadata() else { return false };
+        if is_due {
+            guest.looked.store(now, Relaxed);
+            // Network file systems and those in user space have no device.
+            guest.is_near.store(rustix::fs::major(found.dev()) != 0, Relaxed);
+        }
+        found.nlink() > 1
     }
 }
 
 impl Storage {
     /// Keeps files open that are written to, and remembers which of them were there `before`.
     pub(super) fn keep_open(&mut self, steps: &[Step], survey: &Survey, before: impl IntoIterator<Item = usize>) {
-        self.held.guests = before.into_iter().map(|number| (number, AtomicI64::new(0))).collect();
+        self.held.guests = before.into_iter().map(|number| (number, Guest::default())).collect();
         for (number, _) in steps.iter().enumerate().filter(|(_, step)| is_written(**step)) {
             let Some(seen) = survey.file(number).filter(|seen| !is_lasting(seen.identity)) else { continue };
             if self.held.open.lock().len() >= MOST {
@@ -84,13 +108,12 @@ impl Storage {
         }
     }
 
-    /// Looks whether a file that was there before has got other names since, which a write would change too: now and then.
+    /// Looks whether a file that was there before has got other names since, which a write would change too.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] where it has.
     pub(super) fn heed_links(&self, slot: usize, file: &File, now: i64) -> Result<(), StorageError> {
-        let has_links = || file.metadata().is_ok_and(|found| found.nlink() > 1);
-        if self.held.is_due(slot, now) && has_links() { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
+        if self.held.has_links(slot, file, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
     }
 }
 

@@ -35,6 +35,10 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
         let file = File::open(dir.path().join("a")).unwrap();
         let later = it.heed_links(0, &file, crate::storage::clock() + 2 * LOOK);
         assert_eq!(matches!(later, Err(StorageError::InTheWay { why: Refusal::Linked, .. })), is_refused, "{later:?}");
+        // As on a disk of this machine: it is not long since the last look.
+        it.held.guests.values().for_each(|guest| guest.is_near.store(true, Relaxed));
+        let soon = it.heed_links(0, &file, crate::storage::clock() + 2 * LOOK + 1);
+        assert_eq!(soon.is_err(), is_refused, "{soon:?}");
     }
     let dir = tempfile::tempdir().unwrap();
     let it = begun(dir.path(), Step::Make, false);

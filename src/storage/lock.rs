@@ -308,7 +308,8 @@ impl Storage {
         let is_ours = match writable.get(slot) {
             Some(Some(ours)) if !is_lasting(*ours) => self.held.is_same(slot, &found).unwrap_or_else(|| {
                 let is_it = is_same(*ours, identity(&found)) || counts_anew(&handle.file);
-                is_it && self.is_explained(slot, &found)
+                let is_alike = || self.held.samples.fits(slot, &handle.file);
+                is_it && self.is_explained(slot, &found) && is_alike().unwrap_or(false)
             }),
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),

@@ -31,6 +31,7 @@ mod prepare;
 mod replace;
 pub mod resume;
 mod room;
+mod samples;
 mod seen;
 mod survey;
 mod sync;

@@ -61,7 +61,7 @@ pub struct Evidence {
     /// Pieces that cannot be hashed, as another file's part of them is missing, and in which the file has bytes other than zero.
     pub unknown: u32,
     /// Those of the wrong and the unknown pieces in which a whole block is zero, as in a piece that has come only in part. Looked for only
-    /// where a [`Claim`] is made.
+    /// where a [`Claim`] is made; with [`Claim::Made`] a page is enough, and so is a neighbour in the same piece.
     pub begun: u32,
     /// Whether it may well be as the torrent has it: it has its length, other files of the torrent are there and right, and of
     /// its pieces those that do not verify cannot, as another file's part of them is missing.
@@ -183,7 +183,8 @@ fn refusal(found: &Found, claim: Claim) -> Option<Refusal> {
     let against = match claim {
         Claim::None => wrong + unknown,
         Claim::Begun => (wrong + unknown).saturating_sub(begun),
-        Claim::Made => 0,
+        // A piece that lacks nothing and does not verify has come from elsewhere.
+        Claim::Made => wrong.saturating_sub(begun),
     };
     if found.links > 1 {
         Some(Refusal::Linked)

@@ -152,6 +152,7 @@ impl Storage {
             }
             prepared.found_bytes += if *step == Step::Make { 0 } else { seen.size.min(spec.length) };
         }
+        self.take_samples(steps, survey, filled.is_some(), stop);
         if let Some(parts) = parts {
             prepared.found_bytes += self.keep_parts(&parts);
         }

@@ -1,8 +1,9 @@
 //! Files that give their names to others: to a copy of them, or to a new file where they hold no data. And those that an overlay file
 //! system replaces by a copy of its own.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use rustix::fs::RenameFlags;
@@ -43,12 +44,13 @@ impl Storage {
         let copy = self.root.open(&beside, Access::New)?;
         let copied = original.metadata().and_then(|found| {
             origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
+            // Before the content: others may not read it meanwhile either.
+            take_over_rights(&copy.file, &found)?;
             if step == Step::Renew {
                 copy.file.set_len(found.len().min(spec.length))?;
             } else {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
             }
-            copy.file.set_permissions(found.permissions())?;
             copy.file.metadata()
         });
         let replaced = copied.map_err(failed).and_then(|ours| {
@@ -100,6 +102,19 @@ impl Storage {
             *seen = Seen::of(&found);
         }
     }
+}
+
+/// Gives a new file the owner, the group and the mode of the one that it replaces, as far as we may; but not the right to run as its owner
+/// or its group, as the content is a stranger's.
+fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) != (found.uid(), found.gid())
+        && fchown(file, Some(found.uid()), Some(found.gid())).is_err()
+        && let Err(error) = fchown(file, None, Some(found.gid()))
+    {
+        log::debug!("a copy has another owner and group than the file that it replaces: {error}");
+    }
+    file.set_permissions(Permissions::from_mode(found.mode() & 0o777))
 }
 
 /// Exchanges our file `beside` for the one that has the name, and removes what comes out, where that is the file that was `seen`. Else

@@ -253,9 +253,14 @@ impl Storage {
             evidence.wrong += u32::from(data && !absent);
             evidence.unknown += u32::from(data && absent);
             evidence.may_be_right &= data && absent;
-            if data && claim == Claim::Begun {
-                evidence.begun += u32::from(self.lacks_block((number, piece), own, question)?);
-            }
+            let is_begun = data
+                && match claim {
+                    Claim::None => false,
+                    Claim::Begun => self.lacks_block((number, piece), own, question)?,
+                    // What is missing may be the neighbour's part of it.
+                    Claim::Made => own.len < u64::from(size) || self.lacks_page(number, own, question)?,
+                };
+            evidence.begun += u32::from(is_begun);
         }
         Ok(evidence)
     }
@@ -277,6 +282,20 @@ impl Storage {
             if is_within && !self.has_data_in(number, from - start, upto - start, question)? {
                 return Ok(true);
             }
+        }
+        Ok(false)
+    }
+
+    /// Whether a whole page of this piece is zero, as where the power failed before it was on the disk.
+    fn lacks_page(&self, number: usize, own: &Span, question: &Question<'_>) -> Result<bool, StorageError> {
+        const PAGE: u64 = 4096;
+        let upto = own.offset + own.len;
+        let mut page = own.offset.next_multiple_of(PAGE);
+        while page + PAGE <= upto {
+            if !self.has_data_in(number, page, page + PAGE, question)? {
+                return Ok(true);
+            }
+            page += PAGE;
         }
         Ok(false)
     }

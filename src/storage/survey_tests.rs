@@ -124,6 +124,10 @@ fn pieces_with_holes_count_against_a_file_like_others() {
     let file = File::options().write(true).open(&path).unwrap();
     (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK) as u64).unwrap());
     assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![Step::Continue]), None]);
+    file.write_all_at(&vec![b'x'; 11 * BLOCK], (5 * BLOCK) as u64).unwrap();
+    assert_eq!(claimed(Claim::Made), None, "nothing is missing, so it has come from elsewhere");
+    file.write_all_at(&[0; 4096], (15 * BLOCK) as u64).unwrap();
+    assert_eq!(claimed(Claim::Made), None, "two pieces of four");
     write(0);
     assert_eq!([Claim::Made, Claim::Begun].map(claimed), [None, None]);
 }

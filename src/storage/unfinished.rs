@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -170,16 +169,19 @@ impl super::open::Root {
     /// Removes the first name of a file that has two. What another program has put in its place since gets its name back: whether it is
     /// that file is looked at under a name that nobody else knows.
     fn drop_name(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ours = Seen::of(&self.metadata_inside(to)?);
+        let is_it =
+            |name: &Path| Ok::<_, io::Error>(!self.is_link(name) && ours.is_renamed(&self.metadata_inside(name)?));
         let aside = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
         match self.rename(from, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // somebody was faster
-            renamed => renamed?,
+            Ok(()) if is_it(&aside)? => self.remove(&aside),
+            Ok(()) => self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from)),
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Then a look right before has to do.
+            Err(_) if is_it(from)? => self.remove(from),
+            Err(_) => Ok(()),
         }
-        let of = |name: &Path| self.metadata_inside(name).map(|found| (found.dev(), found.ino()));
-        if !self.is_link(&aside) && of(&aside)? == of(to)? {
-            return self.remove(&aside);
-        }
-        self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from))
     }
 
     fn link_back(&self, aside: &Path, from: &Path) -> io::Result<()> {

@@ -1,0 +1,226 @@
+//! What files are known by that are not kept open (`held.rs`), where the file system may give their numbers again and its times are not those
+//! of our clock: a few bytes that btsync has last written, or that there were none. A file that another program moves into the place of
+//! such a one has others.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use super::files::Storage;
+use super::lock::is_written;
+use super::open::Access;
+use super::ownership::Step;
+use super::seen::is_lasting;
+use super::survey::{Survey, has_data};
+
+/// Bytes of a sample.
+const LENGTH: usize = 32;
+/// Of a larger file so many parts of this size are looked at, the first and the last among them.
+const PARTS: u64 = 16;
+const PART: u64 = 256 << 10;
+
+/// What is known of a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sample {
+    /// Nothing: a write of ours is changing it.
+    Unknown,
+    /// It holds no data.
+    Empty,
+    /// These bytes are at this offset: so many of them.
+    Bytes(u64, usize, [u8; LENGTH]),
+}
+
+/// The samples of files by their numbers; of others nothing is known.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    files: Mutex<HashMap<usize, Sample>>,
+    /// Whether there are any: most file systems need none.
+    any: AtomicBool,
+}
+
+impl Samples {
+    fn put(&self, slot: usize, sample: Sample) {
+        self.any.store(true, Relaxed);
+        self.files.lock().insert(slot, sample);
+    }
+
+    fn get(&self, slot: usize) -> Option<Sample> {
+        if self.any.load(Relaxed) { self.files.lock().get(&slot).copied() } else { None }
+    }
+
+    /// A write begins. Whether the file is one of those of which samples are taken.
+    pub fn begin(&self, slot: usize, offset: u64, len: u64) -> bool {
+        let is_changed = |at: u64, count: usize| at < offset + len && offset < at + count as u64;
+        match self.get(slot) {
+            None => return false,
+            Some(Sample::Bytes(at, count, _)) if !is_changed(at, count) => {}
+            Some(_) => self.put(slot, Sample::Unknown),
+        }
+        true
+    }
+
+    /// So many bytes of these were written.
+    pub fn wrote(&self, slot: usize, offset: u64, bufs: &[IoSlice<'_>], written: usize) {
+        let mut at = 0;
+        for buf in bufs {
+            let buf = buf.get(..buf.len().min(written.saturating_sub(at))).unwrap_or_default();
+            if let Some(first) = buf.iter().position(|byte| *byte != 0) {
+                let sample = of(offset + (at + first) as u64, buf.get(first..).unwrap_or_default());
+                return self.put(slot, sample);
+            }
+            at += buf.len();
+        }
+    }
+
+    /// Whether the file has the content that this one is known by. One of which nothing is known has.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn fits(&self, slot: usize, file: &File) -> io::Result<bool> {
+        while let Some(sample) = self.get(slot) {
+            let is_alike = match sample {
+                Sample::Unknown => true,
+                Sample::Empty => find(file, &AtomicBool::new(false))?.is_none(),
+                Sample::Bytes(at, count, bytes) => {
+                    let mut there = [0; LENGTH];
+                    let read = file.read_exact_at(there.get_mut(..count).unwrap_or_default(), at);
+                    match read {
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+                        read => read.map(|()| there == bytes)?,
+                    }
+                }
+            };
+            // Another thread of ours may have written meanwhile.
+            if is_alike || self.get(slot) == Some(sample) {
+                return Ok(is_alike);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.files.lock().clear();
+        self.any.store(false, Relaxed);
+    }
+}
+
+fn of(at: u64, bytes: &[u8]) -> Sample {
+    let count = bytes.len().min(LENGTH);
+    let mut sample = [0; LENGTH];
+    sample.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    Sample::Bytes(at, count, sample)
+}
+
+/// The first of the looked at parts of a file in which any byte is not zero.
+fn find(file: &File, stop: &AtomicBool) -> io::Result<Option<u64>> {
+    let size = file.metadata()?.len();
+    for (from, upto) in parts(size) {
+        if has_data(file, from, upto, stop)? {
+            return Ok(Some(from));
+        }
+    }
+    Ok(None)
+}
+
+/// Which parts of a file of this size are looked at.
+fn parts(size: u64) -> impl Iterator<Item = (u64, u64)> {
+    let (count, part) = if size <= PARTS * PART { (1, size) } else { (PARTS, PART) };
+    let step = (size - part) / (count - 1).max(1);
+    (0..count).map(move |number| (number * step, number * step + part))
+}
+
+/// A sample of a file as it is.
+fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
+    let Some(from) = find(file, stop)? else { return Ok(Sample::Empty) };
+    let mut buf = vec![0; usize::try_from(PART).unwrap_or_default()];
+    let mut at = from;
+    loop {
+        let count = file.read_at(&mut buf, at)?;
+        let there = buf.get(..count).unwrap_or_default();
+        match there.iter().position(|byte| *byte != 0) {
+            Some(first) => return Ok(of(at + first as u64, there.get(first..).unwrap_or_default())),
+            None if count == 0 => return Ok(Sample::Unknown),
+            None => at += count as u64,
+        }
+    }
+}
+
+impl Storage {
+    /// Takes samples of the files that are written to and that nothing else tells from others. `has_more`: what is made may have data already.
+    /// Where `stop` becomes true the rest is left out.
+    pub(super) fn take_samples(&self, steps: &[Step], survey: &Survey, has_more: bool, stop: &AtomicBool) {
+        if self.writable.is_none() {
+            return; // The caller answers for the files.
+        }
+        for (number, step) in steps.iter().enumerate().filter(|(_, step)| is_written(**step)) {
+            let is_told = survey.file(number).is_none_or(|seen| is_lasting(seen.identity));
+            if is_told || self.held.has(number) || stop.load(Relaxed) {
+                continue;
+            }
+            let sample = match step {
+                Step::Make | Step::Renew if !has_more => Ok(Sample::Empty),
+                _ => self
+                    .root
+                    .open(self.name(number), Access::Read)
+                    .map_err(io::Error::other)
+                    .and_then(|handle| sample(&handle.file, stop)),
+            };
+            match sample {
+                Ok(_) if stop.load(Relaxed) => {}
+                Ok(sample) => self.held.samples.put(number, sample),
+                Err(error) => log::debug!("{}: no sample: {error}", self.name(number).display()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slices<'a>(bufs: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
+        bufs.iter().map(|buf| IoSlice::new(buf)).collect()
+    }
+
+    #[test]
+    fn a_file_is_known_by_what_was_written_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, content: &[u8]| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            File::open(dir.path().join(name)).unwrap()
+        };
+        let samples = Samples::default();
+        let fits = |file: &File| samples.fits(3, file).unwrap();
+        let (empty, theirs) = (at("empty", &[0; 100]), at("theirs", &[7; 100]));
+        assert!(fits(&theirs) && !samples.begin(3, 0, 10), "nothing is known of it");
+        samples.put(3, Sample::Empty);
+        assert!(fits(&empty) && !fits(&theirs));
+        assert!(samples.begin(3, 10, 20) && fits(&theirs), "it is being written to");
+        samples.wrote(3, 10, &slices(&[&[0; 8], b"\0\0ours", b"not written"]), 14);
+        let ours = at("ours", &[&[0; 20][..], b"ours", &[0; 76]].concat());
+        assert!(fits(&ours) && !fits(&theirs) && !fits(&empty) && !fits(&at("short", b"x")));
+        assert!(samples.begin(3, 24, 9) && !fits(&theirs), "other bytes are written");
+        assert!(samples.begin(3, 23, 9) && fits(&theirs), "these are");
+        samples.wrote(3, 23, &slices(&[&[0; 9]]), 9);
+        assert!(fits(&theirs), "zeros tell nothing");
+        assert_eq!(sample(&ours, &AtomicBool::new(false)).unwrap(), of(20, &[&b"ours"[..], &[0; 76]].concat()));
+        assert_eq!(sample(&empty, &AtomicBool::new(false)).unwrap(), Sample::Empty);
+        samples.clear();
+        assert!(!samples.begin(3, 0, 1));
+    }
+
+    #[test]
+    fn the_ends_of_a_file_are_looked_at() {
+        assert_eq!(parts(0).collect::<Vec<_>>(), [(0, 0)]);
+        assert_eq!(parts(PARTS * PART).count(), 1);
+        for size in [PARTS * PART + 1, 50 << 30] {
+            let all: Vec<_> = parts(size).collect();
+            assert!(all.len() == 16 && all[0] == (0, PART) && all[15].0 < size && size - all[15].1 < PARTS, "{size}");
+        }
+    }
+}
