@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::contacts::{Contacts, News};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, MANY_FILES, lateness};
 use super::{Event, Outcome, Stage, tell};
 use crate::acknowledged::Acknowledged;
 use crate::peer::{Report, Shared};
@@ -180,8 +180,9 @@ impl<'a> Conductor<'a> {
             Report::Failed { piece, senders, recalled } => self.failed_piece(piece, &senders, recalled),
             Report::Liars { piece, senders } => self.ban(piece, &senders),
             Report::Whole => self.whole(),
-            // A thread that waited for a descriptor gave up because of the stop.
-            Report::Storage(error) if error.kind() == StorageErrorKind::TooManyFiles && self.is_stopped() => {}
+            // A thread that waited for a descriptor, or went through very many files, gave up because of the stop.
+            Report::Storage(error)
+                if self.is_stopped() && (error.is_interrupted() || error.kind() == StorageErrorKind::TooManyFiles) => {}
             Report::Storage(error) => {
                 self.failure.get_or_insert(error);
             }
@@ -207,7 +208,9 @@ impl<'a> Conductor<'a> {
                 self.failure.get_or_insert(error);
                 return;
             }
-            Ok(()) => {}
+            // The next run does it.
+            Ok(false) => return,
+            Ok(true) => {}
         }
         self.whole_since = Some(now);
         self.contacts.content = true;
@@ -225,15 +228,26 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Sees that the files are where they belong and still ours, and gives up the right to write to them.
-    fn finish_files(&mut self) -> Result<(), StorageError> {
-        let storage = self.shared.pieces.storage();
-        storage.confirm()?;
+    /// Sees that the files are where they belong and still ours, and gives up the right to write to them; `false` where a stop comes
+    /// first, and there are too many files to go on nevertheless.
+    fn finish_files(&mut self) -> Result<bool, StorageError> {
+        let (storage, stop) = (self.shared.pieces.storage(), &self.contacts.inner.stop);
+        let are_many = storage.layout().files().len() > MANY_FILES;
+        let is_over = || are_many && stop.load(Ordering::Relaxed);
+        if !storage.confirm_unless(&is_over)? {
+            return Ok(false);
+        }
         storage.compare()?;
-        self.shared.pieces.recheck_changed(&self.contacts.inner.stop)?;
+        match self.shared.pieces.recheck_changed(stop) {
+            _ if is_over() => return Ok(false),
+            // What a stop has cut short proves nothing.
+            Err(error) if stop.load(Ordering::Relaxed) && error.kind() == StorageErrorKind::Exists => return Ok(false),
+            result => result?,
+        }
         storage.confirm_lock()?;
-        storage.take_final_names()?;
-        storage.confirm()?;
+        if !storage.take_final_names_unless(&is_over)? || !storage.confirm_unless(&is_over)? {
+            return Ok(false);
+        }
         if self.contacts.config.fsync {
             storage.sync_all()?;
             storage.confirm_lock()?;
@@ -246,24 +260,30 @@ impl<'a> Conductor<'a> {
             keeper.disown(storage, (have.clone(), partial), self.shared.now());
         }
         storage.finish(&have);
-        Ok(())
+        Ok(true)
     }
 
     /// Goodbye to everybody.
-    fn leave(self, reports: &Receiver<Report>) -> Result<Outcome, StorageError> {
+    fn leave(mut self, reports: &Receiver<Report>) -> Result<Outcome, StorageError> {
+        // The last block may have come just before the stop.
+        if self.shared.pieces.is_complete() && self.failure.is_none() {
+            self.whole();
+        }
         let inner = self.contacts.inner;
         inner.enter(Stage::Stopping);
         tell(&self.contacts.events, Event::Stopping);
-        self.contacts.leave(self.shared, reports);
-        if let Some(mut keeper) = self.keeper {
-            keeper.count_uploaded(self.shared.uploaded.load(Ordering::Relaxed));
-            keeper.finish(self.shared.pieces.storage(), self.shared.pieces.to_resume());
-        }
+        let (shared, keeper, is_late) = (self.shared, self.keeper, lateness(&inner.stop));
+        self.contacts.leave(shared, reports, || {
+            if let Some(mut keeper) = keeper {
+                keeper.count_uploaded(shared.uploaded.load(Ordering::Relaxed));
+                keeper.finish(shared.pieces.storage(), shared.pieces.to_resume(), is_late);
+            }
+        });
         match self.failure {
             Some(error) => Err(error),
             None if !inner.stop.load(Ordering::Acquire) => Ok(Outcome::Completed),
-            // The last block may have come while we were leaving.
-            None if self.shared.pieces.is_complete() => Ok(Outcome::StoppedWhole),
+            // Where the last block came while we were leaving, nobody has looked at the files: the next run does.
+            None if self.whole_since.is_some() => Ok(Outcome::StoppedWhole),
             None => Ok(Outcome::Stopped),
         }
     }

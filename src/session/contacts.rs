@@ -347,7 +347,7 @@ impl<'a> Contacts<'a> {
     }
 
     /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
-    pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
+    pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>, meanwhile: impl FnOnce()) {
         self.take_back();
         // The peers first: nothing more is received or sent while the trackers are told.
         shared.stop();
@@ -358,6 +358,7 @@ impl<'a> Contacts<'a> {
         let farewell = self.announcer.farewell(shared, deadline);
         self.tell_gone(self.lines.values(), "btsync ends the connection");
         goodbye::to_peers(self.lines.into_values().map(|line| line.connection).collect());
+        meanwhile();
         self.discovery.stop(&self.seat);
         drop(self.seat);
         farewell.wait();

@@ -22,7 +22,9 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// While only the bytes sent grow, it is written so much later.
 const PAUSE_SENT: Duration = Duration::from_secs(270);
 /// Where there are more files, looking at each costs too much to do it while peers wait: the record is written at the end.
-const MANY_FILES: usize = 20_000;
+pub(super) const MANY_FILES: usize = 20_000;
+/// For so long files are looked at after a stop.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 /// How often the writing of a record waits for a descriptor, a tenth of a second each time.
 const TRIES: usize = 10;
 /// Names the boot of a Linux system.
@@ -232,8 +234,14 @@ impl Keeper {
         self.write(&stamps(disk), disk, there);
     }
 
-    /// Writes the last record; nobody writes to the files any more.
-    pub fn finish(mut self, disk: &Storage, there: (Bitfield, Vec<PartialPiece>)) {
+    /// Writes the last record; nobody writes to the files any more. Files for which `is_late` says so of their number are not looked
+    /// at, and the record says nothing of them: what is in them is hashed at the next start.
+    pub fn finish(
+        mut self,
+        disk: &Storage,
+        there: (Bitfield, Vec<PartialPiece>),
+        mut is_late: impl FnMut(usize) -> bool,
+    ) {
         let unwritten = || (0..disk.layout().files().len()).all(|file| disk.written(file).is_none());
         let owned =
             self.record.as_ref().is_some_and(|record| record.ours.as_ref().is_some_and(|ours| !ours.is_empty()));
@@ -243,7 +251,8 @@ impl Keeper {
         if count == (0, 0) || (needless && nothing_sent && count == self.kept && unwritten()) {
             return;
         }
-        let stamps = stamps(disk);
+        let files = 0..disk.layout().files().len();
+        let stamps: Vec<_> = files.map(|file| if is_late(file) { None } else { disk.stamp(file) }).collect();
         let newest = stamps.iter().flatten().map(Stamp::latest).max().unwrap_or_default();
         if (0..TICK).contains(&clock().saturating_sub(newest)) {
             // Until a change by somebody else would show.
@@ -289,6 +298,13 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Which files the last record does without, where its writing begins now: where `stop` is true or becomes it, those that were not
+/// looked at within [`LAST_LOOK`]. A few always are.
+pub(super) fn lateness(stop: &AtomicBool) -> impl FnMut(usize) -> bool {
+    let began = Instant::now();
+    move |file| file >= MANY_FILES && stop.load(Ordering::Relaxed) && began.elapsed() > LAST_LOOK
 }
 
 /// How many blocks are on disk of these.

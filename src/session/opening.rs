@@ -73,10 +73,12 @@ pub(super) fn open(
     Ok(Opened { storage, plan, have, keeper })
 }
 
-/// The same storage, which waits for descriptors as long as the session goes on.
+/// The same storage, which waits for descriptors as long as the session goes on, and goes through very many files no longer.
 pub(super) fn patient(inner: &Arc<Inner>, storage: Storage) -> Storage {
     let waits = Arc::downgrade(inner);
     storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
+    let asks = Arc::downgrade(inner);
+    storage.halt_with(move || asks.upgrade().is_none_or(|inner| inner.stop.load(Ordering::Relaxed)));
     storage
 }
 
@@ -313,10 +315,14 @@ impl Opening<'_> {
         }
         if self.wanted.is_within(have) && !self.is_stopped() {
             // There were only names to make, or the part file had all that was missing.
-            self.disk.confirm()?;
+            let is_over = || self.is_stopped();
+            if !self.disk.confirm_unless(&is_over)? {
+                return Ok(());
+            }
             self.disk.compare()?;
-            self.disk.take_final_names()?;
-            self.disk.confirm()?;
+            if !self.disk.take_final_names_unless(&is_over)? || !self.disk.confirm_unless(&is_over)? {
+                return Ok(());
+            }
             if let Some(keeper) = keeper {
                 let partial = keeper.recalled().to_vec();
                 keeper.disown(&self.disk, (have.clone(), partial), Duration::ZERO);

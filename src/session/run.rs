@@ -56,14 +56,14 @@ impl<'a> Run<'a> {
         let Some(info) = metadata::fetch(&mut contacts, &shared, &self.reports) else {
             self.inner.enter(Stage::Stopping);
             tell(&self.events, Event::Stopping);
-            contacts.leave(&shared, &self.reports);
+            contacts.leave(&shared, &self.reports, || {});
             return Ok(None);
         };
         contacts.hold_callers(true);
         let mut torrent = match Torrent::from_info(&info, tiers, magnet.web_seeds.clone()) {
             Ok(torrent) => torrent,
             Err(error) => {
-                contacts.leave(&shared, &self.reports);
+                contacts.leave(&shared, &self.reports, || {});
                 return Err(SessionError::Metadata(error));
             }
         };
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
             tell(&self.events, Event::TorrentSaved { what });
         }
         if self.config.metadata_only {
-            contacts.leave(&shared, &self.reports);
+            contacts.leave(&shared, &self.reports, || {});
             let _ = self.inner.torrent.set(torrent);
             return Ok(None);
         }
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
                 // Whoever heard that we are there hears that we leave.
                 if let Some(Before { contacts, shared }) = before {
                     inner.enter(Stage::Stopping);
-                    contacts.leave(&shared, &self.reports);
+                    contacts.leave(&shared, &self.reports, || {});
                 }
                 return Err(error);
             }
@@ -117,7 +117,8 @@ impl<'a> Run<'a> {
         }
         if met && !config.seed.any() && before.is_none() && !stopped {
             if let Some(keeper) = keeper {
-                keeper.finish(&storage, (have, Vec::new()));
+                let is_late = super::keeper::lateness(&inner.stop);
+                keeper.finish(&storage, (have, Vec::new()), is_late);
             }
             tell(&self.events, Event::Completed);
             return Ok(Outcome::Completed);

@@ -61,7 +61,7 @@ type Found = Sender<(InfoHash, SocketAddr)>;
 
 impl Lsd {
     /// Announces that we have `swarms` and listen on TCP port `port`, at once and every five minutes, and tells `found` who else
-    /// does: 200 peers a minute at most, and none that a bounded channel has no room for. Where only one family can be had,
+    /// does: 200 peers a minute at most, few of one host, and none that a bounded channel has no room for. Where only one family can be had,
     /// that one has to do. That there is no interface for it yet is no error.
     ///
     /// # Errors

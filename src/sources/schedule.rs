@@ -8,6 +8,8 @@ use super::tiers::{Job, Terms, Tiers};
 
 /// Announces under way at most; only `completed` may exceed it.
 const MAX_UNDER_WAY: usize = 12;
+/// The same where peers are needed and nobody is left to connect to.
+const MAX_IN_NEED: usize = 36;
 /// Trackers of the user's at most.
 const MAX_OWN: usize = 100;
 
@@ -51,7 +53,8 @@ impl Schedule {
     }
 
     fn is_full(&self) -> bool {
-        self.parts.iter().map(Tiers::under_way).sum::<usize>() >= MAX_UNDER_WAY
+        let most = if self.parts.iter().any(Tiers::is_in_need) { MAX_IN_NEED } else { MAX_UNDER_WAY };
+        self.parts.iter().map(Tiers::under_way).sum::<usize>() >= most
     }
 
     /// The next announce to make, where one is due.
@@ -136,6 +139,9 @@ mod tests {
         let terms = Terms { interval: NOW * 1000, ..Terms::default() };
         all.answered(NOW, "http://a/", &terms, true);
         assert_eq!(asked(&mut all).len(), 1);
+        all.want_peers(NOW, true, true);
+        assert_eq!(asked(&mut all).len(), MAX_IN_NEED - MAX_UNDER_WAY, "where no peer is known");
+        all.want_peers(NOW, true, false);
         all.completed();
         let job = all.begin(NOW).expect("completed");
         assert_eq!((job.url.as_str(), job.event), ("http://a/", Some(AnnounceEvent::Completed)));

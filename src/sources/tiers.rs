@@ -3,7 +3,7 @@
 //!
 //! An announce is a *round*: the trackers are tried in order, tier by tier, until one answers; that one goes to the front of
 //! its tier, and the next round begins at the first tier again. One that has not answered after a few seconds is overtaken by the
-//! next, and still heard: a list of dead trackers costs seconds, not minutes. The caller loops over [`Tiers::next_due`],
+//! next, and still heard: a list of dead trackers costs seconds, not minutes, and where no peer is known, a second each. The caller loops over [`Tiers::next_due`],
 //! [`Tiers::begin`] and, for each job, [`Tiers::answered`] or [`Tiers::failed`].
 //!
 //! Beyond BEP 12: as long as peers are needed, a round goes on after an answer that named nobody new, and whoever has accepted
@@ -29,8 +29,13 @@ const MAX_TRACKERS: usize = 200;
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// A tracker that has not answered for so long is overtaken by the next that does not know us yet.
 const OVERTAKE: Duration = Duration::from_secs(3);
+/// The same where peers are needed and nobody is left to connect to.
+const OVERTAKE_IN_NEED: Duration = Duration::from_secs(1);
 /// Announces of a round under way at most.
 const MAX_UNDER_WAY: usize = 6;
+/// The same where peers are needed and nobody is left to connect to: a long list of silent trackers is gone through before the first of
+/// them is given up.
+const MAX_IN_NEED: usize = 30;
 
 /// One announce to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +75,7 @@ pub struct Tiers {
     rng: fastrand::Rng,
     /// One tracker at a time, as private torrents have it.
     one_at_a_time: bool,
-    /// Peers are needed, so that a round goes on after an answer that named nobody new.
-    hungry: bool,
+    need: Need,
     /// When the next round begins, or the current one goes on.
     due: Duration,
     /// The earliest start of a round that brings no event.
@@ -86,6 +90,16 @@ pub struct Tiers {
     failures: u32,
     /// The download has become complete in this session.
     is_complete: bool,
+}
+
+/// Whether peers are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nobody,
+    /// So that a round goes on after an answer that named nobody new.
+    More,
+    /// They are, and nobody is left to connect to.
+    Anybody,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +139,7 @@ impl Tiers {
             unsupported,
             rng: rng.fork(),
             one_at_a_time: false,
-            hungry: false,
+            need: Need::Nobody,
             due: Duration::ZERO,
             earliest: Duration::ZERO,
             phase: Phase::Waiting,
@@ -178,7 +192,8 @@ impl Tiers {
             return self.due;
         }
         let goes_on = self.phase == Phase::Round && self.goes_on() && self.overtaking(self.last_begun).is_some();
-        if goes_on { self.last_begun.saturating_add(OVERTAKE) } else { Duration::MAX }
+        let pause = if self.is_in_need() { OVERTAKE_IN_NEED } else { OVERTAKE };
+        if goes_on { self.last_begun.saturating_add(pause) } else { Duration::MAX }
     }
 
     /// When a tracker beside the current one, which knows us, is due for its regular announce.
@@ -202,7 +217,13 @@ impl Tiers {
 
     /// Whether a round has reason to ask another tracker: nobody has answered yet, or nobody new was named.
     fn goes_on(&self) -> bool {
-        self.next_round.is_none() || (self.hungry && !self.one_at_a_time)
+        self.next_round.is_none() || (self.need != Need::Nobody && !self.one_at_a_time)
+    }
+
+    /// Whether peers are needed and nobody is left to connect to, so that trackers may be asked faster than otherwise. Those of a private
+    /// torrent are not.
+    pub fn is_in_need(&self) -> bool {
+        self.need == Need::Anybody && !self.one_at_a_time
     }
 
     /// The next announce to make, where one is due. It must be followed by [`Tiers::answered`] or [`Tiers::failed`].
@@ -274,7 +295,8 @@ impl Tiers {
 
     /// The next tracker to ask although another has yet to answer.
     fn overtaking(&self, now: Duration) -> Option<&Tracker> {
-        let room = self.under_way.iter().filter(|asked| asked.in_round).count() < MAX_UNDER_WAY;
+        let most = if self.is_in_need() { MAX_IN_NEED } else { MAX_UNDER_WAY };
+        let room = self.under_way.iter().filter(|asked| asked.in_round).count() < most;
         self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.left_alone <= now)
     }
 
@@ -282,7 +304,11 @@ impl Tiers {
     /// tracker's min interval allows (without one, after 60 s or its interval if that is shorter). While trackers fail, the
     /// back-off stands.
     pub fn want_peers(&mut self, now: Duration, hungry: bool, nobody_left: bool) {
-        self.hungry = hungry;
+        self.need = match (hungry, nobody_left) {
+            (false, _) => Need::Nobody,
+            (true, false) => Need::More,
+            (true, true) => Need::Anybody,
+        };
         if hungry && nobody_left && self.failures == 0 && self.phase == Phase::Waiting {
             self.due = self.due.min(self.earliest.max(now));
         }

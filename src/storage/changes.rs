@@ -25,6 +25,8 @@ use crate::types::{Bitfield, PieceHash, PieceIndex};
 
 /// How long nothing of ours was written to a file when changes of others are looked for, in nanoseconds.
 const GAP: i64 = 1_000_000_000;
+/// So many files are looked at for a change even after a stop.
+const SURELY: usize = 20_000;
 
 impl Storage {
     /// Whether a file that has one of our numbers, which may have been given again, looks as we left it: with its length, and not changed
@@ -98,10 +100,13 @@ impl Storage {
     /// write, or between two of them; also those that were written to where that does not show. For when all that is wanted is there.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] with a file that is not right any more, also where `stop` becomes true; those of [`check_rest`].
+    /// [`StorageError::InTheWay`] with a file that is not right any more, also where `stop` becomes true; those of [`check_rest`]. After a
+    /// stop only so many files are looked at for a change ([`SURELY`]).
     pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &AtomicBool) -> Result<(), StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
-        let changed: Vec<usize> = files.map(|(file, _)| file).filter(|file| self.may_be_changed(*file)).collect();
+        let goes_on = |file: &usize| *file < SURELY || !stop.load(Ordering::Relaxed);
+        let changed: Vec<usize> =
+            files.map(|(file, _)| file).take_while(goes_on).filter(|file| self.may_be_changed(*file)).collect();
         if changed.is_empty() {
             return Ok(());
         }

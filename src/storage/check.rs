@@ -228,6 +228,7 @@ impl Job<'_> {
         match hash {
             Ok(hash) => Ok(hash.is_some() && hash.as_ref() == expected),
             Err(error) if error.kind() == StorageErrorKind::Missing => Ok(false),
+            Err(error) if error.is_interrupted() => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,6 +1,7 @@
-//! What becomes of the marker (`marker.rs`) when files are complete: they are struck from it, as what is done to them from then on is the
+//! What is done when files are complete: a look whether they are all there, and what becomes of the marker (`marker.rs`): they are struck from it, as what is done to them from then on is the
 //! user's doing.
 
+use super::error::{Doing, StorageError};
 use super::files::Storage;
 use super::marker::{self, Marker, marker_name};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
@@ -12,6 +13,36 @@ impl Storage {
         let mut marker = self.marker.clone().unwrap_or_default();
         self.strike_complete(&mut marker, have);
         self.release(Some(marker));
+    }
+
+    /// Looks whether every file is still where it was and as long as it must be: one that was deleted or replaced while it was open
+    /// takes writes as before. For when all that is wanted is there; files that are not wanted may be missing.
+    ///
+    /// # Errors
+    /// What the system says, or of kind [`StorageErrorKind::Missing`], about the first that is not.
+    pub fn confirm(&self) -> Result<(), StorageError> {
+        self.confirm_unless(&|| false).map(|_| ())
+    }
+
+    /// The same; `false` where `is_over` becomes true first, as there may be very many files.
+    ///
+    /// # Errors
+    /// As [`Storage::confirm`].
+    pub fn confirm_unless(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let wanted = files.filter(|(file, _)| self.wants(*file)).map(|(file, spec)| (file, spec.length));
+        let parts = Some((self.layout.files().len(), self.selection.end())).filter(|(_, end)| *end > 0);
+        for (slot, length) in wanted.chain(parts) {
+            if is_over() {
+                return Ok(false);
+            }
+            let there = self.root.metadata(self.name(slot)).map_err(|error| self.failed(Doing::Open, slot, error))?;
+            if there.len() < length {
+                return Err(self.too_short(slot));
+            }
+            self.heed_replaced(slot, &there)?;
+        }
+        Ok(true)
     }
 
     /// Strikes the files that are complete from the marker of a download that was complete before it could do so itself. What is in

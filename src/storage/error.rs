@@ -183,6 +183,11 @@ impl StorageError {
         }
     }
 
+    /// Whether this is no trouble: the session stopped in the middle of a read or write of very many files.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted)
+    }
+
     /// For `map_err`: the error of doing this to that file.
     pub(super) fn io(doing: Doing, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
         move |source| StorageError::Io { doing, path: path.to_owned(), source }

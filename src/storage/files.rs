@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::cache::{Cache, Handle};
 use super::error::{Doing, StorageError, StorageErrorKind};
+use super::halt::Halt;
 use super::held::Held;
 use super::layout::Layout;
 use super::lock::Lock;
@@ -49,6 +50,8 @@ pub struct Storage {
     pub(super) settled: AtomicI64,
     /// Files with numbers below this one have the names that they have in the end.
     pub(super) final_names: AtomicUsize,
+    /// When reads and writes are over.
+    pub(super) halt: Halt,
 }
 
 impl Storage {
@@ -59,7 +62,8 @@ impl Storage {
         let (selection, allocation) = (Selection::default(), Allocation::default());
         let (lock, marker, writable, held) = (None, None, None, Held::default());
         let (root, settled, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
-        Storage { root, layout, selection, allocation, cache, lock, marker, writable, held, settled, final_names }
+        let halt = Halt::default();
+        Storage { root, layout, selection, allocation, cache, lock, marker, writable, held, settled, final_names, halt }
     }
 
     /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.
@@ -97,25 +101,6 @@ impl Storage {
         Stamp::of(&self.root.metadata(path).ok()?)
     }
 
-    /// Looks whether every file is still where it was and as long as it must be: one that was deleted or replaced while it was open
-    /// takes writes as before. For when all that is wanted is there; files that are not wanted may be missing.
-    ///
-    /// # Errors
-    /// What the system says, or of kind [`StorageErrorKind::Missing`], about the first that is not.
-    pub fn confirm(&self) -> Result<(), StorageError> {
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
-        let wanted = files.filter(|(file, _)| self.wants(*file)).map(|(file, spec)| (file, spec.length));
-        let parts = Some((self.layout.files().len(), self.selection.end())).filter(|(_, end)| *end > 0);
-        for (slot, length) in wanted.chain(parts) {
-            let there = self.root.metadata(self.name(slot)).map_err(|error| self.failed(Doing::Open, slot, error))?;
-            if there.len() < length {
-                return Err(self.too_short(slot));
-            }
-            self.heed_replaced(slot, &there)?;
-        }
-        Ok(())
-    }
-
     /// When the last write to a file, or to the part file that holds its bytes, began and ended, in nanoseconds since 1970;
     /// `None` where there was none.
     pub fn written(&self, file: usize) -> Option<(i64, i64)> {
@@ -130,7 +115,8 @@ impl Storage {
     pub fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut gather = Gather { bufs, first: 0, skip: 0 };
-        for Run { file, place, len } in self.runs(offset, len)? {
+        for (done, Run { file, place, len }) in self.runs(offset, len)?.enumerate() {
+            self.heed_halt(Doing::Write, file, done)?;
             match place {
                 Place::Pad => gather.advance(len),
                 Place::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
@@ -189,7 +175,8 @@ impl Storage {
     /// outside of the torrent.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
-        for Run { file, place, len } in self.runs(offset, rest.len() as u64)? {
+        for (done, Run { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
+            self.heed_halt(Doing::Read, file, done)?;
             // A run is never longer than what was asked for.
             let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
@@ -222,7 +209,8 @@ impl Storage {
     /// # Errors
     /// As for [`Storage::read_exact_at`].
     pub fn has_data(&self, offset: u64, len: u64) -> Result<bool, StorageError> {
-        for Run { file, place, len } in self.runs(offset, len)? {
+        for (done, Run { file, place, len }) in self.runs(offset, len)?.enumerate() {
+            self.heed_halt(Doing::Read, file, done)?;
             let (slot, offset) = match place {
                 Place::Pad => continue,
                 Place::At { slot, offset } => (slot, offset),
@@ -284,7 +272,7 @@ impl Storage {
         StorageError::InTheWay { path: self.root.path().join(self.name(slot)), why, more: 0 }
     }
 
-    fn too_short(&self, file: usize) -> StorageError {
+    pub(super) fn too_short(&self, file: usize) -> StorageError {
         let why = io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than the torrent says");
         self.failed(Doing::Read, file, why)
     }

@@ -16,6 +16,7 @@ mod completed;
 mod error;
 mod files;
 mod fits;
+mod halt;
 mod held;
 mod layout;
 mod links;

@@ -62,7 +62,18 @@ impl Storage {
     /// # Errors
     /// Where a file cannot be renamed, as where another file has that name by now; where it is not the file that btsync has written.
     pub fn take_final_names(&self) -> Result<(), StorageError> {
+        self.take_final_names_unless(&|| false).map(|_| ())
+    }
+
+    /// The same; `false` where `is_over` becomes true first. A later call goes on there.
+    ///
+    /// # Errors
+    /// As [`Storage::take_final_names`].
+    pub fn take_final_names_unless(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
         for (file, own) in self.layout.final_names() {
+            if is_over() {
+                return Ok(false);
+            }
             // An earlier call may have come to this file and found no descriptor for the next one.
             if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
                 continue;
@@ -74,7 +85,7 @@ impl Storage {
             self.final_names.store(file + 1, Ordering::Release);
         }
         self.final_names.store(self.layout.files().len(), Ordering::Release);
-        Ok(())
+        Ok(true)
     }
 
     /// Renames a file that was `seen` a moment ago. What another program has put in its place since gets its name back.
@@ -351,6 +362,9 @@ mod tests {
         let storage = Storage::new(dir.path().to_owned(), layout, 4);
         storage.prepare().unwrap();
         storage.write_vectored_at(0, &[IoSlice::new(b"aaabbb")]).unwrap();
+        // A stop comes before anything is done.
+        assert!(!storage.take_final_names_unless(&|| true).unwrap() && !storage.has_final_names());
+        assert!(!storage.confirm_unless(&|| true).unwrap());
         storage.take_final_names().unwrap();
         storage.close();
         let mut buf = [0; 6];

@@ -17,6 +17,10 @@ const MAX_COOKIE: usize = 64;
 const AGAIN: Duration = Duration::from_secs(60);
 /// Peers told within [`AGAIN`] at most: on a network with a liar there is an end to it.
 const MAX_TOLD: usize = 200;
+/// Of these, ports of one host and swarm at most: one host's flood keeps nobody else out.
+const MAX_PORTS: usize = 8;
+/// Once so many were told, a host gets one port of a swarm: the rest is for those that were not heard yet.
+const PLENTY: usize = MAX_TOLD / 2;
 
 /// What one datagram says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +118,11 @@ impl Hearing {
         }
         let mut heard = Vec::new();
         for swarm in said.swarms.into_iter().filter(|swarm| self.swarms.contains(swarm)) {
-            if self.told.len() >= MAX_TOLD {
-                self.told.retain(|_, at| now.saturating_sub(*at) < AGAIN);
-            }
-            let known = self.told.get(&(swarm, addr)).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
-            if !known && self.told.len() < MAX_TOLD {
+            self.told.retain(|_, at| now.saturating_sub(*at) < AGAIN);
+            let known = self.told.contains_key(&(swarm, addr));
+            let ports = self.told.keys().filter(|(of, other)| *of == swarm && other.ip() == addr.ip()).count();
+            let may_have = if self.told.len() < PLENTY { MAX_PORTS } else { 1 };
+            if !known && self.told.len() < MAX_TOLD && ports < may_have {
                 self.told.insert((swarm, addr), now);
                 heard.push((swarm, addr));
             }
@@ -224,8 +228,15 @@ mod tests {
         let flood = |hearing: &mut Hearing, at| -> usize {
             (1..=1000).map(|port| hearing.hear(s(at), from, &one(port, &[A], "you")).len()).sum()
         };
-        assert_eq!(flood(&mut hearing, 200), MAX_TOLD);
-        assert_eq!((flood(&mut hearing, 259), flood(&mut hearing, 260)), (0, MAX_TOLD));
+        assert_eq!(flood(&mut hearing, 200), MAX_PORTS);
+        assert_eq!((flood(&mut hearing, 259), flood(&mut hearing, 260)), (0, MAX_PORTS));
+        // Many hosts do not get more than all together may have, and a host that comes late is heard.
+        let mut many = |ports: std::ops::RangeInclusive<u16>, hosts: std::ops::RangeInclusive<u8>| -> usize {
+            let all = hosts.flat_map(|host| ports.clone().map(move |port| ([10, 0, 0, host], port)));
+            all.map(|(ip, port)| hearing.hear(s(400), (ip, 6771).into(), &one(port, &[A], "you")).len()).sum()
+        };
+        assert_eq!(many(1..=1000, 1..=100), PLENTY + 87);
+        assert_eq!((many(1..=1, 200..=200), many(1..=1, 101..=250)), (1, MAX_TOLD - PLENTY - 88));
     }
 
     proptest! {

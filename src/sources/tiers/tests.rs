@@ -260,6 +260,24 @@ fn silent_trackers_are_overtaken_and_still_heard() {
 }
 
 #[test]
+fn where_no_peer_is_known_a_long_list_of_silent_trackers_is_gone_through_in_half_a_minute() {
+    let urls: Vec<String> = (0..40).map(|n| format!("http://{n}/")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let asked = |hungry, nobody_left, private| {
+        let mut t = tiers(&urls);
+        if private {
+            t.ask_one_at_a_time();
+        }
+        t.want_peers(s(0), hungry, nobody_left);
+        // None answers, and none is given up before half a minute.
+        (0..30).filter(|second| t.begin(s(*second)).is_some()).count()
+    };
+    assert_eq!(asked(true, true, false), 30);
+    // Where there is somebody to connect to there is no hurry, and trackers of a private torrent are not asked like that.
+    assert_eq!([asked(true, false, false), asked(false, true, false), asked(true, true, true)], [6; 3]);
+}
+
+#[test]
 fn where_nobody_new_is_named_the_next_tier_is_asked_at_once() {
     let mut t = tiers(&[A, B, C]);
     t.want_peers(s(0), true, true);

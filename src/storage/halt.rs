@@ -1,0 +1,69 @@
+//! The end of long reads and writes when a session stops: a slab of bytes may lie in very many files, and somebody waits for the
+//! thread that goes through them.
+
+use std::fmt;
+use std::io;
+use std::sync::OnceLock;
+
+use super::error::{Doing, StorageError};
+use super::files::Storage;
+
+/// So many files of one read or write are gone through before anybody asks whether it is over.
+const SURELY: usize = 1024;
+
+/// Says whether reads and writes are over.
+type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Whom to ask, if there is anybody.
+#[derive(Default)]
+pub(super) struct Halt(OnceLock<IsOver>);
+
+impl fmt::Debug for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Halt").field(&self.0.get().is_some()).finish()
+    }
+}
+
+impl Storage {
+    /// A read or write that takes many files fails as interrupted ([`StorageError::is_interrupted`]) once `is_over` says so.
+    pub fn halt_with(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.halt.0.set(Box::new(is_over));
+    }
+
+    /// To be asked before each file of a read or write, of which so many are `done`.
+    pub(super) fn heed_halt(&self, doing: Doing, file: usize, done: usize) -> Result<(), StorageError> {
+        let is_over = done % SURELY == SURELY - 1 && self.halt.0.get().is_some_and(|is_over| is_over());
+        if is_over { Err(self.failed(doing, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::layout::{FileSpec, Layout};
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_of_very_many_files_end_with_a_stop_and_others_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = SURELY + 10;
+        let files = (0..count).map(|n| FileSpec { path: format!("t/{n}").into(), length: 1, pad: false }).collect();
+        let storage = Storage::new(dir.path().to_owned(), Layout::new(4096, files).unwrap(), 4);
+        storage.prepare().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let asks = stop.clone();
+        storage.halt_with(move || asks.load(Ordering::Relaxed));
+        let (bytes, mut buf) = (vec![7; count], vec![0; count]);
+        storage.write_vectored_at(0, &[IoSlice::new(&bytes)]).unwrap();
+        storage.read_exact_at(0, &mut buf).unwrap();
+        assert_eq!(buf, bytes);
+        stop.store(true, Ordering::Relaxed);
+        assert!(storage.write_vectored_at(0, &[IoSlice::new(&bytes)]).unwrap_err().is_interrupted());
+        assert!(storage.read_exact_at(0, &mut buf).unwrap_err().is_interrupted());
+        storage.read_exact_at(0, &mut buf[..100]).unwrap();
+        storage.write_vectored_at(100, &[IoSlice::new(&bytes[..100])]).unwrap();
+    }
+}
