@@ -189,9 +189,10 @@ impl super::open::Root {
             Ok(()) => self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from)),
             // Somebody was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // Then a look right before has to do.
-            Err(_) if is_it(from)? => self.remove(from),
-            Err(_) => Ok(()),
+            Err(error) => {
+                log::warn!("{}: stays as a second name: {error}", self.path().join(from).display());
+                Ok(())
+            }
         }
     }
 
