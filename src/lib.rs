@@ -3,21 +3,19 @@
 //! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
 //! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].
 
-pub mod acknowledged;
-pub mod atomic_file;
-pub mod bind;
+pub mod bencode;
 pub mod cli;
-pub mod descriptors;
-pub mod interfaces;
+pub(crate) mod client;
+pub mod discovery;
 pub mod metainfo;
+pub mod mse;
 pub mod net;
 pub mod peer;
 pub mod pieces;
-pub mod random;
-pub mod reason;
-pub mod session;
-pub mod sources;
 pub mod storage;
-pub mod swarm;
+pub mod strategy;
+pub mod torrent;
+pub mod tracker_server;
 pub mod types;
+pub mod util;
 pub mod wire;

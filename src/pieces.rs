@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::random;
 use crate::storage::{Storage, StorageError};
-use crate::swarm::blame::Blame;
-use crate::swarm::picker::{Accept, Asking, Picker, Plan, Progress, Verdict};
-use crate::swarm::requests::Pace;
+use crate::strategy::picker::{Accept, Asking, Picker, Plan, Progress, Verdict};
+use crate::strategy::pipeline::Pace;
+use crate::strategy::smart_ban::Blame;
 use crate::types::{BLOCK, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
+use crate::util::random;
 
 /// The torrent's pieces: which are there, which are under way, who may write what.
 pub struct PieceManager {
@@ -340,5 +340,4 @@ impl PieceManager {
 }
 
 #[cfg(test)]
-#[path = "pieces_tests.rs"]
 mod tests;

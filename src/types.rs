@@ -4,7 +4,7 @@ mod partial_piece;
 
 use std::fmt;
 
-use crate::random::Random;
+use crate::util::random::Random;
 
 pub use partial_piece::PartialPiece;
 

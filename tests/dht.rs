@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use btsync::sources::dht::{DhtConfig, DhtService, Found};
+use btsync::discovery::dht::{DhtConfig, DhtService, Found};
 use btsync::types::InfoHash;
 use common::netns::isolated;
 use common::payload::Payload;
@@ -43,7 +43,7 @@ fn libtorrent(stage: &Stage, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str]
 fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<Found>) {
     let (sender, found) = unbounded();
     let config = DhtConfig {
-        interface: btsync::bind::Bind::Address(ip),
+        interface: btsync::net::bind::Bind::Address(ip),
         routers: vec![],
         entry_points: vec![node.to_string()],
         read_only,

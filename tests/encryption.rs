@@ -7,7 +7,7 @@ use std::thread;
 
 use btsync::metainfo::create::{CreateOptions, create};
 use btsync::metainfo::{Magnet, Torrent};
-use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session, Source};
+use btsync::torrent::{Config, Event, Handle, Outcome, SeedGoal, Session, Source};
 use btsync::types::Encryption::{self, Off, Prefer, Require};
 
 /// Pieces of several blocks and a last one of odd size, so that batches of blocks are encrypted in one write.

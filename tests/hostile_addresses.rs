@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use btsync::metainfo::Torrent;
-use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session};
-use btsync::swarm::limiter::Limits;
+use btsync::strategy::rate_limiter::Limits;
+use btsync::torrent::{Config, Event, Handle, Outcome, SeedGoal, Session};
 use common::netns::{address, isolated};
 use common::payload::Payload;
 use common::scene::{beside_twelve, seeding, thirty_pieces};

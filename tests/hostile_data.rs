@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use btsync::metainfo::Torrent;
-use btsync::session::{Config, Event, Outcome, Session, Snapshot};
+use btsync::torrent::{Config, Event, Outcome, Session, Snapshot};
 
 use common::payload::Payload;
 use common::seeder::{FakePeer, Gate, block, full_bitfield};

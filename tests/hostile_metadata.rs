@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use btsync::metainfo::Magnet;
-use btsync::session::{Config, Event, Outcome, Session, SessionError};
+use btsync::torrent::{Config, Event, Outcome, Session, SessionError};
 use common::Stage;
 use common::bencode::{bytes, dict};
 use common::payload::Payload;

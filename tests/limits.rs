@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use btsync::metainfo::Torrent;
-use btsync::session::{Config, Event, Limits, Outcome, Session};
+use btsync::torrent::{Config, Event, Limits, Outcome, Session};
 use common::payload::Payload;
 use common::relay::Relay;
 use common::seeder::{FakePeer, Gate, block};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use btsync::sources::lsd::Lsd;
+use btsync::discovery::lsd::Lsd;
 use btsync::types::InfoHash;
 use common::netns::{FarSide, allow_multicast_on_lo, isolated};
 use common::{PATIENCE, until};
@@ -45,12 +45,12 @@ fn neighbours_find_each_other_and_nobody_finds_itself() {
         allow_multicast();
         let (tell_one, one_hears) = unbounded();
         let (tell_other, other_hears) = unbounded();
-        let one = Lsd::start(&btsync::bind::Bind::Any, 1001, vec![OURS], tell_one).expect("multicast");
-        let other =
-            Lsd::start(&btsync::bind::Bind::Any, 1002, vec![InfoHash([8; 20]), OURS], tell_other).expect("multicast");
+        let one = Lsd::start(&btsync::net::bind::Bind::Any, 1001, vec![OURS], tell_one).expect("multicast");
+        let other = Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![InfoHash([8; 20]), OURS], tell_other)
+            .expect("multicast");
         hears(&one_hears, 1001, 1002);
         let (tell_third, _unheard) = unbounded();
-        let third = Lsd::start(&btsync::bind::Bind::Any, 1003, vec![OURS], tell_third).expect("multicast");
+        let third = Lsd::start(&btsync::net::bind::Bind::Any, 1003, vec![OURS], tell_third).expect("multicast");
         hears(&other_hears, 1002, 1003);
         let begun = Instant::now();
         [one, other, third].into_iter().for_each(Lsd::stop);
@@ -68,7 +68,7 @@ fn neighbours_on_the_interface_given_are_heard() {
         assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success());
         let (tell_one, one_hears) = unbounded();
         let (tell_other, _unheard) = unbounded();
-        let near = btsync::bind::Bind::Interface("near".into());
+        let near = btsync::net::bind::Bind::Interface("near".into());
         let one = Lsd::start(&near, 1001, vec![OURS], tell_one).expect("multicast");
         let other = Lsd::start(&near, 1002, vec![OURS], tell_other).expect("multicast");
         hears(&one_hears, 1001, 1002);
@@ -82,7 +82,7 @@ fn swarms_come_and_go() {
     isolated("swarms_come_and_go", &[], || {
         const OTHER: InfoHash = InfoHash([8; 20]);
         allow_multicast();
-        let any = btsync::bind::Bind::Any;
+        let any = btsync::net::bind::Bind::Any;
         let ((tell_ours, ours), (tell_other, other)) = (unbounded(), unbounded());
         let one = Lsd::start(&any, 1001, vec![OURS], tell_ours).expect("multicast");
         one.add(OTHER, tell_other);
@@ -140,7 +140,7 @@ fn hears_from(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
 #[test]
 fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
     isolated("every_interface_is_used_and_one_that_comes_up_later_as_well", &["nsenter"], || {
-        let any = btsync::bind::Bind::Any;
+        let any = btsync::net::bind::Bind::Any;
         let far = FarSide::new();
         sh("ip link set near down");
         let ((to_us, here), (to_there, there)) = (unbounded(), unbounded());
@@ -171,7 +171,7 @@ fn an_interface_that_is_not_meant_is_not_used() {
         for name in ["near2", "10.91.0.1"] {
             let tied = name.parse().expect("an interface");
             let ((to_us, _here), (to_there, there)) = (unbounded(), unbounded());
-            let other = far.within(|| Lsd::start(&btsync::bind::Bind::Any, 1002, vec![OURS], to_there));
+            let other = far.within(|| Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![OURS], to_there));
             let other = other.expect("local discovery");
             until("the far side uses both", || other.interfaces() == 2);
             let one = Lsd::start(&tied, 1001, vec![OURS], to_us).expect("local discovery");

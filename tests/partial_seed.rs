@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use btsync::bind::Bind;
+use btsync::discovery::tracker::announce::AnnounceEvent;
 use btsync::metainfo::Torrent;
+use btsync::net::bind::Bind;
 use btsync::peer::{Connection, Gone, Report, Shared, Terms};
 use btsync::pieces::PieceManager;
-use btsync::sources::announce::AnnounceEvent;
 use btsync::storage::{FileSpec, Layout, Storage};
-use btsync::swarm::Plan;
+use btsync::strategy::Plan;
 use btsync::types::{Bitfield, BlockRequest, Dscp, Encryption, Opening, PeerId, PeerKey, PieceIndex};
 use common::PATIENCE;
 use common::payload::Payload;

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc;
 
 use btsync::metainfo::Torrent;
-use btsync::session::{Config, Handle, Limits, Outcome, SeedGoal, Session};
+use btsync::torrent::{Config, Handle, Limits, Outcome, SeedGoal, Session};
 use common::payload::Payload;
 use common::seeder::{FakePeer, Gate, block, full_bitfield};
 use common::wire::{Message, Wire, id};

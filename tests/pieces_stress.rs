@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use btsync::pieces::{Accepted, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
-use btsync::swarm::picker::{Asking, Plan, Speed};
-use btsync::swarm::requests::Pace;
+use btsync::strategy::picker::{Asking, Plan, Speed};
+use btsync::strategy::pipeline::Pace;
 use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 
 const PIECES: u32 = 48;

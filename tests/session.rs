@@ -8,8 +8,8 @@ use std::thread;
 
 use btsync::metainfo::Torrent;
 use btsync::metainfo::create::{CreateOptions, create};
-use btsync::session::{Config, Event, Handle, Outcome, SeedGoal, Session, Stage};
-use btsync::sources::server::{Server, ServerConfig};
+use btsync::torrent::{Config, Event, Handle, Outcome, SeedGoal, Session, Stage};
+use btsync::tracker_server::{Server, ServerConfig};
 
 /// A folder of three files whose pieces span them, and its torrent.
 fn payload(folder: &Path, announce: &str) -> Torrent {

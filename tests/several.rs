@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use btsync::bind::Bind;
+use btsync::discovery::dht::{DhtConfig, DhtService};
 use btsync::metainfo::{Magnet, Torrent};
-use btsync::session::{
+use btsync::net::bind::Bind;
+use btsync::torrent::{
     Config, DhtSettings, Event, Handle, Host, Limits, Outcome, SeedGoal, Session, SessionError, Source,
 };
-use btsync::sources::dht::{DhtConfig, DhtService};
 use btsync::types::Encryption;
 use common::netns::{address, allow_multicast_on_lo, isolated};
 use common::payload::Payload;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::thread;
 
 use btsync::metainfo::Torrent;
-use btsync::session::{Config, Event, Outcome, SeedGoal, Session};
-use btsync::sources::server::{Server, ServerConfig};
+use btsync::torrent::{Config, Event, Outcome, SeedGoal, Session};
+use btsync::tracker_server::{Server, ServerConfig};
 
 use common::netns::isolated;
 use common::payload::Payload;
@@ -31,7 +31,7 @@ fn start(torrent: &Torrent, out: PathBuf, super_seed: bool) -> (Watch, thread::J
 }
 
 /// What can be seen of a session.
-type Watch = (btsync::session::Handle, crossbeam_channel::Receiver<Event>);
+type Watch = (btsync::torrent::Handle, crossbeam_channel::Receiver<Event>);
 
 #[test]
 fn three_leechers_finish_with_little_more_than_one_copy() {

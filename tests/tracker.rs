@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use btsync::sources::http::{Announce, AnnounceEvent, Answer, HttpTracker, Retry, TrackerError};
-use btsync::sources::server::{Server, ServerConfig};
+use btsync::discovery::tracker::http::{Announce, AnnounceEvent, Answer, HttpTracker, Retry, TrackerError};
+use btsync::tracker_server::{Server, ServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
 /// Plenty, for what is expected to end on its own.

@@ -6,8 +6,8 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Duration;
 
-use btsync::swarm::picker::{Asking, Speed};
-use btsync::swarm::{Accept, Picker};
+use btsync::strategy::picker::{Asking, Speed};
+use btsync::strategy::{Accept, Picker};
 use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use divan::Bencher;
 use divan::counter::ItemsCount;

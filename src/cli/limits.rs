@@ -11,9 +11,9 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
-use super::figures::rate;
-use crate::descriptors::in_time;
-use crate::session::Limits;
+use crate::cli::report::figures::rate;
+use crate::torrent::Limits;
+use crate::util::descriptors::in_time;
 
 /// A number of bytes per second; K and M are 1024s, 0 is no limit.
 ///

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write as _};
 use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::screen::Screen;
+use crate::cli::terminal::screen::Screen;
 
 /// Crates that see tracker URLs.
 const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];

@@ -10,8 +10,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
-use super::exit::Exit;
-use crate::descriptors::in_time;
+use crate::cli::exit::Exit;
+use crate::util::descriptors::in_time;
 
 /// Whether SIGINT and SIGTERM end the process at once: the first one was heard, or there is nothing to stop any more. A handler cannot
 /// be taken back so that the signal has its usual effect again; there is one for all watches.

@@ -7,11 +7,12 @@ use std::{fs, io, thread};
 
 use sha1::{Digest, Sha1};
 
+use crate::bencode::encode;
 use crate::metainfo::edit::Top;
 use crate::metainfo::glob::Glob;
+use crate::metainfo::hashing;
 use crate::metainfo::torrent::{FILE_MAX, PIECE_MAX};
 use crate::metainfo::tree::{self, Entry};
-use crate::metainfo::{encode, hashing};
 use crate::types::{InfoHash, PieceHash};
 
 /// The smallest piece that we make, in bytes: one block.

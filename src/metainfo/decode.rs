@@ -5,8 +5,8 @@
 use std::io::BufRead;
 use std::ops::Range;
 
+use crate::bencode::scan::{ScanError, Scanner, Value};
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::scan::{ScanError, Scanner, Value};
 use crate::metainfo::torrent::TorrentError;
 
 mod files;

@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::decode::{File, Kind};
-use super::paths::NAME_MAX;
+use crate::metainfo::decode::{File, Kind};
+use crate::metainfo::paths::NAME_MAX;
 
 /// FNV-1a of 64 bits: the hash of a path and those of the folders above it come from one walk. Two paths of one hash cost one of
 /// them its name, nothing else.

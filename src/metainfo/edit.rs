@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Torrent, TorrentError, encode};
+use crate::bencode::encode;
+use crate::metainfo::{Torrent, TorrentError};
 
 /// What to change in a torrent file; `None` leaves a thing as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

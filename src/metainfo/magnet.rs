@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
-use super::{Torrent, printable};
+use crate::metainfo::{Torrent, printable};
 use crate::types::InfoHash;
 
 /// The longest link, in bytes.
@@ -347,5 +347,4 @@ fn base32(text: &str) -> Option<[u8; 20]> {
 }
 
 #[cfg(test)]
-#[path = "magnet_tests.rs"]
 mod tests;

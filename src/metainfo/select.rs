@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::glob::{Glob, GlobError};
-use super::torrent::FileEntry;
+use crate::metainfo::glob::{Glob, GlobError};
+use crate::metainfo::torrent::FileEntry;
 
 /// The most that a list of numbers may name, so that `1-4000000000` costs nothing.
 const LAST: u32 = u32::MAX - 1;

@@ -3,6 +3,7 @@
 mod nonsense;
 mod refused;
 
+use crate::bencode::encode;
 use std::path::Path;
 
 use proptest::prelude::*;

@@ -11,10 +11,10 @@ use flate2::bufread::MultiGzDecoder;
 use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
+use crate::bencode::guard::FILE_DEPTH;
+use crate::bencode::scan::{ScanError, Scanner};
 use crate::metainfo::decode::{Info, Sink, Top};
 use crate::metainfo::paths;
-use crate::metainfo::raw::FILE_DEPTH;
-use crate::metainfo::scan::{ScanError, Scanner};
 use crate::types::{InfoHash, PieceHash, PieceIndex};
 use sound::{Name, Sound, entries};
 

@@ -13,20 +13,20 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::encryption::{Line, Rest};
-pub use super::gone::Gone;
-use super::kept::{Met, opening};
-use super::outbox::{Inbox, Out, outbox};
-use super::reader::Reader;
-use super::roster::{Admission, feed_the_hungry};
-use super::state::Peer;
-use super::writer::{Ended, STALL, Writer};
-use super::{Report, Shared, deadline};
-use crate::bind;
-use crate::reason::reason;
+use crate::mse::Ciphers;
+use crate::net::bind;
+pub use crate::peer::disconnect_reason::Gone;
+use crate::peer::encryption::{Line, Rest};
+use crate::peer::kept::{Met, opening};
+use crate::peer::outbox::{Inbox, Out, outbox};
+use crate::peer::reader::Reader;
+use crate::peer::roster::{Admission, feed_the_hungry};
+use crate::peer::state::Peer;
+use crate::peer::writer::{Ended, STALL, Writer};
+use crate::peer::{Report, Shared, deadline};
 use crate::types::{Opening, PeerKey};
+use crate::util::os_error::reason;
 use crate::wire::handshake::Handshake;
-use crate::wire::mse::Ciphers;
 
 /// The stack of a connection's threads. Blocked threads touch a few KiB of it.
 const STACK: usize = 256 * 1024;

@@ -4,10 +4,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Shared;
-use super::outbox::Out;
-use super::roster::feed_the_hungry;
-use super::state::Peer;
+use crate::peer::Shared;
+use crate::peer::outbox::Out;
+use crate::peer::roster::feed_the_hungry;
+use crate::peer::state::Peer;
 
 /// Watches until the connection ends.
 pub fn watch(shared: &Shared, peer: &Peer) {

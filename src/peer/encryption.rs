@@ -6,11 +6,11 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::connection::Gone;
-use crate::random::Random;
+use crate::mse::{Agreed, Ciphers, Draw, Initiator, Methods, MseError, Responder, begins_plain};
+use crate::peer::connection::Gone;
 use crate::types::{Encryption, InfoHash, Opening};
+use crate::util::random::Random;
 use crate::wire::handshake::{self, Handshake};
-use crate::wire::mse::{Agreed, Ciphers, Draw, Initiator, Methods, MseError, Responder, begins_plain};
 
 /// Bytes read at a time during the handshake of MSE; it wants no more of them at once but for long initial payloads.
 const CHUNK: usize = 256;
@@ -244,5 +244,4 @@ impl<'a> Line<'a> {
 }
 
 #[cfg(test)]
-#[path = "encryption_tests.rs"]
 mod tests;

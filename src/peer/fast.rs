@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::Shared;
-use super::outbox::Out;
-use super::state::Peer;
+use crate::peer::Shared;
+use crate::peer::outbox::Out;
+use crate::peer::state::Peer;
 use crate::types::{BlockRequest, PieceIndex};
 use crate::wire::extension::{HANDSHAKE_ID, OUR_REQUEST_QUEUE, Ours};
 

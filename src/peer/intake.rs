@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 
 use sha1::{Digest, Sha1};
 
-use super::connection::Gone;
-use super::outbox::Out;
-use super::roster::feed_the_hungry;
-use super::state::Peer;
-use super::{Report, Shared};
+use crate::peer::connection::Gone;
+use crate::peer::outbox::Out;
+use crate::peer::roster::feed_the_hungry;
+use crate::peer::state::Peer;
+use crate::peer::{Report, Shared};
 use crate::pieces::Accepted;
 use crate::storage::{StorageError, hash_blocks, hash_range};
 use crate::types::{BlockRequest, PieceHash, PieceIndex};

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Shared;
-use super::encryption::Rest;
-use super::state::Peer;
+use crate::peer::Shared;
+use crate::peer::encryption::Rest;
+use crate::peer::state::Peer;
 use crate::types::{Bitfield, PieceIndex};
 use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::handshake::Handshake;

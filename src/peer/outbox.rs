@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 384 * 1024;
 /// A command to a connection's writer.
 #[derive(Debug)]
 pub enum Out {
-    /// There are requests to write: [`Requests::take_unwritten`](crate::swarm::requests::Requests::take_unwritten).
+    /// There are requests to write: [`Requests::take_unwritten`](crate::strategy::pipeline::Requests::take_unwritten).
     Requests,
     /// Take a request back.
     Cancel(BlockRequest),
@@ -30,13 +30,13 @@ pub enum Out {
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
-    /// These requests will not be answered; said to fast peers only, and counted in [`Peer::refusing`](super::Peer::refusing).
+    /// These requests will not be answered; said to fast peers only, and counted in [`Peer::refusing`](crate::peer::Peer::refusing).
     Reject(Vec<BlockRequest>),
     /// The peer may ask for these although it is choked.
     AllowedFast(Vec<PieceIndex>),
     /// A message of the extension protocol: its id and what follows.
     Extended(u8, Vec<u8>),
-    /// The peer asks for this piece of our metadata; counted in [`Peer::telling`](super::Peer::telling).
+    /// The peer asks for this piece of our metadata; counted in [`Peer::telling`](crate::peer::Peer::telling).
     Metadata(u32),
     /// There are pieces to tell it of, not at once but soon.
     Haves,

@@ -7,29 +7,29 @@ mod buffer;
 mod extended;
 mod fast;
 mod memory;
-mod talk;
+mod useless_messages;
 
 use std::io;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::connection::Gone;
-use super::intake::{Intake, Taken};
-use super::outbox::Out;
-use super::remembered::MAX_BITFIELD;
-use super::roster::feed_the_hungry;
-use super::state::Peer;
-use super::{Report, Shared, throttle};
-use crate::reason::reason;
-use crate::swarm::limiter::Direction;
-use crate::swarm::pex::PexInbox;
+use crate::mse::Rc4;
+use crate::peer::connection::Gone;
+use crate::peer::intake::{Intake, Taken};
+use crate::peer::outbox::Out;
+use crate::peer::remembered::MAX_BITFIELD;
+use crate::peer::roster::feed_the_hungry;
+use crate::peer::state::Peer;
+use crate::peer::{Report, Shared, throttle};
+use crate::strategy::pex::PexInbox;
+use crate::strategy::rate_limiter::Direction;
 use crate::types::{Bitfield, BlockRequest, PieceIndex};
+use crate::util::os_error::reason;
 use crate::wire::message::{self, MAX_REQUEST, Message};
-use crate::wire::mse::Rc4;
 use buffer::{Buffer, SMALL};
 use memory::StageMemory;
-use talk::{CHOKE, Talk};
+use useless_messages::{CHOKE, Talk};
 
 /// Why a bitfield ends the connection.
 const MISFIT: Gone = Gone::Broke("a bitfield that does not fit the torrent");
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
         match self.intake.take(bytes)? {
             Taken::Nothing => return Ok(false),
             Taken::Useful => self.idle.forgive(),
-            Taken::Useless(blocks, beyond) => self.talk(blocks.saturating_add(talk::weight(beyond)))?,
+            Taken::Useless(blocks, beyond) => self.talk(blocks.saturating_add(useless_messages::weight(beyond)))?,
         }
         Ok(true)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::connection::Gone;
+use crate::peer::connection::Gone;
 use crate::types::PieceIndex;
 use crate::wire::message::{self, Message};
 use crate::wire::metadata::MAX_SIZE;

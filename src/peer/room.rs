@@ -5,11 +5,11 @@ use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::Shared;
-use super::state::Peer;
-use super::writer::{WRITE_TIMEOUT, takes_within, wait};
+use crate::peer::Shared;
+use crate::peer::state::Peer;
+use crate::peer::writer::{WRITE_TIMEOUT, takes_within, wait};
 use crate::storage::PooledSlab;
-use crate::swarm::window::{Pass, Window};
+use crate::strategy::window::{Pass, Window};
 
 /// One connection's room for blocks.
 pub struct Room {

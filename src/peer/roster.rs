@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::Shared;
-use super::state::Peer;
+use crate::peer::Shared;
+use crate::peer::state::Peer;
 use crate::types::{PeerId, PeerKey};
 
 /// A connection that moved a block within this time is in use.
@@ -43,7 +43,7 @@ impl Roster {
     /// second connection waits until the peer has ended one of them, so that not each side ends another one.
     ///
     /// Where our id is the greater, a connection that has just moved blocks also stays against one from another address; see
-    /// [`twins`](crate::swarm::quality::twins) for the rest.
+    /// [`twins`](crate::strategy::quality::twins) for the rest.
     pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId, now: Duration) -> Admission {
         let mut peers = self.peers.lock();
         let same = |other: &Peer| other.id == peer.id && other.addr.ip() == peer.addr.ip();

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Shared;
-use super::fast::Allowed;
-use super::outbox::{Out, Outbox};
-use crate::acknowledged::Acknowledged;
-use crate::swarm::Traffic;
-use crate::swarm::limiter::Direction;
-use crate::swarm::requests::{LIMIT_UNSTATED, Requests};
+use crate::net::acknowledged::Acknowledged;
+use crate::peer::Shared;
+use crate::peer::fast::Allowed;
+use crate::peer::outbox::{Out, Outbox};
+use crate::strategy::Traffic;
+use crate::strategy::pipeline::{LIMIT_UNSTATED, Requests};
+use crate::strategy::rate_limiter::Direction;
 use crate::types::{BLOCK, BlockRequest, PeerId, PeerKey, PieceIndex};
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
@@ -101,7 +101,7 @@ pub struct Peer {
     ended: AtomicBool,
     /// We have shut its socket.
     closed: AtomicBool,
-    /// We did so because we want no more of it; shared with the session's [`Connection`](super::Connection).
+    /// We did so because we want no more of it; shared with the session's [`Connection`](crate::peer::Connection).
     pub(super) dismissed: Arc<AtomicBool>,
     /// Bytes of all blocks that it was asked for, whatever became of the requests.
     pub requested: AtomicU64,

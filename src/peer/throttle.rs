@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::state::Peer;
-use super::uplink::Uplink;
-use super::{SLAB, Shared};
+use crate::peer::state::Peer;
+use crate::peer::uplink::Uplink;
+use crate::peer::{SLAB, Shared};
 use crate::storage::{PooledSlab, SlabPool};
-use crate::swarm::limiter::{Direction, Grant, Limiter, Limits};
+use crate::strategy::rate_limiter::{Direction, Grant, Limiter, Limits};
 use crate::types::PeerKey;
 
 /// Who has more than so many bytes for us is let send as much as there is room for.
@@ -94,7 +94,7 @@ impl Throttle {
         PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Changes the limits; who waits for its turn sees it within [`LONGEST_WAIT`](crate::swarm::limiter::LONGEST_WAIT).
+    /// Changes the limits; who waits for its turn sees it within [`LONGEST_WAIT`](crate::strategy::rate_limiter::LONGEST_WAIT).
     pub fn set(&self, limits: Limits) {
         let mut limiter = self.limiter.lock();
         limiter.set(self.started.elapsed(), limits);
@@ -233,5 +233,4 @@ impl Allowance {
 }
 
 #[cfg(test)]
-#[path = "throttle_tests.rs"]
 mod tests;

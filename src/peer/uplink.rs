@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::acknowledged::{Acknowledged, Look};
-use crate::descriptors::is_shortage;
+use crate::net::acknowledged::{Acknowledged, Look};
+use crate::util::descriptors::is_shortage;
 
 /// So long after the last block or request nothing is waited for any more.
 const LASTS: Duration = Duration::from_secs(3);

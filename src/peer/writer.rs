@@ -19,18 +19,18 @@ use std::time::Instant;
 use crossbeam_channel::RecvTimeoutError;
 use socket2::SockRef;
 
-use super::outbox::{Inbox, Out};
-use super::room::Room;
-use super::state::Peer;
-use super::throttle::Allowance;
-use super::{SLAB, Shared};
+use crate::mse::Rc4;
+use crate::peer::outbox::{Inbox, Out};
+use crate::peer::room::Room;
+use crate::peer::state::Peer;
+use crate::peer::throttle::Allowance;
+use crate::peer::{SLAB, Shared};
 use crate::storage::PooledSlab;
-use crate::swarm::drain::Drain;
-use crate::swarm::metadata::MetadataServed;
-use crate::swarm::send_schedule::SendSchedule;
+use crate::strategy::metadata_fetch::MetadataServed;
+use crate::strategy::send_schedule::SendSchedule;
+use crate::strategy::write_batch::Drain;
 use crate::types::BlockRequest;
 use crate::wire::message;
-use crate::wire::mse::Rc4;
 use stall::{CHUNK, write_patiently};
 pub use stall::{STALL, WRITE_TIMEOUT, takes_within, wait};
 

@@ -10,17 +10,17 @@ use std::time::Instant;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::check::{Progress, check_rest};
-use super::error::StorageError;
-use super::files::Storage;
-use super::lock::{PAUSE, WAIT};
-use super::marker::{HEAD, LONGEST};
-use super::open::Access;
-use super::ownership::Refusal;
-use super::prepare::Allocation;
-use super::resume::TICK;
-use super::seen::{identity, is_lasting, is_same};
-use super::survey::has_data;
+use crate::storage::check::{Progress, check_rest};
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::lock::{PAUSE, WAIT};
+use crate::storage::marker::{HEAD, LONGEST};
+use crate::storage::open::Access;
+use crate::storage::ownership::Refusal;
+use crate::storage::prepare::Allocation;
+use crate::storage::resume::TICK;
+use crate::storage::seen::{identity, is_lasting, is_same};
+use crate::storage::survey::has_data;
 use crate::types::{Bitfield, PieceHash, PieceIndex};
 
 /// How long nothing of ours was written to a file when changes of others are looked for, in nanoseconds.
@@ -184,5 +184,4 @@ pub(super) fn counts_anew(file: &File) -> bool {
 }
 
 #[cfg(test)]
-#[path = "changes_tests.rs"]
 mod tests;

@@ -11,10 +11,10 @@ use std::thread;
 
 use sha1::{Digest, Sha1};
 
-use super::buffers::Slab;
-use super::error::{StorageError, StorageErrorKind};
-use super::files::Storage;
-use super::layout::Layout;
+use crate::storage::buffers::Slab;
+use crate::storage::error::{StorageError, StorageErrorKind};
+use crate::storage::files::Storage;
+use crate::storage::layout::Layout;
 use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once: they stay in a core's second-level cache until they are hashed.
@@ -278,5 +278,4 @@ pub(super) fn hash_zeros(size: u32) -> PieceHash {
 }
 
 #[cfg(test)]
-#[path = "check_tests.rs"]
 mod tests;

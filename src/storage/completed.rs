@@ -1,9 +1,9 @@
 //! What is done when files are complete: a look whether they are all there, and what becomes of the marker (`marker.rs`): they are struck from it, as what is done to them from then on is the
 //! user's doing.
 
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::marker::{self, Marker, marker_name};
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::marker::{self, Marker, marker_name};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 impl Storage {

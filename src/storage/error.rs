@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::ownership::Refusal;
 use crate::metainfo::paths::deceives;
-use crate::reason::reason;
+use crate::storage::ownership::Refusal;
 use crate::types::size;
+use crate::util::os_error::reason;
 
 /// What was being done when it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,19 +12,19 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::cache::{Cache, Handle};
-use super::error::{Doing, StorageError, StorageErrorKind};
-use super::halt::Halt;
-use super::held::Held;
-use super::layout::Layout;
-use super::lock::Lock;
-use super::marker::Marker;
-use super::open::{Access, Root};
-use super::ownership::Refusal;
-use super::parts::{Place, Run, Runs, Selection};
-use super::prepare::Allocation;
-use super::resume::Stamp;
-use super::seen::identity;
+use crate::storage::cache::{Cache, Handle};
+use crate::storage::error::{Doing, StorageError, StorageErrorKind};
+use crate::storage::halt::Halt;
+use crate::storage::held::Held;
+use crate::storage::layout::Layout;
+use crate::storage::lock::Lock;
+use crate::storage::marker::Marker;
+use crate::storage::open::{Access, Root};
+use crate::storage::ownership::Refusal;
+use crate::storage::parts::{Place, Run, Runs, Selection};
+use crate::storage::prepare::Allocation;
+use crate::storage::resume::Stamp;
+use crate::storage::seen::identity;
 
 /// Slices handed to one `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
 const BATCH: usize = 64;
@@ -374,5 +374,4 @@ impl<'a> Gather<'a> {
 }
 
 #[cfg(test)]
-#[path = "files_tests.rs"]
 mod tests;

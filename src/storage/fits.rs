@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::error::StorageError;
-use super::files::Storage;
-use super::layout::{FileSpec, Layout};
-use super::lock::try_lock;
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::layout::{FileSpec, Layout};
+use crate::storage::lock::try_lock;
 use crate::types::{Bitfield, PieceIndex};
 
 /// What `statfs` calls file systems that take files of any size in use: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS.
@@ -63,7 +63,7 @@ impl Storage {
     /// says why itself.
     fn with_probe<T>(&self, folder: &Path, look: impl FnOnce(&str, &File) -> io::Result<T>) -> io::Result<T> {
         self.remove_probes(folder);
-        let name = format!("{PROBE}{}-{:08x}", std::process::id(), crate::random::u32());
+        let name = format!("{PROBE}{}-{:08x}", std::process::id(), crate::util::random::u32());
         let path = folder.join(&name);
         let file = self.in_time(|| File::create_new(&path))?;
         // Tells those who cannot see this process that it is at work.

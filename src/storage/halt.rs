@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 
-use super::error::{Doing, StorageError};
-use super::files::Storage;
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
 
 /// So many files of one read or write are gone through before anybody asks whether it is over.
 const SURELY: usize = 1024;
@@ -43,8 +43,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::super::layout::{FileSpec, Layout};
     use super::*;
+    use crate::storage::layout::{FileSpec, Layout};
 
     #[test]
     fn reads_and_writes_of_very_many_files_end_with_a_stop_and_others_do_not() {

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::error::StorageError;
-use super::files::Storage;
-use super::lock::is_written;
-use super::open::Access;
-use super::ownership::{Refusal, Step};
-use super::samples::Samples;
-use super::seen::{identity, is_lasting, is_same};
-use super::survey::Survey;
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::lock::is_written;
+use crate::storage::open::Access;
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::samples::Samples;
+use crate::storage::seen::{identity, is_lasting, is_same};
+use crate::storage::survey::Survey;
 
 /// So many files stay open; of others, their times, lengths and [`Samples`] have to tell.
 const MOST: usize = 64;
@@ -118,5 +118,4 @@ impl Storage {
 }
 
 #[cfg(test)]
-#[path = "held_tests.rs"]
 mod tests;

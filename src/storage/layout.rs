@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
 
-use super::error::shown;
-use super::links::Extras;
+use crate::storage::error::shown;
+use crate::storage::links::Extras;
 use crate::types::{BLOCK, PieceIndex};
 
 /// One file of a torrent.
@@ -317,5 +317,4 @@ fn plain(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-#[path = "layout_tests.rs"]
 mod tests;

@@ -4,9 +4,9 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::error::shown;
-use super::files::Storage;
-use super::origin::is_watched_name;
+use crate::storage::error::shown;
+use crate::storage::files::Storage;
+use crate::storage::origin::is_watched_name;
 
 /// What is made beside the files, by paths below the download folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,16 +19,16 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::cache::{Handle, clock};
-use super::changes::{counts_anew, may_be_marker};
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::marker::{self, Marker, marker_name};
-use super::open::Root;
-use super::others::FolderLock;
-use super::ownership::{Claim, Refusal, Step};
-use super::seen::{identity, is_lasting, is_same};
-use super::survey::Survey;
+use crate::storage::cache::{Handle, clock};
+use crate::storage::changes::{counts_anew, may_be_marker};
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::marker::{self, Marker, marker_name};
+use crate::storage::open::Root;
+use crate::storage::others::FolderLock;
+use crate::storage::ownership::{Claim, Refusal, Step};
+use crate::storage::seen::{identity, is_lasting, is_same};
+use crate::storage::survey::Survey;
 use crate::types::InfoHash;
 
 /// While it writes, a process looks so often whether the marker is still its own, in nanoseconds.
@@ -366,5 +366,4 @@ pub(super) fn read(root: &Root, info_hash: &InfoHash) -> Option<Marker> {
 }
 
 #[cfg(test)]
-#[path = "lock_tests.rs"]
 mod tests;

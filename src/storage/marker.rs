@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
-use super::ownership::Claim;
-use super::seen::is_lasting;
+use crate::storage::ownership::Claim;
+use crate::storage::seen::is_lasting;
 use crate::types::{InfoHash, hex};
 
 /// The first word, with the version.

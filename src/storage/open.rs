@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::descriptors::{is_shortage, patiently};
+use crate::util::descriptors::{is_shortage, patiently};
 
-use super::cache::Handle;
-use super::error::{Doing, StorageError, StorageErrorKind};
-use super::ownership::Refusal;
+use crate::storage::cache::Handle;
+use crate::storage::error::{Doing, StorageError, StorageErrorKind};
+use crate::storage::ownership::Refusal;
 
 /// A folder that others are opened from; needs no right to list it.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
@@ -332,5 +332,4 @@ fn mode(flags: OFlags) -> Mode {
 }
 
 #[cfg(test)]
-#[path = "open_tests.rs"]
 mod tests;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::files::Storage;
-use super::lock::is_written;
-use super::open::Access;
-use super::ownership::Step;
-use super::seen::{identity, is_lasting};
+use crate::storage::files::Storage;
+use crate::storage::lock::is_written;
+use crate::storage::open::Access;
+use crate::storage::ownership::Step;
+use crate::storage::seen::{identity, is_lasting};
 
 /// The extended attribute of files that a download made. It stays with a file that is renamed, moved or linked.
 const MARK: &str = "user.btsync.downloaded";

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::error::StorageError;
-use super::files::Storage;
-use super::lock::{PAUSE, WAIT, is_written, read, try_lock};
-use super::marker::{self, marker_name};
-use super::open::Root;
-use super::ownership::{Refusal, Step};
-use super::survey::Survey;
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::lock::{PAUSE, WAIT, is_written, read, try_lock};
+use crate::storage::marker::{self, marker_name};
+use crate::storage::open::Root;
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::survey::Survey;
 use crate::types::InfoHash;
 
 /// A lock on the download folder, for as long as the claims of a process that starts are compared with those of others.

@@ -200,5 +200,4 @@ fn refusal(found: &Found, claim: Claim) -> Option<Refusal> {
 }
 
 #[cfg(test)]
-#[path = "ownership_tests.rs"]
 mod tests;

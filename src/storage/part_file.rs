@@ -10,13 +10,13 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::open::Access;
-use super::ownership::{Refusal, Step};
-use super::resume::Stamp;
-use super::seen::{Seen, identity};
-use super::survey::{Question, Survey, has_data};
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::open::Access;
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::resume::Stamp;
+use crate::storage::seen::{Seen, identity};
+use crate::storage::survey::{Question, Survey, has_data};
 use crate::types::{PieceHash, PieceIndex};
 
 /// Bytes hashed at once.

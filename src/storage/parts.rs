@@ -10,12 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::layout::{Layout, Span, Spans};
-use super::ownership::{Refusal, Step};
-use super::seen::{identity, is_same};
-use super::survey::Survey;
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::layout::{Layout, Span, Spans};
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::seen::{identity, is_same};
+use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 /// Bytes compared at once.
@@ -289,7 +289,7 @@ impl Iterator for Runs<'_> {
 impl Storage {
     /// Only the files whose flag is set are wanted (one flag a file of the layout, padding included; a file without a flag is
     /// wanted). The others do not appear on disk: what is needed of them lies in the part file `part_name`, a plain name below
-    /// the root (see [`part_name`](super::part_name)), which is made when the first such byte is written. Where something of
+    /// the root (see [`part_name`](crate::storage::part_name)), which is made when the first such byte is written. Where something of
     /// an unwanted file is there already, under its own name and not longer than it should be, it is used as it is.
     ///
     /// To be called before [`Storage::prepare`], with the part file's name also where everything is wanted: an earlier
@@ -372,5 +372,4 @@ impl Storage {
 }
 
 #[cfg(test)]
-#[path = "parts_tests.rs"]
 mod tests;

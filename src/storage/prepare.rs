@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::cache::{Handle, clock};
-use super::error::{Doing, StorageError, shown};
-use super::files::Storage;
-use super::layout::FileSpec;
-use super::open::Access;
-use super::origin;
-use super::ownership::{Refusal, Step};
-use super::parts::Kept;
-use super::room::has_room;
-use super::seen::{Seen, identity, is_same};
-use super::survey::Survey;
+use crate::storage::cache::{Handle, clock};
+use crate::storage::error::{Doing, StorageError, shown};
+use crate::storage::files::Storage;
+use crate::storage::layout::FileSpec;
+use crate::storage::open::Access;
+use crate::storage::origin;
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::parts::Kept;
+use crate::storage::room::has_room;
+use crate::storage::seen::{Seen, identity, is_same};
+use crate::storage::survey::Survey;
 
 /// Bytes copied at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -345,5 +345,4 @@ impl Storage {
 }
 
 #[cfg(test)]
-#[path = "prepare_tests.rs"]
 mod tests;

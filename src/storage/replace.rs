@@ -9,17 +9,17 @@ use std::path::Path;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::cache::Handle;
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::layout::FileSpec;
-use super::lock::try_lock;
-use super::open::{Access, Root};
-use super::origin;
-use super::ownership::{Refusal, Step};
-use super::seen::{Seen, identity, is_same};
-use super::survey::Survey;
-use crate::random;
+use crate::storage::cache::Handle;
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::layout::FileSpec;
+use crate::storage::lock::try_lock;
+use crate::storage::open::{Access, Root};
+use crate::storage::origin;
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::seen::{Seen, identity, is_same};
+use crate::storage::survey::Survey;
+use crate::util::random;
 
 impl Storage {
     /// Replaces the file's name by that of a copy, or of a new file of zeros where it holds no data. It has the rights of the original
@@ -158,5 +158,4 @@ fn remove_if(root: &Root, name: &Path, is_it: impl Fn(&Metadata) -> bool) {
 }
 
 #[cfg(test)]
-#[path = "replace_tests.rs"]
 mod tests;

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
-use super::layout::Layout;
-use super::seen::{Seen, is_lasting};
-use crate::metainfo::raw::{self, RawError};
+use crate::bencode::guard;
+use crate::bencode::guard::RawError;
+use crate::storage::layout::Layout;
+use crate::storage::seen::{Seen, is_lasting};
 use crate::types::{BLOCK, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
 /// The version that is written, and the only one that is read.
@@ -211,7 +212,7 @@ impl Record {
         if Sha1::digest(body).as_slice() != sum {
             return Err(RecordError::Checksum);
         }
-        raw::check(body)?;
+        guard::check(body)?;
         let kept: Kept = serde_bencode::from_bytes(body).map_err(|_| RecordError::Field("a field is missing"))?;
         if kept.version != VERSION {
             return Err(RecordError::Field("version"));
@@ -382,5 +383,4 @@ fn entry_of(entry: &[u8], files: usize) -> Option<(u32, Stamp)> {
 }
 
 #[cfg(test)]
-#[path = "resume_tests.rs"]
 mod tests;

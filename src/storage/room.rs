@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::SeekFrom;
 
-use super::error::StorageError;
-use super::files::Storage;
-use super::open::Access;
-use super::parts::{Place, Runs};
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::open::Access;
+use crate::storage::parts::{Place, Runs};
 use crate::types::{Bitfield, PieceIndex};
 
 /// What the system counts a file's room in, in bytes.
@@ -103,5 +103,4 @@ pub(super) fn has_room(file: &File, length: u64) -> bool {
 }
 
 #[cfg(test)]
-#[path = "room_tests.rs"]
 mod tests;

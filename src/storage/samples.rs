@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::files::Storage;
-use super::lock::is_written;
-use super::open::Access;
-use super::ownership::Step;
-use super::seen::is_lasting;
-use super::survey::{Survey, has_data};
+use crate::storage::files::Storage;
+use crate::storage::lock::is_written;
+use crate::storage::open::Access;
+use crate::storage::ownership::Step;
+use crate::storage::seen::is_lasting;
+use crate::storage::survey::{Survey, has_data};
 
 /// Bytes of a sample.
 const LENGTH: usize = 32;

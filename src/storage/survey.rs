@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::check::hash_zeros;
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::layout::{FileSpec, Span};
-use super::lock::is_written;
-use super::ownership::{Claim, Evidence, Facts, Found, Refusal, Step, decide};
-use super::seen::Seen;
+use crate::storage::check::hash_zeros;
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::layout::{FileSpec, Span};
+use crate::storage::lock::is_written;
+use crate::storage::ownership::{Claim, Evidence, Facts, Found, Refusal, Step, decide};
+use crate::storage::seen::Seen;
 use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once in search of one that is not zero.
@@ -381,5 +381,4 @@ pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> 
 }
 
 #[cfg(test)]
-#[path = "survey_tests.rs"]
 mod tests;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::error::{Doing, StorageError, StorageErrorKind};
-use super::files::Storage;
+use crate::storage::error::{Doing, StorageError, StorageErrorKind};
+use crate::storage::files::Storage;
 
 impl Storage {
     /// Waits until all that was written is on the disk.

@@ -13,16 +13,16 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::error::{Doing, StorageError};
-use super::files::Storage;
-use super::layout::{FileSpec, Layout};
-use super::open::last;
-use super::origin::is_watched_name;
-use super::ownership::{Refusal, Step};
-use super::seen::{Seen, identity};
-use super::survey::Survey;
-use crate::descriptors::is_shortage;
-use crate::random;
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::layout::{FileSpec, Layout};
+use crate::storage::open::last;
+use crate::storage::origin::is_watched_name;
+use crate::storage::ownership::{Refusal, Step};
+use crate::storage::seen::{Seen, identity};
+use crate::storage::survey::Survey;
+use crate::util::descriptors::is_shortage;
+use crate::util::random;
 
 /// The bytes that a name may have; what the common file systems allow.
 const NAME_MAX: usize = 255;
@@ -148,7 +148,7 @@ impl Storage {
     }
 }
 
-impl super::open::Root {
+impl crate::storage::open::Root {
     /// Gives a file another name, which nothing must have.
     fn rename_to_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self.rename_with(from, to, RenameFlags::NOREPLACE) {
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_second_name_replaces_nothing_either() {
         let dir = tempfile::tempdir().unwrap();
-        let root = super::super::open::Root::new(dir.path().to_owned());
+        let root = crate::storage::open::Root::new(dir.path().to_owned());
         let at = |name: &str| dir.path().join(name);
         fs::write(at("a.part"), "ours").unwrap();
         std::os::unix::fs::symlink("/nowhere", at("a")).unwrap();
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn what_takes_the_first_name_of_two_keeps_it() {
         let dir = tempfile::tempdir().unwrap();
-        let root = super::super::open::Root::new(dir.path().to_owned());
+        let root = crate::storage::open::Root::new(dir.path().to_owned());
         let at = |name: &str| dir.path().join(name);
         let names = || fs::read_dir(dir.path()).unwrap().count();
         fs::write(at("a"), "ours").unwrap();

@@ -1,12 +1,12 @@
-//! What is wrong with a torrent's files, byte by byte, once [`super::check`] has said which pieces are right.
+//! What is wrong with a torrent's files, byte by byte, once [`crate::storage::check`] has said which pieces are right.
 
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::error::{Doing, StorageError};
-use super::layout::Layout;
+use crate::storage::error::{Doing, StorageError};
+use crate::storage::layout::Layout;
 use crate::types::{Bitfield, PieceIndex};
 
 /// What is wrong with one file.

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::files::Storage;
-use super::marker::{self, Marker};
-use super::open::Access;
-use super::ownership::Step;
-use super::seen::{Seen, identity, is_same};
-use super::survey::{Survey, has_data};
+use crate::storage::files::Storage;
+use crate::storage::marker::{self, Marker};
+use crate::storage::open::Access;
+use crate::storage::ownership::Step;
+use crate::storage::seen::{Seen, identity, is_same};
+use crate::storage::survey::{Survey, has_data};
 
 impl Storage {
     /// Takes back what [`Storage::make`] and [`Storage::mark`] have done, where they or [`Storage::settle`] have refused a file: files that

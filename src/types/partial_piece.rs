@@ -1,6 +1,6 @@
 //! Pieces that are not complete, as the resume data and the picker hand them to each other.
 
-use super::{Bitfield, PieceIndex};
+use crate::types::{Bitfield, PieceIndex};
 
 /// A piece of which some blocks are on disk and others are not, so that its hash cannot be checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::bencode::values::{Dict, bytes, int, nested, small_dictionary};
 use crate::metainfo::torrent::FILE_MAX;
-use crate::metainfo::values::{Dict, bytes, int, nested, small_dictionary};
 
 /// The id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;

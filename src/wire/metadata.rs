@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::metainfo::raw;
+use crate::bencode::guard;
 
 /// The name under which the extension handshake's `m` announces it.
 pub const NAME: &str = "ut_metadata";
@@ -74,7 +74,7 @@ impl<'a> MetadataMessage<'a> {
             return Err(MetadataError::TooLong);
         }
         let head = payload.get(..MAX_HEAD).unwrap_or(payload);
-        let length = raw::prefix(head).map_err(|_| MetadataError::Malformed)?;
+        let length = guard::prefix(head).map_err(|_| MetadataError::Malformed)?;
         let (head, bytes) = payload.split_at_checked(length).ok_or(MetadataError::Malformed)?;
         let said: Dictionary = serde_bencode::from_bytes(head).map_err(|_| MetadataError::Malformed)?;
         if !matches!(said.msg_type, 0..=2) {

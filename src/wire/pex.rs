@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::compact;
-use crate::metainfo::values::{Dict, bytes, small_dictionary};
+use crate::bencode::values::{Dict, bytes, small_dictionary};
+use crate::wire::compact;
 
 /// The name under which the extension handshake's `m` announces it.
 pub const NAME: &str = "ut_pex";

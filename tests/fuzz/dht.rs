@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use btsync::sources::dht::message::{Body, MAX_PACKET, Message};
-use btsync::sources::dht::{Dht, Family, Output, Settings, State};
+use btsync::discovery::dht::message::{Body, MAX_PACKET, Message};
+use btsync::discovery::dht::{Dht, Family, Output, Settings, State};
 use btsync::types::InfoHash;
 
 /// One packet, or one file of kept state: both come back as they were read. Then a node hears the packet: as it stands, and, if

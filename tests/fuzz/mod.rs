@@ -11,12 +11,13 @@ mod peer;
 use std::path::Component;
 use std::time::Duration;
 
+use btsync::bencode::guard;
+use btsync::discovery::lsd::packet::{Hearing, LocalAnnounce};
+use btsync::discovery::tracker::announce::MAX_PEERS;
+use btsync::discovery::tracker::http::answer;
+use btsync::discovery::tracker::udp::packet;
 use btsync::metainfo::magnet::MAX_LINK;
-use btsync::metainfo::{Magnet, Torrent, raw};
-use btsync::sources::announce::MAX_PEERS;
-use btsync::sources::http::answer;
-use btsync::sources::lsd::packet::{Hearing, LocalAnnounce};
-use btsync::sources::udp::packet;
+use btsync::metainfo::{Magnet, Torrent};
 use btsync::storage::resume::Record;
 use btsync::storage::{FileSpec, Layout};
 use btsync::types::{BLOCK, InfoHash, PieceIndex};
@@ -74,9 +75,9 @@ pub fn resume(bytes: &[u8]) -> bool {
 
 /// Torrent files: what is accepted is sound in itself, and is found again in what we write.
 pub fn metainfo(bytes: &[u8]) -> bool {
-    if let Ok(length) = raw::prefix(bytes) {
+    if let Ok(length) = guard::prefix(bytes) {
         assert!((1..=bytes.len()).contains(&length));
-        assert_eq!(raw::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
+        assert_eq!(guard::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
     }
     let info = Torrent::from_info(bytes, Vec::new(), Vec::new());
     let Ok(torrent) = Torrent::parse(bytes) else { return info.is_ok() };

@@ -1,9 +1,9 @@
 //! The encrypted handshake. Random bytes never get past its marks, so an honest handshake is what is tampered with: RC4 lets
 //! each flipped bit through to the field that it hides.
 
-use btsync::random::Random;
+use btsync::mse::{Draw, Initiator, MAX_INITIAL, Methods, MseError, Responder, begins_plain};
 use btsync::types::InfoHash;
-use btsync::wire::mse::{Draw, Initiator, MAX_INITIAL, Methods, MseError, Responder, begins_plain};
+use btsync::util::random::Random;
 
 const SKEY: InfoHash = InfoHash([7; 20]);
 const INITIAL: &[u8] = b"\x13BitTorrent protocol";

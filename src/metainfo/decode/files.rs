@@ -2,9 +2,9 @@
 
 use std::io::BufRead;
 
-use super::{Found, NAME_MAX, Result, bytes, int};
+use crate::bencode::scan::{Scanner, Value};
+use crate::metainfo::decode::{Found, NAME_MAX, Result, bytes, int};
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::scan::{Scanner, Value};
 use crate::metainfo::torrent::TorrentError;
 
 /// How the names of `BitComet`'s padding begin.

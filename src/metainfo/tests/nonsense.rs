@@ -1,13 +1,14 @@
 //! Bytes that are no torrent, or a damaged one.
 
 use super::*;
+use crate::bencode::{guard, scan};
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Torrent::parse(&bytes);
-        let _ = raw::check(&bytes);
-        let _ = raw::prefix(&bytes);
+        let _ = guard::check(&bytes);
+        let _ = guard::prefix(&bytes);
     }
 
     #[test]
@@ -18,13 +19,13 @@ proptest! {
         let _ = Torrent::parse(text.as_bytes());
         // In small portions or in one: the same.
         let walk = |source: &mut dyn std::io::BufRead| {
-            let mut scanner = scan::Scanner::new(source, raw::MESSAGE_DEPTH);
+            let mut scanner = scan::Scanner::new(source, guard::MESSAGE_DEPTH);
             let done = scanner.value().and_then(|value| scanner.pass(value)).and_then(|()| scanner.end());
             done.map(|()| scanner.at()).map_err(|error| format!("{error:?}"))
         };
         let whole = walk(&mut text.as_bytes());
         prop_assert_eq!(walk(&mut std::io::BufReader::with_capacity(buffer, text.as_bytes())), whole.clone());
-        prop_assert_eq!(whole.is_ok(), raw::check(text.as_bytes()).is_ok());
+        prop_assert_eq!(whole.is_ok(), guard::check(text.as_bytes()).is_ok());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::FILE_MAX;
+use crate::bencode::guard::RawError;
+use crate::bencode::scan::ScanError;
 use crate::metainfo::paths::PathError;
-use crate::metainfo::raw::RawError;
-use crate::metainfo::scan::ScanError;
+use crate::metainfo::torrent::FILE_MAX;
 
 /// Why a file is not a torrent that we accept. Displays as one line that does not name the file, except for `Io`.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::error::TorrentError;
-use super::{FileEntry, Makes, PIECE_MAX, Rare};
 use crate::metainfo::decode::{File as RawFile, Files, Found, Info, Kind, Sink};
 use crate::metainfo::distinct;
 use crate::metainfo::paths::{self, PathError};
+use crate::metainfo::torrent::error::TorrentError;
+use crate::metainfo::torrent::{FileEntry, Makes, PIECE_MAX, Rare};
 
 /// A torrent's name.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! The reader's buffer: how much to receive into what.
 
-use super::Reader;
 use crate::peer::SLAB;
+use crate::peer::reader::Reader;
 use crate::storage::PooledSlab;
 use crate::types::BLOCK;
 use crate::wire::message;

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use super::{Reader, talk};
 use crate::peer::Report;
 use crate::peer::connection::Gone;
 use crate::peer::outbox::Out;
-use crate::swarm::pex::PexInbox;
+use crate::peer::reader::Reader;
+use crate::peer::reader::useless_messages;
+use crate::strategy::pex::PexInbox;
 use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA, OUR_PEX, OUR_UPLOAD_ONLY};
 use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
@@ -117,7 +118,7 @@ impl Reader<'_> {
             return Err(Gone::Broke("a metadata message that makes no sense"));
         };
         if !matches!(message, Some(MetadataMessage::Data { .. })) {
-            self.talk(talk::weight(payload.len() as u64))?;
+            self.talk(useless_messages::weight(payload.len() as u64))?;
         }
         let (shared, peer) = (self.shared, self.peer);
         let fewer = |asked: u32| asked.checked_sub(1);

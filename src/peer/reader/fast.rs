@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{MISFIT, Reader};
 use crate::peer::connection::Gone;
 use crate::peer::outbox::Out;
+use crate::peer::reader::{MISFIT, Reader};
 use crate::peer::roster::feed_the_hungry;
-use crate::swarm::allowed::{SET, allowed_fast};
-use crate::swarm::requests::Rejected;
+use crate::strategy::allowed_fast::{SET, allowed_fast};
+use crate::strategy::pipeline::Rejected;
 use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::Message;
 

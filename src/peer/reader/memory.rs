@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Reader;
+use crate::mse::Rc4;
 use crate::peer::connection::{Gone, SILENCE};
+use crate::peer::reader::Reader;
 use crate::peer::remembered::Remembered;
 use crate::wire::message::Message;
-use crate::wire::mse::Rc4;
 
 /// What each peer may have remembered, in bytes: the bitfield of 131,072 pieces.
 const ALLOWANCE: usize = 16 * 1024;

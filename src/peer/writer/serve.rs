@@ -4,12 +4,12 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Writer;
-use super::stall::{CHUNK, Cut, wait, write_patiently, write_some};
+use crate::mse::Rc4;
+use crate::peer::writer::Writer;
+use crate::peer::writer::stall::{CHUNK, Cut, wait, write_patiently, write_some};
 use crate::peer::{Report, Shared};
 use crate::types::BlockRequest;
 use crate::wire::message;
-use crate::wire::mse::Rc4;
 
 impl Writer<'_> {
     /// Reads a run of neighbouring blocks and sends it behind the waiting messages. Blocks for which there is no room go back into the
@@ -133,5 +133,4 @@ fn read(shared: &Shared, offset: u64, data: &mut [u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "serve_tests.rs"]
 mod tests;

@@ -1,0 +1,195 @@
+//! The guard before strangers' bencode in messages and answers: `serde_bencode`, which reads them afterwards, recurses as deep
+//! as it is told to and takes the last of two equal keys. `metainfo::scan` does the walking.
+
+use crate::bencode::scan::{ScanError, Scanner};
+
+/// How deep lists and dictionaries may be nested in a message or a tracker's answer.
+pub const MESSAGE_DEPTH: usize = 32;
+
+/// How deep they may be nested in a torrent file: a hybrid's `file tree` (BEP 52) takes a level for every folder.
+pub const FILE_DEPTH: usize = 64;
+
+/// Why bytes are not bencode, or not bencode that we accept; positions are counted in bytes from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RawError {
+    /// The bytes end within a value, or there are none.
+    #[error("not bencode: it ends in the middle of a value, at byte {0}")]
+    Truncated(usize),
+    /// A byte that cannot start a value stands where a value must start.
+    #[error("not bencode: unexpected byte at {0}")]
+    Unexpected(usize),
+    /// An integer without digits, with leading zeros, a minus zero, or one that 64 bits do not hold.
+    #[error("not bencode: malformed integer at byte {0}")]
+    Integer(usize),
+    /// The length of a string is malformed.
+    #[error("not bencode: malformed string length at byte {0}")]
+    StringLength(usize),
+    /// A string claims more bytes than there are.
+    #[error("not bencode: the string at byte {0} is longer than what follows")]
+    StringOverrun(usize),
+    /// A key of a dictionary is not a string.
+    #[error("not bencode: a dictionary's key at byte {0} is not a string")]
+    Key(usize),
+    /// A dictionary ends after a key.
+    #[error("not bencode: a dictionary's key has no value at byte {0}")]
+    NoValue(usize),
+    /// A dictionary has a key twice, so that two readers may see two different things.
+    #[error("not bencode: the key `{0}` stands twice in one dictionary")]
+    DuplicateKey(String),
+    /// A key is longer than any that is used.
+    #[error("not bencode that is accepted: the key at byte {0} is too long")]
+    KeyTooLong(usize),
+    /// A dictionary of very many keys is not sorted, as it must be: whether a key stands twice cannot be seen in passing.
+    #[error("not bencode that is accepted: the key at byte {0}, of very many, is not in its order")]
+    Unsorted(usize),
+    /// Lists and dictionaries are nested too deeply.
+    #[error("not bencode that is accepted: nested more than {0} deep")]
+    TooDeep(usize),
+    /// A short message has more values than any client needs.
+    #[error("not bencode that is accepted: too many values, at byte {0}")]
+    TooMany(usize),
+    /// Something follows the value.
+    #[error("not bencode: something follows the end, at byte {0}")]
+    Trailing(usize),
+}
+
+/// Checks that `bytes` are one bencoded value, fit for `serde_bencode`: a tracker's answer, an extension message.
+///
+/// # Errors
+/// Says where it is malformed, nested deeper than [`MESSAGE_DEPTH`], or has a key twice.
+pub fn check(bytes: &[u8]) -> Result<(), RawError> {
+    walk(bytes, true, usize::MAX).map(|_| ())
+}
+
+/// The same for a message of a peer, which has `most` values at most, those of inner lists and dictionaries included. The check
+/// stops at the first value beyond that, so that a message of many tiny values costs no more than an honest one.
+///
+/// # Errors
+/// Those of [`check`], and [`RawError::TooMany`].
+pub fn check_few(bytes: &[u8], most: usize) -> Result<(), RawError> {
+    walk(bytes, true, most).map(|_| ())
+}
+
+/// How many bytes the first value of `bytes` takes, checked like [`check`]; what follows is not looked at (BEP 9 puts a
+/// piece of metadata behind a dictionary).
+///
+/// # Errors
+/// Those of [`check`], but for [`RawError::Trailing`].
+pub fn prefix(bytes: &[u8]) -> Result<usize, RawError> {
+    walk(bytes, false, usize::MAX)
+}
+
+fn walk(bytes: &[u8], to_the_end: bool, most: usize) -> Result<usize, RawError> {
+    let mut scanner = Scanner::new(bytes, MESSAGE_DEPTH);
+    scanner.values = most;
+    let value = scanner.value().and_then(|value| scanner.pass(value)).map(|()| scanner.at());
+    let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
+    all.map_err(|error| match error {
+        ScanError::Raw(error) => error,
+        // Bytes in memory can be read.
+        ScanError::Io(_) => RawError::Truncated(scanner.at()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_is_well_formed() {
+        for good in ["i0e", "i-1e", "i9223372036854775807e", "0:", "le", "de", "d1:bi1e1:ai2ee", "li1e1:ad1:x0:ee\r\n"]
+        {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not() {
+        let table: &[(&str, RawError)] = &[
+            ("", RawError::Truncated(0)),
+            ("i", RawError::Truncated(1)),
+            ("i12", RawError::Truncated(3)),
+            ("l", RawError::Truncated(1)),
+            ("d1:a", RawError::Truncated(4)),
+            ("12", RawError::Truncated(2)),
+            ("x", RawError::Unexpected(0)),
+            ("e", RawError::Unexpected(0)),
+            ("ie", RawError::Integer(0)),
+            ("i-e", RawError::Integer(0)),
+            ("i-0e", RawError::Integer(0)),
+            ("i01e", RawError::Integer(0)),
+            ("i+1e", RawError::Integer(0)),
+            ("i1.5e", RawError::Integer(0)),
+            ("i9223372036854775808e", RawError::Integer(0)),
+            ("01:a", RawError::StringLength(0)),
+            ("1a", RawError::StringLength(0)),
+            ("5:abcd", RawError::StringOverrun(0)),
+            ("99999999999999999999999:a", RawError::StringOverrun(0)),
+            ("18446744073709551615:a", RawError::StringOverrun(0)),
+            ("di1e1:ae", RawError::Key(1)),
+            ("dlei1ee", RawError::Key(1)),
+            ("d1:ae", RawError::NoValue(4)),
+            ("d1:ai1e1:ai1ee", RawError::DuplicateKey("a".into())),
+            ("d1:bi1e1:ai1e1:bi1ee", RawError::DuplicateKey("b".into())),
+            ("ld1:b0:1:a0:1:b0:ee", RawError::DuplicateKey("b".into())),
+            ("i1ei2e", RawError::Trailing(3)),
+            ("de x", RawError::Trailing(3)),
+        ];
+        for (bad, error) in table {
+            assert_eq!(check(bad.as_bytes()).as_ref(), Err(error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_return_in_another_dictionary() {
+        assert_eq!(check(b"ld1:ad1:ai1eeed1:ai1eee"), Ok(()));
+    }
+
+    #[test]
+    fn depth_is_bounded_and_the_bound_itself_is_fine() {
+        let nested = |depth: usize| ["l".repeat(depth), "e".repeat(depth)].concat();
+        assert_eq!(check(nested(MESSAGE_DEPTH).as_bytes()), Ok(()));
+        assert_eq!(check(nested(MESSAGE_DEPTH + 1).as_bytes()), Err(RawError::TooDeep(MESSAGE_DEPTH)));
+        for bomb in [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18)] {
+            assert_eq!(check(&bomb), Err(RawError::TooDeep(MESSAGE_DEPTH)));
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_keys_is_bounded() {
+        let dict = |keys: &mut dyn Iterator<Item = u32>| {
+            let body: Vec<String> = keys.map(|key| format!("8:{key:08}0:")).collect();
+            format!("d{}e", body.concat())
+        };
+        let many = 100_000;
+        assert_eq!(check(dict(&mut (0..many)).as_bytes()), Ok(()));
+        assert_eq!(check(dict(&mut (0..1000).rev()).as_bytes()), Ok(()));
+        let late = dict(&mut (0..many).chain([5]));
+        assert_eq!(check(late.as_bytes()), Err(RawError::Unsorted(1 + 12 * many as usize)));
+        assert!(matches!(check(dict(&mut (0..many).rev()).as_bytes()), Err(RawError::Unsorted(_))));
+        assert_eq!(
+            check(dict(&mut (0..many).chain([many - 1])).as_bytes()),
+            Err(RawError::DuplicateKey("00099999".into()))
+        );
+        // Full or not, the keys of the dictionary around it are not forgotten.
+        let inner = dict(&mut (0..many));
+        assert_eq!(check(format!("d1:b{inner}1:a{inner}e").as_bytes()), Ok(()));
+        assert_eq!(check(format!("d1:b{inner}1:a{inner}1:b0:e").as_bytes()), Err(RawError::DuplicateKey("b".into())));
+        let long = format!("d5000:{}0:e", "x".repeat(5000));
+        assert_eq!(check(long.as_bytes()), Err(RawError::KeyTooLong(1)));
+    }
+
+    #[test]
+    fn many_values_are_refused_where_few_are_expected() {
+        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 5), Ok(()));
+        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 4), Err(RawError::TooMany(14)));
+        assert_eq!(check_few(format!("l{}e", "le".repeat(30_000)).as_bytes(), 256), Err(RawError::TooMany(511)));
+    }
+
+    #[test]
+    fn prefix_stops_at_the_value() {
+        assert_eq!(prefix(b"d8:msg_typei1eeDATA"), Ok(15));
+        assert_eq!(prefix(b"5:abcdeDATA"), Ok(7));
+        assert_eq!(prefix(b"d8:msg_type"), Err(RawError::Truncated(11)));
+    }
+}

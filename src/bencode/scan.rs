@@ -1,0 +1,400 @@
+//! Reads bencode as it streams by: no recursion, nothing allocated by a number that the bytes claim, and memory that does not
+//! grow with the input. All bencode of strangers passes here first: [`crate::bencode::guard`] checks messages with it, and
+//! [`crate::metainfo::decode`] reads torrent files, of which the bad ones must cost nothing.
+
+use std::io::{self, BufRead};
+use std::ops::Range;
+
+use crate::bencode::guard::RawError;
+use crate::metainfo::paths::printable;
+
+/// The longest key that is accepted, in bytes. The longest we look for has 13; a `file tree` (BEP 52) has names for keys.
+const KEY_MAX: usize = 4096;
+
+/// How many keys of the open dictionaries are remembered, to find one that stands twice among unsorted ones; and their bytes.
+const KEYS_MAX: usize = 1 << 16;
+const KEY_BYTES_MAX: usize = 1 << 20;
+
+/// The most bytes of a length and its colon that are read in one go.
+const QUICK: usize = 9;
+
+/// Why a walk ends early.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    /// What was read is not bencode that we accept.
+    Raw(RawError),
+    /// It cannot be read.
+    Io(io::Error),
+}
+
+impl From<RawError> for ScanError {
+    fn from(error: RawError) -> ScanError {
+        ScanError::Raw(error)
+    }
+}
+
+type Result<T> = std::result::Result<T, ScanError>;
+
+/// The start of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// An integer, which is read with that.
+    Int(i64),
+    /// A string of so many bytes: [`Scanner::take`] or [`Scanner::pass`] must follow.
+    Bytes(usize),
+    /// A list: [`Scanner::more`] must follow until it says no, or `pass`.
+    List,
+    /// A dictionary: [`Scanner::key`] must follow until there is none, or `pass`.
+    Dict,
+}
+
+/// A list or dictionary that is open.
+enum Frame {
+    List,
+    Dict {
+        /// Where its keys start in [`Keys::spans`].
+        first_key: usize,
+        /// Whether its keys came in order so far, as they should; then none can stand twice.
+        ascending: bool,
+        /// Whether only its latest key is remembered.
+        forgot: bool,
+    },
+}
+
+/// The keys of all open dictionaries, one after the other.
+#[derive(Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    /// Where each lies in `bytes`.
+    spans: Vec<Range<u32>>,
+}
+
+impl Keys {
+    fn get(&self, span: &Range<u32>) -> &[u8] {
+        self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    /// The latest key of the dictionary whose keys start at `first`.
+    fn last(&self, first: usize) -> Option<&[u8]> {
+        self.spans.get(first..)?.last().map(|span| self.get(span))
+    }
+
+    fn is_full(&self) -> bool {
+        self.spans.len() >= KEYS_MAX || self.bytes.len() >= KEY_BYTES_MAX
+    }
+
+    fn push(&mut self, key: &[u8]) {
+        // Bounded by `is_full` and `KEY_MAX`, far below what 32 bits hold.
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(key);
+        self.spans.push(start..self.bytes.len() as u32);
+    }
+
+    fn truncate(&mut self, count: usize) {
+        if let Some(first) = self.spans.get(count) {
+            self.bytes.truncate(first.start as usize);
+            self.spans.truncate(count);
+        }
+    }
+}
+
+/// A walk over bencode. After an error it is of no further use.
+pub(crate) struct Scanner<R> {
+    source: R,
+    at: usize,
+    depth: usize,
+    /// How many more values may begin.
+    pub values: usize,
+    frames: Vec<Frame>,
+    keys: Keys,
+    scratch: Vec<u8>,
+}
+
+impl<R: BufRead> Scanner<R> {
+    /// A walk that allows lists and dictionaries `depth` deep.
+    pub fn new(source: R, depth: usize) -> Scanner<R> {
+        let (values, frames, keys, scratch) = (usize::MAX, Vec::new(), Keys::default(), Vec::new());
+        Scanner { source, at: 0, depth, values, frames, keys, scratch }
+    }
+
+    /// How many bytes have been taken.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes that wait; none at the end.
+    #[inline]
+    fn fill(&mut self) -> Result<&[u8]> {
+        while self.source.fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
+        // Asked again, as the borrow checker does not let go of the first answer; it costs nothing.
+        self.source.fill_buf().map_err(ScanError::Io)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.source.consume(count);
+        self.at += count;
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>> {
+        Ok(self.fill()?.first().copied())
+    }
+
+    fn peek_some(&mut self) -> Result<u8> {
+        let byte = self.peek()?;
+        Ok(byte.ok_or(RawError::Truncated(self.at))?)
+    }
+
+    /// Begins the value that must stand here.
+    pub fn value(&mut self) -> Result<Value> {
+        self.values = self.values.checked_sub(1).ok_or(RawError::TooMany(self.at))?;
+        match self.peek_some()? {
+            b'i' => self.integer().map(Value::Int),
+            b'0'..=b'9' => self.length().map(Value::Bytes),
+            b'l' => self.open(Frame::List).map(|()| Value::List),
+            b'd' => {
+                let first_key = self.keys.spans.len();
+                self.open(Frame::Dict { first_key, ascending: true, forgot: false }).map(|()| Value::Dict)
+            }
+            b'e' if matches!(self.frames.last(), Some(Frame::Dict { .. })) => Err(RawError::NoValue(self.at).into()),
+            _ => Err(RawError::Unexpected(self.at).into()),
+        }
+    }
+
+    /// Within a list: whether another value follows. If not, the list is closed.
+    pub fn more(&mut self) -> Result<bool> {
+        let end = self.peek_some()? == b'e';
+        if end {
+            self.close()?;
+        }
+        Ok(!end)
+    }
+
+    /// Within a list: puts the next item into `out` where it is a string of at most `max` bytes that waits whole in the buffer, which
+    /// is nearly always; else nothing is taken.
+    pub fn quick_item(&mut self, max: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let bytes = self.fill()?;
+        let found = quick_length(bytes).filter(|(length, _)| *length <= max);
+        let item = found.and_then(|(length, start)| Some((bytes.get(start..start + length)?, start + length)));
+        let Some((item, end)) = item else { return Ok(false) };
+        out.clear();
+        out.extend_from_slice(item);
+        self.consume(end);
+        Ok(true)
+    }
+
+    /// Within a dictionary: the next key, or `None` where the dictionary is closed with this.
+    pub fn key(&mut self) -> Result<Option<&[u8]>> {
+        let start = self.at;
+        match self.peek_some()? {
+            b'e' => return self.close().map(|()| None),
+            b'0'..=b'9' => {}
+            _ => return Err(RawError::Key(start).into()),
+        }
+        let length = self.length()?;
+        if length > KEY_MAX {
+            return Err(RawError::KeyTooLong(start).into());
+        }
+        let mut key = std::mem::take(&mut self.scratch);
+        self.take(length, KEY_MAX, &mut key)?;
+        self.remember(&key, start)?;
+        self.scratch = key;
+        Ok(Some(&self.scratch))
+    }
+
+    /// Reads the string of `length` bytes that [`Scanner::value`] found, and puts the first `max` of them into `out`.
+    pub fn take(&mut self, length: usize, max: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        self.walk(length, |bytes| {
+            let room = max.saturating_sub(out.len());
+            out.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        })
+    }
+
+    /// Reads over the rest of a value that [`Scanner::value`] has begun.
+    pub fn pass(&mut self, value: Value) -> Result<()> {
+        match value {
+            Value::Int(_) => Ok(()),
+            Value::Bytes(length) => self.walk(length, |_| ()),
+            Value::List | Value::Dict => {
+                let floor = self.frames.len().saturating_sub(1);
+                while self.frames.len() > floor {
+                    let follows = match self.frames.last() {
+                        Some(Frame::Dict { .. }) => self.key()?.is_some(),
+                        _ => self.more()?,
+                    };
+                    if follows && let Value::Bytes(length) = self.value()? {
+                        self.walk(length, |_| ())?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads to the end; only white space may follow: editors and careless scripts leave a line end behind the value.
+    pub fn end(&mut self) -> Result<()> {
+        while let Some(byte) = self.peek()? {
+            if !byte.is_ascii_whitespace() {
+                return Err(RawError::Trailing(self.at).into());
+            }
+            self.consume(1);
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, length: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
+        let start = self.at;
+        let mut left = length;
+        while left > 0 {
+            let bytes = self.fill()?;
+            let count = bytes.len().min(left);
+            if count == 0 {
+                // The digits and the colon are a part of it.
+                let digits = length.checked_ilog10().unwrap_or_default() as usize + 1;
+                return Err(RawError::StringOverrun(start.saturating_sub(digits + 1)).into());
+            }
+            each(bytes.get(..count).unwrap_or_default());
+            self.consume(count);
+            left -= count;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, frame: Frame) -> Result<()> {
+        if self.frames.len() >= self.depth {
+            return Err(RawError::TooDeep(self.depth).into());
+        }
+        self.frames.push(frame);
+        self.consume(1);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if let Some(Frame::Dict { first_key, ascending, .. }) = self.frames.pop() {
+            if !ascending {
+                self.find_duplicate(first_key)?;
+            }
+            self.keys.truncate(first_key);
+        }
+        self.consume(1);
+        Ok(())
+    }
+
+    /// Unsorted keys break the rules but are out there; only a key that stands twice is dangerous.
+    fn find_duplicate(&self, first_key: usize) -> Result<()> {
+        let spans = self.keys.spans.get(first_key..).unwrap_or_default();
+        let mut keys: Vec<&[u8]> = spans.iter().map(|span| self.keys.get(span)).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
+            Some(key) => Err(duplicate(key).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Of a dictionary too large to be remembered the latest key is enough, as long as it is sorted.
+    fn remember(&mut self, key: &[u8], at: usize) -> Result<()> {
+        let full = self.keys.is_full();
+        if let Some(Frame::Dict { first_key, ascending, forgot }) = self.frames.last_mut() {
+            match self.keys.last(*first_key) {
+                Some(last) if last == key => return Err(duplicate(key).into()),
+                Some(last) if last > key => *ascending = false,
+                _ => {}
+            }
+            if !*ascending && (full || *forgot) {
+                return Err(RawError::Unsorted(at).into());
+            }
+            if full || *forgot {
+                *forgot = true;
+                let latest = self.keys.spans.len().saturating_sub(1).max(*first_key);
+                self.keys.truncate(latest);
+            }
+        }
+        self.keys.push(key);
+        Ok(())
+    }
+
+    fn integer(&mut self) -> Result<i64> {
+        let start = self.at;
+        self.consume(1);
+        let negative = self.peek_some()? == b'-';
+        if negative {
+            self.consume(1);
+        }
+        let digits = self.digits()?;
+        let sound = match digits {
+            Digits { count: 1, leading_zero: true, .. } => !negative,
+            Digits { count, leading_zero, .. } => count > 0 && !leading_zero,
+        };
+        let value = digits.value.map(i128::from).map(|value| if negative { -value } else { value });
+        match value.and_then(|value| i64::try_from(value).ok()).filter(|_| sound) {
+            Some(value) if self.peek_some()? == b'e' => {
+                self.consume(1);
+                Ok(value)
+            }
+            _ => Err(RawError::Integer(start).into()),
+        }
+    }
+
+    fn length(&mut self) -> Result<usize> {
+        if let Some((length, end)) = quick_length(self.fill()?) {
+            self.consume(end);
+            return Ok(length);
+        }
+        let start = self.at;
+        let digits = self.digits()?;
+        let Some(length) = digits.value else { return Err(RawError::StringOverrun(start).into()) };
+        if (digits.leading_zero && digits.count > 1) || self.peek_some()? != b':' {
+            return Err(RawError::StringLength(start).into());
+        }
+        self.consume(1);
+        Ok(usize::try_from(length).map_err(|_| RawError::StringOverrun(start))?)
+    }
+
+    /// The digits from here on, as far as a number of 64 bits can have them.
+    fn digits(&mut self) -> Result<Digits> {
+        let mut digits = Digits { value: Some(0), count: 0, leading_zero: false };
+        while let Some(byte @ b'0'..=b'9') = self.peek()? {
+            let digit = u64::from(byte - b'0');
+            digits.leading_zero |= digits.count == 0 && digit == 0;
+            digits.count += 1;
+            digits.value = digits.value.and_then(|value| value.checked_mul(10)?.checked_add(digit));
+            if digits.value.is_none() {
+                break;
+            }
+            self.consume(1);
+        }
+        if digits.value.is_some() {
+            self.peek_some()?;
+        }
+        Ok(digits)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Digits {
+    /// `None` where 64 bits do not hold it.
+    value: Option<u64>,
+    count: u32,
+    leading_zero: bool,
+}
+
+/// A string's length and where it starts, if digits and colon are there and as they should be.
+fn quick_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for (at, byte) in bytes.iter().take(QUICK).enumerate() {
+        if *byte == b':' && at > 0 {
+            return Some((length, at + 1));
+        }
+        if !byte.is_ascii_digit() || (at > 0 && length == 0) {
+            return None;
+        }
+        length = length * 10 + usize::from(byte - b'0');
+    }
+    None
+}
+
+fn duplicate(key: &[u8]) -> RawError {
+    let start = key.get(..key.len().min(160)).unwrap_or_default();
+    let text: String = String::from_utf8_lossy(start).chars().take(40).collect();
+    RawError::DuplicateKey(printable(&text))
+}

@@ -1,0 +1,94 @@
+//! Small bencoded dictionaries of strangers, such as messages and trackers' answers: checked by [`raw`], read by
+//! `serde_bencode`, and then asked for what stands at a key. What is wrong at one key costs that key only. Torrent files are not
+//! read like this: they are too large, see `decode`.
+
+use std::collections::HashMap;
+
+use serde_bencode::value::Value;
+
+use crate::bencode::guard;
+use crate::bencode::guard::RawError;
+
+/// A dictionary as `serde_bencode` reads it.
+pub type Dict = HashMap<Vec<u8>, Value>;
+
+/// Reads a dictionary; `None` where the value is none.
+///
+/// # Errors
+/// Those of [`guard::check`].
+pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, RawError> {
+    // serde_bencode recurses: depth is checked before.
+    guard::check(bytes)?;
+    Ok(read(bytes))
+}
+
+/// Reads a dictionary of `most` values at most, those of inner lists and dictionaries included; `None` where the value is none.
+///
+/// # Errors
+/// Those of [`guard::check_few`].
+pub fn small_dictionary(bytes: &[u8], most: usize) -> Result<Option<Dict>, RawError> {
+    guard::check_few(bytes, most)?;
+    Ok(read(bytes))
+}
+
+fn read(bytes: &[u8]) -> Option<Dict> {
+    match serde_bencode::from_bytes(bytes) {
+        Ok(Value::Dict(dict)) => Some(dict),
+        _ => None,
+    }
+}
+
+/// The string at a key, if one stands there.
+pub fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// The integer at a key, if one stands there.
+pub fn int(dict: &Dict, key: &str) -> Option<i64> {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Int(int)) => Some(*int),
+        _ => None,
+    }
+}
+
+/// The dictionary at a key, if one stands there.
+pub fn nested<'a>(dict: &'a Dict, key: &str) -> Option<&'a Dict> {
+    match dict.get(key.as_bytes()) {
+        Some(Value::Dict(dict)) => Some(dict),
+        _ => None,
+    }
+}
+
+/// The items of the list at a key; none where no list stands there.
+pub fn list<'a>(dict: &'a Dict, key: &str) -> &'a [Value] {
+    match dict.get(key.as_bytes()) {
+        Some(Value::List(list)) => list,
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_what_is_of_its_type_or_nothing() {
+        let dict = dictionary(b"d1:bi7e1:l2:xye").unwrap().unwrap();
+        assert_eq!((bytes(&dict, "l"), bytes(&dict, "b"), bytes(&dict, "x")), (Some(&b"xy"[..]), None, None));
+        assert_eq!((int(&dict, "b"), int(&dict, "l"), int(&dict, "x")), (Some(7), None, None));
+        let dict = dictionary(b"d1:lli1ei2eee").unwrap().unwrap();
+        assert_eq!((list(&dict, "l").len(), list(&dict, "x").len()), (2, 0));
+        let dict = dictionary(b"d1:dd1:ai1ee1:li2ee").unwrap().unwrap();
+        assert_eq!((nested(&dict, "d").and_then(|d| int(d, "a")), nested(&dict, "l")), (Some(1), None));
+    }
+
+    #[test]
+    fn only_a_sound_dictionary_is_one() {
+        assert_eq!(dictionary(b"i1e"), Ok(None));
+        assert_eq!(dictionary(b"d1:ai1e1:ai1ee"), Err(RawError::DuplicateKey("a".into())));
+        assert_eq!(dictionary(&b"l".repeat(1 << 20)), Err(RawError::TooDeep(guard::MESSAGE_DEPTH)));
+    }
+}

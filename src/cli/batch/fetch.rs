@@ -1,0 +1,166 @@
+//! A .torrent by its http(s) URL: fetched whole, through the client that asks trackers and with its guards, and parsed from memory;
+//! and one that comes through a pipe. Both may take long, and can be stopped.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
+
+use crate::cli::batch::Never;
+use crate::cli::commands::download::{Found, call_peers_of};
+use crate::cli::commands::info::torrent_failure;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::STDIN;
+use crate::discovery::tracker::http::{Fetched, HttpTracker, TrackerError};
+use crate::discovery::tracker::redact::public_name;
+use crate::metainfo::torrent::{FILE_MAX, unpacked};
+use crate::metainfo::{Magnet, MagnetError, Torrent, printable};
+use crate::net::bind::Bind;
+use crate::torrent::{Config, Source, keep_torrent};
+use crate::util::descriptors::{none_left, patiently, tell_once};
+
+/// For all of it: name look-up, redirects, body.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What was found at a URL.
+enum Got {
+    /// A torrent, and the file that it came as, unpacked.
+    Torrent(Box<Torrent>, Vec<u8>),
+    /// The link to one, and whether a public host gave it.
+    Link(Box<Magnet>, bool),
+}
+
+/// Whether a name is a URL that we can fetch.
+pub(crate) fn is_url(name: &Path) -> bool {
+    let scheme = name.to_str().and_then(|name| name.trim().split_once("://")).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+}
+
+/// Fetches the torrent at `url`, and keeps it where the configuration says; or follows it to a magnet link. It ends early when `stop` is
+/// disconnected.
+///
+/// # Errors
+/// What keeps it from being here, and from being a torrent, with its exit code.
+pub(crate) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
+    let url = url.to_string_lossy().into_owned();
+    let shown = public_name(&url);
+    let (bind, user_agent) = (config.bind.clone(), config.user_agent.clone());
+    match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
+        Got::Torrent(torrent, bytes) => {
+            let kept =
+                config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
+            Ok(Found { source: Source::Torrent(torrent), kept })
+        }
+        Got::Link(magnet, is_public) => {
+            call_peers_of(&magnet, is_public, config);
+            Ok(Source::Magnet(magnet).into())
+        }
+    }
+}
+
+/// The torrent that standard input holds, whoever writes it and however slowly. It ends early when `stop` is disconnected.
+///
+/// # Errors
+/// What is wrong with it, with its exit code.
+pub(crate) fn from_stdin(stop: &Receiver<Never>) -> Result<Torrent, Failure> {
+    let path = Path::new(STDIN);
+    unless_stopped(STDIN, stop, || Torrent::read(path).map_err(|error| torrent_failure(path, error)))
+}
+
+/// What `get` brings. Blocking I/O cannot be interrupted: when it is to stop, its thread is left behind.
+fn unless_stopped<T: Send + 'static>(
+    shown: &str,
+    stop: &Receiver<Never>,
+    get: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (tell, told) = bounded(1);
+    let thread = thread::Builder::new().name("fetch".to_owned()).spawn(move || drop(tell.send(get())));
+    let thread = thread.map_err(|e| Failure::new(Exit::Other, format!("{shown}: no thread to fetch it: {e}")))?;
+    select! {
+        recv(told) -> fetched => {
+            let _ = thread.join();
+            fetched.unwrap_or_else(|_| Err(Failure::new(Exit::Other, format!("{shown}: fetching it broke off"))))
+        }
+        recv(stop) -> _ => Err(Failure::new(Exit::Unfinished, format!("{shown}: stopped before it was here"))),
+    }
+}
+
+fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<Got, Failure> {
+    let shown = public_name(url);
+    let fetch = || HttpTracker::tied(bind, user_agent).file(url, FILE_MAX as u64, DEADLINE);
+    let is_short = |fetched: &Result<_, TrackerError>| match fetched {
+        Ok(_) => false,
+        Err(TrackerError::Shortage) => true,
+        // A name that is not found, for one.
+        Err(_) => none_left(),
+    };
+    let wait = || {
+        tell_once();
+        true
+    };
+    let fetched = patiently(fetch, is_short, wait);
+    let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
+        Fetched::File(bytes) => bytes,
+        Fetched::Link { link, is_public } => {
+            let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));
+            return Ok(Got::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
+        }
+    };
+    // Some servers pack torrents without saying so.
+    let broken = |error| Failure::new(Exit::BadTorrent, printable(&format!("{shown}: cannot be unpacked: {error}")));
+    let bytes = unpacked(bytes).map_err(broken)?;
+    match Torrent::parse(&bytes) {
+        Ok(torrent) => Ok(Got::Torrent(Box::new(torrent), bytes)),
+        Err(error) => Err(torrent_failure(Path::new(&shown), error)),
+    }
+}
+
+fn failure(url: &str, error: &TrackerError) -> Failure {
+    let (code, why) = match error {
+        TrackerError::NameLookup { .. } => (Exit::NameLookup, error.to_string()),
+        TrackerError::TooLarge => {
+            (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", FILE_MAX >> 20))
+        }
+        TrackerError::Url => (Exit::BadOption, error.to_string()),
+        _ => (Exit::Network, error.to_string()),
+    };
+    Failure::new(code, printable(&format!("{}: {why}", public_name(url))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_told_from_names() {
+        for url in ["http://h/x.torrent", " HTTPS://h", "http://"] {
+            assert!(is_url(Path::new(url)), "{url}");
+        }
+        for name in ["http:/h/x", "ftp://h/x", "x.torrent", "magnet:?xs=http://h/x", "httpx://h", ""] {
+            assert!(!is_url(Path::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stop_while_a_server_is_silent_tells_no_secret() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = format!("http://{}", silent.local_addr().unwrap());
+        let (_, stop) = bounded::<Never>(0);
+        let url = format!("{host}/0123456789abcdef/x.torrent");
+        let failure = fetch(Path::new(&url), &mut Config::new("out"), &stop).map(|_| ()).unwrap_err();
+        let told = format!("{host}: stopped before it was here");
+        assert_eq!((failure.code, failure.message.as_str()), (Exit::Unfinished, told.as_str()));
+    }
+
+    #[test]
+    fn failures_have_their_codes_and_hold_no_secret() {
+        let url = "http://me:pw@h/0123456789abcdef/x.torrent?passkey=1";
+        let of = |error| failure(url, &error);
+        assert_eq!(of(TrackerError::Timeout).code, Exit::Network);
+        assert_eq!(of(TrackerError::NameLookup { host: "h".into() }).code, Exit::NameLookup);
+        assert_eq!(of(TrackerError::TooLarge).code, Exit::BadTorrent);
+        let line = of(TrackerError::Http(404));
+        assert_eq!((line.code, line.message.as_str()), (Exit::Network, "http://h: HTTP status 404"));
+    }
+}

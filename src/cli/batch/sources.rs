@@ -1,0 +1,342 @@
+//! What is to be downloaded: the names of the command line, of which the last may be the folder, and those of a list
+//! (`--input-file`). Pure but for a look at what the names are and at the list itself.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
+
+use crate::cli::batch::fetch::is_url;
+use crate::cli::commands::download;
+use crate::cli::commands::info::torrent_failure;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::spelling::command_like;
+use crate::cli::options::{DownloadArgs, STDIN};
+use crate::discovery::tracker::redact::redacted;
+use crate::metainfo::{Magnet, MagnetError, printable};
+use crate::types::InfoHash;
+use crate::util::descriptors::in_time;
+
+/// The largest list that is read, in bytes.
+const LIST_MAX: u64 = 16 << 20;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Targets {
+    /// Files, links and URLs, in order.
+    pub torrents: Vec<Named>,
+    /// Where their files go.
+    pub folder: PathBuf,
+    /// Whether this takes a fleet: there is more than one, or may be.
+    pub several: bool,
+}
+
+/// A torrent as the user named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// A file, a link or a URL.
+    pub name: String,
+    /// The torrent that was in the file at the start. `None` for what is not read then: a link, a URL, a pipe, the only torrent.
+    pub info_hash: Option<InfoHash>,
+}
+
+/// Sorts the names out, and reads the list.
+///
+/// # Errors
+/// Where the list cannot be read, or makes no sense.
+pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
+    let several = args.input_file.is_some() || args.watch.is_some();
+    let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), several, look);
+    if let Some(first) = torrents.first() {
+        is_no_command(first)?;
+    }
+    if let Some(list) = &args.input_file {
+        let is_stdin = list.as_os_str() == "-" || list == Path::new(STDIN);
+        if is_stdin && torrents.iter().any(|name| name == STDIN) {
+            return Err(wrong("standard input cannot be both a torrent and the list of --input-file"));
+        }
+        torrents.extend(read(if is_stdin { Path::new(STDIN) } else { list })?);
+        if torrents.is_empty() && args.watch.is_none() {
+            return Err(wrong(format!("{} names no torrent", list.display())));
+        }
+    }
+    if torrents.iter().filter(|name| *name == STDIN).count() > 1 {
+        return Err(wrong("standard input holds one torrent: name it once"));
+    }
+    let several = several || torrents.len() > 1;
+    let named = |name: String| {
+        let info_hash = if several { is_sound(&name)? } else { None };
+        Ok(Named { name, info_hash })
+    };
+    let torrents = torrents.into_iter().map(named).collect::<Result<_, Failure>>()?;
+    Ok(Targets { torrents, folder, several })
+}
+
+/// Refuses a first name that is no file and resembles a command: a typing error must not begin a download.
+fn is_no_command(name: &str) -> Result<(), Failure> {
+    match command_like(name) {
+        Some(meant) if !Path::new(name).metadata().is_ok_and(|there| !there.is_dir()) => {
+            Err(wrong(format!("'{name}' is neither a torrent nor a command: did you mean `{meant}`?")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a name of several at which there is no torrent, and a link that is none, before others begin: the torrent that is in the file.
+/// A pipe can be read only once, so it is left for later, as are URLs.
+fn is_sound(name: &str) -> Result<Option<InfoHash>, Failure> {
+    let path = Path::new(name);
+    let not_begun = |message: &str| format!("{message}; nothing was started");
+    if Magnet::is_link(name) {
+        let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&not_begun(&error.to_string())));
+        return Magnet::parse(name).map(|_| None).map_err(bad);
+    }
+    let is_pipe = || path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
+    if is_url(path) || name == STDIN || is_pipe() {
+        return Ok(None);
+    }
+    let refused = |error| {
+        let Failure { code, message } = torrent_failure(path, error);
+        Failure::new(code, not_begun(&message))
+    };
+    download::read(path, || true).map(|torrent| Some(torrent.info_hash)).map_err(refused)
+}
+
+/// What lies at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    /// A file that may well be a torrent.
+    Torrent,
+    /// Nothing at all.
+    Nothing,
+    /// A folder, or a file of another kind, which is in the way of one.
+    Other,
+}
+
+/// The torrents and the folder; with `more` there are torrents elsewhere, and the only name may be the folder.
+fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -> There) -> (Vec<String>, PathBuf) {
+    let here = dir.unwrap_or(Path::new(".")).to_owned();
+    let Some((last, before)) = names.split_last() else { return (Vec::new(), here) };
+    if before.is_empty() && !more {
+        return (names.to_vec(), here);
+    }
+    let is_torrent = Magnet::is_link(last)
+        || is_url(Path::new(last))
+        || last == STDIN
+        || match look(last) {
+            There::Torrent => true,
+            // One that is missing rather than a folder of a strange name.
+            There::Nothing => has_suffix(last),
+            There::Other => false,
+        };
+    if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
+}
+
+/// A name as all others know it: a file:// URL is its path, and an info-hash with no file of that name its magnet link. Only names of the
+/// command line may be such URLs: what others write must not choose among the user's files.
+pub(crate) fn plain_name(name: &str) -> String {
+    if let Some(path) = name.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("file://")).and(name.get(7..)) {
+        let path = path.strip_prefix("localhost").unwrap_or(path);
+        // A file URL with another host: the name stays as it is and is refused.
+        let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| path.starts_with('/'));
+        return decoded.map_or_else(|| name.to_owned(), Cow::into_owned);
+    }
+    link_of_hash(name).unwrap_or_else(|| name.to_owned())
+}
+
+/// The magnet link of a bare info-hash, where there is no file of that name.
+fn link_of_hash(name: &str) -> Option<String> {
+    let is_hash = name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_hash && !Path::new(name).exists()).then(|| format!("magnet:?xt=urn:btih:{name}"))
+}
+
+/// Whether a name is a torrent's whatever lies there.
+pub(crate) fn is_torrent_by_name(name: &str) -> bool {
+    Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN || has_suffix(name)
+}
+
+fn has_suffix(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("torrent"))
+}
+
+/// A file is taken for a torrent by its name, or by its first bytes: a dictionary that begins with a key.
+fn look(name: &str) -> There {
+    let path = Path::new(name);
+    match path.metadata() {
+        Err(_) => There::Nothing,
+        Ok(there) if !there.is_file() => There::Other,
+        Ok(_) if has_suffix(name) => There::Torrent,
+        Ok(_) => {
+            let mut head = [0; 2];
+            let read = in_time(|| File::open(path), || true).and_then(|mut file| file.read_exact(&mut head));
+            let is_torrent = head[0] == b'd' && head[1].is_ascii_digit();
+            // A packed one: a file cannot be the folder anyway.
+            let is_gzip = head == [0x1f, 0x8b];
+            if read.is_ok() && (is_torrent || is_gzip) { There::Torrent } else { There::Other }
+        }
+    }
+}
+
+fn read(list: &Path) -> Result<Vec<String>, Failure> {
+    let shown = printable(&list.to_string_lossy());
+    let text = text(list, LIST_MAX, |why| wrong(format!("{shown}: {why}")))?;
+    parse(&text).map_err(|(line, why)| wrong(format!("{shown}:{line}: {why}")))
+}
+
+/// What a file of names holds, whose size is `max` bytes at most; `wrong` makes a failure of what is odd about it.
+pub(crate) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
+    text_of(in_time(|| File::open(file), || true), file, max, wrong)
+}
+
+/// The same of a file that is open, or is not: `path` is for messages.
+pub(crate) fn text_of(
+    file: io::Result<File>,
+    path: &Path,
+    max: u64,
+    wrong: impl Fn(&str) -> Failure,
+) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = file.and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
+    let shown = || printable(&path.to_string_lossy());
+    read.map_err(|e: io::Error| Failure::new(Exit::OpenExisting, format!("{}: cannot be read: {e}", shown())))?;
+    if bytes.len() as u64 > max {
+        return Err(wrong(&format!("too large: more than {} MiB", max >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))
+}
+
+/// The names in a list, one a line; blank lines and those that begin with `#` are passed over.
+///
+/// # Errors
+/// The number of a line, and what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
+    let mut names = Vec::new();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let name = line.trim();
+        if name.is_empty() || name.starts_with('#') {
+            continue;
+        }
+        let is_name = Magnet::is_link(name) || name.contains("://");
+        if !is_name && line.starts_with([' ', '\t']) && name.contains('=') {
+            return Err((number, "options of a single torrent, as aria2 has them, are not supported".to_owned()));
+        }
+        if let Some(complaint) = unknown_scheme(name) {
+            return Err((number, complaint));
+        }
+        let name = if name == "-" { STDIN } else { name };
+        names.push(link_of_hash(name).unwrap_or_else(|| name.to_owned()));
+    }
+    Ok(names)
+}
+
+/// What is wrong with a name that is meant as a URL and none that we can ask.
+pub(crate) fn unknown_scheme(name: &str) -> Option<String> {
+    let is_foreign = !Magnet::is_link(name) && name.contains("://") && !is_url(Path::new(name));
+    let name = name.trim();
+    match name.split_once("://") {
+        Some(_) if is_foreign => {
+            let shown = redacted(name);
+            Some(format!("'{shown}': only .torrent files, magnet links and http:// or https:// URLs are supported"))
+        }
+        Some((_, "")) if is_url(Path::new(name)) => Some(format!("'{name}': a URL without a host")),
+        _ => None,
+    }
+}
+
+fn wrong(message: impl AsRef<str>) -> Failure {
+    Failure::new(Exit::BadOption, printable(&redacted(message.as_ref())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(names: &str, more: bool) -> (String, String) {
+        let names: Vec<String> = names.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let look = |name: &str| match name {
+            "a.torrent" | "b" => There::Torrent,
+            "folder" | "text" => There::Other,
+            _ => There::Nothing,
+        };
+        let (torrents, folder) = split(&names, None, more, look);
+        (torrents.join(" "), folder.display().to_string())
+    }
+
+    #[test]
+    fn urls_of_other_schemes_are_named_without_their_secrets() {
+        let said = unknown_scheme("wss://me:pw@tracker.example/key/x").expect("it cannot be asked");
+        assert!(said.starts_with("'wss://tracker.example/…': "), "{said}");
+        assert_eq!(wrong("not http://t.example/key").message, "not http://t.example/…");
+    }
+
+    #[test]
+    fn the_last_name_is_the_folder_unless_it_is_a_torrent() {
+        let table = [
+            ("x", false, "x", "."),
+            ("folder", false, "folder", "."),
+            ("a.torrent out", false, "a.torrent", "out"),
+            ("a.torrent new.torrent", false, "a.torrent new.torrent", "."),
+            ("a.torrent text", false, "a.torrent", "text"),
+            ("a.torrent b", false, "a.torrent b", "."),
+            ("a.torrent magnet:?x", false, "a.torrent magnet:?x", "."),
+            ("magnet:?x http://h/x folder", false, "magnet:?x http://h/x", "folder"),
+            ("x https://h/x", false, "x https://h/x", "."),
+            ("x /dev/stdin", false, "x /dev/stdin", "."),
+            ("x y new.torrent", false, "x y new.torrent", "."),
+            ("", true, "", "."),
+            ("out", true, "", "out"),
+            ("a.torrent", true, "a.torrent", "."),
+            ("magnet:?x", true, "magnet:?x", "."),
+        ];
+        for (names, more, torrents, folder) in table {
+            assert_eq!(sorted(names, more), (torrents.to_owned(), folder.to_owned()), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn file_urls_and_hashes_have_plain_names() {
+        let hash = "0123456789abcdef0123456789ABCDEF01234567";
+        let link = format!("magnet:?xt=urn:btih:{hash}");
+        for (name, plain) in [
+            ("file:///a%20b/x.torrent", "/a b/x.torrent"),
+            ("FILE://localhost/x", "/x"),
+            ("file://host/x", "file://host/x"),
+            ("file:///%ff", "file:///%ff"),
+            ("x.torrent", "x.torrent"),
+            (hash, &*link),
+            (&hash[1..], &hash[1..]),
+            ("g123456789abcdef0123456789ABCDEF01234567", "g123456789abcdef0123456789ABCDEF01234567"),
+        ] {
+            assert_eq!(plain_name(name), plain);
+        }
+        assert!(parse("file:///x").is_err(), "a list is no command line");
+        assert_eq!(parse(hash), Ok(vec![link]));
+    }
+
+    #[test]
+    fn a_file_is_a_torrent_by_its_name_or_its_first_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            look(&dir.path().join(name).to_string_lossy())
+        };
+        assert_eq!(at("x.torrent", ""), There::Torrent);
+        assert_eq!(at("x", "d8:announce"), There::Torrent);
+        assert_eq!(at("document", "dear"), There::Other);
+        assert_eq!(at("empty", ""), There::Other);
+        assert_eq!(look(&dir.path().to_string_lossy()), There::Other);
+        assert_eq!(look(&dir.path().join("nothing").to_string_lossy()), There::Nothing);
+    }
+
+    #[test]
+    fn a_list_is_a_name_a_line() {
+        let text = "\u{feff}# all of them\n\n  a b.torrent \r\nmagnet:?xt=urn:btih:x\n\thttp://h/x?a=b\n-\n#end";
+        let names = ["a b.torrent", "magnet:?xt=urn:btih:x", "http://h/x?a=b", STDIN];
+        assert_eq!(parse(text), Ok(names.map(str::to_owned).to_vec()));
+        assert_eq!(parse("a\n  dir=/x\n").map_err(|(line, _)| line), Err(2));
+        assert_eq!(parse("a\n\nftp://h/x").map_err(|(line, _)| line), Err(3));
+        assert_eq!(parse("https://").map_err(|(line, _)| line), Err(1));
+    }
+}

@@ -1,0 +1,383 @@
+//! `--watch`: the torrents that appear in a folder. inotify says when a file has been written or moved there, so that nothing ticks;
+//! a file is taken once it makes sense, and looked at again when it changes. Nothing is done to the files.
+//!
+//! A torrent or link that a download itself brought is none of the user's and never begins, even where downloads go to the watched
+//! folder: such files are marked (`storage/origin.rs`), and where the file system keeps no marks, the torrents that were seen in the
+//! folder and those that run say which files are theirs.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::io::Errno;
+
+use crate::cli::batch::sources;
+use crate::cli::commands::info::torrent_failure;
+use crate::cli::exit::{Exit, Failure};
+use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
+use crate::storage::{folded, is_marked, is_watched_name, resolved};
+use crate::torrent::{Source, is_brought};
+use crate::util::atomic_file::open_regular;
+use crate::util::descriptors::in_time;
+
+/// The largest .magnet file that is read, in bytes.
+const MAGNETS_MAX: u64 = 1 << 20;
+/// Room for some events with their names, in bytes.
+const EVENTS: usize = 8 << 10;
+
+/// What happened in the folder.
+pub(crate) enum Sight {
+    /// A file that holds these, or why it holds none.
+    File(PathBuf, Result<Found, Failure>),
+    /// The folder is gone, or cannot be watched any more: the reason.
+    Gone(String),
+}
+
+/// What a file holds: links, or `None` for the torrent that it is. Thousands may wait: a torrent is read again when its turn comes.
+pub(crate) type Found = Vec<Option<Box<Magnet>>>;
+
+/// Watches a folder for as long as it lives.
+pub(crate) struct Watch {
+    alive: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder,
+    /// and `brought` has what downloads are known to have brought. Waits for descriptors as long as `go_on` says.
+    ///
+    /// # Errors
+    /// Where it is no folder, or the system cannot watch it.
+    pub fn start(
+        folder: &Path,
+        (out, brought): (&Path, Option<PathBuf>),
+        mut go_on: impl FnMut() -> bool,
+        tell: impl Fn(Sight) + Send + 'static,
+    ) -> Result<Watch, Failure> {
+        let shown = printable(&folder.to_string_lossy());
+        let failed = |e: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be watched: {e}"));
+        let what = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
+        let ends = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
+        let begin = || Ok(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
+        let inotify = in_time(begin, &mut go_on).map_err(failed)?;
+        // First the watch, then the look at what is there: nothing falls between the two.
+        add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
+        let (asleep, alive) = in_time(io::pipe, &mut go_on).map_err(failed)?;
+        let (here, out) = (resolved(folder), resolved(out));
+        let (folder, produced) = (folder.to_owned(), HashSet::new());
+        let watcher = Watcher { folder, here, out, brought, produced, inotify, asleep, tell };
+        let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
+        Ok(Watch { alive: Some(alive), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.alive = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Watcher<F: Fn(Sight)> {
+    /// As it was named.
+    folder: PathBuf,
+    /// Without links, and where downloads go likewise.
+    here: PathBuf,
+    out: PathBuf,
+    /// The folder of what downloads are known to have brought.
+    brought: Option<PathBuf>,
+    /// Names, in small letters, that torrents in the folder have files of in the folder itself: the file system may not tell the case.
+    produced: HashSet<String>,
+    inotify: OwnedFd,
+    /// Its other end is dropped when it is time to go.
+    asleep: PipeReader,
+    tell: F,
+}
+
+impl<F: Fn(Sight)> Watcher<F> {
+    fn run(mut self) {
+        self.look_at_all();
+        loop {
+            let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.asleep, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                Err(error) => return (self.tell)(Sight::Gone(error.to_string())),
+                Ok(_) => {}
+            }
+            let [_, asleep] = fds;
+            if !asleep.revents().is_empty() {
+                return;
+            }
+            if let Err(why) = self.hear() {
+                return (self.tell)(Sight::Gone(why));
+            }
+        }
+    }
+
+    /// Everything in the folder, in the order of the names. All is read before the first is sent: a torrent's own files may have names
+    /// before its own.
+    fn look_at_all(&mut self) {
+        let read = in_time(|| fs::read_dir(&self.folder), || !self.is_over());
+        let entries = read.into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        let found: Vec<_> = names.into_iter().filter_map(|name| Some((self.read(&name)?, name))).collect();
+        for (found, name) in found {
+            self.tell_of(&name, found);
+        }
+    }
+
+    /// What the system has to tell; an error is the end of watching.
+    fn hear(&mut self) -> Result<(), String> {
+        let mut room = [MaybeUninit::uninit(); EVENTS];
+        // The names borrow from the reader's buffer: copy them before anything else.
+        let mut names = Vec::new();
+        let mut events = Reader::new(&self.inotify, &mut room);
+        let mut lost_some = false;
+        loop {
+            let event = match events.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let what = event.events();
+            if what.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT | ReadFlags::IGNORED)
+            {
+                return Err("the folder is gone".to_owned());
+            }
+            if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+                lost_some = true;
+                continue;
+            }
+            let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
+            // What was just made is empty, and told of once more when it is written; a link is there at once.
+            if kind(name).is_some() && (!what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name))) {
+                names.push(name.to_owned());
+            }
+        }
+        if lost_some {
+            self.look_at_all();
+        } else {
+            for name in &names {
+                self.look(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the thread is to end.
+    fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(&self.asleep, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn look(&mut self, name: &OsStr) {
+        if let Some(found) = self.read(name) {
+            self.tell_of(name, found);
+        }
+    }
+
+    /// What a file holds; `None` where it is gone again, is no regular file, or is part of a download.
+    fn read(&mut self, name: &OsStr) -> Option<Result<Found, Failure>> {
+        let kind = kind(name)?;
+        let path = self.folder.join(name);
+        // A torrent of another start may have made it.
+        if leads_into(&path, &self.out) {
+            log::info!("{}: a link into the download folder, not begun", printable(&path.to_string_lossy()));
+            return None;
+        }
+        let file = match open_in_time(&path, || !self.is_over()) {
+            Ok(Some(file)) if is_marked(&file) || is_noted(self.brought.as_deref(), &path, &file) => {
+                log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
+                return None;
+            }
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => return None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error),
+        };
+        Some(match kind {
+            Kind::Torrent => torrent(file, &path).map(|torrent| {
+                self.note_files_of(&torrent);
+                vec![None]
+            }),
+            Kind::Magnets => magnets(file, &path),
+        })
+    }
+
+    /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
+    fn note_files_of(&mut self, torrent: &Torrent) {
+        let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
+        let here = folded(&self.here);
+        let there =
+            watched.map(|path| self.out.join(path)).filter(|path| path.parent().map(folded) == Some(here.clone()));
+        self.produced.extend(there.filter_map(|path| Some(folded(Path::new(path.file_name()?)))));
+    }
+
+    fn tell_of(&self, name: &OsStr, found: Result<Found, Failure>) {
+        if self.produced.contains(&folded(Path::new(name))) {
+            log::info!("{}: part of a torrent in the same folder, not begun", printable(&name.to_string_lossy()));
+        } else {
+            (self.tell)(Sight::File(self.folder.join(name), found));
+        }
+    }
+}
+
+/// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `go_on` says.
+fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<File>> {
+    in_time(|| open_regular(path), go_on)
+}
+
+/// Whether a download is known to have brought the file, which its file system keeps no mark for; `brought` has the notes.
+pub(crate) fn is_noted(brought: Option<&Path>, path: &Path, file: &File) -> bool {
+    brought.is_some_and(|folder| is_brought(folder, &resolved(path), file))
+}
+
+/// Reads a torrent in the watched folder again, when its turn has come. A download that came before it may have put a torrent of its
+/// own in its place: `is_brought` tells.
+///
+/// # Errors
+/// Where it is gone, no torrent any more, or part of a download.
+pub(crate) fn read_again(
+    path: &Path,
+    is_brought: impl FnOnce(&File) -> bool,
+    go_on: impl FnMut() -> bool,
+) -> Result<Source, Failure> {
+    let file = open_in_time(path, go_on).and_then(|file| match file {
+        Some(file) if is_marked(&file) || is_brought(&file) => Err(io::Error::other("part of a download by now")),
+        Some(file) => Ok(file),
+        None => Err(io::Error::other("not a regular file any more")),
+    });
+    Ok(torrent(file, path)?.into())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Torrent,
+    Magnets,
+}
+
+/// What a file is by its name; hidden ones are still being copied, or not meant for us.
+fn kind(name: &OsStr) -> Option<Kind> {
+    let suffix = Path::new(name).extension().filter(|_| !name.as_bytes().starts_with(b"."))?;
+    match suffix.to_ascii_lowercase().as_bytes() {
+        b"torrent" => Some(Kind::Torrent),
+        b"magnet" => Some(Kind::Magnets),
+        _ => None,
+    }
+}
+
+/// Whether it is a symbolic link to something in the folder, which is named without links.
+fn leads_into(path: &Path, folder: &Path) -> bool {
+    path.is_symlink() && resolved(path).starts_with(folder)
+}
+
+/// Whether it has all its bytes from the beginning.
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|there| there.is_symlink() || there.nlink() > 1)
+}
+
+fn torrent(file: io::Result<File>, path: &Path) -> Result<Torrent, Failure> {
+    let file = file.map_err(|source| TorrentError::Io { path: path.to_owned(), source });
+    file.and_then(|file| Torrent::read_from(file, path)).map_err(|error| torrent_failure(path, error))
+}
+
+/// A text file of magnet links, one a line.
+fn magnets(file: io::Result<File>, path: &Path) -> Result<Found, Failure> {
+    let shown = printable(&path.to_string_lossy());
+    let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));
+    let text = sources::text_of(file, path, MAGNETS_MAX, failed)?;
+    let names = sources::parse(&text).map_err(|(_, why)| failed(&why))?;
+    if names.is_empty() {
+        return Err(failed("there is no magnet link in it"));
+    }
+    let parse = |name: &String| Ok(Some(Box::new(Magnet::parse(name).map_err(|error| failed(&error.to_string()))?)));
+    names.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_names() {
+        let kind = |name: &str| kind(OsStr::new(name));
+        assert_eq!((kind("x.torrent"), kind("X.Torrent")), (Some(Kind::Torrent), Some(Kind::Torrent)));
+        assert_eq!(kind("x.magnet"), Some(Kind::Magnets));
+        for other in ["x", "x.torrent.part", ".x.torrent", ".torrent", "x.torrent~", "torrent"] {
+            assert_eq!(kind(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_magnet_file_holds_links_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.magnet");
+        let read = |text: &[u8]| {
+            fs::write(&path, text).unwrap();
+            magnets(File::open(&path), &path).map(|sources| sources.len()).map_err(|failure| failure.code)
+        };
+        let link = format!("magnet:?xt=urn:btih:{}", "a".repeat(40));
+        assert_eq!(read(format!("# two\n{link}\n\n{link}\n").as_bytes()), Ok(2));
+        let endless = vec![b'#'; MAGNETS_MAX as usize + 1];
+        for bad in [&b""[..], b"\xff", &endless, b"magnet:?xt=urn:btih:x", b"x.torrent", b"http://h/x"] {
+            assert_eq!(read(bad), Err(Exit::BadMagnet), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_download_brought_before_its_turn_came_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        fs::write(&path, b"no torrent").unwrap();
+        let read = |is_brought| read_again(&path, |_| is_brought, || true).map(drop).map_err(|failure| failure.message);
+        assert!(read(true).unwrap_err().contains("part of a download by now"));
+        assert!(!read(false).unwrap_err().contains("part of a download"));
+    }
+
+    #[test]
+    fn links_into_the_download_folder_are_told_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        for folder in ["in", "out"] {
+            fs::create_dir(at(folder)).unwrap();
+        }
+        for (name, target) in [("a", "../out/x"), ("b", "a"), ("c", "../outer/x"), ("d", "../x")] {
+            fs::write(at("out/x"), "").unwrap();
+            std::os::unix::fs::symlink(target, at("in").join(name)).unwrap();
+        }
+        let found = ["a", "b", "c", "d"].map(|name| leads_into(&at("in").join(name), &at("out")));
+        assert_eq!(found, [true, true, false, false]);
+        assert!(!leads_into(&at("out/x"), &at("out")), "what is no link");
+    }
+
+    #[test]
+    fn a_folder_that_goes_away_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("in");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("x.torrent"), "no").unwrap();
+        let (tell, told) = crossbeam_channel::unbounded();
+        let watch = Watch::start(&folder, (dir.path(), None), || true, move |sight| drop(tell.send(sight))).unwrap();
+        let next = || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        assert!(matches!(next(), Sight::File(path, Err(_)) if path.ends_with("x.torrent")));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(matches!(next(), Sight::Gone(_)));
+        drop(watch);
+        assert!(Watch::start(&folder, (dir.path(), None), || true, |_| {}).is_err());
+    }
+}

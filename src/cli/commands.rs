@@ -1,0 +1,11 @@
+//! The subcommands.
+
+pub mod create;
+pub mod download;
+pub mod edit;
+pub mod info;
+pub(crate) mod list;
+pub mod magnet;
+pub(crate) mod output_file;
+pub mod tracker;
+pub mod verify;

@@ -1,0 +1,306 @@
+//! `btsync create`: a torrent file from a file or folder, with a bar while it hashes.
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use argh::{ArgsInfo, FromArgs};
+
+use crate::cli::commands::info;
+use crate::cli::commands::output_file;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::options;
+use crate::cli::report::progress_bar;
+use crate::cli::signals;
+use crate::metainfo::{CreateError, CreateOptions, Glob, Plan, printable};
+
+/// What was left out and the like is told in so many lines.
+const NOTES_MAX: usize = 20;
+
+/// make a torrent file of a file or folder
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(subcommand, name = "create")]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
+pub struct CreateArgs {
+    /// the file or folder to share
+    #[argh(positional, arg_name = "SOURCE")]
+    pub source: PathBuf,
+    /// the torrent file to write (default: the source's name and .torrent, here)
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// a tracker's URL; once more for another tier, with commas for several in one tier
+    #[argh(option, short = 'a', arg_name = "URL")]
+    pub announce: Vec<String>,
+    /// bytes in a piece, a power of two such as 256K or 1M (default: by size)
+    #[argh(option, arg_name = "SIZE", from_str_fn(piece_length))]
+    pub piece_length: Option<u32>,
+    /// let peers come from these trackers only
+    #[argh(switch)]
+    pub private: bool,
+    /// words for whoever gets it
+    #[argh(option, arg_name = "TEXT")]
+    pub comment: Option<String>,
+    /// the URL of a web seed; may be given more than once
+    #[argh(option, arg_name = "URL")]
+    pub web_seed: Vec<String>,
+    /// a word that makes the info hash another one, for another tracker's swarm
+    #[argh(option, long = "source", arg_name = "TEXT")]
+    pub source_tag: Option<String>,
+    /// leave out what this matches, such as '*.tmp', .git or 'docs/**'; may be given more than once
+    #[argh(option, arg_name = "GLOB", from_str_fn(glob))]
+    pub exclude: Vec<Glob>,
+    /// let every file begin with a piece, by padding (BEP 47)
+    #[argh(switch)]
+    pub pad_files: bool,
+    /// a node through which to enter the DHT; may be given more than once
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(node))]
+    pub node: Vec<(String, u16)>,
+    /// do not say when it was made (otherwise: now, or the seconds in `SOURCE_DATE_EPOCH`)
+    #[argh(switch)]
+    pub no_date: bool,
+    /// replace the torrent file if it is there already
+    #[argh(switch)]
+    pub force: bool,
+}
+
+/// Makes the torrent file and prints its path and info hash.
+///
+/// # Errors
+/// Where an option makes no sense, something cannot be read or written, or a signal ended it.
+pub fn run(args: &CreateArgs) -> Result<(), Failure> {
+    let options = options(args)?;
+    let place = |name: &str| args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.torrent")));
+    let plan = Plan::scan_beside(&args.source, &args.exclude, place).map_err(|e| failure(&e))?;
+    let output = place(plan.name());
+    output_file::is_free(&output, args.force)?;
+    tell(plan.notes());
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
+        .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
+    let progress = AtomicU64::new(0);
+    let done = || progress.load(Ordering::Relaxed);
+    let made = progress_bar::during("hashing", plan.total(), done, || plan.create(&options, &progress, &stop))
+        .map_err(|e| failure(&e))?;
+    output_file::write(&output, &made.bytes, args.force)?;
+    tell(&hints(&options));
+    info::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
+}
+
+/// Lines for people, on stderr. Nobody there to hear them is no failure.
+fn tell<S: AsRef<str>>(lines: &[S]) {
+    let mut err = io::stderr().lock();
+    for line in lines.iter().take(NOTES_MAX) {
+        let _ = writeln!(err, "{}", line.as_ref());
+    }
+    if let more @ 1.. = lines.len().saturating_sub(NOTES_MAX) {
+        let _ = writeln!(err, "and {more} more like these");
+    }
+}
+
+fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
+    check_seeds(&args.web_seed)?;
+    let creation_date = if args.no_date { None } else { date(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())? };
+    Ok(CreateOptions {
+        piece_length: args.piece_length,
+        tiers: tiers("--announce", &args.announce)?,
+        private: args.private,
+        comment: args.comment.clone(),
+        web_seeds: args.web_seed.clone(),
+        nodes: args.node.clone(),
+        source: args.source_tag.clone(),
+        pad_files: args.pad_files,
+        created_by: Some(concat!("btsync/", env!("CARGO_PKG_VERSION")).to_owned()),
+        creation_date,
+        threads: 0,
+    })
+}
+
+/// The seconds since 1970 that `SOURCE_DATE_EPOCH` says, so that the same files make the same torrent; without it, now.
+fn date(epoch: Option<&OsStr>) -> Result<Option<i64>, Failure> {
+    let Some(epoch) = epoch else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        return Ok(now.and_then(|time| i64::try_from(time.as_secs()).ok()));
+    };
+    let seconds = epoch.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|&seconds| seconds >= 0);
+    let refused = || Failure::new(Exit::BadOption, "SOURCE_DATE_EPOCH in the environment is no number of seconds");
+    seconds.map(Some).ok_or_else(refused)
+}
+
+/// What may well not be what was meant.
+fn hints(options: &CreateOptions) -> Vec<&'static str> {
+    let urls = || options.tiers.iter().flatten();
+    let udp = |url: &String| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp://"));
+    let mut hints = Vec::new();
+    if options.private && urls().next().is_none() {
+        hints.push("hint: private and without a tracker, it lets nobody find a peer; --announce names a tracker");
+    }
+    if options.private && !options.nodes.is_empty() {
+        hints.push("hint: nodes of the DHT are of no use to a private torrent");
+    }
+    if urls().next().is_some() && urls().all(udp) {
+        hints.push(
+            "hint: some networks let no UDP through; an http:// or https:// tracker beside it reaches their users",
+        );
+    }
+    hints
+}
+
+/// Trackers as options name them: a tier each, with commas for several in one.
+pub(crate) fn tiers(option: &str, words: &[String]) -> Result<Vec<Vec<String>>, Failure> {
+    let tier = |word: &String| -> Vec<String> {
+        word.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect()
+    };
+    let tiers: Vec<Vec<String>> = words.iter().map(tier).collect();
+    if tiers.iter().any(Vec::is_empty) {
+        return Err(Failure::new(Exit::BadOption, format!("{option}: a URL is needed")));
+    }
+    check_urls(option, tiers.iter().flatten(), &["http://", "https://", "udp://"])?;
+    Ok(tiers)
+}
+
+/// Whether these can be web seeds.
+pub(crate) fn check_seeds(urls: &[String]) -> Result<(), Failure> {
+    check_urls("--web-seed", urls.iter(), &["http://", "https://", "ftp://"])
+}
+
+fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes: &[&str]) -> Result<(), Failure> {
+    for url in urls {
+        let fits = |scheme: &&str| url.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+        if !schemes.iter().any(fits) || printable(url) != *url {
+            let message = format!("{option} {}: not a URL that starts with {}", printable(url), schemes.join(" or "));
+            return Err(Failure::new(Exit::BadOption, message));
+        }
+    }
+    Ok(())
+}
+
+fn glob(text: &str) -> Result<Glob, String> {
+    text.parse().map_err(|error: crate::metainfo::GlobError| format!("`{text}`: {error}"))
+}
+
+/// `HOST:PORT` without the brackets that an IPv6 address needs there.
+fn node(text: &str) -> Result<(String, u16), String> {
+    let text = options::host_and_port(text)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok((host.to_owned(), port.parse().unwrap_or_default()))
+}
+
+/// A number of bytes; K and M are 1024s.
+fn piece_length(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    number.ok_or_else(|| format!("`{text}` is not a size such as 262144, 256K or 1M"))
+}
+
+fn failure(error: &CreateError) -> Failure {
+    let code = match error {
+        CreateError::Open { .. } => Exit::OpenExisting,
+        CreateError::Read { .. } | CreateError::Changed { .. } => Exit::FileIo,
+        CreateError::PieceLength(_) | CreateError::Output { .. } => Exit::BadOption,
+        CreateError::Stopped => Exit::Unfinished,
+        CreateError::Kind { .. } | CreateError::Name { .. } | CreateError::Empty { .. } | CreateError::TooBig => {
+            Exit::Other
+        }
+    };
+    Failure::new(code, printable(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::metainfo::Torrent;
+
+    fn args(words: &[&str]) -> CreateArgs {
+        CreateArgs::from_args(&["create"], words).unwrap()
+    }
+
+    #[test]
+    fn sizes() {
+        let good = [("16384", 16384), ("256K", 256 << 10), ("1m", 1 << 20), ("4095M", 4095 << 20), ("0", 0)];
+        for (text, expected) in good {
+            assert_eq!(piece_length(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "K", "1G", "-1", "4096M", "1.5M", "é", "1é"] {
+            assert!(piece_length(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tiers_come_from_commas_and_repetition() {
+        let made = options(&args(&["x", "-a", "http://a, UDP://b,", "--announce", "https://c", "--private"])).unwrap();
+        assert_eq!(made.tiers, [vec!["http://a", "UDP://b"], vec!["https://c"]]);
+        assert!(made.private);
+        for bad in [["-a", ","], ["-a", "ws://a"], ["-a", "http://a\x1bb"], ["--web-seed", "file:///etc"], ["-a", "é"]]
+        {
+            let failure = options(&args(&[&["x"][..], &bad].concat())).unwrap_err();
+            assert!(matches!(failure.code, Exit::BadOption), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn dates_come_from_the_environment_first() {
+        assert_eq!(date(Some(OsStr::new("1700000000"))), Ok(Some(1_700_000_000)));
+        assert!(date(None).is_ok_and(|now| now > Some(1_700_000_000)));
+        for bad in ["", "-1", "soon", "1e9"] {
+            assert!(date(Some(OsStr::new(bad))).is_err_and(|failure| failure.code == Exit::BadOption), "{bad}");
+        }
+        assert_eq!(options(&args(&["x", "--no-date"])).unwrap().creation_date, None);
+    }
+
+    #[test]
+    fn hints_are_given_where_they_help() {
+        let hints = |words: &[&str]| hints(&options(&args(&[&["x"][..], words].concat())).unwrap()).len();
+        assert_eq!(hints(&[]) + hints(&["-a", "udp://a,http://b"]) + hints(&["--private", "-a", "http://a"]), 0);
+        assert_eq!((hints(&["--private"]), hints(&["-a", "udp://a", "-a", "UDP://b"])), (1, 1));
+        assert_eq!(hints(&["--private", "-a", "http://a", "--node", "a:1"]), 1);
+    }
+
+    #[test]
+    fn nodes_are_hosts_and_ports() {
+        assert_eq!(node("[2001:db8::7]:6881"), Ok(("2001:db8::7".into(), 6881)));
+        assert_eq!(node("dht.example:1"), Ok(("dht.example".into(), 1)));
+        assert!(node("dht.example").is_err() && node(":1").is_err() && node("a:0").is_err());
+    }
+
+    #[test]
+    fn writes_once_and_again_only_by_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        fs::write(at("data"), vec![5; 40_000]).unwrap();
+        let words = [&at("data"), "-o", &at("out.torrent"), "--piece-length", "16K", "--comment", "one"];
+        run(&args(&words)).unwrap();
+        let made = Torrent::read(Path::new(&at("out.torrent"))).unwrap();
+        assert_eq!((made.name.as_str(), made.piece_count(), made.comment.as_deref()), ("data", 3, Some("one")));
+        assert!(matches!(run(&args(&words)).unwrap_err().code, Exit::FileExists));
+        let forced = [&words[..6], &["two", "--force"]].concat();
+        run(&args(&forced)).unwrap();
+        assert_eq!(Torrent::read(Path::new(&at("out.torrent"))).unwrap().comment.as_deref(), Some("two"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left behind");
+    }
+
+    #[test]
+    fn failures_have_their_codes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        fs::write(at("data"), "x").unwrap();
+        let code = |words: &[&str]| run(&args(words)).unwrap_err().code;
+        assert!(matches!(code(&[&at("none")]), Exit::OpenExisting));
+        assert!(matches!(code(&[&at("data"), "-o", &at("no/x.torrent")]), Exit::CreateFile));
+        let odd = code(&[&at("data"), "-o", &at("x.torrent"), "--piece-length", "17K"]);
+        assert!(matches!(odd, Exit::BadOption));
+        fs::create_dir(at("hollow")).unwrap();
+        assert!(matches!(code(&[&at("hollow"), "-o", &at("x.torrent")]), Exit::Other));
+    }
+}

@@ -1,0 +1,209 @@
+//! `btsync edit`: other trackers, another comment or other web seeds for a torrent file. Its info-hash stays.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use argh::{ArgsInfo, FromArgs};
+
+use crate::cli::commands::create::{check_seeds, tiers};
+use crate::cli::commands::info;
+use crate::cli::commands::info::unwritable;
+use crate::cli::commands::output_file;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::options;
+use crate::metainfo::torrent::{FILE_MAX, unpacked};
+use crate::metainfo::{self, Edit, Torrent, TorrentError, printable};
+use crate::util::os_error::reason;
+
+/// change what a torrent file says beside its files; the info-hash stays
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
+#[argh(subcommand, name = "edit")]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
+pub struct EditArgs {
+    /// the torrent file, or - for standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// where to write it, - for standard output (default: in its place)
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// a tracker's URL in place of all there are; once more for another tier, with commas for several in one tier
+    #[argh(option, short = 'a', arg_name = "URL")]
+    pub announce: Vec<String>,
+    /// a tracker's URL beside those there are, as a tier behind them
+    #[argh(option, arg_name = "URL")]
+    pub add_announce: Vec<String>,
+    /// a tracker's URL to take away
+    #[argh(option, arg_name = "URL")]
+    pub remove_announce: Vec<String>,
+    /// take all trackers away
+    #[argh(switch)]
+    pub no_announce: bool,
+    /// words for whoever gets it
+    #[argh(option, arg_name = "TEXT")]
+    pub comment: Option<String>,
+    /// take the comment away
+    #[argh(switch)]
+    pub no_comment: bool,
+    /// the URL of a web seed, in place of all there are; may be given more than once
+    #[argh(option, arg_name = "URL")]
+    pub web_seed: Vec<String>,
+    /// take all web seeds away
+    #[argh(switch)]
+    pub no_web_seed: bool,
+    /// replace the file of -o if it is there already
+    #[argh(switch)]
+    pub force: bool,
+}
+
+/// Changes the torrent file and prints its path and info hash.
+///
+/// # Errors
+/// Where an option makes no sense, or the file cannot be read, is not sound, or cannot be written.
+pub fn run(args: &EditArgs) -> Result<(), Failure> {
+    let piped = args.file == Path::new(options::STDIN);
+    let output = match &args.output {
+        None if piped => {
+            return Err(Failure::new(Exit::BadOption, "from standard input to where? Say -o FILE, or -o -"));
+        }
+        None => None,
+        Some(output) => Some(output.as_path()).filter(|&output| output != args.file),
+    };
+    let refused = |error| info::torrent_failure(&args.file, error);
+    let bytes = read(&args.file).map_err(|source| match source.kind() {
+        io::ErrorKind::IsADirectory => refused(TorrentError::Folder),
+        _ => refused(TorrentError::Io { path: args.file.clone(), source }),
+    })?;
+    let broken = |error: io::Error| {
+        let message = format!("{}: cannot be unpacked: {}", args.file.display(), reason(&error));
+        Failure::new(Exit::BadTorrent, printable(&message))
+    };
+    // A torrent may be packed with gzip; it is written as it is without.
+    let bytes = unpacked(bytes).map_err(broken)?;
+    let torrent = Torrent::parse(&bytes).map_err(refused)?;
+    let bytes = metainfo::edit(&bytes, &changes(args, torrent.tiers)?).map_err(refused)?;
+    let written = match output {
+        Some(output) if output == Path::new("-") => return to_stdout(&bytes),
+        Some(output) => {
+            output_file::write(output, &bytes, args.force)?;
+            output
+        }
+        None => {
+            // Where it really is: a link to it stays a link.
+            let real = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
+            output_file::write(&real, &bytes, true)?;
+            &args.file
+        }
+    };
+    info::print(&format!("{} {}\n", printable(&written.to_string_lossy()), torrent.info_hash))
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than will be accepted, and never all that a device has.
+    File::open(file)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    // A torrent cut short is none: here a closed pipe is a failure.
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|e| Failure::new(Exit::FileIo, unwritable(&e)))
+}
+
+/// What the options ask for of a torrent with these trackers.
+fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
+    let both = |one: bool, other: bool, what: &str| {
+        let message = format!("--{what} and --no-{what} at once");
+        if one && other { Err(Failure::new(Exit::BadOption, message)) } else { Ok(()) }
+    };
+    both(!args.announce.is_empty(), args.no_announce, "announce")?;
+    both(args.comment.is_some(), args.no_comment, "comment")?;
+    both(!args.web_seed.is_empty(), args.no_web_seed, "web-seed")?;
+    check_seeds(&args.web_seed)?;
+    let comment = args.comment.clone().map(Some).or(args.no_comment.then_some(None));
+    let web_seeds = (args.no_web_seed || !args.web_seed.is_empty()).then(|| args.web_seed.clone());
+    let edit = Edit { tiers: trackers(args, before)?, comment, web_seeds };
+    if edit == Edit::default() {
+        return Err(Failure::new(Exit::BadOption, "change what? `btsync help edit` shows the options"));
+    }
+    Ok(edit)
+}
+
+/// The trackers after all options about them; `None` where there is no such option.
+fn trackers(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Option<Vec<Vec<String>>>, Failure> {
+    let (new, added) = (tiers("--announce", &args.announce)?, tiers("--add-announce", &args.add_announce)?);
+    if new.is_empty() && added.is_empty() && args.remove_announce.is_empty() && !args.no_announce {
+        return Ok(None);
+    }
+    let mut all = if new.is_empty() && !args.no_announce { before } else { new };
+    for url in &args.remove_announce {
+        if !all.iter().flatten().any(|there| there == url) {
+            let message = format!("--remove-announce {}: it has no such tracker", printable(url));
+            return Err(Failure::new(Exit::BadOption, message));
+        }
+        for tier in &mut all {
+            tier.retain(|there| there != url);
+        }
+    }
+    for mut tier in added {
+        tier.retain(|url| !all.iter().flatten().any(|there| there == url));
+        all.push(tier);
+    }
+    all.retain(|tier| !tier.is_empty());
+    Ok(Some(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(words: &str) -> EditArgs {
+        let words: Vec<&str> = ["x"].into_iter().chain(words.split_whitespace()).collect();
+        EditArgs::from_args(&["edit"], &words).unwrap()
+    }
+
+    fn before() -> Vec<Vec<String>> {
+        vec![vec!["http://a".into(), "http://b".into()], vec!["udp://c".into()]]
+    }
+
+    #[test]
+    fn trackers_are_replaced_taken_away_and_added_in_this_order() {
+        let after = |words| {
+            trackers(&args(words), before())
+                .unwrap()
+                .map(|tiers| tiers.iter().map(|tier| tier.join(" ")).collect::<Vec<_>>().join(" | "))
+        };
+        assert_eq!(after("--comment x"), None);
+        assert_eq!(after("-a http://x,http://y -a udp://z").as_deref(), Some("http://x http://y | udp://z"));
+        assert_eq!(
+            after("--add-announce http://d,http://a").as_deref(),
+            Some("http://a http://b | udp://c | http://d")
+        );
+        assert_eq!(after("--remove-announce udp://c").as_deref(), Some("http://a http://b"));
+        assert_eq!(
+            after("--remove-announce http://a --add-announce http://a").as_deref(),
+            Some("http://b | udp://c | http://a")
+        );
+        assert_eq!(after("--no-announce").as_deref(), Some(""));
+        assert_eq!(after("--no-announce --add-announce udp://z").as_deref(), Some("udp://z"));
+    }
+
+    #[test]
+    fn options_that_contradict_or_do_nothing_are_refused() {
+        let lines = "|-a http://a --no-announce|--comment x --no-comment|--web-seed http://w --no-web-seed|-a ws://a|-a ,\
+                     |--add-announce x|--remove-announce http://nowhere|--web-seed udp://a";
+        for words in lines.split('|') {
+            assert_eq!(changes(&args(words), before()).unwrap_err().code, Exit::BadOption, "{words}");
+        }
+    }
+
+    #[test]
+    fn comment_and_web_seeds_are_set_or_taken_away() {
+        let edit = changes(&args("--comment x --no-web-seed"), before()).unwrap();
+        assert_eq!(edit, Edit { tiers: None, comment: Some(Some("x".into())), web_seeds: Some(vec![]) });
+        let edit = changes(&args("--no-comment --web-seed http://w"), before()).unwrap();
+        assert_eq!(edit, Edit { tiers: None, comment: Some(None), web_seeds: Some(vec!["http://w".into()]) });
+    }
+}

@@ -1,0 +1,301 @@
+//! `btsync info`: what a torrent file says, for a person or as JSON for a program.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use argh::{ArgsInfo, FromArgs};
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::metainfo::paths::deceives;
+use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
+use crate::util::os_error::reason;
+
+/// show what a torrent file says
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(subcommand, name = "info")]
+pub struct InfoArgs {
+    /// the torrent file, or - for standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// one JSON object instead of text
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Reads the torrent file and prints what it says.
+///
+/// # Errors
+/// Where it cannot be read or is not sound, or standard output is closed to us.
+pub fn run(args: InfoArgs) -> Result<(), Failure> {
+    let InfoArgs { file, json } = args;
+    let torrent = read(&file)?;
+    print_with(|out| if json { write_json(&torrent, out) } else { write_text(&torrent, out) })
+}
+
+/// Reads a torrent file; what is wrong with it has its exit code and line.
+pub(crate) fn read(file: &Path) -> Result<Torrent, Failure> {
+    Torrent::read(file).map_err(|error| torrent_failure(file, error))
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_with(|out| out.write_all(text.as_bytes()))
+}
+
+/// The same bit by bit: a torrent may have a million files.
+pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::FileIo, unwritable(&e))),
+        _ => Ok(()),
+    }
+}
+
+/// What is said of a standard output that cannot be written.
+pub(crate) fn unwritable(error: &io::Error) -> String {
+    format!("standard output cannot be written: {}", reason(error))
+}
+
+/// The exit code and the line for a torrent file that was refused.
+pub fn torrent_failure(path: &Path, error: TorrentError) -> Failure {
+    let code = match &error {
+        TorrentError::Io { .. } | TorrentError::Folder => Exit::OpenExisting,
+        error if error.is_bencode() => Exit::Bencode,
+        _ => Exit::BadTorrent,
+    };
+    let path = path.display();
+    let message = match error {
+        TorrentError::Io { source, .. } => format!("{path}: cannot be read: {source}"),
+        error => format!("{path}: {error}"),
+    };
+    Failure::new(code, printable(&message))
+}
+
+/// JSON says the same with any character escaped: what a terminal would obey or not show is.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut done = 0;
+        for (at, c) in fragment.char_indices().filter(|(_, c)| deceives(*c)) {
+            out.write_all(fragment.get(done..at).unwrap_or_default().as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            done = at + c.len_utf8();
+        }
+        out.write_all(fragment.get(done..).unwrap_or_default().as_bytes())
+    }
+}
+
+/// Everything as JSON; paths are from the output folder on, with `/`.
+#[derive(Serialize)]
+struct Said<'a> {
+    comment: Option<&'a str>,
+    created_by: Option<&'a str>,
+    creation_date: Option<i64>,
+    #[serde(serialize_with = "said_of_files")]
+    files: &'a [FileEntry],
+    info_hash: String,
+    magnet: String,
+    name: &'a str,
+    nodes: Vec<String>,
+    piece_length: u32,
+    pieces: u32,
+    private: bool,
+    total: u64,
+    trackers: &'a [Vec<String>],
+    web_seeds: &'a [String],
+}
+
+/// `pad` is there only where true.
+#[derive(Serialize)]
+struct SaidOfFile<'a> {
+    length: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pad: bool,
+    path: Cow<'a, str>,
+}
+
+fn said_of_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) -> Result<S::Ok, S::Error> {
+    let said = |file: &'a FileEntry| SaidOfFile { length: file.length, pad: file.pad, path: slashed(file) };
+    serializer.collect_seq(files.iter().map(said))
+}
+
+fn write_json(torrent: &Torrent, mut out: &mut dyn Write) -> io::Result<()> {
+    let said = Said {
+        comment: torrent.comment.as_deref(),
+        created_by: torrent.created_by.as_deref(),
+        creation_date: torrent.creation_date,
+        files: &torrent.files,
+        info_hash: torrent.info_hash.hex(),
+        magnet: Magnet::of(torrent).to_string(),
+        name: &torrent.name,
+        nodes: torrent.nodes.iter().map(node).collect(),
+        piece_length: torrent.piece_length,
+        pieces: torrent.piece_count(),
+        private: torrent.private,
+        total: torrent.total(),
+        trackers: &torrent.tiers,
+        web_seeds: &torrent.web_seeds,
+    };
+    said.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping))?;
+    out.write_all(b"\n")
+}
+
+fn write_text(torrent: &Torrent, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = |label: &str, value: &str| writeln!(out, "{label:<12}{}", printable(value));
+    line("name", &torrent.name)?;
+    line("info hash", &torrent.info_hash.hex())?;
+    line("size", &size(torrent.total()))?;
+    let pieces = format!("{} x {}", torrent.piece_count(), short_size(u64::from(torrent.piece_length)));
+    line("pieces", &pieces)?;
+    line("private", if torrent.private { "yes" } else { "no" })?;
+    for (tier, urls) in torrent.tiers.iter().enumerate() {
+        line(&format!("tier {}", tier + 1), &urls.join(", "))?;
+    }
+    for seed in &torrent.web_seeds {
+        line("web seed", seed)?;
+    }
+    for node in &torrent.nodes {
+        line("DHT node", &self::node(node))?;
+    }
+    line("magnet", &Magnet::of(torrent).to_string())?;
+    let date = torrent.creation_date.map(date);
+    let optional = [("comment", &torrent.comment), ("created by", &torrent.created_by), ("created", &date)];
+    for (label, value) in optional {
+        if let Some(value) = value {
+            line(label, value)?;
+        }
+    }
+    let stored = || torrent.files.iter().filter(|file| !file.pad);
+    line("files", &stored().count().to_string())?;
+    for file in stored() {
+        writeln!(out, "{:>12}  {}", short_size(file.length), printable(&slashed(file)))?;
+    }
+    Ok(())
+}
+
+/// A node of the DHT as options name it.
+fn node((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A file's path as it is written everywhere.
+pub(crate) fn slashed(file: &FileEntry) -> Cow<'_, str> {
+    file.path.to_string_lossy()
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1024 { short_size(bytes) } else { format!("{} ({bytes} bytes)", short_size(bytes)) }
+}
+
+fn short_size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if value.fract() == 0.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+/// A point in time in UTC; the bare number where it lies outside the years 1970 to 9999.
+fn date(seconds: i64) -> String {
+    if !(0..253_402_300_800).contains(&seconds) {
+        return format!("{seconds} s since 1970");
+    }
+    let (mut days, clock) = (seconds / 86_400, seconds % 86_400);
+    let leap = |year: i64| i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let mut year = 1970;
+    while days >= 365 + leap(year) {
+        days -= 365 + leap(year);
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
+    format!("{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC", days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn torrent() -> Torrent {
+        let mut bytes =
+            b"d8:announce8:http://a7:comment11:x\x1b[1m\ny!\xe2\x80\xae13:creation datei86400e4:infod5:filesl".to_vec();
+        bytes.extend_from_slice(b"d6:lengthi5e4:pathl1:d1:aeed4:attr1:p6:lengthi3e4:pathl4:.pad1:3eee");
+        bytes.extend_from_slice(b"4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee");
+        Torrent::parse(&bytes).unwrap()
+    }
+
+    #[test]
+    fn json_has_every_key() {
+        let torrent = torrent();
+        let expected = serde_json::json!({
+            "info_hash": torrent.info_hash.hex(), "name": "t", "piece_length": 16384, "pieces": 1, "total": 8,
+            "files": [{"path": "t/d/a", "length": 5}, {"path": "t/.pad/3", "length": 3, "pad": true}],
+            "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!\u{202e}", "created_by": null,
+            "creation_date": 86400, "web_seeds": [], "nodes": [],
+            "magnet": format!("magnet:?xt=urn:btih:{}&dn=t&tr=http://a", torrent.info_hash.hex()),
+        });
+        let mut out = Vec::new();
+        write_json(&torrent, &mut out).unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), expected);
+        assert!(out.ends_with(b"}\n") && out.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+    }
+
+    #[test]
+    fn text_is_clean_and_has_no_pads() {
+        let mut out = Vec::new();
+        write_text(&torrent(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("comment     x[1m y!\n"), "{text}");
+        assert!(text.contains("created     1970-01-02 00:00:00 UTC\n"), "{text}");
+        assert!(text.ends_with("files       1\n         5 B  t/d/a\n"), "{text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn dates_and_sizes() {
+        let table = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+            (253_402_300_800, "253402300800 s since 1970"),
+            (-1, "-1 s since 1970"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(date(seconds), expected);
+        }
+        assert_eq!([0, 1023, 1024, 1536, 1 << 40].map(short_size), ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 TiB"]);
+        assert_eq!(size(2048), "2 KiB (2048 bytes)");
+    }
+
+    #[test]
+    fn failures_have_their_codes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        let fail = || run(InfoArgs { file: path.clone(), json: false }).unwrap_err();
+        assert!(matches!(fail().code, Exit::OpenExisting));
+        std::fs::write(&path, "<html>").unwrap();
+        assert!(matches!(fail().code, Exit::Bencode));
+        std::fs::write(&path, "de").unwrap();
+        let failure = fail();
+        assert!(matches!(failure.code, Exit::BadTorrent));
+        assert!(failure.message.contains("x.torrent: not a torrent"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,157 @@
+//! `btsync --list`, or `btsync list`: a torrent's files with the numbers that `--select` takes, and what is selected of them, on
+//! stdout; with `--json` as one event.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::cli::commands::info::{self, slashed};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::report::figures::{count, size};
+use crate::cli::report::json::seconds;
+use crate::metainfo::{FileEntry, Selection, Torrent, printable};
+
+/// Prints a line a file, padding left out, and one of sums; for programs one event, `json` after the start. It is written file by file,
+/// as a torrent may have a million of them.
+///
+/// # Errors
+/// Where the selection matches nothing, or stdout takes nothing.
+pub fn print(torrent: &Torrent, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
+    let wanted = selection.choose(&torrent.files, torrent.multi_file);
+    let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
+    match json {
+        None => info::print_with(|out| write_text(out, torrent, &wanted)),
+        // As with the events of a download.
+        Some(at) => info::print_with(|out| write_event(out, torrent, &wanted, at))
+            .map_err(|failure| Failure { code: Exit::Other, ..failure }),
+    }
+}
+
+/// The files without padding: number, file, and whether it is selected.
+fn numbered<'a>(torrent: &'a Torrent, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
+    let files = (1..).zip(torrent.files.iter().zip(wanted));
+    files.map(|(number, (file, wanted))| (number, file, *wanted)).filter(|(_, file, _)| !file.pad)
+}
+
+/// The event `list`, its keys in order like those of all events.
+#[derive(Serialize)]
+struct List<'a> {
+    bytes: u64,
+    event: &'static str,
+    files: Files<'a>,
+    info_hash: String,
+    name: &'a str,
+    selected: usize,
+    time: f64,
+}
+
+/// A file of the event.
+#[derive(Serialize)]
+struct Listed<'a> {
+    length: u64,
+    number: u32,
+    path: Cow<'a, str>,
+    selected: bool,
+}
+
+struct Files<'a>(&'a Torrent, &'a [bool]);
+
+impl Serialize for Files<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(numbered(self.0, self.1).map(|(number, file, selected)| Listed {
+            length: file.length,
+            number,
+            path: slashed(file),
+            selected,
+        }))
+    }
+}
+
+fn write_event(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool], at: Duration) -> io::Result<()> {
+    let chosen = || numbered(torrent, wanted).filter(|(.., selected)| *selected);
+    let list = List {
+        bytes: chosen().map(|(_, file, _)| file.length).sum(),
+        event: "list",
+        files: Files(torrent, wanted),
+        info_hash: torrent.info_hash.hex(),
+        name: &torrent.name,
+        selected: chosen().count(),
+        time: seconds(at),
+    };
+    serde_json::to_writer(&mut *out, &list)?;
+    out.write_all(b"\n")
+}
+
+fn write_text(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool]) -> io::Result<()> {
+    let width = torrent.files.len().to_string().len();
+    let (mut files, mut chosen, mut bytes) = (0, 0, 0u64);
+    for (number, file, wanted) in numbered(torrent, wanted) {
+        files += 1;
+        if wanted {
+            chosen += 1;
+            bytes += file.length;
+        }
+        let mark = if wanted { '*' } else { ' ' };
+        writeln!(out, "{mark} {number:>width$}  {:>10}  {}", size(file.length), printable(&slashed(file)))?;
+    }
+    writeln!(out, "* {chosen} of {}, {}", count(files, "file"), size(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn torrent(files: usize) -> Torrent {
+        let mut bytes = b"d4:infod5:filesld4:attr1:p6:lengthi3e4:pathl4:.pad1:3ee".to_vec();
+        (0..files).for_each(|n| bytes.extend_from_slice(format!("d6:lengthi2e4:pathl7:\"{n:06}ee").as_bytes()));
+        let pieces = (3 + 2 * files).div_ceil(16384);
+        bytes.extend_from_slice(format!("e4:name1:t12:piece lengthi16384e6:pieces{}:", 20 * pieces).as_bytes());
+        bytes.resize(bytes.len() + 20 * pieces, b'a');
+        bytes.extend_from_slice(b"ee");
+        Torrent::parse(&bytes).unwrap()
+    }
+
+    #[test]
+    fn an_event_has_its_keys_in_order_and_no_padding() {
+        let torrent = torrent(2);
+        let mut out = Vec::new();
+        write_event(&mut out, &torrent, &[true, false, true], Duration::from_micros(1_234_567)).unwrap();
+        let expected = json!({
+            "event": "list", "time": 1.235, "info_hash": torrent.info_hash.hex(), "name": "t", "selected": 1, "bytes": 2,
+            "files": [
+                { "number": 2, "path": "t/\"000000", "length": 2, "selected": false },
+                { "number": 3, "path": "t/\"000001", "length": 2, "selected": true },
+            ],
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\n"));
+    }
+
+    /// Remembers the longest write.
+    #[derive(Default)]
+    struct Longest(usize);
+
+    impl Write for Longest {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.max(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn many_files_are_written_one_by_one() {
+        let (torrent, mut longest) = (torrent(20_000), Longest::default());
+        let wanted = vec![true; torrent.files.len()];
+        write_event(&mut longest, &torrent, &wanted, Duration::ZERO).unwrap();
+        write_text(&mut longest, &torrent, &wanted).unwrap();
+        assert!(longest.0 < 1000, "{} bytes at once", longest.0);
+    }
+}

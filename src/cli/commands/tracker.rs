@@ -1,0 +1,105 @@
+//! `btsync tracker`: a small HTTP and UDP tracker for a closed network, until it is told to stop.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use argh::{ArgsInfo, FromArgs};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::tracker_server::{Server, ServerConfig};
+use crate::util::descriptors::raise;
+use crate::util::os_error::reason;
+
+/// Where a tracker listens by custom.
+const PORT: u16 = 6969;
+/// The longest interval that makes sense, in seconds: a day.
+const LONGEST: u64 = 24 * 60 * 60;
+
+/// Run a small HTTP and UDP tracker (IPv4 and IPv6) until Ctrl-C. It keeps 200,000 peers at most, in memory: about 64 MiB.
+#[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "tracker")]
+pub struct TrackerArgs {
+    /// address and port to listen on (default: port 6969 of all addresses)
+    #[argh(option, arg_name = "addr:port")]
+    pub listen: Option<SocketAddr>,
+    /// how often peers are asked to announce, in seconds (default 120)
+    #[argh(option, default = "120", arg_name = "seconds")]
+    pub interval: u64,
+}
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// An interval out of range, an address that cannot be listened on, or signals that cannot be caught.
+pub fn run(args: TrackerArgs) -> Result<(), Failure> {
+    let TrackerArgs { listen, interval } = args;
+    if !(1..=LONGEST).contains(&interval) {
+        return Err(Failure::new(
+            Exit::BadOption,
+            format!("--interval {interval}: not between 1 and {LONGEST} seconds"),
+        ));
+    }
+    let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {}", reason(&e)));
+    // It may have more connections than the usual soft limit allows.
+    raise();
+    let server = start(listen, config(interval))?;
+    // Before the line below: whoever reads it may send a signal at once.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
+    // A closed stderr stops no tracker.
+    let _ = writeln!(io::stderr(), "tracker listens on http://{}/announce", server.addr());
+    if let Some(error) = server.without_udp() {
+        let _ =
+            writeln!(io::stderr(), "it answers over HTTP only: UDP port {}: {}", server.addr().port(), reason(error));
+    }
+    signals.forever().next();
+    server.stop();
+    Ok(())
+}
+
+fn config(interval: u64) -> ServerConfig {
+    ServerConfig {
+        interval: Duration::from_secs(interval),
+        min_interval: Duration::from_secs((interval / 2).max(1)),
+        ..ServerConfig::default()
+    }
+}
+
+/// Listens where told, else on all addresses of both families, else on those of IPv4.
+fn start(listen: Option<SocketAddr>, config: ServerConfig) -> Result<Server, Failure> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+    let addr = listen.unwrap_or(both);
+    let started = match Server::start(addr, config) {
+        Err(e) if listen.is_none() && e.kind() != io::ErrorKind::AddrInUse => {
+            Server::start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), config)
+        }
+        other => other,
+    };
+    started.map_err(|e| Failure::new(Exit::Network, format!("cannot listen on {addr}: {}", reason(&e))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_and_their_defaults() {
+        let parse = |args: &[&str]| TrackerArgs::from_args(&["tracker"], args);
+        assert_eq!(parse(&[]).unwrap(), TrackerArgs { listen: None, interval: 120 });
+        let args = parse(&["--listen", "127.0.0.1:80", "--interval", "5"]).unwrap();
+        assert_eq!(args, TrackerArgs { listen: Some(SocketAddr::from(([127, 0, 0, 1], 80))), interval: 5 });
+        assert!(parse(&["--listen", "nowhere"]).is_err());
+    }
+
+    #[test]
+    fn bad_options_and_taken_ports_have_their_codes() {
+        let failed = run(TrackerArgs { listen: None, interval: 0 }).unwrap_err();
+        assert_eq!(failed.code, Exit::BadOption);
+        let taken = Server::start(SocketAddr::from(([127, 0, 0, 1], 0)), config(2)).unwrap();
+        let failed = run(TrackerArgs { listen: Some(taken.addr()), interval: 2 }).unwrap_err();
+        assert_eq!(failed.code, Exit::Network);
+        assert!(failed.message.contains(&taken.addr().to_string()), "{}", failed.message);
+    }
+}

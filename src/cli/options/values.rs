@@ -1,0 +1,137 @@
+//! What follows an option: one function for each kind of value, words in, a value or the reason why not out.
+
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use crate::net::bind::Bind;
+use crate::storage::{Allocation, is_watched_name};
+use crate::types::{Dscp, Encryption};
+
+pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "not a time: use 0 or more".to_owned())
+}
+
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+    time.ok_or_else(|| "not a time: use more than 0".to_owned())
+}
+
+pub(crate) fn ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| "a number is needed, such as 1.5".to_owned())?;
+    if ratio.is_finite() && ratio >= 0.0 { Ok(ratio) } else { Err("not a ratio: use 0 or more".to_owned()) }
+}
+
+pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let port = |word: &str| word.parse::<u16>().ok().filter(|&port| port != 0);
+    match (port(from), port(to)) {
+        (Some(from), Some(to)) if from <= to => Ok(from..=to),
+        (Some(from), Some(to)) => Err(format!("{from} is more than {to}")),
+        _ => Err("a port from 1 to 65535 is needed, or a range such as 6881-6889".to_owned()),
+    }
+}
+
+pub(crate) fn peers(text: &str) -> Result<usize, String> {
+    let many = text.parse::<usize>().ok().filter(|many| (1..=5000).contains(many));
+    many.ok_or_else(|| "a number from 1 to 5000 is needed".to_owned())
+}
+
+pub(crate) fn encryption(text: &str) -> Result<Encryption, String> {
+    match text {
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Ok(Encryption::Require),
+        "off" => Ok(Encryption::Off),
+        _ => Err("prefer, require or off is needed".to_owned()),
+    }
+}
+
+pub(crate) fn dscp(text: &str) -> Result<Dscp, String> {
+    text.parse().map_err(|()| "le, none, cs1 or another class is needed, or a number from 0 to 63".to_owned())
+}
+
+/// The form only: names are resolved when the download starts.
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
+    match port {
+        Some(1..=u16::MAX) => Ok(text.to_owned()),
+        _ => Err("ADDRESS:PORT is needed, such as 192.0.2.7:6881 or [2001:db8::7]:6881".to_owned()),
+    }
+}
+
+pub(crate) fn interface(text: &str) -> Result<Bind, String> {
+    text.parse().map_err(|error: crate::net::bind::BindError| error.to_string())
+}
+
+/// What stands between commas.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+pub(crate) fn excluded(text: &str) -> Result<Vec<String>, String> {
+    let words = listed(text);
+    if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
+}
+
+pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
+    let urls = listed(text);
+    let lower = |url: &String| url.to_ascii_lowercase();
+    match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
+        // Not named, as its form is unknown: all of it may be a secret.
+        Some(_) => Err("a tracker's URL begins with http://, https:// or udp://".to_owned()),
+        None if urls.is_empty() => Err("a URL is needed".to_owned()),
+        None => Ok(urls),
+    }
+}
+
+pub(crate) fn allocation(text: &str) -> Result<Allocation, String> {
+    match text {
+        "none" => Ok(Allocation::None),
+        "sparse" => Ok(Allocation::Sparse),
+        "falloc" => Ok(Allocation::Falloc),
+        _ => Err("none, sparse or falloc is needed".to_owned()),
+    }
+}
+
+/// What stands behind the name of an unfinished file. A watched folder would begin what ends as torrents and links do.
+pub(crate) fn suffix(text: &str) -> Result<String, String> {
+    if is_watched_name(Path::new(&format!("x{text}"))) {
+        return Err(format!("{text} is how torrents and links end: a watched folder would begin unfinished files"));
+    }
+    let fits = (1..=32).contains(&text.len()) && !text.contains(['/', '\0']) && !text.contains(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("a name's ending is needed, such as .part".to_owned()) }
+}
+
+/// How a peer id begins.
+pub(crate) fn peer_id_prefix(text: &str) -> Result<[u8; 8], String> {
+    let bytes = text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.as_bytes().try_into().ok()).flatten();
+    bytes.ok_or_else(|| "eight printable ASCII characters are needed, such as -qB4650-".to_owned())
+}
+
+/// A client's name, as it may stand in a header.
+pub(crate) fn user_agent(text: &str) -> Result<String, String> {
+    let fits = (1..=100).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let fits = fits && text.trim() == text;
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("a name of printable ASCII is needed, such as qBittorrent/4.6.5".to_owned())
+    }
+}
+
+/// `NUMBER=PATH`: the file's number, counted from 0, and its place.
+pub(crate) fn place(text: &str) -> Result<(u32, PathBuf), String> {
+    let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));
+    let Some((number @ 1.., path)) = parts.filter(|(_, path)| !path.is_empty()) else {
+        return Err("NUMBER=PATH is needed, such as 3=films/one.mkv, with a number that --list shows".to_owned());
+    };
+    let path: PathBuf = PathBuf::from(path).components().filter(|part| *part != Component::CurDir).collect();
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if plain && path.components().next().is_some() {
+        Ok((number - 1, path))
+    } else {
+        Err(format!("{}: a place below the folder is needed", path.display()))
+    }
+}

@@ -1,0 +1,331 @@
+//! What the two voices share: the loop that feeds them events and time until the session is over, and the events' words.
+
+pub mod figures;
+pub(crate) mod hook;
+pub(crate) mod json;
+pub(crate) mod no_peers;
+pub mod piece_map;
+pub mod plain;
+pub(crate) mod progress_bar;
+pub mod tui;
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select, tick};
+
+use crate::cli::report::figures::{count, percent, size, time};
+use crate::metainfo::paths::printable;
+use crate::torrent::Event;
+use crate::util::os_error::without_numbers;
+
+/// Text of strangers is cut here: no one needs more of it on a line.
+const LONGEST: usize = 300;
+
+/// A tracker that is asked after so long is never asked again.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+/// Beats of different paces fall together where they differ by less.
+const EARLY: Duration = Duration::from_millis(50);
+
+/// How the session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All is there.
+    Whole,
+    /// Stopped before.
+    Stopped,
+    /// It broke; the reason is told elsewhere.
+    Failed,
+}
+
+/// Someone who tells a person how a session goes.
+pub trait Voice: Send {
+    /// How often [`Voice::beat`] is wanted.
+    fn period(&self) -> Duration;
+    /// Something happened, `at` after the start.
+    fn event(&mut self, at: Duration, event: &Event);
+    /// A period is over.
+    fn beat(&mut self, at: Duration);
+    /// The session is over: the last word.
+    fn finish(&mut self, at: Duration, ending: Ending);
+    /// Whether [`Voice::finish`] must come after that of the others: a program takes this voice's last word for the end.
+    fn has_last_word(&self) -> bool {
+        false
+    }
+    /// Where keys come from that a person presses; from nowhere, unless the voice has them.
+    fn keys(&self) -> Option<Receiver<char>> {
+        None
+    }
+    /// A key was pressed.
+    fn key(&mut self, _at: Duration, _key: char) {}
+}
+
+/// Several voices as one, each at its own pace; none of them where nothing is to be said.
+pub struct Voices(Vec<(Box<dyn Voice>, Duration)>);
+
+impl Voices {
+    /// These together.
+    pub fn new(voices: Vec<Box<dyn Voice>>) -> Voices {
+        Voices(voices.into_iter().map(|voice| (voice, Duration::ZERO)).collect())
+    }
+}
+
+impl Voice for Voices {
+    fn period(&self) -> Duration {
+        self.0.iter().map(|(voice, _)| voice.period()).min().unwrap_or(Duration::from_secs(3600))
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        self.0.iter_mut().for_each(|(voice, _)| voice.event(at, event));
+    }
+
+    fn beat(&mut self, at: Duration) {
+        for (voice, last) in &mut self.0 {
+            // A beat that comes a little early is in time.
+            if at + EARLY >= *last + voice.period() {
+                *last = at;
+                voice.beat(at);
+            }
+        }
+    }
+
+    fn finish(&mut self, at: Duration, ending: Ending) {
+        for is_last in [false, true] {
+            let voices = self.0.iter_mut().map(|(voice, _)| voice);
+            voices.filter(|voice| voice.has_last_word() == is_last).for_each(|voice| voice.finish(at, ending));
+        }
+    }
+
+    fn keys(&self) -> Option<Receiver<char>> {
+        // One at most is for a person who looks at it; to the others keys mean nothing.
+        self.0.iter().find_map(|(voice, _)| voice.keys())
+    }
+
+    fn key(&mut self, at: Duration, key: char) {
+        self.0.iter_mut().for_each(|(voice, _)| voice.key(at, key));
+    }
+}
+
+/// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
+pub fn listen(voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
+    listen_since(Instant::now(), voice, events, ended);
+}
+
+/// The same where time began earlier, as for one session of several.
+pub fn listen_since(start: Instant, voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
+    let beat = tick(voice.period());
+    let (silence, mute) = (never(), never());
+    let keys = voice.keys().unwrap_or_else(never);
+    let (mut source, mut keyboard) = (events, &keys);
+    loop {
+        select! {
+            recv(source) -> event => match event {
+                Ok(event) => voice.event(start.elapsed(), &event),
+                // A closed channel is always ready: the loop would spin.
+                Err(_) => source = &silence,
+            },
+            recv(ended) -> ending => {
+                for event in events.try_iter() {
+                    voice.event(start.elapsed(), &event);
+                }
+                return voice.finish(start.elapsed(), ending.unwrap_or(Ending::Failed));
+            }
+            recv(keyboard) -> key => match key {
+                Ok(key) => voice.key(start.elapsed(), key),
+                Err(_) => keyboard = &mute,
+            },
+            recv(beat) -> _ => voice.beat(start.elapsed()),
+        }
+    }
+}
+
+/// The events' words. It remembers what trackers said last: the same complaint twice is noise.
+#[derive(Default)]
+pub struct Words {
+    complaints: Vec<(String, String)>,
+    chatty: bool,
+}
+
+impl Words {
+    /// Words that also tell of ports and trackers where all is well: what nobody can see otherwise.
+    pub fn chatty() -> Words {
+        Words { chatty: true, ..Words::default() }
+    }
+
+    /// One line on the event, where it is worth one.
+    pub fn of(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } => None,
+            // The line on the complete download follows.
+            Event::Checked { have, total } if have >= total => None,
+            Event::CheckStarted { bytes } => Some(format!("checking {} on disk", size(*bytes))),
+            Event::Checked { have, total } => {
+                Some(format!("{} of {} are there ({})", size(*have), size(*total), percent(*have, *total)))
+            }
+            Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
+            Event::Note { what } => Some(format!("note: {}", clean(what))),
+            Event::Listening { port } => self.chatty.then(|| format!("listening on port {port}")),
+            Event::NoTracker { unsupported } => Some(match unsupported.first() {
+                None => "there is no tracker to ask: waiting for peers that call".to_owned(),
+                Some(url) => {
+                    format!("no tracker that btsync can ask ({}): waiting for peers that call", clean(url))
+                }
+            }),
+            Event::Metadata { name, total } => Some(format!("metadata: {} ({})", clean(name), size(*total))),
+            Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
+            Event::TorrentSaved { what } => Some(format!("torrent {}", clean(what))),
+            Event::Selected { files, of, bytes } => {
+                Some(format!("selected {files} of {}, {}", count(*of, "file"), size(*bytes)))
+            }
+            Event::Announced { tracker, peers, warning, .. } => {
+                let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
+                let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());
+                if self.complaint(tracker, &warning) {
+                    return Some(format!("tracker {} warns: {warning}", clean(tracker)));
+                }
+                let told = !self.chatty || well || !warning.is_empty();
+                (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
+            }
+            Event::AnnounceFailed { tracker, reason, retry } => self.complaint(tracker, reason).then(|| {
+                // A tracker may say that it is not to be asked again: in so many years.
+                let next = retry.filter(|retry| *retry < NEVER);
+                let next = next.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
+                format!("tracker {}: {}{next}", clean(tracker), clean(reason))
+            }),
+            Event::PieceFailed { piece, senders } => {
+                let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
+                Some(format!("piece {} had a wrong hash, sent by {}", piece.0, senders.join(", ")))
+            }
+            Event::PeerBanned { addr, piece } => Some(format!("{addr} sent wrong data (piece {}): banned", piece.0)),
+            _ => None,
+        }
+    }
+
+    /// Whether this tracker has something new to complain of; an empty complaint means that all is well again.
+    fn complaint(&mut self, tracker: &str, words: &str) -> bool {
+        let known = self.complaints.iter().position(|(name, _)| name == tracker);
+        let Some((_, last)) = known.and_then(|at| self.complaints.get_mut(at)) else {
+            self.complaints.push((tracker.to_owned(), words.to_owned()));
+            return !words.is_empty();
+        };
+        let new = last != words;
+        words.clone_into(last);
+        new && !words.is_empty()
+    }
+}
+
+/// Text from outside, fit for a terminal.
+pub fn clean(text: &str) -> String {
+    printable(&without_numbers(text)).chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(tracker: &str, reason: &str) -> Event {
+        let retry = Some(Duration::from_secs(30));
+        Event::AnnounceFailed { tracker: tracker.to_owned(), reason: reason.to_owned(), retry }
+    }
+
+    #[test]
+    fn the_same_complaint_is_told_once_until_it_changes() {
+        let mut words = Words::default();
+        assert_eq!(words.of(&failed("http://t/", "down")).as_deref(), Some("tracker http://t/: down; next try in 30s"));
+        assert_eq!(words.of(&failed("http://t/", "down")), None);
+        assert!(words.of(&failed("http://u/", "down")).is_some());
+        assert!(words.of(&failed("http://t/", "busy")).is_some());
+        let (interval, warning) = (Duration::from_secs(60), None);
+        let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
+        assert_eq!(words.of(&well), None);
+        assert!(words.of(&failed("http://t/", "busy")).is_some());
+    }
+
+    #[test]
+    fn a_chatty_voice_tells_once_that_a_tracker_answers() {
+        let mut words = Words::chatty();
+        let (interval, warning) = (Duration::from_secs(60), None);
+        let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
+        assert_eq!(words.of(&well).as_deref(), Some("tracker http://t/ answers: peers 3"));
+        assert_eq!(words.of(&well), None);
+        assert!(words.of(&failed("http://t/", "busy")).is_some());
+        assert!(words.of(&well).is_some());
+        assert_eq!(Words::default().of(&well), None);
+    }
+
+    #[test]
+    fn a_stranger_can_neither_steer_the_terminal_nor_flood_it() {
+        let line = Words::default().of(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
+        assert!(!line.is_empty() && !line.contains('\x1b') && line.chars().count() < 500);
+    }
+
+    #[test]
+    fn who_is_banned_is_named() {
+        let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: crate::types::PieceIndex(5) };
+        assert_eq!(Words::default().of(&event).as_deref(), Some("192.0.2.7:6881 sent wrong data (piece 5): banned"));
+    }
+
+    #[derive(Default)]
+    struct Diary(Vec<String>);
+
+    impl Voice for Diary {
+        fn period(&self) -> Duration {
+            Duration::from_secs(3600)
+        }
+
+        fn event(&mut self, _: Duration, event: &Event) {
+            self.0.push(format!("{event:?}"));
+        }
+
+        fn beat(&mut self, _: Duration) {}
+
+        fn finish(&mut self, _: Duration, ending: Ending) {
+            self.0.push(format!("{ending:?}"));
+        }
+    }
+
+    #[test]
+    fn several_voices_keep_their_own_pace() {
+        struct Counter(Duration, std::sync::Arc<std::sync::atomic::AtomicU32>);
+        impl Voice for Counter {
+            fn period(&self) -> Duration {
+                self.0
+            }
+            fn event(&mut self, _: Duration, _: &Event) {}
+            fn beat(&mut self, _: Duration) {
+                self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            fn finish(&mut self, _: Duration, _: Ending) {}
+        }
+        let counts: [std::sync::Arc<std::sync::atomic::AtomicU32>; 2] = Default::default();
+        let periods = [Duration::from_millis(250), Duration::from_secs(5)];
+        let voice = |n: usize| Box::new(Counter(periods[n], counts[n].clone())) as Box<dyn Voice>;
+        let mut voices = Voices::new(vec![voice(0), voice(1)]);
+        assert_eq!(voices.period(), periods[0]);
+        (1..=80).for_each(|n| voices.beat(periods[0] * n));
+        let beats = counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed));
+        assert_eq!(beats, [80, 4]);
+        assert!(Voices::new(Vec::new()).period() > Duration::from_secs(60));
+    }
+
+    #[test]
+    fn every_event_is_heard_before_the_end() {
+        let (tell, events) = crossbeam_channel::unbounded();
+        let (end, ended) = crossbeam_channel::bounded(1);
+        tell.send(Event::Completed).unwrap();
+        tell.send(Event::Stopping).unwrap();
+        end.send(Ending::Whole).unwrap();
+        let mut diary = Diary::default();
+        listen(&mut diary, &events, &ended);
+        assert_eq!(diary.0, ["Completed", "Stopping", "Whole"]);
+    }
+
+    #[test]
+    fn a_session_that_vanishes_ends_the_voice() {
+        let (tell, events) = crossbeam_channel::unbounded();
+        let (end, ended) = crossbeam_channel::bounded(1);
+        drop((tell, end));
+        let mut diary = Diary::default();
+        listen(&mut diary, &events, &ended);
+        assert_eq!(diary.0, ["Failed"]);
+    }
+}

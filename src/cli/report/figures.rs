@@ -1,0 +1,152 @@
+//! Figures for people: sizes, rates and times in words. Pure; `figures/rates.rs` turns growing counters into calm rates.
+
+mod rates;
+
+use std::time::Duration;
+
+use crate::torrent::{SeedGoal, Snapshot};
+use crate::types::UNITS;
+
+pub use crate::types::{count, size};
+pub use rates::{Forecast, Meter, Rates};
+
+/// Pieces of metadata, those that are there and all; while no peer has said how many there are, a question mark.
+pub fn pieces((have, of): (usize, usize)) -> String {
+    if of == 0 { "0/?".to_owned() } else { format!("{have}/{of}") }
+}
+
+/// Bytes a second: "92.1 MiB/s".
+pub fn rate(bytes_per_second: f64) -> String {
+    size(bytes_per_second.max(0.0).round() as u64) + "/s"
+}
+
+/// What there is of a whole, in the unit of the whole: "460.1/700.0 MiB". The part is never rounded up to the whole.
+pub fn part(have: u64, total: u64) -> String {
+    let whole = size(total);
+    let (number, unit) = whole.split_once(' ').unwrap_or((&whole, "B"));
+    let power = UNITS.iter().position(|name| *name == unit).unwrap_or_default();
+    if power == 0 {
+        return format!("{have}/{total} B");
+    }
+    let tenths = (have as f64 * 10.0 / (1u64 << (10 * power)) as f64).floor();
+    format!("{:.1}/{number} {unit}", tenths / 10.0)
+}
+
+/// How much of the whole, "45.2%"; 100.0% only where it is all there.
+pub fn percent(have: u64, total: u64) -> String {
+    if have >= total {
+        return "100.0%".to_owned();
+    }
+    let tenths = (u128::from(have) * 1000 / u128::from(total.max(1))) as u64;
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+/// A length of time in two units at most: "0.4s", "42s", "3m 05s", "2h 07m", "4d 3h".
+pub fn time(time: Duration) -> String {
+    let s = time.as_secs();
+    match s {
+        0..10 => format!("{:.1}s", time.as_secs_f64().min(9.9)),
+        10..60 => format!("{s}s"),
+        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// The time left, as exact as anybody can know it: seconds below a minute, then five of them, minutes from ten on; "-" where nobody
+/// can tell.
+pub fn eta(seconds: f64) -> String {
+    let seconds = seconds.ceil();
+    match seconds {
+        0.0..60.0 => format!("{seconds}s"),
+        60.0..600.0 => time(Duration::from_secs((seconds as u64).next_multiple_of(5))),
+        600.0..3570.0 => format!("{}m", (seconds / 60.0).round()),
+        3570.0..8_640_000.0 => time(Duration::from_secs(seconds as u64)),
+        _ => "-".to_owned(),
+    }
+}
+
+/// A figure, and how soon it goes when there is no room: the highest first.
+pub type Figure = (u8, String);
+
+/// What was sent, in all sessions, for what the torrent holds.
+pub fn ratio(now: &Snapshot) -> String {
+    format!("ratio {:.2}", now.total_uploaded as f64 / now.total.max(1) as f64)
+}
+
+/// The figures of work that reads and hashes: how far it is, how fast, and when it is over.
+pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: &str) -> Vec<Figure> {
+    let speed = rate(bytes_per_second);
+    vec![(0, format!("{what} {}", percent(done, all))), (3, part(done, all)), (2, speed), (1, format!("eta {eta}"))]
+}
+
+/// The ratio and how long it has seeded, each against its goal: "ratio 0.42 of 2.00", "for 5m 03s of 1h 00m".
+pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
+    let goal = if goal.forever { SeedGoal::default() } else { goal };
+    let of = |goal: Option<String>| goal.map_or_else(String::new, |goal| format!(" of {goal}"));
+    [
+        format!("{}{}", ratio(now), of(goal.ratio.map(|goal| format!("{goal:.2}")))),
+        format!("for {}{}", time(rates.seeded()), of(goal.time.map(time))),
+    ]
+}
+
+/// Figures as one line of a log.
+pub fn words(figures: &[Figure]) -> String {
+    figures.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_the_unit_that_fits() {
+        let pairs = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1.0 MiB"), (1 << 30, "1.0 GiB")];
+        for (bytes, text) in pairs {
+            assert_eq!(size(bytes), text);
+        }
+        assert!(size(u64::MAX).ends_with(" TiB"));
+        assert_eq!((rate(0.4), rate(96_573_849.6)), ("0 B/s".to_owned(), "92.1 MiB/s".to_owned()));
+    }
+
+    #[test]
+    fn a_part_is_in_the_unit_of_the_whole_and_never_looks_whole() {
+        assert_eq!(part(0, 5_000_000), "0.0/4.8 MiB");
+        assert_eq!(part(482_449_818, 1 << 30), "0.4/1.0 GiB");
+        assert_eq!(part(482_449_818, 700 << 20), "460.1/700.0 MiB");
+        assert_eq!(part((1 << 30) - 1, 1 << 30), "0.9/1.0 GiB");
+        assert_eq!(part((1 << 20) - 1, (1 << 20) - 1), "0.9/1.0 MiB");
+        assert_eq!((part(5, 900), part(5, 9000)), ("5/900 B".to_owned(), "0.0/8.8 KiB".to_owned()));
+        assert_eq!(part(0, 20 << 30), "0.0/20.0 GiB");
+        assert_eq!(part(0, 0), "0/0 B");
+        assert!(part(1, u64::MAX).ends_with(" TiB"));
+    }
+
+    #[test]
+    fn a_hundred_percent_means_all() {
+        assert_eq!(percent(999_999, 1_000_000), "99.9%");
+        assert_eq!((percent(0, 0), percent(7, 7), percent(0, 3)), ("100.0%".into(), "100.0%".into(), "0.0%".into()));
+        assert_eq!(percent(u64::MAX - 1, u64::MAX), "99.9%");
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let pairs = [(12, "12s"), (185, "3m 05s"), (7620, "2h 07m"), (356_400, "4d 3h")];
+        for (s, text) in pairs {
+            assert_eq!(time(Duration::from_secs(s)), text);
+        }
+        assert_eq!(time(Duration::from_millis(400)), "0.4s");
+        let pairs = [
+            (5.3, "6s"),
+            (f64::INFINITY, "-"),
+            (f64::NAN, "-"),
+            (181.0, "3m 05s"),
+            (1234.0, "21m"),
+            (7621.0, "2h 07m"),
+            (1e12, "-"),
+        ];
+        for (s, text) in pairs {
+            assert_eq!(eta(s), text);
+        }
+    }
+}

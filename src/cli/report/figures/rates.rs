@@ -1,0 +1,294 @@
+//! The meters that turn growing counters into calm rates, and rates into the time left. Pure: time comes in.
+
+use std::time::Duration;
+
+use crate::cli::report::figures::{Figure, eta, rate, ratio, size, time};
+use crate::torrent::{Snapshot, Stage};
+
+/// What was said of the end is held while it is off by no more than this part of the time left.
+const HOLD: f64 = 0.15;
+/// The shortest download that has a speed.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// A counter that has not moved for so long stands still.
+const STILL: Duration = Duration::from_secs(3);
+
+/// When all will be there, on the clock of the updates: what was said is held as long as it is about right, so that it counts
+/// down and does not jump.
+#[derive(Clone, Debug, Default)]
+pub struct Forecast(Option<f64>);
+
+impl Forecast {
+    /// So many bytes are left at the time `at`.
+    pub fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
+        let at = at.as_secs_f64();
+        let fresh = left as f64 / bytes_per_second;
+        let near = |over: f64| over >= at && (over - at - fresh).abs() <= (fresh * HOLD).max(2.0);
+        if !fresh.is_finite() {
+            self.0 = None;
+        } else if !self.0.is_some_and(near) {
+            self.0 = Some(at + fresh);
+        }
+    }
+
+    /// The time left, for a person.
+    pub fn eta(&self, at: Duration) -> String {
+        self.0.map_or_else(|| eta(f64::NAN), |over| eta((over - at.as_secs_f64()).max(0.0)))
+    }
+}
+
+/// A rate out of a growing counter: an average in which the weight of the past fades.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    fade: f64,
+    sum: f64,
+    weight: f64,
+    last: Option<(Duration, u64)>,
+    /// When the counter last changed.
+    moved: Duration,
+}
+
+impl Meter {
+    /// A meter in which the past fades to 37 % within `fade`.
+    pub fn new(fade: Duration) -> Meter {
+        Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None, moved: Duration::ZERO }
+    }
+
+    /// The counter stands at `count` at the time `at`.
+    pub fn update(&mut self, at: Duration, count: u64) {
+        let Some((then, before)) = self.last else {
+            self.last = Some((at, count));
+            return;
+        };
+        let seconds = at.saturating_sub(then).as_secs_f64();
+        // Within a moment there is no telling a rate from chance.
+        if seconds < 0.02 {
+            return;
+        }
+        let keep = (-seconds / self.fade).exp();
+        self.sum = self.sum * keep + (1.0 - keep) * count.saturating_sub(before) as f64 / seconds;
+        self.weight = self.weight * keep + (1.0 - keep);
+        self.last = Some((at, count));
+        if count != before {
+            self.moved = at;
+        }
+    }
+
+    /// Units a second; 0 until two updates have been seen, and when the counter has stood still for some seconds: what has
+    /// stopped must not look like something that slows down.
+    pub fn rate(&self) -> f64 {
+        let still = self.last.is_some_and(|(at, _)| at.saturating_sub(self.moved) >= STILL);
+        if self.weight > 0.0 && !still { self.sum / self.weight } else { 0.0 }
+    }
+}
+
+/// The rates of a session, fed with its snapshots.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    down: Meter,
+    up: Meter,
+    check: Meter,
+    /// Useful bytes, faded slowly: a time left that jumps helps nobody.
+    steady: Meter,
+    forecast: Forecast,
+    check_forecast: Forecast,
+    /// The last update.
+    at: Duration,
+    began: Option<Duration>,
+    whole: Option<Duration>,
+}
+
+impl Default for Rates {
+    fn default() -> Rates {
+        let quick = Meter::new(Duration::from_secs(2));
+        let steady = Meter::new(Duration::from_secs(10));
+        let (forecast, check_forecast) = <(Forecast, Forecast)>::default();
+        let (down, up, check, at) = (quick.clone(), quick.clone(), quick, Duration::ZERO);
+        Rates { down, up, check, steady, forecast, check_forecast, at, began: None, whole: None }
+    }
+}
+
+impl Rates {
+    /// The download begins now, unless it did before: what is over before the second look at it has a duration too.
+    pub fn begin(&mut self, at: Duration) {
+        if self.began.is_none() {
+            self.began = Some(at);
+            // Nothing has come yet: the first look at the counters has something to compare them with.
+            for meter in [&mut self.down, &mut self.up, &mut self.steady] {
+                meter.update(at, 0);
+            }
+        }
+    }
+
+    /// The session stood so at the time `at`.
+    pub fn update(&mut self, at: Duration, now: &Snapshot) {
+        let (checked, all) = now.checked;
+        self.check.update(at, checked);
+        self.check_forecast.update(at, all.saturating_sub(checked), self.check.rate());
+        self.at = at;
+        if matches!(now.stage, Stage::Starting | Stage::Checking) {
+            return;
+        }
+        self.begin(at);
+        if now.have >= now.total {
+            self.whole.get_or_insert(at);
+        }
+        self.down.update(at, now.downloaded);
+        self.up.update(at, now.uploaded);
+        self.steady.update(at, now.downloaded.saturating_sub(now.wasted));
+        self.forecast.update(at, now.total.saturating_sub(now.have), self.steady.rate());
+    }
+
+    /// Bytes a second received.
+    pub fn down(&self) -> f64 {
+        self.down.rate()
+    }
+
+    /// Bytes a second sent.
+    pub fn up(&self) -> f64 {
+        self.up.rate()
+    }
+
+    /// Bytes a second hashed by the check.
+    pub fn check(&self) -> f64 {
+        self.check.rate()
+    }
+
+    /// How long all has been there.
+    pub fn seeded(&self) -> Duration {
+        self.whole.map_or(Duration::ZERO, |since| self.at.saturating_sub(since))
+    }
+
+    /// The time left, for a person.
+    pub fn eta(&self) -> String {
+        self.forecast.eta(self.at)
+    }
+
+    /// The time that the check still takes, for a person.
+    pub fn check_eta(&self) -> String {
+        self.check_forecast.eta(self.at)
+    }
+
+    /// On a download that is whole: its size, how long it took, what was given.
+    pub fn summary(&self, now: &Snapshot) -> Vec<Figure> {
+        let mut figures = vec![(0, size(now.total))];
+        match (self.began, self.whole) {
+            (Some(began), Some(whole)) if now.downloaded > 0 => {
+                let took = whole.saturating_sub(began);
+                let fetched = format!("fetched {}", size(now.downloaded));
+                // Over less than that, a speed says nothing.
+                if took < SHORTEST {
+                    figures.push((1, fetched));
+                } else {
+                    let speed = rate(now.downloaded as f64 / took.as_secs_f64());
+                    figures.push((1, format!("{fetched} in {}", time(took))));
+                    figures.push((5, format!("{speed} on average")));
+                }
+            }
+            _ if now.uploaded == 0 => figures.push((1, "all of it was there already".to_owned())),
+            _ => {}
+        }
+        if now.uploaded > 0 {
+            figures.push((4, format!("sent {}", size(now.total_uploaded))));
+            figures.push((3, ratio(now)));
+        }
+        figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::report::figures::{seeding, words};
+    use crate::torrent::SeedGoal;
+
+    #[test]
+    fn a_time_left_counts_down_and_does_not_jump() {
+        let s = Duration::from_secs;
+        let mut forecast = Forecast::default();
+        forecast.update(s(0), 1000, 10.0);
+        let over = forecast.0;
+        assert_eq!(over, Some(100.0));
+        for (at, left, rate) in [(1, 990, 9.0), (2, 980, 11.0), (3, 970, 9.5), (50, 520, 10.0)] {
+            forecast.update(s(at), left, rate);
+            assert_eq!(forecast.0, over, "about right at {at}");
+        }
+        forecast.update(s(51), 500, 5.0);
+        assert_eq!(forecast.0, Some(151.0), "half as fast is news");
+        forecast.update(s(160), 10, 100.0);
+        assert!(forecast.0.is_some_and(|over| over > 160.0), "what should be over and is not");
+        forecast.update(s(161), 10, 0.0);
+        assert_eq!(forecast.0, None);
+    }
+
+    #[test]
+    fn a_meter_finds_a_constant_rate_at_once_and_forgets_an_old_one() {
+        let mut meter = Meter::new(Duration::from_secs(2));
+        meter.update(Duration::ZERO, 500);
+        assert!(meter.rate() < 1e-9);
+        meter.update(Duration::from_secs(1), 1500);
+        assert!((meter.rate() - 1000.0).abs() < 1e-6);
+        for s in 2..32 {
+            meter.update(Duration::from_secs(s), 1500);
+        }
+        assert!(meter.rate() < 1.0);
+    }
+
+    fn at_stage(stage: Stage, have: u64, downloaded: u64) -> Snapshot {
+        Snapshot { stage, total: 1000, have, downloaded, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn the_check_does_not_count_as_download_time() {
+        let mut rates = Rates::default();
+        rates.update(Duration::ZERO, &at_stage(Stage::Checking, 0, 0));
+        rates.update(Duration::from_secs(100), &at_stage(Stage::Downloading, 0, 0));
+        rates.update(Duration::from_secs(101), &at_stage(Stage::Downloading, 100, 100));
+        assert_eq!(rates.eta(), "9s");
+        rates.update(Duration::from_secs(110), &at_stage(Stage::Seeding, 1000, 1000));
+        rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
+        let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));
+        assert_eq!(words(&summary), "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+        let mut rates = Rates::default();
+        rates.begin(Duration::ZERO);
+        rates.update(Duration::from_millis(3), &at_stage(Stage::Seeding, 1000, 1000));
+        assert_eq!(words(&rates.summary(&at_stage(Stage::Seeding, 1000, 1000))), "1000 B, fetched 1000 B");
+    }
+
+    #[test]
+    fn what_stands_still_has_no_rate_and_no_time_left() {
+        let mut meter = Meter::new(Duration::from_secs(10));
+        for s in 0..10 {
+            meter.update(Duration::from_secs(s), s * 1000);
+        }
+        meter.update(Duration::from_secs(11), 9000);
+        assert!(meter.rate() > 100.0);
+        meter.update(Duration::from_secs(12), 9000);
+        assert!(meter.rate() < 1e-9);
+        meter.update(Duration::from_secs(13), 10_000);
+        assert!(meter.rate() > 100.0);
+    }
+
+    #[test]
+    fn seeding_stands_against_its_goals() {
+        let (mut rates, mut now) = (Rates::default(), at_stage(Stage::Seeding, 1000, 0));
+        now.total_uploaded = 420;
+        rates.update(Duration::from_secs(7), &now);
+        rates.update(Duration::from_secs(310), &now);
+        let (none, hour) = (SeedGoal::default(), Duration::from_secs(3600));
+        let both = SeedGoal { ratio: Some(2.0), time: Some(hour), ..none };
+        assert_eq!(seeding(&now, &rates, none), ["ratio 0.42", "for 5m 03s"]);
+        assert_eq!(seeding(&now, &rates, both), ["ratio 0.42 of 2.00", "for 5m 03s of 1h 00m"]);
+        let forever = SeedGoal { forever: true, ..both };
+        assert_eq!(seeding(&now, &rates, forever), ["ratio 0.42", "for 5m 03s"], "the others do not count");
+    }
+
+    #[test]
+    fn nothing_fetched_is_said_so() {
+        let mut rates = Rates::default();
+        rates.update(Duration::ZERO, &at_stage(Stage::Seeding, 1000, 0));
+        let mut now = at_stage(Stage::Seeding, 1000, 0);
+        assert_eq!(words(&rates.summary(&now)), "1000 B, all of it was there already");
+        (now.uploaded, now.total_uploaded) = (1500, 1500);
+        assert_eq!(words(&rates.summary(&now)), "1000 B, sent 1.5 KiB, ratio 1.50");
+    }
+}

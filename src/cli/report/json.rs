@@ -1,0 +1,308 @@
+//! `--json`: one event a line on standard output, for programs. docs/json.md says what each line holds, and a test holds every
+//! line against docs/events.schema.json. A reader that has gone away ends the download, as `| head -1` ends other programs; one
+//! that is there and does not read stops nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use crate::cli::exit::Failure;
+use crate::cli::report::{Ending, Voice};
+use crate::cli::stop::Stop;
+use crate::cli::terminal::output_queue::Outlet;
+use crate::torrent::{Event, FileView, Handle, PieceState, Snapshot, Stage};
+use crate::types::InfoHash;
+use crate::util::os_error::without_numbers;
+
+/// The most bytes that are queued for a slow reader; further lines are dropped and counted.
+const MAX_WAITING: usize = 1 << 20;
+
+/// Where the lines go, until nobody reads them any more.
+#[derive(Clone)]
+pub struct Lines {
+    outlet: Outlet,
+    /// The newest time that was written: several torrents write, and time never goes back.
+    newest: Arc<Mutex<Duration>>,
+}
+
+impl Lines {
+    /// Standard output; times are since `start`.
+    pub fn stdout(start: Instant) -> Lines {
+        let lost = move |count| line(start.elapsed(), "lost", json!({ "count": count }));
+        Lines { outlet: Outlet::new(Box::new(io::stdout()), MAX_WAITING, lost), newest: Arc::default() }
+    }
+
+    /// Writes one event, `at` after the start.
+    fn write(&self, at: Duration, event: &str, fields: Value) {
+        let mut newest = self.newest.lock();
+        *newest = at.max(*newest);
+        self.outlet.push(&line(*newest, event, fields));
+    }
+
+    /// The same for an event that a reader may wait for: it is never dropped.
+    fn write_always(&self, at: Duration, event: &str, fields: Value) {
+        let mut newest = self.newest.lock();
+        *newest = at.max(*newest);
+        self.outlet.push_always(&line(*newest, event, fields));
+    }
+
+    /// Counts events that were dropped before they came here.
+    fn lose(&self, count: u64) {
+        self.outlet.lose(count);
+    }
+
+    /// Has `action` run once when nothing can be written any more.
+    pub fn when_failed(&self, action: impl FnOnce() + Send + 'static) {
+        self.outlet.when_failed(action);
+    }
+
+    /// Why nothing can be written any more.
+    pub fn failure(&self) -> Option<&io::Error> {
+        self.outlet.failure()
+    }
+
+    /// Waits until all is written, or `stop` says that there is no time for that.
+    pub fn finish(&self, stop: &Stop) {
+        self.outlet.finish(stop);
+    }
+
+    /// The command failed; the last line.
+    pub fn error(&self, at: Duration, failure: &Failure) {
+        self.write_always(at, "error", json!({ "code": failure.code.code(), "message": failure.message }));
+    }
+
+    /// One of several torrents failed, called so; its info-hash where that is known.
+    pub fn error_of(&self, at: Duration, failure: &Failure, name: &str, info_hash: Option<InfoHash>) {
+        let mut fields = json!({ "code": failure.code.code(), "message": failure.message, "name": name });
+        if let Some(info_hash) = info_hash {
+            fields["info_hash"] = info_hash.hex().into();
+        }
+        self.write_always(at, "error", fields);
+    }
+}
+
+/// A time as events have it: in seconds, to the millisecond.
+pub(crate) fn seconds(at: Duration) -> f64 {
+    (at.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// One event as it is written, `at` after the start.
+fn line(at: Duration, event: &str, fields: Value) -> String {
+    let mut line = Map::new();
+    line.insert("event".to_owned(), event.into());
+    line.insert("time".to_owned(), seconds(at).into());
+    if let Value::Object(fields) = fields {
+        line.extend(fields);
+    }
+    format!("{}\n", Value::Object(line))
+}
+
+/// Tells one session's story in events.
+pub struct Json {
+    handle: Handle,
+    lines: Lines,
+    out_dir: String,
+    /// When the session began, and whether it is one of several.
+    since: Duration,
+    of_many: bool,
+    begun: bool,
+    /// Pieces that were told of.
+    verified: Vec<bool>,
+    /// Files that were not told of, once they are known.
+    files: Option<Vec<FileView>>,
+    last: Option<Snapshot>,
+}
+
+impl Json {
+    /// A voice for the session behind `handle`, whose files go to `out_dir`.
+    pub fn new(handle: Handle, lines: Lines, out_dir: String) -> Json {
+        let (since, of_many, begun) = (Duration::ZERO, false, false);
+        Json { handle, lines, out_dir, since, of_many, begun, verified: Vec::new(), files: None, last: None }
+    }
+
+    /// One of several, begun at `since`: each line has its name.
+    #[must_use]
+    pub fn one_of_many(self, since: Duration) -> Json {
+        Json { since, of_many: true, ..self }
+    }
+
+    /// Writes one event of this session.
+    fn write(&self, at: Duration, event: &str, fields: Value) {
+        self.lines.write(at, event, self.signed(fields));
+    }
+
+    /// The fields, and of which torrent they are.
+    fn signed(&self, mut fields: Value) -> Value {
+        fields["info_hash"] = self.handle.info_hash().hex().into();
+        if self.of_many {
+            fields["name"] = self.handle.name().into();
+        }
+        fields
+    }
+
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            let total = Some(self.handle.snapshot().total).filter(|&total| total > 0);
+            let fields = json!({
+                "name": self.handle.name(),
+                "total": total,
+                "folder": self.out_dir,
+            });
+            self.write(self.since, "started", fields);
+        }
+    }
+
+    /// What is new: pieces, files, and the figures where they moved.
+    fn look(&mut self, at: Duration) {
+        self.look_at_pieces(at);
+        let now = self.handle.snapshot();
+        if self.last.as_ref() != Some(&now) {
+            self.write(at, "progress", progress(&now));
+            self.last = Some(now);
+        }
+    }
+
+    fn look_at_pieces(&mut self, at: Duration) {
+        let mut states = Vec::new();
+        self.handle.pieces(&mut states);
+        if self.verified.is_empty() {
+            self.verified = self.handle.pieces_found(); // told of by `checked`
+        }
+        for (index, state) in states.iter().enumerate() {
+            let new = *state == PieceState::Verified && !self.verified.get(index).is_none_or(|told| *told);
+            if new {
+                self.verified[index] = true;
+                self.write(at, "piece", json!({ "index": index }));
+            }
+        }
+        self.look_at_files(at);
+    }
+
+    fn look_at_files(&mut self, at: Duration) {
+        if self.verified.is_empty() {
+            return;
+        }
+        let files = self.files.get_or_insert_with(|| self.handle.files());
+        let verified = &self.verified;
+        let whole = |file: &FileView| {
+            verified.get(file.pieces.start as usize..file.pieces.end as usize).is_some_and(|p| p.iter().all(|v| *v))
+        };
+        let done: Vec<FileView> = files.extract_if(.., |file| whole(file)).collect();
+        for file in done {
+            let mut done = json!({ "path": file.path, "length": file.length });
+            if let Some(stored_as) = file.stored_as.filter(|_| !self.handle.has_final_names()) {
+                done["stored_as"] = stored_as.into();
+            }
+            self.write(at, "file_done", done);
+        }
+    }
+}
+
+/// The figures of a moment.
+fn progress(now: &Snapshot) -> Value {
+    json!({
+        "stage": match now.stage {
+            Stage::Starting => "starting",
+            Stage::Metadata => "metadata",
+            Stage::Checking => "checking",
+            Stage::Downloading => "downloading",
+            Stage::Seeding => "seeding",
+            Stage::Stopping => "stopping",
+        },
+        "total": now.total,
+        "have": now.have,
+        "checked": now.checked.0,
+        "downloaded": now.downloaded,
+        "uploaded": now.uploaded,
+        "total_uploaded": now.total_uploaded,
+        "wasted": now.wasted,
+        "peers": now.connected,
+        "active": now.active,
+        "known": now.known,
+    })
+}
+
+impl Voice for Json {
+    fn period(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        self.begin();
+        let (name, fields) = match event {
+            Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
+            Event::Listening { port } => ("listening", json!({ "port": port })),
+            Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
+            Event::Selected { files, of, bytes } => ("selected", json!({ "files": files, "of": of, "bytes": bytes })),
+            Event::Announced { tracker, peers, interval, warning } => {
+                let interval = interval.as_secs();
+                ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))
+            }
+            Event::AnnounceFailed { tracker, reason, .. } => {
+                ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": reason }))
+            }
+            Event::PeerConnected { addr, incoming } => {
+                let from = if *incoming { "called us" } else { "called" };
+                ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
+            }
+            Event::PeerGone { addr, reason } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
+            }
+            Event::PeerFailed { addr, reason } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "failed", "reason": reason }))
+            }
+            Event::PeerBanned { addr, piece } => {
+                let reason = format!("wrong data in piece {}", piece.0);
+                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": reason }))
+            }
+            Event::MetadataRefused { addr } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
+            }
+            Event::Repaired { what } | Event::Note { what } | Event::TorrentSaved { what } => {
+                ("note", json!({ "text": without_numbers(what) }))
+            }
+            Event::Completed => {
+                self.look(at);
+                ("complete", json!({}))
+            }
+            Event::Lost { count } => return self.lines.lose(*count),
+            Event::CheckStarted { .. } | Event::NoTracker { .. } | Event::PieceFailed { .. } | Event::Stopping => {
+                return;
+            }
+        };
+        self.write(at, name, fields);
+    }
+
+    fn beat(&mut self, at: Duration) {
+        self.begin();
+        self.look(at);
+    }
+
+    fn has_last_word(&self) -> bool {
+        true
+    }
+
+    fn finish(&mut self, at: Duration, ending: Ending) {
+        self.begin();
+        if ending == Ending::Failed {
+            self.look(at);
+        } else {
+            // `done` has the last figures.
+            self.look_at_pieces(at);
+            let now = self.handle.snapshot();
+            let whole = ending == Ending::Whole;
+            let fields = json!({
+                "complete": whole,
+                "have": now.have,
+                "downloaded": now.downloaded,
+                "uploaded": now.uploaded,
+                "total_uploaded": now.total_uploaded,
+                "seconds": at.saturating_sub(self.since).as_secs_f64(),
+            });
+            self.lines.write_always(at, "done", self.signed(fields));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Why nothing comes: what trackers, DHT, neighbours and peers said, in one line, after half a minute without a byte and then
+//! once a minute as long as there is something new to say.
+
+use std::time::Duration;
+
+use crate::cli::report::clean;
+use crate::cli::report::figures::count;
+use crate::torrent::{Handle, PeerView, Search, Snapshot, Stage, TrackerState};
+
+/// Without a byte for so long, a person wonders.
+const WONDER: Duration = Duration::from_secs(30);
+/// Between two lines.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Watches whether anything comes.
+#[derive(Default)]
+pub struct Waiting {
+    /// Bytes and pieces of metadata seen last, and since when nothing more has come.
+    last: (u64, usize),
+    since: Option<Duration>,
+    /// When the last line was, and what it said.
+    said: Option<(Duration, String)>,
+}
+
+impl Waiting {
+    /// The line to say now, if there is one.
+    pub fn line(&mut self, at: Duration, now: &Snapshot, handle: &Handle) -> Option<String> {
+        if !self.is_due(at, now) {
+            return None;
+        }
+        let line = why(&handle.search(), now, &handle.peers());
+        let new = self.said.as_ref().is_none_or(|(_, last)| *last != line);
+        let since = self.since.unwrap_or(at);
+        self.said = Some((at, line.clone()));
+        new.then(|| format!("nothing has come for {} s: {line}", at.saturating_sub(since).as_secs()))
+    }
+
+    /// Notes how the session stands, and says for how long nothing has come, once that is worth telling.
+    pub fn stuck(&mut self, at: Duration, now: &Snapshot) -> Option<Duration> {
+        self.is_due(at, now);
+        self.since.map(|since| at.saturating_sub(since)).filter(|&time| time >= WONDER && waits(now))
+    }
+
+    fn is_due(&mut self, at: Duration, now: &Snapshot) -> bool {
+        let count = (now.downloaded, now.metadata.0);
+        if !waits(now) || count != self.last || self.since.is_none() {
+            (self.last, self.since) = (count, Some(at));
+            return false;
+        }
+        let long = self.since.is_some_and(|since| at >= since + WONDER);
+        long && self.said.as_ref().is_none_or(|(then, _)| at >= *then + PAUSE)
+    }
+}
+
+/// Whether something should come.
+fn waits(now: &Snapshot) -> bool {
+    matches!(now.stage, Stage::Downloading | Stage::Metadata)
+}
+
+/// What came of looking for peers, and why those who are connected give nothing.
+pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
+    let mut parts = Vec::new();
+    parts.extend(trackers(search));
+    match search.dht_nodes {
+        Some(0) => parts.push("DHT: no node answers".to_owned()),
+        Some(nodes) => parts.push(format!("DHT: {}, {}", count(nodes, "node"), count(search.dht_peers, "peer"))),
+        None => {}
+    }
+    match search.lsd_interfaces {
+        Some(0) => parts.push("local network: no interface is up".to_owned()),
+        Some(1) => parts.push(format!("local network: {}", count(search.lsd_peers, "peer"))),
+        Some(interfaces) => {
+            parts.push(format!("local networks: {} on {interfaces} interfaces", count(search.lsd_peers, "peer")));
+        }
+        None => {}
+    }
+    if search.pex_peers > 0 {
+        parts.push(format!("told by peers: {}", search.pex_peers));
+    }
+    let counts = [
+        (search.reached, "reached"),
+        (search.refused, "unreachable"),
+        (search.silent, "silent"),
+        (search.strange, "not of this swarm"),
+    ];
+    let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    // The list forgets addresses that could not be reached for long.
+    if !called.is_empty() {
+        parts.push(format!("calls: {}", called.join(", ")));
+    } else if now.connected == 0 {
+        parts.push(match now.known {
+            0 => "no peer is known".to_owned(),
+            1 => "the one known peer has not answered".to_owned(),
+            known => format!("none of {known} known peers has answered"),
+        });
+    }
+    parts.extend(connected(now, peers));
+    parts.push(match search.callers {
+        0 => "nobody has called us".to_owned(),
+        n => format!("{n} called us"),
+    });
+    parts.join("; ")
+}
+
+/// The trackers in a few words: each where there are few, how many did what where there are many.
+fn trackers(search: &Search) -> Vec<String> {
+    if search.trackers.len() <= 2 {
+        let word = |(name, state): &(String, TrackerState)| match state {
+            TrackerState::Answered { peers } => format!("tracker {}: {}", clean(name), count(*peers, "peer")),
+            TrackerState::Failed { reason } => format!("tracker {}: {}", clean(name), clean(reason)),
+        };
+        return search.trackers.iter().map(word).collect();
+    }
+    let answers: Vec<usize> = search
+        .trackers
+        .iter()
+        .filter_map(|(_, state)| match state {
+            TrackerState::Answered { peers } => Some(*peers),
+            TrackerState::Failed { .. } => None,
+        })
+        .collect();
+    let most = answers.iter().max().copied().unwrap_or_default();
+    let (answering, all) = (answers.len(), search.trackers.len());
+    let verb = if answering == 1 { "answers" } else { "answer" };
+    vec![format!("trackers: {answering} of {all} {verb}, with {} at most", count(most, "peer"))]
+}
+
+/// Why those who are connected give nothing.
+fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
+    if now.connected == 0 {
+        return None;
+    }
+    let (choke, empty) = (peers.iter().filter(|p| p.chokes_us).count(), peers.iter().filter(|p| p.has == 0.0).count());
+    Some(match now.stage {
+        Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected),
+        _ if empty == now.connected => format!("connected: {}, none of them has anything", now.connected),
+        _ => {
+            format!("connected: {}, {choke} of them {} us", now.connected, if choke == 1 { "chokes" } else { "choke" })
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        Snapshot { stage: Stage::Downloading, total: 1 << 30, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn the_line_names_every_source_and_what_it_said() {
+        let mut search = Search { dht_nodes: Some(0), ..Search::default() };
+        search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
+        let mut now = snapshot();
+        let line = "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; nobody has called us";
+        assert_eq!(why(&search, &now, &[]), line);
+        for (interfaces, peers, word) in [
+            (0, 0, "local network: no interface is up; "),
+            (1, 0, "local network: 0 peers; "),
+            (2, 3, "local networks: 3 peers on 2 interfaces; "),
+        ] {
+            (search.lsd_interfaces, search.lsd_peers) = (Some(interfaces), peers);
+            assert!(why(&search, &now, &[]).contains(word), "{word}");
+        }
+        now.known = 1;
+        assert!(why(&search, &now, &[]).contains("; the one known peer has not answered; "));
+        (now.known, search.dht_nodes, search.dht_peers, search.lsd_peers) = (2, Some(1), 1, 1);
+        search.lsd_interfaces = Some(1);
+        search.tracker("http://t/", TrackerState::Answered { peers: 1 });
+        let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; nobody has called us";
+        assert_eq!(why(&search, &now, &[]), line);
+        search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
+        (now.known, now.connected) = (9, 1);
+        (search.reached, search.refused, search.silent, search.callers) = (1, 5, 3, 2);
+        search.dht_nodes = Some(40);
+        search.dht_peers = 9;
+        let peer = PeerView {
+            addr: ([192, 0, 2, 7], 6881).into(),
+            client: "x".to_owned(),
+            incoming: false,
+            encrypted: false,
+            fast: false,
+            downloaded: 0,
+            uploaded: 0,
+            has: 1.0,
+            chokes_us: true,
+            interested: false,
+            choked: true,
+            wanted: true,
+            snubs: false,
+        };
+        let line = why(&search, &now, &[peer]);
+        assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");
+        assert!(line.contains("calls: 1 reached, 5 unreachable, 3 silent"), "{line}");
+        assert!(line.contains("connected: 1, 1 of them chokes us; 2 called us"), "{line}");
+        for n in 0..5 {
+            search.tracker(&format!("udp://{n}/"), TrackerState::Answered { peers: n });
+        }
+        assert!(why(&search, &now, &[]).contains("trackers: 5 of 6 answer, with 4 peers at most"));
+    }
+
+    #[test]
+    fn it_is_said_after_half_a_minute_and_then_once_a_minute() {
+        let (mut waiting, mut now) = (Waiting::default(), snapshot());
+        let s = Duration::from_secs;
+        assert!(!waiting.is_due(s(1), &now) && !waiting.is_due(s(30), &now) && waiting.is_due(s(31), &now));
+        waiting.said = Some((s(31), String::new()));
+        assert!(!waiting.is_due(s(90), &now) && waiting.is_due(s(91), &now));
+        now.downloaded = 1;
+        assert!(!waiting.is_due(s(92), &now) && !waiting.is_due(s(121), &now) && waiting.is_due(s(122), &now));
+        assert_eq!((waiting.stuck(s(121), &now), waiting.stuck(s(130), &now)), (None, Some(s(38))));
+        now.stage = Stage::Seeding;
+        assert!(!waiting.is_due(s(500), &now) && waiting.stuck(s(900), &now).is_none());
+    }
+}

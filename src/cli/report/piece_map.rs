@@ -1,0 +1,190 @@
+//! The map of pieces: lines of cells, each for one piece, many, or a share of one. Pure; [`crate::cli::report::tui`] shows it.
+
+use crate::torrent::PieceState;
+
+/// One cell of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// None of its pieces is wanted, nor all of them there.
+    Unwanted,
+    /// Nothing of its pieces is there or asked for.
+    Missing,
+    /// Some of it is missing, and nobody who is connected has that.
+    Unseen,
+    /// Some of its pieces are under way now.
+    UnderWay,
+    /// None is under way; so many thirds of them, rounded down, are verified, but not all.
+    Partly(u8),
+    /// All its pieces are verified.
+    Verified,
+}
+
+/// The line for `pieces`, `width` cells wide.
+pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
+    let edge = |cell: usize| (cell as u128 * pieces.len() as u128 / width.max(1) as u128) as usize;
+    let cell = |at: usize| {
+        let (from, to) = (edge(at), edge(at + 1).max(edge(at) + 1));
+        together(pieces.get(from..to.min(pieces.len())).unwrap_or_default())
+    };
+    (0..width).map(cell).collect()
+}
+
+/// A line for work of which so many of all bytes are done: before the check is over nobody knows the pieces.
+pub fn looked_at((done, all): (u64, u64), width: usize) -> Vec<Cell> {
+    let done = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
+    (0..width).map(|at| if at < done { Cell::UnderWay } else { Cell::Missing }).collect()
+}
+
+fn together(pieces: &[PieceState]) -> Cell {
+    let count = |state| pieces.iter().filter(|&&piece| piece == state).count();
+    if pieces.contains(&PieceState::Unseen) {
+        return Cell::Unseen; // what keeps all of it from being whole counts more than what comes
+    }
+    let wanted = pieces.len() - count(PieceState::Unwanted);
+    match (count(PieceState::Verified), count(PieceState::UnderWay)) {
+        _ if wanted == 0 && !pieces.is_empty() => Cell::Unwanted,
+        // A torrent without pieces lacks nothing.
+        (whole, _) if whole == wanted => Cell::Verified,
+        (0, 0) => Cell::Missing,
+        (whole, 0) => Cell::Partly((whole * 3 / wanted) as u8),
+        _ => Cell::UnderWay,
+    }
+}
+
+/// How cells look: a character for each kind, coloured or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    unicode: bool,
+    colour: bool,
+}
+
+impl Look {
+    /// Blocks where the terminal has them, else ASCII; all differ, so that colour is not needed to read them.
+    pub const fn new(unicode: bool, colour: bool) -> Look {
+        Look { unicode, colour }
+    }
+
+    /// Reads `NO_COLOR` (<https://no-color.org>) and the locale. Without a locale, as in containers, UTF-8 is likelier than not.
+    pub fn from_env() -> Look {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+        Look::new(locale.is_none_or(|name| speaks_utf8(&name)), set("NO_COLOR").is_none())
+    }
+
+    /// Whether there are more signs than ASCII.
+    pub fn unicode(self) -> bool {
+        self.unicode
+    }
+
+    /// Words that stand back.
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("\x1b[2m", text)
+    }
+
+    /// Words that stand out.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("\x1b[1m", text)
+    }
+
+    /// Words to be seen first.
+    pub fn yellow(self, text: &str) -> String {
+        self.wrap("\x1b[33m", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The cells as text: verified green, and the higher the more of it is; under way yellow; missing dim; not to be had red.
+    pub fn paint(self, cells: &[Cell]) -> String {
+        let mut text = String::with_capacity(cells.len() * 3 + 64);
+        for run in cells.chunk_by(|a, b| a == b) {
+            let (block, ascii, code) = match run.first() {
+                Some(Cell::Verified) => ('█', '#', "\x1b[32m"),
+                Some(Cell::Partly(2..)) => ('▆', '+', "\x1b[32m"),
+                Some(Cell::Partly(1)) => ('▄', '=', "\x1b[32m"),
+                Some(Cell::Partly(0)) => ('▂', '-', "\x1b[32m"),
+                Some(Cell::Unseen) => ('×', '!', "\x1b[31m"),
+                Some(Cell::UnderWay) => ('▒', '~', "\x1b[33m"),
+                Some(Cell::Unwanted) => (' ', ' ', ""),
+                _ => ('░', '.', "\x1b[2m"),
+            };
+            text.push_str(if self.colour { code } else { "" });
+            text.extend(run.iter().map(|_| if self.unicode { block } else { ascii }));
+            text.push_str(if self.colour && !code.is_empty() { "\x1b[0m" } else { "" });
+        }
+        text
+    }
+}
+
+fn speaks_utf8(locale: &str) -> bool {
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PieceState::{Missing, UnderWay, Verified};
+
+    #[test]
+    fn a_cell_is_green_only_when_all_its_pieces_are() {
+        let pieces = [Verified, Verified, Verified, Missing, Missing, Missing, UnderWay, Missing];
+        assert_eq!(cells(&pieces, 4), [Cell::Verified, Cell::Partly(1), Cell::Missing, Cell::UnderWay]);
+        assert_eq!(cells(&pieces, 1), [Cell::UnderWay]);
+        assert_eq!(cells(&pieces[..4], 1), [Cell::Partly(2)]);
+        assert_eq!(cells(&pieces[2..4], 2), [Cell::Verified, Cell::Missing]);
+    }
+
+    #[test]
+    fn what_nobody_has_is_seen_in_every_cell() {
+        let pieces = [Verified, PieceState::Unseen, UnderWay, Missing];
+        assert_eq!(cells(&pieces, 1), [Cell::Unseen]);
+        assert_eq!(cells(&pieces, 2), [Cell::Unseen, Cell::UnderWay]);
+        assert_eq!(Look::new(false, false).paint(&cells(&pieces, 4)), "#!~.");
+        assert_eq!(Look::new(true, true).paint(&[Cell::Unseen]), "\x1b[31m×\x1b[0m");
+    }
+
+    #[test]
+    fn what_is_not_wanted_counts_for_nothing() {
+        use PieceState::Unwanted;
+        let pieces = [Verified, Unwanted, Unwanted, Unwanted, Missing, Unwanted];
+        assert_eq!(cells(&pieces, 3), [Cell::Verified, Cell::Unwanted, Cell::Missing]);
+        assert_eq!(cells(&pieces, 1), [Cell::Partly(1)]);
+        assert_eq!(Look::new(true, true).paint(&[Cell::Unwanted; 2]), "  ");
+    }
+
+    #[test]
+    fn few_pieces_fill_the_whole_line() {
+        use Cell::{Missing as M, UnderWay as U, Verified as V};
+        assert_eq!(cells(&[Verified, Missing], 5), [V, V, V, M, M]);
+        assert_eq!(cells(&[PieceState::UnderWay], 3), [U; 3]);
+        assert_eq!(cells(&[], 2), [V; 2]);
+        assert_eq!(cells(&[Verified], 0), []);
+    }
+
+    #[test]
+    fn no_piece_is_left_out_at_any_width() {
+        for width in 1..50 {
+            for missing in 0..97 {
+                let mut pieces = [Verified; 97];
+                pieces[missing] = Missing;
+                let line = cells(&pieces, width);
+                assert_eq!(line.len(), width);
+                assert!(line.iter().any(|&cell| cell != Cell::Verified), "width {width}, piece {missing}");
+            }
+        }
+    }
+
+    #[test]
+    fn colour_and_signs_follow_the_terminal() {
+        let partly = [2, 1, 0].map(Cell::Partly);
+        let line = [&[Cell::Verified, Cell::Verified], &partly[..], &[Cell::UnderWay, Cell::Missing]].concat();
+        let colours =
+            "\x1b[32m██\x1b[0m\x1b[32m▆\x1b[0m\x1b[32m▄\x1b[0m\x1b[32m▂\x1b[0m\x1b[33m▒\x1b[0m\x1b[2m░\x1b[0m";
+        assert_eq!(Look::new(true, true).paint(&line), colours);
+        assert_eq!(Look::new(true, false).paint(&line), "██▆▄▂▒░");
+        assert_eq!(Look::new(false, false).paint(&line), "##+=-~.");
+        assert!(speaks_utf8("en_US.UTF-8") && speaks_utf8("C.utf8") && !speaks_utf8("C") && !speaks_utf8("POSIX"));
+    }
+}

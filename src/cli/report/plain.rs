@@ -1,0 +1,163 @@
+//! The voice for logs, pipes and dumb terminals: a line every five seconds, and one for each event worth telling.
+
+use std::time::Duration;
+
+use crate::cli::report::figures::{Rates, part, percent, pieces, rate, ratio, seeding, size, words};
+use crate::cli::report::no_peers::Waiting;
+use crate::cli::report::tui::text::squeeze;
+use crate::cli::report::{Ending, Voice, Words, clean};
+use crate::cli::terminal::screen::Screen;
+use crate::torrent::Handle;
+use crate::torrent::{Event, SeedGoal, Snapshot, Stage};
+
+/// A line that says nothing new is left out for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells one session's story in plain lines.
+pub struct Plain {
+    handle: Handle,
+    screen: Screen,
+    name: String,
+    longest: usize,
+    rates: Rates,
+    words: Words,
+    waiting: Waiting,
+    last: Option<(Duration, String)>,
+    /// Bytes sent in this session, as they were last told of.
+    told_sent: u64,
+}
+
+impl Plain {
+    /// A voice for the session behind `handle`.
+    pub fn new(handle: Handle, screen: Screen) -> Plain {
+        let name = clean(handle.name());
+        Plain {
+            handle,
+            screen,
+            name,
+            longest: usize::MAX,
+            rates: Rates::default(),
+            words: Words::chatty(),
+            waiting: Waiting::default(),
+            last: None,
+            told_sent: 0,
+        }
+    }
+
+    /// One of several: its lines begin with a name of so many columns at most.
+    #[must_use]
+    pub fn one_of_many(mut self, longest: usize) -> Plain {
+        self.longest = longest;
+        self.rename();
+        self
+    }
+
+    fn rename(&mut self) {
+        self.name = squeeze(&clean(self.handle.name()), self.longest);
+    }
+
+    fn look(&mut self, at: Duration) -> Snapshot {
+        let now = self.handle.snapshot();
+        self.rates.update(at, &now);
+        now
+    }
+}
+
+impl Voice for Plain {
+    fn period(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        if let Some(words) = self.words.of(event) {
+            self.screen.say(&format!("{}: {words}", self.name));
+        }
+        match event {
+            // Peers can call from now on: what takes less than a period has a speed too.
+            Event::Listening { .. } => self.rates.begin(at),
+            Event::Metadata { .. } => self.rename(),
+            Event::Completed => {
+                let now = self.look(at);
+                self.screen.say(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
+                self.told_sent = now.uploaded;
+            }
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, at: Duration) {
+        let now = self.look(at);
+        if let Some(why) = self.waiting.line(at, &now, &self.handle) {
+            self.screen.say(&format!("{}: {why}", self.name));
+        }
+        let line = line(&self.name, &now, &self.rates, self.handle.seed_goal());
+        let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
+        if !stale {
+            self.screen.say(&line);
+            self.last = Some((at, line));
+        }
+    }
+
+    fn finish(&mut self, at: Duration, _: Ending) {
+        let now = self.look(at);
+        // What was sent until the completion has been told with it.
+        if now.uploaded > self.told_sent {
+            self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
+        }
+        // How an unfinished download stands is told with the reason for its end, by whoever knows that.
+    }
+}
+
+/// One line on where the session stands.
+fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
+    let (down, up) = (rate(rates.down()), rate(rates.up()));
+    let peers = format!("peers {}/{}", now.active, now.connected);
+    match now.stage {
+        Stage::Starting => format!("{name} starting"),
+        Stage::Metadata => format!("{name} metadata {} {peers}", pieces(now.metadata)),
+        Stage::Checking => {
+            let (done, all) = now.checked;
+            let (percent, part, speed) = (percent(done, all), part(done, all), rate(rates.check()));
+            format!("{name} checking {percent} {part} at {speed} eta {}", rates.check_eta())
+        }
+        Stage::Downloading => {
+            let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
+            let ratio = if now.total_uploaded > 0 { format!(" {}", ratio(now)) } else { String::new() };
+            format!("{name} {percent} {part} down {down} up {up}{ratio} eta {} {peers}", rates.eta())
+        }
+        Stage::Seeding => {
+            let [ratio, _] = seeding(now, rates, goal);
+            format!("{name} seeding up {up} sent {} {ratio} {peers}", size(now.total_uploaded))
+        }
+        Stage::Stopping => format!("{name} stopping"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_where_the_download_stands() {
+        let mut now = Snapshot {
+            stage: Stage::Downloading,
+            total: 1 << 30,
+            checked: (1 << 29, 1 << 30),
+            connected: 7,
+            active: 4,
+            known: 20,
+            ..Snapshot::default()
+        };
+        let mut rates = Rates::default();
+        rates.update(Duration::ZERO, &now);
+        (now.have, now.downloaded) = (100 << 20, 100 << 20);
+        rates.update(Duration::from_secs(1), &now);
+        let line = |now: &Snapshot, rates: &Rates| line("x.iso", now, rates, SeedGoal::default());
+        let text = line(&now, &rates);
+        assert_eq!(text, "x.iso 9.7% 0.0/1.0 GiB down 100.0 MiB/s up 0 B/s eta 10s peers 4/7");
+        now.stage = Stage::Checking;
+        assert_eq!(line(&now, &rates), "x.iso checking 50.0% 0.5/1.0 GiB at 0 B/s eta -");
+        now.stage = Stage::Seeding;
+        assert_eq!(line(&now, &rates), "x.iso seeding up 0 B/s sent 0 B ratio 0.00 peers 4/7");
+    }
+}

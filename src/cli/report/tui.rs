@@ -1,0 +1,94 @@
+//! The voice for a terminal: one screen that is redrawn in place at the end of what scrolls, events above it. It hears a few keys.
+//!
+//! [`layout`] decides what stands where; `spark`, `peers` and `files` are its parts, `text` fits words into columns. All of
+//! them are pure: `panel` asks the session how it stands, and [`Screen`] draws what they make of it.
+
+mod files;
+pub mod layout;
+pub(crate) mod panel;
+mod peers;
+mod spark;
+pub(crate) mod text;
+
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use signal_hook::consts::SIGINT;
+
+use crate::cli::report::{Ending, Voice, Words};
+use crate::cli::terminal::keys::Keys;
+use crate::cli::terminal::screen::Screen;
+use crate::torrent::{Event, Handle};
+use panel::Panel;
+
+/// Shows one session on a terminal.
+pub struct View {
+    handle: Handle,
+    screen: Screen,
+    keys: Option<Keys>,
+    panel: Panel,
+    words: Words,
+}
+
+impl View {
+    /// A view of the session behind `handle`, which `keys` steer where there is a keyboard.
+    pub fn new(handle: Handle, screen: Screen, keys: Option<Keys>) -> View {
+        screen.watch_stops();
+        let panel = Panel::new(handle.clone(), handle.limits());
+        View { handle, screen, keys, panel, words: Words::default() }
+    }
+
+    fn draw(&mut self, at: Duration, ending: Option<Ending>) {
+        if ending.is_none() && !self.screen.is_ours() {
+            return; // a shell or an editor has the terminal now
+        }
+        let (rows, width) = self.screen.size();
+        let lines = self.panel.lines(at, ending, self.keys.is_some(), (rows.saturating_sub(1), width));
+        self.screen.draw(lines);
+    }
+}
+
+impl Voice for View {
+    fn period(&self) -> Duration {
+        Duration::from_millis(250)
+    }
+
+    fn event(&mut self, at: Duration, event: &Event) {
+        // The view itself shows the check.
+        let words = if matches!(event, Event::CheckStarted { .. }) { None } else { self.words.of(event) };
+        if let Some(words) = words {
+            self.screen.say(&words);
+        }
+        match event {
+            Event::Listening { .. } => self.panel.begin(at),
+            Event::Metadata { .. } => self.panel.rename(),
+            Event::Completed => self.draw(at, None),
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, at: Duration) {
+        if let Some(keys) = &self.keys {
+            keys.look();
+        }
+        self.draw(at, None);
+    }
+
+    fn finish(&mut self, at: Duration, ending: Ending) {
+        self.draw(at, Some(ending));
+        self.screen.keep();
+    }
+
+    fn keys(&self) -> Option<Receiver<char>> {
+        self.keys.as_ref().map(Keys::pressed)
+    }
+
+    fn key(&mut self, at: Duration, key: char) {
+        match key {
+            // Whatever Ctrl-C does; should that fail, the session is asked to stop all the same.
+            'q' if signal_hook::low_level::raise(SIGINT).is_err() => self.handle.stop(),
+            _ => self.panel.key(key),
+        }
+        self.draw(at, None);
+    }
+}

@@ -1,0 +1,232 @@
+//! One session as the view shows it: it asks the session how it stands, keeps the rates and what a person asked to see, and has
+//! [`layout`](crate::cli::report::tui::layout) make lines of that. Who draws the lines, and where keys come from, is the owner's business.
+
+use std::time::Duration;
+
+use crate::cli::report::figures::{Rates, count};
+use crate::cli::report::no_peers::{Waiting, why};
+use crate::cli::report::piece_map::Look;
+use crate::cli::report::tui::layout::{self, Scene, last, lines};
+use crate::cli::report::tui::peers::{Row, Table};
+use crate::cli::report::tui::spark::Spark;
+use crate::cli::report::{Ending, clean};
+use crate::torrent::{FileView, Handle, Limits, PieceState, Snapshot, Stage};
+
+/// Peers that are shown at most.
+const MOST_PEERS: usize = 40;
+/// The limits that a key leads through beside those of the command line, in bytes a second.
+const STEPS: [u64; 3] = [5 << 20, 1 << 20, 200 << 10];
+
+/// How one session looks.
+pub struct Panel {
+    handle: Handle,
+    /// The limits that the session began with.
+    given: Limits,
+    look: Look,
+    name: String,
+    rates: Rates,
+    waiting: Waiting,
+    /// The speed of receiving, and of sending.
+    sparks: [Spark; 2],
+    table: Table,
+    /// The files, once they are asked for.
+    files: Vec<FileView>,
+    show: Show,
+    pieces: Vec<PieceState>,
+}
+
+/// What a person asked to see.
+#[derive(Default)]
+struct Show {
+    files: bool,
+    why: bool,
+    help: bool,
+}
+
+impl Panel {
+    /// Of the session behind `handle`; the command line gave it the limits `given`.
+    pub fn new(handle: Handle, given: Limits) -> Panel {
+        Panel::going_on(handle, given, Rates::default())
+    }
+
+    /// The same of a session whose rates have been watched before.
+    pub fn going_on(handle: Handle, given: Limits, rates: Rates) -> Panel {
+        Panel {
+            name: clean(handle.name()),
+            given,
+            handle,
+            look: Look::from_env(),
+            rates,
+            waiting: Waiting::default(),
+            sparks: Default::default(),
+            table: Table::default(),
+            files: Vec::new(),
+            show: Show::default(),
+            pieces: Vec::new(),
+        }
+    }
+
+    /// Peers can connect from now on: a download that takes less than a period has a speed, too.
+    pub fn begin(&mut self, at: Duration) {
+        self.rates.begin(at);
+    }
+
+    /// The torrent has told its name.
+    pub fn rename(&mut self) {
+        self.name = clean(self.handle.name());
+    }
+
+    /// Looks at the session; what came of it, and who is there.
+    fn observe(&mut self, at: Duration) -> (Snapshot, Vec<Row>, Option<String>) {
+        let now = self.handle.snapshot();
+        self.rates.update(at, &now);
+        if matches!(now.stage, Stage::Downloading | Stage::Seeding) {
+            self.sparks[0].update(at, now.downloaded);
+            self.sparks[1].update(at, now.uploaded);
+        }
+        self.handle.pieces(&mut self.pieces);
+        if self.show.files && self.files.is_empty() {
+            self.files = self.handle.files();
+        }
+        let stuck = self.waiting.stuck(at, &now).is_some();
+        let peers = self.handle.peers();
+        let why = (self.show.why || stuck).then(|| {
+            let held = held_back(&now, self.handle.is_paused(), self.handle.limits(), &self.rates);
+            match held {
+                Some(words) => words,
+                None => why(&self.handle.search(), &now, &peers),
+            }
+        });
+        (now, self.table.update(at, peers, MOST_PEERS), why)
+    }
+
+    /// How it stands at the time `at`, in `rows` lines at most; what remains of it where it has ended. `keys`: whether they are heard.
+    pub fn lines(
+        &mut self,
+        at: Duration,
+        ending: Option<Ending>,
+        keys: bool,
+        (rows, width): (usize, usize),
+    ) -> Vec<String> {
+        let (now, peers, why) = self.observe(at);
+        let search = self.handle.search();
+        let scene = Scene {
+            name: &self.name,
+            now: &now,
+            rates: &self.rates,
+            pieces: &self.pieces,
+            spark: &self.sparks[usize::from(now.stage == Stage::Seeding)],
+            peers: &peers,
+            files: self.show.files.then_some(self.files.as_slice()),
+            search: &search,
+            limits: self.handle.limits(),
+            goal: self.handle.seed_goal(),
+            paused: self.handle.is_paused(),
+            why: why.as_deref(),
+            help: self.show.help,
+            keys,
+            look: self.look,
+        };
+        match ending {
+            None => lines(&scene, width, rows),
+            Some(ending) => last(&scene, ending == Ending::Whole, width),
+        }
+    }
+
+    /// A key was pressed that is about this session, or how it is shown.
+    pub fn key(&mut self, key: char) {
+        match key {
+            'p' | ' ' => toggle_pause(&self.handle),
+            'l' => self.handle.set_limits(next_limits(self.given, self.handle.limits())),
+            'f' => self.show.files = !self.show.files,
+            's' => self.show.why = !self.show.why,
+            '?' | 'h' => self.show.help = !self.show.help,
+            _ => {}
+        }
+    }
+}
+
+/// Pauses the session, or has it go on.
+pub fn toggle_pause(handle: &Handle) {
+    if handle.is_paused() { handle.resume() } else { handle.pause() }
+}
+
+/// What we ourselves do to be slow, or that it is not slow at all; `None` where it is up to others.
+fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
+    if paused {
+        return Some("paused: nothing is asked for or served until p is pressed".to_owned());
+    }
+    match now.stage {
+        Stage::Starting | Stage::Checking => Some("what is on disk is being checked first".to_owned()),
+        Stage::Seeding => {
+            let verb = if now.active == 1 { "takes" } else { "take" };
+            Some(format!("all is there; {} of {} {verb} something", now.active, count(now.connected, "peer")))
+        }
+        Stage::Stopping => Some("trackers are told, and connections closed".to_owned()),
+        // A limit is the reason where it is nearly reached.
+        _ if limits.down > 0 && rates.down() > limits.down as f64 * 0.8 => layout::limits(limits),
+        _ => None,
+    }
+}
+
+/// The limits that come after `current`, where `given` are those of the command line: lower ones first, then none, then the others.
+pub fn next_limits(given: Limits, current: Limits) -> Limits {
+    let below = |step: u64, limit: u64| limit == 0 || step < limit;
+    let steps = STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != given);
+    let (mut lower, higher): (Vec<_>, Vec<_>) =
+        steps.partition(|step| below(step.down, given.down) && below(step.up, given.up));
+    if lower.is_empty() {
+        let half = |limit: u64| if limit == 0 { 0 } else { (limit / 2).max(1) };
+        lower.push(Limits { down: half(given.down), up: half(given.up) });
+    }
+    let mut all = [vec![given], lower, vec![Limits::default()], higher].concat();
+    all.dedup();
+    if given == Limits::default() {
+        all.pop(); // none is where it begins
+    }
+    let at = all.iter().position(|limits| *limits == current).map_or(0, |at| at + 1);
+    all.get(at).copied().unwrap_or(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_leads_through_all_limits_and_back() {
+        for given in [Limits::default(), Limits { down: 300, up: 0 }, Limits { down: 1 << 20, up: 1 << 20 }] {
+            let mut seen = vec![given];
+            let mut current = next_limits(given, given);
+            while current != given {
+                assert!(!seen.contains(&current), "{current:?} twice");
+                seen.push(current);
+                current = next_limits(given, current);
+            }
+            assert!(seen.contains(&Limits::default()) && seen.len() >= STEPS.len());
+        }
+    }
+
+    #[test]
+    fn the_first_press_lowers_the_limit() {
+        let each_way = |limit| Limits { down: limit, up: limit };
+        let pairs = [
+            (Limits::default(), each_way(5 << 20)),
+            (each_way(3 << 20), each_way(1 << 20)),
+            (each_way(200 << 10), each_way(100 << 10)),
+            (Limits { down: 1 << 20, up: 0 }, each_way(200 << 10)),
+            (Limits { down: 300, up: 0 }, Limits { down: 150, up: 0 }),
+            (Limits { down: 0, up: 2 << 20 }, each_way(1 << 20)),
+            (each_way(1), Limits::default()),
+        ];
+        for (given, first) in pairs {
+            assert_eq!(next_limits(given, given), first, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn other_limits_lead_back_to_those_of_the_command_line() {
+        // Whoever set others by a signal finds the way back.
+        let given = Limits { down: 5, up: 6 };
+        assert_eq!(next_limits(given, Limits { down: 7, up: 8 }), given);
+    }
+}

@@ -1,0 +1,325 @@
+//! The keyboard of a download: single keys while the live view stands, and a terminal that is left as it was found, however the
+//! download ends. Ctrl-C, Ctrl-Z and Ctrl-\ stay what they are, signals.
+//!
+//! Keys are heard only while the terminal is ours: a process in the background that touched its terminal would be stopped. One
+//! thread waits for keys and signals together; [`Keys::release`] puts the terminal back at once, and so does the drop of the last
+//! [`Keyboard`].
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTSTP};
+use signal_hook::{flag, low_level};
+
+use crate::cli::signals::is_ignored;
+use crate::util::descriptors::is_shortage;
+
+/// Keys that wait for the view at most; more are lost.
+const WAITING: usize = 16;
+
+/// The arrow up.
+pub const UP: char = '\u{2191}';
+/// The arrow down.
+pub const DOWN: char = '\u{2193}';
+/// Enter, or return.
+pub const ENTER: char = '\n';
+
+/// Whether that terminal listens to us: true also where there is no job control, and nobody else it could listen to.
+pub fn is_ours(terminal: impl AsFd) -> bool {
+    tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
+}
+
+/// What all that hear keys share; clones are the same keyboard.
+#[derive(Clone)]
+pub struct Keys {
+    inner: Arc<Inner>,
+    pressed: Receiver<char>,
+}
+
+struct Inner {
+    /// How the terminal was; there while it is not so.
+    before: Mutex<Option<Termios>>,
+    /// Keys are not wanted any more.
+    over: AtomicBool,
+    /// Wakes the thread.
+    wake: UnixStream,
+}
+
+/// The keyboard's owner: ends its thread, and leaves the terminal as it was.
+pub struct Keyboard {
+    keys: Keys,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The signals that the thread takes care of, as they have come.
+#[derive(Default)]
+struct Signals {
+    stop: Arc<AtomicBool>,
+    quit: Arc<AtomicBool>,
+    hang_up: Arc<AtomicBool>,
+}
+
+impl Keyboard {
+    /// Listens to standard input, where that is a terminal; `hang_up` is called when the terminal goes away.
+    ///
+    /// # Errors
+    /// What the system says where a handler or the thread cannot be set up. `Ok(None)` where there is no keyboard.
+    pub fn listen(hang_up: impl FnOnce() + Send + 'static) -> io::Result<Option<Keyboard>> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() || tcgetattr(&stdin).is_err() {
+            return Ok(None);
+        }
+        let pairs = || {
+            let (wake, woken) = UnixStream::pair()?;
+            let clones = [wake.try_clone()?, wake.try_clone()?, wake.try_clone()?, wake.try_clone()?];
+            Ok((wake, woken, clones))
+        };
+        let (wake, woken, clones) = match pairs() {
+            Err(error) if is_shortage(&error) => {
+                log::warn!("keys are not heard: {error}");
+                return Ok(None);
+            }
+            made => made?,
+        };
+        woken.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        let signals = Signals::default();
+        let pairs = [(SIGTSTP, &signals.stop), (SIGQUIT, &signals.quit), (SIGHUP, &signals.hang_up)];
+        // Who is to ignore a signal goes on ignoring it.
+        let [continued, others @ ..] = clones;
+        for ((signal, raised), wake) in pairs.into_iter().zip(others).filter(|((signal, _), _)| !is_ignored(*signal)) {
+            flag::register(signal, raised.clone())?;
+            low_level::pipe::register(signal, wake)?;
+        }
+        low_level::pipe::register(SIGCONT, continued)?;
+        let (tell, pressed) = bounded(WAITING);
+        let inner = Arc::new(Inner { before: Mutex::new(None), over: AtomicBool::new(false), wake });
+        let keys = Keys { inner: inner.clone(), pressed };
+        let listen = move || inner.run(&woken, &signals, &tell, hang_up);
+        let thread = thread::Builder::new().name("keys".to_owned()).spawn(listen)?;
+        Ok(Some(Keyboard { keys, thread: Some(thread) }))
+    }
+
+    /// What hears the keys.
+    pub fn keys(&self) -> Keys {
+        self.keys.clone()
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.keys.release();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Keys {
+    /// The keys as they are pressed.
+    pub fn pressed(&self) -> Receiver<char> {
+        self.pressed.clone()
+    }
+
+    /// Looks whether the terminal has become ours; nobody else says so.
+    pub fn look(&self) {
+        if !self.inner.is_over() && self.inner.before.lock().is_none() && is_ours(io::stdin()) {
+            self.inner.rouse();
+        }
+    }
+
+    /// Leaves the terminal as it was, from now on.
+    pub fn release(&self) {
+        self.inner.over.store(true, Ordering::Release);
+        self.inner.restore();
+        self.inner.rouse();
+    }
+}
+
+impl Inner {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    fn rouse(&self) {
+        // A full pipe wakes as well.
+        let _ = (&self.wake).write(&[1]);
+    }
+
+    /// Has keys come one by one and unseen, where the terminal is ours; whether they do.
+    fn enter(&self) -> bool {
+        let mut before = self.before.lock();
+        let stdin = io::stdin();
+        if self.is_over() || !is_ours(&stdin) {
+            return false;
+        }
+        let Ok(modes) = tcgetattr(&stdin) else { return false };
+        let mut ours = modes.clone();
+        ours.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        ours.special_codes[SpecialCodeIndex::VMIN] = 1;
+        ours.special_codes[SpecialCodeIndex::VTIME] = 0;
+        if ours.local_modes != modes.local_modes {
+            // A shell may have changed it back while we were stopped; what it was at first counts.
+            before.get_or_insert(modes);
+            return tcsetattr(&stdin, OptionalActions::Now, &ours).is_ok();
+        }
+        true
+    }
+
+    /// Puts the terminal back. In the background that is up to the shell, and trying it would stop us.
+    fn restore(&self) {
+        if let Some(modes) = self.before.lock().take()
+            && is_ours(io::stdin())
+        {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);
+        }
+    }
+
+    /// The thread: hears keys until it is over.
+    fn run(&self, woken: &UnixStream, signals: &Signals, tell: &Sender<char>, hang_up: impl FnOnce()) {
+        let (stdin, mut there, mut hang_up) = (io::stdin(), true, Some(hang_up));
+        loop {
+            let listening = there && self.enter();
+            let keyboard = listening.then(|| stdin.as_fd());
+            let Ok((roused, pressed)) = wait(woken.as_fd(), keyboard) else { break };
+            if roused {
+                let _ = (&*woken).read(&mut [0; 64]);
+            }
+            if self.is_over() {
+                break;
+            }
+            if signals.hang_up.swap(false, Ordering::AcqRel) {
+                there = false;
+                self.restore();
+                if let Some(hang_up) = hang_up.take() {
+                    hang_up();
+                }
+            }
+            if signals.quit.swap(false, Ordering::AcqRel) {
+                self.restore();
+                let _ = low_level::emulate_default_handler(SIGQUIT);
+            }
+            if signals.stop.swap(false, Ordering::AcqRel) && can_be_continued() {
+                self.restore();
+                let _ = low_level::emulate_default_handler(SIGTSTP); // returns when we go on
+            }
+            // In the background a read would stop us.
+            if pressed && is_ours(&stdin) {
+                there = hear(stdin.as_fd(), tell);
+            } else if pressed {
+                *self.before.lock() = None;
+            }
+        }
+        self.restore();
+    }
+}
+
+/// Waits for somebody to rouse us, or for a key where there is a keyboard.
+fn wait(woken: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::Result<(bool, bool)> {
+    let mut fds = vec![PollFd::from_borrowed_fd(woken, PollFlags::IN)];
+    fds.extend(keyboard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    match poll(&mut fds, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error),
+    }
+    let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+    Ok((ready(0), ready(1)))
+}
+
+/// Hands on what was pressed; whether the keyboard is still there.
+fn hear(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
+    let mut bytes = [0; 64];
+    let Ok(count @ 1..) = rustix::io::read(stdin, &mut bytes) else { return false };
+    let bytes = bytes.get(..count).unwrap_or_default();
+    for key in keys_in(bytes) {
+        let _ = tell.try_send(key);
+    }
+    true
+}
+
+/// The keys among these bytes. Arrows and the like come as several bytes, of which some would be keys by themselves; two of them
+/// are keys here.
+fn keys_in(bytes: &[u8]) -> Vec<char> {
+    let (mut keys, mut bytes) = (Vec::new(), bytes.iter());
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            // ESC [ … and a letter or a tilde; ESC O and a letter; Alt and a key.
+            0x1b => match bytes.next() {
+                Some(b'[') => {
+                    let rest = bytes.as_slice();
+                    let last = bytes.position(|byte| matches!(byte, 0x40..=0x7e));
+                    keys.extend(arrow(last.and_then(|at| rest.get(..=at)).unwrap_or_default()));
+                }
+                Some(b'O') => keys.extend(bytes.next().and_then(|byte| arrow(&[*byte]))),
+                _ => {}
+            },
+            b' ' | 0x21..=0x7e => keys.push(char::from(byte)),
+            b'\r' | b'\n' => keys.push(ENTER),
+            _ => {}
+        }
+    }
+    keys
+}
+
+fn arrow(code: &[u8]) -> Option<char> {
+    match code {
+        b"A" => Some(UP),
+        b"B" => Some(DOWN),
+        _ => None,
+    }
+}
+
+/// Whether a shell could let us go on: one in the same session that has us, or the first of our group, for a job. A group without
+/// one is not stopped by Ctrl-Z, and neither are we.
+fn can_be_continued() -> bool {
+    let keeps = |parent: Option<Pid>| {
+        let Some(parent) = parent else { return false };
+        let same = matches!((getsid(Some(parent)), getsid(None)), (Ok(theirs), Ok(ours)) if theirs == ours);
+        same && getpgid(Some(parent)).is_ok_and(|group| group != getpgrp())
+    };
+    keeps(getppid()) || keeps(parent_of(getpgrp()))
+}
+
+/// The parent of another process.
+fn parent_of(process: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    // The name, in brackets, may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    Pid::from_raw(rest.split_whitespace().nth(1)?.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_single_keys_are_keys() {
+        assert_eq!(keys_in(b"p q\n\x03"), ['p', ' ', 'q', ENTER]);
+        assert_eq!(keys_in(b"\x1b[Cp\x1bOQ?\x1b[15~l\x1bqs\x1b[1;5A"), ['p', '?', 'l', 's']);
+        assert_eq!(keys_in(b"\x1b[A\x1b[Bp\x1bOA\x1bOB\r"), [UP, DOWN, 'p', UP, DOWN, ENTER]);
+        assert_eq!(keys_in("é\x1b".as_bytes()), []);
+        assert_eq!(keys_in(b"\x1b[1;5"), []);
+    }
+
+    #[test]
+    fn parents_are_found() {
+        assert_eq!(parent_of(rustix::process::getpid()), getppid());
+        assert_eq!(parent_of(Pid::INIT), None, "the first process has none");
+    }
+
+    #[test]
+    fn what_is_no_terminal_is_nobody_elses() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(is_ours(&ours));
+    }
+}

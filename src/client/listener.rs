@@ -1,0 +1,120 @@
+//! Incoming connections: one socket for both families where the system has IPv6, one thread that accepts and hands on to the
+//! host's lobby, which is its own.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::client::Lobby;
+use crate::net::bind::Bind;
+use crate::util::descriptors::is_shortage;
+
+/// Connections that the kernel keeps for us until we look.
+const BACKLOG: i32 = 128;
+/// The pause after a failed accept: out of descriptors, most likely.
+const BREATHER: Duration = Duration::from_millis(200);
+
+/// The listening socket and its thread.
+pub struct Listener {
+    /// The port that was free.
+    pub port: u16,
+    socket: Socket,
+    closing: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Listens on the first free port of `ports` (0 lets the system choose); who calls comes into `lobby`.
+    ///
+    /// # Errors
+    /// Where none of them is free, or there is no such interface.
+    pub fn start(ports: RangeInclusive<u16>, to: &Bind, lobby: Lobby) -> io::Result<Listener> {
+        let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
+        for port in ports {
+            result = bind(port, to);
+            if result.is_ok() {
+                break;
+            }
+        }
+        let socket = result?;
+        let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
+        let accepts = socket.try_clone()?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let flag = closing.clone();
+        let thread = std::thread::Builder::new()
+            .name("listen".into())
+            .stack_size(128 * 1024)
+            .spawn(move || accept(&accepts, &flag, lobby))?;
+        Ok(Listener { port, socket, closing, thread: Some(thread) })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
+        let _ = self.socket.shutdown(std::net::Shutdown::Both); // wakes the thread out of accept
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind(port: u16, to: &Bind) -> io::Result<Socket> {
+    if let Bind::Address(ip) = to {
+        return open(SocketAddr::new(*ip, port), to);
+    }
+    open((Ipv6Addr::UNSPECIFIED, port).into(), to).or_else(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse || is_shortage(&error) {
+            return Err(error);
+        }
+        open((Ipv4Addr::UNSPECIFIED, port).into(), to)
+    })
+}
+
+fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    to.tie(&socket)?;
+    socket.set_reuse_address(true)?; // a port that was ours a moment ago is free
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
+    let mut failing = false;
+    loop {
+        let accepted = socket.accept();
+        if closing.load(Ordering::Acquire) {
+            return;
+        }
+        match accepted {
+            Ok((stream, addr)) => {
+                failing = false;
+                if let Some(addr) = addr.as_socket() {
+                    lobby.receive(stream.into(), canonical(addr));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    log::warn!("cannot accept a connection: {error}");
+                }
+                std::thread::sleep(BREATHER);
+            }
+        }
+    }
+}
+
+/// The IPv4 address that a dual-stack socket shows as `::ffff:a.b.c.d`.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}

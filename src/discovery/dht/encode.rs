@@ -1,0 +1,154 @@
+//! Packets out (BEP 5, 32, 42, 43): values → bytes, keys in their order.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::discovery::dht::id::NodeId;
+use crate::discovery::dht::message::{Body, Family, Message, Query, Response, Want};
+
+/// Who we are, as BEP 5 wants it: the client's two letters (BEP 20) and two bytes of version.
+const VERSION: &[u8] = b"BY\0\x01";
+
+impl Message {
+    /// The packet's bytes, keys in their order.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        out.push(b'd');
+        if let Body::Query { id, query, .. } = &self.body {
+            key(&mut out, "a");
+            put_arguments(&mut out, *id, query);
+        }
+        if let Body::Error(code, text) = &self.body {
+            out.extend_from_slice(format!("1:eli{code}e{}:{text}e", text.len()).as_bytes());
+        }
+        if let Some(ip) = self.ip {
+            key(&mut out, "ip");
+            put(&mut out, &compact(ip));
+        }
+        if let Body::Query { query, .. } = &self.body {
+            key(&mut out, "q");
+            put(&mut out, query.method().as_bytes());
+        }
+        if let Body::Response(response) = &self.body {
+            key(&mut out, "r");
+            put_response(&mut out, response);
+        }
+        if let Body::Query { read_only: true, .. } = &self.body {
+            out.extend_from_slice(b"2:roi1e");
+        }
+        key(&mut out, "t");
+        put(&mut out, &self.transaction);
+        key(&mut out, "v");
+        put(&mut out, VERSION);
+        let kind: &[u8] = match &self.body {
+            Body::Query { .. } => b"1:y1:qe",
+            Body::Response(_) => b"1:y1:re",
+            Body::Error(..) | Body::Incomprehensible { .. } => b"1:y1:ee",
+        };
+        out.extend_from_slice(kind);
+        out
+    }
+}
+
+impl Query {
+    fn method(&self) -> &'static str {
+        match self {
+            Query::Ping => "ping",
+            Query::FindNode { .. } => "find_node",
+            Query::GetPeers { .. } => "get_peers",
+            Query::AnnouncePeer { .. } => "announce_peer",
+        }
+    }
+}
+
+pub(crate) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(bytes.len().to_string().as_bytes());
+    out.push(b':');
+    out.extend_from_slice(bytes);
+}
+
+pub(crate) fn key(out: &mut Vec<u8>, key: &str) {
+    put(out, key.as_bytes());
+}
+
+fn put_arguments(out: &mut Vec<u8>, id: NodeId, query: &Query) {
+    out.push(b'd');
+    key(out, "id");
+    put(out, &id.0);
+    match query {
+        Query::Ping => {}
+        Query::FindNode { target, want } => {
+            key(out, "target");
+            put(out, &target.0);
+            put_want(out, *want);
+        }
+        Query::GetPeers { info_hash, want } => {
+            key(out, "info_hash");
+            put(out, &info_hash.0);
+            put_want(out, *want);
+        }
+        Query::AnnouncePeer { info_hash, port, token } => {
+            out.extend_from_slice(format!("12:implied_porti{}e", u8::from(port.is_none())).as_bytes());
+            key(out, "info_hash");
+            put(out, &info_hash.0);
+            // With an implied port this one is not read, but some insist that it be there and not 0.
+            out.extend_from_slice(format!("4:porti{}e", port.unwrap_or(1)).as_bytes());
+            key(out, "token");
+            put(out, token);
+        }
+    }
+    out.push(b'e');
+}
+
+fn put_want(out: &mut Vec<u8>, want: Want) {
+    if want == Want::default() {
+        return;
+    }
+    out.extend_from_slice(b"4:wantl");
+    for (wanted, name) in [(want.v4, "n4"), (want.v6, "n6")] {
+        if wanted {
+            key(out, name);
+        }
+    }
+    out.push(b'e');
+}
+
+fn put_response(out: &mut Vec<u8>, response: &Response) {
+    out.push(b'd');
+    key(out, "id");
+    put(out, &response.id.0);
+    for (family, name) in [(Family::V4, "nodes"), (Family::V6, "nodes6")] {
+        let nodes: Vec<u8> = response
+            .nodes
+            .iter()
+            .filter(|node| Family::of(node.addr.ip()) == family)
+            .flat_map(|node| node.id.0.into_iter().chain(compact(node.addr)))
+            .collect();
+        if !nodes.is_empty() {
+            key(out, name);
+            put(out, &nodes);
+        }
+    }
+    if let Some(token) = &response.token {
+        key(out, "token");
+        put(out, token);
+    }
+    if !response.values.is_empty() {
+        key(out, "values");
+        out.push(b'l');
+        for value in &response.values {
+            put(out, &compact(*value));
+        }
+        out.push(b'e');
+    }
+    out.push(b'e');
+}
+
+/// Compact address and port: 6 or 18 bytes.
+pub(crate) fn compact(addr: SocketAddr) -> Vec<u8> {
+    let mut out = match addr.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    out.extend_from_slice(&addr.port().to_be_bytes());
+    out
+}

@@ -1,0 +1,85 @@
+//! Our own address, as others see it (BEP 42): each answer says it, none is believed alone. Pure.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::net::networks::Network;
+
+/// The latest so many voters count.
+const MAX_VOTES: usize = 20;
+/// So many must agree, and be more than half.
+const QUORUM: usize = 6;
+
+/// What others say our address is.
+#[derive(Debug, Default)]
+pub struct ExternalIp {
+    /// The votes by network, each network once, the latest last: one party may have many addresses.
+    votes: VecDeque<(Network, IpAddr)>,
+    agreed: Option<IpAddr>,
+}
+
+impl ExternalIp {
+    /// What most agree on.
+    pub fn agreed(&self) -> Option<IpAddr> {
+        self.agreed
+    }
+
+    /// Counts what one node says; gives the address where enough agree on another than before.
+    pub fn vote(&mut self, voter: IpAddr, ours: IpAddr) -> Option<IpAddr> {
+        let voter = Network::block(voter);
+        self.votes.retain(|(who, _)| *who != voter);
+        if self.votes.len() >= MAX_VOTES {
+            self.votes.pop_front();
+        }
+        self.votes.push_back((voter, ours));
+        let agree = self.votes.iter().filter(|(_, said)| *said == ours).count();
+        if agree < QUORUM || agree * 2 <= self.votes.len() || self.agreed == Some(ours) {
+            return None;
+        }
+        self.agreed = Some(ours);
+        self.agreed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of a network of its own.
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([80, 0, n, 1])
+    }
+
+    #[test]
+    fn six_voices_of_different_nodes_and_the_majority() {
+        let mut external = ExternalIp::default();
+        for _ in 0..50 {
+            assert_eq!(external.vote(ip(1), ip(200)), None, "one voter has one voice");
+        }
+        let mut given = None;
+        for voter in 2..=6 {
+            assert_eq!((given, external.vote(ip(100 + voter), ip(201))), (None, None), "liars in the minority");
+            given = external.vote(ip(voter), ip(200));
+        }
+        assert_eq!(given, Some(ip(200)));
+        assert_eq!(external.vote(ip(7), ip(200)), None, "nothing new");
+        // We move: the votes of before fade.
+        let moved = (10..40).find_map(|voter| external.vote(ip(voter), ip(222)));
+        assert_eq!((moved, external.agreed()), (Some(ip(222)), Some(ip(222))));
+    }
+
+    #[test]
+    fn a_network_has_one_voice_however_many_addresses_it_has() {
+        let claim = "2001:db8:ffff::1".parse().expect("an address");
+        let mut external = ExternalIp::default();
+        for n in 0..200_u128 {
+            // One /64, and then the /64s of one /48.
+            let voter = 0x2001_0db8_0000_0000_0000_0000_0000_0000 | if n < 100 { n } else { n << 64 };
+            assert_eq!(external.vote(IpAddr::V6(voter.into()), claim), None);
+        }
+        for last in 0..200 {
+            assert_eq!(external.vote([80, 0, 0, last].into(), ip(9)), None);
+        }
+        assert_eq!((external.agreed(), external.votes.len()), (None, 2));
+    }
+}

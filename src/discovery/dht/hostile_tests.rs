@@ -1,0 +1,254 @@
+//! One node and strangers: what is not an answer to a question of ours changes nothing, and nobody gets more than is his.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::discovery::dht::message::{Body, Message, Query, Response, Want};
+use crate::types::InfoHash;
+
+const HASH: InfoHash = InfoHash([0x5a; 20]);
+
+fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn addr(n: u8) -> SocketAddr {
+    SocketAddr::from(([90, n, 1, 1], 6881))
+}
+
+fn dht(read_only: bool) -> Dht {
+    let settings = Settings { family: Family::V4, read_only, secret: [1; 16] };
+    Dht::new(&settings, &State::default(), fastrand::Rng::with_seed(1))
+}
+
+/// What it sends, read.
+fn sent(dht: &mut Dht) -> Vec<(SocketAddr, Message)> {
+    outputs(dht)
+        .into_iter()
+        .filter_map(|out| match out {
+            Output::Send { to, bytes } => Some((to, Message::decode(&bytes).unwrap())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The ping among what it sends.
+fn pinged(dht: &mut Dht) -> (SocketAddr, Message) {
+    let ping = |(_, m): &(SocketAddr, Message)| matches!(m.body, Body::Query { query: Query::Ping, .. });
+    sent(dht).into_iter().find(ping).expect("a ping")
+}
+
+fn outputs(dht: &mut Dht) -> Vec<Output> {
+    std::iter::from_fn(|| dht.next_output()).collect()
+}
+
+fn response(to: &Message, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
+    let body = Response { id: NodeId([n; 20]), nodes: vec![], values, token: Some(vec![n]) };
+    Message { transaction: to.transaction.clone(), ip: None, body: Body::Response(body) }.encode()
+}
+
+fn question(n: u8, query: Query, read_only: bool) -> Vec<u8> {
+    let body = Body::Query { id: NodeId([n; 20]), query, read_only };
+    Message { transaction: vec![n; 2], ip: None, body }.encode()
+}
+
+#[test]
+fn only_the_asked_node_answers_and_only_once() {
+    let mut dht = dht(false);
+    dht.add_node(secs(0), addr(1));
+    let (to, ping) = pinged(&mut dht);
+    assert_eq!((to, ping.transaction.len()), (addr(1), 4));
+    let right = response(&ping, 1, vec![]);
+    let mut wrong = ping.clone();
+    wrong.transaction[0] ^= 1;
+    dht.on_packet(secs(1), addr(1), &response(&wrong, 1, vec![]));
+    dht.on_packet(secs(1), addr(2), &right);
+    dht.on_packet(secs(1), SocketAddr::new(addr(1).ip(), 7), &right);
+    assert_eq!((dht.stats(secs(1)).nodes, dht.stats(secs(1)).garbage), (0, 3));
+    dht.on_packet(secs(1), addr(1), &right);
+    assert_eq!((dht.stats(secs(1)).nodes, dht.stats(secs(1)).answers), (1, 1));
+    dht.on_packet(secs(1), addr(1), &right);
+    assert_eq!((dht.stats(secs(1)).answers, dht.stats(secs(1)).garbage), (1, 4));
+}
+
+#[test]
+fn a_named_node_gets_five_pings_and_no_more() {
+    let mut dht = dht(false);
+    dht.add_node(secs(0), addr(1));
+    let mut pings = 0;
+    for now in 0..600 {
+        dht.on_tick(secs(now));
+        let is_ping = |(_, m): &&(SocketAddr, Message)| matches!(m.body, Body::Query { query: Query::Ping, .. });
+        pings += sent(&mut dht).iter().filter(is_ping).count();
+    }
+    assert_eq!(pings, 5);
+}
+
+#[test]
+fn while_nobody_answers_a_slow_node_is_asked_once_more() {
+    let mut dht = dht(false);
+    dht.add_router(secs(0), addr(9));
+    dht.add_router(secs(0), addr(8));
+    let mut asked = |now| {
+        dht.on_tick(secs(now));
+        sent(&mut dht)
+    };
+    let first = asked(0);
+    let to = |packets: &[(SocketAddr, Message)]| packets.iter().map(|(to, _)| *to).collect::<Vec<_>>();
+    let again = asked(2);
+    assert!(!first.is_empty() && to(&first) == to(&again), "{first:?}, then {again:?}");
+    assert!(first[0].1.transaction != again[0].1.transaction);
+    assert!((3..10).all(|now| asked(now).is_empty()));
+}
+
+#[test]
+fn transaction_ids_are_not_guessed_from_those_before() {
+    let ids = |secret: u8| {
+        let settings = Settings { family: Family::V4, read_only: false, secret: [secret; 16] };
+        let mut dht = Dht::new(&settings, &State::default(), fastrand::Rng::with_seed(1));
+        (1..20).for_each(|n| dht.add_node(secs(0), addr(n)));
+        sent(&mut dht).into_iter().map(|(_, message)| message.transaction).collect::<std::collections::HashSet<_>>()
+    };
+    assert!(ids(1).len() >= 19 && ids(1).is_disjoint(&ids(2)));
+}
+
+#[test]
+fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
+    let mut dht = dht(false);
+    dht.add_router(secs(0), addr(9));
+    dht.search(secs(0), HASH, Some(5000));
+    let packets = sent(&mut dht);
+    let find = |(_, m): &&(SocketAddr, Message)| matches!(m.body, Body::Query { query: Query::GetPeers { .. }, .. });
+    let (_, search) = packets.iter().find(find).expect("a search by way of the router");
+    dht.on_packet(secs(1), addr(9), &response(search, 9, vec![addr(50), addr(50), addr(51)]));
+    let out = outputs(&mut dht);
+    assert!(out.contains(&Output::Found { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
+    let announce = out.iter().find_map(|out| match out {
+        Output::Send { to, bytes } => match Message::decode(bytes).unwrap().body {
+            Body::Query { query: Query::AnnouncePeer { info_hash, port, token }, .. } => {
+                Some((*to, info_hash, port, token))
+            }
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(announce, Some((addr(9), HASH, Some(5000), vec![9])));
+
+    // Again after ten minutes, and never more once forgotten.
+    let searches = |dht: &mut Dht, now| {
+        dht.on_tick(now);
+        sent(dht).iter().filter(find).count()
+    };
+    assert_eq!((searches(&mut dht, secs(300)), searches(&mut dht, secs(602))), (0, 1));
+    dht.forget(HASH);
+    assert_eq!((searches(&mut dht, secs(3000)), searches(&mut dht, secs(9000))), (0, 0));
+}
+
+#[test]
+fn a_read_only_node_asks_says_so_and_answers_nobody() {
+    let mut dht = dht(true);
+    dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
+    assert_eq!(sent(&mut dht), []);
+    dht.add_node(secs(0), addr(1));
+    assert!(matches!(pinged(&mut dht).1.body, Body::Query { read_only: true, .. }));
+    dht.set_read_only(false);
+    dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
+    assert!(matches!(sent(&mut dht).first(), Some((_, Message { body: Body::Response(_), .. }))));
+}
+
+#[test]
+fn who_asks_is_pinged_before_it_is_known_and_the_read_only_are_not() {
+    let mut dht = dht(false);
+    dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, true));
+    let answers = sent(&mut dht);
+    assert!(
+        matches!(&answers[..], [(to, Message { body: Body::Response(_), ip, .. })] if *to == addr(1) && *ip == Some(addr(1)))
+    );
+    dht.on_packet(secs(0), addr(2), &question(2, Query::Ping, false));
+    let [(_, answer), (to, ping)] = &sent(&mut dht)[..] else { panic!("an answer and a ping") };
+    assert!(matches!(answer.body, Body::Response(_)) && *to == addr(2));
+    assert_eq!(dht.stats(secs(0)).nodes, 0);
+    dht.on_packet(secs(1), addr(2), &response(ping, 2, vec![]));
+    assert_eq!(dht.stats(secs(1)).nodes, 1);
+}
+
+#[test]
+fn bad_questions_get_errors_and_errors_get_nothing() {
+    let mut dht = dht(false);
+    dht.on_packet(secs(0), addr(1), b"d1:ad2:id20:abcdefghij0123456789e1:q4:fish1:t2:aa1:y1:qe");
+    assert!(matches!(&sent(&mut dht)[..], [(_, Message { body: Body::Error(204, _), .. })]));
+    dht.on_packet(secs(0), addr(1), b"d1:eli201e3:bade1:t2:aa1:y1:ee");
+    assert_eq!(sent(&mut dht), []);
+}
+
+#[test]
+fn a_flood_of_questions_is_answered_at_its_rate_and_makes_few_pings() {
+    let mut dht = dht(false);
+    for n in 0..10_000_u32 {
+        let from = SocketAddr::from(((0x5000_0000 + n * 300).to_be_bytes(), 1));
+        let id = NodeId([n as u8; 20]);
+        let body = Body::Query { id, query: Query::FindNode { target: id, want: Want::default() }, read_only: false };
+        let packet = Message { transaction: vec![1; 2], ip: None, body }.encode();
+        dht.on_packet(secs(1), from, &packet);
+    }
+    let packets = sent(&mut dht);
+    let pings = packets.iter().filter(|(_, m)| matches!(m.body, Body::Query { .. })).count();
+    assert!(packets.len() - pings <= 600 && pings <= 32, "{} answers, {pings} pings", packets.len() - pings);
+    assert_eq!(dht.stats(secs(1)).asked, 10_000);
+}
+
+#[test]
+fn a_few_voices_do_not_change_our_id() {
+    let mut dht = dht(false);
+    let before = dht.id();
+    for n in 1..=5 {
+        dht.add_node(secs(0), addr(n));
+        let packets = sent(&mut dht);
+        let (_, ping) = packets.iter().find(|(to, _)| *to == addr(n)).unwrap();
+        let body = Response { id: NodeId([n; 20]), nodes: vec![], values: vec![], token: None };
+        let answer = Message { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: Body::Response(body) };
+        dht.on_packet(secs(0), addr(n), &answer.encode());
+    }
+    assert_eq!((dht.id(), dht.stats(secs(0)).external_ip), (before, None));
+}
+
+proptest! {
+    /// Any bytes, or any question with some of its bytes changed, from anybody: answers go to the sender alone and are of
+    /// bounded size, nobody enters the table, and time goes on.
+    #[test]
+    fn garbage_changes_nothing(
+        packets in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 0..80), any::<u8>(), any::<u8>(), any::<prop::sample::Index>()), 1..60),
+    ) {
+        let mut dht = dht(false);
+        dht.search(secs(0), HASH, Some(1));
+        for (n, (bytes, who, kind, at)) in packets.into_iter().enumerate() {
+            let query = match kind % 4 {
+                0 => Query::Ping,
+                1 => Query::FindNode { target: NodeId([who; 20]), want: Want { v4: true, v6: true } },
+                2 => Query::GetPeers { info_hash: HASH, want: Want::default() },
+                _ => Query::AnnouncePeer { info_hash: HASH, port: Some(1), token: bytes.clone() },
+            };
+            let mut packet = question(who, query, kind > 127);
+            let at = at.index(packet.len());
+            let end = (at + bytes.len()).min(packet.len());
+            packet.splice(at..end, bytes);
+            let now = secs(n as u64);
+            dht.on_packet(now, addr(who), &packet);
+            let mut spent = 0;
+            for out in outputs(&mut dht) {
+                let Output::Send { to, bytes } = out else { panic!("nothing was found") };
+                prop_assert!(to == addr(who) || !bytes.ends_with(b"1:y1:re"));
+                spent += bytes.len();
+            }
+            // One answer, a ping to whoever is new, and second tries of pings before.
+            prop_assert!(spent <= 8 * packet.len() + 100 * 33, "{spent} bytes for {}", packet.len());
+            prop_assert!(dht.next_deadline() > now);
+            prop_assert_eq!(dht.stats(now).nodes, 0);
+            dht.table.check();
+        }
+    }
+}

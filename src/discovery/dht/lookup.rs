@@ -1,0 +1,384 @@
+//! One search through the network (BEP 5): ask the closest nodes that we know of for closer ones, several at a time, until
+//! the eight closest have answered. Pure: says whom to ask, is told what came back.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::discovery::dht::id::NodeId;
+use crate::discovery::dht::message::{Contact, Family, Response};
+use crate::discovery::dht::table::K;
+use crate::net::networks::{is_private, may_name};
+
+/// Queries in flight that are not late yet.
+const PARALLEL: usize = 4;
+/// Queries in flight with those that are late.
+const MAX_IN_FLIGHT: usize = 8;
+/// A search that still gets closer after so many queries is led astray.
+const MAX_QUERIES: usize = 120;
+/// Nodes remembered at most.
+const MAX_CANDIDATES: usize = 120;
+/// Nodes at one address; outside of local networks there is hardly ever more than one.
+const MAX_PER_IP: u8 = 3;
+/// Peers taken from one search at most.
+const MAX_PEERS: usize = 1000;
+
+/// What a search for peers has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// Queries sent.
+    pub queries: usize,
+    /// Nodes that answered.
+    pub answers: usize,
+    /// The longest way from a node that we knew before to one of the closest: a node that it named is one hop away.
+    pub hops: u8,
+    /// Peers found.
+    pub peers: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    New,
+    Asked,
+    /// Asked, and slow: another may be asked in its place.
+    Late,
+    Answered,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    /// Unknown for a router, until it answers.
+    id: Option<NodeId>,
+    addr: SocketAddr,
+    hop: u8,
+    state: State,
+    token: Option<Vec<u8>>,
+}
+
+impl Candidate {
+    /// Whether its answer counts: BEP 42 leaves out those with an id that they may not have.
+    fn counts(&self) -> bool {
+        self.state == State::Answered && self.id.is_some_and(|id| id.fits(self.addr.ip()))
+    }
+}
+
+/// A search that is under way.
+#[derive(Debug)]
+pub struct Lookup {
+    own: NodeId,
+    target: NodeId,
+    family: Family,
+    /// Closest first, those without an id last.
+    candidates: Vec<Candidate>,
+    known: HashSet<SocketAddr>,
+    per_ip: HashMap<IpAddr, u8>,
+    peers: HashSet<SocketAddr>,
+    queries: usize,
+}
+
+impl Lookup {
+    /// A search for `target` by node `own`, that starts with `seeds` and, where their ids are unknown, `routers`.
+    pub fn new(own: NodeId, target: NodeId, family: Family, seeds: &[Contact], routers: &[SocketAddr]) -> Lookup {
+        let mut lookup = Lookup {
+            own,
+            target,
+            family,
+            candidates: Vec::new(),
+            known: HashSet::new(),
+            per_ip: HashMap::new(),
+            peers: HashSet::new(),
+            queries: 0,
+        };
+        for seed in seeds {
+            lookup.add(Some(seed.id), seed.addr, 0);
+        }
+        for router in routers {
+            lookup.add(None, *router, 0);
+        }
+        lookup
+    }
+
+    /// What is searched for.
+    pub fn target(&self) -> NodeId {
+        self.target
+    }
+
+    /// Whom to ask next; counts as asked with that. To be called until it gives nobody.
+    pub fn ask(&mut self) -> Option<SocketAddr> {
+        let late = self.count(State::Late);
+        let asked = self.count(State::Asked);
+        if asked >= PARALLEL || asked + late >= MAX_IN_FLIGHT || self.queries >= MAX_QUERIES {
+            return None;
+        }
+        let mut answered = 0;
+        for candidate in &mut self.candidates {
+            if candidate.state == State::New {
+                candidate.state = State::Asked;
+                self.queries += 1;
+                return Some(candidate.addr);
+            }
+            answered += usize::from(candidate.counts());
+            if answered >= K {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether it has come to its end: the eight closest have answered, or nobody is left to ask. For slow nodes it waits
+    /// only where there are fewer than eight without them.
+    pub fn is_done(&self) -> bool {
+        let exhausted = self.queries >= MAX_QUERIES;
+        let mut answered = 0;
+        let mut late = false;
+        for candidate in &self.candidates {
+            match candidate.state {
+                State::New if !exhausted => return false,
+                State::Asked => return false,
+                State::Late => late = true,
+                _ => answered += usize::from(candidate.counts()),
+            }
+            if answered >= K {
+                return true;
+            }
+        }
+        !late
+    }
+
+    /// An asked node is slow; true where nobody has answered so far and it is worth being asked once more: of the one
+    /// way into the network a lost packet shall not cost us the search.
+    pub fn late(&mut self, addr: SocketAddr) -> bool {
+        let asked = self.candidates.iter().any(|c| c.addr == addr && c.state == State::Asked);
+        self.turn(addr, State::Late);
+        asked && self.count(State::Answered) == 0
+    }
+
+    /// An asked node will not answer, or refused.
+    pub fn failed(&mut self, addr: SocketAddr) {
+        self.turn(addr, State::Failed);
+    }
+
+    /// An asked node answered; gives the peers that are new. What it says of itself counts, whatever others said: it
+    /// takes its place among the candidates by the id it answers with.
+    pub fn answered(&mut self, addr: SocketAddr, response: &Response) -> Vec<SocketAddr> {
+        let waits = |c: &Candidate| c.addr == addr && matches!(c.state, State::Asked | State::Late);
+        let Some(at) = self.candidates.iter().position(waits) else { return Vec::new() };
+        let mut candidate = self.candidates.remove(at);
+        let hop = candidate.hop;
+        candidate.id = Some(response.id);
+        candidate.state = if response.id == self.own { State::Failed } else { State::Answered };
+        candidate.token.clone_from(&response.token);
+        let lies = candidate.state == State::Failed;
+        self.insert(candidate);
+        if lies {
+            return Vec::new();
+        }
+        // More than eight are more than it should say; the closest are enough.
+        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_name(addr.ip(), a.ip());
+        let mut nodes: Vec<&Contact> = response.nodes.iter().filter(|node| honest(node.addr)).collect();
+        nodes.sort_by_key(|node| node.id.distance(self.target));
+        let values: Vec<SocketAddr> = response.values.iter().copied().filter(|value| honest(*value)).collect();
+        let nodes: Vec<Contact> = nodes.into_iter().take(K).copied().collect();
+        for node in nodes {
+            self.add(Some(node.id), node.addr, hop.saturating_add(1));
+        }
+        let room = MAX_PEERS.saturating_sub(self.peers.len());
+        values.into_iter().filter(|value| self.peers.insert(*value)).take(room).collect()
+    }
+
+    /// Where to announce: the closest eight that gave a token and may have their ids (BEP 42), and besides the closest eight others
+    /// with a token. Most nodes of today have other ids than BEP 42 wants, and who searches may ask those alone; nodes that choose
+    /// their ids to sit at a torrent can no longer keep the announce from the first eight.
+    pub fn holders(&self) -> Vec<(SocketAddr, Vec<u8>)> {
+        let answered = self.candidates.iter().filter(|c| c.state == State::Answered);
+        let with_token = answered.filter_map(|c| Some((c, c.token.as_ref().filter(|token| !token.is_empty())?)));
+        let (fit, others): (Vec<_>, Vec<_>) = with_token.partition(|(c, _)| c.counts());
+        let closest = fit.into_iter().take(K).chain(others.into_iter().take(K));
+        closest.map(|(c, token)| (c.addr, token.clone())).collect()
+    }
+
+    /// What it has come to so far.
+    pub fn summary(&self) -> Searched {
+        let answered = || self.candidates.iter().filter(|c| c.state == State::Answered);
+        Searched {
+            queries: self.queries,
+            answers: answered().count(),
+            hops: answered().take(K).map(|c| c.hop).max().unwrap_or_default(),
+            peers: self.peers.len(),
+        }
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.candidates.iter().filter(|c| c.state == state).count()
+    }
+
+    fn turn(&mut self, addr: SocketAddr, state: State) {
+        let asked = |c: &&mut Candidate| c.addr == addr && matches!(c.state, State::Asked | State::Late);
+        if let Some(candidate) = self.candidates.iter_mut().find(asked) {
+            candidate.state = state;
+        }
+    }
+
+    fn add(&mut self, id: Option<NodeId>, addr: SocketAddr, hop: u8) {
+        if id == Some(self.own) || Family::of(addr.ip()) != self.family || self.known.contains(&addr) {
+            return;
+        }
+        let here = self.per_ip.entry(addr.ip()).or_default();
+        if *here >= MAX_PER_IP && !is_private(addr.ip()) {
+            return;
+        }
+        *here = here.saturating_add(1);
+        self.known.insert(addr);
+        self.insert(Candidate { id, addr, hop, state: State::New, token: None });
+    }
+
+    /// Puts a candidate in its place; where there are too many, the farthest goes that was not asked.
+    fn insert(&mut self, candidate: Candidate) {
+        let target = self.target;
+        let key = |c: &Candidate| c.id.map_or((true, [0; 20]), |id| (false, id.distance(target)));
+        let at = self.candidates.partition_point(|c| key(c) <= key(&candidate));
+        self.candidates.insert(at, candidate);
+        if self.candidates.len() > MAX_CANDIDATES
+            && let Some(farthest) = self.candidates.iter().rposition(|c| c.state == State::New)
+        {
+            let gone = self.candidates.remove(farthest);
+            self.known.remove(&gone.addr);
+            if let Some(here) = self.per_ip.get_mut(&gone.addr.ip()) {
+                *here = here.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: NodeId = NodeId([0xff; 20]);
+    const TARGET: NodeId = NodeId([0; 20]);
+
+    /// A node on a local network, the closer to the target the smaller `n` is.
+    fn node(n: u8) -> Contact {
+        let mut id = [0; 20];
+        id[0] = n;
+        id[19] = 1;
+        Contact { id: NodeId(id), addr: SocketAddr::from(([10, 0, 0, n], 1)) }
+    }
+
+    fn lookup(seeds: &[Contact]) -> Lookup {
+        Lookup::new(OWN, TARGET, Family::V4, seeds, &[])
+    }
+
+    fn says(who: Contact, nodes: Vec<Contact>) -> Response {
+        Response { id: who.id, nodes, values: Vec::new(), token: Some(vec![who.id.0[0]]) }
+    }
+
+    fn asked(lookup: &mut Lookup) -> Vec<SocketAddr> {
+        std::iter::from_fn(|| lookup.ask()).collect()
+    }
+
+    #[test]
+    fn asks_four_at_a_time_closest_first_and_more_when_they_are_slow() {
+        let nodes: Vec<Contact> = (1..=20).map(node).collect();
+        let mut lookup = lookup(&nodes);
+        let first = asked(&mut lookup);
+        assert_eq!(first, nodes[..4].iter().map(|n| n.addr).collect::<Vec<_>>());
+        for addr in &first {
+            lookup.late(*addr);
+        }
+        assert_eq!(asked(&mut lookup), nodes[4..8].iter().map(|n| n.addr).collect::<Vec<_>>());
+        for node in &nodes[4..8] {
+            lookup.late(node.addr);
+        }
+        assert_eq!(asked(&mut lookup), [], "eight are in flight");
+        lookup.failed(nodes[0].addr);
+        assert_eq!(asked(&mut lookup), [nodes[8].addr]);
+    }
+
+    #[test]
+    fn ends_when_the_eight_closest_have_answered() {
+        let nodes: Vec<Contact> = (1..=20).map(node).collect();
+        let mut lookup = lookup(&nodes);
+        while let Some(addr) = lookup.ask() {
+            let who = nodes.iter().find(|n| n.addr == addr).unwrap();
+            assert!(!lookup.is_done());
+            lookup.answered(addr, &says(*who, nodes.clone()));
+        }
+        assert!(lookup.is_done());
+        assert_eq!(lookup.summary(), Searched { queries: 8, answers: 8, hops: 0, peers: 0 });
+        let holders = lookup.holders();
+        assert_eq!(
+            holders.iter().map(|(a, _)| *a).collect::<Vec<_>>(),
+            nodes[..8].iter().map(|n| n.addr).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_slow_node_is_waited_for_only_where_there_are_too_few() {
+        let mut lookup = lookup(&[node(1), node(2)]);
+        asked(&mut lookup);
+        lookup.late(node(1).addr);
+        lookup.answered(node(2).addr, &says(node(2), vec![]));
+        assert!(!lookup.is_done());
+        lookup.failed(node(1).addr);
+        assert!(lookup.is_done());
+    }
+
+    #[test]
+    fn an_id_that_bep_42_forbids_neither_ends_a_search_nor_keeps_the_announce_from_others() {
+        let liar = |n: u8| Contact { id: NodeId([0; 20]), addr: SocketAddr::from(([80 + n, n, 9, 9], 1)) };
+        let liars: Vec<Contact> = (0..10).map(liar).filter(|c| !c.id.fits(c.addr.ip())).take(8).collect();
+        assert_eq!(liars.len(), 8);
+        let honest: Vec<Contact> = (1..=8).map(node).collect();
+        let mut lookup = lookup(&[liars.clone(), honest.clone()].concat());
+        while let Some(addr) = lookup.ask() {
+            let who = *liars.iter().chain(&honest).find(|n| n.addr == addr).unwrap();
+            lookup.answered(addr, &says(who, vec![]));
+        }
+        assert_eq!(lookup.summary().queries, 16);
+        let holders: HashSet<SocketAddr> = lookup.holders().into_iter().map(|(addr, _)| addr).collect();
+        assert_eq!(holders, liars.iter().chain(&honest).map(|n| n.addr).collect(), "eight of each kind");
+    }
+
+    #[test]
+    fn strangers_neither_lead_us_into_the_local_network_nor_endlessly_on() {
+        let stranger = Contact { id: NodeId([9; 20]), addr: "80.1.1.1:1".parse().unwrap() };
+        let mut lookup = lookup(&[stranger]);
+        asked(&mut lookup);
+        let mut response = says(stranger, vec![node(1)]);
+        response.values = vec!["192.168.0.1:80".parse().unwrap(), "90.0.0.1:2".parse().unwrap()];
+        assert_eq!(lookup.answered(stranger.addr, &response), ["90.0.0.1:2".parse().unwrap()]);
+        assert_eq!(asked(&mut lookup), []);
+
+        // Every answer names eight nodes that are closer still.
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut lookup = Lookup::new(OWN, TARGET, Family::V4, &[stranger], &[]);
+        let mut queries = 0;
+        while let Some(addr) = lookup.ask() {
+            queries += 1;
+            let closer = |n: u8| Contact {
+                id: TARGET.near(queries.min(150), true, &mut fastrand::Rng::with_seed(u64::from(n))),
+                addr: SocketAddr::from((rng.u32(0x5000_0000..0x6000_0000).to_be_bytes(), 1)),
+            };
+            let nodes = (0..8).map(closer).collect();
+            lookup.answered(addr, &Response { id: NodeId([9; 20]), nodes, values: vec![], token: None });
+            assert!(lookup.candidates.len() <= MAX_CANDIDATES);
+        }
+        assert!(lookup.is_done() && queries <= MAX_QUERIES);
+    }
+
+    #[test]
+    fn nobody_answers_in_our_name_or_twice() {
+        let mut lookup = lookup(&[node(1), node(2)]);
+        asked(&mut lookup);
+        let mut response = says(node(1), vec![]);
+        response.id = OWN;
+        lookup.answered(node(1).addr, &response);
+        let mut response = says(node(2), vec![]);
+        response.values = vec!["10.9.9.9:9".parse().unwrap()];
+        assert_eq!(lookup.answered(node(2).addr, &response).len(), 1);
+        assert_eq!(lookup.answered(node(2).addr, &response).len(), 0);
+        assert_eq!(lookup.holders().len(), 1);
+        assert!(lookup.is_done());
+    }
+}

@@ -1,0 +1,366 @@
+//! The DHT's threads: one for each family, asleep until a packet comes to its UDP socket or something is due. Commands go
+//! through a channel, and a byte in a pipe wakes the thread that has to read them. Host names are
+//! looked up on a thread of their own (`names`), because nothing can interrupt that.
+
+mod keep;
+mod line;
+mod names;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::discovery::dht::message::{Family, MAX_RECEIVED};
+use crate::discovery::dht::node::{Dht, DhtStats, Output, Settings};
+use crate::discovery::dht::state::State;
+use crate::net::bind::Bind;
+use crate::types::InfoHash;
+use crate::util::descriptors::is_shortage;
+use crate::util::random;
+use keep::{load, save};
+use line::{End, Line, line};
+use names::Names;
+
+/// Enough for the deepest call; the node's tables are on the heap.
+const STACK: usize = 256 * 1024;
+/// A thread looks around after so long at the latest.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// After an error of the socket that is not a timeout, so that a dead network does not keep a core busy.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// The nodes that most clients ask first; they know the way to all others.
+pub const ROUTERS: [&str; 4] = [
+    "dht.libtorrent.org:25401",
+    "router.bittorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+    "router.utorrent.com:6881",
+];
+
+/// How the DHT is set up.
+#[derive(Clone, Debug)]
+pub struct DhtConfig {
+    /// The UDP port, the same for both families; 0 is any.
+    pub port: u16,
+    /// What the sockets are tied to; a family that is not to be used takes no part.
+    pub interface: Bind,
+    /// `HOST:PORT` of nodes that know the way and shall not be bothered otherwise, such as [`ROUTERS`].
+    pub routers: Vec<String>,
+    /// `HOST:PORT` of nodes to get to know: the user's own, a torrent's `nodes`.
+    pub entry_points: Vec<String>,
+    /// Where ids and nodes are kept between runs.
+    pub state_path: Option<PathBuf>,
+    /// Whether nobody can reach us (BEP 43).
+    pub read_only: bool,
+}
+
+impl Default for DhtConfig {
+    /// Both families, any port, the usual routers, and nothing kept.
+    fn default() -> DhtConfig {
+        DhtConfig {
+            port: 0,
+            interface: Bind::Any,
+            routers: ROUTERS.map(String::from).to_vec(),
+            entry_points: Vec::new(),
+            state_path: None,
+            read_only: false,
+        }
+    }
+}
+
+/// Peers of a torrent that the DHT named, unproven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Their addresses; not one of them twice in one search.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// What a thread is told.
+#[derive(Clone, Debug)]
+enum Command {
+    /// What is found goes to whom this names, or else to whoever hears all.
+    Search(InfoHash, Option<u16>, Option<Sender<Found>>),
+    Forget(InfoHash),
+    Node(SocketAddr),
+    Router(SocketAddr),
+    ReadOnly(bool),
+    Stop,
+}
+
+/// A running DHT. Dropping it stops it as [`DhtService::stop`] does.
+#[derive(Debug)]
+pub struct DhtService {
+    lines: Arc<Vec<Line>>,
+    threads: Vec<JoinHandle<State>>,
+    names: Option<Names>,
+    state_path: Option<PathBuf>,
+    /// What was read at the start; a family that takes no part keeps its own.
+    before: State,
+}
+
+impl DhtService {
+    /// Binds the sockets and starts the threads; peers go to `found` as they are named. What a
+    /// bounded channel has no room for is lost.
+    ///
+    /// # Errors
+    /// Where no socket could be had for any family. A family alone may be missing: a machine without IPv6 is no error. Where there is
+    /// no descriptor for something, nothing is started, so that it can be tried again.
+    pub fn start(config: &DhtConfig, found: &Sender<Found>) -> io::Result<DhtService> {
+        let before = config.state_path.as_deref().map(load).transpose()?.unwrap_or_default();
+        let mut lines = Vec::new();
+        let mut starts = Vec::new();
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
+        for family in [Family::V4, Family::V6] {
+            let Some(ip) = config.interface.ip(family == Family::V4) else { continue };
+            match config.interface.udp(SocketAddr::new(ip, config.port)).and_then(|socket| line(family, socket)) {
+                Ok((line, end)) => {
+                    lines.push(line);
+                    starts.push(end);
+                }
+                Err(error) => {
+                    log::info!("no DHT at {ip}, port {}: {error}", config.port);
+                    failure = error;
+                }
+            }
+        }
+        if lines.is_empty() || is_shortage(&failure) {
+            return Err(failure);
+        }
+        let names = Some(Names::default());
+        let mut service = DhtService {
+            lines: Arc::new(lines),
+            threads: Vec::new(),
+            names,
+            state_path: config.state_path.clone(),
+            before,
+        };
+        for (at, end) in starts.into_iter().enumerate() {
+            let Some(line) = service.lines.get(at) else { continue };
+            let settings = Settings { family: line.family, read_only: config.read_only, secret: random::bytes() };
+            let dht = Dht::new(&settings, &service.before, random::cheap());
+            let (lines, found) = (service.lines.clone(), found.clone());
+            let run = Run { dht, at, end, lines, found, askers: BTreeMap::new() };
+            let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
+            let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
+            // On failure the drop stops the first thread.
+            service.threads.push(thread?);
+        }
+        service.meet(config.routers.clone(), Command::Router);
+        service.add_hosts(config.entry_points.clone());
+        Ok(service)
+    }
+
+    /// Looks for peers of a torrent from now on, every ten minutes and more often while there are none; announces ours
+    /// where its TCP port is given. Never to be called for a private torrent (BEP 27).
+    pub fn search(&self, info_hash: InfoHash, announce_port: Option<u16>) {
+        self.tell_all(&Command::Search(info_hash, announce_port, None));
+    }
+
+    /// The same, where peers of this torrent are to go to `found` and nowhere else.
+    pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<Found>) {
+        self.tell_all(&Command::Search(info_hash, announce_port, Some(found)));
+    }
+
+    /// Ends [`DhtService::search`] for a torrent.
+    pub fn forget(&self, info_hash: InfoHash) {
+        self.tell_all(&Command::Forget(info_hash));
+    }
+
+    /// Gets to know a node: that of a peer (its address with the port of its PORT message, BEP 5).
+    pub fn add_node(&self, addr: SocketAddr) {
+        self.lines.iter().for_each(|line| line.introduce(addr, Command::Node));
+    }
+
+    /// Gets to know nodes named `HOST:PORT`, such as a torrent's `nodes` (BEP 5); 32 at most.
+    pub fn add_hosts(&self, hosts: Vec<String>) {
+        self.meet(hosts, Command::Node);
+    }
+
+    /// Whether we answer nobody, because nobody can reach us (BEP 43).
+    pub fn set_read_only(&self, read_only: bool) {
+        self.tell_all(&Command::ReadOnly(read_only));
+    }
+
+    /// How each family stands.
+    pub fn stats(&self) -> Vec<(Family, DhtStats)> {
+        self.lines.iter().map(|line| (line.family, *line.stats.lock())).collect()
+    }
+
+    /// Where the sockets are bound.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.lines.iter().map(|line| line.bound).collect()
+    }
+
+    /// Stops the threads, waits for them, and keeps ids and nodes for the next run.
+    ///
+    /// # Errors
+    /// Where these cannot be written; the DHT is stopped all the same.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    fn tell_all(&self, command: &Command) {
+        self.lines.iter().for_each(|line| line.tell(command.clone()));
+    }
+
+    fn meet(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> Command) {
+        // A look-up that is left behind at the end must not hold the sockets, and with them the port.
+        let lines = Arc::downgrade(&self.lines);
+        let introduce = move |addr| {
+            if let Some(lines) = lines.upgrade() {
+                lines.iter().for_each(|line| line.introduce(addr, as_what));
+            }
+        };
+        if let Some(names) = &self.names {
+            names.look_up(hosts, introduce);
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.threads.is_empty() {
+            return Ok(());
+        }
+        self.tell_all(&Command::Stop);
+        let mut state = State::default();
+        let mut ended = Vec::new();
+        for (thread, line) in self.threads.drain(..).zip(self.lines.iter()) {
+            match thread.join() {
+                Ok(part) => {
+                    state.ids.extend(part.ids);
+                    state.nodes.extend(part.nodes);
+                    ended.push(line.family);
+                }
+                Err(_) => log::error!("the DHT's thread ended in a panic"),
+            }
+        }
+        self.names = None;
+        let kept = |family: Family| !ended.contains(&family);
+        state.ids.extend(self.before.ids.iter().filter(|(ip, _)| kept(Family::of(*ip))));
+        state.nodes.extend(self.before.nodes.iter().filter(|node| kept(Family::of(node.addr.ip()))));
+        self.state_path.as_deref().map_or(Ok(()), |path| save(path, &state))
+    }
+}
+
+impl Drop for DhtService {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            log::warn!("the DHT's nodes were not kept: {error}");
+        }
+    }
+}
+
+/// What a thread has.
+struct Run {
+    dht: Dht,
+    /// Its own place among `lines`.
+    at: usize,
+    end: End,
+    lines: Arc<Vec<Line>>,
+    found: Sender<Found>,
+    /// Who wants to know of one torrent.
+    askers: BTreeMap<InfoHash, Sender<Found>>,
+}
+
+impl Run {
+    fn run(mut self) -> State {
+        let start = Instant::now();
+        let mut buffer = vec![0; MAX_RECEIVED + 1];
+        loop {
+            let now = start.elapsed();
+            if self.obey(now) {
+                return self.dht.state(now);
+            }
+            self.dht.on_tick(now);
+            self.deliver();
+            if let Some(line) = self.lines.get(self.at) {
+                *line.stats.lock() = self.dht.stats(now);
+            }
+            let sleep = self.dht.next_deadline().saturating_sub(start.elapsed());
+            let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            match self.end.receive(&mut buffer, sleep) {
+                Ok((size, from)) => {
+                    self.dht.on_packet(start.elapsed(), from, buffer.get(..size).unwrap_or_default());
+                    self.deliver();
+                }
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => {
+                    log::debug!("the DHT's socket: {error}");
+                    if let Ok(command) = self.end.commands.recv_timeout(ERROR_PAUSE)
+                        && self.carry_out(command, start.elapsed())
+                    {
+                        return self.dht.state(start.elapsed());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries out all commands that wait; true where the last of them is to stop.
+    fn obey(&mut self, now: Duration) -> bool {
+        while let Ok(command) = self.end.commands.try_recv() {
+            if self.carry_out(command, now) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn carry_out(&mut self, command: Command, now: Duration) -> bool {
+        match command {
+            Command::Search(info_hash, port, asker) => {
+                match asker {
+                    Some(asker) => _ = self.askers.insert(info_hash, asker),
+                    None => _ = self.askers.remove(&info_hash),
+                }
+                self.dht.search(now, info_hash, port);
+            }
+            Command::Forget(info_hash) => {
+                self.dht.forget(info_hash);
+                self.askers.remove(&info_hash);
+            }
+            Command::Node(addr) => self.dht.add_node(now, addr),
+            Command::Router(addr) => self.dht.add_router(now, addr),
+            Command::ReadOnly(read_only) => self.dht.set_read_only(read_only),
+            Command::Stop => return true,
+        }
+        false
+    }
+
+    fn deliver(&mut self) {
+        while let Some(output) = self.dht.next_output() {
+            match output {
+                Output::Send { to, bytes } => {
+                    if let Err(error) = self.end.socket.send_to(&bytes, to) {
+                        log::trace!("no DHT packet to {to}: {error}");
+                    }
+                }
+                // The receiver may be gone already, or its channel full.
+                Output::Found { info_hash, peers } => {
+                    let asker = self.askers.get(&info_hash).unwrap_or(&self.found);
+                    drop(asker.try_send(Found { info_hash, peers }));
+                }
+                Output::Others(nodes) => {
+                    for (_, line) in self.lines.iter().enumerate().filter(|(at, _)| *at != self.at) {
+                        for addr in &nodes {
+                            line.introduce(*addr, Command::Node);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests;

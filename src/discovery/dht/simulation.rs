@@ -1,0 +1,320 @@
+//! A whole DHT in one thread: a fake clock, a fake network with delay and loss, and nodes that turn into liars.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::discovery::dht::message::{Body, Message, Query, Response};
+use crate::types::InfoHash;
+
+const HASH: InfoHash = InfoHash([0x5a; 20]);
+const PORT: u16 = 51413;
+
+enum Event {
+    Packet { from: SocketAddr, to: usize, bytes: Vec<u8> },
+    Deadline(usize),
+}
+
+struct Node {
+    dht: Dht,
+    addr: SocketAddr,
+    /// The deadline that is in the queue.
+    deadline: Duration,
+    /// Which of the lies it tells.
+    lie: Option<usize>,
+    found: HashSet<SocketAddr>,
+}
+
+struct World {
+    now: Duration,
+    nodes: Vec<Node>,
+    by_addr: HashMap<SocketAddr, usize>,
+    events: BTreeMap<(Duration, u64), Event>,
+    sequence: u64,
+    loss: f64,
+    rng: fastrand::Rng,
+}
+
+/// Public addresses, each of a network of its own.
+fn addr(n: usize) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::from(0x1400_0000 + n as u32 * 0x0001_0305).into(), 6881)
+}
+
+impl World {
+    /// A network of `n` nodes that joined one after the other, each knowing one of those before.
+    fn new(n: usize, loss: f64, seed: u64) -> World {
+        let mut world = World {
+            now: Duration::ZERO,
+            nodes: Vec::new(),
+            by_addr: HashMap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            loss,
+            rng: fastrand::Rng::with_seed(seed),
+        };
+        for n in 0..n {
+            let id = NodeId::for_ip(addr(n).ip(), &mut world.rng);
+            world.join(&State { ids: vec![(addr(n).ip(), id)], nodes: Vec::new() });
+            let friend = addr(world.rng.usize(0..n.max(1)));
+            if n > 0 {
+                world.act(n, |dht, now| dht.add_node(now, friend));
+            }
+            world.run(Duration::from_millis(50));
+            // Who joins next may know only this one; so it must have found somebody, or there are two networks.
+            while n > 0 && world.nodes[n].dht.stats(world.now).nodes == 0 {
+                world.run(Duration::from_millis(500));
+            }
+        }
+        world.run(Duration::from_secs(60));
+        world
+    }
+
+    fn join(&mut self, state: &State) -> usize {
+        let n = self.nodes.len();
+        let settings = Settings { family: Family::V4, read_only: false, secret: [n as u8; 16] };
+        let dht = Dht::new(&settings, state, self.rng.fork());
+        self.by_addr.insert(addr(n), n);
+        self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, lie: None, found: HashSet::new() });
+        n
+    }
+
+    fn at(&mut self, when: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.insert((when, self.sequence), event);
+    }
+
+    fn act(&mut self, n: usize, deed: impl FnOnce(&mut Dht, Duration)) {
+        let now = self.now;
+        deed(&mut self.nodes[n].dht, now);
+        while let Some(output) = self.nodes[n].dht.next_output() {
+            match output {
+                Output::Send { to, bytes } => self.send(self.nodes[n].addr, to, bytes),
+                Output::Found { info_hash, peers } => {
+                    assert_eq!(info_hash, HASH);
+                    self.nodes[n].found.extend(peers);
+                }
+                Output::Others(_) => panic!("there is no other family here"),
+            }
+        }
+        let deadline = self.nodes[n].dht.next_deadline();
+        if deadline < self.nodes[n].deadline {
+            self.nodes[n].deadline = deadline;
+            self.at(deadline, Event::Deadline(n));
+        }
+    }
+
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        assert!(bytes.len() <= message::MAX_PACKET);
+        let (lost, delay) = (self.rng.f64() < self.loss, self.rng.u64(10..200));
+        if let (Some(to), false) = (self.by_addr.get(&to).copied(), lost) {
+            self.at(self.now + Duration::from_millis(delay), Event::Packet { from, to, bytes });
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(((when, _), _)) = self.events.first_key_value()
+            && *when <= end
+        {
+            let Some(((when, _), event)) = self.events.pop_first() else { break };
+            self.now = when;
+            match event {
+                Event::Packet { from, to, bytes } => {
+                    let lie = self.nodes[to].lie.and_then(|lie| self.lie(lie, to, from, &bytes));
+                    match lie {
+                        Some(packets) => packets.into_iter().for_each(|(me, bytes)| self.send(me, from, bytes)),
+                        None => self.act(to, |dht, now| dht.on_packet(now, from, &bytes)),
+                    }
+                }
+                // Later ones that were queued before it are void.
+                Event::Deadline(n) if self.nodes[n].deadline == when => {
+                    self.nodes[n].deadline = Duration::MAX;
+                    self.act(n, Dht::on_tick);
+                    assert!(self.nodes[n].dht.next_deadline() > self.now, "it would run in circles");
+                }
+                Event::Deadline(_) => {}
+            }
+        }
+        self.now = end;
+    }
+
+    /// What a liar sends in answer to a search, and from where.
+    fn lie(&mut self, lie: usize, me: usize, from: SocketAddr, bytes: &[u8]) -> Option<Vec<(SocketAddr, Vec<u8>)>> {
+        let Ok(Message { transaction, body: Body::Query { query, .. }, .. }) = Message::decode(bytes) else {
+            return None;
+        };
+        let target = match query {
+            Query::GetPeers { info_hash, .. } => NodeId::from(info_hash),
+            Query::FindNode { target, .. } => target,
+            _ => return None,
+        };
+        let (mut rng, wrong) = (self.rng.fork(), self.rng.u32(..));
+        let mut fake = |bits: usize| Contact {
+            id: target.near(bits, false, &mut rng),
+            addr: SocketAddr::from((rng.u32(0x2000_0000..0x3000_0000).to_be_bytes(), 6881)),
+        };
+        let id = self.nodes[me].dht.id();
+        let myself = self.nodes[me].addr;
+        let mut response = Response { id, nodes: vec![], values: vec![], token: Some(b"lies".to_vec()) };
+        let (mut answer_from, mut echoed) = (myself, transaction);
+        match lie {
+            // Close to whatever is asked for, and it knows nodes that are closer still, and do not exist.
+            0 => (response.id, response.nodes) = (fake(60).id, (0..8).map(|_| fake(80)).collect()),
+            1 => echoed = wrong.to_be_bytes().to_vec(),
+            2 => answer_from.set_port(1),
+            3 => {
+                let garbage = (0..8).flat_map(|_| fake(0).id.0).collect();
+                return Some(vec![(myself, garbage)]);
+            }
+            4 => response.nodes = (0..20).map(|_| Contact { id: fake(40).id, addr: myself }).collect(),
+            5 => {
+                response.nodes = (0..16).map(|_| fake(10)).collect();
+                response.values = (0..60).map(|_| fake(0).addr).collect();
+            }
+            6 => response.nodes = vec![Contact { id: fake(90).id, addr: from }],
+            _ => return Some(Vec::new()),
+        }
+        let mut packet =
+            Message { transaction: echoed, ip: Some(fake(0).addr), body: Body::Response(response) }.encode();
+        packet.truncate(message::MAX_PACKET);
+        Some(vec![(answer_from, packet)])
+    }
+
+    /// So many nodes become liars, each in one of the eight ways.
+    fn corrupt(&mut self, liars: usize) {
+        for n in 0..liars {
+            let at = self.rng.usize(0..self.nodes.len());
+            self.nodes[at].lie = Some(n % 8);
+        }
+    }
+
+    fn honest(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].lie.is_none()).collect()
+    }
+
+    /// One honest node announces, all others look for it, and whoever has not found it by then is given back.
+    fn announce_and_search(&mut self, patience: Duration) -> (Vec<usize>, Vec<Searched>) {
+        let honest = self.honest();
+        let (first, others) = honest.split_first().unwrap();
+        self.act(*first, |dht, now| dht.search(now, HASH, Some(PORT)));
+        self.run(Duration::from_secs(30));
+        self.act(*first, |dht, _| dht.forget(HASH));
+        for n in others {
+            self.act(*n, |dht, now| dht.search(now, HASH, None));
+            self.run(Duration::from_millis(20));
+        }
+        self.run(patience);
+        self.nodes.iter().for_each(|node| node.dht.table.check());
+        let peer = SocketAddr::new(addr(*first).ip(), PORT);
+        let lost = others.iter().copied().filter(|n| !self.nodes[*n].found.contains(&peer)).collect();
+        (lost, others.iter().map(|n| self.nodes[*n].dht.stats(self.now).last_search).collect())
+    }
+}
+
+/// The largest and the mean of a figure.
+fn figures(of: &[Searched], which: impl Fn(&Searched) -> usize) -> (usize, f64) {
+    let all: Vec<usize> = of.iter().map(which).collect();
+    (all.iter().copied().max().unwrap_or_default(), all.iter().sum::<usize>() as f64 / all.len() as f64)
+}
+
+#[test]
+fn in_a_network_of_a_thousand_an_announce_is_found_from_every_node_in_few_hops() {
+    let mut world = World::new(1000, 0.0, 1);
+    let (lost, searches) = world.announce_and_search(Duration::from_secs(30));
+    assert!(lost.is_empty(), "{lost:?}");
+    let (hops, queries) = (figures(&searches, |s| s.hops.into()), figures(&searches, |s| s.queries));
+    assert!(hops.0 <= 6 && hops.1 <= 3.5, "hops: {hops:?}");
+    assert!(queries.0 <= 40 && queries.1 <= 25.0, "queries: {queries:?}");
+
+    // And then a tenth of all packets is lost, and a tenth of all nodes lie.
+    world.nodes.iter_mut().for_each(|node| node.found.clear());
+    for n in 0..1000 {
+        world.act(n, |dht, _| dht.forget(HASH));
+    }
+    world.loss = 0.1;
+    world.corrupt(100);
+    let (lost, searches) = world.announce_and_search(Duration::from_secs(150));
+    assert!(lost.is_empty(), "{lost:?}");
+    let (hops, queries) = (figures(&searches, |s| s.hops.into()), figures(&searches, |s| s.queries));
+    assert!(hops.1 <= 4.0, "hops: {hops:?}");
+    assert!(queries.0 <= 120 && queries.1 <= 60.0, "queries: {queries:?}");
+}
+
+#[test]
+fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
+    let mut world = World::new(60, 0.0, 2);
+    let n = world.join(&State::default());
+    assert!(!world.nodes[n].dht.id().fits(addr(n).ip()));
+    world.act(n, |dht, now| dht.add_router(now, addr(0)));
+    world.run(Duration::from_secs(60));
+    let stats = world.nodes[n].dht.stats(world.now);
+    assert_eq!(stats.external_ip, Some(addr(n).ip()));
+    assert!(world.nodes[n].dht.id().fits(addr(n).ip()));
+    assert!(stats.good >= 8, "{stats:?}");
+    world.nodes[n].dht.table.check();
+    let kept = world.nodes[n].dht.state(world.now);
+    assert!(kept.nodes.iter().all(|node| node.addr != addr(0)), "routers are not for everyday use");
+
+    // The next run starts with that id and these nodes, and needs no router.
+    let again = Dht::new(
+        &Settings { family: Family::V4, read_only: false, secret: [9; 16] },
+        &kept,
+        fastrand::Rng::with_seed(1),
+    );
+    assert_eq!(again.id(), world.nodes[n].dht.id());
+    world.nodes[n].dht = again;
+    world.nodes[n].deadline = Duration::MAX;
+    world.act(n, Dht::on_tick);
+    world.run(Duration::from_secs(20));
+    assert!(world.nodes[n].dht.stats(world.now).good >= 8, "without a router");
+}
+
+#[test]
+fn an_hour_later_the_tables_are_alive_and_the_traffic_is_small() {
+    let mut world = World::new(60, 0.02, 3);
+    // A third leaves without a word.
+    for n in 40..60 {
+        world.by_addr.remove(&addr(n));
+    }
+    let before: u64 = world.nodes[..40].iter().map(|node| node.dht.stats(world.now).queries).sum();
+    world.run(Duration::from_secs(3600));
+    for node in &world.nodes[..40] {
+        let stats = node.dht.stats(world.now);
+        assert!(stats.good >= 8, "{stats:?}");
+        node.dht.table.check();
+    }
+    let after: u64 = world.nodes[..40].iter().map(|node| node.dht.stats(world.now).queries).sum();
+    let each_minute = (after - before) as f64 / 40.0 / 60.0;
+    assert!(each_minute < 30.0, "{each_minute} queries a minute when nobody searches");
+    let (lost, _) = world.announce_and_search_among(40);
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+impl World {
+    /// As [`World::announce_and_search`], of the first `n` nodes.
+    fn announce_and_search_among(&mut self, n: usize) -> (Vec<usize>, Vec<Searched>) {
+        self.nodes.truncate(n);
+        self.events.retain(|_, event| match event {
+            Event::Packet { to, .. } => *to < n,
+            Event::Deadline(of) => *of < n,
+        });
+        self.announce_and_search(Duration::from_secs(150))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    /// Whatever the network, the loss and the liars: an announce is found from every honest node. There is time for a
+    /// second search, ten minutes after a first one that met liars with peers of theirs.
+    #[test]
+    fn an_announce_is_found_in_any_small_network(n in 20_usize..80, loss in 0.0..0.15, liars in 0_usize..8, seed: u64) {
+        let mut world = World::new(n, loss, seed);
+        world.corrupt(liars.min(n / 8));
+        let (lost, _) = world.announce_and_search(Duration::from_secs(900));
+        prop_assert_eq!(lost, Vec::<usize>::new());
+    }
+}

@@ -1,0 +1,291 @@
+//! The routing table (BEP 5): whom we know, in buckets of eight that are the finer the closer they are to our own id. Only
+//! nodes that answered us are good, and only good ones are told to others. Pure; for one family.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::discovery::dht::id::NodeId;
+use crate::discovery::dht::message::Contact;
+use crate::net::networks::{Network, is_private};
+
+/// Nodes of a bucket, and how many closest nodes count in a search.
+pub const K: usize = 8;
+/// A node that was silent for so long is questionable, and so is a bucket in which nothing happened (BEP 5).
+pub const FRESH: Duration = Duration::from_secs(15 * 60);
+/// After so many unanswered queries in a row a node is bad: one, and one more try.
+const MAX_FAILURES: u8 = 2;
+/// Nodes of one network (/24, /64) in a bucket at most: nobody fills it with addresses that he has in bulk.
+const MAX_PER_NETWORK: usize = 2;
+
+/// What is known of one node.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    contact: Contact,
+    /// When it answered last; `None` where it comes from a saved state.
+    responded: Option<Duration>,
+    /// When it asked us last.
+    queried: Option<Duration>,
+    /// Queries that it left unanswered since it answered last.
+    failures: u8,
+}
+
+impl Entry {
+    fn is_bad(&self) -> bool {
+        self.failures >= MAX_FAILURES
+    }
+
+    fn seen(&self) -> Option<Duration> {
+        self.responded.max(self.queried)
+    }
+
+    fn is_good(&self, now: Duration) -> bool {
+        let fresh = |at: Option<Duration>| at.is_some_and(|at| now.saturating_sub(at) < FRESH);
+        self.failures == 0 && self.responded.is_some() && (fresh(self.responded) || fresh(self.queried))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    live: Vec<Entry>,
+    /// Nodes that answered when there was no room, the latest last.
+    spare: Vec<Entry>,
+    changed: Duration,
+}
+
+/// The nodes that we know.
+#[derive(Debug)]
+pub struct Table {
+    own: NodeId,
+    /// Bucket `i` holds those that share exactly `i` bits with our id; the last one all that share more.
+    buckets: Vec<Bucket>,
+}
+
+impl Table {
+    /// An empty one around our own id.
+    pub fn new(own: NodeId) -> Table {
+        Table { own, buckets: vec![Bucket::default()] }
+    }
+
+    /// How many nodes it holds, and how many of them are good.
+    pub fn count(&self, now: Duration) -> (usize, usize) {
+        (self.live().count(), self.live().filter(|entry| entry.is_good(now)).count())
+    }
+
+    /// How many nodes it holds.
+    pub fn len(&self) -> usize {
+        self.live().count()
+    }
+
+    /// Enters a node of a saved state, which has to prove itself; there is only room where nobody is displaced.
+    pub fn remember(&mut self, contact: Contact) {
+        let spares = self.buckets.iter().flat_map(|bucket| &bucket.spare);
+        let known = self.live().chain(spares).any(|e| e.contact.id == contact.id || e.contact.addr == contact.addr);
+        if contact.id != self.own && !known && self.allows(contact) {
+            self.place(Entry { contact, responded: None, queried: None, failures: 0 });
+        }
+    }
+
+    /// Takes note of an answer. A full bucket may give back a questionable node of its own: to be asked whether it is there.
+    pub fn responded(&mut self, now: Duration, contact: Contact) -> Option<Contact> {
+        let other_id = |e: &Entry| e.contact.addr == contact.addr && e.contact.id != contact.id;
+        for bucket in &mut self.buckets {
+            bucket.live.retain(|e| !other_id(e));
+            bucket.spare.retain(|e| !other_id(e) && e.contact.id != contact.id);
+        }
+        if contact.id == self.own {
+            return None;
+        }
+        let at = self.bucket_of(contact.id);
+        let bucket = self.buckets.get_mut(at)?;
+        if let Some(known) = bucket.live.iter_mut().find(|e| e.contact.id == contact.id) {
+            // Whoever comes second with an id waits until the first is gone.
+            if known.contact.addr == contact.addr {
+                (known.responded, known.failures) = (Some(now), 0);
+                bucket.changed = now;
+                return None;
+            } else if !known.is_bad() {
+                return None;
+            }
+            bucket.live.retain(|e| e.contact.id != contact.id);
+        }
+        if !self.allows(contact) {
+            return None;
+        }
+        let refused = self.place(Entry { contact, responded: Some(now), queried: None, failures: 0 });
+        let at = self.bucket_of(contact.id);
+        let bucket = self.buckets.get_mut(at)?;
+        let Some(entry) = refused else {
+            bucket.changed = now;
+            return None;
+        };
+        if bucket.spare.len() >= K {
+            bucket.spare.remove(0);
+        }
+        bucket.spare.push(entry);
+        let questionable = bucket.live.iter().filter(|e| !e.is_good(now));
+        questionable.min_by_key(|e| e.seen()).map(|e| e.contact)
+    }
+
+    /// Takes note of a question; true where the node is new and would find room, and is worth a ping.
+    pub fn queried(&mut self, now: Duration, contact: Contact) -> bool {
+        let at = self.bucket_of(contact.id);
+        let Some(bucket) = self.buckets.get_mut(at) else { return false };
+        if let Some(known) = bucket.live.iter_mut().find(|e| e.contact.id == contact.id) {
+            if known.contact.addr == contact.addr {
+                known.queried = Some(now);
+            }
+            return false;
+        }
+        let room = bucket.live.len() < K || bucket.live.iter().any(|e| !e.is_good(now));
+        let splits = at + 1 == self.buckets.len() && at + 1 < NodeId::BITS;
+        contact.id != self.own && (room || splits) && self.allows(contact)
+    }
+
+    /// Takes note of a query that was not answered in time; true where the node deserves one more try.
+    pub fn failed(&mut self, addr: SocketAddr) -> bool {
+        let holds = |bucket: &Bucket| bucket.live.iter().position(|e| e.contact.addr == addr);
+        let Some((b, at)) = self.buckets.iter().enumerate().find_map(|(b, bucket)| Some((b, holds(bucket)?))) else {
+            return false;
+        };
+        let Some(bucket) = self.buckets.get_mut(b) else { return false };
+        let Some(entry) = bucket.live.get_mut(at) else { return false };
+        entry.failures = entry.failures.saturating_add(1);
+        if !entry.is_bad() {
+            return true;
+        }
+        if !bucket.spare.is_empty() {
+            bucket.live.remove(at);
+            self.promote(b);
+        }
+        false
+    }
+
+    /// Gives the free place of a bucket to its latest spare that may have it.
+    fn promote(&mut self, b: usize) {
+        let mut spares = self.buckets.get_mut(b).map(|bucket| std::mem::take(&mut bucket.spare)).unwrap_or_default();
+        while let Some(spare) = spares.pop() {
+            if self.allows(spare.contact) {
+                self.place(spare);
+                break;
+            }
+        }
+        if let Some(bucket) = self.buckets.get_mut(b) {
+            bucket.spare = spares;
+        }
+    }
+
+    /// The closest nodes for searches of our own: bad ones only where there are not enough others.
+    pub fn closest(&self, target: NodeId, n: usize) -> Vec<Contact> {
+        let mut entries: Vec<&Entry> = self.live().collect();
+        entries.sort_by_cached_key(|e| (e.is_bad(), e.contact.id.distance(target)));
+        entries.into_iter().take(n).map(|e| e.contact).collect()
+    }
+
+    /// The closest [`K`] good nodes, for others.
+    pub fn closest_good(&self, now: Duration, target: NodeId) -> Vec<Contact> {
+        let mut good: Vec<Contact> = self.live().filter(|e| e.is_good(now)).map(|e| e.contact).collect();
+        good.sort_by_cached_key(|contact| contact.id.distance(target));
+        good.truncate(K);
+        good
+    }
+
+    /// An id to search for, in a bucket where nothing happened for 15 minutes; the bucket counts as changed with that.
+    pub fn refresh(&mut self, now: Duration, rng: &mut fastrand::Rng) -> Option<NodeId> {
+        let last = self.buckets.len().saturating_sub(1);
+        let at = self.buckets.iter().position(|bucket| now.saturating_sub(bucket.changed) >= FRESH)?;
+        self.buckets.get_mut(at)?.changed = now;
+        Some(self.own.near(at, at != last, rng))
+    }
+
+    /// When [`Table::refresh`] has something to do at the earliest.
+    pub fn next_refresh(&self) -> Duration {
+        self.buckets.iter().map(|bucket| bucket.changed).min().unwrap_or_default() + FRESH
+    }
+
+    /// Moves to another id of ours, with all nodes.
+    pub fn rehome(&mut self, now: Duration, own: NodeId) {
+        let entries: Vec<Entry> = self.buckets.drain(..).flat_map(|b| b.live.into_iter().chain(b.spare)).collect();
+        self.own = own;
+        self.buckets = vec![Bucket { changed: now, ..Bucket::default() }];
+        for entry in entries {
+            if entry.contact.id != own && self.allows(entry.contact) {
+                self.place(entry);
+            }
+        }
+    }
+
+    /// Nodes worth keeping for the next run, good ones first.
+    pub fn keepers(&self, now: Duration) -> Vec<Contact> {
+        let mut entries: Vec<&Entry> = self.live().filter(|e| e.responded.is_some() && !e.is_bad()).collect();
+        entries.sort_by_key(|e| !e.is_good(now));
+        entries.into_iter().map(|e| e.contact).collect()
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(|bucket| &bucket.live)
+    }
+
+    fn bucket_of(&self, id: NodeId) -> usize {
+        self.own.shared_bits(id).min(self.buckets.len().saturating_sub(1))
+    }
+
+    /// Outside of local networks an address has one node here, and a network two in a bucket.
+    fn allows(&self, contact: Contact) -> bool {
+        let ip = contact.addr.ip();
+        if is_private(ip) {
+            return true;
+        }
+        let bucket = self.buckets.get(self.bucket_of(contact.id));
+        let near = bucket.map_or(0, |b| b.live.iter().filter(|e| network(e.contact.addr.ip()) == network(ip)).count());
+        near < MAX_PER_NETWORK && self.live().all(|e| e.contact.addr.ip() != ip)
+    }
+
+    /// Finds room: a free place, a bad node's, a new bucket's, or that of a node that never answered. Without, gives it back.
+    fn place(&mut self, entry: Entry) -> Option<Entry> {
+        loop {
+            let at = self.bucket_of(entry.contact.id);
+            let last = at + 1 == self.buckets.len();
+            let Some(bucket) = self.buckets.get_mut(at) else { return Some(entry) };
+            if bucket.live.len() < K {
+                bucket.live.push(entry);
+                return None;
+            }
+            if let Some(bad) = bucket.live.iter_mut().find(|e| e.is_bad()) {
+                *bad = entry;
+                return None;
+            }
+            if last && at + 1 < NodeId::BITS {
+                self.split(at);
+                continue;
+            }
+            return match bucket.live.iter_mut().find(|e| e.responded.is_none()) {
+                Some(unproven) if entry.responded.is_some() => {
+                    *unproven = entry;
+                    None
+                }
+                _ => Some(entry),
+            };
+        }
+    }
+
+    /// Divides the last bucket: those that share more than its number of bits go into a new one.
+    fn split(&mut self, at: usize) {
+        let Some(bucket) = self.buckets.get_mut(at) else { return };
+        let own = self.own;
+        let closer = |e: &mut Entry| own.shared_bits(e.contact.id) > at;
+        let next = Bucket {
+            live: bucket.live.extract_if(.., closer).collect(),
+            spare: bucket.spare.extract_if(.., closer).collect(),
+            changed: bucket.changed,
+        };
+        self.buckets.push(next);
+    }
+}
+
+/// The network an address is in, as one provider's customer gets it.
+fn network(ip: IpAddr) -> Network {
+    Network::of(ip, 24, 64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! What can go wrong with a tracker, each in one line that is fit for a terminal and holds no passkey.
+
+use std::io;
+
+use crate::metainfo::paths::printable;
+use crate::util::descriptors::is_shortage;
+use crate::util::os_error::{reason, without_numbers};
+
+use crate::discovery::tracker::http::guard::NoFamily;
+use crate::discovery::tracker::http::{TrackerError, url};
+
+/// Says in our words what ureq met on the way to `url`. Texts that may hold the URL are left out.
+pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
+    use ureq::Error as E;
+    match error {
+        E::StatusCode(code) => TrackerError::Http(code),
+        E::Timeout(_) => TrackerError::Timeout,
+        E::HostNotFound => TrackerError::NameLookup { host: printable(url::host(url)) },
+        E::BadUri(_) | E::Http(_) => TrackerError::Url,
+        E::LargeResponseHeader(..) => TrackerError::TooLarge,
+        E::Protocol(e) => TrackerError::Malformed(line(&e)),
+        E::Decompress(..) => TrackerError::Malformed("it does not decompress".into()),
+        E::ConnectionFailed => TrackerError::Connect("no address answers".into()),
+        E::ConnectProxyFailed(_) | E::InvalidProxyUrl => TrackerError::Connect("the proxy does not work".into()),
+        E::Tls(why) => TrackerError::Tls(why.into()),
+        E::Rustls(e) => TrackerError::Tls(line(&e)),
+        E::Io(e) => from_io(&e),
+        E::Other(e) if e.is::<NoFamily>() => TrackerError::NoFamily,
+        other => TrackerError::Other(line(&other)),
+    }
+}
+
+fn from_io(error: &io::Error) -> TrackerError {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TrackerError::Timeout,
+        // This is how rustls tells of a bad certificate through a stream.
+        io::ErrorKind::InvalidData => TrackerError::Tls(line(error)),
+        _ if is_shortage(error) => TrackerError::Shortage,
+        _ => TrackerError::Connect(printable(&reason(error))),
+    }
+}
+
+/// One printable line.
+fn line(text: &dyn std::fmt::Display) -> String {
+    printable(&without_numbers(&text.to_string()))
+}

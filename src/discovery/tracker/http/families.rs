@@ -1,0 +1,283 @@
+//! Both address families of an HTTP tracker (BEP 7). A tracker sees us under the address we come from, and most name peers of
+//! that family only: so it is asked once over IPv4 and once over IPv6, as the same peer with the same key. The answer that comes
+//! first counts; the other one only adds peers, so that a family that is out of order costs nobody any time.
+//!
+//! A private tracker counts what each user has; there the second family is asked only where the first brought no peers.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+
+use crate::discovery::tracker::http::{Announce, AnnounceEvent, Answer, HttpTracker, TrackerError, url};
+use crate::net::networks::is_private;
+use crate::util::os_error::reason;
+
+/// A family that was out of order is left alone for so long.
+const REST: Duration = Duration::from_secs(10 * 60);
+/// The first family of a private tracker has so long where there is another.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Trackers whose families are remembered at most.
+const MAX_KNOWN: usize = 500;
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    Four,
+    Six,
+}
+
+impl Family {
+    pub(crate) fn has(self, ip: IpAddr) -> bool {
+        ip.to_canonical().is_ipv4() == (self == Family::Four)
+    }
+
+    fn other(self) -> Family {
+        if self == Family::Four { Family::Six } else { Family::Four }
+    }
+}
+
+/// What is known of trackers' families, by URL.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Not asked before this; `None` for not in this session.
+    off: HashMap<(String, Family), Option<Instant>>,
+    /// Have accepted an announce.
+    told: HashSet<(String, Family)>,
+}
+
+impl Known {
+    /// The families to announce an event to: of an end only those that heard of the beginning.
+    fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<Family> {
+        let now = Instant::now();
+        self.off.retain(|_, until| until.is_none_or(|until| until > now));
+        let both = [Family::Four, Family::Six];
+        let key = |family: &Family| (url.to_owned(), *family);
+        let told: Vec<Family> = both.into_iter().filter(|family| self.told.contains(&key(family))).collect();
+        if matches!(event, Some(AnnounceEvent::Stopped | AnnounceEvent::Completed)) && !told.is_empty() {
+            return told;
+        }
+        both.into_iter().filter(|family| !self.off.contains_key(&key(family))).collect()
+    }
+
+    /// Families that were out of order are asked again.
+    fn forget_rests(&mut self, url: &str) {
+        self.off.retain(|(of, _), until| of != url || until.is_none());
+    }
+
+    /// Notes what came of asking over one family; `has_other` says whether the other one works.
+    fn note(&mut self, url: &str, family: Family, result: &Result<Answer, TrackerError>, has_other: bool) {
+        if self.off.len() + self.told.len() > MAX_KNOWN {
+            (self.off, self.told) = Default::default();
+        }
+        let key = (url.to_owned(), family);
+        match result {
+            Ok(_) => {
+                self.off.remove(&key);
+                self.told.insert(key);
+            }
+            // Without the other one there is nothing to turn to.
+            Err(_) if !has_other => {}
+            Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => drop(self.off.insert(key, None)),
+            Err(_) => drop(self.off.insert(key, Some(Instant::now() + REST))),
+        }
+    }
+}
+
+/// What both of a tracker's threads share.
+struct Race<F> {
+    tracker: HttpTracker,
+    url: String,
+    won: AtomicBool,
+    more: F,
+}
+
+impl HttpTracker {
+    /// Announces over both families where the tracker may have both, and returns what the first one answered. What the other
+    /// one adds later goes to `more`. A private tracker is asked over one family after the other.
+    ///
+    /// # Errors
+    /// As [`HttpTracker::announce`], where neither family brings an answer.
+    pub fn announce_in_both<F: Fn(Answer) + Send + Sync + 'static>(
+        &self,
+        url: &str,
+        a: &Announce,
+        is_private: bool,
+        deadline: Duration,
+        more: F,
+    ) -> Result<Answer, TrackerError> {
+        let end = Instant::now() + deadline;
+        let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        if let (Some(ip), false) = (literal, self.is_proxied) {
+            let family = if Family::Four.has(ip) { Family::Four } else { Family::Six };
+            return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
+        }
+        if self.is_proxied {
+            return self.announce(url, a, deadline);
+        }
+        let families = self.known.lock().families_for(url, a.event);
+        let asks: Result<Vec<_>, _> =
+            families.iter().map(|family| Ok((*family, self.announce_url(*family, url, a)?))).collect();
+        match asks?.as_slice() {
+            // Both families failed lately: try both again instead of waiting.
+            [] => {
+                self.known.lock().forget_rests(url);
+                self.announce(url, a, deadline)
+            }
+            [(family, full)] => {
+                let result = self.announce_over(*family, url, full, end);
+                let mut known = self.known.lock();
+                if result.is_err() {
+                    known.forget_rests(url); // the other one may be back
+                }
+                known.note(url, *family, &result, false);
+                drop(known);
+                result.map_err(|error| in_words(error, url))
+            }
+            [first, second, ..] if is_private => self.one_after_the_other(url, first, second, end),
+            both => self.race(url, both, a.event == Some(AnnounceEvent::Stopped), end, more),
+        }
+    }
+
+    /// A private tracker over both families: the second only where the first brought no peers, or nothing at all.
+    fn one_after_the_other(
+        &self,
+        url: &str,
+        (first, ask): &(Family, String),
+        (second, ask_second): &(Family, String),
+        end: Instant,
+    ) -> Result<Answer, TrackerError> {
+        let answer = self.announce_over(*first, url, ask, end.min(Instant::now() + PATIENCE));
+        match &answer {
+            Ok(answer) if !answer.peers.is_empty() => {
+                self.known.lock().note(url, *first, &Ok(answer.clone()), true);
+                return Ok(answer.clone());
+            }
+            // A refusal holds for both families.
+            Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => return answer,
+            _ => {}
+        }
+        let other = self.announce_over(*second, url, ask_second, end);
+        let mut known = self.known.lock();
+        known.note(url, *first, &answer, other.is_ok());
+        known.note(url, *second, &other, answer.is_ok());
+        drop(known);
+        match (answer, other) {
+            (Ok(answer), Ok(other)) => Ok(answer.merged(other)),
+            (Ok(answer), Err(_)) | (Err(_), Ok(answer)) => Ok(answer),
+            (Err(_), Err(refused @ TrackerError::Refused(_))) => Err(refused),
+            (Err(TrackerError::NoFamily), Err(error)) | (Err(error), Err(_)) => Err(in_words(error, url)),
+        }
+    }
+
+    /// Both families at once; `to_the_end` waits for both answers, as nobody will be there later.
+    fn race<F: Fn(Answer) + Send + Sync + 'static>(
+        &self,
+        url: &str,
+        asks: &[(Family, String)],
+        to_the_end: bool,
+        end: Instant,
+        more: F,
+    ) -> Result<Answer, TrackerError> {
+        let race = Arc::new(Race { tracker: self.clone(), url: url.to_owned(), won: AtomicBool::new(false), more });
+        let (tell, told) = bounded(asks.len());
+        for (family, ask) in asks {
+            let (race, family, ask, tell) = (race.clone(), *family, ask.clone(), tell.clone());
+            let run = move || {
+                let result = race.tracker.announce_over(family, &race.url, &ask, end);
+                let is_late = if result.is_ok() {
+                    race.won.swap(true, Ordering::AcqRel)
+                } else {
+                    race.won.load(Ordering::Acquire)
+                };
+                if is_late && !to_the_end {
+                    race.tracker.known.lock().note(&race.url, family, &result, true);
+                    result.into_iter().for_each(&race.more);
+                } else {
+                    let _ = tell.send((family, result)); // fails where the other one's answer has just come
+                }
+            };
+            let thread = thread::Builder::new().name("announce".into()).spawn(run);
+            thread.map_err(|error| TrackerError::Other(format!("no thread to announce: {}", reason(&error))))?;
+        }
+        drop((tell, race));
+        let (mut best, mut failures) = (None, Vec::new());
+        // The channel is disconnected when both threads are done with it.
+        while let Ok((family, result)) = told.recv_deadline(end) {
+            self.known.lock().note(url, family, &result, best.is_some());
+            match result {
+                Ok(answer) => best = Some(answer),
+                Err(error) => failures.push((family, error)),
+            }
+            if best.is_some() && !to_the_end {
+                break;
+            }
+        }
+        match best {
+            Some(answer) => {
+                let mut known = self.known.lock();
+                for (family, error) in failures {
+                    known.note(url, family, &Err(error), true);
+                }
+                Ok(answer)
+            }
+            // What the tracker itself says is worth more than that it is out of reach.
+            None => Err(failures
+                .into_iter()
+                .map(|(_, error)| error)
+                .min_by_key(remoteness)
+                .map_or(TrackerError::Timeout, |error| in_words(error, url))),
+        }
+    }
+
+    /// The announce URL for one family, with our address of the other one where all sockets may use it (BEP 7).
+    fn announce_url(&self, family: Family, url: &str, a: &Announce) -> Result<String, TrackerError> {
+        let mut full = url::announce_url(url, a)?;
+        if self.tells_addresses
+            && let Some(ip) = own_address(family.other())
+        {
+            let name = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+            url::add_parameter(&mut full, name, &ip.to_string());
+        }
+        Ok(full)
+    }
+}
+
+/// How far from the tracker itself an error arose: 0 is the tracker's own word.
+fn remoteness(error: &TrackerError) -> u8 {
+    match error {
+        TrackerError::Refused(_) | TrackerError::Later { .. } => 0,
+        TrackerError::Http(_) | TrackerError::Malformed(_) => 1,
+        TrackerError::Timeout => 3,
+        TrackerError::NoFamily => 4,
+        _ => 2,
+    }
+}
+
+/// If a host has no address of either family, the error says so.
+fn in_words(error: TrackerError, url: &str) -> TrackerError {
+    match error {
+        TrackerError::NoFamily => TrackerError::NameLookup { host: url::host(url).to_owned() },
+        error => error,
+    }
+}
+
+/// Our address of a family on the internet, if there is one: where packets to there would come from. None is sent.
+fn own_address(family: Family) -> Option<IpAddr> {
+    let (any, far): (SocketAddr, SocketAddr) = match family {
+        Family::Four => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),
+        Family::Six => {
+            ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2620, 0, 0x2d0, 0x200, 0, 0, 0, 8), 9).into())
+        }
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(far).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !is_private(*ip))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! A tracker with an address of each family; `both.test` is 127.0.0.1 and `::1` here.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use super::*;
+use crate::discovery::tracker::http::{USER_AGENT, config};
+use crate::types::{InfoHash, PeerId};
+
+const PATIENT: Duration = Duration::from_secs(20);
+
+/// A tracker on the same port of both loopback addresses; what it answers, and who asked for what.
+struct Both {
+    port: u16,
+    asked: crossbeam_channel::Receiver<(Family, String)>,
+}
+
+/// How a family answers a request: with a body, or not at all while the client waits.
+type Says = fn(usize) -> Option<&'static [u8]>;
+
+impl Both {
+    fn start(four: Option<Says>, six: Option<Says>) -> Both {
+        let (tell, asked) = crossbeam_channel::unbounded();
+        // Another process may have the port of the second family.
+        let (port, listeners) = std::iter::repeat_with(|| {
+            let four = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = four.local_addr().unwrap().port();
+            TcpListener::bind(("::1", port)).map(|six| (port, [(Family::Four, four), (Family::Six, six)]))
+        })
+        .take(20)
+        .find_map(Result::ok)
+        .expect("a loopback address of each family");
+        for (family, listener) in listeners {
+            let Some(says) = (if family == Family::Four { four } else { six }) else { continue };
+            let tell = tell.clone();
+            thread::spawn(move || {
+                let mut unanswered = Vec::new();
+                for (number, stream) in listener.incoming().flatten().enumerate() {
+                    let mut lines = BufReader::new(&stream).lines();
+                    let request = lines.next().and_then(Result::ok).unwrap_or_default();
+                    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                    let _ = tell.send((family, request));
+                    match says(number) {
+                        Some(body) => {
+                            let head = format!(
+                                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                                body.len()
+                            );
+                            let _ = (&stream).write_all(&[head.as_bytes(), body].concat());
+                        }
+                        None => unanswered.push(stream),
+                    }
+                }
+            });
+        }
+        Both { port, asked }
+    }
+
+    fn url(&self) -> String {
+        format!("http://both.test:{}/announce", self.port)
+    }
+
+    /// The families that were asked since the last look.
+    fn asked(&self) -> Vec<Family> {
+        let mut asked: Vec<Family> = self.asked.try_iter().map(|(family, _)| family).collect();
+        asked.sort_by_key(|family| *family == Family::Six);
+        asked
+    }
+}
+
+fn client() -> HttpTracker {
+    let both = |host: &str| match host {
+        "both.test" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        "four.test" => vec![Ipv4Addr::LOCALHOST.into()],
+        _ => Vec::new(),
+    };
+    HttpTracker::made(&config(USER_AGENT).proxy(None).build(), |_| false, both)
+}
+
+/// What one announce brought, and what came later.
+fn ask(
+    client: &HttpTracker,
+    url: &str,
+    event: Option<AnnounceEvent>,
+    is_private: bool,
+) -> (Result<Answer, TrackerError>, crossbeam_channel::Receiver<Answer>) {
+    let a = Announce {
+        info_hash: InfoHash([1; 20]),
+        peer_id: PeerId([2; 20]),
+        port: 1,
+        uploaded: 5,
+        downloaded: 6,
+        left: 7,
+        key: 8,
+        numwant: 9,
+        event,
+        tracker_id: None,
+    };
+    let (tell, more) = crossbeam_channel::unbounded();
+    let result = client.announce_in_both(url, &a, is_private, PATIENT, move |answer| drop(tell.send(answer)));
+    (result, more)
+}
+
+const ONE: &[u8] = b"d5:peers6:\x09\x09\x09\x09\x1a\xe1e";
+const OTHER: &[u8] = b"d5:peers6:\x08\x08\x08\x08\x1a\xe1e";
+const NOBODY: &[u8] = b"d5:peers0:e";
+const REFUSED: &[u8] = b"d14:failure reason2:noe";
+
+#[test]
+fn both_families_are_asked_as_one_peer_and_both_answers_count() {
+    let tracker = Both::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
+    let (first, more) = ask(&client(), &tracker.url(), Some(AnnounceEvent::Started), false);
+    let later = more.recv_timeout(PATIENT).expect("the other family's answer");
+    let mut peers = [first.unwrap().peers, later.peers].concat();
+    peers.sort();
+    assert_eq!(peers, ["8.8.8.8:6881".parse().unwrap(), "9.9.9.9:6881".parse().unwrap()]);
+    let requests: Vec<String> = tracker.asked.try_iter().map(|(_, request)| request).collect();
+    assert_eq!(requests.len(), 2);
+    for request in requests {
+        for same in ["key=00000008", "uploaded=5", "downloaded=6", "left=7", "event=started"] {
+            assert!(request.contains(same), "{request}");
+        }
+    }
+}
+
+#[test]
+fn a_family_that_is_dead_costs_no_time() {
+    // One hangs, the other answers: the answer is there although the deadline is far.
+    let tracker = Both::start(Some(|_| None), Some(|_| Some(ONE)));
+    let (result, _more) = ask(&client(), &tracker.url(), None, false);
+    assert_eq!(result.map(|a| a.peers.len()), Ok(1));
+    // One is closed: it is not asked again.
+    let open = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = open.local_addr().unwrap().port();
+    drop(open);
+    let client = client();
+    let (result, _) = ask(&client, &format!("http://four.test:{port}/announce"), None, false);
+    assert!(matches!(result, Err(TrackerError::Connect(_))), "{result:?}");
+    let (result, _) = ask(&client, "http://none.test/announce", None, false);
+    assert!(matches!(result, Err(TrackerError::NameLookup { .. })), "{result:?}");
+}
+
+#[test]
+fn a_private_tracker_is_asked_over_the_second_family_only_where_the_first_knows_nobody() {
+    let tracker = Both::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
+    let client_ = client();
+    assert_eq!(ask(&client_, &tracker.url(), None, true).0.unwrap().peers.len(), 1);
+    assert_eq!(tracker.asked(), [Family::Four]);
+    let tracker = Both::start(Some(|_| Some(NOBODY)), Some(|_| Some(OTHER)));
+    assert_eq!(ask(&client_, &tracker.url(), None, true).0.unwrap().peers.len(), 1);
+    assert_eq!(tracker.asked(), [Family::Four, Family::Six]);
+    let (result, _) = ask(&client_, &tracker.url(), Some(AnnounceEvent::Stopped), true);
+    assert!(result.is_ok() && tracker.asked() == [Family::Four, Family::Six], "both are told of the end");
+}
+
+#[test]
+fn a_refusal_over_the_second_family_switches_it_off() {
+    let tracker = Both::start(Some(|_| Some(NOBODY)), Some(|_| Some(REFUSED)));
+    let client = client();
+    for asked in [&[Family::Four, Family::Six][..], &[Family::Four], &[Family::Four]] {
+        assert!(ask(&client, &tracker.url(), None, true).0.is_ok());
+        assert_eq!(tracker.asked(), asked);
+    }
+    let (result, _) = ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), true);
+    assert!(result.is_ok() && tracker.asked() == [Family::Four]);
+    // A refusal over the first family holds for both.
+    let tracker = Both::start(Some(|_| Some(REFUSED)), Some(|_| Some(ONE)));
+    assert!(matches!(ask(&client, &tracker.url(), None, true).0, Err(TrackerError::Refused(_))));
+    assert_eq!(tracker.asked(), [Family::Four]);
+}
+
+#[test]
+fn an_end_is_told_over_both() {
+    let tracker = Both::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
+    let client = client();
+    let (_, more) = ask(&client, &tracker.url(), Some(AnnounceEvent::Started), false);
+    more.recv_timeout(PATIENT).expect("the other family's answer");
+    assert_eq!(tracker.asked(), [Family::Four, Family::Six]);
+    assert!(ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), false).0.is_ok());
+    assert_eq!(tracker.asked(), [Family::Four, Family::Six]);
+}

@@ -1,0 +1,204 @@
+//! The environment's proxy. An `http://` request goes to an `http://` proxy as it stands, with its whole URL (RFC 9112, absolute form),
+//! as many proxies allow CONNECT to port 443 only. A proxy that cannot be used is never bypassed.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
+    Transport,
+};
+use ureq::{Error, Proxy, ProxyProtocol};
+
+use crate::discovery::tracker::http::tied::{named, wait};
+use crate::discovery::tracker::http::tls::Tls;
+use crate::discovery::tracker::http::url::split_port;
+use crate::net::bind::Bind;
+
+/// The variables that name a proxy.
+const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+/// The longest wait for a connection, in case none is set.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whether the environment names a proxy of an unsupported kind. Requests must then not be sent directly.
+pub(crate) fn is_unusable(config: &Config) -> bool {
+    let is_named = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let is_known = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
+    config.proxy().map_or(is_named, |proxy| !is_known(proxy) || !has_sound_port(proxy))
+}
+
+/// Whether the port is a number, where there is one: `ureq` takes the usual one in place of any other.
+fn has_sound_port(proxy: &Proxy) -> bool {
+    let authority = proxy.uri().authority().map_or("", |authority| authority.as_str());
+    let port = split_port(authority).1.filter(|port| !port.is_empty());
+    port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port != 0))
+}
+
+/// Whether requests to a URL do without the proxy (`NO_PROXY`).
+pub(crate) fn is_excepted(config: &Config, url: &str) -> bool {
+    let uri = url.parse::<Uri>();
+    config.proxy().is_some_and(|proxy| uri.is_ok_and(|uri| proxy.is_no_proxy(&uri)))
+}
+
+/// The connections of the client where a proxy may be in use.
+pub(crate) fn connector() -> impl Connector {
+    Forward.chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
+}
+
+/// Connects to a proxy that is given whole URLs.
+#[derive(Debug)]
+struct Forward;
+
+/// A connection to a proxy, for one request.
+struct ForwardTransport {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    /// What goes before the path of the request, and the header that follows its first line; until it is sent.
+    amendment: Option<(String, String)>,
+}
+
+impl<In: Transport> Connector<In> for Forward {
+    type Out = Either<In, ForwardTransport>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        if let Some(chained) = chained {
+            return Ok(Some(Either::A(chained)));
+        }
+        let is_plain = details.uri.scheme_str() == Some("http");
+        let usable = |proxy: &&Proxy| proxy.protocol() == ProxyProtocol::Http && !proxy.is_no_proxy(details.uri);
+        let Some(proxy) = details.config.proxy().filter(usable).filter(|_| is_plain) else { return Ok(None) };
+        let timeout = wait(details.timeout).unwrap_or(CONNECT_TIMEOUT);
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for addr in &details.resolver.resolve(proxy.uri(), details.config, details.timeout)? {
+            match Bind::Any.connect(*addr, timeout) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+                    let buffers = LazyBuffers::new(input, output);
+                    let amendment = Some((root(details.uri), authorization(proxy)));
+                    return Ok(Some(Either::B(ForwardTransport { stream, buffers, amendment })));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(Error::Io(last))
+    }
+}
+
+/// Scheme, host and port of a URL, without credentials.
+fn root(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    uri.port_u16().map_or_else(|| format!("http://{host}"), |port| format!("http://{host}:{port}"))
+}
+
+/// The header that lets us use the proxy, where that has a user name.
+fn authorization(proxy: &Proxy) -> String {
+    if proxy.username().is_none() && proxy.password().is_none() {
+        return String::new();
+    }
+    let (user, password) = (proxy.username().unwrap_or_default(), proxy.password().unwrap_or_default());
+    format!("Proxy-Authorization: Basic {}\r\n", base64(format!("{user}:{password}").as_bytes()))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let padded = three.iter().chain(&[0, 0]).take(3).fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+        for at in 0..4 {
+            let digit = DIGITS[(padded >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= three.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// A request for a proxy: the first line names the whole URL, and the header follows it. As it is where it is no request for a path.
+fn amended(request: &[u8], (root, header): &(String, String)) -> Vec<u8> {
+    let path = request.iter().position(|&byte| byte == b' ').map(|at| at + 1);
+    let line = request.windows(2).position(|end| end == b"\r\n").map(|at| at + 2);
+    let (Some(path), Some(line)) = (path, line) else { return request.to_vec() };
+    match (request.get(..path), request.get(path..line), request.get(line..)) {
+        (Some(method), Some(rest_of_line), Some(rest)) if rest_of_line.starts_with(b"/") => {
+            [method, root.as_bytes(), rest_of_line, header.as_bytes(), rest].concat()
+        }
+        _ => request.to_vec(),
+    }
+}
+
+impl Transport for ForwardTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.set_write_timeout(wait(timeout))?;
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        let sent = match self.amendment.take() {
+            Some(amendment) => self.stream.write_all(&amended(output, &amendment)),
+            None => self.stream.write_all(output),
+        };
+        sent.map_err(|error| named(error, timeout.reason))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.set_read_timeout(wait(timeout))?;
+        let input = self.buffers.input_append_buf();
+        let amount = self.stream.read(input).map_err(|error| named(error, timeout.reason))?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        false // one request each
+    }
+}
+
+impl fmt::Debug for ForwardTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_for_a_proxy_names_its_whole_url() {
+        let amendment = ("http://t:80".to_owned(), "Proxy-Authorization: x\r\n".to_owned());
+        let request = b"GET /a?b HTTP/1.1\r\nHost: t\r\n\r\n";
+        let expected = b"GET http://t:80/a?b HTTP/1.1\r\nProxy-Authorization: x\r\nHost: t\r\n\r\n";
+        assert_eq!(amended(request, &amendment), expected);
+        for odd in [&b"GET *\r\n"[..], b"x", b"", b"CONNECT t:1 HTTP/1.1\r\n\r\n"] {
+            assert_eq!(amended(odd, &amendment), odd);
+        }
+        for (uri, from) in
+            [("http://me:pw@t:8/x", "http://t:8"), ("http://[::1]/x", "http://[::1]"), ("http://t", "http://t")]
+        {
+            assert_eq!(root(&uri.parse().unwrap()), from);
+        }
+    }
+
+    #[test]
+    fn credentials_are_in_base64() {
+        let pairs = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("me:p\u{fc}", "bWU6cMO8"),
+        ];
+        for (text, encoded) in pairs {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+        let proxy = |url: &str| authorization(&Proxy::new(url).unwrap());
+        assert_eq!(proxy("http://foo:bar@h:1"), "Proxy-Authorization: Basic Zm9vOmJhcg==\r\n");
+        assert_eq!(proxy("http://h:1"), "");
+    }
+}

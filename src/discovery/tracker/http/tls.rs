@@ -1,0 +1,174 @@
+//! TLS for the HTTP client, with the certificates that a user of this system would expect to be trusted: those bundled with btsync,
+//! and beside them those that the system or `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+//!
+//! The system's certificates are read when the first https URL is asked and never before: that costs milliseconds, and most downloads
+//! ask none. The bundled ones alone do where the system has none, as in an empty chroot.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use ureq::Error;
+use ureq::unversioned::transport::time::{Duration, Instant};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use crate::util::descriptors::is_shortage;
+
+/// Wraps connections to https hosts in TLS and leaves others alone.
+#[derive(Debug)]
+pub(crate) struct Tls;
+
+/// An encrypted connection.
+pub(crate) struct TlsTransport {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl<In: Transport> Connector<In> for Tls {
+    type Out = Either<In, TlsTransport>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host).map_err(|_| Error::Tls("no certificate can name this host"))?;
+        let mut session = ClientConnection::new(config()?, name)?;
+        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        socket.set_timeout(left(details));
+        session.complete_io(&mut socket)?;
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let stream = StreamOwned { conn: session, sock: socket };
+        Ok(Some(Either::B(TlsTransport { buffers, stream })))
+    }
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        Ok(self.stream.write_all(output)?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsTransport").finish_non_exhaustive()
+    }
+}
+
+/// The time that the connection itself has left for the handshake.
+fn left(details: &ConnectionDetails) -> NextTimeout {
+    let spent = match ((details.current_time)(), details.now) {
+        (Instant::Exact(now), Instant::Exact(began)) => now.saturating_duration_since(began),
+        _ => std::time::Duration::ZERO,
+    };
+    let after = match details.timeout.after {
+        Duration::Exact(limit) => Duration::Exact(limit.saturating_sub(spent)),
+        Duration::NotHappening => Duration::NotHappening,
+    };
+    NextTimeout { after, ..details.timeout }
+}
+
+/// The settings of all TLS connections of this process. Where there was no descriptor for the system's certificates, they are looked
+/// for again the next time.
+fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Ok(config.clone());
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let is_all = !found.errors.iter().any(is_for_want_of_descriptors);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = Arc::new(builder.with_root_certificates(trusted(usable(found))).with_no_client_auth());
+    Ok(if is_all { CONFIG.get_or_init(|| config).clone() } else { config })
+}
+
+fn is_for_want_of_descriptors(error: &rustls_native_certs::Error) -> bool {
+    matches!(&error.kind, rustls_native_certs::ErrorKind::Io { inner, .. } if is_shortage(inner))
+}
+
+/// The bundled roots, and those of `more` that are no repetition.
+fn trusted(more: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut unusable = 0;
+    for certificate in more {
+        match store.add(certificate) {
+            Ok(()) => {
+                let known = store.roots.split_last().is_some_and(|(last, before)| before.contains(last));
+                if known {
+                    store.roots.pop();
+                }
+            }
+            Err(_) => unusable += 1,
+        }
+    }
+    log::debug!("TLS trusts {} roots, {unusable} of the system's cannot be used", store.roots.len());
+    store
+}
+
+/// Those of the system, or of the files that the environment names.
+fn usable(found: rustls_native_certs::CertificateResult) -> Vec<CertificateDer<'static>> {
+    let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    for error in found.errors {
+        // Warn only about files that the user named: a system may have no certificates.
+        let level = if asked_for { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "certificates: {error}");
+    }
+    found.certs
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    #[test]
+    fn roots_of_the_system_come_beside_the_bundled_ones_and_once() {
+        let bundled = trusted(vec![]).len();
+        assert!(bundled > 100, "{bundled}");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/tls/ca.pem");
+        let own = CertificateDer::from_pem_file(path).unwrap();
+        let nonsense = CertificateDer::from(vec![0x30, 3, 1, 2, 3]);
+        assert_eq!(trusted(vec![own.clone(), nonsense, own]).len(), bundled + 1);
+    }
+
+    /// They are there when there are descriptors again.
+    #[test]
+    fn certificates_that_could_not_be_opened_for_want_of_descriptors_are_looked_for_again() {
+        let error = |errno| rustls_native_certs::Error {
+            context: "a file",
+            kind: rustls_native_certs::ErrorKind::Io {
+                inner: std::io::Error::from_raw_os_error(errno),
+                path: "x".into(),
+            },
+        };
+        assert!(is_for_want_of_descriptors(&error(24)) && !is_for_want_of_descriptors(&error(2)));
+    }
+}

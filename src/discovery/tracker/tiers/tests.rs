@@ -1,0 +1,384 @@
+//! The schedule under a made-up clock.
+
+use super::*;
+use crate::discovery::tracker::announce::Retry;
+
+const A: &str = "http://a/announce";
+const B: &str = "http://b/announce";
+const C: &str = "https://c/announce";
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Each URL a tier of its own, so that the order is known.
+fn tiers(urls: &[&str]) -> Tiers {
+    let tiers = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
+    Tiers::new(tiers, &mut fastrand::Rng::with_seed(1))
+}
+
+fn begin(t: &mut Tiers, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
+    t.begin(now).map(|job| (job.url, job.event))
+}
+
+/// A tracker answers and names somebody new.
+fn heard(
+    t: &mut Tiers,
+    now: Duration,
+    url: &str,
+    interval: Duration,
+    min_interval: Option<Duration>,
+    tracker_id: Option<Vec<u8>>,
+) -> Duration {
+    t.answered(now, url, Terms { interval, min_interval, tracker_id }, true)
+}
+
+/// A tracker answers and names nobody new.
+fn heard_of_nobody(t: &mut Tiers, now: Duration, url: &str) -> Duration {
+    t.answered(now, url, Terms { interval: s(1000), ..Terms::default() }, false)
+}
+
+/// What [`begin`] gives for a job at `url`.
+macro_rules! job {
+    ($url:expr) => {
+        Some((String::from($url), None))
+    };
+    ($url:expr, $event:ident) => {
+        Some((String::from($url), Some(AnnounceEvent::$event)))
+    };
+}
+
+mod completed;
+
+#[test]
+fn only_what_we_speak_is_kept_and_each_url_once() {
+    let list = vec![
+        vec![A.to_owned(), "udp://u:1".to_owned(), "wss://v".to_owned(), String::new()],
+        vec![A.to_owned(), format!(" {B} ")],
+        vec!["wss://w/".to_owned()],
+        vec!["HTTP://c/x".to_owned()],
+    ];
+    let t = Tiers::new(list, &mut fastrand::Rng::with_seed(1));
+    assert_eq!(t.unsupported(), ["wss://v", "wss://w/"]);
+    let urls: Vec<Vec<&str>> = t.order.iter().map(|tier| tier.iter().map(|t| t.url.as_str()).collect()).collect();
+    let [first, others @ ..] = urls.as_slice() else { panic!("no tier") };
+    assert!(first.len() == 2 && first.contains(&A) && first.contains(&"udp://u:1"), "{first:?}");
+    assert_eq!(others, [vec![B], vec!["HTTP://c/x"]]);
+    let none = tiers(&["wss://u:1"]);
+    assert!(none.is_empty() && none.next_due() == Duration::MAX);
+}
+
+#[test]
+fn a_tier_is_shuffled_the_tiers_are_not() {
+    let firsts: HashSet<String> = (0..50)
+        .map(|seed| {
+            let list = vec![vec![A.to_owned(), B.to_owned()], vec![C.to_owned()]];
+            let mut t = Tiers::new(list, &mut fastrand::Rng::with_seed(seed));
+            t.begin(s(0)).unwrap().url
+        })
+        .collect();
+    assert_eq!(firsts, HashSet::from([A.to_owned(), B.to_owned()]));
+}
+
+#[test]
+fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
+    let mut t = tiers(&[A, B, C]);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(begin(&mut t, s(0)), None, "one at a time");
+    assert_eq!(t.next_due(), OVERTAKE, "unless it takes too long");
+    assert_eq!(t.failed(s(5), A, None), s(0));
+    assert_eq!(begin(&mut t, s(5)), job!(B, Started));
+    assert_eq!(heard(&mut t, s(6), B, s(1800), Some(s(60)), None), s(1800));
+    assert_eq!(begin(&mut t, s(1805)), None);
+    assert_eq!(begin(&mut t, s(1806)), job!(A, Started));
+    assert_eq!(t.failed(s(1807), A, None), s(0));
+    assert_eq!(begin(&mut t, s(1807)), job!(B), "B knows us");
+}
+
+#[test]
+fn who_answers_goes_to_the_front_of_its_tier() {
+    let list = vec![vec![A.to_owned(), B.to_owned(), C.to_owned()]];
+    let mut t = Tiers::new(list, &mut fastrand::Rng::with_seed(3));
+    let order: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
+    for url in &order[..2] {
+        assert_eq!(begin(&mut t, s(0)), job!(url, Started));
+        t.failed(s(0), url, None);
+    }
+    assert_eq!(begin(&mut t, s(0)), job!(order[2].as_str(), Started));
+    heard(&mut t, s(0), &order[2], s(100), None, None);
+    let after: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
+    assert_eq!(after, [order[2].clone(), order[0].clone(), order[1].clone()]);
+    assert_eq!(begin(&mut t, s(100)), job!(order[2].as_str()));
+}
+
+#[test]
+fn back_off_doubles_from_15_s_to_30_min_and_ends_with_an_answer() {
+    let mut t = tiers(&[A, B]);
+    let mut now = s(0);
+    for expected in [15, 30, 60, 120, 240, 480, 960, 1800, 1800, 1800] {
+        assert_eq!(begin(&mut t, now), job!(A, Started));
+        assert_eq!(t.failed(now, A, None), s(0));
+        assert_eq!(begin(&mut t, now), job!(B, Started));
+        let wait = t.failed(now, B, None);
+        assert!(wait >= s(expected).mul_f64(0.9) && wait <= s(expected).mul_f64(1.1), "{expected}: {wait:?}");
+        t.want_peers(now, true, true);
+        assert_eq!(t.next_due(), now + wait, "wanting peers does not end a back-off");
+        assert_eq!(begin(&mut t, now + wait.mul_f64(0.999)), None);
+        now += wait;
+    }
+    begin(&mut t, now).unwrap();
+    heard(&mut t, now, A, s(100), None, None);
+    assert_eq!(begin(&mut t, now + s(100)), job!(A));
+    t.failed(now + s(100), A, None);
+    begin(&mut t, now + s(100)).unwrap();
+    assert!(t.failed(now + s(100), B, None) <= s(15).mul_f64(1.1));
+}
+
+#[test]
+fn wanting_peers_respects_the_min_interval() {
+    for (interval, min, bound) in [(1800, Some(300), 300), (1800, None, 60), (40, None, 40), (100, Some(500), 500)] {
+        let mut t = tiers(&[A]);
+        t.want_peers(s(0), true, true);
+        begin(&mut t, s(10)).unwrap();
+        heard(&mut t, s(10), A, s(interval), min.map(s), None);
+        t.want_peers(s(11), true, true);
+        assert_eq!(t.next_due(), s(10 + bound), "{interval} {min:?}");
+        t.want_peers(s(10_000), true, true);
+        assert_eq!(t.next_due(), s(10 + bound), "never later than it was");
+    }
+    let mut late = tiers(&[A]);
+    begin(&mut late, s(0)).unwrap();
+    heard(&mut late, s(0), A, s(1800), Some(s(60)), None);
+    late.want_peers(s(700), true, true);
+    assert_eq!(late.next_due(), s(700));
+}
+
+#[test]
+fn one_tracker_is_not_asked_early_because_another_has_a_short_interval() {
+    let mut t = tiers(&[A, B]);
+    begin(&mut t, s(0)).unwrap();
+    heard(&mut t, s(0), A, s(600), Some(s(600)), None);
+    t.completed();
+    assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
+    t.failed(s(2), A, None);
+    assert_eq!(begin(&mut t, s(2)), job!(B, Started));
+    heard(&mut t, s(2), B, s(30), Some(s(30)), None);
+    let again = t.next_due();
+    assert!(again > s(13) && again < s(19), "`completed` still waits for A, and comes after a back-off: {again:?}");
+    assert_eq!(begin(&mut t, again), job!(A, Completed));
+    heard(&mut t, s(32), A, s(600), Some(s(600)), None);
+    t.due = s(62);
+    assert_eq!(begin(&mut t, s(62)), job!(B));
+    t.failed(s(63), B, None);
+    assert!(t.next_due() > s(63) && t.next_due() < s(80), "A's turn has not come: back-off");
+}
+
+#[test]
+fn where_all_wait_for_their_min_interval_nothing_is_due_before() {
+    let mut t = tiers(&[A]);
+    begin(&mut t, s(0)).unwrap();
+    heard(&mut t, s(0), A, s(600), Some(s(600)), None);
+    t.due = s(40);
+    assert_eq!(begin(&mut t, s(40)), None);
+    assert_eq!(t.next_due(), s(600));
+}
+
+#[test]
+fn started_until_accepted_completed_once_stopped_to_those_that_know_us() {
+    let mut t = tiers(&[A, B, C]);
+    for now in [0, 100] {
+        assert_eq!(begin(&mut t, s(now)), job!(A, Started));
+        t.failed(s(now), A, None);
+        assert_eq!(begin(&mut t, s(now)), job!(B, Started));
+        t.failed(s(now), B, None);
+        assert_eq!(begin(&mut t, s(now)), job!(C, Started));
+        t.failed(s(now), C, None);
+    }
+    begin(&mut t, s(200)).unwrap();
+    t.failed(s(200), A, None);
+    begin(&mut t, s(200)).unwrap();
+    heard(&mut t, s(200), B, s(1000), None, Some(b"id".to_vec()));
+    t.completed();
+    assert_eq!(t.next_due(), s(0), "an event waits for no interval");
+    let job = t.begin(s(201)).unwrap();
+    assert_eq!(
+        (job.url.as_str(), job.event, job.tracker_id),
+        (B, Some(AnnounceEvent::Completed), Some(b"id".to_vec()))
+    );
+    heard(&mut t, s(201), B, s(1000), None, None);
+    t.completed();
+    assert_eq!(t.next_due(), s(1201), "once");
+    assert_eq!(begin(&mut t, s(1201)), job!(A, Started), "A never heard of us");
+    heard(&mut t, s(1201), A, s(1000), None, None);
+    assert_eq!(begin(&mut t, s(2201)), job!(A), "no completed: it knew us whole from the start");
+    let stops = t.stop_jobs();
+    let urls: Vec<&str> = stops.iter().map(|j| j.url.as_str()).collect();
+    assert_eq!(urls, [A, B]);
+    assert!(stops.iter().all(|j| j.event == Some(AnnounceEvent::Stopped)));
+    assert_eq!(stops[1].tracker_id.as_deref(), Some(b"id".as_slice()));
+    assert!(t.stop_jobs().is_empty() && t.begin(s(99_999)).is_none() && t.next_due() == Duration::MAX);
+}
+
+#[test]
+fn an_answer_nobody_asked_for_changes_nothing() {
+    let mut t = tiers(&[A, B]);
+    heard(&mut t, s(0), B, s(1000), None, None);
+    t.failed(s(0), A, None);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    heard(&mut t, s(1), B, s(1000), None, None);
+    assert_eq!(t.next_due(), OVERTAKE, "A is still under way");
+    assert_eq!(t.stop_jobs(), []);
+}
+
+#[test]
+fn silent_trackers_are_overtaken_and_still_heard() {
+    let s = Duration::from_secs;
+    let urls = ["udp://a/announce", "udp://b/announce", "http://c/announce"];
+    let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    let begun = |tiers: &mut Tiers, now| tiers.begin(s(now)).map(|job| job.url);
+    assert_eq!(begun(&mut tiers, 0).as_deref(), Some(urls[0]));
+    assert_eq!((tiers.next_due(), begun(&mut tiers, 2)), (s(3), None));
+    assert_eq!(begun(&mut tiers, 3).as_deref(), Some(urls[1]));
+    assert_eq!(begun(&mut tiers, 6).as_deref(), Some(urls[2]));
+    assert_eq!((tiers.next_due(), begun(&mut tiers, 60)), (Duration::MAX, None), "all have been asked");
+    // The second answers: the round is over, and the others' words still count.
+    heard(&mut tiers, s(7), urls[1], s(1800), None, None);
+    assert_eq!(tiers.next_due(), s(1807), "two are still under way, and only the one that answered is due");
+    tiers.failed(s(15), urls[0], None);
+    heard(&mut tiers, s(16), urls[2], s(900), None, None);
+    assert_eq!(tiers.next_due(), s(916));
+    assert_eq!(tiers.stop_jobs().len(), 2, "both know us");
+
+    // Where all fail, the round ends with the last of them.
+    let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    (0..3).for_each(|n| assert!(begun(&mut tiers, n * 3).is_some()));
+    tiers.failed(s(30), urls[0], None);
+    tiers.failed(s(33), urls[2], None);
+    assert_eq!(tiers.next_due(), Duration::MAX);
+    tiers.failed(s(36), urls[1], None);
+    assert!(tiers.next_due() > s(36 + 13) && tiers.next_due() < s(36 + 17), "{:?}", tiers.next_due());
+}
+
+#[test]
+fn where_no_peer_is_known_a_long_list_of_silent_trackers_is_gone_through_in_half_a_minute() {
+    let urls: Vec<String> = (0..40).map(|n| format!("http://{n}/")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let asked = |hungry, nobody_left, private| {
+        let mut t = tiers(&urls);
+        if private {
+            t.ask_one_at_a_time();
+        }
+        t.want_peers(s(0), hungry, nobody_left);
+        // None answers, and none is given up before half a minute.
+        (0..30).filter(|second| t.begin(s(*second)).is_some()).count()
+    };
+    assert_eq!(asked(true, true, false), 30);
+    // Where there is somebody to connect to there is no hurry, and trackers of a private torrent are not asked like that.
+    assert_eq!([asked(true, false, false), asked(false, true, false), asked(true, true, true)], [6; 3]);
+}
+
+#[test]
+fn where_nobody_new_is_named_the_next_tier_is_asked_at_once() {
+    let mut t = tiers(&[A, B, C]);
+    t.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(heard_of_nobody(&mut t, s(1), A), s(0));
+    assert_eq!(begin(&mut t, s(1)), job!(B, Started));
+    heard(&mut t, s(2), B, s(1000), None, None);
+    assert_eq!(begin(&mut t, s(2)), None, "B named somebody");
+    // The next round goes on to C where neither has anybody new.
+    t.want_peers(s(70), true, true);
+    assert_eq!(begin(&mut t, s(70)), job!(A));
+    heard_of_nobody(&mut t, s(71), A);
+    assert_eq!(begin(&mut t, s(71)), job!(B));
+    t.failed(s(72), B, None);
+    assert_eq!(begin(&mut t, s(72)), job!(C, Started));
+    heard_of_nobody(&mut t, s(73), C);
+    assert_eq!(begin(&mut t, s(73)), None);
+    assert!(t.next_due() > s(80), "all have been asked: {:?}", t.next_due());
+    assert_eq!(t.stop_jobs().len(), 3);
+}
+
+#[test]
+fn a_private_torrent_asks_the_next_tier_only_when_the_current_one_fails() {
+    let mut t = tiers(&[A, B]);
+    t.ask_one_at_a_time();
+    t.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
+    assert_eq!(begin(&mut t, s(30)), None);
+    assert_eq!(begin(&mut t, s(1001)), job!(A));
+    t.failed(s(1002), A, None);
+    assert_eq!(begin(&mut t, s(1002)), job!(B, Started));
+    heard_of_nobody(&mut t, s(1003), B);
+    assert_eq!(t.next_due(), s(2003), "neither is kept up beside the other");
+}
+
+#[test]
+fn who_needs_nobody_asks_no_further() {
+    let mut t = tiers(&[A, B]);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
+    assert_eq!(begin(&mut t, s(1)), None);
+    // Needing somebody for a while makes no endless round.
+    t.want_peers(s(100), true, true);
+    assert_eq!(begin(&mut t, s(100)), job!(A));
+    heard_of_nobody(&mut t, s(101), A);
+    t.want_peers(s(101), false, false);
+    assert_eq!(begin(&mut t, s(101)), None);
+    assert_eq!(t.next_due(), s(1101));
+}
+
+#[test]
+fn all_who_know_us_are_kept_up() {
+    let mut t = tiers(&[A, B]);
+    t.want_peers(s(0), true, true);
+    begin(&mut t, s(0)).unwrap();
+    heard_of_nobody(&mut t, s(0), A);
+    begin(&mut t, s(0)).unwrap();
+    heard_of_nobody(&mut t, s(10), B);
+    t.want_peers(s(20), false, false);
+    assert_eq!(begin(&mut t, s(1000)), job!(A));
+    heard(&mut t, s(1000), A, s(1000), None, None);
+    assert_eq!(begin(&mut t, s(1010)), job!(B), "or B would forget us");
+    let wait = t.failed(s(1011), B, None);
+    assert!(wait >= s(13) && wait < s(17), "{wait:?}");
+}
+
+#[test]
+fn completed_reaches_everyone_even_while_another_is_silent() {
+    let mut t = tiers(&[A, B, C]);
+    t.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started)); // and never answers
+    assert_eq!(begin(&mut t, s(3)), job!(B, Started));
+    heard_of_nobody(&mut t, s(4), B);
+    assert_eq!(begin(&mut t, s(6)), job!(C, Started));
+    heard(&mut t, s(7), C, s(1000), None, None);
+    t.completed();
+    assert!(t.owes_completed());
+    assert_eq!(begin(&mut t, s(8)), job!(B, Completed));
+    assert_eq!(begin(&mut t, s(8)), job!(C, Completed));
+    assert!(!t.owes_completed() && begin(&mut t, s(8)).is_none());
+    heard(&mut t, s(9), B, s(1000), None, None);
+    // C's is lost: it is told once more before the end.
+    t.failed(s(9), C, None);
+    let told: Vec<_> = t.stop_jobs().into_iter().map(|job| (job.url, job.event.unwrap())).collect();
+    let expected = [(C, AnnounceEvent::Completed), (B, AnnounceEvent::Stopped), (C, AnnounceEvent::Stopped)];
+    assert_eq!(told, expected.map(|(url, event)| (url.to_owned(), event)));
+}
+
+#[test]
+fn a_tracker_that_wants_to_be_left_alone_is() {
+    let mut t = tiers(&[A, B]);
+    begin(&mut t, s(0)).unwrap();
+    t.failed(s(0), A, Some(Retry::After(s(3600))));
+    assert_eq!(begin(&mut t, s(0)), job!(B, Started));
+    let wait = t.failed(s(0), B, None);
+    assert!(wait < s(17));
+    assert_eq!(begin(&mut t, wait), job!(B, Started), "and not A");
+    t.failed(wait, B, Some(Retry::Never));
+    assert_eq!(t.next_due(), s(3600));
+    assert_eq!(begin(&mut t, s(3600)), job!(A, Started));
+    t.failed(s(3600), A, Some(Retry::Never));
+    assert_eq!((t.next_due(), begin(&mut t, s(99_999))), (Duration::MAX, None));
+}

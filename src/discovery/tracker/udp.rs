@@ -1,0 +1,356 @@
+//! The UDP tracker client (BEP 15, 41): a thin shell of sockets around `exchange`, whose bytes are in [`packet`].
+//!
+//! A host with addresses of both families is asked at one of each at once, as each gives peers of its own family only; where
+//! that is silent, at the next one as well. The one thread that asks waits for all its sockets together and gives up at its deadline: no other thread, nothing that ticks.
+//! The sockets are connected, so that the system itself refuses other senders and tells when nobody listens.
+
+mod exchange;
+pub mod packet;
+mod url;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::discovery::host_names::{LookUpError, look_up};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, Answer, Scraped, TrackerError};
+use crate::discovery::tracker::http::is_local;
+use crate::metainfo::paths::printable;
+use crate::net::bind::Bind;
+use crate::types::InfoHash;
+use crate::util::os_error::reason;
+use crate::util::random::Random;
+use exchange::{Ask, Connection, Exchange, Reply};
+use url::Place;
+
+/// An address that has been silent so long, through a repetition, is not waited for alone.
+const SILENCE: Duration = Duration::from_secs(6);
+/// Addresses of each family that are asked at most.
+const MAX_ADDRESSES: usize = 4;
+/// Once one address has answered, the others have so long.
+const GRACE: Duration = Duration::from_secs(1);
+/// The longest answer that is read, in bytes: more addresses than any tracker sends.
+const MAX_PACKET: usize = 16 * 1024;
+/// Datagrams taken from a socket before the others get their turn.
+const MAX_IN_A_ROW: usize = 32;
+/// Connection ids kept at most; each holds a socket, as some trackers tie an id to a port.
+const MAX_KEPT: usize = 8;
+
+/// Talks to UDP trackers; cheap to clone, and its clones share their connection ids.
+#[derive(Clone, Debug)]
+pub struct UdpTracker {
+    start: Instant,
+    kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, Connection)>>>,
+    /// Tells a local address from a public one.
+    is_local: fn(IpAddr) -> bool,
+    bind: Bind,
+    /// URLs of the user's own, asked wherever they lead.
+    trusted: Arc<HashSet<String>>,
+}
+
+/// An exchange and the socket it lives on.
+struct Talk<'a> {
+    addr: SocketAddr,
+    socket: UdpSocket,
+    exchange: Exchange<'a>,
+    result: Option<Result<Reply, TrackerError>>,
+}
+
+/// The addresses of one family, asked until one of them answers.
+struct Family<'a> {
+    /// Those that were not asked yet, the next one last.
+    rest: Vec<SocketAddr>,
+    talks: Vec<Talk<'a>>,
+    /// When the next one is asked although another may yet answer.
+    next_at: Duration,
+    /// Why some could not be asked.
+    failures: Vec<TrackerError>,
+}
+
+impl<'a> Family<'a> {
+    fn new(addresses: &[SocketAddr]) -> Family<'a> {
+        let rest = addresses.iter().take(MAX_ADDRESSES).rev().copied().collect();
+        Family { rest, talks: Vec::new(), next_at: Duration::ZERO, failures: Vec::new() }
+    }
+
+    /// Exchanges without a result.
+    fn waiting(&self) -> impl Iterator<Item = &Talk<'a>> {
+        self.talks.iter().filter(|talk| talk.result.is_none())
+    }
+
+    fn has_reply(&self) -> bool {
+        self.talks.iter().any(|talk| matches!(talk.result, Some(Ok(_))))
+    }
+
+    /// Nothing more is to be expected of it.
+    fn is_over(&self) -> bool {
+        self.has_reply() || (self.rest.is_empty() && self.waiting().next().is_none())
+    }
+}
+
+impl UdpTracker {
+    /// A client that knows no tracker yet.
+    pub fn new() -> UdpTracker {
+        UdpTracker::with(is_local)
+    }
+
+    /// The same, trusting the user's own URLs: those may lead to any path of a local address.
+    #[must_use]
+    pub fn trusting(self, urls: Arc<HashSet<String>>) -> UdpTracker {
+        UdpTracker { trusted: urls, ..self }
+    }
+
+    /// The same with sockets tied to `bind`.
+    pub fn tied(bind: Bind) -> UdpTracker {
+        UdpTracker { bind, ..UdpTracker::new() }
+    }
+
+    fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
+        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any, trusted: Arc::default() }
+    }
+
+    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it, the name look-up
+    /// included.
+    ///
+    /// # Errors
+    /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
+    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
+        let end = self.now().saturating_add(deadline);
+        let place = Place::parse(url)?;
+        let ask = Ask::Announce(a, place.data);
+        let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
+        let replies = self.talk(&addresses, ask, end)?;
+        if a.event == Some(AnnounceEvent::Stopped) {
+            self.kept.lock().retain(|addr, _| !addresses.iter().flatten().any(|asked| asked == addr));
+        }
+        let answers = replies.into_iter().filter_map(|reply| match reply {
+            Reply::Announced(answer) => Some(answer),
+            Reply::Scraped(_) => None,
+        });
+        answers.reduce(Answer::merged).ok_or(TrackerError::Timeout)
+    }
+
+    /// Asks the tracker at `url` for the figures of `swarms`, in their order; UDP trackers say zeros of those they do not know.
+    ///
+    /// # Errors
+    /// As [`UdpTracker::announce`].
+    pub fn scrape(
+        &self,
+        url: &str,
+        swarms: &[InfoHash],
+        deadline: Duration,
+    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
+        let end = self.now().saturating_add(deadline);
+        let place = Place::parse(url)?;
+        let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
+        let mut all = Vec::with_capacity(swarms.len());
+        for part in swarms.chunks(packet::MAX_SCRAPE) {
+            let replies = self.talk(&addresses, Ask::Scrape(part), end)?;
+            let figures = replies.into_iter().find_map(|reply| match reply {
+                Reply::Scraped(figures) => Some(figures),
+                Reply::Announced(_) => None,
+            });
+            let mut figures = figures.unwrap_or_default().into_iter();
+            all.extend(part.iter().map(|_| figures.next()));
+        }
+        Ok(all)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// One exchange with each family; what those brought that brought anything.
+    fn talk(&self, addresses: &[Vec<SocketAddr>], ask: Ask, end: Duration) -> Result<Vec<Reply>, TrackerError> {
+        let mut families: Vec<Family> = addresses.iter().map(|of_one| Family::new(of_one)).collect();
+        let mut until = end;
+        while families.iter().any(|family| !family.is_over()) {
+            let now = self.now();
+            if now >= until {
+                break;
+            }
+            for family in &mut families {
+                self.advance(family, now, ask, end);
+            }
+            if families.iter().flat_map(Family::waiting).next().is_some() {
+                self.wait(&mut families, until)?;
+            }
+            if families.iter().any(Family::has_reply) {
+                until = until.min(self.now().saturating_add(GRACE));
+            }
+        }
+        let (mut replies, mut failures) = (Vec::new(), Vec::new());
+        for family in families {
+            failures.extend(family.failures);
+            for talk in family.talks {
+                match talk.result {
+                    Some(Ok(reply)) => {
+                        let reply = if (self.is_local)(talk.addr.ip()) { reply } else { reply.of_public_tracker() };
+                        self.keep(talk.addr, talk.socket, talk.exchange.connection());
+                        replies.push(reply);
+                    }
+                    Some(Err(error)) => failures.push(error),
+                    None => failures.push(TrackerError::Timeout),
+                }
+            }
+        }
+        // What the tracker itself says is worth more than that another address of it is out of reach.
+        let failure = failures.into_iter().min_by_key(|error| match error {
+            TrackerError::Refused(_) => 0,
+            TrackerError::Malformed(_) => 1,
+            TrackerError::Timeout => 2,
+            _ => 3,
+        });
+        if replies.is_empty() { Err(failure.unwrap_or(TrackerError::Timeout)) } else { Ok(replies) }
+    }
+
+    /// Sends what is due, and turns to the family's next address where nobody else is left or all have been silent for long.
+    fn advance<'a>(&self, family: &mut Family<'a>, now: Duration, ask: Ask<'a>, end: Duration) {
+        family.talks.iter_mut().filter(|talk| talk.result.is_none()).for_each(|talk| talk.send(now));
+        while !family.is_over() && (family.waiting().next().is_none() || now >= family.next_at) {
+            let Some(addr) = family.rest.pop() else { return };
+            match self.open(addr, ask, end) {
+                Ok(mut talk) => {
+                    talk.send(now);
+                    family.talks.push(talk);
+                    family.next_at = now.saturating_add(SILENCE);
+                }
+                Err(error) => family.failures.push(connect_error(&error)),
+            }
+        }
+    }
+
+    /// Sleeps until a socket has something or an exchange something to do, `until` at the latest, and hears what came.
+    fn wait(&self, families: &mut [Family], until: Duration) -> Result<(), TrackerError> {
+        let open = || families.iter().flat_map(Family::waiting);
+        let next = families.iter().filter(|f| !f.is_over() && !f.rest.is_empty()).map(|f| f.next_at);
+        let wake = open().map(|t| t.exchange.due()).chain(next).min().unwrap_or(until).min(until);
+        let left = wake.saturating_sub(self.now());
+        let mut fds: Vec<PollFd> = open().map(|t| PollFd::new(&t.socket, PollFlags::IN)).collect();
+        let timeout = Timespec::try_from(left).ok();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(connect_error(&error.into())),
+        }
+        let now = self.now();
+        let talks = families.iter_mut().flat_map(|family| &mut family.talks);
+        talks.filter(|t| t.result.is_none()).for_each(|t| t.hear(now));
+        Ok(())
+    }
+
+    /// The addresses to ask, by family. Local ones are asked only where there are no others, and only for an announce:
+    /// a torrent must not make us knock at whatever listens around us.
+    fn addresses(&self, place: &Place, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
+        let all = self.resolve(place, end)?;
+        let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
+        if public.is_empty() && !trusted && !place.is_announce() {
+            return Err(TrackerError::Local);
+        }
+        let chosen = if public.is_empty() { all } else { public };
+        let (four, six) = chosen.into_iter().partition::<Vec<_>, _>(SocketAddr::is_ipv4);
+        Ok([four, six].into_iter().filter(|family| !family.is_empty()).collect())
+    }
+
+    /// All addresses of the host, at least one.
+    fn resolve(&self, place: &Place, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+        let port = place.port;
+        if let Ok(ip) = place.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
+        }
+        let timeout = end.saturating_sub(self.now());
+        let found = look_up(place.host, port, Some(timeout)).map_err(|error| match error {
+            LookUpError::NotFound => TrackerError::NameLookup { host: printable(place.host) },
+            LookUpError::TimedOut => TrackerError::Timeout,
+            LookUpError::NoThread(error) => {
+                TrackerError::Connect(printable(&format!("no thread to look up the host: {}", reason(&error))))
+            }
+        })?;
+        let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), port);
+        Ok(found.into_iter().map(canonical).collect())
+    }
+
+    /// A socket for `addr`, with the connection id that belongs to it where there is one.
+    fn open<'a>(&self, addr: SocketAddr, ask: Ask<'a>, end: Duration) -> io::Result<Talk<'a>> {
+        let now = self.now();
+        let old = {
+            let mut kept = self.kept.lock();
+            kept.retain(|_, (_, connection)| connection.is_fresh(now));
+            kept.remove(&addr)
+        };
+        let (socket, connection) = match old {
+            Some((socket, connection)) => (socket, Some(connection)),
+            None => (connected(addr, &self.bind)?, None),
+        };
+        let exchange = Exchange::begin(now, addr, ask, connection, end, Random::system());
+        Ok(Talk { addr, socket, exchange, result: None })
+    }
+
+    /// Keeps the connection id for the next announce.
+    fn keep(&self, addr: SocketAddr, socket: UdpSocket, connection: Option<Connection>) {
+        let mut kept = self.kept.lock();
+        if let Some(connection) = connection
+            && kept.len() < MAX_KEPT
+        {
+            kept.insert(addr, (socket, connection));
+        }
+    }
+}
+
+impl Default for UdpTracker {
+    fn default() -> UdpTracker {
+        UdpTracker::new()
+    }
+}
+
+impl Talk<'_> {
+    fn send(&mut self, now: Duration) {
+        let Some(datagram) = self.exchange.next_datagram(now) else { return };
+        match self.socket.send(&datagram) {
+            // A full buffer of ours is like a lost packet.
+            Err(e) if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.result = Some(Err(connect_error(&e)));
+            }
+            _ => {}
+        }
+    }
+
+    fn hear(&mut self, now: Duration) {
+        let mut buffer = [0; MAX_PACKET];
+        for _ in 0..MAX_IN_A_ROW {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let heard = self.exchange.hear(now, from, buffer.get(..length).unwrap_or_default());
+                    if heard.is_some() {
+                        self.result = heard;
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) => {
+                    self.result = Some(Err(connect_error(&e)));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn connected(addr: SocketAddr, bind: &Bind) -> io::Result<UdpSocket> {
+    let socket = bind.udp(SocketAddr::new(bind.source(addr)?, 0))?;
+    socket.connect(addr)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn connect_error(error: &io::Error) -> TrackerError {
+    TrackerError::Connect(printable(&reason(error)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! The client against trackers of the tests' own that do as they are told, and against `btsync tracker`'s UDP side.
+
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::discovery::tracker::udp::packet::{Request, Response, parse_request, response};
+use crate::tracker_server::{Server, ServerConfig};
+use crate::types::PeerId;
+
+/// Plenty, for what is expected to end on its own.
+const PATIENT: Duration = Duration::from_secs(20);
+/// For what never ends on its own: if the deadline did not hold, the test would hang.
+const SHORT: Duration = Duration::from_millis(300);
+
+fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
+    let mut id = *b"-BY0001-000000000000";
+    id[18..].copy_from_slice(&port.to_be_bytes());
+    Announce {
+        info_hash: InfoHash([7; 20]),
+        peer_id: PeerId(id),
+        port,
+        uploaded: 0,
+        downloaded: 0,
+        left,
+        key: 7,
+        numwant: 50,
+        event,
+        tracker_id: None,
+    }
+}
+
+/// What a tracker sends for a request: the datagrams, and whether they come from another socket than the one asked.
+type Says = Vec<(bool, Vec<u8>)>;
+
+/// A tracker that says what `say` gives for each request, until a packet of one byte ends it; it returns how many connection ids
+/// were asked for.
+struct Scripted {
+    addr: SocketAddr,
+    thread: JoinHandle<usize>,
+}
+
+impl Scripted {
+    fn start(mut say: impl FnMut(u32, Request) -> Says + Send + 'static) -> Scripted {
+        let (socket, stranger) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let addr = socket.local_addr().unwrap();
+        let thread = thread::spawn(move || {
+            let (mut buffer, mut connects) = ([0; 2048], 0);
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).unwrap();
+                if length == 1 {
+                    return connects;
+                }
+                let (transaction, request) = parse_request(&buffer[..length]).unwrap();
+                connects += usize::from(request == Request::Connect);
+                for (strange, datagram) in say(transaction, request) {
+                    let by = if strange { &stranger } else { &socket };
+                    by.send_to(&datagram, from).unwrap();
+                }
+            }
+        });
+        Scripted { addr, thread }
+    }
+
+    fn end(self) -> usize {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], self.addr).unwrap();
+        self.thread.join().unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("udp://{}/announce", self.addr)
+    }
+}
+
+/// What an honest tracker says.
+fn honest(transaction: u32, request: &Request) -> Vec<u8> {
+    let answer = match request {
+        Request::Connect => Response::Connected(5),
+        Request::Announce(5, _) => {
+            Response::Announced { interval: 900, leechers: 1, seeders: 2, peers: &[9, 9, 9, 9, 0x1a, 0xe1, 7] }
+        }
+        Request::Scrape(5, _) => Response::Scraped(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]),
+        _ => Response::Error(b"connection id"),
+    };
+    response(transaction, &answer)
+}
+
+fn ask(tracker: &Scripted, deadline: Duration) -> Result<Answer, TrackerError> {
+    UdpTracker::new().announce(&tracker.url(), &report(1, 1, None), deadline)
+}
+
+#[test]
+fn hostile_datagrams_do_not_disturb_an_honest_answer() {
+    let tracker = Scripted::start(|transaction, request| {
+        let right = honest(transaction, &request);
+        let refusal = |transaction| response(transaction, &Response::Error(b"go away"));
+        vec![
+            (false, refusal(transaction.wrapping_add(1))),
+            (true, refusal(transaction)),
+            (false, vec![]),
+            (false, vec![0, 0, 0, 3, 0]),
+            (false, vec![0xff; 3000]),
+            (false, right.clone()),
+            (false, right),
+        ]
+    });
+    let answer = ask(&tracker, PATIENT).unwrap();
+    assert_eq!(answer.peers, ["9.9.9.9:6881".parse().unwrap()]);
+    assert_eq!((answer.complete, answer.incomplete, answer.interval.as_secs()), (Some(2), Some(1), 900));
+    tracker.end();
+}
+
+#[test]
+fn nothing_but_hostile_datagrams_ends_at_the_deadline() {
+    let tracker = Scripted::start(|transaction, request| {
+        let right = honest(transaction, &request);
+        // A right answer from a stranger, and one under a wrong transaction id.
+        vec![(true, right), (false, honest(!transaction, &request)), (false, b"garbage".to_vec())]
+    });
+    assert_eq!(ask(&tracker, SHORT), Err(TrackerError::Timeout));
+    tracker.end();
+    let silent = Scripted::start(|_, _| Vec::new());
+    assert_eq!(ask(&silent, SHORT), Err(TrackerError::Timeout));
+    silent.end();
+}
+
+#[test]
+fn refusals_and_torn_answers_are_told() {
+    let refusing = Scripted::start(|transaction, _| vec![(false, response(transaction, &Response::Error(b"no\n")))]);
+    assert!(matches!(ask(&refusing, PATIENT), Err(TrackerError::Refused(words)) if !words.contains('\n')));
+    refusing.end();
+    let torn = Scripted::start(|transaction, request| {
+        let mut bytes = honest(transaction, &request);
+        bytes.truncate(if request == Request::Connect { 16 } else { 19 });
+        vec![(false, bytes)]
+    });
+    assert!(matches!(ask(&torn, PATIENT), Err(TrackerError::Malformed(_))));
+    torn.end();
+}
+
+#[test]
+fn nobody_there_is_told_at_once() {
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let asked = UdpTracker::new().announce(&format!("udp://{closed}/announce"), &report(1, 1, None), PATIENT);
+    assert!(matches!(asked, Err(TrackerError::Connect(_))), "{asked:?}");
+}
+
+#[test]
+fn a_connection_id_serves_the_next_announce_too() {
+    let tracker = Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]);
+    let client = UdpTracker::new();
+    for _ in 0..3 {
+        client.clone().announce(&tracker.url(), &report(1, 1, None), PATIENT).unwrap();
+    }
+    let scraped = client.scrape(&tracker.url(), &[InfoHash([1; 20]), InfoHash([2; 20])], PATIENT).unwrap();
+    assert_eq!(scraped, [Some(Scraped { complete: 1, downloaded: 2, incomplete: 3 }), None]);
+    assert_eq!(tracker.end(), 1);
+}
+
+#[test]
+fn an_id_that_is_refused_is_renewed() {
+    let mut given = 4;
+    let tracker = Scripted::start(move |transaction, request| {
+        // Every id serves once.
+        let answer = match request {
+            Request::Connect => {
+                given += 1;
+                Response::Connected(given)
+            }
+            Request::Announce(id, _) if id == given => {
+                given += 1;
+                Response::Announced { interval: 900, leechers: 0, seeders: 0, peers: &[] }
+            }
+            _ => Response::Error(b"connection id"),
+        };
+        vec![(false, response(transaction, &answer))]
+    });
+    let client = UdpTracker::new();
+    for _ in 0..2 {
+        assert!(client.announce(&tracker.url(), &report(1, 1, None), PATIENT).is_ok());
+    }
+    assert_eq!(tracker.end(), 2);
+}
+
+#[test]
+fn a_local_address_is_asked_for_announces_only() {
+    let tracker = Scripted::start(|_, _| panic!("this must not be asked"));
+    let port = tracker.addr.port();
+    for path in ["/x?announce", "/announce/../x", "/%2e%2e/announce", "/announcements", "/x;announce"] {
+        let url = format!("udp://localhost:{port}{path}");
+        let asked = UdpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
+        assert_eq!(asked, Err(TrackerError::Local), "{url}");
+    }
+    tracker.end();
+}
+
+#[test]
+fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
+    let chosen = |is_local: fn(IpAddr) -> bool, host: &str| {
+        let client = UdpTracker::with(is_local);
+        let url = format!("udp://{host}:9/announce");
+        client.addresses(&Place::parse(&url).unwrap(), false, client.now() + PATIENT).map(|families| families.concat())
+    };
+    assert_eq!(chosen(is_local, "192.0.2.1").unwrap(), ["192.0.2.1:9".parse().unwrap()]);
+    assert_eq!(chosen(is_local, "[::ffff:127.0.0.1]").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
+    let both = chosen(is_local, "localhost").unwrap();
+    for url in ["udp://127.0.0.1:9", "udp://127.0.0.1:9/", "udp://127.0.0.1:9/announce?k=1"] {
+        let client = UdpTracker::new();
+        let asked = client.addresses(&Place::parse(url).unwrap(), false, client.now() + PATIENT);
+        assert_eq!(asked.map(|families| families.concat()), Ok(vec!["127.0.0.1:9".parse().unwrap()]), "{url}");
+    }
+    assert!(both.iter().filter(|a| a.is_ipv4()).count() <= 1 && both.iter().filter(|a| a.is_ipv6()).count() <= 1);
+    if both.len() == 2 {
+        assert_eq!(chosen(|ip| ip.is_ipv6(), "localhost").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
+    }
+    // No name has a part of 64 letters: it is refused without asking anybody.
+    let nowhere = chosen(is_local, &format!("{}.invalid", "a".repeat(64)));
+    assert!(matches!(nowhere, Err(TrackerError::NameLookup { .. })), "{nowhere:?}");
+}
+
+#[test]
+fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
+    let (silent, good) = (Scripted::start(|_, _| Vec::new()), Scripted::start(|t, r| vec![(false, honest(t, &r))]));
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for first in [vec![closed], vec![silent.addr], vec![closed, silent.addr]] {
+        let client = UdpTracker::new();
+        let report = report(1, 1, None);
+        let addresses = [first.as_slice(), &[good.addr]].concat();
+        let replies = client.talk(&[addresses], Ask::Announce(&report, "/announce"), client.now() + PATIENT).unwrap();
+        assert_eq!(replies.len(), 1, "{first:?}");
+    }
+    silent.end();
+    good.end();
+}
+
+#[test]
+fn two_addresses_give_one_answer() {
+    let answer = |peers: &[&str], interval, seeds| Answer {
+        peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
+        left_out: 0,
+        names: Vec::new(),
+        interval: Duration::from_secs(interval),
+        min_interval: None,
+        complete: seeds,
+        incomplete: None,
+        warning: None,
+        tracker_id: None,
+        external_ip: None,
+    };
+    let both = answer(&["1.2.3.4:5"], 60, Some(1)).merged(answer(&["[2001:db8::1]:5", "1.2.3.4:5"], 90, Some(2)));
+    assert_eq!(both, answer(&["1.2.3.4:5", "[2001:db8::1]:5"], 90, Some(2)));
+}
+
+fn ports(answer: &Answer) -> Vec<u16> {
+    let mut ports: Vec<u16> = answer.peers.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
+    let server = Server::start("127.0.0.1:0".parse().unwrap(), ServerConfig::default()).unwrap();
+    let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
+    let tell = |port, left, event| client.announce(&url, &report(port, left, event), PATIENT).unwrap();
+    assert_eq!(ports(&tell(1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
+    let second = tell(1002, 0, Some(AnnounceEvent::Started));
+    assert_eq!(second.peers, ["127.0.0.1:1001".parse().unwrap()]);
+    assert_eq!((second.complete, second.incomplete, second.interval.as_secs()), (Some(1), Some(1), 120));
+    tell(1001, 0, Some(AnnounceEvent::Completed));
+    assert_eq!(ports(&tell(1003, 5, None)), [1001, 1002]);
+    let figures = client.scrape(&url, &[InfoHash([8; 20]), InfoHash([7; 20])], PATIENT).unwrap();
+    assert_eq!(figures[0], Some(Scraped::default()));
+    assert_eq!(figures[1], Some(Scraped { complete: 2, incomplete: 1, downloaded: 1 }));
+    tell(1002, 0, Some(AnnounceEvent::Stopped));
+    assert_eq!(ports(&tell(1003, 5, None)), [1001]);
+    // Were it on the internet, it would know of nobody on this machine.
+    let public = UdpTracker::with(|_| false).announce(&url, &report(1003, 5, None), PATIENT).unwrap();
+    assert_eq!((ports(&public), public.left_out), (vec![], 1));
+    let refused = client.announce(&url, &report(0, 1, None), PATIENT);
+    assert_eq!(refused, Err(TrackerError::Refused("port 0 reaches nobody".into())));
+    server.stop();
+}
+
+/// Each address as if it were of a family of its own.
+fn each(addresses: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
+    addresses.iter().map(|addr| vec![*addr]).collect()
+}
+
+/// Asks all of `addresses` at once with patience for an hour: a test that waits for all of it hangs.
+fn talk(addresses: &[SocketAddr]) -> Result<Vec<Reply>, TrackerError> {
+    let client = UdpTracker::new();
+    client.talk(&each(addresses), Ask::Announce(&report(1, 1, None), ""), client.now() + Duration::from_secs(3600))
+}
+
+#[test]
+fn an_address_that_answers_does_not_wait_for_one_that_does_not() {
+    let willing = Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]);
+    let silent = Scripted::start(|_, _| Vec::new());
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(talk(&[silent.addr, willing.addr, closed]).map(|replies| replies.len()), Ok(1));
+    silent.end();
+    let second = Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]);
+    assert_eq!(talk(&[second.addr, willing.addr]).map(|replies| replies.len()), Ok(2));
+    second.end();
+    willing.end();
+    let refusing = Scripted::start(|transaction, _| vec![(false, response(transaction, &Response::Error(b"no")))]);
+    assert_eq!(talk(&[closed, refusing.addr]), Err(TrackerError::Refused("no".into())), "its word is worth more");
+    refusing.end();
+}
+
+#[test]
+fn what_cannot_be_sent_is_not_waited_for() {
+    let tracker = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (client, addr) = (UdpTracker::new(), tracker.local_addr().unwrap());
+    let socket = connected(addr, &Bind::Any).unwrap();
+    socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write).unwrap();
+    client.keep(addr, socket, Some(Connection { id: 1, since: client.now() }));
+    let end = client.now() + Duration::from_secs(3600);
+    let replies = client.talk(&each(&[addr]), Ask::Announce(&report(1, 1, None), ""), end);
+    assert!(matches!(replies, Err(TrackerError::Connect(_))), "{replies:?}");
+}
+
+#[test]
+fn one_who_leaves_a_tracker_forgets_only_that_one() {
+    let [one, other] =
+        [(); 2].map(|()| Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]));
+    let client = UdpTracker::new();
+    let tell = |tracker: &Scripted, event| client.announce(&tracker.url(), &report(1, 1, event), PATIENT).unwrap();
+    for tracker in [&one, &other] {
+        tell(tracker, Some(AnnounceEvent::Started));
+    }
+    tell(&one, Some(AnnounceEvent::Stopped));
+    assert_eq!(client.kept.lock().keys().copied().collect::<Vec<_>>(), [other.addr]);
+    tell(&other, None);
+    assert_eq!((one.end(), other.end()), (1, 1), "connection ids");
+}
+
+#[test]
+fn both_families_are_asked_at_once() {
+    let Ok(server) = Server::start("[::]:0".parse().unwrap(), ServerConfig::default()) else {
+        eprintln!("not run: there is no IPv6 here");
+        return;
+    };
+    let addresses = ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), server.addr().port()));
+    if connected(addresses[1], &Bind::Any).is_err() {
+        eprintln!("not run: there is no IPv6 loopback here");
+        return;
+    }
+    let client = UdpTracker::new();
+    let tell = |port| {
+        let a = report(port, 1, None);
+        let replies = client.talk(&each(&addresses), Ask::Announce(&a, ""), client.now() + PATIENT).unwrap();
+        replies.into_iter().map(|reply| if let Reply::Announced(answer) = reply { answer.peers } else { vec![] })
+    };
+    assert_eq!(tell(1001).collect::<Vec<_>>(), [vec![], vec![]]);
+    let of = |ip: &str| vec![SocketAddr::new(ip.parse().unwrap(), 1001)];
+    assert_eq!(tell(1002).collect::<Vec<_>>(), [of("127.0.0.1"), of("::1")]);
+    server.stop();
+}
+
+#[test]
+fn our_own_tracker_answers_nobody_without_a_connection_id() {
+    let server = Server::start("127.0.0.1:0".parse().unwrap(), ServerConfig::default()).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.addr()).unwrap();
+    for id in [0, 1, u64::MAX] {
+        socket.send(&packet::announce_request(id, 1, &report(1, 1, None), "")).unwrap();
+        socket.send(&packet::scrape_request(id, 1, &[InfoHash([7; 20])])).unwrap();
+    }
+    socket.send(b"garbage").unwrap();
+    // Answers come in the order of the questions: the first is to the last.
+    socket.send(&packet::connect_request(2)).unwrap();
+    let mut buffer = [0; 100];
+    assert_eq!(socket.recv(&mut buffer).unwrap(), 16);
+    assert_eq!(packet::transaction(&buffer), Some(2));
+    server.stop();
+}

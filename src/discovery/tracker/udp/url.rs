@@ -1,0 +1,97 @@
+//! UDP tracker URLs: where to send to, and the path and query that travel as BEP 41's `URLData`.
+
+use crate::discovery::tracker::announce::TrackerError;
+use crate::discovery::tracker::announce_path::is_announce_path;
+use crate::metainfo::paths::printable;
+
+/// The port of a URL that names none, as other clients have it.
+const DEFAULT_PORT: u16 = 80;
+/// Path and query together, in bytes: with them a request still fits into one packet of any network.
+const MAX_DATA: usize = 1024;
+
+/// What a URL says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: &'a str,
+    pub port: u16,
+    /// Path and query, as they stand.
+    pub data: &'a str,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn parse(url: &'a str) -> Result<Place<'a>, TrackerError> {
+        let url = url.trim();
+        let (scheme, rest) = url.split_once("://").unwrap_or((url.split(':').next().unwrap_or_default(), ""));
+        if !scheme.eq_ignore_ascii_case("udp") {
+            let shown: String = scheme.chars().take(20).collect();
+            return Err(TrackerError::Scheme(printable(&shown)));
+        }
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (authority, data) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| TrackerError::Url)?),
+            _ => (authority, DEFAULT_PORT),
+        };
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let strange = |c: char| c.is_control() || c.is_whitespace();
+        if host.is_empty() || host.contains(strange) || port == 0 || data.len() > MAX_DATA {
+            return Err(TrackerError::Url);
+        }
+        Ok(Place { host, port, data })
+    }
+
+    /// Whether a local address may be asked: the path names an announce, or there is none, as BEP 15 knows no paths. Nothing of
+    /// the URL reaches a server before it has answered a connect request as a tracker does.
+    pub(crate) fn is_announce(&self) -> bool {
+        let path = self.data.split('?').next().unwrap_or_default();
+        matches!(path, "" | "/") || is_announce_path(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str) -> Option<(&str, u16, &str)> {
+        Place::parse(url).ok().map(|p| (p.host, p.port, p.data))
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        assert_eq!(parsed("udp://t.example:6969/announce"), Some(("t.example", 6969, "/announce")));
+        assert_eq!(parsed(" UDP://me:pw@t:1?a=b/c#f "), Some(("t", 1, "?a=b/c")));
+        assert_eq!(parsed("udp://[2001:db8::1]:7/dir?a=b&c=d"), Some(("2001:db8::1", 7, "/dir?a=b&c=d")));
+        assert_eq!(parsed("udp://[::1]"), Some(("::1", 80, "")));
+        assert_eq!(parsed("udp://t/"), Some(("t", 80, "/")));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_refused() {
+        let long = format!("udp://t:1/{}", "a".repeat(MAX_DATA));
+        let bad =
+            ["udp://", "udp://:1/", "udp://t:0/", "udp://t:x", "udp://t:65536", "udp:t", "udp://a b:1", "udp://[]:1"];
+        for url in bad.into_iter().chain([long.as_str()]) {
+            assert_eq!(Place::parse(url), Err(TrackerError::Url), "{url}");
+        }
+        for url in ["http://t/announce", "file:///etc/passwd", "", "announce"] {
+            assert!(matches!(Place::parse(url), Err(TrackerError::Scheme(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_the_path_can_name_an_announce() {
+        for url in ["udp://t:1/x/announce?k", "udp://t:1", "udp://t:1/", "udp://t:1?k"] {
+            assert!(Place::parse(url).unwrap().is_announce(), "{url}");
+        }
+        for url in [
+            "udp://announce:1/x?announce",
+            "udp://t:1/announce/../x",
+            "udp://t:1/%2e%2e/announce",
+            "udp://t:1/x;announce",
+        ] {
+            assert!(!Place::parse(url).unwrap().is_announce(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The side that calls.
+
+use crate::mse::keys::{Draw, KEY};
+use crate::mse::part::Part;
+use crate::mse::{Agreed, Ciphers, Methods, MseError, VC, pad_length, u16_at, u32_at};
+use crate::types::InfoHash;
+
+/// The calling side of a handshake.
+pub struct Initiator {
+    draw: Draw,
+    skey: InfoHash,
+    methods: Methods,
+    /// `IA`, until it is sent.
+    initial: Vec<u8>,
+    part: Part,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Yb.
+    Key,
+    /// `PadB` and the encrypted VC.
+    Mark(Ciphers),
+    /// `crypto_select` and the length of `PadD`.
+    Selection(Ciphers),
+    /// `PadD`, after which this is agreed.
+    Padding(Ciphers, u32),
+    Done(Agreed),
+    Failed,
+}
+
+impl Initiator {
+    /// Begins a handshake for the torrent `skey` and puts what is to be sent first into `out`. `initial` is the beginning of our
+    /// payload, the plain handshake of BEP 3; it travels encrypted whatever is agreed.
+    /// At most 65,535 bytes.
+    pub fn new(skey: InfoHash, methods: Methods, initial: &[u8], draw: Draw, out: &mut Vec<u8>) -> Initiator {
+        out.extend_from_slice(&draw.public());
+        out.extend_from_slice(&draw.pad);
+        let initial = initial.to_vec();
+        Initiator { draw, skey, methods, initial, part: Part::exactly(KEY), stage: Stage::Key }
+    }
+
+    /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
+    /// nothing of what follows.
+    pub fn wanted(&self) -> usize {
+        if matches!(self.stage, Stage::Done(_) | Stage::Failed) { 0 } else { self.part.wanted() }
+    }
+
+    /// Takes what came, puts what is to be sent into `out`, and says how many bytes were taken: all until the handshake is over.
+    ///
+    /// # Errors
+    /// Where the other side does not keep to the protocol; nothing is taken from then on.
+    pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, MseError> {
+        let mut rest = bytes;
+        while !matches!(self.stage, Stage::Done(_) | Stage::Failed) {
+            match self.part.take(&mut rest) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.stage = Stage::Failed;
+                    return Err(error);
+                }
+            }
+            let mut part = std::mem::replace(&mut self.part, Part::exactly(0)).into_bytes();
+            // What fails leaves `Failed` behind.
+            self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
+                Stage::Key => self.key(&part, out)?,
+                Stage::Mark(ciphers) => self.mark(ciphers),
+                Stage::Selection(ciphers) => self.selection(ciphers, part)?,
+                Stage::Padding(mut ciphers, selected) => {
+                    ciphers.receiving.apply(&mut part);
+                    Stage::Done(Agreed::new(selected, ciphers, Vec::new()))
+                }
+                over => over,
+            };
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// What was agreed; `None` before the handshake is over.
+    pub fn finish(self) -> Option<Agreed> {
+        if let Stage::Done(agreed) = self.stage { Some(agreed) } else { None }
+    }
+
+    fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<Stage, MseError> {
+        let secret = self.draw.secret(theirs)?;
+        let mut ciphers =
+            Ciphers { sending: secret.initiator_stream(self.skey), receiving: secret.responder_stream(self.skey) };
+        out.extend_from_slice(&secret.mark());
+        out.extend_from_slice(&secret.torrent(self.skey));
+        let zeros = usize::from(self.draw.zeros);
+        let initial = std::mem::take(&mut self.initial);
+        let mut said = Vec::with_capacity(16 + zeros + initial.len());
+        said.extend_from_slice(&VC);
+        said.extend_from_slice(&self.methods.bits().to_be_bytes());
+        said.extend_from_slice(&self.draw.zeros.to_be_bytes());
+        said.resize(said.len() + zeros, 0);
+        said.extend_from_slice(&(initial.len() as u16).to_be_bytes());
+        said.extend_from_slice(&initial);
+        ciphers.sending.apply(&mut said);
+        out.append(&mut said);
+        // Eight encrypted zeros are the keystream itself.
+        let mut mark = VC;
+        ciphers.receiving.clone().apply(&mut mark);
+        self.part = Part::through(&mark);
+        Ok(Stage::Mark(ciphers))
+    }
+
+    fn mark(&mut self, mut ciphers: Ciphers) -> Stage {
+        ciphers.receiving.apply(&mut VC.clone());
+        self.part = Part::exactly(4 + 2);
+        Stage::Selection(ciphers)
+    }
+
+    fn selection(&mut self, mut ciphers: Ciphers, mut said: Vec<u8>) -> Result<Stage, MseError> {
+        ciphers.receiving.apply(&mut said);
+        let selected = u32_at(&said, 0);
+        if selected.count_ones() != 1 || selected & self.methods.bits() == 0 {
+            return Err(MseError::Selected(selected));
+        }
+        self.part = Part::exactly(pad_length(u16_at(&said, 4))?);
+        Ok(Stage::Padding(ciphers, selected))
+    }
+}

@@ -1,0 +1,131 @@
+//! The key exchange of message stream encryption: Diffie-Hellman over a fixed 768-bit prime, and the hashes drawn from its secret.
+
+use num_bigint::BigUint;
+use sha1::{Digest, Sha1};
+
+use crate::mse::rc4::Rc4;
+use crate::mse::{MAX_PAD, MseError};
+use crate::types::InfoHash;
+use crate::util::random::Random;
+
+/// The length of a public key and of the secret, in bytes.
+pub const KEY: usize = 96;
+/// The length of a private key, in bytes.
+const PRIVATE: usize = 20;
+/// The prime, most significant digit first.
+const PRIME: [u32; KEY / 4] = [
+    0xffff_ffff,
+    0xffff_ffff,
+    0xc90f_daa2,
+    0x2168_c234,
+    0xc4c6_628b,
+    0x80dc_1cd1,
+    0x2902_4e08,
+    0x8a67_cc74,
+    0x020b_bea6,
+    0x3b13_9b22,
+    0x514a_0879,
+    0x8e34_04dd,
+    0xef95_19b3,
+    0xcd3a_431b,
+    0x302b_0a6d,
+    0xf25f_1437,
+    0x4fe1_356d,
+    0x6d51_c245,
+    0xe485_b576,
+    0x625e_7ec6,
+    0xf44c_42e9,
+    0xa63a_3621,
+    0x0000_0000,
+    0x0009_0563,
+];
+
+fn prime() -> BigUint {
+    BigUint::new(PRIME.iter().rev().copied().collect())
+}
+
+/// What one side draws at random for one handshake.
+#[derive(Clone)]
+pub struct Draw {
+    /// The private key.
+    pub private: [u8; PRIVATE],
+    /// What follows the public key, `PadA` or `PadB`: at most 512 bytes.
+    pub pad: Vec<u8>,
+    /// How many zeros the encrypted part is padded with, `PadC` or `PadD`: at most 512.
+    pub zeros: u16,
+}
+
+impl Draw {
+    /// Draws. The private key must not be guessable: whoever has it reads along.
+    pub fn new(random: &mut Random) -> Draw {
+        let mut private = [0; PRIVATE];
+        random.fill(&mut private);
+        let mut pad = vec![0; random.up_to(MAX_PAD as u32) as usize];
+        random.fill(&mut pad);
+        Draw { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
+    }
+
+    /// The public key that goes with the private one.
+    pub fn public(&self) -> [u8; KEY] {
+        padded(&BigUint::from(2u8).modpow(&BigUint::from_bytes_be(&self.private), &prime()))
+    }
+
+    /// What both sides come to share.
+    ///
+    /// # Errors
+    /// [`MseError::Key`] where `theirs` is no public key of anybody, but 0, 1, -1 or beyond the prime.
+    pub fn secret(&self, theirs: &[u8]) -> Result<Secret, MseError> {
+        let (theirs, prime) = (BigUint::from_bytes_be(theirs), prime());
+        let one = BigUint::from(1u8);
+        if theirs <= one || theirs >= &prime - one {
+            return Err(MseError::Key);
+        }
+        Ok(Secret(padded(&theirs.modpow(&BigUint::from_bytes_be(&self.private), &prime))))
+    }
+}
+
+/// A number below the prime, most significant byte first, at full length.
+fn padded(number: &BigUint) -> [u8; KEY] {
+    let mut bytes = [0; KEY];
+    for (to, from) in bytes.iter_mut().rev().zip(number.to_bytes_le()) {
+        *to = from;
+    }
+    bytes
+}
+
+/// What both sides share after the key exchange.
+pub struct Secret(pub(crate) [u8; KEY]);
+
+impl Secret {
+    /// `HASH('req1', S)`: where the initiator's padding ends.
+    pub fn mark(&self) -> [u8; 20] {
+        hash(&[b"req1", &self.0])
+    }
+
+    /// `HASH('req2', SKEY) xor HASH('req3', S)`: which torrent the initiator means, for those who know it.
+    pub fn torrent(&self, skey: InfoHash) -> [u8; 20] {
+        let mut bytes = hash(&[b"req2", &skey.0]);
+        for (byte, mask) in bytes.iter_mut().zip(hash(&[b"req3", &self.0])) {
+            *byte ^= mask;
+        }
+        bytes
+    }
+
+    /// The keystream for what the initiator sends.
+    pub fn initiator_stream(&self, skey: InfoHash) -> Rc4 {
+        Rc4::discarding(&hash(&[b"keyA", &self.0, &skey.0]))
+    }
+
+    /// The keystream for what the responder sends.
+    pub fn responder_stream(&self, skey: InfoHash) -> Rc4 {
+        Rc4::discarding(&hash(&[b"keyB", &self.0, &skey.0]))
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> [u8; 20] {
+    let mut sha1 = Sha1::new();
+    for part in parts {
+        sha1.update(part);
+    }
+    sha1.finalize().into()
+}

@@ -1,0 +1,74 @@
+//! The part of a handshake that is being received: so many bytes, or padding up to a mark.
+
+use crate::mse::{MAX_PAD, MseError};
+
+/// Bytes under way. It never asks for more than certainly belongs to it, so that nothing of what follows the handshake is taken.
+pub struct Part {
+    bytes: Vec<u8>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// So many bytes.
+    Exactly(usize),
+    /// At most 512 bytes of padding, which are dropped, and this after them; and how many bytes have come.
+    Through { mark: Vec<u8>, taken: usize },
+}
+
+impl Part {
+    /// A part of `length` bytes.
+    pub fn exactly(length: usize) -> Part {
+        Part { bytes: Vec::new(), kind: Kind::Exactly(length) }
+    }
+
+    /// Padding, and `mark` behind it.
+    pub fn through(mark: &[u8]) -> Part {
+        Part { bytes: Vec::new(), kind: Kind::Through { mark: mark.to_vec(), taken: 0 } }
+    }
+
+    /// How many bytes are certainly still missing; 0 when the part is whole.
+    pub fn wanted(&self) -> usize {
+        match &self.kind {
+            Kind::Exactly(length) => length.saturating_sub(self.bytes.len()),
+            Kind::Through { mark, .. } => {
+                // The longest beginning of the mark with which the bytes end may turn out to be the mark.
+                let begun = (0..=mark.len()).rev().find(|&n| mark.get(..n).is_some_and(|m| self.bytes.ends_with(m)));
+                mark.len() - begun.unwrap_or_default()
+            }
+        }
+    }
+
+    /// Takes what it wants from the front of `input`; true when the part is whole.
+    ///
+    /// # Errors
+    /// [`MseError::Lost`] where the padding is over and the mark has not come.
+    pub fn take(&mut self, input: &mut &[u8]) -> Result<bool, MseError> {
+        loop {
+            let wanted = self.wanted();
+            if wanted == 0 {
+                return Ok(true);
+            }
+            if let Kind::Through { mark, taken } = &self.kind
+                && taken + wanted > MAX_PAD + mark.len()
+            {
+                return Err(MseError::Lost);
+            }
+            let Some((now, rest)) = input.split_at_checked(wanted.min(input.len())) else { return Ok(false) };
+            if now.is_empty() {
+                return Ok(false);
+            }
+            *input = rest;
+            self.bytes.extend_from_slice(now);
+            if let Kind::Through { mark, taken } = &mut self.kind {
+                *taken += now.len();
+                let spent = self.bytes.len().saturating_sub(mark.len());
+                self.bytes.drain(..spent);
+            }
+        }
+    }
+
+    /// The bytes of the part: of one with a mark, the mark.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}

@@ -1,0 +1,143 @@
+//! The side that is called.
+
+use crate::mse::keys::{Draw, KEY, Secret};
+use crate::mse::part::Part;
+use crate::mse::{Agreed, Ciphers, MAX_INITIAL, Methods, MseError, VC, pad_length, u16_at, u32_at};
+use crate::types::InfoHash;
+
+/// The called side of a handshake. It says nothing before the other's whole public key is there.
+pub struct Responder {
+    draw: Draw,
+    /// The torrents that may be meant, and what may follow for each; the one that is meant, once that is known.
+    swarms: Vec<(InfoHash, Methods)>,
+    meant: Option<InfoHash>,
+    part: Part,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Ya.
+    Key,
+    /// `PadA` and `HASH('req1', S)`.
+    Mark(Secret),
+    /// Which torrent.
+    Torrent(Secret),
+    /// VC, `crypto_provide` and the length of `PadC`; this may follow.
+    Offer(Ciphers, Methods),
+    /// `PadC` and the length of `IA`; then this will have been selected.
+    Padding(Ciphers, u32),
+    /// `IA`.
+    Initial(Ciphers, u32),
+    Done(Agreed),
+    Failed,
+}
+
+impl Responder {
+    /// Waits for a handshake for the torrent `skey`.
+    pub fn new(skey: InfoHash, methods: Methods, draw: Draw) -> Responder {
+        Responder::for_any(vec![(skey, methods)], draw)
+    }
+
+    /// Waits for a handshake for any of these torrents, each with what may follow for it.
+    pub fn for_any(swarms: Vec<(InfoHash, Methods)>, draw: Draw) -> Responder {
+        Responder { draw, swarms, meant: None, part: Part::exactly(KEY), stage: Stage::Key }
+    }
+
+    /// The torrent that the initiator means; `None` until it has said so.
+    pub fn meant(&self) -> Option<InfoHash> {
+        self.meant
+    }
+
+    /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
+    /// nothing of what follows.
+    pub fn wanted(&self) -> usize {
+        if matches!(self.stage, Stage::Done(_) | Stage::Failed) { 0 } else { self.part.wanted() }
+    }
+
+    /// Takes what came, puts what is to be sent into `out`, and says how many bytes were taken: all until the handshake is over.
+    ///
+    /// # Errors
+    /// Where the other side does not keep to the protocol; nothing is taken from then on.
+    pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, MseError> {
+        let mut rest = bytes;
+        while !matches!(self.stage, Stage::Done(_) | Stage::Failed) {
+            match self.part.take(&mut rest) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.stage = Stage::Failed;
+                    return Err(error);
+                }
+            }
+            let part = std::mem::replace(&mut self.part, Part::exactly(0)).into_bytes();
+            // What fails leaves `Failed` behind.
+            self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
+                Stage::Key => self.key(&part, out)?,
+                Stage::Mark(secret) => {
+                    self.part = Part::exactly(20);
+                    Stage::Torrent(secret)
+                }
+                Stage::Torrent(secret) => self.torrent(&secret, &part)?,
+                Stage::Offer(ciphers, methods) => self.offer(ciphers, methods, part)?,
+                Stage::Padding(ciphers, selected) => self.padding(ciphers, selected, part)?,
+                Stage::Initial(ciphers, selected) => self.initial(ciphers, selected, part, out),
+                over => over,
+            };
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// What was agreed; `None` before the handshake is over.
+    pub fn finish(self) -> Option<Agreed> {
+        if let Stage::Done(agreed) = self.stage { Some(agreed) } else { None }
+    }
+
+    fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<Stage, MseError> {
+        let secret = self.draw.secret(theirs)?;
+        out.extend_from_slice(&self.draw.public());
+        out.extend_from_slice(&self.draw.pad);
+        self.part = Part::through(&secret.mark());
+        Ok(Stage::Mark(secret))
+    }
+
+    fn torrent(&mut self, secret: &Secret, named: &[u8]) -> Result<Stage, MseError> {
+        let meant = self.swarms.iter().find(|(skey, _)| secret.torrent(*skey) == named);
+        let &(skey, methods) = meant.ok_or(MseError::AnotherTorrent)?;
+        self.meant = Some(skey);
+        self.part = Part::exactly(VC.len() + 4 + 2);
+        let (sending, receiving) = (secret.responder_stream(skey), secret.initiator_stream(skey));
+        Ok(Stage::Offer(Ciphers { sending, receiving }, methods))
+    }
+
+    fn offer(&mut self, mut ciphers: Ciphers, methods: Methods, mut said: Vec<u8>) -> Result<Stage, MseError> {
+        ciphers.receiving.apply(&mut said);
+        if !said.starts_with(&VC) {
+            return Err(MseError::Verification);
+        }
+        let selected = methods.select(u32_at(&said, VC.len()))?;
+        self.part = Part::exactly(pad_length(u16_at(&said, VC.len() + 4))? + 2);
+        Ok(Stage::Padding(ciphers, selected))
+    }
+
+    fn padding(&mut self, mut ciphers: Ciphers, selected: u32, mut said: Vec<u8>) -> Result<Stage, MseError> {
+        ciphers.receiving.apply(&mut said);
+        let length = u16_at(&said, said.len().saturating_sub(2));
+        if usize::from(length) > MAX_INITIAL {
+            return Err(MseError::Initial(length));
+        }
+        self.part = Part::exactly(usize::from(length));
+        Ok(Stage::Initial(ciphers, selected))
+    }
+
+    fn initial(&mut self, mut ciphers: Ciphers, selected: u32, mut initial: Vec<u8>, out: &mut Vec<u8>) -> Stage {
+        ciphers.receiving.apply(&mut initial);
+        let mut said = Vec::with_capacity(14 + usize::from(self.draw.zeros));
+        said.extend_from_slice(&VC);
+        said.extend_from_slice(&selected.to_be_bytes());
+        said.extend_from_slice(&self.draw.zeros.to_be_bytes());
+        said.resize(said.len() + usize::from(self.draw.zeros), 0);
+        ciphers.sending.apply(&mut said);
+        out.append(&mut said);
+        Stage::Done(Agreed::new(selected, ciphers, initial))
+    }
+}

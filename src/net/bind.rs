@@ -1,0 +1,217 @@
+//! Which interface or address all our sockets are tied to (`--interface`). Fails closed: where the interface is gone, or has no
+//! address of a family, nothing of that family leaves the machine.
+//!
+//! A socket that is only bound to an address sends by whatever interface the routes say, and over IPv6 goes on to do so when the
+//! address is gone. So sockets are tied to the interface that has the address as well.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::str::FromStr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::types::Dscp;
+
+use crate::net::interfaces::interfaces;
+
+/// The longest name of an interface, in bytes (`IFNAMSIZ` without its end).
+const MAX_NAME: usize = 15;
+
+/// What sockets are tied to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bind {
+    /// Nothing: the system chooses.
+    #[default]
+    Any,
+    /// This address, on the interface that has it; the other family is not used at all.
+    Address(IpAddr),
+    /// This network interface, by name.
+    Interface(String),
+}
+
+/// The text is neither an address nor a name that an interface could have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an address of this machine or an interface's name is needed, such as 192.0.2.7 or wg0")]
+pub struct BindError;
+
+impl FromStr for Bind {
+    type Err = BindError;
+
+    fn from_str(text: &str) -> Result<Bind, BindError> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Bind::Address(ip));
+        }
+        let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
+        let named = !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(fits);
+        if named { Ok(Bind::Interface(text.to_owned())) } else { Err(BindError) }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Any => f.write_str("any interface"),
+            Bind::Address(ip) => ip.fmt(f),
+            Bind::Interface(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Bind {
+    /// The address to bind a socket of this family to; `None` where the family is not to be used.
+    pub fn ip(&self, v4: bool) -> Option<IpAddr> {
+        match self {
+            Bind::Address(ip) => (ip.is_ipv4() == v4).then_some(*ip),
+            _ if v4 => Some(Ipv4Addr::UNSPECIFIED.into()),
+            _ => Some(Ipv6Addr::UNSPECIFIED.into()),
+        }
+    }
+
+    /// Ties a new socket to the interface that is named, or that has the address now.
+    ///
+    /// # Errors
+    /// Where there is no such interface or address, or the system does not let us.
+    pub fn tie(&self, socket: &Socket) -> io::Result<()> {
+        match self {
+            Bind::Any => Ok(()),
+            Bind::Interface(name) => socket.bind_device(Some(name.as_bytes())),
+            Bind::Address(ip) => match holder(*ip)? {
+                0 => Ok(()),
+                index => {
+                    let name = rustix::net::netdevice::index_to_name(socket, index)?;
+                    socket.bind_device(Some(name.as_bytes()))
+                }
+            },
+        }
+    }
+
+    /// The number of the interface, for the groups that `socket` is to join; 0 where none is meant.
+    ///
+    /// # Errors
+    /// Where there is no such interface or address.
+    pub fn index(&self, socket: &Socket) -> io::Result<u32> {
+        match self {
+            Bind::Any => Ok(0),
+            Bind::Interface(name) => Ok(rustix::net::netdevice::name_to_index(socket, name)?),
+            Bind::Address(ip) => holder(*ip),
+        }
+    }
+
+    /// A TCP socket from which to call `addr`, not connected yet.
+    ///
+    /// # Errors
+    /// Where no socket is to be had, or none that is tied as it must be.
+    pub fn caller(&self, addr: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        self.tie(&socket)?;
+        if let Bind::Address(_) = self {
+            socket.bind(&SocketAddr::new(self.source(addr)?, 0).into())?;
+        }
+        Ok(socket)
+    }
+
+    /// The addresses of this machine at which a listening socket that is tied so is found, as far as they are known.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        match self {
+            Bind::Address(ip) => vec![*ip],
+            // Another program may listen at the addresses of the others.
+            Bind::Interface(_) => Vec::new(),
+            Bind::Any => {
+                interfaces().unwrap_or_default().into_iter().flat_map(|interface| interface.addresses).collect()
+            }
+        }
+    }
+
+    /// A TCP connection to `addr`, made within `timeout`.
+    ///
+    /// # Errors
+    /// What [`Bind::caller`] and connecting say.
+    pub fn connect(&self, addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        let socket = self.caller(addr)?;
+        socket.connect_timeout(&addr.into(), timeout)?;
+        Ok(socket.into())
+    }
+
+    /// A UDP socket at `addr`, of that address's family alone.
+    ///
+    /// # Errors
+    /// Where the port is taken, or no socket is to be had that is tied as it must be.
+    pub fn udp(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            // IPv4 may have a socket of its own at the same port.
+            socket.set_only_v6(true)?;
+        }
+        self.tie(&socket)?;
+        socket.bind(&addr.into())?;
+        Ok(socket.into())
+    }
+
+    /// The address from which `addr` is called.
+    ///
+    /// # Errors
+    /// Where its family is not to be used.
+    pub fn source(&self, addr: SocketAddr) -> io::Result<IpAddr> {
+        let family = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{self} cannot reach {}", addr.ip()));
+        self.ip(addr.is_ipv4()).ok_or_else(family)
+    }
+}
+
+/// The number of the interface that has an address of ours; 0 for addresses of the loopback interface, from which the kernel lets
+/// nothing out by another one (127.0.0.0/8), or which belong to the whole machine.
+fn holder(ip: IpAddr) -> io::Result<u32> {
+    if ip.is_loopback() {
+        return Ok(0);
+    }
+    let found = interfaces()?.into_iter().find(|interface| interface.addresses.contains(&ip));
+    let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("no interface has the address {ip}"));
+    let interface = found.ok_or_else(none)?;
+    Ok(if interface.is_loopback { 0 } else { interface.index })
+}
+
+/// Marks the packets of a connection with a DSCP class, for both families, as a socket of IPv6 may also carry IPv4.
+pub fn mark(stream: &TcpStream, dscp: Dscp) {
+    let socket = SockRef::from(stream);
+    // Fails for the family that the socket does not have.
+    let _ = socket.set_tos_v4(dscp.byte());
+    let _ = socket.set_tclass_v6(dscp.byte());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_of_both_families_are_marked() {
+        let to = |ip: &str| {
+            let listener = std::net::TcpListener::bind((ip, 0)).expect("a port");
+            let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+            mark(&stream, Dscp::LOWER_EFFORT);
+            stream
+        };
+        assert_eq!(SockRef::from(&to("127.0.0.1")).tos_v4().expect("IPv4"), 4);
+        assert_eq!(SockRef::from(&to("::1")).tclass_v6().expect("IPv6"), 4);
+    }
+
+    #[test]
+    fn addresses_and_names_are_told_apart() {
+        assert_eq!("10.0.0.1".parse(), Ok(Bind::Address([10, 0, 0, 1].into())));
+        assert_eq!("::1".parse(), Ok(Bind::Address(Ipv6Addr::LOCALHOST.into())));
+        assert_eq!("wg0".parse(), Ok(Bind::Interface("wg0".to_owned())));
+        for bad in ["", "a name", "sixteen-letters-", "eth/0", "eth0:1"] {
+            assert_eq!(bad.parse::<Bind>(), Err(BindError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_and_not_another_way_out() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert!(Bind::Interface("no-such-one".to_owned()).caller(to).is_err());
+        assert!(Bind::Address([192, 0, 2, 77].into()).caller(to).is_err(), "not an address of this machine");
+        let six = Bind::Address(Ipv6Addr::LOCALHOST.into());
+        assert!(six.caller(to).is_err() && six.ip(true).is_none());
+        assert!(Bind::Any.caller(to).is_ok());
+    }
+}

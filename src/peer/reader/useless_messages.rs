@@ -1,0 +1,124 @@
+//! Messages without use: btsync disconnects a peer that sends too many of them, or too many bytes of them.
+
+use std::time::Duration;
+
+use crate::peer::connection::Gone;
+use crate::peer::reader::Reader;
+use crate::wire::extension::OUR_METADATA;
+use crate::wire::message::Message;
+
+/// How many short ones a peer may send without anything useful in between; one HAVE a piece comes on top.
+const MAX_IDLE: u32 = 10_000;
+/// A choke counts as so many of them: requests are picked at an unchoke, and given back at a choke.
+pub(crate) const CHOKE: u32 = 10;
+/// They are counted over so long.
+const SPAN: Duration = Duration::from_secs(600);
+/// A long message counts as a short one, and one more for each so many bytes.
+const UNIT: u64 = 1024;
+/// Extension handshakes that are read within [`SPAN`]. A client sends one, and another when something changes.
+const MAX_HANDSHAKES: u32 = 16;
+
+/// Counts what one peer sends without use.
+pub(crate) struct Talk {
+    idle: u32,
+    handshakes: u32,
+    since: Duration,
+}
+
+impl Talk {
+    /// Nothing has been sent yet.
+    pub fn new(now: Duration) -> Talk {
+        Talk { idle: 0, handshakes: 0, since: now }
+    }
+
+    /// Counts as many as `weight` short messages; false where that is too much from a peer of a torrent of `pieces` pieces.
+    fn take(&mut self, now: Duration, weight: u32, pieces: u32) -> bool {
+        if now > self.since + SPAN {
+            *self = Talk::new(now);
+        }
+        self.idle = self.idle.saturating_add(weight);
+        self.idle <= MAX_IDLE.saturating_add(pieces)
+    }
+
+    /// The peer did something useful.
+    pub fn forgive(&mut self) {
+        self.idle = 0;
+    }
+
+    /// Counts an extension handshake; whether it is to be read.
+    pub fn hears_handshake(&mut self) -> bool {
+        self.handshakes = self.handshakes.saturating_add(1);
+        self.handshakes <= MAX_HANDSHAKES
+    }
+}
+
+/// What so many bytes count beyond one message.
+pub(crate) fn weight(bytes: u64) -> u32 {
+    u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)
+}
+
+/// What a message counts for its length. Blocks, bitfields and metadata are judged where it is known whether they were wanted.
+fn weight_of(message: &Message<'_>, length: usize) -> u32 {
+    match message {
+        Message::Piece(..) | Message::Bitfield(_) | Message::Extended(OUR_METADATA, _) => 0,
+        _ => weight(length as u64),
+    }
+}
+
+impl Reader<'_> {
+    /// Counts messages that we have no use for, as many as `weight` short ones.
+    pub(crate) fn talk(&mut self, weight: u32) -> Result<(), Gone> {
+        let (now, pieces) = (self.shared.now(), self.shared.pieces.count());
+        if self.idle.take(now, weight, pieces) { Ok(()) } else { Err(Gone::Flood) }
+    }
+
+    /// Counts the length of a message, whose number is counted where it acts.
+    pub(crate) fn weigh(&mut self, message: &Message<'_>, length: usize) -> Result<(), Gone> {
+        match weight_of(message, length) {
+            0 => Ok(()),
+            weight => self.talk(weight),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{BLOCK, BlockRequest, PieceIndex};
+
+    /// How many messages of `length` bytes in one go are not too many.
+    fn taken(message: &Message<'_>, length: usize, pieces: u32) -> usize {
+        let mut talk = Talk::new(Duration::ZERO);
+        (0..1_000_000).take_while(|_| talk.take(Duration::ZERO, 1 + weight_of(message, length), pieces)).count()
+    }
+
+    #[test]
+    fn long_messages_count_for_more_and_those_of_honest_clients_never_too_much() {
+        let pieces = 100_000;
+        assert!(taken(&Message::Have(PieceIndex(1)), 9, pieces) >= pieces as usize);
+        assert_eq!(taken(&Message::Extended(0, &[]), 64 << 10, 0), 153);
+        assert_eq!(taken(&Message::Unknown(99), 1 << 20, 0), 9);
+        // A block or metadata is not counted for its length here, as it may have been asked for.
+        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK };
+        for wanted in [Message::Piece(block, &[]), Message::Extended(OUR_METADATA, &[]), Message::Bitfield(&[])] {
+            assert_eq!(weight_of(&wanted, 1 << 20), 0, "{wanted:?}");
+        }
+        // Peer exchange once a minute, with all that a client puts into it.
+        let mut talk = Talk::new(Duration::ZERO);
+        for minute in 0..10_000 {
+            let weight = 1 + weight_of(&Message::Extended(1, &[]), 16 << 10);
+            assert!(talk.take(Duration::from_secs(60) * minute, weight, 0));
+        }
+    }
+
+    #[test]
+    fn a_few_handshakes_are_read_in_each_span() {
+        let mut talk = Talk::new(Duration::ZERO);
+        let read = |talk: &mut Talk| (0..1000).filter(|_| talk.hears_handshake()).count();
+        assert_eq!(read(&mut talk), MAX_HANDSHAKES as usize);
+        talk.forgive();
+        assert_eq!(read(&mut talk), 0);
+        talk.take(SPAN + Duration::from_secs(1), 1, 0);
+        assert_eq!(read(&mut talk), MAX_HANDSHAKES as usize);
+    }
+}

@@ -1,0 +1,125 @@
+//! Super-seeding as the connections see it: the lock around [`SuperSeed`], and what it shows sent as HAVEs.
+//!
+//! Every connection asks [`Shared::revealing`] first, one atomic look that says no in all other sessions. The lock is a leaf:
+//! nobody is told of anything while it is held.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::peer::Shared;
+use crate::peer::state::Peer;
+use crate::strategy::super_seed::{Shown, Standing, SuperSeed};
+use crate::types::{BlockRequest, PeerKey, PieceIndex};
+use crate::util::random;
+
+/// What a super-seed has shown to whom.
+pub struct Reveal {
+    on: AtomicBool,
+    state: Mutex<SuperSeed>,
+}
+
+impl Shared {
+    /// What shows our pieces one by one, as long as that is done at all.
+    pub fn revealing(&self) -> Option<&Reveal> {
+        self.reveal.get().filter(|reveal| reveal.on.load(Ordering::Acquire))
+    }
+}
+
+impl Reveal {
+    /// For a torrent of so many pieces of so many bytes, all of which we have.
+    pub fn new(pieces: u32, piece_length: u32) -> Reveal {
+        Reveal { on: AtomicBool::new(true), state: Mutex::new(SuperSeed::new(pieces, piece_length, random::u64())) }
+    }
+
+    /// A peer on the roster that has been told nothing yet; false where it is to be told of everything at once.
+    pub fn join(&self, shared: &Shared, key: PeerKey) -> bool {
+        self.change(shared, |state, now, out| state.join(key, now, out))
+    }
+
+    /// The peer is gone.
+    pub fn leave(&self, shared: &Shared, key: PeerKey) {
+        self.change(shared, |state, now, out| state.leave(key, now, out));
+    }
+
+    /// The peer has these pieces.
+    pub fn has(&self, shared: &Shared, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
+        self.change(shared, |state, now, out| state.has(key, pieces, now, out));
+    }
+
+    /// The peer was sent these blocks, which are neighbours.
+    pub fn sent(&self, shared: &Shared, key: PeerKey, blocks: &[BlockRequest]) {
+        let layout = shared.pieces.storage().layout();
+        self.change(shared, |state, now, out| {
+            for block in blocks {
+                state.sent(key, (block.piece, layout.piece_size(block.piece)), block.length, now, out);
+            }
+        });
+    }
+
+    /// Time has passed.
+    pub fn tick(&self, shared: &Shared) {
+        let standings = shared.roster.all().into_iter().map(|peer| (peer.key, standing(&peer))).collect();
+        self.change(shared, |state, now, out| state.tick(now, &standings, out));
+    }
+
+    /// Keeps of what a peer asks for that which it has been shown; the rest goes to `refused`.
+    pub fn keep_shown(&self, key: PeerKey, asked: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
+        let state = self.state.lock();
+        if self.on.load(Ordering::Acquire) {
+            refused.extend(asked.extract_if(.., |block| !state.is_shown(key, block.piece)));
+        }
+    }
+
+    /// Changes the state, then tells whom it names; false, and nothing changes, where it is over.
+    fn change(&self, shared: &Shared, change: impl FnOnce(&mut SuperSeed, Duration, &mut Shown)) -> bool {
+        let mut shown = Vec::new();
+        let over = {
+            let mut state = self.state.lock();
+            if !self.on.load(Ordering::Acquire) {
+                return false;
+            }
+            change(&mut state, shared.now(), &mut shown);
+            if state.is_over() {
+                self.on.store(false, Ordering::Release);
+            }
+            state.is_over()
+        };
+        for (key, piece) in shown {
+            if let Some(peer) = shared.roster.get(key) {
+                peer.push_have(piece);
+            }
+        }
+        if over {
+            self.end(shared);
+        }
+        true
+    }
+
+    /// Others have enough copies: everybody sees everything, and those that have it all need us no longer.
+    fn end(&self, shared: &Shared) {
+        log::info!("others have everything: super-seeding is over");
+        for peer in shared.roster.all() {
+            let hidden: Vec<_> = self.state.lock().hidden(peer.key).collect();
+            for piece in hidden {
+                peer.push_have(piece);
+            }
+            if peer.is_needless(shared) {
+                peer.close();
+            } else {
+                peer.send_upload_only(shared);
+            }
+        }
+    }
+}
+
+fn standing(peer: &Peer) -> Standing {
+    if !peer.peer_interested.load(Ordering::Acquire) {
+        Standing::Uninterested
+    } else if peer.am_choking.load(Ordering::Acquire) {
+        Standing::Waiting
+    } else {
+        Standing::Served
+    }
+}

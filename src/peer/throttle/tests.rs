@@ -1,0 +1,131 @@
+//! Readers and writers at limits so low that only a change can set them free. Real sockets and the real clock; nothing here
+//! depends on how long anything takes.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+
+use super::*;
+use crate::net::bind::Bind;
+use crate::peer::Terms;
+use crate::peer::outbox::outbox;
+use crate::pieces::PieceManager;
+use crate::storage::{FileSpec, Layout, Storage};
+use crate::types::{BLOCK, Bitfield, Dscp, Encryption, InfoHash, PeerId};
+use crate::wire::handshake::Handshake;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const A_BYTE: Limits = Limits { down: 1, up: 1 };
+/// More than a peer is granted within these tests at a byte a second.
+const SENT: usize = 4000;
+
+/// One connection, and what all share.
+struct Scene {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    theirs: TcpStream,
+    /// What a reader on a thread of its own got.
+    got: Receiver<io::Result<usize>>,
+}
+
+/// A reader that waits for its turn.
+fn reading(limits: Limits) -> Scene {
+    let file = FileSpec { path: "x".into(), length: u64::from(BLOCK), pad: false };
+    let layout = Layout::new(BLOCK, vec![file]).expect("a layout");
+    let storage = Arc::new(Storage::new("nowhere".into(), layout, 4)); // never opened
+    let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
+    let (reports, _) = unbounded();
+    let terms = Terms {
+        client: Terms::CLIENT.to_owned(),
+        info_hash: InfoHash([0; 20]),
+        peer_id: PeerId([0; 20]),
+        encryption: Encryption::Off,
+        pex: false,
+        wants_info: false,
+        bind: Bind::Any,
+        dscp: Dscp::NONE,
+        started: Instant::now(),
+        throttle: Arc::new(Throttle::new(limits)),
+    };
+    let shared = Shared::new(terms, pieces, reports);
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut theirs = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let ours = Arc::new(listener.accept().expect("a connection").0);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    let (outbox, _) = outbox();
+    let theirs_said = Handshake::ours(shared.info_hash, PeerId([1; 20]), false);
+    let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
+    let peer = Arc::new(peer);
+    theirs.write_all(&[7; SENT]).expect("room in the socket");
+    let (tell, got) = bounded(1);
+    let (for_thread, reader) = (shared.clone(), peer.clone());
+    thread::spawn(move || {
+        let mut buffer = vec![0; 2 * SENT];
+        let _ = tell.send(read(&for_thread, &reader, &ours, &mut buffer));
+    });
+    Scene { shared, peer, theirs, got }
+}
+
+impl Scene {
+    fn outcome(&self) -> usize {
+        self.got.recv_timeout(PATIENCE).expect("the reader still waits").expect("no error")
+    }
+}
+
+#[test]
+fn a_reader_without_a_limit_reads() {
+    assert!(reading(Limits { down: 0, up: 1 }).outcome() > 0);
+}
+
+#[test]
+fn a_reader_that_waits_goes_on_when_the_limit_is_lifted() {
+    let scene = reading(A_BYTE);
+    assert!(scene.got.try_recv().is_err(), "so many bytes at a byte a second");
+    scene.shared.throttle.set(Limits::default());
+    assert!(scene.outcome() > 0);
+    drop(scene.theirs);
+}
+
+#[test]
+fn a_reader_that_waits_ends_when_the_connection_is_closed() {
+    let scene = reading(A_BYTE);
+    scene.peer.close();
+    assert_eq!(scene.outcome(), 0, "the bytes in the socket would keep it for an hour");
+}
+
+#[test]
+fn a_reader_that_waits_ends_with_the_session() {
+    let scene = reading(A_BYTE);
+    scene.shared.stop();
+    assert_eq!(scene.outcome(), 0);
+}
+
+#[test]
+fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
+    let (throttle, mut allowance) = (Throttle::default(), Allowance::default());
+    let block = u64::from(BLOCK);
+    assert_eq!(allowance.take(&throttle, PeerKey(1), block, || panic!("needless")), u64::MAX);
+    throttle.set(A_BYTE);
+    assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), 0);
+    assert!(allowance.waits_until(|| throttle.started).is_some());
+    throttle.set(Limits::default());
+    assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), u64::MAX);
+    assert!(allowance.waits_until(|| throttle.started).is_none());
+
+    // Portions at this rate are smaller than a block.
+    throttle.set(Limits { down: 0, up: 256 * 1024 });
+    let granted = loop {
+        match allowance.take(&throttle, PeerKey(1), block, || 3 * block) {
+            0 => thread::yield_now(),
+            granted => break granted,
+        }
+    };
+    assert!((block..=3 * block).contains(&granted), "{granted}");
+    allowance.spend(granted);
+    assert_eq!(allowance.granted, 0);
+}

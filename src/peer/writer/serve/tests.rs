@@ -1,0 +1,136 @@
+//! A writer whose peer reads nothing until the writer has given up its slab. Real sockets; nothing here depends on how long anything
+//! takes.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::*;
+use crate::net::bind::Bind;
+use crate::peer::Terms;
+use crate::peer::outbox::{Out, outbox};
+use crate::peer::state::Peer;
+use crate::peer::throttle::{Throttle, UPLOAD_SLABS};
+use crate::peer::writer::{Ended, STALL};
+use crate::pieces::PieceManager;
+use crate::storage::{FileSpec, Layout, Storage};
+use crate::types::{Bitfield, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::wire::handshake::Handshake;
+use crate::wire::message::MAX_REQUEST;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BLOCKS: u32 = 4;
+const SIZE: u32 = BLOCKS * MAX_REQUEST;
+
+fn shared(folder: &std::path::Path) -> Arc<Shared> {
+    let file = FileSpec { path: "x".into(), length: u64::from(SIZE), pad: false };
+    let layout = Layout::new(SIZE, vec![file]).expect("a layout");
+    let storage = Arc::new(Storage::new(folder.into(), layout, 4));
+    let (reports, _) = unbounded();
+    let terms = Terms {
+        client: Terms::CLIENT.to_owned(),
+        info_hash: InfoHash([0; 20]),
+        peer_id: PeerId([0; 20]),
+        encryption: Encryption::Off,
+        pex: false,
+        wants_info: false,
+        bind: Bind::Any,
+        dscp: Dscp::NONE,
+        started: Instant::now(),
+        throttle: Arc::new(Throttle::default()),
+    };
+    Shared::new(terms, PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), reports)
+}
+
+/// Both ends of a connection that holds little under way.
+fn narrow() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let theirs = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    theirs.set_recv_buffer_size(4096).expect("a small buffer");
+    theirs.connect(&listener.local_addr().expect("an address").into()).expect("a connection");
+    let ours = listener.accept().expect("a connection").0;
+    SockRef::from(&ours).set_send_buffer_size(4096).expect("a small buffer");
+    ours.set_write_timeout(Some(STALL)).expect("a timeout");
+    (ours, theirs.into())
+}
+
+fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Option<Rc4>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let content: Vec<u8> = (0..SIZE).map(|n| (n / 7 + n % 251) as u8).collect();
+    std::fs::write(folder.path().join("x"), &content).expect("a file");
+    let shared = shared(folder.path());
+    let (ours, mut theirs) = narrow();
+    let (to_writer, inbox) = outbox();
+    let said = Handshake::ours(shared.info_hash, PeerId([1; 20]), false);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    let peer = Peer::new(
+        PeerKey(1),
+        addr,
+        true,
+        &said,
+        Duration::ZERO,
+        Arc::new(ours.try_clone().expect("a handle")),
+        outbox().0,
+    );
+    let block = |n| BlockRequest { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST };
+    peer.serving.store(BLOCKS, Ordering::Relaxed);
+    assert!(to_writer.push(Out::Choke(false)) && to_writer.push(Out::Serve((0..BLOCKS).map(block).collect())));
+    let mut expected = Vec::new();
+    message::choke(&mut expected, false);
+    for n in 0..BLOCKS {
+        expected.extend_from_slice(&message::piece_head(block(n)));
+        expected.extend_from_slice(&content[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);
+    }
+    let mut theirs_cipher = cipher.clone();
+    thread::scope(|scope| {
+        let mut writer = Writer::new(&shared, &peer, &ours, cipher);
+        let (inbox, peer) = (&inbox, &peer);
+        let runs = scope.spawn(move || writer.run(inbox, Vec::new()));
+        let deadline = Instant::now() + PATIENCE;
+        // Two blocks were handed over, and one that has not begun to leave is taken back.
+        let wait_for = |handed: u64| {
+            while peer.handed.load(Ordering::Relaxed) != handed {
+                assert!(Instant::now() < deadline && !runs.is_finished(), "not {handed} bytes in the socket's hands");
+                thread::yield_now();
+            }
+        };
+        wait_for(u64::from(MAX_REQUEST));
+        let all: Vec<_> = std::iter::from_fn(|| shared.throttle.upload_slab()).collect();
+        assert_eq!(all.len(), UPLOAD_SLABS, "it waits without one");
+        let mut got = vec![0; expected.len()];
+        theirs.read_exact(&mut got).expect("all that was asked for");
+        if let Some(cipher) = &mut theirs_cipher {
+            cipher.apply(&mut got);
+        }
+        assert!(got == expected, "other bytes than those that were asked for");
+        assert!(to_writer.push(Out::End));
+        assert_eq!(runs.join().expect("no panic").expect("no error"), Ended::Over);
+    });
+    assert_eq!(peer.serving.load(Ordering::Relaxed), 0);
+    assert_eq!(shared.uploaded.load(Ordering::Relaxed), u64::from(SIZE));
+}
+
+#[test]
+fn a_stalled_writer_holds_no_slab() {
+    a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(None);
+}
+
+#[test]
+fn a_stalled_writer_that_encrypts_goes_on_where_it_was() {
+    a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(Some(Rc4::discarding(b"key")));
+}
+
+#[test]
+fn a_cut_write_is_known_by_its_bytes() {
+    let block = |length| BlockRequest { piece: PieceIndex(0), begin: 0, length };
+    let run = [block(10), block(20)];
+    let (first, all) = (message::PIECE_HEAD + 10, 2 * message::PIECE_HEAD + 30);
+    for (bytes, whole, begun) in [(0, 0, 0), (first - 1, 0, first - 1), (first, 1, 0), (first + 1, 1, 1), (all, 2, 0)] {
+        assert_eq!(Cut::after(bytes, &run), Cut { whole, begun });
+    }
+}

@@ -1,0 +1,96 @@
+//! The piece manager with a storage behind it.
+
+use std::io::IoSlice;
+
+use super::*;
+use crate::storage::{FileSpec, Layout};
+use crate::strategy::picker::Speed;
+
+/// One piece of two blocks, in a folder that goes when the second value does.
+fn one_piece() -> (PieceManager, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK), pad: false };
+    let layout = Layout::new(2 * BLOCK, vec![file]).expect("a layout");
+    let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
+    storage.prepare().expect("a file");
+    storage.write_vectored_at(0, &[IoSlice::new(&[1; 9])]).expect("room");
+    (PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), folder)
+}
+
+fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
+    let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
+    let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+    pieces.pick(peer, 2, asking, Pace { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
+    assert_eq!(blocks.len(), 2);
+    pieces.accept(peer, blocks.iter().copied(), &mut accepted);
+    pieces.written(peer, blocks.into_iter(), &mut whole);
+    (accepted, whole)
+}
+
+#[test]
+fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
+    let (pieces, _folder) = one_piece();
+    let peer = PeerKey(1);
+    assert_eq!(pieces.join(peer), None);
+    assert!(pieces.bitfield(peer, Bitfield::full(1)));
+    let (first, whole) = fetch(&pieces, peer);
+    assert_eq!(whole, [PieceIndex(0)]);
+    assert_eq!(pieces.settle(PieceIndex(0), false).senders, [peer]);
+    let (second, _) = fetch(&pieces, peer);
+    assert!(second.failures > first.failures, "running hashes must be dropped");
+    assert_eq!(pieces.wasted(), u64::from(2 * BLOCK));
+}
+
+/// Of a torrent of one piece, which is `wanted`, and there with `have`.
+fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
+    let (pieces, folder) = one_piece();
+    let bits = |set: bool| if set { Bitfield::full(1) } else { Bitfield::new(1) };
+    let plan = Plan { wanted: bits(wanted), ..Plan::all(1) };
+    (PieceManager::planned(pieces.storage, pieces.hashes, bits(have), plan), folder)
+}
+
+#[test]
+fn done_is_not_whole() {
+    let size = u64::from(2 * BLOCK);
+    // Wanted, there: complete, whole, a partial seed; left, missing, wanted.
+    for (wanted, have, is, bytes) in [
+        (true, true, [true, true, false], [0, 0, size]),
+        (true, false, [false, false, false], [size, size, size]),
+        (false, true, [true, true, false], [0, 0, 0]),
+        (false, false, [true, false, true], [0, size, 0]),
+    ] {
+        let (pieces, _folder) = done(wanted, have);
+        assert_eq!([pieces.is_complete(), pieces.is_whole(), pieces.is_partial_seed()], is, "{wanted} {have}");
+        assert_eq!([pieces.left(), pieces.missing(), pieces.wanted()], bytes, "{wanted} {have}");
+    }
+}
+
+#[test]
+fn two_that_are_done_need_no_connection() {
+    for (wanted, have, upload_only, seed, needless) in [
+        (true, false, true, true, false),
+        (true, true, false, false, false),
+        (true, true, true, false, true),
+        (true, true, false, true, true),
+        (false, false, false, false, false),
+        (false, false, true, false, true),
+        (false, false, false, true, true),
+    ] {
+        let (pieces, _folder) = done(wanted, have);
+        let peer = PeerKey(1);
+        pieces.join(peer);
+        assert!(pieces.bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
+        assert_eq!(pieces.both_whole(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
+        assert_eq!(pieces.wants(peer), wanted && !have && seed);
+        assert_eq!(pieces.has(PieceIndex(0)), have, "served whatever is wanted");
+    }
+}
+
+#[test]
+fn a_bitfield_takes_nothing_back() {
+    let (pieces, _folder) = one_piece();
+    pieces.join(PeerKey(1));
+    assert!(pieces.bitfield(PeerKey(1), Bitfield::full(1)));
+    assert!(!pieces.bitfield(PeerKey(1), Bitfield::new(1)));
+    assert!(pieces.wants(PeerKey(1)));
+}

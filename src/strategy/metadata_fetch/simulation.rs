@@ -1,0 +1,292 @@
+//! Swarms of honest peers and liars, with a clock that is turned by hand: whatever the liars do, the metadata arrives as long as
+//! one peer is honest, and no honest peer is ever blamed.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sha1::{Digest, Sha1};
+
+use super::*;
+use crate::wire::metadata::{MetadataMessage, PIECE, piece_size};
+
+/// What a simulated peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Honest,
+    /// Honest, and slower than a request may take.
+    Slow,
+    /// Right size, wrong bytes.
+    Forger,
+    /// Right size, and one piece of it wrong.
+    Spoiler,
+    /// Another size, and bytes to fill it.
+    Inventor,
+    /// A size of its own that is as large as it can be, given as slowly as it can be.
+    Dawdler,
+    /// Claims the right size, in its answers another.
+    Turncoat,
+    Silent,
+    Rejecting,
+}
+
+const KINDS: [Kind; 9] = [
+    Kind::Honest,
+    Kind::Slow,
+    Kind::Forger,
+    Kind::Spoiler,
+    Kind::Inventor,
+    Kind::Dawdler,
+    Kind::Turncoat,
+    Kind::Silent,
+    Kind::Rejecting,
+];
+
+pub(crate) fn info(size: usize) -> Vec<u8> {
+    (0..size).map(|n| (n * 7 + n / 251) as u8).collect()
+}
+
+pub(crate) fn hash(info: &[u8]) -> InfoHash {
+    InfoHash(Sha1::digest(info).into())
+}
+
+/// What happened, and when it was over.
+struct Story {
+    info: Option<Vec<u8>>,
+    over: Duration,
+    liars: BTreeSet<PeerKey>,
+    /// The most pieces that were asked for.
+    asked: usize,
+}
+
+/// Runs a fetch from peers of these kinds; answers take `rng` of up to a second, and those of slow peers much longer.
+fn run(info: &[u8], kinds: &[Kind], seed: u64) -> Story {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut fetch = MetadataFetch::new(hash(info));
+    let right = info.len() as u32;
+    for (n, kind) in kinds.iter().enumerate() {
+        let size = match kind {
+            Kind::Inventor => right + 1 + (n % 2) as u32,
+            Kind::Dawdler => MAX_SIZE - n as u32,
+            _ => right,
+        };
+        assert!(fetch.offer(PeerKey(n as u32), size));
+    }
+    let mut story = Story { info: None, over: Duration::ZERO, liars: BTreeSet::new(), asked: 0 };
+    // What is on its way, by the time when it arrives.
+    let mut flying: BTreeMap<(Duration, u64), (PeerKey, u32)> = BTreeMap::new();
+    let mut now = Duration::ZERO;
+    for n in 0.. {
+        for (key, piece) in fetch.requests(now) {
+            story.asked += 1;
+            let within = Duration::from_millis(rng.u64(1..1000));
+            let delay = match kinds[key.0 as usize] {
+                Kind::Silent => continue,
+                Kind::Slow => Duration::from_secs(11) + within,
+                Kind::Dawdler => Duration::from_secs(9),
+                _ => within,
+            };
+            flying.insert((now + delay, n * 10_000 + story.asked as u64), (key, piece));
+        }
+        let arrival = flying.first_key_value().map(|((at, _), _)| *at);
+        let Some(next) = fetch.next_due(now).into_iter().chain(arrival).min() else { break };
+        now = next.max(now);
+        if now > Duration::from_secs(24 * 3600) {
+            break;
+        }
+        let rest = flying.split_off(&(now + Duration::from_nanos(1), 0));
+        for (key, piece) in std::mem::replace(&mut flying, rest).into_values() {
+            if story.liars.contains(&key) {
+                continue;
+            }
+            match answer(&mut fetch, kinds[key.0 as usize], key, piece, info, now) {
+                Fetched::Whole(info) => {
+                    story.info = Some(info);
+                    story.over = now;
+                    assert!(fetch.requests(now).is_empty() && fetch.next_due(now).is_none());
+                    return story;
+                }
+                Fetched::Liar(key) => assert!(story.liars.insert(key), "blamed twice"),
+                Fetched::Nothing | Fetched::Doubtful => {}
+            }
+        }
+    }
+    story.over = now;
+    story
+}
+
+/// Delivers one answer.
+fn answer(fetch: &mut MetadataFetch, kind: Kind, key: PeerKey, piece: u32, info: &[u8], now: Duration) -> Fetched {
+    let right = info.len() as u32;
+    let bytes = info.chunks(PIECE as usize).nth(piece as usize).unwrap_or_default();
+    let lie = |size: u32| vec![0xee; piece_size(size, piece).unwrap() as usize];
+    match kind {
+        Kind::Honest | Kind::Slow => fetch.data(key, piece, (right, bytes), now),
+        Kind::Spoiler if piece > 0 => fetch.data(key, piece, (right, bytes), now),
+        Kind::Forger | Kind::Spoiler => fetch.data(key, piece, (right, &lie(right)), now),
+        Kind::Inventor => fetch.data(key, piece, (right + 1 + key.0 % 2, &lie(right + 1 + key.0 % 2)), now),
+        Kind::Dawdler => fetch.data(key, piece, (MAX_SIZE - key.0, &lie(MAX_SIZE - key.0)), now),
+        Kind::Turncoat => fetch.data(key, piece, (right + 5, bytes), now),
+        Kind::Rejecting => {
+            fetch.reject(key, piece, now);
+            Fetched::Nothing
+        }
+        Kind::Silent => unreachable!(),
+    }
+}
+
+#[test]
+fn honest_peers_share_the_work_and_nothing_is_asked_twice() {
+    let info = info(PIECE as usize * 40 + 17);
+    let story = run(&info, &[Kind::Honest; 4], 1);
+    assert!(story.info.as_deref() == Some(&info[..]));
+    assert!(story.liars.is_empty() && story.over < Duration::from_secs(10), "{:?}", story.over);
+    // Only towards the end are some asked for twice.
+    assert!(story.asked <= 41 + 2 * DEPTH * 4, "{}", story.asked);
+}
+
+/// False sizes that two peers each vouch for, and that come in drops, leave room for the one honest peer's.
+#[test]
+fn many_false_sizes_do_not_keep_the_metadata_out() {
+    let info = info(PIECE as usize * 4 + 17);
+    let right = info.len() as u32;
+    for (least, most) in [(MAX_SIZE - 100, Duration::from_secs(1)), (right + 1, Duration::from_secs(1))] {
+        let mut fetch = MetadataFetch::new(hash(&info));
+        let size_of = |n: u32| least + n / 2;
+        for n in 0..150 {
+            assert!(fetch.offer(PeerKey(n), size_of(n)));
+        }
+        let honest = PeerKey(150);
+        assert!(fetch.offer(honest, right));
+        let (mut now, mut owed) = (Duration::ZERO, Vec::new());
+        let whole = loop {
+            assert!(now <= most, "nothing after {now:?}");
+            let mut came = None;
+            for (key, piece) in fetch.requests(now) {
+                let bytes = info.chunks(PIECE as usize).nth(piece as usize).unwrap_or_default();
+                if key != honest {
+                    owed.push((now + Duration::from_secs(4), key, piece));
+                } else if let Fetched::Whole(info) = fetch.data(key, piece, (right, bytes), now) {
+                    came = Some(info);
+                }
+            }
+            for (_, key, piece) in owed.extract_if(.., |(at, ..)| *at <= now) {
+                let size = size_of(key.0);
+                let lie = vec![0xee; piece_size(size, piece).unwrap() as usize];
+                let _ = fetch.data(key, piece, (size, &lie), now);
+            }
+            if let Some(whole) = came {
+                break whole;
+            }
+            let held = fetch.assemblies.iter().map(Assembly::held).sum::<usize>();
+            assert!(held <= MAX_HELD.0 + MAX_HELD.1, "{held}");
+            now += Duration::from_millis(250);
+        };
+        assert!(whole == info);
+    }
+}
+
+#[test]
+fn a_single_small_piece() {
+    for size in [1, PIECE as usize - 1, PIECE as usize, PIECE as usize + 1] {
+        let info = info(size);
+        assert!(run(&info, &[Kind::Honest], 1).info == Some(info));
+    }
+}
+
+#[test]
+fn one_honest_peer_among_liars_of_every_kind_is_enough() {
+    let info = info(PIECE as usize * 5 + 1);
+    for liar in KINDS {
+        let mut kinds = [liar; 20];
+        kinds[13] = Kind::Honest;
+        let story = run(&info, &kinds, 3);
+        assert!(story.info.as_deref() == Some(&info[..]), "{liar:?}");
+        assert!(!story.liars.contains(&PeerKey(13)));
+        assert!(story.over < Duration::from_secs(3600), "{liar:?}: {:?}", story.over);
+    }
+}
+
+#[test]
+fn lone_liars_are_named() {
+    let info = info(PIECE as usize * 3);
+    for liar in [Kind::Forger, Kind::Spoiler, Kind::Inventor, Kind::Turncoat] {
+        let story = run(&info, &[liar], 1);
+        assert_eq!((story.info, story.liars), (None, BTreeSet::from([PeerKey(0)])), "{liar:?}");
+    }
+    for harmless in [Kind::Silent, Kind::Rejecting] {
+        let story = run(&info, &[harmless], 1);
+        assert!(story.liars.is_empty());
+        // A pause after each try, not a storm of requests.
+        assert!(story.asked < 24 * 3600 / 10 * DEPTH, "{harmless:?}: {}", story.asked);
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_taken() {
+    let info = info(100);
+    let mut fetch = MetadataFetch::new(hash(&info));
+    let (one, other) = (PeerKey(1), PeerKey(2));
+    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), Fetched::Nothing);
+    assert!(fetch.offer(one, 100) && fetch.offer(other, 101));
+    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), Fetched::Nothing);
+    assert_eq!(fetch.requests(Duration::ZERO), [(one, 0), (other, 0)]);
+    assert_eq!(fetch.requests(Duration::ZERO), []);
+    assert_eq!(fetch.data(one, 1, (100, &info), Duration::ZERO), Fetched::Nothing);
+    assert_eq!(fetch.data(PeerKey(3), 0, (100, &info), Duration::ZERO), Fetched::Nothing);
+    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), Fetched::Whole(info));
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    let mut fetch = MetadataFetch::new(InfoHash([0; 20]));
+    assert!(!fetch.offer(PeerKey(1), 0) && !fetch.offer(PeerKey(1), MAX_SIZE + 1));
+    assert_eq!(fetch.sources(), 0);
+    assert!(fetch.offer(PeerKey(1), MAX_SIZE));
+    assert_eq!((fetch.requests(Duration::ZERO).len(), fetch.progress()), (DEPTH, (0, 0)));
+}
+
+#[test]
+fn a_peer_that_leaves_is_replaced() {
+    let info = info(PIECE as usize * 2);
+    let mut fetch = MetadataFetch::new(hash(&info));
+    assert!(fetch.offer(PeerKey(1), info.len() as u32));
+    assert_eq!(fetch.requests(Duration::ZERO).len(), 2);
+    fetch.gone(PeerKey(1));
+    assert!(fetch.requests(Duration::ZERO).is_empty());
+    assert!(fetch.offer(PeerKey(2), info.len() as u32));
+    assert_eq!(fetch.requests(Duration::ZERO), [(PeerKey(2), 0), (PeerKey(2), 1)]);
+}
+
+#[test]
+fn what_is_served_is_bounded() {
+    let info = info(PIECE as usize + 1);
+    let mut served = MetadataServed::default();
+    assert_eq!(served.answer(None, 0), MetadataMessage::Reject { piece: 0 });
+    assert_eq!(served.answer(Some(&info), 2), MetadataMessage::Reject { piece: 2 });
+    let last = MetadataMessage::Data { piece: 1, total_size: info.len() as u32, bytes: &info[PIECE as usize..] };
+    for _ in 0..6 {
+        assert_eq!(served.answer(Some(&info), 1), last);
+    }
+    assert_eq!(served.answer(Some(&info), 1), MetadataMessage::Reject { piece: 1 });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_swarm_with_an_honest_peer_succeeds(
+        kinds in proptest::collection::vec(0..KINDS.len(), 0..15),
+        at: prop::sample::Index,
+        size in 1usize..100_000,
+        seed: u64,
+    ) {
+        let mut kinds: Vec<Kind> = kinds.into_iter().map(|k| KINDS[k]).collect();
+        kinds.insert(at.index(kinds.len() + 1), Kind::Honest);
+        let info = info(size);
+        let story = run(&info, &kinds, seed);
+        prop_assert!(story.info.as_deref() == Some(&info[..]));
+        prop_assert!(story.over < Duration::from_secs(2 * 3600), "{:?}", story.over);
+        for liar in story.liars {
+            prop_assert!(!matches!(kinds[liar.0 as usize], Kind::Honest | Kind::Slow | Kind::Silent | Kind::Rejecting));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One piece that has been begun: what became of each of its blocks, who owns it, who sent what.
+
+use crate::types::PeerKey;
+
+/// So many peers may be asked for one block at the same time.
+pub(crate) const MAX_ASKERS: usize = 3;
+
+/// The peers of whom a block is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Askers {
+    keys: [PeerKey; MAX_ASKERS],
+    count: u8,
+}
+
+impl Askers {
+    fn one(key: PeerKey) -> Askers {
+        Askers { keys: [key; MAX_ASKERS], count: 1 }
+    }
+
+    pub(crate) fn keys(&self) -> &[PeerKey] {
+        self.keys.get(..usize::from(self.count)).unwrap_or(&[])
+    }
+
+    pub(crate) fn contains(&self, key: PeerKey) -> bool {
+        self.keys().contains(&key)
+    }
+
+    fn add(&mut self, key: PeerKey) {
+        if let Some(slot) = self.keys.get_mut(usize::from(self.count)) {
+            *slot = key;
+            self.count += 1;
+        }
+    }
+
+    fn remove(&mut self, key: PeerKey) {
+        if let Some(at) = self.keys().iter().position(|&k| k == key) {
+            self.keys.copy_within(at + 1.., at);
+            self.count -= 1;
+        }
+    }
+}
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Block {
+    /// To be asked for.
+    Free,
+    /// To be asked for, first of all: this peer let its time run out.
+    Expired(PeerKey),
+    /// Asked for; `due` is when the answer is overdue, in ticks.
+    Asked { askers: Askers, due: u32 },
+    /// This peer's bytes are on their way to disk.
+    Writing(PeerKey),
+    /// On disk, as this peer sent it; `None` where an earlier session received it.
+    Received(Option<PeerKey>),
+}
+
+/// In which of the picker's lists a piece stands, so that it can be taken out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// Not open: no block is free.
+    No,
+    /// Open, without an owner.
+    Orphan,
+    /// Open, in its owner's list.
+    Owned(PeerKey),
+}
+
+/// A begun piece. The counts follow from `blocks`; whoever changes a block goes through [`Begun::set`].
+#[derive(Debug)]
+pub(crate) struct Begun {
+    blocks: Box<[Block]>,
+    /// The peer that is filling it in order.
+    pub(crate) owner: Option<PeerKey>,
+    /// Free and expired ones.
+    pub(crate) free: u32,
+    pub(crate) expired: u32,
+    pub(crate) asked: u32,
+    pub(crate) writing: u32,
+    pub(crate) received: u32,
+    /// No block below is `Free`.
+    low: usize,
+    /// No block from here on is `Free`.
+    high: usize,
+    /// Whose blocks are in it, also of those who left.
+    pub(crate) senders: Vec<PeerKey>,
+    /// Blocks that an earlier session received.
+    pub(crate) recalled: u32,
+    /// Whole, being hashed.
+    pub(crate) verifying: bool,
+    pub(crate) listed: Listed,
+    /// Where it stands in the picker's open list, unless `listed` is `No`.
+    pub(crate) open_at: usize,
+    /// What of `expired` is in the picker's sum.
+    pub(crate) expired_summed: u32,
+}
+
+impl Begun {
+    pub(crate) fn new(blocks: u32, owner: Option<PeerKey>) -> Begun {
+        Begun {
+            blocks: vec![Block::Free; blocks as usize].into_boxed_slice(),
+            owner,
+            free: blocks,
+            expired: 0,
+            asked: 0,
+            writing: 0,
+            received: 0,
+            low: 0,
+            high: blocks as usize,
+            senders: Vec::new(),
+            recalled: 0,
+            verifying: false,
+            listed: Listed::No,
+            open_at: 0,
+            expired_summed: 0,
+        }
+    }
+
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<Block> {
+        self.blocks.get(at).copied()
+    }
+
+    /// How many blocks are not yet on disk.
+    pub(crate) fn lacking(&self) -> u32 {
+        self.blocks.len() as u32 - self.received
+    }
+
+    /// Whether it might as well not have been begun.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.free as usize == self.blocks.len() && self.expired == 0
+    }
+
+    pub(crate) fn set(&mut self, at: usize, to: Block) {
+        let Some(block) = self.blocks.get_mut(at) else { return };
+        let from = std::mem::replace(block, to);
+        *self.count(from) -= 1;
+        *self.count(to) += 1;
+        self.expired -= u32::from(matches!(from, Block::Expired(_)));
+        self.expired += u32::from(matches!(to, Block::Expired(_)));
+        if matches!(to, Block::Free) {
+            self.low = self.low.min(at);
+            self.high = self.high.max(at + 1);
+        }
+    }
+
+    fn count(&mut self, block: Block) -> &mut u32 {
+        match block {
+            Block::Free | Block::Expired(_) => &mut self.free,
+            Block::Asked { .. } => &mut self.asked,
+            Block::Writing(_) => &mut self.writing,
+            Block::Received(_) => &mut self.received,
+        }
+    }
+
+    /// Asks `key` for the block, beside those who are asked already; it is overdue at `due`.
+    pub(crate) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
+        let asked = match self.get(at) {
+            Some(Block::Asked { mut askers, .. }) => {
+                askers.add(key);
+                Block::Asked { askers, due }
+            }
+            _ => Block::Asked { askers: Askers::one(key), due },
+        };
+        self.set(at, asked);
+    }
+
+    /// Takes the request back from `key`; where it was the last one asked, the block becomes `then`. False where it was not asked.
+    pub(crate) fn unask(&mut self, at: usize, key: PeerKey, then: Block) -> bool {
+        let Some(Block::Asked { mut askers, due }) = self.get(at) else { return false };
+        if !askers.contains(key) {
+            return false;
+        }
+        askers.remove(key);
+        self.set(at, if askers.keys().is_empty() { then } else { Block::Asked { askers, due } });
+        true
+    }
+
+    /// The first block that is free and nobody let expire.
+    pub(crate) fn first_free(&mut self) -> Option<usize> {
+        let span = self.blocks.get(self.low..self.high)?;
+        let found = span.iter().position(|b| matches!(b, Block::Free)).map(|at| at + self.low);
+        self.low = found.unwrap_or(self.high);
+        found
+    }
+
+    /// The last block that is free and nobody let expire.
+    pub(crate) fn last_free(&mut self) -> Option<usize> {
+        let span = self.blocks.get(self.low..self.high)?;
+        let found = span.iter().rposition(|b| matches!(b, Block::Free)).map(|at| at + self.low);
+        self.high = found.map_or(self.low, |at| at + 1);
+        found
+    }
+
+    /// A block of `key`'s is on disk. True where it was the last one.
+    pub(crate) fn receive(&mut self, at: usize, key: PeerKey) -> bool {
+        self.set(at, Block::Received(Some(key)));
+        if !self.senders.contains(&key) {
+            self.senders.push(key);
+        }
+        self.verifying = self.received as usize == self.blocks.len();
+        self.verifying
+    }
+
+    /// The blocks that are on disk.
+    pub(crate) fn received_blocks(&self) -> impl Iterator<Item = usize> + '_ {
+        let blocks = self.blocks.iter().enumerate();
+        blocks.filter(|(_, block)| matches!(block, Block::Received(_))).map(|(at, _)| at)
+    }
+
+    /// A block is on disk since an earlier session.
+    pub(crate) fn recall(&mut self, at: usize) {
+        self.set(at, Block::Received(None));
+        self.recalled += 1;
+    }
+
+    /// Who sent each block, in order, where all are on disk; `None` stands for a peer of an earlier session.
+    pub(crate) fn authors(&self) -> Option<Vec<Option<PeerKey>>> {
+        let author = |block: &Block| if let Block::Received(key) = block { Some(*key) } else { None };
+        self.blocks.iter().map(author).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let count = |want: fn(&Block) -> bool| self.blocks.iter().filter(|b| want(b)).count() as u32;
+        assert_eq!(self.free, count(|b| matches!(b, Block::Free | Block::Expired(_))));
+        assert_eq!(self.expired, count(|b| matches!(b, Block::Expired(_))));
+        assert_eq!(self.asked, count(|b| matches!(b, Block::Asked { .. })));
+        assert_eq!(self.writing, count(|b| matches!(b, Block::Writing(_))));
+        assert_eq!(self.received, count(|b| matches!(b, Block::Received(_))));
+        assert_eq!(self.recalled, count(|b| matches!(b, Block::Received(None))));
+        assert_eq!(self.verifying, self.received as usize == self.blocks.len());
+        assert!(!self.is_untouched(), "an untouched piece stayed begun");
+        for (at, block) in self.blocks.iter().enumerate() {
+            match block {
+                Block::Free => assert!((self.low..self.high).contains(&at), "a free block is out of sight"),
+                Block::Asked { askers, .. } => {
+                    let keys = askers.keys();
+                    assert!(!keys.is_empty() && (1..keys.len()).all(|i| !keys[i..].contains(&keys[i - 1])));
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The rules of picking, first to last: expired blocks (which a peer that crawls gets last of all), the peer's own pieces, orphans and shared pieces, a new piece (one
+//! that the plan wants early, then the rarest or, in a sequential one, the next), help for other owners, what the peer itself let
+//! expire, and in the end-game what others are asked for.
+
+use std::time::Duration;
+
+use crate::strategy::picker::begun::MAX_ASKERS;
+use crate::strategy::picker::{Asking, Block, Picker, RANDOM_FIRST, asking};
+use crate::types::{BlockRequest, PeerKey, PieceIndex};
+
+/// At most so many blocks a pick are asked of a further peer in the end-game.
+const MAX_DUPLICATES: usize = 16;
+/// So many open pieces a peer, and the next number on top, may there be before help goes before beginning another.
+const OPEN_PER_PEER: usize = 2;
+const OPEN_AT_LEAST: usize = 8;
+
+/// A block that might be asked for twice; in the order in which they are taken: fewest askers, slow before fast, overdue first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate {
+    askers: usize,
+    fast: bool,
+    due: u32,
+    piece: PieceIndex,
+    at: usize,
+}
+
+/// One call of `pick`.
+pub(crate) struct Pick<'a> {
+    pub(crate) key: PeerKey,
+    /// Where the peer stands in `peers`.
+    pub(crate) peer: usize,
+    pub(crate) asking: Asking,
+    /// The length that `out` has at first, and that it shall reach.
+    from: usize,
+    goal: usize,
+    pub(crate) out: &'a mut Vec<BlockRequest>,
+    /// When a block that others are asked for is overdue, in ticks.
+    again: Option<u32>,
+}
+
+impl Pick<'_> {
+    /// One of up to `n` blocks.
+    pub(crate) fn new(key: PeerKey, peer: usize, asking: Asking, n: usize, out: &mut Vec<BlockRequest>) -> Pick<'_> {
+        let (from, goal) = (out.len(), out.len().saturating_add(n));
+        Pick { key, peer, asking, from, goal, out, again: None }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.out.len() >= self.goal
+    }
+
+    /// When the next block of the pick is overdue, in ticks.
+    fn due(&self) -> u32 {
+        self.asking.due(self.out.len() - self.from)
+    }
+}
+
+impl Picker {
+    /// Appends up to `n` blocks to `out` that are to be requested of the peer; they count as asked from now on. Fast peers get
+    /// pieces of their own, slow ones share theirs by blocks, and a snubbed one gets what is left.
+    ///
+    /// No block is chosen that is there, being written, or asked of this peer. One that is asked of others is chosen only where the
+    /// peer has no free block: where all those others are snubbed, or in the end-game, when no connected peer has an unbegun piece,
+    /// and then only where the others are late or much slower. Returns when such a block will be late, so that the peer may
+    /// be asked for it then.
+    pub fn pick(&mut self, key: PeerKey, n: usize, asking: Asking, out: &mut Vec<BlockRequest>) -> Option<Duration> {
+        let peer = self.find(key).ok()?;
+        self.peers[peer].asking = asking;
+        if n == 0 || self.peers[peer].wanted == 0 {
+            return None;
+        }
+        let mut pick = Pick::new(key, peer, asking, n, out);
+        if asking.is_snubbed() {
+            // It may keep what it gets for long: what others have begun is taken from its end, and nothing is doubled.
+            self.take_help(&mut pick);
+            self.take_new(&mut pick);
+            self.take_expired(&mut pick, true);
+            return None;
+        }
+        if !asking.is_crawling() {
+            self.take_expired(&mut pick, false);
+        }
+        self.take_own(&mut pick);
+        self.take_shared(&mut pick);
+        if self.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {
+            self.take_help(&mut pick);
+        }
+        self.take_new(&mut pick);
+        self.take_help(&mut pick);
+        self.take_expired(&mut pick, true);
+        if !pick.is_full() {
+            self.take_duplicates(&mut pick);
+        }
+        pick.again.map(asking::time_of)
+    }
+
+    /// Blocks whose time ran out, of the fullest pieces first, except those that this peer let run out: unless nobody else has the piece, or with `own`.
+    fn take_expired(&mut self, pick: &mut Pick, own: bool) {
+        if self.expired == 0 || pick.is_full() {
+            return;
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        let key = |piece: PieceIndex| {
+            let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
+            Some(Candidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+        };
+        for Candidate { piece, .. } in self.ranked(pick, key) {
+            let Some(begun) = self.begun.get_mut(&piece) else { continue };
+            let own = own || self.order.holders(piece) <= 1;
+            for at in 0..begun.blocks().len() {
+                if !pick.is_full() && matches!(begun.get(at), Some(Block::Expired(by)) if own || by != pick.key) {
+                    begun.ask(at, pick.key, pick.due());
+                    pick.out.push(self.geometry.block(piece, at));
+                }
+            }
+            touched.push(piece);
+        }
+        touched.drain(..).for_each(|piece| self.settle(piece));
+        self.touched = touched;
+    }
+
+    /// Free blocks of one piece, from its start or from its end.
+    pub(crate) fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, from_end: bool) {
+        let Some(begun) = self.begun.get_mut(&piece) else { return };
+        while !pick.is_full()
+            && let Some(at) = if from_end { begun.last_free() } else { begun.first_free() }
+        {
+            begun.ask(at, pick.key, pick.due());
+            pick.out.push(self.geometry.block(piece, at));
+        }
+        self.settle(piece);
+    }
+
+    /// The pieces that the peer owns, oldest first, in order, so that the reader can hash as it reads.
+    fn take_own(&mut self, pick: &mut Pick) {
+        let mut at = 0;
+        while !pick.is_full()
+            && let Some(&piece) = self.peers[pick.peer].own.get(at)
+        {
+            self.take_free(pick, piece, false);
+            // A piece that is no longer open has left the list.
+            at += usize::from(self.peers[pick.peer].own.get(at) == Some(&piece));
+        }
+    }
+
+    /// Pieces whose owner is gone, fullest first, for the peer to adopt; for a slow peer those of other slow ones as well.
+    fn take_shared(&mut self, pick: &mut Pick) {
+        if pick.is_full() || (pick.asking.is_fast() && self.orphans == 0) {
+            return;
+        }
+        let slow = |owner: PeerKey| !self.is_fast(owner);
+        let key = |piece: PieceIndex| {
+            let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
+            let shared = begun.owner.is_none_or(|owner| !pick.asking.is_fast() && owner != pick.key && slow(owner));
+            shared.then(|| Candidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+        };
+        for candidate in self.ranked(pick, key) {
+            if pick.is_full() {
+                break;
+            }
+            if let Some(begun) = self.begun.get_mut(&candidate.piece) {
+                begun.owner.get_or_insert(pick.key);
+            }
+            self.take_free(pick, candidate.piece, false);
+        }
+    }
+
+    /// A piece of its own: what the plan says, else the rarest, of equals a random one, or among seeds one beside the peer's last; the first few at random.
+    fn take_new(&mut self, pick: &mut Pick) {
+        while !pick.is_full() && !self.peers[pick.peer].dry {
+            let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
+            // Where only seeds are connected, nobody gains by our having what is rare.
+            let runs = !any && self.order.seeds() == self.peers.len();
+            let planned = if self.early.is_empty() && !self.sequential { None } else { self.planned(pick.peer) };
+            let peer = &mut self.peers[pick.peer];
+            let chosen = planned.or_else(|| self.order.choose(&peer.bits, any, &mut self.rng));
+            let Some(mut piece) = chosen else {
+                peer.dry = true; // the search was complete: it need not be repeated
+                return;
+            };
+            if runs && planned.is_none() {
+                piece = self.order.beside(piece, peer.last, self.geometry.extent(), &peer.bits);
+            }
+            peer.last = Some(piece);
+            self.begin(piece, Some(pick.key).filter(|_| !pick.asking.is_snubbed()));
+            self.take_free(pick, piece, false);
+        }
+    }
+
+    /// Free blocks of whatever is open, slow owners first, from the end backwards: that keeps the owner's run in order longest.
+    fn take_help(&mut self, pick: &mut Pick) {
+        if pick.is_full() || self.open.is_empty() {
+            return;
+        }
+        let key = |piece: PieceIndex| {
+            let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
+            let fast = begun.owner.is_some_and(|owner| self.is_fast(owner));
+            if self.is_reserved(piece, pick.key) {
+                return None;
+            }
+            // Most free blocks first: the helper gets the farthest ahead of the owner there.
+            Some(Candidate { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
+        };
+        for candidate in self.ranked(pick, key) {
+            if pick.is_full() {
+                break;
+            }
+            self.take_free(pick, candidate.piece, true);
+        }
+    }
+
+    /// Whether the piece was wrong with blocks of several peers, and a fast peer fills it alone now: the next failure then has one
+    /// author. That ends when a request of its runs out of time, or none is under way.
+    pub(crate) fn is_reserved(&self, piece: PieceIndex, key: PeerKey) -> bool {
+        let busy = || self.begun.get(&piece).filter(|begun| begun.asked + begun.writing > 0);
+        let owner = || busy().and_then(|begun| begun.owner);
+        self.doubtful.contains(&piece) && owner().is_some_and(|owner| owner != key && self.is_fast(owner))
+    }
+
+    fn is_fast(&self, key: PeerKey) -> bool {
+        self.peer(key).is_some_and(|peer| peer.asking.is_fast())
+    }
+
+    fn is_snubbed(&self, key: PeerKey) -> bool {
+        self.peer(key).is_none_or(|peer| peer.asking.is_snubbed())
+    }
+
+    /// The open pieces that the peer has and `key` lets pass, in the order of their keys.
+    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<Candidate>) -> Vec<Candidate> {
+        let bits = &self.peers[pick.peer].bits;
+        let mut ranked: Vec<Candidate> =
+            self.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
+        ranked.sort_unstable();
+        ranked
+    }
+
+    /// Blocks that others are asked for: in the end-game those that this peer is likely to bring sooner, before it those of snubbed
+    /// peers. The last place of a block's askers is for a peer that has proved that it answers.
+    fn take_duplicates(&mut self, pick: &mut Pick) {
+        let mut candidates = std::mem::take(&mut self.scratch);
+        candidates.clear();
+        let (bits, end) = (&self.peers[pick.peer].bits, self.order.is_exhausted());
+        let places = MAX_ASKERS - usize::from(!pick.asking.is_proven());
+        let mut again = u32::MAX;
+        for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
+            if self.is_reserved(piece, pick.key) {
+                continue;
+            }
+            for (at, block) in begun.blocks().iter().enumerate() {
+                let Block::Asked { askers, due } = block else { continue };
+                let keys = askers.keys();
+                if keys.len() >= places || keys.contains(&pick.key) {
+                    continue;
+                }
+                if !keys.iter().all(|&asker| self.is_snubbed(asker)) {
+                    if !end {
+                        continue;
+                    }
+                    if !pick.asking.beats(*due) {
+                        again = again.min(*due);
+                        continue;
+                    }
+                }
+                let fast = keys.iter().any(|&asker| self.is_fast(asker));
+                candidates.push(Candidate { askers: keys.len(), fast, due: *due, piece, at });
+            }
+        }
+        pick.again = (again < u32::MAX).then_some(again);
+        let room = pick.goal.saturating_sub(pick.out.len()).min(MAX_DUPLICATES);
+        if candidates.len() > room {
+            candidates.select_nth_unstable(room);
+            candidates.truncate(room);
+        }
+        candidates.sort_unstable();
+        for candidate in &candidates {
+            // Where the others are late, this peer is the one to wait for.
+            let late = candidate.due <= pick.asking.ticks();
+            let due = if late { pick.due() } else { pick.due().min(candidate.due) };
+            if let Some(begun) = self.begun.get_mut(&candidate.piece) {
+                begun.ask(candidate.at, pick.key, due);
+                pick.out.push(self.geometry.block(candidate.piece, candidate.at));
+            }
+        }
+        self.scratch = candidates;
+    }
+}

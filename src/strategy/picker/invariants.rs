@@ -1,0 +1,47 @@
+//! What must hold between any two calls of the picker; for tests.
+
+use super::*;
+
+impl Picker {
+    /// What must hold between any two calls.
+    pub(crate) fn check_invariants(&self) {
+        let (mut orphans, mut expired) = (0, 0);
+        for (&piece, begun) in &self.begun {
+            begun.check();
+            assert!(self.lacks.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
+            expired += begun.expired;
+            orphans += u32::from(begun.free > 0 && begun.owner.is_none());
+            assert_eq!(begun.free > 0, self.open.get(begun.open_at) == Some(&piece) && begun.listed != Listed::No);
+            if let Some(owner) = begun.owner {
+                let owner = self.peer(owner).expect("the owner is connected");
+                assert_eq!(owner.own.iter().filter(|&&own| own == piece).count(), usize::from(begun.free > 0));
+            }
+            for block in begun.blocks() {
+                match block {
+                    Block::Asked { askers, .. } => assert!(askers.keys().iter().all(|&k| self.peer(k).is_some())),
+                    Block::Writing(by) | Block::Expired(by) => assert!(self.peer(*by).is_some()),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!((self.orphans, self.expired), (orphans, expired));
+        assert_eq!(self.open.len(), self.begun.values().filter(|begun| begun.free > 0).count());
+        let pieces = self.begun.len() + self.order.unbegun().count() as usize;
+        assert_eq!(pieces, self.lacks.count() as usize, "a piece is nowhere");
+        assert!(self.lacks.iter().all(|piece| !self.have.has(piece)));
+        assert!(self.order.unbegun().is_within(&self.lacks) && self.early.iter().all(|&piece| self.lacks.has(piece)));
+        for peer in &self.peers {
+            assert_eq!(peer.wanted, peer.bits.iter().filter(|&p| self.lacks.has(p)).count() as u32);
+            assert!(
+                !peer.dry || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
+                "a dry peer has an unbegun piece"
+            );
+            assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));
+        }
+        let bytes = |bits: &Bitfield| bits.iter().map(|piece| u64::from(self.piece_size(piece))).sum::<u64>();
+        assert_eq!((self.left, self.missing), (bytes(&self.lacks), self.geometry.total - bytes(&self.have)));
+        assert!(self.left <= self.missing && self.left <= self.wanted);
+        assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());
+        self.order.check(&self.peers.iter().map(|peer| &peer.bits));
+    }
+}

@@ -1,0 +1,301 @@
+//! The missing pieces that nobody has begun, rarest first: one flat array ordered by availability, with the ends of its
+//! buckets. A HAVE swaps one piece across one boundary. Seeds are counted apart, so one more of them costs nothing.
+//!
+//! Ten bytes a piece, whatever the number of peers.
+
+use crate::types::{Bitfield, PieceIndex};
+
+/// Where a piece stands that is not in the array.
+const NOWHERE: u32 = u32::MAX;
+/// So many pieces of the array are looked at before the bits are scanned instead: bounds a pick for a peer with few pieces.
+const PROBES: usize = 4096;
+/// So many places of a bucket are tried at random before it is walked through: what one peer brought stands together in it.
+const TRIES: usize = 32;
+/// So many common pieces are compared in a scan of the bits before the best of them is taken.
+const COMPARED: usize = 1024;
+
+/// Unbegun missing pieces, by how many peers have them.
+pub(crate) struct Order {
+    /// How many peers that are no seeds have the piece, for every piece of the torrent.
+    avail: Vec<u16>,
+    /// Where in `flat` the piece stands.
+    place: Vec<u32>,
+    /// The unbegun pieces, by `avail`.
+    flat: Vec<u32>,
+    /// `ends[a]`: where in `flat` the pieces of availability `a` end. Never empty.
+    ends: Vec<u32>,
+    unbegun: Bitfield,
+    /// No byte of `unbegun` before this has a piece.
+    low: usize,
+    seeds: u32,
+}
+
+impl Order {
+    /// All pieces that `have` lacks, nobody connected.
+    pub(crate) fn new(have: &Bitfield) -> Order {
+        let mut order = Order {
+            avail: vec![0; have.len() as usize],
+            place: vec![NOWHERE; have.len() as usize],
+            flat: Vec::with_capacity((have.len() - have.count()) as usize),
+            ends: vec![0],
+            unbegun: Bitfield::new(have.len()),
+            low: 0,
+            seeds: 0,
+        };
+        for piece in (0..have.len()).map(PieceIndex).filter(|&p| !have.has(p)) {
+            order.insert(piece);
+        }
+        order
+    }
+
+    /// The unbegun pieces as bits.
+    pub(crate) fn unbegun(&self) -> &Bitfield {
+        &self.unbegun
+    }
+
+    /// How many connected peers have everything.
+    pub(crate) fn seeds(&self) -> usize {
+        self.seeds as usize
+    }
+
+    /// How many connected peers have the piece.
+    pub(crate) fn holders(&self, piece: PieceIndex) -> u32 {
+        self.seeds + self.avail.get(piece.at()).map_or(0, |&a| u32::from(a))
+    }
+
+    /// Whether no connected peer has an unbegun piece.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.flat.is_empty() || (self.seeds == 0 && self.ends.first().is_some_and(|&e| e as usize == self.flat.len()))
+    }
+
+    /// A peer with these pieces is there.
+    pub(crate) fn join(&mut self, bits: &Bitfield) {
+        if bits.is_full() {
+            self.seeds += 1;
+        } else {
+            bits.iter().for_each(|piece| self.more(piece));
+        }
+    }
+
+    /// A peer with these pieces is gone.
+    pub(crate) fn leave(&mut self, bits: &Bitfield) {
+        if bits.is_full() {
+            self.seeds -= 1;
+        } else {
+            bits.iter().for_each(|piece| self.fewer(piece));
+        }
+    }
+
+    /// A peer that was counted piece by piece has them all now.
+    pub(crate) fn promote(&mut self) {
+        // It has every piece, so no bucket but the first can vanish, and that one is empty.
+        self.avail.iter_mut().for_each(|a| *a = a.saturating_sub(1));
+        if self.ends.len() > 1 {
+            self.ends.remove(0);
+        }
+        self.seeds += 1;
+    }
+
+    /// One more peer has the piece.
+    pub(crate) fn more(&mut self, piece: PieceIndex) {
+        let a = usize::from(self.avail[piece.at()]);
+        if self.ends.len() <= a + 1 {
+            self.ends.push(self.flat.len() as u32);
+        }
+        self.avail[piece.at()] += 1;
+        if self.place[piece.at()] != NOWHERE {
+            self.ends[a] -= 1;
+            self.swap(self.place[piece.at()], self.ends[a]);
+        }
+    }
+
+    /// One peer fewer has the piece.
+    fn fewer(&mut self, piece: PieceIndex) {
+        let Some(below) = usize::from(self.avail[piece.at()]).checked_sub(1) else { return };
+        self.avail[piece.at()] -= 1;
+        if self.place[piece.at()] != NOWHERE {
+            self.swap(self.place[piece.at()], self.ends[below]);
+            self.ends[below] += 1;
+        }
+    }
+
+    fn swap(&mut self, here: u32, there: u32) {
+        self.flat.swap(here as usize, there as usize);
+        self.place[self.flat[here as usize] as usize] = here;
+        self.place[self.flat[there as usize] as usize] = there;
+    }
+
+    /// The piece is missing and unbegun from now on. One step a bucket.
+    pub(crate) fn insert(&mut self, piece: PieceIndex) {
+        if !self.unbegun.set(piece) {
+            return;
+        }
+        self.low = self.low.min(piece.at() / 8);
+        let a = usize::from(self.avail[piece.at()]);
+        let mut hole = self.flat.len();
+        self.flat.push(piece.0);
+        for bucket in (a + 1..self.ends.len()).rev() {
+            let first = self.ends[bucket - 1] as usize;
+            self.refill(first, &mut hole);
+            self.ends[bucket] += 1;
+        }
+        self.ends[a] += 1;
+        self.put(piece.0, hole);
+    }
+
+    /// The piece is begun. One step a bucket.
+    pub(crate) fn remove(&mut self, piece: PieceIndex) {
+        if !self.unbegun.clear(piece) {
+            return;
+        }
+        let mut hole = self.place[piece.at()] as usize;
+        for bucket in usize::from(self.avail[piece.at()])..self.ends.len() {
+            self.ends[bucket] -= 1;
+            let last = self.ends[bucket] as usize;
+            self.refill(last, &mut hole);
+        }
+        self.flat.pop();
+        self.place[piece.at()] = NOWHERE;
+    }
+
+    /// Moves what stands at `from` into the hole, which is then there. In an empty bucket the hole is there already.
+    fn refill(&mut self, from: usize, hole: &mut usize) {
+        if from != *hole {
+            self.put(self.flat[from], *hole);
+            *hole = from;
+        }
+    }
+
+    fn put(&mut self, piece: u32, at: usize) {
+        self.flat[at] = piece;
+        self.place[piece as usize] = at as u32;
+    }
+
+    /// The rarest of the pieces in `bits`, ties at random; with `any`, a random one.
+    pub(crate) fn choose(&self, bits: &Bitfield, any: bool, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+        let mut probes = PROBES;
+        if any {
+            let found = self.probe(0, self.flat.len(), bits, &mut probes, rng);
+            return found.or_else(|| self.scan(bits, rng));
+        }
+        // What no peer but seeds has, only a seed has.
+        let skip = usize::from(!bits.is_full());
+        let mut start = if skip == 0 { 0 } else { self.ends.first().map_or(0, |&e| e as usize) };
+        for &end in self.ends.iter().skip(skip) {
+            let found = self.probe(start, end as usize, bits, &mut probes, rng);
+            if found.is_some() {
+                return found;
+            }
+            if probes == 0 {
+                return self.scan(bits, rng);
+            }
+            start = end as usize;
+        }
+        None
+    }
+
+    /// The lowest of the pieces in `bits`.
+    pub(crate) fn first(&mut self, bits: &Bitfield) -> Option<PieceIndex> {
+        let unbegun = self.unbegun.as_bytes();
+        while unbegun.get(self.low) == Some(&0) {
+            self.low += 1;
+        }
+        let mut both = unbegun.iter().zip(bits.as_bytes()).map(|(a, b)| a & b).enumerate().skip(self.low);
+        let (at, byte) = both.find(|&(_, byte)| byte != 0)?;
+        Some(PieceIndex(at as u32 * 8 + byte.leading_zeros()))
+    }
+
+    /// A piece that is as rare as the chosen one and lies better: next to `last`, or at the start of the run of such pieces around
+    /// the chosen one; within an extent of so many pieces. Neighbours on disk are written with fewer calls, and cost file systems and
+    /// spinning disks less.
+    pub(crate) fn beside(
+        &self,
+        chosen: PieceIndex,
+        last: Option<PieceIndex>,
+        extent: u32,
+        bits: &Bitfield,
+    ) -> PieceIndex {
+        let rarity = self.avail[chosen.at()];
+        let fits = |piece: PieceIndex| {
+            self.unbegun.has(piece) && bits.has(piece) && self.avail.get(piece.at()).is_some_and(|&a| a <= rarity)
+        };
+        let next = last.map(|last| PieceIndex(last.0.saturating_add(1))).filter(|next| next.0 % extent != 0);
+        if let Some(next) = next.filter(|&next| fits(next)) {
+            return next;
+        }
+        let first = chosen.0 - chosen.0 % extent;
+        let run = (first..chosen.0).rev().map(PieceIndex).take_while(|&piece| fits(piece));
+        run.last().unwrap_or(chosen)
+    }
+
+    /// A piece of `bits` in a part of the array: of some random places, or the first from a random start and around.
+    fn probe(
+        &self,
+        start: usize,
+        end: usize,
+        bits: &Bitfield,
+        probes: &mut usize,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
+        let bucket = self.flat.get(start..end).filter(|b| !b.is_empty())?;
+        for _ in 0..TRIES.min(bucket.len()).min(*probes) {
+            *probes -= 1;
+            let piece = PieceIndex(bucket[rng.usize(..bucket.len())]);
+            if bits.has(piece) {
+                return Some(piece);
+            }
+        }
+        let (before, after) = bucket.split_at(rng.usize(..bucket.len()));
+        for &piece in after.iter().chain(before) {
+            if *probes == 0 {
+                return None;
+            }
+            *probes -= 1;
+            if bits.has(PieceIndex(piece)) {
+                return Some(PieceIndex(piece));
+            }
+        }
+        None
+    }
+
+    /// The rarest of the pieces of `bits` that a scan of the bits meets first, from a random byte and around.
+    fn scan(&self, bits: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+        let both = bits.as_bytes().iter().zip(self.unbegun.as_bytes()).map(|(a, b)| a & b).enumerate();
+        let (bytes, mut best, mut compared) = (bits.as_bytes().len(), None, 0);
+        let start = if bytes == 0 { 0 } else { rng.usize(..bytes) };
+        for (at, byte) in both.clone().skip(start).chain(both.take(start)).filter(|&(_, byte)| byte != 0) {
+            for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
+                let piece = PieceIndex(at as u32 * 8 + bit);
+                let rarity = self.avail[piece.at()];
+                if best.is_none_or(|(least, _)| rarity < least) {
+                    best = Some((rarity, piece));
+                }
+                compared += 1;
+            }
+            if compared >= COMPARED {
+                break;
+            }
+        }
+        best.map(|(_, piece)| piece)
+    }
+
+    /// What must hold between any two calls.
+    #[cfg(test)]
+    pub(crate) fn check<'a>(&self, peers: &(impl Iterator<Item = &'a Bitfield> + Clone)) {
+        assert_eq!(self.seeds as usize, peers.clone().filter(|b| b.is_full()).count());
+        for piece in (0..self.unbegun.len()).map(PieceIndex) {
+            let holders = peers.clone().filter(|b| !b.is_full() && b.has(piece)).count();
+            assert_eq!(usize::from(self.avail[piece.at()]), holders, "availability of {piece:?}");
+            let place = self.place[piece.at()];
+            assert_eq!(self.unbegun.has(piece), place != NOWHERE);
+            if place != NOWHERE {
+                assert_eq!(self.flat[place as usize], piece.0);
+                let start = if holders == 0 { 0 } else { self.ends[holders - 1] };
+                assert!((start..self.ends[holders]).contains(&place), "{piece:?} in its bucket");
+            }
+        }
+        assert_eq!(self.flat.len(), self.unbegun.count() as usize);
+        assert!(self.unbegun.iter().all(|piece| piece.at() / 8 >= self.low));
+        assert_eq!(self.ends.last().copied(), Some(self.flat.len() as u32));
+    }
+}

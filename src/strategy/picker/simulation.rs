@@ -1,0 +1,365 @@
+//! The picker under a random swarm, held against a model that knows where every block is.
+
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::strategy::picker::tests::proven;
+use crate::types::PartialPiece;
+use steps::{Step, Wish, some, step, wish};
+
+#[derive(Default)]
+struct Remote {
+    /// As which it was last picked for.
+    snubbed: bool,
+    asked: Vec<BlockRequest>,
+    lost: Vec<BlockRequest>,
+}
+
+/// The picker and what the model knows of it.
+struct Model {
+    picker: Picker,
+    remotes: BTreeMap<PeerKey, Remote>,
+    next_key: u32,
+    writing: Vec<(PeerKey, BlockRequest)>,
+    received: BTreeSet<BlockRequest>,
+    verifying: Vec<PieceIndex>,
+    /// What the plan wants, and what was begun when it came.
+    wanted: Bitfield,
+    early: Vec<PieceIndex>,
+    sequential: bool,
+    /// How many requests went to a further peer.
+    duplicates: usize,
+}
+
+const FULL: PeerKey = PeerKey(0);
+
+impl Model {
+    fn new(pieces: u32, blocks: u32, cut: u32, seed: u64, wish: &Wish) -> Model {
+        let total = u64::from(pieces * blocks * BLOCK) - u64::from(cut);
+        let mut picker = Picker::new(blocks * BLOCK, total, Bitfield::new(pieces), seed);
+        picker.add_peer(FULL);
+        picker.set_bitfield(FULL, Bitfield::full(pieces));
+        let mut model = Model {
+            picker,
+            remotes: BTreeMap::from([(FULL, Remote::default())]),
+            next_key: 1,
+            writing: Vec::new(),
+            received: BTreeSet::new(),
+            verifying: Vec::new(),
+            wanted: Bitfield::full(pieces),
+            early: Vec::new(),
+            sequential: false,
+            duplicates: 0,
+        };
+        model.plan(wish);
+        model
+    }
+
+    /// What an earlier session left: of every piece with a bit in `pieces` the blocks with one in `blocks`.
+    fn recall(&mut self, pieces: u64, blocks: u64) {
+        let geometry = self.picker.geometry;
+        for piece in some(pieces, geometry.pieces).iter() {
+            let there = some(blocks.rotate_left(piece.0), geometry.blocks(piece));
+            let mut partial = PartialPiece::new(piece, there.len());
+            there.iter().for_each(|block| partial.set(block.0));
+            self.picker.recall(&partial);
+            if self.wanted.has(piece) && !there.is_full() {
+                self.received.extend(there.iter().map(|block| geometry.block(piece, block.at())));
+            }
+        }
+    }
+
+    fn plan(&mut self, wish: &Wish) {
+        let plan = wish.plan(self.picker.geometry.pieces);
+        self.wanted = plan.wanted.clone();
+        self.picker.begun.keys().for_each(|&piece| _ = self.wanted.set(piece));
+        let mut seen = BTreeSet::new();
+        let early = plan.early.iter().copied().filter(|&piece| seen.insert(piece)); // again is nothing new
+        (self.early, self.sequential) = (early.collect(), plan.sequential);
+        self.picker.set_plan(plan);
+    }
+
+    fn key(&self, peer: u8) -> PeerKey {
+        *self.remotes.keys().nth(usize::from(peer) % self.remotes.len()).expect("the full one stays")
+    }
+
+    fn askers(&self, block: &BlockRequest) -> usize {
+        self.remotes.values().filter(|remote| remote.asked.contains(block)).count()
+    }
+
+    fn is_there(&self, block: &BlockRequest) -> bool {
+        self.received.contains(block)
+            || self.picker.have.has(block.piece)
+            || self.writing.iter().any(|(_, b)| b == block)
+    }
+
+    /// Every block of the torrent that could be asked of the peer without asking twice.
+    fn free_of(&self, key: PeerKey) -> usize {
+        let geometry = self.picker.geometry;
+        let bits = self.picker.peer_bitfield(key).expect("a known peer");
+        let open = bits.iter().filter(|&piece| self.wanted.has(piece) && !self.picker.is_reserved(piece, key));
+        let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
+        blocks.filter(|block| !self.is_there(block) && self.askers(block) == 0).count()
+    }
+
+    fn pick(&mut self, key: PeerKey, n: usize, speed: Speed) -> usize {
+        let mut out = Vec::new();
+        let (free, unbegun) = (self.free_of(key), self.picker.order.unbegun().clone());
+        self.picker.pick(key, n, proven(speed), &mut out);
+        self.remotes.get_mut(&key).expect("known").snubbed = speed == Speed::Snubbed;
+        assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
+        assert!(out.len() <= n);
+        let mut twice = 0;
+        for block in &out {
+            assert!(
+                self.picker.peer_bitfield(key).is_some_and(|bits| bits.has(block.piece)),
+                "the peer lacks {block:?}"
+            );
+            assert!(!self.is_there(block), "{block:?} is there");
+            assert!(self.wanted.has(block.piece), "{block:?} is not wanted");
+            assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
+            let askers = self.askers(block);
+            assert!(askers < 3, "{block:?} has too many askers");
+            twice += usize::from(askers > 0);
+            let stalled = |remote: &Remote| remote.snubbed || !remote.asked.contains(block);
+            let stalled = self.remotes.values().all(stalled);
+            assert!(askers == 0 || stalled || self.picker.order.is_exhausted(), "asked twice outside the end-game");
+            assert!(askers == 0 || speed != Speed::Snubbed, "a snubbed peer is asked for what others are");
+            self.remotes.get_mut(&key).expect("known").asked.push(*block);
+        }
+        self.keeps_the_order(key, &unbegun);
+        if twice > 0 {
+            assert_eq!(self.free_of(key), 0, "asked twice while something is free");
+            assert!(twice <= 16);
+        }
+        self.duplicates += twice;
+        out.len()
+    }
+
+    /// What has just been begun for the peer was what the plan says of those pieces that were unbegun before.
+    fn keeps_the_order(&self, key: PeerKey, before: &Bitfield) {
+        let bits = self.picker.peer_bitfield(key).expect("a known peer");
+        let now = self.picker.order.unbegun();
+        let has_begun = |piece: PieceIndex| before.has(piece) && !now.has(piece);
+        let waits = |piece: PieceIndex| now.has(piece) && bits.has(piece);
+        let mut waiting = self.early.iter().copied().skip_while(|&piece| !waits(piece));
+        assert!(waiting.all(|piece| waits(piece) || !has_begun(piece)), "an early piece before an earlier one");
+        let begun: Vec<_> = before.iter().filter(|&piece| has_begun(piece) && !self.early.contains(&piece)).collect();
+        assert!(begun.is_empty() || !self.early.iter().any(|&piece| waits(piece)), "{begun:?} before an early piece");
+        if self.sequential
+            && let Some(&last) = begun.last()
+        {
+            let passed = now.iter().find(|&piece| piece < last && bits.has(piece));
+            assert_eq!(passed, None, "passed over for {last:?}");
+        }
+    }
+
+    fn arrive(&mut self, key: PeerKey, block: BlockRequest, asked: bool) -> bool {
+        // The picker's memory of a block that it took back is used up by whatever arrives.
+        self.remotes.get_mut(&key).expect("known").lost.retain(|b| *b != block);
+        let there = self.is_there(&block);
+        let mut cancels = Vec::new();
+        let accept = self.picker.accept(key, block, &mut cancels);
+        let expected = match there {
+            true => Accept::Duplicate,
+            // What was late and is no longer wanted.
+            false if !self.wanted.has(block.piece) => Accept::Unasked,
+            false => Accept::Take,
+        };
+        assert_eq!(accept, expected, "asked: {asked}");
+        if accept != Accept::Take {
+            assert!(cancels.is_empty());
+            return false;
+        }
+        let others: BTreeSet<PeerKey> =
+            self.remotes.iter().filter(|(k, r)| **k != key && r.asked.contains(&block)).map(|(k, _)| *k).collect();
+        assert_eq!(cancels.iter().map(|c| c.0).collect::<BTreeSet<_>>(), others);
+        assert_eq!(cancels.len(), others.len());
+        self.remotes.values_mut().for_each(|remote| remote.asked.retain(|b| *b != block));
+        self.writing.push((key, block));
+        true
+    }
+
+    fn written(&mut self, which: usize, fails: bool) {
+        let (key, block) = self.writing.remove(which);
+        if fails {
+            self.picker.write_failed(key, block);
+            return;
+        }
+        self.received.insert(block);
+        let count = self.received.iter().filter(|b| b.piece == block.piece).count();
+        let whole = self.picker.written(key, block);
+        assert_eq!(whole.is_some(), count == self.picker.geometry.blocks(block.piece) as usize, "whole or not");
+        self.verifying.extend(whole);
+    }
+
+    fn verify(&mut self, ok: bool) {
+        let Some(piece) = self.verifying.pop() else { return };
+        let verdict = self.picker.verified(piece, ok);
+        assert!(!verdict.senders.is_empty());
+        assert_eq!(self.picker.have.has(piece), ok);
+        if !ok {
+            self.received.retain(|b| b.piece != piece);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Pick { peer, n, speed } => {
+                let speed = [Speed::Fast, Speed::Slow, Speed::Snubbed][usize::from(speed)];
+                self.pick(self.key(peer), usize::from(n), speed);
+            }
+            Step::Arrive { peer, which, written } => {
+                let key = self.key(peer);
+                let asked = &mut self.remotes.get_mut(&key).expect("known").asked;
+                if !asked.is_empty() {
+                    let block = asked.remove(usize::from(which) % asked.len());
+                    if self.arrive(key, block, true) && written {
+                        self.written(self.writing.len() - 1, false);
+                    }
+                }
+            }
+            Step::Late { peer, which } => {
+                let key = self.key(peer);
+                let lost = &mut self.remotes.get_mut(&key).expect("known").lost;
+                if !lost.is_empty() {
+                    let block = lost.remove(usize::from(which) % lost.len());
+                    self.remotes.get_mut(&key).expect("known").asked.retain(|b| *b != block);
+                    self.arrive(key, block, false);
+                }
+            }
+            Step::Written { which, fails } => {
+                if !self.writing.is_empty() {
+                    self.written(usize::from(which) % self.writing.len(), fails);
+                }
+            }
+            Step::Verify { ok } => self.verify(ok),
+            Step::Choke { peer } => self.take_back(self.key(peer), 0, false),
+            Step::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
+            Step::Leave { peer } => self.leave(self.key(peer)),
+            Step::Join { bits } => self.join(bits),
+            Step::Have { peer, piece } => {
+                let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
+                self.picker.peer_has(self.key(peer), piece);
+            }
+            Step::Plan(ref wish) => self.plan(wish),
+        }
+    }
+
+    fn leave(&mut self, key: PeerKey) {
+        if key != FULL {
+            self.picker.remove_peer(key);
+            self.remotes.remove(&key);
+            self.writing.retain(|(by, _)| *by != key);
+        }
+    }
+
+    fn join(&mut self, bits: u64) {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        self.picker.add_peer(key);
+        self.remotes.insert(key, Remote::default());
+        self.picker.set_bitfield(key, some(bits, self.picker.geometry.pieces));
+    }
+
+    /// Choked, or out of time from the given request on.
+    fn take_back(&mut self, key: PeerKey, from: usize, expired: bool) {
+        let remote = self.remotes.get_mut(&key).expect("known");
+        let from = from % (remote.asked.len() + 1);
+        let gone = remote.asked.split_off(from);
+        // A request that was lost twice is one memory.
+        remote.lost.retain(|b| !gone.contains(b));
+        remote.lost.extend(&gone);
+        if expired {
+            self.picker.expire(key, &gone)
+        } else {
+            self.picker.release(key, &gone)
+        };
+    }
+
+    /// Everyone but the full peer falls silent; it answers, and the writers and hashers finish.
+    fn finish(&mut self) {
+        for round in 0.. {
+            assert!(round < 5000, "does not come to an end");
+            while !self.writing.is_empty() {
+                self.written(0, false);
+            }
+            while !self.verifying.is_empty() {
+                self.verify(true);
+            }
+            self.picker.check_invariants();
+            if self.picker.is_complete() {
+                break;
+            }
+            self.pick(FULL, 7, if round % 2 == 0 { Speed::Fast } else { Speed::Slow });
+            let asked = std::mem::take(&mut self.remotes.get_mut(&FULL).expect("known").asked);
+            let arrived = asked.len();
+            for block in asked {
+                self.arrive(FULL, block, true);
+            }
+            if arrived == 0 {
+                // What is left has its three askers, all silent: their time runs out.
+                for key in self.remotes.keys().copied().filter(|&key| key != FULL).collect::<Vec<_>>() {
+                    self.take_back(key, 0, true);
+                }
+            }
+        }
+        assert_eq!((self.picker.left_bytes(), self.picker.begun_pieces()), (0, 0));
+        assert!(self.wanted.is_within(self.picker.have()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_twice_nothing_forgotten(
+        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, wish in wish(), recalled: (u64, u64),
+        steps in prop::collection::vec(step(), 0..300),
+    ) {
+        let mut model = Model::new(pieces, blocks, cut, seed, &wish);
+        model.recall(recalled.0, recalled.1);
+        model.picker.check_invariants();
+        for step in &steps {
+            model.step(step);
+            model.picker.check_invariants();
+        }
+        model.finish();
+    }
+
+    #[test]
+    fn answering_peers_finish_with_few_duplicates(
+        pieces in 1..40u32, blocks in 1..20u32, seed: u64, wish in wish(), depth in 1..30usize,
+        speeds in prop::collection::vec(1..9usize, 1..12),
+    ) {
+        let mut model = Model::new(pieces, blocks, 0, seed, &wish);
+        for _ in &speeds {
+            model.join(u64::MAX);
+        }
+        let total = (pieces * blocks) as usize;
+        for round in 0.. {
+            prop_assert!(round <= 20 * total + 20, "does not come to an end");
+            if model.picker.is_complete() {
+                break;
+            }
+            for (at, &speed) in speeds.iter().enumerate() {
+                let key = PeerKey(at as u32 + 1);
+                let room = depth.saturating_sub(model.remotes[&key].asked.len());
+                model.pick(key, room, if speed > 4 { Speed::Fast } else { Speed::Slow });
+                for _ in 0..speed {
+                    if !model.remotes[&key].asked.is_empty() {
+                        model.step(&Step::Arrive { peer: at as u8 + 1, which: 0, written: true });
+                        model.verify(true);
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(model.picker.have(), &some(wish.wanted, pieces), "exactly what is wanted");
+        // Only what was in flight when the last free block went can be doubled, at three askers a block.
+        prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
+    }
+}

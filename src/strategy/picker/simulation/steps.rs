@@ -1,0 +1,67 @@
+//! What happens in the random swarm.
+
+use proptest::prelude::*;
+
+use crate::strategy::picker::simulation::{Bitfield, PieceIndex, Plan};
+
+/// What happens next; the numbers choose among what is possible at that moment.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Pick { peer: u8, n: u8, speed: u8 },
+    Arrive { peer: u8, which: u8, written: bool },
+    Late { peer: u8, which: u8 },
+    Written { which: u8, fails: bool },
+    Verify { ok: bool },
+    Choke { peer: u8 },
+    Expire { peer: u8, from: u8 },
+    Leave { peer: u8 },
+    Join { bits: u64 },
+    Have { peer: u8, piece: u8 },
+    Plan(Wish),
+}
+
+/// A plan for a torrent of whatever size.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) wanted: u64,
+    pub(crate) early: Vec<u8>,
+    pub(crate) sequential: bool,
+}
+
+impl Wish {
+    pub(crate) fn plan(&self, pieces: u32) -> Plan {
+        let early = self.early.iter().map(|&piece| PieceIndex(u32::from(piece))).collect();
+        Plan { wanted: some(self.wanted, pieces), early, sequential: self.sequential }
+    }
+}
+
+/// Those of so many pieces whose bit is set.
+pub(crate) fn some(bits: u64, pieces: u32) -> Bitfield {
+    let mut some = Bitfield::new(pieces);
+    for piece in (0..pieces).filter(|p| bits >> (p % 64) & 1 == 1) {
+        some.set(PieceIndex(piece));
+    }
+    some
+}
+
+pub(crate) fn wish() -> impl Strategy<Value = Wish> {
+    let wanted = prop_oneof![Just(u64::MAX), any::<u64>()];
+    let early = prop_oneof![Just(Vec::new()), prop::collection::vec(0..30u8, 0..8)];
+    (wanted, early, any::<bool>()).prop_map(|(wanted, early, sequential)| Wish { wanted, early, sequential })
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (any::<u8>(), 0..40u8, 0..3u8).prop_map(|(peer, n, speed)| Step::Pick { peer, n, speed }),
+        12 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(peer, which, w)| Step::Arrive { peer, which, written: w }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, which)| Step::Late { peer, which }),
+        4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(which, fails)| Step::Written { which, fails }),
+        4 => prop::bool::weighted(0.7).prop_map(|ok| Step::Verify { ok }),
+        1 => any::<u8>().prop_map(|peer| Step::Choke { peer }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, from)| Step::Expire { peer, from }),
+        1 => any::<u8>().prop_map(|peer| Step::Leave { peer }),
+        2 => any::<u64>().prop_map(|bits| Step::Join { bits }),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| Step::Have { peer, piece }),
+        1 => wish().prop_map(Step::Plan),
+    ]
+}

@@ -1,0 +1,389 @@
+//! A download from simulated peers: the picker, the requests of each peer, links with a rate and a round trip, and a clock that only
+//! the test moves. The order of calls is that of `peer/state.rs` and `peer/deadline.rs`.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::strategy::pipeline::{LIMIT_UNSTATED, Requests};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
+
+/// What a peer does with requests.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    Answers,
+    /// The same, but nothing of a block arrives before all of it.
+    AnswersInBlocks,
+    /// It never sends a whole block, but so many bytes a second of one.
+    Stalls(f64),
+    /// It sends so many blocks, then nothing.
+    StallsAfter(usize),
+}
+
+struct Remote {
+    key: PeerKey,
+    manner: Manner,
+    requests: Requests,
+    rtt: Duration,
+    per_block: Duration,
+    /// What it has been asked for and does not yet send, with when the request reached it.
+    queue: VecDeque<(Duration, BlockRequest)>,
+    /// What it sends, and when that began and has arrived.
+    sending: VecDeque<(Duration, Duration, BlockRequest)>,
+    free: Duration,
+    /// Requests since a test last looked.
+    news: Vec<BlockRequest>,
+    asked: usize,
+    sent: usize,
+}
+
+struct Download {
+    picker: Picker,
+    remotes: Vec<Remote>,
+    now: Duration,
+    piece: u32,
+    wasted: usize,
+    /// Blocks that had arrived when the first piece was whole.
+    first_whole: Option<usize>,
+    /// When that was.
+    first_at: Duration,
+    arrived: usize,
+    most_begun: usize,
+}
+
+impl Download {
+    fn new(piece: u32, total: u64) -> Download {
+        let pieces = total.div_ceil(u64::from(piece)) as u32;
+        let picker = Picker::new(piece, total, Bitfield::new(pieces), 5);
+        let (remotes, now) = (Vec::new(), SECOND);
+        Download {
+            picker,
+            remotes,
+            now,
+            piece,
+            wasted: 0,
+            first_whole: None,
+            first_at: SECOND,
+            arrived: 0,
+            most_begun: 0,
+        }
+    }
+
+    fn join(&mut self, count: usize, manner: Manner, rtt: Duration, bytes_per_second: f64) {
+        for _ in 0..count {
+            let key = PeerKey(self.remotes.len() as u32 + 1);
+            self.picker.add_peer(key);
+            self.picker.set_bitfield(key, Bitfield::full(self.picker.geometry.pieces));
+            let per_block = Duration::from_secs_f64(f64::from(BLOCK) / bytes_per_second);
+            let (queue, sending, free) = (VecDeque::new(), VecDeque::new(), Duration::ZERO);
+            let requests = Requests::new(LIMIT_UNSTATED);
+            let remote = Remote {
+                key,
+                manner,
+                requests,
+                rtt,
+                per_block,
+                queue,
+                sending,
+                free,
+                news: Vec::new(),
+                asked: 0,
+                sent: 0,
+            };
+            self.remotes.push(remote);
+        }
+    }
+
+    /// All unchoke us.
+    fn unchoked(&mut self) {
+        let count = self.remotes.len();
+        for at in 0..count {
+            self.remotes[at].requests.share_start(count, self.piece);
+            self.refill(at);
+        }
+    }
+
+    fn refill(&mut self, at: usize) {
+        let flows: f64 = self.remotes.iter().filter_map(|remote| remote.requests.flow()).sum();
+        let (now, count) = (self.now, self.remotes.len());
+        let remote = &mut self.remotes[at];
+        let (want, asking) = (remote.requests.want(), remote.requests.asking(now, self.piece));
+        let share = remote.requests.flow().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
+        let want = remote.requests.pace().limit(want, self.picker.lacking_blocks(), share);
+        if remote.requests.want() == 0 {
+            return;
+        }
+        let mut blocks = Vec::new();
+        let again = self.picker.pick(remote.key, want, asking, &mut blocks);
+        remote.requests.look_again(again);
+        remote.requests.add(now, &blocks);
+        remote.asked += blocks.len();
+        remote.news.extend(&blocks);
+        remote.queue.extend(blocks.into_iter().map(|block| (now + remote.rtt / 2, block)));
+        self.most_begun = self.most_begun.max(self.picker.begun.len());
+    }
+
+    fn feed(&mut self) {
+        let mut hungry: Vec<usize> =
+            (0..self.remotes.len()).filter(|&at| self.remotes[at].requests.is_empty()).collect();
+        hungry.sort_by_key(|&at| self.remotes[at].requests.flow().is_none());
+        for at in hungry {
+            self.refill(at);
+        }
+    }
+
+    fn cancel(&mut self, at: usize, block: BlockRequest) {
+        self.remotes[at].queue.retain(|(_, queued)| *queued != block);
+    }
+
+    fn step(&mut self, tick: Duration) {
+        self.now += tick;
+        for at in 0..self.remotes.len() {
+            self.send(at);
+            self.receive(at);
+            self.watch(at);
+        }
+    }
+
+    /// What the remote puts on the wire until now.
+    fn send(&mut self, at: usize) {
+        let (now, remote) = (self.now, &mut self.remotes[at]);
+        while let Some(&(there, block)) = remote.queue.front()
+            && remote.free.max(there) <= now
+        {
+            let stalls = match remote.manner {
+                Manner::Answers | Manner::AnswersInBlocks => false,
+                Manner::Stalls(_) => true,
+                Manner::StallsAfter(blocks) => remote.sent >= blocks,
+            };
+            if stalls {
+                return;
+            }
+            remote.queue.pop_front();
+            let began = remote.free.max(there);
+            remote.free = began + remote.per_block;
+            remote.sending.push_back((began + remote.rtt / 2, remote.free + remote.rtt / 2, block));
+            remote.sent += 1;
+        }
+    }
+
+    fn receive(&mut self, at: usize) {
+        let now = self.now;
+        while let Some(&(_, there, block)) = self.remotes[at].sending.front()
+            && there <= now
+        {
+            let remote = &mut self.remotes[at];
+            remote.sending.pop_front();
+            let (key, mut cancels) = (remote.key, Vec::new());
+            let asked = remote.requests.take(now, &block).is_some();
+            let accept = self.picker.accept(key, block, &mut cancels);
+            if asked || accept == Accept::Take {
+                remote.requests.received(now, 1, u64::from(block.length));
+            }
+            self.arrived += 1;
+            self.wasted += usize::from(accept != Accept::Take);
+            for (other, block) in cancels {
+                let other = other.0 as usize - 1;
+                if self.remotes[other].requests.remove(&block) {
+                    self.cancel(other, block);
+                    self.refill(other);
+                }
+            }
+            self.refill(at);
+            if accept == Accept::Take
+                && let Some(whole) = self.picker.written(key, block)
+            {
+                self.picker.verified(whole, true);
+                if self.first_whole.is_none() {
+                    (self.first_whole, self.first_at) = (Some(self.arrived), now);
+                }
+            }
+        }
+        let remote = &mut self.remotes[at];
+        let partial = match (remote.manner, remote.sending.front()) {
+            (Manner::Stalls(rate), _) if remote.asked > 0 => rate * now.as_secs_f64(),
+            (Manner::AnswersInBlocks, _) => 0.0,
+            (_, Some((began, there, _))) if now > *began => {
+                f64::from(BLOCK) * now.saturating_sub(*began).as_secs_f64() / there.saturating_sub(*began).as_secs_f64()
+            }
+            _ => 0.0,
+        };
+        if partial >= 1.0 {
+            remote.requests.arriving(now, partial as u64);
+        }
+    }
+
+    /// The deadline thread.
+    fn watch(&mut self, at: usize) {
+        let (now, remote) = (self.now, &mut self.remotes[at]);
+        if remote.requests.next_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let (look, before) = (remote.requests.is_look_due(now), remote.requests.is_snubbed());
+        let late = remote.requests.expire(now);
+        let (key, snubbed) = (remote.key, remote.requests.is_snubbed());
+        if !late.is_empty() || snubbed != before {
+            self.picker.expire(key, &late);
+            if snubbed {
+                self.picker.snub(key);
+            }
+            for block in late {
+                self.cancel(at, block);
+            }
+            self.feed();
+            self.refill(at);
+        } else if look {
+            self.refill(at);
+        }
+    }
+
+    /// Runs until all is there, and says how long that took; panics where it takes longer than `most`.
+    fn finish(&mut self, tick: Duration, most: Duration) -> Duration {
+        let start = self.now;
+        while !self.picker.is_complete() {
+            assert!(
+                self.now.saturating_sub(start) < most,
+                "{} of {} bytes are left",
+                self.picker.left,
+                self.picker.geometry.total
+            );
+            self.step(tick);
+        }
+        self.picker.check_invariants();
+        self.now.saturating_sub(start)
+    }
+}
+
+#[test]
+fn stallers_of_any_kind_and_number_hold_an_idle_peer_up_for_no_more_than_a_round_trip() {
+    for manner in [Manner::Stalls(0.0), Manner::Stalls(1.0), Manner::StallsAfter(0)] {
+        for count in [1, 2, 3, 4, 50] {
+            let mut download = Download::new(256 * 1024, 4 << 20);
+            download.join(count, manner, MS * 20, MIB);
+            download.join(1, Manner::Answers, MS * 20, MIB);
+            download.unchoked();
+            let took = download.finish(MS * 5, SECOND * 60);
+            // Four seconds' worth.
+            assert!(took < SECOND * 5, "{took:?} with {count} stallers");
+            assert_eq!(download.wasted, 0);
+        }
+    }
+}
+
+#[test]
+fn peers_that_answered_before_they_stalled_hold_the_end_until_that_shows() {
+    for count in [1, 3, 10] {
+        let mut download = Download::new(256 * 1024, 8 << 20);
+        download.join(count, Manner::StallsAfter(6), MS * 20, MIB);
+        download.join(1, Manner::Answers, MS * 20, MIB);
+        download.unchoked();
+        let took = download.finish(MS * 5, SECOND * 60);
+        assert!(took < SECOND * 10, "{took:?} with {count} stallers");
+        assert!(download.wasted <= 4, "{} wasted", download.wasted);
+    }
+}
+
+#[test]
+fn a_peer_that_comes_last_gets_what_fifty_stallers_hold() {
+    let mut download = Download::new(256 * 1024, 1 << 20);
+    download.join(50, Manner::Stalls(0.0), MS * 20, MIB);
+    download.unchoked();
+    for _ in 0..2000 {
+        download.step(MS * 20);
+    }
+    download.join(1, Manner::Answers, MS * 20, MIB);
+    download.refill(50);
+    let took = download.finish(MS * 5, SECOND * 30);
+    assert!(took < SECOND * 2, "{took:?}");
+}
+
+#[test]
+fn large_pieces_from_slow_peers_become_whole_one_after_the_other() {
+    let mut download = Download::new(8 << 20, 64 << 20);
+    download.join(20, Manner::Answers, MS * 50, 50.0 * KIB);
+    download.unchoked();
+    let began = download.now;
+    download.finish(MS * 20, SECOND * 120);
+    let (first, piece) = (download.first_whole.expect("it is whole"), 512);
+    let took = download.first_at.saturating_sub(began);
+    assert!(first * 10 <= piece * 11, "the first piece was whole after {first} blocks, {took:?}");
+    // All that the peers send is of the first piece until it is whole.
+    let ideal = 8.0 * MIB / (20.0 * 50.0 * KIB);
+    assert!(took.as_secs_f64() <= ideal * 1.1, "the first piece was whole after {took:?}, not {ideal} s");
+    assert!(download.most_begun <= 4, "{} pieces at a time", download.most_begun);
+    assert!(download.wasted * 100 <= 8 * piece, "{} blocks came twice", download.wasted);
+}
+
+#[test]
+fn a_peer_of_a_kibibyte_a_second_is_asked_for_each_block_once() {
+    let mut download = Download::new(64 * 1024, 256 * 1024);
+    download.join(1, Manner::Answers, MS * 100, KIB);
+    download.unchoked();
+    download.finish(MS * 100, SECOND * 300);
+    let remote = &download.remotes[0];
+    // What it was asked for at first it got back later; nothing was sent twice.
+    assert_eq!((download.wasted, remote.sent), (0, 16));
+}
+
+/// A minute and a quarter. The peers send each block at once when its time has come, and nothing before.
+#[test]
+fn two_peers_of_a_kibibyte_a_second_are_asked_for_little_and_for_no_block_twice() {
+    let mut download = Download::new(256 * 1024, 4 << 20);
+    download.join(2, Manner::AnswersInBlocks, MS * 100, KIB);
+    download.unchoked();
+    let mut asked: Vec<BlockRequest> = Vec::new();
+    while download.now < SECOND * 76 {
+        for remote in &mut download.remotes {
+            asked.append(&mut remote.news);
+        }
+        download.step(MS * 50);
+    }
+    let (all, sent) = (asked.len(), download.arrived);
+    assert_eq!((sent, download.wasted), (8, 0), "each sends without a pause, and what it sends is of use");
+    assert!(all <= 26, "{all} requests");
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), all, "no block was asked for twice");
+}
+
+#[test]
+fn a_very_slow_peer_keeps_little_from_others() {
+    let mut download = Download::new(256 * 1024, 16 << 20);
+    download.join(1, Manner::Answers, MS * 100, KIB);
+    download.join(1, Manner::Answers, MS * 20, MIB);
+    download.unchoked();
+    let took = download.finish(MS * 10, SECOND * 60);
+    assert!(took < SECOND * 18, "{took:?}");
+    assert!(download.wasted <= 2, "{}", download.wasted);
+}
+
+#[test]
+fn on_fast_links_next_to_nothing_comes_twice() {
+    for (peers, rtt, rate) in
+        [(20, MS, 50.0 * MIB), (50, MS * 10, 2.0 * MIB), (10, MS * 100, 20.0 * MIB), (2, MS, 400.0 * MIB)]
+    {
+        let mut download = Download::new(256 * 1024, 256 << 20);
+        download.join(peers, Manner::Answers, rtt, rate);
+        // None is quite as fast as another.
+        for (at, remote) in download.remotes.iter_mut().enumerate() {
+            remote.per_block = remote.per_block.mul_f64(1.0 + 0.02 * at as f64);
+        }
+        download.unchoked();
+        let took = download.finish(MS / 2, SECOND * 60);
+        let blocks = (256 << 20) / BLOCK as usize;
+        let ideal: f64 = download.remotes.iter().map(|r| f64::from(BLOCK) / r.per_block.as_secs_f64()).sum();
+        eprintln!(
+            "{peers} peers: {} of {blocks} wasted, {took:?}, ideal {:.2} s",
+            download.wasted,
+            256.0 * MIB / ideal
+        );
+        assert!(
+            download.wasted * 100 <= blocks,
+            "{} of {blocks} blocks came twice from {peers} peers",
+            download.wasted
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! A test for each rule of the picker.
+
+mod end_game;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+pub(crate) const A: PeerKey = PeerKey(1);
+pub(crate) const B: PeerKey = PeerKey(2);
+pub(crate) const C: PeerKey = PeerKey(3);
+const D: PeerKey = PeerKey(4);
+
+impl Picker {
+    pub(crate) fn take(&mut self, key: PeerKey, n: usize, fast: bool) -> Vec<BlockRequest> {
+        let speed = if fast { Speed::Fast } else { Speed::Slow };
+        self.take_as(key, n, proven(speed))
+    }
+
+    pub(crate) fn take_as(&mut self, key: PeerKey, n: usize, asking: Asking) -> Vec<BlockRequest> {
+        let mut out = Vec::new();
+        self.pick(key, n, asking, &mut out);
+        self.check_invariants();
+        assert!(out.len() <= n);
+        out
+    }
+
+    /// The block arrives and is written.
+    pub(crate) fn give(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
+        assert_eq!(self.accept(key, block, &mut Vec::new()), Accept::Take, "{block:?}");
+        let whole = self.written(key, block);
+        self.check_invariants();
+        whole
+    }
+}
+
+/// A peer that has answered requests at once, ten seconds after the last such call: whatever was asked for before is late.
+pub(crate) fn proven(speed: Speed) -> Asking {
+    static CALLS: AtomicU32 = AtomicU32::new(1);
+    let now = Duration::from_secs(10) * CALLS.fetch_add(1, Ordering::Relaxed);
+    Asking { answer: Some(Duration::ZERO), ..Asking::unproven(now, speed) }
+}
+
+/// `pieces` pieces of `blocks` blocks, the last piece short by a block and a byte where there is room; these peers are seeds.
+fn picker(pieces: u32, blocks: u32, seeds: &[PeerKey]) -> Picker {
+    let total = u64::from(pieces * blocks * BLOCK);
+    let mut picker = Picker::new(blocks * BLOCK, total, Bitfield::new(pieces), 7);
+    for &seed in seeds {
+        picker.add_peer(seed);
+        picker.set_bitfield(seed, Bitfield::full(pieces));
+    }
+    picker.check_invariants();
+    picker
+}
+
+pub(crate) fn bits(len: u32, pieces: &[u32]) -> Bitfield {
+    let mut bits = Bitfield::new(len);
+    for &piece in pieces {
+        bits.set(PieceIndex(piece));
+    }
+    bits
+}
+
+pub(crate) fn pieces(blocks: &[BlockRequest]) -> Vec<u32> {
+    let mut pieces: Vec<u32> = blocks.iter().map(|b| b.piece.0).collect();
+    pieces.dedup();
+    pieces
+}
+
+#[test]
+fn the_last_block_and_piece_are_short() {
+    let total = u64::from(3 * BLOCK) + 5;
+    let mut picker = Picker::new(2 * BLOCK, total, Bitfield::new(2), 1);
+    picker.add_peer(A);
+    picker.set_bitfield(A, Bitfield::full(2));
+    assert_eq!(
+        (picker.left_bytes(), picker.piece_size(PieceIndex(1)), picker.piece_size(PieceIndex(2))),
+        (total, BLOCK + 5, 0)
+    );
+    let all = picker.take(A, 100, true);
+    assert_eq!(all.len(), 4);
+    assert!(all.contains(&BlockRequest { piece: PieceIndex(1), begin: BLOCK, length: 5 }));
+    assert_eq!(all.iter().map(|b| u64::from(b.length)).sum::<u64>(), total);
+}
+
+#[test]
+fn an_own_piece_comes_in_order_and_before_a_new_one() {
+    let mut picker = picker(20, 8, &[A, B]);
+    let first = picker.take(A, 3, true);
+    picker.take(B, 8, true);
+    let more = picker.take(A, 5, true);
+    let begins: Vec<u32> = first.iter().chain(&more).map(|b| b.begin / BLOCK).collect();
+    assert_eq!(begins, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!((pieces(&first), pieces(&first)), (pieces(&more), vec![first[0].piece.0]));
+    assert_ne!(pieces(&picker.take(A, 1, true)), pieces(&first));
+}
+
+#[test]
+fn the_rarest_piece_comes_first_and_ties_at_random() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let mut picker = Picker::new(BLOCK, u64::from(10 * BLOCK), bits(10, &[0, 1, 2, 3]), seed);
+        for (key, has) in [(A, bits(10, &[4, 5, 6, 7, 8])), (B, bits(10, &[4, 5, 8])), (C, bits(10, &[4, 8, 9]))] {
+            picker.add_peer(key);
+            picker.set_bitfield(key, has);
+        }
+        picker.add_peer(D);
+        picker.set_bitfield(D, Bitfield::full(10));
+        let order: Vec<u32> = picker.take(A, 5, true).iter().map(|b| b.piece.0).collect();
+        assert_eq!(order[..2].iter().copied().collect::<std::collections::BTreeSet<_>>(), [6, 7].into());
+        assert_eq!((order[2], order.len()), (5, 5));
+        seen.insert(order);
+    }
+    assert_eq!(seen.len(), 4, "both ties fall both ways");
+}
+
+#[test]
+fn among_seeds_alone_pieces_are_taken_in_runs_that_begin_at_random() {
+    let per = EXTENT / (8 * BLOCK);
+    let mut starts = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let mut picker = Picker::new(8 * BLOCK, u64::from(8 * BLOCK) * 400, bits(400, &[0, 1, 2, 3]), seed);
+        picker.add_peer(A);
+        picker.set_bitfield(A, Bitfield::full(400));
+        let first = picker.take(A, 8, true)[0].piece.0;
+        assert!(first == 4 || first.is_multiple_of(per), "{first}: the start of a run");
+        for next in first + 1..(first + 1).next_multiple_of(per).min(400) {
+            assert_eq!(pieces(&picker.take(A, 8, true)), [next]);
+        }
+        starts.insert(first);
+    }
+    assert!(starts.len() > 6, "{starts:?}");
+}
+
+#[test]
+fn the_first_four_pieces_are_random_not_rarest() {
+    let first = |have: Bitfield, seed| {
+        let mut picker = Picker::new(BLOCK, u64::from(100 * BLOCK), have, seed);
+        picker.add_peer(A);
+        picker.set_bitfield(A, Bitfield::full(100));
+        picker.add_peer(B);
+        picker.set_bitfield(B, bits(100, &(0..99).collect::<Vec<_>>()));
+        picker.take(A, 1, true)[0].piece.0
+    };
+    assert!((0..20).any(|seed| first(Bitfield::new(100), seed) != 99));
+    assert!((0..20).all(|seed| first(bits(100, &[1, 2, 3, 4]), seed) == 99));
+}
+
+#[test]
+fn availability_follows_have_and_leaving() {
+    let mut picker = Picker::new(BLOCK, u64::from(8 * BLOCK), bits(8, &[0, 1, 2, 3]), 3);
+    for key in [A, B, C] {
+        picker.add_peer(key);
+        picker.set_bitfield(key, bits(8, &[0, 1, 2, 3, 4, 5]));
+        picker.check_invariants();
+    }
+    assert!(
+        picker.peer_has(A, PieceIndex(6)) && !picker.peer_has(A, PieceIndex(6)) && !picker.peer_has(A, PieceIndex(8))
+    );
+    assert!(!picker.peer_is_seed(A) && picker.peer_has(A, PieceIndex(7)) && picker.peer_is_seed(A));
+    picker.check_invariants();
+    picker.remove_peer(B);
+    picker.check_invariants();
+    picker.set_bitfield(C, Bitfield::new(8));
+    picker.check_invariants();
+    picker.remove_peer(A);
+    picker.remove_peer(A);
+    picker.check_invariants();
+    assert_eq!((picker.peer_bitfield(A), picker.wants(C), picker.order.holders(PieceIndex(4))), (None, false, 0));
+}
+
+#[test]
+fn a_sparse_peer_among_many_pieces_finds_its_piece() {
+    let mut picker = picker(20_000, 1, &[]);
+    let mut most = Bitfield::full(20_000);
+    most.clear(PieceIndex(8));
+    for (key, has) in [(A, most), (B, bits(20_000, &[8]))] {
+        picker.add_peer(key);
+        picker.set_bitfield(key, has);
+    }
+    // One of twenty thousand in a single bucket: far beyond the probes for nearly every start.
+    for (seed, any) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let found = picker.order.choose(&bits(20_000, &[8]), any, &mut fastrand::Rng::with_seed(seed));
+        assert_eq!(found, Some(PieceIndex(8)));
+    }
+    assert_eq!(pieces(&picker.take(B, 9, true)), [8]);
+}
+
+#[test]
+fn an_orphan_goes_to_the_next_fullest_first() {
+    let mut picker = picker(30, 4, &[A, B, C]);
+    let (a, b) = (picker.take(A, 4, true), picker.take(B, 4, true));
+    picker.give(A, a[0]);
+    for &block in &b[..3] {
+        picker.give(B, block);
+    }
+    assert_eq!(picker.remove_peer(A), 3);
+    assert_eq!(picker.release(B, &b[3..]), 1);
+    let next = picker.take(C, 5, true);
+    assert_eq!(next[0], b[3], "the fullest first");
+    assert_eq!(next[1..4], a[1..], "then the other one");
+    assert!(![a[0].piece, b[0].piece].contains(&next[4].piece));
+}
+
+#[test]
+fn slow_peers_share_a_piece_and_a_fast_one_does_not_join() {
+    let mut picker = picker(30, 8, &[A, B, C]);
+    let a = picker.take(A, 2, false);
+    let b = picker.take(B, 2, false);
+    assert_eq!((a[0].piece, b[0].begin), (b[0].piece, 2 * BLOCK));
+    assert_ne!(picker.take(C, 2, true)[0].piece, a[0].piece);
+}
+
+#[test]
+fn a_peer_without_a_new_piece_helps_from_the_end() {
+    let mut picker = picker(1, 8, &[A, B]);
+    let a = picker.take(A, 2, true);
+    let b: Vec<u32> = picker.take(B, 3, true).iter().map(|b| b.begin / BLOCK).collect();
+    assert_eq!(b, [7, 6, 5]);
+    assert_eq!(picker.take(A, 3, true).iter().map(|b| b.begin / BLOCK).collect::<Vec<_>>(), [2, 3, 4]);
+    assert_eq!(a.len(), 2);
+}
+
+#[test]
+fn open_pieces_are_bounded() {
+    let mut picker = picker(400, 4, &[A]);
+    for key in (10..200).map(PeerKey) {
+        // Each begins a piece, lets it run out of time, and is replaced: its piece stays open.
+        picker.add_peer(key);
+        picker.set_bitfield(key, Bitfield::full(400));
+        let asked = picker.take(key, 2, true);
+        picker.give(key, asked[0]);
+        picker.remove_peer(key);
+        // Eight, two for each of the two peers, and the one just begun.
+        assert!(picker.open.len() <= 13, "{}", picker.open.len());
+    }
+}
+
+#[test]
+fn late_blocks_are_welcome_and_strangers_are_not() {
+    let mut picker = picker(4, 4, &[A, B]);
+    let a = picker.take(A, 4, true);
+    let cancels = &mut Vec::new();
+    assert_eq!(picker.accept(B, a[0], cancels), Accept::Unasked);
+    picker.expire(A, &a[..2]);
+    assert_eq!(picker.take(B, 1, true), a[..1]);
+    assert_eq!(picker.accept(A, a[0], cancels), Accept::Take, "asked of B by now");
+    assert_eq!(*cancels, [(B, a[0])]);
+    assert_eq!(picker.accept(A, a[1], cancels), Accept::Take);
+    assert_eq!(picker.accept(A, a[1], cancels), Accept::Duplicate);
+    picker.write_failed(A, a[1]);
+    picker.check_invariants();
+    assert_eq!(picker.accept(A, a[1], cancels), Accept::Unasked, "the memory of it is used up");
+    assert_eq!(picker.written(B, a[0]), None, "not B's to write");
+    // Released, and by then unbegun again.
+    let mut picker = self::picker(4, 4, &[A]);
+    let a = picker.take(A, 2, true);
+    assert_eq!(picker.release(A, &a), 2);
+    assert_eq!((picker.begun_pieces(), picker.accept(A, a[1], cancels)), (0, Accept::Take));
+    picker.check_invariants();
+}
+
+#[test]
+fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
+    let mut picker = picker(2, 2, &[A]);
+    picker.add_peer(B);
+    picker.add_peer(C);
+    picker.set_bitfield(C, bits(2, &[0]));
+    let all = picker.take(A, 4, true);
+    let zero: Vec<_> = all.iter().copied().filter(|b| b.piece.0 == 0).collect();
+    assert_eq!(picker.give(A, zero[0]), None);
+    assert_eq!(picker.verified(PieceIndex(0), true), Verdict::default(), "not whole yet");
+    assert_eq!(picker.give(A, zero[1]), Some(PieceIndex(0)));
+    assert!(picker.wants(C));
+    let verdict = picker.verified(PieceIndex(0), true);
+    picker.check_invariants();
+    assert_eq!(verdict, Verdict { no_longer_wanted: vec![C], senders: vec![A], recalled: 0 });
+    assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), Accept::Duplicate);
+    assert!(picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK));
+    let mut states = vec![Progress::Missing; 9];
+    picker.piece_states(&mut states);
+    assert_eq!(states, [Progress::Have, Progress::Begun]);
+    picker.remove_peer(A);
+    picker.piece_states(&mut states);
+    assert_eq!(states, [Progress::Have, Progress::Unseen], "C has the other piece alone");
+    picker.remove_peer(C);
+    picker.piece_states(&mut states);
+    assert_eq!(states, [Progress::Have, Progress::Missing], "nobody has anything");
+}
+
+#[test]
+fn a_bad_piece_is_missing_again_and_names_its_senders() {
+    let mut picker = picker(1, 3, &[A, B]);
+    let a = picker.take(A, 2, true);
+    let b = picker.take(B, 1, true);
+    picker.give(B, b[0]);
+    picker.remove_peer(B);
+    picker.give(A, a[0]);
+    assert_eq!(picker.give(A, a[1]), Some(PieceIndex(0)));
+    assert!(picker.take(A, 5, true).is_empty(), "nothing of a piece that is being hashed");
+    let by = |block: BlockRequest| Some(if b.contains(&block) { B } else { A });
+    let authors: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
+    assert_eq!(picker.authors(PieceIndex(0)), authors);
+    let verdict = picker.verified(PieceIndex(0), false);
+    assert_eq!(picker.authors(PieceIndex(0)), []);
+    picker.check_invariants();
+    assert_eq!(verdict, Verdict { senders: vec![B, A], ..Verdict::default() });
+    assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(3 * BLOCK)));
+    assert_eq!(picker.take(A, 5, true).len(), 3);
+}
+
+#[test]
+fn what_a_leaving_peer_was_writing_is_free_again() {
+    let mut picker = picker(1, 1, &[A, B]);
+    let a = picker.take(A, 1, true);
+    picker.accept(A, a[0], &mut Vec::new());
+    assert!(picker.take(B, 1, true).is_empty());
+    assert_eq!(picker.remove_peer(A), 1);
+    assert_eq!((picker.written(A, a[0]), picker.take(B, 1, true)), (None, a));
+}
+
+#[test]
+fn nonsense_is_ignored() {
+    let mut picker = picker(2, 2, &[A]);
+    let asked = picker.take(A, 1, true);
+    let ghost = PeerKey(99);
+    picker.set_bitfield(A, Bitfield::full(3));
+    picker.set_bitfield(ghost, Bitfield::full(2));
+    assert!(
+        !picker.peer_has(ghost, PieceIndex(0)) && !picker.peer_has(A, PieceIndex(u32::MAX)) && !picker.wants(ghost)
+    );
+    assert!(picker.take(ghost, 5, true).is_empty() && picker.take(A, 0, true).is_empty());
+    let cancels = &mut Vec::new();
+    for (piece, begin, length) in [
+        (2, 0, BLOCK),
+        (u32::MAX, 0, BLOCK),
+        (0, u32::MAX, 1),
+        (0, 1, BLOCK),
+        (0, 2 * BLOCK, BLOCK),
+        (0, 0, 5),
+        (0, 0, 0),
+    ] {
+        let block = BlockRequest { piece: PieceIndex(piece), begin, length };
+        assert_eq!(picker.accept(A, block, cancels), Accept::Unasked);
+        assert_eq!(picker.written(A, block), None);
+        picker.write_failed(A, block);
+        assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);
+    }
+    assert_eq!(picker.accept(ghost, asked[0], cancels), Accept::Unasked);
+    assert_eq!(picker.verified(PieceIndex(9), true), Verdict::default());
+    picker.check_invariants();
+    let mut empty = Picker::new(0, 0, Bitfield::new(5), 0);
+    empty.add_peer(A);
+    empty.set_bitfield(A, Bitfield::new(0));
+    assert!(empty.is_complete() && empty.take(A, 4, true).is_empty());
+    empty.remove_peer(A);
+    empty.check_invariants();
+}
+
+#[test]
+fn a_piece_that_two_peers_spoilt_is_filled_by_one_alone() {
+    let mut picker = picker(1, 4, &[A, B]);
+    let own = picker.take(A, 3, true);
+    let help = picker.take(B, 1, true);
+    for (key, block) in own.iter().map(|b| (A, *b)).chain([(B, help[0])]) {
+        picker.give(key, block);
+    }
+    assert_eq!(picker.verified(PieceIndex(0), false).senders.len(), 2);
+
+    let own = picker.take(A, 2, true);
+    assert_eq!(own.len(), 2);
+    assert!(picker.take(B, 9, true).is_empty(), "neither help nor duplicates");
+    picker.expire(A, &own[1..]);
+    assert!(!picker.take(B, 9, true).is_empty(), "a peer that lets time run out is not waited for");
+}

@@ -1,0 +1,75 @@
+//! Picking from a few pieces that a peer lets us have although it chokes us (BEP 6).
+
+use crate::strategy::picker::{Asking, Picker, choose};
+use crate::types::{BlockRequest, PeerKey, PieceIndex};
+
+impl Picker {
+    /// Like [`Picker::pick`], but of these pieces only, in their order. Nothing is asked for twice.
+    pub fn pick_within(
+        &mut self,
+        key: PeerKey,
+        n: usize,
+        asking: Asking,
+        pieces: &[PieceIndex],
+        out: &mut Vec<BlockRequest>,
+    ) {
+        let Ok(peer) = self.find(key) else { return };
+        self.peers[peer].asking = asking;
+        let mut pick = choose::Pick::new(key, peer, asking, n, out);
+        for &piece in pieces {
+            if pick.is_full() {
+                return;
+            }
+            if !self.peers[peer].bits.has(piece) || !self.lacks.has(piece) || self.is_reserved(piece, key) {
+                continue;
+            }
+            if self.order.unbegun().has(piece) {
+                self.begin(piece, Some(key).filter(|_| !asking.is_snubbed()));
+            }
+            let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.free > begun.expired) else { continue };
+            // A snubbed peer owns nothing: others need not wait for it.
+            let owner = if asking.is_snubbed() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
+            // Another's piece from its end, which keeps that one's run in order longest.
+            self.take_free(&mut pick, piece, owner != Some(key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::strategy::picker::Speed;
+    use crate::types::{BLOCK, Bitfield};
+
+    const A: PeerKey = PeerKey(1);
+    const B: PeerKey = PeerKey(2);
+
+    fn take(picker: &mut Picker, key: PeerKey, n: usize, pieces: &[u32]) -> Vec<(u32, u32)> {
+        let (mut out, pieces) = (Vec::new(), pieces.iter().map(|&p| PieceIndex(p)).collect::<Vec<_>>());
+        let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+        picker.pick_within(key, n, asking, &pieces, &mut out);
+        picker.check_invariants();
+        out.iter().map(|block| (block.piece.0, block.begin / BLOCK)).collect()
+    }
+
+    #[test]
+    fn nothing_but_what_is_allowed_there_and_missing() {
+        let mut have = Bitfield::new(6);
+        have.set(PieceIndex(3));
+        let mut picker = Picker::new(2 * BLOCK, u64::from(12 * BLOCK), have, 1);
+        let mut bits = Bitfield::full(6);
+        bits.clear(PieceIndex(4));
+        picker.add_peer(A);
+        picker.set_bitfield(A, bits);
+        picker.add_peer(B);
+        picker.set_bitfield(B, Bitfield::full(6));
+        assert_eq!(take(&mut picker, A, 9, &[]), []);
+        assert_eq!(take(&mut picker, A, 1, &[5, 3, 4, 99, 1]), [(5, 0)]);
+        // Another's piece from its end; and what is asked for is not asked for again.
+        assert_eq!(take(&mut picker, B, 9, &[5]), [(5, 1)]);
+        assert_eq!(take(&mut picker, A, 9, &[5, 3, 4, 99, 1]), [(1, 0), (1, 1)]);
+        assert_eq!(take(&mut picker, PeerKey(9), 9, &[0]), []);
+    }
+}

@@ -1,0 +1,170 @@
+//! How many requests a path and a peer take, and what the picker is told of the peer.
+
+use std::time::Duration;
+
+use crate::strategy::picker::{Asking, Speed};
+use crate::strategy::pipeline::{
+    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, FIRST_SIGHT, First, GENEROUS,
+    LONG_BLOCK, MAX_RTT, MIN_AGES, PATIENCE, Phase, Requests, SHORT_PATH, SHORT_ROUND, SLACK, START, START_GENEROUS,
+    UNKNOWN_PIECE, late::REACH,
+};
+use crate::types::BLOCK;
+
+/// The part of what comes that is as good as all of it.
+const ALL: f64 = 0.99;
+
+/// How many blocks a peer is asked for where not much is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Blocks that it is asked for already.
+    pub outstanding: usize,
+    /// Blocks that it may always be asked for.
+    pub least: usize,
+    /// Whether its rate is known, and with it its part of what comes.
+    pub proven: bool,
+}
+
+impl Pace {
+    /// Of `want` blocks those that it may be asked for when `left` blocks are left, and its part of what comes is `share`. Who sends all
+    /// that comes keeps nobody waiting.
+    pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
+        if self.proven && share >= ALL {
+            return want;
+        }
+        let most = self.least.max((left as f64 * share / 2.0) as usize);
+        want.min(most.saturating_sub(self.outstanding))
+    }
+}
+
+impl Requests {
+    /// Whether asking deeper may bring more: on a short path a round is measured first, and 256 are enough; and nothing is gained any more once
+    /// answers spend most of their time in a queue.
+    pub(crate) fn has_room(&self) -> bool {
+        let (Some(rtt), Some(age)) = (self.rtt.map(|rtt| rtt.max(self.path)), self.age) else { return true };
+        let short = self.flow.is_some() && self.depth < AHEAD_BLOCKS_FAST;
+        (short || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
+    }
+
+    /// Whether the smallest age is one of a short path. Such a path is asked for little, so the smallest age has to be seen anew now
+    /// and then.
+    fn is_short_path(&self) -> bool {
+        self.path < SHORT_PATH && self.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
+    }
+
+    /// The connection's round trip while we send on it, which is longer than the shortest age where our own data waits on the line.
+    pub fn set_path(&mut self, rtt: Duration) {
+        self.path = rtt;
+    }
+
+    /// Lets the queue run empty once where the smallest age of a short path was last seen long ago: the next request then shows
+    /// how long the path is now.
+    pub(crate) fn check_path(&mut self, now: Duration) {
+        if now >= self.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
+            self.drain = true;
+        }
+    }
+
+    /// Takes over the age of an answered request.
+    pub(crate) fn measure(&mut self, now: Duration, age: Duration, clean: bool) {
+        self.age = Some(crate::strategy::pipeline::smooth(self.age, age));
+        let seen = match self.rtt {
+            // A clean round trip also tells when the path has become longer.
+            Some(rtt) if clean && age > rtt => Some((rtt + age) / 2),
+            Some(rtt) if age > rtt => None,
+            _ => Some(age),
+        };
+        if seen.is_some() {
+            (self.rtt, self.rtt_seen) = (seen, now);
+        }
+    }
+
+    /// How many requests keep the peer busy: what the path holds, twice, and at least what the peer sends in a while.
+    pub(crate) fn steady_depth(&self) -> usize {
+        let Some(flow) = self.flow else { return self.depth };
+        let per_second = flow / f64::from(BLOCK);
+        let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
+        let more = if self.is_short_path() {
+            ((per_second * AHEAD_FAST.as_secs_f64()) as usize).min(AHEAD_BLOCKS_FAST)
+        } else {
+            // Its round trips may vary by far more than the shortest of them shows.
+            (per_second * AHEAD_LONG.as_secs_f64()) as usize
+        };
+        self.path_blocks().max(ahead).max(more).max(self.least()).min(self.limit)
+    }
+
+    /// Twice what the path holds: with less outstanding, the peer would run dry.
+    pub(crate) fn path_blocks(&self) -> usize {
+        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK);
+        let rtt = self.rtt.unwrap_or_default().max(self.path).min(MAX_RTT);
+        (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
+    }
+
+    /// Requests that any peer may have: two, so that it does not idle between them, and one where a block takes it long.
+    pub(crate) fn least(&self) -> usize {
+        let slow = self.flow.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK));
+        if slow { 1 } else { AT_LEAST }
+    }
+
+    /// What a picker must know to ask this peer for its part and no more.
+    pub fn pace(&self) -> Pace {
+        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(self.least()), proven: self.flow.is_some() }
+    }
+
+    /// What a picker must know of this peer to choose blocks for it, of pieces of so many bytes.
+    pub fn asking(&self, now: Duration, piece_size: u32) -> Asking {
+        let speed = match () {
+            () if self.is_snubbed() => Speed::Snubbed,
+            () if self.is_fast(piece_size) => Speed::Fast,
+            () => Speed::Slow,
+        };
+        let Some(flow) = self.flow.filter(|flow| *flow >= 1.0) else {
+            return Asking { answer: self.age, ..Asking::unproven(now, speed) };
+        };
+        let per_block = Duration::from_secs_f64(f64::from(BLOCK) / flow);
+        let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
+        Asking { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
+    }
+
+    /// Whether it delivers a piece of so many bytes within 20 s. While its rate is unknown, small pieces only.
+    pub fn is_fast(&self, piece_size: u32) -> bool {
+        let fast = match self.flow {
+            Some(flow) => flow * PATIENCE.as_secs_f64() > f64::from(piece_size),
+            None => piece_size <= UNKNOWN_PIECE,
+        };
+        fast && !self.is_snubbed()
+    }
+
+    /// Part of a block has come and nothing else: `bytes` of it so far. A peer that sends a block slowly is not silent, and what it
+    /// has sent in some seconds says how slow it is, long before blocks do.
+    pub fn arriving(&mut self, now: Duration, bytes: u64) {
+        self.partial = bytes.min(u64::from(BLOCK));
+        let took = now.saturating_sub(self.progress);
+        if took >= FIRST_SIGHT && !self.queue.is_empty() && self.held == [false; 2] && self.phase != Phase::Snubbed {
+            self.settle_at(bytes as f64 / took.as_secs_f64());
+        }
+    }
+
+    /// The peer is slow, and sends so many bytes a second: no round is needed to see that.
+    pub(crate) fn settle_at(&mut self, rate: f64) {
+        (self.flow, self.phase, self.round) = (Some(rate), Phase::Steady, None);
+        self.depth = self.steady_depth();
+    }
+
+    /// `blocks` more have come, and no round is over; waiting for the first began at `since`. Three seconds' worth at the rate at
+    /// which they follow each other, and ten at the rate since they were asked for, as some peers send in bursts.
+    pub(crate) fn first_depth(&mut self, now: Duration, since: Duration, blocks: usize) -> usize {
+        let first = self.first.get_or_insert(First { asked: since, came: now, blocks: 0 });
+        first.blocks += blocks;
+        let worth = |ahead: Duration, blocks: usize, since: Duration| {
+            let took = now.saturating_sub(since).max(SHORT_ROUND);
+            (blocks as f64 * ahead.as_secs_f64() / took.as_secs_f64()) as usize
+        };
+        let seen = worth(AHEAD, first.blocks - 1, first.came).min(worth(REACH, first.blocks, first.asked));
+        let most = match () {
+            () if self.is_short_path() => AHEAD_BLOCKS_FAST,
+            () if self.stated && self.limit >= GENEROUS as usize => START_GENEROUS,
+            () => START,
+        };
+        seen.min(most).min(self.start)
+    }
+}

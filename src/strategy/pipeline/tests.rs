@@ -1,0 +1,402 @@
+//! Peers on simulated links, under a clock that only the test moves.
+
+mod limited;
+mod refused;
+
+use super::*;
+use crate::types::PieceIndex;
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
+
+/// A peer that answers in order, each block taking its time on the wire, over a path with a round trip.
+pub(crate) struct Link {
+    pub(crate) requests: Requests,
+    pub(crate) rtt: Duration,
+    per_block: Duration,
+    /// Its answers: when, and what.
+    pub(crate) coming: VecDeque<(Duration, BlockRequest)>,
+    /// When the wire is free again.
+    free: Duration,
+    pub(crate) now: Duration,
+    pub(crate) asked: u32,
+    /// Requests that the peer never answers.
+    drops: Vec<u32>,
+    got: Vec<Duration>,
+}
+
+impl Link {
+    pub(crate) fn new(requests: Requests, rtt: Duration, bytes_per_second: f64) -> Link {
+        let per_block = Duration::from_secs_f64(f64::from(BLOCK) / bytes_per_second);
+        let (coming, drops, got) = (VecDeque::new(), Vec::new(), Vec::new());
+        let mut link =
+            Link { requests, rtt, per_block, coming, free: Duration::ZERO, now: SECOND, asked: 0, drops, got };
+        link.refill();
+        link
+    }
+
+    fn refill(&mut self) {
+        for _ in 0..self.requests.want() {
+            let block = block(self.asked);
+            self.requests.add(self.now, &[block]);
+            if !self.drops.contains(&self.asked) {
+                // The wire carries it after what is before it; half the trip there, half back.
+                self.free = self.free.max(self.now + self.rtt / 2) + self.per_block;
+                self.coming.push_back((self.free + self.rtt / 2, block));
+            }
+            self.asked += 1;
+        }
+    }
+
+    /// The next block arrives. False where none is on its way.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some((at, block)) = self.coming.pop_front() else { return false };
+        self.now = at;
+        self.requests.take(at, &block);
+        self.requests.received(at, 1, u64::from(BLOCK));
+        self.got.push(at);
+        self.refill();
+        true
+    }
+
+    pub(crate) fn run_until(&mut self, end: Duration) {
+        while self.coming.front().is_some_and(|c| c.0 <= end) && self.step() {}
+        self.now = self.now.max(end);
+    }
+
+    pub(crate) fn bytes_between(&self, from: Duration, to: Duration) -> f64 {
+        self.got.iter().filter(|at| (from..to).contains(*at)).count() as f64 * f64::from(BLOCK)
+    }
+}
+
+pub(crate) fn block(number: u32) -> BlockRequest {
+    BlockRequest { piece: PieceIndex(number / 64), begin: number % 64 * BLOCK, length: BLOCK }
+}
+
+pub(crate) fn blocks(numbers: std::ops::Range<u32>) -> Vec<BlockRequest> {
+    numbers.map(block).collect()
+}
+
+pub(crate) fn stated(reqq: u32) -> Requests {
+    let mut requests = Requests::new(LIMIT_UNSTATED);
+    requests.set_limit(reqq);
+    requests
+}
+
+#[test]
+fn a_long_fat_link_is_filled_within_ten_round_trips() {
+    // 250 MiB/s × 100 ms = 1,600 blocks.
+    for (mut requests, generous) in [(stated(2000), true), (stated(2000), false)] {
+        if !generous {
+            requests.start = START;
+        }
+        let mut link = Link::new(requests, MS * 100, 250.0 * MIB);
+        link.run_until(SECOND * 4);
+        let second = link.bytes_between(SECOND * 2, SECOND * 3);
+        assert!(second >= 0.9 * 250.0 * MIB, "{} MiB/s in the second after ten round trips", second / MIB);
+        assert!(link.requests.len() <= 2000);
+    }
+}
+
+#[test]
+fn a_short_path_stays_shallow_and_full() {
+    for requests in [stated(2000), stated(500), Requests::new(LIMIT_UNSTATED)] {
+        let mut link = Link::new(requests, MS / 5, 1024.0 * MIB);
+        let mut deepest = 0;
+        while link.now < SECOND * 2 && link.step() {
+            deepest = deepest.max(link.requests.len());
+        }
+        assert!(deepest <= 256, "{deepest} outstanding on a short path");
+        assert!(link.bytes_between(SECOND + MS * 500, SECOND * 2) >= 0.95 * 512.0 * MIB);
+    }
+}
+
+#[test]
+fn a_slow_peer_hoards_nothing() {
+    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 50, 10.0 * 1024.0);
+    let mut taken_back = 0;
+    let mut most_later = 0;
+    assert_eq!(link.asked as usize, FIRST);
+    while link.now < SECOND * 60 {
+        assert!(link.step(), "it keeps having work");
+        if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
+            let lost = link.requests.expire(link.now);
+            assert!(!link.requests.is_snubbed());
+            link.coming.retain(|(_, b)| !lost.contains(b));
+            taken_back += lost.len();
+            link.free = link.coming.back().map_or(link.now, |c| c.0.saturating_sub(link.rtt / 2));
+            link.refill();
+        }
+        if link.now > SECOND * 12 {
+            most_later = most_later.max(link.requests.len());
+        }
+    }
+    assert!(taken_back < FIRST, "it never had more than it can take: {taken_back}");
+    assert!((1..=4).contains(&most_later), "{most_later} outstanding at 10 KiB/s");
+    let rate = link.requests.rate(link.now);
+    assert!((9_000..=11_500).contains(&rate), "{rate} bytes/s");
+    assert!(!link.requests.is_fast(256 * 1024) && link.requests.is_fast(64 * 1024));
+}
+
+#[test]
+fn a_link_that_grows_longer_or_faster_is_followed() {
+    let mut link = Link::new(stated(2000), MS * 20, 20.0 * MIB);
+    link.run_until(SECOND * 4);
+    link.per_block = Duration::from_secs_f64(f64::from(BLOCK) / (100.0 * MIB));
+    link.run_until(SECOND * 8);
+    let rate = link.bytes_between(SECOND * 7, SECOND * 8);
+    assert!(rate >= 90.0 * MIB, "{} MiB/s", rate / MIB);
+    assert!(link.requests.len() <= 100 * 64, "{}: a second's worth", link.requests.len());
+}
+
+#[test]
+fn the_limit_is_kept_and_requests_leave_in_batches() {
+    let mut requests = stated(10);
+    assert_eq!(requests.want(), FIRST);
+    requests.depth = 12;
+    assert_eq!(requests.want(), 10);
+    requests.add(SECOND, &blocks(0..10));
+    let mut wants = Vec::new();
+    for number in 0..4 {
+        let now = SECOND + MS * (number + 1);
+        assert!(requests.take(now, &block(number)).is_some());
+        requests.received(now, 1, u64::from(BLOCK));
+        wants.push(requests.want());
+    }
+    assert_eq!(wants, [0, 0, 3, 4]);
+    requests.set_limit(0);
+    assert_eq!(requests.depth(), 1, "a peer that states 0 is asked for one");
+}
+
+#[test]
+fn an_unstated_limit_grows_only_while_nothing_is_lost() {
+    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    link.run_until(SECOND * 6);
+    assert!(link.requests.limit > 1000, "{}", link.requests.limit);
+    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    link.drops = vec![700];
+    while link.step() {
+        if !link.requests.expire(link.now).is_empty() || link.now > SECOND * 6 {
+            break;
+        }
+    }
+    let limit = link.requests.limit;
+    assert!(limit < LIMIT_UNSTATED as usize * 2 && link.requests.stated);
+    link.run_until(link.now + SECOND * 6);
+    assert_eq!(link.requests.limit, limit, "it does not grow again");
+}
+
+#[test]
+fn answers_out_of_order_and_cancels_find_their_request() {
+    let mut requests = stated(500);
+    requests.add(SECOND, &blocks(0..5));
+    assert_eq!(requests.take(SECOND + MS * 30, &block(3)), Some(MS * 30));
+    assert_eq!(requests.take(SECOND + MS * 30, &block(3)), None);
+    assert!(requests.remove(&block(1)) && !requests.remove(&block(1)));
+    assert_eq!(requests.take(SECOND * 2, &BlockRequest { length: 5, ..block(0) }), None, "another length");
+    assert_eq!((requests.len(), requests.drain()), (3, vec![block(0), block(2), block(4)]));
+    assert!(requests.is_empty() && requests.next_deadline().is_none() && requests.expire(SECOND * 999).is_empty());
+}
+
+#[test]
+fn the_first_block_has_ten_seconds() {
+    let mut requests = stated(500);
+    requests.add(SECOND * 5, &blocks(0..3));
+    assert_eq!(requests.next_deadline(), Some(SECOND * 15));
+    assert!(requests.expire(MS * 14_999).is_empty());
+    assert_eq!(requests.expire(SECOND * 15), blocks(1..3), "it may be at the first");
+    assert!(requests.is_snubbed() && !requests.is_fast(BLOCK));
+    assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 25)));
+    assert_eq!(requests.expire(SECOND * 25), blocks(0..1));
+    assert_eq!(requests.want(), 1, "one at a time");
+    requests.add(SECOND * 25, &blocks(3..4));
+    assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 35)));
+    requests.take(SECOND * 26, &block(3));
+    requests.received(SECOND * 26, 1, u64::from(BLOCK));
+    assert!(!requests.is_snubbed() && requests.is_fast(BLOCK));
+    assert_eq!(requests.want(), RESTART + 1);
+}
+
+#[test]
+fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for() {
+    let mut requests = Requests::new(LIMIT_UNSTATED);
+    requests.add(SECOND, &blocks(0..FIRST as u32));
+    assert_eq!(requests.expire(SECOND * 11).len(), FIRST - 1);
+    assert!(requests.take(SECOND * 17, &block(0)).is_some());
+    requests.received(SECOND * 17, 1, u64::from(BLOCK));
+    assert_eq!((requests.flow(), requests.want()), (Some(1024.0), 1), "it is known to be slow");
+    for number in 1..5 {
+        let now = SECOND * (17 + (number - 1) * 16);
+        requests.add(now, &[block(number)]);
+        assert_eq!(requests.expire(now + SECOND * 15), [], "on schedule");
+        assert!(requests.take(now + SECOND * 16, &block(number)).is_some());
+        requests.received(now + SECOND * 16, 1, u64::from(BLOCK));
+        assert_eq!(requests.want(), 1);
+    }
+}
+
+#[test]
+fn the_first_blocks_say_how_many_more_to_ask_for() {
+    // Round trip, milliseconds between blocks, how many are outstanding once the first eight have come.
+    for (rtt, between, depth) in [(100, 0, START_GENEROUS), (100, 1, START_GENEROUS), (100, 20, 150), (300, 300, 10)] {
+        let mut requests = stated(2000);
+        requests.add(SECOND, &blocks(0..8));
+        for number in 0..8 {
+            let now = SECOND + MS * (rtt + number * between);
+            requests.take(now, &block(number));
+            requests.received(now, 1, u64::from(BLOCK));
+        }
+        let deep = requests.depth();
+        assert!((depth..=depth + 9).contains(&deep), "{deep} for a block each {between} ms");
+    }
+}
+
+#[test]
+fn a_stall_after_a_good_start_is_noticed_soon() {
+    let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
+    link.run_until(SECOND * 3);
+    let (outstanding, last) = (link.requests.len(), *link.got.last().expect("blocks came"));
+    assert!(outstanding > 0);
+    let deadline = link.requests.next_deadline().expect("requests are outstanding");
+    assert_eq!(deadline, last + MIN_STALL);
+    assert!(link.requests.expire(deadline.saturating_sub(MS)).is_empty());
+    assert_eq!(link.requests.expire(deadline).len(), outstanding);
+    assert!(link.requests.is_snubbed());
+    // A late one counts as a sign of life although it is no longer outstanding.
+    let late = link.coming[0].1;
+    assert_eq!(link.requests.take(deadline + MS, &late), None);
+    link.requests.received(deadline + MS, 1, u64::from(BLOCK));
+    assert!(!link.requests.is_snubbed());
+}
+
+#[test]
+fn one_dropped_request_is_taken_back_alone() {
+    let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
+    link.drops = vec![300];
+    let mut lost = Vec::new();
+    while link.now < SECOND * 12 && link.step() {
+        if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
+            lost.extend(link.requests.expire(link.now));
+        }
+    }
+    assert_eq!(lost, [block(300)]);
+    assert!(!link.requests.is_snubbed());
+}
+
+#[test]
+fn an_old_request_expires_while_few_others_come() {
+    let mut requests = stated(500);
+    requests.add(SECOND, &blocks(0..2));
+    // A block a second, each asked for as the one before it comes; the first request is never answered.
+    for number in 1..30 {
+        let now = SECOND * (number + 1);
+        requests.take(now, &block(number));
+        requests.received(now, 1, u64::from(BLOCK));
+        let lost = requests.expire(now);
+        assert_eq!(lost.is_empty(), number != 10, "after {number} s: {lost:?}");
+        requests.add(now, &[block(number + 1)]);
+    }
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn a_pause_without_requests_is_no_stall() {
+    let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
+    link.run_until(SECOND * 2);
+    link.requests.drain();
+    link.requests.add(SECOND * 500, &blocks(0..1));
+    assert!(link.requests.expire(SECOND * 501).is_empty());
+    assert_eq!(link.requests.next_deadline(), Some(SECOND * 510));
+}
+
+#[test]
+fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
+    let pace = Pace { outstanding: 10, least: 4, proven: true };
+    assert_eq!(pace.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
+    assert_eq!(pace.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
+    assert_eq!(pace.limit(64, 80, 0.25), 0);
+    assert_eq!(Pace { outstanding: 0, ..pace }.limit(64, 1, 0.1), 4);
+}
+
+#[test]
+fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
+    let pace = Pace { outstanding: 10, least: 4, proven: true };
+    assert_eq!(pace.limit(64, 20, 1.0), 64);
+    assert_eq!(Pace { proven: false, ..pace }.limit(64, 20, 1.0), 0, "others may be about to send as much");
+}
+
+#[test]
+fn a_path_that_our_own_data_makes_long_is_asked_for_a_second_s_worth() {
+    let mut requests = stated(2000);
+    requests.flow = Some(4.0 * MIB);
+    requests.rtt = Some(MS);
+    assert_eq!(requests.steady_depth(), 64);
+    requests.set_path(MS * 150);
+    assert_eq!(requests.steady_depth(), 256);
+}
+
+#[test]
+fn among_many_peers_each_is_asked_for_little_at_first() {
+    const SMALL: u32 = 256 * 1024;
+    for (peers, piece, most) in [
+        (1, SMALL, START_GENEROUS),
+        (10, SMALL, 103),
+        (1000, SMALL, START_LEAST),
+        (1, 8 << 20, START_GENEROUS),
+        (10, 8 << 20, 52),
+        (10, 64 << 20, 103),
+        (1000, 8 << 20, START_LEAST),
+    ] {
+        let mut requests = Requests::new(LIMIT_UNSTATED);
+        requests.share_start(peers, piece);
+        requests.set_limit(2000);
+        requests.add(SECOND, &blocks(0..requests.want() as u32));
+        let rtt = SHORT_PATH * 10;
+        requests.measure(SECOND + rtt, rtt, true);
+        let first = requests.first_depth(SECOND + rtt, SECOND, FIRST);
+        assert_eq!(first, most, "one of {peers}, pieces of {piece}");
+    }
+    let mut late = stated(2000);
+    late.add(SECOND, &blocks(0..1));
+    late.share_start(1000, SMALL);
+    assert_eq!(late.start, START_GENEROUS, "once requests are out it is too late");
+}
+
+/// Fifty equal peers of 1 MiB/s share what is left as the picker lets them: the last ends soon after the first.
+#[test]
+fn equal_peers_end_together() {
+    let mut left = 4000u32;
+    let mut links: Vec<Link> = (0..50)
+        .map(|_| {
+            let mut requests = Requests::new(LIMIT_UNSTATED);
+            requests.share_start(50, 256 * 1024);
+            Link::new(requests, MS, MIB)
+        })
+        .collect();
+    left -= links.iter().map(|link| link.asked).sum::<u32>();
+    let mut ends = Vec::new();
+    while let Some(link) = links.iter_mut().filter(|l| !l.coming.is_empty()).min_by_key(|l| l.coming[0].0) {
+        let (at, arrived) = link.coming.pop_front().expect("it was looked for");
+        link.now = at;
+        link.requests.take(at, &arrived);
+        link.requests.received(at, 1, u64::from(BLOCK));
+        let lacking = u64::from(left) + link.coming.len() as u64 * 50; // all are alike
+        let want = link.requests.pace().limit(link.requests.want(), lacking, 1.0 / 50.0);
+        for _ in 0..want.min(left as usize) {
+            left -= 1;
+            let block = block(link.asked);
+            link.asked += 1;
+            link.requests.add(at, &[block]);
+            link.free = link.free.max(at + link.rtt / 2) + link.per_block;
+            link.coming.push_back((link.free + link.rtt / 2, block));
+        }
+        if link.coming.is_empty() {
+            ends.push(at);
+        }
+    }
+    let (first, last) = (ends[0], ends[ends.len() - 1]);
+    assert_eq!((left, ends.len()), (0, 50));
+    let idle = last.saturating_sub(first);
+    assert!(idle < MS * 80, "the first was idle for {idle:?}");
+}

@@ -1,0 +1,157 @@
+//! What a super-seed knows of one leecher.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::strategy::super_seed::{FAST, SPREAD, Standing};
+use crate::types::{Bitfield, PieceIndex};
+
+#[derive(Debug)]
+pub(crate) struct Leecher {
+    pub has: Bitfield,
+    pub shown: Bitfield,
+    /// Pieces that it was sent completely, so that it has them.
+    pub given: Bitfield,
+    pub offers: Vec<Offer>,
+    /// Bytes sent to it of pieces that it was not sent completely.
+    pub sent: HashMap<PieceIndex, u32>,
+    /// As of the last tick, and since when.
+    pub standing: (Standing, Duration),
+    /// It had everything, and is counted in `SuperSeed::full`.
+    pub is_full: bool,
+    /// When it last got or was shown something.
+    pub news: Duration,
+    /// How many offers it may have.
+    pub window: usize,
+    /// Since when it takes this window, and how many pieces it was sent completely.
+    round: (Duration, usize),
+    /// What `SuperSeed::freshened` was when it was last found to have seen all that is fresh.
+    pub searched: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub piece: PieceIndex,
+    /// When it was shown, or last sent a part of it; or when the leecher's standing changed.
+    pub since: Duration,
+    pub state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Counted in `Spread::offers`.
+    Open,
+    /// Not taken for too long by a leecher that is choked: others may be shown the piece.
+    Stale,
+    /// The leecher has it, since then.
+    Taken(Duration),
+}
+
+impl Leecher {
+    /// One that has nothing of so many pieces.
+    pub fn new(pieces: u32, window: usize, now: Duration) -> Leecher {
+        let none = Bitfield::new(pieces);
+        Leecher {
+            has: none.clone(),
+            shown: none.clone(),
+            given: none,
+            offers: Vec::new(),
+            sent: HashMap::new(),
+            standing: (Standing::Waiting, now),
+            is_full: false,
+            news: now,
+            window,
+            round: (now, 0),
+            searched: 0,
+        }
+    }
+
+    /// The pieces that it lacks and has not been shown.
+    pub fn hidden(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        (0..self.has.len()).map(PieceIndex).filter(|&piece| !self.has.has(piece) && !self.shown.has(piece))
+    }
+
+    /// Whether it may be shown another piece.
+    pub fn has_room(&self) -> bool {
+        self.offers.len() < self.window
+    }
+
+    /// It is shown the piece.
+    pub fn show(&mut self, piece: PieceIndex, now: Duration) {
+        if self.offers.iter().all(|offer| offer.state != State::Open) {
+            self.round = (now, 0);
+        }
+        self.shown.set(piece);
+        self.offers.push(Offer { piece, since: now, state: State::Open });
+        self.news = now;
+    }
+
+    /// It has taken the offers that it now has; those that were open are returned.
+    pub fn take(&mut self, now: Duration) -> Vec<PieceIndex> {
+        let mut taken = Vec::new();
+        for offer in self.offers.iter_mut().filter(|offer| self.has.has(offer.piece)) {
+            if offer.state == State::Open {
+                taken.push(offer.piece);
+            }
+            if !matches!(offer.state, State::Taken(_)) {
+                offer.state = State::Taken(now);
+            }
+        }
+        taken
+    }
+
+    /// It was sent all of the piece; whether that is news. One that takes a window in less than [`FAST`] gets a larger one, up to `most`.
+    pub fn give(&mut self, piece: PieceIndex, most: usize, now: Duration) -> bool {
+        let news = self.given.set(piece);
+        self.round.1 += usize::from(news);
+        if self.round.1 >= self.window {
+            if now < self.round.0 + FAST {
+                self.window = (self.window * 2).min(most);
+            }
+            self.round = (now, 0);
+        }
+        news
+    }
+
+    /// Withdraws the offers that it has had for longer than `patience` without taking them, and forgets those that it has kept to
+    /// itself for long. Where its standing has changed, it has as much time again.
+    pub fn withdraw(
+        &mut self,
+        (standing, patience): (Standing, Duration),
+        changed: bool,
+        now: Duration,
+        withdrawn: &mut Vec<PieceIndex>,
+    ) {
+        self.offers.retain_mut(|offer| {
+            if changed {
+                offer.since = now;
+            }
+            match offer.state {
+                State::Taken(at) => now < at + SPREAD,
+                State::Open | State::Stale if now < offer.since + patience => true,
+                State::Open => {
+                    withdrawn.push(offer.piece);
+                    offer.state = State::Stale;
+                    standing == Standing::Waiting
+                }
+                State::Stale => standing == Standing::Waiting,
+            }
+        });
+    }
+
+    /// Whether it has taken all its offers, which then no longer wait to spread.
+    pub fn forget_taken(&mut self) -> bool {
+        let drained = self.offers.iter().all(|offer| matches!(offer.state, State::Taken(_)));
+        if drained {
+            self.offers.clear();
+        }
+        drained
+    }
+
+    /// Notes that it has everything, where that is so; 1 where that is news.
+    pub fn note_full(&mut self, full: bool) -> u32 {
+        let news = full && !self.is_full;
+        self.is_full |= full;
+        u32::from(news)
+    }
+}

@@ -1,0 +1,92 @@
+//! Leaving: the trackers are told, the peers' sockets are shut, the threads are joined. A tracker that is slow to hear it
+//! holds nobody up for longer than [`PATIENCE`].
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use crate::discovery::tracker::client::TrackerClient;
+use crate::discovery::tracker::tiers::Job;
+use crate::peer::{Connection, Shared};
+use crate::torrent::peer_manager::{Identity, send};
+
+/// What all trackers together get to hear that we leave.
+pub const PATIENCE: Duration = Duration::from_millis(1800);
+/// Between two looks at threads that have not ended yet.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Last announces under way.
+pub struct Farewell {
+    threads: Vec<JoinHandle<()>>,
+    done: Receiver<()>,
+    deadline: Instant,
+}
+
+/// Sends the last announces, `completed` before `stopped` where both are due, one thread for each tracker.
+pub fn to_trackers(
+    shared: &Arc<Shared>,
+    tracker: &TrackerClient,
+    identity: Identity,
+    jobs: Vec<Job>,
+    deadline: Instant,
+) -> Farewell {
+    let (tell, done) = bounded(jobs.len());
+    let mut by_tracker: Vec<Vec<Job>> = Vec::new();
+    for job in jobs {
+        match by_tracker.iter_mut().find(|jobs| jobs[0].url == job.url) {
+            Some(jobs) => jobs.push(job),
+            None => by_tracker.push(vec![job]),
+        }
+    }
+    let mut threads = Vec::new();
+    for jobs in by_tracker {
+        let (shared, tracker, tell) = (shared.clone(), tracker.clone(), tell.clone());
+        let thread = thread::Builder::new().name("farewell".into()).spawn(move || {
+            for job in &jobs {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                if let Err(error) = send(&shared, &tracker, identity, job, left) {
+                    log::debug!("last announce: {error}");
+                }
+            }
+            let _ = tell.send(());
+        });
+        threads.extend(thread);
+    }
+    Farewell { threads, done, deadline }
+}
+
+impl Farewell {
+    /// Waits for the trackers, no longer than they have been promised. A thread that still waits for its tracker then is left
+    /// behind: it holds nothing but its socket.
+    pub fn wait(self) {
+        for _ in &self.threads {
+            if self.done.recv_deadline(self.deadline).is_err() {
+                log::debug!("a tracker did not hear our goodbye in time");
+                return;
+            }
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Shuts every connection and joins its threads.
+pub fn to_peers(connections: Vec<Connection>) {
+    for connection in &connections {
+        connection.close();
+    }
+    for connection in connections {
+        // A call that had not quite begun when its socket was shut begins all the same: it is shut again.
+        while !connection.is_finished() {
+            thread::sleep(LOOK);
+            connection.close();
+        }
+        connection.join();
+    }
+}

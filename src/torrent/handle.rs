@@ -1,0 +1,313 @@
+//! What a session and those who watch it share, and the handle through which they do.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use crate::metainfo::Torrent;
+use crate::peer::{Peer, Report, Shared, Throttle};
+use crate::storage::{FileSpec, Progress};
+use crate::strategy::picker;
+use crate::strategy::rate_limiter::Limits;
+use crate::torrent::config::SeedGoal;
+use crate::torrent::events::{FileView, PeerView, PieceState, Snapshot, Stage};
+use crate::torrent::peer_manager::Spare;
+use crate::torrent::peer_search::Search;
+use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::wire::client_name::client_name;
+
+/// What a session and its handles share.
+pub(crate) struct Inner {
+    /// The swarm.
+    pub info_hash: InfoHash,
+    /// What to call the torrent before its metadata is there.
+    pub nickname: String,
+    /// The torrent's name and size, once they are known.
+    pub known_as: OnceLock<(String, u64)>,
+    /// What of the download folder is the torrent's alone: see [`Handle::place`].
+    pub place: OnceLock<PathBuf>,
+    /// The torrent that a link led to, where nothing more was asked for.
+    pub torrent: OnceLock<Torrent>,
+    pub started: Instant,
+    /// The user has been told that there are no descriptors.
+    pub warned: AtomicBool,
+    /// The session's main thread, once it runs.
+    pub main: OnceLock<ThreadId>,
+    pub stage: AtomicU8,
+    /// Pieces of metadata: those that are there, and all.
+    pub metadata: (AtomicUsize, AtomicUsize),
+    pub check: Progress,
+    /// The pieces that the check found.
+    pub found: OnceLock<Bitfield>,
+    /// The bytes of the pieces that are wanted, and of those of them that the check found.
+    pub wanted: OnceLock<(u64, u64)>,
+    /// Payload bytes sent in earlier sessions.
+    pub uploaded_before: AtomicU64,
+    /// When to stop seeding.
+    pub goal: SeedGoal,
+    pub stop: AtomicBool,
+    /// Nothing is to be asked for or served for now.
+    pub paused: AtomicBool,
+    /// The connections' common ground: there while peers are talked to.
+    pub shared: Mutex<Option<Arc<Shared>>>,
+    /// The limits; a session's own, or those of its host.
+    pub throttle: Arc<Throttle>,
+    /// Nothing came for as long as the user is willing to wait.
+    pub timed_out: AtomicBool,
+    pub search: Mutex<Search>,
+    pub known: AtomicUsize,
+    pub reports: Sender<Report>,
+    /// Connections without threads, while the files of a magnet link are looked at.
+    pub spare: Spare,
+}
+
+impl Inner {
+    /// A session that has not begun.
+    pub fn new(
+        info_hash: InfoHash,
+        nickname: String,
+        goal: SeedGoal,
+        throttle: Arc<Throttle>,
+        reports: Sender<Report>,
+    ) -> Inner {
+        Inner {
+            info_hash,
+            nickname,
+            goal,
+            known_as: OnceLock::new(),
+            place: OnceLock::new(),
+            torrent: OnceLock::new(),
+            started: Instant::now(),
+            warned: AtomicBool::new(false),
+            main: OnceLock::new(),
+            stage: AtomicU8::new(Stage::Starting as u8),
+            metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
+            check: Progress::default(),
+            found: OnceLock::new(),
+            wanted: OnceLock::new(),
+            uploaded_before: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            shared: Mutex::new(None),
+            throttle,
+            timed_out: AtomicBool::new(false),
+            search: Mutex::default(),
+            known: AtomicUsize::new(0),
+            reports,
+            spare: Spare::default(),
+        }
+    }
+
+    /// The session is at this stage now.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// A thread finds no descriptor for a file: main drops a peer. Whether to try again. Main itself must not wait once there are
+    /// peers, as nobody else drops any.
+    pub fn wait_for_descriptor(&self) -> bool {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            log::warn!("no descriptors are left: fewer peers, until there are some");
+        }
+        self.spare.give_up();
+        let _ = self.reports.try_send(Report::Shortage);
+        let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
+        let is_main = self.main.get() == Some(&std::thread::current().id());
+        let leaving = || self.shared().is_some_and(|shared| shared.is_stopping());
+        !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
+    }
+
+    /// What the connections of this stage share.
+    pub fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.lock().clone()
+    }
+}
+
+/// Watches and stops a session, from any thread.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<Inner>);
+
+impl Handle {
+    /// Asks the session to say goodbye and end; returns at once.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Ordering::Release);
+        self.wake(Report::Stop);
+    }
+
+    /// Nothing more is asked for or served until [`Handle::resume`]: requests are cancelled, everybody is choked. Connections stay,
+    /// trackers and DHT are still told that we are there, and what is on its way arrives. A check and the fetching of metadata
+    /// go on.
+    pub fn pause(&self) {
+        self.set_paused(true);
+    }
+
+    /// Goes on after [`Handle::pause`].
+    pub fn resume(&self) {
+        self.set_paused(false);
+    }
+
+    /// Whether it was told to pause, and not to go on.
+    pub fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::Acquire)
+    }
+
+    fn set_paused(&self, paused: bool) {
+        self.0.paused.store(paused, Ordering::Release);
+        self.wake(Report::Pause);
+    }
+
+    /// Wakes the session's thread to look at the flags. If its channel is full, it is awake anyway.
+    fn wake(&self, why: Report) {
+        let _ = self.0.reports.try_send(why);
+    }
+
+    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once. Those of a
+    /// session on a [`Host`](crate::torrent::Host) are the host's: they change for all its sessions.
+    pub fn set_limits(&self, limits: Limits) {
+        self.0.throttle.set(limits);
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.0.throttle.limits()
+    }
+
+    /// When the session stops seeding by itself.
+    pub fn seed_goal(&self) -> SeedGoal {
+        self.0.goal
+    }
+
+    /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.
+    pub fn name(&self) -> &str {
+        self.0.known_as.get().map_or(&self.0.nickname, |(name, _)| name)
+    }
+
+    /// What names the torrent's swarm.
+    pub fn info_hash(&self) -> InfoHash {
+        self.0.info_hash
+    }
+
+    /// The torrent that a link led to, where the configuration wants its metadata only and it is there.
+    pub fn torrent(&self) -> Option<&Torrent> {
+        self.0.torrent.get()
+    }
+
+    /// The one path below the download folder at which all that is wanted lies, and nothing of anybody else: that of the only file, or
+    /// of the torrent's own folder, where the user gave files no other places. `None` where there is none, or before that is known.
+    pub fn place(&self) -> Option<&Path> {
+        self.0.place.get().map(PathBuf::as_path).filter(|place| !place.as_os_str().is_empty())
+    }
+
+    /// What has come of looking for peers.
+    pub fn search(&self) -> Search {
+        self.0.search.lock().clone()
+    }
+
+    /// The figures of this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = &*self.0;
+        let stage = Stage::from_u8(inner.stage.load(Ordering::Acquire));
+        let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
+        let total = inner.known_as.get().map_or(0, |(_, total)| *total);
+        // Where all is there already, nobody is ever connected who would count.
+        let (total, have) = inner.wanted.get().copied().unwrap_or((total, 0));
+        let mut snapshot = Snapshot {
+            stage,
+            total,
+            metadata: (inner.metadata.0.load(Ordering::Relaxed), inner.metadata.1.load(Ordering::Relaxed)),
+            have,
+            checked,
+            total_uploaded: inner.uploaded_before.load(Ordering::Relaxed),
+            known: inner.known.load(Ordering::Relaxed),
+            ..Snapshot::default()
+        };
+        if let Some(shared) = inner.shared() {
+            let now = shared.now();
+            let peers = shared.roster.all();
+            if !shared.wants_info {
+                let wanted = shared.pieces.wanted();
+                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left()));
+            }
+            snapshot.downloaded = shared.downloaded.load(Ordering::Relaxed);
+            snapshot.uploaded = shared.uploaded.load(Ordering::Relaxed);
+            snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
+            snapshot.wasted = shared.pieces.wasted();
+            snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
+            snapshot.connected = peers.len();
+        }
+        snapshot
+    }
+
+    /// The state of every piece, into `out`; empty before the check is over.
+    pub fn pieces(&self, out: &mut Vec<PieceState>) {
+        out.clear();
+        let Some(shared) = self.0.shared() else { return };
+        let mut progress = Vec::new();
+        shared.pieces.progress(&mut progress);
+        out.extend(progress.into_iter().map(|p| match p {
+            picker::Progress::Missing => PieceState::Missing,
+            picker::Progress::Unseen => PieceState::Unseen,
+            picker::Progress::Unwanted => PieceState::Unwanted,
+            picker::Progress::Begun => PieceState::UnderWay,
+            picker::Progress::Have => PieceState::Verified,
+        }));
+    }
+
+    /// For each piece whether it was there from the start; empty before the check is over.
+    pub fn pieces_found(&self) -> Vec<bool> {
+        let found = self.0.found.get();
+        found.map_or_else(Vec::new, |found| (0..found.len()).map(|piece| found.has(PieceIndex(piece))).collect())
+    }
+
+    /// Whether the check found all that is wanted; false before it is over.
+    pub fn was_complete(&self) -> bool {
+        self.0.wanted.get().is_some_and(|(total, have)| have >= total)
+    }
+
+    /// The files that are wanted, with their pieces, without padding; empty before the check is over.
+    pub fn files(&self) -> Vec<FileView> {
+        let Some(shared) = self.0.shared() else { return Vec::new() };
+        let layout = shared.pieces.storage().layout();
+        let storage = shared.pieces.storage();
+        let files = layout.files().iter().enumerate().filter(|(number, file)| !file.pad && storage.wants(*number));
+        let view = |(number, file): (usize, &FileSpec)| FileView {
+            path: layout.final_name(number).unwrap_or(&file.path).to_string_lossy().into_owned(),
+            stored_as: (!storage.has_final_names() && layout.final_name(number) != Some(&file.path))
+                .then(|| file.path.to_string_lossy().into_owned()),
+            length: file.length,
+            pieces: layout.pieces_of(number),
+        };
+        files.map(view).collect()
+    }
+
+    /// Whether all files have the names that they have in the end.
+    pub fn has_final_names(&self) -> bool {
+        self.0.shared().is_none_or(|shared| shared.pieces.storage().has_final_names())
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerView> {
+        let Some(shared) = self.0.shared() else { return Vec::new() };
+        let view = |peer: Arc<Peer>| PeerView {
+            addr: peer.addr,
+            client: client_name(&peer.id, peer.version.get().map(String::as_str)),
+            incoming: peer.incoming,
+            encrypted: peer.encrypted.load(Ordering::Relaxed),
+            fast: peer.fast,
+            downloaded: peer.downloaded.load(Ordering::Relaxed),
+            uploaded: peer.uploaded.load(Ordering::Relaxed),
+            has: shared.pieces.share(peer.key),
+            chokes_us: peer.peer_choking.load(Ordering::Relaxed),
+            interested: peer.peer_interested.load(Ordering::Relaxed),
+            choked: peer.am_choking.load(Ordering::Relaxed),
+            wanted: peer.am_interested.load(Ordering::Relaxed),
+            snubs: peer.snubs.load(Ordering::Relaxed),
+        };
+        shared.roster.all().into_iter().map(view).collect()
+    }
+}

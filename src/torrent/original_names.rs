@@ -1,0 +1,101 @@
+//! Files that lie complete under another name than the one that btsync would write to: the name as the torrent has it, before it was
+//! made safe. So the creator of a torrent can seed the original folder. They are read and never written to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crate::metainfo::Torrent;
+use crate::storage::{self, Layout, Storage, StorageError};
+use crate::torrent::Config;
+use crate::torrent::handle::Inner;
+use crate::torrent::open_files::patient;
+use crate::torrent::resume_store::Keeper;
+use crate::types::{Bitfield, PieceIndex};
+
+/// Files and the other places at which they may be.
+type Candidates = Vec<(usize, PathBuf)>;
+
+/// The layout with those files at other places that are complete there. The places that the user gave to files stay.
+///
+/// # Errors
+/// What the system says of a file that is there and cannot be read.
+pub(crate) fn find(
+    inner: &Arc<Inner>,
+    config: &Config,
+    torrent: &Torrent,
+    layout: Layout,
+    wanted: &[bool],
+) -> Result<Layout, StorageError> {
+    let is_placed = |file: usize| config.places.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
+    let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
+    let candidates = candidates(torrent, |file, place| {
+        let length = layout.files().get(file).map(|spec| spec.length);
+        let is_stopped = inner.stop.load(Ordering::Relaxed);
+        !is_stopped && !is_placed(file) && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
+    });
+    if candidates.is_empty() {
+        return Ok(layout);
+    }
+    let have = pieces_of(inner, config, torrent, moved(&layout, &candidates), wanted, &candidates)?;
+    let is_complete = |file: usize| layout.pieces_of(file).all(|piece| have.has(PieceIndex(piece)));
+    let complete: Candidates = candidates.into_iter().filter(|(file, _)| is_complete(*file)).collect();
+    Ok(moved(&layout, &complete))
+}
+
+/// The layout with files at other places where they are there and not at their own; for looking only.
+pub(crate) fn as_found(torrent: &Torrent, layout: &Layout, folder: &Path) -> Layout {
+    let is_there = |path: &Path| fs::metadata(folder.join(path)).is_ok_and(|it| it.is_file());
+    let is_missing = |file: usize| layout.files().get(file).is_some_and(|spec| !is_there(&spec.path));
+    moved(layout, &candidates(torrent, |file, place| is_there(place) && is_missing(file)))
+}
+
+/// The first place of each file, other than its own, that `fits`.
+fn candidates(torrent: &Torrent, fits: impl Fn(usize, &Path) -> bool) -> Candidates {
+    let is_odd = torrent.hidden_name.is_some() || torrent.original_name.is_some();
+    let files = torrent.files.iter().enumerate().filter(|(_, file)| !file.pad && (is_odd || file.original().is_some()));
+    let place = |(number, file)| {
+        let places = torrent.other_places(file);
+        Some((number, places.into_iter().find(|place| fits(number, place))?))
+    };
+    files.filter_map(place).collect()
+}
+
+fn moved(layout: &Layout, places: &Candidates) -> Layout {
+    let mut layout = layout.clone();
+    for (file, place) in places {
+        // A place that is not made of plain names stays unused.
+        if layout.redirect(*file, place).is_ok() {
+            layout.set_read_only(*file);
+        }
+    }
+    layout
+}
+
+/// Which pieces of the candidates are right, by the resume data or else by their hashes.
+fn pieces_of(
+    inner: &Arc<Inner>,
+    config: &Config,
+    torrent: &Torrent,
+    layout: Layout,
+    wanted: &[bool],
+    candidates: &Candidates,
+) -> Result<Bitfield, StorageError> {
+    let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
+    let disk = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files));
+    let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
+    disk.admit_outside(&inner.stop);
+    let mut known = Bitfield::full(torrent.piece_count());
+    let records = config.resume.as_ref().filter(|_| !config.verify);
+    let keeper = records.and_then(|folder| Keeper::new(folder, torrent.info_hash, &config.out_dir, &disk, &inner.stop));
+    let vouched = keeper.map(|mut keeper| keeper.recall(&disk));
+    for piece in asked.into_iter().map(PieceIndex) {
+        if vouched.as_ref().is_none_or(|vouched| !vouched.has(piece)) {
+            known.clear(piece);
+        }
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    storage::check_rest(&disk, &torrent.pieces, &known, cores, &storage::Progress::default(), &inner.stop)
+}

@@ -1,0 +1,59 @@
+//! What btsync says before it writes to files that were there before and of which most pieces verify. Pure.
+
+use crate::types::count;
+
+/// How many files are named one by one.
+const LINES: usize = 5;
+
+/// A file of which some pieces verify and the others are downloaded again.
+pub(crate) struct Replaced {
+    /// Fit for a line.
+    pub name: String,
+    /// How many pieces do not verify.
+    pub pieces: usize,
+    /// How many pieces the file has.
+    pub of: usize,
+}
+
+/// A line for each of the first few files, and one for all others.
+pub(crate) fn lines(files: impl Iterator<Item = Replaced>) -> Vec<String> {
+    let (mut lines, mut others, mut other_pieces) = (Vec::new(), 0, 0);
+    for Replaced { name, pieces, of } in files {
+        if lines.len() < LINES {
+            let verb = if pieces == 1 { "does not verify and is" } else { "do not verify and are" };
+            lines.push(format!(
+                "{name} was there before: {pieces} of its {} {verb} downloaded again",
+                count(of, "piece")
+            ));
+        } else {
+            (others, other_pieces) = (others + 1, other_pieces + pieces);
+        }
+    }
+    if others > 0 {
+        let files = if others == 1 { "file was" } else { "files were" };
+        lines.push(format!("{others} more {files} there before; pieces downloaded again: {other_pieces}"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(count: usize) -> Vec<String> {
+        lines((1..=count).map(|pieces| Replaced { name: format!("f{pieces}"), pieces, of: 20 }))
+    }
+
+    #[test]
+    fn a_few_files_are_named_and_the_rest_counted() {
+        assert!(files(0).is_empty());
+        let few = files(2);
+        assert_eq!(few[0], "f1 was there before: 1 of its 20 pieces does not verify and is downloaded again");
+        assert_eq!(few[1], "f2 was there before: 2 of its 20 pieces do not verify and are downloaded again");
+        assert_eq!(files(5).len(), 5);
+        assert_eq!(files(6)[5], "1 more file was there before; pieces downloaded again: 6");
+        let many = files(19);
+        assert_eq!(many.len(), 6);
+        assert_eq!(many[5], "14 more files were there before; pieces downloaded again: 175");
+    }
+}

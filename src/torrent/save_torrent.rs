@@ -1,0 +1,81 @@
+//! The .torrent of a magnet link or a URL, kept where the user wants it.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::metainfo::{Torrent, printable};
+use crate::util::atomic_file::{self, Place};
+use crate::util::os_error::reason;
+
+/// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
+/// reason to stop, and a file that is there and holds something else is replaced only by `overwrite`.
+pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> String {
+    let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
+    let shown = printable(&file.to_string_lossy());
+    match save(&file, torrent, bytes, overwrite) {
+        Ok(true) => format!("saved as {shown}"),
+        Ok(false) => format!("{shown} has this torrent already"),
+        Err(error) => format!("cannot be saved as {shown}: {}", reason(&error)),
+    }
+}
+
+/// Whether it was written; false where the file holds the same torrent.
+fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
+    match fs::metadata(file) {
+        Ok(found) if !found.is_file() => return write_into(file, bytes), // a pipe, a device
+        Ok(_) if !overwrite => {
+            if Torrent::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
+                return Ok(false);
+            }
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there; --overwrite replaces it"));
+        }
+        _ => {}
+    }
+    // A link is the user's way of naming another file.
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    atomic_file::write(&file, bytes, if overwrite { Place::Any } else { Place::Free })?;
+    Ok(true)
+}
+
+/// Writes into what is no file. Nothing is cut: a file may have taken its place a moment ago.
+fn write_into(place: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut opened = fs::OpenOptions::new().write(true).open(place)?;
+    if opened.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another program has just made it"));
+    }
+    opened.write_all(bytes).map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_is_replaced_only_by_leave_of_the_user() {
+        let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let torrent = Torrent::parse(bytes).expect("a torrent");
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("x.torrent");
+        let keep = |overwrite| keep_torrent(&file, &torrent, bytes, overwrite);
+        assert!(keep(false).starts_with("saved as "));
+        assert!(keep(false).ends_with(" has this torrent already"));
+        fs::write(&file, "mine").expect("room");
+        assert!(keep(false).contains("another file is there; --overwrite"), "{}", keep(false));
+        assert_eq!(fs::read(&file).expect("it"), b"mine");
+        assert!(keep(true).starts_with("saved as "));
+        assert_eq!(fs::read(&file).expect("it"), bytes);
+        assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 1);
+    }
+
+    /// A pipe was there when it was looked at, and a file is when it is opened.
+    #[test]
+    fn a_file_that_took_the_place_of_a_pipe_is_not_cut() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("x");
+        fs::write(&file, "mine").expect("room");
+        assert_eq!(write_into(&file, b"bytes").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).expect("it"), b"mine");
+        assert!(write_into(Path::new("/dev/null"), b"bytes").expect("a device"));
+    }
+}

@@ -1,0 +1,88 @@
+//! One HTTP connection: a request comes in, an answer goes out, never waiting for either.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, TcpStream};
+
+use crate::tracker_server::{MAX_REQUEST, Shared, request};
+
+/// Read at once, in bytes.
+const PART: usize = 4 * 1024;
+
+/// A connection under way.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    from: IpAddr,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+    /// Bytes of the answer that are on their way.
+    sent: usize,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// For more of the request.
+    Reading,
+    /// For room for the answer.
+    Writing,
+    /// For nothing: it is over.
+    Over,
+}
+
+impl Connection {
+    /// One that nothing was heard of yet, with a stream that does not block.
+    pub fn new(stream: TcpStream, from: IpAddr) -> Connection {
+        Connection { stream, from, request: Vec::new(), answer: Vec::new(), sent: 0 }
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Goes on as far as it can without waiting.
+    pub fn advance(&mut self, shared: &Shared) -> Step {
+        match self.try_advance(shared) {
+            Ok(step) => step,
+            Err(error) => {
+                log::debug!("client {}: {error}", self.from);
+                Step::Over
+            }
+        }
+    }
+
+    fn try_advance(&mut self, shared: &Shared) -> io::Result<Step> {
+        let mut part = [0; PART];
+        while self.answer.is_empty() {
+            let read = match self.stream.read(&mut part) {
+                Ok(0) => return Ok(Step::Over),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Reading),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            // An end may have begun with the part before.
+            let from = self.request.len().saturating_sub(3);
+            self.request.extend_from_slice(part.get(..read).unwrap_or_default());
+            let new = self.request.get(from..).unwrap_or_default();
+            if new.windows(4).any(|w| w == b"\r\n\r\n") || new.windows(2).any(|w| w == b"\n\n") {
+                let now = shared.started.elapsed();
+                self.answer = request::respond(&self.request, self.from, now, &shared.config, &shared.registry);
+                self.request = Vec::new();
+            } else if self.request.len() > MAX_REQUEST {
+                return Err(io::Error::other("the request is too long"));
+            }
+        }
+        while let Some(rest) = self.answer.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(wrote) => self.sent += wrote,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Writing),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.stream.shutdown(Shutdown::Write)?;
+        Ok(Step::Over)
+    }
+}

@@ -1,0 +1,131 @@
+//! The HTTP side of the tracker: one thread and an epoll for all connections. A connection that waits costs its descriptor and some
+//! bytes; nobody waits for anybody else's.
+
+use std::io::{self, PipeReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::net::networks::Network;
+use crate::tracker_server::connection::{Connection, Step};
+use crate::tracker_server::open::Open;
+use crate::tracker_server::{MAX_CONNECTIONS, Shared};
+
+/// What events are about; connections have larger numbers.
+const LISTENER: u64 = 0;
+const END: u64 = 1;
+const FIRST: u64 = 2;
+/// Events taken at once.
+const EVENTS: usize = 128;
+/// Connections taken before those that are there get their turn.
+const ACCEPTED_IN_A_ROW: usize = 64;
+/// The pause where the system has no descriptor for a connection and there is none to be hung up on.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// What the thread has.
+pub(crate) struct HttpServer {
+    listener: TcpListener,
+    epoll: OwnedFd,
+    /// Its other end is dropped when it is time to go.
+    _asleep: PipeReader,
+    shared: Arc<Shared>,
+    open: Open<Connection>,
+}
+
+impl HttpServer {
+    /// For a listener that does not block.
+    pub fn new(listener: TcpListener, asleep: PipeReader, shared: Arc<Shared>) -> io::Result<HttpServer> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, &asleep, EventData::new_u64(END), EventFlags::IN)?;
+        let open = Open::new(FIRST, shared.patience);
+        Ok(HttpServer { listener, epoll, _asleep: asleep, shared, open })
+    }
+
+    /// Serves until the pipe's other end is gone.
+    pub fn run(mut self) {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        loop {
+            let left = self.open.due().map(|due| due.saturating_sub(self.shared.started.elapsed()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return log::error!("this tracker ends: {error}"),
+            }
+            for event in &events {
+                match event.data.u64() {
+                    END => return,
+                    LISTENER => self.accept(),
+                    key => self.advance(key),
+                }
+            }
+            self.open.drop_late(self.shared.started.elapsed());
+        }
+    }
+
+    /// Takes those who have come.
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTED_IN_A_ROW {
+            match self.listener.accept() {
+                Ok((stream, from)) => self.welcome(stream, from),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    log::debug!("accept: {error}");
+                    let is_lack = matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+                    if is_lack && self.open.len() > 0 {
+                        self.open.evict();
+                    } else if is_lack {
+                        // Trying again at once would only burn time.
+                        thread::sleep(BREATHER);
+                    }
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
+        let ip = from.ip().to_canonical();
+        if let Err(error) = stream.set_nonblocking(true) {
+            return log::debug!("client {ip}: {error}");
+        }
+        // Small answers go out whole anyway, large ones need not wait for the client's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let mut connection = Connection::new(stream, ip);
+        // Most requests are there already.
+        let step = connection.advance(&self.shared);
+        if step == Step::Over {
+            return;
+        }
+        if self.open.len() >= MAX_CONNECTIONS {
+            self.open.evict();
+        }
+        let key = self.open.add(self.shared.started.elapsed(), Network::host(ip), connection);
+        let Some(connection) = self.open.get_mut(key) else { return };
+        if let Err(error) = epoll::add(&self.epoll, connection.stream(), EventData::new_u64(key), flags(step)) {
+            log::debug!("client {ip}: {error}");
+            self.open.remove(key);
+        }
+    }
+
+    fn advance(&mut self, key: u64) {
+        // An event may be about a connection that was evicted meanwhile.
+        let Some(connection) = self.open.get_mut(key) else { return };
+        let step = connection.advance(&self.shared);
+        let waits = step != Step::Over
+            && epoll::modify(&self.epoll, connection.stream(), EventData::new_u64(key), flags(step)).is_ok();
+        if !waits {
+            self.open.remove(key);
+        }
+    }
+}
+
+fn flags(step: Step) -> EventFlags {
+    if step == Step::Writing { EventFlags::OUT } else { EventFlags::IN }
+}

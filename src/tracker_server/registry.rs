@@ -1,0 +1,391 @@
+//! What a tracker knows: which peers are in which swarm. Pure: addresses, time and randomness come in; [`crate::tracker_server`] puts
+//! HTTP and UDP around it.
+//!
+//! All peers stand in one table, chained by the time of their last announce. At the head of the chain are those whose time is up, and
+//! the one that is evicted where the table is full. Strangers can fill it, so the peers of one network (an IPv4 address, a /64 of
+//! IPv6) are bounded in each swarm, where the one that was silent for longest makes room for the next, and in all swarms together;
+//! those of an IPv6 /48 are bounded in each swarm as well (`blocks`).
+
+mod blocks;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::discovery::tracker::http::AnnounceEvent;
+use crate::net::networks::Network;
+use crate::types::{InfoHash, PeerId};
+use blocks::Blocks;
+
+/// Peers of a swarm looked at for one answer, at most: of a swarm of many seeds another seed learns nothing.
+const MAX_LOOKED_AT: usize = 1000;
+/// No place in a table.
+const NONE: u32 = u32::MAX;
+
+/// How much a registry holds, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A peer that is silent for so long is gone.
+    pub expiry: Duration,
+    /// Peers of all swarms together; beyond, the one that was silent for longest is evicted.
+    pub max_peers: usize,
+    /// Peers of one network in all swarms together; an announce of one more is refused.
+    pub max_per_network: usize,
+    /// Peers of one network in one swarm; beyond, the one of them that was silent for longest is evicted.
+    pub max_per_network_in_swarm: usize,
+}
+
+/// What one peer says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// The swarm.
+    pub info_hash: InfoHash,
+    /// The peer.
+    pub peer_id: PeerId,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Whether nothing is left for it to download.
+    pub seed: bool,
+    /// What happened.
+    pub event: Option<AnnounceEvent>,
+    /// How many peers it gets at most.
+    pub numwant: usize,
+    /// Whether it can be told of peers of its own address family only.
+    pub own_family_only: bool,
+}
+
+/// The figures of one swarm (BEP 48).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Seeds.
+    pub complete: usize,
+    /// Leechers.
+    pub incomplete: usize,
+    /// How often `completed` was reported since the swarm was last without peers.
+    pub downloaded: u64,
+}
+
+/// The peer's network has as many peers here as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("your address has {0} peers in all swarms already, and no more are remembered of one address")]
+pub struct NetworkFull(usize);
+
+/// All swarms of a tracker.
+#[derive(Debug)]
+pub struct Registry {
+    limits: Limits,
+    peers: Vec<Peer>,
+    free_peers: Vec<u32>,
+    /// The ends of the chain by time.
+    oldest: u32,
+    newest: u32,
+    swarms: Vec<Swarm>,
+    free_swarms: Vec<u32>,
+    by_hash: HashMap<InfoHash, u32>,
+    /// The first peer of each network in each swarm.
+    groups: HashMap<(u32, Network), u32>,
+    /// How many peers each network has.
+    networks: HashMap<Network, u32>,
+    blocks: Blocks,
+}
+
+#[derive(Debug)]
+struct Swarm {
+    info_hash: InfoHash,
+    peers: Vec<u32>,
+    seeds: u32,
+    downloaded: u64,
+}
+
+#[derive(Debug)]
+struct Peer {
+    swarm: u32,
+    /// Its place in the swarm's list.
+    place: u32,
+    /// Its neighbours in the chain by time.
+    older: u32,
+    newer: u32,
+    /// The older and the newer one of its block in its swarm.
+    block: [u32; 2],
+    /// The next of its network in its swarm.
+    next_of_network: u32,
+    port: u16,
+    seed: bool,
+    completed: bool,
+    ip: Ipv6Addr,
+    id: PeerId,
+    /// When it announced last, in milliseconds.
+    seen: u64,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(limits: Limits) -> Registry {
+        Registry {
+            limits,
+            peers: Vec::new(),
+            free_peers: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            swarms: Vec::new(),
+            free_swarms: Vec::new(),
+            by_hash: HashMap::new(),
+            groups: HashMap::new(),
+            networks: HashMap::new(),
+            blocks: Blocks::new(),
+        }
+    }
+
+    /// Takes note of what a peer reports and gives it others, chosen at random: never itself, and no seeds to a seed.
+    ///
+    /// # Errors
+    /// [`NetworkFull`] where the peer is new and there is no room for more of its network.
+    pub fn announce(
+        &mut self,
+        now: Duration,
+        report: &Report,
+        rng: &mut fastrand::Rng,
+    ) -> Result<(Vec<(SocketAddr, PeerId)>, Counts), NetworkFull> {
+        self.expire(now);
+        let known = self.find(report);
+        if report.event == Some(AnnounceEvent::Stopped) {
+            if let Some(peer) = known {
+                self.remove(peer);
+            }
+            return Ok((Vec::new(), self.counts(&report.info_hash).unwrap_or_default()));
+        }
+        let peer = match known {
+            Some(peer) => {
+                self.unchain(peer);
+                peer
+            }
+            None => self.insert(report)?,
+        };
+        self.chain(peer);
+        self.note(peer, now, report);
+        let swarm = self.peers[peer as usize].swarm;
+        Ok((self.choose(swarm, peer, report, rng), self.swarms[swarm as usize].counts()))
+    }
+
+    /// The figures of a torrent, where it is known (BEP 48).
+    pub fn counts(&self, info_hash: &InfoHash) -> Option<Counts> {
+        self.by_hash.get(info_hash).map(|&swarm| self.swarms[swarm as usize].counts())
+    }
+
+    /// As [`Registry::counts`], without the peers that are gone by now.
+    pub fn scrape(&mut self, now: Duration, info_hash: &InfoHash) -> Option<Counts> {
+        self.expire(now);
+        self.counts(info_hash)
+    }
+
+    /// How many torrents and how many peers are known.
+    pub fn size(&self) -> (usize, usize) {
+        (self.by_hash.len(), self.peers.len() - self.free_peers.len())
+    }
+
+    /// Forgets all peers that are gone, and the torrents that have none left.
+    pub fn expire(&mut self, now: Duration) {
+        let expiry = self.limits.expiry.as_millis() as u64;
+        while self.oldest != NONE && millis(now).saturating_sub(self.peers[self.oldest as usize].seen) >= expiry {
+            self.remove(self.oldest);
+        }
+    }
+
+    /// The peer that a report is about, where it is known.
+    fn find(&self, report: &Report) -> Option<u32> {
+        let swarm = *self.by_hash.get(&report.info_hash)?;
+        let (ip, port) = (v6(report.addr.ip()), report.addr.port());
+        self.of_network(swarm, Network::host(report.addr.ip())).find(|&peer| {
+            let Peer { ip: known, port: at, .. } = self.peers[peer as usize];
+            (known, at) == (ip, port)
+        })
+    }
+
+    /// A network's peers in a swarm.
+    fn of_network(&self, swarm: u32, network: Network) -> impl Iterator<Item = u32> {
+        let first = self.groups.get(&(swarm, network)).copied();
+        std::iter::successors(first, |&peer| {
+            Some(self.peers[peer as usize].next_of_network).filter(|&next| next != NONE)
+        })
+    }
+
+    /// Makes room for a peer and puts it into its swarm; it is in no chain by time yet.
+    fn insert(&mut self, report: &Report) -> Result<u32, NetworkFull> {
+        let network = Network::host(report.addr.ip());
+        if let Some(&swarm) = self.by_hash.get(&report.info_hash) {
+            let count = self.of_network(swarm, network).count();
+            let silent = self.of_network(swarm, network).min_by_key(|&peer| self.peers[peer as usize].seen);
+            if let Some(silent) = silent.filter(|_| count >= self.limits.max_per_network_in_swarm) {
+                self.remove(silent);
+            } else if let Some(surplus) = self.surplus(swarm, v6(report.addr.ip())) {
+                self.remove(surplus);
+            }
+        }
+        let count = self.networks.get(&network).map_or(0, |&count| count as usize);
+        if count >= self.limits.max_per_network {
+            return Err(NetworkFull(self.limits.max_per_network));
+        }
+        if self.size().1 >= self.limits.max_peers && self.oldest != NONE {
+            self.remove(self.oldest);
+        }
+        let swarm = self.swarm(report.info_hash);
+        let list = &mut self.swarms[swarm as usize].peers;
+        let first = self.groups.get(&(swarm, network)).copied();
+        let peer = Peer {
+            swarm,
+            place: list.len() as u32,
+            older: NONE,
+            newer: NONE,
+            block: [NONE; 2],
+            next_of_network: first.unwrap_or(NONE),
+            port: report.addr.port(),
+            seed: false,
+            completed: false,
+            ip: v6(report.addr.ip()),
+            id: report.peer_id,
+            seen: 0,
+        };
+        let index = self.free_peers.pop().unwrap_or(self.peers.len() as u32);
+        match self.peers.get_mut(index as usize) {
+            Some(place) => *place = peer,
+            None => self.peers.push(peer),
+        }
+        list.push(index);
+        self.groups.insert((swarm, network), index);
+        *self.networks.entry(network).or_default() += 1;
+        Ok(index)
+    }
+
+    /// The swarm of this hash, made where there is none.
+    fn swarm(&mut self, info_hash: InfoHash) -> u32 {
+        if let Some(&known) = self.by_hash.get(&info_hash) {
+            return known;
+        }
+        let swarm = Swarm { info_hash, peers: Vec::new(), seeds: 0, downloaded: 0 };
+        let index = self.free_swarms.pop().unwrap_or(self.swarms.len() as u32);
+        match self.swarms.get_mut(index as usize) {
+            Some(place) => *place = swarm,
+            None => self.swarms.push(swarm),
+        }
+        self.by_hash.insert(info_hash, index);
+        index
+    }
+
+    /// What is new about a peer.
+    fn note(&mut self, index: u32, now: Duration, report: &Report) {
+        let peer = &mut self.peers[index as usize];
+        let swarm = &mut self.swarms[peer.swarm as usize];
+        if peer.id != report.peer_id {
+            (peer.id, peer.completed) = (report.peer_id, false);
+        }
+        if report.event == Some(AnnounceEvent::Completed) && !peer.completed {
+            // Each peer's completion counts once, however often it is told.
+            peer.completed = true;
+            swarm.downloaded += 1;
+        }
+        swarm.seeds = swarm.seeds + u32::from(report.seed) - u32::from(peer.seed);
+        (peer.seed, peer.seen) = (report.seed, millis(now));
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.unchain(index);
+        let Peer { swarm, place, next_of_network, seed, ip, .. } = self.peers[index as usize];
+        let network = Network::host(ip.into());
+        let before = self.of_network(swarm, network).find(|&peer| self.peers[peer as usize].next_of_network == index);
+        match (before, next_of_network) {
+            (Some(before), next) => self.peers[before as usize].next_of_network = next,
+            (None, NONE) => drop(self.groups.remove(&(swarm, network))),
+            (None, next) => drop(self.groups.insert((swarm, network), next)),
+        }
+        if let Some(count) = self.networks.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.networks.remove(&network);
+            }
+        }
+        let list = &mut self.swarms[swarm as usize];
+        list.seeds -= u32::from(seed);
+        list.peers.swap_remove(place as usize);
+        if let Some(&moved) = list.peers.get(place as usize) {
+            self.peers[moved as usize].place = place;
+        }
+        if list.peers.is_empty() {
+            list.peers = Vec::new();
+            self.by_hash.remove(&list.info_hash);
+            self.free_swarms.push(swarm);
+        }
+        self.free_peers.push(index);
+    }
+
+    /// Puts a peer at the new end of the chain by time.
+    fn chain(&mut self, index: u32) {
+        self.enter_block(index);
+        let before = std::mem::replace(&mut self.newest, index);
+        (self.peers[index as usize].older, self.peers[index as usize].newer) = (before, NONE);
+        match self.peers.get_mut(before as usize) {
+            Some(before) => before.newer = index,
+            None => self.oldest = index,
+        }
+    }
+
+    fn unchain(&mut self, index: u32) {
+        self.leave_block(index);
+        let Peer { older, newer, .. } = self.peers[index as usize];
+        match self.peers.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.peers.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+    }
+
+    /// Others of the swarm for a peer: each is as likely as any other, and so are those that are passed over.
+    fn choose(&mut self, swarm: u32, me: u32, report: &Report, rng: &mut fastrand::Rng) -> Vec<(SocketAddr, PeerId)> {
+        let list = &mut self.swarms[swarm as usize].peers;
+        let mut chosen = Vec::new();
+        for place in 0..list.len().min(MAX_LOOKED_AT) {
+            if chosen.len() >= report.numwant {
+                break;
+            }
+            // A shuffle that goes only as far as it must.
+            let other = rng.usize(place..list.len());
+            list.swap(place, other);
+            self.peers[list[other] as usize].place = other as u32;
+            let index = list[place];
+            self.peers[index as usize].place = place as u32;
+            let peer = &self.peers[index as usize];
+            let addr = SocketAddr::new(IpAddr::from(peer.ip).to_canonical(), peer.port);
+            let is_own = index == me || peer.id == report.peer_id;
+            let is_of_use = !(peer.seed && report.seed);
+            let is_reachable = !report.own_family_only || addr.is_ipv4() == report.addr.ip().to_canonical().is_ipv4();
+            if !is_own && is_of_use && is_reachable {
+                chosen.push((addr, peer.id));
+            }
+        }
+        chosen
+    }
+}
+
+impl Swarm {
+    fn counts(&self) -> Counts {
+        let complete = self.seeds as usize;
+        Counts { complete, incomplete: self.peers.len() - complete, downloaded: self.downloaded }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Both families in one.
+fn v6(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The IPv6 peers of each swarm by blocks: a /48 holds 65,536 networks of the size that a subscriber has, and one party may have all of
+//! them. Private networks are not counted: nobody on the internet has addresses there.
+
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+
+use crate::net::networks::{Network, is_private};
+use crate::tracker_server::registry::{NONE, Peer, Registry};
+
+/// Peers of one block in one swarm that are always allowed; beyond, a block may have this part of the swarm.
+const ALWAYS: usize = 32;
+const PART: usize = 4;
+
+/// By swarm and block.
+pub(crate) type Blocks = HashMap<(u32, Network), Block>;
+
+/// A block's peers in a swarm, chained by the time of their last announce.
+#[derive(Debug)]
+pub(crate) struct Block {
+    oldest: u32,
+    newest: u32,
+    count: u32,
+}
+
+/// The block of an address, if its peers are counted.
+fn block_of(ip: Ipv6Addr) -> Option<Network> {
+    (ip.to_ipv4_mapped().is_none() && !is_private(ip.into())).then(|| Network::block(ip.into()))
+}
+
+impl Registry {
+    /// The peer that makes room for one more at `ip` where its block has as many as it may have: the one that was silent for longest.
+    pub(crate) fn surplus(&self, swarm: u32, ip: Ipv6Addr) -> Option<u32> {
+        let block = self.blocks.get(&(swarm, block_of(ip)?))?;
+        let most = ALWAYS.max(self.swarms[swarm as usize].peers.len() / PART);
+        (block.count as usize >= most).then_some(block.oldest)
+    }
+
+    /// Puts a peer at the new end of its block's chain.
+    pub(crate) fn enter_block(&mut self, index: u32) {
+        let Peer { swarm, ip, .. } = self.peers[index as usize];
+        let Some(network) = block_of(ip) else { return };
+        let new = Block { oldest: index, newest: NONE, count: 0 };
+        let block = self.blocks.entry((swarm, network)).or_insert(new);
+        let before = std::mem::replace(&mut block.newest, index);
+        block.count += 1;
+        self.peers[index as usize].block = [before, NONE];
+        if let Some(before) = self.peers.get_mut(before as usize) {
+            before.block[1] = index;
+        }
+    }
+
+    /// Takes a peer out of its block's chain.
+    pub(crate) fn leave_block(&mut self, index: u32) {
+        let Peer { swarm, ip, block: [older, newer], .. } = self.peers[index as usize];
+        let Some(network) = block_of(ip) else { return };
+        if let Some(older) = self.peers.get_mut(older as usize) {
+            older.block[1] = newer;
+        }
+        if let Some(newer) = self.peers.get_mut(newer as usize) {
+            newer.block[0] = older;
+        }
+        let Some(block) = self.blocks.get_mut(&(swarm, network)) else { return };
+        block.count -= 1;
+        if block.count == 0 {
+            self.blocks.remove(&(swarm, network));
+            return;
+        }
+        if older == NONE {
+            block.oldest = newer;
+        }
+        if newer == NONE {
+            block.newest = older;
+        }
+    }
+
+    /// Each peer that is counted is in its block's chain once.
+    #[cfg(test)]
+    pub(crate) fn assert_blocks_sound(&self) {
+        for (&(swarm, network), block) in &self.blocks {
+            let newer = |&peer: &u32| Some(self.peers[peer as usize].block[1]).filter(|&peer| peer != NONE);
+            let chain: Vec<u32> = std::iter::successors(Some(block.oldest), newer).collect();
+            assert_eq!((chain.len(), chain.last()), (block.count as usize, Some(&block.newest)));
+            assert!(chain.is_sorted_by_key(|&peer| self.peers[peer as usize].seen));
+            let is_of_it = |&peer: &u32| {
+                let Peer { swarm: of, ip, .. } = self.peers[peer as usize];
+                of == swarm && block_of(ip) == Some(network)
+            };
+            assert!(chain.iter().all(is_of_it));
+        }
+        let counted = self.swarms.iter().flat_map(|swarm| &swarm.peers);
+        let counted = counted.filter(|&&peer| block_of(self.peers[peer as usize].ip).is_some()).count();
+        assert_eq!(self.blocks.values().map(|block| block.count as usize).sum::<usize>(), counted);
+    }
+}

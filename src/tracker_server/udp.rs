@@ -1,0 +1,216 @@
+//! The tracker's UDP side (BEP 15): one thread that answers each datagram at once, on the port of the HTTP side.
+//!
+//! A connection id is a keyed hash of the client's address and the time, good for one to two minutes: nothing is remembered of
+//! clients, and nobody gets an answer longer than the question, or into the registry, under an address that is not its own.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io::{self, PipeReader};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
+
+use crate::discovery::tracker::udp::packet::{self, AnnounceRequest, Request, Response};
+use crate::tracker_server::Shared;
+use crate::tracker_server::registry::Report;
+use crate::types::InfoHash;
+use crate::util::random;
+use crate::wire::compact;
+
+/// Connection ids change so often; the last one still serves.
+const EPOCH: Duration = Duration::from_secs(60);
+/// The longest request that is read, in bytes.
+const MAX_REQUEST: usize = 2048;
+/// Datagrams answered before the end is looked for again.
+const MAX_IN_A_ROW: usize = 64;
+/// Peers for a client that does not say how many.
+const DEFAULT_NUMWANT: usize = 50;
+/// The addresses of an answer take no more than this, in bytes: it fits into one packet of any network.
+const MAX_PEER_BYTES: usize = 1200;
+
+/// A datagram socket for all that the TCP listener at `listen` takes.
+pub(crate) fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, None)?;
+    if listen.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&listen.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Answers until the pipe's other end is gone.
+pub(crate) fn serve(socket: &UdpSocket, asleep: &PipeReader, shared: &Shared) {
+    let keys = RandomState::new();
+    loop {
+        for _ in 0..MAX_IN_A_ROW {
+            match answer_next(socket, &keys, shared) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                // One client's unreachable port is told here on some systems.
+                Err(e) => log::debug!("datagrams: {e}"),
+            }
+        }
+        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(asleep, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return log::error!("this tracker answers over HTTP only from now on: {error}"),
+        }
+        if fds.get(1).is_some_and(|asleep| !asleep.revents().is_empty()) {
+            return;
+        }
+    }
+}
+
+fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &Shared) -> io::Result<()> {
+    let mut buffer = [0; MAX_REQUEST];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    let client = SocketAddr::new(from.ip().to_canonical(), from.port());
+    let request = buffer.get(..length).unwrap_or_default();
+    if let Some(answer) = respond(request, client, shared.started.elapsed(), keys, shared)
+        && let Err(e) = socket.send_to(&answer, from)
+    {
+        log::debug!("answering {client}: {e}");
+    }
+    Ok(())
+}
+
+/// The answer to one datagram; none to what is no request, or comes without a connection id.
+fn respond(bytes: &[u8], from: SocketAddr, now: Duration, keys: &RandomState, shared: &Shared) -> Option<Vec<u8>> {
+    let epoch = now.as_secs() / EPOCH.as_secs();
+    let id = |epoch: u64| keys.hash_one((from, epoch));
+    let (transaction, request) = packet::parse_request(bytes)?;
+    let is_ours = |claimed: u64| claimed == id(epoch) || (epoch > 0 && claimed == id(epoch - 1));
+    match request {
+        Request::Connect => Some(packet::response(transaction, &Response::Connected(id(epoch)))),
+        Request::Announce(claimed, a) if is_ours(claimed) => Some(announce(transaction, &a, from.ip(), now, shared)),
+        Request::Scrape(claimed, swarms) if is_ours(claimed) => Some(scrape(transaction, swarms, now, shared)),
+        _ => None,
+    }
+}
+
+fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, shared: &Shared) -> Vec<u8> {
+    let refuse = |words: &str| packet::response(transaction, &Response::Error(words.as_bytes()));
+    if a.port == 0 {
+        return refuse("port 0 reaches nobody");
+    }
+    let room = MAX_PEER_BYTES / if from.is_ipv4() { compact::FOUR } else { compact::SIX };
+    let report = Report {
+        info_hash: a.info_hash,
+        peer_id: a.peer_id,
+        addr: SocketAddr::new(from, a.port),
+        seed: a.left == 0,
+        event: a.event,
+        numwant: usize::try_from(a.numwant).unwrap_or(DEFAULT_NUMWANT).min(room),
+        own_family_only: true,
+    };
+    let announced = shared.registry.lock().announce(now, &report, &mut random::cheap());
+    let (found, counts) = match announced {
+        Ok(announced) => announced,
+        Err(full) => return refuse(&full.to_string()),
+    };
+    let mut peers = Vec::new();
+    for (addr, _) in found {
+        compact::write(&mut peers, addr);
+    }
+    let answer = Response::Announced {
+        interval: u32::try_from(shared.config.interval.as_secs()).unwrap_or(u32::MAX),
+        leechers: counts.incomplete as u32,
+        seeders: counts.complete as u32,
+        peers: &peers,
+    };
+    packet::response(transaction, &answer)
+}
+
+fn scrape(transaction: u32, swarms: &[u8], now: Duration, shared: &Shared) -> Vec<u8> {
+    let mut registry = shared.registry.lock();
+    let mut figures = Vec::new();
+    for swarm in swarms.as_chunks::<20>().0.iter().take(packet::MAX_SCRAPE) {
+        let counts = registry.scrape(now, &InfoHash(*swarm)).unwrap_or_default();
+        for number in [counts.complete as u32, counts.downloaded as u32, counts.incomplete as u32] {
+            figures.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+    packet::response(transaction, &Response::Scraped(&figures))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::tracker_server::ServerConfig;
+    use crate::tracker_server::registry::{Limits, Registry};
+
+    /// What the answer to a scrape has before its figures, and that to an announce before its peers.
+    const SCRAPED: usize = 8;
+    const ANNOUNCED: usize = 20;
+
+    fn shared() -> Shared {
+        let limits = Limits {
+            expiry: Duration::from_secs(3600),
+            max_peers: 1000,
+            max_per_network: 1000,
+            max_per_network_in_swarm: 1000,
+        };
+        let registry = Mutex::new(Registry::new(limits));
+        Shared { config: ServerConfig::default(), patience: EPOCH, started: Instant::now(), registry }
+    }
+
+    fn from(host: u8) -> SocketAddr {
+        ([10, 0, 0, host], 1000).into()
+    }
+
+    /// An announce of port `port` with the connection id that `from` was given at `now`, as long as the protocol has it.
+    fn announce_request(id: &[u8], port: u16) -> Vec<u8> {
+        let (action, transaction) = (1u32.to_be_bytes(), 7u32.to_be_bytes());
+        // Downloaded, left, uploaded.
+        let figures = [0u64, 1, 0].map(u64::to_be_bytes).concat();
+        let (event, ip, key, numwant) = ([0; 4], [0; 4], [0; 4], i32::MAX.to_be_bytes());
+        let who = [[1; 20].as_slice(), &[2; 18], &port.to_be_bytes()].concat();
+        [id, &action, &transaction, &who, &figures, &event, &ip, &key, &numwant, &port.to_be_bytes()].concat()
+    }
+
+    fn scrape_request(id: &[u8], swarms: usize) -> Vec<u8> {
+        [id, &2u32.to_be_bytes(), &7u32.to_be_bytes(), &[1; 20].repeat(swarms)].concat()
+    }
+
+    /// The connection id that a client gets.
+    fn connect(client: SocketAddr, now: Duration, keys: &RandomState, shared: &Shared) -> Vec<u8> {
+        let answer = respond(&packet::connect_request(7), client, now, keys, shared).expect("an id");
+        assert_eq!(answer.len(), 16);
+        answer[8..].to_vec()
+    }
+
+    #[test]
+    fn a_connection_id_is_good_for_its_address_and_for_two_minutes_at_most() {
+        let (keys, shared) = (RandomState::new(), shared());
+        let begin = 10 * EPOCH;
+        let id = connect(from(1), begin, &keys, &shared);
+        let answered = |client, now| {
+            let both = [announce_request(&id, 5), scrape_request(&id, 1)];
+            both.map(|request| respond(&request, client, now, &keys, &shared).is_some())
+        };
+        assert_eq!(answered(from(1), begin), [true, true]);
+        assert_eq!(answered(from(1), begin + EPOCH), [true, true]);
+        assert_eq!(answered(from(1), begin + 2 * EPOCH), [false, false], "it has expired");
+        assert_eq!(answered(from(2), begin), [false, false], "it is somebody else's");
+        let other_port = SocketAddr::new(from(1).ip(), 1001);
+        assert_eq!(answered(other_port, begin), [false, false]);
+    }
+
+    #[test]
+    fn answers_fit_into_a_packet_however_much_is_asked_for() {
+        let (keys, shared) = (RandomState::new(), shared());
+        let id = connect(from(1), EPOCH, &keys, &shared);
+        let ask = |request: &[u8]| respond(request, from(1), EPOCH, &keys, &shared).expect("an answer").len();
+        let longest = (1..=500).map(|port| ask(&announce_request(&id, port))).max();
+        assert_eq!(longest, Some(ANNOUNCED + MAX_PEER_BYTES));
+        assert_eq!(ask(&scrape_request(&id, 100)), SCRAPED + 12 * packet::MAX_SCRAPE);
+    }
+}

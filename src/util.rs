@@ -1,0 +1,6 @@
+//! Helpers below everything else: random numbers, atomic files, descriptors, errors of the system in words.
+
+pub mod atomic_file;
+pub mod descriptors;
+pub mod os_error;
+pub mod random;

@@ -1,0 +1,270 @@
+//! Files written whole or not at all: beside their place first, under a name that nobody else has, then moved there. A reader finds
+//! the old file or the new one, and a symbolic link at either name is replaced, never written through.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::util::random;
+
+/// Rights of the folders that btsync makes for itself, and of its files there: they tell what the user downloads.
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+/// What the user asked for follows the umask.
+const PLAIN_FILE: u32 = 0o666;
+
+/// What may be in a file's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing; otherwise the error is [`io::ErrorKind::AlreadyExists`].
+    Free,
+    /// Anything but a folder. A file's rights and owner are taken over.
+    Any,
+}
+
+/// Which step failed, and how.
+#[derive(Debug)]
+pub enum Failed {
+    /// The new file could not be created beside its place.
+    Create(io::Error),
+    /// It could not be filled.
+    Write(io::Error),
+    /// It could not be moved to its place.
+    Move(io::Error),
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> io::Error {
+        match failed {
+            Failed::Create(error) | Failed::Write(error) | Failed::Move(error) => error,
+        }
+    }
+}
+
+/// Makes a folder of btsync's own, with the folders above it that are missing; all of those that it makes are the user's alone.
+///
+/// # Errors
+/// Where one cannot be made.
+pub fn private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)
+}
+
+/// Replaces a file of btsync's own, which only the user can read. Not synced: what is lost with the system must be dispensable. A file
+/// that holds something else than `is_ours` knows has only the same name, and stays: [`io::ErrorKind::AlreadyExists`].
+///
+/// # Errors
+/// Where a step fails; the old file, if any, is then unchanged.
+pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+    if !may_be_ours(path, is_ours)? {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file of this name is there that btsync did not make",
+        ));
+    }
+    Ok(replace(path, PRIVATE_FILE, Place::Any, |file| file.write_all(bytes))?)
+}
+
+/// Whether a file holds nothing, as a pipe does, or what `is_ours` knows; also where there is none. A link is no more than what it leads to.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn may_be_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        opened => match opened? {
+            Some(mut file) => file.read_to_end(&mut bytes)?,
+            None => return Ok(true),
+        },
+    };
+    Ok(bytes.iter().all(|byte| *byte == 0) || is_ours(&bytes))
+}
+
+/// Opens a regular file for reading, or a link to one; `None` where it is something else. Nothing is waited for, be it a pipe without
+/// a writer or a device.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    // A look before, as opening a device may do something; and one after, as there may be another file by then.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A socket.
+        Err(Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// Opens a file of btsync's own, as [`open_regular`] does.
+///
+/// # Errors
+/// Where it cannot be opened, or is no file.
+pub fn open(path: &Path) -> io::Result<File> {
+    open_regular(path)?.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
+}
+
+/// Writes a file that the user named, with the rights that the umask leaves.
+///
+/// # Errors
+/// The step that failed; what was there before is then unchanged.
+pub fn write(path: &Path, bytes: &[u8], place: Place) -> Result<(), Failed> {
+    let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
+    replace(path, PLAIN_FILE, place, |file| {
+        file.write_all(bytes)?;
+        if let Some(before) = &before {
+            // Only root may give files away; whoever may not keeps it.
+            let _ = fchown(&*file, Some(before.uid()), Some(before.gid()));
+            file.set_permissions(before.permissions())?;
+            // What it replaces is gone for good then.
+            file.sync_all()?;
+        }
+        Ok(())
+    })
+}
+
+fn replace(path: &Path, mode: u32, place: Place, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Failed> {
+    let beside = beside(path);
+    // `create_new` (O_EXCL) follows no link.
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(Failed::Create)?;
+    let written =
+        fill(&mut new).map_err(Failed::Write).and_then(|()| move_to(&beside, path, place).map_err(Failed::Move));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside); // the first error is the one to tell
+    }
+    written
+}
+
+/// A name in the same folder that nobody can have prepared a link at.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{:08x}.new", random::u32()));
+    PathBuf::from(name)
+}
+
+fn move_to(beside: &Path, path: &Path, place: Place) -> io::Result<()> {
+    if place == Place::Any {
+        return fs::rename(beside, path);
+    }
+    match renameat_with(CWD, beside, CWD, path, RenameFlags::NOREPLACE) {
+        // A file system that does not know how: looking first has to do.
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(path).is_err() => fs::rename(beside, path),
+        Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
+        renamed => Ok(renamed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    /// The folder holds this file and nothing else.
+    fn holds_only(folder: &Path, name: &str) {
+        let names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [name]);
+    }
+
+    #[test]
+    fn private_files_and_folders_are_the_users_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b/c");
+        private_folder(&folder).unwrap();
+        private_folder(&folder).unwrap();
+        for made in ["a", "a/b", "a/b/c"] {
+            assert_eq!(mode(&dir.path().join(made)), 0o700, "{made}");
+        }
+        let file = folder.join("record");
+        for bytes in ["one", "another"] {
+            replace_private(&file, bytes.as_bytes(), |there| there == b"one").unwrap();
+            assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), (bytes, 0o600));
+        }
+        holds_only(&folder, "record");
+        // One from a time when such files were not private becomes so.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        replace_private(&file, b"x", |there| there == b"another").unwrap();
+        assert_eq!(mode(&file), 0o600);
+    }
+
+    #[test]
+    fn links_are_replaced_and_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, link) = (dir.path().join("mine"), dir.path().join("link"));
+        for dangling in [false, true] {
+            if !dangling {
+                fs::write(&mine, "precious").unwrap();
+            }
+            for private in [false, true] {
+                let _ = fs::remove_file(&link);
+                symlink(&mine, &link).unwrap();
+                if private {
+                    replace_private(&link, b"new", |there| there == b"precious").unwrap();
+                } else {
+                    assert!(write(&link, b"new", Place::Free).is_err(), "a link is something");
+                    write(&link, b"new", Place::Any).unwrap();
+                }
+                assert!(fs::symlink_metadata(&link).unwrap().is_file());
+                assert_eq!(fs::read_to_string(&mine).ok().as_deref(), (!dangling).then_some("precious"));
+            }
+            let _ = fs::remove_file(&mine);
+        }
+    }
+
+    #[test]
+    fn a_file_that_only_has_the_name_of_ours_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("record");
+        for (there, is_replaced) in [("precious", false), ("", true), ("\0\0\0", true), ("ours", true)] {
+            fs::write(&file, there).unwrap();
+            let replaced = replace_private(&file, b"new", |there| there == b"ours");
+            assert_eq!(
+                replaced.map_err(|error| error.kind()).err(),
+                (!is_replaced).then_some(io::ErrorKind::AlreadyExists)
+            );
+            assert_eq!(fs::read_to_string(&file).unwrap(), if is_replaced { "new" } else { there });
+            holds_only(dir.path(), "record");
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, file) = (dir.path().join("pipe"), dir.path().join("file"));
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::write(&file, "x").unwrap();
+        assert!(open(&pipe).is_err() && open(dir.path()).is_err() && open(Path::new("/dev/null")).is_err());
+        assert!(open(&file).is_ok());
+    }
+
+    #[test]
+    fn what_is_in_the_way_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, b"old", Place::Free).unwrap();
+        let taken = write(&path, b"new", Place::Free).unwrap_err();
+        assert!(matches!(&taken, Failed::Move(e) if e.kind() == io::ErrorKind::AlreadyExists), "{taken:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        holds_only(dir.path(), "file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write(&path, b"new", Place::Any).unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (&b"new"[..], 0o640));
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        assert!(matches!(write(&folder, b"", Place::Any), Err(Failed::Move(_))));
+        let nowhere = dir.path().join("missing/file");
+        assert!(matches!(write(&nowhere, b"", Place::Any), Err(Failed::Create(_))));
+    }
+}

@@ -1,0 +1,164 @@
+//! Random numbers. [`fill`] and its kin draw from the operating system's generator: whatever strangers must not be able to guess or to link (keys,
+//! peer ids, tokens, transaction ids) comes from here. A [`Random`] is handed to state machines, so that tests can seed it.
+//! `fastrand` has its place only where no opponent exists, such as the order of pieces; a test below says where.
+
+/// Fills `bytes` from the operating system's generator.
+///
+/// # Panics
+/// Where the system has no random numbers, which no Linux since 3.17 does: going on with numbers that can be guessed would be worse.
+pub fn fill(bytes: &mut [u8]) {
+    if let Err(error) = getrandom::getrandom(bytes) {
+        panic!("the operating system gives no random numbers: {error}");
+    }
+}
+
+/// Some bytes of the operating system's generator.
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill(&mut bytes);
+    bytes
+}
+
+/// A number of the operating system's generator.
+pub fn u64() -> u64 {
+    u64::from_ne_bytes(bytes())
+}
+
+/// A number of the operating system's generator.
+pub fn u32() -> u32 {
+    u32::from_ne_bytes(bytes())
+}
+
+/// A generator for cheap choices that no opponent gains from, seeded by the operating system.
+pub fn cheap() -> fastrand::Rng {
+    fastrand::Rng::with_seed(u64())
+}
+
+/// A source of random numbers: the operating system's, or in tests one that repeats itself.
+#[derive(Clone, Debug)]
+pub struct Random(Option<fastrand::Rng>);
+
+impl Random {
+    /// The operating system's.
+    pub fn system() -> Random {
+        Random(None)
+    }
+
+    /// One that gives the same again for the same seed; for tests and simulations alone.
+    pub fn seeded(seed: u64) -> Random {
+        Random(Some(fastrand::Rng::with_seed(seed)))
+    }
+
+    /// Fills `bytes`.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        match &mut self.0 {
+            None => fill(bytes),
+            Some(rng) => rng.fill(bytes),
+        }
+    }
+
+    /// A number.
+    pub fn u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes);
+        u32::from_ne_bytes(bytes)
+    }
+
+    /// A number.
+    pub fn u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// A number from 0 to `most`; all are equally likely.
+    pub fn up_to(&mut self, most: u32) -> u32 {
+        if let Some(rng) = &mut self.0 {
+            return rng.usize(..=most as usize) as u32;
+        }
+        let Some(of) = most.checked_add(1) else { return self.u32() };
+        // What is left above the last whole multiple would favour the small ones.
+        let fair = u32::MAX - u32::MAX % of;
+        loop {
+            let number = self.u32();
+            if number < fair {
+                return number % of;
+            }
+        }
+    }
+
+    /// A generator for cheap choices, seeded from this one.
+    pub fn cheap(&mut self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.u64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Where nobody gains from a guess: which piece or peer is next, how long a pause is, in which order trackers are asked, and
+    /// which of many peers are named; and what everybody may see, such as the ids of DHT nodes.
+    const CHEAP: [&str; 11] = [
+        "random.rs",
+        "swarm/",
+        "session/book",
+        "sources/schedule.rs",
+        "sources/tiers.rs",
+        "sources/registry.rs",
+        "sources/dht/id.rs",
+        "sources/dht/node.rs",
+        "sources/dht/server.rs",
+        "sources/dht/store.rs",
+        "sources/dht/table.rs",
+    ];
+
+    #[test]
+    fn numbers_do_not_repeat_unless_seeded() {
+        let drawn: HashSet<u64> = (0..1000).map(|_| u64()).collect();
+        assert_eq!(drawn.len(), 1000);
+        assert_ne!(bytes::<32>(), bytes::<32>());
+        let numbers = |mut random: Random| [random.u64(), random.u64(), u64::from(random.up_to(9))];
+        assert_eq!(numbers(Random::seeded(7)), numbers(Random::seeded(7)));
+        assert_ne!(numbers(Random::system()), numbers(Random::system()));
+    }
+
+    #[test]
+    fn bounds_are_kept_and_reached() {
+        let mut random = Random::system();
+        let seen: HashSet<u32> = (0..1000).map(|_| random.up_to(9)).collect();
+        assert_eq!(seen, (0..=9).collect());
+        assert_eq!(random.up_to(0), 0);
+    }
+
+    #[test]
+    fn only_what_has_no_opponent_draws_cheaply() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![root.clone()];
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder of the sources").flatten() {
+                let path = entry.path();
+                let name = path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path).expect("a source file");
+                // Tests seed it as they like.
+                let is_test = ["tests.rs", "_tests.rs", "simulation.rs"].iter().any(|end| name.ends_with(end));
+                let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                let draws =
+                    program.lines().any(|line| line.contains("fastrand") && !line.trim_start().starts_with("//"));
+                if draws && !is_test && !CHEAP.iter().any(|place| name.starts_with(place)) {
+                    found.push(name);
+                }
+            }
+        }
+        assert!(found.is_empty(), "fastrand can be guessed; use crate::util::random in {found:?}");
+    }
+}
