@@ -5,7 +5,9 @@
 //! `file_owners` knows whose each file is, `turn` is a torrent's place in the order in which that is decided, `door` knows which session
 //! a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place at its host.
 
+mod config;
 pub(crate) mod descriptors;
+mod error;
 mod file_owners;
 mod incoming;
 pub(crate) mod listener;
@@ -21,7 +23,6 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::client::descriptors;
 use crate::client::listener::Listener;
 use crate::discovery::dht::{DhtConfig, DhtService, Found};
 use crate::discovery::lsd::Lsd;
@@ -30,12 +31,12 @@ use crate::peer::Throttle;
 use crate::storage::{Trait, resolved};
 use crate::strategy::dial_rate::Dials;
 use crate::strategy::rate_limiter::Limits;
-use crate::torrent::config::DhtSettings;
-use crate::torrent::{Config, SessionError};
 use crate::types::InfoHash;
 use file_owners::FileOwners;
 use registry::Door;
 
+pub use config::{ClientConfig, DhtSettings};
+pub use error::ClientError;
 pub(crate) use incoming::Lobby;
 pub use opening_order::Turn;
 pub(crate) use registration::Seat;
@@ -45,7 +46,7 @@ const LEAST_PEERS: usize = 4;
 
 /// What several sessions have in common; see the module's head.
 pub struct Host {
-    settings: Settings,
+    config: ClientConfig,
     throttle: Arc<Throttle>,
     door: Arc<Door>,
     owners: Mutex<FileOwners>,
@@ -69,15 +70,6 @@ pub struct Host {
     told: AtomicUsize,
 }
 
-/// The parts of a configuration that are not one session's.
-struct Settings {
-    listen_ports: std::ops::RangeInclusive<u16>,
-    bind: Bind,
-    dht: Option<DhtSettings>,
-    lsd: bool,
-    max_peers: usize,
-}
-
 /// What has threads of its own.
 #[derive(Default)]
 struct Net {
@@ -92,28 +84,21 @@ impl Host {
     /// them. All ends when the last session and the last holder let go of it.
     ///
     /// # Errors
-    /// [`SessionError::Listen`] where no port is free, [`SessionError::Interface`] where there is no such interface.
-    pub fn start(config: &Config) -> Result<Arc<Host>, SessionError> {
+    /// [`ClientError::Listen`] where no port is free, [`ClientError::Interface`] where there is no such interface.
+    pub fn start(config: &ClientConfig) -> Result<Arc<Host>, ClientError> {
         let host = Host::new(config, true);
         host.listen()?;
         Ok(Arc::new(host))
     }
 
     /// A host for one session, which does nothing yet.
-    pub(crate) fn for_one(config: &Config) -> Arc<Host> {
+    pub(crate) fn for_one(config: &ClientConfig) -> Arc<Host> {
         Arc::new(Host::new(config, false))
     }
 
-    fn new(config: &Config, lasting: bool) -> Host {
-        let settings = Settings {
-            listen_ports: config.listen_ports.clone(),
-            bind: config.bind.clone(),
-            dht: config.dht.clone(),
-            lsd: config.lsd,
-            max_peers: config.max_peers,
-        };
+    fn new(config: &ClientConfig, lasting: bool) -> Host {
         Host {
-            settings,
+            config: config.clone(),
             throttle: Arc::new(Throttle::new(config.limits)),
             door: Arc::default(),
             owners: Mutex::default(),
@@ -165,25 +150,25 @@ impl Host {
 
     /// What all sockets are tied to.
     pub(crate) fn bind(&self) -> &Bind {
-        &self.settings.bind
+        &self.config.bind
     }
 
     /// Listens, where nobody does yet; the port.
-    fn listen(&self) -> Result<u16, SessionError> {
+    fn listen(&self) -> Result<u16, ClientError> {
         let mut net = self.net.lock();
         if let Some(listener) = &net.listener {
             return Ok(listener.port);
         }
-        let Settings { listen_ports, bind, .. } = &self.settings;
+        let ClientConfig { listen_ports, bind, .. } = &self.config;
         let started = Listener::start(listen_ports.clone(), bind, Lobby::new(self.door.clone()));
         let listener = started.map_err(|error| {
             let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
             if *bind != Bind::Any && !of_the_port {
-                return SessionError::Interface { bind: bind.clone(), error };
+                return ClientError::Interface { bind: bind.clone(), error };
             }
             let (first, last) = (listen_ports.start(), listen_ports.end());
             let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            SessionError::Listen { ports, error }
+            ClientError::Listen { ports, error }
         })?;
         Ok(net.listener.insert(listener).port)
     }
@@ -191,12 +176,12 @@ impl Host {
     /// Has the DHT look for peers of `info_hash` and announce that we listen on `port`. What cannot be had is said in the log and
     /// done without.
     fn search(&self, info_hash: InfoHash, port: u16, found: &Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
-        let Some(settings) = &self.settings.dht else { return Ok(None) };
+        let Some(settings) = &self.config.dht else { return Ok(None) };
         let mut net = self.net.lock();
         if net.dht.is_none() {
             let settings = DhtConfig {
                 port,
-                interface: self.settings.bind.clone(),
+                interface: self.config.bind.clone(),
                 routers: settings.routers.clone(),
                 entry_points: settings.entry_points.clone(),
                 state_path: settings.state_path.clone(),
@@ -220,7 +205,7 @@ impl Host {
         port: u16,
         found: Sender<(InfoHash, std::net::SocketAddr)>,
     ) -> io::Result<Option<Arc<Lsd>>> {
-        if !self.settings.lsd {
+        if !self.config.lsd {
             return Ok(None);
         }
         let mut net = self.net.lock();
@@ -229,7 +214,7 @@ impl Host {
             lsd.add(info_hash, found);
             return Ok(Some(lsd));
         }
-        net.lsd = Some(Arc::new(Lsd::start(&self.settings.bind, port, vec![info_hash], found)?));
+        net.lsd = Some(Arc::new(Lsd::start(&self.config.bind, port, vec![info_hash], found)?));
         Ok(net.lsd.clone())
     }
 
@@ -261,7 +246,7 @@ impl Host {
     }
 
     fn leave_room_beside(&self, files: usize) {
-        let wanted = self.settings.max_peers;
+        let wanted = self.config.max_peers;
         let (room, have) = descriptors::room_for_peers(wanted, files);
         self.most.store(room, Ordering::Relaxed);
         // Every session changes it a little: it is said again only where it has become much worse.
@@ -299,7 +284,17 @@ mod tests {
 
     #[test]
     fn the_room_of_a_session_that_is_over_is_for_others() {
-        let host = Host::new(&Config { max_peers: 10, ..Config::new(".") }, true);
+        let host = Host::new(
+            &ClientConfig {
+                listen_ports: 0..=0,
+                bind: Bind::Any,
+                dht: None,
+                lsd: false,
+                max_peers: 10,
+                limits: Limits::default(),
+            },
+            true,
+        );
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
         let all = usize::try_from(limit.expect("a limit of descriptors")).expect("a number of files");
         host.add_files(all);

@@ -22,8 +22,6 @@ mod save_torrent;
 mod transfer;
 mod wanted;
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,19 +29,17 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Seat;
 use crate::metainfo::{Magnet, SelectError, Torrent, TorrentError};
-use crate::net::bind::Bind;
 use crate::peer::{MAX_REPORTS, Report};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
-use crate::util::descriptors::is_shortage;
-use crate::util::os_error::reason;
 use handle::Inner;
 use phases::Run;
 
+pub use crate::client::{ClientConfig, ClientError, DhtSettings};
 pub use crate::client::{Host, Turn};
 pub use crate::strategy::rate_limiter::Limits;
 pub(crate) use brought::is_brought;
-pub use config::{Config, DhtSettings, SeedGoal};
+pub use config::{Config, SeedGoal};
 use events::Teller;
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::Handle;
@@ -84,47 +80,15 @@ pub enum SessionError {
     /// A file cannot lie where the user wants it.
     #[error("{0}")]
     Place(LayoutError),
-    /// Nothing can be tied to the interface or address that all is to be tied to.
-    #[error("cannot use the interface {bind}: {}", reason(.error))]
-    Interface {
-        /// The interface or address.
-        bind: Bind,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// No port to listen on.
-    #[error("cannot listen on port {ports}: {}; choose another with --listen-port", reason(.error))]
-    Listen {
-        /// Those that were tried.
-        ports: String,
-        /// What the system said of the last one.
-        error: io::Error,
-    },
-    /// Another torrent of the same host has a file at the same place.
-    #[error(
-        "another torrent has a file of the same name, {}: {} is not downloaded beside {}; give it another folder",
-        crate::metainfo::printable(&.path.to_string_lossy()), crate::metainfo::printable(.ours), crate::metainfo::printable(.theirs)
-    )]
-    FileTaken {
-        /// Where, from the download folder on.
-        path: PathBuf,
-        /// What the torrent was named by.
-        ours: String,
-        /// The same of the other one.
-        theirs: String,
-    },
-    /// Another session of the same host has this torrent.
-    #[error("the torrent {info_hash} is under way already")]
-    Twice {
-        /// Its swarm.
-        info_hash: InfoHash,
-    },
+    /// The client refused the torrent, or cannot listen.
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 impl SessionError {
     /// Whether there was no descriptor to listen: another try may succeed.
     pub fn is_shortage(&self) -> bool {
-        matches!(self, SessionError::Listen { error, .. } | SessionError::Interface { error, .. } if is_shortage(error))
+        matches!(self, SessionError::Client(error) if error.is_shortage())
     }
 }
 
@@ -174,7 +138,7 @@ pub struct Session {
 impl Session {
     /// A session that has not begun, and that will be by itself.
     pub fn new(source: impl Into<Source>, config: Config) -> Session {
-        let host = Host::for_one(&config);
+        let host = Host::for_one(&config.client());
         Session::at(host, source.into(), config)
     }
 
@@ -238,7 +202,7 @@ impl Session {
         drop(listeners); // nobody listens but whoever asked to
         let _ = inner.main.set(std::thread::current().id());
         let at = Arc::downgrade(&host); // it is to end with the session where it has no other
-        let seat = Some(Seat::take(host, turn, inner.info_hash, &config)?);
+        let seat = Some(Seat::take(host, turn, inner.info_hash, config.encryption, config.max_peers)?);
         let last_words = events.clone();
         let peer_id = config.peer_id_prefix.map_or_else(PeerId::ours, PeerId::with_prefix);
         let mut run = Run { inner: &inner, config: &config, events, reports, peer_id, seat };

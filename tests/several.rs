@@ -16,7 +16,7 @@ use btsync::discovery::dht::{DhtConfig, DhtService};
 use btsync::metainfo::{Magnet, Torrent};
 use btsync::net::bind::Bind;
 use btsync::torrent::{
-    Config, DhtSettings, Event, Handle, Host, Limits, Outcome, SeedGoal, Session, SessionError, Source,
+    ClientError, Config, DhtSettings, Event, Handle, Host, Limits, Outcome, SeedGoal, Session, SessionError, Source,
 };
 use btsync::types::Encryption;
 use common::netns::{address, allow_multicast_on_lo, isolated};
@@ -139,7 +139,7 @@ fn is_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
 fn two_torrents_come_at_once_and_are_given_through_one_port() {
     let _alone = alone();
     let (stage, a, b, unknown) = (Stage::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
-    let host = Host::start(&quiet(&stage.path("unused"))).expect("a port");
+    let host = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let addr = at(&host);
     let gate = Gate::new(0);
     let (gives_a, gives_b) = (FakePeer::honest(&a, &gate), FakePeer::honest(&b, &gate));
@@ -152,7 +152,9 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
         until("a peer is there", || running.handle.snapshot().connected == 1);
     }
     let again = Session::on(&host, magnet, quiet(&out_b));
-    assert!(matches!(again.run(), Err(SessionError::Twice { info_hash }) if info_hash.0 == b.info_hash()));
+    assert!(
+        matches!(again.run(), Err(SessionError::Client(ClientError::Twice { info_hash })) if info_hash.0 == b.info_hash())
+    );
     gate.open();
     for running in [&first, &second] {
         running.hears(|event| *event == Event::Completed);
@@ -187,7 +189,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
 fn a_magnet_link_and_a_torrent_share_a_host() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-    let seeders = Host::start(&quiet(&stage.path("unused"))).expect("a port");
+    let seeders = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let gives: Vec<_> = [&a, &b]
         .map(|payload| Running::on(&seeders, torrent(payload), &stage.folder_with(&payload.name, payload), &[]))
         .into_iter()
@@ -195,7 +197,7 @@ fn a_magnet_link_and_a_torrent_share_a_host() {
     for seeder in &gives {
         seeder.hears(|event| *event == Event::Completed);
     }
-    let host = Host::start(&quiet(&stage.path("unused"))).expect("a port");
+    let host = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let (out_a, out_b) = (stage.folder("out a"), stage.folder("out b"));
     let linked = Running::on(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
     let ordinary = Running::on(&host, torrent(&b), &out_b, &[at(&seeders)]);
@@ -214,7 +216,7 @@ fn limits_hold_over_all_torrents_together() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
     let limits = Limits { down: 1024 * 1024, up: 0 };
-    let host = Host::start(&Config { limits, ..quiet(&stage.path("unused")) }).expect("a port");
+    let host = Host::start(&Config { limits, ..quiet(&stage.path("unused")) }.client()).expect("a port");
     let gates = [Gate::new(usize::MAX), Gate::new(usize::MAX)];
     let gives = [FakePeer::honest(&a, &gates[0]), FakePeer::honest(&b, &gates[1])];
     let began = Instant::now();
@@ -259,7 +261,7 @@ fn limits_hold_over_all_torrents_together() {
 fn connections_are_shared() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-    let host = Host::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }).expect("a port");
+    let host = Host::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }.client()).expect("a port");
     let first = Running::on(&host, torrent(&a), &stage.folder_with("a", &a), &[]);
     first.hears(|event| *event == Event::Completed);
     // A quarter stays for those whom we call.
@@ -290,7 +292,7 @@ fn from_elsewhere(to: SocketAddr) -> TcpStream {
 fn callers_who_say_nothing_do_not_keep_others_out() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-    let host = Host::start(&quiet(&stage.path("unused"))).expect("a port");
+    let host = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let gives: Vec<_> = [&a, &b]
         .map(|payload| Running::on(&host, torrent(payload), &stage.folder_with(&payload.name, payload), &[]))
         .into_iter()
@@ -352,7 +354,7 @@ fn are_found(by_dht: bool) {
         (config.dht, config.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
     };
-    let hosts = [1, 3].map(|last| Host::start(&open(&stage.path("unused"), last)).expect("a port"));
+    let hosts = [1, 3].map(|last| Host::start(&open(&stage.path("unused"), last).client()).expect("a port"));
     let begin = |which: usize, payload: &Payload, out: &Path| {
         Running::start(Session::on(&hosts[which], torrent(payload), open(out, 1)))
     };

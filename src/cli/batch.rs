@@ -135,7 +135,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let _signals = signals::watch(stop_all).map_err(no_signals)?;
     let goes_on = || !outputs.stop.is_set();
     let fleet = Arc::new(Fleet {
-        ground: Ground::new(config, goes_on).map_err(|error| outcome::failure(&error))?,
+        ground: Ground::new(config, goes_on).map_err(|error| outcome::failure(&error.into()))?,
         queue: Mutex::new(Queue::new(limit)),
         claims: Mutex::default(),
         names: Mutex::default(),

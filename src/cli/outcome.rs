@@ -7,7 +7,7 @@ use crate::cli::report::Ending;
 use crate::cli::report::figures::{part, percent, time};
 use crate::cli::report::no_peers::why;
 use crate::storage::{Doing, StorageError, StorageErrorKind};
-use crate::torrent::{Handle, Outcome, SessionError, Snapshot, Stage};
+use crate::torrent::{ClientError, Handle, Outcome, SessionError, Snapshot, Stage};
 
 /// How a session ended, for those who tell of it.
 pub(crate) fn ending(result: &Result<Outcome, SessionError>) -> Ending {
@@ -61,10 +61,10 @@ pub(crate) fn failure(error: &SessionError) -> Failure {
     let code = match error {
         SessionError::Storage(error) => storage_exit(error),
         SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
-        SessionError::Interface { .. } | SessionError::Listen { .. } => Exit::Network,
+        SessionError::Client(ClientError::Interface { .. } | ClientError::Listen { .. }) => Exit::Network,
         SessionError::Select(_) | SessionError::Place(_) => Exit::BadOption,
-        SessionError::FileTaken { .. } => Exit::FileExists,
-        SessionError::Twice { .. } => Exit::Other,
+        SessionError::Client(ClientError::FileTaken { .. }) => Exit::FileExists,
+        SessionError::Client(ClientError::Twice { .. }) => Exit::Other,
     };
     Failure::new(code, error.to_string())
 }

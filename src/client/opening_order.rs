@@ -1,13 +1,15 @@
 //! A torrent's place in the order in which torrents were named, and its files among those of the others.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::client::ClientError;
 use crate::client::Host;
 use crate::client::file_owners::{Owner, WriteAnswer};
 use crate::storage::{Layout, Trait, resolved};
-use crate::torrent::{Config, SessionError};
+
 use crate::types::InfoHash;
 
 /// How often somebody who waits looks whether it is to stop.
@@ -35,11 +37,11 @@ impl Host {
 
 impl Turn {
     /// The torrent's files are known from now on.
-    pub(crate) fn enter(&self, info_hash: InfoHash, config: &Config, layout: &Layout) {
+    pub(crate) fn enter(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
         let files = files.map(|(number, file)| (number, file.path.as_path()));
         let owner = Owner { info_hash, name: self.name.clone() };
-        let folder = resolved(&config.out_dir); // asks the disk, which must keep no other torrent waiting
+        let folder = resolved(out_dir); // asks the disk, which must keep no other torrent waiting
         self.host.owners.lock().enter(self.number, owner, &folder, files);
         self.host.changed.notify_all();
     }
@@ -52,8 +54,8 @@ impl Turn {
     /// Whether no other torrent writes to the files.
     ///
     /// # Errors
-    /// [`SessionError::FileTaken`] where one does.
-    pub(crate) fn is_free(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), SessionError> {
+    /// [`ClientError::FileTaken`] where one does.
+    pub(crate) fn is_free(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
         let result = self.host.owners.lock().is_free(info_hash);
         result.map_err(|(file, owner)| self.taken(info_hash, layout, file, owner))
     }
@@ -61,8 +63,8 @@ impl Turn {
     /// The torrent only reads its files.
     ///
     /// # Errors
-    /// [`SessionError::FileTaken`] where another torrent writes to one of them.
-    pub(crate) fn read(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), SessionError> {
+    /// [`ClientError::FileTaken`] where another torrent writes to one of them.
+    pub(crate) fn read(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
         let result = self.host.owners.lock().read(info_hash);
         self.host.changed.notify_all();
         result.map_err(|(file, owner)| self.taken(info_hash, layout, file, owner))
@@ -71,8 +73,8 @@ impl Turn {
     /// Waits until the torrent may write to its files; false where it is to stop before.
     ///
     /// # Errors
-    /// [`SessionError::FileTaken`] where another torrent has one of them.
-    pub(crate) fn write(&self, info_hash: InfoHash, layout: &Layout, stop: &AtomicBool) -> Result<bool, SessionError> {
+    /// [`ClientError::FileTaken`] where another torrent has one of them.
+    pub(crate) fn write(&self, info_hash: InfoHash, layout: &Layout, stop: &AtomicBool) -> Result<bool, ClientError> {
         let mut owners = self.host.owners.lock();
         loop {
             match owners.write(info_hash) {
@@ -87,13 +89,13 @@ impl Turn {
         }
     }
 
-    fn taken(&self, info_hash: InfoHash, layout: &Layout, file: usize, owner: Owner) -> SessionError {
+    fn taken(&self, info_hash: InfoHash, layout: &Layout, file: usize, owner: Owner) -> ClientError {
         let path = layout.files().get(file).map(|file| file.path.clone());
         let (mut ours, mut theirs) = (self.name.clone(), owner.name);
         if ours == theirs {
             (ours, theirs) = (format!("{ours} ({info_hash})"), format!("{theirs} ({})", owner.info_hash));
         }
-        SessionError::FileTaken { path: path.unwrap_or_default(), ours, theirs }
+        ClientError::FileTaken { path: path.unwrap_or_default(), ours, theirs }
     }
 }
 

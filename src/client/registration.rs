@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::client::ClientError;
 use crate::client::registry::Guest;
 use crate::client::{Host, Turn};
 use crate::discovery::dht::{DhtService, Found};
@@ -15,8 +17,8 @@ use crate::discovery::lsd::Lsd;
 use crate::peer::Report;
 use crate::storage::{Layout, Trait};
 use crate::strategy::dial_rate::DIALS_A_SECOND;
-use crate::torrent::{Config, SessionError};
-use crate::types::InfoHash;
+
+use crate::types::{Encryption, InfoHash};
 
 /// Callers that may wait for a session to take them: each has a descriptor.
 const MAX_CALLERS: usize = 16;
@@ -42,20 +44,26 @@ impl Seat {
     /// A seat for a session that takes no callers yet and does not count among those that share limits and connections.
     ///
     /// # Errors
-    /// [`SessionError::Twice`] where another session of this host has the torrent.
-    pub fn take(host: Arc<Host>, turn: Turn, info_hash: InfoHash, config: &Config) -> Result<Seat, SessionError> {
+    /// [`ClientError::Twice`] where another session of this host has the torrent.
+    pub fn take(
+        host: Arc<Host>,
+        turn: Turn,
+        info_hash: InfoHash,
+        encryption: Encryption,
+        max_peers: usize,
+    ) -> Result<Seat, ClientError> {
         let (hand_on, callers) = bounded(MAX_CALLERS);
-        let guest = host.door.register(info_hash, config.encryption, hand_on);
-        let guest = guest.ok_or(SessionError::Twice { info_hash })?;
+        let guest = host.door.register(info_hash, encryption, hand_on);
+        let guest = guest.ok_or(ClientError::Twice { info_hash })?;
         host.add_files(0);
-        Ok(Seat { host, turn, guest, callers, port: 0, max_peers: config.max_peers, files: 0, lines: 0, active: false })
+        Ok(Seat { host, turn, guest, callers, port: 0, max_peers, files: 0, lines: 0, active: false })
     }
 
     /// The torrent's files are these: the host's other sessions are kept from writing to them. Takes the descriptors that they need.
-    pub fn claim(&mut self, config: &Config, layout: &Layout) {
-        self.turn.enter(self.guest.info_hash, config, layout);
+    pub fn claim(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
+        self.turn.enter(self.guest.info_hash, out_dir, layout);
         // Beside its own files there may be the part file.
-        let files = config.max_open_files.min(layout.files().len() + 1);
+        let files = max_open_files.min(layout.files().len() + 1);
         self.host.add_files(files);
         self.host.give_back_files(std::mem::replace(&mut self.files, files));
     }
@@ -68,16 +76,16 @@ impl Seat {
     /// Whether no other torrent writes to the files that the session has claimed.
     ///
     /// # Errors
-    /// [`SessionError::FileTaken`] where one does.
-    pub fn is_free(&self, layout: &Layout) -> Result<(), SessionError> {
+    /// [`ClientError::FileTaken`] where one does.
+    pub fn is_free(&self, layout: &Layout) -> Result<(), ClientError> {
         self.turn.is_free(self.guest.info_hash, layout)
     }
 
     /// The session only reads the files that it has claimed.
     ///
     /// # Errors
-    /// [`SessionError::FileTaken`] where another torrent writes to one of them.
-    pub fn reads(&self, layout: &Layout) -> Result<(), SessionError> {
+    /// [`ClientError::FileTaken`] where another torrent writes to one of them.
+    pub fn reads(&self, layout: &Layout) -> Result<(), ClientError> {
         self.turn.read(self.guest.info_hash, layout)
     }
 
@@ -85,8 +93,8 @@ impl Seat {
     /// it is to stop.
     ///
     /// # Errors
-    /// [`SessionError::FileTaken`] where another torrent has one of them.
-    pub fn may_write(&self, layout: &Layout, stop: &AtomicBool) -> Result<bool, SessionError> {
+    /// [`ClientError::FileTaken`] where another torrent has one of them.
+    pub fn may_write(&self, layout: &Layout, stop: &AtomicBool) -> Result<bool, ClientError> {
         self.turn.write(self.guest.info_hash, layout, stop)
     }
 
@@ -94,7 +102,7 @@ impl Seat {
     ///
     /// # Errors
     /// Where the host does not listen yet and cannot.
-    pub fn listen(&mut self) -> Result<u16, SessionError> {
+    pub fn listen(&mut self) -> Result<u16, ClientError> {
         self.port = self.host.listen()?;
         if !self.active {
             self.active = true;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::discovery::dht::service::ROUTERS;
+use crate::client::{ClientConfig, DhtSettings};
 use crate::metainfo::Selection;
 use crate::net::bind::Bind;
 use crate::storage::Allocation;
@@ -90,24 +90,6 @@ pub struct Config {
     pub metadata_only: bool,
 }
 
-/// How the DHT is entered and kept.
-#[derive(Clone, Debug)]
-pub struct DhtSettings {
-    /// `HOST:PORT` of nodes that know the way.
-    pub routers: Vec<String>,
-    /// `HOST:PORT` of the user's own.
-    pub entry_points: Vec<String>,
-    /// Where what is known of it is kept between runs, if anywhere.
-    pub state_path: Option<PathBuf>,
-}
-
-impl Default for DhtSettings {
-    /// The usual routers, and nothing kept.
-    fn default() -> DhtSettings {
-        DhtSettings { routers: ROUTERS.map(String::from).to_vec(), entry_points: Vec::new(), state_path: None }
-    }
-}
-
 /// When to stop seeding. With nothing set, the session ends as soon as the download is whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SeedGoal {
@@ -166,6 +148,18 @@ impl Config {
             fsync: false,
             incomplete_suffix: None,
             metadata_only: false,
+        }
+    }
+
+    /// The part that belongs to the process, not to this torrent.
+    pub fn client(&self) -> ClientConfig {
+        ClientConfig {
+            listen_ports: self.listen_ports.clone(),
+            bind: self.bind.clone(),
+            dht: self.dht.clone(),
+            lsd: self.lsd,
+            max_peers: self.max_peers,
+            limits: self.limits,
         }
     }
 }

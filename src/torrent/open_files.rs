@@ -52,7 +52,7 @@ pub(crate) fn open(
 ) -> Result<Opened, SessionError> {
     let Choice { layout, wanted, plan, files: (files, of), bytes } = Choice::new(torrent, config)?;
     let seat = seat.map(|seat| {
-        seat.claim(config, &layout);
+        seat.claim(&config.out_dir, config.max_open_files, &layout);
         seat.count(inner.spare.keep(seat.room()));
         &*seat
     });
@@ -197,8 +197,8 @@ impl Opening<'_> {
     /// Tells the host's other torrents what becomes of the files; false where the session is to stop before it may write to them.
     fn claim(&self, writes: bool) -> Result<bool, SessionError> {
         match self.seat {
-            Some(seat) if writes => seat.may_write(self.disk.layout(), &self.inner.stop),
-            Some(seat) => seat.reads(self.disk.layout()).map(|()| true),
+            Some(seat) if writes => Ok(seat.may_write(self.disk.layout(), &self.inner.stop)?),
+            Some(seat) => Ok(seat.reads(self.disk.layout()).map(|()| true)?),
             None => Ok(true),
         }
     }

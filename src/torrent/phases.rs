@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 
+use crate::client::ClientError;
 use crate::client::Seat;
 use crate::metainfo::{Magnet, Torrent};
 use crate::peer::super_seed::Reveal;
@@ -177,7 +178,7 @@ impl<'a> Run<'a> {
     ) -> Result<Contacts<'a>, SessionError> {
         let mut seat = self.seat.take().expect("contacts are made once");
         let inner = self.inner;
-        let is_short = |listens: &Result<u16, SessionError>| listens.as_ref().is_err_and(SessionError::is_shortage);
+        let is_short = |listens: &Result<u16, ClientError>| listens.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {
             inner.wait_for_descriptor();
             !inner.stop.load(Ordering::Acquire)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cli::batch::queue::Job;
-use crate::torrent::{Config, Handle, Host, Limits, Session, SessionError, Source, Turn};
+use crate::torrent::{ClientError, Config, Handle, Host, Limits, Session, Source, Turn};
 use crate::util::descriptors::{patiently, tell_once};
 
 /// The common ground.
@@ -23,13 +23,13 @@ impl Ground {
     ///
     /// # Errors
     /// Where no port is free, or there is no such interface.
-    pub fn new(config: Config, mut go_on: impl FnMut() -> bool) -> Result<Ground, SessionError> {
-        let is_short = |started: &Result<_, SessionError>| started.as_ref().is_err_and(SessionError::is_shortage);
+    pub fn new(config: Config, mut go_on: impl FnMut() -> bool) -> Result<Ground, ClientError> {
+        let is_short = |started: &Result<_, ClientError>| started.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {
             tell_once();
             go_on()
         };
-        let host = patiently(|| Host::start(&config), is_short, wait)?;
+        let host = patiently(|| Host::start(&config.client()), is_short, wait)?;
         Ok(Ground { config, host, sessions: Mutex::default() })
     }
 
