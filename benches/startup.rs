@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use btsync::types::{Bitfield, PeerId};
 use btsync::wire::message::{self, Message};
 use btsync::wire::{Handshake, handshake};
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, pieces) in [("small", 1), ("large", pieces)] {
         let file = folder.path().join(format!("{name}.torrent"));
         fs::write(&file, torrent(name, pieces))?;
-        let torrent = Torrent::read(&file)?;
+        let torrent = Metainfo::read(&file)?;
         let out = folder.path().join(name);
         let gib = torrent.total() as f64 / f64::from(1 << 30);
         for (state, rounds) in [("nothing there", 3), ("a sparse file there", 5)] {
@@ -73,7 +73,7 @@ impl Start {
 }
 
 /// Starts btsync with a peer that has everything, waits for its first request, and stops it.
-fn start(file: &Path, out: &Path, torrent: &Torrent) -> Result<Start, Box<dyn Error>> {
+fn start(file: &Path, out: &Path, torrent: &Metainfo) -> Result<Start, Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let peer = listener.local_addr()?.to_string();
     let port = free_port()?;

@@ -1,7 +1,7 @@
 //! The top floor, the only one that knows a terminal or a person: words in, lines and an exit code out.
 //!
-//! [`args`] turns words into a command, with what [`config`] finds in a file and the environment; [`download`] runs the main one
-//! and lends it a voice ([`view`] on a terminal, [`plain`] elsewhere) that speaks through the one [`screen`]; `fleet` runs several
+//! `args` turns words into a command, with what `config` finds in a file and the environment; `download` runs the main one
+//! and lends it a voice (`view` on a terminal, `plain` elsewhere) that speaks through the one `screen`; `fleet` runs several
 //! at once; `create`, `edit`, `info`, `list`, `magnet`, `tracker` and `verify` are a file each; [`exit`] has all codes.
 
 pub(crate) mod commands;
@@ -20,16 +20,16 @@ pub mod report;
 pub mod signals;
 mod stop;
 
-use crate::cli::options::config::Surroundings;
+use crate::cli::options::config::ConfigSources;
 use exit::{Exit, Failure};
 use options::{Command, Parsed};
 
 /// The whole command: arguments of this process in, its exit code out. A failure is one line on stderr.
 pub fn main() -> ExitCode {
-    signals::pass_over_size_limit();
+    signals::ignore_size_limit();
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let parsed = options::parse_in(&words, &Surroundings::of_process());
-    match parsed.map(told).and_then(run) {
+    let parsed = options::parse_in(&words, &ConfigSources::from_process());
+    match parsed.map(print_notes).and_then(run) {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Says what is odd about the options.
-fn told(parsed: Parsed) -> Command {
+fn print_notes(parsed: Parsed) -> Command {
     for note in &parsed.notes {
         let _ = writeln!(std::io::stderr(), "btsync: {note}");
     }

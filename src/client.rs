@@ -1,8 +1,8 @@
 //! What the sessions of one process share: the port and whoever calls there, the node of the DHT, local discovery, the limits and
 //! the number of connections. A session by itself has a host of its own, which listens when the session comes to it and ends
-//! with it; [`Host::start`] makes one for several, which lives as long as anybody holds it.
+//! with it; [`Client::start`] makes one for several, which lives as long as anybody holds it.
 //!
-//! `file_owners` knows whose each file is, `turn` is a torrent's place in the order in which that is decided, `door` knows which session
+//! `file_owners` knows whose each file is, `turn` is a torrent's place in the order in which that is decided, `registry` knows which session
 //! a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place at its host.
 
 mod config;
@@ -24,95 +24,95 @@ use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::listener::Listener;
-use crate::discovery::dht::{DhtConfig, DhtService, Found};
+use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::net::bind::Bind;
 use crate::peer::Throttle;
 use crate::storage::{Trait, resolved};
-use crate::strategy::dial_rate::Dials;
+use crate::strategy::dial_rate::DialBudget;
 use crate::strategy::rate_limiter::Limits;
 use crate::types::InfoHash;
 use file_owners::FileOwners;
-use registry::Door;
+use registry::TorrentRegistry;
 
 pub use config::{ClientConfig, DhtSettings};
 pub use error::ClientError;
-pub(crate) use incoming::Lobby;
-pub use opening_order::Turn;
-pub(crate) use registration::Seat;
+pub(crate) use incoming::IncomingHandshaker;
+pub use opening_order::OpeningOrder;
+pub(crate) use registration::Registration;
 
 /// Connections that each session may have at least, however many there are.
-const LEAST_PEERS: usize = 4;
+const MIN_PEERS_PER_TORRENT: usize = 4;
 
 /// What several sessions have in common; see the module's head.
-pub struct Host {
+pub struct Client {
     config: ClientConfig,
     throttle: Arc<Throttle>,
-    door: Arc<Door>,
+    registry: Arc<TorrentRegistry>,
     owners: Mutex<FileOwners>,
     /// The owners of files have changed.
-    changed: Condvar,
+    owners_changed: Condvar,
     /// How many turns were given.
-    turns: AtomicU64,
-    net: Mutex<Net>,
+    next_position: AtomicU64,
+    net: Mutex<NetworkServices>,
     /// It was made for several sessions, so that its port and its node outlive each of them.
-    lasting: bool,
+    is_shared: bool,
     /// Connections at most, as far as there are descriptors; those that there are; files that may be open.
-    most: AtomicUsize,
-    lines: AtomicUsize,
+    max_connections: AtomicUsize,
+    connections: AtomicUsize,
     files: AtomicUsize,
     /// Whether anybody has ever called us: then others can reach us.
-    reached: AtomicBool,
+    has_incoming_connections: AtomicBool,
     /// How many connections all sessions may begin now, on the clock that began when the host was made.
-    dials: Mutex<Dials>,
-    began: Instant,
+    dials: Mutex<DialBudget>,
+    started: Instant,
     /// For how few peers there is room, as it was said last.
-    told: AtomicUsize,
+    warned_capacity: AtomicUsize,
 }
 
 /// What has threads of its own.
 #[derive(Default)]
-struct Net {
+struct NetworkServices {
     listener: Option<Listener>,
     dht: Option<Arc<DhtService>>,
     lsd: Option<Arc<Lsd>>,
 }
 
-impl Host {
+impl Client {
     /// A host for several sessions that listens from now on. Of `config` it takes what is the process's own: `listen_ports`,
     /// `bind`, `dht`, `lsd`, `limits` and `max_peers`. The DHT and local discovery begin with the first session that may use
     /// them. All ends when the last session and the last holder let go of it.
     ///
     /// # Errors
     /// [`ClientError::Listen`] where no port is free, [`ClientError::Interface`] where there is no such interface.
-    pub fn start(config: &ClientConfig) -> Result<Arc<Host>, ClientError> {
-        let host = Host::new(config, true);
-        host.listen()?;
-        Ok(Arc::new(host))
+    pub fn start(config: &ClientConfig) -> Result<Arc<Client>, ClientError> {
+        let client = Client::new(config, true);
+        client.listen()?;
+        Ok(Arc::new(client))
     }
 
     /// A host for one session, which does nothing yet.
-    pub(crate) fn for_one(config: &ClientConfig) -> Arc<Host> {
-        Arc::new(Host::new(config, false))
+    pub(crate) fn for_one_torrent(config: &ClientConfig) -> Arc<Client> {
+        Arc::new(Client::new(config, false))
     }
 
-    fn new(config: &ClientConfig, lasting: bool) -> Host {
-        Host {
+    fn new(config: &ClientConfig, is_shared: bool) -> Client {
+        Client {
             config: config.clone(),
             throttle: Arc::new(Throttle::new(config.limits)),
-            door: Arc::default(),
+            registry: Arc::default(),
             owners: Mutex::default(),
-            changed: Condvar::new(),
-            turns: AtomicU64::new(0),
+            owners_changed: Condvar::new(),
+            next_position: AtomicU64::new(0),
             net: Mutex::default(),
-            lasting,
-            most: AtomicUsize::new(config.max_peers),
-            lines: AtomicUsize::new(0),
+            is_shared,
+            max_connections: AtomicUsize::new(config.max_peers),
+            connections: AtomicUsize::new(0),
             files: AtomicUsize::new(0),
-            reached: AtomicBool::new(false),
+            has_incoming_connections: AtomicBool::new(false),
             dials: Mutex::default(),
-            began: Instant::now(),
-            told: AtomicUsize::new(usize::MAX),
+            started: Instant::now(),
+            warned_capacity: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -132,15 +132,15 @@ impl Host {
     }
 
     /// Whether a file belongs to one of the torrents.
-    pub fn owns(&self, file: &std::path::Path) -> bool {
+    pub fn owns_file(&self, file: &std::path::Path) -> bool {
         let (file, there) = (resolved(file), Trait::at(file)); // asks the disk, and so before the lock is taken
         self.owners.lock().has(&file, there)
     }
 
     /// A session ended by a failure: other torrents may have its files.
-    pub(crate) fn failed(&self, info_hash: InfoHash) {
+    pub(crate) fn release_torrent_files(&self, info_hash: InfoHash) {
         self.owners.lock().release(info_hash);
-        self.changed.notify_all();
+        self.owners_changed.notify_all();
     }
 
     /// The limits, where bytes meet them.
@@ -160,7 +160,7 @@ impl Host {
             return Ok(listener.port);
         }
         let ClientConfig { listen_ports, bind, .. } = &self.config;
-        let started = Listener::start(listen_ports.clone(), bind, Lobby::new(self.door.clone()));
+        let started = Listener::start(listen_ports.clone(), bind, IncomingHandshaker::new(self.registry.clone()));
         let listener = started.map_err(|error| {
             let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
             if *bind != Bind::Any && !of_the_port {
@@ -175,7 +175,12 @@ impl Host {
 
     /// Has the DHT look for peers of `info_hash` and announce that we listen on `port`. What cannot be had is said in the log and
     /// done without.
-    fn search(&self, info_hash: InfoHash, port: u16, found: &Sender<Found>) -> io::Result<Option<Arc<DhtService>>> {
+    fn start_dht_search(
+        &self,
+        info_hash: InfoHash,
+        port: u16,
+        found: &Sender<FoundPeers>,
+    ) -> io::Result<Option<Arc<DhtService>>> {
         let Some(settings) = &self.config.dht else { return Ok(None) };
         let mut net = self.net.lock();
         if net.dht.is_none() {
@@ -199,7 +204,7 @@ impl Host {
     }
 
     /// The same for local discovery.
-    fn call_neighbours(
+    fn start_lsd_search(
         &self,
         info_hash: InfoHash,
         port: u16,
@@ -219,7 +224,7 @@ impl Host {
     }
 
     /// Ends local discovery and the DHT, whose nodes are kept for the next time.
-    fn end_discovery(&self) {
+    fn stop_discovery(&self) {
         let mut net = self.net.lock();
         let (lsd, dht) = (net.lsd.take(), net.dht.take());
         drop(net);
@@ -230,51 +235,51 @@ impl Host {
     }
 
     /// Nobody is let in any more.
-    fn end_listening(&self) {
+    fn stop_listening(&self) {
         let listener = self.net.lock().listener.take();
         drop(listener);
     }
 
     /// A session may hold so many files open from now on; how many connections that leaves is found anew.
-    fn add_files(&self, files: usize) {
-        self.leave_room_beside(self.files.fetch_add(files, Ordering::Relaxed) + files);
+    fn reserve_files(&self, files: usize) {
+        self.update_capacity(self.files.fetch_add(files, Ordering::Relaxed) + files);
     }
 
     /// A session that may hold so many is over: others may have its place.
-    fn give_back_files(&self, files: usize) {
-        self.leave_room_beside(self.files.fetch_sub(files, Ordering::Relaxed) - files);
+    fn release_files(&self, files: usize) {
+        self.update_capacity(self.files.fetch_sub(files, Ordering::Relaxed) - files);
     }
 
-    fn leave_room_beside(&self, files: usize) {
+    fn update_capacity(&self, files: usize) {
         let wanted = self.config.max_peers;
-        let (room, have) = descriptors::room_for_peers(wanted, files);
-        self.most.store(room, Ordering::Relaxed);
+        let (capacity, have) = descriptors::connection_capacity(wanted, files);
+        self.max_connections.store(capacity, Ordering::Relaxed);
         // Every session changes it a little: it is said again only where it has become much worse.
-        if files > 0 && room < wanted && room < self.told.load(Ordering::Relaxed) / 2 {
-            self.told.store(room, Ordering::Relaxed);
-            log::warn!("only {have} files may be open: {room} peers at most");
+        if files > 0 && capacity < wanted && capacity < self.warned_capacity.load(Ordering::Relaxed) / 2 {
+            self.warned_capacity.store(capacity, Ordering::Relaxed);
+            log::warn!("only {have} files may be open: {capacity} peers at most");
         }
     }
 
     /// How many connections a session with `own` of them may have: its equal part, and beyond that what the others leave.
-    fn room(&self, own: usize) -> usize {
-        let most = self.most.load(Ordering::Relaxed);
-        let others = self.lines.load(Ordering::Relaxed).saturating_sub(own);
-        room(most, self.throttle.torrents(), others)
+    fn capacity(&self, own: usize) -> usize {
+        let max_connections = self.max_connections.load(Ordering::Relaxed);
+        let others = self.connections.load(Ordering::Relaxed).saturating_sub(own);
+        capacity(max_connections, self.throttle.torrents(), others)
     }
 }
 
-/// Of `most` connections those that are open to one of `sessions`, where the others have `others`. Whoever has less than its part
+/// Of `max_connections` connections those that are open to one of `sessions`, where the others have `others`. Whoever has less than its part
 /// may take it at any time; those who have more then have too many, and give back.
-fn room(most: usize, sessions: usize, others: usize) -> usize {
-    let part = (most / sessions.max(1)).max(LEAST_PEERS.min(most));
-    part.max(most.saturating_sub(others))
+fn capacity(max_connections: usize, sessions: usize, others: usize) -> usize {
+    let part = (max_connections / sessions.max(1)).max(MIN_PEERS_PER_TORRENT.min(max_connections));
+    part.max(max_connections.saturating_sub(others))
 }
 
-impl Drop for Host {
+impl Drop for Client {
     fn drop(&mut self) {
-        self.end_listening();
-        self.end_discovery();
+        self.stop_listening();
+        self.stop_discovery();
     }
 }
 
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_room_of_a_session_that_is_over_is_for_others() {
-        let host = Host::new(
+        let client = Client::new(
             &ClientConfig {
                 listen_ports: 0..=0,
                 bind: Bind::Any,
@@ -297,33 +302,34 @@ mod tests {
         );
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
         let all = usize::try_from(limit.expect("a limit of descriptors")).expect("a number of files");
-        host.add_files(all);
-        assert_eq!(host.room(0), 1, "there is none left, and one must do");
-        host.give_back_files(all);
-        assert_eq!(host.room(0), 10);
+        client.reserve_files(all);
+        assert_eq!(client.capacity(0), 1, "there is none left, and one must do");
+        client.release_files(all);
+        assert_eq!(client.capacity(0), 10);
     }
 
     #[test]
     fn one_session_has_all_and_several_share() {
-        assert_eq!(room(300, 1, 0), 300);
-        assert_eq!(room(1, 1, 0), 1, "no more than the user wants");
-        assert_eq!(room(300, 3, 0), 300, "the others want none");
-        assert_eq!(room(300, 3, 40), 260, "all that they leave");
-        assert_eq!(room(300, 3, 300), 100, "an equal part, whatever they have");
-        assert_eq!(room(20, 10, 20), 4, "nobody starves");
-        assert_eq!(room(0, 0, 0), 0);
+        assert_eq!(capacity(300, 1, 0), 300);
+        assert_eq!(capacity(1, 1, 0), 1, "no more than the user wants");
+        assert_eq!(capacity(300, 3, 0), 300, "the others want none");
+        assert_eq!(capacity(300, 3, 40), 260, "all that they leave");
+        assert_eq!(capacity(300, 3, 300), 100, "an equal part, whatever they have");
+        assert_eq!(capacity(20, 10, 20), 4, "nobody starves");
+        assert_eq!(capacity(0, 0, 0), 0);
     }
 
     /// Each in turn takes what it may, and gives back what is too much.
     #[test]
     fn what_is_open_to_all_is_not_exceeded_for_long() {
-        let (most, mut lines) = (100, [0_usize; 4]);
+        let (max_connections, mut connections) = (100, [0_usize; 4]);
         for turn in 0..100 {
-            let at = turn % lines.len();
-            let others = lines.iter().sum::<usize>() - lines[at];
-            lines[at] = room(most, lines.len(), others).min(if at == 3 { 10 } else { usize::MAX });
+            let at = turn % connections.len();
+            let others = connections.iter().sum::<usize>() - connections[at];
+            connections[at] =
+                capacity(max_connections, connections.len(), others).min(if at == 3 { 10 } else { usize::MAX });
         }
-        assert_eq!(lines.iter().sum::<usize>(), most);
-        assert!(lines[..3].iter().all(|has| *has >= 25) && lines[3] == 10, "{lines:?}");
+        assert_eq!(connections.iter().sum::<usize>(), max_connections);
+        assert!(connections[..3].iter().all(|has| *has >= 25) && connections[3] == 10, "{connections:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! A `BitTorrent` client of plain threads, blocking sockets and no runtime.
 //!
-//! The floors, from the ground up (each imports only from those below it; ARCHITECTURE.md tells the whole story):
-//! [`types`] · [`wire`], [`metainfo`], [`swarm`] (pure) · [`storage`], [`pieces`] · [`sources`], [`peer`] · [`session`] · [`cli`].
+//! The modules, from the lowest up; each imports only from those before it (ARCHITECTURE.md has the whole picture):
+//! [`util`], [`types`], [`net`], [`bencode`], [`metainfo`], [`wire`], [`mse`], [`strategy`] (pure decisions), [`storage`],
+//! [`pieces`], [`discovery`], [`tracker_server`], [`peer`], `client`, [`torrent`], [`cli`].
 
 pub mod bencode;
 pub mod cli;

@@ -11,18 +11,18 @@
 //! ```
 //!
 //! [`Initiator`] and [`Responder`] are fed with bytes and give bytes to send. They take exactly the bytes of the handshake: what
-//! follows is the payload, for [`Agreed::ciphers`] to decrypt. `peer::encryption` lends them a socket.
+//! follows is the payload, for [`MseOutcome::ciphers`] to decrypt. `peer::encryption` lends them a socket.
 
+mod expected_input;
 mod initiator;
 mod keys;
-mod part;
 mod rc4;
 mod responder;
 #[cfg(test)]
 mod tests;
 
 pub use initiator::Initiator;
-pub use keys::{Draw, KEY};
+pub use keys::{KEY_LENGTH, RandomSource};
 pub use rc4::Rc4;
 pub use responder::Responder;
 
@@ -38,19 +38,19 @@ const VC: [u8; 8] = [0; 8];
 
 /// What kind of payload we would have after the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Methods {
+pub enum CryptoMethods {
     /// Plain or RC4. As the responder we choose plain where it is offered: it is cheaper, and the disguise has been seen.
     Either,
     /// Nothing but RC4.
     Rc4Only,
 }
 
-impl Methods {
+impl CryptoMethods {
     /// `crypto_provide`.
     fn bits(self) -> u32 {
         match self {
-            Methods::Either => PLAINTEXT | RC4,
-            Methods::Rc4Only => RC4,
+            CryptoMethods::Either => PLAINTEXT | RC4,
+            CryptoMethods::Rc4Only => RC4,
         }
     }
 
@@ -68,7 +68,7 @@ pub enum MseError {
     Key,
     /// The mark after the padding did not come: the other side speaks something else, or does not know the torrent.
     #[error("no mark within 512 bytes of padding")]
-    Lost,
+    NotSynchronized,
     /// The initiator means another torrent, or one that it is not to be had for.
     #[error("another torrent")]
     AnotherTorrent,
@@ -100,22 +100,22 @@ pub struct Ciphers {
 
 /// What a handshake led to.
 #[derive(Debug)]
-pub struct Agreed {
+pub struct MseOutcome {
     /// For the payload that follows; `None` where that is plain.
     pub ciphers: Option<Ciphers>,
     /// The first bytes of the initiator's payload, decrypted; empty for the initiator itself.
     pub initial: Vec<u8>,
 }
 
-impl Agreed {
-    fn new(selected: u32, ciphers: Ciphers, initial: Vec<u8>) -> Agreed {
-        Agreed { ciphers: (selected == RC4).then_some(ciphers), initial }
+impl MseOutcome {
+    fn new(selected: u32, ciphers: Ciphers, initial: Vec<u8>) -> MseOutcome {
+        MseOutcome { ciphers: (selected == RC4).then_some(ciphers), initial }
     }
 }
 
 /// Whether an incoming connection that begins with `bytes` is plain (BEP 3) as far as one can see; `None` while that is open.
 /// A public key begins like a plain handshake once in 2^160.
-pub fn begins_plain(bytes: &[u8]) -> Option<bool> {
+pub fn detect_plaintext(bytes: &[u8]) -> Option<bool> {
     const PLAIN: &[u8] = b"\x13BitTorrent protocol";
     if bytes.starts_with(PLAIN) {
         Some(true)

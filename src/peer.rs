@@ -1,19 +1,19 @@
 //! One connection and its three threads: a reader, a writer fed by a channel, and one that watches the deadlines of requests.
 //!
-//! They know the pieces and each other's outboxes, but not the session: what it must hear goes up as a [`Report`].
+//! They know the pieces and each other's outboxes, but not the session: what it must hear goes up as a [`PeerEvent`].
 
+pub mod block_receiver;
 pub mod connection;
 pub mod deadline;
 mod disconnect_reason;
 pub mod encryption;
+mod established;
 pub mod fast;
-pub mod intake;
-mod kept;
 pub mod outbox;
 pub mod reader;
 mod remembered;
-pub mod room;
 pub mod roster;
+pub mod send_gate;
 pub mod state;
 pub mod super_seed;
 pub mod throttle;
@@ -29,34 +29,34 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use parking_lot::Mutex;
 
-use crate::discovery::tracker::announce::{AnnounceEvent, Answer, TrackerError};
+use crate::discovery::tracker::announce::{AnnounceEvent, AnnounceResponse, TrackerError};
 use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
-use crate::types::{BLOCK, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
-use crate::wire::pex::Flags;
+use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::wire::pex::PexFlags;
 
-pub use connection::{Connection, Gone, Greeting};
+pub use connection::{Connection, DisconnectReason, IncomingHandshake};
 pub use roster::Roster;
 pub use state::Peer;
 pub use throttle::Throttle;
-use wake_pipe::Parking;
+use wake_pipe::WakePipe;
 
 /// Reports that may wait for the session. The largest, a piece of metadata, has 16 KiB.
-pub const MAX_REPORTS: usize = 512;
+pub const MAX_QUEUED_EVENTS: usize = 512;
 
 /// The type of a channel that carries no message and serves only to be disconnected.
-type Never = std::convert::Infallible;
+type ShutdownSignal = std::convert::Infallible;
 
 /// Bytes that a reader receives into, and that a writer serves from, at a time: sixteen blocks with their heads, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
 
 /// The sum of the peers' rates is found anew after so many milliseconds.
-const FLOW_LASTS: u64 = 100;
+const FLOW_CACHE_MS: u64 = 100;
 
 /// What all connections of one torrent share.
-pub struct Shared {
+pub struct TorrentContext {
     /// The swarm.
     pub info_hash: InfoHash,
     /// What we call ourselves.
@@ -93,62 +93,62 @@ pub struct Shared {
     pub uploaded: AtomicU64,
     /// Nothing is asked for or served while this is set.
     pub paused: AtomicBool,
-    /// Set once, by [`Shared::stop`].
+    /// Set once, by [`TorrentContext::stop`].
     stopping: AtomicBool,
     /// How the metadata stage's threads end without their connections.
-    parking: Parking,
+    wake_pipe: WakePipe,
     /// Bytes remembered of what peers have said of pieces, beyond what each of them may have.
     remembered: AtomicUsize,
     /// Where reports go.
-    reports: Sender<Report>,
-    /// Nothing is ever sent here: [`Shared::stop`] disconnects it, which wakes the threads that wait to report.
-    ending: Receiver<Never>,
-    alive: Mutex<Option<Sender<Never>>>,
+    events: Sender<PeerEvent>,
+    /// Nothing is ever sent here: [`TorrentContext::stop`] disconnects it, which wakes the threads that wait to report.
+    shutdown: Receiver<ShutdownSignal>,
+    shutdown_sender: Mutex<Option<Sender<ShutdownSignal>>>,
     /// How many connections there are, those that are being made included.
-    pub lines: AtomicU32,
+    pub connections: AtomicU32,
     /// What a super-seed has shown to whom; in other sessions nothing is hidden.
-    pub reveal: OnceLock<super_seed::Reveal>,
+    pub super_seeding: OnceLock<super_seed::SuperSeeding>,
     started: Instant,
     /// Payload bytes per second from all peers, and when that was found, in milliseconds of the clock.
     flow: AtomicU64,
-    flow_found: AtomicU64,
+    flow_updated_at: AtomicU64,
 }
 
 /// What is settled before the first connection.
 #[derive(Clone)]
-pub struct Terms {
+pub struct ContextSettings {
     /// The swarm.
     pub info_hash: InfoHash,
     /// What we call ourselves.
     pub peer_id: PeerId,
     /// Whether connections are disguised.
     pub encryption: Encryption,
-    /// See [`Shared::pex`].
+    /// See [`TorrentContext::pex`].
     pub pex: bool,
-    /// See [`Shared::wants_info`].
+    /// See [`TorrentContext::wants_info`].
     pub wants_info: bool,
-    /// See [`Shared::bind`].
+    /// See [`TorrentContext::bind`].
     pub bind: Bind,
-    /// See [`Shared::dscp`].
+    /// See [`TorrentContext::dscp`].
     pub dscp: Dscp,
-    /// See [`Shared::client`].
+    /// See [`TorrentContext::client`].
     pub client: String,
     /// When the session began.
     pub started: Instant,
-    /// See [`Shared::throttle`].
+    /// See [`TorrentContext::throttle`].
     pub throttle: Arc<Throttle>,
 }
 
-impl Terms {
+impl ContextSettings {
     /// What btsync is called.
     pub const CLIENT: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
 }
 
 /// What a connection tells the session.
 #[derive(Debug)]
-pub enum Report {
+pub enum PeerEvent {
     /// A handshake succeeded, and the peer is on the roster.
-    Ready {
+    Connected {
         /// Which connection.
         key: PeerKey,
         /// The other end.
@@ -157,32 +157,32 @@ pub enum Report {
         incoming: bool,
     },
     /// The connection is over; its thread is about to end.
-    Gone {
+    Disconnected {
         /// Which connection.
         key: PeerKey,
         /// The other end.
         addr: SocketAddr,
         /// Why.
-        why: Gone,
+        why: DisconnectReason,
     },
     /// The peer is interested, or no longer, and may want a slot.
-    Interest {
+    InterestChanged {
         /// Which connection.
         key: PeerKey,
     },
     /// A peer says what our address is (BEP 10).
     OurAddress(IpAddr),
     /// A piece was wrong; who sent blocks of it.
-    Failed {
+    PieceFailed {
         /// Which.
         piece: PieceIndex,
         /// The connections, some of them perhaps gone by now.
         senders: Vec<PeerKey>,
         /// Whether it has blocks that an earlier session received, from nobody knows whom.
-        recalled: bool,
+        restored: bool,
     },
     /// A piece that was wrong before is right now: who had sent wrong blocks of it, and nobody else.
-    Liars {
+    LiarsFound {
         /// Which.
         piece: PieceIndex,
         /// The connections, some of them perhaps gone by now.
@@ -207,19 +207,19 @@ pub enum Report {
         bytes: Option<Vec<u8>>,
     },
     /// The info dictionary that a URL of the magnet link brought; its hash is right.
-    Info(Vec<u8>),
+    MetadataFromUrl(Vec<u8>),
     /// A peer told of others (BEP 11).
-    Told(Vec<(SocketAddr, Flags)>),
+    PexPeers(Vec<(SocketAddr, PexFlags)>),
     /// A peer is a node of the DHT (BEP 5).
-    Node(SocketAddr),
+    DhtNode(SocketAddr),
     /// The last piece that is wanted is there.
-    Whole,
+    Complete,
     /// There is no descriptor for a file; a connection has to give up its own.
-    Shortage,
+    OutOfDescriptors,
     /// The disk refused; nothing can go on.
     Storage(StorageError),
     /// An incoming connection was accepted; what it said, where it had to be asked which torrent it means.
-    Incoming(std::net::TcpStream, SocketAddr, Option<Box<Greeting>>),
+    Incoming(std::net::TcpStream, SocketAddr, Option<Box<IncomingHandshake>>),
     /// Somebody wants the session to end.
     Stop,
     /// Somebody wants it to pause, or to go on.
@@ -229,20 +229,20 @@ pub enum Report {
         /// Its URL.
         url: String,
         /// What came of it.
-        result: Box<Result<Answer, TrackerError>>,
+        result: Box<Result<AnnounceResponse, TrackerError>>,
     },
     /// A tracker that has answered named these as well, over its second family of addresses.
-    AlsoNamed {
+    SecondFamilyPeers {
         /// The peers.
         peers: Vec<SocketAddr>,
     },
 }
 
-impl Shared {
+impl TorrentContext {
     /// What connections share, for a torrent that starts now.
-    pub fn new(terms: Terms, pieces: PieceManager, reports: Sender<Report>) -> Arc<Shared> {
-        let (alive, ending) = bounded(0);
-        Arc::new(Shared {
+    pub fn new(terms: ContextSettings, pieces: PieceManager, events: Sender<PeerEvent>) -> Arc<TorrentContext> {
+        let (shutdown_sender, shutdown) = bounded(0);
+        Arc::new(TorrentContext {
             info_hash: terms.info_hash,
             peer_id: terms.peer_id,
             encryption: terms.encryption,
@@ -262,16 +262,16 @@ impl Shared {
             uploaded: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            parking: if terms.wants_info { Parking::new() } else { Parking::default() },
+            wake_pipe: if terms.wants_info { WakePipe::new() } else { WakePipe::default() },
             remembered: AtomicUsize::new(0),
-            reports,
-            ending,
-            alive: Mutex::new(Some(alive)),
-            reveal: OnceLock::new(),
+            events,
+            shutdown,
+            shutdown_sender: Mutex::new(Some(shutdown_sender)),
+            super_seeding: OnceLock::new(),
             started: terms.started,
-            lines: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
             flow: AtomicU64::new(0),
-            flow_found: AtomicU64::new(0),
+            flow_updated_at: AtomicU64::new(0),
         })
     }
 
@@ -288,12 +288,16 @@ impl Shared {
             return equal;
         }
         let ms = now.as_millis() as u64;
-        let found = self.flow_found.load(Ordering::Relaxed);
-        if ms >= found + FLOW_LASTS
-            && self.flow_found.compare_exchange(found, ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let found = self.flow_updated_at.load(Ordering::Relaxed);
+        if ms >= found + FLOW_CACHE_MS
+            && self.flow_updated_at.compare_exchange(found, ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            let flows =
-                self.roster.all().into_iter().filter(|peer| peer.gives()).map(|peer| peer.flow.load(Ordering::Relaxed));
+            let flows = self
+                .roster
+                .all()
+                .into_iter()
+                .filter(|peer| peer.can_request())
+                .map(|peer| peer.flow.load(Ordering::Relaxed));
             self.flow.store(flows.sum(), Ordering::Relaxed);
         }
         let all = self.flow.load(Ordering::Relaxed).max(flow);
@@ -302,7 +306,7 @@ impl Shared {
 
     /// Bytes of the whole torrent still missing, as trackers want to know it; some, while nobody knows how many.
     pub fn left(&self) -> u64 {
-        if self.wants_info { u64::from(BLOCK) } else { self.pieces.missing() }
+        if self.wants_info { u64::from(BLOCK_SIZE) } else { self.pieces.missing() }
     }
 
     /// What an announce says: the event that is due, or else that we are a partial seed, where we are one (BEP 21).
@@ -317,28 +321,28 @@ impl Shared {
 
     /// Reports to the session. Blocks while the channel is full, which holds up the connection that causes the reports; once the session
     /// is stopping, a report for which there is no room is dropped. Not to be called with a lock held.
-    pub fn report(&self, report: Report) {
-        let Err(TrySendError::Full(report)) = self.reports.try_send(report) else { return };
+    pub fn report(&self, report: PeerEvent) {
+        let Err(TrySendError::Full(report)) = self.events.try_send(report) else { return };
         select! {
-            send(self.reports, report) -> _ => {}
-            recv(self.ending) -> _ => {}
+            send(self.events, report) -> _ => {}
+            recv(self.shutdown) -> _ => {}
         }
     }
 
     /// The same for a report that a stopping session still reads, such as the last one of a thread that it joins only after that.
-    pub fn report_always(&self, report: Report) {
-        let _ = self.reports.send(report); // fails where the session is over
+    pub fn report_always(&self, report: PeerEvent) {
+        let _ = self.events.send(report); // fails where the session is over
     }
 
     /// Ends all connections; no thread waits any longer to report.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        drop(self.alive.lock().take());
+        drop(self.shutdown_sender.lock().take());
     }
 
     /// The metadata is there: the threads of all connections end, and the connections of those that have shaken hands do not.
-    pub fn park(&self) {
-        self.parking.begin();
+    pub fn detach_connections(&self) {
+        self.wake_pipe.wake_all();
         self.stop();
     }
 

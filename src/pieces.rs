@@ -11,10 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::storage::{Storage, StorageError};
-use crate::strategy::picker::{Accept, Asking, Picker, Plan, Progress, Verdict};
-use crate::strategy::pipeline::Pace;
-use crate::strategy::smart_ban::Blame;
-use crate::types::{BLOCK, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
+use crate::strategy::picker::{Accept, Asking, Picker, PieceVerdict, Plan, Progress};
+use crate::strategy::pipeline::PipelineDepth;
+use crate::strategy::smart_ban::SmartBan;
+use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
 use crate::util::random;
 
 /// The torrent's pieces: which are there, which are under way, who may write what.
@@ -26,7 +26,7 @@ pub struct PieceManager {
     hashes: Vec<PieceHash>,
     wasted: AtomicU64,
     /// What was in pieces that were wrong with blocks of several peers.
-    blame: Mutex<Blame>,
+    smart_ban: Mutex<SmartBan>,
 }
 
 /// What became of a batch of received blocks.
@@ -44,11 +44,11 @@ impl PieceManager {
     /// For a torrent of which the pieces in `have` are on disk and right. All others are wanted.
     pub fn new(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield) -> PieceManager {
         let all = Plan::all(hashes.len() as u32);
-        PieceManager::planned(storage, hashes, have, all)
+        PieceManager::with_plan(storage, hashes, have, all)
     }
 
     /// The same, where only some pieces are wanted, or some before others. Those that are there are served in any case.
-    pub fn planned(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield, plan: Plan) -> PieceManager {
+    pub fn with_plan(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield, plan: Plan) -> PieceManager {
         let layout = storage.layout();
         let mut picker = Picker::new(layout.piece_length(), layout.total(), have, random::u64());
         picker.set_plan(plan);
@@ -59,7 +59,7 @@ impl PieceManager {
             storage,
             hashes,
             wasted: AtomicU64::new(0),
-            blame: Mutex::new(Blame::default()),
+            smart_ban: Mutex::new(SmartBan::default()),
         }
     }
 
@@ -117,14 +117,14 @@ impl PieceManager {
     }
 
     /// Whether every piece of the torrent is there: we are a seed.
-    pub fn is_whole(&self) -> bool {
-        self.picker.lock().is_whole()
+    pub fn is_seed(&self) -> bool {
+        self.picker.lock().is_seed()
     }
 
     /// Whether we are done without being a seed (BEP 21).
     pub fn is_partial_seed(&self) -> bool {
         let picker = self.picker.lock();
-        picker.is_complete() && !picker.is_whole()
+        picker.is_complete() && !picker.is_seed()
     }
 
     /// How many pieces are there.
@@ -144,10 +144,10 @@ impl PieceManager {
 
     /// Takes up what an earlier session received of pieces that are not complete, and left on disk. To be called before there are
     /// peers.
-    pub fn recall(&self, partial: &[PartialPiece]) {
+    pub fn restore(&self, partial: &[PartialPiece]) {
         let mut picker = self.picker.lock();
         for partial in partial {
-            picker.recall(partial);
+            picker.restore(partial);
         }
     }
 
@@ -164,14 +164,14 @@ impl PieceManager {
     }
 
     /// Keeps of what a peer asks for that which may be served: nothing unverified ever is. The rest goes to `refused`.
-    pub fn keep_servable(&self, asked: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
+    pub fn retain_servable(&self, requested: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
         let picker = self.picker.lock();
         let have = picker.have();
-        refused.extend(asked.extract_if(.., |block| !have.has(block.piece)));
+        refused.extend(requested.extract_if(.., |block| !have.has(block.piece)));
     }
 
     /// Keeps of these pieces those that are there.
-    pub fn keep_owned(&self, pieces: &mut Vec<PieceIndex>) {
+    pub fn retain_owned(&self, pieces: &mut Vec<PieceIndex>) {
         let picker = self.picker.lock();
         pieces.retain(|piece| picker.have().has(*piece));
     }
@@ -214,13 +214,13 @@ impl PieceManager {
 
     /// Whether both sides have all that they want, so that the connection serves nobody: we are done, and the peer has
     /// everything or said that it wants nothing (`upload_only`, BEP 21).
-    pub fn both_whole(&self, peer: PeerKey, upload_only: bool) -> bool {
+    pub fn is_redundant(&self, peer: PeerKey, upload_only: bool) -> bool {
         let picker = self.picker.lock();
         picker.is_complete() && (upload_only || picker.peer_is_seed(peer))
     }
 
     /// Whether the peer has everything.
-    pub fn is_seed(&self, peer: PeerKey) -> bool {
+    pub fn peer_is_seed(&self, peer: PeerKey) -> bool {
         self.picker.lock().peer_is_seed(peer)
     }
 
@@ -237,12 +237,12 @@ impl PieceManager {
         peer: PeerKey,
         n: usize,
         asking: Asking,
-        pace: Pace,
+        pipeline_depth: PipelineDepth,
         share: f64,
         out: &mut Vec<BlockRequest>,
     ) -> Option<Duration> {
         let mut picker = self.picker.lock();
-        let n = pace.limit(n, picker.lacking_blocks(), share);
+        let n = pipeline_depth.limit(n, picker.lacking_blocks(), share);
         picker.pick(peer, n, asking, out)
     }
 
@@ -285,35 +285,40 @@ impl PieceManager {
 
     /// Who sent each block of a piece that is whole and not yet settled, `None` standing for a peer of an earlier session; empty
     /// where one peer sent them all.
-    pub fn authors(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
-        self.picker.lock().authors(piece)
+    pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
+        self.picker.lock().block_senders(piece)
     }
 
-    /// A piece was wrong: `authors` sent its blocks, whose SHA-1 are `sums`. To be called before it is settled, so that nobody
+    /// A piece was wrong: `block_senders` sent its blocks, whose SHA-1 are `block_hashes`. To be called before it is settled, so that nobody
     /// has it right before this is known.
-    pub fn suspect(&self, piece: PieceIndex, authors: &[Option<PeerKey>], sums: &[PieceHash]) {
-        self.blame.lock().remember(piece, authors, sums);
+    pub fn record_failed_blocks(
+        &self,
+        piece: PieceIndex,
+        block_senders: &[Option<PeerKey>],
+        block_hashes: &[PieceHash],
+    ) {
+        self.smart_ban.lock().record_failure(piece, block_senders, block_hashes);
     }
 
     /// Whether the piece was wrong with blocks of several peers, so that its blocks are to be compared once it is right.
     pub fn is_suspected(&self, piece: PieceIndex) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0 && self.blame.lock().suspects(piece)
+        self.failures.load(Ordering::Relaxed) > 0 && self.smart_ban.lock().has_failed(piece)
     }
 
     /// The piece is right, and these are the SHA-1 of its blocks: who sent others before, each once.
-    pub fn liars(&self, piece: PieceIndex, sums: &[PieceHash]) -> Vec<PeerKey> {
-        self.blame.lock().judge(piece, sums)
+    pub fn find_liars(&self, piece: PieceIndex, block_hashes: &[PieceHash]) -> Vec<PeerKey> {
+        self.smart_ban.lock().find_liars(piece, block_hashes)
     }
 
     /// A piece was hashed: says whom to tell.
-    pub fn settle(&self, piece: PieceIndex, right: bool) -> Verdict {
+    pub fn settle(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
-        let verdict = picker.verified(piece, right);
-        self.failures.fetch_add(u64::from(!right), Ordering::Relaxed);
-        let recalled = u64::from(verdict.recalled) * u64::from(BLOCK);
-        let size = u64::from(picker.piece_size(piece)).saturating_sub(recalled);
+        let verdict = picker.verified(piece, is_valid);
+        self.failures.fetch_add(u64::from(!is_valid), Ordering::Relaxed);
+        let restored = u64::from(verdict.restored) * u64::from(BLOCK_SIZE);
+        let size = u64::from(picker.piece_size(piece)).saturating_sub(restored);
         drop(picker);
-        if !right {
+        if !is_valid {
             self.waste(size);
         }
         verdict

@@ -1,6 +1,6 @@
-//! One torrent from start to end. `Session::run` reads as the story of a download: look at what is on disk, listen, announce,
-//! fetch, seed if asked, say goodbye. It runs on the caller's thread; a [`Handle`] watches and stops
-//! it from others. Sessions that run side by side share a [`Host`].
+//! One torrent from start to end. `Torrent::run` reads as the story of a download: look at what is on disk, listen, announce,
+//! fetch, seed if asked, say goodbye. It runs on the caller's thread; a [`TorrentHandle`] watches and stops
+//! it from others. Sessions that run side by side share a [`Client`].
 
 mod brought;
 pub(crate) mod config;
@@ -13,41 +13,41 @@ mod open_files;
 mod original_names;
 mod peer_manager;
 mod peer_search;
-mod pending;
+mod pending_completion;
 mod phases;
-mod record_folders;
+mod record_files;
 mod replaced;
 mod resume_store;
 mod save_torrent;
 mod transfer;
-mod wanted;
+mod wanted_files;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::client::Seat;
-use crate::metainfo::{Magnet, SelectError, Torrent, TorrentError};
-use crate::peer::{MAX_REPORTS, Report};
+use crate::client::Registration;
+use crate::metainfo::{Magnet, Metainfo, MetainfoError, SelectError};
+use crate::peer::{MAX_QUEUED_EVENTS, PeerEvent};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
-use handle::Inner;
-use phases::Run;
+use handle::TorrentInner;
+use phases::TorrentRun;
 
+pub use crate::client::{Client, OpeningOrder};
 pub use crate::client::{ClientConfig, ClientError, DhtSettings};
-pub use crate::client::{Host, Turn};
 pub use crate::strategy::rate_limiter::Limits;
 pub(crate) use brought::is_brought;
 pub use config::{Config, SeedGoal};
-use events::Teller;
+use events::EventSender;
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
-pub use handle::Handle;
+pub use handle::TorrentHandle;
 pub(crate) use open_files::layout;
-pub(crate) use original_names::as_found;
-pub use peer_search::{Search, TrackerState};
-pub use pending::PendingCompletion;
-pub(crate) use save_torrent::keep_torrent;
+pub(crate) use original_names::layout_as_found;
+pub use peer_search::{PeerSearch, TrackerState};
+pub use pending_completion::PendingCompletion;
+pub(crate) use save_torrent::save_torrent_file;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +57,14 @@ pub enum Outcome {
     /// Stopped before all that is wanted was there.
     Stopped,
     /// All that is wanted was there; stopped while seeding.
-    StoppedWhole,
+    StoppedComplete,
     /// Nothing came for as long as the configuration says.
     TimedOut,
 }
 
 /// Why a session could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub enum TorrentError {
     /// The files.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -73,22 +73,22 @@ pub enum SessionError {
     Layout(#[from] LayoutError),
     /// What the swarm gave for a magnet link has the right hash, and is no torrent that we accept.
     #[error("the link's metadata: {0}")]
-    Metadata(TorrentError),
+    Metadata(MetainfoError),
     /// The choice of files cannot be kept to.
     #[error(transparent)]
     Select(#[from] SelectError),
     /// A file cannot lie where the user wants it.
     #[error("{0}")]
-    Place(LayoutError),
+    InvalidPath(LayoutError),
     /// The client refused the torrent, or cannot listen.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
-impl SessionError {
+impl TorrentError {
     /// Whether there was no descriptor to listen: another try may succeed.
     pub fn is_shortage(&self) -> bool {
-        matches!(self, SessionError::Client(error) if error.is_shortage())
+        matches!(self, TorrentError::Client(error) if error.is_shortage())
     }
 }
 
@@ -96,7 +96,7 @@ impl SessionError {
 #[derive(Clone, Debug)]
 pub enum Source {
     /// All that a .torrent says.
-    Torrent(Box<Torrent>),
+    Metainfo(Box<Metainfo>),
     /// Where to find the rest of it.
     Magnet(Box<Magnet>),
 }
@@ -105,15 +105,15 @@ impl Source {
     /// Whose content it is.
     pub fn info_hash(&self) -> InfoHash {
         match self {
-            Source::Torrent(torrent) => torrent.info_hash,
+            Source::Metainfo(torrent) => torrent.info_hash,
             Source::Magnet(magnet) => magnet.info_hash,
         }
     }
 }
 
-impl From<Torrent> for Source {
-    fn from(torrent: Torrent) -> Source {
-        Source::Torrent(Box::new(torrent))
+impl From<Metainfo> for Source {
+    fn from(torrent: Metainfo) -> Source {
+        Source::Metainfo(Box::new(torrent))
     }
 }
 
@@ -124,71 +124,71 @@ impl From<Magnet> for Source {
 }
 
 /// A torrent that is about to be downloaded or seeded.
-pub struct Session {
+pub struct Torrent {
     source: Source,
     config: Config,
-    inner: Arc<Inner>,
-    events: Teller,
-    listeners: Receiver<Event>,
-    reports: Receiver<Report>,
-    host: Arc<Host>,
-    turn: Turn,
+    inner: Arc<TorrentInner>,
+    events: EventSender,
+    event_receiver: Receiver<Event>,
+    peer_events: Receiver<PeerEvent>,
+    client: Arc<Client>,
+    opening_order: OpeningOrder,
 }
 
-impl Session {
+impl Torrent {
     /// A session that has not begun, and that will be by itself.
-    pub fn new(source: impl Into<Source>, config: Config) -> Session {
-        let host = Host::for_one(&config.client());
-        Session::at(host, source.into(), config)
+    pub fn new(source: impl Into<Source>, config: Config) -> Torrent {
+        let client = Client::for_one_torrent(&config.client());
+        Torrent::at(client, source.into(), config)
     }
 
     /// A session that has not begun, and that will share port, DHT, local discovery, limits and the number of connections with
-    /// the others on `host`. What the host took from its own configuration counts in place of what `config` says of it; but
+    /// the others on `client`. What the host took from its own configuration counts in place of what `config` says of it; but
     /// without `dht` or `lsd` in `config` the session takes no part in these, and `max_peers` there bounds the session alone.
-    pub fn on(host: &Arc<Host>, source: impl Into<Source>, mut config: Config) -> Session {
-        config.bind = host.bind().clone();
-        Session::at(host.clone(), source.into(), config)
+    pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: Config) -> Torrent {
+        config.bind = client.bind().clone();
+        Torrent::at(client.clone(), source.into(), config)
     }
 
-    fn at(host: Arc<Host>, mut source: Source, mut config: Config) -> Session {
-        if let (Source::Torrent(torrent), true) = (&mut source, config.allow_hidden) {
+    fn at(client: Arc<Client>, mut source: Source, mut config: Config) -> Torrent {
+        if let (Source::Metainfo(torrent), true) = (&mut source, config.allow_hidden) {
             torrent.keep_hidden();
         }
-        let (to_main, reports) = bounded(MAX_REPORTS);
-        let (events, listeners) = events::channel();
-        let (info_hash, nickname) = match &source {
-            Source::Torrent(torrent) => (torrent.info_hash, torrent.name.clone()),
+        let (to_main_thread, peer_events) = bounded(MAX_QUEUED_EVENTS);
+        let (events, event_receiver) = events::channel();
+        let (info_hash, display_name) = match &source {
+            Source::Metainfo(torrent) => (torrent.info_hash, torrent.name.clone()),
             Source::Magnet(magnet) => {
                 (magnet.info_hash, magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
             }
         };
-        let inner = Inner::new(info_hash, nickname, config.seed, host.throttle(), to_main);
-        if let Source::Torrent(torrent) = &source {
-            let _ = inner.known_as.set((torrent.name.clone(), torrent.total()));
+        let inner = TorrentInner::new(info_hash, display_name, config.seed, client.throttle(), to_main_thread);
+        if let Source::Metainfo(torrent) = &source {
+            let _ = inner.name_and_size.set((torrent.name.clone(), torrent.total()));
             // Its files and the part file: what is set aside for more is missing for peers, and that of each of several torrents.
             config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
-            config.nodes.extend(torrent.nodes.iter().map(|(host, port)| {
-                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+            config.nodes.extend(torrent.nodes.iter().map(|(client, port)| {
+                if client.contains(':') { format!("[{client}]:{port}") } else { format!("{client}:{port}") }
             }));
         }
-        let turn = host.turn(&inner.nickname, false);
-        Session { source, config, inner: Arc::new(inner), events, listeners, reports, host, turn }
+        let opening_order = client.opening_order(&inner.display_name, false);
+        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, peer_events, client, opening_order }
     }
 
     /// The same session in a turn that its host gave before, and not in the order in which sessions are made.
     #[must_use]
-    pub fn in_turn(self, turn: Turn) -> Session {
-        Session { turn, ..self }
+    pub fn with_opening_order(self, opening_order: OpeningOrder) -> Torrent {
+        Torrent { opening_order, ..self }
     }
 
     /// A handle on this session.
-    pub fn handle(&self) -> Handle {
-        Handle(self.inner.clone())
+    pub fn handle(&self) -> TorrentHandle {
+        TorrentHandle(self.inner.clone())
     }
 
     /// What happens, from here on. Every receiver takes events away from the others: have one.
     pub fn events(&self) -> Receiver<Event> {
-        self.listeners.clone()
+        self.event_receiver.clone()
     }
 
     /// Fetches the metadata where only a link is there, downloads, then seeds as far as the configuration asks for it. Blocks until
@@ -197,28 +197,29 @@ impl Session {
     /// # Errors
     /// Where the files cannot be read or written, no port is free, the metadata makes no torrent, or the host has the torrent
     /// already.
-    pub fn run(self) -> Result<Outcome, SessionError> {
-        let Session { source, config, inner, events, listeners, reports, host, turn } = self;
-        drop(listeners); // nobody listens but whoever asked to
-        let _ = inner.main.set(std::thread::current().id());
-        let at = Arc::downgrade(&host); // it is to end with the session where it has no other
-        let seat = Some(Seat::take(host, turn, inner.info_hash, config.encryption, config.max_peers)?);
-        let last_words = events.clone();
+    pub fn run(self) -> Result<Outcome, TorrentError> {
+        let Torrent { source, config, inner, events, event_receiver, peer_events, client, opening_order } = self;
+        drop(event_receiver); // nobody listens but whoever asked to
+        let _ = inner.main_thread.set(std::thread::current().id());
+        let at = Arc::downgrade(&client); // it is to end with the session where it has no other
+        let registration =
+            Some(Registration::new(client, opening_order, inner.info_hash, config.encryption, config.max_peers)?);
+        let event_sender = events.clone();
         let peer_id = config.peer_id_prefix.map_or_else(PeerId::ours, PeerId::with_prefix);
-        let mut run = Run { inner: &inner, config: &config, events, reports, peer_id, seat };
+        let mut run = TorrentRun { inner: &inner, config: &config, events, peer_events, peer_id, registration };
         let ended = match source {
-            Source::Torrent(torrent) => run.download(&torrent, None),
-            Source::Magnet(magnet) => match run.find_out(&magnet).inspect_err(|_| last_words.finish())? {
-                Some((torrent, before)) => run.download(&torrent, Some(before)),
+            Source::Metainfo(torrent) => run.download(&torrent, None),
+            Source::Magnet(magnet) => match run.fetch_metadata(&magnet).inspect_err(|_| event_sender.finish())? {
+                Some((torrent, kept_peers)) => run.download(&torrent, Some(kept_peers)),
                 None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
         };
-        last_words.finish();
+        event_sender.finish();
         match ended {
             Ok(Outcome::Stopped) if inner.timed_out.load(Ordering::Acquire) => Ok(Outcome::TimedOut),
             Err(error) => {
-                at.upgrade().iter().for_each(|host| host.failed(inner.info_hash));
+                at.upgrade().iter().for_each(|client| client.release_torrent_files(inner.info_hash));
                 Err(error)
             }
             ended => ended,
@@ -227,8 +228,8 @@ impl Session {
 }
 
 /// Tells whoever listens.
-fn tell(events: &Teller, event: Event) {
-    events.tell(event);
+fn send_event(events: &EventSender, event: Event) {
+    events.send_event(event);
 }
 
 #[cfg(test)]
@@ -238,10 +239,10 @@ mod tests {
     #[test]
     fn a_torrent_of_few_files_keeps_no_room_for_many() {
         let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
-        let torrent = Torrent::parse(bytes).expect("a torrent");
+        let torrent = Metainfo::parse(bytes).expect("a torrent");
         let open = |most| {
             let config = Config { max_open_files: most, ..Config::new("out") };
-            Session::new(torrent.clone(), config).config.max_open_files
+            Torrent::new(torrent.clone(), config).config.max_open_files
         };
         assert_eq!([open(128), open(1)], [2, 1]);
     }

@@ -1,12 +1,12 @@
 //! A small HTTP and UDP tracker in memory: tests, the demo and `btsync tracker` use it. One thread serves all HTTP connections, another
 //! answers datagrams; both sleep until something comes.
 //!
-//! What strangers can take of it is bounded: peers by [`Limits`], connections by [`MAX_CONNECTIONS`], a
-//! connection's time by `PATIENCE` and its request by `MAX_REQUEST`.
+//! What strangers can take of it is bounded: peers by [`RegistryLimits`], connections by [`MAX_CONNECTIONS`], a
+//! connection's time by `CONNECTION_TIMEOUT` and its request by `MAX_REQUEST`.
 
 mod connection;
+mod connections;
 mod http;
-mod open;
 pub mod registry;
 mod request;
 #[cfg(test)]
@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
-use crate::tracker_server::registry::{Limits, Registry};
+use crate::tracker_server::registry::{Registry, RegistryLimits};
 use crate::util::descriptors::is_shortage;
 
 /// Connections at once; beyond, one is hung up on: the oldest of the network that has most.
 pub const MAX_CONNECTIONS: usize = 512;
 /// A connection is hung up on after so long, answered or not.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest request, header included, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
 /// Connections that may wait for the thread to take them.
@@ -38,7 +38,7 @@ const STACK: usize = 128 * 1024;
 
 /// How a tracker behaves.
 #[derive(Clone, Copy, Debug)]
-pub struct ServerConfig {
+pub struct TrackerServerConfig {
     /// The pause that clients are asked for; a peer that is silent for two of them is forgotten.
     pub interval: Duration,
     /// The least pause that clients are asked for.
@@ -51,9 +51,9 @@ pub struct ServerConfig {
     pub max_peers_per_network_and_torrent: usize,
 }
 
-impl Default for ServerConfig {
-    fn default() -> ServerConfig {
-        ServerConfig {
+impl Default for TrackerServerConfig {
+    fn default() -> TrackerServerConfig {
+        TrackerServerConfig {
             interval: Duration::from_secs(120),
             min_interval: Duration::from_secs(60),
             max_peers: 200_000,
@@ -63,12 +63,12 @@ impl Default for ServerConfig {
     }
 }
 
-/// A tracker that runs until [`Server::stop`] or until it is dropped.
+/// A tracker that runs until [`TrackerServer::stop`] or until it is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub struct TrackerServer {
     addr: SocketAddr,
     /// Dropped to end the threads.
-    alive: Option<PipeWriter>,
+    shutdown_sender: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
     /// Why it answers over HTTP only.
     without_udp: Option<io::Error>,
@@ -76,41 +76,48 @@ pub struct Server {
 
 /// What the threads share.
 #[derive(Debug)]
-struct Shared {
-    config: ServerConfig,
+struct ServerShared {
+    config: TrackerServerConfig,
     /// For a request and its answer.
-    patience: Duration,
+    timeout: Duration,
     started: Instant,
     registry: Mutex<Registry>,
 }
 
-impl Server {
+impl TrackerServer {
     /// Listens on `listen` and serves from threads of its own; `[::]` takes IPv4 clients too, port 0 is any free one.
     ///
     /// # Errors
     /// Where the address is taken or not ours, or no thread or descriptor can be had. Without the UDP port it answers over HTTP only.
-    pub fn start(listen: SocketAddr, config: ServerConfig) -> io::Result<Server> {
-        Server::start_patient(listen, config, PATIENCE)
+    pub fn start(listen: SocketAddr, config: TrackerServerConfig) -> io::Result<TrackerServer> {
+        TrackerServer::start_with_timeout(listen, config, CONNECTION_TIMEOUT)
     }
 
-    fn start_patient(listen: SocketAddr, config: ServerConfig, patience: Duration) -> io::Result<Server> {
+    fn start_with_timeout(
+        listen: SocketAddr,
+        config: TrackerServerConfig,
+        timeout: Duration,
+    ) -> io::Result<TrackerServer> {
         let listener = bind(listen)?;
         let addr = listener.local_addr()?;
-        let limits = Limits {
+        let limits = RegistryLimits {
             expiry: config.interval.saturating_mul(2),
             max_peers: config.max_peers,
             max_per_network: config.max_peers_per_network,
             max_per_network_in_swarm: config.max_peers_per_network_and_torrent,
         };
         let registry = Mutex::new(Registry::new(limits));
-        let shared = Arc::new(Shared { config, patience, started: Instant::now(), registry });
-        let (asleep, alive) = io::pipe()?;
-        let mut server = Server { addr, alive: Some(alive), threads: Vec::new(), without_udp: None };
-        let for_udp = (udp::bind(addr), asleep.try_clone()?, Arc::clone(&shared));
-        let http = http::HttpServer::new(listener, asleep, shared)?;
+        let shared = Arc::new(ServerShared { config, timeout, started: Instant::now(), registry });
+        let (shutdown_pipe, shutdown_sender) = io::pipe()?;
+        let mut server =
+            TrackerServer { addr, shutdown_sender: Some(shutdown_sender), threads: Vec::new(), without_udp: None };
+        let for_udp = (udp::bind(addr), shutdown_pipe.try_clone()?, Arc::clone(&shared));
+        let http = http::HttpServer::new(listener, shutdown_pipe, shared)?;
         server.threads.push(spawn("tracker", move || http.run())?);
         let started = match for_udp {
-            (Ok(socket), asleep, shared) => spawn("tracker-udp", move || udp::serve(&socket, &asleep, &shared)),
+            (Ok(socket), shutdown_pipe, shared) => {
+                spawn("tracker-udp", move || udp::serve(&socket, &shutdown_pipe, &shared))
+            }
             (Err(error), ..) => Err(error),
         };
         match started {
@@ -137,7 +144,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        self.alive = None;
+        self.shutdown_sender = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the tracker panicked");
@@ -146,7 +153,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TrackerServer {
     fn drop(&mut self) {
         self.end();
     }

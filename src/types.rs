@@ -9,7 +9,7 @@ use crate::util::random::Random;
 pub use partial_piece::PartialPiece;
 
 /// The size of a block, the unit of request (BEP 3; every client uses 16 KiB), in bytes.
-pub const BLOCK: u32 = 16 * 1024;
+pub const BLOCK_SIZE: u32 = 16 * 1024;
 
 /// What [`size`] counts in, each unit 1024 of the one before it.
 pub const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -122,7 +122,7 @@ pub enum Encryption {
 
 /// How an outgoing connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum DialMode {
     /// With the handshake of BEP 3.
     Plain,
     /// With message stream encryption.
@@ -131,15 +131,15 @@ pub enum Opening {
 
 impl Encryption {
     /// How to call a peer of whom nothing is known: plainly where we may, as that costs least.
-    pub fn opening(self) -> Opening {
-        if self == Encryption::Require { Opening::Encrypted } else { Opening::Plain }
+    pub fn dial_mode(self) -> DialMode {
+        if self == Encryption::Require { DialMode::Encrypted } else { DialMode::Plain }
     }
 
     /// How to call a peer who did not answer when called by `tried`; `None` where there is no other way.
-    pub fn other_than(self, tried: Opening) -> Option<Opening> {
+    pub fn fallback(self, tried: DialMode) -> Option<DialMode> {
         match (self, tried) {
-            (Encryption::Prefer, Opening::Plain) => Some(Opening::Encrypted),
-            (Encryption::Prefer, Opening::Encrypted) => Some(Opening::Plain),
+            (Encryption::Prefer, DialMode::Plain) => Some(DialMode::Encrypted),
+            (Encryption::Prefer, DialMode::Encrypted) => Some(DialMode::Plain),
             _ => None,
         }
     }
@@ -168,7 +168,7 @@ impl PeerId {
     /// Our own id: Azureus style (BEP 20), `-BY` with our version and 12 random digits. No other client is known to use `BY`: it
     /// is in neither BEP 20 nor the tables of libtorrent, Transmission and `WebTorrent`.
     pub fn ours() -> PeerId {
-        PeerId::with_prefix(ours_prefix(env!("CARGO_PKG_VERSION")))
+        PeerId::with_prefix(client_prefix(env!("CARGO_PKG_VERSION")))
     }
 
     /// An id that begins with these bytes, and 12 random digits.
@@ -184,7 +184,7 @@ impl PeerId {
 
 /// How our ids begin: a figure each for major and minor version and patch level, from ten on letters, as other clients write
 /// and read it.
-fn ours_prefix(version: &str) -> [u8; 8] {
+fn client_prefix(version: &str) -> [u8; 8] {
     let mut prefix = *b"-BY0000-";
     for (place, number) in prefix[3..6].iter_mut().zip(version.split(['.', '-', '+'])) {
         let figure = number.parse().ok().and_then(|n| char::from_digit(n, 36)).unwrap_or('Z');
@@ -362,12 +362,12 @@ mod tests {
     #[test]
     fn our_id_is_azureus_style() {
         let id = PeerId::ours().0;
-        assert_eq!(&id[..8], &ours_prefix(env!("CARGO_PKG_VERSION")));
+        assert_eq!(&id[..8], &client_prefix(env!("CARGO_PKG_VERSION")));
         assert_eq!(&PeerId::with_prefix(*b"-qB4650-").0[..8], b"-qB4650-");
         for (version, prefix) in
             [("0.1.0", b"-BY0100-"), ("1.12.35", b"-BY1CZ0-"), ("2.0.0-rc1", b"-BY2000-"), ("1.36.0", b"-BY1Z00-")]
         {
-            assert_eq!(&ours_prefix(version), prefix);
+            assert_eq!(&client_prefix(version), prefix);
         }
         assert!(id[8..].iter().all(u8::is_ascii_digit));
     }

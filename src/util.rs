@@ -3,4 +3,5 @@
 pub mod atomic_file;
 pub mod descriptors;
 pub mod os_error;
+pub mod printable_text;
 pub mod random;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use btsync::discovery::dht::{DhtConfig, DhtService, Found};
+use btsync::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use btsync::types::InfoHash;
 use common::netns::isolated;
 use common::payload::Payload;
@@ -40,7 +40,7 @@ fn libtorrent(stage: &Stage, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str]
     (stage.start(&format!("libtorrent-{ip}").replace(':', "_"), &mut command), addr)
 }
 
-fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<Found>) {
+fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<FoundPeers>) {
     let (sender, found) = unbounded();
     let config = DhtConfig {
         interface: btsync::net::bind::Bind::Address(ip),

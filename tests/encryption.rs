@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
 use btsync::metainfo::create::{CreateOptions, create};
-use btsync::metainfo::{Magnet, Torrent};
-use btsync::torrent::{Config, Event, Handle, Outcome, SeedGoal, Session, Source};
+use btsync::metainfo::{Magnet, Metainfo};
+use btsync::torrent::{Config, Event, Outcome, SeedGoal, Source, Torrent, TorrentHandle};
 use btsync::types::Encryption::{self, Off, Prefer, Require};
 
 /// Pieces of several blocks and a last one of odd size, so that batches of blocks are encrypted in one write.
-fn payload(folder: &Path) -> Torrent {
+fn payload(folder: &Path) -> Metainfo {
     let mut rng = fastrand::Rng::with_seed(4);
     let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(3_000_001).collect();
     let source = folder.join("payload.bin");
     std::fs::write(&source, bytes).expect("room for the payload");
     let options = CreateOptions { piece_length: Some(128 * 1024), ..CreateOptions::default() };
     let created = create(&source, &options, &AtomicU64::new(0), &AtomicBool::new(false)).expect("a torrent");
-    Torrent::parse(&created.bytes).expect("our own torrent is valid")
+    Metainfo::parse(&created.bytes).expect("our own torrent is valid")
 }
 
 struct Running {
-    handle: Handle,
+    handle: TorrentHandle,
     events: crossbeam_channel::Receiver<Event>,
     thread: thread::JoinHandle<Outcome>,
 }
@@ -34,7 +34,7 @@ fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec
     config.encryption = encryption;
     config.seed = SeedGoal { forever: seeds, ..SeedGoal::default() };
     config.peers = peers;
-    let session = Session::new(what, config);
+    let session = Torrent::new(what, config);
     let (handle, events) = (session.handle(), session.events());
     let thread = thread::spawn(move || session.run().expect("a session without trouble"));
     Running { handle, events, thread }
@@ -48,7 +48,7 @@ fn address(running: &Running) -> SocketAddr {
 
 /// Whether a leecher that knows nobody but the seeder gets everything. A refusal is final when the seeder has been lost as often
 /// as there are ways to call it.
-fn completes(torrent: &Torrent, folder: &Path, leecher: Encryption, seeder: Encryption) -> bool {
+fn completes(torrent: &Metainfo, folder: &Path, leecher: Encryption, seeder: Encryption) -> bool {
     let out = tempfile::tempdir().expect("a folder");
     let seeds = start(torrent.clone(), folder, seeder, Vec::new(), true);
     let fetches = start(torrent.clone(), out.path(), leecher, vec![address(&seeds)], false);
@@ -57,7 +57,7 @@ fn completes(torrent: &Torrent, folder: &Path, leecher: Encryption, seeder: Encr
     let completed = loop {
         match fetches.events.recv().expect("an event") {
             Event::Completed => break true,
-            Event::PeerFailed { .. } | Event::PeerGone { .. } => lost += 1,
+            Event::PeerFailed { .. } | Event::PeerDisconnected { .. } => lost += 1,
             _ => {}
         }
         if lost == ways {
@@ -67,9 +67,9 @@ fn completes(torrent: &Torrent, folder: &Path, leecher: Encryption, seeder: Encr
     fetches.handle.stop();
     let outcome = fetches.thread.join().expect("no panic");
     seeds.handle.stop();
-    assert_eq!(seeds.thread.join().expect("no panic"), Outcome::StoppedWhole);
+    assert_eq!(seeds.thread.join().expect("no panic"), Outcome::StoppedComplete);
     if completed {
-        assert!(matches!(outcome, Outcome::Completed | Outcome::StoppedWhole));
+        assert!(matches!(outcome, Outcome::Completed | Outcome::StoppedComplete));
         let read = |folder: &Path| std::fs::read(folder.join("payload.bin")).expect("it is there");
         assert!(read(out.path()) == read(folder), "{leecher:?} fetched something else from {seeder:?}");
     }
@@ -108,12 +108,12 @@ fn an_encrypted_connection_outlasts_the_metadata() {
         };
         let mut connections = 0;
         for event in fetches.events.iter().take_while(|event| !matches!(event, Event::Completed)) {
-            assert!(!matches!(event, Event::PeerGone { .. } | Event::PeerFailed { .. }), "{event:?}");
+            assert!(!matches!(event, Event::PeerDisconnected { .. } | Event::PeerFailed { .. }), "{event:?}");
             connections += usize::from(matches!(event, Event::PeerConnected { .. }));
         }
         assert_eq!(connections, 1, "{seed_dials}");
         fetches.handle.stop();
-        assert_eq!(fetches.thread.join().expect("no panic"), Outcome::StoppedWhole);
+        assert_eq!(fetches.thread.join().expect("no panic"), Outcome::StoppedComplete);
         seeds.handle.stop();
         seeds.thread.join().expect("no panic");
         let read = |folder: &Path| std::fs::read(folder.join("payload.bin")).expect("it is there");

@@ -14,7 +14,7 @@ use common::tracker::Tracker;
 use common::wire::{Message, Wire, extended_handshake, frame, id};
 use common::{Stage, free_port};
 
-const BLOCK: u32 = 16 * 1024;
+const BLOCK_SIZE: u32 = 16 * 1024;
 
 /// Three numbers as they travel.
 fn words(words: [u32; 3]) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn fast_messages_that_were_not_agreed_on() {
         (id::SUGGEST, vec![0; 4]),
         (id::HAVE_ALL, vec![]),
         (id::HAVE_NONE, vec![]),
-        (id::REJECT, words([0, 0, BLOCK])),
+        (id::REJECT, words([0, 0, BLOCK_SIZE])),
         (id::ALLOWED_FAST, vec![0; 4]),
     ];
     for (id, body) in messages {
@@ -91,7 +91,7 @@ fn a_late_have_all_or_have_none() {
 
 #[test]
 fn a_reject_of_what_was_not_asked_for() {
-    hung_up_on_after(frame(id::REJECT, &words([0, 0, BLOCK])));
+    hung_up_on_after(frame(id::REJECT, &words([0, 0, BLOCK_SIZE])));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_flood_of_allowed_pieces_and_of_suggestions() {
 /// A request that is rejected costs us an answer.
 #[test]
 fn a_flood_of_requests_while_choked() {
-    hung_up_on_after(frame(id::REQUEST, &words([0, 0, BLOCK])).repeat(12_000));
+    hung_up_on_after(frame(id::REQUEST, &words([0, 0, BLOCK_SIZE])).repeat(12_000));
 }
 
 /// A peer that reads nothing may have so many requests waiting, and each beyond that is rejected.
@@ -124,7 +124,7 @@ fn requests_beyond_the_queue_are_rejected() {
     wire.receive_until(&Message::Unchoke).expect("to be unchoked");
     let asked = 3 * QUEUE;
     for number in 0..asked as u32 {
-        wire.request(number / 16 % 32, number % 16 * BLOCK, BLOCK).expect("a request");
+        wire.request(number / 16 % 32, number % 16 * BLOCK_SIZE, BLOCK_SIZE).expect("a request");
     }
     let (mut blocks, mut rejects) = (0, 0);
     while blocks + rejects < asked {
@@ -174,19 +174,19 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
         }
     }
     for piece in 0..30 {
-        wire.request(piece, 0, BLOCK).expect("a request");
+        wire.request(piece, 0, BLOCK_SIZE).expect("a request");
     }
     let mut answered = BTreeSet::new();
     while answered.len() < 30 {
         match wire.receive().expect("an answer") {
             Message::Piece(piece, 0, bytes) => {
                 assert!(allowed.contains(&piece), "a choked peer got piece {piece}");
-                assert!(bytes == block(&payload, &content, piece, 0, BLOCK), "wrong bytes");
+                assert!(bytes == block(&payload, &content, piece, 0, BLOCK_SIZE), "wrong bytes");
                 assert!(answered.insert(piece), "answered twice");
             }
             Message::Other(id::REJECT, what) => {
                 let piece = u32::from_be_bytes([what[0], what[1], what[2], what[3]]);
-                assert_eq!(what, words([piece, 0, BLOCK]));
+                assert_eq!(what, words([piece, 0, BLOCK_SIZE]));
                 assert!(!allowed.contains(&piece), "an allowed piece was rejected");
                 assert!(answered.insert(piece), "answered twice");
             }
@@ -196,9 +196,9 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     // The gift is bounded: whoever goes on asking gets rejects in the end.
     let gift = *allowed.first().expect("ten pieces");
     for _ in 0..50 {
-        wire.request(gift, 0, BLOCK).expect("a request");
+        wire.request(gift, 0, BLOCK_SIZE).expect("a request");
     }
-    wire.receive_until(&reject(gift, 0, BLOCK)).expect("the end of the gift");
+    wire.receive_until(&reject(gift, 0, BLOCK_SIZE)).expect("the end of the gift");
 }
 
 /// Whatever becomes of a request, served, cancelled or caught by a choke: it is answered once.
@@ -214,12 +214,12 @@ fn every_request_is_answered_once() {
     // More than the buffers between us hold, and nothing is read meanwhile.
     let mut open: BTreeMap<(u32, u32), i32> = BTreeMap::new();
     for number in 0..1900u32 {
-        let (piece, begin) = (number / 16 % 32, number % 16 * BLOCK);
-        wire.request(piece, begin, BLOCK).expect("a request");
+        let (piece, begin) = (number / 16 % 32, number % 16 * BLOCK_SIZE);
+        wire.request(piece, begin, BLOCK_SIZE).expect("a request");
         *open.entry((piece, begin)).or_default() += 1;
     }
     for number in 0..16u32 {
-        wire.send(id::CANCEL, &words([31, number * BLOCK, BLOCK])).expect("a cancel");
+        wire.send(id::CANCEL, &words([31, number * BLOCK_SIZE, BLOCK_SIZE])).expect("a cancel");
     }
     wire.send(id::NOT_INTERESTED, &[]).expect("no interest");
     let (mut choked, mut left, mut rejects) = (false, 1900, 0);
@@ -246,8 +246,8 @@ fn every_request_is_answered_once() {
         left -= 1;
     }
     assert!(rejects > 0, "neither the cancels nor the choke were answered by a reject");
-    wire.request(20, 0, BLOCK).expect("a request");
-    wire.receive_until(&reject(20, 0, BLOCK)).expect("a reject, as we are choked");
+    wire.request(20, 0, BLOCK_SIZE).expect("a request");
+    wire.receive_until(&reject(20, 0, BLOCK_SIZE)).expect("a reject, as we are choked");
 }
 
 /// While it is choked btsync asks for the pieces that it is allowed, and for no other.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use btsync::storage::resume::Record;
+use btsync::storage::resume::ResumeData;
 use btsync::storage::{FileSpec, Layout};
-use btsync::types::{BLOCK, PartialPiece};
+use btsync::types::{BLOCK_SIZE, PartialPiece};
 use common::netns::isolated;
 use common::payload::Payload;
 use common::process::{Running, without_settings};
@@ -308,7 +308,7 @@ fn large_pieces() -> Payload {
 fn right_blocks(payload: &Payload, stage: &Stage) -> Vec<usize> {
     let there = fs::read(stage.path("out").join(&payload.name)).unwrap_or_default();
     let content = payload.content();
-    let pairs = there.chunks(BLOCK as usize).zip(content.chunks(BLOCK as usize)).enumerate();
+    let pairs = there.chunks(BLOCK_SIZE as usize).zip(content.chunks(BLOCK_SIZE as usize)).enumerate();
     pairs.filter(|(_, (there, right))| there == right).map(|(at, _)| at).collect()
 }
 
@@ -353,7 +353,7 @@ fn blocks_of_a_file_that_was_cut_meanwhile_are_fetched_again() {
     let (stage, payload) = (Stage::new(), large_pieces());
     with_150_blocks(&stage, &payload).terminate(7);
     let file = fs::File::options().write(true).open(stage.path("out").join("large.bin")).expect("the file");
-    file.set_len(140 * u64::from(BLOCK)).expect("a shorter file");
+    file.set_len(140 * u64::from(BLOCK_SIZE)).expect("a shorter file");
     let whole = payload.right_pieces(&stage.path("out"));
     assert_eq!(blocks_to_the_end(&stage, &payload), (4 - whole) * 64);
 }
@@ -364,7 +364,7 @@ fn blocks_that_a_record_only_pretends_cost_a_piece_and_ban_nobody() {
     with_150_blocks(&stage, &payload).terminate(7);
     let layout = Layout::new(1 << 20, vec![FileSpec { path: "large.bin".into(), length: 4 << 20, pad: false }]);
     let (layout, path) = (layout.expect("a layout"), record(&stage));
-    let mut forged = Record::decode(&fs::read(&path).expect("a record"), &layout).expect("ours");
+    let mut forged = ResumeData::decode(&fs::read(&path).expect("a record"), &layout).expect("ours");
     let kept: u32 = forged.partial.iter().map(PartialPiece::count).sum();
     assert_eq!((forged.have.count() * 64 + kept, forged.partial.is_empty()), (150, false));
     let partial = forged.partial.last_mut().expect("an unfinished piece");

@@ -76,7 +76,7 @@ fn nothing_begins_where_one_of_several_names_is_none_of_a_torrent() {
             let said = stderr(&output);
             assert_eq!(code(&output), Some(expected), "{words:?}: {said}");
             assert!(said.contains("nothing was started"), "{words:?}: {said}");
-            assert!(!swarm.has_begun() && !stage.path("out").exists(), "{words:?}: {said}");
+            assert!(!swarm.was_announced_to() && !stage.path("out").exists(), "{words:?}: {said}");
         }
     }
 }
@@ -150,7 +150,7 @@ fn who_only_seeds_keeps_nobody_waiting() {
     let whole = |swarm: &Swarm| swarm.tracker.heard().iter().any(|announce| announce.event == "completed");
     until("both are whole", || swarms.iter().all(whole));
     running.terminate(0);
-    assert!(swarms.iter().all(Swarm::said_goodbye));
+    assert!(swarms.iter().all(Swarm::announced_stopped));
     for swarm in &swarms {
         swarm.is_at(&stage.path("out"));
     }
@@ -170,7 +170,7 @@ fn a_stop_by(signal: &str) {
     until("two are under way", || swarms[..2].iter().all(|swarm| swarm.gate.served() == 1));
     running.signal(signal);
     running.ends_with(7);
-    assert!(swarms[..2].iter().all(Swarm::said_goodbye) && !swarms[2].has_begun());
+    assert!(swarms[..2].iter().all(Swarm::announced_stopped) && !swarms[2].was_announced_to());
     let log = running.log();
     for line in ["btsync: one: stopped at", "btsync: two: stopped at", "0 torrents are whole, 2 not, 1 not begun"] {
         assert!(log.contains(line), "{log}");
@@ -439,9 +439,9 @@ fn a_bare_hash_and_a_redirect_to_a_link_are_links() {
     let tracker = hashed.tracker.url("127.0.0.1");
     let given = [hashed.payload.hex(), "--bt-tracker".to_owned(), tracker, "--stop-timeout=2".to_owned()];
     let output = fleet(&stage).args(given).output().expect("btsync runs");
-    assert!(code(&output) == Some(2) && hashed.has_begun(), "{}", stderr(&output));
+    assert!(code(&output) == Some(2) && hashed.was_announced_to(), "{}", stderr(&output));
     let output = fleet(&stage).args([&web.url("/link"), "--stop-timeout=2"]).output().expect("btsync runs");
-    assert!(code(&output) == Some(2) && linked.has_begun(), "{}", stderr(&output));
+    assert!(code(&output) == Some(2) && linked.was_announced_to(), "{}", stderr(&output));
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
     running.ends_with(26);
     let log = running.log();
     assert!(log.contains("named.torrent: another file has this name since the start: it is not begun"), "{log}");
-    assert!(!named.has_begun() && !other.has_begun() && !stage.path("out/other").exists(), "{log}");
+    assert!(!named.was_announced_to() && !other.was_announced_to() && !stage.path("out/other").exists(), "{log}");
     first.is_at(&stage.path("out"));
 }
 

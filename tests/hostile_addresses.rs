@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use btsync::strategy::rate_limiter::Limits;
-use btsync::torrent::{Config, Event, Handle, Outcome, SeedGoal, Session};
+use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent, TorrentHandle};
 use common::netns::{address, isolated};
 use common::payload::Payload;
 use common::scene::{beside_twelve, seeding, thirty_pieces};
@@ -259,14 +259,14 @@ fn we_do_not_connect_to_ourselves() {
 
 /// A session within this process that shares or fetches a torrent.
 fn session(
-    torrent: &Torrent,
+    torrent: &Metainfo,
     folder: &Path,
     change: impl FnOnce(&mut Config),
-) -> (Handle, Receiver<Event>, JoinHandle<Outcome>) {
+) -> (TorrentHandle, Receiver<Event>, JoinHandle<Outcome>) {
     let mut config = Config::new(folder);
     (config.dht, config.lsd, config.listen_ports) = (None, false, 0..=0);
     change(&mut config);
-    let session = Session::new(torrent.clone(), config);
+    let session = Torrent::new(torrent.clone(), config);
     let (handle, events) = (session.handle(), session.events());
     (handle, events, std::thread::spawn(move || session.run().expect("a session without trouble")))
 }
@@ -276,7 +276,7 @@ fn session(
 fn several_addresses_of_a_peer_are_one_connection() {
     isolated("several_addresses_of_a_peer_are_one_connection", &[], || {
         let (stage, payload) = (Stage::new(), Payload::single("slow.bin", 24 << 20, 256 << 10));
-        let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+        let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
         let forever = SeedGoal { forever: true, ..SeedGoal::default() };
         let home = stage.folder_with("home", &payload);
         let (seeder, events, seeds) = session(&torrent, &home, |config| config.seed = forever);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use btsync::metainfo::Torrent;
-use btsync::torrent::{Config, Event, Outcome, Session, Snapshot};
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Event, Outcome, Snapshot, Torrent};
 
 use common::payload::Payload;
 use common::seeder::{FakePeer, Gate, block, full_bitfield};
@@ -33,12 +33,12 @@ struct Told {
 
 /// Downloads from `peers`; `meanwhile` runs beside it.
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> Told {
-    let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.peers = peers;
-    let session = Session::new(torrent, config);
+    let session = Torrent::new(torrent, config);
     let (handle, events) = (session.handle(), session.events());
     let running = thread::spawn(move || session.run().expect("a session without trouble"));
     meanwhile();

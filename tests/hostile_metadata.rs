@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use btsync::metainfo::Magnet;
-use btsync::torrent::{Config, Event, Outcome, Session, SessionError};
+use btsync::torrent::{Config, Event, Outcome, Torrent, TorrentError};
 use common::Stage;
 use common::bencode::{bytes, dict};
 use common::payload::Payload;
@@ -47,7 +47,7 @@ fn config(stage: &Stage, peers: Vec<SocketAddr>) -> Config {
 fn fetch(payload: &Payload, peers: &[&Talker]) -> BTreeSet<SocketAddr> {
     let stage = Stage::new();
     let config = config(&stage, peers.iter().map(|peer| peer.addr()).collect());
-    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
     let events = session.events();
     assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
     payload.assert_at(&stage.path("out"));
@@ -238,8 +238,8 @@ fn metadata_that_is_no_torrent() {
     let info = dict([("name", bytes(b"nothing else"))]);
     let payload = Payload::bogus(&info);
     let peer = Talker::honest(&payload, || true);
-    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
-    assert!(matches!(session.run(), Err(SessionError::Metadata(_))));
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
+    assert!(matches!(session.run(), Err(TorrentError::Metadata(_))));
 }
 
 /// A peer that begins in its own way, and is honest from then on.
@@ -287,7 +287,7 @@ fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
     let config = config(&stage, vec![peer.addr()]);
     let part = &payload.content()[..600 * 4096];
     std::fs::write(stage.path("out").join(&payload.name), part).expect("a part of the payload");
-    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
     assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
     payload.assert_at(&stage.path("out"));
     let heard = peer.heard();
@@ -297,7 +297,7 @@ fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
 #[test]
 fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
     let (stage, payload) = (Stage::new(), payload());
-    let session = Session::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, Vec::new()));
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, Vec::new()));
     let events = session.events();
     let running = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let listening = |event| if let Event::Listening { port } = event { Some(port) } else { None };

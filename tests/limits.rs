@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use btsync::metainfo::Torrent;
-use btsync::torrent::{Config, Event, Limits, Outcome, Session};
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Event, Limits, Outcome, Torrent};
 use common::payload::Payload;
 use common::relay::Relay;
 use common::seeder::{FakePeer, Gate, block};
@@ -155,7 +155,7 @@ fn a_handle_changes_the_limits() {
     (config.dht, config.lsd) = (None, false);
     (config.listen_ports, config.peers) = (0..=0, vec![source.peers[0].addr]);
     config.limits = Limits { down: 0, up: 7 };
-    let session = Session::new(Torrent::read(&source.torrent).expect("a torrent"), config);
+    let session = Torrent::new(Metainfo::read(&source.torrent).expect("a torrent"), config);
     let (handle, events) = (session.handle(), session.events());
     assert_eq!(handle.limits(), Limits { down: 0, up: 7 });
     handle.set_limits(Limits { down: 1024, up: 0 });

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use serde_json::{Value, json};
 
 #[test]
@@ -12,7 +12,7 @@ fn testdata_is_read_as_its_maker_says() {
     let expected = expected.as_object().unwrap();
     assert_eq!(expected.len(), 4);
     for (name, expected) in expected {
-        let torrent = Torrent::read(&folder.join(format!("{name}.torrent"))).unwrap();
+        let torrent = Metainfo::read(&folder.join(format!("{name}.torrent"))).unwrap();
         let files: Vec<_> = torrent.files.iter().map(|f| json!([f.path.to_str(), f.length, f.pad])).collect();
         let read = json!({"info_hash": torrent.info_hash.hex(), "pieces": torrent.piece_count(), "files": files});
         assert_eq!(&read, expected, "{name}");

@@ -32,7 +32,7 @@ fn of_several_names_a_bad_one_is_found_before_anything_begins() {
             assert!(said.contains(bad) && said.contains("nothing was started"), "{said}");
         }
     }
-    assert!(!swarm.has_begun() && !stage.path("out").exists());
+    assert!(!swarm.was_announced_to() && !stage.path("out").exists());
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_misspelt_command_begins_nothing() {
             assert!(said.contains("did you mean") && said.contains(meant), "{said}");
         }
     }
-    assert!(!swarm.has_begun() && !stage.path("out").exists() && !stage.path("one").exists());
+    assert!(!swarm.was_announced_to() && !stage.path("out").exists() && !stage.path("one").exists());
     // A file is a file, whatever its name.
     fs::copy(&swarm.torrent, stage.path("verfy")).expect("a copy");
     let output = fleet(&stage).args(["verfy", "out"]).output().expect("btsync runs");

@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use btsync::discovery::tracker::announce::AnnounceEvent;
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use btsync::net::bind::Bind;
-use btsync::peer::{Connection, Gone, Report, Shared, Terms};
+use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, TorrentContext};
 use btsync::pieces::PieceManager;
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::Plan;
-use btsync::types::{Bitfield, BlockRequest, Dscp, Encryption, Opening, PeerId, PeerKey, PieceIndex};
+use btsync::types::{Bitfield, BlockRequest, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex};
 use common::PATIENCE;
 use common::payload::Payload;
 use common::wire::{Message, Wire, extended_handshake, id};
@@ -41,8 +41,8 @@ fn bits(wanted: impl Fn(u32) -> bool) -> Bitfield {
 
 /// One who has some pieces and wants some.
 struct Side {
-    shared: Arc<Shared>,
-    reports: Receiver<Report>,
+    shared: Arc<TorrentContext>,
+    events: Receiver<PeerEvent>,
     connection: Option<Connection>,
     _folder: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl Side {
     fn new(have: Bitfield, plan: Plan) -> Side {
         let payload = payload();
         let (folder, content) = (tempfile::tempdir().expect("a folder"), payload.content());
-        let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+        let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
         let file = FileSpec { path: "parts".into(), length: content.len() as u64, pad: false };
         let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
         let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
@@ -60,10 +60,10 @@ impl Side {
             let bytes = content.chunks(LENGTH as usize).nth(piece.at()).expect("a piece");
             storage.write_vectored_at(storage.layout().offset(piece, 0), &[IoSlice::new(bytes)]).expect("room");
         }
-        let terms = Terms {
+        let terms = ContextSettings {
             info_hash: torrent.info_hash,
             peer_id: PeerId::ours(),
-            client: Terms::CLIENT.to_owned(),
+            client: ContextSettings::CLIENT.to_owned(),
             encryption: Encryption::Off,
             pex: false,
             wants_info: false,
@@ -72,9 +72,9 @@ impl Side {
             started: Instant::now(),
             throttle: Arc::default(),
         };
-        let (tell, reports) = unbounded();
-        let pieces = PieceManager::planned(storage, torrent.pieces, have, plan);
-        Side { shared: Shared::new(terms, pieces, tell), reports, connection: None, _folder: folder }
+        let (tell, events) = unbounded();
+        let pieces = PieceManager::with_plan(storage, torrent.pieces, have, plan);
+        Side { shared: TorrentContext::new(terms, pieces, tell), events, connection: None, _folder: folder }
     }
 
     /// Has these pieces and wants no others.
@@ -88,32 +88,35 @@ impl Side {
     }
 
     fn calls(&mut self, addr: SocketAddr) {
-        self.connection =
-            Some(Connection::dial(&self.shared, KEY, addr, Opening::Plain, Duration::from_secs(10)).expect("a thread"));
+        self.connection = Some(
+            Connection::dial(&self.shared, KEY, addr, DialMode::Plain, Duration::from_secs(10)).expect("a thread"),
+        );
     }
 
     /// What a session does on a report; why the connection is over where it is.
-    fn hear(&self, report: Report) -> Option<Gone> {
+    fn hear(&self, report: PeerEvent) -> Option<DisconnectReason> {
         match report {
-            Report::Gone { why, .. } => return Some(why),
-            Report::Interest { key } => {
+            PeerEvent::Disconnected { why, .. } => return Some(why),
+            PeerEvent::InterestChanged { key } => {
                 if let Some(peer) = self.shared.roster.get(key) {
                     peer.set_choke(!peer.peer_interested.load(Ordering::Acquire));
                 }
             }
-            Report::Whole => self.shared.roster.all().into_iter().for_each(|peer| peer.send_upload_only(&self.shared)),
-            Report::Failed { piece, .. } => panic!("{piece:?} is wrong"),
-            Report::Storage(error) => panic!("{error}"),
+            PeerEvent::Complete => {
+                self.shared.roster.all().into_iter().for_each(|peer| peer.send_upload_only(&self.shared));
+            }
+            PeerEvent::PieceFailed { piece, .. } => panic!("{piece:?} is wrong"),
+            PeerEvent::Storage(error) => panic!("{error}"),
             _ => {}
         }
         None
     }
 
     /// Hears reports until the connection is over.
-    fn ends(&mut self) -> Gone {
+    fn ends(&mut self) -> DisconnectReason {
         let deadline = Instant::now() + PATIENCE;
         let why = loop {
-            let report = self.reports.recv_deadline(deadline).expect("an end of the connection");
+            let report = self.events.recv_deadline(deadline).expect("an end of the connection");
             if let Some(why) = self.hear(report) {
                 break why;
             }
@@ -124,7 +127,7 @@ impl Side {
 }
 
 /// Connects the two and lets them talk until they part; why, as each sees it.
-fn meet(one: &mut Side, other: &mut Side) -> [Gone; 2] {
+fn meet(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     one.calls(listener.local_addr().expect("an address"));
     other.takes_call(&listener);
@@ -132,8 +135,8 @@ fn meet(one: &mut Side, other: &mut Side) -> [Gone; 2] {
     let mut whys = [None, None];
     while whys.iter().any(Option::is_none) {
         select! {
-            recv(one.reports) -> report => whys[0] = whys[0].take().or(one.hear(report.expect("a report"))),
-            recv(other.reports) -> report => whys[1] = whys[1].take().or(other.hear(report.expect("a report"))),
+            recv(one.events) -> report => whys[0] = whys[0].take().or(one.hear(report.expect("a report"))),
+            recv(other.events) -> report => whys[1] = whys[1].take().or(other.hear(report.expect("a report"))),
             recv(deadline) -> _ => panic!("they stay together: {whys:?}"),
         }
     }
@@ -175,7 +178,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         let (left, missing) = (pieces.left(), pieces.missing());
         // The seed hears that nothing more is wanted, and has no use for the other.
         let whys = meet(&mut leecher, &mut seed);
-        assert_eq!(whys[1], Gone::BothWhole, "{whys:?}");
+        assert_eq!(whys[1], DisconnectReason::Redundant, "{whys:?}");
         let pieces = &leecher.shared.pieces;
         assert_eq!(pieces.have(), wanted);
         assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left() == 0);
@@ -192,7 +195,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
 fn two_partial_seeds_hang_up_on_each_other() {
     let (mut one, mut other) = (Side::done(bits(|piece| piece < 9)), Side::done(bits(|piece| piece > 20)));
     let whys = meet(&mut one, &mut other);
-    assert!(whys.contains(&Gone::BothWhole), "{whys:?}");
+    assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
     let moved = [&one, &other].map(|side| side.shared.uploaded.load(Ordering::Relaxed));
     assert_eq!(moved, [0, 0]);
 }
@@ -201,7 +204,7 @@ fn two_partial_seeds_hang_up_on_each_other() {
 fn a_partial_seed_and_a_seed_hang_up_on_each_other() {
     let (mut part, mut seed) = (Side::done(bits(|piece| piece < 9)), Side::done(Bitfield::full(PIECES)));
     let whys = meet(&mut part, &mut seed);
-    assert!(whys.contains(&Gone::BothWhole), "{whys:?}");
+    assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
     assert_eq!(seed.shared.event(None), None, "a seed is not paused");
 }
 
@@ -218,8 +221,8 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     say(&mut wire, 0);
     wire.send(id::INTERESTED, &[]).expect("a word");
     let key = loop {
-        let report = part.reports.recv_timeout(PATIENCE).expect("our interest");
-        if let Report::Interest { key } = report {
+        let report = part.events.recv_timeout(PATIENCE).expect("our interest");
+        if let PeerEvent::InterestChanged { key } = report {
             part.hear(report);
             break key;
         }
@@ -246,7 +249,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     }
     assert!(!part.shared.pieces.wants(key));
     say(&mut wire, 1);
-    assert_eq!(part.ends(), Gone::BothWhole);
+    assert_eq!(part.ends(), DisconnectReason::Redundant);
     wire.closed().expect("the end");
 }
 
@@ -256,7 +259,7 @@ fn what_is_there_is_served_though_it_is_not_wanted() {
     let side = Side::new(bits(|piece| piece < 4), plan);
     let asked = |piece| BlockRequest { piece: PieceIndex(piece), begin: 0, length: 16_384 };
     let (mut kept, mut refused) = (vec![asked(0), asked(3), asked(4), asked(26)], Vec::new());
-    side.shared.pieces.keep_servable(&mut kept, &mut refused);
+    side.shared.pieces.retain_servable(&mut kept, &mut refused);
     assert_eq!((kept, refused), (vec![asked(0), asked(3)], vec![asked(4), asked(26)]));
 }
 

@@ -5,21 +5,21 @@ mod common;
 use std::io;
 use std::sync::mpsc;
 
-use btsync::metainfo::Torrent;
-use btsync::torrent::{Config, Handle, Limits, Outcome, SeedGoal, Session};
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Limits, Outcome, SeedGoal, Torrent, TorrentHandle};
 use common::payload::Payload;
 use common::seeder::{FakePeer, Gate, block, full_bitfield};
 use common::wire::{Message, Wire, id};
 use common::{PATIENCE, Stage, free_port, until};
 
-fn session(stage: &Stage, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Session, Handle) {
-    let torrent = Torrent::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
+fn session(stage: &Stage, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Torrent, TorrentHandle) {
+    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
     let mut config = Config::new(stage.folder(out));
     (config.dht, config.lsd, config.resume) = (None, false, None);
     config.listen_ports = 0..=0;
     config.exclude_trackers = vec!["*".to_owned()];
     set(&mut config);
-    let session = Session::new(torrent, config);
+    let session = Torrent::new(torrent, config);
     let handle = session.handle();
     (session, handle)
 }
@@ -101,14 +101,14 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     late.receive_until(&Message::Unchoke).expect("a slot");
     wire.receive_until(&Message::Unchoke).expect("a slot again");
     handle.stop();
-    assert_eq!(thread.join().expect("no panic"), Outcome::StoppedWhole);
+    assert_eq!(thread.join().expect("no panic"), Outcome::StoppedComplete);
 }
 
 /// Requests run ahead of a limit by no more than what comes within two seconds, also of a peer that does not hear cancels.
 #[test]
 fn a_pause_under_a_limit_has_little_to_wait_for() {
     const LIMIT: u64 = 400 * 1024;
-    const BLOCK: u64 = 16 * 1024;
+    const BLOCK_SIZE: u64 = 16 * 1024;
     let (stage, payload) = (Stage::new(), Payload::single("x.bin", 512 * 16 * 1024, 64 * 1024));
     let gate = Gate::new(usize::MAX);
     let peer = FakePeer::honest(&payload, &gate);
@@ -118,12 +118,12 @@ fn a_pause_under_a_limit_has_little_to_wait_for() {
     });
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let downloaded = || handle.snapshot().downloaded;
-    until("some of it is there", || downloaded() >= 40 * BLOCK);
+    until("some of it is there", || downloaded() >= 40 * BLOCK_SIZE);
     let before = downloaded();
     handle.pause();
     let mut quiet = 0;
     until("all that was asked for has come", || {
-        quiet = if downloaded() == gate.served() as u64 * BLOCK { quiet + 1 } else { 0 };
+        quiet = if downloaded() == gate.served() as u64 * BLOCK_SIZE { quiet + 1 } else { 0 };
         quiet > 40
     });
     let late = downloaded() - before;

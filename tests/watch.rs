@@ -36,7 +36,7 @@ fn what_appears_in_a_watched_folder_is_begun() {
     fs::write(at("written.torrent"), first).expect("half of it");
     running.says("written.torrent: ");
     running.says("looked at again when it changes");
-    assert!(!written.has_begun());
+    assert!(!written.was_announced_to());
     let mut file = fs::OpenOptions::new().append(true).open(at("written.torrent")).expect("the file");
     file.write_all(rest).expect("the rest of it");
     drop(file);
@@ -44,7 +44,7 @@ fn what_appears_in_a_watched_folder_is_begun() {
 
     let link = magnet.payload.magnet(&format!("&tr={}\n", magnet.tracker.url("127.0.0.1")));
     fs::write(at("link.magnet"), link).expect("a link");
-    until("the link is followed", || magnet.has_begun());
+    until("the link is followed", || magnet.was_announced_to());
     // Its seeder has no metadata to give.
     running.signal("INT");
     running.ends_with(7);
@@ -105,7 +105,7 @@ fn pipes_devices_and_sockets_in_a_watched_folder_are_passed_over() {
     last.gate.open();
     running.says("waiting.torrent: cannot be read: not a regular file any more");
     running.says("last: complete");
-    assert!(!waiting.has_begun());
+    assert!(!waiting.was_announced_to());
     running.terminate(15);
 }
 
@@ -154,7 +154,7 @@ fn what_a_download_brings_into_the_watched_folder_is_not_begun() {
         fs::rename(&swarm.torrent, folder.join(name)).expect("moved");
     }
     let mut later = Later(&stage, 0);
-    let begun = || inner.has_begun() || linked.has_begun();
+    let begun = || inner.was_announced_to() || linked.was_announced_to();
     let mut running = watching(&stage, &["in"]);
     running.says("evil.torrent: complete");
     running.says("evil.magnet: complete");
@@ -172,7 +172,7 @@ fn what_a_download_brings_into_the_watched_folder_is_not_begun() {
     fs::copy(folder.join("evil.torrent"), stage.path("copy")).expect("a copy");
     fs::rename(stage.path("copy"), folder.join("copy.torrent")).expect("moved");
     running.says("inner: complete");
-    assert!(!linked.has_begun());
+    assert!(!linked.was_announced_to());
     running.terminate(0);
 }
 
@@ -190,7 +190,7 @@ fn files_of_a_torrent_that_runs_are_not_begun_even_without_a_mark() {
     drop(fs::OpenOptions::new().append(true).open(folder.join("evil.torrent")).expect("the file"));
     symlink("evil.torrent", folder.join("link.torrent")).expect("a link");
     Later(&stage, 0).comes(&mut running);
-    assert!(!inner.has_begun(), "{}", running.log());
+    assert!(!inner.was_announced_to(), "{}", running.log());
     running.terminate(0);
 }
 
@@ -212,7 +212,7 @@ fn what_a_download_brought_is_not_begun_when_it_is_moved_there() {
     Later(&stage, 0).comes(&mut running);
     fs::rename(stage.path("elsewhere/evil.torrent"), folder.join("moved.torrent")).expect("moved");
     Later(&stage, 1).comes(&mut running);
-    assert!(!inner.has_begun(), "{}", running.log());
+    assert!(!inner.was_announced_to(), "{}", running.log());
     running.terminate(0);
 }
 
@@ -233,7 +233,7 @@ fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
         symlink("evil.torrent", folder.join("pointer.torrent")).expect("a link");
         let mut running = watching(&stage, &["in"]);
         Later(&stage, 0).comes(&mut running);
-        assert!(!inner.has_begun(), "{}", running.log());
+        assert!(!inner.was_announced_to(), "{}", running.log());
         // A copy is the user's own.
         fs::copy(folder.join("evil.torrent"), stage.path("copy")).expect("a copy");
         fs::copy(stage.path("copy"), folder.join("copy.torrent")).expect("a copy");
@@ -274,7 +274,7 @@ fn what_a_download_brought_is_not_begun_under_another_spelling_either() {
                 running.says("IN: complete");
             }
             Later(&stage, 0).comes(&mut running);
-            assert!(!inner.has_begun(), "{}", running.log());
+            assert!(!inner.was_announced_to(), "{}", running.log());
             running.terminate(0);
             fs::remove_file(stage.path("in/later1.torrent")).expect("it was there");
         }

@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use btsync::storage::Slab;
-use btsync::types::{BLOCK, BlockRequest, PeerId, PieceIndex};
+use btsync::types::{BLOCK_SIZE, BlockRequest, PeerId, PieceIndex};
 use btsync::wire::Handshake;
 use btsync::wire::handshake::LENGTH;
 use btsync::wire::message::{self, Message};
@@ -33,7 +33,7 @@ pub enum Sink<'a> {
 
 /// One connection that takes the whole torrent, block after block.
 pub struct Leech<'a> {
-    torrent: &'a Torrent,
+    torrent: &'a Metainfo,
     sink: Sink<'a>,
     stream: TcpStream,
     slab: Slab,
@@ -53,7 +53,7 @@ impl<'a> Leech<'a> {
     ///
     /// # Errors
     /// Where nobody listens for a minute.
-    pub fn call(addr: SocketAddr, torrent: &'a Torrent, sink: Sink<'a>, passes: u64) -> io::Result<Leech<'a>> {
+    pub fn call(addr: SocketAddr, torrent: &'a Metainfo, sink: Sink<'a>, passes: u64) -> io::Result<Leech<'a>> {
         assert!(torrent.total().is_multiple_of(u64::from(torrent.piece_length)), "a last piece that is short");
         let deadline = Instant::now() + PATIENCE;
         let mut stream = loop {
@@ -70,7 +70,7 @@ impl<'a> Leech<'a> {
         message::interested(&mut greeting, true);
         stream.write_all(&greeting)?;
         stream.read_exact(&mut [0; LENGTH])?;
-        let goal = torrent.total() / u64::from(BLOCK) * passes;
+        let goal = torrent.total() / u64::from(BLOCK_SIZE) * passes;
         let slab = Slab::new(SLAB);
         Ok(Leech { torrent, sink, stream, slab, held: 0, sha: Sha1::new(), asked: 0, received: 0, goal, open: false })
     }
@@ -96,14 +96,18 @@ impl<'a> Leech<'a> {
             self.ask()?;
             self.receive()?;
         }
-        let bytes = self.goal * u64::from(BLOCK);
+        let bytes = self.goal * u64::from(BLOCK_SIZE);
         Ok(Figures { bytes, wall: start.elapsed(), cpu: thread_cpu().saturating_sub(cpu), peak_kib: None })
     }
 
     fn block(&self, number: u64) -> BlockRequest {
-        let in_piece = u64::from(self.torrent.piece_length / BLOCK);
+        let in_piece = u64::from(self.torrent.piece_length / BLOCK_SIZE);
         let piece = number / in_piece % u64::from(self.torrent.piece_count());
-        BlockRequest { piece: PieceIndex(piece as u32), begin: (number % in_piece) as u32 * BLOCK, length: BLOCK }
+        BlockRequest {
+            piece: PieceIndex(piece as u32),
+            begin: (number % in_piece) as u32 * BLOCK_SIZE,
+            length: BLOCK_SIZE,
+        }
     }
 
     /// Asks for more once a quarter of the requests was answered.
@@ -156,7 +160,7 @@ impl<'a> Leech<'a> {
             }
         }
         if let Sink::Disk(file) = self.sink {
-            let mut offset = first * u64::from(BLOCK);
+            let mut offset = first * u64::from(BLOCK_SIZE);
             let mut slices = &mut run[..];
             while !slices.is_empty() {
                 let n = rustix::io::pwritev(file, slices, offset)?;

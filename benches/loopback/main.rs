@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use btsync::metainfo::{self, CreateOptions, Torrent};
+use btsync::metainfo::{self, CreateOptions, Metainfo};
 use btsync::storage::Slab;
 
 use child::{Btsync, cpu_of, free_port, peak_kib};
@@ -64,7 +64,7 @@ fn number(name: &str, otherwise: usize) -> Result<usize> {
 struct Scene {
     folder: tempfile::TempDir,
     payload: Arc<Slab>,
-    torrent: Torrent,
+    torrent: Metainfo,
 }
 
 impl Scene {
@@ -78,7 +78,7 @@ impl Scene {
         let options = CreateOptions { piece_length: Some(PIECE), ..CreateOptions::default() };
         let created = metainfo::create(&file, &options, &AtomicU64::new(0), &AtomicBool::new(false))?;
         fs::write(folder.path().join("payload.torrent"), &created.bytes)?;
-        Ok(Scene { folder, payload: Arc::new(payload), torrent: Torrent::parse(&created.bytes)? })
+        Ok(Scene { folder, payload: Arc::new(payload), torrent: Metainfo::parse(&created.bytes)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use btsync::metainfo::Torrent;
+use btsync::metainfo::Metainfo;
 use btsync::storage::Slab;
-use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerId};
+use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerId};
 use btsync::wire::Handshake;
 use btsync::wire::handshake::LENGTH;
-use btsync::wire::message::{self, Message, PIECE_HEAD};
+use btsync::wire::message::{self, Message, PIECE_HEADER_LENGTH};
 
 use crate::table::thread_cpu;
 
@@ -43,7 +43,7 @@ impl Seeder {
     ///
     /// # Errors
     /// Where no port is free.
-    pub fn start(torrent: &Torrent, source: &Source) -> io::Result<Seeder> {
+    pub fn start(torrent: &Metainfo, source: &Source) -> io::Result<Seeder> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let addr = listener.local_addr()?;
         let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
@@ -92,7 +92,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     fn new(stream: TcpStream, source: &Source, piece_length: u32) -> Connection<'_> {
-        let slab = Slab::new(BATCH * BLOCK as usize);
+        let slab = Slab::new(BATCH * BLOCK_SIZE as usize);
         Connection { stream, source, piece_length: u64::from(piece_length), slab, received: Vec::new() }
     }
 
@@ -146,7 +146,7 @@ impl Connection<'_> {
                     &self.slab[..bytes]
                 }
             };
-            let heads: Vec<[u8; PIECE_HEAD]> = run.iter().map(|b| message::piece_head(*b)).collect();
+            let heads: Vec<[u8; PIECE_HEADER_LENGTH]> = run.iter().map(|b| message::piece_header(*b)).collect();
             let mut slices = Vec::with_capacity(2 * run.len());
             for (head, block) in heads.iter().zip(run) {
                 let (block, rest) = data.split_at(block.length as usize);

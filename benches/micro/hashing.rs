@@ -5,23 +5,23 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use btsync::storage::{FileSpec, Layout, Slab, Storage};
-use btsync::types::BLOCK;
-use btsync::wire::message::PIECE_HEAD;
+use btsync::types::BLOCK_SIZE;
+use btsync::wire::message::PIECE_HEADER_LENGTH;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use sha1::{Digest, Sha1};
 
-const PIECE: u32 = 16 * BLOCK;
+const PIECE: u32 = 16 * BLOCK_SIZE;
 /// Pieces in the file that is written over and over, 64 MiB in all.
 const PIECES: u64 = 256;
 
 /// A received piece, and where its blocks lie: each behind the head of its message, so nothing is aligned.
 fn received() -> (Slab, Vec<Range<usize>>) {
-    let frame = PIECE_HEAD + BLOCK as usize;
-    let blocks = (PIECE / BLOCK) as usize;
+    let frame = PIECE_HEADER_LENGTH + BLOCK_SIZE as usize;
+    let blocks = (PIECE / BLOCK_SIZE) as usize;
     let mut slab = Slab::new(blocks * frame);
     fastrand::Rng::with_seed(1).fill(&mut slab);
-    (slab, (0..blocks).map(|n| n * frame + PIECE_HEAD..(n + 1) * frame).collect())
+    (slab, (0..blocks).map(|n| n * frame + PIECE_HEADER_LENGTH..(n + 1) * frame).collect())
 }
 
 fn hash(slab: &[u8], blocks: &[Range<usize>]) -> [u8; 20] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use btsync::strategy::picker::{Asking, Speed};
 use btsync::strategy::{Accept, Picker};
-use btsync::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -76,7 +76,7 @@ impl Case {
         for piece in 0..self.pieces / 100 {
             have.set(PieceIndex(piece));
         }
-        let piece_length = BLOCKS * BLOCK;
+        let piece_length = BLOCKS * BLOCK_SIZE;
         let mut picker = Picker::new(piece_length, u64::from(self.pieces) * u64::from(piece_length), have, 1);
         for key in (0..self.peers).map(PeerKey) {
             picker.add_peer(key);

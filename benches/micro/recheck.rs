@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
 
-use btsync::storage::{self, FileSpec, Layout, Progress, Slab, Storage};
+use btsync::storage::{self, CheckProgress, FileSpec, Layout, Slab, Storage};
 use btsync::types::PieceHash;
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -34,7 +34,7 @@ fn threads(bencher: Bencher, threads: usize) {
     let layout = Layout::new(PIECE, vec![file]).expect("a layout");
     let storage = Storage::new(folder.path().into(), layout, 1);
     let hashes = on_disk(&storage);
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (CheckProgress::default(), AtomicBool::new(false));
     bencher.counter(BytesCount::new(length)).bench_local(|| {
         let have = storage::check(&storage, &hashes, threads, &progress, &stop).expect("a readable file");
         assert!(have.is_full());

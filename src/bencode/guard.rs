@@ -11,7 +11,7 @@ pub const FILE_DEPTH: usize = 64;
 
 /// Why bytes are not bencode, or not bencode that we accept; positions are counted in bytes from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RawError {
+pub enum BencodeError {
     /// The bytes end within a value, or there are none.
     #[error("not bencode: it ends in the middle of a value, at byte {0}")]
     Truncated(usize),
@@ -57,7 +57,7 @@ pub enum RawError {
 ///
 /// # Errors
 /// Says where it is malformed, nested deeper than [`MESSAGE_DEPTH`], or has a key twice.
-pub fn check(bytes: &[u8]) -> Result<(), RawError> {
+pub fn check(bytes: &[u8]) -> Result<(), BencodeError> {
     walk(bytes, true, usize::MAX).map(|_| ())
 }
 
@@ -65,8 +65,8 @@ pub fn check(bytes: &[u8]) -> Result<(), RawError> {
 /// stops at the first value beyond that, so that a message of many tiny values costs no more than an honest one.
 ///
 /// # Errors
-/// Those of [`check`], and [`RawError::TooMany`].
-pub fn check_few(bytes: &[u8], most: usize) -> Result<(), RawError> {
+/// Those of [`check`], and [`BencodeError::TooMany`].
+pub fn check_few(bytes: &[u8], most: usize) -> Result<(), BencodeError> {
     walk(bytes, true, most).map(|_| ())
 }
 
@@ -74,20 +74,20 @@ pub fn check_few(bytes: &[u8], most: usize) -> Result<(), RawError> {
 /// piece of metadata behind a dictionary).
 ///
 /// # Errors
-/// Those of [`check`], but for [`RawError::Trailing`].
-pub fn prefix(bytes: &[u8]) -> Result<usize, RawError> {
+/// Those of [`check`], but for [`BencodeError::Trailing`].
+pub fn prefix(bytes: &[u8]) -> Result<usize, BencodeError> {
     walk(bytes, false, usize::MAX)
 }
 
-fn walk(bytes: &[u8], to_the_end: bool, most: usize) -> Result<usize, RawError> {
+fn walk(bytes: &[u8], to_the_end: bool, most: usize) -> Result<usize, BencodeError> {
     let mut scanner = Scanner::new(bytes, MESSAGE_DEPTH);
     scanner.values = most;
-    let value = scanner.value().and_then(|value| scanner.pass(value)).map(|()| scanner.at());
+    let value = scanner.value().and_then(|value| scanner.skip(value)).map(|()| scanner.at());
     let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
     all.map_err(|error| match error {
         ScanError::Raw(error) => error,
         // Bytes in memory can be read.
-        ScanError::Io(_) => RawError::Truncated(scanner.at()),
+        ScanError::Io(_) => BencodeError::Truncated(scanner.at()),
     })
 }
 
@@ -105,35 +105,35 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not() {
-        let table: &[(&str, RawError)] = &[
-            ("", RawError::Truncated(0)),
-            ("i", RawError::Truncated(1)),
-            ("i12", RawError::Truncated(3)),
-            ("l", RawError::Truncated(1)),
-            ("d1:a", RawError::Truncated(4)),
-            ("12", RawError::Truncated(2)),
-            ("x", RawError::Unexpected(0)),
-            ("e", RawError::Unexpected(0)),
-            ("ie", RawError::Integer(0)),
-            ("i-e", RawError::Integer(0)),
-            ("i-0e", RawError::Integer(0)),
-            ("i01e", RawError::Integer(0)),
-            ("i+1e", RawError::Integer(0)),
-            ("i1.5e", RawError::Integer(0)),
-            ("i9223372036854775808e", RawError::Integer(0)),
-            ("01:a", RawError::StringLength(0)),
-            ("1a", RawError::StringLength(0)),
-            ("5:abcd", RawError::StringOverrun(0)),
-            ("99999999999999999999999:a", RawError::StringOverrun(0)),
-            ("18446744073709551615:a", RawError::StringOverrun(0)),
-            ("di1e1:ae", RawError::Key(1)),
-            ("dlei1ee", RawError::Key(1)),
-            ("d1:ae", RawError::NoValue(4)),
-            ("d1:ai1e1:ai1ee", RawError::DuplicateKey("a".into())),
-            ("d1:bi1e1:ai1e1:bi1ee", RawError::DuplicateKey("b".into())),
-            ("ld1:b0:1:a0:1:b0:ee", RawError::DuplicateKey("b".into())),
-            ("i1ei2e", RawError::Trailing(3)),
-            ("de x", RawError::Trailing(3)),
+        let table: &[(&str, BencodeError)] = &[
+            ("", BencodeError::Truncated(0)),
+            ("i", BencodeError::Truncated(1)),
+            ("i12", BencodeError::Truncated(3)),
+            ("l", BencodeError::Truncated(1)),
+            ("d1:a", BencodeError::Truncated(4)),
+            ("12", BencodeError::Truncated(2)),
+            ("x", BencodeError::Unexpected(0)),
+            ("e", BencodeError::Unexpected(0)),
+            ("ie", BencodeError::Integer(0)),
+            ("i-e", BencodeError::Integer(0)),
+            ("i-0e", BencodeError::Integer(0)),
+            ("i01e", BencodeError::Integer(0)),
+            ("i+1e", BencodeError::Integer(0)),
+            ("i1.5e", BencodeError::Integer(0)),
+            ("i9223372036854775808e", BencodeError::Integer(0)),
+            ("01:a", BencodeError::StringLength(0)),
+            ("1a", BencodeError::StringLength(0)),
+            ("5:abcd", BencodeError::StringOverrun(0)),
+            ("99999999999999999999999:a", BencodeError::StringOverrun(0)),
+            ("18446744073709551615:a", BencodeError::StringOverrun(0)),
+            ("di1e1:ae", BencodeError::Key(1)),
+            ("dlei1ee", BencodeError::Key(1)),
+            ("d1:ae", BencodeError::NoValue(4)),
+            ("d1:ai1e1:ai1ee", BencodeError::DuplicateKey("a".into())),
+            ("d1:bi1e1:ai1e1:bi1ee", BencodeError::DuplicateKey("b".into())),
+            ("ld1:b0:1:a0:1:b0:ee", BencodeError::DuplicateKey("b".into())),
+            ("i1ei2e", BencodeError::Trailing(3)),
+            ("de x", BencodeError::Trailing(3)),
         ];
         for (bad, error) in table {
             assert_eq!(check(bad.as_bytes()).as_ref(), Err(error), "{bad}");
@@ -149,9 +149,9 @@ mod tests {
     fn depth_is_bounded_and_the_bound_itself_is_fine() {
         let nested = |depth: usize| ["l".repeat(depth), "e".repeat(depth)].concat();
         assert_eq!(check(nested(MESSAGE_DEPTH).as_bytes()), Ok(()));
-        assert_eq!(check(nested(MESSAGE_DEPTH + 1).as_bytes()), Err(RawError::TooDeep(MESSAGE_DEPTH)));
+        assert_eq!(check(nested(MESSAGE_DEPTH + 1).as_bytes()), Err(BencodeError::TooDeep(MESSAGE_DEPTH)));
         for bomb in [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18)] {
-            assert_eq!(check(&bomb), Err(RawError::TooDeep(MESSAGE_DEPTH)));
+            assert_eq!(check(&bomb), Err(BencodeError::TooDeep(MESSAGE_DEPTH)));
         }
     }
 
@@ -165,31 +165,34 @@ mod tests {
         assert_eq!(check(dict(&mut (0..many)).as_bytes()), Ok(()));
         assert_eq!(check(dict(&mut (0..1000).rev()).as_bytes()), Ok(()));
         let late = dict(&mut (0..many).chain([5]));
-        assert_eq!(check(late.as_bytes()), Err(RawError::Unsorted(1 + 12 * many as usize)));
-        assert!(matches!(check(dict(&mut (0..many).rev()).as_bytes()), Err(RawError::Unsorted(_))));
+        assert_eq!(check(late.as_bytes()), Err(BencodeError::Unsorted(1 + 12 * many as usize)));
+        assert!(matches!(check(dict(&mut (0..many).rev()).as_bytes()), Err(BencodeError::Unsorted(_))));
         assert_eq!(
             check(dict(&mut (0..many).chain([many - 1])).as_bytes()),
-            Err(RawError::DuplicateKey("00099999".into()))
+            Err(BencodeError::DuplicateKey("00099999".into()))
         );
         // Full or not, the keys of the dictionary around it are not forgotten.
         let inner = dict(&mut (0..many));
         assert_eq!(check(format!("d1:b{inner}1:a{inner}e").as_bytes()), Ok(()));
-        assert_eq!(check(format!("d1:b{inner}1:a{inner}1:b0:e").as_bytes()), Err(RawError::DuplicateKey("b".into())));
+        assert_eq!(
+            check(format!("d1:b{inner}1:a{inner}1:b0:e").as_bytes()),
+            Err(BencodeError::DuplicateKey("b".into()))
+        );
         let long = format!("d5000:{}0:e", "x".repeat(5000));
-        assert_eq!(check(long.as_bytes()), Err(RawError::KeyTooLong(1)));
+        assert_eq!(check(long.as_bytes()), Err(BencodeError::KeyTooLong(1)));
     }
 
     #[test]
     fn many_values_are_refused_where_few_are_expected() {
         assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 5), Ok(()));
-        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 4), Err(RawError::TooMany(14)));
-        assert_eq!(check_few(format!("l{}e", "le".repeat(30_000)).as_bytes(), 256), Err(RawError::TooMany(511)));
+        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 4), Err(BencodeError::TooMany(14)));
+        assert_eq!(check_few(format!("l{}e", "le".repeat(30_000)).as_bytes(), 256), Err(BencodeError::TooMany(511)));
     }
 
     #[test]
     fn prefix_stops_at_the_value() {
         assert_eq!(prefix(b"d8:msg_typei1eeDATA"), Ok(15));
         assert_eq!(prefix(b"5:abcdeDATA"), Ok(7));
-        assert_eq!(prefix(b"d8:msg_type"), Err(RawError::Truncated(11)));
+        assert_eq!(prefix(b"d8:msg_type"), Err(BencodeError::Truncated(11)));
     }
 }

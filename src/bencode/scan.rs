@@ -1,12 +1,12 @@
 //! Reads bencode as it streams by: no recursion, nothing allocated by a number that the bytes claim, and memory that does not
 //! grow with the input. All bencode of strangers passes here first: [`crate::bencode::guard`] checks messages with it, and
-//! [`crate::metainfo::decode`] reads torrent files, of which the bad ones must cost nothing.
+//! `metainfo::decode` reads torrent files, of which the bad ones must cost nothing.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
 
-use crate::bencode::guard::RawError;
-use crate::metainfo::paths::printable;
+use crate::bencode::guard::BencodeError;
+use crate::util::printable_text::printable;
 
 /// The longest key that is accepted, in bytes. The longest we look for has 13; a `file tree` (BEP 52) has names for keys.
 const KEY_MAX: usize = 4096;
@@ -22,13 +22,13 @@ const QUICK: usize = 9;
 #[derive(Debug)]
 pub(crate) enum ScanError {
     /// What was read is not bencode that we accept.
-    Raw(RawError),
+    Raw(BencodeError),
     /// It cannot be read.
     Io(io::Error),
 }
 
-impl From<RawError> for ScanError {
-    fn from(error: RawError) -> ScanError {
+impl From<BencodeError> for ScanError {
+    fn from(error: BencodeError) -> ScanError {
         ScanError::Raw(error)
     }
 }
@@ -37,14 +37,14 @@ type Result<T> = std::result::Result<T, ScanError>;
 
 /// The start of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub(crate) enum ValueStart {
     /// An integer, which is read with that.
     Int(i64),
-    /// A string of so many bytes: [`Scanner::take`] or [`Scanner::pass`] must follow.
+    /// A string of so many bytes: [`Scanner::take`] or [`Scanner::skip`] must follow.
     Bytes(usize),
-    /// A list: [`Scanner::more`] must follow until it says no, or `pass`.
+    /// A list: [`Scanner::has_next_item`] must follow until it says no, or `skip`.
     List,
-    /// A dictionary: [`Scanner::key`] must follow until there is none, or `pass`.
+    /// A dictionary: [`Scanner::key`] must follow until there is none, or `skip`.
     Dict,
 }
 
@@ -52,24 +52,24 @@ pub(crate) enum Value {
 enum Frame {
     List,
     Dict {
-        /// Where its keys start in [`Keys::spans`].
+        /// Where its keys start in [`SeenKeys::spans`].
         first_key: usize,
         /// Whether its keys came in order so far, as they should; then none can stand twice.
         ascending: bool,
         /// Whether only its latest key is remembered.
-        forgot: bool,
+        has_dropped_keys: bool,
     },
 }
 
 /// The keys of all open dictionaries, one after the other.
 #[derive(Default)]
-struct Keys {
+struct SeenKeys {
     bytes: Vec<u8>,
     /// Where each lies in `bytes`.
     spans: Vec<Range<u32>>,
 }
 
-impl Keys {
+impl SeenKeys {
     fn get(&self, span: &Range<u32>) -> &[u8] {
         self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
@@ -106,14 +106,14 @@ pub(crate) struct Scanner<R> {
     /// How many more values may begin.
     pub values: usize,
     frames: Vec<Frame>,
-    keys: Keys,
+    keys: SeenKeys,
     scratch: Vec<u8>,
 }
 
 impl<R: BufRead> Scanner<R> {
     /// A walk that allows lists and dictionaries `depth` deep.
     pub fn new(source: R, depth: usize) -> Scanner<R> {
-        let (values, frames, keys, scratch) = (usize::MAX, Vec::new(), Keys::default(), Vec::new());
+        let (values, frames, keys, scratch) = (usize::MAX, Vec::new(), SeenKeys::default(), Vec::new());
         Scanner { source, at: 0, depth, values, frames, keys, scratch }
     }
 
@@ -141,27 +141,30 @@ impl<R: BufRead> Scanner<R> {
 
     fn peek_some(&mut self) -> Result<u8> {
         let byte = self.peek()?;
-        Ok(byte.ok_or(RawError::Truncated(self.at))?)
+        Ok(byte.ok_or(BencodeError::Truncated(self.at))?)
     }
 
     /// Begins the value that must stand here.
-    pub fn value(&mut self) -> Result<Value> {
-        self.values = self.values.checked_sub(1).ok_or(RawError::TooMany(self.at))?;
+    pub fn value(&mut self) -> Result<ValueStart> {
+        self.values = self.values.checked_sub(1).ok_or(BencodeError::TooMany(self.at))?;
         match self.peek_some()? {
-            b'i' => self.integer().map(Value::Int),
-            b'0'..=b'9' => self.length().map(Value::Bytes),
-            b'l' => self.open(Frame::List).map(|()| Value::List),
+            b'i' => self.integer().map(ValueStart::Int),
+            b'0'..=b'9' => self.length().map(ValueStart::Bytes),
+            b'l' => self.open(Frame::List).map(|()| ValueStart::List),
             b'd' => {
                 let first_key = self.keys.spans.len();
-                self.open(Frame::Dict { first_key, ascending: true, forgot: false }).map(|()| Value::Dict)
+                self.open(Frame::Dict { first_key, ascending: true, has_dropped_keys: false })
+                    .map(|()| ValueStart::Dict)
             }
-            b'e' if matches!(self.frames.last(), Some(Frame::Dict { .. })) => Err(RawError::NoValue(self.at).into()),
-            _ => Err(RawError::Unexpected(self.at).into()),
+            b'e' if matches!(self.frames.last(), Some(Frame::Dict { .. })) => {
+                Err(BencodeError::NoValue(self.at).into())
+            }
+            _ => Err(BencodeError::Unexpected(self.at).into()),
         }
     }
 
     /// Within a list: whether another value follows. If not, the list is closed.
-    pub fn more(&mut self) -> Result<bool> {
+    pub fn has_next_item(&mut self) -> Result<bool> {
         let end = self.peek_some()? == b'e';
         if end {
             self.close()?;
@@ -171,7 +174,7 @@ impl<R: BufRead> Scanner<R> {
 
     /// Within a list: puts the next item into `out` where it is a string of at most `max` bytes that waits whole in the buffer, which
     /// is nearly always; else nothing is taken.
-    pub fn quick_item(&mut self, max: usize, out: &mut Vec<u8>) -> Result<bool> {
+    pub fn try_item(&mut self, max: usize, out: &mut Vec<u8>) -> Result<bool> {
         let bytes = self.fill()?;
         let found = quick_length(bytes).filter(|(length, _)| *length <= max);
         let item = found.and_then(|(length, start)| Some((bytes.get(start..start + length)?, start + length)));
@@ -188,11 +191,11 @@ impl<R: BufRead> Scanner<R> {
         match self.peek_some()? {
             b'e' => return self.close().map(|()| None),
             b'0'..=b'9' => {}
-            _ => return Err(RawError::Key(start).into()),
+            _ => return Err(BencodeError::Key(start).into()),
         }
         let length = self.length()?;
         if length > KEY_MAX {
-            return Err(RawError::KeyTooLong(start).into());
+            return Err(BencodeError::KeyTooLong(start).into());
         }
         let mut key = std::mem::take(&mut self.scratch);
         self.take(length, KEY_MAX, &mut key)?;
@@ -211,18 +214,18 @@ impl<R: BufRead> Scanner<R> {
     }
 
     /// Reads over the rest of a value that [`Scanner::value`] has begun.
-    pub fn pass(&mut self, value: Value) -> Result<()> {
+    pub fn skip(&mut self, value: ValueStart) -> Result<()> {
         match value {
-            Value::Int(_) => Ok(()),
-            Value::Bytes(length) => self.walk(length, |_| ()),
-            Value::List | Value::Dict => {
+            ValueStart::Int(_) => Ok(()),
+            ValueStart::Bytes(length) => self.walk(length, |_| ()),
+            ValueStart::List | ValueStart::Dict => {
                 let floor = self.frames.len().saturating_sub(1);
                 while self.frames.len() > floor {
                     let follows = match self.frames.last() {
                         Some(Frame::Dict { .. }) => self.key()?.is_some(),
-                        _ => self.more()?,
+                        _ => self.has_next_item()?,
                     };
-                    if follows && let Value::Bytes(length) = self.value()? {
+                    if follows && let ValueStart::Bytes(length) = self.value()? {
                         self.walk(length, |_| ())?;
                     }
                 }
@@ -235,7 +238,7 @@ impl<R: BufRead> Scanner<R> {
     pub fn end(&mut self) -> Result<()> {
         while let Some(byte) = self.peek()? {
             if !byte.is_ascii_whitespace() {
-                return Err(RawError::Trailing(self.at).into());
+                return Err(BencodeError::Trailing(self.at).into());
             }
             self.consume(1);
         }
@@ -251,7 +254,7 @@ impl<R: BufRead> Scanner<R> {
             if count == 0 {
                 // The digits and the colon are a part of it.
                 let digits = length.checked_ilog10().unwrap_or_default() as usize + 1;
-                return Err(RawError::StringOverrun(start.saturating_sub(digits + 1)).into());
+                return Err(BencodeError::StringOverrun(start.saturating_sub(digits + 1)).into());
             }
             each(bytes.get(..count).unwrap_or_default());
             self.consume(count);
@@ -262,7 +265,7 @@ impl<R: BufRead> Scanner<R> {
 
     fn open(&mut self, frame: Frame) -> Result<()> {
         if self.frames.len() >= self.depth {
-            return Err(RawError::TooDeep(self.depth).into());
+            return Err(BencodeError::TooDeep(self.depth).into());
         }
         self.frames.push(frame);
         self.consume(1);
@@ -294,17 +297,17 @@ impl<R: BufRead> Scanner<R> {
     /// Of a dictionary too large to be remembered the latest key is enough, as long as it is sorted.
     fn remember(&mut self, key: &[u8], at: usize) -> Result<()> {
         let full = self.keys.is_full();
-        if let Some(Frame::Dict { first_key, ascending, forgot }) = self.frames.last_mut() {
+        if let Some(Frame::Dict { first_key, ascending, has_dropped_keys }) = self.frames.last_mut() {
             match self.keys.last(*first_key) {
                 Some(last) if last == key => return Err(duplicate(key).into()),
                 Some(last) if last > key => *ascending = false,
                 _ => {}
             }
-            if !*ascending && (full || *forgot) {
-                return Err(RawError::Unsorted(at).into());
+            if !*ascending && (full || *has_dropped_keys) {
+                return Err(BencodeError::Unsorted(at).into());
             }
-            if full || *forgot {
-                *forgot = true;
+            if full || *has_dropped_keys {
+                *has_dropped_keys = true;
                 let latest = self.keys.spans.len().saturating_sub(1).max(*first_key);
                 self.keys.truncate(latest);
             }
@@ -331,7 +334,7 @@ impl<R: BufRead> Scanner<R> {
                 self.consume(1);
                 Ok(value)
             }
-            _ => Err(RawError::Integer(start).into()),
+            _ => Err(BencodeError::Integer(start).into()),
         }
     }
 
@@ -342,12 +345,12 @@ impl<R: BufRead> Scanner<R> {
         }
         let start = self.at;
         let digits = self.digits()?;
-        let Some(length) = digits.value else { return Err(RawError::StringOverrun(start).into()) };
+        let Some(length) = digits.value else { return Err(BencodeError::StringOverrun(start).into()) };
         if (digits.leading_zero && digits.count > 1) || self.peek_some()? != b':' {
-            return Err(RawError::StringLength(start).into());
+            return Err(BencodeError::StringLength(start).into());
         }
         self.consume(1);
-        Ok(usize::try_from(length).map_err(|_| RawError::StringOverrun(start))?)
+        Ok(usize::try_from(length).map_err(|_| BencodeError::StringOverrun(start))?)
     }
 
     /// The digits from here on, as far as a number of 64 bits can have them.
@@ -393,8 +396,8 @@ fn quick_length(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-fn duplicate(key: &[u8]) -> RawError {
+fn duplicate(key: &[u8]) -> BencodeError {
     let start = key.get(..key.len().min(160)).unwrap_or_default();
     let text: String = String::from_utf8_lossy(start).chars().take(40).collect();
-    RawError::DuplicateKey(printable(&text))
+    BencodeError::DuplicateKey(printable(&text))
 }

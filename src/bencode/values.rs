@@ -1,4 +1,4 @@
-//! Small bencoded dictionaries of strangers, such as messages and trackers' answers: checked by [`raw`], read by
+//! Small bencoded dictionaries of strangers, such as messages and trackers' answers: checked by `raw`, read by
 //! `serde_bencode`, and then asked for what stands at a key. What is wrong at one key costs that key only. Torrent files are not
 //! read like this: they are too large, see `decode`.
 
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde_bencode::value::Value;
 
 use crate::bencode::guard;
-use crate::bencode::guard::RawError;
+use crate::bencode::guard::BencodeError;
 
 /// A dictionary as `serde_bencode` reads it.
 pub type Dict = HashMap<Vec<u8>, Value>;
@@ -16,7 +16,7 @@ pub type Dict = HashMap<Vec<u8>, Value>;
 ///
 /// # Errors
 /// Those of [`guard::check`].
-pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, RawError> {
+pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, BencodeError> {
     // serde_bencode recurses: depth is checked before.
     guard::check(bytes)?;
     Ok(read(bytes))
@@ -26,7 +26,7 @@ pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, RawError> {
 ///
 /// # Errors
 /// Those of [`guard::check_few`].
-pub fn small_dictionary(bytes: &[u8], most: usize) -> Result<Option<Dict>, RawError> {
+pub fn small_dictionary(bytes: &[u8], most: usize) -> Result<Option<Dict>, BencodeError> {
     guard::check_few(bytes, most)?;
     Ok(read(bytes))
 }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn only_a_sound_dictionary_is_one() {
         assert_eq!(dictionary(b"i1e"), Ok(None));
-        assert_eq!(dictionary(b"d1:ai1e1:ai1ee"), Err(RawError::DuplicateKey("a".into())));
-        assert_eq!(dictionary(&b"l".repeat(1 << 20)), Err(RawError::TooDeep(guard::MESSAGE_DEPTH)));
+        assert_eq!(dictionary(b"d1:ai1e1:ai1ee"), Err(BencodeError::DuplicateKey("a".into())));
+        assert_eq!(dictionary(&b"l".repeat(1 << 20)), Err(BencodeError::TooDeep(guard::MESSAGE_DEPTH)));
     }
 }

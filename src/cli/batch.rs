@@ -1,7 +1,7 @@
 //! Several torrents at once: each has a session on a thread of its own, and the command's own thread says whose turn it is.
 //!
 //! [`list`] sorts out what was named, [`queue`] (pure) says who begins, [`job`] runs one from its name to its end, [`fetch`] gets what
-//! is named by URL, [`watch`] sees what appears in a folder, [`ground`] is what the sessions share, [`rows`] and [`board`] show
+//! is named by URL, [`watch`] sees what appears in a folder, [`client`] is what the sessions share, [`rows`] and [`screen_thread`] show
 //! them on a terminal, [`teller`] tells what happens there. Where only one torrent is named none of this takes part.
 
 pub(crate) mod fetch;
@@ -27,81 +27,81 @@ use parking_lot::Mutex;
 
 use crate::cli::commands::download;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::limits::Switch;
+use crate::cli::limits::LimitSignals;
 use crate::cli::options::DownloadArgs;
 use crate::cli::outcome;
 use crate::cli::report::clean;
-use crate::cli::report::hook::{HookFailure, HookOrder};
+use crate::cli::report::hook::{HookConfig, HookFailure};
 use crate::cli::signals;
-use crate::cli::stop::Never;
-use crate::cli::terminal::keys::{Keyboard, Keys};
+use crate::cli::stop::NoMessages;
+use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
 use crate::metainfo::printable;
 use crate::torrent::Config;
 use crate::types::InfoHash;
-use job::What;
-use queue::{Claims, End, Job, Queue};
-use screen::Board;
-use shared_client::Ground;
-pub(crate) use sources::{Targets, is_torrent_by_name, plain_name, targets, unknown_scheme};
-use watch::{Sight, Watch};
+use job::JobSource;
+use queue::{JobId, JobOutcome, JobQueue, TakenTorrents};
+use screen::BatchScreen;
+use shared_client::SharedClient;
+pub(crate) use sources::{Targets, is_torrent_by_name, normalize_name, targets, unknown_scheme};
+use watch::{FolderWatch, WatchEvent};
 
 /// So many download at once unless the user says otherwise.
-pub(crate) const AT_ONCE: usize = 5;
+pub(crate) const DEFAULT_MAX_CONCURRENT: usize = 5;
 /// Names are cut to so many columns where a line begins with them.
-const LONGEST_NAME: usize = 40;
+const MAX_NAME_WIDTH: usize = 40;
 
 /// What the command's own thread is told.
-enum Word {
+enum BatchEvent {
     /// A torrent is whole, and may go on seeding.
-    Whole(Job),
+    Complete(JobId),
     /// A torrent's thread is about to end.
-    Ended(Job, End),
+    Ended(JobId, JobOutcome),
     /// Something happened in the watched folder.
-    Seen(Sight),
+    Watched(WatchEvent),
     /// The user wants all to end.
     Stop,
 }
 
 /// What the threads of a fleet share.
-struct Fleet {
-    ground: Ground,
-    queue: Mutex<Queue>,
-    claims: Mutex<Claims>,
+struct Batch {
+    client: SharedClient,
+    queue: Mutex<JobQueue>,
+    taken_torrents: Mutex<TakenTorrents>,
     /// The names of those that have not ended, and whether they have begun.
-    names: Mutex<BTreeMap<Job, (String, bool)>>,
+    names: Mutex<BTreeMap<JobId, (String, bool)>>,
     outputs: Outputs,
     quiet: bool,
-    hook: Option<(HookOrder, HookFailure)>,
-    patience: Option<Duration>,
-    words: Sender<Word>,
+    hook: Option<(HookConfig, HookFailure)>,
+    stop_timeout: Option<Duration>,
+    event_sender: Sender<BatchEvent>,
     /// Disconnected once all is to end.
-    stop: Receiver<Never>,
+    stop: Receiver<NoMessages>,
 }
 
-impl Fleet {
+impl Batch {
     fn is_stopped(&self) -> bool {
         self.stop.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     /// Tells people and programs of a failure at once.
     fn tell(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) {
-        self.outputs.screen.say(&format!("btsync: {}", failure.message.trim_end()));
-        if let Some(lines) = &self.outputs.lines {
-            lines.error_of(self.outputs.start.elapsed(), failure, name, info_hash);
+        self.outputs.screen.print(&format!("btsync: {}", failure.message.trim_end()));
+        if let Some(json_output) = &self.outputs.json_output {
+            json_output.torrent_error(self.outputs.start.elapsed(), failure, name, info_hash);
         }
     }
 
     /// Tells people that a torrent of the command line is named once too often.
-    fn named_before(&self, name: &str) {
+    fn report_duplicate(&self, name: &str) {
         if !self.quiet {
-            self.outputs.screen.say(&format!("{name}: the same torrent was named before: it is fetched once"));
+            self.outputs.screen.print(&format!("{name}: the same torrent was named before: it is fetched once"));
         }
     }
 
-    fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) -> End {
+    fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) -> JobOutcome {
         self.tell(name, info_hash, failure);
-        End::Failed(failure.code)
+        JobOutcome::Failed(failure.code)
     }
 }
 
@@ -114,70 +114,73 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let mut config = download::config(args)?;
     config.out_dir = targets.folder;
     check(&config)?;
-    let (limit, config) = within_descriptors(args, targets.torrents.len(), config)?;
+    let (limit, config) = limit_concurrency(args, targets.torrents.len(), config)?;
     let limits = config.limits;
-    let hook = args.hook(config.pending.as_ref()).map(|order| (order, HookFailure::default()));
+    let hook = args.hook(config.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
-    let ((words, heard), (alive, stop)) = (unbounded(), bounded(0));
+    let ((event_sender, event_receiver), (alive, stop)) = (unbounded(), bounded(0));
     // Owned here, so that the terminal is left as it was however this ends.
-    let looks = outputs.screen.is_terminal() && !args.quiet;
-    let hung_up = words.clone();
-    let listen = || Keyboard::listen(move || drop(hung_up.send(Word::Stop)));
-    let keyboard = if looks { listen().map_err(no_signals)? } else { None };
+    let has_live_view = outputs.screen.is_terminal() && !args.quiet;
+    let hung_up = event_sender.clone();
+    let listen = || Keyboard::listen(move || drop(hung_up.send(BatchEvent::Stop)));
+    let keyboard = if has_live_view { listen().map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
-    let (to_stop, asked, released) = (words.clone(), outputs.stop.clone(), keys.clone());
+    let (to_stop, asked, released) = (event_sender.clone(), outputs.stop.clone(), keys.clone());
     let stop_all = move || {
         // A second signal ends the process at once, and nobody could put the terminal right then.
-        released.iter().for_each(Keys::release);
-        drop(to_stop.send(Word::Stop));
+        released.iter().for_each(KeyInput::release);
+        drop(to_stop.send(BatchEvent::Stop));
         asked.set();
     };
     let _signals = signals::watch(stop_all).map_err(no_signals)?;
-    let goes_on = || !outputs.stop.is_set();
-    let fleet = Arc::new(Fleet {
-        ground: Ground::new(config, goes_on).map_err(|error| outcome::failure(&error.into()))?,
-        queue: Mutex::new(Queue::new(limit)),
-        claims: Mutex::default(),
+    let should_wait = || !outputs.stop.is_set();
+    let batch = Arc::new(Batch {
+        client: SharedClient::new(config, should_wait).map_err(|error| outcome::failure(&error.into()))?,
+        queue: Mutex::new(JobQueue::new(limit)),
+        taken_torrents: Mutex::default(),
         names: Mutex::default(),
         outputs: outputs.clone(),
         quiet: args.quiet,
         hook,
-        patience: args.stop_timeout,
-        words: words.clone(),
+        stop_timeout: args.stop_timeout,
+        event_sender: event_sender.clone(),
         stop,
     });
-    let shared = fleet.clone();
-    if let Some(lines) = &outputs.lines {
-        let to_stop = words.clone();
-        lines.when_failed(move || drop(to_stop.send(Word::Stop)));
+    let shared = batch.clone();
+    if let Some(json_output) = &outputs.json_output {
+        let to_stop = event_sender.clone();
+        json_output.on_failure(move || drop(to_stop.send(BatchEvent::Stop)));
     }
-    let _switch = Switch::new(move |limits| shared.ground.set_limits(limits), limits).map_err(no_signals)?;
-    let Config { out_dir, brought, .. } = fleet.ground.config();
-    let tell = move |seen| drop(words.send(Word::Seen(seen)));
-    let watched =
-        args.watch.as_deref().map(|folder| Watch::start(folder, (&out_dir, brought), goes_on, tell)).transpose()?;
+    let _switch = LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
+    let Config { out_dir, brought, .. } = batch.client.config();
+    let tell = move |seen| drop(event_sender.send(BatchEvent::Watched(seen)));
+    let watched = args
+        .watch
+        .as_deref()
+        .map(|folder| FolderWatch::start(folder, (&out_dir, brought), should_wait, tell))
+        .transpose()?;
     // A system without a thread to spare for the board still downloads.
-    let board = looks.then(|| Board::start(fleet.clone(), keys).ok());
+    let screen_thread = has_live_view.then(|| BatchScreen::start(batch.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
-    let mut crew = Crew { fleet, alive: Some(alive), watching: watched.is_some(), waiting, threads };
+    let mut scheduler = BatchScheduler { batch, alive: Some(alive), is_watching: watched.is_some(), waiting, threads };
     let mut names = HashSet::new();
     for named in targets.torrents {
         let is_new = names.insert(named.name.clone());
-        let what = What::Named(named);
+        let what = JobSource::Named(named);
         if is_new {
-            crew.add(what);
+            scheduler.add(what);
         } else {
-            crew.fleet.named_before(&what.name());
+            scheduler.batch.report_duplicate(&what.name());
         }
     }
-    crew.work(&heard);
-    drop((watched, board));
-    outputs.conclude(crew.end()) // while signals are watched for
+    scheduler.work(&event_receiver);
+    drop((watched, screen_thread));
+    outputs.conclude(scheduler.end()) // while signals are watched for
 }
 
 /// How many of so many torrents may run at once, and with which configuration: both within the limit on descriptors.
-fn within_descriptors(args: &DownloadArgs, torrents: usize, config: Config) -> Result<(usize, Config), Failure> {
-    let limit = args.max_concurrent.unwrap_or(AT_ONCE);
+fn limit_concurrency(args: &DownloadArgs, torrents: usize, config: Config) -> Result<(usize, Config), Failure> {
+    let limit = args.max_concurrent.unwrap_or(DEFAULT_MAX_CONCURRENT);
     // A watched folder may bring any number.
     let wanted = if args.watch.is_some() { limit } else { limit.min(torrents) };
     let budget = download::descriptor_budget(wanted)?;
@@ -186,7 +189,7 @@ fn within_descriptors(args: &DownloadArgs, torrents: usize, config: Config) -> R
         let torrents = if at_once == 1 { "torrent" } else { "torrents" };
         log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
     }
-    Ok((limit.min(budget.at_once), download::within(budget, config)))
+    Ok((limit.min(budget.at_once), download::limit_to_budget(budget, config)))
 }
 
 /// Refuses what makes sense for a single torrent only.
@@ -203,39 +206,39 @@ fn check(config: &Config) -> Result<(), Failure> {
 }
 
 /// The command's own thread's part: who waits, and which threads run.
-struct Crew {
-    fleet: Arc<Fleet>,
+struct BatchScheduler {
+    batch: Arc<Batch>,
     /// Dropped when all is to end.
-    alive: Option<Sender<Never>>,
-    watching: bool,
-    waiting: BTreeMap<Job, What>,
-    threads: BTreeMap<Job, JoinHandle<()>>,
+    alive: Option<Sender<NoMessages>>,
+    is_watching: bool,
+    waiting: BTreeMap<JobId, JobSource>,
+    threads: BTreeMap<JobId, JoinHandle<()>>,
 }
 
-impl Crew {
-    fn add(&mut self, what: What) {
-        let job = self.fleet.queue.lock().add();
-        self.fleet.names.lock().insert(job, (what.name(), false));
+impl BatchScheduler {
+    fn add(&mut self, what: JobSource) {
+        let job = self.batch.queue.lock().add();
+        self.batch.names.lock().insert(job, (what.name(), false));
         self.waiting.insert(job, what);
     }
 
     /// Until nothing runs, and nothing will.
-    fn work(&mut self, heard: &Receiver<Word>) {
+    fn work(&mut self, event_receiver: &Receiver<BatchEvent>) {
         loop {
             self.begin();
-            if self.fleet.queue.lock().is_idle() && !self.watching {
+            if self.batch.queue.lock().is_idle() && !self.is_watching {
                 return;
             }
-            match heard.recv() {
-                Ok(Word::Whole(job)) => self.fleet.queue.lock().is_whole(job),
-                Ok(Word::Ended(job, end)) => self.ended(job, end),
-                Ok(Word::Seen(Sight::File(path, found))) => self.seen(&path, found),
-                Ok(Word::Seen(Sight::Gone(why))) => {
-                    self.watching = false;
+            match event_receiver.recv() {
+                Ok(BatchEvent::Complete(job)) => self.batch.queue.lock().mark_complete(job),
+                Ok(BatchEvent::Ended(job, end)) => self.note_ended(job, end),
+                Ok(BatchEvent::Watched(WatchEvent::File(path, found))) => self.seen(&path, found),
+                Ok(BatchEvent::Watched(WatchEvent::Ended(why))) => {
+                    self.is_watching = false;
                     let why = format!("--watch: {why}: nothing new is begun");
-                    self.fleet.tell("--watch", None, &Failure::new(Exit::OpenExisting, why));
+                    self.batch.tell("--watch", None, &Failure::new(Exit::OpenExisting, why));
                 }
-                Ok(Word::Stop) | Err(_) => self.stop(),
+                Ok(BatchEvent::Stop) | Err(_) => self.stop(),
             }
         }
     }
@@ -243,54 +246,54 @@ impl Crew {
     /// Begins those whose turn it is.
     fn begin(&mut self) {
         loop {
-            let Some(job) = self.fleet.queue.lock().begin() else { return };
+            let Some(job) = self.batch.queue.lock().begin() else { return };
             let Some(what) = self.waiting.remove(&job) else { continue };
             let name = what.name();
-            self.fleet.names.lock().insert(job, (name.clone(), true));
-            let fleet = self.fleet.clone();
+            self.batch.names.lock().insert(job, (name.clone(), true));
+            let batch = self.batch.clone();
             // Here, as the threads come in any order.
-            let turn = fleet.ground.turn(&name, what.is_near());
+            let opening_order = batch.client.opening_order(&name, what.is_local());
             let run = move || {
-                let end = catch_unwind(AssertUnwindSafe(|| job::run(&fleet, job, what, turn)));
+                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, what, opening_order)));
                 // The reason is on stderr already.
-                let end = end.unwrap_or(End::Failed(Exit::Other));
-                let _ = fleet.words.send(Word::Ended(job, end));
+                let end = end.unwrap_or(JobOutcome::Failed(Exit::Other));
+                let _ = batch.event_sender.send(BatchEvent::Ended(job, end));
             };
             match thread::Builder::new().name("torrent".to_owned()).spawn(run) {
                 Ok(thread) => drop(self.threads.insert(job, thread)),
                 Err(error) => {
                     let failure = Failure::new(Exit::Other, format!("{name}: no thread to run it: {error}"));
-                    let end = self.fleet.failed(&name, None, &failure);
-                    self.ended(job, end);
+                    let end = self.batch.failed(&name, None, &failure);
+                    self.note_ended(job, end);
                 }
             }
         }
     }
 
-    fn ended(&mut self, job: Job, end: End) {
+    fn note_ended(&mut self, job: JobId, end: JobOutcome) {
         if let Some(thread) = self.threads.remove(&job) {
             let _ = thread.join();
         }
-        self.fleet.ground.ended(job);
-        self.fleet.names.lock().remove(&job);
-        if matches!(end, End::Failed(_)) {
-            self.fleet.claims.lock().release(job);
+        self.batch.client.note_ended(job);
+        self.batch.names.lock().remove(&job);
+        if matches!(end, JobOutcome::Failed(_)) {
+            self.batch.taken_torrents.lock().release(job);
         }
-        self.fleet.queue.lock().ended(job, end);
+        self.batch.queue.lock().note_ended(job, end);
     }
 
     /// A file in the watched folder. One that makes no sense may do so when it is written to the end.
-    fn seen(&mut self, path: &Path, found: Result<watch::Found, Failure>) {
+    fn seen(&mut self, path: &Path, found: Result<watch::WatchedSources, Failure>) {
         match found {
-            _ if self.fleet.is_stopped() => {}
-            _ if self.fleet.ground.owns(path) => {
+            _ if self.batch.is_stopped() => {}
+            _ if self.batch.client.owns_file(path) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
             }
-            Ok(found) => found.into_iter().for_each(|link| self.add(What::Seen(path.to_owned(), link))),
+            Ok(found) => found.into_iter().for_each(|link| self.add(JobSource::Watched(path.to_owned(), link))),
             Err(Failure { code, message }) => {
                 let name = clean(&path.file_name().unwrap_or_default().to_string_lossy());
                 let told = Failure::new(code, format!("{message}; it is looked at again when it changes"));
-                self.fleet.tell(&name, None, &told);
+                self.batch.tell(&name, None, &told);
             }
         }
     }
@@ -298,25 +301,25 @@ impl Crew {
     fn stop(&mut self) {
         // In this order: a session that is made meanwhile is either found here or finds out itself.
         self.alive = None;
-        self.watching = false;
-        self.fleet.queue.lock().close();
-        self.fleet.ground.stop();
+        self.is_watching = false;
+        self.batch.queue.lock().close();
+        self.batch.client.stop();
     }
 
     /// What has become of it all.
     fn end(self) -> Result<(), Failure> {
-        let queue = self.fleet.queue.lock();
-        let (counts, code) = (queue.counts(), queue.verdict());
+        let queue = self.batch.queue.lock();
+        let (counts, code) = (queue.counts(), queue.exit_code());
         drop(queue);
-        let unbegun = if counts.waiting > 0 { format!(", {} not begun", counts.waiting) } else { String::new() };
+        let not_started = if counts.waiting > 0 { format!(", {} not begun", counts.waiting) } else { String::new() };
         let failed = if counts.failed > 0 { format!(", {} not", counts.failed) } else { String::new() };
         let whole = counts.whole + counts.seeding;
-        if !self.fleet.quiet {
+        if !self.batch.quiet {
             let noun = if whole == 1 { "torrent is" } else { "torrents are" };
-            self.fleet.outputs.screen.say(&format!("{whole} {noun} whole{failed}{unbegun}"));
+            self.batch.outputs.screen.print(&format!("{whole} {noun} whole{failed}{not_started}"));
         }
         let result = if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) };
-        match &self.fleet.hook {
+        match &self.batch.hook {
             Some((_, failed)) => failed.join(result),
             None => result,
         }

@@ -13,7 +13,7 @@ use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
 use crate::cli::report::figures::rate;
 use crate::torrent::Limits;
-use crate::util::descriptors::in_time;
+use crate::util::descriptors::with_retry;
 
 /// A number of bytes per second; K and M are 1024s, 0 is no limit.
 ///
@@ -36,26 +36,26 @@ pub fn parse(text: &str) -> Result<u64, String> {
 }
 
 /// Watches for the two signals for as long as it lives.
-pub struct Switch {
+pub struct LimitSignals {
     signals: Arc<Mutex<Option<SignalsHandle>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Switch {
+impl LimitSignals {
     /// Turns the limits off and on through `set`; `limits` are those that SIGUSR2 puts in force. Where there is no descriptor for that,
     /// the signals do nothing until there is one.
     ///
     /// # Errors
     /// What the system says where a handler or the thread cannot be set up.
-    pub fn new(set: impl Fn(Limits) + Send + 'static, limits: Limits) -> io::Result<Switch> {
+    pub fn new(set: impl Fn(Limits) + Send + 'static, limits: Limits) -> io::Result<LimitSignals> {
         for signal in [SIGUSR1, SIGUSR2] {
             flag::register(signal, Arc::default())?; // from here on they do not end the process
         }
         let (signals, over) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
         let (kept, is_over) = (signals.clone(), over.clone());
         let wait = move || {
-            let made = in_time(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_over.load(Ordering::Acquire));
+            let made = with_retry(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_over.load(Ordering::Acquire));
             let mut signals = match made {
                 Ok(signals) => signals,
                 Err(error) if is_over.load(Ordering::Acquire) => return log::debug!("no signals: {error}"),
@@ -72,11 +72,11 @@ impl Switch {
             }
         };
         let thread = thread::Builder::new().name("limits".to_owned()).spawn(wait)?;
-        Ok(Switch { signals, over, thread: Some(thread) })
+        Ok(LimitSignals { signals, over, thread: Some(thread) })
     }
 }
 
-impl Drop for Switch {
+impl Drop for LimitSignals {
     fn drop(&mut self) {
         // In this order: signals that are set up meanwhile are either found here, or their thread finds that it is over.
         self.over.store(true, Ordering::Release);

@@ -14,7 +14,7 @@ const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 const CAP: Level = Level::Warn;
 
 /// A logger that keeps secrets.
-struct Capped(Logger);
+struct CappedLogger(Logger);
 
 /// Sends log lines to the screen from now on; a second call does nothing.
 pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
@@ -33,23 +33,23 @@ pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
     logs.parse_default_env().target(Target::Pipe(Box::new(screen.clone())));
     let logger = logs.build();
     let level = logger.filter();
-    if log::set_boxed_logger(Box::new(Capped(logger))).is_ok() {
+    if log::set_boxed_logger(Box::new(CappedLogger(logger))).is_ok() {
         log::set_max_level(level);
     }
 }
 
-fn is_kept_back(metadata: &Metadata) -> bool {
+fn is_suppressed(metadata: &Metadata) -> bool {
     let name = metadata.target().split("::").next().unwrap_or_default();
     metadata.level() > CAP && CAPPED.contains(&name)
 }
 
-impl Log for Capped {
+impl Log for CappedLogger {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        !is_kept_back(metadata) && self.0.enabled(metadata)
+        !is_suppressed(metadata) && self.0.enabled(metadata)
     }
 
     fn log(&self, record: &Record) {
-        if !is_kept_back(record.metadata()) {
+        if !is_suppressed(record.metadata()) {
             self.0.log(record);
         }
     }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_others_log_is_capped_whatever_the_filter_says() {
-        let logger = Capped(Builder::new().parse_filters("trace,ureq=trace,ureq::run=trace").build());
+        let logger = CappedLogger(Builder::new().parse_filters("trace,ureq=trace,ureq::run=trace").build());
         let lets = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
         for target in ["ureq", "ureq::run", "ureq_proto", "ureq_proto::client", "rustls::conn"] {
             assert!(

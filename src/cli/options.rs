@@ -23,8 +23,8 @@ use crate::cli::commands::tracker::TrackerArgs;
 use crate::cli::commands::verify::VerifyArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits;
-use crate::cli::options::config::Surroundings;
-use crate::cli::report::hook::HookOrder;
+use crate::cli::options::config::ConfigSources;
+use crate::cli::report::hook::HookConfig;
 use crate::discovery::tracker::redact::redacted;
 use crate::metainfo::Pattern;
 use crate::net::bind::Bind;
@@ -32,7 +32,7 @@ use crate::storage::Allocation;
 use crate::types::{Dscp, Encryption};
 
 pub(crate) use normalize::STDIN;
-use normalize::{Given, Line, Options};
+use normalize::{CommandLine, GivenOption, Options};
 pub(crate) use values::{host_and_port, suffix};
 
 /// What the words ask for.
@@ -247,24 +247,24 @@ impl DownloadArgs {
     }
 
     /// What is to be run when a download is complete, if anything; `pending` has those for which it has not run.
-    pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookOrder> {
+    pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookConfig> {
         let (command, always) = (self.on_download_complete.clone()?, self.on_complete_always);
-        Some(HookOrder { command, always, pending: pending.cloned() })
+        Some(HookConfig { command, always, pending: pending.cloned() })
     }
 
     fn checked(mut self) -> Result<DownloadArgs, Failure> {
-        self.names = self.names.iter().map(|name| batch::plain_name(name)).collect();
+        self.names = self.names.iter().map(|name| batch::normalize_name(name)).collect();
         match self.names.as_slice() {
             [] if self.input_file.is_none() && self.watch.is_none() => {
-                Err(wrong("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more"))
+                Err(bad_option("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more"))
             }
-            [file, ..] if file.is_empty() => Err(wrong("the torrent's name is empty")),
-            [_, .., folder] if folder.is_empty() => Err(wrong("the folder's name is empty")),
+            [file, ..] if file.is_empty() => Err(bad_option("the torrent's name is empty")),
+            [_, .., folder] if folder.is_empty() => Err(bad_option("the folder's name is empty")),
             _ if self.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) => {
-                Err(wrong("the folder's name is empty"))
+                Err(bad_option("the folder's name is empty"))
             }
             names => match names.iter().find_map(|name| batch::unknown_scheme(name)) {
-                Some(complaint) => Err(wrong(complaint)),
+                Some(complaint) => Err(bad_option(complaint)),
                 None => Ok(self),
             },
         }
@@ -276,17 +276,17 @@ impl DownloadArgs {
 /// # Errors
 /// [`Exit::BadOption`] and one line where the words make no sense.
 pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
-    parse_in(words, &Surroundings::default()).map(|parsed| parsed.command)
+    parse_in(words, &ConfigSources::default()).map(|parsed| parsed.command)
 }
 
 /// The same with options from the environment and a file, which a download knows.
 ///
 /// # Errors
 /// [`Exit::BadOption`] and one line where something makes no sense; [`Exit::OpenExisting`] where the file cannot be read.
-pub fn parse_in(words: &[OsString], around: &Surroundings) -> Result<Parsed, Failure> {
+pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
     let mut texts = Vec::with_capacity(words.len());
     for word in words {
-        texts.push(word.to_str().ok_or_else(|| wrong(format!("not UTF-8: {}", word.display())))?);
+        texts.push(word.to_str().ok_or_else(|| bad_option(format!("not UTF-8: {}", word.display())))?);
     }
     // Only the first word that is no option can name a command: `./create` reaches a file of that name.
     let first = normalize::first_name(&Options::of::<DownloadArgs>(), &texts);
@@ -297,12 +297,12 @@ pub fn parse_in(words: &[OsString], around: &Surroundings) -> Result<Parsed, Fai
     }
     if name == "list" {
         rest.insert(0, "--list");
-        return download(&rest, around);
+        return download(&rest, config_sources);
     }
     let command = if name == "help" { Some(help_on(&rest)) } else { subcommand(name, &rest) };
     match command {
         Some(command) => Ok(Parsed { command: command?, notes: Vec::new() }),
-        None => download(&texts, around),
+        None => download(&texts, config_sources),
     }
 }
 
@@ -325,7 +325,7 @@ fn help_on(words: &[&str]) -> Result<Command, Failure> {
         return Ok(Command::Print(text));
     }
     let nothing =
-        || wrong(format!("no help on '{name}': there are create, edit, info, list, magnet, tracker and verify"));
+        || bad_option(format!("no help on '{name}': there are create, edit, info, list, magnet, tracker and verify"));
     subcommand(name, &["--help"]).unwrap_or_else(|| Err(nothing()))
 }
 
@@ -336,58 +336,58 @@ fn command<T: FromArgs + ArgsInfo>(
     wrap: impl FnOnce(T) -> Command,
 ) -> Result<Command, Failure> {
     let line = read::<T>(words)?;
-    if line.asks("--help") {
+    if line.has_switch("--help") {
         return Ok(Command::Print(
             T::from_args(&["btsync", name], &["--help"]).err().map(|e| e.output).unwrap_or_default(),
         ));
     }
-    made(&["btsync", name], &normalize::settle(line.given), &line.names).map(wrap)
+    parse_with_argh(&["btsync", name], &normalize::apply_precedence(line.given), &line.names).map(wrap)
 }
 
 /// Parses `words` as a download, for which there are options elsewhere, too.
-fn download(words: &[&str], around: &Surroundings) -> Result<Parsed, Failure> {
+fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
     let line = read::<DownloadArgs>(words)?;
     let print = |text: String| Ok(Parsed { command: Command::Print(text), notes: Vec::new() });
-    if line.asks("--help") {
-        return print(if line.asks("--list") { help::LIST } else { help::TEXT }.to_owned());
+    if line.has_switch("--help") {
+        return print(if line.has_switch("--list") { help::LIST } else { help::TEXT }.to_owned());
     }
-    if line.asks("--version") {
+    if line.has_switch("--version") {
         return print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned());
     }
     let folder = line.given.iter().rev().find(|given| given.option.long == "--dir").cloned();
     let options = Options::of::<DownloadArgs>();
-    let gathered = config::gather(&options, line.given, around)?;
-    gathered.given.iter().try_for_each(Given::check::<DownloadArgs>)?;
-    let settled = normalize::settle(gathered.given);
-    let args: DownloadArgs = made(&["btsync"], &settled, &line.names)?;
+    let merged = config::merge_sources(&options, line.given, config_sources)?;
+    merged.given.iter().try_for_each(GivenOption::check::<DownloadArgs>)?;
+    let effective = normalize::apply_precedence(merged.given);
+    let args: DownloadArgs = parse_with_argh(&["btsync"], &effective, &line.names)?;
     if args.show_config {
-        return print(config::show(&options, &settled));
+        return print(config::show(&options, &effective));
     }
     if let (Some(given), [_, named]) = (folder, line.names.as_slice())
         && !batch::is_torrent_by_name(named)
     {
-        return Err(wrong(format!("the folder is named twice: '{named}' and {given}")));
+        return Err(bad_option(format!("the folder is named twice: '{named}' and {given}")));
     }
-    let notes = if args.quiet { Vec::new() } else { gathered.notes };
+    let notes = if args.quiet { Vec::new() } else { merged.notes };
     Ok(Parsed { command: Command::Download(Box::new(args.checked()?)), notes })
 }
 
 /// Takes the words apart and checks each value.
-fn read<T: FromArgs + ArgsInfo>(words: &[&str]) -> Result<Line, Failure> {
+fn read<T: FromArgs + ArgsInfo>(words: &[&str]) -> Result<CommandLine, Failure> {
     let line = normalize::read(&Options::of::<T>(), words)?;
-    line.given.iter().try_for_each(Given::check::<T>)?;
+    line.given.iter().try_for_each(GivenOption::check::<T>)?;
     Ok(line)
 }
 
 /// Has argh make of it what a command runs with.
-fn made<T: FromArgs>(command: &[&str], settled: &[Given], names: &[String]) -> Result<T, Failure> {
+fn parse_with_argh<T: FromArgs>(command: &[&str], effective: &[GivenOption], names: &[String]) -> Result<T, Failure> {
     // argh speaks in several lines; one is the rule here.
-    let one_line = |text: String| wrong(text.split_whitespace().collect::<Vec<_>>().join(" "));
-    T::from_args(command, &normalize::words(settled, names)).map_err(|early| one_line(early.output))
+    let one_line = |text: String| bad_option(text.split_whitespace().collect::<Vec<_>>().join(" "));
+    T::from_args(command, &normalize::words(effective, names)).map_err(|early| one_line(early.output))
 }
 
 /// The command line, or what stands for it, is wrong: one line that says why.
-pub(crate) fn wrong(message: impl Into<String>) -> Failure {
+pub(crate) fn bad_option(message: impl Into<String>) -> Failure {
     let message = redacted(&message.into());
     Failure::new(Exit::BadOption, message.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>())
 }

@@ -3,35 +3,38 @@
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::report::Ending;
+use crate::cli::report::FinalStatus;
 use crate::cli::report::figures::{part, percent, time};
-use crate::cli::report::no_peers::why;
-use crate::storage::{Doing, StorageError, StorageErrorKind};
-use crate::torrent::{ClientError, Handle, Outcome, SessionError, Snapshot, Stage};
+use crate::cli::report::no_peers::stall_reason;
+use crate::storage::{Operation, StorageError, StorageErrorKind};
+use crate::torrent::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
 
 /// How a session ended, for those who tell of it.
-pub(crate) fn ending(result: &Result<Outcome, SessionError>) -> Ending {
+pub(crate) fn final_status(result: &Result<Outcome, TorrentError>) -> FinalStatus {
     match result {
-        Ok(Outcome::Completed | Outcome::StoppedWhole) => Ending::Whole,
-        Ok(Outcome::Stopped | Outcome::TimedOut) => Ending::Stopped,
-        Err(_) => Ending::Failed,
+        Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Whole,
+        Ok(Outcome::Stopped | Outcome::TimedOut) => FinalStatus::Stopped,
+        Err(_) => FinalStatus::Failed,
     }
 }
 
 /// The exit code and the line for how a session ended; none where all is there.
-pub(crate) fn verdict(
-    result: Result<Outcome, SessionError>,
-    handle: &Handle,
-    patience: Option<Duration>,
+pub(crate) fn command_result(
+    result: Result<Outcome, TorrentError>,
+    handle: &TorrentHandle,
+    stop_timeout: Option<Duration>,
 ) -> Result<(), Failure> {
     match result {
-        Ok(Outcome::Completed | Outcome::StoppedWhole) => Ok(()),
+        Ok(Outcome::Completed | Outcome::StoppedComplete) => Ok(()),
         Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
         Ok(Outcome::TimedOut) => {
-            let waited = time(patience.unwrap_or_default());
-            let why = why(&handle.search(), &handle.snapshot(), &[]);
-            let there = there(&handle.snapshot());
-            Err(Failure::new(Exit::TimedOut, format!("gave up{there}, as nothing came for {waited}: {why}")))
+            let waited = time(stop_timeout.unwrap_or_default());
+            let stall_reason = stall_reason(&handle.search(), &handle.snapshot(), &[]);
+            let progress_text = progress_text(&handle.snapshot());
+            Err(Failure::new(
+                Exit::TimedOut,
+                format!("gave up{progress_text}, as nothing came for {waited}: {stall_reason}"),
+            ))
         }
         Err(error) => Err(failure(&error)),
     }
@@ -45,11 +48,11 @@ fn stopped(now: &Snapshot) -> String {
     if matches!(now.stage, Stage::Starting | Stage::Checking) {
         return "stopped before the files were checked; run it again to start over".to_owned();
     }
-    format!("stopped{}; run it again to go on", there(now))
+    format!("stopped{}; run it again to go on", progress_text(now))
 }
 
 /// How much of the download is there, behind the word for its end; empty where nobody knows.
-fn there(now: &Snapshot) -> String {
+fn progress_text(now: &Snapshot) -> String {
     if now.total == 0 {
         return String::new();
     }
@@ -57,14 +60,14 @@ fn there(now: &Snapshot) -> String {
 }
 
 /// The exit code and the line for what kept a session from going on.
-pub(crate) fn failure(error: &SessionError) -> Failure {
+pub(crate) fn failure(error: &TorrentError) -> Failure {
     let code = match error {
-        SessionError::Storage(error) => storage_exit(error),
-        SessionError::Layout(_) | SessionError::Metadata(_) => Exit::BadTorrent,
-        SessionError::Client(ClientError::Interface { .. } | ClientError::Listen { .. }) => Exit::Network,
-        SessionError::Select(_) | SessionError::Place(_) => Exit::BadOption,
-        SessionError::Client(ClientError::FileTaken { .. }) => Exit::FileExists,
-        SessionError::Client(ClientError::Twice { .. }) => Exit::Other,
+        TorrentError::Storage(error) => storage_exit(error),
+        TorrentError::Layout(_) | TorrentError::Metadata(_) => Exit::BadTorrent,
+        TorrentError::Client(ClientError::Interface { .. } | ClientError::Listen { .. }) => Exit::Network,
+        TorrentError::Select(_) | TorrentError::InvalidPath(_) => Exit::BadOption,
+        TorrentError::Client(ClientError::FileTaken { .. }) => Exit::FileExists,
+        TorrentError::Client(ClientError::DuplicateTorrent { .. }) => Exit::Other,
     };
     Failure::new(code, error.to_string())
 }
@@ -73,8 +76,8 @@ pub(crate) fn failure(error: &SessionError) -> Failure {
 fn storage_exit(error: &StorageError) -> Exit {
     match (error.kind(), error) {
         (StorageErrorKind::DiskFull, _) => Exit::DiskFull,
-        (_, StorageError::Io { doing: Doing::Rename, .. }) => Exit::FileRename,
-        (StorageErrorKind::NotAFolder, _) | (_, StorageError::Io { doing: Doing::CreateFolder, .. }) => {
+        (_, StorageError::Io { operation: Operation::Rename, .. }) => Exit::FileRename,
+        (StorageErrorKind::NotAFolder, _) | (_, StorageError::Io { operation: Operation::CreateFolder, .. }) => {
             Exit::MakeFolder
         }
         (StorageErrorKind::Exists, _) => Exit::FileExists,
@@ -94,22 +97,25 @@ mod tests {
 
     #[test]
     fn trouble_with_files_has_its_codes() {
-        let code = |doing, errno: i32| {
+        let code = |operation, errno: i32| {
             let source = io::Error::from_raw_os_error(errno);
-            storage_exit(&StorageError::Io { doing, path: PathBuf::from("x"), source })
+            storage_exit(&StorageError::Io { operation, path: PathBuf::from("x"), source })
         };
         // The system's numbers: 28 no space, 122 no quota, 27 file too large, 13 permission, 20 not a folder, 21 is a folder,
         // 2 not there, 5 input/output.
-        assert_eq!(code(Doing::Write, 28), Exit::DiskFull);
-        assert_eq!(code(Doing::CreateFolder, 28), Exit::DiskFull);
-        assert_eq!([Doing::Open, Doing::Resize, Doing::Write].map(|doing| code(doing, 122)), [Exit::DiskFull; 3]);
-        assert_eq!(code(Doing::CreateFolder, 122), Exit::DiskFull);
-        assert_eq!(code(Doing::Resize, 27), Exit::DiskFull);
-        assert_eq!(code(Doing::CreateFolder, 13), Exit::MakeFolder);
-        assert_eq!(code(Doing::Open, 13), Exit::CreateFile);
-        assert_eq!(code(Doing::Open, 20), Exit::MakeFolder);
-        assert_eq!(code(Doing::Open, 21), Exit::FileExists);
-        assert_eq!(code(Doing::Open, 2), Exit::OpenExisting);
-        assert_eq!(code(Doing::Read, 5), Exit::FileIo);
+        assert_eq!(code(Operation::Write, 28), Exit::DiskFull);
+        assert_eq!(code(Operation::CreateFolder, 28), Exit::DiskFull);
+        assert_eq!(
+            [Operation::Open, Operation::Resize, Operation::Write].map(|operation| code(operation, 122)),
+            [Exit::DiskFull; 3]
+        );
+        assert_eq!(code(Operation::CreateFolder, 122), Exit::DiskFull);
+        assert_eq!(code(Operation::Resize, 27), Exit::DiskFull);
+        assert_eq!(code(Operation::CreateFolder, 13), Exit::MakeFolder);
+        assert_eq!(code(Operation::Open, 13), Exit::CreateFile);
+        assert_eq!(code(Operation::Open, 20), Exit::MakeFolder);
+        assert_eq!(code(Operation::Open, 21), Exit::FileExists);
+        assert_eq!(code(Operation::Open, 2), Exit::OpenExisting);
+        assert_eq!(code(Operation::Read, 5), Exit::FileIo);
     }
 }

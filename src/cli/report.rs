@@ -14,21 +14,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select, tick};
 
 use crate::cli::report::figures::{count, percent, size, time};
-use crate::metainfo::paths::printable;
 use crate::torrent::Event;
 use crate::util::os_error::without_numbers;
+use crate::util::printable_text::printable;
 
 /// Text of strangers is cut here: no one needs more of it on a line.
-const LONGEST: usize = 300;
+const MAX_TEXT_LEN: usize = 300;
 
 /// A tracker that is asked after so long is never asked again.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
+const NEVER_RETRIED: Duration = Duration::from_secs(365 * 86_400);
 /// Beats of different paces fall together where they differ by less.
-const EARLY: Duration = Duration::from_millis(50);
+const TICK_TOLERANCE: Duration = Duration::from_millis(50);
 
 /// How the session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum FinalStatus {
     /// All is there.
     Whole,
     /// Stopped before.
@@ -38,17 +38,17 @@ pub enum Ending {
 }
 
 /// Someone who tells a person how a session goes.
-pub trait Voice: Send {
-    /// How often [`Voice::beat`] is wanted.
+pub trait Reporter: Send {
+    /// How often [`Reporter::refresh`] is wanted.
     fn period(&self) -> Duration;
     /// Something happened, `at` after the start.
     fn event(&mut self, at: Duration, event: &Event);
     /// A period is over.
-    fn beat(&mut self, at: Duration);
+    fn refresh(&mut self, at: Duration);
     /// The session is over: the last word.
-    fn finish(&mut self, at: Duration, ending: Ending);
-    /// Whether [`Voice::finish`] must come after that of the others: a program takes this voice's last word for the end.
-    fn has_last_word(&self) -> bool {
+    fn finish(&mut self, at: Duration, final_status: FinalStatus);
+    /// Whether [`Reporter::finish`] must come after that of the others: a program takes this voice's last word for the end.
+    fn finishes_last(&self) -> bool {
         false
     }
     /// Where keys come from that a person presses; from nowhere, unless the voice has them.
@@ -60,95 +60,102 @@ pub trait Voice: Send {
 }
 
 /// Several voices as one, each at its own pace; none of them where nothing is to be said.
-pub struct Voices(Vec<(Box<dyn Voice>, Duration)>);
+pub struct Reporters(Vec<(Box<dyn Reporter>, Duration)>);
 
-impl Voices {
+impl Reporters {
     /// These together.
-    pub fn new(voices: Vec<Box<dyn Voice>>) -> Voices {
-        Voices(voices.into_iter().map(|voice| (voice, Duration::ZERO)).collect())
+    pub fn new(reporters: Vec<Box<dyn Reporter>>) -> Reporters {
+        Reporters(reporters.into_iter().map(|reporter| (reporter, Duration::ZERO)).collect())
     }
 }
 
-impl Voice for Voices {
+impl Reporter for Reporters {
     fn period(&self) -> Duration {
-        self.0.iter().map(|(voice, _)| voice.period()).min().unwrap_or(Duration::from_secs(3600))
+        self.0.iter().map(|(reporter, _)| reporter.period()).min().unwrap_or(Duration::from_secs(3600))
     }
 
     fn event(&mut self, at: Duration, event: &Event) {
-        self.0.iter_mut().for_each(|(voice, _)| voice.event(at, event));
+        self.0.iter_mut().for_each(|(reporter, _)| reporter.event(at, event));
     }
 
-    fn beat(&mut self, at: Duration) {
-        for (voice, last) in &mut self.0 {
+    fn refresh(&mut self, at: Duration) {
+        for (reporter, last) in &mut self.0 {
             // A beat that comes a little early is in time.
-            if at + EARLY >= *last + voice.period() {
+            if at + TICK_TOLERANCE >= *last + reporter.period() {
                 *last = at;
-                voice.beat(at);
+                reporter.refresh(at);
             }
         }
     }
 
-    fn finish(&mut self, at: Duration, ending: Ending) {
+    fn finish(&mut self, at: Duration, final_status: FinalStatus) {
         for is_last in [false, true] {
-            let voices = self.0.iter_mut().map(|(voice, _)| voice);
-            voices.filter(|voice| voice.has_last_word() == is_last).for_each(|voice| voice.finish(at, ending));
+            let reporters = self.0.iter_mut().map(|(reporter, _)| reporter);
+            reporters
+                .filter(|reporter| reporter.finishes_last() == is_last)
+                .for_each(|reporter| reporter.finish(at, final_status));
         }
     }
 
     fn keys(&self) -> Option<Receiver<char>> {
         // One at most is for a person who looks at it; to the others keys mean nothing.
-        self.0.iter().find_map(|(voice, _)| voice.keys())
+        self.0.iter().find_map(|(reporter, _)| reporter.keys())
     }
 
     fn key(&mut self, at: Duration, key: char) {
-        self.0.iter_mut().for_each(|(voice, _)| voice.key(at, key));
+        self.0.iter_mut().for_each(|(reporter, _)| reporter.key(at, key));
     }
 }
 
 /// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
-pub fn listen(voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
-    listen_since(Instant::now(), voice, events, ended);
+pub fn listen(reporter: &mut dyn Reporter, events: &Receiver<Event>, ended: &Receiver<FinalStatus>) {
+    listen_since(Instant::now(), reporter, events, ended);
 }
 
 /// The same where time began earlier, as for one session of several.
-pub fn listen_since(start: Instant, voice: &mut dyn Voice, events: &Receiver<Event>, ended: &Receiver<Ending>) {
-    let beat = tick(voice.period());
-    let (silence, mute) = (never(), never());
-    let keys = voice.keys().unwrap_or_else(never);
+pub fn listen_since(
+    start: Instant,
+    reporter: &mut dyn Reporter,
+    events: &Receiver<Event>,
+    ended: &Receiver<FinalStatus>,
+) {
+    let refresh = tick(reporter.period());
+    let (no_events, no_keys) = (never(), never());
+    let keys = reporter.keys().unwrap_or_else(never);
     let (mut source, mut keyboard) = (events, &keys);
     loop {
         select! {
             recv(source) -> event => match event {
-                Ok(event) => voice.event(start.elapsed(), &event),
+                Ok(event) => reporter.event(start.elapsed(), &event),
                 // A closed channel is always ready: the loop would spin.
-                Err(_) => source = &silence,
+                Err(_) => source = &no_events,
             },
-            recv(ended) -> ending => {
+            recv(ended) -> final_status => {
                 for event in events.try_iter() {
-                    voice.event(start.elapsed(), &event);
+                    reporter.event(start.elapsed(), &event);
                 }
-                return voice.finish(start.elapsed(), ending.unwrap_or(Ending::Failed));
+                return reporter.finish(start.elapsed(), final_status.unwrap_or(FinalStatus::Failed));
             }
             recv(keyboard) -> key => match key {
-                Ok(key) => voice.key(start.elapsed(), key),
-                Err(_) => keyboard = &mute,
+                Ok(key) => reporter.key(start.elapsed(), key),
+                Err(_) => keyboard = &no_keys,
             },
-            recv(beat) -> _ => voice.beat(start.elapsed()),
+            recv(refresh) -> _ => reporter.refresh(start.elapsed()),
         }
     }
 }
 
 /// The events' words. It remembers what trackers said last: the same complaint twice is noise.
 #[derive(Default)]
-pub struct Words {
+pub struct EventText {
     complaints: Vec<(String, String)>,
-    chatty: bool,
+    verbose: bool,
 }
 
-impl Words {
+impl EventText {
     /// Words that also tell of ports and trackers where all is well: what nobody can see otherwise.
-    pub fn chatty() -> Words {
-        Words { chatty: true, ..Words::default() }
+    pub fn verbose() -> EventText {
+        EventText { verbose: true, ..EventText::default() }
     }
 
     /// One line on the event, where it is worth one.
@@ -163,7 +170,7 @@ impl Words {
             }
             Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
             Event::Note { what } => Some(format!("note: {}", clean(what))),
-            Event::Listening { port } => self.chatty.then(|| format!("listening on port {port}")),
+            Event::Listening { port } => self.verbose.then(|| format!("listening on port {port}")),
             Event::NoTracker { unsupported } => Some(match unsupported.first() {
                 None => "there is no tracker to ask: waiting for peers that call".to_owned(),
                 Some(url) => {
@@ -182,12 +189,12 @@ impl Words {
                 if self.complaint(tracker, &warning) {
                     return Some(format!("tracker {} warns: {warning}", clean(tracker)));
                 }
-                let told = !self.chatty || well || !warning.is_empty();
+                let told = !self.verbose || well || !warning.is_empty();
                 (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
             }
             Event::AnnounceFailed { tracker, reason, retry } => self.complaint(tracker, reason).then(|| {
                 // A tracker may say that it is not to be asked again: in so many years.
-                let next = retry.filter(|retry| *retry < NEVER);
+                let next = retry.filter(|retry| *retry < NEVER_RETRIED);
                 let next = next.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
                 format!("tracker {}: {}{next}", clean(tracker), clean(reason))
             }),
@@ -215,7 +222,7 @@ impl Words {
 
 /// Text from outside, fit for a terminal.
 pub fn clean(text: &str) -> String {
-    printable(&without_numbers(text)).chars().take(LONGEST).collect()
+    printable(&without_numbers(text)).chars().take(MAX_TEXT_LEN).collect()
 }
 
 #[cfg(test)]
@@ -229,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_same_complaint_is_told_once_until_it_changes() {
-        let mut words = Words::default();
+        let mut words = EventText::default();
         assert_eq!(words.of(&failed("http://t/", "down")).as_deref(), Some("tracker http://t/: down; next try in 30s"));
         assert_eq!(words.of(&failed("http://t/", "down")), None);
         assert!(words.of(&failed("http://u/", "down")).is_some());
@@ -242,32 +249,35 @@ mod tests {
 
     #[test]
     fn a_chatty_voice_tells_once_that_a_tracker_answers() {
-        let mut words = Words::chatty();
+        let mut words = EventText::verbose();
         let (interval, warning) = (Duration::from_secs(60), None);
         let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
         assert_eq!(words.of(&well).as_deref(), Some("tracker http://t/ answers: peers 3"));
         assert_eq!(words.of(&well), None);
         assert!(words.of(&failed("http://t/", "busy")).is_some());
         assert!(words.of(&well).is_some());
-        assert_eq!(Words::default().of(&well), None);
+        assert_eq!(EventText::default().of(&well), None);
     }
 
     #[test]
     fn a_stranger_can_neither_steer_the_terminal_nor_flood_it() {
-        let line = Words::default().of(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
+        let line = EventText::default().of(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
         assert!(!line.is_empty() && !line.contains('\x1b') && line.chars().count() < 500);
     }
 
     #[test]
     fn who_is_banned_is_named() {
         let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: crate::types::PieceIndex(5) };
-        assert_eq!(Words::default().of(&event).as_deref(), Some("192.0.2.7:6881 sent wrong data (piece 5): banned"));
+        assert_eq!(
+            EventText::default().of(&event).as_deref(),
+            Some("192.0.2.7:6881 sent wrong data (piece 5): banned")
+        );
     }
 
     #[derive(Default)]
-    struct Diary(Vec<String>);
+    struct RecordingReporter(Vec<String>);
 
-    impl Voice for Diary {
+    impl Reporter for RecordingReporter {
         fn period(&self) -> Duration {
             Duration::from_secs(3600)
         }
@@ -276,35 +286,35 @@ mod tests {
             self.0.push(format!("{event:?}"));
         }
 
-        fn beat(&mut self, _: Duration) {}
+        fn refresh(&mut self, _: Duration) {}
 
-        fn finish(&mut self, _: Duration, ending: Ending) {
-            self.0.push(format!("{ending:?}"));
+        fn finish(&mut self, _: Duration, final_status: FinalStatus) {
+            self.0.push(format!("{final_status:?}"));
         }
     }
 
     #[test]
     fn several_voices_keep_their_own_pace() {
         struct Counter(Duration, std::sync::Arc<std::sync::atomic::AtomicU32>);
-        impl Voice for Counter {
+        impl Reporter for Counter {
             fn period(&self) -> Duration {
                 self.0
             }
             fn event(&mut self, _: Duration, _: &Event) {}
-            fn beat(&mut self, _: Duration) {
+            fn refresh(&mut self, _: Duration) {
                 self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
-            fn finish(&mut self, _: Duration, _: Ending) {}
+            fn finish(&mut self, _: Duration, _: FinalStatus) {}
         }
         let counts: [std::sync::Arc<std::sync::atomic::AtomicU32>; 2] = Default::default();
         let periods = [Duration::from_millis(250), Duration::from_secs(5)];
-        let voice = |n: usize| Box::new(Counter(periods[n], counts[n].clone())) as Box<dyn Voice>;
-        let mut voices = Voices::new(vec![voice(0), voice(1)]);
-        assert_eq!(voices.period(), periods[0]);
-        (1..=80).for_each(|n| voices.beat(periods[0] * n));
+        let reporter = |n: usize| Box::new(Counter(periods[n], counts[n].clone())) as Box<dyn Reporter>;
+        let mut reporters = Reporters::new(vec![reporter(0), reporter(1)]);
+        assert_eq!(reporters.period(), periods[0]);
+        (1..=80).for_each(|n| reporters.refresh(periods[0] * n));
         let beats = counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed));
         assert_eq!(beats, [80, 4]);
-        assert!(Voices::new(Vec::new()).period() > Duration::from_secs(60));
+        assert!(Reporters::new(Vec::new()).period() > Duration::from_secs(60));
     }
 
     #[test]
@@ -313,10 +323,10 @@ mod tests {
         let (end, ended) = crossbeam_channel::bounded(1);
         tell.send(Event::Completed).unwrap();
         tell.send(Event::Stopping).unwrap();
-        end.send(Ending::Whole).unwrap();
-        let mut diary = Diary::default();
-        listen(&mut diary, &events, &ended);
-        assert_eq!(diary.0, ["Completed", "Stopping", "Whole"]);
+        end.send(FinalStatus::Whole).unwrap();
+        let mut recorder = RecordingReporter::default();
+        listen(&mut recorder, &events, &ended);
+        assert_eq!(recorder.0, ["Completed", "Stopping", "Whole"]);
     }
 
     #[test]
@@ -324,8 +334,8 @@ mod tests {
         let (tell, events) = crossbeam_channel::unbounded();
         let (end, ended) = crossbeam_channel::bounded(1);
         drop((tell, end));
-        let mut diary = Diary::default();
-        listen(&mut diary, &events, &ended);
-        assert_eq!(diary.0, ["Failed"]);
+        let mut recorder = RecordingReporter::default();
+        listen(&mut recorder, &events, &ended);
+        assert_eq!(recorder.0, ["Failed"]);
     }
 }

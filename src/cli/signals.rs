@@ -11,15 +11,15 @@ use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
 use crate::cli::exit::Exit;
-use crate::util::descriptors::in_time;
+use crate::util::descriptors::with_retry;
 
 /// Whether SIGINT and SIGTERM end the process at once: the first one was heard, or there is nothing to stop any more. A handler cannot
 /// be taken back so that the signal has its usual effect again; there is one for all watches.
 static ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Watches for as long as it lives, one at a time.
-pub struct Watch {
-    asked: Arc<AtomicBool>,
+pub struct SignalWatch {
+    exits_at_once: Arc<AtomicBool>,
     handle: Handle,
     /// Whether it heard one, once it has ended.
     thread: Option<JoinHandle<bool>>,
@@ -29,16 +29,16 @@ pub struct Watch {
 ///
 /// # Errors
 /// What the system says where a handler or the thread cannot be set up.
-pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
+pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
     let is_first = ENDS_AT_ONCE.get().is_none();
     let outlives_terminal = is_ignored(SIGHUP);
     // While this waits for descriptors, a signal ends the process as if there were no watch: none is heard yet.
     let none: [i32; 0] = [];
-    let mut signals = in_time(|| Signals::new(none), || true)?;
-    let asked = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
-    asked.store(false, Ordering::Release);
+    let mut signals = with_retry(|| Signals::new(none), || true)?;
+    let exits_at_once = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
+    exits_at_once.store(false, Ordering::Release);
     for signal in [SIGINT, SIGTERM].into_iter().filter(|_| is_first) {
-        flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), asked.clone())?;
+        flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), exits_at_once.clone())?;
     }
     // Handlers run in this order. Were the thread below woken before the shutdown's handler has run, the first signal would end the
     // process as if it were the second.
@@ -46,44 +46,44 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Watch> {
         signals.add_signal(signal)?;
     }
     let handle = signals.handle();
-    let ends_at_once = asked.clone();
+    let ends_at_once = exits_at_once.clone();
     let wait = move || {
-        let mut heard = signals.forever();
-        let is_asked = heard.next().is_some();
-        if is_asked {
+        let mut received = signals.forever();
+        let is_signalled = received.next().is_some();
+        if is_signalled {
             stop();
             // Only now: `stop` puts the terminal right, which nobody could do after a sudden end.
             ends_at_once.store(true, Ordering::Release);
         }
         // Shell and system may both say that the terminal is gone: that is no second wish.
-        if heard.any(|signal| signal != SIGHUP) {
+        if received.any(|signal| signal != SIGHUP) {
             low_level::exit(i32::from(Exit::Unfinished.code())); // it came while the first was being answered
         }
-        is_asked
+        is_signalled
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
-    Ok(Watch { asked, handle, thread: Some(thread) })
+    Ok(SignalWatch { exits_at_once, handle, thread: Some(thread) })
 }
 
 /// Whether whoever started us had a signal ignored, as nohup(1) does with SIGHUP.
 pub(super) fn is_ignored(signal: i32) -> bool {
-    let status = in_time(|| std::fs::read_to_string("/proc/self/status"), || true).unwrap_or_default();
+    let status = with_retry(|| std::fs::read_to_string("/proc/self/status"), || true).unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
     ignored & (1 << (signal - 1)) != 0
 }
 
 /// From here on a file larger than the shell's limit is an error of the write, and not the end of the process.
-pub fn pass_over_size_limit() {
+pub fn ignore_size_limit() {
     // Where the system refuses, that end is all that is left.
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
-impl Watch {
+impl SignalWatch {
     /// Ends it where nothing is left that would have to be stopped: from here on SIGINT and SIGTERM end the process at once, also one
     /// that waits for whoever should read its output. One that was heard too late to stop anything does so now.
     pub fn release(mut self) {
-        self.asked.store(true, Ordering::Release);
+        self.exits_at_once.store(true, Ordering::Release);
         if self.end() {
             low_level::exit(i32::from(Exit::Unfinished.code()));
         }
@@ -96,7 +96,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for SignalWatch {
     fn drop(&mut self) {
         self.end();
     }

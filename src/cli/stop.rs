@@ -8,27 +8,27 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use parking_lot::Mutex;
 
 /// The longest time from the first signal to the end of the process.
-const PATIENCE: Duration = Duration::from_millis(1900);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1900);
 
 /// The type of a channel that carries no message and serves only to be disconnected.
-pub type Never = std::convert::Infallible;
+pub type NoMessages = std::convert::Infallible;
 
 /// Set once, by the first signal; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Stop {
-    alive: Arc<Mutex<Option<Sender<Never>>>>,
-    set: Receiver<Never>,
+pub struct StopSignal {
+    alive: Arc<Mutex<Option<Sender<NoMessages>>>>,
+    set: Receiver<NoMessages>,
     at: Arc<OnceLock<Instant>>,
 }
 
-impl Default for Stop {
-    fn default() -> Stop {
+impl Default for StopSignal {
+    fn default() -> StopSignal {
         let (alive, set) = bounded(0);
-        Stop { alive: Arc::new(Mutex::new(Some(alive))), set, at: Arc::default() }
+        StopSignal { alive: Arc::new(Mutex::new(Some(alive))), set, at: Arc::default() }
     }
 }
 
-impl Stop {
+impl StopSignal {
     /// The process is to end.
     pub fn set(&self) {
         let _ = self.at.set(Instant::now());
@@ -47,7 +47,7 @@ impl Stop {
             recv(done) -> _ => return true,
             recv(self.set) -> _ => {}
         }
-        let end = self.at.get().map_or_else(Instant::now, |at| *at + PATIENCE);
+        let end = self.at.get().map_or_else(Instant::now, |at| *at + SHUTDOWN_TIMEOUT);
         !matches!(done.recv_deadline(end), Err(RecvTimeoutError::Timeout))
     }
 }

@@ -43,7 +43,7 @@ pub enum ClientError {
     },
     /// Another session of the same host has this torrent.
     #[error("the torrent {info_hash} is under way already")]
-    Twice {
+    DuplicateTorrent {
         /// Its swarm.
         info_hash: InfoHash,
     },

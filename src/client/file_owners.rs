@@ -20,16 +20,16 @@ pub struct FileOwners {
     /// Each file's first claimant, by a hash of its path or of its [`Trait`]: torrents have up to half a million files.
     files: HashMap<u64, InfoHash>,
     /// The others, where there are any.
-    more: HashMap<u64, Vec<InfoHash>>,
+    other_claimants: HashMap<u64, Vec<InfoHash>>,
     torrents: HashMap<InfoHash, Claimant>,
     /// Turns whose torrents are about to come, and have not.
-    expected: BTreeSet<u64>,
+    reserved: BTreeSet<u64>,
     state: RandomState,
 }
 
 /// A torrent whose files are known.
 struct Claimant {
-    turn: u64,
+    position: u64,
     name: String,
     /// What its files are known by, and their numbers in the torrent.
     files: Vec<(u64, usize)>,
@@ -53,12 +53,12 @@ pub enum WriteAnswer {
     /// An earlier torrent may turn out to write to one of them: ask again when something has changed.
     Wait,
     /// Another torrent has the file of this number.
-    Refused(usize, Owner),
+    Refused(usize, FileOwner),
 }
 
 /// Another torrent that has a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct FileOwner {
     /// Its info-hash.
     pub info_hash: InfoHash,
     /// What it was named by.
@@ -67,26 +67,26 @@ pub struct Owner {
 
 impl FileOwners {
     /// The torrent of this turn is about to come: later ones wait for it.
-    pub fn expect(&mut self, turn: u64) {
-        self.expected.insert(turn);
+    pub fn reserve(&mut self, position: u64) {
+        self.reserved.insert(position);
     }
 
     /// It has come, or will not.
-    pub fn arrived(&mut self, turn: u64) {
-        self.expected.remove(&turn);
+    pub fn end_reservation(&mut self, position: u64) {
+        self.reserved.remove(&position);
     }
 
     /// A torrent's files are these below `folder`, each after its number in the torrent.
     pub fn enter<'a>(
         &mut self,
-        turn: u64,
-        owner: Owner,
+        position: u64,
+        owner: FileOwner,
         folder: &Path,
         files: impl Iterator<Item = (usize, &'a Path)>,
     ) {
-        let Owner { info_hash, name } = owner;
+        let FileOwner { info_hash, name } = owner;
         self.release(info_hash);
-        self.torrents.insert(info_hash, Claimant { turn, name, files: Vec::new(), access: FileUse::Unknown });
+        self.torrents.insert(info_hash, Claimant { position, name, files: Vec::new(), access: FileUse::Unknown });
         for (number, file) in files {
             let path = folder.join(file);
             self.add(info_hash, number, self.state.hash_one(&path));
@@ -94,7 +94,7 @@ impl FileOwners {
                 self.add(info_hash, number, self.state.hash_one(folded(&path)));
             }
         }
-        self.arrived(turn);
+        self.end_reservation(position);
     }
 
     /// Files of a torrent that has entered, as they are on disk, each after its number in the torrent.
@@ -113,10 +113,10 @@ impl FileOwners {
             }
             Entry::Occupied(first) if *first.get() == info_hash => false,
             Entry::Occupied(_) => {
-                let more = self.more.entry(file).or_default();
-                let is_new = !more.contains(&info_hash);
+                let other_claimants = self.other_claimants.entry(file).or_default();
+                let is_new = !other_claimants.contains(&info_hash);
                 if is_new {
-                    more.push(info_hash);
+                    other_claimants.push(info_hash);
                 }
                 is_new
             }
@@ -130,7 +130,7 @@ impl FileOwners {
     ///
     /// # Errors
     /// The number of a file, and who writes to it.
-    pub fn is_free(&self, info_hash: InfoHash) -> Result<(), (usize, Owner)> {
+    pub fn check_not_written(&self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
         self.other(info_hash, |other| other.access == FileUse::Writes).map_or(Ok(()), Err)
     }
 
@@ -138,22 +138,22 @@ impl FileOwners {
     ///
     /// # Errors
     /// The number of a file, and who writes to it.
-    pub fn read(&mut self, info_hash: InfoHash) -> Result<(), (usize, Owner)> {
-        self.is_free(info_hash)?;
+    pub fn claim_for_reading(&mut self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
+        self.check_not_written(info_hash)?;
         self.set(info_hash, FileUse::Reads);
         Ok(())
     }
 
     /// The torrent is about to write to its files.
-    pub fn write(&mut self, info_hash: InfoHash) -> WriteAnswer {
-        let Some(turn) = self.torrents.get(&info_hash).map(|claimant| claimant.turn) else {
+    pub fn claim_for_writing(&mut self, info_hash: InfoHash) -> WriteAnswer {
+        let Some(position) = self.torrents.get(&info_hash).map(|claimant| claimant.position) else {
             return WriteAnswer::Granted;
         };
         if let Some((file, owner)) = self.other(info_hash, |other| other.access != FileUse::Unknown) {
             return WriteAnswer::Refused(file, owner);
         }
-        let is_earlier = |other: &Claimant| other.turn < turn;
-        if self.expected.first().is_some_and(|first| *first < turn) || self.other(info_hash, is_earlier).is_some() {
+        let is_earlier = |other: &Claimant| other.position < position;
+        if self.reserved.first().is_some_and(|first| *first < position) || self.other(info_hash, is_earlier).is_some() {
             return WriteAnswer::Wait;
         }
         self.set(info_hash, FileUse::Writes);
@@ -166,24 +166,24 @@ impl FileOwners {
         let is_known = |file: u64| self.files.contains_key(&file);
         is_known(self.state.hash_one(file))
             || there.is_some_and(|there| is_known(self.state.hash_one(there)))
-            || (there.is_none_or(|there| !there.is_lasting()) && is_known(self.state.hash_one(folded(file))))
+            || (there.is_none_or(|there| !there.is_permanent()) && is_known(self.state.hash_one(folded(file))))
     }
 
     /// A torrent has failed: its files are free for another, such as its own corrected form.
     pub fn release(&mut self, info_hash: InfoHash) {
         let Some(gone) = self.torrents.remove(&info_hash) else { return };
         for (file, _) in gone.files {
-            if let Some(more) = self.more.get_mut(&file) {
-                more.retain(|other| *other != info_hash);
+            if let Some(other_claimants) = self.other_claimants.get_mut(&file) {
+                other_claimants.retain(|other| *other != info_hash);
             }
             if self.files.get(&file) == Some(&info_hash) {
-                match self.more.get_mut(&file).and_then(Vec::pop) {
+                match self.other_claimants.get_mut(&file).and_then(Vec::pop) {
                     Some(next) => self.files.insert(file, next),
                     None => self.files.remove(&file),
                 };
             }
-            if self.more.get(&file).is_some_and(Vec::is_empty) {
-                self.more.remove(&file);
+            if self.other_claimants.get(&file).is_some_and(Vec::is_empty) {
+                self.other_claimants.remove(&file);
             }
         }
     }
@@ -195,17 +195,17 @@ impl FileOwners {
     }
 
     /// The first file of a torrent that another one has as well, of which `is_meant` is true.
-    fn other(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, Owner)> {
+    fn other(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, FileOwner)> {
         if self.torrents.len() < 2 {
             return None; // at once, however many files the only torrent has
         }
         let claimant = self.torrents.get(&info_hash)?;
         claimant.files.iter().find_map(|(file, number)| {
-            let others = self.files.get(file).into_iter().chain(self.more.get(file).into_iter().flatten());
+            let others = self.files.get(file).into_iter().chain(self.other_claimants.get(file).into_iter().flatten());
             let mut others = others.filter(|other| **other != info_hash);
             let other = others.find(|other| self.torrents.get(other).is_some_and(&is_meant))?;
             let name = self.torrents.get(other).map(|claimant| claimant.name.clone()).unwrap_or_default();
-            Some((*number, Owner { info_hash: *other, name }))
+            Some((*number, FileOwner { info_hash: *other, name }))
         })
     }
 }
@@ -218,60 +218,60 @@ mod tests {
     const B: InfoHash = InfoHash([2; 20]);
     const C: InfoHash = InfoHash([3; 20]);
 
-    fn owner(info_hash: InfoHash) -> Owner {
-        Owner { info_hash, name: format!("{}.torrent", info_hash.0[0]) }
+    fn owner(info_hash: InfoHash) -> FileOwner {
+        FileOwner { info_hash, name: format!("{}.torrent", info_hash.0[0]) }
     }
 
-    fn enter(owners: &mut FileOwners, turn: u64, info_hash: InfoHash, files: &[&str]) {
-        owners.enter(turn, owner(info_hash), Path::new("out"), files.iter().map(Path::new).enumerate());
+    fn enter(owners: &mut FileOwners, position: u64, info_hash: InfoHash, files: &[&str]) {
+        owners.enter(position, owner(info_hash), Path::new("out"), files.iter().map(Path::new).enumerate());
     }
 
     #[test]
     fn of_two_that_write_the_later_one_is_refused_whoever_asks_first() {
         for later_first in [false, true] {
             let mut owners = FileOwners::default();
-            owners.expect(0);
-            owners.expect(1);
+            owners.reserve(0);
+            owners.reserve(1);
             enter(&mut owners, 1, B, &["y", "x"]);
-            assert_eq!(owners.write(B), WriteAnswer::Wait, "the earlier one is not there");
+            assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait, "the earlier one is not there");
             enter(&mut owners, 0, A, &["x"]);
             if later_first {
-                assert_eq!(owners.write(B), WriteAnswer::Wait, "the earlier one may write");
+                assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait, "the earlier one may write");
             }
-            assert_eq!(owners.write(A), WriteAnswer::Granted);
-            assert_eq!(owners.write(A), WriteAnswer::Granted, "a torrent that asks again has its own");
-            assert_eq!(owners.write(B), WriteAnswer::Refused(1, owner(A)));
-            assert_eq!(owners.read(B), Err((1, owner(A))));
+            assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
+            assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted, "a torrent that asks again has its own");
+            assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
+            assert_eq!(owners.claim_for_reading(B), Err((1, owner(A))));
         }
     }
 
     #[test]
     fn those_that_share_no_file_wait_only_until_all_are_there() {
         let mut owners = FileOwners::default();
-        owners.expect(0);
+        owners.reserve(0);
         enter(&mut owners, 1, B, &["y"]);
-        assert_eq!(owners.write(B), WriteAnswer::Wait);
-        owners.arrived(0);
-        assert_eq!(owners.write(B), WriteAnswer::Granted, "the earlier one was no torrent");
+        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
+        owners.end_reservation(0);
+        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted, "the earlier one was no torrent");
         enter(&mut owners, 0, A, &["x"]);
-        assert_eq!(owners.write(A), WriteAnswer::Granted);
+        assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
         assert!(owners.has(Path::new("out/x"), None) && !owners.has(Path::new("out/z"), None));
     }
 
     #[test]
     fn complete_torrents_share_files_and_nobody_writes_to_them() {
         let mut owners = FileOwners::default();
-        for (turn, hash) in [(0, A), (1, B), (2, C)] {
-            enter(&mut owners, turn, hash, &["x"]);
+        for (position, hash) in [(0, A), (1, B), (2, C)] {
+            enter(&mut owners, position, hash, &["x"]);
         }
-        assert_eq!((owners.read(A), owners.read(B)), (Ok(()), Ok(())));
-        assert!(matches!(owners.write(C), WriteAnswer::Refused(0, _)));
+        assert_eq!((owners.claim_for_reading(A), owners.claim_for_reading(B)), (Ok(()), Ok(())));
+        assert!(matches!(owners.claim_for_writing(C), WriteAnswer::Refused(0, _)));
         owners.release(A);
-        assert_eq!(owners.write(C), WriteAnswer::Refused(0, owner(B)));
+        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Refused(0, owner(B)));
         owners.release(B);
-        assert_eq!(owners.write(C), WriteAnswer::Granted, "who failed has none");
+        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted, "who failed has none");
         owners.release(C);
-        assert!(owners.files.is_empty() && owners.more.is_empty() && owners.torrents.is_empty());
+        assert!(owners.files.is_empty() && owners.other_claimants.is_empty() && owners.torrents.is_empty());
     }
 
     #[test]
@@ -279,12 +279,12 @@ mod tests {
         let mut owners = FileOwners::default();
         enter(&mut owners, 0, A, &["x"]);
         enter(&mut owners, 1, B, &["x"]);
-        assert_eq!(owners.write(B), WriteAnswer::Wait);
-        assert_eq!(owners.read(A), Ok(()));
-        assert_eq!(owners.write(B), WriteAnswer::Refused(0, owner(A)));
+        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
+        assert_eq!(owners.claim_for_reading(A), Ok(()));
+        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(0, owner(A)));
         // In another folder it is another file.
         owners.enter(2, owner(C), Path::new("elsewhere"), [(0, Path::new("x"))].into_iter());
-        assert_eq!(owners.write(C), WriteAnswer::Granted);
+        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted);
     }
 
     #[test]
@@ -294,15 +294,15 @@ mod tests {
         enter(&mut owners, 0, A, &["A/x"]);
         enter(&mut owners, 1, B, &["B/y", "B/x"]);
         owners.identify(A, [(0, there(1))].into_iter());
-        assert_eq!(owners.write(A), WriteAnswer::Granted);
+        assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
         owners.identify(B, [(0, there(2)), (1, there(1))].into_iter());
         owners.identify(B, [(1, there(1))].into_iter());
-        assert_eq!(owners.write(B), WriteAnswer::Refused(1, owner(A)));
+        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
         assert!(owners.has(Path::new("elsewhere"), Some(there(2))) && !owners.has(Path::new("x"), Some(there(3))));
         owners.release(A);
-        assert_eq!(owners.write(B), WriteAnswer::Granted);
+        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted);
         owners.release(B);
-        assert!(owners.files.is_empty() && owners.more.is_empty());
+        assert!(owners.files.is_empty() && owners.other_claimants.is_empty());
     }
 
     #[test]

@@ -11,27 +11,27 @@ use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::registry::{Door, Guest};
+use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
-use crate::peer::encryption::Line;
-use crate::peer::{Gone, Greeting};
-use crate::strategy::eviction::{Churn, Handshake, Merit, Occupant, evicted};
+use crate::peer::encryption::PeerStream;
+use crate::peer::{DisconnectReason, IncomingHandshake};
+use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, Handshake, Usefulness, evicted};
 use crate::types::{Encryption, PeerKey};
 
 /// Pending handshakes at a time. With 300 silent connections a second there is still room for others.
-const ROOM: usize = 128;
+const MAX_PENDING_HANDSHAKES: usize = 128;
 /// An address may fill more than this only while nobody else calls.
-const FAIR: usize = ROOM / 4;
+const FAIR_SHARE_PER_NETWORK: usize = MAX_PENDING_HANDSHAKES / 4;
 /// Callers that were hung up on to make room and whose threads have not ended yet, at most.
-const MAX_GOING: usize = 24;
+const MAX_CLOSING: usize = 24;
 /// As much as a connection's threads have; little of it is touched.
 const STACK: usize = 256 * 1024;
 
 /// See the module's head.
-pub struct Lobby {
-    door: Arc<Door>,
-    waiting: Vec<Waiting>,
-    next: u32,
+pub struct IncomingHandshaker {
+    registry: Arc<TorrentRegistry>,
+    pending: Vec<PendingHandshake>,
+    next_key: u32,
     /// The clock begins here.
     started: Instant,
     /// The stack of a caller's thread, in bytes.
@@ -39,7 +39,7 @@ pub struct Lobby {
 }
 
 /// A caller that is being asked.
-struct Waiting {
+struct PendingHandshake {
     key: PeerKey,
     host: IpAddr,
     /// Its thread's, for as long as it is not handed on.
@@ -48,99 +48,113 @@ struct Waiting {
     /// When the connection was accepted.
     since: Duration,
     /// Whether any byte of its handshake has arrived.
-    heard: Arc<AtomicBool>,
+    received: Arc<AtomicBool>,
     /// It was hung up on to make room.
-    going: bool,
+    is_closing: bool,
 }
 
-impl Lobby {
+impl IncomingHandshaker {
     /// A lobby behind this door.
-    pub fn new(door: Arc<Door>) -> Lobby {
-        Lobby { door, waiting: Vec::new(), next: 0, started: Instant::now(), stack: STACK }
+    pub fn new(registry: Arc<TorrentRegistry>) -> IncomingHandshaker {
+        IncomingHandshaker { registry, pending: Vec::new(), next_key: 0, started: Instant::now(), stack: STACK }
     }
 
     /// Somebody calls.
     pub fn receive(&mut self, stream: TcpStream, addr: SocketAddr) {
-        let open = self.door.open();
-        match open.as_slice() {
+        let accepting = self.registry.accepting();
+        match accepting.as_slice() {
             [] => {}
             [only] => only.receive(stream, addr, None),
-            _ => self.ask(stream, addr, open),
+            _ => self.identify(stream, addr, accepting),
         }
     }
 
-    fn ask(&mut self, stream: TcpStream, addr: SocketAddr, guests: Vec<Arc<Guest>>) {
-        let (over, still): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|waiting| waiting.thread.is_finished());
-        self.waiting = still;
-        over.into_iter().for_each(Waiting::join);
-        if self.waiting.iter().filter(|waiting| !waiting.going).count() >= ROOM && !self.make_room_for(addr.ip()) {
+    fn identify(&mut self, stream: TcpStream, addr: SocketAddr, torrents: Vec<Arc<RegisteredTorrent>>) {
+        let (over, still): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|pending| pending.thread.is_finished());
+        self.pending = still;
+        over.into_iter().for_each(PendingHandshake::join);
+        if self.pending.iter().filter(|pending| !pending.is_closing).count() >= MAX_PENDING_HANDSHAKES
+            && !self.evict_for(addr.ip())
+        {
             log::debug!("{addr}: turned away, too many callers at a time");
             return;
         }
         let stream = Arc::new(stream);
-        let (held, heard) = (Arc::downgrade(&stream), Arc::new(AtomicBool::new(false)));
-        let noted = heard.clone();
+        let (held, received) = (Arc::downgrade(&stream), Arc::new(AtomicBool::new(false)));
+        let noted = received.clone();
         let work = move || {
-            let asked = catch_unwind(AssertUnwindSafe(|| hand_on(stream, addr, &noted, &guests)));
-            if let Err(why) = asked.unwrap_or(Err(Gone::Bug)) {
+            let asked = catch_unwind(AssertUnwindSafe(|| deliver(stream, addr, &noted, &torrents)));
+            if let Err(why) = asked.unwrap_or(Err(DisconnectReason::Bug)) {
                 log::debug!("{addr}: {why}");
             }
         };
         match Builder::new().name("lobby".into()).stack_size(self.stack).spawn(work) {
             Ok(thread) => {
-                let key = PeerKey(self.next);
-                self.next = self.next.wrapping_add(1);
+                let key = PeerKey(self.next_key);
+                self.next_key = self.next_key.wrapping_add(1);
                 let since = self.started.elapsed();
-                self.waiting.push(Waiting { key, host: addr.ip(), stream: held, thread, since, heard, going: false });
+                self.pending.push(PendingHandshake {
+                    key,
+                    host: addr.ip(),
+                    stream: held,
+                    thread,
+                    since,
+                    received,
+                    is_closing: false,
+                });
             }
             Err(error) => {
                 // No thread is left. Silent callers hold some of them, and each of them ends one.
                 log::debug!("cannot ask {addr} which torrent it means: {error}");
-                self.make_room_for(addr.ip());
+                self.evict_for(addr.ip());
             }
         }
     }
 
     /// Hangs up on a caller that has said nothing, or on one of the fullest network: neither many silent callers nor a network with many
     /// addresses must keep everybody out.
-    fn make_room_for(&mut self, newcomer: IpAddr) -> bool {
-        if self.waiting.iter().filter(|waiting| waiting.going).count() >= MAX_GOING {
+    fn evict_for(&mut self, newcomer: IpAddr) -> bool {
+        if self.pending.iter().filter(|pending| pending.is_closing).count() >= MAX_CLOSING {
             return false;
         }
-        let staying = self.waiting.iter().filter(|waiting| !waiting.going);
-        let callers: Vec<_> = staying.map(Waiting::occupant).collect();
+        let staying = self.pending.iter().filter(|pending| !pending.is_closing);
+        let incoming_connections: Vec<_> = staying.map(PendingHandshake::occupant).collect();
         let now = self.started.elapsed();
-        let Some(gone) = evicted(newcomer, &callers, FAIR, &Churn::default(), now) else { return false };
-        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == gone.key) else { return false };
-        waiting.going = true;
-        waiting.hang_up();
+        let Some(gone) =
+            evicted(newcomer, &incoming_connections, FAIR_SHARE_PER_NETWORK, &EvictionLimiter::default(), now)
+        else {
+            return false;
+        };
+        let Some(pending) = self.pending.iter_mut().find(|pending| pending.key == gone.key) else { return false };
+        pending.is_closing = true;
+        pending.disconnect();
         true
     }
 }
 
-impl Drop for Lobby {
+impl Drop for IncomingHandshaker {
     fn drop(&mut self) {
-        self.waiting.iter().for_each(Waiting::hang_up);
-        self.waiting.drain(..).for_each(Waiting::join);
+        self.pending.iter().for_each(PendingHandshake::disconnect);
+        self.pending.drain(..).for_each(PendingHandshake::join);
     }
 }
 
-impl Waiting {
-    fn occupant(&self) -> Occupant {
-        let handshake = if self.heard.load(Ordering::Relaxed) { Handshake::Begun } else { Handshake::Silent };
-        Occupant {
+impl PendingHandshake {
+    fn occupant(&self) -> EvictionCandidate {
+        let handshake = if self.received.load(Ordering::Relaxed) { Handshake::Begun } else { Handshake::Silent };
+        EvictionCandidate {
             key: self.key,
             host: self.host,
             handshake,
             since: self.since,
             moved: self.since,
-            merit: Merit::Unknown,
+            usefulness: Usefulness::Unknown,
             total: 0,
-            lately: 0,
+            recent: 0,
         }
     }
 
-    fn hang_up(&self) {
+    fn disconnect(&self) {
         if let Some(stream) = self.stream.upgrade() {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -154,22 +168,28 @@ impl Waiting {
 }
 
 /// Receives an incoming connection's handshake as far as the info-hash, and hands it to the session that it is for, which answers it.
-fn hand_on(stream: Arc<TcpStream>, addr: SocketAddr, heard: &AtomicBool, guests: &[Arc<Guest>]) -> Result<(), Gone> {
-    const ANOTHER: Gone = Gone::Handshake("another torrent");
-    let swarms: Vec<_> = guests.iter().map(|guest| (guest.info_hash, guest.encryption)).collect();
-    let mut line = Line::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, heard);
-    let meant = line.answer_for(&swarms)?;
-    let swarm = line.hear_swarm()?;
+fn deliver(
+    stream: Arc<TcpStream>,
+    addr: SocketAddr,
+    received: &AtomicBool,
+    torrents: &[Arc<RegisteredTorrent>],
+) -> Result<(), DisconnectReason> {
+    const ANOTHER: DisconnectReason = DisconnectReason::Handshake("another torrent");
+    let swarms: Vec<_> = torrents.iter().map(|torrent| (torrent.info_hash, torrent.encryption)).collect();
+    let mut line = PeerStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, received);
+    let meant = line.respond_for_any(&swarms)?;
+    let swarm = line.read_info_hash()?;
     let rest = line.finish();
-    let guest = guests.iter().find(|guest| guest.info_hash == swarm && guest.is_open()).ok_or(ANOTHER)?;
+    let torrent =
+        torrents.iter().find(|torrent| torrent.info_hash == swarm && torrent.is_accepting()).ok_or(ANOTHER)?;
     match meant {
-        None if guest.encryption == Encryption::Require => return Err(Gone::Handshake("not encrypted")),
+        None if torrent.encryption == Encryption::Require => return Err(DisconnectReason::Handshake("not encrypted")),
         Some(meant) if meant != swarm => return Err(ANOTHER),
         _ => {}
     }
     // Where it fails, the lobby is about to hang up.
     if let Some(stream) = Arc::into_inner(stream) {
-        guest.receive(stream, addr, Some(Box::new(Greeting { rest })));
+        torrent.receive(stream, addr, Some(Box::new(IncomingHandshake { rest })));
     }
     Ok(())
 }

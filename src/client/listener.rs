@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::client::Lobby;
+use crate::client::IncomingHandshaker;
 use crate::net::bind::Bind;
 use crate::util::descriptors::is_shortage;
 
 /// Connections that the kernel keeps for us until we look.
 const BACKLOG: i32 = 128;
 /// The pause after a failed accept: out of descriptors, most likely.
-const BREATHER: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The listening socket and its thread.
 pub struct Listener {
@@ -30,11 +30,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the first free port of `ports` (0 lets the system choose); who calls comes into `lobby`.
+    /// Listens on the first free port of `ports` (0 lets the system choose); who calls comes into `handshaker`.
     ///
     /// # Errors
     /// Where none of them is free, or there is no such interface.
-    pub fn start(ports: RangeInclusive<u16>, to: &Bind, lobby: Lobby) -> io::Result<Listener> {
+    pub fn start(ports: RangeInclusive<u16>, to: &Bind, handshaker: IncomingHandshaker) -> io::Result<Listener> {
         let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for port in ports {
             result = bind(port, to);
@@ -50,7 +50,7 @@ impl Listener {
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
-            .spawn(move || accept(&accepts, &flag, lobby))?;
+            .spawn(move || accept(&accepts, &flag, handshaker))?;
         Ok(Listener { port, socket, closing, thread: Some(thread) })
     }
 }
@@ -82,14 +82,14 @@ fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    to.tie(&socket)?;
+    to.bind_to_interface(&socket)?;
     socket.set_reuse_address(true)?; // a port that was ours a moment ago is free
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
-fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
+fn accept(socket: &Socket, closing: &AtomicBool, mut handshaker: IncomingHandshaker) {
     let mut failing = false;
     loop {
         let accepted = socket.accept();
@@ -100,7 +100,7 @@ fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
             Ok((stream, addr)) => {
                 failing = false;
                 if let Some(addr) = addr.as_socket() {
-                    lobby.receive(stream.into(), canonical(addr));
+                    handshaker.receive(stream.into(), canonical(addr));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -108,7 +108,7 @@ fn accept(socket: &Socket, closing: &AtomicBool, mut lobby: Lobby) {
                 if !std::mem::replace(&mut failing, true) {
                     log::warn!("cannot accept a connection: {error}");
                 }
-                std::thread::sleep(BREATHER);
+                std::thread::sleep(ACCEPT_RETRY_DELAY);
             }
         }
     }

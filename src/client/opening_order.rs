@@ -5,91 +5,96 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::client::Client;
 use crate::client::ClientError;
-use crate::client::Host;
-use crate::client::file_owners::{Owner, WriteAnswer};
+use crate::client::file_owners::{FileOwner, WriteAnswer};
 use crate::storage::{Layout, Trait, resolved};
 
 use crate::types::InfoHash;
 
 /// How often somebody who waits looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(100);
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A place in the order; later ones do not write to its files. While it is `expected`, they wait for it.
-pub struct Turn {
-    host: Arc<Host>,
+/// A place in the order; later ones do not write to its files. While it is `reserved`, they wait for it.
+pub struct OpeningOrder {
+    client: Arc<Client>,
     number: u64,
     /// What the torrent was named by.
     name: String,
 }
 
-impl Host {
-    /// The next place in the order, for what was named by `name`. Where it `is_near`, as a .torrent on disk is, the torrents that
+impl Client {
+    /// The next place in the order, for what was named by `name`. Where it `is_local`, as a .torrent on disk is, the torrents that
     /// come after it wait until its files are known; a link or a URL may take long, and has a turn that nobody waits for.
-    pub fn turn(self: &Arc<Host>, name: &str, is_near: bool) -> Turn {
-        let number = self.turns.fetch_add(1, Ordering::Relaxed);
-        if is_near {
-            self.owners.lock().expect(number);
+    pub fn opening_order(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningOrder {
+        let number = self.next_position.fetch_add(1, Ordering::Relaxed);
+        if is_local {
+            self.owners.lock().reserve(number);
         }
-        Turn { host: self.clone(), number, name: name.to_owned() }
+        OpeningOrder { client: self.clone(), number, name: name.to_owned() }
     }
 }
 
-impl Turn {
+impl OpeningOrder {
     /// The torrent's files are known from now on.
     pub(crate) fn enter(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
         let files = files.map(|(number, file)| (number, file.path.as_path()));
-        let owner = Owner { info_hash, name: self.name.clone() };
+        let owner = FileOwner { info_hash, name: self.name.clone() };
         let folder = resolved(out_dir); // asks the disk, which must keep no other torrent waiting
-        self.host.owners.lock().enter(self.number, owner, &folder, files);
-        self.host.changed.notify_all();
+        self.client.owners.lock().enter(self.number, owner, &folder, files);
+        self.client.owners_changed.notify_all();
     }
 
     /// The torrent's files, by their numbers, are these on disk.
     pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
-        self.host.owners.lock().identify(info_hash, files);
+        self.client.owners.lock().identify(info_hash, files);
     }
 
     /// Whether no other torrent writes to the files.
     ///
     /// # Errors
     /// [`ClientError::FileTaken`] where one does.
-    pub(crate) fn is_free(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
-        let result = self.host.owners.lock().is_free(info_hash);
-        result.map_err(|(file, owner)| self.taken(info_hash, layout, file, owner))
+    pub(crate) fn check_not_written(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
+        let result = self.client.owners.lock().check_not_written(info_hash);
+        result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
     }
 
     /// The torrent only reads its files.
     ///
     /// # Errors
     /// [`ClientError::FileTaken`] where another torrent writes to one of them.
-    pub(crate) fn read(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
-        let result = self.host.owners.lock().read(info_hash);
-        self.host.changed.notify_all();
-        result.map_err(|(file, owner)| self.taken(info_hash, layout, file, owner))
+    pub(crate) fn claim_for_reading(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
+        let result = self.client.owners.lock().claim_for_reading(info_hash);
+        self.client.owners_changed.notify_all();
+        result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
     }
 
     /// Waits until the torrent may write to its files; false where it is to stop before.
     ///
     /// # Errors
     /// [`ClientError::FileTaken`] where another torrent has one of them.
-    pub(crate) fn write(&self, info_hash: InfoHash, layout: &Layout, stop: &AtomicBool) -> Result<bool, ClientError> {
-        let mut owners = self.host.owners.lock();
+    pub(crate) fn claim_for_writing(
+        &self,
+        info_hash: InfoHash,
+        layout: &Layout,
+        stop: &AtomicBool,
+    ) -> Result<bool, ClientError> {
+        let mut owners = self.client.owners.lock();
         loop {
-            match owners.write(info_hash) {
+            match owners.claim_for_writing(info_hash) {
                 WriteAnswer::Granted => {
-                    self.host.changed.notify_all();
+                    self.client.owners_changed.notify_all();
                     return Ok(true);
                 }
-                WriteAnswer::Refused(file, owner) => return Err(self.taken(info_hash, layout, file, owner)),
+                WriteAnswer::Refused(file, owner) => return Err(self.file_taken(info_hash, layout, file, owner)),
                 WriteAnswer::Wait if stop.load(Ordering::Acquire) => return Ok(false),
-                WriteAnswer::Wait => _ = self.host.changed.wait_for(&mut owners, LOOK),
+                WriteAnswer::Wait => _ = self.client.owners_changed.wait_for(&mut owners, STOP_POLL_INTERVAL),
             }
         }
     }
 
-    fn taken(&self, info_hash: InfoHash, layout: &Layout, file: usize, owner: Owner) -> ClientError {
+    fn file_taken(&self, info_hash: InfoHash, layout: &Layout, file: usize, owner: FileOwner) -> ClientError {
         let path = layout.files().get(file).map(|file| file.path.clone());
         let (mut ours, mut theirs) = (self.name.clone(), owner.name);
         if ours == theirs {
@@ -99,9 +104,9 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for OpeningOrder {
     fn drop(&mut self) {
-        self.host.owners.lock().arrived(self.number);
-        self.host.changed.notify_all();
+        self.client.owners.lock().end_reservation(self.number);
+        self.client.owners_changed.notify_all();
     }
 }

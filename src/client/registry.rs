@@ -8,67 +8,81 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::peer::{Greeting, Report};
+use crate::peer::{IncomingHandshake, PeerEvent};
 use crate::types::{Encryption, InfoHash};
 
 /// How long an incoming connection waits for a busy session to take it.
-const PATIENCE: Duration = Duration::from_millis(100);
+const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The sessions of a host, those included that do not listen yet.
 #[derive(Default)]
-pub struct Door {
-    guests: Mutex<Vec<Arc<Guest>>>,
+pub struct TorrentRegistry {
+    torrents: Mutex<Vec<Arc<RegisteredTorrent>>>,
 }
 
 /// A session as callers find it.
-pub struct Guest {
+pub struct RegisteredTorrent {
     /// Its swarm.
     pub info_hash: InfoHash,
     /// Which callers it takes.
     pub encryption: Encryption,
     /// Whether it takes any now: while files are being checked nobody has time for them.
-    open: AtomicBool,
-    callers: Sender<Report>,
+    accepting: AtomicBool,
+    incoming_connections: Sender<PeerEvent>,
 }
 
-impl Door {
+impl TorrentRegistry {
     /// A session that takes no callers yet; `None` where there is one for the same torrent already.
-    pub fn register(&self, info_hash: InfoHash, encryption: Encryption, callers: Sender<Report>) -> Option<Arc<Guest>> {
-        let mut guests = self.guests.lock();
-        if guests.iter().any(|guest| guest.info_hash == info_hash) {
+    pub fn register(
+        &self,
+        info_hash: InfoHash,
+        encryption: Encryption,
+        incoming_connections: Sender<PeerEvent>,
+    ) -> Option<Arc<RegisteredTorrent>> {
+        let mut torrents = self.torrents.lock();
+        if torrents.iter().any(|torrent| torrent.info_hash == info_hash) {
             return None;
         }
-        let guest = Arc::new(Guest { info_hash, encryption, open: AtomicBool::new(false), callers });
-        guests.push(guest.clone());
-        Some(guest)
+        let torrent = Arc::new(RegisteredTorrent {
+            info_hash,
+            encryption,
+            accepting: AtomicBool::new(false),
+            incoming_connections,
+        });
+        torrents.push(torrent.clone());
+        Some(torrent)
     }
 
     /// A session is over.
-    pub fn leave(&self, guest: &Arc<Guest>) {
-        self.guests.lock().retain(|other| !Arc::ptr_eq(other, guest));
+    pub fn unregister(&self, torrent: &Arc<RegisteredTorrent>) {
+        self.torrents.lock().retain(|other| !Arc::ptr_eq(other, torrent));
     }
 
     /// The sessions that take callers.
-    pub fn open(&self) -> Vec<Arc<Guest>> {
-        self.guests.lock().iter().filter(|guest| guest.is_open()).cloned().collect()
+    pub fn accepting(&self) -> Vec<Arc<RegisteredTorrent>> {
+        self.torrents.lock().iter().filter(|torrent| torrent.is_accepting()).cloned().collect()
     }
 }
 
-impl Guest {
+impl RegisteredTorrent {
     /// Whether the session takes callers.
-    pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire)
     }
 
     /// From now on it does, or does not.
-    pub fn set_open(&self, open: bool) {
-        self.open.store(open, Ordering::Release);
+    pub fn set_accepting(&self, accepting: bool) {
+        self.accepting.store(accepting, Ordering::Release);
     }
 
     /// Hands an incoming connection to its session, with the bytes received so far. If the session has too many waiting, accepting pauses
     /// for a moment; if that does not help, the connection is closed.
-    pub fn receive(&self, stream: TcpStream, addr: SocketAddr, heard: Option<Box<Greeting>>) {
-        if self.callers.send_timeout(Report::Incoming(stream, addr, heard), PATIENCE).is_err() {
+    pub fn receive(&self, stream: TcpStream, addr: SocketAddr, handshake: Option<Box<IncomingHandshake>>) {
+        if self
+            .incoming_connections
+            .send_timeout(PeerEvent::Incoming(stream, addr, handshake), HANDOVER_TIMEOUT)
+            .is_err()
+        {
             log::debug!("{addr}: turned away, the session has no time");
         }
     }

@@ -20,11 +20,11 @@ mod store;
 mod table;
 
 pub use id::NodeId;
-pub use lookup::Searched;
+pub use lookup::LookupSummary;
 pub use message::{Contact, Family};
-pub use node::{Dht, DhtStats, Output, Settings};
-pub use service::{DhtConfig, DhtService, Found};
-pub use state::State;
+pub use node::{Dht, DhtStats, NodeSettings, Output};
+pub use service::{DhtConfig, DhtService, FoundPeers};
+pub use state::DhtState;
 
 #[cfg(test)]
 mod hostile_tests;

@@ -19,23 +19,23 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::net::bind::Bind;
-use crate::net::interfaces::{Changes, interfaces};
+use crate::net::interfaces::{InterfaceChanges, interfaces};
 use crate::types::InfoHash;
 use crate::util::random;
-use packet::{Hearing, MAX_PACKET};
-use sockets::{Group, Place};
+use packet::{MAX_PACKET, PeerFilter};
+use sockets::{Group, JoinedInterface};
 
 /// Between two announces.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The pause after the system failed to tell what came, so that trouble that lasts burns no time.
-const BREATHER: Duration = Duration::from_millis(50);
+const RECEIVE_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Datagrams taken from a socket before the other gets its turn.
-const MAX_IN_A_ROW: usize = 64;
+const MAX_DATAGRAMS_PER_TURN: usize = 64;
 /// The delay from a notice that interfaces changed to a look at them: changes come in bursts, and a new address needs a moment.
-const SETTLING: Duration = Duration::from_secs(1);
+const INTERFACE_SETTLE_DELAY: Duration = Duration::from_secs(1);
 /// On a new interface all is announced once more after so long: a neighbour whose link comes up at the same time may have joined the
 /// group too late for the first.
-const ONCE_MORE: Duration = Duration::from_secs(4);
+const REANNOUNCE_DELAY: Duration = Duration::from_secs(4);
 /// What the thread needs is little.
 const STACK: usize = 128 * 1024;
 
@@ -44,20 +44,20 @@ const STACK: usize = 128 * 1024;
 pub struct Lsd {
     /// A byte wakes the thread to hear commands, its end ends it.
     alive: Option<PipeWriter>,
-    commands: Sender<Command>,
+    commands: Sender<LsdCommand>,
     /// Interfaces in use.
     interfaces: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What the thread is told.
-enum Command {
-    Add(InfoHash, Found),
+enum LsdCommand {
+    Add(InfoHash, PeerSender),
     Remove(InfoHash),
 }
 
 /// Where peers of a swarm go.
-type Found = Sender<(InfoHash, SocketAddr)>;
+type PeerSender = Sender<(InfoHash, SocketAddr)>;
 
 impl Lsd {
     /// Announces that we have `swarms` and listen on TCP port `port`, at once and every five minutes, and tells `found` who else
@@ -66,20 +66,31 @@ impl Lsd {
     ///
     /// # Errors
     /// Where no socket can be had for either family, or no thread.
-    pub fn start(bind: &Bind, port: u16, swarms: Vec<InfoHash>, found: Found) -> io::Result<Lsd> {
+    pub fn start(bind: &Bind, port: u16, swarms: Vec<InfoHash>, found: PeerSender) -> io::Result<Lsd> {
         let groups = sockets::open(bind)?;
         // Before the first look, so that no change is missed. Without notices btsync uses the interfaces that it found at the start.
-        let changes = Changes::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
+        let changes =
+            InterfaceChanges::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
         // Bounded: two commands for each session.
-        let (commands, told) = unbounded();
+        let (commands, command_receiver) = unbounded();
         let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
-        let hearing = Hearing::new(swarms, cookie.clone());
+        let peer_filter = PeerFilter::new(swarms, cookie.clone());
         let interfaces = Arc::new(AtomicUsize::new(0));
         let counted = interfaces.clone();
         let bind = bind.clone();
-        let runner = Runner { bind, groups, changes, interfaces: counted, port, cookie, hearing, found, told };
+        let runner = LsdThread {
+            bind,
+            groups,
+            changes,
+            interfaces: counted,
+            port,
+            cookie,
+            peer_filter,
+            found,
+            command_receiver,
+        };
         let thread = thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&asleep))?;
         Ok(Lsd { alive: Some(alive), commands, interfaces, thread: Some(thread) })
     }
@@ -87,12 +98,12 @@ impl Lsd {
     /// Announces `swarm`, too, at once and with the others from then on, and tells `found` who else has it, until
     /// [`Lsd::remove`] or until nobody receives there.
     pub fn add(&self, swarm: InfoHash, found: Sender<(InfoHash, SocketAddr)>) {
-        self.tell(Command::Add(swarm, found));
+        self.send_command(LsdCommand::Add(swarm, found));
     }
 
     /// Neither announces `swarm` nor listens for its peers any more.
     pub fn remove(&self, swarm: InfoHash) {
-        self.tell(Command::Remove(swarm));
+        self.send_command(LsdCommand::Remove(swarm));
     }
 
     /// How many interfaces it uses now.
@@ -100,7 +111,7 @@ impl Lsd {
         self.interfaces.load(Ordering::Relaxed)
     }
 
-    fn tell(&self, command: Command) {
+    fn send_command(&self, command: LsdCommand) {
         // Both fail only where the thread is gone.
         let _ = self.commands.send(command);
         if let Some(mut alive) = self.alive.as_ref() {
@@ -128,21 +139,21 @@ impl Drop for Lsd {
 }
 
 /// What the thread has.
-struct Runner {
+struct LsdThread {
     bind: Bind,
     groups: Vec<Group>,
     /// Notices of changes to interfaces, if the system sends them.
-    changes: Option<Changes>,
+    changes: Option<InterfaceChanges>,
     interfaces: Arc<AtomicUsize>,
     port: u16,
     cookie: String,
-    hearing: Hearing,
+    peer_filter: PeerFilter,
     /// By swarm.
-    found: HashMap<InfoHash, Found>,
-    told: Receiver<Command>,
+    found: HashMap<InfoHash, PeerSender>,
+    command_receiver: Receiver<LsdCommand>,
 }
 
-impl Runner {
+impl LsdThread {
     /// Until the pipe's other end is gone.
     fn run(mut self, mut asleep: &PipeReader) {
         let start = Instant::now();
@@ -152,18 +163,18 @@ impl Runner {
             let now = start.elapsed();
             if look.is_some_and(|look| now >= look) {
                 look = None;
-                if self.look_at_interfaces() {
-                    again = Some(now + ONCE_MORE);
+                if self.join_new_interfaces() {
+                    again = Some(now + REANNOUNCE_DELAY);
                 }
             }
             if again.is_some_and(|again| now >= again) {
                 again = None;
-                self.announce(self.hearing.swarms());
+                self.announce(self.peer_filter.swarms());
             }
             if now >= due {
                 due = now + INTERVAL;
-                self.look_at_interfaces();
-                self.announce(self.hearing.swarms());
+                self.join_new_interfaces();
+                self.announce(self.peer_filter.swarms());
             }
             let wake = [Some(due), again, look].into_iter().flatten().min().unwrap_or(due);
             let mut fds = vec![PollFd::new(asleep, PollFlags::IN)];
@@ -183,23 +194,23 @@ impl Runner {
                 if !matches!(asleep.read(&mut [0; 64]), Ok(1..)) {
                     return;
                 }
-                self.obey();
+                self.run_commands();
             }
-            if self.changes.as_ref().is_some_and(Changes::take) {
-                look = look.or(Some(start.elapsed() + SETTLING));
+            if self.changes.as_ref().is_some_and(InterfaceChanges::take) {
+                look = look.or(Some(start.elapsed() + INTERFACE_SETTLE_DELAY));
             }
-            self.hear(start.elapsed());
+            self.receive(start.elapsed());
         }
     }
 
     /// Joins the groups on interfaces that are new, and announces there; whether there were any.
-    fn look_at_interfaces(&mut self) -> bool {
+    fn join_new_interfaces(&mut self) -> bool {
         let all = interfaces().inspect_err(|e| log::debug!("local discovery knows no interfaces: {e}")).ok();
         let (mut indexes, mut any) = (HashSet::new(), false);
         for group in &mut self.groups {
             let new = group.use_interfaces(&self.bind, all.as_deref());
             any |= !new.is_empty();
-            send(group, &new, self.port, self.hearing.swarms(), &self.cookie);
+            send(group, &new, self.port, self.peer_filter.swarms(), &self.cookie);
             indexes.extend(group.places().iter().map(|place| place.index));
         }
         self.interfaces.store(indexes.len(), Ordering::Relaxed);
@@ -207,21 +218,21 @@ impl Runner {
     }
 
     /// Carries out all commands that wait.
-    fn obey(&mut self) {
-        while let Ok(command) = self.told.try_recv() {
+    fn run_commands(&mut self) {
+        while let Ok(command) = self.command_receiver.try_recv() {
             match command {
-                Command::Add(swarm, found) => {
-                    self.hearing.add(swarm);
+                LsdCommand::Add(swarm, found) => {
+                    self.peer_filter.add(swarm);
                     self.found.insert(swarm, found);
                     self.announce(&[swarm]);
                 }
-                Command::Remove(swarm) => self.remove(swarm),
+                LsdCommand::Remove(swarm) => self.remove(swarm),
             }
         }
     }
 
     fn remove(&mut self, swarm: InfoHash) {
-        self.hearing.remove(swarm);
+        self.peer_filter.remove(swarm);
         self.found.remove(&swarm);
     }
 
@@ -232,21 +243,21 @@ impl Runner {
     }
 
     /// Takes what has come.
-    fn hear(&mut self, now: Duration) {
+    fn receive(&mut self, now: Duration) {
         let mut buffer = [0; MAX_PACKET];
         let mut deaf = Vec::new();
         for group in &self.groups {
-            for _ in 0..MAX_IN_A_ROW {
+            for _ in 0..MAX_DATAGRAMS_PER_TURN {
                 let (length, from) = match group.socket().recv_from(&mut buffer) {
                     Ok(received) => received,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                     Err(e) => {
                         log::debug!("local discovery: {e}");
-                        thread::sleep(BREATHER);
+                        thread::sleep(RECEIVE_RETRY_DELAY);
                         break;
                     }
                 };
-                for heard in self.hearing.hear(now, from, buffer.get(..length).unwrap_or_default()) {
+                for heard in self.peer_filter.receive(now, from, buffer.get(..length).unwrap_or_default()) {
                     // Whoever stops us may be the one who would have to take them.
                     let sent = self.found.get(&heard.0).map(|found| found.try_send(heard));
                     if let Some(Err(TrySendError::Disconnected((swarm, _)))) = sent {
@@ -262,7 +273,7 @@ impl Runner {
 }
 
 /// Announces swarms in some places of a group.
-fn send(group: &Group, places: &[Place], port: u16, swarms: &[InfoHash], cookie: &str) {
+fn send(group: &Group, places: &[JoinedInterface], port: u16, swarms: &[InfoHash], cookie: &str) {
     for datagram in packet::announces(group.addr(), port, swarms, cookie) {
         for place in places {
             if let Err(error) = group.send(place, &datagram) {

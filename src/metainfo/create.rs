@@ -1,4 +1,4 @@
-//! A torrent file from files on disk: find them, hash them, write it down. [`create`] does all; [`Plan`] is the first step
+//! A torrent file from files on disk: find them, hash them, write it down. [`create`] does all; [`CreatePlan`] is the first step
 //! alone, for whoever wants to know how much there is to hash before it begins.
 
 use std::path::{Path, PathBuf};
@@ -8,26 +8,27 @@ use std::{fs, io, thread};
 use sha1::{Digest, Sha1};
 
 use crate::bencode::encode;
-use crate::metainfo::edit::Top;
+use crate::metainfo::edit::TopLevelEditor;
 use crate::metainfo::glob::Glob;
 use crate::metainfo::hashing;
-use crate::metainfo::torrent::{FILE_MAX, PIECE_MAX};
-use crate::metainfo::tree::{self, Entry};
+use crate::metainfo::source_files;
+use crate::metainfo::source_files::CreateEntry;
+use crate::metainfo::torrent::{PIECE_LENGTH_MAX, TORRENT_FILE_MAX};
 use crate::types::{InfoHash, PieceHash};
 
 /// The smallest piece that we make, in bytes: one block.
-pub const PIECE_MIN: u32 = 16 << 10;
+pub const PIECE_LENGTH_MIN: u32 = 16 << 10;
 
 /// The largest piece that is chosen when nobody asks for a larger one, in bytes.
-const PIECE_CHOSEN_MAX: u32 = 16 << 20;
+const AUTO_PIECE_LENGTH_MAX: u32 = 16 << 20;
 
 /// With more pieces than this the next larger piece is chosen.
-const PIECES_AIM: u64 = 2000;
+const TARGET_PIECE_COUNT: u64 = 2000;
 
 /// What goes into the torrent beside the files.
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
-    /// Bytes in a piece, a power of two from [`PIECE_MIN`] on; chosen by size where not given.
+    /// Bytes in a piece, a power of two from [`PIECE_LENGTH_MIN`] on; chosen by size where not given.
     pub piece_length: Option<u32>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
@@ -118,7 +119,7 @@ pub enum CreateError {
         path: PathBuf,
     },
     /// The piece length asked for is none.
-    #[error("a piece length of {0}: it must be a power of two from {PIECE_MIN} to {PIECE_MAX}")]
+    #[error("a piece length of {0}: it must be a power of two from {PIECE_LENGTH_MIN} to {PIECE_LENGTH_MAX}")]
     PieceLength(u32),
     /// So many or such large files that no torrent holds them.
     #[error("too large for one torrent, or too many pieces; larger pieces may help")]
@@ -129,10 +130,10 @@ pub enum CreateError {
 }
 
 /// What a torrent will be made of: the files found, in their order.
-pub struct Plan {
+pub struct CreatePlan {
     name: String,
     multi_file: bool,
-    files: Vec<Entry>,
+    files: Vec<CreateEntry>,
     total: u64,
     notes: Vec<String>,
 }
@@ -147,37 +148,37 @@ pub fn create(
     progress: &AtomicU64,
     stop: &AtomicBool,
 ) -> Result<Created, CreateError> {
-    Plan::scan(source, &[])?.create(options, progress, stop)
+    CreatePlan::scan(source, &[])?.create(options, progress, stop)
 }
 
 /// The piece length for so many bytes: a power of two that makes 1000 to 2000 pieces, within reason.
 pub fn choose_piece_length(total: u64) -> u32 {
-    let mut length = PIECE_MIN;
-    while length < PIECE_CHOSEN_MAX && total.div_ceil(u64::from(length)) > PIECES_AIM {
+    let mut length = PIECE_LENGTH_MIN;
+    while length < AUTO_PIECE_LENGTH_MAX && total.div_ceil(u64::from(length)) > TARGET_PIECE_COUNT {
         length *= 2;
     }
     length
 }
 
-impl Plan {
+impl CreatePlan {
     /// Finds the files, in the order of their names' bytes, but for those that a glob of `exclude` matches by their path below
     /// the source. Links within a folder and what is no regular file are left out with a note; an empty folder leaves no trace.
     ///
     /// # Errors
     /// Where something cannot be opened or named, or there is no file.
-    pub fn scan(source: &Path, exclude: &[Glob]) -> Result<Plan, CreateError> {
-        Plan::scan_beside(source, exclude, |_| PathBuf::new())
+    pub fn scan(source: &Path, exclude: &[Glob]) -> Result<CreatePlan, CreateError> {
+        CreatePlan::scan_without_output(source, exclude, |_| PathBuf::new())
     }
 
     /// The same, but the file that `output` makes of the torrent's name is left out: the torrent file, which is replaced.
     ///
     /// # Errors
-    /// Those of [`Plan::scan`]; [`CreateError::Output`] where the source itself is that file.
-    pub fn scan_beside(
+    /// Those of [`CreatePlan::scan`]; [`CreateError::Output`] where the source itself is that file.
+    pub fn scan_without_output(
         source: &Path,
         exclude: &[Glob],
         output: impl FnOnce(&str) -> PathBuf,
-    ) -> Result<Plan, CreateError> {
+    ) -> Result<CreatePlan, CreateError> {
         let open = |e| CreateError::Open { path: source.to_path_buf(), source: e };
         let meta = fs::metadata(source).map_err(open)?;
         let named = match source.file_name() {
@@ -185,15 +186,15 @@ impl Plan {
             None => fs::canonicalize(source).map_err(open)?,
         };
         let mut notes = Vec::new();
-        let name = tree::top_name_of(&named, &mut notes)?;
-        let output = tree::real(&output(&name));
+        let name = source_files::top_name_of(&named, &mut notes)?;
+        let output = source_files::real(&output(&name));
         let files = if meta.is_file() {
-            if output.is_some() && tree::real(source) == output {
+            if output.is_some() && source_files::real(source) == output {
                 return Err(CreateError::Output { path: source.to_path_buf() });
             }
-            vec![Entry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), pad: false }]
+            vec![CreateEntry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), pad: false }]
         } else if meta.is_dir() {
-            tree::files(source, exclude, output.as_deref(), &mut notes)?
+            source_files::files(source, exclude, output.as_deref(), &mut notes)?
         } else {
             return Err(CreateError::Kind { path: source.to_path_buf() });
         };
@@ -201,7 +202,7 @@ impl Plan {
             return Err(CreateError::Empty { path: source.to_path_buf() });
         }
         let total = total(&files)?;
-        Ok(Plan { name, multi_file: meta.is_dir(), files, total, notes })
+        Ok(CreatePlan { name, multi_file: meta.is_dir(), files, total, notes })
     }
 
     /// The name that the torrent will have.
@@ -230,14 +231,14 @@ impl Plan {
         stop: &AtomicBool,
     ) -> Result<Created, CreateError> {
         let piece_length = options.piece_length.unwrap_or_else(|| choose_piece_length(self.total));
-        if !piece_length.is_power_of_two() || !(PIECE_MIN..=PIECE_MAX).contains(&piece_length) {
+        if !piece_length.is_power_of_two() || !(PIECE_LENGTH_MIN..=PIECE_LENGTH_MAX).contains(&piece_length) {
             return Err(CreateError::PieceLength(piece_length));
         }
-        let padded = options.pad_files.then(|| tree::padded(&self.files, piece_length));
+        let padded = options.pad_files.then(|| source_files::padded(&self.files, piece_length));
         let files = padded.as_ref().unwrap_or(&self.files);
         // Found out now rather than after an hour of hashing.
         let pieces = total(files)?.div_ceil(u64::from(piece_length));
-        if pieces > (FILE_MAX / 20) as u64 {
+        if pieces > (TORRENT_FILE_MAX / 20) as u64 {
             return Err(CreateError::TooBig);
         }
         let threads = match options.threads {
@@ -246,8 +247,8 @@ impl Plan {
         };
         let hashes = hashing::hash(files, piece_length, threads, progress, stop)?;
         let info = self.info(files, piece_length, &hashes, options);
-        let bytes = outermost(options, &info);
-        if bytes.len() > FILE_MAX {
+        let bytes = encode_torrent(options, &info);
+        if bytes.len() > TORRENT_FILE_MAX {
             return Err(CreateError::TooBig);
         }
         let info_hash = InfoHash(Sha1::digest(&info).into());
@@ -255,7 +256,7 @@ impl Plan {
     }
 
     /// The info dictionary, bencoded.
-    fn info(&self, files: &[Entry], piece_length: u32, hashes: &[PieceHash], options: &CreateOptions) -> Vec<u8> {
+    fn info(&self, files: &[CreateEntry], piece_length: u32, hashes: &[PieceHash], options: &CreateOptions) -> Vec<u8> {
         let mut out = vec![b'd'];
         if self.multi_file {
             encode::bytes(&mut out, b"files");
@@ -295,8 +296,8 @@ impl Plan {
 }
 
 /// The whole file around an info dictionary.
-fn outermost(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
-    let mut top = Top::default();
+fn encode_torrent(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
+    let mut top = TopLevelEditor::default();
     top.trackers(&options.tiers);
     top.comment(options.comment.as_deref());
     top.created(options.created_by.as_deref(), options.creation_date);
@@ -307,7 +308,7 @@ fn outermost(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
 }
 
 /// The sum of the lengths, as far as a file offset (a signed 64-bit number) can hold it.
-fn total(files: &[Entry]) -> Result<u64, CreateError> {
+fn total(files: &[CreateEntry]) -> Result<u64, CreateError> {
     let sum = files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.length));
     sum.filter(|&sum| i64::try_from(sum).is_ok()).ok_or(CreateError::TooBig)
 }

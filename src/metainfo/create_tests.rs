@@ -25,11 +25,11 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| rng.u8(..)).collect()
 }
 
-fn make(source: &Path, options: &CreateOptions) -> (Created, Torrent) {
+fn make(source: &Path, options: &CreateOptions) -> (Created, Metainfo) {
     let progress = AtomicU64::new(0);
     let made = create(source, options, &progress, &AtomicBool::new(false)).unwrap();
     assert_eq!(progress.load(Ordering::Relaxed), made.total);
-    let read = Torrent::parse(&made.bytes).unwrap();
+    let read = Metainfo::parse(&made.bytes).unwrap();
     assert_eq!(
         (read.info_hash, read.piece_length, read.piece_count()),
         (made.info_hash, made.piece_length, made.pieces)
@@ -107,7 +107,7 @@ fn padding_lets_every_file_begin_with_a_piece() {
     let options = CreateOptions { piece_length: Some(PIECE as u32), pad_files: true, ..CreateOptions::default() };
     let progress = AtomicU64::new(0);
     let made = create(&root, &options, &progress, &AtomicBool::new(false)).unwrap();
-    let read = Torrent::parse(&made.bytes).unwrap();
+    let read = Metainfo::parse(&made.bytes).unwrap();
     let files: Vec<_> = read.files.iter().map(|f| (f.path.to_str().unwrap(), f.length as usize, f.pad)).collect();
     let (one, other) = (format!("t/.pad/{}", PIECE - 1), format!("t/.pad/{}", PIECE - 5));
     let expected = [
@@ -137,11 +137,11 @@ fn what_is_excluded_is_left_out_whatever_it_is() {
     std::os::unix::fs::symlink("nowhere", root.join("link.tmp")).unwrap();
     std::os::unix::fs::symlink("nowhere", root.join("link")).unwrap();
     let globs = |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect::<Vec<Glob>>();
-    let plan = Plan::scan(&root, &globs(&["*.tmp", ".git", "e/*"])).unwrap();
+    let plan = CreatePlan::scan(&root, &globs(&["*.tmp", ".git", "e/*"])).unwrap();
     assert_eq!(plan.total(), 2);
     let [note] = plan.notes() else { panic!("{:?}", plan.notes()) };
     assert!(note.ends_with("t/link is left out: a symbolic link"), "{note}");
-    assert!(matches!(Plan::scan(&root, &globs(&["*"])), Err(CreateError::Empty { .. })));
+    assert!(matches!(CreatePlan::scan(&root, &globs(&["*"])), Err(CreateError::Empty { .. })));
     assert!(dir.path().join("t/e").is_dir());
 }
 
@@ -185,16 +185,16 @@ fn the_torrent_file_itself_is_left_out() {
     let (dir, root) = tree(&[("a", noise(10, 1)), ("t.torrent", noise(5, 2)), ("d/t.torrent", noise(6, 3))]);
     std::os::unix::fs::symlink(&root, dir.path().join("link")).unwrap();
     for output in ["t/t.torrent", "t/d/../t.torrent", "link/t.torrent"] {
-        let plan = Plan::scan_beside(&root, &[], |_| dir.path().join(output)).unwrap();
+        let plan = CreatePlan::scan_without_output(&root, &[], |_| dir.path().join(output)).unwrap();
         assert_eq!(plan.total(), 16, "{output}");
         assert_eq!(plan.notes().len(), 1, "{:?}", plan.notes());
     }
-    let named = Plan::scan_beside(&root, &[], |name| root.join(format!("{name}.torrent"))).unwrap();
+    let named = CreatePlan::scan_without_output(&root, &[], |name| root.join(format!("{name}.torrent"))).unwrap();
     assert_eq!(named.total(), 16);
     for elsewhere in ["t.torrent", "t/none.torrent", "nowhere/t.torrent"] {
-        assert_eq!(Plan::scan_beside(&root, &[], |_| dir.path().join(elsewhere)).unwrap().total(), 21);
+        assert_eq!(CreatePlan::scan_without_output(&root, &[], |_| dir.path().join(elsewhere)).unwrap().total(), 21);
     }
-    let itself = Plan::scan_beside(&root.join("a"), &[], |_| root.join("d/../a"));
+    let itself = CreatePlan::scan_without_output(&root.join("a"), &[], |_| root.join("d/../a"));
     assert!(matches!(itself, Err(CreateError::Output { .. })));
 }
 
@@ -203,9 +203,9 @@ fn awkward_names_are_taken_as_they_are_and_told() {
     let files = [("a\\b", noise(10, 1)), ("c\x01/d\ne", noise(11, 2)), (".hidden", noise(12, 3))];
     let (dir, root) = tree(&files);
     let (_, read) = make(&root, &CreateOptions::default());
-    let places = |read: &Torrent| read.files.iter().map(|file| read.other_places(file)).collect::<Vec<_>>();
+    let places = |read: &Metainfo| read.files.iter().map(|file| read.alternative_paths(file)).collect::<Vec<_>>();
     assert_eq!(places(&read), [vec![], vec![PathBuf::from("t/a\\b")], vec![PathBuf::from("t/c\x01/d\ne")]]);
-    let notes = Plan::scan(&root, &[]).unwrap().notes().join("\n");
+    let notes = CreatePlan::scan(&root, &[]).unwrap().notes().join("\n");
     assert_eq!(notes.lines().count(), 3, "{notes}");
     assert!(notes.contains("downloads as `a_b`"), "{notes}");
 
@@ -214,14 +214,14 @@ fn awkward_names_are_taken_as_they_are_and_told() {
     let (_, read) = make(&hidden, &CreateOptions::default());
     assert_eq!((read.name.as_str(), read.hidden_name.as_deref()), ("_t_x", Some(".t_x")));
     assert_eq!(places(&read)[1][0], Path::new(".t\\x/a\\b"));
-    let notes = Plan::scan(&hidden, &[]).unwrap().notes().join("\n");
+    let notes = CreatePlan::scan(&hidden, &[]).unwrap().notes().join("\n");
     assert!(notes.contains("downloads as `_t_x`"), "{notes}");
 }
 
 #[test]
 fn stopping_and_changing_files_end_the_work() {
     let (_dir, root) = tree(&[("a", noise(100_000, 7)), ("b", noise(100_000, 8))]);
-    let plan = Plan::scan(&root, &[]).unwrap();
+    let plan = CreatePlan::scan(&root, &[]).unwrap();
     assert_eq!((plan.name(), plan.total()), ("t", 200_000));
     let stopped = plan.create(&CreateOptions::default(), &AtomicU64::new(0), &AtomicBool::new(true));
     assert!(matches!(stopped, Err(CreateError::Stopped)));

@@ -5,13 +5,14 @@
 use std::io::BufRead;
 use std::ops::Range;
 
-use crate::bencode::scan::{ScanError, Scanner, Value};
-use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::torrent::TorrentError;
+use crate::bencode::scan::{ScanError, Scanner, ValueStart};
+use crate::metainfo::paths::PathError;
+use crate::metainfo::torrent::MetainfoError;
+use crate::util::printable_text::printable;
 
 mod files;
 
-pub(super) use files::{File, Files, Kind, Sink};
+pub(super) use files::{EntryKind, File, FileList, FileSink};
 
 /// Trackers or web seeds that are kept, at most.
 const URLS_MAX: usize = 1000;
@@ -33,7 +34,7 @@ type Result<T> = std::result::Result<T, ScanError>;
 
 /// What stands at a key.
 #[derive(Debug, Default)]
-pub(super) enum Found<T> {
+pub(super) enum Field<T> {
     #[default]
     Missing,
     /// A value of another type.
@@ -43,42 +44,42 @@ pub(super) enum Found<T> {
     Is(T),
 }
 
-impl<T> Found<T> {
+impl<T> Field<T> {
     pub fn ok(self) -> Option<T> {
         match self {
-            Found::Is(it) => Some(it),
+            Field::Is(it) => Some(it),
             _ => None,
         }
     }
 
     pub fn is_there(&self) -> bool {
-        !matches!(self, Found::Missing)
+        !matches!(self, Field::Missing)
     }
 
     /// The value of a key that must be there; `kind` says what it must be.
-    pub fn need(self, key: &'static str, kind: &'static str) -> std::result::Result<T, TorrentError> {
+    pub fn need(self, key: &'static str, kind: &'static str) -> std::result::Result<T, MetainfoError> {
         match self {
-            Found::Is(it) => Ok(it),
-            Found::Missing => Err(TorrentError::Missing(key)),
-            Found::Mistyped => Err(TorrentError::Mistyped { key, kind }),
-            Found::TooLong => Err(PathError::TooLong.into()),
+            Field::Is(it) => Ok(it),
+            Field::Missing => Err(MetainfoError::Missing(key)),
+            Field::Mistyped => Err(MetainfoError::Mistyped { key, kind }),
+            Field::TooLong => Err(PathError::TooLong.into()),
         }
     }
 }
 
-fn int<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<i64>> {
+fn int<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<i64>> {
     match scanner.value()? {
-        Value::Int(value) => Ok(Found::Is(value)),
-        other => scanner.pass(other).map(|()| Found::Mistyped),
+        ValueStart::Int(value) => Ok(Field::Is(value)),
+        other => scanner.skip(other).map(|()| Field::Mistyped),
     }
 }
 
-fn bytes<R: BufRead>(scanner: &mut Scanner<R>, max: usize) -> Result<Found<Vec<u8>>> {
+fn bytes<R: BufRead>(scanner: &mut Scanner<R>, max: usize) -> Result<Field<Vec<u8>>> {
     let mut out = Vec::new();
     match scanner.value()? {
-        Value::Bytes(length) if length <= max => scanner.take(length, max, &mut out).map(|()| Found::Is(out)),
-        value @ Value::Bytes(_) => scanner.pass(value).map(|()| Found::TooLong),
-        other => scanner.pass(other).map(|()| Found::Mistyped),
+        ValueStart::Bytes(length) if length <= max => scanner.take(length, max, &mut out).map(|()| Field::Is(out)),
+        value @ ValueStart::Bytes(_) => scanner.skip(value).map(|()| Field::TooLong),
+        other => scanner.skip(other).map(|()| Field::Mistyped),
     }
 }
 
@@ -86,35 +87,35 @@ fn bytes<R: BufRead>(scanner: &mut Scanner<R>, max: usize) -> Result<Found<Vec<u
 fn text<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Vec<u8>>> {
     let mut out = Vec::new();
     match scanner.value()? {
-        Value::Bytes(length) => scanner.take(length, TEXT_MAX, &mut out).map(|()| Some(out)),
-        other => scanner.pass(other).map(|()| None),
+        ValueStart::Bytes(length) => scanner.take(length, TEXT_MAX, &mut out).map(|()| Some(out)),
+        other => scanner.skip(other).map(|()| None),
     }
 }
 
 /// Keeps what could be a URL.
 fn keep_url(bytes: &[u8], urls: &mut Vec<String>, room: usize) {
     let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
-    if !text.is_empty() && paths::printable(text) == text && urls.len() < room {
+    if !text.is_empty() && printable(text) == text && urls.len() < room {
         urls.push(text.to_owned());
     }
 }
 
 /// A list of URLs, or a single one, whose start has been read; what is no URL we could use is left out.
-fn urls<R: BufRead>(scanner: &mut Scanner<R>, value: Value, room: usize) -> Result<Vec<String>> {
+fn urls<R: BufRead>(scanner: &mut Scanner<R>, value: ValueStart, room: usize) -> Result<Vec<String>> {
     let (mut urls, mut url) = (Vec::new(), Vec::new());
     match value {
-        Value::Bytes(length) if length <= URL_MAX => {
+        ValueStart::Bytes(length) if length <= URL_MAX => {
             scanner.take(length, URL_MAX, &mut url)?;
             keep_url(&url, &mut urls, room);
         }
-        Value::List => {
-            while scanner.more()? {
-                if let Found::Is(url) = bytes(scanner, URL_MAX)? {
+        ValueStart::List => {
+            while scanner.has_next_item()? {
+                if let Field::Is(url) = bytes(scanner, URL_MAX)? {
                     keep_url(&url, &mut urls, room);
                 }
             }
         }
-        other => scanner.pass(other)?,
+        other => scanner.skip(other)?,
     }
     Ok(urls)
 }
@@ -123,8 +124,8 @@ fn urls<R: BufRead>(scanner: &mut Scanner<R>, value: Value, room: usize) -> Resu
 fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
     let (mut tiers, mut room) = (Vec::new(), URLS_MAX);
     match scanner.value()? {
-        Value::List => {
-            while scanner.more()? {
+        ValueStart::List => {
+            while scanner.has_next_item()? {
                 let value = scanner.value()?;
                 let tier = urls(scanner, value, room)?;
                 room -= tier.len();
@@ -133,7 +134,7 @@ fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
                 }
             }
         }
-        other => scanner.pass(other)?,
+        other => scanner.skip(other)?,
     }
     Ok(tiers)
 }
@@ -142,12 +143,12 @@ fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
 fn nodes<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<(String, u16)>> {
     let mut nodes = Vec::new();
     match scanner.value()? {
-        Value::List => {
-            while scanner.more()? {
+        ValueStart::List => {
+            while scanner.has_next_item()? {
                 nodes.extend(node(scanner)?.filter(|node| nodes.len() < NODES_MAX && !nodes.contains(node)));
             }
         }
-        other => scanner.pass(other)?,
+        other => scanner.skip(other)?,
     }
     Ok(nodes)
 }
@@ -155,28 +156,27 @@ fn nodes<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<(String, u16)>> {
 /// A host and a port.
 fn node<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<(String, u16)>> {
     let value = scanner.value()?;
-    if value != Value::List {
-        return scanner.pass(value).map(|()| None);
+    if value != ValueStart::List {
+        return scanner.skip(value).map(|()| None);
     }
     let (mut host, mut port) = (None, None);
     let mut at = 0;
-    while scanner.more()? {
+    while scanner.has_next_item()? {
         match at {
             0 => host = bytes(scanner, HOST_MAX)?.ok(),
             1 => port = int(scanner)?.ok().and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0),
-            _ => scanner.value().and_then(|value| scanner.pass(value))?,
+            _ => scanner.value().and_then(|value| scanner.skip(value))?,
         }
         at += 1;
     }
-    let fits =
-        |host: &String| !host.is_empty() && !host.contains(char::is_whitespace) && paths::printable(host) == *host;
+    let fits = |host: &String| !host.is_empty() && !host.contains(char::is_whitespace) && printable(host) == *host;
     let host = host.and_then(|host| String::from_utf8(host).ok()).filter(fits);
     Ok(host.zip(port))
 }
 
 /// The outermost dictionary.
 #[derive(Default)]
-pub(super) struct Top {
+pub(super) struct TopLevel {
     pub announce: Vec<String>,
     pub announce_list: Vec<Vec<String>>,
     pub comment: Option<Vec<u8>>,
@@ -191,13 +191,13 @@ pub(super) struct Top {
     pub info: Option<(Info, Range<usize>)>,
 }
 
-impl Top {
+impl TopLevel {
     /// Reads a whole torrent file; `None` where it is not a dictionary. What follows the dictionary is passed over: some programs
     /// leave a line end, padding or a signature there.
-    pub fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Top>> {
+    pub fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<TopLevel>> {
         match scanner.value()? {
-            Value::Dict => {
-                let top = Top::body(scanner)?;
+            ValueStart::Dict => {
+                let top = TopLevel::body(scanner)?;
                 let sound = scanner.at();
                 if scanner.end().is_err() {
                     log::debug!("what follows the torrent's dictionary, from byte {sound} on, is passed over");
@@ -205,18 +205,18 @@ impl Top {
                 Ok(Some(top))
             }
             other => {
-                scanner.pass(other)?;
+                scanner.skip(other)?;
                 scanner.end()?;
                 Ok(None)
             }
         }
     }
 
-    fn body<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Top> {
-        type Entry<R> = fn(&mut Top, &mut Scanner<R>) -> Result<()>;
-        let mut top = Top::default();
+    fn body<R: BufRead>(scanner: &mut Scanner<R>) -> Result<TopLevel> {
+        type KeyReader<R> = fn(&mut TopLevel, &mut Scanner<R>) -> Result<()>;
+        let mut top = TopLevel::default();
         while let Some(key) = scanner.key()? {
-            let entry: Entry<R> = match key {
+            let entry: KeyReader<R> = match key {
                 b"announce" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.announce = it),
                 b"announce-list" => |top, s| tiers(s).map(|it| top.announce_list = it),
                 b"comment" => |top, s| text(s).map(|it| top.comment = it),
@@ -226,12 +226,12 @@ impl Top {
                 b"encoding" => |top, s| text(s).map(|it| top.encoding = it),
                 b"info" => |top, s| {
                     let start = s.at();
-                    top.info = Info::read(s, Sink::Look)?.map(|info| (info, start..s.at()));
+                    top.info = Info::read(s, FileSink::Look)?.map(|info| (info, start..s.at()));
                     Ok(())
                 },
                 b"nodes" => |top, s| nodes(s).map(|it| top.nodes = it),
                 b"url-list" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.url_list = it),
-                _ => |_, s| s.value().and_then(|value| s.pass(value)),
+                _ => |_, s| s.value().and_then(|value| s.skip(value)),
             };
             entry(&mut top, scanner)?;
         }
@@ -242,40 +242,40 @@ impl Top {
 /// The `info` dictionary.
 #[derive(Default)]
 pub(super) struct Info {
-    pub name: Found<Vec<u8>>,
-    pub name_utf8: Found<Vec<u8>>,
-    pub piece_length: Found<i64>,
+    pub name: Field<Vec<u8>>,
+    pub name_utf8: Field<Vec<u8>>,
+    pub piece_length: Field<i64>,
     /// Where the hashes lie.
-    pub pieces: Found<Range<usize>>,
-    pub length: Found<i64>,
-    pub files: Found<Files>,
+    pub pieces: Field<Range<usize>>,
+    pub length: Field<i64>,
+    pub files: Field<FileList>,
     /// The attributes of a single file (BEP 47).
-    pub attr: Found<Vec<u8>>,
-    pub private: Found<i64>,
-    pub meta_version: Found<i64>,
+    pub attr: Field<Vec<u8>>,
+    pub private: Field<i64>,
+    pub meta_version: Field<i64>,
 }
 
 impl Info {
     /// Reads a value; `None` where it is not a dictionary.
-    pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: Sink) -> Result<Option<Info>> {
-        type Entry<R> = fn(&mut Info, &mut Scanner<R>, &mut Sink) -> Result<()>;
+    pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: FileSink) -> Result<Option<Info>> {
+        type KeyReader<R> = fn(&mut Info, &mut Scanner<R>, &mut FileSink) -> Result<()>;
         let value = scanner.value()?;
-        if value != Value::Dict {
-            return scanner.pass(value).map(|()| None);
+        if value != ValueStart::Dict {
+            return scanner.skip(value).map(|()| None);
         }
         let (mut info, mut sink) = (Info::default(), sink);
         while let Some(key) = scanner.key()? {
-            let entry: Entry<R> = match key {
+            let entry: KeyReader<R> = match key {
                 b"name" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.name = it),
                 b"name.utf-8" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.name_utf8 = it),
                 b"piece length" => |info, s, _| int(s).map(|it| info.piece_length = it),
                 b"pieces" => |info, s, _| pieces(s).map(|it| info.pieces = it),
                 b"length" => |info, s, _| int(s).map(|it| info.length = it),
-                b"files" => |info, s, sink| Files::read(s, std::mem::take(sink)).map(|it| info.files = it),
+                b"files" => |info, s, sink| FileList::read(s, std::mem::take(sink)).map(|it| info.files = it),
                 b"attr" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.attr = it),
                 b"private" => |info, s, _| int(s).map(|it| info.private = it),
                 b"meta version" => |info, s, _| int(s).map(|it| info.meta_version = it),
-                _ => |_, s, _| s.value().and_then(|value| s.pass(value)),
+                _ => |_, s, _| s.value().and_then(|value| s.skip(value)),
             };
             entry(&mut info, scanner, &mut sink)?;
         }
@@ -283,9 +283,9 @@ impl Info {
     }
 }
 
-fn pieces<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Range<usize>>> {
+fn pieces<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Range<usize>>> {
     let value = scanner.value()?;
     let start = scanner.at();
-    scanner.pass(value)?;
-    Ok(if matches!(value, Value::Bytes(_)) { Found::Is(start..scanner.at()) } else { Found::Mistyped })
+    scanner.skip(value)?;
+    Ok(if matches!(value, ValueStart::Bytes(_)) { Field::Is(start..scanner.at()) } else { Field::Mistyped })
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::bencode::encode;
-use crate::metainfo::{Torrent, TorrentError};
+use crate::metainfo::{Metainfo, MetainfoError};
 
 /// What to change in a torrent file; `None` leaves a thing as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub struct Edit {
 ///
 /// # Errors
 /// Where the bytes are no torrent that we accept.
-pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, TorrentError> {
-    Torrent::parse(bytes)?;
-    let mut top = Top::of(bytes).ok_or(TorrentError::NotADict)?;
+pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, MetainfoError> {
+    Metainfo::parse(bytes)?;
+    let mut top = TopLevelEditor::of(bytes).ok_or(MetainfoError::NotADict)?;
     if let Some(tiers) = &edit.tiers {
         top.trackers(tiers);
     }
@@ -39,11 +39,11 @@ pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, TorrentError> {
 
 /// The outermost dictionary: keys, and values that are bencoded already.
 #[derive(Default)]
-pub(super) struct Top<'a>(BTreeMap<&'a [u8], Cow<'a, [u8]>>);
+pub(super) struct TopLevelEditor<'a>(BTreeMap<&'a [u8], Cow<'a, [u8]>>);
 
-impl<'a> Top<'a> {
+impl<'a> TopLevelEditor<'a> {
     /// The entries of a dictionary that is known to be sound bencode.
-    fn of(bytes: &'a [u8]) -> Option<Top<'a>> {
+    fn of(bytes: &'a [u8]) -> Option<TopLevelEditor<'a>> {
         let mut entries = BTreeMap::new();
         let mut at = 1;
         while bytes.get(at)? != &b'e' {
@@ -52,7 +52,7 @@ impl<'a> Top<'a> {
             at = end_of(bytes, value)?;
             entries.insert(key, Cow::Borrowed(bytes.get(value..at)?));
         }
-        Some(Top(entries))
+        Some(TopLevelEditor(entries))
     }
 
     /// The info dictionary.
@@ -182,14 +182,14 @@ mod tests {
             web_seeds: Some(words("http://w")),
         };
         let full = edit(&bare, &all).unwrap();
-        let read = Torrent::parse(&full).unwrap();
+        let read = Metainfo::parse(&full).unwrap();
         assert_eq!(read.tiers, [words("http://a http://b"), words("udp://c")]);
         assert_eq!((read.comment.as_deref(), read.web_seeds), (Some("é"), words("http://w")));
-        assert_eq!((read.info_hash, &read.info[..]), (Torrent::parse(&bare).unwrap().info_hash, INFO));
+        assert_eq!((read.info_hash, &read.info[..]), (Metainfo::parse(&bare).unwrap().info_hash, INFO));
 
         let one = edit(&full, &Edit { tiers: Some(vec![words("http://z")]), ..Edit::default() }).unwrap();
         assert!(!one.windows(13).any(|w| w == b"announce-list"), "one tracker needs no list");
-        assert_eq!(Torrent::parse(&one).unwrap().comment.as_deref(), Some("é"));
+        assert_eq!(Metainfo::parse(&one).unwrap().comment.as_deref(), Some("é"));
         let none = Edit { tiers: Some(vec![]), comment: Some(None), web_seeds: Some(vec![]) };
         assert_eq!(edit(&one, &none).unwrap(), bare);
     }

@@ -5,7 +5,7 @@
 /// matches whole paths, and there `**` stands for any folders, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
-    steps: Vec<Step>,
+    steps: Vec<GlobPart>,
 }
 
 /// Why a text is no pattern.
@@ -24,7 +24,7 @@ pub enum GlobError {
 
 /// A name, or `**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum GlobPart {
     Folders,
     Name(Vec<Token>),
 }
@@ -44,10 +44,10 @@ impl std::str::FromStr for Glob {
         // A folder may be written with its `/`, and the top with a first one.
         let inner = text.strip_suffix('/').unwrap_or(text);
         let (anchored, inner) = inner.strip_prefix('/').map_or((false, inner), |rest| (true, rest));
-        let step = |name: &str| if name == "**" { Ok(Step::Folders) } else { tokens(name).map(Step::Name) };
+        let step = |name: &str| if name == "**" { Ok(GlobPart::Folders) } else { tokens(name).map(GlobPart::Name) };
         let mut steps = inner.split('/').map(step).collect::<Result<Vec<_>, _>>()?;
         if steps.len() == 1 && !anchored {
-            steps.insert(0, Step::Folders);
+            steps.insert(0, GlobPart::Folders);
         }
         Ok(Glob { steps })
     }
@@ -56,15 +56,15 @@ impl std::str::FromStr for Glob {
 impl Glob {
     /// Whether it matches the path of these names.
     pub fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
-        wild(
+        matches_wildcards(
             &self.steps,
             path,
-            |step| *step == Step::Folders,
+            |step| *step == GlobPart::Folders,
             |step, name| match step {
-                Step::Folders => true,
-                Step::Name(tokens) => {
+                GlobPart::Folders => true,
+                GlobPart::Name(tokens) => {
                     let name: Vec<char> = name.as_ref().chars().collect();
-                    wild(tokens, &name, |token| *token == Token::Any, |token, c| token.fits(*c))
+                    matches_wildcards(tokens, &name, |token| *token == Token::Any, |token, c| token.fits(*c))
                 }
             },
         )
@@ -83,7 +83,12 @@ impl Token {
 
 /// Whether `text` has the form of `pattern`, in which those that are `star` stand for any number of items. Goes back to the
 /// last star only, which is enough: an earlier one gains nothing by taking more.
-fn wild<P, T>(pattern: &[P], text: &[T], star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
+fn matches_wildcards<P, T>(
+    pattern: &[P],
+    text: &[T],
+    star: impl Fn(&P) -> bool,
+    fits: impl Fn(&P, &T) -> bool,
+) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut back: Option<(usize, usize)> = None;
     while let Some(item) = text.get(t) {

@@ -10,7 +10,7 @@ use std::thread::Builder;
 use sha1::{Digest, Sha1};
 
 use crate::metainfo::create::CreateError;
-use crate::metainfo::tree::Entry;
+use crate::metainfo::source_files::CreateEntry;
 use crate::types::PieceHash;
 
 /// Bytes that are read at a time: enough to make the system call cheap, little enough to stay in the cache.
@@ -22,8 +22,8 @@ const RUN: u64 = 4 << 20;
 const PAGE: usize = 4096;
 
 /// What all threads share.
-struct Job<'a> {
-    files: &'a [Entry],
+struct HashJob<'a> {
+    files: &'a [CreateEntry],
     /// Where each file starts within the whole.
     starts: Vec<u64>,
     total: u64,
@@ -37,7 +37,7 @@ struct Job<'a> {
 
 /// Hashes the files, end to end, in pieces of `piece_length` bytes. `progress` grows by what has been hashed of files, not of padding.
 pub(super) fn hash(
-    files: &[Entry],
+    files: &[CreateEntry],
     piece_length: u32,
     threads: usize,
     progress: &AtomicU64,
@@ -52,7 +52,7 @@ pub(super) fn hash(
     }
     let run = (RUN / piece_length).max(1) * piece_length;
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let job = Job { files, starts, total, piece_length, run, next, failed, progress, stop };
+    let job = HashJob { files, starts, total, piece_length, run, next, failed, progress, stop };
     let runs = usize::try_from(total.div_ceil(run)).map_err(|_| CreateError::TooBig)?;
     let threads = threads.clamp(1, runs.max(1));
     let done: Vec<Vec<(usize, Vec<PieceHash>)>> = std::thread::scope(|scope| {
@@ -71,14 +71,14 @@ pub(super) fn hash(
     Ok(done.into_iter().flat_map(|(_, hashes)| hashes).collect())
 }
 
-impl Job<'_> {
+impl HashJob<'_> {
     /// One thread: runs of pieces, until there are no more or something failed.
     fn work(&self, runs: usize) -> Result<Vec<(usize, Vec<PieceHash>)>, CreateError> {
-        let mut reader = Reader { job: self, open: None, buffer: vec![0; CHUNK + PAGE] };
+        let mut reader = PieceReader { job: self, open: None, buffer: vec![0; CHUNK + PAGE] };
         let mut done = Vec::new();
         loop {
             let run = self.next.fetch_add(1, Ordering::Relaxed);
-            if run >= runs || self.ended() {
+            if run >= runs || self.is_stopped() {
                 return Ok(done);
             }
             match reader.run(run as u64 * self.run) {
@@ -92,19 +92,19 @@ impl Job<'_> {
         }
     }
 
-    fn ended(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
     }
 }
 
-struct Reader<'a> {
-    job: &'a Job<'a>,
+struct PieceReader<'a> {
+    job: &'a HashJob<'a>,
     /// The file read last, kept open for the next piece.
     open: Option<(usize, File)>,
     buffer: Vec<u8>,
 }
 
-impl Reader<'_> {
+impl PieceReader<'_> {
     /// The hashes of the pieces from `start` to the end of the run; `None` where all was told to stop.
     fn run(&mut self, start: u64) -> Result<Option<Vec<PieceHash>>, CreateError> {
         let job = self.job;
@@ -114,7 +114,7 @@ impl Reader<'_> {
         let mut at = start;
         let mut piece_left = job.piece_length;
         while at < end {
-            if job.ended() {
+            if job.is_stopped() {
                 return Ok(None);
             }
             let mut chunk = self.read(at, end)?;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
-use crate::metainfo::{Torrent, printable};
+use crate::metainfo::{Metainfo, printable};
 use crate::types::InfoHash;
 
 /// The longest link, in bytes.
@@ -84,7 +84,7 @@ impl Magnet {
     }
 
     /// The link to a torrent: its hash, name, trackers and web seeds.
-    pub fn of(torrent: &Torrent) -> Magnet {
+    pub fn of(torrent: &Metainfo) -> Magnet {
         let mut trackers = Vec::new();
         torrent.tiers.iter().flatten().for_each(|tracker| enter(&mut trackers, url(tracker)));
         let mut web_seeds = Vec::new();
@@ -105,7 +105,7 @@ impl Magnet {
         }
         let query = if Magnet::is_link(link) { link.get(7..).and_then(|rest| rest.strip_prefix('?')) } else { None };
         let query = query.ok_or(MagnetError::NotMagnet)?.split('#').next().unwrap_or_default();
-        let (mut found, mut v2) = (Found::default(), false);
+        let (mut found, mut v2) = (MagnetFields::default(), false);
         // As it stands in the text of a web page.
         let query = query.replace("&amp;", "&");
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -122,7 +122,7 @@ impl Magnet {
             }
         }
         let info_hash = found.info_hash.ok_or(if v2 { MagnetError::OnlyV2 } else { MagnetError::NoHash })?;
-        let Found { name, trackers, web_seeds, sources, peers, .. } = found;
+        let MagnetFields { name, trackers, web_seeds, sources, peers, .. } = found;
         let select = found.select.map(joined);
         Ok(Magnet { info_hash, name, trackers, web_seeds, sources, peers, select })
     }
@@ -191,7 +191,7 @@ impl fmt::Display for PeerAddress {
 
 /// What was found so far.
 #[derive(Default)]
-struct Found {
+struct MagnetFields {
     info_hash: Option<InfoHash>,
     name: Option<String>,
     trackers: Vec<String>,
@@ -201,7 +201,7 @@ struct Found {
     select: Option<Vec<RangeInclusive<u32>>>,
 }
 
-impl Found {
+impl MagnetFields {
     /// Takes one `xt`; true where it is a v2 hash. Topics of other networks are passed over.
     fn topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
         let after = |urn: &str| topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).map(str::len);

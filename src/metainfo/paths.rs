@@ -4,6 +4,7 @@
 use sha1::{Digest, Sha1};
 
 use crate::types::hex;
+use crate::util::printable_text::{is_deceptive, is_unprintable};
 
 /// The bytes that a name may have; what the common file systems allow.
 pub const NAME_MAX: usize = 255;
@@ -65,7 +66,7 @@ pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
         // Stands for what is not UTF-8.
         safe.extend((!chunk.invalid().is_empty()).then(|| replaced('\0')));
     }
-    if is_marked || safe.len() > NAME_MAX { Ok(marked(&safe, bytes)) } else { Ok(safe) }
+    if is_marked || safe.len() > NAME_MAX { Ok(with_hash_suffix(&safe, bytes)) } else { Ok(safe) }
 }
 
 /// Appends what [`safe_component`] makes of `bytes`; sooner where they are fine as they are, as nearly all are. Whether they are.
@@ -76,7 +77,7 @@ pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<bool, PathErr
         _ => {
             let safe = safe_component(bytes)?;
             // A later download into this very folder would believe it.
-            let bare = without_dot(&safe).filter(|_| names_marker(&safe));
+            let bare = without_leading_dot(&safe).filter(|_| names_marker(&safe));
             let safe = bare.unwrap_or(safe);
             path.push_str(&safe);
             return Ok(safe.as_bytes() == bytes);
@@ -92,15 +93,15 @@ pub(super) fn can_exist(bytes: &[u8]) -> bool {
 
 /// What a name that was made safe becomes as the first of a path: one that would be hidden loses its dot, so that no torrent names
 /// `.ssh` or `.bashrc`. `None` where it is not hidden.
-pub(super) fn without_dot(name: &str) -> Option<String> {
+pub(super) fn without_leading_dot(name: &str) -> Option<String> {
     // Some file systems ignore characters that nobody can see.
-    let rest = name.trim_start_matches(|c: char| deceives(c) || c.is_whitespace()).strip_prefix('.')?;
+    let rest = name.trim_start_matches(|c: char| is_deceptive(c) || c.is_whitespace()).strip_prefix('.')?;
     Some(format!("_{rest}"))
 }
 
 /// Whether a hidden name is one of those that btsync itself may use beside the files (`.INFOHASH.parts`, `.INFOHASH.btsync` and
 /// others), on a file system that may ignore case and characters that nobody can see.
-pub(super) fn is_our_own(name: &str) -> bool {
+pub(super) fn is_reserved_name(name: &str) -> bool {
     let seen = seen(name);
     after_hash(&seen).is_some() || (seen.starts_with('.') && seen.contains(".btsync"))
 }
@@ -122,62 +123,15 @@ fn after_hash(seen: &str) -> Option<&str> {
     hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some(rest)
 }
 
-/// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
-/// those that reorder the text around them, and those that nobody can see are left out.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if matches!(c, ' '..='~') {
-            out.push(c);
-            continue;
-        }
-        let around = [out.chars().next_back(), chars.peek().copied()];
-        match c {
-            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
-            // Arabic, Indic scripts and emoji cannot be written without them; between other characters they hide.
-            '\u{200c}' | '\u{200d}' if !around.iter().all(|c| c.is_some_and(takes_joiner)) => {}
-            _ if deceives(c) => {}
-            _ => out.push(c),
-        }
-    }
-    out
-}
-
-fn takes_joiner(c: char) -> bool {
-    !c.is_ascii() && !deceives(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{2028}' | '\u{2029}')
-}
-
 /// The start of a path, to stand in a message.
-pub(super) fn brief(path: &str) -> String {
+pub(super) fn shortened(path: &str) -> String {
     const LONGEST: usize = 160;
     let cut = path.chars().nth(LONGEST).map_or("", |_| "...");
     path.chars().take(LONGEST).chain(cut.chars()).collect()
 }
 
-/// Control characters, line separators, and the characters that change the direction of text (Unicode's `Bidi_Control`).
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Whether a terminal is better off without it: what is unprintable, and what takes no room or none that can be seen, by which
-/// two names could look the same. On a disk the latter do no harm.
-pub fn deceives(c: char) -> bool {
-    if matches!(c, ' '..='~') {
-        return false;
-    }
-    is_unprintable(c)
-        || matches!(
-            c,
-            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-        )
-        || matches!(c, '\u{200b}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')
-        || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 /// `name`, at most [`NAME_MAX`] bytes with the mark, which stands before the ending.
-fn marked(name: &str, original: &[u8]) -> String {
+fn with_hash_suffix(name: &str, original: &[u8]) -> String {
     let digest = hex(&Sha1::digest(original));
     let mark = format!("~{}", digest.get(..8).unwrap_or_default());
     let dot = name.rfind('.').filter(|&at| at > 0 && name.len() - at <= ENDING_MAX).unwrap_or(name.len());
@@ -261,14 +215,14 @@ mod tests {
             ("_.ssh", None),
         ];
         for (name, safe) in table {
-            assert_eq!(without_dot(name).as_deref(), safe, "{name}");
+            assert_eq!(without_leading_dot(name).as_deref(), safe, "{name}");
         }
         let hash = "0123456789abcdefABCDEF0123456789abcdef01";
         for own in [".H.parts", ".H.btsync", ".H", ".\u{200d}H.btsync", ".H.x.new", ".0123456789abcdef.BTSYNC-copy"] {
-            assert!(is_our_own(&own.replace('H', hash)), "{own}");
+            assert!(is_reserved_name(&own.replace('H', hash)), "{own}");
         }
         for other in [".ssh", "H.parts", ".0123.parts", ".cache"] {
-            assert!(!is_our_own(&other.replace('H', hash)), "{other}");
+            assert!(!is_reserved_name(&other.replace('H', hash)), "{other}");
         }
     }
 
@@ -307,15 +261,6 @@ mod tests {
         let names = [&b"a\x01"[..], b"a\x02", b"a\xff", b"a_"];
         let safe: HashSet<_> = names.iter().map(|n| safe_component(n).unwrap()).collect();
         assert_eq!(safe.len(), names.len());
-    }
-
-    #[test]
-    fn printable_leaves_one_clean_line() {
-        assert_eq!(printable("a\x1b[31m\nb\u{202e}c\u{9b}\u{7f}é\t"), "a[31m bcé ");
-        assert_eq!(printable("pay\u{200b}p\u{ad}al\u{feff}\u{200d}.\u{2060}com\u{3164}\u{e0041}"), "paypal.com");
-        let joined = "می\u{200c}خواهم 👩\u{200d}👧 日本";
-        assert_eq!(printable(joined), joined);
-        assert_eq!(printable("\u{200d}é\u{200d}\u{200d}é\u{200c}"), "é\u{200d}é", "one between two, no more");
     }
 
     proptest! {

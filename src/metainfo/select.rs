@@ -15,11 +15,11 @@ const LAST: u32 = u32::MAX - 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
-    what: What,
+    what: PatternKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum PatternKind {
     Numbers(Vec<RangeInclusive<u32>>),
     Paths { glob: Glob, deep: bool },
 }
@@ -54,12 +54,12 @@ impl FromStr for Pattern {
             && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-' | ' '));
         let what = if is_list {
             let ranges = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(range);
-            What::Numbers(ranges.collect::<Option<_>>().ok_or_else(|| SelectError::Range(text.to_owned()))?)
+            PatternKind::Numbers(ranges.collect::<Option<_>>().ok_or_else(|| SelectError::Range(text.to_owned()))?)
         } else {
             // `./8` is a file's name and no number.
             let named = text.strip_prefix("./").unwrap_or(text);
             let glob = named.parse().map_err(|error| SelectError::Pattern { text: text.to_owned(), error })?;
-            What::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
+            PatternKind::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
         };
         Ok(Pattern { text: text.to_owned(), what })
     }
@@ -79,8 +79,8 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
 impl Pattern {
     fn matches(&self, number: u32, path: &[String], in_folder: bool) -> bool {
         match &self.what {
-            What::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
-            What::Paths { glob, deep } => {
+            PatternKind::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
+            PatternKind::Paths { glob, deep } => {
                 // The torrent's own folder is no folder to choose: `*.mkv` must not match one that is called so.
                 let below = path.get(usize::from(in_folder)..).unwrap_or_default();
                 let any = |path: &[String], from: usize| (from..=path.len()).any(|end| glob.matches(&path[..end]));

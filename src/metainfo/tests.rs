@@ -59,8 +59,8 @@ fn multi(files: &[Vec<u8>], total: u64) -> Vec<u8> {
     torrent(&[("files", l(files)), ("name", s("t")), ("piece length", i(16)), ("pieces", s(pieces))])
 }
 
-fn error(bytes: &[u8]) -> TorrentError {
-    Torrent::parse(bytes).expect_err(&bytes.escape_ascii().to_string())
+fn error(bytes: &[u8]) -> MetainfoError {
+    Metainfo::parse(bytes).expect_err(&bytes.escape_ascii().to_string())
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn reads_a_single_file() {
         ("info", d(&[("length", i(30)), ("name", s("a.bin")), ("piece length", i(16)), ("pieces", s([7; 40]))])),
         ("url-list", s("http://seed/")),
     ]);
-    let t = Torrent::parse(&bytes).unwrap();
+    let t = Metainfo::parse(&bytes).unwrap();
     assert_eq!((t.name.as_str(), t.total(), t.piece_count(), t.multi_file, t.private), ("a.bin", 30, 2, false, false));
     assert_eq!(t.files, [FileEntry::new("a.bin", 30)]);
     assert_eq!([0, 1, 2, u32::MAX].map(|p| t.piece_size(PieceIndex(p))), [16, 14, 0, 0]);
@@ -88,7 +88,7 @@ fn the_info_hash_is_that_of_the_bytes_as_they_stand() {
     // Keys out of order, a key that is not UTF-8, and one we do not know: re-encoding would change each of them.
     let info = [&b"d12:piece lengthi16e6:pieces20:"[..], &[9; 20], b"2:\xff\xfei1e4:name1:x1:zle6:lengthi3ee"].concat();
     let bytes = [&b"d4:info"[..], &info, b"8:announce9:udp://t:1e\n"].concat();
-    let t = Torrent::parse(&bytes).unwrap();
+    let t = Metainfo::parse(&bytes).unwrap();
     assert_eq!(t.info, info);
     assert_eq!(t.info_hash.0, <[u8; 20]>::from(Sha1::digest(&info)));
     assert_eq!((t.total(), t.tiers), (3, vec![vec!["udp://t:1".to_owned()]]));
@@ -103,7 +103,7 @@ fn reads_many_files_with_pads_links_and_empty_ones() {
     let link = d(&[("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", l(&[s("d"), s("run")]))]);
     let pad = attr(&[".pad", "6"], 6, "p");
     let files = [file(&["a"], 10), pad.clone(), file(&["d", "empty"], 0), attr(&["d", "run"], 10, "x"), pad, link];
-    let t = Torrent::parse(&multi(&files, 32)).unwrap();
+    let t = Metainfo::parse(&multi(&files, 32)).unwrap();
     let seen: Vec<_> = t.files.iter().map(|f| (f.path.to_str().unwrap(), f.length, f.pad)).collect();
     let expected = [
         ("t/a", 10, false),
@@ -118,10 +118,10 @@ fn reads_many_files_with_pads_links_and_empty_ones() {
         t.files.iter().map(|file| file.executable).collect::<Vec<_>>(),
         [false, false, false, true, false, false]
     );
-    assert_eq!(t.files[5].makes(), Some(&Makes::Link("t/d/run".into())));
+    assert_eq!(t.files[5].special_entry(), Some(&SpecialEntry::Link("t/d/run".into())));
     assert!(t.multi_file);
     let empty = multi(&[file(&["x"], 0), file(&["y"], 0)], 0);
-    assert_eq!(Torrent::parse(&empty).map(|t| (t.total(), t.piece_count())).unwrap(), (0, 0));
+    assert_eq!(Metainfo::parse(&empty).map(|t| (t.total(), t.piece_count())).unwrap(), (0, 0));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn prefers_the_utf8_names() {
         ("piece length", i(16)),
         ("pieces", s([0; 20])),
     ];
-    let t = Torrent::parse(&torrent(&info)).unwrap();
+    let t = Metainfo::parse(&torrent(&info)).unwrap();
     assert_eq!((t.name.as_str(), t.files[0].path.as_path()), ("è", Path::new("è/é")));
 }
 
@@ -148,7 +148,7 @@ fn nodes_that_make_no_sense_cost_themselves_only() {
     let read = |nodes: Vec<u8>| {
         let info = single_but("private", Some(i(0)));
         let bytes = d(&[("info", info[7..info.len() - 1].to_vec()), ("nodes", nodes)]);
-        Torrent::parse(&bytes).unwrap().nodes
+        Metainfo::parse(&bytes).unwrap().nodes
     };
     let all = [&bad[..], &odd[..], &good[..]].concat();
     assert_eq!(read(l(&all)), [("dht.example".to_owned(), 6881), ("2001:db8::7".to_owned(), 1)]);
@@ -176,18 +176,18 @@ fn optional_keys_of_the_wrong_type_do_not_matter() {
         ("nodes", d(&[("a", l(&[i(1)]))])),
         ("url-list", l(&[s("http://w"), l(&[]), s(""), s("http://w")])),
     ]);
-    let t = Torrent::parse(&bytes).unwrap();
+    let t = Metainfo::parse(&bytes).unwrap();
     assert_eq!(t.tiers, [vec!["http://a", "http://b"], vec!["udp://c"]]);
     assert_eq!((t.comment, t.creation_date, t.private), (None, None, false));
     assert_eq!(t.web_seeds, ["http://w"]);
-    assert!(Torrent::parse(&single_but("private", Some(i(1)))).unwrap().private);
+    assert!(Metainfo::parse(&single_but("private", Some(i(1)))).unwrap().private);
     let useless = d(&[("announce", s("http://a")), ("announce-list", l(&[l(&[s("")])])), ("info", info.to_vec())]);
-    assert_eq!(Torrent::parse(&useless).unwrap().tiers, [["http://a"]]);
+    assert_eq!(Metainfo::parse(&useless).unwrap().tiers, [["http://a"]]);
 }
 
 /// The paths of the files of a torrent of many, without its name.
 fn paths_of(files: &[Vec<u8>], total: u64) -> Vec<String> {
-    let t = Torrent::parse(&multi(files, total)).unwrap_or_else(|e| panic!("{e}: {}", files.concat().escape_ascii()));
+    let t = Metainfo::parse(&multi(files, total)).unwrap_or_else(|e| panic!("{e}: {}", files.concat().escape_ascii()));
     assert_eq!((t.total(), t.name.as_str()), (total, "t"));
     let stored = t.files.iter().filter(|file| !file.pad);
     stored.map(|file| file.path.strip_prefix("t").expect("in its folder").to_string_lossy().into_owned()).collect()
@@ -226,12 +226,15 @@ fn awkward_paths_get_safe_ones() {
 #[test]
 fn an_empty_file_with_an_open_end_stands_for_a_folder() {
     for open in [&["sub", ""][..], &["sub", "."], &["", "sub", ""]] {
-        let t = Torrent::parse(&multi(&[file(open, 0), file(&["a"], 9)], 9)).unwrap();
-        assert_eq!((t.files[0].makes(), t.files[0].pad), (Some(&Makes::Folder), true), "{open:?}");
+        let t = Metainfo::parse(&multi(&[file(open, 0), file(&["a"], 9)], 9)).unwrap();
+        assert_eq!((t.files[0].special_entry(), t.files[0].pad), (Some(&SpecialEntry::Folder), true), "{open:?}");
         assert_eq!(t.files[0].path, Path::new("t/sub"));
     }
-    let t = Torrent::parse(&multi(&[file(&["sub", ""], 0), file(&["sub", "a"], 9)], 9)).unwrap();
-    assert_eq!((t.files[0].makes(), t.files[1].path.as_path()), (Some(&Makes::Folder), Path::new("t/sub/a")));
+    let t = Metainfo::parse(&multi(&[file(&["sub", ""], 0), file(&["sub", "a"], 9)], 9)).unwrap();
+    assert_eq!(
+        (t.files[0].special_entry(), t.files[1].path.as_path()),
+        (Some(&SpecialEntry::Folder), Path::new("t/sub/a"))
+    );
 }
 
 #[test]
@@ -244,12 +247,12 @@ fn a_torrent_without_a_name_is_named_after_its_file_or_its_hash() {
     let dir = tempfile::tempdir().unwrap();
     for name in [Some(s("")), Some(s(".")), None, Some(i(1)), Some(l(&[]))] {
         let bytes = nameless(name);
-        let t = Torrent::parse(&bytes).unwrap();
+        let t = Metainfo::parse(&bytes).unwrap();
         assert_eq!(t.name, t.info_hash.hex());
         assert_eq!(t.files[0].path, Path::new(&t.name).join("x"));
         for (file, expected) in [("Show.TORRENT", "Show"), ("show", "show"), (".ssh.torrent", "_ssh")] {
             std::fs::write(dir.path().join(file), &bytes).unwrap();
-            let t = Torrent::read(&dir.path().join(file)).unwrap();
+            let t = Metainfo::read(&dir.path().join(file)).unwrap();
             assert_eq!(
                 (t.name.as_str(), t.files[0].path.as_path()),
                 (expected, Path::new(expected).join("x").as_path())
@@ -263,7 +266,7 @@ fn a_torrent_without_a_name_is_named_after_its_file_or_its_hash() {
         ("piece length", i(16)),
         ("pieces", s([0; 20])),
     ]);
-    assert_eq!(Torrent::parse(&utf8).unwrap().name, "a", "an empty name is none");
+    assert_eq!(Metainfo::parse(&utf8).unwrap().name, "a", "an empty name is none");
 }
 
 #[test]
@@ -272,11 +275,11 @@ fn where_there_are_files_a_length_does_not_matter() {
         let bytes = single_but("files", Some(l(&[file(&["x"], 30)])));
         let bytes = bytes.escape_ascii().to_string().replace("lengthi30e4:name", &format!("lengthi{length}e4:name"));
         let bytes = bytes.replace("\\x07", "\x07");
-        let t = Torrent::parse(bytes.as_bytes()).unwrap();
+        let t = Metainfo::parse(bytes.as_bytes()).unwrap();
         assert_eq!((t.total(), t.files[0].path.as_path()), (30, Path::new("a.bin/x")), "{length}");
     }
     for files in [l(&[]), i(1), s("x"), d(&[])] {
-        let t = Torrent::parse(&single_but("files", Some(files))).unwrap();
+        let t = Metainfo::parse(&single_but("files", Some(files))).unwrap();
         assert_eq!((t.total(), t.multi_file, t.files[0].path.as_path()), (30, false, Path::new("a.bin")));
     }
 }
@@ -294,7 +297,7 @@ fn padding_is_known_by_its_attribute_or_by_the_name_that_bitcomet_gives_it() {
         file(&["d", "_____padding_file_0_"], 6),
     ];
     for pad in pads {
-        let t = Torrent::parse(&multi(&[file(&["a"], 10), pad.clone(), file(&["b"], 1)], 17)).unwrap();
+        let t = Metainfo::parse(&multi(&[file(&["a"], 10), pad.clone(), file(&["b"], 1)], 17)).unwrap();
         let pads: Vec<_> = t.files.iter().map(|file| file.pad).collect();
         assert_eq!(pads, [false, true, false], "{}", pad.escape_ascii());
     }
@@ -307,15 +310,15 @@ fn links_lead_to_what_the_torrent_has_whatever_length_they_claim() {
         let target = l(&target.iter().map(s).collect::<Vec<_>>());
         let mut link = vec![("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", target)];
         link.extend(length.map(|length| ("length", i(length))));
-        Torrent::parse(&multi(&[file(&["d", "a"], 9), d(&link)], 9)).unwrap().files[1].clone()
+        Metainfo::parse(&multi(&[file(&["d", "a"], 9), d(&link)], 9)).unwrap().files[1].clone()
     };
     for length in [None, Some(0), Some(9), Some(i64::MAX), Some(-1)] {
         let made = link(&["d", "a"], length);
-        assert_eq!((made.makes(), made.length, made.pad), (Some(&Makes::Link("t/d/a".into())), 0, true));
+        assert_eq!((made.special_entry(), made.length, made.pad), (Some(&SpecialEntry::Link("t/d/a".into())), 0, true));
     }
-    assert_eq!(link(&["d"], None).makes(), Some(&Makes::Link("t/d".into())), "a folder");
+    assert_eq!(link(&["d"], None).special_entry(), Some(&SpecialEntry::Link("t/d".into())), "a folder");
     for nowhere in [&["d", "b"][..], &["x"], &[], &["da"]] {
-        assert_eq!(link(nowhere, None).makes(), None, "{nowhere:?}");
+        assert_eq!(link(nowhere, None).special_entry(), None, "{nowhere:?}");
     }
 }
 
@@ -323,10 +326,10 @@ fn links_lead_to_what_the_torrent_has_whatever_length_they_claim() {
 fn what_follows_the_dictionary_is_passed_over() {
     let sound = single_but("", None);
     for junk in [&b"junk"[..], &[0; 96], b"\r\n", b"d4:infode", b"e", b"<!-- signed -->"] {
-        let t = Torrent::parse(&[&sound, junk].concat()).unwrap();
+        let t = Metainfo::parse(&[&sound, junk].concat()).unwrap();
         assert_eq!((t.total(), t.name.as_str()), (30, "a.bin"));
     }
-    assert!(Torrent::parse(&[b"\0", &*sound].concat()).is_err(), "before it there is nothing");
+    assert!(Metainfo::parse(&[b"\0", &*sound].concat()).is_err(), "before it there is nothing");
 }
 
 #[test]
@@ -335,30 +338,30 @@ fn hidden_names_lose_their_dot_and_get_it_back_where_that_is_asked_for() {
     let own = [format!(".{hash}.parts"), format!(".{hash}.btsync"), format!(".{hash}")];
     let hidden = [(".ssh", "_ssh"), (".bashrc", "_bashrc"), ("..a", "_.a"), ("....", "_...")];
     for (raw, safe) in hidden {
-        let mut t = Torrent::parse(&single_but("name", Some(s(raw)))).unwrap();
+        let mut t = Metainfo::parse(&single_but("name", Some(s(raw)))).unwrap();
         assert_eq!((t.name.as_str(), t.files[0].path.as_path()), (safe, Path::new(safe)));
-        assert_eq!(t.other_places(&t.files[0]), [Path::new(raw)]);
+        assert_eq!(t.alternative_paths(&t.files[0]), [Path::new(raw)]);
         t.keep_hidden();
         assert_eq!((t.name.as_str(), t.files[0].path.as_path()), (raw, Path::new(raw)));
-        assert!(t.other_places(&t.files[0]).is_empty());
+        assert!(t.alternative_paths(&t.files[0]).is_empty());
     }
     for raw in own {
-        let mut t = Torrent::parse(&single_but("name", Some(s(&raw)))).unwrap();
+        let mut t = Metainfo::parse(&single_but("name", Some(s(&raw)))).unwrap();
         t.keep_hidden();
         let safe = format!("_{}", &raw[1..]);
         assert_eq!((t.name.as_str(), t.files[0].path.as_path()), (safe.as_str(), Path::new(&safe)));
-        assert!(t.other_places(&t.files[0]).is_empty(), "it is never even read");
+        assert!(t.alternative_paths(&t.files[0]).is_empty(), "it is never even read");
     }
     let files = [file(&["authorized_keys"], 8), file(&["d", ".x"], 8), file(&["a\\b"], 0)];
     let info = [("files", l(&files)), ("name", s(".ssh")), ("piece length", i(16)), ("pieces", s([1; 20]))];
-    let mut t = Torrent::parse(&torrent(&info)).unwrap();
-    let paths = |t: &Torrent| t.files.iter().map(|file| file.path.to_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let mut t = Metainfo::parse(&torrent(&info)).unwrap();
+    let paths = |t: &Metainfo| t.files.iter().map(|file| file.path.to_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(paths(&t), ["_ssh/authorized_keys", "_ssh/d/.x", "_ssh/a_b"]);
-    assert_eq!(t.other_places(&t.files[1]), [Path::new(".ssh/d/.x")]);
-    assert_eq!(t.other_places(&t.files[2]), [Path::new(".ssh/a\\b"), Path::new(".ssh/a_b")]);
+    assert_eq!(t.alternative_paths(&t.files[1]), [Path::new(".ssh/d/.x")]);
+    assert_eq!(t.alternative_paths(&t.files[2]), [Path::new(".ssh/a\\b"), Path::new(".ssh/a_b")]);
     t.keep_hidden();
     assert_eq!(paths(&t), [".ssh/authorized_keys", ".ssh/d/.x", ".ssh/a_b"]);
-    assert_eq!(t.other_places(&t.files[2]), [Path::new(".ssh/a\\b")]);
+    assert_eq!(t.alternative_paths(&t.files[2]), [Path::new(".ssh/a\\b")]);
 }
 
 #[test]
@@ -367,7 +370,7 @@ fn a_comment_in_utf8_comes_first() {
     let with = |keys: &[(&str, &[u8])]| {
         let mut entries: Vec<(&str, Vec<u8>)> = keys.iter().map(|(key, text)| (*key, s(text))).collect();
         entries.push(("info", bytes[7..bytes.len() - 1].to_vec()));
-        Torrent::parse(&d(&entries)).unwrap().comment
+        Metainfo::parse(&d(&entries)).unwrap().comment
     };
     assert_eq!(with(&[("comment", b"\xd6\xd0"), ("comment.utf-8", "中".as_bytes())]).as_deref(), Some("中"));
     assert_eq!(with(&[("comment", b"a"), ("comment.utf-8", b"")]).as_deref(), Some("a"));

@@ -1,4 +1,4 @@
-//! A torrent file that has been read and found sound: whoever holds a [`Torrent`] may trust its sums, counts and paths.
+//! A torrent file that has been read and found sound: whoever holds a [`Metainfo`] may trust its sums, counts and paths.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,18 +13,18 @@ use sha1::{Digest, Sha1};
 
 use crate::bencode::guard::FILE_DEPTH;
 use crate::bencode::scan::{ScanError, Scanner};
-use crate::metainfo::decode::{Info, Sink, Top};
-use crate::metainfo::paths;
+use crate::metainfo::decode::{FileSink, Info, TopLevel};
 use crate::types::{InfoHash, PieceHash, PieceIndex};
-use sound::{Name, Sound, entries};
+use crate::util::printable_text::printable;
+use validate::{CheckedInfo, Name, entries};
 
-pub use error::TorrentError;
+pub use error::MetainfoError;
 
 mod error;
-mod sound;
+mod validate;
 
 /// The largest torrent file that is read, in bytes: room for one and a half million pieces, or half a million files.
-pub const FILE_MAX: usize = 32 << 20;
+pub const TORRENT_FILE_MAX: usize = 32 << 20;
 
 /// How gzip begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -36,12 +36,12 @@ const BUFFER: usize = 64 << 10;
 const HEAD: u64 = 64;
 
 /// The largest piece that is accepted, in bytes; nobody makes larger ones, and some buffer must hold them.
-pub const PIECE_MAX: u32 = 512 << 20;
+pub const PIECE_LENGTH_MAX: u32 = 512 << 20;
 
 /// A torrent's metainfo (BEP 3).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Torrent {
-    /// The SHA-1 of [`Torrent::info`].
+pub struct Metainfo {
+    /// The SHA-1 of [`Metainfo::info`].
     pub info_hash: InfoHash,
     /// The bytes of the info value exactly as they stand in the file.
     pub info: Vec<u8>,
@@ -89,18 +89,18 @@ pub struct FileEntry {
     /// Whether it can be run (BEP 47).
     pub executable: bool,
     /// What few entries have. A torrent may have half a million of them.
-    rare: Option<Box<Rare>>,
+    rare: Option<Box<RareFields>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Rare {
+struct RareFields {
     original: Option<PathBuf>,
-    makes: Option<Makes>,
+    special_entry: Option<SpecialEntry>,
 }
 
 /// What an entry that is no file stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Makes {
+pub enum SpecialEntry {
     /// A symbolic link to another entry of the torrent (BEP 47), whose path this is.
     Link(PathBuf),
     /// An empty folder.
@@ -119,35 +119,35 @@ impl FileEntry {
     }
 
     /// What else is made in place of a file.
-    pub fn makes(&self) -> Option<&Makes> {
-        self.rare.as_ref()?.makes.as_ref()
+    pub fn special_entry(&self) -> Option<&SpecialEntry> {
+        self.rare.as_ref()?.special_entry.as_ref()
     }
 }
 
-impl Torrent {
+impl Metainfo {
     /// Reads a torrent file, which may be packed with gzip.
     ///
     /// # Errors
     /// Where it cannot be read, is not bencode, or is not a sound torrent.
-    pub fn read(path: &Path) -> Result<Torrent, TorrentError> {
-        let io = |source| TorrentError::Io { path: path.to_path_buf(), source };
-        Torrent::read_from(File::open(path).map_err(io)?, path)
+    pub fn read(path: &Path) -> Result<Metainfo, MetainfoError> {
+        let io = |source| MetainfoError::Io { path: path.to_path_buf(), source };
+        Metainfo::read_from(File::open(path).map_err(io)?, path)
     }
 
     /// Reads a torrent file that is open already; `path` is for messages, and names a torrent that has no name of its own.
     ///
     /// # Errors
-    /// As for [`Torrent::read`].
-    pub fn read_from(file: File, path: &Path) -> Result<Torrent, TorrentError> {
-        let io = |source| TorrentError::Io { path: path.to_path_buf(), source };
+    /// As for [`Metainfo::read`].
+    pub fn read_from(file: File, path: &Path) -> Result<Metainfo, MetainfoError> {
+        let io = |source| MetainfoError::Io { path: path.to_path_buf(), source };
         let there = file.metadata().map_err(io)?;
         if there.is_dir() {
-            return Err(TorrentError::Folder);
+            return Err(MetainfoError::Folder);
         }
         // A pipe's name says nothing.
         let named = there.is_file().then(|| named_after(path)).flatten();
         load(&mut rewindable(file).map_err(io)?, named).map_err(|error| match error {
-            TorrentError::Io { source, .. } => io(source),
+            MetainfoError::Io { source, .. } => io(source),
             error => error,
         })
     }
@@ -156,7 +156,7 @@ impl Torrent {
     ///
     /// # Errors
     /// Where they are not bencode, or not a sound torrent.
-    pub fn parse(bytes: &[u8]) -> Result<Torrent, TorrentError> {
+    pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         load(&mut Cursor::new(bytes), None)
     }
 
@@ -165,7 +165,7 @@ impl Torrent {
         let Some(hidden) = self.hidden_name.take() else { return };
         for file in &mut self.files {
             file.path = renamed(&file.path, &hidden);
-            if let Some(Makes::Link(target)) = file.rare.as_mut().and_then(|rare| rare.makes.as_mut()) {
+            if let Some(SpecialEntry::Link(target)) = file.rare.as_mut().and_then(|rare| rare.special_entry.as_mut()) {
                 *target = renamed(target, &hidden);
             }
         }
@@ -174,7 +174,7 @@ impl Torrent {
 
     /// Other places at which a file's bytes may lie complete, from the output folder on: where its creator has it, under the name
     /// that was made safe for us, and where it goes with the hidden name.
-    pub fn other_places(&self, file: &FileEntry) -> Vec<PathBuf> {
+    pub fn alternative_paths(&self, file: &FileEntry) -> Vec<PathBuf> {
         let below = file.path.strip_prefix(&self.name).ok().filter(|below| !below.as_os_str().is_empty());
         let name = self.original_name.as_deref().unwrap_or(Path::new(&self.name));
         let at = |name: &Path, below: Option<&Path>| below.map_or_else(|| name.to_owned(), |below| name.join(below));
@@ -189,9 +189,9 @@ impl Torrent {
     ///
     /// # Errors
     /// Where the dictionary makes no sound torrent.
-    pub fn from_info(info: &[u8], tiers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Torrent, TorrentError> {
-        let torrent = Torrent::parse(&[b"d4:info", info, b"e"].concat())?;
-        Ok(Torrent { tiers, web_seeds, ..torrent })
+    pub fn from_info(info: &[u8], tiers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Metainfo, MetainfoError> {
+        let torrent = Metainfo::parse(&[b"d4:info", info, b"e"].concat())?;
+        Ok(Metainfo { tiers, web_seeds, ..torrent })
     }
 
     /// A torrent file with this info dictionary, byte for byte, and these trackers and web seeds.
@@ -249,7 +249,7 @@ fn rewindable(mut file: File) -> io::Result<File> {
 /// What is read, a byte more than is taken at most, in memory.
 fn copied(from: impl Read) -> io::Result<File> {
     let mut copy = File::from(rustix::fs::memfd_create("torrent", MemfdFlags::CLOEXEC)?);
-    io::copy(&mut from.take(FILE_MAX as u64 + 1), &mut copy)?;
+    io::copy(&mut from.take(TORRENT_FILE_MAX as u64 + 1), &mut copy)?;
     Ok(copy)
 }
 
@@ -262,7 +262,7 @@ pub fn unpacked(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         return Ok(bytes);
     }
     let mut plain = Vec::new();
-    MultiGzDecoder::new(bytes.as_slice()).take(FILE_MAX as u64 + 1).read_to_end(&mut plain)?;
+    MultiGzDecoder::new(bytes.as_slice()).take(TORRENT_FILE_MAX as u64 + 1).read_to_end(&mut plain)?;
     Ok(plain)
 }
 
@@ -281,15 +281,15 @@ fn named_after(path: &Path) -> Option<Vec<u8>> {
 
 /// Reads it twice: all of it, to see whether it is sound, and `info`, to keep it. Only what is kept takes memory. `fallback` names a
 /// torrent that has no name.
-fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Torrent, TorrentError> {
+fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Metainfo, MetainfoError> {
     let (top, info, range) = survey(source)?;
-    let entries_count = Sound::check(info)?.files.map_or(0, |files| files.entries);
+    let entries_count = CheckedInfo::check(info)?.files.map_or(0, |files| files.entries);
     let mut info = Vec::with_capacity(range.len());
     part(source, &range)?.read_to_end(&mut info).map_err(ScanError::Io)?;
     // Read from memory from here on: the file may be changed meanwhile.
     let kept =
-        Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), Sink::Keep(Vec::with_capacity(entries_count)))?;
-    let sound = Sound::check(kept.ok_or(TorrentError::NotADict)?)?;
+        Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), FileSink::Keep(Vec::with_capacity(entries_count)))?;
+    let sound = CheckedInfo::check(kept.ok_or(MetainfoError::NotADict)?)?;
     let (hashes, _) = info.get(sound.pieces.clone()).unwrap_or_default().as_chunks::<20>();
     let mut web_seeds = top.url_list;
     retain_first(&mut web_seeds, &mut HashSet::new());
@@ -299,12 +299,12 @@ fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<To
         None => Name { safe: info_hash.hex(), ..Name::default() },
     };
     if !name.is_utf8 || sound.files.as_ref().is_some_and(|files| !files.is_utf8) {
-        let encoding = text(top.encoding).map_or_else(String::new, |name| format!(" but {}", paths::printable(&name)));
+        let encoding = text(top.encoding).map_or_else(String::new, |name| format!(" but {}", printable(&name)));
         log::warn!(
             "names in the torrent are not UTF-8{encoding}, which is not decoded: `_` stands for what cannot be read"
         );
     }
-    Ok(Torrent {
+    Ok(Metainfo {
         info_hash,
         tiers: tiers(top.announce, top.announce_list),
         piece_length: sound.piece_length,
@@ -325,36 +325,36 @@ fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<To
 }
 
 /// Reads all of it and keeps next to nothing.
-fn survey(source: &mut (impl Read + Seek)) -> Result<(Top, Info, Range<usize>), TorrentError> {
+fn survey(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Range<usize>), MetainfoError> {
     let size = source.seek(SeekFrom::End(0)).and_then(|size| source.rewind().map(|()| size)).map_err(ScanError::Io)?;
     let mut head = Vec::new();
     source.by_ref().take(HEAD).read_to_end(&mut head).map_err(ScanError::Io)?;
     if head.is_empty() {
-        return Err(TorrentError::Empty);
+        return Err(MetainfoError::Empty);
     }
     // A byte order mark may come first.
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     if text.trim_ascii_start().starts_with(b"<") {
-        return Err(TorrentError::WebPage);
+        return Err(MetainfoError::WebPage);
     }
     source.rewind().map_err(ScanError::Io)?;
     // A device has no size.
-    let reader = source.take(FILE_MAX as u64 + 1);
+    let reader = source.take(TORRENT_FILE_MAX as u64 + 1);
     let mut scanner = Scanner::new(BufReader::with_capacity(BUFFER, reader), FILE_DEPTH);
-    let top = if size > FILE_MAX as u64 {
-        Err(TorrentError::TooLarge)
+    let top = if size > TORRENT_FILE_MAX as u64 {
+        Err(MetainfoError::TooLarge)
     } else {
-        Top::read(&mut scanner).map_err(TorrentError::from)
+        TopLevel::read(&mut scanner).map_err(MetainfoError::from)
     };
-    if scanner.at() > FILE_MAX {
-        return Err(TorrentError::TooLarge);
+    if scanner.at() > TORRENT_FILE_MAX {
+        return Err(MetainfoError::TooLarge);
     }
-    let mut top = top?.ok_or(TorrentError::NotADict)?;
-    let (info, range) = top.info.take().ok_or(TorrentError::NotADict)?;
+    let mut top = top?.ok_or(MetainfoError::NotADict)?;
+    let (info, range) = top.info.take().ok_or(MetainfoError::NotADict)?;
     Ok((top, info, range))
 }
 
-fn part<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<io::Take<&'a mut S>, TorrentError> {
+fn part<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<io::Take<&'a mut S>, MetainfoError> {
     source.seek(SeekFrom::Start(range.start as u64)).map_err(ScanError::Io)?;
     Ok(source.take(range.len() as u64))
 }

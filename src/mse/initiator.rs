@@ -1,31 +1,31 @@
 //! The side that calls.
 
-use crate::mse::keys::{Draw, KEY};
-use crate::mse::part::Part;
-use crate::mse::{Agreed, Ciphers, Methods, MseError, VC, pad_length, u16_at, u32_at};
+use crate::mse::expected_input::ExpectedInput;
+use crate::mse::keys::{KEY_LENGTH, RandomSource};
+use crate::mse::{Ciphers, CryptoMethods, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
 /// The calling side of a handshake.
 pub struct Initiator {
-    draw: Draw,
+    draw: RandomSource,
     skey: InfoHash,
-    methods: Methods,
+    methods: CryptoMethods,
     /// `IA`, until it is sent.
     initial: Vec<u8>,
-    part: Part,
-    stage: Stage,
+    part: ExpectedInput,
+    stage: InitiatorStage,
 }
 
-enum Stage {
+enum InitiatorStage {
     /// Yb.
     Key,
     /// `PadB` and the encrypted VC.
-    Mark(Ciphers),
+    SyncMark(Ciphers),
     /// `crypto_select` and the length of `PadD`.
     Selection(Ciphers),
     /// `PadD`, after which this is agreed.
     Padding(Ciphers, u32),
-    Done(Agreed),
+    Done(MseOutcome),
     Failed,
 }
 
@@ -33,17 +33,23 @@ impl Initiator {
     /// Begins a handshake for the torrent `skey` and puts what is to be sent first into `out`. `initial` is the beginning of our
     /// payload, the plain handshake of BEP 3; it travels encrypted whatever is agreed.
     /// At most 65,535 bytes.
-    pub fn new(skey: InfoHash, methods: Methods, initial: &[u8], draw: Draw, out: &mut Vec<u8>) -> Initiator {
+    pub fn new(
+        skey: InfoHash,
+        methods: CryptoMethods,
+        initial: &[u8],
+        draw: RandomSource,
+        out: &mut Vec<u8>,
+    ) -> Initiator {
         out.extend_from_slice(&draw.public());
         out.extend_from_slice(&draw.pad);
         let initial = initial.to_vec();
-        Initiator { draw, skey, methods, initial, part: Part::exactly(KEY), stage: Stage::Key }
+        Initiator { draw, skey, methods, initial, part: ExpectedInput::exactly(KEY_LENGTH), stage: InitiatorStage::Key }
     }
 
     /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
     /// nothing of what follows.
     pub fn wanted(&self) -> usize {
-        if matches!(self.stage, Stage::Done(_) | Stage::Failed) { 0 } else { self.part.wanted() }
+        if matches!(self.stage, InitiatorStage::Done(_) | InitiatorStage::Failed) { 0 } else { self.part.wanted() }
     }
 
     /// Takes what came, puts what is to be sent into `out`, and says how many bytes were taken: all until the handshake is over.
@@ -52,24 +58,24 @@ impl Initiator {
     /// Where the other side does not keep to the protocol; nothing is taken from then on.
     pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, MseError> {
         let mut rest = bytes;
-        while !matches!(self.stage, Stage::Done(_) | Stage::Failed) {
+        while !matches!(self.stage, InitiatorStage::Done(_) | InitiatorStage::Failed) {
             match self.part.take(&mut rest) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    self.stage = Stage::Failed;
+                    self.stage = InitiatorStage::Failed;
                     return Err(error);
                 }
             }
-            let mut part = std::mem::replace(&mut self.part, Part::exactly(0)).into_bytes();
+            let mut part = std::mem::replace(&mut self.part, ExpectedInput::exactly(0)).into_bytes();
             // What fails leaves `Failed` behind.
-            self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
-                Stage::Key => self.key(&part, out)?,
-                Stage::Mark(ciphers) => self.mark(ciphers),
-                Stage::Selection(ciphers) => self.selection(ciphers, part)?,
-                Stage::Padding(mut ciphers, selected) => {
+            self.stage = match std::mem::replace(&mut self.stage, InitiatorStage::Failed) {
+                InitiatorStage::Key => self.key(&part, out)?,
+                InitiatorStage::SyncMark(ciphers) => self.sync_mark(ciphers),
+                InitiatorStage::Selection(ciphers) => self.selection(ciphers, part)?,
+                InitiatorStage::Padding(mut ciphers, selected) => {
                     ciphers.receiving.apply(&mut part);
-                    Stage::Done(Agreed::new(selected, ciphers, Vec::new()))
+                    InitiatorStage::Done(MseOutcome::new(selected, ciphers, Vec::new()))
                 }
                 over => over,
             };
@@ -78,15 +84,15 @@ impl Initiator {
     }
 
     /// What was agreed; `None` before the handshake is over.
-    pub fn finish(self) -> Option<Agreed> {
-        if let Stage::Done(agreed) = self.stage { Some(agreed) } else { None }
+    pub fn finish(self) -> Option<MseOutcome> {
+        if let InitiatorStage::Done(agreed) = self.stage { Some(agreed) } else { None }
     }
 
-    fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<Stage, MseError> {
+    fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<InitiatorStage, MseError> {
         let secret = self.draw.secret(theirs)?;
         let mut ciphers =
             Ciphers { sending: secret.initiator_stream(self.skey), receiving: secret.responder_stream(self.skey) };
-        out.extend_from_slice(&secret.mark());
+        out.extend_from_slice(&secret.sync_mark());
         out.extend_from_slice(&secret.torrent(self.skey));
         let zeros = usize::from(self.draw.zeros);
         let initial = std::mem::take(&mut self.initial);
@@ -100,25 +106,25 @@ impl Initiator {
         ciphers.sending.apply(&mut said);
         out.append(&mut said);
         // Eight encrypted zeros are the keystream itself.
-        let mut mark = VC;
-        ciphers.receiving.clone().apply(&mut mark);
-        self.part = Part::through(&mark);
-        Ok(Stage::Mark(ciphers))
+        let mut sync_mark = VC;
+        ciphers.receiving.clone().apply(&mut sync_mark);
+        self.part = ExpectedInput::through(&sync_mark);
+        Ok(InitiatorStage::SyncMark(ciphers))
     }
 
-    fn mark(&mut self, mut ciphers: Ciphers) -> Stage {
+    fn sync_mark(&mut self, mut ciphers: Ciphers) -> InitiatorStage {
         ciphers.receiving.apply(&mut VC.clone());
-        self.part = Part::exactly(4 + 2);
-        Stage::Selection(ciphers)
+        self.part = ExpectedInput::exactly(4 + 2);
+        InitiatorStage::Selection(ciphers)
     }
 
-    fn selection(&mut self, mut ciphers: Ciphers, mut said: Vec<u8>) -> Result<Stage, MseError> {
+    fn selection(&mut self, mut ciphers: Ciphers, mut said: Vec<u8>) -> Result<InitiatorStage, MseError> {
         ciphers.receiving.apply(&mut said);
         let selected = u32_at(&said, 0);
         if selected.count_ones() != 1 || selected & self.methods.bits() == 0 {
             return Err(MseError::Selected(selected));
         }
-        self.part = Part::exactly(pad_length(u16_at(&said, 4))?);
-        Ok(Stage::Padding(ciphers, selected))
+        self.part = ExpectedInput::exactly(pad_length(u16_at(&said, 4))?);
+        Ok(InitiatorStage::Padding(ciphers, selected))
     }
 }

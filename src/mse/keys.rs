@@ -9,11 +9,11 @@ use crate::types::InfoHash;
 use crate::util::random::Random;
 
 /// The length of a public key and of the secret, in bytes.
-pub const KEY: usize = 96;
+pub const KEY_LENGTH: usize = 96;
 /// The length of a private key, in bytes.
-const PRIVATE: usize = 20;
+const PRIVATE_KEY_LENGTH: usize = 20;
 /// The prime, most significant digit first.
-const PRIME: [u32; KEY / 4] = [
+const PRIME: [u32; KEY_LENGTH / 4] = [
     0xffff_ffff,
     0xffff_ffff,
     0xc90f_daa2,
@@ -46,27 +46,27 @@ fn prime() -> BigUint {
 
 /// What one side draws at random for one handshake.
 #[derive(Clone)]
-pub struct Draw {
+pub struct RandomSource {
     /// The private key.
-    pub private: [u8; PRIVATE],
+    pub private: [u8; PRIVATE_KEY_LENGTH],
     /// What follows the public key, `PadA` or `PadB`: at most 512 bytes.
     pub pad: Vec<u8>,
     /// How many zeros the encrypted part is padded with, `PadC` or `PadD`: at most 512.
     pub zeros: u16,
 }
 
-impl Draw {
+impl RandomSource {
     /// Draws. The private key must not be guessable: whoever has it reads along.
-    pub fn new(random: &mut Random) -> Draw {
-        let mut private = [0; PRIVATE];
+    pub fn new(random: &mut Random) -> RandomSource {
+        let mut private = [0; PRIVATE_KEY_LENGTH];
         random.fill(&mut private);
         let mut pad = vec![0; random.up_to(MAX_PAD as u32) as usize];
         random.fill(&mut pad);
-        Draw { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
+        RandomSource { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
     }
 
     /// The public key that goes with the private one.
-    pub fn public(&self) -> [u8; KEY] {
+    pub fn public(&self) -> [u8; KEY_LENGTH] {
         padded(&BigUint::from(2u8).modpow(&BigUint::from_bytes_be(&self.private), &prime()))
     }
 
@@ -85,8 +85,8 @@ impl Draw {
 }
 
 /// A number below the prime, most significant byte first, at full length.
-fn padded(number: &BigUint) -> [u8; KEY] {
-    let mut bytes = [0; KEY];
+fn padded(number: &BigUint) -> [u8; KEY_LENGTH] {
+    let mut bytes = [0; KEY_LENGTH];
     for (to, from) in bytes.iter_mut().rev().zip(number.to_bytes_le()) {
         *to = from;
     }
@@ -94,11 +94,11 @@ fn padded(number: &BigUint) -> [u8; KEY] {
 }
 
 /// What both sides share after the key exchange.
-pub struct Secret(pub(crate) [u8; KEY]);
+pub struct Secret(pub(crate) [u8; KEY_LENGTH]);
 
 impl Secret {
     /// `HASH('req1', S)`: where the initiator's padding ends.
-    pub fn mark(&self) -> [u8; 20] {
+    pub fn sync_mark(&self) -> [u8; 20] {
         hash(&[b"req1", &self.0])
     }
 

@@ -1,57 +1,63 @@
 //! The side that is called.
 
-use crate::mse::keys::{Draw, KEY, Secret};
-use crate::mse::part::Part;
-use crate::mse::{Agreed, Ciphers, MAX_INITIAL, Methods, MseError, VC, pad_length, u16_at, u32_at};
+use crate::mse::expected_input::ExpectedInput;
+use crate::mse::keys::{KEY_LENGTH, RandomSource, Secret};
+use crate::mse::{Ciphers, CryptoMethods, MAX_INITIAL, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
 /// The called side of a handshake. It says nothing before the other's whole public key is there.
 pub struct Responder {
-    draw: Draw,
+    draw: RandomSource,
     /// The torrents that may be meant, and what may follow for each; the one that is meant, once that is known.
-    swarms: Vec<(InfoHash, Methods)>,
-    meant: Option<InfoHash>,
-    part: Part,
-    stage: Stage,
+    torrents: Vec<(InfoHash, CryptoMethods)>,
+    chosen_torrent: Option<InfoHash>,
+    part: ExpectedInput,
+    stage: ResponderStage,
 }
 
-enum Stage {
+enum ResponderStage {
     /// Ya.
     Key,
     /// `PadA` and `HASH('req1', S)`.
-    Mark(Secret),
+    SyncMark(Secret),
     /// Which torrent.
     Torrent(Secret),
     /// VC, `crypto_provide` and the length of `PadC`; this may follow.
-    Offer(Ciphers, Methods),
+    Offer(Ciphers, CryptoMethods),
     /// `PadC` and the length of `IA`; then this will have been selected.
     Padding(Ciphers, u32),
     /// `IA`.
     Initial(Ciphers, u32),
-    Done(Agreed),
+    Done(MseOutcome),
     Failed,
 }
 
 impl Responder {
     /// Waits for a handshake for the torrent `skey`.
-    pub fn new(skey: InfoHash, methods: Methods, draw: Draw) -> Responder {
-        Responder::for_any(vec![(skey, methods)], draw)
+    pub fn new(skey: InfoHash, methods: CryptoMethods, draw: RandomSource) -> Responder {
+        Responder::for_any_torrent(vec![(skey, methods)], draw)
     }
 
     /// Waits for a handshake for any of these torrents, each with what may follow for it.
-    pub fn for_any(swarms: Vec<(InfoHash, Methods)>, draw: Draw) -> Responder {
-        Responder { draw, swarms, meant: None, part: Part::exactly(KEY), stage: Stage::Key }
+    pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, draw: RandomSource) -> Responder {
+        Responder {
+            draw,
+            torrents,
+            chosen_torrent: None,
+            part: ExpectedInput::exactly(KEY_LENGTH),
+            stage: ResponderStage::Key,
+        }
     }
 
     /// The torrent that the initiator means; `None` until it has said so.
-    pub fn meant(&self) -> Option<InfoHash> {
-        self.meant
+    pub fn chosen_torrent(&self) -> Option<InfoHash> {
+        self.chosen_torrent
     }
 
     /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
     /// nothing of what follows.
     pub fn wanted(&self) -> usize {
-        if matches!(self.stage, Stage::Done(_) | Stage::Failed) { 0 } else { self.part.wanted() }
+        if matches!(self.stage, ResponderStage::Done(_) | ResponderStage::Failed) { 0 } else { self.part.wanted() }
     }
 
     /// Takes what came, puts what is to be sent into `out`, and says how many bytes were taken: all until the handshake is over.
@@ -60,27 +66,27 @@ impl Responder {
     /// Where the other side does not keep to the protocol; nothing is taken from then on.
     pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, MseError> {
         let mut rest = bytes;
-        while !matches!(self.stage, Stage::Done(_) | Stage::Failed) {
+        while !matches!(self.stage, ResponderStage::Done(_) | ResponderStage::Failed) {
             match self.part.take(&mut rest) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    self.stage = Stage::Failed;
+                    self.stage = ResponderStage::Failed;
                     return Err(error);
                 }
             }
-            let part = std::mem::replace(&mut self.part, Part::exactly(0)).into_bytes();
+            let part = std::mem::replace(&mut self.part, ExpectedInput::exactly(0)).into_bytes();
             // What fails leaves `Failed` behind.
-            self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
-                Stage::Key => self.key(&part, out)?,
-                Stage::Mark(secret) => {
-                    self.part = Part::exactly(20);
-                    Stage::Torrent(secret)
+            self.stage = match std::mem::replace(&mut self.stage, ResponderStage::Failed) {
+                ResponderStage::Key => self.key(&part, out)?,
+                ResponderStage::SyncMark(secret) => {
+                    self.part = ExpectedInput::exactly(20);
+                    ResponderStage::Torrent(secret)
                 }
-                Stage::Torrent(secret) => self.torrent(&secret, &part)?,
-                Stage::Offer(ciphers, methods) => self.offer(ciphers, methods, part)?,
-                Stage::Padding(ciphers, selected) => self.padding(ciphers, selected, part)?,
-                Stage::Initial(ciphers, selected) => self.initial(ciphers, selected, part, out),
+                ResponderStage::Torrent(secret) => self.torrent(&secret, &part)?,
+                ResponderStage::Offer(ciphers, methods) => self.offer(ciphers, methods, part)?,
+                ResponderStage::Padding(ciphers, selected) => self.padding(ciphers, selected, part)?,
+                ResponderStage::Initial(ciphers, selected) => self.initial(ciphers, selected, part, out),
                 over => over,
             };
         }
@@ -88,48 +94,59 @@ impl Responder {
     }
 
     /// What was agreed; `None` before the handshake is over.
-    pub fn finish(self) -> Option<Agreed> {
-        if let Stage::Done(agreed) = self.stage { Some(agreed) } else { None }
+    pub fn finish(self) -> Option<MseOutcome> {
+        if let ResponderStage::Done(agreed) = self.stage { Some(agreed) } else { None }
     }
 
-    fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<Stage, MseError> {
+    fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<ResponderStage, MseError> {
         let secret = self.draw.secret(theirs)?;
         out.extend_from_slice(&self.draw.public());
         out.extend_from_slice(&self.draw.pad);
-        self.part = Part::through(&secret.mark());
-        Ok(Stage::Mark(secret))
+        self.part = ExpectedInput::through(&secret.sync_mark());
+        Ok(ResponderStage::SyncMark(secret))
     }
 
-    fn torrent(&mut self, secret: &Secret, named: &[u8]) -> Result<Stage, MseError> {
-        let meant = self.swarms.iter().find(|(skey, _)| secret.torrent(*skey) == named);
-        let &(skey, methods) = meant.ok_or(MseError::AnotherTorrent)?;
-        self.meant = Some(skey);
-        self.part = Part::exactly(VC.len() + 4 + 2);
+    fn torrent(&mut self, secret: &Secret, named: &[u8]) -> Result<ResponderStage, MseError> {
+        let chosen_torrent = self.torrents.iter().find(|(skey, _)| secret.torrent(*skey) == named);
+        let &(skey, methods) = chosen_torrent.ok_or(MseError::AnotherTorrent)?;
+        self.chosen_torrent = Some(skey);
+        self.part = ExpectedInput::exactly(VC.len() + 4 + 2);
         let (sending, receiving) = (secret.responder_stream(skey), secret.initiator_stream(skey));
-        Ok(Stage::Offer(Ciphers { sending, receiving }, methods))
+        Ok(ResponderStage::Offer(Ciphers { sending, receiving }, methods))
     }
 
-    fn offer(&mut self, mut ciphers: Ciphers, methods: Methods, mut said: Vec<u8>) -> Result<Stage, MseError> {
+    fn offer(
+        &mut self,
+        mut ciphers: Ciphers,
+        methods: CryptoMethods,
+        mut said: Vec<u8>,
+    ) -> Result<ResponderStage, MseError> {
         ciphers.receiving.apply(&mut said);
         if !said.starts_with(&VC) {
             return Err(MseError::Verification);
         }
         let selected = methods.select(u32_at(&said, VC.len()))?;
-        self.part = Part::exactly(pad_length(u16_at(&said, VC.len() + 4))? + 2);
-        Ok(Stage::Padding(ciphers, selected))
+        self.part = ExpectedInput::exactly(pad_length(u16_at(&said, VC.len() + 4))? + 2);
+        Ok(ResponderStage::Padding(ciphers, selected))
     }
 
-    fn padding(&mut self, mut ciphers: Ciphers, selected: u32, mut said: Vec<u8>) -> Result<Stage, MseError> {
+    fn padding(&mut self, mut ciphers: Ciphers, selected: u32, mut said: Vec<u8>) -> Result<ResponderStage, MseError> {
         ciphers.receiving.apply(&mut said);
         let length = u16_at(&said, said.len().saturating_sub(2));
         if usize::from(length) > MAX_INITIAL {
             return Err(MseError::Initial(length));
         }
-        self.part = Part::exactly(usize::from(length));
-        Ok(Stage::Initial(ciphers, selected))
+        self.part = ExpectedInput::exactly(usize::from(length));
+        Ok(ResponderStage::Initial(ciphers, selected))
     }
 
-    fn initial(&mut self, mut ciphers: Ciphers, selected: u32, mut initial: Vec<u8>, out: &mut Vec<u8>) -> Stage {
+    fn initial(
+        &mut self,
+        mut ciphers: Ciphers,
+        selected: u32,
+        mut initial: Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> ResponderStage {
         ciphers.receiving.apply(&mut initial);
         let mut said = Vec::with_capacity(14 + usize::from(self.draw.zeros));
         said.extend_from_slice(&VC);
@@ -138,6 +155,6 @@ impl Responder {
         said.resize(said.len() + usize::from(self.draw.zeros), 0);
         ciphers.sending.apply(&mut said);
         out.append(&mut said);
-        Stage::Done(Agreed::new(selected, ciphers, initial))
+        ResponderStage::Done(MseOutcome::new(selected, ciphers, initial))
     }
 }

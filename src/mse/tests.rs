@@ -35,27 +35,32 @@ fn initial() -> Vec<u8> {
     [b"\x13BitTorrent protocol".as_slice(), &[0; 8], &skey().0, b"-XX0000-abcdefghijkl"].concat()
 }
 
-fn draw_a() -> Draw {
-    Draw { private: numbers(1), pad: b"padding of A".to_vec(), zeros: 5 }
+fn draw_a() -> RandomSource {
+    RandomSource { private: numbers(1), pad: b"padding of A".to_vec(), zeros: 5 }
 }
 
-fn draw_b() -> Draw {
-    Draw { private: numbers(101), pad: b"and of B".to_vec(), zeros: 7 }
+fn draw_b() -> RandomSource {
+    RandomSource { private: numbers(101), pad: b"and of B".to_vec(), zeros: 7 }
 }
 
 /// Both state machines, and what they say to each other, in the order in which it is said.
-struct Both {
+struct HandshakePair {
     a: Initiator,
     b: Responder,
     from_a: Vec<u8>,
     from_b: Vec<u8>,
 }
 
-impl Both {
-    fn new(methods_a: Methods, methods_b: Methods, draw_a: Draw, draw_b: Draw) -> Both {
+impl HandshakePair {
+    fn new(
+        methods_a: CryptoMethods,
+        methods_b: CryptoMethods,
+        draw_a: RandomSource,
+        draw_b: RandomSource,
+    ) -> HandshakePair {
         let mut from_a = Vec::new();
         let a = Initiator::new(skey(), methods_a, &initial(), draw_a, &mut from_a);
-        Both { a, b: Responder::new(skey(), methods_b, draw_b), from_a, from_b: Vec::new() }
+        HandshakePair { a, b: Responder::new(skey(), methods_b, draw_b), from_a, from_b: Vec::new() }
     }
 
     /// Carries bytes in chunks of at most `chunk` until both are done.
@@ -70,7 +75,7 @@ impl Both {
         Ok(())
     }
 
-    fn agreed(self) -> (Agreed, Agreed) {
+    fn agreed(self) -> (MseOutcome, MseOutcome) {
         (self.a.finish().expect("the initiator is done"), self.b.finish().expect("the responder is done"))
     }
 }
@@ -88,15 +93,15 @@ fn keys_that_give_the_secret_away_are_refused() {
     let number = |hex: &str| {
         let digits = format!("{hex:0>192}");
         let byte = |n: usize| u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).expect("hexadecimal digits");
-        std::array::from_fn::<u8, KEY, _>(byte)
+        std::array::from_fn::<u8, KEY_LENGTH, _>(byte)
     };
     // 0, 1, the prime less one, the prime, and what is larger still; 2 and the prime less two are keys.
     let near = |last: &str| number(&format!("{}{last}", &PRIME[..PRIME.len() - 1]));
     assert!(draw_a().secret(&number("2")).is_ok() && draw_a().secret(&near("1")).is_ok());
-    for key in [number("0"), number("1"), near("2"), near("3"), [0xff; KEY]] {
+    for key in [number("0"), number("1"), near("2"), near("3"), [0xff; KEY_LENGTH]] {
         assert_eq!(draw_a().secret(&key).err(), Some(MseError::Key));
         let mut out = Vec::new();
-        let mut responder = Responder::new(skey(), Methods::Either, draw_b());
+        let mut responder = Responder::new(skey(), CryptoMethods::Either, draw_b());
         assert_eq!(responder.advance(&key, &mut out), Err(MseError::Key));
         assert_eq!((out.len(), responder.wanted()), (0, 0));
     }
@@ -105,7 +110,7 @@ fn keys_that_give_the_secret_away_are_refused() {
 #[test]
 fn a_whole_transcript_is_as_computed_elsewhere() {
     for chunk in [1, 7, 1000] {
-        let mut both = Both::new(Methods::Either, Methods::Rc4Only, draw_a(), draw_b());
+        let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Rc4Only, draw_a(), draw_b());
         both.talk(chunk).expect("a handshake");
         assert_eq!(hex(&both.from_a), format!("{YA}{}{THIRD}", hex(b"padding of A")), "in chunks of {chunk}");
         assert_eq!(hex(&both.from_b), format!("{YB}{}{FOURTH}", hex(b"and of B")), "in chunks of {chunk}");
@@ -125,11 +130,11 @@ fn a_whole_transcript_is_as_computed_elsewhere() {
 
 #[test]
 fn plain_is_chosen_where_both_sides_allow_it() {
-    use Methods::{Either, Rc4Only};
+    use CryptoMethods::{Either, Rc4Only};
     for (a, b, rc4) in
         [(Either, Either, false), (Either, Rc4Only, true), (Rc4Only, Either, true), (Rc4Only, Rc4Only, true)]
     {
-        let mut both = Both::new(a, b, draw_a(), draw_b());
+        let mut both = HandshakePair::new(a, b, draw_a(), draw_b());
         both.talk(50).expect("a handshake");
         let (a, b) = both.agreed();
         assert_eq!((a.ciphers.is_some(), b.ciphers.is_some()), (rc4, rc4));
@@ -139,12 +144,12 @@ fn plain_is_chosen_where_both_sides_allow_it() {
 
 #[test]
 fn nothing_of_what_follows_the_handshake_is_taken() {
-    let mut both = Both::new(Methods::Either, Methods::Either, draw_a(), draw_b());
+    let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, draw_a(), draw_b());
     both.talk(1000).expect("a handshake");
     let (mut from_a, mut from_b) = (both.from_a.clone(), both.from_b.clone());
     from_a.extend_from_slice(b"payload");
     from_b.extend_from_slice(b"payload");
-    let mut again = Both::new(Methods::Either, Methods::Either, draw_a(), draw_b());
+    let mut again = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, draw_a(), draw_b());
     assert_eq!(again.b.advance(&from_a, &mut Vec::new()), Ok(from_a.len() - 7));
     assert_eq!(again.a.advance(&from_b, &mut Vec::new()), Ok(from_b.len() - 7));
     assert_eq!((again.a.wanted(), again.b.wanted()), (0, 0));
@@ -154,18 +159,18 @@ fn nothing_of_what_follows_the_handshake_is_taken() {
 #[test]
 fn another_torrent_is_told_from_ours() {
     let mut out = Vec::new();
-    let mut a = Initiator::new(InfoHash([9; 20]), Methods::Either, &[], draw_a(), &mut out);
+    let mut a = Initiator::new(InfoHash([9; 20]), CryptoMethods::Either, &[], draw_a(), &mut out);
     a.advance(&draw_b().public(), &mut out).expect("their key");
-    let mut b = Responder::new(skey(), Methods::Either, draw_b());
+    let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
     assert_eq!(b.advance(&out, &mut Vec::new()), Err(MseError::AnotherTorrent));
 }
 
 /// What a responder says to an initiator that is right until the encrypted part, which is `said`.
-fn answer_to(said: &[u8], methods: Methods) -> Result<usize, MseError> {
+fn answer_to(said: &[u8], methods: CryptoMethods) -> Result<usize, MseError> {
     let secret = draw_a().secret(&draw_b().public()).expect("two good keys");
     let mut said = said.to_vec();
     secret.initiator_stream(skey()).apply(&mut said);
-    let sent = [draw_a().public().as_slice(), &secret.mark(), &secret.torrent(skey()), &said].concat();
+    let sent = [draw_a().public().as_slice(), &secret.sync_mark(), &secret.torrent(skey()), &said].concat();
     Responder::new(skey(), methods, draw_b()).advance(&sent, &mut Vec::new())
 }
 
@@ -175,12 +180,12 @@ fn what_the_initiator_may_not_say_ends_the_handshake() {
         let zeros = vec![0; usize::from(pad.min(600))];
         [vc.as_slice(), &provide.to_be_bytes(), &pad.to_be_bytes(), &zeros, &initial.to_be_bytes()].concat()
     };
-    assert!(answer_to(&part(VC, 3, 512, 8192), Methods::Either).is_ok());
-    assert_eq!(answer_to(&part([0, 0, 0, 0, 0, 0, 0, 1], 3, 0, 0), Methods::Either), Err(MseError::Verification));
-    assert_eq!(answer_to(&part(VC, 3, 513, 0), Methods::Either), Err(MseError::Padding(513)));
-    assert_eq!(answer_to(&part(VC, 3, 0, 8193), Methods::Either), Err(MseError::Initial(8193)));
-    assert_eq!(answer_to(&part(VC, 1, 0, 0), Methods::Rc4Only), Err(MseError::NoCommonMethod));
-    assert_eq!(answer_to(&part(VC, 0xffff_fffc, 0, 0), Methods::Either), Err(MseError::NoCommonMethod));
+    assert!(answer_to(&part(VC, 3, 512, 8192), CryptoMethods::Either).is_ok());
+    assert_eq!(answer_to(&part([0, 0, 0, 0, 0, 0, 0, 1], 3, 0, 0), CryptoMethods::Either), Err(MseError::Verification));
+    assert_eq!(answer_to(&part(VC, 3, 513, 0), CryptoMethods::Either), Err(MseError::Padding(513)));
+    assert_eq!(answer_to(&part(VC, 3, 0, 8193), CryptoMethods::Either), Err(MseError::Initial(8193)));
+    assert_eq!(answer_to(&part(VC, 1, 0, 0), CryptoMethods::Rc4Only), Err(MseError::NoCommonMethod));
+    assert_eq!(answer_to(&part(VC, 0xffff_fffc, 0, 0), CryptoMethods::Either), Err(MseError::NoCommonMethod));
 }
 
 #[test]
@@ -192,12 +197,12 @@ fn what_the_responder_may_not_select_ends_the_handshake() {
         let mut a = Initiator::new(skey(), methods, &[], draw_a(), &mut Vec::new());
         a.advance(&[draw_b().public().as_slice(), &said].concat(), &mut Vec::new())
     };
-    assert!(reply(Methods::Either, 1, 512).is_ok() && reply(Methods::Either, 2, 0).is_ok());
-    assert_eq!(reply(Methods::Rc4Only, 1, 0), Err(MseError::Selected(1)));
+    assert!(reply(CryptoMethods::Either, 1, 512).is_ok() && reply(CryptoMethods::Either, 2, 0).is_ok());
+    assert_eq!(reply(CryptoMethods::Rc4Only, 1, 0), Err(MseError::Selected(1)));
     for select in [0, 3, 4] {
-        assert_eq!(reply(Methods::Either, select, 0), Err(MseError::Selected(select)));
+        assert_eq!(reply(CryptoMethods::Either, select, 0), Err(MseError::Selected(select)));
     }
-    assert_eq!(reply(Methods::Either, 2, 513), Err(MseError::Padding(513)));
+    assert_eq!(reply(CryptoMethods::Either, 2, 513), Err(MseError::Padding(513)));
 }
 
 /// Padding of exactly 512 bytes is found the end of; one more byte is one too many, and the machine says so at once.
@@ -205,12 +210,22 @@ fn what_the_responder_may_not_select_ends_the_handshake() {
 fn the_search_for_the_mark_is_bounded() {
     for (length, found) in [(0, true), (511, true), (512, true), (513, false)] {
         let pad = vec![0x55; length];
-        let mut both = Both::new(Methods::Either, Methods::Either, Draw { pad: pad.clone(), ..draw_a() }, draw_b());
-        assert_eq!(both.talk(13).err(), (!found).then_some(MseError::Lost), "PadA of {length}");
-        let mut both = Both::new(Methods::Either, Methods::Either, draw_a(), Draw { pad, ..draw_b() });
-        assert_eq!(both.talk(13).err(), (!found).then_some(MseError::Lost), "PadB of {length}");
+        let mut both = HandshakePair::new(
+            CryptoMethods::Either,
+            CryptoMethods::Either,
+            RandomSource { pad: pad.clone(), ..draw_a() },
+            draw_b(),
+        );
+        assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadA of {length}");
+        let mut both = HandshakePair::new(
+            CryptoMethods::Either,
+            CryptoMethods::Either,
+            draw_a(),
+            RandomSource { pad, ..draw_b() },
+        );
+        assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadB of {length}");
     }
-    let mut b = Responder::new(skey(), Methods::Either, draw_b());
+    let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
     b.advance(&draw_a().public(), &mut Vec::new()).expect("a key");
     let mut fed = 0;
     while b.advance(&[0x55], &mut Vec::new()).is_ok() {
@@ -224,8 +239,13 @@ fn the_search_for_the_mark_is_bounded() {
 fn padding_that_looks_like_the_mark_does_not_hide_it() {
     let secret = draw_a().secret(&draw_b().public()).expect("two good keys");
     for cut in 1..20 {
-        let pad = secret.mark()[..cut].repeat(3);
-        let mut both = Both::new(Methods::Either, Methods::Either, Draw { pad, ..draw_a() }, draw_b());
+        let pad = secret.sync_mark()[..cut].repeat(3);
+        let mut both = HandshakePair::new(
+            CryptoMethods::Either,
+            CryptoMethods::Either,
+            RandomSource { pad, ..draw_a() },
+            draw_b(),
+        );
         both.talk(1000).expect("a handshake");
         both.agreed();
     }
@@ -233,12 +253,12 @@ fn padding_that_looks_like_the_mark_does_not_hide_it() {
 
 #[test]
 fn a_plain_handshake_is_recognised_from_its_first_bytes() {
-    assert_eq!(begins_plain(b""), None);
-    assert_eq!(begins_plain(b"\x13"), None);
-    assert_eq!(begins_plain(b"\x13BitTorrent protoco"), None);
-    assert_eq!(begins_plain(&initial()), Some(true));
-    assert_eq!(begins_plain(b"\x13BitTorrent protocoX"), Some(false));
-    assert_eq!(begins_plain(b"G"), Some(false));
+    assert_eq!(detect_plaintext(b""), None);
+    assert_eq!(detect_plaintext(b"\x13"), None);
+    assert_eq!(detect_plaintext(b"\x13BitTorrent protoco"), None);
+    assert_eq!(detect_plaintext(&initial()), Some(true));
+    assert_eq!(detect_plaintext(b"\x13BitTorrent protocoX"), Some(false));
+    assert_eq!(detect_plaintext(b"G"), Some(false));
     assert_eq!(initial().len(), LENGTH);
 }
 
@@ -269,8 +289,8 @@ proptest! {
     #[test]
     fn random_draws_agree_however_the_bytes_are_cut(seed: u64, chunk in 1usize..700) {
         let mut random = Random::seeded(seed);
-        let (a, b) = (Draw::new(&mut random), Draw::new(&mut random));
-        let mut both = Both::new(Methods::Either, Methods::Rc4Only, a, b);
+        let (a, b) = (RandomSource::new(&mut random), RandomSource::new(&mut random));
+        let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Rc4Only, a, b);
         both.talk(chunk).expect("a handshake");
         let (a, b) = both.agreed();
         prop_assert_eq!(b.initial, initial());
@@ -286,11 +306,11 @@ proptest! {
         cuts in proptest::collection::vec(1usize..200, 1..8),
     ) {
         let mut out = Vec::new();
-        let mut b = Responder::new(skey(), Methods::Either, draw_b());
+        let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
         let _ = feed(&bytes, &cuts, |bytes| b.advance(bytes, &mut out));
-        prop_assert!(out.is_empty() || out.len() == KEY + draw_b().pad.len());
+        prop_assert!(out.is_empty() || out.len() == KEY_LENGTH + draw_b().pad.len());
         prop_assert!(b.finish().is_none());
-        let mut a = Initiator::new(skey(), Methods::Either, &initial(), draw_a(), &mut out);
+        let mut a = Initiator::new(skey(), CryptoMethods::Either, &initial(), draw_a(), &mut out);
         let _ = feed(&bytes, &cuts, |bytes| a.advance(bytes, &mut out));
         prop_assert!(a.finish().is_none());
     }
@@ -300,7 +320,7 @@ proptest! {
     fn mutated_transcripts_do_no_harm(
         at in 0usize..300, bit in 0u8..8, cuts in proptest::collection::vec(1usize..200, 1..8),
     ) {
-        let new = || Both::new(Methods::Rc4Only, Methods::Rc4Only, draw_a(), draw_b());
+        let new = || HandshakePair::new(CryptoMethods::Rc4Only, CryptoMethods::Rc4Only, draw_a(), draw_b());
         let (mut both, mut again) = (new(), new());
         both.talk(1000).expect("a handshake");
         let flip = |bytes: &[u8]| {
@@ -313,7 +333,7 @@ proptest! {
         let _ = feed(&bytes, &cuts, |bytes| again.b.advance(bytes, &mut Vec::new()));
         let agreed = again.b.finish();
         // The key, the two hashes and the constant; between the key and the hashes is padding.
-        let checked = at < KEY || (KEY + 12..KEY + 12 + 20 + 20 + 8).contains(&at);
+        let checked = at < KEY_LENGTH || (KEY_LENGTH + 12..KEY_LENGTH + 12 + 20 + 20 + 8).contains(&at);
         prop_assert!(agreed.is_none() || !checked, "byte {} does not matter", at);
         prop_assert!(agreed.is_none_or(|agreed| agreed.ciphers.is_some()));
         let (bytes, _) = flip(&both.from_b);

@@ -73,11 +73,11 @@ impl Bind {
     ///
     /// # Errors
     /// Where there is no such interface or address, or the system does not let us.
-    pub fn tie(&self, socket: &Socket) -> io::Result<()> {
+    pub fn bind_to_interface(&self, socket: &Socket) -> io::Result<()> {
         match self {
             Bind::Any => Ok(()),
             Bind::Interface(name) => socket.bind_device(Some(name.as_bytes())),
-            Bind::Address(ip) => match holder(*ip)? {
+            Bind::Address(ip) => match interface_with(*ip)? {
                 0 => Ok(()),
                 index => {
                     let name = rustix::net::netdevice::index_to_name(socket, index)?;
@@ -95,7 +95,7 @@ impl Bind {
         match self {
             Bind::Any => Ok(0),
             Bind::Interface(name) => Ok(rustix::net::netdevice::name_to_index(socket, name)?),
-            Bind::Address(ip) => holder(*ip),
+            Bind::Address(ip) => interface_with(*ip),
         }
     }
 
@@ -103,9 +103,9 @@ impl Bind {
     ///
     /// # Errors
     /// Where no socket is to be had, or none that is tied as it must be.
-    pub fn caller(&self, addr: SocketAddr) -> io::Result<Socket> {
+    pub fn outgoing_socket(&self, addr: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        self.tie(&socket)?;
+        self.bind_to_interface(&socket)?;
         if let Bind::Address(_) = self {
             socket.bind(&SocketAddr::new(self.source(addr)?, 0).into())?;
         }
@@ -127,9 +127,9 @@ impl Bind {
     /// A TCP connection to `addr`, made within `timeout`.
     ///
     /// # Errors
-    /// What [`Bind::caller`] and connecting say.
+    /// What [`Bind::outgoing_socket`] and connecting say.
     pub fn connect(&self, addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let socket = self.caller(addr)?;
+        let socket = self.outgoing_socket(addr)?;
         socket.connect_timeout(&addr.into(), timeout)?;
         Ok(socket.into())
     }
@@ -144,7 +144,7 @@ impl Bind {
             // IPv4 may have a socket of its own at the same port.
             socket.set_only_v6(true)?;
         }
-        self.tie(&socket)?;
+        self.bind_to_interface(&socket)?;
         socket.bind(&addr.into())?;
         Ok(socket.into())
     }
@@ -161,7 +161,7 @@ impl Bind {
 
 /// The number of the interface that has an address of ours; 0 for addresses of the loopback interface, from which the kernel lets
 /// nothing out by another one (127.0.0.0/8), or which belong to the whole machine.
-fn holder(ip: IpAddr) -> io::Result<u32> {
+fn interface_with(ip: IpAddr) -> io::Result<u32> {
     if ip.is_loopback() {
         return Ok(0);
     }
@@ -208,10 +208,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_an_error_and_not_another_way_out() {
         let to = SocketAddr::from(([127, 0, 0, 1], 9));
-        assert!(Bind::Interface("no-such-one".to_owned()).caller(to).is_err());
-        assert!(Bind::Address([192, 0, 2, 77].into()).caller(to).is_err(), "not an address of this machine");
+        assert!(Bind::Interface("no-such-one".to_owned()).outgoing_socket(to).is_err());
+        assert!(Bind::Address([192, 0, 2, 77].into()).outgoing_socket(to).is_err(), "not an address of this machine");
         let six = Bind::Address(Ipv6Addr::LOCALHOST.into());
-        assert!(six.caller(to).is_err() && six.ip(true).is_none());
-        assert!(Bind::Any.caller(to).is_ok());
+        assert!(six.outgoing_socket(to).is_err() && six.ip(true).is_none());
+        assert!(Bind::Any.outgoing_socket(to).is_ok());
     }
 }

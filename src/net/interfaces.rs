@@ -64,17 +64,17 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
 
 /// Notices of changes to interfaces or their addresses.
 #[derive(Debug)]
-pub struct Changes(OwnedFd);
+pub struct InterfaceChanges(OwnedFd);
 
-impl Changes {
+impl InterfaceChanges {
     /// Listens from now on.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn watch() -> io::Result<Changes> {
+    pub fn watch() -> io::Result<InterfaceChanges> {
         let socket = open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-        Ok(Changes(socket))
+        Ok(InterfaceChanges(socket))
     }
 
     /// Reads all notices; whether there were any.
@@ -91,7 +91,7 @@ impl Changes {
     }
 }
 
-impl AsFd for Changes {
+impl AsFd for InterfaceChanges {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -189,7 +189,7 @@ mod tests {
         let all = interfaces().unwrap();
         let own = all.iter().find(|interface| interface.is_loopback).unwrap();
         assert!(own.index > 0 && (own.addresses.is_empty() || own.addresses.contains(&Ipv4Addr::LOCALHOST.into())));
-        assert!(!Changes::watch().unwrap().take(), "nothing has changed in this moment");
+        assert!(!InterfaceChanges::watch().unwrap().take(), "nothing has changed in this moment");
     }
 
     #[test]

@@ -47,14 +47,14 @@ pub fn is_private(ip: IpAddr) -> bool {
 
 /// Whether somebody at `from` may name `named` as the address of a peer or node. Nobody outside a network knows what is in it:
 /// such a name is a mistake, or meant to make us connect to a device of the user.
-pub fn may_name(from: IpAddr, named: IpAddr) -> bool {
+pub fn may_report(from: IpAddr, named: IpAddr) -> bool {
     if is_loopback(named) { is_loopback(from) } else { is_private(from) || !is_private(named) }
 }
 
 fn is_loopback(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback() || carried(ip).iter().flatten().any(Ipv4Addr::is_loopback),
+        IpAddr::V6(ip) => ip.is_loopback() || embedded_ipv4(ip).iter().flatten().any(Ipv4Addr::is_loopback),
     }
 }
 
@@ -73,11 +73,11 @@ fn is_private_v6(ip: Ipv6Addr) -> bool {
         || ip.is_unicast_link_local()
         || site_local
         || local_translation
-        || carried(ip).into_iter().flatten().any(is_private_v4)
+        || embedded_ipv4(ip).into_iter().flatten().any(is_private_v4)
 }
 
 /// The IPv4 addresses that a packet to this address is forwarded to by a translator or through a tunnel.
-fn carried(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
+fn embedded_ipv4(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let of = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
         // Teredo (RFC 4380): the server's, and the client's with every bit turned.
@@ -141,15 +141,15 @@ mod tests {
     #[test]
     fn nobody_names_addresses_of_a_network_that_it_is_not_in() {
         for private in PRIVATE.split_whitespace() {
-            assert!(!may_name(ip("8.8.8.8"), ip(private)), "{private}");
-            assert!(!may_name(ip("2a00::1"), ip(private)), "{private}");
+            assert!(!may_report(ip("8.8.8.8"), ip(private)), "{private}");
+            assert!(!may_report(ip("2a00::1"), ip(private)), "{private}");
         }
-        assert!(PUBLIC.split_whitespace().all(|public| may_name(ip("8.8.8.8"), ip(public))));
-        assert!(may_name(ip("192.168.1.7"), ip("192.168.1.8")) && may_name(ip("fe80::1"), ip("fd00::1")));
-        assert!(may_name(ip("127.0.0.1"), ip("127.0.0.1")) && may_name(ip("::1"), ip("192.168.1.8")));
+        assert!(PUBLIC.split_whitespace().all(|public| may_report(ip("8.8.8.8"), ip(public))));
+        assert!(may_report(ip("192.168.1.7"), ip("192.168.1.8")) && may_report(ip("fe80::1"), ip("fd00::1")));
+        assert!(may_report(ip("127.0.0.1"), ip("127.0.0.1")) && may_report(ip("::1"), ip("192.168.1.8")));
         for loopback in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::1"] {
             assert!(
-                !may_name(ip("192.168.1.7"), ip(loopback)),
+                !may_report(ip("192.168.1.7"), ip(loopback)),
                 "{loopback}: only a program on this machine knows of it"
             );
         }

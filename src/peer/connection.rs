@@ -15,16 +15,16 @@ use socket2::SockRef;
 
 use crate::mse::Ciphers;
 use crate::net::bind;
-pub use crate::peer::disconnect_reason::Gone;
-use crate::peer::encryption::{Line, Rest};
-use crate::peer::kept::{Met, opening};
-use crate::peer::outbox::{Inbox, Out, outbox};
+pub use crate::peer::disconnect_reason::DisconnectReason;
+use crate::peer::encryption::{PeerStream, StreamState};
+use crate::peer::established::{EstablishedConnection, opening};
+use crate::peer::outbox::{Inbox, WriterCommand, outbox};
 use crate::peer::reader::Reader;
-use crate::peer::roster::{Admission, feed_the_hungry};
+use crate::peer::roster::{Admission, refill_idle_peers};
 use crate::peer::state::Peer;
-use crate::peer::writer::{Ended, STALL, Writer};
-use crate::peer::{Report, Shared, deadline};
-use crate::types::{Opening, PeerKey};
+use crate::peer::writer::{WRITE_STALL, Writer, WriterExit};
+use crate::peer::{PeerEvent, TorrentContext, deadline};
+use crate::types::{DialMode, PeerKey};
 use crate::util::os_error::reason;
 use crate::wire::handshake::Handshake;
 
@@ -33,24 +33,24 @@ const STACK: usize = 256 * 1024;
 /// The whole handshake, however its bytes drip in.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
-pub const SILENCE: Duration = Duration::from_secs(180);
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// What was received of an incoming connection before it was clear which torrent it is for.
 #[derive(Debug)]
-pub struct Greeting {
+pub struct IncomingHandshake {
     /// The plain form of its handshake, at least as far as the info-hash, and the ciphers for what follows.
-    pub rest: Rest,
+    pub rest: StreamState,
 }
 
 /// Who connected, with what has been read of an incoming connection; or a connection of the metadata stage that goes on.
-enum Caller {
-    Us { opening: Opening, patience: Duration },
-    Them(Option<Box<Greeting>>),
-    Known(Box<Met>),
+enum ConnectionOrigin {
+    Outgoing { opening: DialMode, timeout: Duration },
+    Incoming(Option<Box<IncomingHandshake>>),
+    Established(Box<EstablishedConnection>),
 }
 
 /// The reader's thread; where the connection is not over, it gives back what there is to go on with.
-type Thread = JoinHandle<Option<Box<Met>>>;
+type Thread = JoinHandle<Option<Box<EstablishedConnection>>>;
 
 /// The session's end of a connection.
 pub struct Connection {
@@ -58,70 +58,70 @@ pub struct Connection {
     pub addr: SocketAddr,
     stream: Arc<TcpStream>,
     /// Whether anything has come from the other end.
-    heard: Arc<AtomicBool>,
+    received: Arc<AtomicBool>,
     /// Whether we have closed it; what it has sent and was not read is then left unread.
     dismissed: Arc<AtomicBool>,
     thread: Option<Thread>,
-    /// What the metadata stage's reader left for [`Connection::go_on`].
-    kept: Option<Box<Met>>,
+    /// What the metadata stage's reader left for [`Connection::continue_kept`].
+    kept: Option<Box<EstablishedConnection>>,
 }
 
 impl Connection {
     /// Calls `addr` on a thread of its own, beginning with `opening`; what comes of it is reported under `key`. The system gets
-    /// `patience` to connect.
+    /// `timeout` to connect.
     ///
     /// # Errors
     /// Where no socket or thread is to be had.
     pub fn dial(
-        shared: &Arc<Shared>,
+        shared: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
-        opening: Opening,
-        patience: Duration,
+        opening: DialMode,
+        timeout: Duration,
     ) -> io::Result<Connection> {
-        let socket = shared.bind.caller(addr)?;
-        Connection::spawn(shared, key, addr, socket.into(), Caller::Us { opening, patience })
+        let socket = shared.bind.outgoing_socket(addr)?;
+        Connection::spawn(shared, key, addr, socket.into(), ConnectionOrigin::Outgoing { opening, timeout })
     }
 
-    /// Serves a caller on a thread of its own; `heard` is its handshake, where that has been read.
+    /// Serves a caller on a thread of its own; `received` is its handshake, where that has been read.
     ///
     /// # Errors
     /// Where no thread is to be had.
     pub fn accept(
-        shared: &Arc<Shared>,
+        shared: &Arc<TorrentContext>,
         key: PeerKey,
         stream: TcpStream,
         addr: SocketAddr,
-        heard: Option<Box<Greeting>>,
+        received: Option<Box<IncomingHandshake>>,
     ) -> io::Result<Connection> {
-        Connection::spawn(shared, key, addr, stream, Caller::Them(heard))
+        Connection::spawn(shared, key, addr, stream, ConnectionOrigin::Incoming(received))
     }
 
     fn spawn(
-        shared: &Arc<Shared>,
+        shared: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
         stream: TcpStream,
-        caller: Caller,
+        caller: ConnectionOrigin,
     ) -> io::Result<Connection> {
-        let (stream, heard, dismissed) = (Arc::new(stream), Arc::default(), Arc::default());
-        let mut connection = Connection { addr, stream, heard, dismissed, thread: None, kept: None };
+        let (stream, received, dismissed) = (Arc::new(stream), Arc::default(), Arc::default());
+        let mut connection = Connection { addr, stream, received, dismissed, thread: None, kept: None };
         connection.start(shared, key, caller)?;
         Ok(connection)
     }
 
     /// Starts the reader's thread.
-    fn start(&mut self, shared: &Arc<Shared>, key: PeerKey, caller: Caller) -> io::Result<()> {
+    fn start(&mut self, shared: &Arc<TorrentContext>, key: PeerKey, caller: ConnectionOrigin) -> io::Result<()> {
         let (shared, addr) = (shared.clone(), self.addr);
-        let (stream, noted, dismissed) = (self.stream.clone(), self.heard.clone(), self.dismissed.clone());
+        let (stream, noted, dismissed) = (self.stream.clone(), self.received.clone(), self.dismissed.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| live(&shared, key, addr, &stream, &noted, dismissed, caller));
-            let why = match catch_unwind(life).unwrap_or(Err(Gone::Bug)) {
-                Ok(met) => return Some(met),
+            let life = AssertUnwindSafe(|| run_connection(&shared, key, addr, &stream, &noted, dismissed, caller));
+            let why = match catch_unwind(life).unwrap_or(Err(DisconnectReason::Bug)) {
+                Ok(established) => return Some(established),
                 Err(gone) => gone,
             };
             let _ = stream.shutdown(Shutdown::Both);
-            shared.report(Report::Gone { key, addr, why });
+            shared.report(PeerEvent::Disconnected { key, addr, why });
             None
         })?;
         self.thread = Some(thread);
@@ -140,13 +140,15 @@ impl Connection {
     ///
     /// # Errors
     /// Where no thread is to be had.
-    pub fn go_on(&mut self, shared: &Arc<Shared>, key: PeerKey) -> io::Result<()> {
-        self.kept.take().map_or(Ok(()), |met| self.start(shared, key, Caller::Known(met)))
+    pub fn continue_kept(&mut self, shared: &Arc<TorrentContext>, key: PeerKey) -> io::Result<()> {
+        self.kept
+            .take()
+            .map_or(Ok(()), |established| self.start(shared, key, ConnectionOrigin::Established(established)))
     }
 
     /// Whether anything has come from the other end.
-    pub fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
+    pub fn has_received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Ends the connection, also one that is still being made.
@@ -171,92 +173,102 @@ impl Connection {
 }
 
 /// The life of one connection; the reason for its end, or what the download goes on with.
-fn live(
-    shared: &Arc<Shared>,
+fn run_connection(
+    shared: &Arc<TorrentContext>,
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
-    heard: &AtomicBool,
+    received: &AtomicBool,
     dismissed: Arc<AtomicBool>,
-    caller: Caller,
-) -> Result<Box<Met>, Gone> {
-    let met = match caller {
-        Caller::Known(met) => *met,
+    caller: ConnectionOrigin,
+) -> Result<Box<EstablishedConnection>, DisconnectReason> {
+    let established = match caller {
+        ConnectionOrigin::Established(established) => *established,
         caller => {
-            let incoming = matches!(caller, Caller::Them(_));
-            let (theirs, rest) = meet(shared, addr, stream, heard, caller)?;
-            Met { theirs, incoming, rest, before: None }
+            let incoming = matches!(caller, ConnectionOrigin::Incoming(_));
+            let (theirs, rest) = shake_hands(shared, addr, stream, received, caller)?;
+            EstablishedConnection { theirs, incoming, rest, before: None }
         }
     };
-    talk(shared, key, addr, stream, dismissed, met)
+    exchange_messages(shared, key, addr, stream, dismissed, established)
 }
 
 /// Connects where we are the caller, and exchanges handshakes.
-fn meet(
-    shared: &Shared,
+fn shake_hands(
+    shared: &TorrentContext,
     addr: SocketAddr,
     stream: &TcpStream,
-    heard: &AtomicBool,
-    caller: Caller,
-) -> Result<(Handshake, Rest), Gone> {
+    received: &AtomicBool,
+    caller: ConnectionOrigin,
+) -> Result<(Handshake, StreamState), DisconnectReason> {
     if shared.is_stopping() {
-        return Err(Gone::Closed);
+        return Err(DisconnectReason::Closed);
     }
-    let incoming = matches!(caller, Caller::Them(_));
+    let incoming = matches!(caller, ConnectionOrigin::Incoming(_));
     bind::mark(stream, shared.dscp);
-    if let Caller::Us { patience, .. } = caller {
-        let connected = SockRef::from(stream).connect_timeout(&addr.into(), patience);
-        connected.map_err(|e| Gone::Unreachable(reason(&e)))?;
+    if let ConnectionOrigin::Outgoing { timeout, .. } = caller {
+        let connected = SockRef::from(stream).connect_timeout(&addr.into(), timeout);
+        connected.map_err(|e| DisconnectReason::Unreachable(reason(&e)))?;
     }
-    stream.set_nodelay(true).map_err(|e| Gone::io(&e))?;
+    stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
     let dht = shared.dht_port.load(Ordering::Acquire) != 0;
     let ours = Handshake::ours(shared.info_hash, shared.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut line = Line::new(stream, deadline, heard);
+    let mut peer_stream = PeerStream::new(stream, deadline, received);
     match caller {
-        Caller::Us { opening, .. } => line.open(opening, shared.encryption, &ours).map_err(unanswered)?,
-        Caller::Them(None) => line.answer(shared.encryption, shared.info_hash)?,
-        Caller::Them(Some(greeting)) => line = Line::resume(stream, deadline, heard, greeting.rest),
-        Caller::Known(_) => {} // it never comes here: `live` takes it
+        ConnectionOrigin::Outgoing { opening, .. } => {
+            peer_stream.initiate(opening, shared.encryption, &ours).map_err(unanswered)?;
+        }
+        ConnectionOrigin::Incoming(None) => peer_stream.respond(shared.encryption, shared.info_hash)?,
+        ConnectionOrigin::Incoming(Some(greeting)) => {
+            peer_stream = PeerStream::resume(stream, deadline, received, greeting.rest);
+        }
+        ConnectionOrigin::Established(_) => {} // it never comes here: `run_connection` takes it
     }
-    let swarm = if incoming { line.hear_swarm() } else { line.hear_swarm().map_err(unanswered) }?;
+    let swarm = if incoming { peer_stream.read_info_hash() } else { peer_stream.read_info_hash().map_err(unanswered) }?;
     if swarm != shared.info_hash {
-        return Err(Gone::Handshake("another torrent"));
+        return Err(DisconnectReason::Handshake("another torrent"));
     }
     if incoming {
-        line.say(&ours.encode())?; // also to ourselves: the side that called must learn whom it called
+        peer_stream.send(&ours.encode())?; // also to ourselves: the side that called must learn whom it called
     }
-    let theirs = if incoming { line.hear() } else { line.hear().map_err(unanswered) }?;
+    let theirs =
+        if incoming { peer_stream.read_handshake() } else { peer_stream.read_handshake().map_err(unanswered) }?;
     if theirs.peer_id == shared.peer_id {
-        return Err(Gone::Ourselves);
+        return Err(DisconnectReason::Ourselves);
     }
-    let rest = line.finish();
-    let prepared = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(STALL)));
-    prepared.map_err(|e| Gone::io(&e))?;
+    let rest = peer_stream.finish();
+    let prepared =
+        stream.set_read_timeout(Some(SILENCE_TIMEOUT)).and_then(|()| stream.set_write_timeout(Some(WRITE_STALL)));
+    prepared.map_err(|e| DisconnectReason::io(&e))?;
     Ok((theirs, rest))
 }
 
 /// Who is silent or hangs up while we wait for its handshake may like another opening better.
-fn unanswered(gone: Gone) -> Gone {
-    if matches!(gone, Gone::Closed | Gone::Silent | Gone::Lost(_)) { Gone::Unanswered } else { gone }
+fn unanswered(gone: DisconnectReason) -> DisconnectReason {
+    if matches!(gone, DisconnectReason::Closed | DisconnectReason::Silent | DisconnectReason::Lost(_)) {
+        DisconnectReason::Unanswered
+    } else {
+        gone
+    }
 }
 
 /// From the handshake to the end: enters the peer, runs the three threads, takes it out again. Where it was not the connection that
 /// ended but the metadata stage, gives back what there is to go on with.
-fn talk(
-    shared: &Arc<Shared>,
+fn exchange_messages(
+    shared: &Arc<TorrentContext>,
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
     dismissed: Arc<AtomicBool>,
-    met: Met,
-) -> Result<Box<Met>, Gone> {
-    let Met { theirs, incoming, rest, before } = met;
+    established: EstablishedConnection,
+) -> Result<Box<EstablishedConnection>, DisconnectReason> {
+    let EstablishedConnection { theirs, incoming, rest, before } = established;
     let (outbox, inbox) = outbox();
     let mut peer = Peer::new(key, addr, incoming, &theirs, shared.now(), stream.clone(), outbox);
     let was_kept = before.is_some();
     if let Some(before) = before {
-        peer = peer.with_known(&before);
+        peer = peer.with_state_of(&before);
     }
     peer.dismissed = dismissed;
     peer.encrypted = AtomicBool::new(rest.ciphers.is_some());
@@ -264,115 +276,120 @@ fn talk(
     match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
-        Admission::Duplicate(stays) => return Err(Gone::Duplicate(stays)),
+        Admission::Duplicate(stays) => return Err(DisconnectReason::Duplicate(stays)),
     }
-    let _entered = Entered { shared, key };
+    let _entered = LeaveOnDrop { shared, key };
     // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
-    let have = shared.pieces.join(key).filter(|_| !shared.revealing().is_some_and(|reveal| reveal.join(shared, key)));
-    shared.report(Report::Ready { key, addr, incoming });
+    let have = shared
+        .pieces
+        .join(key)
+        .filter(|_| !shared.active_super_seed().is_some_and(|super_seeding| super_seeding.join(shared, key)));
+    shared.report(PeerEvent::Connected { key, addr, incoming });
     let opening = opening(shared, &peer, have.as_deref(), was_kept);
     let rest = run_threads(shared, &peer, stream, rest, &inbox, opening)?;
-    Ok(Box::new(Met { theirs, incoming, rest, before: Some(peer) }))
+    Ok(Box::new(EstablishedConnection { theirs, incoming, rest, before: Some(peer) }))
 }
 
 /// Runs the three threads, this one as the reader. Where it was not the connection that ended, gives back what has come and is not
 /// read yet, and the ciphers for what follows.
 fn run_threads(
-    shared: &Arc<Shared>,
+    shared: &Arc<TorrentContext>,
     peer: &Arc<Peer>,
     stream: &Arc<TcpStream>,
-    rest: Rest,
+    rest: StreamState,
     inbox: &Inbox,
     opening: Vec<u8>,
-) -> Result<Rest, Gone> {
+) -> Result<StreamState, DisconnectReason> {
     let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let thread = |name: &str| Builder::new().name(format!("{name} {:?}", peer.key)).stack_size(STACK);
     std::thread::scope(|scope| {
-        let mut ending = Ending { peer, keeps: false };
+        let mut ending = EndOnDrop { peer, keep_open: false };
         let writer = thread("write").spawn_scoped(scope, move || {
-            let mut closing = Closing { peer, keeps: false };
+            let mut closing = ShutdownOnDrop { peer, keep_open: false };
             let mut writer = Writer::new(shared, peer, stream, sending);
             let ended = writer.run(inbox, opening);
-            closing.keeps = matches!(ended, Ok(Ended::Parked));
+            closing.keep_open = matches!(ended, Ok(WriterExit::Detached));
             if let Err(error) = &ended {
                 log::debug!("{}: {error}", peer.addr);
             }
-            closing.keeps.then(|| writer.into_cipher())
+            closing.keep_open.then(|| writer.into_cipher())
         });
-        let writer = writer.map_err(|error| Gone::NoThread(reason(&error)))?;
-        let watch = || -> io::Result<()> {
+        let writer = writer.map_err(|error| DisconnectReason::NoThread(reason(&error)))?;
+        let watch_deadlines = || -> io::Result<()> {
             thread("time").spawn_scoped(scope, move || {
-                let _closing = Closing { peer, keeps: false };
-                deadline::watch(shared, peer);
+                let _closing = ShutdownOnDrop { peer, keep_open: false };
+                deadline::watch_deadlines(shared, peer);
             })?;
             Ok(())
         };
         // A session that stops closes those on the roster; who came after that look goes by itself.
         if shared.is_stopping() {
-            return Err(Gone::Closed);
+            return Err(DisconnectReason::Closed);
         }
-        let mut reader = Reader::new(shared, peer, stream, rest.early, receiving, &watch);
+        let mut reader = Reader::new(shared, peer, stream, rest.early, receiving, &watch_deadlines);
         let why = reader.run();
         if peer.has_overrun() {
-            return Err(Gone::Overrun);
+            return Err(DisconnectReason::QueueOverrun);
         }
-        let Some((early, receiving)) = Some(reader).filter(|_| why == Gone::Kept).and_then(Reader::into_rest) else {
+        let Some((early, receiving)) =
+            Some(reader).filter(|_| why == DisconnectReason::Kept).and_then(Reader::into_rest)
+        else {
             return Err(why);
         };
-        peer.send(Out::Park);
+        peer.send(WriterCommand::Detach);
         let sending = writer.join().ok().flatten().ok_or(why)?;
-        ending.keeps = true;
+        ending.keep_open = true;
         let ciphers = sending.zip(receiving).map(|(sending, receiving)| Ciphers { sending, receiving });
-        Ok(Rest { early, ciphers })
+        Ok(StreamState { early, ciphers })
     })
 }
 
 /// Takes a peer off the lists when its connection ends, by whichever way.
-struct Entered<'a> {
-    shared: &'a Shared,
+struct LeaveOnDrop<'a> {
+    shared: &'a TorrentContext,
     key: PeerKey,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
         self.shared.roster.remove(self.key);
         self.shared.throttle.leave(self.key);
         self.shared.pieces.leave(self.key);
-        if let Some(reveal) = self.shared.revealing() {
-            reveal.leave(self.shared, self.key);
+        if let Some(super_seeding) = self.shared.active_super_seed() {
+            super_seeding.leave(self.shared, self.key);
         }
-        feed_the_hungry(self.shared);
+        refill_idle_peers(self.shared);
     }
 }
 
 /// Without its writer or its deadline thread a connection is no good: the socket is shut when one ends, by whichever way.
-struct Closing<'a> {
+struct ShutdownOnDrop<'a> {
     peer: &'a Peer,
     /// The connection outlasts the thread.
-    keeps: bool,
+    keep_open: bool,
 }
 
-impl Drop for Closing<'_> {
+impl Drop for ShutdownOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.keeps {
-            self.peer.hang_up();
+        if !self.keep_open {
+            self.peer.shut_socket();
         }
     }
 }
 
 /// Ends a connection's other two threads when the reader ends, by whichever way.
-struct Ending<'a> {
+struct EndOnDrop<'a> {
     peer: &'a Peer,
     /// The connection outlasts them.
-    keeps: bool,
+    keep_open: bool,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.keeps {
+        if !self.keep_open {
             self.peer.close();
         }
         self.peer.end();
-        self.peer.send(Out::End);
+        self.peer.send(WriterCommand::End);
     }
 }

@@ -4,13 +4,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::peer::Shared;
-use crate::peer::outbox::Out;
-use crate::peer::roster::feed_the_hungry;
+use crate::peer::TorrentContext;
+use crate::peer::outbox::WriterCommand;
+use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 
 /// Watches until the connection ends.
-pub fn watch(shared: &Shared, peer: &Peer) {
+pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
     let mut requests = peer.requests.lock();
     while !peer.has_ended() {
         let now = shared.now();
@@ -22,7 +22,7 @@ pub fn watch(shared: &Shared, peer: &Peer) {
             peer.deadline_moved.wait_until(&mut requests, Instant::now() + deadline.saturating_sub(now));
             continue;
         }
-        let look = requests.is_look_due(now);
+        let look = requests.is_repick_due(now);
         let before = requests.is_snubbed();
         let late = requests.expire(now);
         let snubbed = requests.is_snubbed();
@@ -33,10 +33,10 @@ pub fn watch(shared: &Shared, peer: &Peer) {
             peer.timed_out.fetch_add(late.len() as u32, Ordering::Relaxed);
             shared.pieces.expire(peer.key, &late, snubbed);
             for block in late {
-                peer.send(Out::Cancel(block));
+                peer.send(WriterCommand::Cancel(block));
             }
             // Others first: this peer would only keep the blocks from them.
-            feed_the_hungry(shared);
+            refill_idle_peers(shared);
             peer.refill(shared);
         } else if look {
             peer.refill(shared);

@@ -9,7 +9,7 @@ use crate::wire::WireError;
 
 /// Why a connection is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Gone {
+pub enum DisconnectReason {
     /// It could not be made.
     #[error("cannot connect: {0}")]
     Unreachable(String),
@@ -42,19 +42,19 @@ pub enum Gone {
     Wire(#[from] WireError),
     /// It does not keep to the protocol.
     #[error("broke the protocol: {0}")]
-    Broke(&'static str),
+    ProtocolViolation(&'static str),
     /// Far too many messages without use.
     #[error("flooded us with useless messages")]
     Flood,
     /// The peer made us answer and did not read, so its queue filled up.
     #[error("did not read what we sent")]
-    Overrun,
+    QueueOverrun,
     /// The connection is not over: its threads have ended with the metadata stage, and the download goes on with the socket.
     #[error("kept for the download")]
     Kept,
     /// Neither side needs anything.
     #[error("neither side needs anything")]
-    BothWhole,
+    Redundant,
     /// We cannot write or read our files.
     #[error("our disk failed")]
     Disk,
@@ -66,18 +66,25 @@ pub enum Gone {
     Bug,
 }
 
-impl Gone {
+impl DisconnectReason {
     /// What a failed read or write says of the connection.
-    pub fn io(error: &io::Error) -> Gone {
+    pub fn io(error: &io::Error) -> DisconnectReason {
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Gone::Silent,
-            io::ErrorKind::UnexpectedEof => Gone::Closed,
-            _ => Gone::Lost(reason(error)),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DisconnectReason::Silent,
+            io::ErrorKind::UnexpectedEof => DisconnectReason::Closed,
+            _ => DisconnectReason::Lost(reason(error)),
         }
     }
 
     /// Whether the peer misbehaved, so that we do not connect to it again for a while.
     pub fn is_offence(&self) -> bool {
-        matches!(self, Gone::Wire(_) | Gone::Broke(_) | Gone::Flood | Gone::Handshake(_) | Gone::Encryption(_))
+        matches!(
+            self,
+            DisconnectReason::Wire(_)
+                | DisconnectReason::ProtocolViolation(_)
+                | DisconnectReason::Flood
+                | DisconnectReason::Handshake(_)
+                | DisconnectReason::Encryption(_)
+        )
     }
 }

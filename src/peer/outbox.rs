@@ -17,9 +17,9 @@ const MAX_BYTES: usize = 384 * 1024;
 
 /// A command to a connection's writer.
 #[derive(Debug)]
-pub enum Out {
-    /// There are requests to write: [`Requests::take_unwritten`](crate::strategy::pipeline::Requests::take_unwritten).
-    Requests,
+pub enum WriterCommand {
+    /// There are requests to write: `RequestPipeline::take_unwritten`.
+    SendRequests,
     /// Take a request back.
     Cancel(BlockRequest),
     /// Serve these.
@@ -30,39 +30,39 @@ pub enum Out {
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
-    /// These requests will not be answered; said to fast peers only, and counted in [`Peer::refusing`](crate::peer::Peer::refusing).
+    /// These requests will not be answered; said to fast peers only, and counted in `Peer::pending_rejects`.
     Reject(Vec<BlockRequest>),
     /// The peer may ask for these although it is choked.
     AllowedFast(Vec<PieceIndex>),
     /// A message of the extension protocol: its id and what follows.
     Extended(u8, Vec<u8>),
-    /// The peer asks for this piece of our metadata; counted in [`Peer::telling`](crate::peer::Peer::telling).
+    /// The peer asks for this piece of our metadata; counted in `Peer::pending_metadata`.
     Metadata(u32),
     /// There are pieces to tell it of, not at once but soon.
     Haves,
     /// Write what waits, and end without the connection.
-    Park,
+    Detach,
     /// End the connection.
     End,
 }
 
-impl Out {
+impl WriterCommand {
     /// The bytes that it takes in the queue.
     fn cost(&self) -> usize {
         let payload = match self {
-            Out::Serve(blocks) | Out::Reject(blocks) => size_of_val(blocks.as_slice()),
-            Out::AllowedFast(pieces) => size_of_val(pieces.as_slice()),
-            Out::Extended(_, payload) => payload.len(),
+            WriterCommand::Serve(blocks) | WriterCommand::Reject(blocks) => size_of_val(blocks.as_slice()),
+            WriterCommand::AllowedFast(pieces) => size_of_val(pieces.as_slice()),
+            WriterCommand::Extended(_, payload) => payload.len(),
             _ => 0,
         };
-        size_of::<Out>() + payload
+        size_of::<WriterCommand>() + payload
     }
 }
 
 /// The senders' end.
 #[derive(Debug)]
 pub struct Outbox {
-    sender: Sender<Out>,
+    sender: Sender<WriterCommand>,
     waiting: Arc<AtomicUsize>,
     overrun: AtomicBool,
 }
@@ -70,7 +70,7 @@ pub struct Outbox {
 /// The writer's end.
 #[derive(Debug)]
 pub struct Inbox {
-    receiver: Receiver<Out>,
+    receiver: Receiver<WriterCommand>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -85,10 +85,10 @@ pub fn outbox() -> (Outbox, Inbox) {
 impl Outbox {
     /// Hands something to the writer, which may be gone. False where the queue is full: the message is lost, and the connection is
     /// to end.
-    pub fn push(&self, out: Out) -> bool {
+    pub fn push(&self, out: WriterCommand) -> bool {
         let cost = out.cost();
         let before = self.waiting.fetch_add(cost, Ordering::AcqRel);
-        if before + cost > MAX_BYTES && !matches!(out, Out::End | Out::Park) {
+        if before + cost > MAX_BYTES && !matches!(out, WriterCommand::End | WriterCommand::Detach) {
             self.waiting.fetch_sub(cost, Ordering::AcqRel);
             self.overrun.store(true, Ordering::Release);
             return false;
@@ -108,7 +108,7 @@ impl Inbox {
     ///
     /// # Errors
     /// Where none does.
-    pub fn try_recv(&self) -> Result<Out, TryRecvError> {
+    pub fn try_recv(&self) -> Result<WriterCommand, TryRecvError> {
         self.receiver.try_recv().inspect(|out| self.taken(out))
     }
 
@@ -116,11 +116,11 @@ impl Inbox {
     ///
     /// # Errors
     /// Where none came.
-    pub fn recv_deadline(&self, deadline: Instant) -> Result<Out, RecvTimeoutError> {
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<WriterCommand, RecvTimeoutError> {
         self.receiver.recv_deadline(deadline).inspect(|out| self.taken(out))
     }
 
-    fn taken(&self, out: &Out) {
+    fn taken(&self, out: &WriterCommand) {
         self.waiting.fetch_sub(out.cost(), Ordering::AcqRel);
     }
 }
@@ -129,25 +129,25 @@ impl Inbox {
 mod tests {
     use super::*;
 
-    fn fill(outbox: &Outbox, message: impl Fn() -> Out) -> usize {
+    fn fill(outbox: &Outbox, message: impl Fn() -> WriterCommand) -> usize {
         (0..1_000_000).take_while(|_| outbox.push(message())).count()
     }
 
     #[test]
     fn the_queue_is_bounded_in_bytes_whatever_fills_it() {
         let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: 1 };
-        let messages: [&dyn Fn() -> Out; 5] = [
-            &|| Out::Choke(true),
-            &|| Out::Withdraw(block),
-            &|| Out::Reject(vec![block; 100]),
-            &|| Out::Extended(1, vec![0; 1000]),
-            &|| Out::AllowedFast(vec![PieceIndex(0); 10]),
+        let messages: [&dyn Fn() -> WriterCommand; 5] = [
+            &|| WriterCommand::Choke(true),
+            &|| WriterCommand::Withdraw(block),
+            &|| WriterCommand::Reject(vec![block; 100]),
+            &|| WriterCommand::Extended(1, vec![0; 1000]),
+            &|| WriterCommand::AllowedFast(vec![PieceIndex(0); 10]),
         ];
         for message in messages {
             let (outbox, inbox) = outbox();
             let count = fill(&outbox, message);
             assert!(count > 0 && count * message().cost() <= MAX_BYTES && outbox.has_overrun());
-            assert!(outbox.push(Out::Park) && outbox.push(Out::End), "the end is always heard");
+            assert!(outbox.push(WriterCommand::Detach) && outbox.push(WriterCommand::End), "the end is always heard");
             assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), count + 2);
             assert_eq!(outbox.waiting.load(Ordering::Relaxed), 0);
         }
@@ -158,8 +158,8 @@ mod tests {
         let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: 1 };
         let (outbox, _inbox) = outbox();
         for _ in 0..crate::wire::extension::OUR_REQUEST_QUEUE {
-            assert!(outbox.push(Out::Serve(vec![block])) && outbox.push(Out::Reject(vec![block])));
-            assert!(outbox.push(Out::Metadata(0)));
+            assert!(outbox.push(WriterCommand::Serve(vec![block])) && outbox.push(WriterCommand::Reject(vec![block])));
+            assert!(outbox.push(WriterCommand::Metadata(0)));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::peer::connection::Gone;
+use crate::peer::connection::DisconnectReason;
 use crate::types::PieceIndex;
 use crate::wire::message::{self, Message};
 use crate::wire::metadata::MAX_SIZE;
@@ -45,15 +45,17 @@ impl Remembered {
     ///
     /// # Errors
     /// Where it cannot be right whatever the number of pieces is.
-    pub fn take(&mut self, message: &Message<'_>) -> Result<(), Gone> {
+    pub fn take(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         match message {
             fast if fast.is_fast() && !self.fast => {
-                return Err(Gone::Broke("a message of the fast extension, which was not agreed on"));
+                return Err(DisconnectReason::ProtocolViolation(
+                    "a message of the fast extension, which was not agreed on",
+                ));
             }
             Message::Choke | Message::Unchoke => self.unchoked = *message == Message::Unchoke,
             Message::Interested | Message::NotInterested => self.interested = *message == Message::Interested,
             Message::HaveAll | Message::HaveNone if self.has_told() => {
-                return Err(Gone::Broke("a late have-all or have-none"));
+                return Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"));
             }
             Message::HaveAll | Message::HaveNone => self.all = Some(*message == Message::HaveAll),
             Message::Bitfield(bits) => self.bitfield(bits)?,
@@ -71,14 +73,14 @@ impl Remembered {
         self.all.is_some() || self.bits.is_some() || !self.haves.is_empty() || self.forgotten
     }
 
-    fn bitfield(&mut self, bits: &[u8]) -> Result<(), Gone> {
+    fn bitfield(&mut self, bits: &[u8]) -> Result<(), DisconnectReason> {
         if bits.len() > MAX_BITFIELD || self.bits.as_ref().is_some_and(|before| before.len() != bits.len()) {
-            return Err(Gone::Broke("a bitfield that fits no torrent"));
+            return Err(DisconnectReason::ProtocolViolation("a bitfield that fits no torrent"));
         }
         let has = |piece: &PieceIndex| bits.get(piece.at() / 8).is_some_and(|byte| byte & mask(*piece) != 0);
         let before = self.bits.iter().flatten();
         if before.zip(bits).any(|(before, now)| before & !now != 0) || !self.haves.iter().all(has) {
-            return Err(Gone::Broke("a bitfield that takes pieces back"));
+            return Err(DisconnectReason::ProtocolViolation("a bitfield that takes pieces back"));
         }
         self.haves.clear();
         if !self.forgotten {
@@ -87,14 +89,14 @@ impl Remembered {
         Ok(())
     }
 
-    fn have(&mut self, piece: PieceIndex) -> Result<(), Gone> {
+    fn have(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         if piece.at() >= 8 * MAX_BITFIELD {
-            return Err(Gone::Broke("a HAVE beyond the last piece"));
+            return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece"));
         }
         match &mut self.bits {
             Some(bits) => match bits.get_mut(piece.at() / 8) {
                 Some(byte) => *byte |= mask(piece),
-                None => return Err(Gone::Broke("a HAVE beyond the last piece")),
+                None => return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece")),
             },
             None if self.forgotten => {}
             None if self.haves.len() < MAX_HAVES => _ = self.haves.insert(piece),
@@ -156,7 +158,7 @@ mod tests {
     }
 
     /// What is left of these messages; the reason where one of them ends the connection.
-    fn replayed(fast: bool, messages: &[Message<'_>]) -> Result<Vec<String>, Gone> {
+    fn replayed(fast: bool, messages: &[Message<'_>]) -> Result<Vec<String>, DisconnectReason> {
         let mut remembered = Remembered::new(fast);
         messages.iter().try_for_each(|message| remembered.take(message))?;
         let bytes = remembered.replay().expect("it is little");
@@ -219,7 +221,7 @@ mod tests {
             &[Bitfield(&long)],
         ];
         for messages in wrong {
-            assert!(matches!(replayed(true, messages), Err(Gone::Broke(_))), "{messages:?}");
+            assert!(matches!(replayed(true, messages), Err(DisconnectReason::ProtocolViolation(_))), "{messages:?}");
         }
         assert!(replayed(false, &[AllowedFast(piece(1))]).is_err() && replayed(false, &[HaveAll]).is_err());
     }

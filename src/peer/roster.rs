@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::peer::Shared;
+use crate::peer::TorrentContext;
 use crate::peer::state::Peer;
 use crate::types::{PeerId, PeerKey};
 
 /// A connection that moved a block within this time is in use.
-const JUST_MOVED: Duration = Duration::from_secs(60);
+const RECENT_TRANSFER: Duration = Duration::from_secs(60);
 /// How long a second connection to another program waits for that to end one of the two.
-const TWIN_PATIENCE: Duration = Duration::from_secs(3);
+const DUPLICATE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The connected peers of one torrent.
 #[derive(Default)]
 pub struct Roster {
     peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
     /// A peer was removed.
-    left: Condvar,
+    peer_removed: Condvar,
 }
 
 /// What became of a peer that wanted in.
@@ -43,43 +43,43 @@ impl Roster {
     /// second connection waits until the peer has ended one of them, so that not each side ends another one.
     ///
     /// Where our id is the greater, a connection that has just moved blocks also stays against one from another address; see
-    /// [`twins`](crate::strategy::quality::twins) for the rest.
+    /// [`twins`](crate::strategy::quality::duplicates) for the rest.
     pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId, now: Duration) -> Admission {
         let mut peers = self.peers.lock();
         let same = |other: &Peer| other.id == peer.id && other.addr.ip() == peer.addr.ip();
-        let twin = peers.values().find(|other| same(other)).cloned();
-        if let Some(twin) = &twin {
-            if twin.incoming == peer.incoming {
-                return Admission::Duplicate(twin.key);
+        let duplicate = peers.values().find(|other| same(other)).cloned();
+        if let Some(duplicate) = &duplicate {
+            if duplicate.incoming == peer.incoming {
+                return Admission::Duplicate(duplicate.key);
             }
             if !peer.id.is_same_client(&ours) {
-                return self.await_end_of(twin, peer, peers);
+                return self.wait_for_duplicate(duplicate, peer, peers);
             }
             if peer.incoming != (peer.id > ours) {
-                return Admission::Duplicate(twin.key);
+                return Admission::Duplicate(duplicate.key);
             }
-            peers.remove(&twin.key);
+            peers.remove(&duplicate.key);
         } else if ours > peer.id {
-            let moved = |other: &Peer| other.last_payload().is_some_and(|last| now < last + JUST_MOVED);
-            if let Some(twin) = peers.values().find(|other| other.id == peer.id && moved(other)) {
-                return Admission::Duplicate(twin.key);
+            let moved = |other: &Peer| other.last_payload().is_some_and(|last| now < last + RECENT_TRANSFER);
+            if let Some(duplicate) = peers.values().find(|other| other.id == peer.id && moved(other)) {
+                return Admission::Duplicate(duplicate.key);
             }
         }
         peers.insert(peer.key, peer.clone());
-        twin.map_or(Admission::Admitted, Admission::Replaces)
+        duplicate.map_or(Admission::Admitted, Admission::Replaces)
     }
 
     /// Enters a peer once its twin is gone.
-    fn await_end_of(
+    fn wait_for_duplicate(
         &self,
-        twin: &Peer,
+        duplicate: &Peer,
         peer: &Arc<Peer>,
         mut peers: MutexGuard<'_, HashMap<PeerKey, Arc<Peer>>>,
     ) -> Admission {
-        let deadline = Instant::now() + TWIN_PATIENCE;
-        while peers.contains_key(&twin.key) {
-            if self.left.wait_until(&mut peers, deadline).timed_out() {
-                return Admission::Duplicate(twin.key);
+        let deadline = Instant::now() + DUPLICATE_TIMEOUT;
+        while peers.contains_key(&duplicate.key) {
+            if self.peer_removed.wait_until(&mut peers, deadline).timed_out() {
+                return Admission::Duplicate(duplicate.key);
             }
         }
         // A third connection may have been made meanwhile.
@@ -94,7 +94,7 @@ impl Roster {
     /// Takes a peer out.
     pub fn remove(&self, key: PeerKey) {
         self.peers.lock().remove(&key);
-        self.left.notify_all();
+        self.peer_removed.notify_all();
     }
 
     /// The peer of that key, while it is connected.
@@ -123,7 +123,7 @@ impl Roster {
 }
 
 /// Blocks have become free: requests them from idle peers, first from those that are known to answer.
-pub fn feed_the_hungry(shared: &Shared) {
+pub fn refill_idle_peers(shared: &TorrentContext) {
     if shared.pieces.is_complete() {
         return;
     }
@@ -131,7 +131,7 @@ pub fn feed_the_hungry(shared: &Shared) {
     peers.sort_by_key(|peer| peer.flow.load(Ordering::Relaxed) == 0);
     for peer in peers {
         peer.refresh_interest(shared);
-        if peer.is_askable() && peer.requests.lock().is_empty() {
+        if peer.can_request_any() && peer.requests.lock().is_empty() {
             peer.refill(shared);
         }
     }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::net::acknowledged::Acknowledged;
-use crate::peer::Shared;
-use crate::peer::fast::Allowed;
-use crate::peer::outbox::{Out, Outbox};
+use crate::net::tcp_diag::TcpDiag;
+use crate::peer::TorrentContext;
+use crate::peer::fast::AllowedFastSet;
+use crate::peer::outbox::{Outbox, WriterCommand};
 use crate::strategy::Traffic;
-use crate::strategy::pipeline::{LIMIT_UNSTATED, Requests};
+use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
 use crate::strategy::rate_limiter::Direction;
-use crate::types::{BLOCK, BlockRequest, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK_SIZE, BlockRequest, PeerId, PeerKey, PieceIndex};
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 
@@ -38,9 +38,9 @@ pub struct Peer {
     /// Whether the connection is encrypted; settled by the handshake.
     pub encrypted: AtomicBool,
     /// It owes us blocks and has sent none for a while, as the choker last saw it.
-    pub snubs: AtomicBool,
+    pub is_snubbing: AtomicBool,
     /// It had a slot and asked for nothing, as the choker last saw it.
-    pub idled: AtomicBool,
+    pub has_idled: AtomicBool,
     /// Whether both sides speak the fast extension (BEP 6).
     pub fast: bool,
     /// Whether it speaks the extension protocol (BEP 10).
@@ -58,11 +58,11 @@ pub struct Peer {
     /// Pieces of metadata that we asked it for and that it has neither sent nor rejected.
     pub asked_metadata: AtomicU32,
     /// Its requests for our metadata that wait for the writer.
-    pub telling: AtomicU32,
+    pub pending_metadata: AtomicU32,
     /// It wants nothing more (BEP 21).
     pub upload_only: AtomicBool,
     /// What may be asked for despite a choke, by either side (BEP 6).
-    pub allowed: Allowed,
+    pub allowed: AllowedFastSet,
     /// We do not serve it.
     pub am_choking: AtomicBool,
     /// It does not serve us.
@@ -78,7 +78,7 @@ pub struct Peer {
     /// Payload bytes to it.
     pub uploaded: AtomicU64,
     /// The same with those of a write that has begun.
-    pub handed: AtomicU64,
+    pub sent_to_kernel: AtomicU64,
     /// When payload last went either way, in milliseconds of the session's clock plus one; 0 for never.
     last_payload: AtomicU64,
     /// What went either way.
@@ -86,15 +86,15 @@ pub struct Peer {
     /// Payload bytes per second from it, as its requests see it; 0 until that is known.
     pub flow: AtomicU64,
     /// How many blocks it waits for.
-    pub serving: AtomicU32,
+    pub queued_requests: AtomicU32,
     /// Requests that it did not answer in time, since the session last looked.
     pub timed_out: AtomicU32,
     /// How many rejects wait for its writer.
-    pub refusing: AtomicU32,
+    pub pending_rejects: AtomicU32,
     /// When the connection was made, on the session's clock.
     pub since: Duration,
     /// What we asked it for; the deadline thread waits on `deadline_moved`.
-    pub requests: Mutex<Requests>,
+    pub requests: Mutex<RequestPipeline>,
     /// The next deadline may have come nearer, or the connection ended.
     pub deadline_moved: Condvar,
     /// The connection is over.
@@ -133,8 +133,8 @@ impl Peer {
             id: theirs.peer_id,
             version: OnceLock::new(),
             encrypted: AtomicBool::new(false),
-            snubs: AtomicBool::new(false),
-            idled: AtomicBool::new(false),
+            is_snubbing: AtomicBool::new(false),
+            has_idled: AtomicBool::new(false),
             fast: theirs.fast(), // as we do
             extended: theirs.extended(),
             dht: theirs.dht(),
@@ -143,9 +143,9 @@ impl Peer {
             pex_id: AtomicU8::new(0),
             upload_only_id: AtomicU8::new(0),
             asked_metadata: AtomicU32::new(0),
-            telling: AtomicU32::new(0),
+            pending_metadata: AtomicU32::new(0),
             upload_only: AtomicBool::new(false),
-            allowed: Allowed::default(),
+            allowed: AllowedFastSet::default(),
             am_choking: AtomicBool::new(true),
             peer_choking: AtomicBool::new(true),
             am_interested: AtomicBool::new(false),
@@ -153,15 +153,15 @@ impl Peer {
             interest_reported: AtomicBool::new(false),
             downloaded: AtomicU64::new(0),
             uploaded: AtomicU64::new(0),
-            handed: AtomicU64::new(0),
+            sent_to_kernel: AtomicU64::new(0),
             last_payload: AtomicU64::new(0),
             traffic: Mutex::default(),
             flow: AtomicU64::new(0),
-            serving: AtomicU32::new(0),
+            queued_requests: AtomicU32::new(0),
             timed_out: AtomicU32::new(0),
-            refusing: AtomicU32::new(0),
+            pending_rejects: AtomicU32::new(0),
             since,
-            requests: Mutex::new(Requests::new(LIMIT_UNSTATED)),
+            requests: Mutex::new(RequestPipeline::new(LIMIT_UNSTATED)),
             deadline_moved: Condvar::new(),
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -176,7 +176,7 @@ impl Peer {
     }
 
     /// Hands something to the writer, which may be gone. A peer that has let the queue fill up is disconnected.
-    pub fn send(&self, out: Out) {
+    pub fn send(&self, out: WriterCommand) {
         if !self.outbox.push(out) {
             self.close();
         }
@@ -188,18 +188,18 @@ impl Peer {
     }
 
     /// The bytes, payload or not, that it has acknowledged, where `kernel` tells.
-    pub fn acknowledged(&self, kernel: &Acknowledged) -> Option<u64> {
+    pub fn acknowledged(&self, kernel: &TcpDiag) -> Option<u64> {
         kernel.of(&self.stream)
     }
 
     /// Ends the connection, of which we want no more: its threads wake up and end, and what the socket has received is not read.
     pub fn close(&self) {
         self.dismissed.store(true, Ordering::Release);
-        self.hang_up();
+        self.shut_socket();
     }
 
     /// Shuts the socket of a connection that cannot go on, such as one whose peer is gone: blocks that it sent before are read.
-    pub fn hang_up(&self) {
+    pub fn shut_socket(&self) {
         self.closed.store(true, Ordering::Release);
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
@@ -228,7 +228,7 @@ impl Peer {
     }
 
     /// Notes that so many payload bytes flowed.
-    pub fn touch(&self, now: Duration, bytes: u64) {
+    pub fn note_payload(&self, now: Duration, bytes: u64) {
         self.traffic.lock().moved(now, bytes);
         self.last_payload.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
     }
@@ -249,17 +249,17 @@ impl Peer {
     }
 
     /// Whether blocks can be asked of it.
-    pub fn gives(&self) -> bool {
+    pub fn can_request(&self) -> bool {
         !self.peer_choking.load(Ordering::Acquire) && self.am_interested.load(Ordering::Acquire)
     }
 
     /// Whether blocks of all its pieces, or of a few although it chokes us, can be asked of it.
-    pub fn is_askable(&self) -> bool {
-        self.gives() || (self.allowed.any() && self.am_interested.load(Ordering::Acquire))
+    pub fn can_request_any(&self) -> bool {
+        self.can_request() || (self.allowed.any() && self.am_interested.load(Ordering::Acquire))
     }
 
     /// The address under which others can call it; `None` where it called us and has not said.
-    pub fn callable_at(&self) -> Option<SocketAddr> {
+    pub fn listen_addr(&self) -> Option<SocketAddr> {
         match self.listen_port.load(Ordering::Acquire) {
             0 if self.incoming => None,
             port if self.incoming => Some(SocketAddr::new(self.addr.ip(), port)),
@@ -267,20 +267,20 @@ impl Peer {
         }
     }
 
-    /// Whether neither side needs the other any more: see [`PieceManager::both_whole`](crate::pieces::PieceManager::both_whole).
-    pub fn is_needless(&self, shared: &Shared) -> bool {
-        shared.pieces.both_whole(self.key, self.upload_only.load(Ordering::Acquire))
+    /// Whether neither side needs the other any more: see `PieceManager::is_redundant`.
+    pub fn is_redundant(&self, shared: &TorrentContext) -> bool {
+        shared.pieces.is_redundant(self.key, self.upload_only.load(Ordering::Acquire))
     }
 
     /// Tells the peer of a piece: with its writer's next write, at the latest a moment later.
-    pub fn push_have(&self, piece: PieceIndex) {
+    pub fn queue_have(&self, piece: PieceIndex) {
         let first = {
             let mut haves = self.haves.lock();
             haves.push(piece);
             haves.len() == 1
         };
         if first {
-            self.send(Out::Haves);
+            self.send(WriterCommand::Haves);
         }
     }
 
@@ -291,24 +291,24 @@ impl Peer {
 
     /// Says whether we are interested, where that is news. Look, note and message are one step, so that they cannot pass those of
     /// another thread.
-    pub fn refresh_interest(&self, shared: &Shared) {
+    pub fn refresh_interest(&self, shared: &TorrentContext) {
         let _only = self.refilling.lock();
         let wants = shared.pieces.wants(self.key);
         if self.am_interested.swap(wants, Ordering::AcqRel) != wants {
-            self.send(Out::Interested(wants));
+            self.send(WriterCommand::Interested(wants));
         }
     }
 
     /// Chokes or unchokes the peer, where that is news.
     pub fn set_choke(&self, choked: bool) {
         if self.am_choking.swap(choked, Ordering::AcqRel) != choked {
-            self.send(Out::Choke(choked));
+            self.send(WriterCommand::Choke(choked));
         }
     }
 
     /// The peer chokes us: what it was asked for is lost, and free for others; of a fast peer (BEP 6) only what it rejects is, and
     /// what has not been written yet.
-    pub fn choked(&self, shared: &Shared) {
+    pub fn choked(&self, shared: &TorrentContext) {
         self.peer_choking.store(true, Ordering::Release);
         let lost = {
             let _only = self.refilling.lock();
@@ -319,44 +319,48 @@ impl Peer {
     }
 
     /// Takes back all that it was asked for: the session pauses.
-    pub fn call_off(&self, shared: &Shared) {
+    pub fn cancel_all(&self, shared: &TorrentContext) {
         let lost = {
             let _only = self.refilling.lock();
-            self.requests.lock().call_off()
+            self.requests.lock().cancel_all()
         };
         for block in &lost {
-            self.send(Out::Cancel(*block));
+            self.send(WriterCommand::Cancel(*block));
         }
         shared.pieces.release(self.key, &lost);
     }
 
     /// Makes room for `n` more blocks that the peer asks for; false where its queue is full.
     pub fn admit_requests(&self, n: u32) -> bool {
-        let room = self.serving.fetch_add(n, Ordering::AcqRel) + n <= OUR_REQUEST_QUEUE;
+        let room = self.queued_requests.fetch_add(n, Ordering::AcqRel) + n <= OUR_REQUEST_QUEUE;
         if !room {
-            self.serving.fetch_sub(n, Ordering::AcqRel);
+            self.queued_requests.fetch_sub(n, Ordering::AcqRel);
         }
         room
     }
 
     /// Asks the peer for more blocks where its pipeline has room. Any thread may call this, holding no lock.
-    pub fn refill(&self, shared: &Shared) {
+    pub fn refill(&self, shared: &TorrentContext) {
         let _only = self.refilling.lock();
-        if !self.is_askable() || self.has_ended() || shared.is_paused() {
+        if !self.can_request_any() || self.has_ended() || shared.is_paused() {
             return;
         }
         let now = shared.now();
-        let (want, asking, pace) = {
+        let (want, asking, pipeline_depth) = {
             let requests = self.requests.lock();
-            (requests.want(), requests.asking(now, shared.pieces.storage().layout().piece_length()), requests.pace())
+            (
+                requests.want(),
+                requests.asking(now, shared.pieces.storage().layout().piece_length()),
+                requests.pipeline_depth(),
+            )
         };
-        let want = self.within_limit(shared, now, want, pace.outstanding);
+        let want = self.within_limit(shared, now, want, pipeline_depth.outstanding);
         if want == 0 {
             return;
         }
         let mut batch = Vec::with_capacity(want);
-        let again = if self.gives() {
-            shared.pieces.pick(self.key, want, asking, pace, shared.share_of(self, now), &mut batch)
+        let again = if self.can_request() {
+            shared.pieces.pick(self.key, want, asking, pipeline_depth, shared.share_of(self, now), &mut batch)
         } else {
             shared.pieces.pick_within(self.key, want, asking, &self.allowed.pieces(), &mut batch);
             None
@@ -364,25 +368,25 @@ impl Peer {
         {
             let mut requests = self.requests.lock();
             let watched = requests.next_deadline();
-            requests.look_again(again);
+            requests.set_repick_at(again);
             requests.enqueue(now, &batch);
             if requests.next_deadline().is_some_and(|next| watched.is_none_or(|watched| next < watched)) {
                 self.deadline_moved.notify_all();
             }
         }
         if !batch.is_empty() && !self.asking.swap(true, Ordering::AcqRel) {
-            self.send(Out::Requests);
+            self.send(WriterCommand::SendRequests);
         }
     }
 
     /// How many of `want` requests to make where `outstanding` are made: under a limit no more than comes within a second or so, as a
     /// pause would have to wait for the rest.
-    fn within_limit(&self, shared: &Shared, now: Duration, want: usize, outstanding: usize) -> usize {
-        let limit = shared.throttle.part(Direction::Down);
+    fn within_limit(&self, shared: &TorrentContext, now: Duration, want: usize, outstanding: usize) -> usize {
+        let limit = shared.throttle.fair_share(Direction::Down);
         if limit == 0 {
             return want;
         }
-        let ahead = limit as f64 * shared.share_of(self, now) * AHEAD.as_secs_f64() / f64::from(BLOCK);
+        let ahead = limit as f64 * shared.share_of(self, now) * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE);
         want.min((ahead as usize).max(1).saturating_sub(outstanding))
     }
 

@@ -1,6 +1,6 @@
 //! Super-seeding as the connections see it: the lock around [`SuperSeed`], and what it shows sent as HAVEs.
 //!
-//! Every connection asks [`Shared::revealing`] first, one atomic look that says no in all other sessions. The lock is a leaf:
+//! Every connection asks [`TorrentContext::active_super_seed`] first, one atomic look that says no in all other sessions. The lock is a leaf:
 //! nobody is told of anything while it is held.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,50 +8,53 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::peer::Shared;
+use crate::peer::TorrentContext;
 use crate::peer::state::Peer;
-use crate::strategy::super_seed::{Shown, Standing, SuperSeed};
+use crate::strategy::super_seed::{HavesToSend, LeecherStanding, SuperSeed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 use crate::util::random;
 
 /// What a super-seed has shown to whom.
-pub struct Reveal {
-    on: AtomicBool,
+pub struct SuperSeeding {
+    is_active: AtomicBool,
     state: Mutex<SuperSeed>,
 }
 
-impl Shared {
+impl TorrentContext {
     /// What shows our pieces one by one, as long as that is done at all.
-    pub fn revealing(&self) -> Option<&Reveal> {
-        self.reveal.get().filter(|reveal| reveal.on.load(Ordering::Acquire))
+    pub fn active_super_seed(&self) -> Option<&SuperSeeding> {
+        self.super_seeding.get().filter(|super_seeding| super_seeding.is_active.load(Ordering::Acquire))
     }
 }
 
-impl Reveal {
+impl SuperSeeding {
     /// For a torrent of so many pieces of so many bytes, all of which we have.
-    pub fn new(pieces: u32, piece_length: u32) -> Reveal {
-        Reveal { on: AtomicBool::new(true), state: Mutex::new(SuperSeed::new(pieces, piece_length, random::u64())) }
+    pub fn new(pieces: u32, piece_length: u32) -> SuperSeeding {
+        SuperSeeding {
+            is_active: AtomicBool::new(true),
+            state: Mutex::new(SuperSeed::new(pieces, piece_length, random::u64())),
+        }
     }
 
     /// A peer on the roster that has been told nothing yet; false where it is to be told of everything at once.
-    pub fn join(&self, shared: &Shared, key: PeerKey) -> bool {
-        self.change(shared, |state, now, out| state.join(key, now, out))
+    pub fn join(&self, shared: &TorrentContext, key: PeerKey) -> bool {
+        self.update(shared, |state, now, out| state.join(key, now, out))
     }
 
     /// The peer is gone.
-    pub fn leave(&self, shared: &Shared, key: PeerKey) {
-        self.change(shared, |state, now, out| state.leave(key, now, out));
+    pub fn leave(&self, shared: &TorrentContext, key: PeerKey) {
+        self.update(shared, |state, now, out| state.leave(key, now, out));
     }
 
     /// The peer has these pieces.
-    pub fn has(&self, shared: &Shared, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
-        self.change(shared, |state, now, out| state.has(key, pieces, now, out));
+    pub fn has(&self, shared: &TorrentContext, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
+        self.update(shared, |state, now, out| state.has(key, pieces, now, out));
     }
 
     /// The peer was sent these blocks, which are neighbours.
-    pub fn sent(&self, shared: &Shared, key: PeerKey, blocks: &[BlockRequest]) {
+    pub fn sent(&self, shared: &TorrentContext, key: PeerKey, blocks: &[BlockRequest]) {
         let layout = shared.pieces.storage().layout();
-        self.change(shared, |state, now, out| {
+        self.update(shared, |state, now, out| {
             for block in blocks {
                 state.sent(key, (block.piece, layout.piece_size(block.piece)), block.length, now, out);
             }
@@ -59,36 +62,36 @@ impl Reveal {
     }
 
     /// Time has passed.
-    pub fn tick(&self, shared: &Shared) {
+    pub fn tick(&self, shared: &TorrentContext) {
         let standings = shared.roster.all().into_iter().map(|peer| (peer.key, standing(&peer))).collect();
-        self.change(shared, |state, now, out| state.tick(now, &standings, out));
+        self.update(shared, |state, now, out| state.tick(now, &standings, out));
     }
 
     /// Keeps of what a peer asks for that which it has been shown; the rest goes to `refused`.
-    pub fn keep_shown(&self, key: PeerKey, asked: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
+    pub fn retain_shown(&self, key: PeerKey, requested: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
         let state = self.state.lock();
-        if self.on.load(Ordering::Acquire) {
-            refused.extend(asked.extract_if(.., |block| !state.is_shown(key, block.piece)));
+        if self.is_active.load(Ordering::Acquire) {
+            refused.extend(requested.extract_if(.., |block| !state.is_shown(key, block.piece)));
         }
     }
 
     /// Changes the state, then tells whom it names; false, and nothing changes, where it is over.
-    fn change(&self, shared: &Shared, change: impl FnOnce(&mut SuperSeed, Duration, &mut Shown)) -> bool {
+    fn update(&self, shared: &TorrentContext, update: impl FnOnce(&mut SuperSeed, Duration, &mut HavesToSend)) -> bool {
         let mut shown = Vec::new();
         let over = {
             let mut state = self.state.lock();
-            if !self.on.load(Ordering::Acquire) {
+            if !self.is_active.load(Ordering::Acquire) {
                 return false;
             }
-            change(&mut state, shared.now(), &mut shown);
+            update(&mut state, shared.now(), &mut shown);
             if state.is_over() {
-                self.on.store(false, Ordering::Release);
+                self.is_active.store(false, Ordering::Release);
             }
             state.is_over()
         };
         for (key, piece) in shown {
             if let Some(peer) = shared.roster.get(key) {
-                peer.push_have(piece);
+                peer.queue_have(piece);
             }
         }
         if over {
@@ -98,14 +101,14 @@ impl Reveal {
     }
 
     /// Others have enough copies: everybody sees everything, and those that have it all need us no longer.
-    fn end(&self, shared: &Shared) {
+    fn end(&self, shared: &TorrentContext) {
         log::info!("others have everything: super-seeding is over");
         for peer in shared.roster.all() {
             let hidden: Vec<_> = self.state.lock().hidden(peer.key).collect();
             for piece in hidden {
-                peer.push_have(piece);
+                peer.queue_have(piece);
             }
-            if peer.is_needless(shared) {
+            if peer.is_redundant(shared) {
                 peer.close();
             } else {
                 peer.send_upload_only(shared);
@@ -114,12 +117,12 @@ impl Reveal {
     }
 }
 
-fn standing(peer: &Peer) -> Standing {
+fn standing(peer: &Peer) -> LeecherStanding {
     if !peer.peer_interested.load(Ordering::Acquire) {
-        Standing::Uninterested
+        LeecherStanding::Uninterested
     } else if peer.am_choking.load(Ordering::Acquire) {
-        Standing::Waiting
+        LeecherStanding::Waiting
     } else {
-        Standing::Served
+        LeecherStanding::Served
     }
 }

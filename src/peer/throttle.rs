@@ -1,4 +1,4 @@
-//! Where bytes meet the limits on what is received and sent: one [`Limiter`] for all connections, those of all torrents of a host,
+//! Where bytes meet the limits on what is received and sent: one [`RateLimiter`] for all connections, those of all torrents of a host,
 //! asked under a short lock and only where there is a limit. Without one, a read or a run of blocks costs the look at an atomic.
 //!
 //! A reader asks only once there is something to receive, so that nobody who is silent holds a part of the limit, and says to
@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 
 use crate::peer::state::Peer;
 use crate::peer::uplink::Uplink;
-use crate::peer::{SLAB, Shared};
+use crate::peer::{SLAB, TorrentContext};
 use crate::storage::{PooledSlab, SlabPool};
-use crate::strategy::rate_limiter::{Direction, Grant, Limiter, Limits};
+use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
 
 /// Who has more than so many bytes for us is let send as much as there is room for.
-const LITTLE: usize = 1024;
+const SMALL_RECEIVE: usize = 1024;
 
 /// So many writers may hold a slab at the same time. The others send block by block, so that peers that ask for much and read nothing
 /// take no more memory than this.
@@ -29,7 +29,7 @@ const IDLE_SLABS: usize = 8;
 
 /// The limiter, the clock by which it is asked, and the names of those who ask it.
 pub struct Throttle {
-    limiter: Mutex<Limiter>,
+    limiter: Mutex<RateLimiter>,
     /// The limits in bytes per second, 0 for none: whether the limiter must be asked at all.
     down: AtomicU64,
     up: AtomicU64,
@@ -94,7 +94,7 @@ impl Throttle {
         PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Changes the limits; who waits for its turn sees it within [`LONGEST_WAIT`](crate::strategy::rate_limiter::LONGEST_WAIT).
+    /// Changes the limits; who waits for its turn sees it within `MAX_WAIT`.
     pub fn set(&self, limits: Limits) {
         let mut limiter = self.limiter.lock();
         limiter.set(self.started.elapsed(), limits);
@@ -116,14 +116,14 @@ impl Throttle {
     }
 
     /// What one torrent may count on: its equal part of the limit that way, in bytes per second; 0 for no limit.
-    pub fn part(&self, direction: Direction) -> u64 {
+    pub fn fair_share(&self, direction: Direction) -> u64 {
         match self.limit(direction) {
             0 => 0,
             limit => (limit / self.torrents().max(1) as u64).max(1),
         }
     }
 
-    /// The peer `key` would like to move `want` bytes; see [`Limiter::ask`].
+    /// The peer `key` would like to move `want` bytes; see [`RateLimiter::ask`].
     pub fn ask(&self, direction: Direction, key: PeerKey, want: u64) -> Grant {
         self.limiter.lock().ask(self.started.elapsed(), direction, key, want)
     }
@@ -145,17 +145,17 @@ impl Throttle {
 ///
 /// # Errors
 /// What the socket says.
-pub fn read(shared: &Shared, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub fn read(shared: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     if shared.throttle.limit(Direction::Down) == 0 {
         return stream.read(buffer);
     }
-    let want = match stream.peek(&mut [0; LITTLE])? {
+    let want = match stream.peek(&mut [0; SMALL_RECEIVE])? {
         0 => return Ok(0),
-        LITTLE => buffer.len(),
+        SMALL_RECEIVE => buffer.len(),
         // A short message need not wait for the portion of a block.
         little => little.min(buffer.len()),
     };
-    let Some(granted) = turn(shared, peer, want as u64) else { return Ok(0) };
+    let Some(granted) = wait_for_turn(shared, peer, want as u64) else { return Ok(0) };
     let result = stream.read(&mut buffer[..granted as usize]);
     let used = result.as_ref().map_or(0, |n| *n as u64);
     shared.throttle.give_back(Direction::Down, peer.key, granted.saturating_sub(used));
@@ -163,7 +163,7 @@ pub fn read(shared: &Shared, peer: &Peer, mut stream: &TcpStream, buffer: &mut [
 }
 
 /// Waits until some of `want` bytes may be received; `None` when the connection has ended meanwhile.
-fn turn(shared: &Shared, peer: &Peer, want: u64) -> Option<u64> {
+fn wait_for_turn(shared: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
     while !peer.is_closed() && !shared.is_stopping() {
         match shared.throttle.ask(Direction::Down, peer.key, want) {
             Grant::Go(bytes) => return Some(bytes.min(want)),
@@ -178,12 +178,12 @@ fn turn(shared: &Shared, peer: &Peer, want: u64) -> Option<u64> {
 
 /// A writer's part of the upload limit: what it was granted and has not used, and until when it waits for more.
 #[derive(Default)]
-pub struct Allowance {
+pub struct UploadAllowance {
     granted: u64,
     until: Option<Instant>,
 }
 
-impl Allowance {
+impl UploadAllowance {
     /// Until when no blocks may be sent; `None` where they may, or where asking may help.
     pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.until.filter(|until| now() < *until)

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::net::acknowledged::{Acknowledged, Look};
+use crate::net::tcp_diag::{TcpDiag, TcpInfo};
 use crate::util::descriptors::is_shortage;
 
 /// So long after the last block or request nothing is waited for any more.
-const LASTS: Duration = Duration::from_secs(3);
+const DOWNLOADING_LASTS: Duration = Duration::from_secs(3);
 
 /// See the module's head.
 pub struct Uplink {
@@ -27,7 +27,7 @@ enum Kernel {
     /// Nobody has asked yet, or there was no descriptor.
     #[default]
     Closed,
-    Open(Acknowledged),
+    Open(TcpDiag),
     /// This system tells nothing.
     Silent,
 }
@@ -40,7 +40,7 @@ impl Default for Uplink {
 
 impl Uplink {
     /// A block came, or was requested.
-    pub fn downloads(&self) {
+    pub fn note_download(&self) {
         self.downloaded.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
@@ -48,15 +48,15 @@ impl Uplink {
     pub fn is_downloading(&self) -> bool {
         match self.downloaded.load(Ordering::Relaxed) {
             0 => false,
-            last => self.started.elapsed().as_millis() as u64 <= last + LASTS.as_millis() as u64,
+            last => self.started.elapsed().as_millis() as u64 <= last + DOWNLOADING_LASTS.as_millis() as u64,
         }
     }
 
     /// What the kernel says of `stream`.
-    pub fn look(&self, stream: &TcpStream) -> Option<Look> {
+    pub fn look(&self, stream: &TcpStream) -> Option<TcpInfo> {
         let mut kernel = self.kernel.lock();
         if matches!(*kernel, Kernel::Closed) {
-            *kernel = match Acknowledged::open() {
+            *kernel = match TcpDiag::open() {
                 Ok(open) => Kernel::Open(open),
                 Err(error) if is_shortage(&error) => Kernel::Closed,
                 Err(_) => Kernel::Silent,

@@ -12,30 +12,30 @@ use rustix::io::Errno;
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub struct Parking {
-    begun: AtomicBool,
+pub struct WakePipe {
+    has_woken: AtomicBool,
     /// Nothing is ever written here: dropping the one end wakes all who poll the other.
-    awake: Mutex<Option<PipeWriter>>,
-    asleep: Option<PipeReader>,
+    waker: Mutex<Option<PipeWriter>>,
+    wake_end: Option<PipeReader>,
 }
 
-impl Parking {
+impl WakePipe {
     /// One for connections that may be parked. Where there is no descriptor for it, none of them will be.
-    pub fn new() -> Parking {
+    pub fn new() -> WakePipe {
         let pipe = io::pipe().inspect_err(|error| log::debug!("connections will not outlast the metadata: {error}"));
-        let (asleep, awake) = pipe.ok().unzip();
-        Parking { begun: AtomicBool::new(false), awake: Mutex::new(awake), asleep }
+        let (wake_end, waker) = pipe.ok().unzip();
+        WakePipe { has_woken: AtomicBool::new(false), waker: Mutex::new(waker), wake_end }
     }
 
     /// Readers end from now on.
-    pub fn begin(&self) {
-        self.begun.store(self.asleep.is_some(), Ordering::Release);
-        drop(self.awake.lock().take());
+    pub fn wake_all(&self) {
+        self.has_woken.store(self.wake_end.is_some(), Ordering::Release);
+        drop(self.waker.lock().take());
     }
 
     /// Whether readers are to end.
-    pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+    pub fn has_woken(&self) -> bool {
+        self.has_woken.load(Ordering::Acquire)
     }
 
     /// Waits until something has come through the socket, for `patience` at most; or until readers are to end, then false.
@@ -43,11 +43,11 @@ impl Parking {
     /// # Errors
     /// Where nothing came in time.
     pub fn wait(&self, stream: &TcpStream, patience: Duration) -> io::Result<bool> {
-        let Some(asleep) = &self.asleep else { return Ok(true) };
+        let Some(wake_end) = &self.wake_end else { return Ok(true) };
         let timeout = Timespec::try_from(patience).ok();
-        let mut fds = [PollFd::new(stream, PollFlags::IN), PollFd::new(asleep, PollFlags::IN)];
+        let mut fds = [PollFd::new(stream, PollFlags::IN), PollFd::new(wake_end, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
-            _ if self.has_begun() => Ok(false),
+            _ if self.has_woken() => Ok(false),
             Ok(0) => Err(io::ErrorKind::TimedOut.into()),
             Ok(_) => Ok(true),
             Err(Errno::INTR) => Err(io::ErrorKind::Interrupted.into()),
@@ -70,17 +70,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (ours, _) = listener.accept().unwrap();
-        let parking = Parking::new();
-        assert_eq!(parking.wait(&ours, Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let wake_pipe = WakePipe::new();
+        assert_eq!(wake_pipe.wait(&ours, Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
         theirs.write_all(&[1]).unwrap();
-        assert!(parking.wait(&ours, LONG).unwrap());
+        assert!(wake_pipe.wait(&ours, LONG).unwrap());
         let (quiet, _other) = (TcpStream::connect(listener.local_addr().unwrap()).unwrap(), listener.accept().unwrap());
         std::thread::scope(|scope| {
-            let waits = scope.spawn(|| parking.wait(&quiet, LONG).unwrap());
-            parking.begin();
-            assert!(!waits.join().unwrap() && parking.has_begun());
+            let waits = scope.spawn(|| wake_pipe.wait(&quiet, LONG).unwrap());
+            wake_pipe.wake_all();
+            assert!(!waits.join().unwrap() && wake_pipe.has_woken());
         });
-        assert!(!parking.wait(&ours, LONG).unwrap(), "what has come is left for the next reader");
-        assert!(Parking::default().wait(&ours, LONG).unwrap(), "a download reads as it likes");
+        assert!(!wake_pipe.wait(&ours, LONG).unwrap(), "what has come is left for the next reader");
+        assert!(WakePipe::default().wait(&ours, LONG).unwrap(), "a download reads as it likes");
     }
 }

@@ -1,7 +1,7 @@
 //! The writer: takes what waits in its channel, puts it into as few writes as it can, and serves blocks from the disk.
 //!
 //! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads, as many as the socket takes at
-//! once ([`Drain`]): other messages leave between two writes. HAVEs ride with the next write, at the latest a moment after the
+//! once ([`WriteBatchSize`]): other messages leave between two writes. HAVEs ride with the next write, at the latest a moment after the
 //! first of them: [`SendSchedule`] says when.
 //!
 //! A writer whose socket takes nothing holds no large buffer (`stall.rs`): the blocks that have not left go back into the queue, and
@@ -20,35 +20,35 @@ use crossbeam_channel::RecvTimeoutError;
 use socket2::SockRef;
 
 use crate::mse::Rc4;
-use crate::peer::outbox::{Inbox, Out};
-use crate::peer::room::Room;
+use crate::peer::outbox::{Inbox, WriterCommand};
+use crate::peer::send_gate::SendGate;
 use crate::peer::state::Peer;
-use crate::peer::throttle::Allowance;
-use crate::peer::{SLAB, Shared};
+use crate::peer::throttle::UploadAllowance;
+use crate::peer::{SLAB, TorrentContext};
 use crate::storage::PooledSlab;
 use crate::strategy::metadata_fetch::MetadataServed;
 use crate::strategy::send_schedule::SendSchedule;
-use crate::strategy::write_batch::Drain;
+use crate::strategy::write_batch::WriteBatchSize;
 use crate::types::BlockRequest;
 use crate::wire::message;
-use stall::{CHUNK, write_patiently};
-pub use stall::{STALL, WRITE_TIMEOUT, takes_within, wait};
+use stall::{CHUNK, write_all_or_time_out};
+pub use stall::{WRITE_STALL, WRITE_TIMEOUT, is_writable_within, wait};
 
 /// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// How a writer ended that had no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum WriterExit {
     /// With the connection.
-    Over,
+    Closed,
     /// Without it: all that it was given has been written.
-    Parked,
+    Detached,
 }
 
 /// One connection's sending side.
 pub struct Writer<'a> {
-    shared: &'a Shared,
+    shared: &'a TorrentContext,
     peer: &'a Peer,
     stream: &'a TcpStream,
     /// Messages without blocks, ready to go.
@@ -64,22 +64,22 @@ pub struct Writer<'a> {
     /// What the peer was given of our metadata.
     served: MetadataServed,
     /// How fast the socket takes what is written.
-    drain: Drain,
+    batch_size: WriteBatchSize,
     /// Whether the next blocks may be written as far as the line is concerned.
-    room: Room,
+    send_gate: SendGate,
     /// What the limiter lets blocks have.
-    allowance: Allowance,
+    allowance: UploadAllowance,
     /// Lent while there is something to serve.
     slab: Option<PooledSlab>,
     /// What disguises the bytes, where they are encrypted: in place and in the order in which they leave.
     cipher: Option<Rc4>,
     /// It is to end without the connection.
-    parks: bool,
+    is_detaching: bool,
 }
 
 impl<'a> Writer<'a> {
     /// A writer that has sent nothing but the handshake.
-    pub fn new(shared: &'a Shared, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
+    pub fn new(shared: &'a TorrentContext, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
         Writer {
             shared,
             peer,
@@ -90,12 +90,12 @@ impl<'a> Writer<'a> {
             rejects: 0,
             schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
             served: MetadataServed::default(),
-            drain: Drain::default(),
-            room: Room::default(),
-            allowance: Allowance::default(),
+            batch_size: WriteBatchSize::default(),
+            send_gate: SendGate::default(),
+            allowance: UploadAllowance::default(),
             slab: None,
             cipher,
-            parks: false,
+            is_detaching: false,
         }
     }
 
@@ -103,9 +103,9 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// Where the socket does not take what is written.
-    pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<Ended> {
+    pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<WriterExit> {
         self.head = opening;
-        self.let_wait();
+        self.limit_unsent();
         loop {
             if self.is_idle() {
                 if self.queue.is_empty() {
@@ -123,21 +123,21 @@ impl<'a> Writer<'a> {
                     return self.end();
                 }
             }
-            if self.may_serve() && !self.room.is_ready() {
+            if self.may_serve() && !self.send_gate.is_ready() {
                 self.send_messages()?;
-                self.room.find(self.shared, self.peer, self.stream, &mut self.slab)?;
+                self.send_gate.find(self.shared, self.peer, self.stream, &mut self.slab)?;
                 continue; // what was said meanwhile leaves before the next block
             }
             self.write()?;
         }
     }
 
-    fn end(&mut self) -> io::Result<Ended> {
-        if !self.parks {
-            return Ok(Ended::Over);
+    fn end(&mut self) -> io::Result<WriterExit> {
+        if !self.is_detaching {
+            return Ok(WriterExit::Closed);
         }
         self.write()?;
-        Ok(Ended::Parked)
+        Ok(WriterExit::Detached)
     }
 
     /// What disguises what is written next, where it is disguised.
@@ -157,7 +157,7 @@ impl<'a> Writer<'a> {
 
     /// Until when no block may be sent; `None` where it may.
     fn waits_until(&self) -> Option<Instant> {
-        self.allowance.waits_until(Instant::now).max(self.room.waits_until(Instant::now))
+        self.allowance.waits_until(Instant::now).max(self.send_gate.waits_until(Instant::now))
     }
 
     /// Sleeps until there is something to write; false when the connection is over.
@@ -165,7 +165,7 @@ impl<'a> Writer<'a> {
         while self.is_idle() {
             let scheduled = self.schedule.next_due();
             // Not `waits_until`: where that has just passed there is no time to wait for, and the next message may be a minute away.
-            let blocks = self.allowance.until().max(self.room.until()).filter(|_| !self.queue.is_empty());
+            let blocks = self.allowance.until().max(self.send_gate.until()).filter(|_| !self.queue.is_empty());
             let deadline = blocks.map_or(scheduled, |at| at.min(scheduled));
             match outbox.recv_deadline(deadline) {
                 Ok(out) => {
@@ -189,64 +189,66 @@ impl<'a> Writer<'a> {
     }
 
     /// Notes what is to be written; false when the connection is over.
-    fn take(&mut self, out: Out) -> bool {
+    fn take(&mut self, out: WriterCommand) -> bool {
         match out {
-            Out::Requests => {
+            WriterCommand::SendRequests => {
                 let mut batch = Vec::new();
                 self.peer.take_requests(self.shared.now(), &mut batch);
                 if !batch.is_empty() {
-                    self.shared.throttle.uplink.downloads();
+                    self.shared.throttle.uplink.note_download();
                 }
                 for block in batch {
                     message::request(&mut self.head, block);
                 }
             }
-            Out::Cancel(block) => message::cancel(&mut self.head, block),
-            Out::Serve(batch) => {
+            WriterCommand::Cancel(block) => message::cancel(&mut self.head, block),
+            WriterCommand::Serve(batch) => {
                 self.queue.extend(batch);
                 if self.choking {
                     self.drop_queue(); // asked for before the peer heard of the choke
                 }
             }
-            Out::Withdraw(block) => self.withdraw(block),
-            Out::Choke(choked) => {
+            WriterCommand::Withdraw(block) => self.withdraw(block),
+            WriterCommand::Choke(choked) => {
                 self.choking = choked;
                 message::choke(&mut self.head, choked);
                 if choked {
                     self.drop_queue();
                 }
             }
-            Out::Reject(batch) => {
+            WriterCommand::Reject(batch) => {
                 self.rejects += batch.len() as u32;
                 for block in batch {
                     message::reject(&mut self.head, block);
                 }
             }
-            Out::AllowedFast(pieces) => {
+            WriterCommand::AllowedFast(pieces) => {
                 for piece in pieces {
                     message::allowed_fast(&mut self.head, piece);
                 }
             }
-            Out::Extended(id, payload) => {
+            WriterCommand::Extended(id, payload) => {
                 // libtorrent disconnects on `upload_only` unless it has heard of a piece that it lacks.
                 self.gather_haves();
                 message::extended(&mut self.head, id, &payload);
             }
-            Out::Metadata(piece) => {
-                self.peer.telling.fetch_sub(1, Ordering::AcqRel);
+            WriterCommand::Metadata(piece) => {
+                self.peer.pending_metadata.fetch_sub(1, Ordering::AcqRel);
                 let id = self.peer.metadata_id.load(Ordering::Acquire);
                 let info = self.shared.info.get().map(AsRef::as_ref);
                 if id != 0 {
                     message::extended(&mut self.head, id, &self.served.answer(info, piece).encode());
                 }
             }
-            Out::Interested(interested) => message::interested(&mut self.head, interested),
-            Out::Haves => self.schedule.have_waits(Instant::now(), self.shared.pieces.is_seed(self.peer.key)),
-            Out::Park => {
-                self.parks = true;
+            WriterCommand::Interested(interested) => message::interested(&mut self.head, interested),
+            WriterCommand::Haves => {
+                self.schedule.have_waits(Instant::now(), self.shared.pieces.peer_is_seed(self.peer.key));
+            }
+            WriterCommand::Detach => {
+                self.is_detaching = true;
                 return false;
             }
-            Out::End => return false,
+            WriterCommand::End => return false,
         }
         true
     }
@@ -255,7 +257,7 @@ impl<'a> Writer<'a> {
     fn withdraw(&mut self, block: BlockRequest) {
         let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
         self.queue.remove(at);
-        self.peer.serving.fetch_sub(1, Ordering::AcqRel);
+        self.peer.queued_requests.fetch_sub(1, Ordering::AcqRel);
         if self.peer.fast {
             message::reject(&mut self.head, block);
         }
@@ -273,7 +275,7 @@ impl<'a> Writer<'a> {
             }
             stays
         });
-        peer.serving.fetch_sub((before - self.queue.len()) as u32, Ordering::AcqRel);
+        peer.queued_requests.fetch_sub((before - self.queue.len()) as u32, Ordering::AcqRel);
     }
 
     /// Puts the waiting HAVEs with what leaves next.
@@ -289,11 +291,11 @@ impl<'a> Writer<'a> {
     fn write(&mut self) -> io::Result<()> {
         let run = self.next_run();
         if run.is_empty() {
-            self.room.spend(); // it is to look again when a block may go
+            self.send_gate.spend(); // it is to look again when a block may go
             return self.send_messages();
         }
         self.gather_haves();
-        self.disguise();
+        self.encrypt_messages();
         self.serve(&run)?;
         self.messages_sent();
         Ok(())
@@ -305,13 +307,13 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         self.gather_haves();
-        self.disguise();
-        write_patiently(self.stream, &self.head)?;
+        self.encrypt_messages();
+        write_all_or_time_out(self.stream, &self.head)?;
         self.messages_sent();
         Ok(())
     }
 
-    fn disguise(&mut self) {
+    fn encrypt_messages(&mut self) {
         if let Some(cipher) = &mut self.cipher {
             cipher.apply(&mut self.head);
         }
@@ -320,15 +322,15 @@ impl<'a> Writer<'a> {
     fn messages_sent(&mut self) {
         self.head.clear();
         if self.rejects > 0 {
-            self.peer.refusing.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
+            self.peer.pending_rejects.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
         }
         self.schedule.wrote(Instant::now());
     }
 
     /// Limits the unsent bytes that the kernel queues, as later messages have to wait for them.
-    fn let_wait(&self) {
+    fn limit_unsent(&self) {
         // Without this option the kernel queues as much as its buffer holds.
-        let _ = SockRef::from(self.stream).set_tcp_notsent_lowat(self.drain.unsent());
+        let _ = SockRef::from(self.stream).set_tcp_notsent_lowat(self.batch_size.unsent());
     }
 
     /// Takes the oldest request and those behind it that follow it on disk, as far as the limit allows; none where it allows none.
@@ -338,21 +340,22 @@ impl<'a> Writer<'a> {
             return Vec::new();
         }
         let (throttle, key) = (&self.shared.throttle, self.peer.key);
-        let want = || self.queue.iter().take(self.drain.blocks()).map(|b| u64::from(b.length)).sum();
-        let most = self.allowance.take(throttle, key, u64::from(first.length), want);
-        if most > 0 && self.slab.is_none() {
+        let want = || self.queue.iter().take(self.batch_size.blocks()).map(|b| u64::from(b.length)).sum();
+        let max_bytes = self.allowance.take(throttle, key, u64::from(first.length), want);
+        if max_bytes > 0 && self.slab.is_none() {
             self.slab = throttle.upload_slab();
         }
         let space = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
-        let most = most.min(self.room.most().max(u64::from(first.length))).min(space as u64) as usize;
+        let max_bytes =
+            max_bytes.min(self.send_gate.max_bytes().max(u64::from(first.length))).min(space as u64) as usize;
         let layout = self.shared.pieces.storage().layout();
         let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
-        let mut run: Vec<BlockRequest> = Vec::with_capacity(self.drain.blocks());
+        let mut run: Vec<BlockRequest> = Vec::with_capacity(self.batch_size.blocks());
         let mut bytes = 0;
-        while run.len() < self.drain.blocks()
+        while run.len() < self.batch_size.blocks()
             && let Some(next) = self.queue.front().copied()
             && run.last().is_none_or(|last| start(last) + u64::from(last.length) == start(&next))
-            && bytes + next.length as usize <= most
+            && bytes + next.length as usize <= max_bytes
         {
             bytes += next.length as usize;
             run.push(next);

@@ -9,8 +9,8 @@ use crate::strategy::picker::Speed;
 /// One piece of two blocks, in a folder that goes when the second value does.
 fn one_piece() -> (PieceManager, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK), pad: false };
-    let layout = Layout::new(2 * BLOCK, vec![file]).expect("a layout");
+    let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK_SIZE), pad: false };
+    let layout = Layout::new(2 * BLOCK_SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
     storage.prepare().expect("a file");
     storage.write_vectored_at(0, &[IoSlice::new(&[1; 9])]).expect("room");
@@ -20,7 +20,7 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
 fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
     let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
     let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
-    pieces.pick(peer, 2, asking, Pace { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
+    pieces.pick(peer, 2, asking, PipelineDepth { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);
     pieces.accept(peer, blocks.iter().copied(), &mut accepted);
     pieces.written(peer, blocks.into_iter(), &mut whole);
@@ -38,7 +38,7 @@ fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
     assert_eq!(pieces.settle(PieceIndex(0), false).senders, [peer]);
     let (second, _) = fetch(&pieces, peer);
     assert!(second.failures > first.failures, "running hashes must be dropped");
-    assert_eq!(pieces.wasted(), u64::from(2 * BLOCK));
+    assert_eq!(pieces.wasted(), u64::from(2 * BLOCK_SIZE));
 }
 
 /// Of a torrent of one piece, which is `wanted`, and there with `have`.
@@ -46,12 +46,12 @@ fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
     let (pieces, folder) = one_piece();
     let bits = |set: bool| if set { Bitfield::full(1) } else { Bitfield::new(1) };
     let plan = Plan { wanted: bits(wanted), ..Plan::all(1) };
-    (PieceManager::planned(pieces.storage, pieces.hashes, bits(have), plan), folder)
+    (PieceManager::with_plan(pieces.storage, pieces.hashes, bits(have), plan), folder)
 }
 
 #[test]
 fn done_is_not_whole() {
-    let size = u64::from(2 * BLOCK);
+    let size = u64::from(2 * BLOCK_SIZE);
     // Wanted, there: complete, whole, a partial seed; left, missing, wanted.
     for (wanted, have, is, bytes) in [
         (true, true, [true, true, false], [0, 0, size]),
@@ -60,7 +60,7 @@ fn done_is_not_whole() {
         (false, false, [true, false, true], [0, size, 0]),
     ] {
         let (pieces, _folder) = done(wanted, have);
-        assert_eq!([pieces.is_complete(), pieces.is_whole(), pieces.is_partial_seed()], is, "{wanted} {have}");
+        assert_eq!([pieces.is_complete(), pieces.is_seed(), pieces.is_partial_seed()], is, "{wanted} {have}");
         assert_eq!([pieces.left(), pieces.missing(), pieces.wanted()], bytes, "{wanted} {have}");
     }
 }
@@ -80,7 +80,7 @@ fn two_that_are_done_need_no_connection() {
         let peer = PeerKey(1);
         pieces.join(peer);
         assert!(pieces.bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
-        assert_eq!(pieces.both_whole(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
+        assert_eq!(pieces.is_redundant(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
         assert_eq!(pieces.wants(peer), wanted && !have && seed);
         assert_eq!(pieces.has(PieceIndex(0)), have, "served whatever is wanted");
     }

@@ -14,14 +14,14 @@ use parking_lot::{Mutex, RwLock};
 
 /// An open file, and whether it may be written.
 #[derive(Debug)]
-pub(super) struct Handle {
+pub(super) struct OpenFile {
     pub file: File,
     pub writable: bool,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    handle: RwLock<Option<Arc<Handle>>>,
+    handle: RwLock<Option<Arc<OpenFile>>>,
     used: AtomicBool,
     dirty: AtomicBool,
     /// How many threads are in the middle of a write.
@@ -33,9 +33,9 @@ struct Slot {
 }
 
 /// A thread's being in the middle of a write, until dropped.
-pub(super) struct Writing<'a>(Option<&'a Slot>, i64, bool);
+pub(super) struct WriteGuard<'a>(Option<&'a Slot>, i64, bool);
 
-impl Writing<'_> {
+impl WriteGuard<'_> {
     /// When it began, in nanoseconds since 1970.
     pub fn began(&self) -> i64 {
         self.1
@@ -47,7 +47,7 @@ impl Writing<'_> {
     }
 }
 
-impl Drop for Writing<'_> {
+impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
             // Whoever ends last has the file's times between its two: the last stamp was made after it began, or just before.
@@ -60,21 +60,21 @@ impl Drop for Writing<'_> {
 
 /// Lock order: ring, then a slot.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(super) struct FileCache {
     slots: Vec<Slot>,
     /// The files that are open, oldest first.
     ring: Mutex<VecDeque<usize>>,
     max_open: usize,
 }
 
-impl Cache {
-    pub fn new(files: usize, max_open: usize) -> Cache {
+impl FileCache {
+    pub fn new(files: usize, max_open: usize) -> FileCache {
         let slots = std::iter::repeat_with(Slot::default).take(files).collect();
-        Cache { slots, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
+        FileCache { slots, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
     }
 
     /// The file, if it is open and, where asked for, writable.
-    pub fn get(&self, file: usize, write: bool) -> Option<Arc<Handle>> {
+    pub fn get(&self, file: usize, write: bool) -> Option<Arc<OpenFile>> {
         let slot = self.slots.get(file)?;
         let handle = slot.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
         // Looked at first: a store by every thread for every block would pass the cache line around.
@@ -85,7 +85,7 @@ impl Cache {
     }
 
     /// Keeps a file that was just opened. Where another thread was faster, its handle is returned and ours closed.
-    pub fn put(&self, file: usize, handle: Handle) -> Arc<Handle> {
+    pub fn put(&self, file: usize, handle: OpenFile) -> Arc<OpenFile> {
         let handle = Arc::new(handle);
         let Some(slot) = self.slots.get(file) else { return handle };
         let mut ring = self.ring.lock();
@@ -110,7 +110,7 @@ impl Cache {
         handle
     }
 
-    fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<Handle>> {
+    fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<OpenFile>> {
         for _ in 0..ring.len() {
             let spared =
                 ring.front().and_then(|&file| self.slots.get(file)).is_some_and(|s| s.used.swap(false, Relaxed));
@@ -124,10 +124,10 @@ impl Cache {
     }
 
     /// Notes that the calling thread writes to the file, for as long as the result lives.
-    pub fn writing(&self, file: usize) -> Writing<'_> {
+    pub fn writing(&self, file: usize) -> WriteGuard<'_> {
         let slot = self.slots.get(file);
         let others = slot.map_or(0, |slot| slot.writers.fetch_add(1, Relaxed));
-        Writing(slot, clock(), others == 0)
+        WriteGuard(slot, clock(), others == 0)
     }
 
     /// Remembers whether another program has changed the file.
@@ -193,13 +193,13 @@ pub(crate) fn clock() -> i64 {
 mod tests {
     use super::*;
 
-    fn handle(writable: bool) -> Handle {
-        Handle { file: tempfile::tempfile().unwrap(), writable }
+    fn handle(writable: bool) -> OpenFile {
+        OpenFile { file: tempfile::tempfile().unwrap(), writable }
     }
 
     #[test]
     fn the_bound_holds_and_what_is_used_stays() {
-        let cache = Cache::new(10, 3);
+        let cache = FileCache::new(10, 3);
         for file in 0..10 {
             cache.put(file, handle(true));
             assert!(cache.get(0, true).is_some(), "file 0 is used all the time");
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_file_is_being_written_while_any_thread_is_at_it() {
-        let cache = Cache::new(2, 2);
+        let cache = FileCache::new(2, 2);
         let first = cache.writing(0);
         let second = cache.writing(0);
         assert!(cache.is_being_written(0) && !cache.is_being_written(1));
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_first_to_open_wins_unless_the_second_may_write() {
-        let cache = Cache::new(1, 1);
+        let cache = FileCache::new(1, 1);
         let reading = cache.put(0, handle(false));
         assert!(cache.get(0, true).is_none());
         assert!(Arc::ptr_eq(&cache.put(0, handle(false)), &reading));

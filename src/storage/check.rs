@@ -15,7 +15,7 @@ use crate::storage::buffers::Slab;
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
-use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once: they stay in a core's second-level cache until they are hashed.
 const SLAB: usize = 256 * 1024;
@@ -26,7 +26,7 @@ const STACK: usize = 256 * 1024;
 
 /// How far a check has come, to be looked at from another thread.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct CheckProgress {
     /// Bytes in pieces that were hashed, or found to be holes or missing.
     pub done: AtomicU64,
     /// Bytes to check in all.
@@ -43,7 +43,7 @@ pub fn check(
     storage: &Storage,
     hashes: &[PieceHash],
     threads: usize,
-    progress: &Progress,
+    progress: &CheckProgress,
     stop: &AtomicBool,
 ) -> Result<Bitfield, StorageError> {
     let known = Bitfield::new(storage.layout().piece_count());
@@ -59,7 +59,7 @@ pub fn check_rest(
     hashes: &[PieceHash],
     known: &Bitfield,
     threads: usize,
-    progress: &Progress,
+    progress: &CheckProgress,
     stop: &AtomicBool,
 ) -> Result<Bitfield, StorageError> {
     let layout = storage.layout();
@@ -67,8 +67,8 @@ pub fn check_rest(
     progress.total.store(layout.total(), Relaxed);
     let run = (RUN / layout.piece_length()).max(1);
     let runs = layout.piece_count().div_ceil(run);
-    let zeros = Zeros { layout, full: OnceLock::new() };
-    let job = Job {
+    let zeros = ZeroHashes { layout, full: OnceLock::new() };
+    let job = CheckJob {
         storage,
         hashes,
         known,
@@ -132,13 +132,13 @@ pub fn hash_range(
 pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Result<Vec<PieceHash>, StorageError> {
     let layout = storage.layout();
     let size = layout.piece_size(piece);
-    let step = slab.len() as u32 / BLOCK * BLOCK;
+    let step = slab.len() as u32 / BLOCK_SIZE * BLOCK_SIZE;
     assert!(step > 0, "a slab to read into holds blocks");
-    let mut sums = Vec::with_capacity(size.div_ceil(BLOCK) as usize);
+    let mut sums = Vec::with_capacity(size.div_ceil(BLOCK_SIZE) as usize);
     for begin in (0..size).step_by(step as usize) {
         let part = &mut slab[..(size - begin).min(step) as usize];
         storage.read_exact_at(layout.offset(piece, begin), part)?;
-        sums.extend(part.chunks(BLOCK as usize).map(|block| PieceHash::from(Sha1::digest(block))));
+        sums.extend(part.chunks(BLOCK_SIZE as usize).map(|block| PieceHash::from(Sha1::digest(block))));
     }
     Ok(sums)
 }
@@ -169,11 +169,11 @@ fn feed(
 }
 
 /// What the workers of one check share.
-struct Job<'a> {
+struct CheckJob<'a> {
     storage: &'a Storage,
     hashes: &'a [PieceHash],
     known: &'a Bitfield,
-    progress: &'a Progress,
+    progress: &'a CheckProgress,
     stop: &'a AtomicBool,
     /// Pieces in a run.
     run: u32,
@@ -182,16 +182,16 @@ struct Job<'a> {
     next: AtomicU32,
     /// A worker met an error: the others need not go on.
     failed: AtomicBool,
-    zeros: Zeros<'a>,
+    zeros: ZeroHashes<'a>,
 }
 
-impl Job<'_> {
+impl CheckJob<'_> {
     fn work(&self) -> Result<Vec<PieceIndex>, StorageError> {
         let mut slab = Slab::new(SLAB);
         let mut found = Vec::new();
         while let Some(run) = self.take_run() {
             for piece in run.map(PieceIndex) {
-                if self.halted() {
+                if self.is_stopped() {
                     return Ok(found);
                 }
                 if self.is_right(piece, &mut slab).inspect_err(|_| self.failed.store(true, Relaxed))? {
@@ -202,7 +202,7 @@ impl Job<'_> {
         Ok(found)
     }
 
-    fn halted(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stop.load(Relaxed) || self.failed.load(Relaxed)
     }
 
@@ -221,7 +221,7 @@ impl Job<'_> {
         let expected = self.hashes.get(piece.at());
         let hash = if expected.is_some() { self.hash(piece, slab, &mut counted) } else { Ok(None) };
         // What was not read (a hole, a file that is missing) is done as well.
-        if !self.halted() {
+        if !self.is_stopped() {
             let rest = self.storage.layout().piece_size(piece).saturating_sub(counted);
             self.progress.done.fetch_add(u64::from(rest), Relaxed);
         }
@@ -245,20 +245,20 @@ impl Job<'_> {
             *counted += step;
             self.progress.done.fetch_add(u64::from(step), Relaxed);
             // Asked after the last step too: then the piece counts as not found, which is no lie.
-            if self.halted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(fed.is_continue().then(|| sha.finalize().into()))
     }
 }
 
 /// What a piece of nothing but zeros hashes to: a torrent may well have such pieces, and on disk they may be holes.
-struct Zeros<'a> {
+struct ZeroHashes<'a> {
     layout: &'a Layout,
     /// For pieces of full length, found when first needed.
     full: OnceLock<PieceHash>,
 }
 
-impl Zeros<'_> {
+impl ZeroHashes<'_> {
     fn hash(&self, piece: PieceIndex) -> PieceHash {
         let size = self.layout.piece_size(piece);
         if size == self.layout.piece_length() { *self.full.get_or_init(|| hash_zeros(size)) } else { hash_zeros(size) }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::metainfo::paths::deceives;
 use crate::storage::ownership::Refusal;
 use crate::types::size;
 use crate::util::os_error::reason;
+use crate::util::printable_text::is_deceptive;
 
 /// What was being done when it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub enum Operation {
     /// Making a folder.
     CreateFolder,
     /// Opening or making a file.
@@ -35,18 +35,18 @@ pub enum Doing {
     Rename,
 }
 
-impl fmt::Display for Doing {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Doing::CreateFolder => "create the folder",
-            Doing::Open => "open",
-            Doing::Resize => "set the length of",
-            Doing::Allocate => "make room for",
-            Doing::Read => "read from",
-            Doing::Write => "write to",
-            Doing::Sync => "sync",
-            Doing::Rename => "rename",
-            Doing::Copy => "make a copy of",
+            Operation::CreateFolder => "create the folder",
+            Operation::Open => "open",
+            Operation::Resize => "set the length of",
+            Operation::Allocate => "make room for",
+            Operation::Read => "read from",
+            Operation::Write => "write to",
+            Operation::Sync => "sync",
+            Operation::Rename => "rename",
+            Operation::Copy => "make a copy of",
         })
     }
 }
@@ -55,10 +55,10 @@ impl fmt::Display for Doing {
 #[derive(Debug, Error)]
 pub enum StorageError {
     /// The system refused.
-    #[error("cannot {doing} {}: {}", shown(.path), reason(.source))]
+    #[error("cannot {operation} {}: {}", shown(.path), reason(.source))]
     Io {
         /// What was being done.
-        doing: Doing,
+        operation: Operation,
         /// To which file or folder.
         path: PathBuf,
         /// What the system said.
@@ -105,8 +105,8 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// The disk is too small for what is to come.
-    #[error("not enough room in {}: {}; make room, choose another folder or fewer files", shown(.path), lacks(*.needed, *.free))]
-    NoRoom {
+    #[error("not enough room in {}: {}; make room, choose another folder or fewer files", shown(.path), space_shortage(*.needed, *.free))]
+    NoSpace {
         /// The download folder.
         path: PathBuf,
         /// Bytes that are needed.
@@ -172,7 +172,7 @@ impl StorageError {
     pub fn kind(&self) -> StorageErrorKind {
         match self {
             StorageError::Io { source, .. } => kind(source),
-            StorageError::NoRoom { .. } | StorageError::FileTooLarge { .. } => StorageErrorKind::DiskFull,
+            StorageError::NoSpace { .. } | StorageError::FileTooLarge { .. } => StorageErrorKind::DiskFull,
             StorageError::Escapes { .. } => StorageErrorKind::Escapes,
             StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
             StorageError::NotAFile { .. } | StorageError::InTheWay { .. } | StorageError::SameName { .. } => {
@@ -189,8 +189,8 @@ impl StorageError {
     }
 
     /// For `map_err`: the error of doing this to that file.
-    pub(super) fn io(doing: Doing, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
-        move |source| StorageError::Io { doing, path: path.to_owned(), source }
+    pub(super) fn io(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        move |source| StorageError::Io { operation, path: path.to_owned(), source }
     }
 }
 
@@ -214,7 +214,7 @@ fn kind(error: &io::Error) -> StorageErrorKind {
 
 /// A path on one line: control characters could rewrite a terminal, and what cannot be seen misleads.
 pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string().chars().map(|c| if deceives(c) { '?' } else { c }).collect()
+    path.display().to_string().chars().map(|c| if is_deceptive(c) { '?' } else { c }).collect()
 }
 
 /// How many files are in the way beside the one that is named.
@@ -223,7 +223,7 @@ fn and_more(more: usize) -> String {
 }
 
 /// How much is needed and how much there is; to the byte where they are nearly the same.
-fn lacks(needed: u64, free: u64) -> String {
+fn space_shortage(needed: u64, free: u64) -> String {
     let (mut needs, mut has) = (size(needed), size(free));
     if needs == has {
         (needs, has) = (format!("{needed} bytes"), format!("{free} bytes"));
@@ -237,28 +237,28 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_that_says_what_where_and_why() {
-        let full = StorageError::io(Doing::Write, Path::new("out/x\n.iso"))(Errno::NOSPC.into());
+        let full = StorageError::io(Operation::Write, Path::new("out/x\n.iso"))(Errno::NOSPC.into());
         assert_eq!(full.to_string(), "cannot write to out/x?.iso: no space left on device");
         assert_eq!(full.kind(), StorageErrorKind::DiskFull);
     }
 
     #[test]
     fn a_disk_that_is_too_small_is_told_with_figures() {
-        let lacks = |needed, free| StorageError::NoRoom { path: "/x".into(), needed, free };
+        let space_shortage = |needed, free| StorageError::NoSpace { path: "/x".into(), needed, free };
         let end = "; make room, choose another folder or fewer files";
         for (needed, free, figures) in [
             (4 << 30, (12 << 30) / 10, "4.0 GiB are needed, 1.2 GiB are free"),
             (5 << 50, 1023, "5120.0 TiB are needed, 1023 B are free"),
             ((4 << 30) + 1, 4 << 30, "4294967297 bytes are needed, 4294967296 bytes are free"),
         ] {
-            assert_eq!(lacks(needed, free).to_string(), format!("not enough room in /x: {figures}{end}"));
+            assert_eq!(space_shortage(needed, free).to_string(), format!("not enough room in /x: {figures}{end}"));
         }
-        assert_eq!(lacks(1, 0).kind(), StorageErrorKind::DiskFull);
+        assert_eq!(space_shortage(1, 0).kind(), StorageErrorKind::DiskFull);
     }
 
     #[test]
     fn kinds_tell_troubles_apart() {
-        let kind = |errno: Errno| StorageError::io(Doing::Open, Path::new("x"))(errno.into()).kind();
+        let kind = |errno: Errno| StorageError::io(Operation::Open, Path::new("x"))(errno.into()).kind();
         let expected = [
             (Errno::DQUOT, StorageErrorKind::DiskFull),
             (Errno::FBIG, StorageErrorKind::DiskFull),

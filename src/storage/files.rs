@@ -12,32 +12,32 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use crate::storage::cache::{Cache, Handle};
-use crate::storage::error::{Doing, StorageError, StorageErrorKind};
+use crate::storage::cache::{FileCache, OpenFile};
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::halt::Halt;
-use crate::storage::held::Held;
 use crate::storage::layout::Layout;
 use crate::storage::lock::Lock;
 use crate::storage::marker::Marker;
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
-use crate::storage::parts::{Place, Run, Runs, Selection};
+use crate::storage::parts::{FilePlacement, FileRun, FileRuns, Location};
+use crate::storage::pinned_files::PinnedFiles;
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::Stamp;
-use crate::storage::seen::identity;
+use crate::storage::snapshot::identity;
 
 /// Slices handed to one `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
-const BATCH: usize = 64;
+const MAX_SLICES: usize = 64;
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
 #[derive(Debug)]
 pub struct Storage {
     pub(super) root: Root,
     pub(super) layout: Layout,
-    pub(super) selection: Selection,
+    pub(super) selection: FilePlacement,
     pub(super) allocation: Allocation,
     /// The torrent's files by their numbers, and the part file behind them.
-    pub(super) cache: Arc<Cache>,
+    pub(super) cache: Arc<FileCache>,
     /// The right to write, where this process has taken it.
     pub(super) lock: Option<Lock>,
     /// The torrent's marker, as it was last read or written.
@@ -45,9 +45,9 @@ pub struct Storage {
     /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
     pub(super) writable: Option<Vec<Option<u64>>>,
     /// Files that are kept open, and those that were there before.
-    pub(super) held: Held,
+    pub(super) held: PinnedFiles,
     /// When files had got their length, in nanoseconds since 1970.
-    pub(super) settled: AtomicI64,
+    pub(super) sized_at: AtomicI64,
     /// Files with numbers below this one have the names that they have in the end.
     pub(super) final_names: AtomicUsize,
     /// When reads and writes are over.
@@ -58,21 +58,34 @@ impl Storage {
     /// The files of `layout` below `root`, all of them wanted, of which about `max_open` are held open (each thread in the middle of a read or
     /// write may hold one more). Touches nothing.
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
-        let cache = Arc::new(Cache::new(layout.files().len() + 1, max_open));
-        let (selection, allocation) = (Selection::default(), Allocation::default());
-        let (lock, marker, writable, held) = (None, None, None, Held::default());
-        let (root, settled, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
+        let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
+        let (selection, allocation) = (FilePlacement::default(), Allocation::default());
+        let (lock, marker, writable, held) = (None, None, None, PinnedFiles::default());
+        let (root, sized_at, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
         let halt = Halt::default();
-        Storage { root, layout, selection, allocation, cache, lock, marker, writable, held, settled, final_names, halt }
+        Storage {
+            root,
+            layout,
+            selection,
+            allocation,
+            cache,
+            lock,
+            marker,
+            writable,
+            held,
+            sized_at,
+            final_names,
+            halt,
+        }
     }
 
-    /// Where there is no descriptor for a file, open files are closed, and `relief` is asked whether to wait for one and try again.
+    /// Where there is no descriptor for a file, open files are closed, and `descriptor_wait` is asked whether to wait for one and try again.
     /// Without it that is an error.
-    pub fn wait_for_descriptors(&self, relief: impl Fn() -> bool + Send + Sync + 'static) {
+    pub fn wait_for_descriptors(&self, descriptor_wait: impl Fn() -> bool + Send + Sync + 'static) {
         let cache = self.cache.clone();
-        self.root.wait_with(move || {
+        self.root.set_descriptor_wait(move || {
             cache.clear();
-            relief()
+            descriptor_wait()
         });
     }
 
@@ -80,8 +93,8 @@ impl Storage {
     ///
     /// # Errors
     /// What the attempt says; also that there is no descriptor, where there is no point in waiting.
-    pub fn in_time<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        self.root.in_time(attempt)
+    pub fn with_retry<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.root.with_retry(attempt)
     }
 
     /// Where each byte lies.
@@ -93,7 +106,7 @@ impl Storage {
     /// or is padding, and where its bytes are still to be compared with others that verify.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
         self.layout.files().get(file).filter(|spec| !spec.pad && !self.selection.is_undecided(file))?;
-        let path = if self.selection.has_own(file) {
+        let path = if self.selection.has_own_file(file) {
             self.name(file)
         } else {
             Some(self.selection.name()).filter(|_| self.selection.in_parts(&self.layout, file))?
@@ -104,7 +117,7 @@ impl Storage {
     /// When the last write to a file, or to the part file that holds its bytes, began and ended, in nanoseconds since 1970;
     /// `None` where there was none.
     pub fn written(&self, file: usize) -> Option<(i64, i64)> {
-        self.cache.written(if self.selection.has_own(file) { file } else { self.layout.files().len() })
+        self.cache.written(if self.selection.has_own_file(file) { file } else { self.layout.files().len() })
     }
 
     /// Writes `bufs`, one after the other, at byte `offset` of the torrent; one system call where they lie in one file.
@@ -114,13 +127,13 @@ impl Storage {
     /// with bytes of others; a range outside of the torrent.
     pub fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
-        let mut gather = Gather { bufs, first: 0, skip: 0 };
-        for (done, Run { file, place, len }) in self.runs(offset, len)?.enumerate() {
-            self.heed_halt(Doing::Write, file, done)?;
+        let mut gather = SliceCursor { bufs, first: 0, skip: 0 };
+        for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
+            self.heed_halt(Operation::Write, file, done)?;
             match place {
-                Place::Pad => gather.advance(len),
-                Place::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
-                Place::Nowhere => return Err(self.failed(Doing::Write, file, Errno::NOENT.into())),
+                Location::Pad => gather.advance(len),
+                Location::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
+                Location::Nowhere => return Err(self.failed(Operation::Write, file, Errno::NOENT.into())),
             }
         }
         Ok(())
@@ -129,27 +142,27 @@ impl Storage {
     /// Whether another thread is writing to the file that holds this byte. A file system lets one writer at a time into a file,
     /// and a thread that waits for its turn burns the processor meanwhile: whoever has something else to do does that first.
     pub fn is_being_written(&self, offset: u64) -> bool {
-        let run = Runs::new(&self.layout, &self.selection, offset, 1).next();
-        run.is_some_and(|run| matches!(run.place, Place::At { slot, .. } if self.cache.is_being_written(slot)))
+        let run = FileRuns::new(&self.layout, &self.selection, offset, 1).next();
+        run.is_some_and(|run| matches!(run.place, Location::At { slot, .. } if self.cache.is_being_written(slot)))
     }
 
-    fn write_run(&self, slot: usize, offset: u64, len: u64, gather: &mut Gather<'_>) -> Result<(), StorageError> {
+    fn write_run(&self, slot: usize, offset: u64, len: u64, gather: &mut SliceCursor<'_>) -> Result<(), StorageError> {
         let handle = self.handle(slot, true)?;
         // Before the write: who syncs meanwhile may sync once too often, never once too little.
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
-        self.heed_links(slot, &handle.file, writing.began())?;
+        self.check_new_links(slot, &handle.file, writing.began())?;
         if writing.is_alone() {
-            self.heed_changes(slot, &handle.file, writing.began());
+            self.detect_changes(slot, &handle.file, writing.began());
         }
         let is_sampled = self.held.samples.begin(slot, offset, len);
         let mut done = 0;
         while done < len {
-            let mut batch = [IoSlice::new(&[]); BATCH];
+            let mut batch = [IoSlice::new(&[]); MAX_SLICES];
             let batch = gather.next(&mut batch, len - done);
             match rustix::io::pwritev(&handle.file, batch, offset + done) {
-                Ok(0) => return Err(self.failed(Doing::Write, slot, io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(self.failed(Operation::Write, slot, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     if is_sampled {
                         self.held.samples.wrote(slot, offset + done, batch, written);
@@ -158,7 +171,7 @@ impl Storage {
                     done += written as u64;
                 }
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.failed(Doing::Write, slot, errno.into())),
+                Err(errno) => return Err(self.failed(Operation::Write, slot, errno.into())),
             }
         }
         if slot == self.layout.files().len() {
@@ -175,20 +188,20 @@ impl Storage {
     /// outside of the torrent.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
-        for (done, Run { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
-            self.heed_halt(Doing::Read, file, done)?;
+        for (done, FileRun { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
+            self.heed_halt(Operation::Read, file, done)?;
             // A run is never longer than what was asked for.
             let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
             match place {
-                Place::Pad => part.fill(0),
-                Place::At { slot, offset } => {
+                Location::Pad => part.fill(0),
+                Location::At { slot, offset } => {
                     self.handle(slot, false)?.file.read_exact_at(part, offset).map_err(|error| match error.kind() {
                         io::ErrorKind::UnexpectedEof => self.too_short(slot),
-                        _ => self.failed(Doing::Read, slot, error),
+                        _ => self.failed(Operation::Read, slot, error),
                     })?;
                 }
-                Place::Nowhere => return Err(self.failed(Doing::Read, file, Errno::NOENT.into())),
+                Location::Nowhere => return Err(self.failed(Operation::Read, file, Errno::NOENT.into())),
             }
         }
         Ok(())
@@ -209,12 +222,12 @@ impl Storage {
     /// # Errors
     /// As for [`Storage::read_exact_at`].
     pub fn has_data(&self, offset: u64, len: u64) -> Result<bool, StorageError> {
-        for (done, Run { file, place, len }) in self.runs(offset, len)?.enumerate() {
-            self.heed_halt(Doing::Read, file, done)?;
+        for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
+            self.heed_halt(Operation::Read, file, done)?;
             let (slot, offset) = match place {
-                Place::Pad => continue,
-                Place::At { slot, offset } => (slot, offset),
-                Place::Nowhere => return Err(self.failed(Doing::Read, file, Errno::NOENT.into())),
+                Location::Pad => continue,
+                Location::At { slot, offset } => (slot, offset),
+                Location::Nowhere => return Err(self.failed(Operation::Read, file, Errno::NOENT.into())),
             };
             let handle = self.handle(slot, false)?;
             let end = offset + len;
@@ -222,7 +235,7 @@ impl Storage {
                 Ok(data) if data >= end => {}
                 Err(Errno::NXIO) => {
                     // No data up to the file's end, which may lie before the span's.
-                    let there = handle.file.metadata().map_err(|e| self.failed(Doing::Read, slot, e))?.len();
+                    let there = handle.file.metadata().map_err(|e| self.failed(Operation::Read, slot, e))?.len();
                     if there < end {
                         return Err(self.too_short(slot));
                     }
@@ -238,7 +251,7 @@ impl Storage {
         self.cache.clear();
     }
 
-    pub(super) fn cache(&self) -> &Cache {
+    pub(super) fn cache(&self) -> &FileCache {
         &self.cache
     }
 
@@ -247,10 +260,10 @@ impl Storage {
         self.cache.len()
     }
 
-    fn runs(&self, offset: u64, len: u64) -> Result<Runs<'_>, StorageError> {
+    fn runs(&self, offset: u64, len: u64) -> Result<FileRuns<'_>, StorageError> {
         let total = self.layout.total();
         match offset.checked_add(len) {
-            Some(end) if end <= total => Ok(Runs::new(&self.layout, &self.selection, offset, len)),
+            Some(end) if end <= total => Ok(FileRuns::new(&self.layout, &self.selection, offset, len)),
             _ => Err(StorageError::OutOfRange { offset, len, total }),
         }
     }
@@ -263,8 +276,8 @@ impl Storage {
         self.layout.files().get(slot).map_or(self.selection.name(), |file| file.path.as_path())
     }
 
-    pub(super) fn failed(&self, doing: Doing, slot: usize, error: io::Error) -> StorageError {
-        StorageError::io(doing, &self.root.path().join(self.name(slot)))(error)
+    pub(super) fn failed(&self, operation: Operation, slot: usize, error: io::Error) -> StorageError {
+        StorageError::io(operation, &self.root.path().join(self.name(slot)))(error)
     }
 
     /// A file that btsync does not touch any more, and why.
@@ -274,10 +287,10 @@ impl Storage {
 
     pub(super) fn too_short(&self, file: usize) -> StorageError {
         let why = io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than the torrent says");
-        self.failed(Doing::Read, file, why)
+        self.failed(Operation::Read, file, why)
     }
 
-    pub(super) fn handle(&self, slot: usize, write: bool) -> Result<Arc<Handle>, StorageError> {
+    pub(super) fn handle(&self, slot: usize, write: bool) -> Result<Arc<OpenFile>, StorageError> {
         if let Some(handle) = self.cache.get(slot, write) {
             return Ok(handle);
         }
@@ -291,7 +304,7 @@ impl Storage {
         };
         if write {
             self.is_ours(slot, &handle)?;
-            if let Some(opened) = self.hold(slot, &handle)? {
+            if let Some(opened) = self.lock_open_file(slot, &handle)? {
                 return Ok(opened);
             }
         }
@@ -299,18 +312,18 @@ impl Storage {
     }
 
     /// A file that is open for writing already.
-    pub(super) fn cached(&self, slot: usize) -> Option<Arc<Handle>> {
+    pub(super) fn cached(&self, slot: usize) -> Option<Arc<OpenFile>> {
         self.cache.get(slot, true)
     }
 
     /// Opens a file; the part file is made by the first who writes to it.
-    fn open(&self, slot: usize, access: Access) -> Result<Handle, StorageError> {
+    fn open(&self, slot: usize, access: Access) -> Result<OpenFile, StorageError> {
         let first = access == Access::Write && slot == self.layout.files().len() && self.selection.end() == 0;
         match self.root.open(self.name(slot), access) {
             Err(error) if first && error.kind() == StorageErrorKind::Missing => {
                 match self.root.open(self.name(slot), Access::New) {
                     Ok(made) => {
-                        let found = made.file.metadata().map_err(|error| self.failed(Doing::Open, slot, error))?;
+                        let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
                         self.selection.set_identity(Some(identity(&found)));
                         Ok(made)
                     }
@@ -329,7 +342,7 @@ impl Drop for Storage {
 }
 
 /// Walks through the bytes of several slices.
-struct Gather<'a> {
+struct SliceCursor<'a> {
     bufs: &'a [IoSlice<'a>],
     /// The slice to go on with.
     first: usize,
@@ -337,9 +350,9 @@ struct Gather<'a> {
     skip: usize,
 }
 
-impl<'a> Gather<'a> {
+impl<'a> SliceCursor<'a> {
     /// The next bytes, `limit` at most, as slices put into `batch`.
-    fn next<'b>(&self, batch: &'b mut [IoSlice<'a>; BATCH], limit: u64) -> &'b [IoSlice<'a>] {
+    fn next<'b>(&self, batch: &'b mut [IoSlice<'a>; MAX_SLICES], limit: u64) -> &'b [IoSlice<'a>] {
         let mut skip = self.skip;
         let mut room = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut count = 0;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 
-use crate::storage::error::{Doing, StorageError};
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 
 /// So many files of one read or write are gone through before anybody asks whether it is over.
@@ -31,9 +31,9 @@ impl Storage {
     }
 
     /// To be asked before each file of a read or write, of which so many are `done`.
-    pub(super) fn heed_halt(&self, doing: Doing, file: usize, done: usize) -> Result<(), StorageError> {
+    pub(super) fn heed_halt(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
         let is_over = done % SURELY == SURELY - 1 && self.halt.0.get().is_some_and(|is_over| is_over());
-        if is_over { Err(self.failed(doing, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
+        if is_over { Err(self.failed(operation, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
     }
 }
 

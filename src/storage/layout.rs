@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
 
 use crate::storage::error::shown;
-use crate::storage::links::Extras;
-use crate::types::{BLOCK, PieceIndex};
+use crate::storage::extras::Extras;
+use crate::types::{BLOCK_SIZE, PieceIndex};
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl Layout {
             for piece in self.pieces_of(file).map(PieceIndex) {
                 let (first, size) = (self.offset(piece, 0), self.piece_size(piece));
                 let data = u32::try_from(start.saturating_sub(first)).unwrap_or(u32::MAX).min(size);
-                let blocks = size.div_ceil(BLOCK) - data.div_ceil(BLOCK);
+                let blocks = size.div_ceil(BLOCK_SIZE) - data.div_ceil(BLOCK_SIZE);
                 if blocks > 0 && end >= first + u64::from(size) {
                     padding.push((piece, blocks));
                 }

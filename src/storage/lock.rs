@@ -19,24 +19,24 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use crate::storage::cache::{Handle, clock};
-use crate::storage::changes::{counts_anew, may_be_marker};
-use crate::storage::error::{Doing, StorageError};
+use crate::storage::cache::{OpenFile, clock};
+use crate::storage::changes::{is_on_fuse, may_be_marker};
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker, marker_name};
 use crate::storage::open::Root;
-use crate::storage::others::FolderLock;
-use crate::storage::ownership::{Claim, Refusal, Step};
-use crate::storage::seen::{identity, is_lasting, is_same};
+use crate::storage::other_downloads::FolderLock;
+use crate::storage::ownership::{Claim, FileAction, Refusal};
+use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
 
 /// While it writes, a process looks so often whether the marker is still its own, in nanoseconds.
-const LOOK: i64 = 500_000_000;
+const CHECK_INTERVAL: i64 = 500_000_000;
 /// How long a process waits for one that starts in the same folder, or for its own threads to let go of a file.
-pub(super) const WAIT: Duration = Duration::from_secs(3);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two tries.
-pub(super) const PAUSE: Duration = Duration::from_millis(5);
+pub(super) const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// The marker that this process has locked.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct Lock {
     id: (u64, u64),
     /// Whether this process made the marker, and it says nothing yet.
     is_new: bool,
-    looked: AtomicI64,
+    last_checked: AtomicI64,
     is_released: AtomicBool,
 }
 
@@ -102,9 +102,9 @@ impl Storage {
         self.root.create()?;
         let name = marker_name(info_hash);
         let path = self.root.path().join(&name);
-        let failed = |error: std::io::Error| StorageError::io(Doing::Open, &path)(error);
+        let failed = |error: std::io::Error| StorageError::io(Operation::Open, &path)(error);
         let _folder = FolderLock::take(&self.root);
-        self.heed_leftover(&beside(&name))?;
+        self.check_leftover(&beside(&name))?;
         // Others may replace or remove it meanwhile, but not for ever.
         for _ in 0..100 {
             let (file, is_new) = match self.root.open_own(&name, OFlags::RDWR) {
@@ -145,7 +145,7 @@ impl Storage {
                 file: Mutex::new(Some(file)),
                 id: id(&found),
                 is_new,
-                looked: AtomicI64::new(0),
+                last_checked: AtomicI64::new(0),
                 is_released: AtomicBool::new(false),
             };
             if lock.is_in_place(&self.root) {
@@ -165,47 +165,49 @@ impl Storage {
     pub fn mark(
         &mut self,
         info_hash: &InfoHash,
-        steps: &[Step],
+        steps: &[FileAction],
         survey: &Survey,
         given: bool,
     ) -> Result<(), StorageError> {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, steps, survey, given)?;
         self.confirm_lock()?;
-        let (mut marker, mut guests) = (Marker::default(), Vec::new());
+        let (mut marker, mut preexisting) = (Marker::default(), Vec::new());
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
             if let Some(seen) = survey.file(number) {
                 let place = marker::place(&spec.path);
                 let step = steps.get(number);
                 let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
                 // Pieces have shown that it is still the one which has another number by now.
-                let is_begun = claim == Some(Claim::Begun) && step == Some(&Step::Continue);
+                let is_begun = claim == Some(Claim::Begun) && step == Some(&FileAction::Continue);
                 match step {
                     _ if claim == Some(Claim::Made) || is_begun => _ = marker.made.insert(place, seen.identity),
-                    Some(Step::Make | Step::Copy | Step::Renew) => _ = marker.made.insert(place, seen.identity),
-                    Some(Step::Continue) if given => _ = marker.made.insert(place, seen.identity),
+                    Some(FileAction::Make | FileAction::Copy | FileAction::Renew) => {
+                        _ = marker.made.insert(place, seen.identity);
+                    }
+                    Some(FileAction::Continue) if given => _ = marker.made.insert(place, seen.identity),
                     step => {
                         marker.existed.push(spec.path.clone());
-                        if step == Some(&Step::Continue) {
+                        if step == Some(&FileAction::Continue) {
                             marker.continued.insert(place, seen.identity);
-                            guests.push(number);
+                            preexisting.push(number);
                         }
                     }
                 }
             }
         }
-        if let Some((name, identity)) = self.own_parts(survey) {
+        if let Some((name, identity)) = self.owned_part_file(survey) {
             marker.made.insert(marker::place(name), identity);
         }
         if self.lock.is_some() {
             self.write_marker(info_hash, marker)?;
         }
-        let identity = |(number, step): (usize, &Step)| {
-            survey.file(number).filter(|_| is_written(*step)).map(|seen| seen.identity)
+        let identity = |(number, step): (usize, &FileAction)| {
+            survey.file(number).filter(|_| is_write_action(*step)).map(|seen| seen.identity)
         };
         self.writable = Some(steps.iter().enumerate().map(identity).collect());
-        self.settled.store(clock(), Ordering::Relaxed);
-        self.keep_open(steps, survey, guests);
+        self.sized_at.store(clock(), Ordering::Relaxed);
+        self.keep_open(steps, survey, preexisting);
         Ok(())
     }
 
@@ -213,10 +215,10 @@ impl Storage {
         let name = marker_name(info_hash);
         let file = self.replace_marker(info_hash, &marker)?;
         let path = || self.root.path().join(&name);
-        let id = id(&file.metadata().map_err(|error| StorageError::io(Doing::Write, &path())(error))?);
-        let (looked, is_released) = (AtomicI64::new(0), AtomicBool::new(false));
+        let id = id(&file.metadata().map_err(|error| StorageError::io(Operation::Write, &path())(error))?);
+        let (last_checked, is_released) = (AtomicI64::new(0), AtomicBool::new(false));
         let file = Mutex::new(Some(file));
-        self.lock = Some(Lock { name, file, id, is_new: false, looked, is_released });
+        self.lock = Some(Lock { name, file, id, is_new: false, last_checked, is_released });
         self.marker = Some(marker);
         Ok(())
     }
@@ -226,8 +228,8 @@ impl Storage {
         let name = marker_name(info_hash);
         let beside = beside(&name);
         let path = self.root.path().join(&name);
-        let failed = |error: std::io::Error| StorageError::io(Doing::Write, &path)(error);
-        self.heed_leftover(&beside)?;
+        let failed = |error: std::io::Error| StorageError::io(Operation::Write, &path)(error);
+        self.check_leftover(&beside)?;
         // Left behind by a process that was killed; whoever has the lock is alone with it.
         let _ = self.root.remove(&beside);
         let made = self.root.open_own(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
@@ -263,11 +265,11 @@ impl Storage {
     pub(super) fn check_lock(&self, now: Option<i64>) -> Result<(), StorageError> {
         let Some(lock) = &self.lock else { return Ok(()) };
         if let Some(now) = now {
-            let before = lock.looked.load(Ordering::Relaxed);
-            if now.abs_diff(before) < LOOK.unsigned_abs() {
+            let before = lock.last_checked.load(Ordering::Relaxed);
+            if now.abs_diff(before) < CHECK_INTERVAL.unsigned_abs() {
                 return Ok(());
             }
-            lock.looked.store(now, Ordering::Relaxed);
+            lock.last_checked.store(now, Ordering::Relaxed);
         }
         if lock.is_released.load(Ordering::Relaxed) || lock.is_in_place(&self.root) {
             return Ok(());
@@ -289,7 +291,8 @@ impl Storage {
         if !(lock.is_new || left.is_some()) || !lock.is_in_place(&self.root) {
             return;
         }
-        let left = left.filter(|left| !left.made.is_empty()).zip(marker::torrent_of(&lock.name.to_string_lossy()));
+        let left =
+            left.filter(|left| !left.made.is_empty()).zip(marker::marker_info_hash(&lock.name.to_string_lossy()));
         if left.is_some_and(|(left, info_hash)| self.replace_marker(&info_hash, &left).is_ok()) {
             return;
         }
@@ -302,14 +305,14 @@ impl Storage {
 
     /// Refuses a file that was opened for writing and is none of those that btsync may write to: another program has put it in the
     /// place of ours.
-    pub(super) fn is_ours(&self, slot: usize, handle: &Handle) -> Result<(), StorageError> {
+    pub(super) fn is_ours(&self, slot: usize, handle: &OpenFile) -> Result<(), StorageError> {
         let Some(writable) = &self.writable else { return Ok(()) };
-        let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, slot, error))?;
+        let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
         let is_ours = match writable.get(slot) {
-            Some(Some(ours)) if !is_lasting(*ours) => self.held.is_same(slot, &found).unwrap_or_else(|| {
-                let is_it = is_same(*ours, identity(&found)) || counts_anew(&handle.file);
-                let is_alike = || self.held.samples.fits(slot, &handle.file);
-                is_it && self.is_explained(slot, &found) && is_alike().unwrap_or(false)
+            Some(Some(ours)) if !is_permanent(*ours) => self.held.is_same(slot, &found).unwrap_or_else(|| {
+                let is_it = is_same(*ours, identity(&found)) || is_on_fuse(&handle.file);
+                let has_same_size_and_mtime = || self.held.samples.fits(slot, &handle.file);
+                is_it && self.matches_our_last_write(slot, &found) && has_same_size_and_mtime().unwrap_or(false)
             }),
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),
@@ -319,8 +322,8 @@ impl Storage {
 
     /// Locks a file that was opened for writing, so that no other process does the same; where another thread of this one was
     /// faster, its handle. The lock ends with the handle.
-    pub(super) fn hold(&self, slot: usize, handle: &Handle) -> Result<Option<Arc<Handle>>, StorageError> {
-        let deadline = Instant::now() + WAIT;
+    pub(super) fn lock_open_file(&self, slot: usize, handle: &OpenFile) -> Result<Option<Arc<OpenFile>>, StorageError> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         // A file system without locks has been told of already.
         while let Ok(false) = try_lock(&handle.file) {
             // It may be held by a thread that still writes with a handle that is about to close.
@@ -330,7 +333,7 @@ impl Storage {
             if Instant::now() >= deadline {
                 return Err(StorageError::InUse { path: self.root.path().join(self.name(slot)) });
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(LOCK_RETRY_DELAY);
         }
         Ok(None)
     }
@@ -352,16 +355,16 @@ fn beside(name: &Path) -> PathBuf {
     name.with_file_name(format!("{}.new", name.display()))
 }
 
-pub(super) fn is_written(step: Step) -> bool {
-    matches!(step, Step::Make | Step::Continue | Step::Copy | Step::Renew)
+pub(super) fn is_write_action(step: FileAction) -> bool {
+    matches!(step, FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew)
 }
 
 /// Reads a marker; one that makes no sense is none.
 pub(super) fn read(root: &Root, info_hash: &InfoHash) -> Option<Marker> {
     let file = root.open_own(&marker_name(info_hash), OFlags::RDONLY).ok()?;
-    file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::LONGEST)?;
+    file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;
     let mut bytes = Vec::new();
-    file.take(marker::LONGEST).read_to_end(&mut bytes).ok()?;
+    file.take(marker::MAX_MARKER_SIZE).read_to_end(&mut bytes).ok()?;
     Marker::decode(&bytes, info_hash)
 }
 

@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use sha1::{Digest, Sha1};
 
 use crate::storage::ownership::Claim;
-use crate::storage::seen::is_lasting;
+use crate::storage::snapshot::is_permanent;
 use crate::types::{InfoHash, hex};
 
 /// The first word, with the version.
-pub(super) const HEAD: &str = "btsync-marker-2";
+pub(super) const MAGIC: &str = "btsync-marker-2";
 /// For those who find the file and wonder.
 const NOTE: &str = "# btsync is downloading this torrent, or was stopped before it was complete. The same command resumes it and then\n\
                     # removes this file. `existed` names files that were there before, and those that are complete: they are not btsync's.\n";
 /// A marker that is longer is none of ours: a torrent of as many files as fit into 32 MiB needs less.
-pub(super) const LONGEST: u64 = 128 << 20;
+pub(super) const MAX_MARKER_SIZE: u64 = 128 << 20;
 
 /// The name of a torrent's marker, from the download folder on.
 pub fn marker_name(info_hash: &InfoHash) -> PathBuf {
@@ -29,7 +29,7 @@ pub fn marker_name(info_hash: &InfoHash) -> PathBuf {
 }
 
 /// The torrent whose marker has this name; `None` where it is no marker's.
-pub(super) fn torrent_of(name: &str) -> Option<InfoHash> {
+pub(super) fn marker_info_hash(name: &str) -> Option<InfoHash> {
     let hash = name.strip_prefix('.')?.strip_suffix(".btsync")?;
     let byte = |at: usize| u8::from_str_radix(hash.get(at * 2..at * 2 + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..20).map(byte).collect();
@@ -41,7 +41,7 @@ pub fn is_reserved(name: &Path) -> bool {
     let name = name.to_str().unwrap_or_default();
     let name = name.strip_suffix(".new").unwrap_or(name).to_ascii_lowercase();
     let parts = name.strip_suffix(".parts").map(|name| name.strip_suffix(".btsync").unwrap_or(name));
-    torrent_of(&parts.map_or(name.clone(), |hash| format!("{hash}.btsync"))).is_some()
+    marker_info_hash(&parts.map_or(name.clone(), |hash| format!("{hash}.btsync"))).is_some()
 }
 
 /// What a marker says.
@@ -69,14 +69,14 @@ impl Marker {
 
     /// Whether that is enough to take the file for ours: a number that the file system may have given again is not.
     pub fn proves(&self, path: &Path, identity: u64) -> bool {
-        self.made(path, identity) && is_lasting(identity)
+        self.made(path, identity) && is_permanent(identity)
     }
 
     /// What the marker says of a file that it proves nothing about.
     pub fn claims(&self, path: &Path, identity: u64) -> Claim {
         match self.made.get(&place(path)) {
             Some(made) if *made == identity => Claim::Made,
-            Some(made) if !is_lasting(*made) && !is_lasting(identity) => Claim::Begun,
+            Some(made) if !is_permanent(*made) && !is_permanent(identity) => Claim::Begun,
             _ => Claim::None,
         }
     }
@@ -98,7 +98,7 @@ impl Marker {
 
     /// The marker as bytes.
     pub fn encode(&self, info_hash: &InfoHash) -> Vec<u8> {
-        let mut text = format!("{HEAD} {info_hash}\n{NOTE}").into_bytes();
+        let mut text = format!("{MAGIC} {info_hash}\n{NOTE}").into_bytes();
         for path in &self.existed {
             text.extend_from_slice(b"existed ");
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
@@ -123,7 +123,7 @@ impl Marker {
             return None;
         }
         let mut lines = body.split(|byte| *byte == b'\n');
-        if lines.next()? != format!("{HEAD} {info_hash}").as_bytes() {
+        if lines.next()? != format!("{MAGIC} {info_hash}").as_bytes() {
             return None;
         }
         let mut marker = Marker::default();
@@ -154,9 +154,9 @@ mod tests {
     #[test]
     fn names_are_a_markers_or_not() {
         let name = marker_name(&HASH);
-        assert_eq!(torrent_of(name.to_str().unwrap()), Some(HASH));
+        assert_eq!(marker_info_hash(name.to_str().unwrap()), Some(HASH));
         for other in ["", ".btsync", "x.btsync", ".abab.btsync", ".+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b.parts"] {
-            assert_eq!(torrent_of(other), None, "{other}");
+            assert_eq!(marker_info_hash(other), None, "{other}");
         }
         let parts = crate::storage::part_name(&HASH);
         let new = format!("{}.new", name.display());

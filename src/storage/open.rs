@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::util::descriptors::{is_shortage, patiently};
+use crate::util::descriptors::{is_shortage, retry_while};
 
-use crate::storage::cache::Handle;
-use crate::storage::error::{Doing, StorageError, StorageErrorKind};
+use crate::storage::cache::OpenFile;
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::ownership::Refusal;
 
 /// A folder that others are opened from; needs no right to list it.
@@ -44,16 +44,16 @@ pub(super) struct Root {
     path: PathBuf,
     /// `path`, open; it stays the same folder when it is moved.
     folder: OnceLock<OwnedFd>,
-    /// See [`Root::wait_with`].
-    relief: OnceLock<Relief>,
+    /// See [`Root::set_descriptor_wait`].
+    descriptor_wait: OnceLock<DescriptorWait>,
     /// Files outside that may be read, by the names of links that lead there: device and inode.
     outside: Mutex<HashMap<PathBuf, (u64, u64)>>,
 }
 
 /// Asked where there is no descriptor: whether to try again after a moment.
-pub(super) struct Relief(Box<dyn Fn() -> bool + Send + Sync>);
+pub(super) struct DescriptorWait(Box<dyn Fn() -> bool + Send + Sync>);
 
-impl std::fmt::Debug for Relief {
+impl std::fmt::Debug for DescriptorWait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Relief")
     }
@@ -61,12 +61,12 @@ impl std::fmt::Debug for Relief {
 
 impl Root {
     pub fn new(path: PathBuf) -> Root {
-        Root { path, folder: OnceLock::new(), relief: OnceLock::new(), outside: Mutex::default() }
+        Root { path, folder: OnceLock::new(), descriptor_wait: OnceLock::new(), outside: Mutex::default() }
     }
 
-    /// Where there is no descriptor for a file, `relief` is asked whether to wait for one; without it that is an error.
-    pub fn wait_with(&self, relief: impl Fn() -> bool + Send + Sync + 'static) {
-        let _ = self.relief.set(Relief(Box::new(relief)));
+    /// Where there is no descriptor for a file, `descriptor_wait` is asked whether to wait for one; without it that is an error.
+    pub fn set_descriptor_wait(&self, descriptor_wait: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.descriptor_wait.set(DescriptorWait(Box::new(descriptor_wait)));
     }
 
     /// The path as the user gave it.
@@ -80,7 +80,7 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(StorageError::NotAFolder { path: self.path.clone() })
             }
-            made => made.map_err(StorageError::io(Doing::CreateFolder, &self.path)),
+            made => made.map_err(StorageError::io(Operation::CreateFolder, &self.path)),
         }
     }
 
@@ -89,7 +89,7 @@ impl Root {
         let failed = |errno: Errno| match errno {
             Errno::NOTDIR => StorageError::NotAFolder { path: self.path.join(name) },
             Errno::LOOP => self.escapes(name),
-            errno => StorageError::io(Doing::CreateFolder, &self.path.join(name))(errno.into()),
+            errno => StorageError::io(Operation::CreateFolder, &self.path.join(name))(errno.into()),
         };
         let open = |name| self.followed(name, |name| self.open_beneath(name, FOLDER)).map_err(failed);
         match open(name) {
@@ -105,7 +105,7 @@ impl Root {
     }
 
     /// Opens a file, named from the download folder on.
-    pub fn open(&self, name: &Path, access: Access) -> Result<Handle, StorageError> {
+    pub fn open(&self, name: &Path, access: Access) -> Result<OpenFile, StorageError> {
         let path = || self.path.join(name);
         let not_a_file = || StorageError::NotAFile { path: path() };
         let opened = match self.followed(name, |name| self.open_as_allowed(name, access)) {
@@ -119,10 +119,10 @@ impl Root {
             }
             // What the system says of a folder; of a socket, or a device that is not there.
             Errno::ISDIR | Errno::EXIST | Errno::NXIO | Errno::NODEV => not_a_file(),
-            errno => StorageError::io(Doing::Open, &path())(errno.into()),
+            errno => StorageError::io(Operation::Open, &path())(errno.into()),
         })?;
         // Opened for reading alone, a folder or a pipe gives no error.
-        let found = handle.file.metadata().map_err(|error| StorageError::io(Doing::Open, &path())(error))?;
+        let found = handle.file.metadata().map_err(|error| StorageError::io(Operation::Open, &path())(error))?;
         if found.is_file() { Ok(handle) } else { Err(not_a_file()) }
     }
 
@@ -191,26 +191,26 @@ impl Root {
     /// Lets a file be read to which a link of the user's leads out of the download folder: that file and no other, whatever becomes of
     /// the link. Only what verifies is ever used of it, and a torrent makes no link that leads out. To be called before its
     /// pieces are checked.
-    pub fn admit(&self, name: &Path) -> io::Result<fs::Metadata> {
+    pub fn allow_outside(&self, name: &Path) -> io::Result<fs::Metadata> {
         let found = self.open_real(name)?.metadata()?;
         self.outside.lock().insert(name.to_owned(), (found.dev(), found.ino()));
         Ok(found)
     }
 
     /// Opens a file outside that was admitted.
-    fn open_outside(&self, name: &Path) -> Result<Handle, Errno> {
+    fn open_outside(&self, name: &Path) -> Result<OpenFile, Errno> {
         let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
         let admitted = self.outside.lock().get(name).copied().ok_or(Errno::LOOP)?;
         let file = self.open_real(name).map_err(errno)?;
         let found = file.metadata().map_err(errno)?;
-        if (found.dev(), found.ino()) == admitted { Ok(Handle { file, writable: false }) } else { Err(Errno::LOOP) }
+        if (found.dev(), found.ino()) == admitted { Ok(OpenFile { file, writable: false }) } else { Err(Errno::LOOP) }
     }
 
     /// Opens the file that a name leads to, wherever that is, for reading.
     fn open_real(&self, name: &Path) -> io::Result<File> {
         let real = fs::canonicalize(self.path.join(name)).map_err(|_| Errno::LOOP)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.in_time(|| Ok(rustix::fs::openat(CWD, &real, flags, Mode::empty())?))?;
+        let file = self.with_retry(|| Ok(rustix::fs::openat(CWD, &real, flags, Mode::empty())?))?;
         let file = File::from(file);
         // Nothing but a file: a folder in a file's place is told as such elsewhere.
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::LOOP.into()) }
@@ -244,7 +244,7 @@ impl Root {
         real.strip_prefix(root).map(Path::to_owned).map_err(|_| Errno::LOOP)
     }
 
-    fn open_as_allowed(&self, name: &Path, access: Access) -> Result<Handle, Errno> {
+    fn open_as_allowed(&self, name: &Path, access: Access) -> Result<OpenFile, Errno> {
         // Not to wait for ever on a pipe that lies where a file should; for files it means nothing.
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = match access {
@@ -253,22 +253,22 @@ impl Root {
             Access::New => flags | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
         let file = self.open_beneath(name, flags)?;
-        Ok(Handle { file: File::from(file), writable: access != Access::Read })
+        Ok(OpenFile { file: File::from(file), writable: access != Access::Read })
     }
 
     /// Opens without following any link; `LOOP` where there is one. Waits where there is no descriptor.
     fn open_beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let short = |opened: &Result<OwnedFd, Errno>| matches!(opened, Err(Errno::MFILE | Errno::NFILE));
-        patiently(|| self.try_open(name, flags), short, || self.may_wait())
+        retry_while(|| self.try_open(name, flags), short, || self.may_wait())
     }
 
     /// The result of something else that takes a descriptor. Waits where there is none, too.
-    pub fn in_time<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        patiently(attempt, |made| made.as_ref().is_err_and(is_shortage), || self.may_wait())
+    pub fn with_retry<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        retry_while(attempt, |made| made.as_ref().is_err_and(is_shortage), || self.may_wait())
     }
 
     fn may_wait(&self) -> bool {
-        self.relief.get().is_some_and(|relief| (relief.0)())
+        self.descriptor_wait.get().is_some_and(|descriptor_wait| (descriptor_wait.0)())
     }
 
     fn try_open(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {

@@ -8,10 +8,10 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::storage::files::Storage;
-use crate::storage::lock::is_written;
+use crate::storage::lock::is_write_action;
 use crate::storage::open::Access;
-use crate::storage::ownership::Step;
-use crate::storage::seen::{identity, is_lasting};
+use crate::storage::ownership::FileAction;
+use crate::storage::snapshot::{identity, is_permanent};
 
 /// The extended attribute of files that a download made. It stays with a file that is renamed, moved or linked.
 const MARK: &str = "user.btsync.downloaded";
@@ -37,20 +37,20 @@ pub fn is_marked(file: &File) -> bool {
 }
 
 /// What tells a file from every other one, also for a later run; `None` where the file system does not say that.
-pub fn lasting_identity(file: &File) -> Option<u64> {
-    file.metadata().ok().map(|found| identity(&found)).filter(|identity| is_lasting(*identity))
+pub fn permanent_identity(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|found| identity(&found)).filter(|identity| is_permanent(*identity))
 }
 
 impl Storage {
     /// The files that this download writes to, whose names call for a mark, and that the file system keeps none for: where each will be at
-    /// the end, without links, and its [`lasting_identity`].
-    pub fn unmarked(&self, steps: &[Step]) -> Vec<(PathBuf, Option<u64>)> {
+    /// the end, without links, and its [`permanent_identity`].
+    pub fn unmarked(&self, steps: &[FileAction]) -> Vec<(PathBuf, Option<u64>)> {
         let named = |number| self.layout.final_name(number).filter(|name| is_watched_name(name));
-        let written = steps.iter().enumerate().filter(|(_, step)| is_written(**step));
+        let written = steps.iter().enumerate().filter(|(_, step)| is_write_action(**step));
         let watched = written.filter_map(|(number, _)| Some((number, named(number)?)));
         let unmarked = watched.filter_map(|(number, name)| {
             let file = self.root.open(self.name(number), Access::Read).ok()?.file;
-            (!is_marked(&file)).then(|| (resolved(&self.root.path().join(name)), lasting_identity(&file)))
+            (!is_marked(&file)).then(|| (resolved(&self.root.path().join(name)), permanent_identity(&file)))
         });
         unmarked.collect()
     }
@@ -101,10 +101,10 @@ mod tests {
         }
         let at = |name: &str| File::open(dir.path().join(name)).unwrap();
         let marked = rustix::fs::fsetxattr(at("b.magnet"), MARK, b"1", XattrFlags::empty()).is_ok();
-        let steps = [Step::Make, Step::Make, Step::Make, Step::Leave];
+        let steps = [FileAction::Make, FileAction::Make, FileAction::Make, FileAction::Leave];
         let told = it.unmarked(&steps);
         let real = |name: &str| dir.path().canonicalize().unwrap().join(name);
-        assert_eq!(told[0], (real("a.torrent"), lasting_identity(&at("a.torrent"))));
+        assert_eq!(told[0], (real("a.torrent"), permanent_identity(&at("a.torrent"))));
         assert_eq!(
             (told.len(), told.iter().any(|(path, _)| *path == real("b.magnet"))),
             (2 - usize::from(marked), !marked)

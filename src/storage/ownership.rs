@@ -20,7 +20,7 @@ pub struct Facts {
     /// What else speaks for its being ours.
     pub claim: Claim,
     /// What stands in its place; `None` where nothing does.
-    pub found: Option<Found>,
+    pub found: Option<ExistingFile>,
 }
 
 /// What the marker or the resume data says of a file without proving that it is still the one that btsync made.
@@ -38,7 +38,7 @@ pub enum Claim {
 
 /// A file that was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ExistingFile {
     /// How many names it has in the file system.
     pub links: u64,
     /// Whether its name is that of a symbolic link to it.
@@ -53,7 +53,7 @@ pub struct Evidence {
     /// Whether any byte of it is not zero.
     pub has_data: bool,
     /// Whether a byte behind the length that the torrent gives the file is not zero.
-    pub has_data_behind: bool,
+    pub has_data_past_end: bool,
     /// Pieces that verify and in which the file has bytes other than zero.
     pub right: u32,
     /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero.
@@ -70,7 +70,7 @@ pub struct Evidence {
 
 /// What is done with a file before the download begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum FileAction {
     /// Nothing: it is complete, or neither there nor wanted. It is read and never written.
     Leave,
     /// It is made; it must not be there.
@@ -155,31 +155,35 @@ impl Facts {
 ///
 /// # Errors
 /// Where btsync would have to write to a file that it did not make and that the user did not give it.
-pub fn decide(facts: &Facts, overwrite: bool) -> Result<Step, Refusal> {
+pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     let Some(found) = &facts.found else {
-        return Ok(if facts.is_wanted { Step::Make } else { Step::Leave });
+        return Ok(if facts.is_wanted { FileAction::Make } else { FileAction::Leave });
     };
     if facts.is_complete {
-        return Ok(Step::Leave);
+        return Ok(FileAction::Leave);
     }
     if facts.is_ours {
-        return Ok(Step::Continue);
+        return Ok(FileAction::Continue);
     }
     let refusal = refusal(found, facts.claim);
     match refusal {
-        None if !found.evidence.has_data => Ok(Step::Renew),
-        None => Ok(Step::Continue),
-        Some(_) if !facts.is_wanted => Ok(Step::Ignore),
-        Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => Ok(Step::Compare),
+        None if !found.evidence.has_data => Ok(FileAction::Renew),
+        None => Ok(FileAction::Continue),
+        Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
+        Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => {
+            Ok(FileAction::Compare)
+        }
         // Nobody has named what a link leads to.
-        Some(_) if overwrite => Ok(if found.links > 1 || found.is_link { Step::Copy } else { Step::Continue }),
+        Some(_) if overwrite => {
+            Ok(if found.links > 1 || found.is_link { FileAction::Copy } else { FileAction::Continue })
+        }
         Some(refusal) => Err(refusal),
     }
 }
 
 /// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
-fn refusal(found: &Found, claim: Claim) -> Option<Refusal> {
-    let Evidence { has_data, has_data_behind, right, wrong, unknown, begun, .. } = found.evidence;
+fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
+    let Evidence { has_data, has_data_past_end, right, wrong, unknown, begun, .. } = found.evidence;
     let against = match claim {
         Claim::None => wrong + unknown,
         Claim::Begun => (wrong + unknown).saturating_sub(begun),
@@ -188,7 +192,7 @@ fn refusal(found: &Found, claim: Claim) -> Option<Refusal> {
     };
     if found.links > 1 {
         Some(Refusal::Linked)
-    } else if has_data_behind {
+    } else if has_data_past_end {
         Some(Refusal::Longer)
     } else if has_data && right <= against {
         Some(Refusal::Foreign)

@@ -10,16 +10,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::storage::error::{Doing, StorageError};
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{Layout, Span, Spans};
-use crate::storage::ownership::{Refusal, Step};
-use crate::storage::seen::{identity, is_same};
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::snapshot::{identity, is_same};
 use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 /// Bytes compared at once.
-const COMPARED: usize = 64 * 1024;
+const COMPARE_CHUNK: usize = 64 * 1024;
 
 /// The usual name of a torrent's part file, from the download folder on; hidden, and not to be taken for another torrent's.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
@@ -28,7 +28,7 @@ pub fn part_name(info_hash: &InfoHash) -> PathBuf {
 
 /// Which files are wanted, and which of them lie in a file of their own.
 #[derive(Debug, Default)]
-pub(super) struct Selection {
+pub(super) struct FilePlacement {
     /// One flag a file; where there is none, the file is wanted.
     wanted: Vec<bool>,
     /// Whether the file's bytes lie in a file of its own: it is wanted, or it was there before.
@@ -51,7 +51,7 @@ pub(super) struct Selection {
 
 /// Where a run of bytes lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// Padding: nowhere, and it reads as zeros.
     Pad,
     /// In an open file: the torrent's by its number, or the part file, whose number is the one behind the last.
@@ -67,16 +67,16 @@ pub(super) enum Place {
 
 /// A run of bytes of one file that lie in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct FileRun {
     /// The torrent's file that they belong to.
     pub file: usize,
-    pub place: Place,
+    pub place: Location,
     pub len: u64,
 }
 
 /// Bytes of a file that have room in the part file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct PartRange {
     /// Where they start in the file.
     pub within: u64,
     /// Where they start in the part file.
@@ -84,10 +84,11 @@ pub(super) struct Kept {
     pub len: u64,
 }
 
-impl Selection {
+impl FilePlacement {
     /// `there` says whether something of a file is on disk already, under its own name.
-    fn new(layout: &Layout, wanted: &[bool], name: &Path, there: impl Fn(usize) -> bool) -> Selection {
-        let mut selection = Selection { wanted: wanted.to_vec(), name: name.to_owned(), ..Selection::default() };
+    fn new(layout: &Layout, wanted: &[bool], name: &Path, there: impl Fn(usize) -> bool) -> FilePlacement {
+        let mut selection =
+            FilePlacement { wanted: wanted.to_vec(), name: name.to_owned(), ..FilePlacement::default() };
         selection.own = (0..layout.files().len()).map(|file| selection.wants(file) || there(file)).collect();
         let mut last = None;
         for (file, spec) in layout.files().iter().enumerate() {
@@ -108,19 +109,19 @@ impl Selection {
     }
 
     /// Whether the file's bytes lie in a file of its own.
-    pub fn has_own(&self, file: usize) -> bool {
+    pub fn has_own_file(&self, file: usize) -> bool {
         self.own.get(file).copied().unwrap_or(true)
     }
 
     /// The file's bytes lie in the part file from now on, whatever stands under its own name.
-    pub fn disown(&mut self, file: usize) {
+    pub fn move_to_part_file(&mut self, file: usize) {
         if let Some(own) = self.own.get_mut(file) {
             *own = false;
         }
     }
 
     /// Whether this file's bytes of that piece lie in the part file, to be compared.
-    fn is_apart(&self, file: usize, piece: u32) -> bool {
+    fn is_in_part_file(&self, file: usize, piece: u32) -> bool {
         let pieces =
             self.compared.binary_search_by_key(&file, |(file, _)| *file).ok().and_then(|at| self.compared.get(at));
         !self.is_compared.load(Relaxed) && pieces.is_some_and(|(_, pieces)| pieces.contains(&piece))
@@ -128,11 +129,11 @@ impl Selection {
 
     /// Whether this file is still to be compared with what the part file has of it.
     pub fn is_undecided(&self, file: usize) -> bool {
-        self.compares() && self.compared.binary_search_by_key(&file, |(file, _)| *file).is_ok()
+        self.has_undecided() && self.compared.binary_search_by_key(&file, |(file, _)| *file).is_ok()
     }
 
     /// Whether files are still to be compared with what the part file has of them.
-    pub fn compares(&self) -> bool {
+    pub fn has_undecided(&self) -> bool {
         !self.compared.is_empty() && !self.is_compared.load(Relaxed)
     }
 
@@ -162,7 +163,7 @@ impl Selection {
     }
 
     /// Whether that file is the part file. Another one of its name is another program's.
-    pub fn is_parts(&self, found: &Metadata) -> bool {
+    pub fn matches_part_file(&self, found: &Metadata) -> bool {
         let before = self.identity.load(Relaxed);
         before != 0 && is_same(before, identity(found))
     }
@@ -173,17 +174,17 @@ impl Selection {
     }
 
     /// Whether the part file was found or made by now.
-    pub fn has_parts(&self) -> bool {
+    pub fn has_part_file(&self) -> bool {
         self.identity.load(Relaxed) != 0
     }
 
     /// Whether the part file is where something of this file goes.
     pub fn in_parts(&self, layout: &Layout, file: usize) -> bool {
-        (!self.has_own(file) || self.is_undecided(file)) && self.kept(layout, file).next().is_some()
+        (!self.has_own_file(file) || self.is_undecided(file)) && self.kept(layout, file).next().is_some()
     }
 
     /// The bytes of a file that have room in the part file: in its first and in its last piece, as others are its own.
-    pub fn kept(&self, layout: &Layout, file: usize) -> impl Iterator<Item = Kept> {
+    pub fn kept(&self, layout: &Layout, file: usize) -> impl Iterator<Item = PartRange> {
         let spec = layout.files().get(file).filter(|spec| !spec.pad);
         let pieces = spec.map_or(0..0, |_| layout.pieces_of(file));
         let start = layout.start_of(file);
@@ -195,7 +196,7 @@ impl Selection {
             let begins = layout.offset(PieceIndex(piece), 0);
             let from = begins.max(start);
             let upto = (begins + u64::from(layout.piece_length())).min(end);
-            Some(Kept { within: from - start, at: slot + (from - begins), len: upto - from })
+            Some(PartRange { within: from - start, at: slot + (from - begins), len: upto - from })
         })
     }
 
@@ -224,35 +225,35 @@ impl Selection {
 
 /// The runs of one range of the torrent, in order.
 #[derive(Clone, Debug)]
-pub(super) struct Runs<'a> {
+pub(super) struct FileRuns<'a> {
     layout: &'a Layout,
-    selection: &'a Selection,
+    selection: &'a FilePlacement,
     spans: Spans<'a>,
     /// What is left of a span that lies in several places.
     rest: Option<Span>,
 }
 
-impl<'a> Runs<'a> {
-    pub fn new(layout: &'a Layout, selection: &'a Selection, offset: u64, len: u64) -> Runs<'a> {
-        Runs { layout, selection, spans: layout.spans(offset, len), rest: None }
+impl<'a> FileRuns<'a> {
+    pub fn new(layout: &'a Layout, selection: &'a FilePlacement, offset: u64, len: u64) -> FileRuns<'a> {
+        FileRuns { layout, selection, spans: layout.spans(offset, len), rest: None }
     }
 
     /// The first run of a span in a file of its own, where some pieces of some files lie in the part file.
-    fn in_own(&mut self, span: Span) -> Run {
+    fn in_own(&mut self, span: Span) -> FileRun {
         let piece_length = u64::from(self.layout.piece_length());
         let at = self.layout.start_of(span.file) + span.offset;
-        if self.selection.is_apart(span.file, (at / piece_length) as u32) {
+        if self.selection.is_in_part_file(span.file, (at / piece_length) as u32) {
             return self.in_parts(span);
         }
         let len = span.len.min(piece_length - at % piece_length);
         if len < span.len {
             self.rest = Some(Span { offset: span.offset + len, len: span.len - len, ..span });
         }
-        Run { file: span.file, place: Place::At { slot: span.file, offset: span.offset }, len }
+        FileRun { file: span.file, place: Location::At { slot: span.file, offset: span.offset }, len }
     }
 
     /// The first run of a span in a file that has no file of its own; the rest is for later.
-    fn in_parts(&mut self, span: Span) -> Run {
+    fn in_parts(&mut self, span: Span) -> FileRun {
         let piece_length = u64::from(self.layout.piece_length());
         let at = self.layout.start_of(span.file) + span.offset;
         let within = at % piece_length;
@@ -262,22 +263,22 @@ impl<'a> Runs<'a> {
         }
         let slot = self.selection.slot(self.layout, (at / piece_length) as u32);
         let parts = self.layout.files().len();
-        let place = slot.map_or(Place::Nowhere, |slot| Place::At { slot: parts, offset: slot + within });
-        Run { file: span.file, place, len }
+        let place = slot.map_or(Location::Nowhere, |slot| Location::At { slot: parts, offset: slot + within });
+        FileRun { file: span.file, place, len }
     }
 }
 
-impl Iterator for Runs<'_> {
-    type Item = Run;
+impl Iterator for FileRuns<'_> {
+    type Item = FileRun;
 
-    fn next(&mut self) -> Option<Run> {
+    fn next(&mut self) -> Option<FileRun> {
         let span = self.rest.take().or_else(|| self.spans.next())?;
         let Span { file, offset, len } = span;
         if self.layout.files().get(file).is_some_and(|spec| spec.pad) {
-            Some(Run { file, place: Place::Pad, len })
-        } else if self.selection.has_own(file) {
+            Some(FileRun { file, place: Location::Pad, len })
+        } else if self.selection.has_own_file(file) {
             if self.selection.compared.is_empty() {
-                return Some(Run { file, place: Place::At { slot: file, offset }, len });
+                return Some(FileRun { file, place: Location::At { slot: file, offset }, len });
             }
             Some(self.in_own(span))
         } else {
@@ -301,7 +302,7 @@ impl Storage {
             let found = self.root.metadata(&spec.path);
             found.is_ok_and(|found| found.is_file() && found.len() > 0 && found.len() <= spec.length)
         };
-        self.selection = Selection::new(&self.layout, wanted, &self.part_place(part_name), there);
+        self.selection = FilePlacement::new(&self.layout, wanted, &self.part_file_name(part_name), there);
         self
     }
 
@@ -311,18 +312,18 @@ impl Storage {
     }
 
     /// From now on the part file holds what is needed of ignored files, and those pieces of compared files that are not in `have`.
-    pub fn set_apart(&mut self, steps: &[Step], survey: &Survey, have: &Bitfield) {
+    pub fn redirect_to_part_file(&mut self, steps: &[FileAction], survey: &Survey, have: &Bitfield) {
         for (file, step) in steps.iter().enumerate() {
             match step {
-                Step::Ignore => self.selection.disown(file),
-                Step::Compare => {
+                FileAction::Ignore => self.selection.move_to_part_file(file),
+                FileAction::Compare => {
                     let lacking = self.layout.pieces_of(file).filter(|piece| !have.has(PieceIndex(*piece)));
                     self.selection.compared.push((file, lacking.collect()));
                 }
                 _ => {}
             }
         }
-        if (self.selection.compares() || steps.contains(&Step::Ignore))
+        if (self.selection.has_undecided() || steps.contains(&FileAction::Ignore))
             && let Some(parts) = survey.parts
         {
             self.selection.set_end(parts.size);
@@ -334,26 +335,26 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with the first that differs; what the system says of one that cannot be read.
-    pub fn compare(&self) -> Result<(), StorageError> {
-        if !self.selection.compares() {
+    pub fn compare_undecided(&self) -> Result<(), StorageError> {
+        if !self.selection.has_undecided() {
             return Ok(());
         }
-        let mut bytes = vec![0; COMPARED];
-        let mut theirs = vec![0; COMPARED];
+        let mut bytes = vec![0; COMPARE_CHUNK];
+        let mut theirs = vec![0; COMPARE_CHUNK];
         for (file, pieces) in &self.selection.compared {
             let start = self.layout.start_of(*file);
             let kept = self.selection.kept(&self.layout, *file);
             let apart = kept.filter(|kept| {
                 pieces.contains(&(((start + kept.within) / u64::from(self.layout.piece_length())) as u32))
             });
-            for Kept { within, len, .. } in apart {
-                for at in (0..len).step_by(COMPARED) {
-                    let count = (len - at).min(COMPARED as u64) as usize;
+            for PartRange { within, len, .. } in apart {
+                for at in (0..len).step_by(COMPARE_CHUNK) {
+                    let count = (len - at).min(COMPARE_CHUNK as u64) as usize;
                     let (ours, theirs) = (&mut bytes[..count], &mut theirs[..count]);
                     self.read_exact_at(start + within + at, ours)?;
                     let own = self.handle(*file, false)?;
                     let read = own.file.read_exact_at(theirs, within + at);
-                    read.map_err(|error| self.failed(Doing::Read, *file, error))?;
+                    read.map_err(|error| self.failed(Operation::Read, *file, error))?;
                     if ours != theirs {
                         return Err(self.in_the_way(*file, Refusal::Differs));
                     }
@@ -365,7 +366,7 @@ impl Storage {
         let mut files = 0..self.layout.files().len();
         if !files.any(|file| self.selection.in_parts(&self.layout, file)) {
             self.selection.set_end(0);
-            self.remove_parts();
+            self.remove_part_file();
         }
         Ok(())
     }

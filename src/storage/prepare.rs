@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-use crate::storage::cache::{Handle, clock};
-use crate::storage::error::{Doing, StorageError, shown};
+use crate::storage::cache::{OpenFile, clock};
+use crate::storage::disk_space::is_allocated;
+use crate::storage::error::{Operation, StorageError, shown};
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
 use crate::storage::open::Access;
 use crate::storage::origin;
-use crate::storage::ownership::{Refusal, Step};
-use crate::storage::parts::Kept;
-use crate::storage::room::has_room;
-use crate::storage::seen::{Seen, identity, is_same};
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::parts::PartRange;
+use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
 
 /// Bytes copied at once out of the part file.
@@ -38,7 +38,7 @@ pub enum Allocation {
     Falloc,
 }
 
-/// What [`Storage::settle`] found and did.
+/// What [`Storage::resize_files`] found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// Bytes of files that were there before and not empty, each counted up to its length in the torrent, and those of the part
@@ -47,7 +47,7 @@ pub struct Prepared {
     /// What was put right, a line each: "x.iso was 12 bytes too long: cut to 100".
     pub repaired: Vec<String>,
     /// Files that may have got something out of the part file: their pieces are to be hashed.
-    pub taken_back: Vec<usize>,
+    pub restored_files: Vec<usize>,
 }
 
 impl Storage {
@@ -63,7 +63,7 @@ impl Storage {
     /// others ask [`Storage::decide`] first.
     ///
     /// # Errors
-    /// Those of [`Storage::survey`], [`Storage::make`] and [`Storage::settle`].
+    /// Those of [`Storage::survey`], [`Storage::make`] and [`Storage::resize_files`].
     pub fn prepare(&self) -> Result<Prepared, StorageError> {
         self.prepare_unless(&AtomicBool::new(false))
     }
@@ -76,13 +76,13 @@ impl Storage {
         self.root.create()?;
         let mut survey = self.survey(stop)?;
         let choose = |(file, spec): (usize, &FileSpec)| match survey.file(file) {
-            _ if spec.pad || !self.wants(file) => Step::Leave,
-            Some(_) => Step::Continue,
-            None => Step::Make,
+            _ if spec.pad || !self.wants(file) => FileAction::Leave,
+            Some(_) => FileAction::Continue,
+            None => FileAction::Make,
         };
-        let steps: Vec<Step> = self.layout.files().iter().enumerate().map(choose).collect();
+        let steps: Vec<FileAction> = self.layout.files().iter().enumerate().map(choose).collect();
         self.make(&steps, &mut survey, stop)?;
-        self.settle(&steps, &survey, stop)
+        self.resize_files(&steps, &survey, stop)
     }
 
     /// Makes the files that are to be made, with their folders, and copies those that are to be replaced by a copy; `survey` has
@@ -91,10 +91,10 @@ impl Storage {
     ///
     /// # Errors
     /// What the system refuses; [`StorageError::InTheWay`] where a file has just appeared. With [`Allocation::Falloc`] also
-    /// [`StorageError::NoRoom`], before any file is made.
-    pub fn make(&self, steps: &[Step], survey: &mut Survey, stop: &AtomicBool) -> Result<(), StorageError> {
+    /// [`StorageError::NoSpace`], before any file is made.
+    pub fn make(&self, steps: &[FileAction], survey: &mut Survey, stop: &AtomicBool) -> Result<(), StorageError> {
         if self.allocation == Allocation::Falloc {
-            self.check_room(self.unallocated(stop))?;
+            self.check_disk_space(self.unallocated(stop))?;
         }
         let mut known = HashSet::new();
         let is_layered = self.is_layered();
@@ -102,24 +102,24 @@ impl Storage {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if *step == Step::Continue && is_layered {
+            if *step == FileAction::Continue && is_layered {
                 self.copy_up(file, survey);
             }
             let made = match step {
-                Step::Leave | Step::Compare | Step::Ignore => continue,
-                Step::Continue => match self.mark_continued(file, spec) {
+                FileAction::Leave | FileAction::Compare | FileAction::Ignore => continue,
+                FileAction::Continue => match self.mark_continued(file, spec) {
                     Some(marked) => marked,
                     None => continue,
                 },
-                Step::Make => {
+                FileAction::Make => {
                     self.make_folders(spec.path.parent(), &mut known)?;
                     self.make_file(file, spec, self.fills(survey))?
                 }
-                Step::Copy | Step::Renew => self.replace_file(file, spec, (*step, survey.file(file)))?,
+                FileAction::Copy | FileAction::Renew => self.replace_file(file, spec, (*step, survey.file(file)))?,
             };
-            let found = made.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+            let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
             if let Some(seen) = survey.files.get_mut(file) {
-                *seen = Some(Seen::of(&found));
+                *seen = Some(FileSnapshot::of(&found));
             }
             self.held.keep(file, made.file);
         }
@@ -133,7 +133,12 @@ impl Storage {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn settle(&self, steps: &[Step], survey: &Survey, stop: &AtomicBool) -> Result<Prepared, StorageError> {
+    pub fn resize_files(
+        &self,
+        steps: &[FileAction],
+        survey: &Survey,
+        stop: &AtomicBool,
+    ) -> Result<Prepared, StorageError> {
         let mut prepared = Prepared::default();
         let parts = self.parts();
         let filled = parts.as_ref().filter(|_| self.fills(survey));
@@ -143,42 +148,42 @@ impl Storage {
             }
             let Some(seen) = survey.file(file) else { continue };
             match step {
-                Step::Ignore | Step::Compare => continue,
-                Step::Make if filled.is_none() => continue,
-                Step::Make | Step::Continue | Step::Copy | Step::Renew if self.wants(file) => {
-                    self.fit(file, spec, seen, filled, &mut prepared)?;
+                FileAction::Ignore | FileAction::Compare => continue,
+                FileAction::Make if filled.is_none() => continue,
+                FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew if self.wants(file) => {
+                    self.fit_file(file, spec, seen, filled, &mut prepared)?;
                 }
                 _ => {}
             }
-            prepared.found_bytes += if *step == Step::Make { 0 } else { seen.size.min(spec.length) };
+            prepared.found_bytes += if *step == FileAction::Make { 0 } else { seen.size.min(spec.length) };
         }
         self.take_samples(steps, survey, filled.is_some(), stop);
         if let Some(parts) = parts {
-            prepared.found_bytes += self.keep_parts(&parts);
+            prepared.found_bytes += self.remove_unneeded_part_file(&parts);
         }
-        self.settled.store(clock(), Ordering::Relaxed);
+        self.sized_at.store(clock(), Ordering::Relaxed);
         Ok(prepared)
     }
 
     /// The part file, where it is there. That it cannot be read costs what it holds and nothing else.
-    fn parts(&self) -> Option<Handle> {
+    fn parts(&self) -> Option<OpenFile> {
         let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
         if self.selection.is_foreign() {
             return None;
         }
         let opened = self.root.open(name, Access::Write).or_else(|_| self.root.open(name, Access::Read)).ok()?;
-        opened.file.metadata().is_ok_and(|found| self.selection.is_parts(&found)).then_some(opened)
+        opened.file.metadata().is_ok_and(|found| self.selection.matches_part_file(&found)).then_some(opened)
     }
 
     /// Removes the part file, unless a file needs it. How many bytes it has.
-    fn keep_parts(&self, parts: &Handle) -> u64 {
+    fn remove_unneeded_part_file(&self, parts: &OpenFile) -> u64 {
         let mut files = 0..self.layout.files().len();
         if files.any(|file| self.selection.in_parts(&self.layout, file)) {
             let found = parts.file.metadata().map_or(0, |found| found.len());
             self.selection.set_end(found);
             return found;
         }
-        self.remove_parts();
+        self.remove_part_file();
         0
     }
 
@@ -192,25 +197,25 @@ impl Storage {
     }
 
     /// Makes a file that was not there. Where a part file may have something for it, it is empty until that was copied.
-    fn make_file(&self, file: usize, spec: &FileSpec, has_parts: bool) -> Result<Handle, StorageError> {
+    fn make_file(&self, file: usize, spec: &FileSpec, has_part_file: bool) -> Result<OpenFile, StorageError> {
         let handle = self.root.open(&spec.path, Access::New)?;
         origin::mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
         if self.layout.is_executable(file) {
-            let found = handle.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+            let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
             // For those who may read it, as the umask has it.
             let mode = found.mode() | (found.mode() & 0o444) >> 2;
             if let Err(error) = handle.file.set_permissions(Permissions::from_mode(mode)) {
                 log::debug!("{} is not made executable: {error}", shown(&spec.path));
             }
         }
-        if !has_parts {
+        if !has_part_file {
             self.resize(file, &handle.file, 0, spec.length)?;
         }
         Ok(handle)
     }
 
     /// Marks a file that was there before, where its name calls for that: what the download puts into it is the torrent's.
-    fn mark_continued(&self, file: usize, spec: &FileSpec) -> Option<Handle> {
+    fn mark_continued(&self, file: usize, spec: &FileSpec) -> Option<OpenFile> {
         let name = self.layout.final_name(file).unwrap_or(&spec.path);
         if !self.wants(file) || !origin::is_watched_name(name) {
             return None;
@@ -226,34 +231,34 @@ impl Storage {
     }
 
     /// Gives a file that is there its length and its room, and what the part file has for it.
-    fn fit(
+    fn fit_file(
         &self,
         file: usize,
         spec: &FileSpec,
-        seen: &Seen,
-        parts: Option<&Handle>,
+        seen: &FileSnapshot,
+        parts: Option<&OpenFile>,
         prepared: &mut Prepared,
     ) -> Result<(), StorageError> {
         let (name, length, found) = (spec.path.as_path(), spec.length, seen.size);
         let allocates = self.allocation == Allocation::Falloc
-            && !self.root.open(name, Access::Read).is_ok_and(|handle| has_room(&handle.file, length));
+            && !self.root.open(name, Access::Read).is_ok_and(|handle| is_allocated(&handle.file, length));
         let gets_more = found < length && (self.allocation != Allocation::None || parts.is_some());
         if found <= length && !gets_more && !allocates {
             return Ok(());
         }
         let handle = self.root.open(name, Access::Write)?;
-        let opened = handle.file.metadata().map_err(|error| self.failed(Doing::Open, file, error))?;
+        let opened = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
         if !is_same(seen.identity, identity(&opened)) {
             return Err(self.in_the_way(file, Refusal::Appeared));
         }
         if opened.len() != found {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
-        self.hold(file, &handle)?;
+        self.lock_open_file(file, &handle)?;
         if let Some(parts) = parts.filter(|_| found < length)
-            && self.take_back(file, &handle.file, found, parts)?
+            && self.copy_from_part_file(file, &handle.file, found, parts)?
         {
-            prepared.taken_back.push(file);
+            prepared.restored_files.push(file);
         }
         self.resize(file, &handle.file, found, length)?;
         if found > length {
@@ -269,8 +274,8 @@ impl Storage {
         if found > length || (found < length && self.allocation == Allocation::Sparse) {
             self.set_length(number, file, found, length)?;
         }
-        if self.allocation == Allocation::Falloc && !has_room(file, length) {
-            self.take_room(number, file, length)?;
+        if self.allocation == Allocation::Falloc && !is_allocated(file, length) {
+            self.preallocate(number, file, length)?;
         }
         Ok(())
     }
@@ -278,21 +283,21 @@ impl Storage {
     /// Gives a file that had `found` bytes another length, unless it is longer by now than can be from us: what another program has
     /// appended meanwhile is never cut. Of a file that is to grow, that may be what came out of the part file.
     fn set_length(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
-        let now = file.metadata().map_err(|error| self.failed(Doing::Resize, number, error))?.len();
+        let now = file.metadata().map_err(|error| self.failed(Operation::Resize, number, error))?.len();
         if now > found.max(length) {
             return Err(self.in_the_way(number, Refusal::Changed));
         }
-        file.set_len(length).map_err(|error| self.failed(Doing::Resize, number, error))
+        file.set_len(length).map_err(|error| self.failed(Operation::Resize, number, error))
     }
 
     /// Has the file system set a file's room aside; where it cannot, the file gets its length and no more.
-    fn take_room(&self, number: usize, file: &File, length: u64) -> Result<(), StorageError> {
+    fn preallocate(&self, number: usize, file: &File, length: u64) -> Result<(), StorageError> {
         loop {
             return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
                 Ok(()) => Ok(()),
                 Err(Errno::INTR) => continue,
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.set_length(number, file, length, length),
-                Err(errno) => Err(self.failed(Doing::Allocate, number, errno.into())),
+                Err(errno) => Err(self.failed(Operation::Allocate, number, errno.into())),
             };
         }
     }
@@ -300,12 +305,18 @@ impl Storage {
     /// Copies what the part file holds of a file into it, but nothing before `found`, where the file had bytes of its own
     /// already. In order, so that what was cut short by a crash is gone on with; and what was copied leaves the part file, so
     /// that it never comes back when it is out of date. Whether there was anything to look for.
-    fn take_back(&self, number: usize, file: &File, found: u64, parts: &Handle) -> Result<bool, StorageError> {
+    fn copy_from_part_file(
+        &self,
+        number: usize,
+        file: &File,
+        found: u64,
+        parts: &OpenFile,
+    ) -> Result<bool, StorageError> {
         let mut any = false;
         for kept in self.selection.kept(&self.layout, number) {
             any |= kept.len > 0;
             let done = found.saturating_sub(kept.within).min(kept.len);
-            let rest = Kept { within: kept.within + done, at: kept.at + done, len: kept.len - done };
+            let rest = PartRange { within: kept.within + done, at: kept.at + done, len: kept.len - done };
             self.copy(number, file, rest, &parts.file)?;
             if parts.writable && kept.len > 0 {
                 let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -317,8 +328,8 @@ impl Storage {
     }
 
     /// Copies the data in a range of the part file, but not its holes.
-    fn copy(&self, number: usize, file: &File, kept: Kept, parts: &File) -> Result<(), StorageError> {
-        let Kept { within, at: start, len } = kept;
+    fn copy(&self, number: usize, file: &File, kept: PartRange, parts: &File) -> Result<(), StorageError> {
+        let PartRange { within, at: start, len } = kept;
         let (mut at, end) = (start, start + len);
         let mut buf = vec![0; CHUNK];
         while at < end {
@@ -336,7 +347,7 @@ impl Storage {
                 let Ok(count @ 1..) = parts.read_at(part, at) else { return Ok(()) };
                 let part = part.get(..count).unwrap_or_default();
                 let wrote = file.write_all_at(part, within + (at - start));
-                wrote.map_err(|error| self.failed(Doing::Write, number, error))?;
+                wrote.map_err(|error| self.failed(Operation::Write, number, error))?;
                 at += count as u64;
             }
         }

@@ -9,15 +9,15 @@ use std::path::Path;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use crate::storage::cache::Handle;
-use crate::storage::error::{Doing, StorageError};
+use crate::storage::cache::OpenFile;
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
 use crate::storage::lock::try_lock;
 use crate::storage::open::{Access, Root};
 use crate::storage::origin;
-use crate::storage::ownership::{Refusal, Step};
-use crate::storage::seen::{Seen, identity, is_same};
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
 use crate::util::random;
 
@@ -28,15 +28,15 @@ impl Storage {
         &self,
         file: usize,
         spec: &FileSpec,
-        (step, seen): (Step, Option<&Seen>),
-    ) -> Result<Handle, StorageError> {
-        let failed = |error| self.failed(Doing::Copy, file, error);
+        (step, seen): (FileAction, Option<&FileSnapshot>),
+    ) -> Result<OpenFile, StorageError> {
+        let failed = |error| self.failed(Operation::Copy, file, error);
         let original = self.root.open(&spec.path, Access::Read)?.file;
         if matches!(try_lock(&original), Ok(false)) {
             return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
         }
         // A link is the user's, and what is empty behind it too.
-        if step == Step::Renew && self.root.is_link(&spec.path) {
+        if step == FileAction::Renew && self.root.is_link(&spec.path) {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
         // A name that nobody else has: what a killed process left behind cannot be told from a file of the user's, and stays.
@@ -46,7 +46,7 @@ impl Storage {
             origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
             // Before the content: others may not read it meanwhile either.
             take_over_rights(&copy.file, &found)?;
-            if step == Step::Renew {
+            if step == FileAction::Renew {
                 copy.file.set_len(found.len().min(spec.length))?;
             } else {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
@@ -97,9 +97,9 @@ impl Storage {
         // Where it cannot be opened, writing says why.
         let Ok(opened) = self.root.open(name, Access::Write) else { return };
         if let Ok(found) = opened.file.metadata()
-            && seen.is_alike(&found)
+            && seen.has_same_size_and_mtime(&found)
         {
-            *seen = Seen::of(&found);
+            *seen = FileSnapshot::of(&found);
         }
     }
 }
@@ -119,9 +119,9 @@ fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
 
 /// Exchanges our file `beside` for the one that has the name, and removes what comes out, where that is the file that was `seen`. Else
 /// both get their names back; then false. Whatever another program puts in place of either meanwhile stays.
-fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &Seen, ours: &Metadata) -> io::Result<bool> {
+fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &FileSnapshot, ours: &Metadata) -> io::Result<bool> {
     // Another name is a change of the file, too.
-    let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.is_alike(there);
+    let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.has_same_size_and_mtime(there);
     match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
         Err(error) if cannot_exchange(&error) => return put_if(root, (beside, name), is_it),
         exchanged => exchanged?,

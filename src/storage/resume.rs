@@ -3,7 +3,7 @@
 //!
 //! A record is only ever a hint. It is believed for a piece whose files all look exactly as they did: size, times to the
 //! nanosecond, inode. That proves something only if a file that changes also looks different, so a file comes into a record
-//! under conditions ([`trusted`]): its times are old enough that another change would give others, and they are those of our own
+//! under conditions ([`is_stamp_trusted`]): its times are old enough that another change would give others, and they are those of our own
 //! last write, or those from before its pieces were hashed. Data is not synced before a record is written: a record of
 //! another boot is not believed, as what the system had not yet written out is lost with its power but not with our death.
 
@@ -15,25 +15,25 @@ use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
 use crate::bencode::guard;
-use crate::bencode::guard::RawError;
+use crate::bencode::guard::BencodeError;
 use crate::storage::layout::Layout;
-use crate::storage::seen::{Seen, is_lasting};
-use crate::types::{BLOCK, Bitfield, InfoHash, PartialPiece, PieceIndex};
+use crate::storage::snapshot::{FileSnapshot, is_permanent};
+use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
 /// The version that is written, and the only one that is read.
 const VERSION: i64 = 1;
 /// Bytes of a file's entry: number, size, both times, inode.
-const ENTRY: usize = 36;
+const FILE_ENTRY_LEN: usize = 36;
 /// Bytes of an entry among the files that are ours: number, identity.
-const OWNED: usize = 12;
+const OWNED_ENTRY_LEN: usize = 12;
 /// In front of `blocks`: the form of its entries. Entries of another form are ignored.
 const BLOCKS_FORM: u8 = 1;
 /// Bytes of an entry among `blocks` before its bits: number of the piece, bytes that follow.
-const PARTIAL: usize = 6;
+const PARTIAL_HEAD_LEN: usize = 6;
 /// Bytes beside the entries and the bitfield, at most.
-const FRAME: usize = 512;
+const MAX_OVERHEAD: usize = 512;
 /// The SHA-1 in front.
-const SUM: usize = 20;
+const CHECKSUM_LEN: usize = 20;
 /// File systems stamp with the time of the last tick of the system's clock, which are at most 10 ms apart; in nanoseconds.
 pub const TICK: i64 = 20_000_000;
 /// Where a file was not written by us, its times may be coarse (FAT: two seconds): so old they must be, in nanoseconds.
@@ -74,7 +74,7 @@ impl Stamp {
 
 /// Whether a file may come into a record. It looks like `now` at `clock`; `before` is how it looked before its pieces were hashed,
 /// where that is known to mean something; `written` is when our last write to it began and ended.
-pub fn trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
+pub fn is_stamp_trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
     let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(TICK)..=end).contains(&time));
     let old_enough = clock.saturating_sub(now.latest()) >= TICK;
     old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
@@ -82,17 +82,17 @@ pub fn trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, c
 
 /// A moment by two clocks, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct ClockReading {
     /// Since 1970, by the clock that stamps files and that anybody with the right can set.
     pub wall: i64,
     /// Since any point, by a clock that nobody sets.
     pub steady: i64,
 }
 
-impl Moment {
+impl ClockReading {
     /// Whether the wall clock was set back between an earlier moment and this one. What file times say of the time between is worth
     /// nothing then: later changes may have earlier times.
-    pub fn went_back_since(&self, earlier: Moment) -> bool {
+    pub fn clock_went_back_since(&self, earlier: ClockReading) -> bool {
         let (wall, steady) = (self.wall.saturating_sub(earlier.wall), self.steady.saturating_sub(earlier.steady));
         wall.saturating_add(TICK) < steady
     }
@@ -100,7 +100,7 @@ impl Moment {
 
 /// What is known of one torrent in one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct ResumeData {
     /// Which torrent.
     pub info_hash: InfoHash,
     /// Names the boot of the system during which it was written.
@@ -120,7 +120,7 @@ pub struct Record {
 
 /// Why a record is none of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
+pub enum ResumeDataError {
     /// More bytes than a record of this torrent has.
     #[error("a record of {0} bytes is too long")]
     TooLong(usize),
@@ -129,7 +129,7 @@ pub enum RecordError {
     Checksum,
     /// It is not bencode that we accept.
     #[error(transparent)]
-    Raw(#[from] RawError),
+    Raw(#[from] BencodeError),
     /// A field is missing or makes no sense.
     #[error("the record does not fit: {0}")]
     Field(&'static str),
@@ -137,7 +137,7 @@ pub enum RecordError {
 
 /// The record as it is kept, behind its SHA-1.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredResumeData {
     /// Earlier versions neither write nor read this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blocks: Option<ByteBuf>,
@@ -152,15 +152,15 @@ struct Kept {
     version: i64,
 }
 
-impl Record {
+impl ResumeData {
     /// Whether these are the bytes of a record, of whatever torrent.
-    pub fn is_one(bytes: &[u8]) -> bool {
-        bytes.split_at_checked(SUM).is_some_and(|(sum, body)| Sha1::digest(body).as_slice() == sum)
+    pub fn is_encoded(bytes: &[u8]) -> bool {
+        bytes.split_at_checked(CHECKSUM_LEN).is_some_and(|(sum, body)| Sha1::digest(body).as_slice() == sum)
     }
 
     /// The record as bytes: a SHA-1, and the bencoded dictionary that it is of.
     pub fn encode(&self) -> Vec<u8> {
-        let mut files = Vec::with_capacity(self.files.len() * ENTRY);
+        let mut files = Vec::with_capacity(self.files.len() * FILE_ENTRY_LEN);
         for (number, stamp) in &self.files {
             files.extend(number.to_be_bytes());
             files.extend(stamp.size.to_be_bytes());
@@ -168,7 +168,7 @@ impl Record {
             files.extend(stamp.changed.to_be_bytes());
             files.extend(stamp.inode.to_be_bytes());
         }
-        let kept = Kept {
+        let kept = StoredResumeData {
             blocks: Some(&self.partial).filter(|partial| !partial.is_empty()).map(|partial| blocks_of(partial)),
             boot: self.boot.clone(),
             files: ByteBuf::from(files),
@@ -189,48 +189,50 @@ impl Record {
     }
 
     /// No record of such a torrent has more bytes.
-    pub fn longest(layout: &Layout) -> usize {
+    pub fn max_encoded_size(layout: &Layout) -> usize {
         let pieces = layout.piece_count() as usize;
         // A piece of one block is there or not.
-        let map = Some(layout.piece_length().div_ceil(BLOCK)).filter(|blocks| *blocks > 1);
-        let map = map.map_or(0, |blocks| PARTIAL + blocks.div_ceil(8) as usize);
-        let files = layout.files().len().saturating_mul(ENTRY + OWNED);
-        pieces.saturating_mul(map).saturating_add(files).saturating_add(pieces.div_ceil(8) + FRAME)
+        let map = Some(layout.piece_length().div_ceil(BLOCK_SIZE)).filter(|blocks| *blocks > 1);
+        let map = map.map_or(0, |blocks| PARTIAL_HEAD_LEN + blocks.div_ceil(8) as usize);
+        let files = layout.files().len().saturating_mul(FILE_ENTRY_LEN + OWNED_ENTRY_LEN);
+        pieces.saturating_mul(map).saturating_add(files).saturating_add(pieces.div_ceil(8) + MAX_OVERHEAD)
     }
 
-    /// Reads what [`Record::encode`] wrote, for a torrent of this layout. Of the pieces that are partly there, those that the
+    /// Reads what [`ResumeData::encode`] wrote, for a torrent of this layout. Of the pieces that are partly there, those that the
     /// torrent does not have in this form are left out.
     ///
     /// # Errors
     /// Where it is damaged, of another version, or of another torrent's shape.
-    pub fn decode(bytes: &[u8], layout: &Layout) -> Result<Record, RecordError> {
+    pub fn decode(bytes: &[u8], layout: &Layout) -> Result<ResumeData, ResumeDataError> {
         let (files, pieces) = (layout.files().len(), layout.piece_count());
-        if bytes.len() > Record::longest(layout) {
-            return Err(RecordError::TooLong(bytes.len()));
+        if bytes.len() > ResumeData::max_encoded_size(layout) {
+            return Err(ResumeDataError::TooLong(bytes.len()));
         }
-        let (sum, body) = bytes.split_at_checked(SUM).ok_or(RecordError::Checksum)?;
+        let (sum, body) = bytes.split_at_checked(CHECKSUM_LEN).ok_or(ResumeDataError::Checksum)?;
         if Sha1::digest(body).as_slice() != sum {
-            return Err(RecordError::Checksum);
+            return Err(ResumeDataError::Checksum);
         }
         guard::check(body)?;
-        let kept: Kept = serde_bencode::from_bytes(body).map_err(|_| RecordError::Field("a field is missing"))?;
+        let kept: StoredResumeData =
+            serde_bencode::from_bytes(body).map_err(|_| ResumeDataError::Field("a field is missing"))?;
         if kept.version != VERSION {
-            return Err(RecordError::Field("version"));
+            return Err(ResumeDataError::Field("version"));
         }
-        let info_hash = <[u8; 20]>::try_from(kept.info_hash.as_slice()).map_err(|_| RecordError::Field("info-hash"))?;
-        let have = Bitfield::from_wire(&kept.have, pieces).ok_or(RecordError::Field("pieces"))?;
-        let entries = kept.files.chunks(ENTRY).map(|entry| entry_of(entry, files));
-        let files = entries.collect::<Option<_>>().ok_or(RecordError::Field("files"))?;
-        let ours = kept.ours.map(|ours| ours.chunks(OWNED).map(owned_of).collect::<Option<Vec<_>>>());
-        let ours = ours.map(|ours| ours.ok_or(RecordError::Field("ours"))).transpose()?;
+        let info_hash =
+            <[u8; 20]>::try_from(kept.info_hash.as_slice()).map_err(|_| ResumeDataError::Field("info-hash"))?;
+        let have = Bitfield::from_wire(&kept.have, pieces).ok_or(ResumeDataError::Field("pieces"))?;
+        let entries = kept.files.chunks(FILE_ENTRY_LEN).map(|entry| entry_of(entry, files));
+        let files = entries.collect::<Option<_>>().ok_or(ResumeDataError::Field("files"))?;
+        let ours = kept.ours.map(|ours| ours.chunks(OWNED_ENTRY_LEN).map(owned_of).collect::<Option<Vec<_>>>());
+        let ours = ours.map(|ours| ours.ok_or(ResumeDataError::Field("ours"))).transpose()?;
         let uploaded = u64::try_from(kept.uploaded).unwrap_or_default();
         let partial = kept.blocks.map(|blocks| partial_of(&blocks, layout)).unwrap_or_default();
-        Ok(Record { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded, partial })
+        Ok(ResumeData { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded, partial })
     }
 
     /// Takes back how those files looked whose times lie after `clock`: it was set back since, and a change could get the same
     /// times once more.
-    pub fn forget_the_future(&mut self, clock: i64) {
+    pub fn drop_future_stamps(&mut self, clock: i64) {
         self.files.retain(|(_, stamp)| stamp.latest() <= clock);
     }
 
@@ -243,7 +245,7 @@ impl Record {
     /// Whether btsync wrote to this file, had not completed it, and nobody has touched it since: it looks like `now`. A file that does
     /// not look as it did may have been completed by another process, and be the user's since. A record is believed here whatever the
     /// boot: a crash of the machine may cost data, and makes nobody else the owner.
-    pub fn left(&self, layout: &Layout, file: usize, seen: &Seen, now: Option<Stamp>) -> bool {
+    pub fn left(&self, layout: &Layout, file: usize, seen: &FileSnapshot, now: Option<Stamp>) -> bool {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         if now.is_none() || self.stamp(number) != now {
             return false;
@@ -257,7 +259,7 @@ impl Record {
     }
 
     /// The same of the part file, whose number is the one behind the last file's; its looks are noted for each file that lies in it.
-    pub fn left_parts(&self, layout: &Layout, identity: u64, now: Stamp) -> bool {
+    pub fn is_part_file_unchanged(&self, layout: &Layout, identity: u64, now: Stamp) -> bool {
         let number = u32::try_from(layout.files().len()).unwrap_or(u32::MAX);
         let is_named = self.ours.as_ref().map_or(!self.have.is_full() && self.have.count() > 0, |ours| {
             ours.binary_search(&(number, identity)).is_ok()
@@ -266,31 +268,31 @@ impl Record {
     }
 
     /// Whether btsync wrote to this very file and had not completed it, whatever was done to it since.
-    pub fn began(&self, file: usize, seen: &Seen) -> bool {
+    pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
         let entry = u32::try_from(file).map(|number| (number, seen.identity));
         let ours = self.ours.as_ref().zip(entry.ok());
-        is_lasting(seen.identity) && ours.is_some_and(|(ours, entry)| ours.binary_search(&entry).is_ok())
+        is_permanent(seen.identity) && ours.is_some_and(|(ours, entry)| ours.binary_search(&entry).is_ok())
     }
 
     /// The pieces that need not be hashed, where the files look like `stamps` now.
-    pub fn believed(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Bitfield {
+    pub fn trusted_pieces(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Bitfield {
         let same = self.same(stamps);
-        let mut believed = Bitfield::new(layout.piece_count());
+        let mut trusted_pieces = Bitfield::new(layout.piece_count());
         for piece in self.have.iter().filter(|piece| is_within(layout, *piece, 0, layout.piece_size(*piece), &same)) {
-            believed.set(piece);
+            trusted_pieces.set(piece);
         }
-        believed
+        trusted_pieces
     }
 
     /// The blocks of other pieces that are on disk, where the files look like `stamps` now. They were never hashed.
-    pub fn believed_blocks(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Vec<PartialPiece> {
+    pub fn trusted_blocks(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Vec<PartialPiece> {
         let same = self.same(stamps);
         let mut partial = self.partial.clone();
         for partial in &mut partial {
             let piece = partial.piece;
             partial.retain(|block| {
-                let begin = block * BLOCK;
-                let length = layout.piece_size(piece).saturating_sub(begin).min(BLOCK);
+                let begin = block * BLOCK_SIZE;
+                let length = layout.piece_size(piece).saturating_sub(begin).min(BLOCK_SIZE);
                 is_within(layout, piece, begin, length, &same)
             });
         }
@@ -339,7 +341,7 @@ fn partial_of(bytes: &[u8], layout: &Layout) -> Vec<PartialPiece> {
         && let Some((map, after)) = after.split_at_checked(length)
     {
         rest = after;
-        let blocks = layout.piece_size(piece).div_ceil(BLOCK);
+        let blocks = layout.piece_size(piece).div_ceil(BLOCK_SIZE);
         let follows = found.last().is_none_or(|last| last.piece < piece);
         if let Some(partial) = PartialPiece::from_bytes(piece, map, blocks)
             && follows

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::storage::files::Storage;
-use crate::storage::lock::is_written;
+use crate::storage::lock::is_write_action;
 use crate::storage::open::Access;
-use crate::storage::ownership::Step;
-use crate::storage::seen::is_lasting;
+use crate::storage::ownership::FileAction;
+use crate::storage::snapshot::is_permanent;
 use crate::storage::survey::{Survey, has_data};
 
 /// Bytes of a sample.
@@ -82,7 +82,7 @@ impl Samples {
     /// Where it cannot be read.
     pub fn fits(&self, slot: usize, file: &File) -> io::Result<bool> {
         while let Some(sample) = self.get(slot) {
-            let is_alike = match sample {
+            let has_same_size_and_mtime = match sample {
                 Sample::Unknown => true,
                 Sample::Empty => find(file, &AtomicBool::new(false))?.is_none(),
                 Sample::Bytes(at, count, bytes) => {
@@ -95,8 +95,8 @@ impl Samples {
                 }
             };
             // Another thread of ours may have written meanwhile.
-            if is_alike || self.get(slot) == Some(sample) {
-                return Ok(is_alike);
+            if has_same_size_and_mtime || self.get(slot) == Some(sample) {
+                return Ok(has_same_size_and_mtime);
             }
         }
         Ok(true)
@@ -153,17 +153,17 @@ fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
 impl Storage {
     /// Takes samples of the files that are written to and that nothing else tells from others. `has_more`: what is made may have data already.
     /// Where `stop` becomes true the rest is left out.
-    pub(super) fn take_samples(&self, steps: &[Step], survey: &Survey, has_more: bool, stop: &AtomicBool) {
+    pub(super) fn take_samples(&self, steps: &[FileAction], survey: &Survey, has_more: bool, stop: &AtomicBool) {
         if self.writable.is_none() {
             return; // The caller answers for the files.
         }
-        for (number, step) in steps.iter().enumerate().filter(|(_, step)| is_written(**step)) {
-            let is_told = survey.file(number).is_none_or(|seen| is_lasting(seen.identity));
+        for (number, step) in steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)) {
+            let is_told = survey.file(number).is_none_or(|seen| is_permanent(seen.identity));
             if is_told || self.held.has(number) || stop.load(Relaxed) {
                 continue;
             }
             let sample = match step {
-                Step::Make | Step::Renew if !has_more => Ok(Sample::Empty),
+                FileAction::Make | FileAction::Renew if !has_more => Ok(Sample::Empty),
                 _ => self
                     .root
                     .open(self.name(number), Access::Read)

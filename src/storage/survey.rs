@@ -10,13 +10,13 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::storage::check::hash_zeros;
-use crate::storage::error::{Doing, StorageError};
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Span};
-use crate::storage::lock::is_written;
-use crate::storage::ownership::{Claim, Evidence, Facts, Found, Refusal, Step, decide};
-use crate::storage::seen::Seen;
-use crate::types::{BLOCK, Bitfield, PieceHash, PieceIndex};
+use crate::storage::lock::is_write_action;
+use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
+use crate::storage::snapshot::FileSnapshot;
+use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
 /// Bytes read at once in search of one that is not zero.
 const CHUNK: usize = 64 * 1024;
@@ -29,16 +29,16 @@ const OUTSIDE: u64 = u64::MAX;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// See above.
-    pub files: Vec<Option<Seen>>,
+    pub files: Vec<Option<FileSnapshot>>,
     /// Bytes that may be right: of files, each counted up to its length in the torrent, and of the part file.
     pub bytes: u64,
     /// The part file; `None` where there is none.
-    pub parts: Option<Seen>,
+    pub parts: Option<FileSnapshot>,
 }
 
 impl Survey {
     /// A file as it was found.
-    pub fn file(&self, number: usize) -> Option<&Seen> {
+    pub fn file(&self, number: usize) -> Option<&FileSnapshot> {
         self.files.get(number)?.as_ref()
     }
 
@@ -60,12 +60,12 @@ impl Storage {
         // Most files of a torrent lie in few folders, and at the first start none of these is there.
         let mut missing: Option<&Path> = None;
         for (number, spec) in self.layout.files().iter().enumerate() {
-            let looks = !spec.pad && self.selection.has_own(number) && !stop.load(Ordering::Relaxed);
+            let looks = !spec.pad && self.selection.has_own_file(number) && !stop.load(Ordering::Relaxed);
             let seen = match spec.path.parent() {
                 _ if !looks => None,
                 Some(folder) if missing == Some(folder) => None,
                 folder => {
-                    let seen = self.look_at(&spec.path, self.wants(number))?;
+                    let seen = self.snapshot_of(&spec.path, self.wants(number))?;
                     if let Some(folder) = folder.filter(|folder| seen.is_none() && !self.is_folder(folder)) {
                         missing = Some(folder);
                     }
@@ -75,9 +75,9 @@ impl Storage {
             survey.bytes += seen.map_or(0, |seen| seen.size.min(spec.length));
             survey.files.push(seen);
         }
-        survey.parts = self.find_parts()?;
+        survey.parts = self.find_part_file()?;
         let mut files = 0..self.layout.files().len();
-        if let Some(Seen { size: bytes, .. }) = survey.parts
+        if let Some(FileSnapshot { size: bytes, .. }) = survey.parts
             && files.any(|file| self.selection.in_parts(&self.layout, file))
         {
             self.selection.set_end(bytes);
@@ -87,20 +87,20 @@ impl Storage {
     }
 
     /// Whether a wanted file is not there or too short, so that the download cannot be complete.
-    pub fn lacks(&self, survey: &Survey) -> bool {
+    pub fn has_missing_files(&self, survey: &Survey) -> bool {
         let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
         files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
     }
 
     /// Lets files be read to which links of the user's lead out of the download folder; [`Storage::survey`] does that, too. Where
     /// `stop` becomes true the rest is left out.
-    pub fn admit_outside(&self, stop: &AtomicBool) {
+    pub fn allow_links_outside(&self, stop: &AtomicBool) {
         let goes_on = |_: &&FileSpec| !stop.load(Ordering::Relaxed);
         for spec in self.layout.files().iter().take_while(goes_on).filter(|spec| !spec.pad) {
             let inside = self.root.metadata_inside(&spec.path);
             if inside.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::LOOP)) {
                 // Where that fails, reading says why.
-                let _ = self.root.admit(&spec.path);
+                let _ = self.root.allow_outside(&spec.path);
             }
         }
     }
@@ -109,29 +109,29 @@ impl Storage {
         name.as_os_str().is_empty() || self.root.metadata(name).is_ok_and(|found| found.is_dir())
     }
 
-    fn look_at(&self, name: &Path, wanted: bool) -> Result<Option<Seen>, StorageError> {
+    fn snapshot_of(&self, name: &Path, wanted: bool) -> Result<Option<FileSnapshot>, StorageError> {
         let path = || self.root.path().join(name);
         let inside = self.root.metadata_inside(name);
         if inside.as_ref().is_err_and(|error| Errno::from_io_error(error) == Some(Errno::LOOP))
-            && let Ok(found) = self.root.admit(name)
+            && let Ok(found) = self.root.allow_outside(name)
         {
-            return Ok(Some(Seen { links: OUTSIDE, ..Seen::of(&found) }));
+            return Ok(Some(FileSnapshot { links: OUTSIDE, ..FileSnapshot::of(&found) }));
         }
         match inside {
-            Ok(found) if found.is_file() => Ok(Some(Seen::of(&found))),
+            Ok(found) if found.is_file() => Ok(Some(FileSnapshot::of(&found))),
             _ if !wanted => Ok(None),
             Ok(_) => Err(StorageError::NotAFile { path: path() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::LOOP) => Err(StorageError::Escapes { path: path() }),
-                Some(Errno::NOTDIR) => Err(StorageError::NotAFolder { path: self.not_a_folder_above(name) }),
-                _ => Err(StorageError::io(Doing::Open, &path())(error)),
+                Some(Errno::NOTDIR) => Err(StorageError::NotAFolder { path: self.blocking_parent(name) }),
+                _ => Err(StorageError::io(Operation::Open, &path())(error)),
             },
         }
     }
 
     /// What stands in the place of a folder above this name.
-    fn not_a_folder_above(&self, name: &Path) -> PathBuf {
+    fn blocking_parent(&self, name: &Path) -> PathBuf {
         let mut above: Vec<&Path> = name.ancestors().skip(1).filter(|name| !name.as_os_str().is_empty()).collect();
         above.reverse();
         let found = above.into_iter().find(|name| self.root.metadata(name).is_ok_and(|found| !found.is_dir()));
@@ -142,35 +142,35 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with the first file that is not ours; what the system says of one that cannot be read.
-    pub fn decide(&self, question: &Question<'_>) -> Result<Vec<Step>, StorageError> {
+    pub fn decide(&self, input: &DecisionInput<'_>) -> Result<Vec<FileAction>, StorageError> {
         let (mut steps, mut refused) = (Vec::with_capacity(self.layout.files().len()), Vec::new());
         let zeros = hash_zeros(self.layout.piece_length());
         // Of the last piece nothing is said: where it is short, its zeros have another hash.
         let full = |piece: &PieceIndex| self.layout.piece_size(*piece) == self.layout.piece_length();
-        let mut right = question.have.iter().filter(full).filter_map(|piece| question.hashes.get(piece.at()));
-        let zeros = Zeros { is_begun: right.any(|hash| *hash != zeros), full: zeros };
+        let mut right = input.have.iter().filter(full).filter_map(|piece| input.hashes.get(piece.at()));
+        let zeros = ZeroPieces { is_begun: right.any(|hash| *hash != zeros), full: zeros };
         for (number, spec) in self.layout.files().iter().enumerate() {
-            if spec.pad || question.stop.load(Ordering::Relaxed) {
-                steps.push(Step::Leave);
+            if spec.pad || input.stop.load(Ordering::Relaxed) {
+                steps.push(FileAction::Leave);
                 continue;
             }
-            let mut step = decide(&self.facts(number, question, &zeros)?, question.overwrite);
-            if step.is_ok_and(is_written) && self.layout.is_read_only(number) {
+            let mut step = decide(&self.facts(number, input, &zeros)?, input.overwrite);
+            if step.is_ok_and(is_write_action) && self.layout.is_read_only(number) {
                 // Where a neighbour is to be downloaded, the piece in both of them cannot be hashed yet.
-                let has_length = question.survey.file(number).is_some_and(|seen| seen.size == spec.length);
-                step = if has_length { Ok(Step::Compare) } else { Err(Refusal::Changed) };
+                let has_length = input.survey.file(number).is_some_and(|seen| seen.size == spec.length);
+                step = if has_length { Ok(FileAction::Compare) } else { Err(Refusal::Changed) };
             }
-            steps.push(step.unwrap_or(Step::Leave));
+            steps.push(step.unwrap_or(FileAction::Leave));
             refused.extend(step.err().map(|why| (number, why)));
         }
-        if question.stop.load(Ordering::Relaxed) {
+        if input.stop.load(Ordering::Relaxed) {
             // What was looked at last may not have been looked at to its end.
-            return Ok(vec![Step::Leave; self.layout.files().len()]);
+            return Ok(vec![FileAction::Leave; self.layout.files().len()]);
         }
         match refused.first() {
             Some(&(number, why)) => {
                 let path = self.root.path().join(self.name(number));
-                if question.survey.file(number).is_some_and(|seen| seen.links == OUTSIDE) {
+                if input.survey.file(number).is_some_and(|seen| seen.links == OUTSIDE) {
                     return Err(StorageError::Escapes { path });
                 }
                 Err(StorageError::InTheWay { path, why, more: refused.len() - 1 })
@@ -179,30 +179,30 @@ impl Storage {
         }
     }
 
-    fn facts(&self, number: usize, question: &Question<'_>, zeros: &Zeros) -> Result<Facts, StorageError> {
-        let seen = question.survey.file(number);
+    fn facts(&self, number: usize, input: &DecisionInput<'_>, zeros: &ZeroPieces) -> Result<Facts, StorageError> {
+        let seen = input.survey.file(number);
         let mut facts = Facts {
             is_wanted: self.wants(number),
-            is_complete: self.needs_nothing(number, seen, question),
-            is_ours: seen.is_some_and(|seen| (question.ours)(number, seen)),
-            claim: seen.map_or(Claim::None, |seen| (question.claim)(number, seen)),
-            found: seen.map(|seen| Found { links: seen.links, is_link: false, evidence: Evidence::default() }),
+            is_complete: self.needs_nothing(number, seen, input),
+            is_ours: seen.is_some_and(|seen| (input.ours)(number, seen)),
+            claim: seen.map_or(Claim::None, |seen| (input.claim)(number, seen)),
+            found: seen.map(|seen| ExistingFile { links: seen.links, is_link: false, evidence: Evidence::default() }),
         };
         if facts.needs_evidence()
             && let (Some(found), Some(seen)) = (&mut facts.found, seen)
         {
             found.is_link = self.root.is_link(self.name(number));
-            found.evidence = self.evidence((number, facts.claim), seen, question, zeros)?;
+            found.evidence = self.evidence((number, facts.claim), seen, input, zeros)?;
         }
         Ok(facts)
     }
 
     /// Whether all that is wanted of a file is there. A file that must be empty is complete where it is: no piece says anything
     /// about what stands in one that is not.
-    fn needs_nothing(&self, number: usize, seen: Option<&Seen>, question: &Question<'_>) -> bool {
+    fn needs_nothing(&self, number: usize, seen: Option<&FileSnapshot>, input: &DecisionInput<'_>) -> bool {
         let Some(spec) = self.layout.files().get(number) else { return true };
-        let mut pieces = self.layout.pieces_of(number).map(PieceIndex).filter(|piece| question.wanted.has(*piece));
-        let all = pieces.all(|piece| question.have.has(piece));
+        let mut pieces = self.layout.pieces_of(number).map(PieceIndex).filter(|piece| input.wanted.has(*piece));
+        let all = pieces.all(|piece| input.have.has(piece));
         match seen {
             Some(seen) if self.wants(number) => all && seen.size >= spec.length && (spec.length > 0 || seen.size == 0),
             Some(_) => all,
@@ -214,19 +214,19 @@ impl Storage {
     fn evidence(
         &self,
         (number, claim): (usize, Claim),
-        seen: &Seen,
-        question: &Question<'_>,
-        zeros: &Zeros,
+        seen: &FileSnapshot,
+        input: &DecisionInput<'_>,
+        zeros: &ZeroPieces,
     ) -> Result<Evidence, StorageError> {
         let Some(spec) = self.layout.files().get(number) else { return Ok(Evidence::default()) };
-        let has_data = |from, upto| self.has_data_in(number, from, upto, question);
+        let has_data = |from, upto| self.has_data_in(number, from, upto, input);
         let mut evidence = Evidence {
-            has_data_behind: has_data(spec.length, seen.size)?,
+            has_data_past_end: has_data(spec.length, seen.size)?,
             has_data: has_data(0, seen.size)?,
             may_be_right: zeros.is_begun && seen.size == spec.length,
             ..Evidence::default()
         };
-        if !evidence.has_data || evidence.has_data_behind {
+        if !evidence.has_data || evidence.has_data_past_end {
             evidence.may_be_right = false;
             return Ok(evidence);
         }
@@ -236,9 +236,9 @@ impl Storage {
             let Some(own) = spans.iter().find(|span| span.file == number) else { continue };
             let upto = (own.offset + own.len).min(seen.size);
             // Where another part of the piece is not as it was, this one still is.
-            let right = question.have.has(piece) || (question.vouched)(number, piece);
+            let right = input.have.has(piece) || (input.vouched)(number, piece);
             let whole = right && own.len == u64::from(self.layout.piece_length());
-            if whole && question.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros.full) {
+            if whole && input.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros.full) {
                 evidence.right += 1;
                 continue;
             }
@@ -248,7 +248,7 @@ impl Storage {
                 continue;
             }
             let mut others = spans.iter().filter(|span| span.file != number);
-            let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, question)?))?;
+            let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, input)?))?;
             // A piece that cannot be hashed is no fault of this file.
             evidence.wrong += u32::from(data && !absent);
             evidence.unknown += u32::from(data && absent);
@@ -256,9 +256,9 @@ impl Storage {
             let is_begun = data
                 && match claim {
                     Claim::None => false,
-                    Claim::Begun => self.lacks_block((number, piece), own, question)?,
+                    Claim::Begun => self.lacks_block((number, piece), own, input)?,
                     // What is missing may be the neighbour's part of it.
-                    Claim::Made => own.len < u64::from(size) || self.lacks_page(number, own, question)?,
+                    Claim::Made => own.len < u64::from(size) || self.lacks_page(number, own, input)?,
                 };
             evidence.begun += u32::from(is_begun);
         }
@@ -270,16 +270,16 @@ impl Storage {
         &self,
         (number, piece): (usize, PieceIndex),
         own: &Span,
-        question: &Question<'_>,
+        input: &DecisionInput<'_>,
     ) -> Result<bool, StorageError> {
         let size = self.layout.piece_size(piece);
         let base = self.layout.offset(piece, 0);
-        for begin in (0..size).step_by(BLOCK as usize) {
+        for begin in (0..size).step_by(BLOCK_SIZE as usize) {
             let from = base + u64::from(begin);
-            let upto = from + u64::from(BLOCK.min(size - begin));
+            let upto = from + u64::from(BLOCK_SIZE.min(size - begin));
             let start = self.layout.start_of(number);
             let is_within = from >= start + own.offset && upto <= start + own.offset + own.len;
-            if is_within && !self.has_data_in(number, from - start, upto - start, question)? {
+            if is_within && !self.has_data_in(number, from - start, upto - start, input)? {
                 return Ok(true);
             }
         }
@@ -287,12 +287,12 @@ impl Storage {
     }
 
     /// Whether a whole page of this piece is zero, as where the power failed before it was on the disk.
-    fn lacks_page(&self, number: usize, own: &Span, question: &Question<'_>) -> Result<bool, StorageError> {
+    fn lacks_page(&self, number: usize, own: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         const PAGE: u64 = 4096;
         let upto = own.offset + own.len;
         let mut page = own.offset.next_multiple_of(PAGE);
         while page + PAGE <= upto {
-            if !self.has_data_in(number, page, page + PAGE, question)? {
+            if !self.has_data_in(number, page, page + PAGE, input)? {
                 return Ok(true);
             }
             page += PAGE;
@@ -301,29 +301,35 @@ impl Storage {
     }
 
     /// Whether these bytes of another file are missing: it is not there, too short, an unfinished one of ours, or has nothing there.
-    fn is_absent(&self, span: &Span, question: &Question<'_>) -> Result<bool, StorageError> {
+    fn is_absent(&self, span: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         if self.layout.files().get(span.file).is_some_and(|file| file.pad) {
             return Ok(false);
         }
-        match question.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
-            Some(seen) if !(question.ours)(span.file, seen) => {
-                Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, question)?)
+        match input.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
+            Some(seen) if !(input.ours)(span.file, seen) => {
+                Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, input)?)
             }
             _ => Ok(true),
         }
     }
 
-    fn has_data_in(&self, number: usize, from: u64, upto: u64, question: &Question<'_>) -> Result<bool, StorageError> {
+    fn has_data_in(
+        &self,
+        number: usize,
+        from: u64,
+        upto: u64,
+        input: &DecisionInput<'_>,
+    ) -> Result<bool, StorageError> {
         if from >= upto {
             return Ok(false);
         }
         let file = self.handle(number, false)?;
-        has_data(&file.file, from, upto, question.stop).map_err(|error| self.failed(Doing::Read, number, error))
+        has_data(&file.file, from, upto, input.stop).map_err(|error| self.failed(Operation::Read, number, error))
     }
 }
 
 /// What is known of a torrent's pieces of zeros.
-struct Zeros {
+struct ZeroPieces {
     /// The hash of a piece of full length.
     full: PieceHash,
     /// Whether any piece of full length that is something else verifies: then there is something of the torrent here.
@@ -331,7 +337,7 @@ struct Zeros {
 }
 
 /// What [`Storage::decide`] is asked about.
-pub struct Question<'a> {
+pub struct DecisionInput<'a> {
     /// What was found.
     pub survey: &'a Survey,
     /// The hashes of all pieces.
@@ -341,9 +347,9 @@ pub struct Question<'a> {
     /// The pieces that are wanted.
     pub wanted: &'a Bitfield,
     /// Whether the marker or the resume data says that btsync may go on with this file.
-    pub ours: &'a dyn Fn(usize, &Seen) -> bool,
+    pub ours: &'a dyn Fn(usize, &FileSnapshot) -> bool,
     /// What else these say of the file.
-    pub claim: &'a dyn Fn(usize, &Seen) -> Claim,
+    pub claim: &'a dyn Fn(usize, &FileSnapshot) -> Claim,
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
     /// The user gave btsync the files that are in the way.

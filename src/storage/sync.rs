@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::storage::error::{Doing, StorageError, StorageErrorKind};
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 
 impl Storage {
@@ -18,9 +18,9 @@ impl Storage {
     pub fn sync(&self) -> Result<(), StorageError> {
         for file in 0..=self.layout.files().len() {
             if self.cache.take_dirty(file) {
-                let synced = self
-                    .handle(file, true)
-                    .and_then(|handle| handle.file.sync_data().map_err(|error| self.failed(Doing::Sync, file, error)));
+                let synced = self.handle(file, true).and_then(|handle| {
+                    handle.file.sync_data().map_err(|error| self.failed(Operation::Sync, file, error))
+                });
                 synced.inspect_err(|_| self.cache.mark_dirty(file))?;
             }
         }
@@ -35,9 +35,9 @@ impl Storage {
     pub fn sync_all(&self) -> Result<(), StorageError> {
         let mut folders = BTreeSet::from([Path::new("")]);
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
-        for (file, spec) in files.filter(|(file, _)| self.selection.has_own(*file)) {
+        for (file, spec) in files.filter(|(file, _)| self.selection.has_own_file(*file)) {
             match self.handle(file, false) {
-                Ok(handle) => handle.file.sync_all().map_err(|error| self.failed(Doing::Sync, file, error))?,
+                Ok(handle) => handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, file, error))?,
                 Err(error) if error.kind() == StorageErrorKind::Missing && !self.wants(file) => continue,
                 Err(error) => return Err(error),
             }
@@ -46,7 +46,7 @@ impl Storage {
         if self.selection.end() > 0 {
             let parts = self.layout.files().len();
             let handle = self.handle(parts, false)?;
-            handle.file.sync_all().map_err(|error| self.failed(Doing::Sync, parts, error))?;
+            handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, parts, error))?;
         }
         for folder in folders.iter().rev() {
             self.sync_folder(&self.root.path().join(folder))?;
@@ -57,10 +57,10 @@ impl Storage {
     }
 
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
-        match self.root.in_time(|| File::open(path)).and_then(|folder| folder.sync_all()) {
+        match self.root.with_retry(|| File::open(path)).and_then(|folder| folder.sync_all()) {
             // Some file systems keep no folders of their own, or let nobody wait for them; a folder that may not be listed is not ours.
             Err(error) if cannot_sync(&error) => Ok(()),
-            synced => synced.map_err(StorageError::io(Doing::Sync, path)),
+            synced => synced.map_err(StorageError::io(Operation::Sync, path)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::storage::error::{Doing, StorageError};
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::layout::Layout;
 use crate::types::{Bitfield, PieceIndex};
 
@@ -31,7 +31,7 @@ pub fn lengths(root: &Path, layout: &Layout) -> Result<Vec<Option<u64>>, Storage
         Ok(found) if found.is_file() => Ok(Some(found.len())),
         Ok(_) => Err(StorageError::NotAFile { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StorageError::io(Doing::Open, path)(error)),
+        Err(error) => Err(StorageError::io(Operation::Open, path)(error)),
     };
     let files = layout.files().iter();
     files.map(|file| if file.pad { Ok(None) } else { length(&root.join(&file.path)) }).collect()

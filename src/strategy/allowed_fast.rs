@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 use crate::types::{InfoHash, PieceIndex};
 
 /// How many pieces the set has; a peer that has as many needs no help.
-pub const SET: u32 = 10;
+pub const SET_SIZE: u32 = 10;
 
 /// The bits of an address that count: a whole /24 has the same set.
 const MASK: u32 = 0xffff_ff00;
@@ -66,10 +66,10 @@ mod tests {
     #[test]
     fn small_torrents_are_allowed_whole() {
         for pieces in 0..30 {
-            let mut all = set([80, 4, 4, 200], pieces, SET);
+            let mut all = set([80, 4, 4, 200], pieces, SET_SIZE);
             all.sort_unstable();
             all.dedup();
-            assert_eq!(all.len() as u32, pieces.min(SET));
+            assert_eq!(all.len() as u32, pieces.min(SET_SIZE));
             assert!(all.iter().all(|&piece| piece < pieces));
         }
     }

@@ -30,17 +30,17 @@ pub const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts.
 const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
 /// A peer is new to us for so long, and so many times as likely to be unchoked optimistically.
-const NEW: Duration = Duration::from_secs(60);
+const NEW_PEER_AGE: Duration = Duration::from_secs(60);
 const NEW_WEIGHT: u32 = 3;
 /// A peer that owes us blocks and sends none for so long snubs us.
-const SNUB: Duration = Duration::from_secs(60);
+const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 /// Who gives fewer bytes a second is no giver.
-const GIVER: u64 = 1024;
+const MIN_GIVING_RATE: u64 = 1024;
 /// A turn in a shared slot is over when the peer has had so many bytes and so much time…
-const QUOTA: u64 = 16 << 20;
-const TURN: Duration = Duration::from_secs(30);
+const TURN_BYTES: u64 = 16 << 20;
+const MIN_TURN: Duration = Duration::from_secs(30);
 /// … or so much time, whatever it had …
-const LONGEST_TURN: Duration = Duration::from_secs(90);
+const MAX_TURN: Duration = Duration::from_secs(90);
 /// … or has not taken a byte for so long.
 const IDLE_TURN: Duration = Duration::from_secs(20);
 
@@ -53,7 +53,7 @@ pub struct Candidate {
     /// The network that it is in, by which slots are shared out.
     pub network: Network,
     /// Whether it waits for blocks that it has asked for, and takes them.
-    pub asks: bool,
+    pub is_requesting: bool,
     /// Whether it wants something of us.
     pub interested: bool,
     /// Whether it takes no part in downloading: a seed, or `upload_only` (BEP 21).
@@ -61,7 +61,7 @@ pub struct Candidate {
     /// Whether we unchoke it now.
     pub unchoked: bool,
     /// Whether blocks should be coming: we want something of it, and it unchokes us.
-    pub owes: bool,
+    pub expects_blocks: bool,
     /// Bytes per second from it, over the last 20 s.
     pub down_rate: u64,
     /// Bytes per second to it, over the last 20 s.
@@ -76,7 +76,7 @@ pub struct Candidate {
 
 /// What is remembered of a peer between two rounds.
 #[derive(Clone, Copy, Debug)]
-struct Memory {
+struct PeerHistory {
     /// When it was unchoked, and how much it had been sent by then; `None` while it is choked.
     turn: Option<(Duration, u64)>,
     /// When it was last unchoked.
@@ -88,15 +88,15 @@ struct Memory {
     idleness: Idleness,
 }
 
-impl Memory {
-    fn new(now: Duration, c: &Candidate) -> Memory {
-        Memory { turn: None, served: None, received: c.received, heard: now, idleness: Idleness::default() }
+impl PeerHistory {
+    fn new(now: Duration, c: &Candidate) -> PeerHistory {
+        PeerHistory { turn: None, served: None, received: c.received, heard: now, idleness: Idleness::default() }
     }
 }
 
 /// How a turn in a shared slot stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+enum TurnState {
     /// Unchoked less than a round ago.
     Fresh,
     /// Its turn lasts.
@@ -108,14 +108,14 @@ enum Standing {
 }
 
 /// See [`Choker::rank`].
-type SlotRank = (Standing, bool, usize, Reverse<u64>, Option<Duration>);
+type SlotRank = (TurnState, bool, usize, Reverse<u64>, Option<Duration>);
 
 /// Remembers who was served when; see the module's head.
 #[derive(Debug, Default)]
 pub struct Choker {
     rng: fastrand::Rng,
     slots: Slots,
-    peers: BTreeMap<PeerKey, Memory>,
+    peers: BTreeMap<PeerKey, PeerHistory>,
     /// The optimistic unchokes and when each began.
     optimistic: BTreeMap<PeerKey, Duration>,
 }
@@ -138,15 +138,19 @@ impl Choker {
 
     /// In how long a round may open slots or take one from a peer that does nothing with it, before [`ROUND`] has passed, where somebody
     /// waits for one. Whom the last round found idle it has left its slot for want of others, so there is no sooner look for that.
-    pub fn look_again(&self, now: Duration) -> Option<Duration> {
+    pub fn early_round_in(&self, now: Duration) -> Option<Duration> {
         let idle = self.idle_from().filter(|from| *from > now).min();
-        self.slots.look_again().into_iter().chain(idle.map(|from| from.saturating_sub(now).max(slots::LOOK))).min()
+        self.slots
+            .early_round_in()
+            .into_iter()
+            .chain(idle.map(|from| from.saturating_sub(now).max(slots::RAMP_UP_INTERVAL)))
+            .min()
     }
 
     /// The same where a peer has become interested for which there was no slot.
-    pub fn look_for_newcomer(&self, now: Duration) -> Option<Duration> {
-        let idle = self.idle_from().any(|from| from <= now).then_some(slots::LOOK);
-        self.look_again(now).into_iter().chain(idle).min()
+    pub fn early_round_for_newcomer(&self, now: Duration) -> Option<Duration> {
+        let idle = self.idle_from().any(|from| from <= now).then_some(slots::RAMP_UP_INTERVAL);
+        self.early_round_in(now).into_iter().chain(idle).min()
     }
 
     /// When each of those who have a slot and ask for nothing may lose it.
@@ -155,23 +159,26 @@ impl Choker {
     }
 
     /// Whether that peer had a slot, asked for nothing, and has not asked since.
-    pub fn idled(&self, key: PeerKey) -> bool {
+    pub fn has_idled(&self, key: PeerKey) -> bool {
         self.peers.get(&key).is_some_and(|m| m.idleness.has_idled())
     }
 
     /// Whether that peer was seen to snub us at the last round.
-    pub fn snubs(&self, now: Duration, key: PeerKey) -> bool {
-        self.peers.get(&key).is_some_and(|m| now.saturating_sub(m.heard) >= SNUB)
+    pub fn is_snubbing(&self, now: Duration, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|m| now.saturating_sub(m.heard) >= SNUBBED_AFTER)
     }
 
     /// Whom to unchoke until the next round; everyone else is to be choked. `candidates` are all connected peers.
     pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[Candidate]) -> Vec<PeerKey> {
         self.observe(now, candidates);
-        let takers: Vec<&Candidate> = candidates.iter().filter(|c| takes(c)).collect();
+        let takers: Vec<&Candidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
         let load = Load {
             demand: takers.len(),
             served: takers.iter().filter(|c| c.unchoked).count(),
-            active: takers.iter().filter(|c| c.unchoked && (c.up_rate >= slots::SLOW || c.asks)).count(),
+            active: takers
+                .iter()
+                .filter(|c| c.unchoked && (c.up_rate >= slots::SLOW_SLOT_RATE || c.is_requesting))
+                .count(),
             total: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };
@@ -190,11 +197,11 @@ impl Choker {
     }
 
     /// Whether a peer that became interested between two rounds may be unchoked at once: yes while slots are free.
-    pub fn grant_now(&mut self, now: Duration, seeding: bool, candidates: &[Candidate], key: PeerKey) -> bool {
-        let Some(candidate) = candidates.iter().find(|c| c.key == key && takes(c)) else { return false };
+    pub fn can_unchoke_now(&mut self, now: Duration, seeding: bool, candidates: &[Candidate], key: PeerKey) -> bool {
+        let Some(candidate) = candidates.iter().find(|c| c.key == key && can_use_slot(c)) else { return false };
         self.slots.set_seeding(seeding);
-        let served = candidates.iter().filter(|c| takes(c) && c.unchoked && c.key != key).count();
-        let free = served < self.slots.count() + usize::from(!seeding) && (seeding || !self.snubs(now, key));
+        let served = candidates.iter().filter(|c| can_use_slot(c) && c.unchoked && c.key != key).count();
+        let free = served < self.slots.count() + usize::from(!seeding) && (seeding || !self.is_snubbing(now, key));
         if free {
             self.begin_turn(now, candidate);
         }
@@ -205,8 +212,8 @@ impl Choker {
     fn observe(&mut self, now: Duration, candidates: &[Candidate]) {
         let before = std::mem::take(&mut self.peers);
         for c in candidates {
-            let mut memory = before.get(&c.key).copied().unwrap_or_else(|| Memory::new(now, c));
-            if c.received != memory.received || !c.owes {
+            let mut memory = before.get(&c.key).copied().unwrap_or_else(|| PeerHistory::new(now, c));
+            if c.received != memory.received || !c.expects_blocks {
                 (memory.received, memory.heard) = (c.received, now);
             }
             if c.unchoked && c.interested {
@@ -215,30 +222,30 @@ impl Choker {
             } else {
                 memory.turn = None;
             }
-            memory.idleness.observe(now, memory.turn, c.sent, c.asks);
+            memory.idleness.observe(now, memory.turn, c.sent, c.is_requesting);
             self.peers.insert(c.key, memory);
         }
     }
 
     fn begin_turn(&mut self, now: Duration, c: &Candidate) {
-        let memory = self.peers.entry(c.key).or_insert_with(|| Memory::new(now, c));
+        let memory = self.peers.entry(c.key).or_insert_with(|| PeerHistory::new(now, c));
         memory.turn.get_or_insert((now, c.sent));
-        memory.idleness.observe(now, memory.turn, c.sent, c.asks);
+        memory.idleness.observe(now, memory.turn, c.sent, c.is_requesting);
     }
 
     /// Who has the regular slots.
     fn regular(&self, now: Duration, seeding: bool, takers: &[&Candidate]) -> BTreeSet<PeerKey> {
-        let mut ranked: Vec<_> = takers.iter().copied().filter(|c| seeding || !self.snubs(now, c.key)).collect();
+        let mut ranked: Vec<_> = takers.iter().copied().filter(|c| seeding || !self.is_snubbing(now, c.key)).collect();
         let lasts = |began: &Duration| now.saturating_sub(*began) < OPTIMISTIC_TURN;
         let lucky = |c: &Candidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
         let crowding = self.crowding(now, &ranked);
         ranked.sort_by_cached_key(|c| {
             // An optimistic turn that is over gives no claim to a regular slot.
             let by_luck = !seeding && self.optimistic.contains_key(&c.key);
-            let standing = if by_luck && !lucky(c) { Standing::Done } else { self.standing(now, c) };
-            let giver = !seeding && c.down_rate >= GIVER;
+            let standing = if by_luck && !lucky(c) { TurnState::Done } else { self.standing(now, c) };
+            let giver = !seeding && c.down_rate >= MIN_GIVING_RATE;
             let class = match standing {
-                Standing::Fresh if !lucky(c) => 0,
+                TurnState::Fresh if !lucky(c) => 0,
                 _ if giver => 1,
                 _ if !lucky(c) => 2,
                 _ => 3, // has its place without a regular slot
@@ -249,28 +256,28 @@ impl Choker {
             let crowding = crowding.get(&c.key).copied().unwrap_or_default();
             (class, Reverse(merit), self.rank(now, c, standing, crowding), c.since, c.key)
         });
-        let fresh = ranked.iter().filter(|c| self.standing(now, c) == Standing::Fresh && !lucky(c)).count();
+        let fresh = ranked.iter().filter(|c| self.standing(now, c) == TurnState::Fresh && !lucky(c)).count();
         ranked.into_iter().take(self.slots.count().max(fresh)).map(|c| c.key).collect()
     }
 
     /// How the peer's turn stands.
-    fn standing(&self, now: Duration, c: &Candidate) -> Standing {
-        let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return Standing::Waiting };
+    fn standing(&self, now: Duration, c: &Candidate) -> TurnState {
+        let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return TurnState::Waiting };
         let (time, bytes) = (now.saturating_sub(began), c.sent.saturating_sub(sent));
         let idles = self.peers.get(&c.key).is_some_and(|m| m.idleness.is_idle(now));
         let over =
-            idles || time >= LONGEST_TURN || (time >= TURN && bytes >= QUOTA) || (time >= IDLE_TURN && bytes == 0);
+            idles || time >= MAX_TURN || (time >= MIN_TURN && bytes >= TURN_BYTES) || (time >= IDLE_TURN && bytes == 0);
         match time {
-            _ if over => Standing::Done,
-            _ if time < ROUND => Standing::Fresh,
-            _ => Standing::Serving,
+            _ if over => TurnState::Done,
+            _ if time < ROUND => TurnState::Fresh,
+            _ => TurnState::Serving,
         }
     }
 
     /// How far the networks of those who wait exceed a quarter of the slots with those before them: 0 while they do not.
     fn crowding(&self, now: Duration, ranked: &[&Candidate]) -> BTreeMap<PeerKey, usize> {
         let fair = (self.slots.count() / 4).max(1);
-        let waits = |c: &Candidate| self.standing(now, c) == Standing::Waiting;
+        let waits = |c: &Candidate| self.standing(now, c) == TurnState::Waiting;
         let mut held: BTreeMap<Network, usize> = BTreeMap::new();
         for c in ranked.iter().filter(|c| !waits(c) && c.unchoked) {
             *held.entry(c.network).or_default() += 1;
@@ -288,15 +295,15 @@ impl Choker {
     /// The order among those who share slots: the fastest of those whose turn lasts, then who waited longest (never served is
     /// `None` and comes first) of the networks that have the least, then whose turn began last. Those who did nothing with a slot come
     /// after all others who wait.
-    fn rank(&self, now: Duration, c: &Candidate, standing: Standing, crowding: usize) -> SlotRank {
+    fn rank(&self, now: Duration, c: &Candidate, standing: TurnState, crowding: usize) -> SlotRank {
         let memory = self.peers.get(&c.key);
         match standing {
-            Standing::Fresh | Standing::Serving => (standing, false, 0, Reverse(c.up_rate), None),
-            Standing::Waiting => {
-                let is_last = memory.is_some_and(|m| m.idleness.is_last(now));
-                (standing, is_last, crowding, Reverse(0), memory.and_then(|m| m.served))
+            TurnState::Fresh | TurnState::Serving => (standing, false, 0, Reverse(c.up_rate), None),
+            TurnState::Waiting => {
+                let is_deprioritized = memory.is_some_and(|m| m.idleness.is_deprioritized(now));
+                (standing, is_deprioritized, crowding, Reverse(0), memory.and_then(|m| m.served))
             }
-            Standing::Done => {
+            TurnState::Done => {
                 let began = memory.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
                 (standing, false, 0, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
             }
@@ -306,12 +313,12 @@ impl Choker {
     /// Lets chance decide who else is served, where a turn is over: one, and one more for each peer that snubs us, for whose
     /// place we look for somebody better. Each network has the same chance, however many of its peers wait.
     fn draw_optimistic(&mut self, now: Duration, takers: &[&Candidate], regular: &BTreeSet<PeerKey>) {
-        let snubbers = takers.iter().filter(|c| self.snubs(now, c.key)).count();
+        let snubbers = takers.iter().filter(|c| self.is_snubbing(now, c.key)).count();
         let places = 1 + snubbers.min(self.slots.count() / 2);
         let others: BTreeMap<PeerKey, &Candidate> =
             takers.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
         let memory = |key: &PeerKey| self.peers.get(key);
-        let is_last = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_last(now));
+        let is_deprioritized = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_deprioritized(now));
         let idles = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_idle(now));
         let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.optimistic)
             .into_iter()
@@ -321,7 +328,7 @@ impl Choker {
         // Those whose turn is just over, and those who did nothing with one, come last.
         for first in [true, false] {
             let waits = |key: &PeerKey| !optimistic.contains_key(key);
-            let comes_first = |key: &PeerKey| !over.contains_key(key) && !is_last(key);
+            let comes_first = |key: &PeerKey| !over.contains_key(key) && !is_deprioritized(key);
             let pool = others.iter().filter(|(key, _)| waits(key) && (comes_first(key) || !first));
             let mut pool: Vec<&Candidate> = pool.map(|(_, c)| *c).collect();
             while optimistic.len() < places
@@ -335,13 +342,13 @@ impl Choker {
 }
 
 /// Whether a slot is of any use to it.
-fn takes(c: &Candidate) -> bool {
+fn can_use_slot(c: &Candidate) -> bool {
     c.interested && !c.upload_only
 }
 
 /// Takes one out of `pool`: of a network by chance, in which a peer that is new to us is more likely than others.
 fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&Candidate>) -> Option<PeerKey> {
-    let weight = |c: &Candidate| if now.saturating_sub(c.since) < NEW { NEW_WEIGHT } else { 1 };
+    let weight = |c: &Candidate| if now.saturating_sub(c.since) < NEW_PEER_AGE { NEW_WEIGHT } else { 1 };
     // A network weighs as much as the heaviest of its peers.
     let mut networks: BTreeMap<Network, u32> = BTreeMap::new();
     for c in pool.iter() {
@@ -349,14 +356,14 @@ fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&Candidate>) -> O
         *heaviest = weight(c).max(*heaviest);
     }
     let networks: Vec<_> = networks.into_iter().collect();
-    let (network, _) = networks[by_weight(rng, networks.iter().map(|(_, weight)| *weight))?];
+    let (network, _) = networks[weighted_index(rng, networks.iter().map(|(_, weight)| *weight))?];
     let members: Vec<usize> = (0..pool.len()).filter(|&at| pool[at].network == network).collect();
-    let member = by_weight(rng, members.iter().map(|&at| weight(pool[at])))?;
+    let member = weighted_index(rng, members.iter().map(|&at| weight(pool[at])))?;
     Some(pool.swap_remove(members[member]).key)
 }
 
 /// Which of these, each as likely as its weight says.
-fn by_weight(rng: &mut fastrand::Rng, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
+fn weighted_index(rng: &mut fastrand::Rng, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
     let total: u32 = weights.clone().sum();
     if total == 0 {
         return None;

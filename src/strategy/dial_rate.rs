@@ -3,28 +3,28 @@
 use std::time::Duration;
 
 /// Connections that are being made at the same time, by all sessions of the host.
-pub const HALF_OPEN: usize = 120;
+pub const MAX_HALF_OPEN: usize = 120;
 /// How many of them each session may have at least.
-pub const LEAST_HALF_OPEN: usize = 5;
+pub const MIN_HALF_OPEN: usize = 5;
 
 /// Connections that are begun in a second, by all sessions together: addresses that refuse take no time, and a list of thousands of them
 /// must not make a flood of us.
-pub const DIALS_A_SECOND: usize = 100;
+pub const DIALS_PER_SECOND: usize = 100;
 
 /// How long a connection may take while other addresses wait for their turn: a lost SYN is sent again after one second, and once
 /// more after three.
-const HURRIED: Duration = Duration::from_secs(4);
+const SHORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long it may take otherwise.
-const PATIENT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to come about.
 pub fn connect_timeout(others_wait: bool) -> Duration {
-    if others_wait { HURRIED } else { PATIENT }
+    if others_wait { SHORT_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT }
 }
 
 /// How many connections may be begun now: a token bucket that holds those of one second.
 #[derive(Debug)]
-pub struct Dials {
+pub struct DialBudget {
     /// Those that are left, as of `at`.
     left: f64,
     at: Duration,
@@ -32,14 +32,14 @@ pub struct Dials {
     rate: f64,
 }
 
-impl Default for Dials {
-    fn default() -> Dials {
-        let rate = DIALS_A_SECOND as f64;
-        Dials { left: rate, at: Duration::ZERO, rate }
+impl Default for DialBudget {
+    fn default() -> DialBudget {
+        let rate = DIALS_PER_SECOND as f64;
+        DialBudget { left: rate, at: Duration::ZERO, rate }
     }
 }
 
-impl Dials {
+impl DialBudget {
     /// How many connections may be begun at `now`, with so many a second on the average. Where the bucket was emptied that is none for a
     /// tenth of a second, so that a long list is not looked through for each address.
     pub fn allowed(&mut self, now: Duration, a_second: usize) -> usize {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn dials_are_bounded_and_none_is_lost() {
         for rate in [1, 5, 50, 100] {
-            let (mut dials, mut now, mut begun) = (Dials::default(), Duration::from_secs(1000), 0);
+            let (mut dials, mut now, mut begun) = (DialBudget::default(), Duration::from_secs(1000), 0);
             let end = now + Duration::from_secs(60);
             while now < end {
                 for _ in 0..dials.allowed(now, rate) {

@@ -10,7 +10,7 @@
 //! after a short grace, first one that does not read what we send, then one that had an upload slot and asked for nothing. A
 //! connection that has moved blocks is evicted ten seconds to a minute after the last one, the later the more it has moved; a few bytes
 //! are no block. An honest peer that waits for its turn looks the same, so there are only a few such evictions a second, one in a few
-//! seconds for callers of each /16 or IPv6 /32, and a network whose connection was evicted in this way evicts nobody itself for a while ([`Churn`]).
+//! seconds for callers of each /16 or IPv6 /32, and a network whose connection was evicted in this way evicts nobody itself for a while ([`EvictionLimiter`]).
 //!
 //! Where nobody has run out of time, the connection that has moved the least of late gives way to a network that has fewer, one every
 //! few seconds, unless it is new or busy. Whoever wants to hold all places must move as much as honest peers do.
@@ -25,7 +25,7 @@ use crate::types::PeerKey;
 
 /// A connection that may have to end.
 #[derive(Clone, Copy, Debug)]
-pub struct Occupant {
+pub struct EvictionCandidate {
     /// The connection.
     pub key: PeerKey,
     /// The other end.
@@ -37,16 +37,16 @@ pub struct Occupant {
     /// When it last moved a block, either way; when it was made, where it has moved none.
     pub moved: Duration,
     /// What it has made of its place so far.
-    pub merit: Merit,
+    pub usefulness: Usefulness,
     /// The payload bytes that it has ever moved.
     pub total: u64,
     /// The payload bytes that it moves in a minute, of late.
-    pub lately: u64,
+    pub recent: u64,
 }
 
 /// What a connection has made of its place, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Merit {
+pub enum Usefulness {
     /// It does not read what we send.
     Stuck,
     /// It had an upload slot and asked for nothing.
@@ -62,13 +62,13 @@ pub enum Merit {
 pub struct Eviction {
     /// Which.
     pub key: PeerKey,
-    /// What [`Churn::note`] must hear of, where evictions of this kind are bounded.
-    pub bounded: Option<Bounded>,
+    /// What [`EvictionLimiter::note`] must hear of, where evictions of this kind are bounded.
+    pub limited: Option<LimitedEviction>,
 }
 
 /// An eviction of a connection that an honest peer could have made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounded {
+pub struct LimitedEviction {
     /// Its network.
     pub network: Network,
     /// The wider network of the newcomer.
@@ -79,17 +79,17 @@ pub struct Bounded {
 
 /// Bounds how often connections are evicted that an honest peer could have made.
 #[derive(Debug, Default)]
-pub struct Churn {
+pub struct EvictionLimiter {
     /// When each of the last of them was evicted; the oldest first.
-    evicted: VecDeque<(Duration, Bounded)>,
+    evicted: VecDeque<(Duration, LimitedEviction)>,
     /// When the last one was evicted that was in use.
     in_use: Option<Duration>,
 }
 
-impl Churn {
-    /// Such evictions in each [`Churn::SPAN`] at most, and one for newcomers of each /16 or IPv6 /32: a place is kept for about a minute in the fullest flood of newcomers.
-    pub const MOST: usize = 16;
-    /// See [`Churn::MOST`].
+impl EvictionLimiter {
+    /// Such evictions in each [`EvictionLimiter::SPAN`] at most, and one for newcomers of each /16 or IPv6 /32: a place is kept for about a minute in the fullest flood of newcomers.
+    pub const MAX_EVICTIONS: usize = 16;
+    /// See [`EvictionLimiter::MAX_EVICTIONS`].
     pub const SPAN: Duration = Duration::from_secs(4);
     /// Between two evictions of connections that are in use. More than [`GRACE`]: the newcomer, if it does nothing, goes before the next.
     pub const PAUSE: Duration = Duration::from_secs(8);
@@ -98,21 +98,21 @@ impl Churn {
 
     /// Whether a newcomer may take the place of a connection that has run out of time.
     fn allows(&self, newcomer: IpAddr, now: Duration) -> bool {
-        let lately = || self.evicted.iter().rev().take_while(|(at, _)| now < *at + Churn::SPAN);
-        let (network, wider) = (Network::block(newcomer), wider(newcomer));
-        lately().count() < Churn::MOST
-            && !lately().any(|(_, gone)| gone.newcomer == wider)
-            && !self.evicted.iter().any(|(at, gone)| gone.network == network && now < *at + Churn::REST)
+        let recent = || self.evicted.iter().rev().take_while(|(at, _)| now < *at + EvictionLimiter::SPAN);
+        let (network, provider_network) = (Network::block(newcomer), provider_network(newcomer));
+        recent().count() < EvictionLimiter::MAX_EVICTIONS
+            && !recent().any(|(_, gone)| gone.newcomer == provider_network)
+            && !self.evicted.iter().any(|(at, gone)| gone.network == network && now < *at + EvictionLimiter::REST)
     }
 
     /// Whether it may take that of a connection that is in use.
     fn allows_in_use(&self, newcomer: IpAddr, now: Duration) -> bool {
-        self.in_use.is_none_or(|at| now >= at + Churn::PAUSE) && self.allows(newcomer, now)
+        self.in_use.is_none_or(|at| now >= at + EvictionLimiter::PAUSE) && self.allows(newcomer, now)
     }
 
-    /// A connection was evicted; see [`Eviction::bounded`].
-    pub fn note(&mut self, gone: Bounded, now: Duration) {
-        while self.evicted.front().is_some_and(|(at, _)| now >= *at + Churn::REST) {
+    /// A connection was evicted; see [`Eviction::limited`].
+    pub fn note(&mut self, gone: LimitedEviction, now: Duration) {
+        while self.evicted.front().is_some_and(|(at, _)| now >= *at + EvictionLimiter::REST) {
             self.evicted.pop_front();
         }
         self.evicted.push_back((now, gone));
@@ -123,7 +123,7 @@ impl Churn {
 }
 
 /// What a provider has, or somebody who rents many addresses: an IPv4 /16 or an IPv6 /32.
-fn wider(ip: IpAddr) -> Network {
+fn provider_network(ip: IpAddr) -> Network {
     Network::of(ip, 16, 32)
 }
 
@@ -139,24 +139,24 @@ pub enum Handshake {
 }
 
 /// A caller's first bytes follow right behind its connection. One that has sent none for so long makes room for any other.
-const SILENCE: Duration = Duration::from_millis(200);
+const SILENT_TIMEOUT: Duration = Duration::from_millis(200);
 /// So long a handshake may take, over a slow line and encrypted, before it gives way.
-const HANDSHAKE: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// So long a connection may do nothing before it gives way to a network that has fewer.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// So long it may do nothing before it gives way to anybody.
-const LONG_IDLE: Duration = Duration::from_secs(60);
+const LONG_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for a connection that has never moved a block: long enough for a peer that is served at once to ask and to get one.
 const GRACE: Duration = Duration::from_secs(6);
-/// The same for a connection that has moved blocks: so long after the last one at least, and up to [`LONG_IDLE`] where it has moved
-/// [`PLENTY`].
-const SHORT_PATIENCE: Duration = Duration::from_secs(10);
-const PLENTY: u64 = 1 << 20;
+/// The same for a connection that has moved blocks: so long after the last one at least, and up to [`LONG_IDLE_TIMEOUT`] where it has moved
+/// [`PLENTY_BYTES`].
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+const PLENTY_BYTES: u64 = 1 << 20;
 /// A connection in use is safe in its first seconds …
-const SETTLED: Duration = Duration::from_secs(20);
+const MIN_AGE_IN_USE: Duration = Duration::from_secs(20);
 /// … and while it moves blocks, at so many bytes a minute and with no longer pause.
 const BUSY: u64 = 60 * 4096;
-const PAUSE_OF_BUSY: Duration = Duration::from_secs(5);
+const MAX_BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// By these networks connections are counted, one inside the other.
 const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::block, Network::site, Network::host];
@@ -165,21 +165,21 @@ const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::block, Network::site, Netwo
 /// at any time, but not to the same network.
 pub fn evicted(
     newcomer: IpAddr,
-    occupants: &[Occupant],
+    occupants: &[EvictionCandidate],
     fair: usize,
-    churn: &Churn,
+    eviction_limiter: &EvictionLimiter,
     now: Duration,
 ) -> Option<Eviction> {
-    let is_idle = |o: &Occupant, patience| match o.handshake {
-        Handshake::Silent => now >= o.moved + SILENCE,
-        Handshake::Begun => now >= o.moved + HANDSHAKE,
+    let is_idle = |o: &EvictionCandidate, patience| match o.handshake {
+        Handshake::Silent => now >= o.moved + SILENT_TIMEOUT,
+        Handshake::Begun => now >= o.moved + HANDSHAKE_TIMEOUT,
         Handshake::Done => now >= o.moved + patience,
     };
-    let silent = occupants.iter().filter(|o| o.handshake == Handshake::Silent && is_idle(o, IDLE));
+    let silent = occupants.iter().filter(|o| o.handshake == Handshake::Silent && is_idle(o, IDLE_TIMEOUT));
     let (crowd, exceeds) = fullest(newcomer, occupants, fair);
-    let crowded = crowd.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE)));
+    let crowded = crowd.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE_TIMEOUT)));
     if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(crowded)) {
-        return Some(Eviction { key: gone.key, bounded: None });
+        return Some(Eviction { key: gone.key, limited: None });
     }
     // No other network has more than its part, or what it has is in use. The newcomer's must not push out others that have fewer.
     let mut blocks: HashMap<Network, usize> = HashMap::new();
@@ -191,43 +191,52 @@ pub fn evicted(
         return None;
     }
     let equal: Vec<_> = occupants.iter().filter(|o| has(o.host) >= has(newcomer)).collect();
-    let idle_for_long = equal.iter().copied().filter(|o| is_idle(o, LONG_IDLE));
+    let idle_for_long = equal.iter().copied().filter(|o| is_idle(o, LONG_IDLE_TIMEOUT));
     if let Some(gone) = longest_idle(idle_for_long) {
-        return Some(Eviction { key: gone.key, bounded: None });
+        return Some(Eviction { key: gone.key, limited: None });
     }
-    let eviction = |gone: &Occupant, in_use| Eviction {
+    let eviction = |gone: &EvictionCandidate, in_use| Eviction {
         key: gone.key,
-        bounded: Some(Bounded { network: Network::block(gone.host), newcomer: wider(newcomer), in_use }),
+        limited: Some(LimitedEviction {
+            network: Network::block(gone.host),
+            newcomer: provider_network(newcomer),
+            in_use,
+        }),
     };
-    let over = equal.iter().copied().filter(|o| is_idle(o, patience_with(o)));
-    if let Some(gone) = over.min_by_key(|o| (o.handshake, o.merit.min(Merit::Unknown), o.moved, Reverse(o.key))) {
-        return churn.allows(newcomer, now).then(|| eviction(gone, false));
+    let over = equal.iter().copied().filter(|o| is_idle(o, idle_timeout(o)));
+    if let Some(gone) =
+        over.min_by_key(|o| (o.handshake, o.usefulness.min(Usefulness::Unknown), o.moved, Reverse(o.key)))
+    {
+        return eviction_limiter.allows(newcomer, now).then(|| eviction(gone, false));
     }
-    let slack = |o: &Occupant| {
-        let is_busy = o.lately >= BUSY && now < o.moved + PAUSE_OF_BUSY;
-        o.handshake == Handshake::Done && o.merit == Merit::Moved && now >= o.since + SETTLED && !is_busy
+    let slack = |o: &EvictionCandidate| {
+        let is_busy = o.recent >= BUSY && now < o.moved + MAX_BUSY_PAUSE;
+        o.handshake == Handshake::Done
+            && o.usefulness == Usefulness::Moved
+            && now >= o.since + MIN_AGE_IN_USE
+            && !is_busy
     };
     let more = equal.iter().copied().filter(|o| has(o.host) > has(newcomer));
-    let least = more.filter(|o| slack(o)).min_by_key(|o| (o.lately, o.moved, Reverse(o.key)))?;
-    churn.allows_in_use(newcomer, now).then(|| eviction(least, true))
+    let least = more.filter(|o| slack(o)).min_by_key(|o| (o.recent, o.moved, Reverse(o.key)))?;
+    eviction_limiter.allows_in_use(newcomer, now).then(|| eviction(least, true))
 }
 
 /// For how long a connection may move no block before it gives way to one of a network that has no more of them.
-fn patience_with(o: &Occupant) -> Duration {
-    if o.merit < Merit::Moved {
+fn idle_timeout(o: &EvictionCandidate) -> Duration {
+    if o.usefulness < Usefulness::Moved {
         return GRACE;
     }
-    let share = o.total.min(PLENTY) as f64 / PLENTY as f64;
-    SHORT_PATIENCE + LONG_IDLE.saturating_sub(SHORT_PATIENCE).mul_f64(share)
+    let share = o.total.min(PLENTY_BYTES) as f64 / PLENTY_BYTES as f64;
+    MIN_IDLE_TIMEOUT + LONG_IDLE_TIMEOUT.saturating_sub(MIN_IDLE_TIMEOUT).mul_f64(share)
 }
 
 /// The connections of the fullest network, narrowed down level by level; and where they are more than the newcomer's network there
 /// would have, whether they exceed the fair part.
-fn fullest(newcomer: IpAddr, occupants: &[Occupant], fair: usize) -> (Vec<Occupant>, Option<bool>) {
+fn fullest(newcomer: IpAddr, occupants: &[EvictionCandidate], fair: usize) -> (Vec<EvictionCandidate>, Option<bool>) {
     let mut crowd = occupants.to_vec();
     let mut exceeds = None;
     for level in LEVELS {
-        let mut networks: HashMap<Network, Vec<Occupant>> = HashMap::new();
+        let mut networks: HashMap<Network, Vec<EvictionCandidate>> = HashMap::new();
         for occupant in &crowd {
             networks.entry(level(occupant.host)).or_default().push(*occupant);
         }
@@ -243,7 +252,7 @@ fn fullest(newcomer: IpAddr, occupants: &[Occupant], fair: usize) -> (Vec<Occupa
 }
 
 /// The one that has moved no block for longest, of those whose handshake has come the least far; of several the last to come.
-fn longest_idle<'a>(occupants: impl Iterator<Item = &'a Occupant>) -> Option<&'a Occupant> {
+fn longest_idle<'a>(occupants: impl Iterator<Item = &'a EvictionCandidate>) -> Option<&'a EvictionCandidate> {
     occupants.min_by_key(|o| (o.handshake, o.moved, Reverse(o.key)))
 }
 

@@ -12,10 +12,10 @@
 //! The caller tells what happens ([`MetadataFetch::offer`], [`MetadataFetch::data`], …), and after that, and whenever
 //! [`MetadataFetch::next_due`] has come, sends what [`MetadataFetch::requests`] gives.
 
-mod asked;
 mod assembly;
 #[cfg(test)]
 mod attacks;
+mod outstanding;
 mod served;
 #[cfg(test)]
 mod simulation;
@@ -25,14 +25,14 @@ use std::time::Duration;
 
 use crate::types::{InfoHash, PeerKey};
 use crate::wire::metadata::{MAX_SIZE, pieces};
-use asked::Asked;
 use assembly::Assembly;
+use outstanding::RequestsInFlight;
 pub use served::MetadataServed;
 
 /// Requests under way with one peer.
-const DEPTH: usize = 3;
+const MAX_OUTSTANDING: usize = 3;
 /// A request is late after so long; what comes later still counts.
-const LATE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer with so many late requests in a row is left alone for a while.
 const MAX_LATE: u32 = 3;
 /// For so long; a peer that rejects may have the metadata by then.
@@ -49,11 +49,11 @@ const MAX_DROPS: u32 = 4;
 
 /// What a piece of metadata led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
+pub enum FetchOutcome {
     /// More is needed; or the piece was of no use.
     Nothing,
     /// The info dictionary, with the right hash.
-    Whole(Vec<u8>),
+    Complete(Vec<u8>),
     /// This peer lied: it is forgotten here, and should be hung up on and banned.
     Liar(PeerKey),
     /// Several peers' pieces gave something wrong; each of them is tried alone now.
@@ -64,20 +64,20 @@ pub enum Fetched {
 #[derive(Debug)]
 pub struct MetadataFetch {
     info_hash: InfoHash,
-    sources: BTreeMap<PeerKey, Source>,
+    sources: BTreeMap<PeerKey, MetadataSource>,
     assemblies: Vec<Assembly>,
     /// What became of the assemblies of each size.
-    past: HashMap<u32, Past>,
+    history: HashMap<u32, AssemblyHistory>,
     done: bool,
 }
 
 /// A peer that says it has the metadata.
 #[derive(Debug)]
-struct Source {
+struct MetadataSource {
     size: u32,
     /// It had part in something wrong and is tried alone.
     alone: bool,
-    asks: Vec<Ask>,
+    in_flight: Vec<MetadataRequest>,
     /// Requests in a row that became late; none after a pause.
     late: u32,
     /// Requests that came to nothing since the last that came to something. The fewer, the sooner it is asked again.
@@ -88,12 +88,12 @@ struct Source {
     gives: bool,
     paused_until: Duration,
     /// What became of the assemblies that it filled alone.
-    past: Past,
+    history: AssemblyHistory,
 }
 
 /// How often an assembly was dropped.
 #[derive(Clone, Copy, Debug, Default)]
-struct Past {
+struct AssemblyHistory {
     /// At the end of its turn, or later.
     turns: u32,
     /// Before, since it last had a turn.
@@ -101,13 +101,13 @@ struct Past {
 }
 
 #[derive(Debug)]
-struct Ask {
+struct MetadataRequest {
     piece: u32,
     at: Duration,
     late: bool,
 }
 
-impl Source {
+impl MetadataSource {
     fn is_paused(&self, now: Duration) -> bool {
         now < self.paused_until
     }
@@ -122,20 +122,20 @@ impl Source {
         self.late = 0;
     }
 
-    fn open(&self) -> impl Iterator<Item = &Ask> {
-        self.asks.iter().filter(|ask| !ask.late)
+    fn open(&self) -> impl Iterator<Item = &MetadataRequest> {
+        self.in_flight.iter().filter(|ask| !ask.late)
     }
 
     fn has_time(&self, now: Duration) -> bool {
-        !self.is_paused(now) && self.open().count() < DEPTH
+        !self.is_paused(now) && self.open().count() < MAX_OUTSTANDING
     }
 }
 
 impl MetadataFetch {
     /// A fetch of the info dictionary with this hash, with nobody to ask yet.
     pub fn new(info_hash: InfoHash) -> MetadataFetch {
-        let (sources, past) = (BTreeMap::new(), HashMap::new());
-        MetadataFetch { info_hash, sources, assemblies: Vec::new(), past, done: false }
+        let (sources, history) = (BTreeMap::new(), HashMap::new());
+        MetadataFetch { info_hash, sources, assemblies: Vec::new(), history, done: false }
     }
 
     /// A peer speaks `ut_metadata` and claims this size (`metadata_size` of its extension handshake). False where the size cannot
@@ -148,14 +148,23 @@ impl MetadataFetch {
         if known {
             return true;
         }
-        let (asks, paused_until) = (Vec::new(), Duration::ZERO);
+        let (in_flight, paused_until) = (Vec::new(), Duration::ZERO);
         let (alone, was_asked, gives) = (false, false, false);
-        let mut source =
-            Source { size, alone, asks, late: 0, misses: 0, was_asked, gives, paused_until, past: Past::default() };
+        let mut source = MetadataSource {
+            size,
+            alone,
+            in_flight,
+            late: 0,
+            misses: 0,
+            was_asked,
+            gives,
+            paused_until,
+            history: AssemblyHistory::default(),
+        };
         if let Some(before) = self.sources.remove(&key) {
             // The right size does not change: this takes back what was asked for, and is no way to be asked first again.
             let asked = before.open().count();
-            source = Source { size, asks: Vec::new(), ..before };
+            source = MetadataSource { size, in_flight: Vec::new(), ..before };
             source.missed(u32::try_from(asked).unwrap_or(u32::MAX).saturating_add(1));
             self.forget(key);
         }
@@ -173,7 +182,7 @@ impl MetadataFetch {
     fn forget(&mut self, key: PeerKey) {
         self.assemblies.retain(|a| a.alone != Some(key));
         let is_claimed = |size: u32| self.sources.values().any(|s| s.size == size);
-        self.past.retain(|size, _| is_claimed(*size));
+        self.history.retain(|size, _| is_claimed(*size));
         // Others may still claim the size, but who needs room need not wait for that.
         let unclaimed = self.assemblies.iter_mut().filter(|a| a.alone.is_none() && !is_claimed(a.size));
         unclaimed.for_each(|a| a.until = Duration::ZERO);
@@ -201,13 +210,13 @@ impl MetadataFetch {
             self.sources.iter().filter(|(_, s)| s.has_time(now)).map(|(&key, _)| key).collect();
         keys.sort_by_key(|key| self.sources.get(key).map(|s| (!s.gives, s.misses)));
         // One a peer and round, so that several share the work.
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_OUTSTANDING {
             let before = requests.len();
             for &key in &keys {
                 let Some(piece) = self.choose(key, &asked, now) else { continue };
                 if let Some(source) = self.sources.get_mut(&key) {
-                    source.asks.retain(|ask| ask.piece != piece);
-                    source.asks.push(Ask { piece, at: now, late: false });
+                    source.in_flight.retain(|ask| ask.piece != piece);
+                    source.in_flight.push(MetadataRequest { piece, at: now, late: false });
                     source.was_asked = true;
                     if !source.alone {
                         asked.add(source.size, piece, source.gives, now);
@@ -223,8 +232,8 @@ impl MetadataFetch {
     }
 
     /// What is asked of the peers that share assemblies.
-    fn asked(&self) -> Asked {
-        let mut asked = Asked::default();
+    fn asked(&self) -> RequestsInFlight {
+        let mut asked = RequestsInFlight::default();
         for source in self.sources.values().filter(|s| !s.alone) {
             source.open().for_each(|ask| asked.add(source.size, ask.piece, source.gives, ask.at));
         }
@@ -236,38 +245,38 @@ impl MetadataFetch {
         if self.done {
             return None;
         }
-        let open = || self.sources.values().flat_map(Source::open);
-        let late = open().map(|ask| ask.at + LATE);
+        let open = || self.sources.values().flat_map(MetadataSource::open);
+        let late = open().map(|ask| ask.at + REQUEST_TIMEOUT);
         let paused = self.sources.values().map(|s| s.paused_until).filter(|&until| until > now);
         let turns = self.assemblies.iter().map(|a| a.until).filter(|&until| until > now);
         // Each second more may be asked for what does not come.
         let somebody = self.sources.values().any(|s| s.has_time(now));
-        let next = open().map(|ask| asked::next_step(ask.at, now)).filter(|_| somebody);
+        let next = open().map(|ask| outstanding::next_step(ask.at, now)).filter(|_| somebody);
         late.chain(paused).chain(turns).chain(next).min()
     }
 
     /// A piece came. `total_size` and the length of `bytes` are what [`crate::wire::metadata::MetadataMessage::parse`] let pass.
-    pub fn data(&mut self, key: PeerKey, piece: u32, (total_size, bytes): (u32, &[u8]), now: Duration) -> Fetched {
-        let Some(source) = self.sources.get_mut(&key) else { return Fetched::Nothing };
-        let Some(at) = source.asks.iter().position(|ask| ask.piece == piece) else { return Fetched::Nothing };
-        source.asks.swap_remove(at);
+    pub fn data(&mut self, key: PeerKey, piece: u32, (total_size, bytes): (u32, &[u8]), now: Duration) -> FetchOutcome {
+        let Some(source) = self.sources.get_mut(&key) else { return FetchOutcome::Nothing };
+        let Some(at) = source.in_flight.iter().position(|ask| ask.piece == piece) else { return FetchOutcome::Nothing };
+        source.in_flight.swap_remove(at);
         (source.late, source.misses, source.gives, source.paused_until) = (0, 0, true, Duration::ZERO);
         if total_size != source.size {
             self.gone(key);
-            return Fetched::Liar(key);
+            return FetchOutcome::Liar(key);
         }
         let at = self.begin(key, now);
         let complete = |a: &mut Assembly| a.put(piece, key, bytes) && a.have() == a.count();
         if !self.assemblies.get_mut(at).is_some_and(complete) {
             self.make_room(total_size, now);
-            return Fetched::Nothing;
+            return FetchOutcome::Nothing;
         }
         let whole = self.assemblies.remove(at);
         match whole.finish(&self.info_hash) {
             Ok(info) => {
                 self.done = true;
                 self.assemblies.clear();
-                Fetched::Whole(info)
+                FetchOutcome::Complete(info)
             }
             Err(senders) => self.blame(&senders),
         }
@@ -276,34 +285,34 @@ impl MetadataFetch {
     /// A peer will not give a piece: it does not have it, or finds that we ask too much.
     pub fn reject(&mut self, key: PeerKey, piece: u32, now: Duration) {
         if let Some(source) = self.sources.get_mut(&key)
-            && let Some(at) = source.asks.iter().position(|ask| ask.piece == piece)
+            && let Some(at) = source.in_flight.iter().position(|ask| ask.piece == piece)
         {
-            source.asks.swap_remove(at);
+            source.in_flight.swap_remove(at);
             source.missed(1);
             source.pause(now);
         }
     }
 
     /// What `senders` gave was wrong as a whole.
-    fn blame(&mut self, senders: &HashSet<PeerKey>) -> Fetched {
+    fn blame(&mut self, senders: &HashSet<PeerKey>) -> FetchOutcome {
         if let [liar] = senders.iter().copied().collect::<Vec<_>>()[..] {
             self.gone(liar);
-            return Fetched::Liar(liar);
+            return FetchOutcome::Liar(liar);
         }
         for sender in senders {
             if let Some(source) = self.sources.get_mut(sender) {
                 source.alone = true;
-                source.asks.clear();
+                source.in_flight.clear();
             }
         }
-        Fetched::Doubtful
+        FetchOutcome::Doubtful
     }
 
     /// Finds late requests, and the peers that have too many.
     fn expire(&mut self, now: Duration) {
         for source in self.sources.values_mut() {
             let mut missed = 0;
-            for ask in source.asks.iter_mut().filter(|ask| !ask.late && ask.at + LATE <= now) {
+            for ask in source.in_flight.iter_mut().filter(|ask| !ask.late && ask.at + REQUEST_TIMEOUT <= now) {
                 ask.late = true;
                 missed += 1;
             }
@@ -322,8 +331,9 @@ impl MetadataFetch {
         }
         if let Some(source) = self.sources.get(&key) {
             let (size, alone) = (source.size, source.alone.then_some(key));
-            let past = if source.alone { source.past } else { self.past.get(&size).copied().unwrap_or_default() };
-            self.assemblies.push(Assembly::new(size, alone, now + turn(past.turns), past.drops));
+            let history =
+                if source.alone { source.history } else { self.history.get(&size).copied().unwrap_or_default() };
+            self.assemblies.push(Assembly::new(size, alone, now + turn(history.turns), history.drops));
         }
         self.assemblies.len().saturating_sub(1)
     }
@@ -338,13 +348,15 @@ impl MetadataFetch {
                 return;
             };
             let dropped = self.assemblies.remove(at);
-            let past = match dropped.alone {
-                Some(key) => self.sources.get_mut(&key).map(|source| &mut source.past),
-                None => Some(self.past.entry(dropped.size).or_default()),
+            let history = match dropped.alone {
+                Some(key) => self.sources.get_mut(&key).map(|source| &mut source.history),
+                None => Some(self.history.entry(dropped.size).or_default()),
             };
-            match past {
-                Some(past) if dropped.until <= now => *past = Past { turns: past.turns + 1, drops: 0 },
-                Some(past) => past.drops += 1,
+            match history {
+                Some(history) if dropped.until <= now => {
+                    *history = AssemblyHistory { turns: history.turns + 1, drops: 0 }
+                }
+                Some(history) => history.drops += 1,
                 None => {}
             }
         }
@@ -369,7 +381,7 @@ impl MetadataFetch {
     }
 
     /// What to ask a peer for next.
-    fn choose(&self, key: PeerKey, asked: &Asked, now: Duration) -> Option<u32> {
+    fn choose(&self, key: PeerKey, asked: &RequestsInFlight, now: Duration) -> Option<u32> {
         let source = self.sources.get(&key).filter(|s| s.has_time(now))?;
         let assembly = self.assembly_of(key).and_then(|at| self.assemblies.get(at));
         if assembly.is_none() && source.was_asked && !self.has_room(source.size, now) {

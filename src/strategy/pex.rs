@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::net::networks::{is_private, may_name};
-use crate::wire::pex::{Flags, MAX_PEERS, PexMessage};
+use crate::net::networks::{is_private, may_report};
+use crate::wire::pex::{MAX_PEERS, PexFlags, PexMessage};
 
 /// Between two messages at least.
 pub const INTERVAL: Duration = Duration::from_secs(60);
@@ -41,13 +41,13 @@ impl PexDiffer {
         &mut self,
         now: Duration,
         to: SocketAddr,
-        connected: &HashMap<SocketAddr, Flags>,
+        connected: &HashMap<SocketAddr, PexFlags>,
     ) -> Option<PexMessage> {
         if now < self.due {
             return None;
         }
         let new = connected.iter().filter(|(addr, _)| **addr != to && !self.told.contains(addr));
-        let added: Vec<(SocketAddr, Flags)> = new.take(MAX_PEERS).map(|(addr, flags)| (*addr, *flags)).collect();
+        let added: Vec<(SocketAddr, PexFlags)> = new.take(MAX_PEERS).map(|(addr, flags)| (*addr, *flags)).collect();
         let gone = self.told.iter().copied().filter(|addr| !connected.contains_key(addr));
         let dropped: Vec<SocketAddr> = gone.take(MAX_PEERS).collect();
         if added.is_empty() && dropped.is_empty() {
@@ -88,7 +88,7 @@ impl PexInbox {
     ///
     /// # Errors
     /// [`PexFlood`] where too much comes too soon.
-    pub fn take(&mut self, now: Duration, message: &PexMessage) -> Result<Vec<(SocketAddr, Flags)>, PexFlood> {
+    pub fn take(&mut self, now: Duration, message: &PexMessage) -> Result<Vec<(SocketAddr, PexFlags)>, PexFlood> {
         // A tenth early is still in time.
         let earned = (now.saturating_sub(self.since).as_secs() / (INTERVAL.as_secs() * 9 / 10)) as u32;
         if earned > 0 {
@@ -102,7 +102,7 @@ impl PexInbox {
         self.credit -= 1;
         let mut taken = Vec::new();
         for &(addr, flags) in message.added.iter().take(MAX_PEERS) {
-            let fits = self.taken < MAX_TAKEN && may_name(self.from.ip(), addr.ip());
+            let fits = self.taken < MAX_TAKEN && may_report(self.from.ip(), addr.ip());
             // In a private network, where only those in it get this far, many peers may share an address: ports tell them apart.
             if fits && (self.hosts.insert(addr.ip()) || is_private(addr.ip())) {
                 taken.push((addr, flags));
@@ -125,8 +125,8 @@ mod tests {
         SocketAddr::from(([9, 9, (n >> 8) as u8, n as u8], 6881))
     }
 
-    fn peers(range: std::ops::Range<u16>) -> HashMap<SocketAddr, Flags> {
-        range.map(|n| (addr(n), Flags(n as u8))).collect()
+    fn peers(range: std::ops::Range<u16>) -> HashMap<SocketAddr, PexFlags> {
+        range.map(|n| (addr(n), PexFlags(n as u8))).collect()
     }
 
     fn message(range: std::ops::Range<u16>) -> PexMessage {
@@ -146,9 +146,9 @@ mod tests {
         assert_eq!(differ.message(s(64), to, &peers(0..9)), None);
         assert_eq!(differ.message(s(65), to, &peers(0..3)), None, "nothing new");
         let second = differ.message(s(70), to, &peers(2..4)).unwrap();
-        assert_eq!((second.added, second.dropped), (vec![(addr(3), Flags(3))], vec![addr(1)]));
+        assert_eq!((second.added, second.dropped), (vec![(addr(3), PexFlags(3))], vec![addr(1)]));
         let third = differ.message(s(130), to, &peers(1..4)).unwrap();
-        assert_eq!(third.added, [(addr(1), Flags(1))], "who comes back is added again");
+        assert_eq!(third.added, [(addr(1), PexFlags(1))], "who comes back is added again");
     }
 
     #[test]
@@ -177,14 +177,14 @@ mod tests {
         let mut honest = PexInbox::new(addr(0), s(0));
         for n in 0..100 {
             let taken = honest.take(s(u64::from(n) * 60), &message(n..n + 1)).unwrap();
-            assert_eq!(taken, [(addr(n), Flags(n as u8))]);
+            assert_eq!(taken, [(addr(n), PexFlags(n as u8))]);
         }
     }
 
     #[test]
     fn each_host_once_and_no_more_than_the_bound() {
         let mut inbox = PexInbox::new(addr(0), s(0));
-        let ports = (1..40).map(|port| (SocketAddr::from(([8, 8, 8, 8], port)), Flags(0))).collect();
+        let ports = (1..40).map(|port| (SocketAddr::from(([8, 8, 8, 8], port)), PexFlags(0))).collect();
         let taken = inbox.take(s(0), &PexMessage { added: ports, dropped: Vec::new() }).unwrap();
         assert_eq!(taken.len(), 1);
         let all: usize =
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn loopback_is_believed_from_there_only() {
-        let added = [1, 2].map(|port| (SocketAddr::from(([127, 0, 0, 1], port)), Flags(0))).to_vec();
+        let added = [1, 2].map(|port| (SocketAddr::from(([127, 0, 0, 1], port)), PexFlags(0))).to_vec();
         let message = PexMessage { added, dropped: Vec::new() };
         assert_eq!(PexInbox::new(addr(0), s(0)).take(s(0), &message), Ok(Vec::new()));
         let near = SocketAddr::from(([127, 0, 0, 1], 9));
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn private_addresses_are_believed_of_private_peers_only() {
         let inside = ["192.168.1.1:80", "10.0.0.1:6881", "100.64.0.1:6881", "[fd00::1]:6881", "[2002:a00:1::]:6881"];
-        let added = inside.map(|addr| (addr.parse().unwrap(), Flags(0))).to_vec();
+        let added = inside.map(|addr| (addr.parse().unwrap(), PexFlags(0))).to_vec();
         let message = PexMessage { added, dropped: Vec::new() };
         assert_eq!(PexInbox::new(addr(0), s(0)).take(s(0), &message), Ok(Vec::new()));
         let near = SocketAddr::from(([192, 168, 1, 7], 9));

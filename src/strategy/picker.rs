@@ -22,7 +22,7 @@ mod order;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
-mod recall;
+mod restore;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -34,9 +34,9 @@ mod within;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::types::{BLOCK, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 pub use asking::{Asking, Speed};
-use begun::{Begun, Block, Listed};
+use begun::{Begun, BlockState, ListPosition};
 use order::Order;
 pub use plan::Plan;
 
@@ -62,7 +62,7 @@ pub enum Progress {
     /// Nothing of it asked for or received.
     Missing,
     /// The same or begun, and none of the connected peers, of which some have something, has it.
-    Unseen,
+    Unavailable,
     /// Not there, and not to be fetched.
     Unwanted,
     /// Some of it asked for or received.
@@ -73,13 +73,13 @@ pub enum Progress {
 
 /// What follows from a piece's hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PieceVerdict {
     /// Connected peers that have nothing any more that we lack: send them `not interested`.
     pub no_longer_wanted: Vec<PeerKey>,
     /// Whose blocks were in the piece, each once, those who left included.
     pub senders: Vec<PeerKey>,
     /// How many blocks an earlier session received: nobody knows any more who sent them.
-    pub recalled: u32,
+    pub restored: u32,
 }
 
 /// The measures of a torrent.
@@ -103,24 +103,24 @@ impl Geometry {
     }
 
     fn blocks(self, piece: PieceIndex) -> u32 {
-        self.size(piece).div_ceil(BLOCK)
+        self.size(piece).div_ceil(BLOCK_SIZE)
     }
 
     fn block(self, piece: PieceIndex, at: usize) -> BlockRequest {
-        let begin = at as u32 * BLOCK;
-        BlockRequest { piece, begin, length: self.size(piece).saturating_sub(begin).min(BLOCK) }
+        let begin = at as u32 * BLOCK_SIZE;
+        BlockRequest { piece, begin, length: self.size(piece).saturating_sub(begin).min(BLOCK_SIZE) }
     }
 
     /// Which block of its piece this is; `None` where it is no block of this torrent.
     fn at(self, block: &BlockRequest) -> Option<usize> {
-        let at = (block.begin / BLOCK) as usize;
+        let at = (block.begin / BLOCK_SIZE) as usize;
         let exists = block.piece.0 < self.pieces && block.begin < self.size(block.piece);
         (exists && self.block(block.piece, at) == *block).then_some(at)
     }
 }
 
 /// What is known of one connected peer.
-struct Peer {
+struct PickerPeer {
     key: PeerKey,
     bits: Bitfield,
     /// Pieces that it has and we lack: those that are wanted, here and everywhere.
@@ -165,12 +165,12 @@ pub struct Picker {
     /// Expired blocks in all begun pieces.
     expired: u32,
     /// By key.
-    peers: Vec<Peer>,
+    peers: Vec<PickerPeer>,
     /// Pieces that were wrong with blocks of several peers: one peer alone is to fill them, so that the next failure has one author.
     doubtful: HashSet<PieceIndex>,
     rng: fastrand::Rng,
     /// Room for the candidates of a pick, kept for the next one.
-    scratch: Vec<choose::Candidate>,
+    scratch: Vec<choose::DuplicateCandidate>,
     touched: Vec<PieceIndex>,
 }
 
@@ -219,7 +219,7 @@ impl Picker {
             }
             let (own, lost) = (Vec::new(), HashSet::new());
             let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
-            self.peers.insert(at, Peer { key, bits, wanted: 0, dry: false, asking, last: None, own, lost });
+            self.peers.insert(at, PickerPeer { key, bits, wanted: 0, dry: false, asking, last: None, own, lost });
         }
     }
 
@@ -311,7 +311,7 @@ impl Picker {
         self.peers.binary_search_by_key(&key, |peer| peer.key)
     }
 
-    fn peer(&self, key: PeerKey) -> Option<&Peer> {
+    fn peer(&self, key: PeerKey) -> Option<&PickerPeer> {
         self.find(key).ok().map(|at| &self.peers[at])
     }
 
@@ -349,30 +349,30 @@ impl Picker {
         begun.expired_summed = begun.expired;
         let untouched = begun.is_untouched();
         let listed = match begun.owner {
-            _ if untouched || begun.free == 0 => Listed::No,
-            Some(owner) => Listed::Owned(owner),
-            None => Listed::Orphan,
+            _ if untouched || begun.free == 0 => ListPosition::No,
+            Some(owner) => ListPosition::Owned(owner),
+            None => ListPosition::Orphan,
         };
         let before = std::mem::replace(&mut begun.listed, listed);
         if before != listed {
-            if listed == Listed::No {
+            if listed == ListPosition::No {
                 let at = begun.open_at;
                 self.open.swap_remove(at);
                 if let Some(moved) = self.open.get(at).and_then(|moved| self.begun.get_mut(moved)) {
                     moved.open_at = at;
                 }
-            } else if before == Listed::No {
+            } else if before == ListPosition::No {
                 begun.open_at = self.open.len();
                 self.open.push(piece);
             }
-            self.orphans -= u32::from(before == Listed::Orphan);
-            self.orphans += u32::from(listed == Listed::Orphan);
-            if let Listed::Owned(owner) = before
+            self.orphans -= u32::from(before == ListPosition::Orphan);
+            self.orphans += u32::from(listed == ListPosition::Orphan);
+            if let ListPosition::Owned(owner) = before
                 && let Ok(at) = self.find(owner)
             {
                 self.peers[at].own.retain(|&own| own != piece);
             }
-            if let Listed::Owned(owner) = listed
+            if let ListPosition::Owned(owner) = listed
                 && let Ok(at) = self.find(owner)
             {
                 self.peers[at].own.push(piece);

@@ -20,7 +20,7 @@ mod depth;
 mod late;
 #[cfg(test)]
 mod path_tests;
-mod refused;
+mod rejects;
 #[cfg(test)]
 mod tests;
 mod unwritten;
@@ -29,10 +29,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::strategy::rate::Rate;
-use crate::types::{BLOCK, BlockRequest};
-pub use depth::Pace;
+use crate::types::{BLOCK_SIZE, BlockRequest};
+pub use depth::PipelineDepth;
 use late::FIRST_SIGHT;
-pub use refused::Rejected;
+pub use rejects::RejectOutcome;
 
 /// How many requests may be outstanding at a peer that does not state its reqq; it grows while nothing is lost.
 pub const LIMIT_UNSTATED: u32 = 500;
@@ -40,7 +40,7 @@ pub const LIMIT_UNSTATED: u32 = 500;
 pub const LIMIT: u32 = 2000;
 
 /// How many requests a peer has that has answered none.
-const FIRST: usize = 8;
+const INITIAL_DEPTH: usize = 8;
 /// How many at most while its first blocks alone say how fast it is.
 const START: usize = 64;
 /// Where the peer states a reqq of `GENEROUS` or more.
@@ -83,11 +83,11 @@ const MAX_STALL: Duration = Duration::from_secs(20);
 /// A single request younger than this is not given up for its age.
 const MIN_AGE: Duration = Duration::from_secs(10);
 /// A peer that delivers a piece within this is a fast one.
-const PATIENCE: Duration = Duration::from_secs(20);
+const FAST_PIECE_TIME: Duration = Duration::from_secs(20);
 
 /// One request that waits.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct OutstandingRequest {
     block: BlockRequest,
     at: Duration,
     /// The how-many-th request of this connection it is.
@@ -98,7 +98,7 @@ struct Waiting {
 
 /// How the depth is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum PipelinePhase {
     SlowStart,
     Steady,
     /// Nothing came for long: one request at a time until a block comes.
@@ -117,7 +117,7 @@ struct Round {
 
 /// What came before the first round was over.
 #[derive(Clone, Copy, Debug)]
-struct First {
+struct FirstBlocks {
     /// Since when blocks were waited for, and when the first came.
     asked: Duration,
     came: Duration,
@@ -126,20 +126,20 @@ struct First {
 
 /// One connection's outstanding requests. All times are since some start that the caller keeps.
 ///
-/// For each block that comes: [`take`](Requests::take), then [`received`](Requests::received), once for each or once for a
-/// batch; then ask for [`want`](Requests::want) more, [`enqueue`](Requests::enqueue) what was picked, and write what
-/// [`take_unwritten`](Requests::take_unwritten) gives.
+/// For each block that comes: `take`, then `received`, once for each or once for a
+/// batch; then ask for `want` more, `enqueue` what was picked, and write what
+/// `take_unwritten` gives.
 #[derive(Clone, Debug)]
-pub struct Requests {
-    queue: VecDeque<Waiting>,
+pub struct RequestPipeline {
+    queue: VecDeque<OutstandingRequest>,
     limit: usize,
     stated: bool,
-    phase: Phase,
+    phase: PipelinePhase,
     depth: usize,
     /// The depth to begin with, at most.
     start: usize,
     /// The first blocks, while no round is over.
-    first: Option<First>,
+    first: Option<FirstBlocks>,
     round: Option<Round>,
     /// Bytes per second of the last rounds, once one is over.
     flow: Option<f64>,
@@ -152,14 +152,14 @@ pub struct Requests {
     /// The smallest age of an answered request, and when it was last seen.
     rtt: Option<Duration>,
     rtt_seen: Duration,
-    /// See [`Requests::set_path`].
+    /// See [`RequestPipeline::set_path`].
     path: Duration,
     /// Nothing is asked for until the queue is empty.
     drain: bool,
     /// Bytes of the block that is arriving.
     partial: u64,
     /// When the picker is to be asked again although nothing happens.
-    look: Option<Duration>,
+    repick_at: Option<Duration>,
     /// Smoothed age of answered requests.
     age: Option<Duration>,
     /// Smoothed time between arrivals.
@@ -176,15 +176,15 @@ pub struct Requests {
     unanswered: u32,
 }
 
-impl Requests {
+impl RequestPipeline {
     /// For a peer that takes `limit` requests at a time: [`LIMIT_UNSTATED`] until it states its reqq.
-    pub fn new(limit: u32) -> Requests {
-        Requests {
+    pub fn new(limit: u32) -> RequestPipeline {
+        RequestPipeline {
             queue: VecDeque::new(),
             limit: limit.clamp(1, LIMIT) as usize,
             stated: false,
-            phase: Phase::SlowStart,
-            depth: FIRST,
+            phase: PipelinePhase::SlowStart,
+            depth: INITIAL_DEPTH,
             start: START_GENEROUS,
             first: None,
             round: None,
@@ -198,7 +198,7 @@ impl Requests {
             path: Duration::ZERO,
             drain: false,
             partial: 0,
-            look: None,
+            repick_at: None,
             age: None,
             gap: None,
             progress: Duration::ZERO,
@@ -217,9 +217,9 @@ impl Requests {
 
     /// The peer is one of so many, of which we want pieces of so many bytes; to be said before the first request. Among many each is
     /// asked for little at first: where pieces are large, for its part of one, so that the first piece is whole soon.
-    pub fn share_start(&mut self, peers: usize, piece_size: u32) {
+    pub fn limit_start_by_peers(&mut self, peers: usize, piece_size: u32) {
         if self.sent == 0 {
-            let piece = piece_size.div_ceil(BLOCK) as usize;
+            let piece = piece_size.div_ceil(BLOCK_SIZE) as usize;
             let together = if piece_size > UNKNOWN_PIECE { START_TOGETHER.min(piece) } else { START_TOGETHER };
             self.start = together.div_ceil(peers.max(1)).clamp(START_LEAST, START_GENEROUS);
             self.depth = self.depth.min(self.start);
@@ -228,9 +228,9 @@ impl Requests {
 
     /// All peers together may send us `limit` bytes per second (0: as many as they like); to be said before the first request, so
     /// that no more is asked for at first than comes within a few seconds.
-    pub fn limit_start(&mut self, peers: usize, limit: u64) {
+    pub fn limit_start_by_rate(&mut self, peers: usize, limit: u64) {
         if self.sent == 0 && limit > 0 {
-            let ahead = limit as f64 * AHEAD.as_secs_f64() / f64::from(BLOCK) / peers.max(1) as f64;
+            let ahead = limit as f64 * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE) / peers.max(1) as f64;
             self.start = self.start.min((ahead as usize).max(AT_LEAST));
             self.depth = self.depth.min(self.start);
         }
@@ -271,7 +271,7 @@ impl Requests {
     }
 
     /// Takes out all, as all are to be cancelled.
-    pub fn call_off(&mut self) -> Vec<BlockRequest> {
+    pub fn cancel_all(&mut self) -> Vec<BlockRequest> {
         let all = self.drain();
         self.unanswered = self.unanswered.saturating_add(all.len() as u32);
         all
@@ -289,7 +289,7 @@ impl Requests {
 
     /// How many should be outstanding.
     pub fn depth(&self) -> usize {
-        if self.phase == Phase::Snubbed { 1 } else { self.depth.clamp(1, self.limit) }
+        if self.phase == PipelinePhase::Snubbed { 1 } else { self.depth.clamp(1, self.limit) }
     }
 
     /// How many more to ask for now: 0 until a quarter of the depth is gone, or half of it on a short path, so that requests leave
@@ -321,13 +321,14 @@ impl Requests {
         self.fresh = false;
         self.partial = 0;
         self.check_path(now);
-        if self.phase == Phase::Snubbed {
-            (self.phase, self.depth, self.flow, self.round, self.first) = (Phase::SlowStart, RESTART, None, None, None);
+        if self.phase == PipelinePhase::Snubbed {
+            (self.phase, self.depth, self.flow, self.round, self.first) =
+                (PipelinePhase::SlowStart, RESTART, None, None, None);
         }
         if self.flow.is_none() && now.saturating_sub(since) >= FIRST_SIGHT && self.held == [false; 2] {
             self.settle_at(bytes as f64 / now.saturating_sub(since).as_secs_f64());
         }
-        if self.phase == Phase::SlowStart {
+        if self.phase == PipelinePhase::SlowStart {
             if self.flow.is_none() {
                 self.depth = self.depth.max(self.first_depth(now, since, blocks));
             }
@@ -357,16 +358,16 @@ impl Requests {
         self.round = Some(next);
         self.held = [false, self.held[0]];
         let before = self.flow;
-        if self.phase == Phase::SlowStart {
+        if self.phase == PipelinePhase::SlowStart {
             // More than a long round's worth is outstanding: that is deep enough.
             if !marked || before.is_some_and(|before| rate < before * 1.1) {
-                self.phase = Phase::Steady;
+                self.phase = PipelinePhase::Steady;
             }
             self.flow = Some(before.map_or(rate, |before| before.max(rate)));
         } else {
             self.flow = Some(before.map_or(rate, |before| f64::midpoint(before, rate)));
         }
-        if self.phase == Phase::Steady {
+        if self.phase == PipelinePhase::Steady {
             self.depth = self.steady_depth();
             if !self.stated && self.depth >= self.limit {
                 self.limit = (self.limit + self.limit / 4).min(LIMIT as usize);
@@ -381,7 +382,7 @@ impl Requests {
 
     /// Whether nothing came for so long that all requests were taken back, and nothing has come since.
     pub fn is_snubbed(&self) -> bool {
-        self.phase == Phase::Snubbed
+        self.phase == PipelinePhase::Snubbed
     }
 
     /// Bytes per second over the last 20 s.

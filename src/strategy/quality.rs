@@ -1,11 +1,11 @@
 //! How good a peer is: what is remembered of an address, and whom to drop when there is no room. Pure; the session's book keeps
-//! a [`Record`] for each address, and the loop asks [`Turnover`] when it is full and somebody else could be called.
+//! a [`PeerRecord`] for each address, and the loop asks [`Turnover`] when it is full and somebody else could be called.
 //!
 //! Among addresses of which nothing is known, BEP 40's [`canonical`] priority decides, so that the swarm's graph is well mixed
 //! and nobody can fill it from one network.
 
 pub mod canonical;
-pub mod twins;
+pub mod duplicates;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The same for a peer that we need: it has given data, or nobody else is there. The pause after so many calls is no longer, as a peer
 /// that has just been started is ready within seconds.
 pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
-const EAGER_CALLS: u32 = 3;
+const EAGER_DIALS: u32 = 3;
 /// How long a peer that broke the protocol is left alone; each further time lasts twice as long, up to [`LONGEST_BAN`].
 pub const FIRST_REST: Duration = Duration::from_secs(60);
 /// The longest pause between two calls.
@@ -31,7 +31,7 @@ pub const LONGEST_BAN: Duration = Duration::from_secs(24 * 3600);
 
 /// What is known of one address.
 #[derive(Clone, Debug, Default)]
-pub struct Record {
+pub struct PeerRecord {
     /// Calls in a row that led to nothing.
     failures: u32,
     /// Requests that were not answered in time.
@@ -44,7 +44,7 @@ pub struct Record {
     best_rate: u64,
     last_seen: Option<Duration>,
     /// When the last connection ended or failed, and by how much the pause after it differs from the usual one.
-    lost: Option<(Duration, f64)>,
+    disconnected: Option<(Duration, f64)>,
     /// When the first of these failures in a row was.
     failing_since: Option<Duration>,
     /// We ended the last connection ourselves, to make room.
@@ -64,7 +64,7 @@ pub struct Rank {
     priority: Reverse<u64>,
 }
 
-impl Record {
+impl PeerRecord {
     /// A handshake with it is done.
     pub fn reached(&mut self, now: Duration) {
         self.failing_since = None;
@@ -73,10 +73,10 @@ impl Record {
 
     /// A call failed, or its connection is over (`worked` if that was worth something): there is a pause before the next one. A peer
     /// that takes our call and hangs up at once fails like one that does not.
-    pub fn lost(&mut self, now: Duration, worked: bool, rng: &mut fastrand::Rng) {
+    pub fn disconnected(&mut self, now: Duration, worked: bool, rng: &mut fastrand::Rng) {
         self.failures = if worked { 1 } else { self.failures.saturating_add(1) };
         self.failing_since.get_or_insert(now);
-        self.lost = Some((now, 0.75 + 0.5 * rng.f64()));
+        self.disconnected = Some((now, 0.75 + 0.5 * rng.f64()));
         self.dropped = false;
     }
 
@@ -86,7 +86,7 @@ impl Record {
     }
 
     /// It broke the protocol: it is left alone for a time that doubles with each offence.
-    pub fn offended(&mut self, now: Duration) {
+    pub fn note_offence(&mut self, now: Duration) {
         let time = FIRST_REST.saturating_mul(1 << self.offences.min(16)).min(LONGEST_BAN);
         self.offences = self.offences.saturating_add(1);
         self.rests_until = Some(now + time);
@@ -95,7 +95,7 @@ impl Record {
     /// It has just let itself be heard by another way: there is no sense in a pause, unless calls fail all the same.
     pub fn heard(&mut self) {
         if self.failures <= 1 {
-            self.lost = None;
+            self.disconnected = None;
         }
     }
 
@@ -110,11 +110,11 @@ impl Record {
     }
 
     /// When it may be called again; sooner where it is `needed`, or has given something before.
-    pub fn callable_from(&self, needed: bool) -> Duration {
+    pub fn dialable_from(&self, needed: bool) -> Duration {
         let eager = needed || (self.useful > 0 && !self.dropped);
-        let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_CALLS) } else { (FIRST_PAUSE, 1) };
+        let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
         let pause = first.saturating_mul(1 << self.failures.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
-        let paused_until = self.lost.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
+        let paused_until = self.disconnected.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
         paused_until.max(self.rests_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
 
@@ -185,7 +185,7 @@ fn magnitude(n: u64) -> u32 {
 
 /// A connected peer, as [`Turnover`] sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Occupant {
+pub struct TurnoverCandidate {
     /// Who.
     pub key: PeerKey,
     /// When it connected.
@@ -209,7 +209,7 @@ pub struct Turnover {
 
 impl Turnover {
     /// Drops in a minute at most.
-    pub const A_MINUTE: usize = 3;
+    pub const MAX_PER_MINUTE: usize = 3;
     /// Everybody may show what it is good for so long.
     pub const GRACE: Duration = Duration::from_secs(90);
     /// Who gives so many bytes a second (while seeding: takes) is never dropped.
@@ -217,14 +217,14 @@ impl Turnover {
 
     /// Whom to drop now, of all who are connected, for a newcomer who is known to wait; call it only when there is no room.
     /// Whoever gives a quarter of the average, or [`Turnover::GOOD`], is never named; while `seeding`, taking is what counts.
-    pub fn pick(&mut self, now: Duration, seeding: bool, occupants: &[Occupant]) -> Option<PeerKey> {
+    pub fn pick(&mut self, now: Duration, seeding: bool, occupants: &[TurnoverCandidate]) -> Option<PeerKey> {
         while self.drops.front().is_some_and(|at| now.saturating_sub(*at) >= Duration::from_secs(60)) {
             self.drops.pop_front();
         }
-        if self.drops.len() >= Turnover::A_MINUTE {
+        if self.drops.len() >= Turnover::MAX_PER_MINUTE {
             return None;
         }
-        let rate = |o: &Occupant| if seeding { o.up_rate } else { o.down_rate };
+        let rate = |o: &TurnoverCandidate| if seeding { o.up_rate } else { o.down_rate };
         let total = occupants.iter().map(rate).fold(0, u64::saturating_add);
         let fair = (total / occupants.len().max(1) as u64 / 4).clamp(1, Turnover::GOOD);
         let worst = occupants

@@ -4,7 +4,7 @@
 //! Whoever asks takes a place in the line. Places are ordered by what their owners have had (start-time fair queueing): each
 //! peer that waits gets the same number of bytes, however small its portions are and however often it asks. Bytes are assigned
 //! to the places as time goes by, whether their owners are awake or not; so neither a late wake-up nor a change of the limit
-//! costs or gives a byte. A sleep is never longer than [`LONGEST_WAIT`], so that everyone soon notices a new limit.
+//! costs or gives a byte. A sleep is never longer than [`MAX_WAIT`], so that everyone soon notices a new limit.
 //!
 //! Without a limit nothing is counted and every question is answered at once.
 
@@ -14,14 +14,14 @@ use std::time::Duration;
 use crate::types::PeerKey;
 
 /// Nobody is told to sleep longer than this before asking again.
-pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
+pub const MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// What a limit left unused is lost but for so much.
 const IDLE_CREDIT: Duration = Duration::from_millis(60);
 /// A portion is a 64th of a second's worth within these bounds, in bytes …
 const PORTIONS: u64 = 64;
-const LEAST_PORTION: u64 = 2 * 1024;
-const LARGEST_PORTION: u64 = 64 * 1024;
+const MIN_PORTION: u64 = 2 * 1024;
+const MAX_PORTION: u64 = 64 * 1024;
 /// … but with great limits a 512th, as a sleep takes its time too.
 const FAST_PORTIONS: u64 = 512;
 
@@ -57,15 +57,15 @@ pub enum Grant {
 
 /// Both limits; see the module's head.
 #[derive(Debug, Default)]
-pub struct Limiter {
-    down: Bucket,
-    up: Bucket,
+pub struct RateLimiter {
+    down: TokenBucket,
+    up: TokenBucket,
 }
 
-impl Limiter {
+impl RateLimiter {
     /// A limiter with these limits, to be asked from the clock's start on.
-    pub fn new(limits: Limits) -> Limiter {
-        let mut limiter = Limiter::default();
+    pub fn new(limits: Limits) -> RateLimiter {
+        let mut limiter = RateLimiter::default();
         limiter.set(Duration::ZERO, limits);
         limiter
     }
@@ -82,7 +82,7 @@ impl Limiter {
     }
 
     /// The peer `key` would like to move `want` bytes. What it is granted is its own at once; what it then cannot use it should
-    /// [give back](Limiter::give_back).
+    /// give back.
     pub fn ask(&mut self, now: Duration, direction: Direction, key: PeerKey, want: u64) -> Grant {
         self.bucket(direction).ask(now, key, want)
     }
@@ -98,7 +98,7 @@ impl Limiter {
         self.up.leave(now, key);
     }
 
-    fn bucket(&mut self, direction: Direction) -> &mut Bucket {
+    fn bucket(&mut self, direction: Direction) -> &mut TokenBucket {
         match direction {
             Direction::Down => &mut self.down,
             Direction::Up => &mut self.up,
@@ -107,38 +107,38 @@ impl Limiter {
 }
 
 /// A place in the line: what its owner will have had before it, then who came first.
-type Place = (u64, u64);
+type QueuePlace = (u64, u64);
 
 /// One peer at one bucket.
 #[derive(Clone, Copy, Debug, Default)]
-struct Flow {
+struct PeerFlow {
     /// What it has had, on the bucket's virtual clock.
     finish: u64,
-    place: Option<Place>,
+    place: Option<QueuePlace>,
     /// Assigned to it, and not yet fetched.
     granted: u64,
 }
 
 /// One limit and those who wait for it.
 #[derive(Debug, Default)]
-struct Bucket {
+struct TokenBucket {
     /// Bytes per second; 0 for no limit.
     rate: u64,
     /// Bytes × 1e-9 that may go, as of `then`.
     credit: u128,
     then: Duration,
     /// Who waits, in order, and for how many bytes.
-    line: BTreeMap<Place, (PeerKey, u64)>,
-    flows: BTreeMap<PeerKey, Flow>,
+    queue: BTreeMap<QueuePlace, (PeerKey, u64)>,
+    flows: BTreeMap<PeerKey, PeerFlow>,
     /// The virtual clock: where the place was that had its bytes last.
     served: u64,
-    questions: u64,
+    arrivals: u64,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn portion(&self) -> u64 {
-        let largest = LARGEST_PORTION.max(self.rate / FAST_PORTIONS);
-        (self.rate / PORTIONS).clamp(LEAST_PORTION, largest)
+        let largest = MAX_PORTION.max(self.rate / FAST_PORTIONS);
+        (self.rate / PORTIONS).clamp(MIN_PORTION, largest)
     }
 
     fn ask(&mut self, now: Duration, key: PeerKey, want: u64) -> Grant {
@@ -147,10 +147,10 @@ impl Bucket {
         }
         self.advance(now);
         if self.flows.get(&key).is_none_or(|f| f.granted == 0 && f.place.is_none()) {
-            self.line_up(key, want);
+            self.enqueue(key, want);
             self.serve();
         }
-        let Some(flow) = self.flows.get_mut(&key) else { return Grant::Wait(LONGEST_WAIT) };
+        let Some(flow) = self.flows.get_mut(&key) else { return Grant::Wait(MAX_WAIT) };
         let granted = std::mem::take(&mut flow.granted);
         match flow.place {
             _ if granted > 0 => {
@@ -162,36 +162,36 @@ impl Bucket {
                 Grant::Go(granted - spare)
             }
             Some(place) => Grant::Wait(self.wait(place)),
-            None => Grant::Wait(LONGEST_WAIT),
+            None => Grant::Wait(MAX_WAIT),
         }
     }
 
     /// Takes a place for one portion; if nobody waits, for as much as there is.
-    fn line_up(&mut self, key: PeerKey, want: u64) {
+    fn enqueue(&mut self, key: PeerKey, want: u64) {
         let there = u64::try_from(self.credit / NANOS).unwrap_or(u64::MAX);
-        let most = if self.line.is_empty() { self.portion().max(there) } else { self.portion() };
+        let most = if self.queue.is_empty() { self.portion().max(there) } else { self.portion() };
         let bytes = want.min(most);
-        self.questions += 1;
+        self.arrivals += 1;
         let served = self.served;
         let flow = self.flows.entry(key).or_default();
-        let place = (flow.finish.max(served), self.questions);
+        let place = (flow.finish.max(served), self.arrivals);
         flow.finish = place.0.saturating_add(bytes);
         flow.place = Some(place);
-        self.line.insert(place, (key, bytes));
+        self.queue.insert(place, (key, bytes));
     }
 
     /// Until the bytes for that place will be there, if nobody comes in between.
-    fn wait(&self, place: Place) -> Duration {
-        let longest = LONGEST_WAIT.as_nanos() * u128::from(self.rate);
+    fn wait(&self, place: QueuePlace) -> Duration {
+        let longest = MAX_WAIT.as_nanos() * u128::from(self.rate);
         let mut lacking = 0;
-        for (_, bytes) in self.line.range(..=place).map(|(_, waiting)| waiting) {
+        for (_, bytes) in self.queue.range(..=place).map(|(_, waiting)| waiting) {
             lacking += u128::from(*bytes) * NANOS;
             if lacking.saturating_sub(self.credit) >= longest {
-                return LONGEST_WAIT;
+                return MAX_WAIT;
             }
         }
         let nanos = lacking.saturating_sub(self.credit).div_ceil(u128::from(self.rate).max(1));
-        u64::try_from(nanos).map_or(LONGEST_WAIT, Duration::from_nanos)
+        u64::try_from(nanos).map_or(MAX_WAIT, Duration::from_nanos)
     }
 
     /// Lets time go by. A `now` before an earlier one counts as that earlier one.
@@ -204,10 +204,10 @@ impl Bucket {
 
     /// Assigns what there is to those who are first; what nobody waits for is lost but for a little.
     fn serve(&mut self) {
-        while let Some((&place, &(key, bytes))) = self.line.first_key_value() {
+        while let Some((&place, &(key, bytes))) = self.queue.first_key_value() {
             let Some(left) = self.credit.checked_sub(u128::from(bytes) * NANOS) else { return };
             self.credit = left;
-            self.line.pop_first();
+            self.queue.pop_first();
             self.served = self.served.max(place.0);
             if let Some(flow) = self.flows.get_mut(&key) {
                 flow.place = None;
@@ -231,7 +231,7 @@ impl Bucket {
     fn leave(&mut self, now: Duration, key: PeerKey) {
         let Some(flow) = self.flows.remove(&key) else { return };
         if let Some(place) = flow.place {
-            self.line.remove(&place);
+            self.queue.remove(&place);
         }
         self.give_back(now, key, flow.granted);
     }
@@ -244,11 +244,11 @@ impl Bucket {
         self.rate = rate;
         if rate == 0 {
             // Nobody is in anybody's way any more.
-            (self.line, self.flows, self.credit) = (BTreeMap::new(), BTreeMap::new(), 0);
+            (self.queue, self.flows, self.credit) = (BTreeMap::new(), BTreeMap::new(), 0);
             return;
         }
         let portion = self.portion();
-        for (key, bytes) in self.line.values_mut() {
+        for (key, bytes) in self.queue.values_mut() {
             let excess = bytes.saturating_sub(portion);
             *bytes -= excess;
             if let Some(flow) = self.flows.get_mut(key) {

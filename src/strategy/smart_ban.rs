@@ -17,28 +17,28 @@ const MAX_FAILURES: usize = 1000;
 
 /// The failures whose authors are not known yet.
 #[derive(Debug, Default)]
-pub struct Blame {
+pub struct SmartBan {
     /// The oldest first.
-    failures: VecDeque<Failure>,
+    failures: VecDeque<FailedPiece>,
     /// In all failures.
     blocks: usize,
 }
 
 /// What was in a piece that was wrong.
 #[derive(Debug)]
-struct Failure {
+struct FailedPiece {
     piece: PieceIndex,
     /// Who sent which block, in order; `None` where a peer of an earlier session did.
     blocks: Box<[(Option<PeerKey>, PieceHash)]>,
 }
 
-impl Blame {
-    /// A piece was wrong: its blocks, in order, came from `authors` (`None`: a peer of an earlier session) and hash to `sums`. What
+impl SmartBan {
+    /// A piece was wrong: its blocks, in order, came from `block_senders` (`None`: a peer of an earlier session) and hash to `block_hashes`. What
     /// is longer than the other is ignored.
-    pub fn remember(&mut self, piece: PieceIndex, authors: &[Option<PeerKey>], sums: &[PieceHash]) {
-        let blocks: Box<[_]> = authors.iter().copied().zip(sums.iter().copied()).collect();
+    pub fn record_failure(&mut self, piece: PieceIndex, block_senders: &[Option<PeerKey>], block_hashes: &[PieceHash]) {
+        let blocks: Box<[_]> = block_senders.iter().copied().zip(block_hashes.iter().copied()).collect();
         self.blocks += blocks.len();
-        self.failures.push_back(Failure { piece, blocks });
+        self.failures.push_back(FailedPiece { piece, blocks });
         while self.blocks > MAX_BLOCKS || self.failures.len() > MAX_FAILURES {
             let Some(oldest) = self.failures.pop_front() else { break };
             self.blocks -= oldest.blocks.len();
@@ -46,12 +46,12 @@ impl Blame {
     }
 
     /// Whether the piece failed, and is to be judged once it is right.
-    pub fn suspects(&self, piece: PieceIndex) -> bool {
+    pub fn has_failed(&self, piece: PieceIndex) -> bool {
         self.failures.iter().any(|failure| failure.piece == piece)
     }
 
     /// The piece is right now, with blocks that hash to `good`: who sent others, each once. Its failures are forgotten.
-    pub fn judge(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
+    pub fn find_liars(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
         let mut liars = Vec::new();
         self.failures.retain(|failure| {
             if failure.piece != piece {
@@ -77,61 +77,64 @@ mod tests {
     const C: PeerKey = PeerKey(3);
     const PIECE: PieceIndex = PieceIndex(7);
 
-    fn sums<const N: usize>(of: [u8; N]) -> [PieceHash; N] {
+    fn block_hashes<const N: usize>(of: [u8; N]) -> [PieceHash; N] {
         of.map(|byte| [byte; 20])
     }
 
     #[test]
     fn only_who_sent_another_block_is_to_blame() {
-        let mut blame = Blame::default();
-        assert!(!blame.suspects(PIECE));
-        blame.remember(PIECE, &[A, B, A, C].map(Some), &sums([1, 2, 3, 4]));
-        assert!(blame.suspects(PIECE) && !blame.suspects(PieceIndex(8)));
-        assert_eq!(blame.judge(PIECE, &sums([1, 9, 3, 4])), [B]);
-        assert!(!blame.suspects(PIECE) && blame.judge(PIECE, &sums([0; 4])).is_empty(), "once is enough");
-        assert_eq!(blame.blocks, 0);
+        let mut smart_ban = SmartBan::default();
+        assert!(!smart_ban.has_failed(PIECE));
+        smart_ban.record_failure(PIECE, &[A, B, A, C].map(Some), &block_hashes([1, 2, 3, 4]));
+        assert!(smart_ban.has_failed(PIECE) && !smart_ban.has_failed(PieceIndex(8)));
+        assert_eq!(smart_ban.find_liars(PIECE, &block_hashes([1, 9, 3, 4])), [B]);
+        assert!(
+            !smart_ban.has_failed(PIECE) && smart_ban.find_liars(PIECE, &block_hashes([0; 4])).is_empty(),
+            "once is enough"
+        );
+        assert_eq!(smart_ban.blocks, 0);
     }
 
     #[test]
     fn each_failure_of_a_piece_counts_and_each_liar_once() {
-        let mut blame = Blame::default();
-        blame.remember(PIECE, &[A, B, B].map(Some), &sums([1, 8, 8]));
-        blame.remember(PieceIndex(8), &[C, A, B].map(Some), &sums([5, 5, 5]));
-        blame.remember(PIECE, &[C, B, A].map(Some), &sums([8, 2, 3]));
-        assert_eq!(blame.judge(PIECE, &sums([1, 2, 3])), [B, C]);
-        assert!(blame.suspects(PieceIndex(8)), "another piece is another matter");
-        assert_eq!((blame.failures.len(), blame.blocks), (1, 3));
+        let mut smart_ban = SmartBan::default();
+        smart_ban.record_failure(PIECE, &[A, B, B].map(Some), &block_hashes([1, 8, 8]));
+        smart_ban.record_failure(PieceIndex(8), &[C, A, B].map(Some), &block_hashes([5, 5, 5]));
+        smart_ban.record_failure(PIECE, &[C, B, A].map(Some), &block_hashes([8, 2, 3]));
+        assert_eq!(smart_ban.find_liars(PIECE, &block_hashes([1, 2, 3])), [B, C]);
+        assert!(smart_ban.has_failed(PieceIndex(8)), "another piece is another matter");
+        assert_eq!((smart_ban.failures.len(), smart_ban.blocks), (1, 3));
     }
 
     #[test]
     fn a_block_of_an_earlier_session_has_nobody_to_blame() {
-        let mut blame = Blame::default();
-        blame.remember(PIECE, &[None, Some(A), Some(B), None], &sums([8, 2, 8, 4]));
-        assert_eq!(blame.judge(PIECE, &sums([1, 2, 3, 4])), [B]);
+        let mut smart_ban = SmartBan::default();
+        smart_ban.record_failure(PIECE, &[None, Some(A), Some(B), None], &block_hashes([8, 2, 8, 4]));
+        assert_eq!(smart_ban.find_liars(PIECE, &block_hashes([1, 2, 3, 4])), [B]);
     }
 
     #[test]
     fn blocks_that_have_no_counterpart_prove_nothing() {
-        let mut blame = Blame::default();
-        blame.remember(PIECE, &[A, B].map(Some), &sums([1]));
-        assert!(blame.judge(PIECE, &[]).is_empty());
-        assert_eq!(blame.blocks, 0);
+        let mut smart_ban = SmartBan::default();
+        smart_ban.record_failure(PIECE, &[A, B].map(Some), &block_hashes([1]));
+        assert!(smart_ban.find_liars(PIECE, &[]).is_empty());
+        assert_eq!(smart_ban.blocks, 0);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut blame = Blame::default();
+        let mut smart_ban = SmartBan::default();
         for piece in 0..3000 {
-            blame.remember(PieceIndex(piece), &[Some(A); 100], &[[0; 20]; 100]);
-            assert!(blame.blocks <= MAX_BLOCKS && blame.failures.len() <= MAX_FAILURES);
+            smart_ban.record_failure(PieceIndex(piece), &[Some(A); 100], &[[0; 20]; 100]);
+            assert!(smart_ban.blocks <= MAX_BLOCKS && smart_ban.failures.len() <= MAX_FAILURES);
         }
-        assert!(blame.suspects(PieceIndex(2999)) && !blame.suspects(PieceIndex(0)), "the oldest go first");
+        assert!(smart_ban.has_failed(PieceIndex(2999)) && !smart_ban.has_failed(PieceIndex(0)), "the oldest go first");
         for piece in 3000..6000 {
-            blame.remember(PieceIndex(piece), &[Some(A)], &[[0; 20]]);
+            smart_ban.record_failure(PieceIndex(piece), &[Some(A)], &[[0; 20]]);
         }
-        assert_eq!(blame.failures.len(), MAX_FAILURES);
+        assert_eq!(smart_ban.failures.len(), MAX_FAILURES);
         let huge = MAX_BLOCKS + 1;
-        blame.remember(PIECE, &vec![Some(A); huge], &vec![[0; 20]; huge]);
-        assert_eq!((blame.failures.len(), blame.blocks), (0, 0));
+        smart_ban.record_failure(PIECE, &vec![Some(A); huge], &vec![[0; 20]; huge]);
+        assert_eq!((smart_ban.failures.len(), smart_ban.blocks), (0, 0));
     }
 }

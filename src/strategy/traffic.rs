@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 /// Fewer payload bytes than these do not count as new.
-const BLOCK: u64 = crate::types::BLOCK as u64;
-/// Within this time two thirds of what was moved are forgotten in [`Traffic::lately`].
+const BLOCK_SIZE: u64 = crate::types::BLOCK_SIZE as u64;
+/// Within this time two thirds of what was moved are forgotten in [`Traffic::recent`].
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// Payload bytes of one connection, both ways together.
@@ -16,20 +16,20 @@ pub struct Traffic {
     rest: u64,
     /// When the last whole block was complete.
     last_block: Option<Duration>,
-    /// See [`Traffic::lately`], as of `at`.
-    lately: f64,
+    /// See [`Traffic::recent`], as of `at`.
+    recent: f64,
     at: Duration,
 }
 
 impl Traffic {
     /// So many bytes were moved.
     pub fn moved(&mut self, now: Duration, bytes: u64) {
-        self.lately = self.decayed(now) + bytes as f64;
+        self.recent = self.decayed(now) + bytes as f64;
         self.at = now.max(self.at);
         self.total = self.total.saturating_add(bytes);
         self.rest = self.rest.saturating_add(bytes);
-        if self.rest >= BLOCK {
-            (self.rest, self.last_block) = (self.rest % BLOCK, Some(now));
+        if self.rest >= BLOCK_SIZE {
+            (self.rest, self.last_block) = (self.rest % BLOCK_SIZE, Some(now));
         }
     }
 
@@ -44,12 +44,12 @@ impl Traffic {
     }
 
     /// Bytes a minute: with a steady flow that is what is moved in a minute, and older bytes count less and less.
-    pub fn lately(&self, now: Duration) -> u64 {
+    pub fn recent(&self, now: Duration) -> u64 {
         self.decayed(now) as u64
     }
 
     fn decayed(&self, now: Duration) -> f64 {
-        self.lately * (-now.saturating_sub(self.at).as_secs_f64() / MEMORY.as_secs_f64()).exp()
+        self.recent * (-now.saturating_sub(self.at).as_secs_f64() / MEMORY.as_secs_f64()).exp()
     }
 }
 
@@ -62,20 +62,20 @@ mod tests {
     #[test]
     fn single_bytes_do_not_renew_a_block() {
         let mut traffic = Traffic::default();
-        traffic.moved(SECOND, BLOCK - 1);
+        traffic.moved(SECOND, BLOCK_SIZE - 1);
         assert_eq!(traffic.last_block(), None);
         traffic.moved(SECOND * 2, 1);
         assert_eq!(traffic.last_block(), Some(SECOND * 2));
         (3..600).for_each(|second| traffic.moved(SECOND * second, 1));
         assert_eq!(traffic.last_block(), Some(SECOND * 2));
-        assert_eq!(traffic.total(), BLOCK + 597);
+        assert_eq!(traffic.total(), BLOCK_SIZE + 597);
     }
 
     #[test]
     fn a_steady_flow_counts_by_the_minute_and_is_forgotten_after_some() {
         let mut traffic = Traffic::default();
         (0..600).for_each(|second| traffic.moved(SECOND * second, 1000));
-        assert!((58_000..62_000).contains(&traffic.lately(SECOND * 600)), "{}", traffic.lately(SECOND * 600));
-        assert!(traffic.lately(SECOND * 900) < 1000);
+        assert!((58_000..62_000).contains(&traffic.recent(SECOND * 600)), "{}", traffic.recent(SECOND * 600));
+        assert!(traffic.recent(SECOND * 900) < 1000);
     }
 }

@@ -10,15 +10,15 @@
 
 use std::time::Duration;
 
-use crate::net::acknowledged::Look;
-use crate::types::BLOCK;
+use crate::net::tcp_diag::TcpInfo;
+use crate::types::BLOCK_SIZE;
 
 /// What our data may add to the round trip.
 const DELAY: Duration = Duration::from_millis(100);
 /// Bytes unacknowledged before the next write: at first, at least, and so many that they never matter.
-const FIRST: f64 = BLOCK as f64;
-const LEAST: f64 = BLOCK as f64 / 4.0;
-const MOST: f64 = (64 << 20) as f64;
+const INITIAL_WINDOW: f64 = BLOCK_SIZE as f64;
+const MIN_WINDOW: f64 = BLOCK_SIZE as f64 / 4.0;
+const MAX_WINDOW: f64 = (64 << 20) as f64;
 /// The window changes by this factor in a round at most.
 const FACTOR: f64 = 2.0;
 /// Once so small a part of what was under way is left, for so many rounds, that has to show in the round trip: by half of what our
@@ -26,14 +26,14 @@ const FACTOR: f64 = 2.0;
 const SHRUNK: f64 = 0.51;
 const ROUNDS: u32 = 3;
 /// How long a round trip that is not ours counts as the shortest.
-const FOREIGN: Duration = Duration::from_secs(30);
+const FOREIGN_RTT_LASTS: Duration = Duration::from_secs(30);
 /// Between two looks at a window that is full.
-const LEAST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a block may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum WindowGrant {
     /// So many bytes, and one block in any case.
     Go(u64),
     /// Not yet: look again after so long.
@@ -63,49 +63,49 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Window {
-        Window { bytes: FIRST, mark: 0, is_used: false, shrinking: None, foreign: None }
+        Window { bytes: INITIAL_WINDOW, mark: 0, is_used: false, shrinking: None, foreign: None }
     }
 }
 
 impl Window {
     /// Whether a block may be written now, and how many bytes of blocks.
-    pub fn ask(&mut self, now: Duration, look: Look) -> Pass {
+    pub fn ask(&mut self, now: Duration, look: TcpInfo) -> WindowGrant {
         if look.acknowledged >= self.mark {
             if self.mark > 0 {
                 self.end_round(now, look);
             }
             // With the block that is written next, as the first packet of one comes back soon.
-            self.mark = look.acknowledged + look.queued + u64::from(BLOCK);
+            self.mark = look.acknowledged + look.queued + u64::from(BLOCK_SIZE);
             self.is_used = false;
         }
         let room = self.bytes - look.queued as f64;
-        self.is_used |= room < FIRST.max(self.bytes / 2.0);
-        if room >= 0.0 { Pass::Go(room as u64) } else { Pass::Wait(self.pause(look)) }
+        self.is_used |= room < INITIAL_WINDOW.max(self.bytes / 2.0);
+        if room >= 0.0 { WindowGrant::Go(room as u64) } else { WindowGrant::Wait(self.pause(look)) }
     }
 
     /// All that is queued takes a round trip to be acknowledged.
-    fn pause(&self, look: Look) -> Duration {
+    fn pause(&self, look: TcpInfo) -> Duration {
         let part = 1.0 - self.bytes / look.queued as f64;
-        look.rtt.mul_f64(part.clamp(0.0, 1.0)).clamp(LEAST_PAUSE, LONGEST_PAUSE)
+        look.rtt.mul_f64(part.clamp(0.0, 1.0)).clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
-    fn end_round(&mut self, now: Duration, look: Look) {
+    fn end_round(&mut self, now: Duration, look: TcpInfo) {
         self.foreign = self.foreign.filter(|(_, until)| now < *until);
         let base = self.foreign.map_or(look.min_rtt, |(rtt, _)| rtt.max(look.min_rtt));
         let ratio = (base + DELAY).as_secs_f64() / look.rtt.as_secs_f64().max(1e-6);
         if ratio >= 1.0 {
             self.shrinking = None;
             if self.is_used {
-                self.bytes = (self.bytes * ratio.min(FACTOR)).min(MOST);
+                self.bytes = (self.bytes * ratio.min(FACTOR)).min(MAX_WINDOW);
             }
             return;
         }
         let began = Shrinking { from: self.bytes, longest: look.rtt, rounds: 0 };
         let shrinking = self.shrinking.get_or_insert(began);
-        self.bytes = (self.bytes * ratio.max(1.0 / FACTOR)).max(LEAST);
+        self.bytes = (self.bytes * ratio.max(1.0 / FACTOR)).max(MIN_WINDOW);
         shrinking.longest = shrinking.longest.max(look.rtt);
         // On average half of a block is under way beside the window.
-        let half = f64::from(BLOCK) / 2.0;
+        let half = f64::from(BLOCK_SIZE) / 2.0;
         let part = (self.bytes + half) / (shrinking.from + half);
         shrinking.rounds = if part <= SHRUNK { shrinking.rounds + 1 } else { 0 };
         let (excess, longest) = (look.rtt.saturating_sub(base), shrinking.longest.saturating_sub(base));
@@ -113,7 +113,7 @@ impl Window {
         if shrinking.rounds > ROUNDS && stays {
             self.bytes = shrinking.from;
             self.shrinking = None;
-            self.foreign = Some((look.rtt, now + FOREIGN));
+            self.foreign = Some((look.rtt, now + FOREIGN_RTT_LASTS));
         }
     }
 }

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use crate::types::BLOCK;
+use crate::types::BLOCK_SIZE;
 
 /// Blocks in one write at most.
-pub const MOST: usize = 16;
+pub const MAX_BLOCKS: usize = 16;
 /// Blocks in the first write.
-const FIRST: usize = 2;
+const INITIAL_BLOCKS: usize = 2;
 /// A write that took less may be twice as large the next time.
 const FAST: Duration = Duration::from_millis(20);
 /// After one that took longer, the next is half as large.
@@ -21,17 +21,17 @@ const UNSENT_FAST: u32 = 1 << 20;
 
 /// What is known of one connection's way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
+pub struct WriteBatchSize {
     blocks: usize,
 }
 
-impl Default for Drain {
-    fn default() -> Drain {
-        Drain { blocks: FIRST }
+impl Default for WriteBatchSize {
+    fn default() -> WriteBatchSize {
+        WriteBatchSize { blocks: INITIAL_BLOCKS }
     }
 }
 
-impl Drain {
+impl WriteBatchSize {
     /// Blocks in the next write at most.
     pub fn blocks(self) -> usize {
         self.blocks
@@ -39,16 +39,16 @@ impl Drain {
 
     /// Bytes that may wait in the kernel unsent (`TCP_NOTSENT_LOWAT`).
     pub fn unsent(self) -> u32 {
-        if self.blocks == MOST { UNSENT_FAST } else { self.blocks as u32 * BLOCK }
+        if self.blocks == MAX_BLOCKS { UNSENT_FAST } else { self.blocks as u32 * BLOCK_SIZE }
     }
 
-    /// A write of so many blocks took so long. True where [`Drain::unsent`] is another number now.
+    /// A write of so many blocks took so long. True where [`WriteBatchSize::unsent`] is another number now.
     pub fn wrote(&mut self, blocks: usize, took: Duration) -> bool {
         let before = self.blocks;
         if took > SLOW {
             self.blocks = (self.blocks.min(blocks) / 2).max(1);
         } else if took < FAST && blocks >= self.blocks {
-            self.blocks = (2 * self.blocks).min(MOST);
+            self.blocks = (2 * self.blocks).min(MAX_BLOCKS);
         }
         self.blocks != before
     }
@@ -59,10 +59,10 @@ mod tests {
     use super::*;
 
     /// The largest writes, in the end, at so many bytes per second, where what was written is gone when the write returns.
-    fn settled(rate: u32) -> Drain {
-        let mut drain = Drain::default();
+    fn settled(rate: u32) -> WriteBatchSize {
+        let mut drain = WriteBatchSize::default();
         for _ in 0..50 {
-            let bytes = drain.blocks() as u32 * BLOCK;
+            let bytes = drain.blocks() as u32 * BLOCK_SIZE;
             drain.wrote(drain.blocks(), Duration::from_secs_f64(f64::from(bytes) / f64::from(rate)));
         }
         drain
@@ -73,15 +73,15 @@ mod tests {
         assert_eq!((settled(100_000).blocks(), settled(100_000).unsent()), (1, 16 * 1024));
         assert_eq!(settled(500_000).blocks(), 2);
         assert!((3..=8).contains(&settled(3_000_000).blocks()));
-        assert_eq!((settled(1_000_000_000).blocks(), settled(1_000_000_000).unsent()), (MOST, 1 << 20));
+        assert_eq!((settled(1_000_000_000).blocks(), settled(1_000_000_000).unsent()), (MAX_BLOCKS, 1 << 20));
     }
 
     #[test]
     fn short_writes_say_little_unless_they_are_slow() {
-        let mut drain = Drain::default();
+        let mut drain = WriteBatchSize::default();
         assert!(!drain.wrote(1, Duration::ZERO), "a single block may fit into whatever there is");
         (0..3).for_each(|_| _ = drain.wrote(drain.blocks(), Duration::ZERO));
-        assert_eq!(drain.blocks(), MOST);
+        assert_eq!(drain.blocks(), MAX_BLOCKS);
         assert!(drain.wrote(2, Duration::from_millis(130)));
         assert_eq!(drain.blocks(), 1);
     }

@@ -8,8 +8,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf, absolute};
 
-use crate::storage::{folded, lasting_identity};
-use crate::torrent::record_folders::{path_in, replace};
+use crate::storage::{folded, permanent_identity};
+use crate::torrent::record_files::{record_path, replace};
 use crate::types::InfoHash;
 use crate::util::atomic_file;
 
@@ -32,7 +32,7 @@ pub(crate) fn note(
     files: Vec<(PathBuf, Option<u64>)>,
 ) -> io::Result<()> {
     let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-    let path = path_in(folder, info_hash, &place);
+    let path = record_path(folder, info_hash, &place);
     let mut all = read(&path).unwrap_or_default();
     let before = all.clone();
     all.extend(files);
@@ -41,7 +41,7 @@ pub(crate) fn note(
 
 /// Whether any download is known to have brought this file; `resolved` is its path without links.
 pub(crate) fn is_brought(folder: &Path, resolved: &Path, file: &File) -> bool {
-    let identity = lasting_identity(file);
+    let identity = permanent_identity(file);
     let notes = fs::read_dir(folder).into_iter().flatten().flatten();
     notes.filter_map(|note| read(&note.path())).any(|files| names(&files, resolved, identity))
 }

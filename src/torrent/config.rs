@@ -24,7 +24,7 @@ pub struct Config {
     pub seed: SeedGoal,
     /// Connections at most, both ways together.
     pub max_peers: usize,
-    /// The limits on what is received and sent, over all peers; [`Handle::set_limits`](crate::torrent::Handle::set_limits) changes them.
+    /// The limits on what is received and sent, over all peers; `TorrentHandle::set_limits` changes them.
     pub limits: Limits,
     /// Peers to call without asking a tracker.
     pub peers: Vec<SocketAddr>,

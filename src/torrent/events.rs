@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::types::PieceIndex;
 
 /// Events about peers and trackers that may wait for the listener; the others are few, and are never lost.
-const MAX_WAITING: usize = 4096;
+const MAX_QUEUED: usize = 4096;
 
 /// Something worth telling, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +102,7 @@ pub enum Event {
         incoming: bool,
     },
     /// A connection that was made, and told of by [`Event::PeerConnected`], ended.
-    PeerGone {
+    PeerDisconnected {
         /// The other end.
         addr: SocketAddr,
         /// One line: why.
@@ -130,7 +130,7 @@ pub enum Event {
         piece: PieceIndex,
     },
     /// So many events about peers and trackers were dropped because the listener did not read.
-    Lost {
+    EventsDropped {
         /// How many.
         count: u64,
     },
@@ -142,14 +142,14 @@ pub enum Event {
 
 impl Event {
     /// Whether there can be any number of these.
-    fn is_about_others(&self) -> bool {
+    fn is_droppable(&self) -> bool {
         matches!(
             self,
             Event::MetadataRefused { .. }
                 | Event::Announced { .. }
                 | Event::AnnounceFailed { .. }
                 | Event::PeerConnected { .. }
-                | Event::PeerGone { .. }
+                | Event::PeerDisconnected { .. }
                 | Event::PeerFailed { .. }
                 | Event::PieceFailed { .. }
                 | Event::PeerBanned { .. }
@@ -159,29 +159,29 @@ impl Event {
 
 /// The session's end of the channel of events.
 #[derive(Clone, Debug)]
-pub(crate) struct Teller {
+pub(crate) struct EventSender {
     to: Sender<Event>,
     lost: Arc<AtomicU64>,
 }
 
 /// A channel of events.
-pub(crate) fn channel() -> (Teller, Receiver<Event>) {
-    // Bounded: `Teller::tell` drops events that strangers can cause in any number.
+pub(crate) fn channel() -> (EventSender, Receiver<Event>) {
+    // Bounded: `EventSender::send_event` drops events that strangers can cause in any number.
     let (to, events) = unbounded();
-    (Teller { to, lost: Arc::default() }, events)
+    (EventSender { to, lost: Arc::default() }, events)
 }
 
-impl Teller {
+impl EventSender {
     /// Sends an event to the listener. Never waits for it.
-    pub fn tell(&self, event: Event) {
-        if event.is_about_others() && self.to.len() >= MAX_WAITING {
+    pub fn send_event(&self, event: Event) {
+        if event.is_droppable() && self.to.len() >= MAX_QUEUED {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if self.to.len() < MAX_WAITING {
+        if self.to.len() < MAX_QUEUED {
             let count = self.lost.swap(0, Ordering::Relaxed);
             if count > 0 {
-                let _ = self.to.send(Event::Lost { count });
+                let _ = self.to.send(Event::EventsDropped { count });
             }
         }
         let _ = self.to.send(event);
@@ -191,7 +191,7 @@ impl Teller {
     pub fn finish(&self) {
         let count = self.lost.swap(0, Ordering::Relaxed);
         if count > 0 {
-            let _ = self.to.send(Event::Lost { count });
+            let _ = self.to.send(Event::EventsDropped { count });
         }
     }
 }
@@ -229,7 +229,7 @@ pub enum PieceState {
     /// Nothing of it asked for.
     Missing,
     /// Not there, and no connected peer has it, although some have something.
-    Unseen,
+    Unavailable,
     /// Not there, and not to be fetched.
     Unwanted,
     /// Some of it asked for or received.
@@ -280,7 +280,7 @@ pub struct PeerView {
     /// Whether we want something of it.
     pub wanted: bool,
     /// Whether it owes us blocks and has sent none for a while.
-    pub snubs: bool,
+    pub is_snubbing: bool,
 }
 
 /// The figures at one moment. Counters only grow; whoever wants rates polls twice.
@@ -318,18 +318,18 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_away_costs_a_bounded_number_of_events_and_learns_how_many() {
-        let (teller, events) = channel();
+        let (sender, events) = channel();
         let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), incoming: true };
-        (0..MAX_WAITING + 100).for_each(|_| teller.tell(peer()));
-        teller.tell(Event::Completed);
-        assert_eq!(events.len(), MAX_WAITING + 1, "what matters is told all the same");
+        (0..MAX_QUEUED + 100).for_each(|_| sender.send_event(peer()));
+        sender.send_event(Event::Completed);
+        assert_eq!(events.len(), MAX_QUEUED + 1, "what matters is told all the same");
         assert_eq!(events.try_iter().last(), Some(Event::Completed));
-        teller.tell(peer());
-        assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::Lost { count: 100 }, peer()]);
-        (0..MAX_WAITING + 7).for_each(|_| teller.tell(peer()));
-        teller.finish();
-        assert_eq!(events.try_iter().last(), Some(Event::Lost { count: 7 }), "also where no event follows");
-        teller.finish();
+        sender.send_event(peer());
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::EventsDropped { count: 100 }, peer()]);
+        (0..MAX_QUEUED + 7).for_each(|_| sender.send_event(peer()));
+        sender.finish();
+        assert_eq!(events.try_iter().last(), Some(Event::EventsDropped { count: 7 }), "also where no event follows");
+        sender.finish();
         assert_eq!(events.try_iter().next(), None);
     }
 }

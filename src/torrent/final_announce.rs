@@ -1,5 +1,5 @@
 //! Leaving: the trackers are told, the peers' sockets are shut, the threads are joined. A tracker that is slow to hear it
-//! holds nobody up for longer than [`PATIENCE`].
+//! holds nobody up for longer than [`FINAL_ANNOUNCE_TIMEOUT`].
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::discovery::tracker::client::TrackerClient;
-use crate::discovery::tracker::tiers::Job;
-use crate::peer::{Connection, Shared};
-use crate::torrent::peer_manager::{Identity, send};
+use crate::discovery::tracker::tiers::AnnounceJob;
+use crate::peer::{Connection, TorrentContext};
+use crate::torrent::peer_manager::{AnnounceIdentity, send};
 
 /// What all trackers together get to hear that we leave.
-pub const PATIENCE: Duration = Duration::from_millis(1800);
+pub const FINAL_ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(1800);
 /// Between two looks at threads that have not ended yet.
-const LOOK: Duration = Duration::from_millis(1);
+const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Last announces under way.
-pub struct Farewell {
+pub struct FinalAnnounces {
     threads: Vec<JoinHandle<()>>,
     done: Receiver<()>,
     deadline: Instant,
 }
 
 /// Sends the last announces, `completed` before `stopped` where both are due, one thread for each tracker.
-pub fn to_trackers(
-    shared: &Arc<Shared>,
+pub fn announce_stopped(
+    shared: &Arc<TorrentContext>,
     tracker: &TrackerClient,
-    identity: Identity,
-    jobs: Vec<Job>,
+    identity: AnnounceIdentity,
+    jobs: Vec<AnnounceJob>,
     deadline: Instant,
-) -> Farewell {
+) -> FinalAnnounces {
     let (tell, done) = bounded(jobs.len());
-    let mut by_tracker: Vec<Vec<Job>> = Vec::new();
+    let mut by_tracker: Vec<Vec<AnnounceJob>> = Vec::new();
     for job in jobs {
         match by_tracker.iter_mut().find(|jobs| jobs[0].url == job.url) {
             Some(jobs) => jobs.push(job),
@@ -57,10 +57,10 @@ pub fn to_trackers(
         });
         threads.extend(thread);
     }
-    Farewell { threads, done, deadline }
+    FinalAnnounces { threads, done, deadline }
 }
 
-impl Farewell {
+impl FinalAnnounces {
     /// Waits for the trackers, no longer than they have been promised. A thread that still waits for its tracker then is left
     /// behind: it holds nothing but its socket.
     pub fn wait(self) {
@@ -77,14 +77,14 @@ impl Farewell {
 }
 
 /// Shuts every connection and joins its threads.
-pub fn to_peers(connections: Vec<Connection>) {
+pub fn close_connections(connections: Vec<Connection>) {
     for connection in &connections {
         connection.close();
     }
     for connection in connections {
         // A call that had not quite begun when its socket was shut begins all the same: it is shut again.
         while !connection.is_finished() {
-            thread::sleep(LOOK);
+            thread::sleep(JOIN_POLL_INTERVAL);
             connection.close();
         }
         connection.join();

@@ -9,39 +9,39 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::metainfo::Torrent;
-use crate::peer::{Peer, Report, Shared, Throttle};
-use crate::storage::{FileSpec, Progress};
+use crate::metainfo::Metainfo;
+use crate::peer::{Peer, PeerEvent, Throttle, TorrentContext};
+use crate::storage::{CheckProgress, FileSpec};
 use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use crate::torrent::peer_manager::Spare;
-use crate::torrent::peer_search::Search;
+use crate::torrent::peer_search::PeerSearch;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 use crate::wire::client_name::client_name;
 
 /// What a session and its handles share.
-pub(crate) struct Inner {
+pub(crate) struct TorrentInner {
     /// The swarm.
     pub info_hash: InfoHash,
     /// What to call the torrent before its metadata is there.
-    pub nickname: String,
+    pub display_name: String,
     /// The torrent's name and size, once they are known.
-    pub known_as: OnceLock<(String, u64)>,
-    /// What of the download folder is the torrent's alone: see [`Handle::place`].
+    pub name_and_size: OnceLock<(String, u64)>,
+    /// What of the download folder is the torrent's alone: see [`TorrentHandle::place`].
     pub place: OnceLock<PathBuf>,
     /// The torrent that a link led to, where nothing more was asked for.
-    pub torrent: OnceLock<Torrent>,
+    pub torrent: OnceLock<Metainfo>,
     pub started: Instant,
     /// The user has been told that there are no descriptors.
-    pub warned: AtomicBool,
+    pub warned_no_descriptors: AtomicBool,
     /// The session's main thread, once it runs.
-    pub main: OnceLock<ThreadId>,
+    pub main_thread: OnceLock<ThreadId>,
     pub stage: AtomicU8,
     /// Pieces of metadata: those that are there, and all.
     pub metadata: (AtomicUsize, AtomicUsize),
-    pub check: Progress,
+    pub check: CheckProgress,
     /// The pieces that the check found.
     pub found: OnceLock<Bitfield>,
     /// The bytes of the pieces that are wanted, and of those of them that the check found.
@@ -49,45 +49,45 @@ pub(crate) struct Inner {
     /// Payload bytes sent in earlier sessions.
     pub uploaded_before: AtomicU64,
     /// When to stop seeding.
-    pub goal: SeedGoal,
+    pub seed_goal: SeedGoal,
     pub stop: AtomicBool,
     /// Nothing is to be asked for or served for now.
     pub paused: AtomicBool,
     /// The connections' common ground: there while peers are talked to.
-    pub shared: Mutex<Option<Arc<Shared>>>,
+    pub shared: Mutex<Option<Arc<TorrentContext>>>,
     /// The limits; a session's own, or those of its host.
     pub throttle: Arc<Throttle>,
     /// Nothing came for as long as the user is willing to wait.
     pub timed_out: AtomicBool,
-    pub search: Mutex<Search>,
+    pub search: Mutex<PeerSearch>,
     pub known: AtomicUsize,
-    pub reports: Sender<Report>,
+    pub peer_events: Sender<PeerEvent>,
     /// Connections without threads, while the files of a magnet link are looked at.
     pub spare: Spare,
 }
 
-impl Inner {
+impl TorrentInner {
     /// A session that has not begun.
     pub fn new(
         info_hash: InfoHash,
-        nickname: String,
-        goal: SeedGoal,
+        display_name: String,
+        seed_goal: SeedGoal,
         throttle: Arc<Throttle>,
-        reports: Sender<Report>,
-    ) -> Inner {
-        Inner {
+        peer_events: Sender<PeerEvent>,
+    ) -> TorrentInner {
+        TorrentInner {
             info_hash,
-            nickname,
-            goal,
-            known_as: OnceLock::new(),
+            display_name,
+            seed_goal,
+            name_and_size: OnceLock::new(),
             place: OnceLock::new(),
             torrent: OnceLock::new(),
             started: Instant::now(),
-            warned: AtomicBool::new(false),
-            main: OnceLock::new(),
+            warned_no_descriptors: AtomicBool::new(false),
+            main_thread: OnceLock::new(),
             stage: AtomicU8::new(Stage::Starting as u8),
             metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
-            check: Progress::default(),
+            check: CheckProgress::default(),
             found: OnceLock::new(),
             wanted: OnceLock::new(),
             uploaded_before: AtomicU64::new(0),
@@ -98,55 +98,55 @@ impl Inner {
             timed_out: AtomicBool::new(false),
             search: Mutex::default(),
             known: AtomicUsize::new(0),
-            reports,
+            peer_events,
             spare: Spare::default(),
         }
     }
 
     /// The session is at this stage now.
-    pub fn enter(&self, stage: Stage) {
+    pub fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
     /// A thread finds no descriptor for a file: main drops a peer. Whether to try again. Main itself must not wait once there are
     /// peers, as nobody else drops any.
     pub fn wait_for_descriptor(&self) -> bool {
-        if !self.warned.swap(true, Ordering::Relaxed) {
+        if !self.warned_no_descriptors.swap(true, Ordering::Relaxed) {
             log::warn!("no descriptors are left: fewer peers, until there are some");
         }
         self.spare.give_up();
-        let _ = self.reports.try_send(Report::Shortage);
+        let _ = self.peer_events.try_send(PeerEvent::OutOfDescriptors);
         let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
-        let is_main = self.main.get() == Some(&std::thread::current().id());
+        let is_main = self.main_thread.get() == Some(&std::thread::current().id());
         let leaving = || self.shared().is_some_and(|shared| shared.is_stopping());
         !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
     }
 
     /// What the connections of this stage share.
-    pub fn shared(&self) -> Option<Arc<Shared>> {
+    pub fn shared(&self) -> Option<Arc<TorrentContext>> {
         self.shared.lock().clone()
     }
 }
 
 /// Watches and stops a session, from any thread.
 #[derive(Clone)]
-pub struct Handle(pub(crate) Arc<Inner>);
+pub struct TorrentHandle(pub(crate) Arc<TorrentInner>);
 
-impl Handle {
+impl TorrentHandle {
     /// Asks the session to say goodbye and end; returns at once.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
-        self.wake(Report::Stop);
+        self.wake(PeerEvent::Stop);
     }
 
-    /// Nothing more is asked for or served until [`Handle::resume`]: requests are cancelled, everybody is choked. Connections stay,
+    /// Nothing more is asked for or served until [`TorrentHandle::resume`]: requests are cancelled, everybody is choked. Connections stay,
     /// trackers and DHT are still told that we are there, and what is on its way arrives. A check and the fetching of metadata
     /// go on.
     pub fn pause(&self) {
         self.set_paused(true);
     }
 
-    /// Goes on after [`Handle::pause`].
+    /// Goes on after [`TorrentHandle::pause`].
     pub fn resume(&self) {
         self.set_paused(false);
     }
@@ -158,16 +158,16 @@ impl Handle {
 
     fn set_paused(&self, paused: bool) {
         self.0.paused.store(paused, Ordering::Release);
-        self.wake(Report::Pause);
+        self.wake(PeerEvent::Pause);
     }
 
     /// Wakes the session's thread to look at the flags. If its channel is full, it is awake anyway.
-    fn wake(&self, why: Report) {
-        let _ = self.0.reports.try_send(why);
+    fn wake(&self, why: PeerEvent) {
+        let _ = self.0.peer_events.try_send(why);
     }
 
     /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once. Those of a
-    /// session on a [`Host`](crate::torrent::Host) are the host's: they change for all its sessions.
+    /// session on a `Client` are the host's: they change for all its sessions.
     pub fn set_limits(&self, limits: Limits) {
         self.0.throttle.set(limits);
     }
@@ -179,12 +179,12 @@ impl Handle {
 
     /// When the session stops seeding by itself.
     pub fn seed_goal(&self) -> SeedGoal {
-        self.0.goal
+        self.0.seed_goal
     }
 
     /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.
     pub fn name(&self) -> &str {
-        self.0.known_as.get().map_or(&self.0.nickname, |(name, _)| name)
+        self.0.name_and_size.get().map_or(&self.0.display_name, |(name, _)| name)
     }
 
     /// What names the torrent's swarm.
@@ -193,7 +193,7 @@ impl Handle {
     }
 
     /// The torrent that a link led to, where the configuration wants its metadata only and it is there.
-    pub fn torrent(&self) -> Option<&Torrent> {
+    pub fn torrent(&self) -> Option<&Metainfo> {
         self.0.torrent.get()
     }
 
@@ -204,7 +204,7 @@ impl Handle {
     }
 
     /// What has come of looking for peers.
-    pub fn search(&self) -> Search {
+    pub fn search(&self) -> PeerSearch {
         self.0.search.lock().clone()
     }
 
@@ -213,7 +213,7 @@ impl Handle {
         let inner = &*self.0;
         let stage = Stage::from_u8(inner.stage.load(Ordering::Acquire));
         let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
-        let total = inner.known_as.get().map_or(0, |(_, total)| *total);
+        let total = inner.name_and_size.get().map_or(0, |(_, total)| *total);
         // Where all is there already, nobody is ever connected who would count.
         let (total, have) = inner.wanted.get().copied().unwrap_or((total, 0));
         let mut snapshot = Snapshot {
@@ -251,7 +251,7 @@ impl Handle {
         shared.pieces.progress(&mut progress);
         out.extend(progress.into_iter().map(|p| match p {
             picker::Progress::Missing => PieceState::Missing,
-            picker::Progress::Unseen => PieceState::Unseen,
+            picker::Progress::Unavailable => PieceState::Unavailable,
             picker::Progress::Unwanted => PieceState::Unwanted,
             picker::Progress::Begun => PieceState::UnderWay,
             picker::Progress::Have => PieceState::Verified,
@@ -306,7 +306,7 @@ impl Handle {
             interested: peer.peer_interested.load(Ordering::Relaxed),
             choked: peer.am_choking.load(Ordering::Relaxed),
             wanted: peer.am_interested.load(Ordering::Relaxed),
-            snubs: peer.snubs.load(Ordering::Relaxed),
+            is_snubbing: peer.is_snubbing.load(Ordering::Relaxed),
         };
         shared.roster.all().into_iter().map(view).collect()
     }

@@ -8,27 +8,27 @@ use std::time::Duration;
 
 use crate::discovery::tracker::http::HttpTracker;
 use crate::discovery::tracker::redact::public_name;
-use crate::metainfo::torrent::FILE_MAX;
-use crate::metainfo::{Magnet, Torrent};
-use crate::peer::{Report, Shared};
+use crate::metainfo::torrent::TORRENT_FILE_MAX;
+use crate::metainfo::{Magnet, Metainfo};
+use crate::peer::{PeerEvent, TorrentContext};
 use crate::torrent::Config;
 use crate::types::InfoHash;
 
 /// URLs that are asked at most, one after the other.
-const MOST: usize = 4;
+const MAX_URLS: usize = 4;
 /// For each of them, redirects and body included.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Begins to ask the URLs of a link, where it has any. Blocking I/O cannot be interrupted: where a server is silent when the metadata is
 /// there or the session ends, the thread is left behind. It holds nothing but its socket then, and asks nobody else.
-pub(crate) fn ask(magnet: &Magnet, config: &Config, shared: &Arc<Shared>) {
+pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, shared: &Arc<TorrentContext>) {
     if magnet.sources.is_empty() {
         return;
     }
     let (urls, stage) = (magnet.sources.clone(), Arc::downgrade(shared));
     let http = HttpTracker::tied(&config.bind, config.user_agent.as_deref());
     let fetch = move |url: &str| {
-        let bytes = http.strangers_file(url, FILE_MAX as u64, DEADLINE);
+        let bytes = http.fetch_untrusted_file(url, TORRENT_FILE_MAX as u64, DEADLINE);
         bytes.map_err(|error| error.without_secrets_of(url).to_string())
     };
     let work = move || ask_all(&urls, &stage, fetch);
@@ -38,14 +38,14 @@ pub(crate) fn ask(magnet: &Magnet, config: &Config, shared: &Arc<Shared>) {
 }
 
 /// Asks one after the other, until one has the info dictionary or nobody waits for it any more.
-fn ask_all(urls: &[String], stage: &Weak<Shared>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
+fn ask_all(urls: &[String], stage: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
     let waiting = || stage.upgrade().filter(|shared| !shared.is_stopping());
-    for url in urls.iter().take(MOST) {
+    for url in urls.iter().take(MAX_URLS) {
         let Some(info_hash) = waiting().map(|shared| shared.info_hash) else { return };
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {
             Ok(info) => {
                 if let Some(shared) = waiting() {
-                    shared.report(Report::Info(info));
+                    shared.report(PeerEvent::MetadataFromUrl(info));
                 }
                 return;
             }
@@ -56,7 +56,7 @@ fn ask_all(urls: &[String], stage: &Weak<Shared>, fetch: impl Fn(&str) -> Result
 
 /// The info dictionary of a .torrent, if it is the right one.
 fn info(bytes: &[u8], info_hash: InfoHash) -> Result<Vec<u8>, String> {
-    let torrent = Torrent::parse(bytes).map_err(|error| error.to_string())?;
+    let torrent = Metainfo::parse(bytes).map_err(|error| error.to_string())?;
     if torrent.info_hash == info_hash { Ok(torrent.info) } else { Err("it is another torrent".to_owned()) }
 }
 
@@ -68,18 +68,18 @@ mod tests {
     use crossbeam_channel::{Receiver, bounded};
 
     use super::*;
-    use crate::peer::{Terms, Throttle};
+    use crate::peer::{ContextSettings, Throttle};
     use crate::pieces::PieceManager;
     use crate::storage::{Layout, Storage};
     use crate::types::{Bitfield, Dscp, Encryption, PeerId};
 
     const TORRENT: &[u8] = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
 
-    fn stage(info_hash: InfoHash) -> (Arc<Shared>, Receiver<Report>) {
+    fn stage(info_hash: InfoHash) -> (Arc<TorrentContext>, Receiver<PeerEvent>) {
         let storage = Storage::new("out".into(), Layout::new(1, Vec::new()).expect("a layout"), 1);
-        let (reports, heard) = bounded(4);
-        let terms = Terms {
-            client: Terms::CLIENT.to_owned(),
+        let (peer_events, heard) = bounded(4);
+        let terms = ContextSettings {
+            client: ContextSettings::CLIENT.to_owned(),
             info_hash,
             peer_id: PeerId([0; 20]),
             encryption: Encryption::Off,
@@ -90,12 +90,15 @@ mod tests {
             started: Instant::now(),
             throttle: Arc::new(Throttle::default()),
         };
-        (Shared::new(terms, PieceManager::new(Arc::new(storage), Vec::new(), Bitfield::new(0)), reports), heard)
+        (
+            TorrentContext::new(terms, PieceManager::new(Arc::new(storage), Vec::new(), Bitfield::new(0)), peer_events),
+            heard,
+        )
     }
 
     #[test]
     fn the_right_torrent_ends_the_search_and_nothing_does_so_late() {
-        let info_hash = Torrent::parse(TORRENT).expect("a torrent").info_hash;
+        let info_hash = Metainfo::parse(TORRENT).expect("a torrent").info_hash;
         let urls = ["a", "b", "c"].map(str::to_owned);
         let asked = Cell::new(0);
         let (shared, heard) = stage(info_hash);
@@ -103,11 +106,11 @@ mod tests {
             asked.set(asked.get() + 1);
             if url == "a" { Err("not there".to_owned()) } else { Ok(TORRENT.to_vec()) }
         });
-        assert!(asked.get() == 2 && matches!(heard.try_recv(), Ok(Report::Info(_))));
+        assert!(asked.get() == 2 && matches!(heard.try_recv(), Ok(PeerEvent::MetadataFromUrl(_))));
         // The metadata has come from elsewhere meanwhile.
         ask_all(&urls, &Arc::downgrade(&shared), |_| {
             asked.set(asked.get() + 1);
-            shared.park();
+            shared.detach_connections();
             Ok(TORRENT.to_vec())
         });
         assert!(asked.get() == 3 && heard.try_recv().is_err());

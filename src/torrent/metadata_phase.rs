@@ -9,53 +9,63 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::peer::outbox::Out;
-use crate::peer::{Report, Shared};
-use crate::strategy::metadata_fetch::{Fetched, MetadataFetch};
+use crate::peer::outbox::WriterCommand;
+use crate::peer::{PeerEvent, TorrentContext};
+use crate::strategy::metadata_fetch::{FetchOutcome, MetadataFetch};
 use crate::torrent::events::{Event, Stage};
-use crate::torrent::peer_manager::Contacts;
-use crate::torrent::{Inner, tell};
+use crate::torrent::peer_manager::PeerManager;
+use crate::torrent::{TorrentInner, send_event};
 use crate::types::PeerKey;
 use crate::wire::metadata::MetadataMessage;
 
 /// The main thread looks up at least so often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Pieces of metadata that one peer may owe us.
-const MAX_OWED: u32 = 16;
+const MAX_REQUESTS_PER_PEER: u32 = 16;
 
 /// Fetches the metadata, until it is there or somebody says stop; then `None`.
-pub fn fetch(contacts: &mut Contacts<'_>, shared: &Arc<Shared>, reports: &Receiver<Report>) -> Option<Vec<u8>> {
-    let inner = contacts.inner;
-    inner.enter(Stage::Metadata);
-    let mut seeker =
-        Seeker { contacts, shared, inner, fetch: MetadataFetch::new(shared.info_hash), liars: HashSet::new() };
-    let info = seeker.seek(reports);
+pub fn fetch(
+    peer_manager: &mut PeerManager<'_>,
+    shared: &Arc<TorrentContext>,
+    peer_events: &Receiver<PeerEvent>,
+) -> Option<Vec<u8>> {
+    let inner = peer_manager.inner;
+    inner.set_stage(Stage::Metadata);
+    let mut seeker = MetadataPhase {
+        peer_manager,
+        shared,
+        inner,
+        fetch: MetadataFetch::new(shared.info_hash),
+        banned: HashSet::new(),
+    };
+    let info = seeker.run(peer_events);
     if info.is_some() {
-        contacts.park(shared);
+        peer_manager.detach_connections(shared);
     }
     info
 }
 
-struct Seeker<'a, 'b> {
-    contacts: &'a mut Contacts<'b>,
-    shared: &'a Arc<Shared>,
-    inner: &'a Inner,
+struct MetadataPhase<'a, 'b> {
+    peer_manager: &'a mut PeerManager<'b>,
+    shared: &'a Arc<TorrentContext>,
+    inner: &'a TorrentInner,
     fetch: MetadataFetch,
     /// Connections that lied and are about to end.
-    liars: HashSet<PeerKey>,
+    banned: HashSet<PeerKey>,
 }
 
-impl Seeker<'_, '_> {
-    fn seek(&mut self, reports: &Receiver<Report>) -> Option<Vec<u8>> {
+impl MetadataPhase<'_, '_> {
+    fn run(&mut self, peer_events: &Receiver<PeerEvent>) -> Option<Vec<u8>> {
         while !self.inner.stop.load(Ordering::Acquire) {
             let now = self.shared.now();
-            self.contacts.tick(self.shared, now);
-            self.ask(now);
-            let due = self.fetch.next_due(now).unwrap_or(Duration::MAX).min(self.contacts.next_due(now, self.shared));
+            self.peer_manager.tick(self.shared, now);
+            self.send_requests(now);
+            let due =
+                self.fetch.next_due(now).unwrap_or(Duration::MAX).min(self.peer_manager.next_due(now, self.shared));
             let wake = Instant::now() + due.saturating_sub(now).min(LONGEST_SLEEP);
-            let Some(news) = self.contacts.wait(reports, wake) else { continue };
-            if let Some(report) = self.contacts.hear(self.shared, news)
-                && let Some(info) = self.hear(report)
+            let Some(loop_event) = self.peer_manager.wait(peer_events, wake) else { continue };
+            if let Some(event) = self.peer_manager.handle_event(self.shared, loop_event)
+                && let Some(info) = self.handle_event(event)
             {
                 return Some(info);
             }
@@ -64,12 +74,12 @@ impl Seeker<'_, '_> {
     }
 
     /// Sends the requests that are due.
-    fn ask(&mut self, now: Duration) {
+    fn send_requests(&mut self, now: Duration) {
         for (key, piece) in self.fetch.requests(now) {
             let Some(peer) = self.shared.roster.get(key) else { continue };
             let id = peer.metadata_id.load(Ordering::Acquire);
-            if id != 0 && peer.asked_metadata.fetch_add(1, Ordering::AcqRel) < MAX_OWED {
-                peer.send(Out::Extended(id, MetadataMessage::Request { piece }.encode()));
+            if id != 0 && peer.asked_metadata.fetch_add(1, Ordering::AcqRel) < MAX_REQUESTS_PER_PEER {
+                peer.send(WriterCommand::Extended(id, MetadataMessage::Request { piece }.encode()));
             }
         }
         let (have, of) = self.fetch.progress();
@@ -78,23 +88,23 @@ impl Seeker<'_, '_> {
     }
 
     /// Takes a report that concerns this stage; the info dictionary, once it is whole.
-    fn hear(&mut self, report: Report) -> Option<Vec<u8>> {
-        match report {
+    fn handle_event(&mut self, event: PeerEvent) -> Option<Vec<u8>> {
+        match event {
             // A size that cannot be is no offer.
-            Report::HasMetadata { key, size } if !self.liars.contains(&key) => _ = self.fetch.offer(key, size),
-            Report::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.shared.now()),
-            Report::Metadata { key, piece, total_size, bytes: Some(bytes) } => {
+            PeerEvent::HasMetadata { key, size } if !self.banned.contains(&key) => _ = self.fetch.offer(key, size),
+            PeerEvent::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.shared.now()),
+            PeerEvent::Metadata { key, piece, total_size, bytes: Some(bytes) } => {
                 match self.fetch.data(key, piece, (total_size, &bytes), self.shared.now()) {
-                    Fetched::Whole(info) => return Some(info),
-                    Fetched::Liar(key) => self.ban(key),
-                    Fetched::Nothing | Fetched::Doubtful => {}
+                    FetchOutcome::Complete(info) => return Some(info),
+                    FetchOutcome::Liar(key) => self.ban(key),
+                    FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
                 }
             }
-            Report::Info(info) => return Some(info),
-            Report::Gone { key, addr, why } => {
+            PeerEvent::MetadataFromUrl(info) => return Some(info),
+            PeerEvent::Disconnected { key, addr, why } => {
                 self.fetch.gone(key);
-                self.liars.remove(&key);
-                self.contacts.gone(self.shared, key, addr, &why);
+                self.banned.remove(&key);
+                self.peer_manager.gone(self.shared, key, addr, &why);
             }
             _ => {}
         }
@@ -102,11 +112,11 @@ impl Seeker<'_, '_> {
     }
 
     fn ban(&mut self, key: PeerKey) {
-        if let Some((addr, incoming)) = self.contacts.whereabouts(key) {
+        if let Some((addr, incoming)) = self.peer_manager.address_of(key) {
             log::info!("{addr} sent wrong metadata and is banned");
-            self.liars.insert(key);
-            self.contacts.ban(addr, incoming, self.shared.now());
-            tell(&self.contacts.events, Event::MetadataRefused { addr });
+            self.banned.insert(key);
+            self.peer_manager.ban(addr, incoming, self.shared.now());
+            send_event(&self.peer_manager.events, Event::MetadataRefused { addr });
         }
     }
 }

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use crate::metainfo::Torrent;
+use crate::metainfo::Metainfo;
 use crate::storage::{self, Layout, Storage, StorageError};
 use crate::torrent::Config;
-use crate::torrent::handle::Inner;
-use crate::torrent::open_files::patient;
-use crate::torrent::resume_store::Keeper;
+use crate::torrent::handle::TorrentInner;
+use crate::torrent::open_files::with_descriptor_wait;
+use crate::torrent::resume_store::ResumeStore;
 use crate::types::{Bitfield, PieceIndex};
 
 /// Files and the other places at which they may be.
-type Candidates = Vec<(usize, PathBuf)>;
+type AlternativePaths = Vec<(usize, PathBuf)>;
 
 /// The layout with those files at other places that are complete there. The places that the user gave to files stay.
 ///
 /// # Errors
 /// What the system says of a file that is there and cannot be read.
 pub(crate) fn find(
-    inner: &Arc<Inner>,
+    inner: &Arc<TorrentInner>,
     config: &Config,
-    torrent: &Torrent,
+    torrent: &Metainfo,
     layout: Layout,
     wanted: &[bool],
 ) -> Result<Layout, StorageError> {
@@ -39,31 +39,31 @@ pub(crate) fn find(
     if candidates.is_empty() {
         return Ok(layout);
     }
-    let have = pieces_of(inner, config, torrent, moved(&layout, &candidates), wanted, &candidates)?;
+    let have = pieces_of(inner, config, torrent, redirected(&layout, &candidates), wanted, &candidates)?;
     let is_complete = |file: usize| layout.pieces_of(file).all(|piece| have.has(PieceIndex(piece)));
-    let complete: Candidates = candidates.into_iter().filter(|(file, _)| is_complete(*file)).collect();
-    Ok(moved(&layout, &complete))
+    let complete: AlternativePaths = candidates.into_iter().filter(|(file, _)| is_complete(*file)).collect();
+    Ok(redirected(&layout, &complete))
 }
 
 /// The layout with files at other places where they are there and not at their own; for looking only.
-pub(crate) fn as_found(torrent: &Torrent, layout: &Layout, folder: &Path) -> Layout {
+pub(crate) fn layout_as_found(torrent: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
     let is_there = |path: &Path| fs::metadata(folder.join(path)).is_ok_and(|it| it.is_file());
     let is_missing = |file: usize| layout.files().get(file).is_some_and(|spec| !is_there(&spec.path));
-    moved(layout, &candidates(torrent, |file, place| is_there(place) && is_missing(file)))
+    redirected(layout, &candidates(torrent, |file, place| is_there(place) && is_missing(file)))
 }
 
 /// The first place of each file, other than its own, that `fits`.
-fn candidates(torrent: &Torrent, fits: impl Fn(usize, &Path) -> bool) -> Candidates {
+fn candidates(torrent: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> AlternativePaths {
     let is_odd = torrent.hidden_name.is_some() || torrent.original_name.is_some();
     let files = torrent.files.iter().enumerate().filter(|(_, file)| !file.pad && (is_odd || file.original().is_some()));
     let place = |(number, file)| {
-        let places = torrent.other_places(file);
+        let places = torrent.alternative_paths(file);
         Some((number, places.into_iter().find(|place| fits(number, place))?))
     };
     files.filter_map(place).collect()
 }
 
-fn moved(layout: &Layout, places: &Candidates) -> Layout {
+fn redirected(layout: &Layout, places: &AlternativePaths) -> Layout {
     let mut layout = layout.clone();
     for (file, place) in places {
         // A place that is not made of plain names stays unused.
@@ -76,26 +76,27 @@ fn moved(layout: &Layout, places: &Candidates) -> Layout {
 
 /// Which pieces of the candidates are right, by the resume data or else by their hashes.
 fn pieces_of(
-    inner: &Arc<Inner>,
+    inner: &Arc<TorrentInner>,
     config: &Config,
-    torrent: &Torrent,
+    torrent: &Metainfo,
     layout: Layout,
     wanted: &[bool],
-    candidates: &Candidates,
+    candidates: &AlternativePaths,
 ) -> Result<Bitfield, StorageError> {
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
-    let disk = patient(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files));
+    let disk = with_descriptor_wait(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files));
     let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
-    disk.admit_outside(&inner.stop);
+    disk.allow_links_outside(&inner.stop);
     let mut known = Bitfield::full(torrent.piece_count());
     let records = config.resume.as_ref().filter(|_| !config.verify);
-    let keeper = records.and_then(|folder| Keeper::new(folder, torrent.info_hash, &config.out_dir, &disk, &inner.stop));
-    let vouched = keeper.map(|mut keeper| keeper.recall(&disk));
+    let resume_store =
+        records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &disk, &inner.stop));
+    let vouched = resume_store.map(|mut resume_store| resume_store.recall(&disk));
     for piece in asked.into_iter().map(PieceIndex) {
         if vouched.as_ref().is_none_or(|vouched| !vouched.has(piece)) {
             known.clear(piece);
         }
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    storage::check_rest(&disk, &torrent.pieces, &known, cores, &storage::Progress::default(), &inner.stop)
+    storage::check_rest(&disk, &torrent.pieces, &known, cores, &storage::CheckProgress::default(), &inner.stop)
 }

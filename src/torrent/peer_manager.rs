@@ -1,7 +1,7 @@
 //! Whom we know and how we come to know them: trackers, the DHT, neighbours, what peers tell; whom to call, who calls.
 //!
 //! The metadata stage and the download have this in common: it is made once and handed on from the one to the other, so that a
-//! magnet link goes on as a download without asking anybody twice. `announcing` sends to trackers, `calling` makes and ends
+//! magnet link goes on as a download without asking anybody twice. `announcing` sends to trackers, `note_dialed` makes and ends
 //! connections, `discovery` holds what finds peers beside trackers, `exchange` is peer exchange.
 
 mod announcer;
@@ -18,82 +18,82 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::client::Seat;
-use crate::peer::{Connection, Peer, Report, Shared};
-use crate::strategy::peer_list::{Book, Source};
-use crate::torrent::events::{Event, Teller};
+use crate::client::Registration;
+use crate::peer::{Connection, Peer, PeerEvent, TorrentContext};
+use crate::strategy::peer_list::{PeerList, PeerSource};
+use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
-use crate::torrent::peer_search::Search;
-use crate::torrent::{Config, Inner, tell};
+use crate::torrent::peer_search::PeerSearch;
+use crate::torrent::{Config, TorrentInner, send_event};
 use crate::types::{InfoHash, PeerKey};
 
-pub use announcer::{Announcer, Identity, send};
-pub use discovery::{Discovery, News};
+pub use announcer::{AnnounceIdentity, Announcer, send};
+pub use discovery::{Discovery, LoopEvent};
 pub use kept_connections::Spare;
 
 /// Trackers that are ignored, as many as a line names.
-const MAX_TOLD: usize = 3;
+const MAX_TRACKERS_IN_WARNING: usize = 3;
 /// Addresses that trackers named and that are kept until it is known whether the torrent is private.
-const MAX_NAMED: usize = 500;
+const MAX_TRACKER_PEERS: usize = 500;
 /// With fewer connections than this, a download asks for more peers.
 const FEW_PEERS: usize = 8;
 /// While peers are wanted, how the DHT stands is looked up so often, for those who watch.
-const LOOK: Duration = Duration::from_secs(2);
+const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A peer that takes nothing of what we send for so long does not read.
-const STUCK: Duration = Duration::from_secs(10);
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection as the main thread sees it.
-pub struct Line {
+pub struct PeerEntry {
     /// Its threads.
     pub connection: Connection,
     /// Whether the peer called us.
     pub incoming: bool,
     /// It was hung up on to make room for another, and will soon be gone.
-    pub going: bool,
+    pub is_closing: bool,
     /// When the connection, or the attempt at one, began.
     pub since: Duration,
     /// Since when the handshake is done.
-    pub ready: Option<Duration>,
+    pub handshake_done: Option<Duration>,
     /// The peer, from then on.
     pub peer: Option<Arc<Peer>>,
     /// It ends because this connection leads to the same peer.
     pub twin: Option<PeerKey>,
     /// Bytes down and up at the last two rounds, and when those were; the older first.
-    pub seen: [(Duration, u64, u64); 2],
+    pub rate_samples: [(Duration, u64, u64); 2],
     /// What had reached the peer at the last round.
-    pub arrived: Arrived,
+    pub delivered: Delivered,
     /// What it was told of others.
-    told: Option<crate::strategy::pex::PexDiffer>,
+    pex_differ: Option<crate::strategy::pex::PexDiffer>,
 }
 
 /// How much of what we sent has reached a peer.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Arrived {
+pub struct Delivered {
     /// Payload bytes.
     pub payload: u64,
     /// All bytes that its system has acknowledged.
     acknowledged: u64,
     /// Since when something is on its way and nothing more of it has arrived.
-    waits: Option<Duration>,
+    stalled_since: Option<Duration>,
 }
 
-impl Arrived {
+impl Delivered {
     /// A later look: so many payload bytes were handed to the kernel, `written` of them by writes that are over, and `acknowledged` bytes of
     /// all kinds arrived; where that is unknown, what was written counts.
-    pub fn update(&mut self, handed: u64, written: u64, acknowledged: Option<u64>) {
+    pub fn update(&mut self, sent_to_kernel: u64, written: u64, acknowledged: Option<u64>) {
         self.payload = match acknowledged {
             // Messages between the blocks are few.
-            Some(bytes) => handed.min(self.payload + bytes.saturating_sub(self.acknowledged)),
+            Some(bytes) => sent_to_kernel.min(self.payload + bytes.saturating_sub(self.acknowledged)),
             None => written.max(self.payload),
         };
         self.acknowledged = acknowledged.unwrap_or(self.acknowledged);
     }
 
-    /// Notes at each look whether more has arrived of the `handed` bytes than the `before` at the last look.
-    pub fn note_growth(&mut self, now: Duration, handed: u64, before: u64) {
-        self.waits = match self.waits {
-            _ if handed <= self.payload => None,
+    /// Notes at each look whether more has arrived of the `sent_to_kernel` bytes than the `before` at the last look.
+    pub fn note_progress(&mut self, now: Duration, sent_to_kernel: u64, before: u64) {
+        self.stalled_since = match self.stalled_since {
+            _ if sent_to_kernel <= self.payload => None,
             Some(since) if self.payload == before => Some(since),
             _ => Some(now),
         };
@@ -101,55 +101,55 @@ impl Arrived {
 
     /// Whether the peer takes nothing of what we send, and has not for so long that it is no lost packet.
     pub fn is_stuck(&self, now: Duration) -> bool {
-        self.waits.is_some_and(|since| now >= since + STUCK)
+        self.stalled_since.is_some_and(|since| now >= since + STUCK_AFTER)
     }
 }
 
 /// See the module's head.
-pub struct Contacts<'a> {
-    pub inner: &'a Inner,
+pub struct PeerManager<'a> {
+    pub inner: &'a TorrentInner,
     pub config: &'a Config,
-    pub events: Teller,
-    pub book: Book,
-    pub lines: HashMap<PeerKey, Line>,
+    pub events: EventSender,
+    pub peer_list: PeerList,
+    pub connections: HashMap<PeerKey, PeerEntry>,
     /// Who was connected, and whether it had called us; the last to leave last.
-    left: VecDeque<(PeerKey, SocketAddr, bool)>,
-    next_call: Duration,
+    departed: VecDeque<(PeerKey, SocketAddr, bool)>,
+    next_dial: Duration,
     /// Who was evicted without having moved a block.
-    churn: crate::strategy::eviction::Churn,
+    eviction_limiter: crate::strategy::eviction::EvictionLimiter,
     /// Until when nobody is let in, as there are no descriptors.
-    short_until: Duration,
+    descriptors_short_until: Duration,
     /// Until when it is not worth another warning that a caller cannot be served.
-    next_complaint: Duration,
+    next_accept_warning: Duration,
     next_exchange: Duration,
     pub announcer: Announcer,
     pub discovery: Discovery,
     /// Our place among those who share the port, the DHT, the limits and the number of connections.
-    pub seat: Seat,
+    pub registration: Registration,
     /// Trackers alone may name peers (BEP 27).
     private: bool,
     /// Nobody needs more peers: all is there.
-    pub content: bool,
+    pub is_complete: bool,
     /// Whom trackers named, as long as the torrent may turn out to be private.
     named: Vec<SocketAddr>,
     /// Bytes and pieces of metadata that have come, since when there were no more, and at which stage.
-    came: (u64, usize),
-    came_at: Duration,
-    fetching: bool,
+    last_progress: (u64, usize),
+    last_progress_at: Duration,
+    was_fetching_metadata: bool,
 }
 
-impl<'a> Contacts<'a> {
+impl<'a> PeerManager<'a> {
     /// Has a seat that listens, knows whom the configuration names, and looks for others wherever it may. A private torrent's peers come from its
     /// trackers alone (BEP 27).
     pub fn new(
-        inner: &'a Inner,
+        inner: &'a TorrentInner,
         config: &'a Config,
-        events: Teller,
+        events: EventSender,
         info_hash: InfoHash,
         tiers: &[Vec<String>],
         private: bool,
-        seat: Seat,
-    ) -> Contacts<'a> {
+        registration: Registration,
+    ) -> PeerManager<'a> {
         let mut announcer = Announcer::new(tiers, config);
         if private {
             announcer.ask_one_at_a_time();
@@ -157,98 +157,98 @@ impl<'a> Contacts<'a> {
         let discovery = if private {
             Discovery::none()
         } else {
-            Discovery::start(config, info_hash, &seat, inner.started.elapsed())
+            Discovery::start(config, info_hash, &registration, inner.started.elapsed())
         };
         if !announcer.unsupported().is_empty() {
             let all = announcer.unsupported();
-            let more = if all.len() > MAX_TOLD { ", …" } else { "" };
-            let named: Vec<_> = all.iter().take(MAX_TOLD).map(String::as_str).collect();
+            let more = if all.len() > MAX_TRACKERS_IN_WARNING { ", …" } else { "" };
+            let named: Vec<_> = all.iter().take(MAX_TRACKERS_IN_WARNING).map(String::as_str).collect();
             log::warn!("trackers ignored, as they are neither http, https nor udp URLs: {}{more}", named.join(", "));
         }
         if announcer.is_empty() && config.peers.is_empty() && config.link_peers.is_empty() && discovery.is_none() {
-            tell(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
+            send_event(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
         }
-        let mut book = Book::new(config.encryption);
-        book.add(&config.peers, Source::User);
-        book.add(&config.link_peers, Source::Link);
-        Contacts {
+        let mut peer_list = PeerList::new(config.encryption);
+        peer_list.add(&config.peers, PeerSource::User);
+        peer_list.add(&config.link_peers, PeerSource::Link);
+        PeerManager {
             inner,
             config,
             events,
-            book,
-            lines: HashMap::new(),
-            left: VecDeque::new(),
-            next_call: Duration::ZERO,
-            churn: crate::strategy::eviction::Churn::default(),
-            short_until: Duration::ZERO,
-            next_complaint: Duration::ZERO,
+            peer_list,
+            connections: HashMap::new(),
+            departed: VecDeque::new(),
+            next_dial: Duration::ZERO,
+            eviction_limiter: crate::strategy::eviction::EvictionLimiter::default(),
+            descriptors_short_until: Duration::ZERO,
+            next_accept_warning: Duration::ZERO,
             next_exchange: Duration::ZERO,
             announcer,
             discovery,
-            seat,
+            registration,
             private,
-            content: false,
+            is_complete: false,
             named: Vec::new(),
-            came: (0, 0),
-            came_at: inner.started.elapsed(),
-            fetching: false,
+            last_progress: (0, 0),
+            last_progress_at: inner.started.elapsed(),
+            was_fetching_metadata: false,
         }
     }
 
     /// The port we listen on.
     pub fn port(&self) -> u16 {
-        self.seat.port()
+        self.registration.port()
     }
 
     /// Whether callers are taken at all; they are not while files are being checked.
-    pub fn hold_callers(&self, hold: bool) {
-        self.seat.hold(hold);
+    pub fn refuse_incoming(&self, refuse_incoming: bool) {
+        self.registration.refuse_incoming(refuse_incoming);
     }
 
     /// The metadata is there. Where it says that the torrent is private, its trackers alone count from now on.
-    pub fn settle(&mut self, private: bool, now: Duration) {
+    pub fn apply_metadata(&mut self, private: bool, now: Duration) {
         let named = std::mem::take(&mut self.named);
         if private {
             self.private = true;
-            self.drop_kept(); // anybody may have named them
+            self.drop_kept_connections(); // anybody may have named them
             self.announcer.ask_one_at_a_time();
-            self.discovery.stop(&self.seat);
-            self.book.forget(now);
-            self.book.add(&self.config.peers, Source::User);
-            self.book.add(&self.config.link_peers, Source::Link);
-            self.book.add(&named, Source::Tracker);
+            self.discovery.stop(&self.registration);
+            self.peer_list.forget(now);
+            self.peer_list.add(&self.config.peers, PeerSource::User);
+            self.peer_list.add(&self.config.link_peers, PeerSource::Link);
+            self.peer_list.add(&named, PeerSource::Tracker);
         }
     }
 
     /// A tracker named these.
     fn named(&mut self, peers: &[SocketAddr]) -> usize {
-        if self.inner.known_as.get().is_none() {
+        if self.inner.name_and_size.get().is_none() {
             let new: Vec<_> = peers.iter().filter(|peer| !self.named.contains(peer)).copied().collect();
-            self.named.extend(new.into_iter().take(MAX_NAMED - self.named.len()));
+            self.named.extend(new.into_iter().take(MAX_TRACKER_PEERS - self.named.len()));
         }
-        self.book.add(peers, Source::Tracker)
+        self.peer_list.add(peers, PeerSource::Tracker)
     }
 
     /// What is due now: announces, calls, peer exchange.
-    pub fn tick(&mut self, shared: &Arc<Shared>, now: Duration) {
-        self.watch(shared, now);
-        self.book.set_time(now);
-        self.inner.known.store(self.book.len(), Ordering::Relaxed);
-        self.shed();
-        self.book.set_complete(self.content);
-        let hungry = self.is_hungry();
-        let in_need = !self.content && self.lines.values().all(|line| line.ready.is_none());
-        if self.book.set_in_need(in_need) {
-            self.next_call = Duration::ZERO;
+    pub fn tick(&mut self, shared: &Arc<TorrentContext>, now: Duration) {
+        self.check_stop_timeout(shared, now);
+        self.peer_list.set_time(now);
+        self.inner.known.store(self.peer_list.len(), Ordering::Relaxed);
+        self.drop_surplus();
+        self.peer_list.set_complete(self.is_complete);
+        let needs_peers = self.needs_peers();
+        let in_need = !self.is_complete && self.connections.values().all(|entry| entry.handshake_done.is_none());
+        if self.peer_list.set_in_need(in_need) {
+            self.next_dial = Duration::ZERO;
         }
-        self.announcer.begin(shared, now, hungry, self.book.next_call().is_none());
-        self.call(shared, now);
+        self.announcer.begin(shared, now, needs_peers, self.peer_list.next_dial().is_none());
+        self.dial_due(shared, now);
         self.exchange(shared, now);
-        if self.discovery.begin_again(self.config, shared.info_hash, &self.seat, now) {
+        if self.discovery.retry_start(self.config, shared.info_hash, &self.registration, now) {
             shared.dht_port.store(self.port(), Ordering::Release);
         }
-        self.discovery.judge(now, self.seat.is_reached());
-        if hungry {
+        self.discovery.check_reachability(now, self.registration.has_incoming_connections());
+        if needs_peers {
             let mut search = self.inner.search.lock();
             search.dht_nodes = self.discovery.dht_nodes();
             search.lsd_interfaces = self.discovery.lsd_interfaces();
@@ -256,126 +256,143 @@ impl<'a> Contacts<'a> {
     }
 
     /// The next of these appointments.
-    pub fn next_due(&self, now: Duration, shared: &Shared) -> Duration {
+    pub fn next_due(&self, now: Duration, shared: &TorrentContext) -> Duration {
         let announce = self.announcer.next_due(now);
-        let call = if self.may_call() {
-            self.next_call.max(self.short_until).max(now + self.seat.next_dial())
+        let dial_due = if self.can_dial() {
+            self.next_dial.max(self.descriptors_short_until).max(now + self.registration.dial_wait())
         } else {
             Duration::MAX
         };
-        let exchange = if shared.pex && !self.lines.is_empty() { self.next_exchange } else { Duration::MAX };
-        let look = if self.is_hungry() && self.discovery.has_dht() { now + LOOK } else { Duration::MAX };
-        let give_up = self.config.stop_timeout.filter(|_| !self.content);
-        let give_up = give_up.map_or(Duration::MAX, |limit| (self.came_at + limit).max(now));
-        announce.min(give_up).min(call).min(exchange).min(look).min(self.discovery.next_due())
+        let exchange = if shared.pex && !self.connections.is_empty() { self.next_exchange } else { Duration::MAX };
+        let look =
+            if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
+        let give_up = self.config.stop_timeout.filter(|_| !self.is_complete);
+        let give_up = give_up.map_or(Duration::MAX, |limit| (self.last_progress_at + limit).max(now));
+        announce.min(give_up).min(dial_due).min(exchange).min(look).min(self.discovery.next_due())
     }
 
     /// Notes whether anything came, and gives up where nothing did for too long.
-    fn watch(&mut self, shared: &Shared, now: Duration) {
+    fn check_stop_timeout(&mut self, shared: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
         let count = (shared.downloaded.load(Ordering::Relaxed), self.inner.metadata.0.load(Ordering::Relaxed));
-        if self.content || shared.is_paused() || count != self.came || shared.wants_info != self.fetching {
-            (self.came, self.came_at, self.fetching) = (count, now, shared.wants_info);
-        } else if now >= self.came_at + limit {
+        if self.is_complete
+            || shared.is_paused()
+            || count != self.last_progress
+            || shared.wants_info != self.was_fetching_metadata
+        {
+            (self.last_progress, self.last_progress_at, self.was_fetching_metadata) = (count, now, shared.wants_info);
+        } else if now >= self.last_progress_at + limit {
             self.inner.timed_out.store(true, Ordering::Release);
             self.inner.stop.store(true, Ordering::Release);
         }
     }
 
     /// Whether more peers are wanted.
-    fn is_hungry(&self) -> bool {
-        !self.content && self.lines.len() < FEW_PEERS.min(self.seat.room())
+    fn needs_peers(&self) -> bool {
+        !self.is_complete && self.connections.len() < FEW_PEERS.min(self.registration.capacity())
     }
 
     /// Waits for news until `wake`; `None` when nothing came, or nobody is left to tell.
-    pub fn wait(&mut self, reports: &Receiver<Report>, wake: Instant) -> Option<News> {
-        self.discovery.wait(reports, self.seat.callers(), wake)
+    pub fn wait(&mut self, peer_events: &Receiver<PeerEvent>, wake: Instant) -> Option<LoopEvent> {
+        self.discovery.wait(peer_events, self.registration.incoming_connections(), wake)
     }
 
     /// Takes what concerns both stages; gives back what does not.
-    pub fn hear(&mut self, shared: &Arc<Shared>, news: News) -> Option<Report> {
-        let report = match news {
-            News::Dht(found) => {
-                self.heard_of(&found.peers, Source::Dht, |search| &mut search.dht_peers);
+    pub fn handle_event(&mut self, shared: &Arc<TorrentContext>, loop_event: LoopEvent) -> Option<PeerEvent> {
+        let event = match loop_event {
+            LoopEvent::Dht(found) => {
+                self.add_unverified_peers(&found.peers, PeerSource::Dht, |search| &mut search.dht_peers);
                 return None;
             }
-            News::Neighbour(addr) => {
-                let new = self.book.add(&[addr], Source::Neighbour);
-                if let Some(record) = self.book.record(addr) {
+            LoopEvent::LocalDiscovery(addr) => {
+                let new = self.peer_list.add(&[addr], PeerSource::LocalDiscovery);
+                if let Some(record) = self.peer_list.record(addr) {
                     record.heard();
                 }
-                self.note_new(new, |search| &mut search.lsd_peers);
+                self.count_new_peers(new, |search| &mut search.lsd_peers);
                 return None;
             }
-            News::Report(report) => report,
+            LoopEvent::PeerEvent(event) => event,
         };
-        match report {
-            Report::Ready { key, addr, incoming } => self.ready(shared, key, addr, incoming),
-            Report::OurAddress(ip) => self.book.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed))),
-            Report::Incoming(stream, addr, heard) => self.incoming(shared, stream, addr, heard),
-            Report::Announced { url, result } => self.announced(shared.now(), &url, *result),
-            Report::AlsoNamed { peers } => self.also_named(shared.now(), &peers),
+        match event {
+            PeerEvent::Connected { key, addr, incoming } => self.handshake_done(shared, key, addr, incoming),
+            PeerEvent::OurAddress(ip) => {
+                self.peer_list.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed)));
+            }
+            PeerEvent::Incoming(stream, addr, heard) => self.incoming(shared, stream, addr, heard),
+            PeerEvent::Announced { url, result } => self.announced(shared.now(), &url, *result),
+            PeerEvent::SecondFamilyPeers { peers } => self.add_second_family_peers(shared.now(), &peers),
             // Such a report may have been on its way when the metadata came.
-            Report::Told(_) if self.private => {}
-            Report::Told(peers) => {
+            PeerEvent::PexPeers(_) if self.private => {}
+            PeerEvent::PexPeers(peers) => {
                 let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
-                self.heard_of(&addresses, Source::Pex, |search| &mut search.pex_peers);
+                self.add_unverified_peers(&addresses, PeerSource::Pex, |search| &mut search.pex_peers);
                 for (addr, flags) in peers {
-                    self.book.hint(addr, flags);
+                    self.peer_list.hint(addr, flags);
                 }
             }
-            Report::Node(addr) => self.discovery.add_node(addr),
-            Report::Stop => {} // the flag says it
-            Report::Shortage => self.give_up_one(shared.now()),
+            PeerEvent::DhtNode(addr) => self.discovery.add_node(addr),
+            PeerEvent::Stop => {} // the flag says it
+            PeerEvent::OutOfDescriptors => self.drop_least_useful(shared.now()),
             other => return Some(other),
         }
         None
     }
 
     /// Somebody who may be anybody named peers.
-    fn heard_of(&mut self, peers: &[SocketAddr], source: Source, count: impl FnOnce(&mut Search) -> &mut usize) {
-        let new = self.book.add(peers, source);
-        self.note_new(new, count);
+    fn add_unverified_peers(
+        &mut self,
+        peers: &[SocketAddr],
+        source: PeerSource,
+        count: impl FnOnce(&mut PeerSearch) -> &mut usize,
+    ) {
+        let new = self.peer_list.add(peers, source);
+        self.count_new_peers(new, count);
     }
 
     /// So many addresses are new, thanks to the source that `count` names.
-    fn note_new(&mut self, new: usize, count: impl FnOnce(&mut Search) -> &mut usize) {
+    fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearch) -> &mut usize) {
         *count(&mut self.inner.search.lock()) += new;
-        self.next_call = Duration::ZERO;
+        self.next_dial = Duration::ZERO;
     }
 
     /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
-    pub fn leave(mut self, shared: &Arc<Shared>, reports: &Receiver<Report>, meanwhile: impl FnOnce()) {
+    pub fn shut_down(
+        mut self,
+        shared: &Arc<TorrentContext>,
+        peer_events: &Receiver<PeerEvent>,
+        meanwhile: impl FnOnce(),
+    ) {
         self.take_back();
         // The peers first: nothing more is received or sent while the trackers are told.
         shared.stop();
-        self.seat.close();
-        self.lines.values().for_each(|line| line.connection.close());
-        let deadline = Instant::now() + final_announce::PATIENCE;
-        self.await_announce(shared, reports);
-        let farewell = self.announcer.farewell(shared, deadline);
-        self.tell_gone(self.lines.values(), "btsync ends the connection");
-        final_announce::to_peers(self.lines.into_values().map(|line| line.connection).collect());
+        self.registration.close();
+        self.connections.values().for_each(|entry| entry.connection.close());
+        let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
+        self.finish_announces(shared, peer_events);
+        let final_announces = self.announcer.final_announces(shared, deadline);
+        self.report_disconnected(self.connections.values(), "btsync ends the connection");
+        final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();
-        self.discovery.stop(&self.seat);
-        drop(self.seat);
-        farewell.wait();
+        self.discovery.stop(&self.registration);
+        drop(self.registration);
+        final_announces.wait();
     }
 
     /// Only a tracker that has answered `started` is told `stopped`: one that is being asked gets a moment to answer, and one that
     /// is owed a `completed` hears it first.
-    fn await_announce(&mut self, shared: &Arc<Shared>, reports: &Receiver<Report>) {
-        let deadline = Instant::now() + final_announce::PATIENCE / 3;
+    fn finish_announces(&mut self, shared: &Arc<TorrentContext>, peer_events: &Receiver<PeerEvent>) {
+        let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
         while Instant::now() < deadline {
-            if self.announcer.owes_completed() {
+            if self.announcer.has_unsent_completed() {
                 self.announcer.begin(shared, shared.now(), false, false);
             }
             if !self.announcer.is_busy() {
                 return;
             }
-            match reports.recv_deadline(deadline) {
-                Ok(Report::Announced { url, result }) => self.announced(shared.now(), &url, *result),
-                Ok(Report::Gone { key, addr, why }) => self.gone(shared, key, addr, &why),
+            match peer_events.recv_deadline(deadline) {
+                Ok(PeerEvent::Announced { url, result }) => self.announced(shared.now(), &url, *result),
+                Ok(PeerEvent::Disconnected { key, addr, why }) => self.gone(shared, key, addr, &why),
                 Ok(_) => {}
                 Err(_) => return,
             }

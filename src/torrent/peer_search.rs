@@ -1,14 +1,14 @@
 //! What came of looking for peers, so that whoever waits in vain learns why: who was asked and said what, who was called and did
 //! not answer, whether anybody could call us. Plain figures; the words are the terminal's business.
 
-use crate::peer::Gone;
+use crate::peer::DisconnectReason;
 
 /// Trackers that are kept in mind at most.
 const MAX_TRACKERS: usize = 50;
 
 /// The figures since the session began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Search {
+pub struct PeerSearch {
     /// Each tracker that was asked, by its public name, and what it said last.
     pub trackers: Vec<(String, TrackerState)>,
     /// Nodes of the DHT that we know; `None` where we take no part.
@@ -30,7 +30,7 @@ pub struct Search {
     /// Calls that found something else: another torrent, ourselves, something that does not speak the protocol.
     pub strange: usize,
     /// Peers that called us.
-    pub callers: usize,
+    pub incoming_connections: usize,
 }
 
 /// What a tracker said last.
@@ -48,7 +48,7 @@ pub enum TrackerState {
     },
 }
 
-impl Search {
+impl PeerSearch {
     /// A tracker answered, or did not.
     pub fn tracker(&mut self, name: &str, state: TrackerState) {
         if let Some((_, last)) = self.trackers.iter_mut().find(|(known, _)| known == name) {
@@ -60,15 +60,18 @@ impl Search {
 
     /// A handshake succeeded.
     pub fn reached(&mut self, incoming: bool) {
-        *(if incoming { &mut self.callers } else { &mut self.reached }) += 1;
+        *(if incoming { &mut self.incoming_connections } else { &mut self.reached }) += 1;
     }
 
     /// A call came to nothing.
-    pub fn in_vain(&mut self, why: &Gone) {
+    pub fn note_failed_dial(&mut self, why: &DisconnectReason) {
         let count = match why {
-            Gone::Ourselves | Gone::Duplicate(_) => return, // whatever named our own address
-            Gone::Unreachable(_) => &mut self.refused,
-            Gone::Silent | Gone::Unanswered | Gone::Closed | Gone::Lost(_) => &mut self.silent,
+            DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) => return, // whatever named our own address
+            DisconnectReason::Unreachable(_) => &mut self.refused,
+            DisconnectReason::Silent
+            | DisconnectReason::Unanswered
+            | DisconnectReason::Closed
+            | DisconnectReason::Lost(_) => &mut self.silent,
             _ => &mut self.strange,
         };
         *count += 1;
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_last_word_of_each_tracker_counts() {
-        let mut search = Search::default();
+        let mut search = PeerSearch::default();
         let failed = TrackerState::Failed { reason: "down".to_owned() };
         search.tracker("a", failed.clone());
         search.tracker("b", failed.clone());
@@ -93,14 +96,19 @@ mod tests {
 
     #[test]
     fn calls_in_vain_are_told_apart() {
-        let mut search = Search::default();
-        let reasons =
-            [Gone::Unreachable("refused".into()), Gone::Unanswered, Gone::Closed, Gone::Flood, Gone::Ourselves];
+        let mut search = PeerSearch::default();
+        let reasons = [
+            DisconnectReason::Unreachable("refused".into()),
+            DisconnectReason::Unanswered,
+            DisconnectReason::Closed,
+            DisconnectReason::Flood,
+            DisconnectReason::Ourselves,
+        ];
         for why in reasons {
-            search.in_vain(&why);
+            search.note_failed_dial(&why);
         }
         search.reached(true);
         assert_eq!((search.refused, search.silent, search.strange), (1, 2, 1));
-        assert_eq!((search.callers, search.reached), (1, 0));
+        assert_eq!((search.incoming_connections, search.reached), (1, 0));
     }
 }

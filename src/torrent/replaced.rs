@@ -6,7 +6,7 @@ use crate::types::count;
 const LINES: usize = 5;
 
 /// A file of which some pieces verify and the others are downloaded again.
-pub(crate) struct Replaced {
+pub(crate) struct ReplacedFile {
     /// Fit for a line.
     pub name: String,
     /// How many pieces do not verify.
@@ -16,9 +16,9 @@ pub(crate) struct Replaced {
 }
 
 /// A line for each of the first few files, and one for all others.
-pub(crate) fn lines(files: impl Iterator<Item = Replaced>) -> Vec<String> {
+pub(crate) fn lines(files: impl Iterator<Item = ReplacedFile>) -> Vec<String> {
     let (mut lines, mut others, mut other_pieces) = (Vec::new(), 0, 0);
-    for Replaced { name, pieces, of } in files {
+    for ReplacedFile { name, pieces, of } in files {
         if lines.len() < LINES {
             let verb = if pieces == 1 { "does not verify and is" } else { "do not verify and are" };
             lines.push(format!(
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     fn files(count: usize) -> Vec<String> {
-        lines((1..=count).map(|pieces| Replaced { name: format!("f{pieces}"), pieces, of: 20 }))
+        lines((1..=count).map(|pieces| ReplacedFile { name: format!("f{pieces}"), pieces, of: 20 }))
     }
 
     #[test]

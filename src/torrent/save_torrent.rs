@@ -4,13 +4,13 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::metainfo::{Torrent, printable};
-use crate::util::atomic_file::{self, Place};
+use crate::metainfo::{Metainfo, printable};
+use crate::util::atomic_file::{self, WriteMode};
 use crate::util::os_error::reason;
 
 /// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
 /// reason to stop, and a file that is there and holds something else is replaced only by `overwrite`.
-pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> String {
+pub(crate) fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> String {
     let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
     let shown = printable(&file.to_string_lossy());
     match save(&file, torrent, bytes, overwrite) {
@@ -21,11 +21,11 @@ pub(crate) fn keep_torrent(path: &Path, torrent: &Torrent, bytes: &[u8], overwri
 }
 
 /// Whether it was written; false where the file holds the same torrent.
-fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
+fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
     match fs::metadata(file) {
         Ok(found) if !found.is_file() => return write_into(file, bytes), // a pipe, a device
         Ok(_) if !overwrite => {
-            if Torrent::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
+            if Metainfo::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
                 return Ok(false);
             }
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there; --overwrite replaces it"));
@@ -34,7 +34,7 @@ fn save(file: &Path, torrent: &Torrent, bytes: &[u8], overwrite: bool) -> io::Re
     }
     // A link is the user's way of naming another file.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    atomic_file::write(&file, bytes, if overwrite { Place::Any } else { Place::Free })?;
+    atomic_file::write(&file, bytes, if overwrite { WriteMode::Replace } else { WriteMode::CreateNew })?;
     Ok(true)
 }
 
@@ -54,10 +54,10 @@ mod tests {
     #[test]
     fn another_file_is_replaced_only_by_leave_of_the_user() {
         let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
-        let torrent = Torrent::parse(bytes).expect("a torrent");
+        let torrent = Metainfo::parse(bytes).expect("a torrent");
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("x.torrent");
-        let keep = |overwrite| keep_torrent(&file, &torrent, bytes, overwrite);
+        let keep = |overwrite| save_torrent_file(&file, &torrent, bytes, overwrite);
         assert!(keep(false).starts_with("saved as "));
         assert!(keep(false).ends_with(" has this torrent already"));
         fs::write(&file, "mine").expect("room");

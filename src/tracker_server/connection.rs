@@ -3,14 +3,14 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 
-use crate::tracker_server::{MAX_REQUEST, Shared, request};
+use crate::tracker_server::{MAX_REQUEST, ServerShared, request};
 
 /// Read at once, in bytes.
-const PART: usize = 4 * 1024;
+const READ_SIZE: usize = 4 * 1024;
 
 /// A connection under way.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct HttpConnection {
     stream: TcpStream,
     from: IpAddr,
     request: Vec<u8>,
@@ -21,7 +21,7 @@ pub(crate) struct Connection {
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ConnectionStep {
     /// For more of the request.
     Reading,
     /// For room for the answer.
@@ -30,10 +30,10 @@ pub(crate) enum Step {
     Over,
 }
 
-impl Connection {
+impl HttpConnection {
     /// One that nothing was heard of yet, with a stream that does not block.
-    pub fn new(stream: TcpStream, from: IpAddr) -> Connection {
-        Connection { stream, from, request: Vec::new(), answer: Vec::new(), sent: 0 }
+    pub fn new(stream: TcpStream, from: IpAddr) -> HttpConnection {
+        HttpConnection { stream, from, request: Vec::new(), answer: Vec::new(), sent: 0 }
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -41,23 +41,23 @@ impl Connection {
     }
 
     /// Goes on as far as it can without waiting.
-    pub fn advance(&mut self, shared: &Shared) -> Step {
+    pub fn advance(&mut self, shared: &ServerShared) -> ConnectionStep {
         match self.try_advance(shared) {
             Ok(step) => step,
             Err(error) => {
                 log::debug!("client {}: {error}", self.from);
-                Step::Over
+                ConnectionStep::Over
             }
         }
     }
 
-    fn try_advance(&mut self, shared: &Shared) -> io::Result<Step> {
-        let mut part = [0; PART];
+    fn try_advance(&mut self, shared: &ServerShared) -> io::Result<ConnectionStep> {
+        let mut part = [0; READ_SIZE];
         while self.answer.is_empty() {
             let read = match self.stream.read(&mut part) {
-                Ok(0) => return Ok(Step::Over),
+                Ok(0) => return Ok(ConnectionStep::Over),
                 Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Reading),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ConnectionStep::Reading),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
@@ -77,12 +77,12 @@ impl Connection {
             match self.stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(wrote) => self.sent += wrote,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Writing),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ConnectionStep::Writing),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         self.stream.shutdown(Shutdown::Write)?;
-        Ok(Step::Over)
+        Ok(ConnectionStep::Over)
     }
 }

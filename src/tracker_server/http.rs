@@ -13,9 +13,9 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::net::networks::Network;
-use crate::tracker_server::connection::{Connection, Step};
-use crate::tracker_server::open::Open;
-use crate::tracker_server::{MAX_CONNECTIONS, Shared};
+use crate::tracker_server::connection::{ConnectionStep, HttpConnection};
+use crate::tracker_server::connections::ConnectionTable;
+use crate::tracker_server::{MAX_CONNECTIONS, ServerShared};
 
 /// What events are about; connections have larger numbers.
 const LISTENER: u64 = 0;
@@ -24,9 +24,9 @@ const FIRST: u64 = 2;
 /// Events taken at once.
 const EVENTS: usize = 128;
 /// Connections taken before those that are there get their turn.
-const ACCEPTED_IN_A_ROW: usize = 64;
+const MAX_ACCEPTS_PER_TURN: usize = 64;
 /// The pause where the system has no descriptor for a connection and there is none to be hung up on.
-const BREATHER: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// What the thread has.
 pub(crate) struct HttpServer {
@@ -34,18 +34,18 @@ pub(crate) struct HttpServer {
     epoll: OwnedFd,
     /// Its other end is dropped when it is time to go.
     _asleep: PipeReader,
-    shared: Arc<Shared>,
-    open: Open<Connection>,
+    shared: Arc<ServerShared>,
+    open: ConnectionTable<HttpConnection>,
 }
 
 impl HttpServer {
     /// For a listener that does not block.
-    pub fn new(listener: TcpListener, asleep: PipeReader, shared: Arc<Shared>) -> io::Result<HttpServer> {
+    pub fn new(listener: TcpListener, shutdown_pipe: PipeReader, shared: Arc<ServerShared>) -> io::Result<HttpServer> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        epoll::add(&epoll, &asleep, EventData::new_u64(END), EventFlags::IN)?;
-        let open = Open::new(FIRST, shared.patience);
-        Ok(HttpServer { listener, epoll, _asleep: asleep, shared, open })
+        epoll::add(&epoll, &shutdown_pipe, EventData::new_u64(END), EventFlags::IN)?;
+        let open = ConnectionTable::new(FIRST, shared.timeout);
+        Ok(HttpServer { listener, epoll, _asleep: shutdown_pipe, shared, open })
     }
 
     /// Serves until the pipe's other end is gone.
@@ -72,9 +72,9 @@ impl HttpServer {
 
     /// Takes those who have come.
     fn accept(&mut self) {
-        for _ in 0..ACCEPTED_IN_A_ROW {
+        for _ in 0..MAX_ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((stream, from)) => self.welcome(stream, from),
+                Ok((stream, from)) => self.add_connection(stream, from),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     log::debug!("accept: {error}");
@@ -83,24 +83,24 @@ impl HttpServer {
                         self.open.evict();
                     } else if is_lack {
                         // Trying again at once would only burn time.
-                        thread::sleep(BREATHER);
+                        thread::sleep(ACCEPT_RETRY_DELAY);
                     }
                 }
             }
         }
     }
 
-    fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
+    fn add_connection(&mut self, stream: TcpStream, from: SocketAddr) {
         let ip = from.ip().to_canonical();
         if let Err(error) = stream.set_nonblocking(true) {
             return log::debug!("client {ip}: {error}");
         }
         // Small answers go out whole anyway, large ones need not wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let mut connection = Connection::new(stream, ip);
+        let mut connection = HttpConnection::new(stream, ip);
         // Most requests are there already.
         let step = connection.advance(&self.shared);
-        if step == Step::Over {
+        if step == ConnectionStep::Over {
             return;
         }
         if self.open.len() >= MAX_CONNECTIONS {
@@ -118,7 +118,7 @@ impl HttpServer {
         // An event may be about a connection that was evicted meanwhile.
         let Some(connection) = self.open.get_mut(key) else { return };
         let step = connection.advance(&self.shared);
-        let waits = step != Step::Over
+        let waits = step != ConnectionStep::Over
             && epoll::modify(&self.epoll, connection.stream(), EventData::new_u64(key), flags(step)).is_ok();
         if !waits {
             self.open.remove(key);
@@ -126,6 +126,6 @@ impl HttpServer {
     }
 }
 
-fn flags(step: Step) -> EventFlags {
-    if step == Step::Writing { EventFlags::OUT } else { EventFlags::IN }
+fn flags(step: ConnectionStep) -> EventFlags {
+    if step == ConnectionStep::Writing { EventFlags::OUT } else { EventFlags::IN }
 }

@@ -15,16 +15,16 @@ use std::time::Duration;
 use crate::discovery::tracker::http::AnnounceEvent;
 use crate::net::networks::Network;
 use crate::types::{InfoHash, PeerId};
-use blocks::Blocks;
+use blocks::AddressBlocks;
 
 /// Peers of a swarm looked at for one answer, at most: of a swarm of many seeds another seed learns nothing.
-const MAX_LOOKED_AT: usize = 1000;
+const MAX_SAMPLED: usize = 1000;
 /// No place in a table.
 const NONE: u32 = u32::MAX;
 
 /// How much a registry holds, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RegistryLimits {
     /// A peer that is silent for so long is gone.
     pub expiry: Duration,
     /// Peers of all swarms together; beyond, the one that was silent for longest is evicted.
@@ -37,7 +37,7 @@ pub struct Limits {
 
 /// What one peer says of itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Report {
+pub struct AnnouncedPeer {
     /// The swarm.
     pub info_hash: InfoHash,
     /// The peer.
@@ -56,7 +56,7 @@ pub struct Report {
 
 /// The figures of one swarm (BEP 48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct SwarmCounts {
     /// Seeds.
     pub complete: usize,
     /// Leechers.
@@ -73,24 +73,24 @@ pub struct NetworkFull(usize);
 /// All swarms of a tracker.
 #[derive(Debug)]
 pub struct Registry {
-    limits: Limits,
-    peers: Vec<Peer>,
+    limits: RegistryLimits,
+    peers: Vec<SwarmPeer>,
     free_peers: Vec<u32>,
     /// The ends of the chain by time.
     oldest: u32,
     newest: u32,
-    swarms: Vec<Swarm>,
+    swarms: Vec<TrackedSwarm>,
     free_swarms: Vec<u32>,
     by_hash: HashMap<InfoHash, u32>,
     /// The first peer of each network in each swarm.
     groups: HashMap<(u32, Network), u32>,
     /// How many peers each network has.
     networks: HashMap<Network, u32>,
-    blocks: Blocks,
+    blocks: AddressBlocks,
 }
 
 #[derive(Debug)]
-struct Swarm {
+struct TrackedSwarm {
     info_hash: InfoHash,
     peers: Vec<u32>,
     seeds: u32,
@@ -98,7 +98,7 @@ struct Swarm {
 }
 
 #[derive(Debug)]
-struct Peer {
+struct SwarmPeer {
     swarm: u32,
     /// Its place in the swarm's list.
     place: u32,
@@ -120,7 +120,7 @@ struct Peer {
 
 impl Registry {
     /// An empty registry.
-    pub fn new(limits: Limits) -> Registry {
+    pub fn new(limits: RegistryLimits) -> Registry {
         Registry {
             limits,
             peers: Vec::new(),
@@ -132,7 +132,7 @@ impl Registry {
             by_hash: HashMap::new(),
             groups: HashMap::new(),
             networks: HashMap::new(),
-            blocks: Blocks::new(),
+            blocks: AddressBlocks::new(),
         }
     }
 
@@ -143,9 +143,9 @@ impl Registry {
     pub fn announce(
         &mut self,
         now: Duration,
-        report: &Report,
+        report: &AnnouncedPeer,
         rng: &mut fastrand::Rng,
-    ) -> Result<(Vec<(SocketAddr, PeerId)>, Counts), NetworkFull> {
+    ) -> Result<(Vec<(SocketAddr, PeerId)>, SwarmCounts), NetworkFull> {
         self.expire(now);
         let known = self.find(report);
         if report.event == Some(AnnounceEvent::Stopped) {
@@ -156,24 +156,24 @@ impl Registry {
         }
         let peer = match known {
             Some(peer) => {
-                self.unchain(peer);
+                self.unlink(peer);
                 peer
             }
             None => self.insert(report)?,
         };
-        self.chain(peer);
+        self.link_newest(peer);
         self.note(peer, now, report);
         let swarm = self.peers[peer as usize].swarm;
-        Ok((self.choose(swarm, peer, report, rng), self.swarms[swarm as usize].counts()))
+        Ok((self.choose_peers(swarm, peer, report, rng), self.swarms[swarm as usize].counts()))
     }
 
     /// The figures of a torrent, where it is known (BEP 48).
-    pub fn counts(&self, info_hash: &InfoHash) -> Option<Counts> {
+    pub fn counts(&self, info_hash: &InfoHash) -> Option<SwarmCounts> {
         self.by_hash.get(info_hash).map(|&swarm| self.swarms[swarm as usize].counts())
     }
 
     /// As [`Registry::counts`], without the peers that are gone by now.
-    pub fn scrape(&mut self, now: Duration, info_hash: &InfoHash) -> Option<Counts> {
+    pub fn scrape(&mut self, now: Duration, info_hash: &InfoHash) -> Option<SwarmCounts> {
         self.expire(now);
         self.counts(info_hash)
     }
@@ -192,17 +192,17 @@ impl Registry {
     }
 
     /// The peer that a report is about, where it is known.
-    fn find(&self, report: &Report) -> Option<u32> {
+    fn find(&self, report: &AnnouncedPeer) -> Option<u32> {
         let swarm = *self.by_hash.get(&report.info_hash)?;
         let (ip, port) = (v6(report.addr.ip()), report.addr.port());
-        self.of_network(swarm, Network::host(report.addr.ip())).find(|&peer| {
-            let Peer { ip: known, port: at, .. } = self.peers[peer as usize];
+        self.peers_of_network(swarm, Network::host(report.addr.ip())).find(|&peer| {
+            let SwarmPeer { ip: known, port: at, .. } = self.peers[peer as usize];
             (known, at) == (ip, port)
         })
     }
 
     /// A network's peers in a swarm.
-    fn of_network(&self, swarm: u32, network: Network) -> impl Iterator<Item = u32> {
+    fn peers_of_network(&self, swarm: u32, network: Network) -> impl Iterator<Item = u32> {
         let first = self.groups.get(&(swarm, network)).copied();
         std::iter::successors(first, |&peer| {
             Some(self.peers[peer as usize].next_of_network).filter(|&next| next != NONE)
@@ -210,15 +210,15 @@ impl Registry {
     }
 
     /// Makes room for a peer and puts it into its swarm; it is in no chain by time yet.
-    fn insert(&mut self, report: &Report) -> Result<u32, NetworkFull> {
+    fn insert(&mut self, report: &AnnouncedPeer) -> Result<u32, NetworkFull> {
         let network = Network::host(report.addr.ip());
         if let Some(&swarm) = self.by_hash.get(&report.info_hash) {
-            let count = self.of_network(swarm, network).count();
-            let silent = self.of_network(swarm, network).min_by_key(|&peer| self.peers[peer as usize].seen);
+            let count = self.peers_of_network(swarm, network).count();
+            let silent = self.peers_of_network(swarm, network).min_by_key(|&peer| self.peers[peer as usize].seen);
             if let Some(silent) = silent.filter(|_| count >= self.limits.max_per_network_in_swarm) {
                 self.remove(silent);
-            } else if let Some(surplus) = self.surplus(swarm, v6(report.addr.ip())) {
-                self.remove(surplus);
+            } else if let Some(peer_to_evict) = self.peer_to_evict(swarm, v6(report.addr.ip())) {
+                self.remove(peer_to_evict);
             }
         }
         let count = self.networks.get(&network).map_or(0, |&count| count as usize);
@@ -231,7 +231,7 @@ impl Registry {
         let swarm = self.swarm(report.info_hash);
         let list = &mut self.swarms[swarm as usize].peers;
         let first = self.groups.get(&(swarm, network)).copied();
-        let peer = Peer {
+        let peer = SwarmPeer {
             swarm,
             place: list.len() as u32,
             older: NONE,
@@ -261,7 +261,7 @@ impl Registry {
         if let Some(&known) = self.by_hash.get(&info_hash) {
             return known;
         }
-        let swarm = Swarm { info_hash, peers: Vec::new(), seeds: 0, downloaded: 0 };
+        let swarm = TrackedSwarm { info_hash, peers: Vec::new(), seeds: 0, downloaded: 0 };
         let index = self.free_swarms.pop().unwrap_or(self.swarms.len() as u32);
         match self.swarms.get_mut(index as usize) {
             Some(place) => *place = swarm,
@@ -272,7 +272,7 @@ impl Registry {
     }
 
     /// What is new about a peer.
-    fn note(&mut self, index: u32, now: Duration, report: &Report) {
+    fn note(&mut self, index: u32, now: Duration, report: &AnnouncedPeer) {
         let peer = &mut self.peers[index as usize];
         let swarm = &mut self.swarms[peer.swarm as usize];
         if peer.id != report.peer_id {
@@ -288,10 +288,11 @@ impl Registry {
     }
 
     fn remove(&mut self, index: u32) {
-        self.unchain(index);
-        let Peer { swarm, place, next_of_network, seed, ip, .. } = self.peers[index as usize];
+        self.unlink(index);
+        let SwarmPeer { swarm, place, next_of_network, seed, ip, .. } = self.peers[index as usize];
         let network = Network::host(ip.into());
-        let before = self.of_network(swarm, network).find(|&peer| self.peers[peer as usize].next_of_network == index);
+        let before =
+            self.peers_of_network(swarm, network).find(|&peer| self.peers[peer as usize].next_of_network == index);
         match (before, next_of_network) {
             (Some(before), next) => self.peers[before as usize].next_of_network = next,
             (None, NONE) => drop(self.groups.remove(&(swarm, network))),
@@ -318,8 +319,8 @@ impl Registry {
     }
 
     /// Puts a peer at the new end of the chain by time.
-    fn chain(&mut self, index: u32) {
-        self.enter_block(index);
+    fn link_newest(&mut self, index: u32) {
+        self.add_to_block(index);
         let before = std::mem::replace(&mut self.newest, index);
         (self.peers[index as usize].older, self.peers[index as usize].newer) = (before, NONE);
         match self.peers.get_mut(before as usize) {
@@ -328,9 +329,9 @@ impl Registry {
         }
     }
 
-    fn unchain(&mut self, index: u32) {
-        self.leave_block(index);
-        let Peer { older, newer, .. } = self.peers[index as usize];
+    fn unlink(&mut self, index: u32) {
+        self.remove_from_block(index);
+        let SwarmPeer { older, newer, .. } = self.peers[index as usize];
         match self.peers.get_mut(older as usize) {
             Some(older) => older.newer = newer,
             None => self.oldest = newer,
@@ -342,10 +343,16 @@ impl Registry {
     }
 
     /// Others of the swarm for a peer: each is as likely as any other, and so are those that are passed over.
-    fn choose(&mut self, swarm: u32, me: u32, report: &Report, rng: &mut fastrand::Rng) -> Vec<(SocketAddr, PeerId)> {
+    fn choose_peers(
+        &mut self,
+        swarm: u32,
+        me: u32,
+        report: &AnnouncedPeer,
+        rng: &mut fastrand::Rng,
+    ) -> Vec<(SocketAddr, PeerId)> {
         let list = &mut self.swarms[swarm as usize].peers;
         let mut chosen = Vec::new();
-        for place in 0..list.len().min(MAX_LOOKED_AT) {
+        for place in 0..list.len().min(MAX_SAMPLED) {
             if chosen.len() >= report.numwant {
                 break;
             }
@@ -368,10 +375,10 @@ impl Registry {
     }
 }
 
-impl Swarm {
-    fn counts(&self) -> Counts {
+impl TrackedSwarm {
+    fn counts(&self) -> SwarmCounts {
         let complete = self.seeds as usize;
-        Counts { complete, incomplete: self.peers.len() - complete, downloaded: self.downloaded }
+        SwarmCounts { complete, incomplete: self.peers.len() - complete, downloaded: self.downloaded }
     }
 }
 

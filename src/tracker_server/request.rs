@@ -9,8 +9,8 @@ use percent_encoding::percent_decode;
 use serde_bencode::value::Value;
 
 use crate::discovery::tracker::http::AnnounceEvent;
-use crate::tracker_server::ServerConfig;
-use crate::tracker_server::registry::{Counts, Registry, Report};
+use crate::tracker_server::TrackerServerConfig;
+use crate::tracker_server::registry::{AnnouncedPeer, Registry, SwarmCounts};
 use crate::types::{InfoHash, PeerId, count};
 use crate::util::random;
 
@@ -26,7 +26,7 @@ pub(crate) fn respond(
     request: &[u8],
     from: IpAddr,
     now: Duration,
-    config: &ServerConfig,
+    config: &TrackerServerConfig,
     registry: &Mutex<Registry>,
 ) -> Vec<u8> {
     let Some((method, target)) = request_line(request) else {
@@ -36,7 +36,7 @@ pub(crate) fn respond(
         return response("405 Method Not Allowed", "text/plain", b"only GET\n");
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let query = Query::new(query);
+    let query = QueryString::new(query);
     let answer = match path {
         "/announce" => announce(&query, from, now, config, registry),
         "/scrape" => scrape(&query, now, registry),
@@ -70,12 +70,12 @@ fn response(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// The parameters in their order, decoded.
-struct Query<'a>(Vec<(&'a str, Vec<u8>)>);
+struct QueryString<'a>(Vec<(&'a str, Vec<u8>)>);
 
-impl<'a> Query<'a> {
-    fn new(query: &'a str) -> Query<'a> {
+impl<'a> QueryString<'a> {
+    fn new(query: &'a str) -> QueryString<'a> {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        Query(pairs.map(|(key, value)| (key, percent_decode(value.as_bytes()).collect())).collect())
+        QueryString(pairs.map(|(key, value)| (key, percent_decode(value.as_bytes()).collect())).collect())
     }
 
     fn all(&self, key: &str) -> impl Iterator<Item = &[u8]> {
@@ -88,7 +88,7 @@ impl<'a> Query<'a> {
         number.map(Some).ok_or_else(|| format!("{key} is no number in range"))
     }
 
-    fn twenty(&self, key: &str) -> Result<[u8; 20], String> {
+    fn bytes20(&self, key: &str) -> Result<[u8; 20], String> {
         let value = self.all(key).next().ok_or_else(|| format!("{key} is missing"))?;
         value.try_into().map_err(|_| format!("{key} is not 20 bytes long"))
     }
@@ -98,9 +98,9 @@ impl<'a> Query<'a> {
     }
 
     /// What a client reports. An `ip` parameter is not believed: it would let one send a swarm to a third party.
-    fn report(&self, from: IpAddr) -> Result<Report, String> {
-        let info_hash = InfoHash(self.twenty("info_hash")?);
-        let peer_id = PeerId(self.twenty("peer_id")?);
+    fn report(&self, from: IpAddr) -> Result<AnnouncedPeer, String> {
+        let info_hash = InfoHash(self.bytes20("info_hash")?);
+        let peer_id = PeerId(self.bytes20("peer_id")?);
         let port = self.number::<u16>("port")?.ok_or("port is missing")?;
         if port == 0 {
             return Err("port 0 reaches nobody".into());
@@ -113,7 +113,7 @@ impl<'a> Query<'a> {
         };
         // Some clients send -1 for "as you like".
         let numwant = self.number::<i64>("numwant")?.and_then(|n| usize::try_from(n).ok());
-        Ok(Report {
+        Ok(AnnouncedPeer {
             info_hash,
             peer_id,
             addr: SocketAddr::new(from, port),
@@ -126,10 +126,10 @@ impl<'a> Query<'a> {
 }
 
 fn announce(
-    query: &Query,
+    query: &QueryString,
     from: IpAddr,
     now: Duration,
-    config: &ServerConfig,
+    config: &TrackerServerConfig,
     registry: &Mutex<Registry>,
 ) -> Result<Value, String> {
     let report = query.report(from)?;
@@ -155,12 +155,12 @@ fn announce(
     Ok(dict(answer))
 }
 
-fn scrape(query: &Query, now: Duration, registry: &Mutex<Registry>) -> Result<Value, String> {
+fn scrape(query: &QueryString, now: Duration, registry: &Mutex<Registry>) -> Result<Value, String> {
     let mut files = HashMap::new();
     let mut registry = registry.lock();
     for hash in query.all("info_hash") {
         let hash: [u8; 20] = hash.try_into().map_err(|_| "info_hash is not 20 bytes long")?;
-        if let Some(Counts { complete, incomplete, downloaded }) = registry.scrape(now, &InfoHash(hash)) {
+        if let Some(SwarmCounts { complete, incomplete, downloaded }) = registry.scrape(now, &InfoHash(hash)) {
             let counts = [
                 ("complete", int(complete as u64)),
                 ("downloaded", int(downloaded)),

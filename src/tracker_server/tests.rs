@@ -10,9 +10,9 @@ use super::*;
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
-fn server(patience: Duration) -> Server {
+fn server(timeout: Duration) -> TrackerServer {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Server::start_patient(listen, ServerConfig::default(), patience).unwrap()
+    TrackerServer::start_with_timeout(listen, TrackerServerConfig::default(), timeout).unwrap()
 }
 
 /// A test fails where the server neither answers nor hangs up for so long.
@@ -29,7 +29,7 @@ fn rest(mut stream: &TcpStream) -> Vec<u8> {
 }
 
 /// A connection from an address of this machine's own network.
-fn from(host: u8, server: &Server) -> TcpStream {
+fn from(host: u8, server: &TrackerServer) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
     socket.connect(&server.addr().into()).unwrap();
@@ -86,8 +86,8 @@ fn a_long_request_is_hung_up_on() {
 /// Asks for more peers than anybody gets.
 #[test]
 fn an_answer_is_bounded_however_many_peers_are_asked_for() {
-    let config = ServerConfig { max_peers_per_network_and_torrent: 1000, ..ServerConfig::default() };
-    let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config).unwrap();
+    let config = TrackerServerConfig { max_peers_per_network_and_torrent: 1000, ..TrackerServerConfig::default() };
+    let server = TrackerServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config).unwrap();
     let ask = |port: u16| {
         let mut stream = TcpStream::connect(server.addr()).unwrap();
         let who = format!("info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbb{port:05}");

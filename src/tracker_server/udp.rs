@@ -13,19 +13,19 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
-use crate::discovery::tracker::udp::packet::{self, AnnounceRequest, Request, Response};
-use crate::tracker_server::Shared;
-use crate::tracker_server::registry::Report;
+use crate::discovery::tracker::udp::packet::{self, AnnounceRequest, UdpRequest, UdpResponse};
+use crate::tracker_server::ServerShared;
+use crate::tracker_server::registry::AnnouncedPeer;
 use crate::types::InfoHash;
 use crate::util::random;
 use crate::wire::compact;
 
 /// Connection ids change so often; the last one still serves.
-const EPOCH: Duration = Duration::from_secs(60);
+const CONNECTION_ID_PERIOD: Duration = Duration::from_secs(60);
 /// The longest request that is read, in bytes.
 const MAX_REQUEST: usize = 2048;
 /// Datagrams answered before the end is looked for again.
-const MAX_IN_A_ROW: usize = 64;
+const MAX_DATAGRAMS_PER_TURN: usize = 64;
 /// Peers for a client that does not say how many.
 const DEFAULT_NUMWANT: usize = 50;
 /// The addresses of an answer take no more than this, in bytes: it fits into one packet of any network.
@@ -43,10 +43,10 @@ pub(crate) fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Answers until the pipe's other end is gone.
-pub(crate) fn serve(socket: &UdpSocket, asleep: &PipeReader, shared: &Shared) {
+pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &ServerShared) {
     let keys = RandomState::new();
     loop {
-        for _ in 0..MAX_IN_A_ROW {
+        for _ in 0..MAX_DATAGRAMS_PER_TURN {
             match answer_next(socket, &keys, shared) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -54,18 +54,18 @@ pub(crate) fn serve(socket: &UdpSocket, asleep: &PipeReader, shared: &Shared) {
                 Err(e) => log::debug!("datagrams: {e}"),
             }
         }
-        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(asleep, PollFlags::IN)];
+        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(shutdown_pipe, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return log::error!("this tracker answers over HTTP only from now on: {error}"),
         }
-        if fds.get(1).is_some_and(|asleep| !asleep.revents().is_empty()) {
+        if fds.get(1).is_some_and(|shutdown_pipe| !shutdown_pipe.revents().is_empty()) {
             return;
         }
     }
 }
 
-fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &Shared) -> io::Result<()> {
+fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &ServerShared) -> io::Result<()> {
     let mut buffer = [0; MAX_REQUEST];
     let (length, from) = socket.recv_from(&mut buffer)?;
     let client = SocketAddr::new(from.ip().to_canonical(), from.port());
@@ -79,26 +79,32 @@ fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &Shared) -> io::R
 }
 
 /// The answer to one datagram; none to what is no request, or comes without a connection id.
-fn respond(bytes: &[u8], from: SocketAddr, now: Duration, keys: &RandomState, shared: &Shared) -> Option<Vec<u8>> {
-    let epoch = now.as_secs() / EPOCH.as_secs();
+fn respond(
+    bytes: &[u8],
+    from: SocketAddr,
+    now: Duration,
+    keys: &RandomState,
+    shared: &ServerShared,
+) -> Option<Vec<u8>> {
+    let epoch = now.as_secs() / CONNECTION_ID_PERIOD.as_secs();
     let id = |epoch: u64| keys.hash_one((from, epoch));
     let (transaction, request) = packet::parse_request(bytes)?;
     let is_ours = |claimed: u64| claimed == id(epoch) || (epoch > 0 && claimed == id(epoch - 1));
     match request {
-        Request::Connect => Some(packet::response(transaction, &Response::Connected(id(epoch)))),
-        Request::Announce(claimed, a) if is_ours(claimed) => Some(announce(transaction, &a, from.ip(), now, shared)),
-        Request::Scrape(claimed, swarms) if is_ours(claimed) => Some(scrape(transaction, swarms, now, shared)),
+        UdpRequest::Connect => Some(packet::response(transaction, &UdpResponse::Connected(id(epoch)))),
+        UdpRequest::Announce(claimed, a) if is_ours(claimed) => Some(announce(transaction, &a, from.ip(), now, shared)),
+        UdpRequest::Scrape(claimed, swarms) if is_ours(claimed) => Some(scrape(transaction, swarms, now, shared)),
         _ => None,
     }
 }
 
-fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, shared: &Shared) -> Vec<u8> {
-    let refuse = |words: &str| packet::response(transaction, &Response::Error(words.as_bytes()));
+fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, shared: &ServerShared) -> Vec<u8> {
+    let refuse = |words: &str| packet::response(transaction, &UdpResponse::Error(words.as_bytes()));
     if a.port == 0 {
         return refuse("port 0 reaches nobody");
     }
-    let room = MAX_PEER_BYTES / if from.is_ipv4() { compact::FOUR } else { compact::SIX };
-    let report = Report {
+    let room = MAX_PEER_BYTES / if from.is_ipv4() { compact::V4_LENGTH } else { compact::V6_LENGTH };
+    let report = AnnouncedPeer {
         info_hash: a.info_hash,
         peer_id: a.peer_id,
         addr: SocketAddr::new(from, a.port),
@@ -116,7 +122,7 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
     for (addr, _) in found {
         compact::write(&mut peers, addr);
     }
-    let answer = Response::Announced {
+    let answer = UdpResponse::Announced {
         interval: u32::try_from(shared.config.interval.as_secs()).unwrap_or(u32::MAX),
         leechers: counts.incomplete as u32,
         seeders: counts.complete as u32,
@@ -125,7 +131,7 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
     packet::response(transaction, &answer)
 }
 
-fn scrape(transaction: u32, swarms: &[u8], now: Duration, shared: &Shared) -> Vec<u8> {
+fn scrape(transaction: u32, swarms: &[u8], now: Duration, shared: &ServerShared) -> Vec<u8> {
     let mut registry = shared.registry.lock();
     let mut figures = Vec::new();
     for swarm in swarms.as_chunks::<20>().0.iter().take(packet::MAX_SCRAPE) {
@@ -134,7 +140,7 @@ fn scrape(transaction: u32, swarms: &[u8], now: Duration, shared: &Shared) -> Ve
             figures.extend_from_slice(&number.to_be_bytes());
         }
     }
-    packet::response(transaction, &Response::Scraped(&figures))
+    packet::response(transaction, &UdpResponse::Scraped(&figures))
 }
 
 #[cfg(test)]
@@ -144,22 +150,27 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::tracker_server::ServerConfig;
-    use crate::tracker_server::registry::{Limits, Registry};
+    use crate::tracker_server::TrackerServerConfig;
+    use crate::tracker_server::registry::{Registry, RegistryLimits};
 
     /// What the answer to a scrape has before its figures, and that to an announce before its peers.
     const SCRAPED: usize = 8;
     const ANNOUNCED: usize = 20;
 
-    fn shared() -> Shared {
-        let limits = Limits {
+    fn shared() -> ServerShared {
+        let limits = RegistryLimits {
             expiry: Duration::from_secs(3600),
             max_peers: 1000,
             max_per_network: 1000,
             max_per_network_in_swarm: 1000,
         };
         let registry = Mutex::new(Registry::new(limits));
-        Shared { config: ServerConfig::default(), patience: EPOCH, started: Instant::now(), registry }
+        ServerShared {
+            config: TrackerServerConfig::default(),
+            timeout: CONNECTION_ID_PERIOD,
+            started: Instant::now(),
+            registry,
+        }
     }
 
     fn from(host: u8) -> SocketAddr {
@@ -181,7 +192,7 @@ mod tests {
     }
 
     /// The connection id that a client gets.
-    fn connect(client: SocketAddr, now: Duration, keys: &RandomState, shared: &Shared) -> Vec<u8> {
+    fn connect(client: SocketAddr, now: Duration, keys: &RandomState, shared: &ServerShared) -> Vec<u8> {
         let answer = respond(&packet::connect_request(7), client, now, keys, shared).expect("an id");
         assert_eq!(answer.len(), 16);
         answer[8..].to_vec()
@@ -190,15 +201,15 @@ mod tests {
     #[test]
     fn a_connection_id_is_good_for_its_address_and_for_two_minutes_at_most() {
         let (keys, shared) = (RandomState::new(), shared());
-        let begin = 10 * EPOCH;
+        let begin = 10 * CONNECTION_ID_PERIOD;
         let id = connect(from(1), begin, &keys, &shared);
         let answered = |client, now| {
             let both = [announce_request(&id, 5), scrape_request(&id, 1)];
             both.map(|request| respond(&request, client, now, &keys, &shared).is_some())
         };
         assert_eq!(answered(from(1), begin), [true, true]);
-        assert_eq!(answered(from(1), begin + EPOCH), [true, true]);
-        assert_eq!(answered(from(1), begin + 2 * EPOCH), [false, false], "it has expired");
+        assert_eq!(answered(from(1), begin + CONNECTION_ID_PERIOD), [true, true]);
+        assert_eq!(answered(from(1), begin + 2 * CONNECTION_ID_PERIOD), [false, false], "it has expired");
         assert_eq!(answered(from(2), begin), [false, false], "it is somebody else's");
         let other_port = SocketAddr::new(from(1).ip(), 1001);
         assert_eq!(answered(other_port, begin), [false, false]);
@@ -207,8 +218,9 @@ mod tests {
     #[test]
     fn answers_fit_into_a_packet_however_much_is_asked_for() {
         let (keys, shared) = (RandomState::new(), shared());
-        let id = connect(from(1), EPOCH, &keys, &shared);
-        let ask = |request: &[u8]| respond(request, from(1), EPOCH, &keys, &shared).expect("an answer").len();
+        let id = connect(from(1), CONNECTION_ID_PERIOD, &keys, &shared);
+        let ask =
+            |request: &[u8]| respond(request, from(1), CONNECTION_ID_PERIOD, &keys, &shared).expect("an answer").len();
         let longest = (1..=500).map(|port| ask(&announce_request(&id, port))).max();
         assert_eq!(longest, Some(ANNOUNCED + MAX_PEER_BYTES));
         assert_eq!(ask(&scrape_request(&id, 100)), SCRAPED + 12 * packet::MAX_SCRAPE);

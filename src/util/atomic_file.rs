@@ -19,16 +19,16 @@ const PLAIN_FILE: u32 = 0o666;
 
 /// What may be in a file's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum WriteMode {
     /// Nothing; otherwise the error is [`io::ErrorKind::AlreadyExists`].
-    Free,
+    CreateNew,
     /// Anything but a folder. A file's rights and owner are taken over.
-    Any,
+    Replace,
 }
 
 /// Which step failed, and how.
 #[derive(Debug)]
-pub enum Failed {
+pub enum WriteFailure {
     /// The new file could not be created beside its place.
     Create(io::Error),
     /// It could not be filled.
@@ -37,10 +37,10 @@ pub enum Failed {
     Move(io::Error),
 }
 
-impl From<Failed> for io::Error {
-    fn from(failed: Failed) -> io::Error {
+impl From<WriteFailure> for io::Error {
+    fn from(failed: WriteFailure) -> io::Error {
         match failed {
-            Failed::Create(error) | Failed::Write(error) | Failed::Move(error) => error,
+            WriteFailure::Create(error) | WriteFailure::Write(error) | WriteFailure::Move(error) => error,
         }
     }
 }
@@ -65,7 +65,7 @@ pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> boo
             "a file of this name is there that btsync did not make",
         ));
     }
-    Ok(replace(path, PRIVATE_FILE, Place::Any, |file| file.write_all(bytes))?)
+    Ok(replace(path, PRIVATE_FILE, WriteMode::Replace, |file| file.write_all(bytes))?)
 }
 
 /// Whether a file holds nothing, as a pipe does, or what `is_ours` knows; also where there is none. A link is no more than what it leads to.
@@ -116,7 +116,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// The step that failed; what was there before is then unchanged.
-pub fn write(path: &Path, bytes: &[u8], place: Place) -> Result<(), Failed> {
+pub fn write(path: &Path, bytes: &[u8], place: WriteMode) -> Result<(), WriteFailure> {
     let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
     replace(path, PLAIN_FILE, place, |file| {
         file.write_all(bytes)?;
@@ -131,32 +131,43 @@ pub fn write(path: &Path, bytes: &[u8], place: Place) -> Result<(), Failed> {
     })
 }
 
-fn replace(path: &Path, mode: u32, place: Place, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Failed> {
-    let beside = beside(path);
+fn replace(
+    path: &Path,
+    mode: u32,
+    place: WriteMode,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), WriteFailure> {
+    let temporary_path = temporary_path(path);
     // `create_new` (O_EXCL) follows no link.
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(Failed::Create)?;
-    let written =
-        fill(&mut new).map_err(Failed::Write).and_then(|()| move_to(&beside, path, place).map_err(Failed::Move));
+    let mut new = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary_path)
+        .map_err(WriteFailure::Create)?;
+    let written = fill(&mut new)
+        .map_err(WriteFailure::Write)
+        .and_then(|()| move_to(&temporary_path, path, place).map_err(WriteFailure::Move));
     if written.is_err() {
-        let _ = fs::remove_file(&beside); // the first error is the one to tell
+        let _ = fs::remove_file(&temporary_path); // the first error is the one to tell
     }
     written
 }
 
 /// A name in the same folder that nobody can have prepared a link at.
-fn beside(path: &Path) -> PathBuf {
+fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:08x}.new", random::u32()));
     PathBuf::from(name)
 }
 
-fn move_to(beside: &Path, path: &Path, place: Place) -> io::Result<()> {
-    if place == Place::Any {
-        return fs::rename(beside, path);
+fn move_to(temporary_path: &Path, path: &Path, place: WriteMode) -> io::Result<()> {
+    if place == WriteMode::Replace {
+        return fs::rename(temporary_path, path);
     }
-    match renameat_with(CWD, beside, CWD, path, RenameFlags::NOREPLACE) {
+    match renameat_with(CWD, temporary_path, CWD, path, RenameFlags::NOREPLACE) {
         // A file system that does not know how: looking first has to do.
-        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(path).is_err() => fs::rename(beside, path),
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(path).is_err() => fs::rename(temporary_path, path),
         Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
         renamed => Ok(renamed?),
     }
@@ -213,8 +224,8 @@ mod tests {
                 if private {
                     replace_private(&link, b"new", |there| there == b"precious").unwrap();
                 } else {
-                    assert!(write(&link, b"new", Place::Free).is_err(), "a link is something");
-                    write(&link, b"new", Place::Any).unwrap();
+                    assert!(write(&link, b"new", WriteMode::CreateNew).is_err(), "a link is something");
+                    write(&link, b"new", WriteMode::Replace).unwrap();
                 }
                 assert!(fs::symlink_metadata(&link).unwrap().is_file());
                 assert_eq!(fs::read_to_string(&mine).ok().as_deref(), (!dangling).then_some("precious"));
@@ -253,18 +264,18 @@ mod tests {
     fn what_is_in_the_way_stays_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        write(&path, b"old", Place::Free).unwrap();
-        let taken = write(&path, b"new", Place::Free).unwrap_err();
-        assert!(matches!(&taken, Failed::Move(e) if e.kind() == io::ErrorKind::AlreadyExists), "{taken:?}");
+        write(&path, b"old", WriteMode::CreateNew).unwrap();
+        let taken = write(&path, b"new", WriteMode::CreateNew).unwrap_err();
+        assert!(matches!(&taken, WriteFailure::Move(e) if e.kind() == io::ErrorKind::AlreadyExists), "{taken:?}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         holds_only(dir.path(), "file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        write(&path, b"new", Place::Any).unwrap();
+        write(&path, b"new", WriteMode::Replace).unwrap();
         assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (&b"new"[..], 0o640));
         let folder = dir.path().join("folder");
         fs::create_dir(&folder).unwrap();
-        assert!(matches!(write(&folder, b"", Place::Any), Err(Failed::Move(_))));
+        assert!(matches!(write(&folder, b"", WriteMode::Replace), Err(WriteFailure::Move(_))));
         let nowhere = dir.path().join("missing/file");
-        assert!(matches!(write(&nowhere, b"", Place::Any), Err(Failed::Create(_))));
+        assert!(matches!(write(&nowhere, b"", WriteMode::Replace), Err(WriteFailure::Create(_))));
     }
 }

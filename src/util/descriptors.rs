@@ -8,62 +8,62 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// More than this is never asked for: tables of that size cost the system memory.
-const MOST: u64 = 65_536;
+const MAX_LIMIT: u64 = 65_536;
 /// Between two tries where there is no descriptor.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The soft limit before the process raised it.
-static BEFORE: OnceLock<u64> = OnceLock::new();
+static ORIGINAL_LIMIT: OnceLock<u64> = OnceLock::new();
 
 /// Raises the soft limit as far as the hard one allows, to 65,536 at most; the limit that holds now.
-pub fn raise() -> u64 {
+pub fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let have = limit.current.unwrap_or(u64::MAX);
-    let asked = limit.maximum.unwrap_or(u64::MAX).min(MOST);
+    let asked = limit.maximum.unwrap_or(u64::MAX).min(MAX_LIMIT);
     if have >= asked || setrlimit(Resource::Nofile, Rlimit { current: Some(asked), ..limit }).is_err() {
         return have;
     }
-    let _ = BEFORE.set(have);
+    let _ = ORIGINAL_LIMIT.set(have);
     asked
 }
 
 /// The soft limit that the process was started with, where it was raised: programs that it starts may count on that, as those
 /// that use select(2) do.
 pub fn before() -> Option<u64> {
-    BEFORE.get().copied()
+    ORIGINAL_LIMIT.get().copied()
 }
 
 /// With fewer than this a download would wait for ever: standard streams, signals, the port, the folder, the marker and what it takes to
 /// replace that, a file and one peer.
 pub const MIN_DESCRIPTORS: u64 = 16;
 /// What each further torrent takes.
-const EACH_FURTHER: u64 = 6;
+const PER_EXTRA_TORRENT: u64 = 6;
 /// What the DHT and local discovery take: sockets of both families, pipes.
 const DISCOVERY: u64 = 14;
 
 /// What can run within the limit on descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct DescriptorBudget {
     /// So many torrents at once.
     pub at_once: usize,
     /// Whether the DHT and local discovery can be had beside these.
     pub discovery: bool,
 }
 
-impl Budget {
+impl DescriptorBudget {
     /// What `have` descriptors are enough for, where `wanted` torrents may run at once; `None` where not even for one.
-    pub fn of(have: u64, wanted: usize) -> Option<Budget> {
-        let more = usize::try_from(have.checked_sub(MIN_DESCRIPTORS)? / EACH_FURTHER).unwrap_or(usize::MAX);
+    pub fn of(have: u64, wanted: usize) -> Option<DescriptorBudget> {
+        let more = usize::try_from(have.checked_sub(MIN_DESCRIPTORS)? / PER_EXTRA_TORRENT).unwrap_or(usize::MAX);
         let at_once = wanted.min(more.saturating_add(1));
-        let further = EACH_FURTHER.saturating_mul(wanted.saturating_sub(1) as u64);
+        let further = PER_EXTRA_TORRENT.saturating_mul(wanted.saturating_sub(1) as u64);
         let discovery = have >= further.saturating_add(MIN_DESCRIPTORS + DISCOVERY);
-        Some(Budget { at_once, discovery })
+        Some(DescriptorBudget { at_once, discovery })
     }
 }
 
 /// The descriptors that the process may have: what the limit allows, without those that it was started with beside the standard streams.
 pub fn available() -> u64 {
-    let have = raise();
+    let have = raise_limit();
     let number = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse::<u64>().ok());
     // Those above the limit take nothing from it. The folder that is being read is one of them.
     let count = |open: std::fs::ReadDir| {
@@ -79,13 +79,17 @@ pub fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Tries again after a pause for as long as `failed` says that what came of it is a shortage, and `go_on` that there is a point.
-pub fn patiently<T>(mut attempt: impl FnMut() -> T, failed: impl Fn(&T) -> bool, mut go_on: impl FnMut() -> bool) -> T {
+pub fn retry_while<T>(
+    mut attempt: impl FnMut() -> T,
+    failed: impl Fn(&T) -> bool,
+    mut go_on: impl FnMut() -> bool,
+) -> T {
     loop {
         let result = attempt();
         if !failed(&result) || !go_on() {
             return result;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_DELAY);
     }
 }
 
@@ -94,21 +98,21 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> T, failed: impl Fn(&T) -> bool,
 ///
 /// # Errors
 /// What the last attempt failed with.
-pub fn in_time<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnMut() -> bool) -> io::Result<T> {
-    patiently(
+pub fn with_retry<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnMut() -> bool) -> io::Result<T> {
+    retry_while(
         attempt,
         |made| made.as_ref().is_err_and(is_shortage),
         || {
-            tell_once();
+            warn_shortage_once();
             go_on()
         },
     )
 }
 
 /// Says that there are no descriptors, once.
-pub fn tell_once() {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| {
+pub fn warn_shortage_once() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
         let what = "no descriptors are left: waiting for some";
         if log::max_level() == log::LevelFilter::Off {
             // Before the log begins, as while the configuration is read. A closed stderr stops nothing.
@@ -119,7 +123,7 @@ pub fn tell_once() {
 }
 
 /// Whether there is none left at this moment: some errors of the system's resolver do not say why.
-pub fn none_left() -> bool {
+pub fn is_exhausted() -> bool {
     std::fs::File::open("/dev/null").is_err_and(|error| is_shortage(&error))
 }
 
@@ -135,17 +139,17 @@ mod tests {
             if tries.get() < until { Err(io::Error::from_raw_os_error(errno)) } else { Ok(()) }
         };
         let failed = |result: &io::Result<()>| result.as_ref().is_err_and(is_shortage);
-        assert!(patiently(|| attempt(3, 24), failed, || true).is_ok(), "EMFILE goes by");
+        assert!(retry_while(|| attempt(3, 24), failed, || true).is_ok(), "EMFILE goes by");
         assert_eq!(tries.replace(0), 3);
-        assert!(patiently(|| attempt(3, 23), failed, || false).is_err(), "nobody wants it any more");
+        assert!(retry_while(|| attempt(3, 23), failed, || false).is_err(), "nobody wants it any more");
         assert_eq!(tries.replace(0), 1);
-        assert!(patiently(|| attempt(3, 2), failed, || true).is_err(), "there is no such file");
+        assert!(retry_while(|| attempt(3, 2), failed, || true).is_err(), "there is no such file");
         assert_eq!(tries.get(), 1);
     }
 
     #[test]
     fn what_a_limit_is_enough_for() {
-        let of = |have, wanted| Budget::of(have, wanted).map(|budget| (budget.at_once, budget.discovery));
+        let of = |have, wanted| DescriptorBudget::of(have, wanted).map(|budget| (budget.at_once, budget.discovery));
         assert_eq!(of(15, 1), None);
         assert_eq!(of(16, 1), Some((1, false)));
         assert_eq!(of(30, 1), Some((1, true)));

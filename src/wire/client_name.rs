@@ -5,7 +5,7 @@ use crate::metainfo::printable;
 use crate::types::PeerId;
 
 /// Characters that are kept of a name.
-const LONGEST: usize = 40;
+const MAX_NAME_CHARS: usize = 40;
 
 /// Azureus style, `-XX1234-`: two letters and the client that they stand for.
 const AZUREUS: [(&[u8; 2], &str); 44] = [
@@ -77,7 +77,7 @@ pub fn client_name(id: &PeerId, version: Option<&str>) -> String {
 }
 
 fn short(text: &str) -> String {
-    printable(text).trim().chars().take(LONGEST).collect()
+    printable(text).trim().chars().take(MAX_NAME_CHARS).collect()
 }
 
 /// `-qB4650-` and twelve bytes of chance.
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(client_name(&id, Some("qBittorrent/4.6.5")), "qBittorrent/4.6.5");
         assert_eq!(client_name(&id, Some(" \x1b[31mred\u{202e}\n")), "[31mred");
         assert_eq!(client_name(&id, Some("\u{200b} ")), "qBittorrent 4.6.5");
-        assert_eq!(client_name(&id, Some(&"x".repeat(500))).len(), LONGEST);
+        assert_eq!(client_name(&id, Some(&"x".repeat(500))).len(), MAX_NAME_CHARS);
     }
 
     #[test]

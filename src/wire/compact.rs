@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An IPv4 address and its port, in bytes.
-pub const FOUR: usize = 6;
+pub const V4_LENGTH: usize = 6;
 /// An IPv6 address and its port, in bytes.
-pub const SIX: usize = 18;
+pub const V6_LENGTH: usize = 18;
 
 /// An address in network order, 4 or 16 bytes; one that is IPv4 in disguise becomes IPv4.
 pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -17,12 +17,12 @@ pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
 
 /// The addresses of a list of IPv4 peers; a torn last one is left out.
 pub fn four(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
-    entries(bytes, FOUR)
+    entries(bytes, V4_LENGTH)
 }
 
 /// The addresses of a list of IPv6 peers; a torn last one is left out.
 pub fn six(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
-    entries(bytes, SIX)
+    entries(bytes, V6_LENGTH)
 }
 
 fn entries(bytes: &[u8], width: usize) -> impl Iterator<Item = SocketAddr> + '_ {

@@ -4,17 +4,17 @@
 use std::net::IpAddr;
 
 use crate::bencode::values::{Dict, bytes, int, nested, small_dictionary};
-use crate::metainfo::torrent::FILE_MAX;
+use crate::metainfo::torrent::TORRENT_FILE_MAX;
 
 /// The id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
 
 /// The id under which peers send us metadata messages (BEP 9).
-pub const OUR_METADATA: u8 = 2;
+pub const OUR_METADATA_ID: u8 = 2;
 /// The id under which peers send us peer exchange messages (BEP 11).
-pub const OUR_PEX: u8 = 1;
+pub const OUR_PEX_ID: u8 = 1;
 /// The id under which peers tell us that they want nothing more, or something again: libtorrent's message `upload_only`.
-pub const OUR_UPLOAD_ONLY: u8 = 3;
+pub const OUR_UPLOAD_ONLY_ID: u8 = 3;
 
 /// How many requests we hold for one peer at most; stated as `reqq`, and more are dropped or rejected.
 pub const OUR_REQUEST_QUEUE: u32 = 2000;
@@ -40,24 +40,24 @@ pub struct ExtensionHandshake {
     /// The length of the info dictionary in bytes (BEP 9); never more than a torrent file may have.
     pub metadata_size: Option<u32>,
     /// The messages that it knows, by the ids that it wants to see.
-    pub messages: Messages,
+    pub messages: MessageIds,
 }
 
 /// Messages of the extension protocol that have a use here, and the ids that a peer gave them; `None` where the handshake does
 /// not mention the message, and 0 where the peer no longer takes it. What a later handshake does not mention stays (BEP 10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Messages {
+pub struct MessageIds {
     /// Metadata from peers (BEP 9).
     pub ut_metadata: Option<u8>,
     /// Peer exchange (BEP 11).
     pub ut_pex: Option<u8>,
-    /// Whether we want nothing more; see [`OUR_UPLOAD_ONLY`].
+    /// Whether we want nothing more; see [`OUR_UPLOAD_ONLY_ID`].
     pub upload_only: Option<u8>,
 }
 
 /// What we say of ourselves.
 #[derive(Clone, Copy, Debug)]
-pub struct Ours<'a> {
+pub struct OurExtensionHandshake<'a> {
     /// The TCP port we listen on, 0 while none.
     pub port: u16,
     /// Where we see the peer.
@@ -72,13 +72,14 @@ pub struct Ours<'a> {
     pub client: &'a str,
 }
 
-impl Ours<'_> {
+impl OurExtensionHandshake<'_> {
     /// The payload of the extension message.
     pub fn encode(&self) -> Vec<u8> {
         // Keys in order, as bencode wants them.
-        let mut out = format!("d1:md11:upload_onlyi{OUR_UPLOAD_ONLY}e11:ut_metadatai{OUR_METADATA}e").into_bytes();
+        let mut out =
+            format!("d1:md11:upload_onlyi{OUR_UPLOAD_ONLY_ID}e11:ut_metadatai{OUR_METADATA_ID}e").into_bytes();
         if self.pex {
-            out.extend_from_slice(format!("6:ut_pexi{OUR_PEX}e").as_bytes());
+            out.extend_from_slice(format!("6:ut_pexi{OUR_PEX_ID}e").as_bytes());
         }
         out.push(b'e');
         if self.metadata_size > 0 {
@@ -114,16 +115,16 @@ impl ExtensionHandshake {
             port: number("p").and_then(|p| u16::try_from(p).ok()),
             your_ip: bytes(&said, "yourip").and_then(address),
             upload_only: int(&said, "upload_only").map(|n| n != 0),
-            metadata_size: number("metadata_size").filter(|&n| n as usize <= FILE_MAX),
-            messages: nested(&said, "m").map_or_else(Messages::default, Messages::read),
+            metadata_size: number("metadata_size").filter(|&n| n as usize <= TORRENT_FILE_MAX),
+            messages: nested(&said, "m").map_or_else(MessageIds::default, MessageIds::read),
         })
     }
 }
 
-impl Messages {
-    fn read(names: &Dict) -> Messages {
+impl MessageIds {
+    fn read(names: &Dict) -> MessageIds {
         let id = |name| int(names, name).and_then(|id| u8::try_from(id).ok());
-        Messages { ut_metadata: id("ut_metadata"), ut_pex: id("ut_pex"), upload_only: id("upload_only") }
+        MessageIds { ut_metadata: id("ut_metadata"), ut_pex: id("ut_pex"), upload_only: id("upload_only") }
     }
 }
 
@@ -142,15 +143,29 @@ mod tests {
     #[test]
     fn ours_is_understood() {
         let your_ip = IpAddr::from([80, 4, 4, 200]);
-        let ours = Ours { port: 6881, your_ip, upload_only: true, metadata_size: 777, pex: true, client: "me 1" };
+        let ours = OurExtensionHandshake {
+            port: 6881,
+            your_ip,
+            upload_only: true,
+            metadata_size: 777,
+            pex: true,
+            client: "me 1",
+        };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
-        let (ut_metadata, ut_pex, upload_only) = (Some(OUR_METADATA), Some(OUR_PEX), Some(OUR_UPLOAD_ONLY));
-        assert_eq!(said.messages, Messages { ut_metadata, ut_pex, upload_only });
+        let (ut_metadata, ut_pex, upload_only) = (Some(OUR_METADATA_ID), Some(OUR_PEX_ID), Some(OUR_UPLOAD_ONLY_ID));
+        assert_eq!(said.messages, MessageIds { ut_metadata, ut_pex, upload_only });
         assert_eq!((said.upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
         assert!(said.version.as_deref() == Some("me 1"));
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
-        let ours = Ours { port: 0, your_ip: six, upload_only: false, metadata_size: 0, pex: false, client: "me 1" };
+        let ours = OurExtensionHandshake {
+            port: 0,
+            your_ip: six,
+            upload_only: false,
+            metadata_size: 0,
+            pex: false,
+            client: "me 1",
+        };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.port, said.upload_only, said.metadata_size), (None, Some(false), None));
         assert_eq!((said.your_ip, said.messages.ut_pex), (Some(six), None));
@@ -161,7 +176,7 @@ mod tests {
         let said =
             ExtensionHandshake::parse(b"d1:md11:ut_metadatai3e6:ut_pexi256ee4:reqqi250e1:v4:\xff\xfeabe").unwrap();
         assert_eq!((said.reqq, said.upload_only), (Some(250), None));
-        assert_eq!(said.messages, Messages { ut_metadata: Some(3), ..Messages::default() });
+        assert_eq!(said.messages, MessageIds { ut_metadata: Some(3), ..MessageIds::default() });
         assert_eq!(ExtensionHandshake::parse(b"d1:mde4:reqqi-5ee").unwrap().reqq, None);
         assert_eq!(ExtensionHandshake::parse(b"i3e"), None);
         let ids = |count: usize| (0..count).map(|n| format!("3:{n:03x}i1e")).collect::<Vec<_>>().concat();
@@ -175,7 +190,7 @@ mod tests {
     /// Every value in turn is a list, and everything else is still read.
     #[test]
     fn a_mistyped_value_loses_only_itself() {
-        let ours = Ours {
+        let ours = OurExtensionHandshake {
             port: 6881,
             your_ip: [80, 4, 4, 200].into(),
             upload_only: true,
@@ -193,7 +208,7 @@ mod tests {
             (b"11:upload_onlyi3e", |said| said.messages.upload_only = None),
             (b"11:ut_metadatai2e", |said| said.messages.ut_metadata = None),
             (b"6:ut_pexi1e", |said| said.messages.ut_pex = None),
-            (b"1:md11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| said.messages = Messages::default()),
+            (b"1:md11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| said.messages = MessageIds::default()),
         ];
         for (entry, lose) in values {
             let sent = ours.encode();
@@ -212,7 +227,7 @@ mod tests {
     #[test]
     fn a_message_that_is_switched_off_is_told_from_one_that_is_not_mentioned() {
         let said = ExtensionHandshake::parse(b"d1:md6:ut_pexi0eee").unwrap();
-        assert_eq!(said.messages, Messages { ut_pex: Some(0), ..Messages::default() });
+        assert_eq!(said.messages, MessageIds { ut_pex: Some(0), ..MessageIds::default() });
     }
 
     #[test]

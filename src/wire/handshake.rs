@@ -5,7 +5,7 @@ use crate::types::{InfoHash, PeerId};
 /// The length of a handshake, in bytes.
 pub const LENGTH: usize = 68;
 /// The bytes of it up to the info-hash, which is all that the other side needs to answer.
-pub const HEAD: usize = 48;
+pub const INFO_HASH_END: usize = 48;
 
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 /// Reserved byte and bit of the extension protocol (BEP 10).
@@ -65,7 +65,7 @@ impl Handshake {
 
     /// The swarm that a handshake is for, which is known before its last bytes, the peer id, are there; `None` where it is of another
     /// protocol.
-    pub fn decode_swarm(head: &[u8; HEAD]) -> Option<InfoHash> {
+    pub fn decode_info_hash(head: &[u8; INFO_HASH_END]) -> Option<InfoHash> {
         let (protocol, rest) = head.split_first_chunk::<20>()?;
         let info_hash = rest.last_chunk::<20>()?;
         (protocol == PROTOCOL).then_some(InfoHash(*info_hash))
@@ -96,10 +96,10 @@ mod tests {
         assert_eq!(Handshake::decode(&bytes), Some(ours));
         assert!(ours.extended() && ours.fast());
         assert_eq!(ours.reserved, [0, 0, 0, 0, 0, 0x10, 0, 4]);
-        assert_eq!(bytes.first_chunk().and_then(Handshake::decode_swarm), Some(ours.info_hash));
+        assert_eq!(bytes.first_chunk().and_then(Handshake::decode_info_hash), Some(ours.info_hash));
         let mut other = bytes;
         other[3] ^= 1;
         assert_eq!(Handshake::decode(&other), None);
-        assert_eq!(other.first_chunk().and_then(Handshake::decode_swarm), None);
+        assert_eq!(other.first_chunk().and_then(Handshake::decode_info_hash), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The messages of BEP 3, and those of the fast extension (BEP 6), as they stand in a buffer of received bytes, and the bytes of those that we send.
 
-use crate::types::{BLOCK, BlockRequest, PieceIndex};
+use crate::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
 
 /// The longest frame that is taken from anybody, in bytes without its length prefix: a bitfield of eight million pieces.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -9,7 +9,7 @@ pub const MAX_EXTENDED: usize = 64 * 1024;
 /// The longest block that is served; nobody asks for more than 16 KiB today, old clients asked for up to 128 KiB.
 pub const MAX_REQUEST: u32 = 128 * 1024;
 /// The bytes of a `piece` message before its block: length prefix, id, index, begin.
-pub const PIECE_HEAD: usize = 13;
+pub const PIECE_HEADER_LENGTH: usize = 13;
 
 /// One message; what is long borrows from the buffer.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub fn port(out: &mut Vec<u8>, port: u16) {
 }
 
 /// How many bytes the frame at the start of `bytes` needs, its prefix included; at least five while that is not known.
-pub fn needed(bytes: &[u8]) -> usize {
+pub fn frame_length(bytes: &[u8]) -> usize {
     match bytes.first_chunk::<4>() {
         Some(prefix) => 4 + (u32::from_be_bytes(*prefix) as usize).min(MAX_FRAME),
         None => 5,
@@ -141,7 +141,7 @@ fn check_length(id: u8, length: u32) -> Result<(), WireError> {
         4 | 13 | 17 => length == 5,
         9 => length == 3,
         6 | 8 | 16 => length == 13,
-        7 => (10..=9 + BLOCK).contains(&length),
+        7 => (10..=9 + BLOCK_SIZE).contains(&length),
         20 => (2..=MAX_EXTENDED as u32).contains(&length),
         5 => true,
         _ => length as usize <= MAX_EXTENDED,
@@ -228,8 +228,8 @@ fn ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
 }
 
 /// The bytes of a `piece` message before its block.
-pub fn piece_head(block: BlockRequest) -> [u8; PIECE_HEAD] {
-    let mut head = [0; PIECE_HEAD];
+pub fn piece_header(block: BlockRequest) -> [u8; PIECE_HEADER_LENGTH] {
+    let mut head = [0; PIECE_HEADER_LENGTH];
     head[..4].copy_from_slice(&(block.length + 9).to_be_bytes());
     head[4] = 7;
     head[5..9].copy_from_slice(&block.piece.0.to_be_bytes());
@@ -264,7 +264,7 @@ mod tests {
         have(&mut bytes, PieceIndex(77));
         bitfield(&mut bytes, &[0xf0, 1]);
         request(&mut bytes, asked(1, 2, 3));
-        bytes.extend_from_slice(&piece_head(asked(4, 5, 3)));
+        bytes.extend_from_slice(&piece_header(asked(4, 5, 3)));
         bytes.extend_from_slice(b"abc");
         cancel(&mut bytes, asked(6, 7, 8));
         have_all_or_none(&mut bytes, true);
@@ -327,13 +327,13 @@ mod tests {
         fn arbitrary_bytes_never_panic_and_never_overrun(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(Some((_, n))) = split(&bytes) {
                 prop_assert!(n <= bytes.len() && n >= 4);
-                prop_assert_eq!(needed(&bytes), n);
+                prop_assert_eq!(frame_length(&bytes), n);
             }
         }
 
         #[test]
         fn a_message_is_found_however_it_is_cut(data in proptest::collection::vec(any::<u8>(), 1..64), cut in 0usize..77) {
-            let mut bytes = piece_head(asked(1, 0, data.len() as u32)).to_vec();
+            let mut bytes = piece_header(asked(1, 0, data.len() as u32)).to_vec();
             bytes.extend_from_slice(&data);
             let cut = cut.min(bytes.len());
             let part = split(&bytes[..cut]).unwrap();

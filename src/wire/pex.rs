@@ -17,28 +17,28 @@ const MAX_VALUES: usize = 64;
 
 /// What is known of a peer, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Flags(pub u8);
+pub struct PexFlags(pub u8);
 
-impl Flags {
+impl PexFlags {
     /// It prefers encryption.
-    pub const ENCRYPTION: Flags = Flags(0x01);
+    pub const ENCRYPTION: PexFlags = PexFlags(0x01);
     /// It wants nothing: a seed, or a partial one (BEP 21).
-    pub const UPLOAD_ONLY: Flags = Flags(0x02);
+    pub const UPLOAD_ONLY: PexFlags = PexFlags(0x02);
     /// It speaks uTP.
-    pub const UTP: Flags = Flags(0x04);
+    pub const UTP: PexFlags = PexFlags(0x04);
     /// It helps others through to it (BEP 55).
-    pub const HOLEPUNCH: Flags = Flags(0x08);
+    pub const HOLEPUNCH: PexFlags = PexFlags(0x08);
     /// Somebody has called it and reached it.
-    pub const REACHABLE: Flags = Flags(0x10);
+    pub const REACHABLE: PexFlags = PexFlags(0x10);
 
     /// These and those of `other`.
     #[must_use]
-    pub fn with(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
+    pub fn with(self, other: PexFlags) -> PexFlags {
+        PexFlags(self.0 | other.0)
     }
 
     /// Whether all of `other` are set.
-    pub fn has(self, other: Flags) -> bool {
+    pub fn has(self, other: PexFlags) -> bool {
         self.0 & other.0 == other.0
     }
 }
@@ -47,7 +47,7 @@ impl Flags {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PexMessage {
     /// Peers that the sender is connected to since its last message.
-    pub added: Vec<(SocketAddr, Flags)>,
+    pub added: Vec<(SocketAddr, PexFlags)>,
     /// Peers that it is no longer connected to.
     pub dropped: Vec<SocketAddr>,
 }
@@ -70,7 +70,7 @@ impl PexMessage {
         let of = |key| bytes(&dict, key).unwrap_or_default();
         let four = compact::four(of("added")).zip(flags(&dict, "added.f"));
         let six = compact::six(of("added6")).zip(flags(&dict, "added6.f"));
-        let usable = |(addr, _): &(SocketAddr, Flags)| compact::is_usable(*addr);
+        let usable = |(addr, _): &(SocketAddr, PexFlags)| compact::is_usable(*addr);
         let gone = compact::four(of("dropped")).chain(compact::six(of("dropped6")));
         Ok(PexMessage {
             added: four.chain(six).filter(usable).take(MAX_PEERS).collect(),
@@ -113,8 +113,12 @@ impl PexMessage {
 }
 
 /// The flags of peers in their order, and none for those that have none.
-fn flags<'a>(dict: &'a Dict, key: &str) -> impl Iterator<Item = Flags> + use<'a> {
-    bytes(dict, key).unwrap_or_default().iter().map(|&bits| Flags(bits)).chain(std::iter::repeat(Flags::default()))
+fn flags<'a>(dict: &'a Dict, key: &str) -> impl Iterator<Item = PexFlags> + use<'a> {
+    bytes(dict, key)
+        .unwrap_or_default()
+        .iter()
+        .map(|&bits| PexFlags(bits))
+        .chain(std::iter::repeat(PexFlags::default()))
 }
 
 #[cfg(test)]
@@ -129,10 +133,10 @@ mod tests {
 
     #[test]
     fn both_families_there_and_back() {
-        let seed = Flags::UPLOAD_ONLY.with(Flags::REACHABLE);
-        assert!(seed.has(Flags::REACHABLE) && !seed.has(Flags::UTP));
+        let seed = PexFlags::UPLOAD_ONLY.with(PexFlags::REACHABLE);
+        assert!(seed.has(PexFlags::REACHABLE) && !seed.has(PexFlags::UTP));
         let message = PexMessage {
-            added: vec![(addr("1.2.3.4:5"), seed), (addr("[2001:db8::1]:6"), Flags::ENCRYPTION)],
+            added: vec![(addr("1.2.3.4:5"), seed), (addr("[2001:db8::1]:6"), PexFlags::ENCRYPTION)],
             dropped: vec![addr("5.6.7.8:9"), addr("[2001:db8::2]:7")],
         };
         let sent = message.encode();
@@ -147,12 +151,12 @@ mod tests {
     fn what_is_wrong_costs_its_key_or_its_entry_only() {
         let read = |bytes: &[u8]| PexMessage::parse(bytes).unwrap();
         assert_eq!(read(b"d5:addedi5e7:dropped6:\x01\x02\x03\x04\x00\x05e").dropped, [addr("1.2.3.4:5")]);
-        assert_eq!(read(b"d5:added8:\x01\x02\x03\x04\x00\x05xye").added, [(addr("1.2.3.4:5"), Flags(0))]);
+        assert_eq!(read(b"d5:added8:\x01\x02\x03\x04\x00\x05xye").added, [(addr("1.2.3.4:5"), PexFlags(0))]);
         let impossible = b"d5:added12:\x01\x02\x03\x04\x00\x00\xe0\x02\x03\x04\x00\x057:added.f9:123456789e";
         assert!(read(impossible).is_empty());
         // The flags stay with their peers.
         let second = b"d5:added12:\x01\x02\x03\x04\x00\x00\x05\x06\x07\x08\x00\x097:added.f2:\x01\x02e";
-        assert_eq!(read(second).added, [(addr("5.6.7.8:9"), Flags(2))]);
+        assert_eq!(read(second).added, [(addr("5.6.7.8:9"), PexFlags(2))]);
         for bad in [&b"le"[..], b"", b"d", b"i1e", &b"l".repeat(10_000), &b"x".repeat(MAX_LENGTH + 1)] {
             assert_eq!(PexMessage::parse(bad), Err(PexError));
         }
@@ -162,7 +166,7 @@ mod tests {
     fn fifty_are_taken_and_no_more() {
         let many = |n: u8| (0..n).map(|n| SocketAddr::from(([9, 9, 9, n], 1))).collect::<Vec<_>>();
         let message =
-            PexMessage { added: many(200).into_iter().map(|addr| (addr, Flags(1))).collect(), dropped: many(200) };
+            PexMessage { added: many(200).into_iter().map(|addr| (addr, PexFlags(1))).collect(), dropped: many(200) };
         let read = PexMessage::parse(&message.encode()).unwrap();
         assert_eq!((read.added.len(), read.dropped.len()), (MAX_PEERS, MAX_PEERS));
     }

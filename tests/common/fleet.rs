@@ -53,12 +53,12 @@ impl Swarm {
     }
 
     /// Whether anybody has asked its tracker.
-    pub fn has_begun(&self) -> bool {
+    pub fn was_announced_to(&self) -> bool {
         !self.tracker.heard().is_empty()
     }
 
     /// Whether its tracker was told of the end.
-    pub fn said_goodbye(&self) -> bool {
+    pub fn announced_stopped(&self) -> bool {
         self.tracker.heard().iter().any(|announce| announce.event == "stopped")
     }
 }

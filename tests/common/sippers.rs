@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::wire::{Message, Wire, id};
 
-const BLOCK: u32 = 16 << 10;
+const BLOCK_SIZE: u32 = 16 << 10;
 
 /// They go on until this is dropped.
 pub struct Sippers {
@@ -64,7 +64,7 @@ fn take(wire: &mut Wire, blocks: usize, [fed, unchoked]: [&AtomicUsize; 2]) {
             Message::Unchoke => _ = unchoked.fetch_add(1, Ordering::Relaxed),
             _ => continue,
         }
-        if left > 0 && wire.request(0, 0, BLOCK).is_err() {
+        if left > 0 && wire.request(0, 0, BLOCK_SIZE).is_err() {
             return;
         }
     }

@@ -3,26 +3,26 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use btsync::discovery::dht::message::{Body, MAX_PACKET, Message};
-use btsync::discovery::dht::{Dht, Family, Output, Settings, State};
+use btsync::discovery::dht::message::{Body, KrpcMessage, MAX_PACKET};
+use btsync::discovery::dht::{Dht, DhtState, Family, NodeSettings, Output};
 use btsync::types::InfoHash;
 
 /// One packet, or one file of kept state: both come back as they were read. Then a node hears the packet: as it stands, and, if
 /// it is an answer, under the transaction id of each question that the node has asked.
 pub fn dht(bytes: &[u8]) -> bool {
-    if let Ok(state) = State::decode(bytes) {
-        assert_eq!(State::decode(&state.encode()), Ok(state));
+    if let Ok(state) = DhtState::decode(bytes) {
+        assert_eq!(DhtState::decode(&state.encode()), Ok(state));
     }
-    let message = Message::decode(bytes);
-    let accepted = message.as_ref().is_ok_and(|message| !matches!(message.body, Body::Incomprehensible { .. }));
+    let message = KrpcMessage::decode(bytes);
+    let accepted = message.as_ref().is_ok_and(|message| !matches!(message.body, Body::Invalid { .. }));
     if let Ok(message) = &message
-        && !matches!(message.body, Body::Incomprehensible { .. })
+        && !matches!(message.body, Body::Invalid { .. })
     {
-        assert_eq!(Message::decode(&message.encode()).as_ref(), Ok(message));
+        assert_eq!(KrpcMessage::decode(&message.encode()).as_ref(), Ok(message));
     }
     let router = SocketAddr::from(([81, 2, 3, 4], 6881));
-    let settings = Settings { family: Family::V4, read_only: false, secret: [7; 16] };
-    let mut node = Dht::new(&settings, &State::default(), fastrand::Rng::with_seed(1));
+    let settings = NodeSettings { family: Family::V4, read_only: false, secret: [7; 16] };
+    let mut node = Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1));
     node.add_router(Duration::ZERO, router);
     node.search(Duration::ZERO, InfoHash([9; 20]), Some(6881));
     let asked = sent(&mut node);
@@ -31,8 +31,10 @@ pub fn dht(bytes: &[u8]) -> bool {
         && matches!(message.body, Body::Response(_) | Body::Error(..))
     {
         for question in &asked {
-            let Ok(Message { transaction, .. }) = Message::decode(question) else { panic!("we read what we write") };
-            let answer = Message { transaction, ..message.clone() };
+            let Ok(KrpcMessage { transaction, .. }) = KrpcMessage::decode(question) else {
+                panic!("we read what we write")
+            };
+            let answer = KrpcMessage { transaction, ..message.clone() };
             node.on_packet(Duration::from_millis(2), router, &answer.encode());
         }
     }
@@ -46,7 +48,7 @@ fn sent(node: &mut Dht) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     while let Some(output) = node.next_output() {
         if let Output::Send { bytes, .. } = output {
-            assert!(bytes.len() <= MAX_PACKET && Message::decode(&bytes).is_ok());
+            assert!(bytes.len() <= MAX_PACKET && KrpcMessage::decode(&bytes).is_ok());
             packets.push(bytes);
         }
     }

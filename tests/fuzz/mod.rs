@@ -12,15 +12,15 @@ use std::path::Component;
 use std::time::Duration;
 
 use btsync::bencode::guard;
-use btsync::discovery::lsd::packet::{Hearing, LocalAnnounce};
+use btsync::discovery::lsd::packet::{LocalAnnounce, PeerFilter};
 use btsync::discovery::tracker::announce::MAX_PEERS;
 use btsync::discovery::tracker::http::answer;
 use btsync::discovery::tracker::udp::packet;
 use btsync::metainfo::magnet::MAX_LINK;
-use btsync::metainfo::{Magnet, Torrent};
-use btsync::storage::resume::Record;
+use btsync::metainfo::{Magnet, Metainfo};
+use btsync::storage::resume::ResumeData;
 use btsync::storage::{FileSpec, Layout};
-use btsync::types::{BLOCK, InfoHash, PieceIndex};
+use btsync::types::{BLOCK_SIZE, InfoHash, PieceIndex};
 use btsync::wire::compact;
 use sha1::{Digest, Sha1};
 
@@ -55,18 +55,18 @@ pub fn resume(bytes: &[u8]) -> bool {
     let summed = [Sha1::digest(bytes).as_slice(), bytes].concat();
     let mut accepted = false;
     for candidate in [bytes, &summed] {
-        let Ok(record) = Record::decode(candidate, &layout) else { continue };
-        let again = Record::decode(&record.encode(), &layout);
+        let Ok(record) = ResumeData::decode(candidate, &layout) else { continue };
+        let again = ResumeData::decode(&record.encode(), &layout);
         assert_eq!(again.as_ref(), Ok(&record), "we read what we write");
         assert!(record.files.iter().all(|(number, _)| (*number as usize) < FILES));
         for partial in &record.partial {
-            let blocks = layout.piece_size(partial.piece).div_ceil(BLOCK);
+            let blocks = layout.piece_size(partial.piece).div_ceil(BLOCK_SIZE);
             assert!(partial.block_count() == blocks && partial.iter().all(|block| block < blocks));
             assert!((1..blocks).contains(&partial.count()), "neither missing nor whole");
         }
         assert!(record.partial.is_sorted_by(|a, b| a.piece < b.piece), "no piece twice");
         let (whole, partial) =
-            (record.believed(&layout, &[None; FILES]), record.believed_blocks(&layout, &[None; FILES]));
+            (record.trusted_pieces(&layout, &[None; FILES]), record.trusted_blocks(&layout, &[None; FILES]));
         assert!(whole.count() == 0 && partial.is_empty(), "nothing is there to vouch for");
         accepted = true;
     }
@@ -79,15 +79,15 @@ pub fn metainfo(bytes: &[u8]) -> bool {
         assert!((1..=bytes.len()).contains(&length));
         assert_eq!(guard::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
     }
-    let info = Torrent::from_info(bytes, Vec::new(), Vec::new());
-    let Ok(torrent) = Torrent::parse(bytes) else { return info.is_ok() };
+    let info = Metainfo::from_info(bytes, Vec::new(), Vec::new());
+    let Ok(torrent) = Metainfo::parse(bytes) else { return info.is_ok() };
     let (total, count) = (torrent.total(), torrent.piece_count());
     let sizes: u64 = (0..count).map(|piece| u64::from(torrent.piece_size(PieceIndex(piece)))).sum();
     assert_eq!(sizes, total, "the pieces cover the files");
     for file in &torrent.files {
         assert!(file.path.components().all(|part| matches!(part, Component::Normal(_))), "{}", file.path.display());
     }
-    let again = Torrent::parse(&torrent.to_bytes()).expect("we read what we write");
+    let again = Metainfo::parse(&torrent.to_bytes()).expect("we read what we write");
     assert_eq!((again.info_hash, again.total()), (torrent.info_hash, total));
     let link = Magnet::of(&torrent).to_string();
     if link.len() <= MAX_LINK {
@@ -132,10 +132,10 @@ pub fn udp_tracker(bytes: &[u8]) -> bool {
     let transaction = packet::transaction(bytes).expect("a response has a transaction id");
     let written = packet::response(transaction, &response);
     assert!(bytes.starts_with(&written), "a response comes back but for what follows it");
-    if let packet::Response::Scraped(body) | packet::Response::Announced { peers: body, .. } = response {
+    if let packet::UdpResponse::Scraped(body) | packet::UdpResponse::Announced { peers: body, .. } = response {
         assert_eq!(packet::figures(body).count(), body.len() / 12);
         let addresses = compact::four(body).count() + compact::six(body).count();
-        assert!(addresses <= body.len() / compact::FOUR + body.len() / compact::SIX);
+        assert!(addresses <= body.len() / compact::V4_LENGTH + body.len() / compact::V6_LENGTH);
     }
     let _ = packet::parse_request(bytes);
     true
@@ -145,10 +145,13 @@ pub fn udp_tracker(bytes: &[u8]) -> bool {
 pub fn lsd(bytes: &[u8]) -> bool {
     let Some(said) = LocalAnnounce::parse(bytes) else { return false };
     assert!(said.port != 0 && !said.swarms.is_empty());
-    let mut hearing = Hearing::new(said.swarms.clone(), "ours".to_owned());
+    let mut peer_filter = PeerFilter::new(said.swarms.clone(), "ours".to_owned());
     let from = ([192, 168, 7, 7], 6771).into();
-    let first = hearing.hear(Duration::ZERO, from, bytes).len();
+    let first = peer_filter.receive(Duration::ZERO, from, bytes).len();
     assert!(first <= said.swarms.len());
-    assert!(hearing.hear(Duration::ZERO, from, bytes).is_empty(), "who was heard a moment ago is not told again");
+    assert!(
+        peer_filter.receive(Duration::ZERO, from, bytes).is_empty(),
+        "who was heard a moment ago is not told again"
+    );
     true
 }

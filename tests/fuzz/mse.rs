@@ -1,7 +1,7 @@
 //! The encrypted handshake. Random bytes never get past its marks, so an honest handshake is what is tampered with: RC4 lets
 //! each flipped bit through to the field that it hides.
 
-use btsync::mse::{Draw, Initiator, MAX_INITIAL, Methods, MseError, Responder, begins_plain};
+use btsync::mse::{CryptoMethods, Initiator, MAX_INITIAL, MseError, RandomSource, Responder, detect_plaintext};
 use btsync::types::InfoHash;
 use btsync::util::random::Random;
 
@@ -12,13 +12,13 @@ const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 /// bytes instead of changes), bytes 1 and 2 say where in the stream the changes begin, the rest is what it is changed by.
 pub fn mse(bytes: &[u8]) -> bool {
     let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
-    let methods = |bit: u8| if flags & bit == 0 { Methods::Either } else { Methods::Rc4Only };
-    let draw = |seed| Draw::new(&mut Random::seeded(seed));
+    let methods = |bit: u8| if flags & bit == 0 { CryptoMethods::Either } else { CryptoMethods::Rc4Only };
+    let draw = |seed| RandomSource::new(&mut Random::seeded(seed));
     let mut to_responder = Vec::new();
     let mut initiator = Initiator::new(SKEY, methods(1), INITIAL, draw(1), &mut to_responder);
     let mut responder = Responder::new(SKEY, methods(2), draw(2));
     if flags & 8 != 0 {
-        let _ = begins_plain(changes);
+        let _ = detect_plaintext(changes);
         let (mut out, mut rest) = (Vec::new(), changes);
         let _ = feed(|part| responder.advance(part, &mut out), &mut rest);
         let mut rest = changes;

@@ -37,13 +37,13 @@ fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Optio
             match message::split(&pending[at..]) {
                 Ok(Some((message, length))) => {
                     let frame = &pending[at..at + length];
-                    assert_eq!(message::needed(frame), length);
+                    assert_eq!(message::frame_length(frame), length);
                     check(&message, frame);
                     seen.push((length, frame.get(4).copied().unwrap_or(u8::MAX)));
                     at += length;
                 }
                 Ok(None) => {
-                    assert!(message::needed(&pending[at..]) > pending.len() - at, "who waits knows what for");
+                    assert!(message::frame_length(&pending[at..]) > pending.len() - at, "who waits knows what for");
                     break;
                 }
                 Err(error) => return (seen, Some(error)),
@@ -75,7 +75,7 @@ fn check(message: &Message<'_>, frame: &[u8]) {
         Message::Request(block) => message::request(&mut out, block),
         Message::Piece(block, data) => {
             assert_eq!(block.length as usize, data.len());
-            out.extend_from_slice(&message::piece_head(block));
+            out.extend_from_slice(&message::piece_header(block));
             out.extend_from_slice(data);
         }
         Message::Cancel(block) => message::cancel(&mut out, block),

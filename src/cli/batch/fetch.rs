@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
-use crate::cli::batch::Never;
-use crate::cli::commands::download::{Found, call_peers_of};
+use crate::cli::batch::NoMessages;
+use crate::cli::commands::download::{LoadedSource, add_link_peers};
 use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
-use crate::discovery::tracker::http::{Fetched, HttpTracker, TrackerError};
+use crate::discovery::tracker::http::{FetchedUrl, HttpTracker, TrackerError};
 use crate::discovery::tracker::redact::public_name;
-use crate::metainfo::torrent::{FILE_MAX, unpacked};
-use crate::metainfo::{Magnet, MagnetError, Torrent, printable};
+use crate::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
+use crate::metainfo::{Magnet, MagnetError, Metainfo, printable};
 use crate::net::bind::Bind;
-use crate::torrent::{Config, Source, keep_torrent};
-use crate::util::descriptors::{none_left, patiently, tell_once};
+use crate::torrent::{Config, Source, save_torrent_file};
+use crate::util::descriptors::{is_exhausted, retry_while, warn_shortage_once};
 
 /// For all of it: name look-up, redirects, body.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What was found at a URL.
-enum Got {
+enum FetchedSource {
     /// A torrent, and the file that it came as, unpacked.
-    Torrent(Box<Torrent>, Vec<u8>),
+    Metainfo(Box<Metainfo>, Vec<u8>),
     /// The link to one, and whether a public host gave it.
     Link(Box<Magnet>, bool),
 }
@@ -42,18 +42,18 @@ pub(crate) fn is_url(name: &Path) -> bool {
 ///
 /// # Errors
 /// What keeps it from being here, and from being a torrent, with its exit code.
-pub(crate) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
+pub(crate) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
     let (bind, user_agent) = (config.bind.clone(), config.user_agent.clone());
     match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
-        Got::Torrent(torrent, bytes) => {
-            let kept =
-                config.save_torrent.as_ref().map(|place| keep_torrent(place, &torrent, &bytes, config.overwrite));
-            Ok(Found { source: Source::Torrent(torrent), kept })
+        FetchedSource::Metainfo(torrent, bytes) => {
+            let save_note =
+                config.save_torrent.as_ref().map(|place| save_torrent_file(place, &torrent, &bytes, config.overwrite));
+            Ok(LoadedSource { source: Source::Metainfo(torrent), save_note })
         }
-        Got::Link(magnet, is_public) => {
-            call_peers_of(&magnet, is_public, config);
+        FetchedSource::Link(magnet, is_public) => {
+            add_link_peers(&magnet, is_public, config);
             Ok(Source::Magnet(magnet).into())
         }
     }
@@ -63,15 +63,15 @@ pub(crate) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<Never>) -> 
 ///
 /// # Errors
 /// What is wrong with it, with its exit code.
-pub(crate) fn from_stdin(stop: &Receiver<Never>) -> Result<Torrent, Failure> {
+pub(crate) fn from_stdin(stop: &Receiver<NoMessages>) -> Result<Metainfo, Failure> {
     let path = Path::new(STDIN);
-    unless_stopped(STDIN, stop, || Torrent::read(path).map_err(|error| torrent_failure(path, error)))
+    unless_stopped(STDIN, stop, || Metainfo::read(path).map_err(|error| torrent_failure(path, error)))
 }
 
 /// What `get` brings. Blocking I/O cannot be interrupted: when it is to stop, its thread is left behind.
 fn unless_stopped<T: Send + 'static>(
     shown: &str,
-    stop: &Receiver<Never>,
+    stop: &Receiver<NoMessages>,
     get: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let (tell, told) = bounded(1);
@@ -86,32 +86,32 @@ fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<Got, Failure> {
+fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource, Failure> {
     let shown = public_name(url);
-    let fetch = || HttpTracker::tied(bind, user_agent).file(url, FILE_MAX as u64, DEADLINE);
+    let fetch = || HttpTracker::tied(bind, user_agent).file(url, TORRENT_FILE_MAX as u64, DEADLINE);
     let is_short = |fetched: &Result<_, TrackerError>| match fetched {
         Ok(_) => false,
         Err(TrackerError::Shortage) => true,
         // A name that is not found, for one.
-        Err(_) => none_left(),
+        Err(_) => is_exhausted(),
     };
     let wait = || {
-        tell_once();
+        warn_shortage_once();
         true
     };
-    let fetched = patiently(fetch, is_short, wait);
+    let fetched = retry_while(fetch, is_short, wait);
     let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
-        Fetched::File(bytes) => bytes,
-        Fetched::Link { link, is_public } => {
+        FetchedUrl::File(bytes) => bytes,
+        FetchedUrl::Link { link, is_public } => {
             let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));
-            return Ok(Got::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
+            return Ok(FetchedSource::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
         }
     };
     // Some servers pack torrents without saying so.
     let broken = |error| Failure::new(Exit::BadTorrent, printable(&format!("{shown}: cannot be unpacked: {error}")));
     let bytes = unpacked(bytes).map_err(broken)?;
-    match Torrent::parse(&bytes) {
-        Ok(torrent) => Ok(Got::Torrent(Box::new(torrent), bytes)),
+    match Metainfo::parse(&bytes) {
+        Ok(torrent) => Ok(FetchedSource::Metainfo(Box::new(torrent), bytes)),
         Err(error) => Err(torrent_failure(Path::new(&shown), error)),
     }
 }
@@ -120,7 +120,7 @@ fn failure(url: &str, error: &TrackerError) -> Failure {
     let (code, why) = match error {
         TrackerError::NameLookup { .. } => (Exit::NameLookup, error.to_string()),
         TrackerError::TooLarge => {
-            (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", FILE_MAX >> 20))
+            (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", TORRENT_FILE_MAX >> 20))
         }
         TrackerError::Url => (Exit::BadOption, error.to_string()),
         _ => (Exit::Network, error.to_string()),
@@ -146,7 +146,7 @@ mod tests {
     fn a_stop_while_a_server_is_silent_tells_no_secret() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let host = format!("http://{}", silent.local_addr().unwrap());
-        let (_, stop) = bounded::<Never>(0);
+        let (_, stop) = bounded::<NoMessages>(0);
         let url = format!("{host}/0123456789abcdef/x.torrent");
         let failure = fetch(Path::new(&url), &mut Config::new("out"), &stop).map(|_| ()).unwrap_err();
         let told = format!("{host}: stopped before it was here");

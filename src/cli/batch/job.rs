@@ -7,102 +7,103 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::cli::batch::queue::{End, Job};
-use crate::cli::batch::reporter::Teller;
+use crate::cli::batch::queue::{JobId, JobOutcome};
+use crate::cli::batch::reporter::TorrentReporter;
 use crate::cli::batch::sources::Named;
-use crate::cli::batch::{Fleet, LONGEST_NAME, Word, fetch, watch};
-use crate::cli::commands::download::{self, Found};
+use crate::cli::batch::{Batch, BatchEvent, MAX_NAME_WIDTH, fetch, watch};
+use crate::cli::commands::download::{self, LoadedSource};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
 use crate::cli::outcome;
 use crate::cli::report::hook::Hook;
-use crate::cli::report::json::Json;
-use crate::cli::report::plain::Plain;
-use crate::cli::report::{Ending, Voice, Voices, clean, listen_since};
+use crate::cli::report::json::JsonReporter;
+use crate::cli::report::plain::PlainReporter;
+use crate::cli::report::{FinalStatus, Reporter, Reporters, clean, listen_since};
 use crate::discovery::tracker::redact::{public_name, redacted};
 use crate::metainfo::{Magnet, printable};
-use crate::torrent::{Event, Handle, Outcome, Session, SessionError, Source, Turn};
+use crate::torrent::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
 use crate::types::InfoHash;
 
 /// What a job is to fetch.
-pub(crate) enum What {
+pub(crate) enum JobSource {
     /// A file, a link or a URL.
     Named(Named),
     /// A file in the watched folder, or a link that it holds.
-    Seen(PathBuf, Option<Box<Magnet>>),
+    Watched(PathBuf, Option<Box<Magnet>>),
 }
 
-impl What {
+impl JobSource {
     /// What to call it until it has told its own name.
     pub fn name(&self) -> String {
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         clean(&match self {
-            What::Named(Named { name, .. }) if fetch::is_url(Path::new(name)) => public_name(name),
-            What::Named(Named { name, .. }) if Magnet::is_link(name) => {
+            JobSource::Named(Named { name, .. }) if fetch::is_url(Path::new(name)) => public_name(name),
+            JobSource::Named(Named { name, .. }) if Magnet::is_link(name) => {
                 let magnet = Magnet::parse(name).ok();
                 magnet.map_or_else(|| redacted(name), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
             }
-            What::Named(Named { name, .. }) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
-            What::Seen(path, _) => file_name(path).unwrap_or_default(),
+            JobSource::Named(Named { name, .. }) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
+            JobSource::Watched(path, _) => file_name(path).unwrap_or_default(),
         })
     }
 
     /// Whether it can be read at once.
-    pub fn is_near(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         match self {
-            What::Named(named) => Path::new(&named.name).is_file(),
-            What::Seen(_, link) => link.is_none(),
+            JobSource::Named(named) => Path::new(&named.name).is_file(),
+            JobSource::Watched(_, link) => link.is_none(),
         }
     }
 }
 
 /// From its name to its end. What goes wrong has been told when it returns.
-pub(crate) fn run(fleet: &Fleet, job: Job, what: What, turn: Turn) -> End {
+pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: OpeningOrder) -> JobOutcome {
     let name = what.name();
-    let named = matches!(what, What::Named(_));
-    let mut config = fleet.ground.config();
+    let named = matches!(what, JobSource::Named(_));
+    let mut config = batch.client.config();
     let found = match what {
-        What::Named(named) => download::source(Path::new(&named.name), &mut config, &fleet.stop)
+        JobSource::Named(named) => download::source(Path::new(&named.name), &mut config, &batch.stop)
             .and_then(|found| still(&named, found.source.info_hash()).map(|()| found)),
-        What::Seen(path, None) => {
-            let is_ours =
-                |file: &File| fleet.ground.owns(&path) || watch::is_noted(config.brought.as_deref(), &path, file);
-            watch::read_again(&path, is_ours, || !fleet.is_stopped()).map(Found::from)
+        JobSource::Watched(path, None) => {
+            let is_ours = |file: &File| {
+                batch.client.owns_file(&path) || watch::is_known_output(config.brought.as_deref(), &path, file)
+            };
+            watch::read_again(&path, is_ours, || !batch.is_stopped()).map(LoadedSource::from)
         }
-        What::Seen(_, Some(magnet)) => {
-            download::call_peers_of(&magnet, false, &mut config);
+        JobSource::Watched(_, Some(magnet)) => {
+            download::add_link_peers(&magnet, false, &mut config);
             Ok(Source::Magnet(magnet).into())
         }
     };
-    let Found { source, kept } = match found {
+    let LoadedSource { source, save_note } = match found {
         Ok(found) => found,
-        Err(failure) => return fleet.failed(&name, None, &failure),
+        Err(failure) => return batch.failed(&name, None, &failure),
     };
     let info_hash = source.info_hash();
-    if !fleet.claims.lock().claim(job, info_hash, named) {
+    if !batch.taken_torrents.lock().claim(job, info_hash, named) {
         if named {
-            fleet.named_before(&name);
+            batch.report_duplicate(&name);
         }
-        return End::Same;
+        return JobOutcome::Duplicate;
     }
-    let session = fleet.ground.session(job, source, config, turn);
-    let handle = session.handle();
+    let torrent = batch.client.torrent(job, source, config, opening_order);
+    let handle = torrent.handle();
     // Whoever says stop does so before looking for sessions: one that is not seen there sees it here.
-    if fleet.is_stopped() {
+    if batch.is_stopped() {
         handle.stop();
     }
-    let mut voices = voices(fleet, job, &handle);
-    if let Some(what) = kept {
-        voices.event(fleet.outputs.start.elapsed(), &Event::TorrentSaved { what });
+    let mut reporters = reporters(batch, job, &handle);
+    if let Some(what) = save_note {
+        reporters.event(batch.outputs.start.elapsed(), &Event::TorrentSaved { what });
     }
-    let result = sail(fleet, session, voices);
-    fleet.ground.ended(job);
-    match outcome::verdict(result, &handle, fleet.patience) {
-        Ok(()) => End::Whole,
+    let result = run_torrent(batch, torrent, reporters);
+    batch.client.note_ended(job);
+    match outcome::command_result(result, &handle, batch.stop_timeout) {
+        Ok(()) => JobOutcome::Complete,
         Err(Failure { code, message }) => {
             let name = clean(handle.name());
             let told = Failure::new(code, format!("{name}: {message}"));
-            fleet.failed(&name, Some(info_hash), &told)
+            batch.failed(&name, Some(info_hash), &told)
         }
     }
 }
@@ -124,16 +125,16 @@ fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
 }
 
 /// Runs the session on this thread, and its voices on another.
-fn sail(fleet: &Fleet, session: Session, mut voices: Voices) -> Result<Outcome, SessionError> {
+fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Result<Outcome, TorrentError> {
     let (tell, told) = bounded(1);
-    let events = session.events();
+    let events = torrent.events();
     thread::scope(move |scope| {
-        let speak = move || listen_since(fleet.outputs.start, &mut voices, &events, &told);
+        let run_reporters = move || listen_since(batch.outputs.start, &mut reporters, &events, &told);
         // A system without a thread to spare for the voice still downloads.
-        let spoken = thread::Builder::new().name("voice".to_owned()).spawn_scoped(scope, speak);
-        let result = session.run();
-        let _ = tell.send(outcome::ending(&result));
-        if let Ok(thread) = spoken {
+        let reporter_thread = thread::Builder::new().name("voice".to_owned()).spawn_scoped(scope, run_reporters);
+        let result = torrent.run();
+        let _ = tell.send(outcome::final_status(&result));
+        if let Ok(thread) = reporter_thread {
             let _ = thread.join();
         }
         result
@@ -141,36 +142,36 @@ fn sail(fleet: &Fleet, session: Session, mut voices: Voices) -> Result<Outcome, 
 }
 
 /// Those who tell how it goes: programs on stdout, people on stderr, the user's own command, and the fleet itself.
-fn voices(fleet: &Fleet, job: Job, handle: &Handle) -> Voices {
-    let folder = fleet.ground.config().out_dir.to_string_lossy().into_owned();
-    let screen = fleet.outputs.screen.clone();
-    let mut voices: Vec<Box<dyn Voice>> = Vec::new();
-    if let Some(lines) = &fleet.outputs.lines {
-        let json = Json::new(handle.clone(), lines.clone(), folder.clone());
-        voices.push(Box::new(json.one_of_many(fleet.outputs.start.elapsed())));
+fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
+    let folder = batch.client.config().out_dir.to_string_lossy().into_owned();
+    let screen = batch.outputs.screen.clone();
+    let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
+    if let Some(json_output) = &batch.outputs.json_output {
+        let json = JsonReporter::new(handle.clone(), json_output.clone(), folder.clone());
+        reporters.push(Box::new(json.for_batch(batch.outputs.start.elapsed())));
     }
-    match (fleet.quiet, screen.is_terminal()) {
+    match (batch.quiet, screen.is_terminal()) {
         (true, _) => {}
-        (false, true) => voices.push(Box::new(Teller::new(handle.clone(), screen.clone()))),
+        (false, true) => reporters.push(Box::new(TorrentReporter::new(handle.clone(), screen.clone()))),
         (false, false) => {
-            voices.push(Box::new(Plain::new(handle.clone(), screen.clone()).one_of_many(LONGEST_NAME)));
+            reporters.push(Box::new(PlainReporter::new(handle.clone(), screen.clone()).for_batch(MAX_NAME_WIDTH)));
         }
     }
-    if let Some((order, failed)) = fleet.hook.clone() {
-        voices.push(Box::new(Hook::new(order, &folder, handle.clone(), fleet.outputs.clone(), failed)));
+    if let Some((hook_config, failed)) = batch.hook.clone() {
+        reporters.push(Box::new(Hook::new(hook_config, &folder, handle.clone(), batch.outputs.clone(), failed)));
     }
     // Last: all have told of one that is whole before the next one begins.
-    voices.push(Box::new(Bell { job, words: fleet.words.clone() }));
-    Voices::new(voices)
+    reporters.push(Box::new(BatchReporter { job, event_sender: batch.event_sender.clone() }));
+    Reporters::new(reporters)
 }
 
 /// Tells the fleet when a download is whole, so that the next one may begin.
-struct Bell {
-    job: Job,
-    words: Sender<Word>,
+struct BatchReporter {
+    job: JobId,
+    event_sender: Sender<BatchEvent>,
 }
 
-impl Voice for Bell {
+impl Reporter for BatchReporter {
     fn period(&self) -> Duration {
         Duration::from_secs(3600)
     }
@@ -178,13 +179,13 @@ impl Voice for Bell {
     fn event(&mut self, _: Duration, event: &Event) {
         if *event == Event::Completed {
             // Nobody listens to a fleet that is over.
-            let _ = self.words.send(Word::Whole(self.job));
+            let _ = self.event_sender.send(BatchEvent::Complete(self.job));
         }
     }
 
-    fn beat(&mut self, _: Duration) {}
+    fn refresh(&mut self, _: Duration) {}
 
-    fn finish(&mut self, _: Duration, _: Ending) {}
+    fn finish(&mut self, _: Duration, _: FinalStatus) {}
 }
 
 #[cfg(test)]
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_yet_has_a_name_too() {
-        let name = |text: &str| What::Named(Named { name: text.to_owned(), info_hash: None }).name();
+        let name = |text: &str| JobSource::Named(Named { name: text.to_owned(), info_hash: None }).name();
         assert_eq!(name("folder/x.torrent"), "x.torrent");
         assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h");
         let hash = "a".repeat(40);

@@ -10,30 +10,30 @@ use crate::cli::exit::Exit;
 use crate::types::InfoHash;
 
 /// Names a torrent among those of this process, in the order in which they were named, from 0.
-pub(crate) type Job = usize;
+pub(crate) type JobId = usize;
 
 /// What has become of a torrent that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum JobOutcome {
     /// All of it is there.
-    Whole,
+    Complete,
     /// Another job has the same torrent, and what becomes of it counts there.
-    Same,
+    Duplicate,
     /// It failed, or was stopped before it was whole.
     Failed(Exit),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum JobState {
     Waiting,
     Downloading,
     Seeding,
-    Ended(End),
+    Ended(JobOutcome),
 }
 
 /// How many torrents are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct JobCounts {
     pub waiting: usize,
     pub downloading: usize,
     pub seeding: usize,
@@ -43,52 +43,52 @@ pub(crate) struct Counts {
 }
 
 /// All torrents of this process.
-pub(crate) struct Queue {
+pub(crate) struct JobQueue {
     limit: usize,
-    jobs: Vec<State>,
+    jobs: Vec<JobState>,
     /// Of `jobs`.
-    counts: Counts,
+    counts: JobCounts,
     /// Before this one none waits.
-    first: Job,
+    first: JobId,
     closed: bool,
 }
 
-impl Queue {
+impl JobQueue {
     /// An empty queue of which `limit` download at once.
-    pub fn new(limit: usize) -> Queue {
-        Queue { limit: limit.max(1), jobs: Vec::new(), counts: Counts::default(), first: 0, closed: false }
+    pub fn new(limit: usize) -> JobQueue {
+        JobQueue { limit: limit.max(1), jobs: Vec::new(), counts: JobCounts::default(), first: 0, closed: false }
     }
 
     /// One more, behind all others.
-    pub fn add(&mut self) -> Job {
-        self.jobs.push(State::Waiting);
+    pub fn add(&mut self) -> JobId {
+        self.jobs.push(JobState::Waiting);
         self.counts.waiting += 1;
         self.jobs.len() - 1
     }
 
     /// The one whose turn it is; it downloads from now on.
-    pub fn begin(&mut self) -> Option<Job> {
+    pub fn begin(&mut self) -> Option<JobId> {
         let counts = self.counts;
         if self.closed || counts.waiting == 0 || counts.downloading >= self.limit {
             return None;
         }
-        let ahead = self.jobs.iter().skip(self.first).position(|state| *state == State::Waiting)?;
+        let ahead = self.jobs.iter().skip(self.first).position(|state| *state == JobState::Waiting)?;
         let job = self.first + ahead;
         self.first = job + 1;
-        self.set(job, State::Downloading);
+        self.set(job, JobState::Downloading);
         Some(job)
     }
 
     /// All of it is there; if it goes on, it only seeds.
-    pub fn is_whole(&mut self, job: Job) {
-        if self.jobs.get(job) == Some(&State::Downloading) {
-            self.set(job, State::Seeding);
+    pub fn mark_complete(&mut self, job: JobId) {
+        if self.jobs.get(job) == Some(&JobState::Downloading) {
+            self.set(job, JobState::Seeding);
         }
     }
 
     /// It is over.
-    pub fn ended(&mut self, job: Job, end: End) {
-        self.set(job, State::Ended(end));
+    pub fn note_ended(&mut self, job: JobId, end: JobOutcome) {
+        self.set(job, JobState::Ended(end));
     }
 
     /// Nothing begins from now on.
@@ -103,21 +103,21 @@ impl Queue {
     }
 
     /// How many are in which state.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> JobCounts {
         self.counts
     }
 
     /// The exit code: that of the first one, as they were named, that is not whole.
-    pub fn verdict(&self) -> Exit {
-        let code = |state: &State| match state {
-            State::Ended(End::Failed(code)) => Some(*code),
-            State::Waiting | State::Downloading => Some(Exit::Unfinished),
-            State::Seeding | State::Ended(End::Whole | End::Same) => None,
+    pub fn exit_code(&self) -> Exit {
+        let code = |state: &JobState| match state {
+            JobState::Ended(JobOutcome::Failed(code)) => Some(*code),
+            JobState::Waiting | JobState::Downloading => Some(Exit::Unfinished),
+            JobState::Seeding | JobState::Ended(JobOutcome::Complete | JobOutcome::Duplicate) => None,
         };
         self.jobs.iter().find_map(code).unwrap_or(Exit::Done)
     }
 
-    fn set(&mut self, job: Job, state: State) {
+    fn set(&mut self, job: JobId, state: JobState) {
         let Some(place) = self.jobs.get_mut(job) else { return };
         let before = std::mem::replace(place, state);
         if let Some(count) = self.counts.of(before) {
@@ -129,28 +129,28 @@ impl Queue {
     }
 }
 
-impl Counts {
+impl JobCounts {
     /// Where a state is counted; what is fetched under another name is not.
-    fn of(&mut self, state: State) -> Option<&mut usize> {
+    fn of(&mut self, state: JobState) -> Option<&mut usize> {
         match state {
-            State::Waiting => Some(&mut self.waiting),
-            State::Downloading => Some(&mut self.downloading),
-            State::Seeding => Some(&mut self.seeding),
-            State::Ended(End::Whole) => Some(&mut self.whole),
-            State::Ended(End::Failed(_)) => Some(&mut self.failed),
-            State::Ended(End::Same) => None,
+            JobState::Waiting => Some(&mut self.waiting),
+            JobState::Downloading => Some(&mut self.downloading),
+            JobState::Seeding => Some(&mut self.seeding),
+            JobState::Ended(JobOutcome::Complete) => Some(&mut self.whole),
+            JobState::Ended(JobOutcome::Failed(_)) => Some(&mut self.failed),
+            JobState::Ended(JobOutcome::Duplicate) => None,
         }
     }
 }
 
 /// Which torrents are taken, so that none is fetched twice: the job that has each, and whether that job failed.
 #[derive(Default)]
-pub(crate) struct Claims(HashMap<InfoHash, (Job, bool)>);
+pub(crate) struct TakenTorrents(HashMap<InfoHash, (JobId, bool)>);
 
-impl Claims {
+impl TakenTorrents {
     /// Takes a torrent for this job; false if another job has it. A torrent that failed can be taken again by a file that appears in the
     /// watched folder, but not by a second name on the command line (`is_named`): a torrent that is named twice is one torrent.
-    pub fn claim(&mut self, job: Job, info_hash: InfoHash, is_named: bool) -> bool {
+    pub fn claim(&mut self, job: JobId, info_hash: InfoHash, is_named: bool) -> bool {
         let owner = self.0.entry(info_hash).or_insert((job, false));
         if owner.1 && !is_named {
             *owner = (job, false);
@@ -159,7 +159,7 @@ impl Claims {
     }
 
     /// The job has failed.
-    pub fn release(&mut self, job: Job) {
+    pub fn release(&mut self, job: JobId) {
         self.0.values_mut().filter(|(owner, _)| *owner == job).for_each(|(_, has_failed)| *has_failed = true);
     }
 }
@@ -168,13 +168,13 @@ impl Claims {
 mod tests {
     use super::*;
 
-    fn queue(limit: usize, jobs: usize) -> Queue {
-        let mut queue = Queue::new(limit);
+    fn queue(limit: usize, jobs: usize) -> JobQueue {
+        let mut queue = JobQueue::new(limit);
         assert!((0..jobs).all(|job| queue.add() == job));
         queue
     }
 
-    fn begun(queue: &mut Queue) -> Vec<Job> {
+    fn begun(queue: &mut JobQueue) -> Vec<JobId> {
         std::iter::from_fn(|| queue.begin()).collect()
     }
 
@@ -182,15 +182,15 @@ mod tests {
     fn so_many_at_once_and_in_order() {
         let mut queue = queue(2, 4);
         assert_eq!(begun(&mut queue), [0, 1]);
-        queue.ended(1, End::Whole);
+        queue.note_ended(1, JobOutcome::Complete);
         assert_eq!(begun(&mut queue), [2]);
-        queue.ended(0, End::Failed(Exit::DiskFull));
-        queue.ended(2, End::Whole);
+        queue.note_ended(0, JobOutcome::Failed(Exit::DiskFull));
+        queue.note_ended(2, JobOutcome::Complete);
         assert_eq!(begun(&mut queue), [3]);
         assert!(!queue.is_idle());
-        queue.ended(3, End::Same);
+        queue.note_ended(3, JobOutcome::Duplicate);
         assert!(queue.is_idle());
-        assert_eq!(queue.counts(), Counts { whole: 2, failed: 1, ..Counts::default() });
+        assert_eq!(queue.counts(), JobCounts { whole: 2, failed: 1, ..JobCounts::default() });
         assert_eq!(queue.add(), 4);
         assert_eq!((queue.is_idle(), begun(&mut queue)), (false, vec![4]));
     }
@@ -199,15 +199,15 @@ mod tests {
     fn who_only_seeds_keeps_nobody_waiting() {
         let mut queue = queue(1, 3);
         assert_eq!(begun(&mut queue), [0]);
-        queue.is_whole(0);
+        queue.mark_complete(0);
         assert_eq!(begun(&mut queue), [1]);
-        queue.is_whole(1);
-        queue.ended(0, End::Whole);
+        queue.mark_complete(1);
+        queue.note_ended(0, JobOutcome::Complete);
         assert_eq!(begun(&mut queue), [2]);
-        queue.ended(2, End::Whole);
+        queue.note_ended(2, JobOutcome::Complete);
         // A word that comes late changes nothing.
-        queue.is_whole(2);
-        assert_eq!(queue.counts(), Counts { seeding: 1, whole: 2, ..Counts::default() });
+        queue.mark_complete(2);
+        assert_eq!(queue.counts(), JobCounts { seeding: 1, whole: 2, ..JobCounts::default() });
         assert!(!queue.is_idle());
     }
 
@@ -216,37 +216,41 @@ mod tests {
         let mut queue = queue(1, 2);
         assert_eq!(begun(&mut queue), [0]);
         queue.close();
-        queue.ended(0, End::Whole);
+        queue.note_ended(0, JobOutcome::Complete);
         assert_eq!((begun(&mut queue), queue.is_idle()), (vec![], true));
-        assert_eq!(queue.verdict(), Exit::Unfinished, "one was never begun");
+        assert_eq!(queue.exit_code(), Exit::Unfinished, "one was never begun");
     }
 
     #[test]
     fn the_first_failure_as_they_were_named_is_the_exit_code() {
         let mut queue = queue(5, 4);
         assert_eq!(begun(&mut queue).len(), 4);
-        queue.ended(3, End::Failed(Exit::Network));
-        queue.ended(1, End::Failed(Exit::BadTorrent));
-        queue.ended(0, End::Whole);
-        queue.ended(2, End::Same);
-        assert_eq!(queue.verdict(), Exit::BadTorrent);
-        let mut well = Queue::new(1);
-        assert_eq!(well.verdict(), Exit::Done);
+        queue.note_ended(3, JobOutcome::Failed(Exit::Network));
+        queue.note_ended(1, JobOutcome::Failed(Exit::BadTorrent));
+        queue.note_ended(0, JobOutcome::Complete);
+        queue.note_ended(2, JobOutcome::Duplicate);
+        assert_eq!(queue.exit_code(), Exit::BadTorrent);
+        let mut well = JobQueue::new(1);
+        assert_eq!(well.exit_code(), Exit::Done);
         well.add();
         assert_eq!(begun(&mut well), [0]);
-        well.ended(0, End::Whole);
-        assert_eq!(well.verdict(), Exit::Done);
+        well.note_ended(0, JobOutcome::Complete);
+        assert_eq!(well.exit_code(), Exit::Done);
     }
 
     #[test]
     fn no_torrent_is_begun_twice() {
-        let mut claims = Claims::default();
+        let mut taken_torrents = TakenTorrents::default();
         let [one, other] = [InfoHash([1; 20]), InfoHash([2; 20])];
         let named = true;
-        assert!(claims.claim(0, one, named) && claims.claim(1, other, named) && !claims.claim(2, one, !named));
-        claims.release(0);
-        assert!(!claims.claim(2, one, named), "it was named twice");
-        assert!(claims.claim(3, one, !named), "it appeared again in the watched folder");
-        assert!(!claims.claim(4, one, !named) && !claims.claim(5, other, !named));
+        assert!(
+            taken_torrents.claim(0, one, named)
+                && taken_torrents.claim(1, other, named)
+                && !taken_torrents.claim(2, one, !named)
+        );
+        taken_torrents.release(0);
+        assert!(!taken_torrents.claim(2, one, named), "it was named twice");
+        assert!(taken_torrents.claim(3, one, !named), "it appeared again in the watched folder");
+        assert!(!taken_torrents.claim(4, one, !named) && !taken_torrents.claim(5, other, !named));
     }
 }

@@ -3,52 +3,52 @@
 
 use console::measure_text_width;
 
-use crate::cli::batch::queue::{Counts, Job};
+use crate::cli::batch::queue::{JobCounts, JobId};
 use crate::cli::report::figures::{Figure, Rates, part, percent, pieces, rate, seeding};
-use crate::cli::report::piece_map::{Cell, Look};
+use crate::cli::report::piece_map::{Cell, Style};
 use crate::cli::report::tui::layout::limits;
-use crate::cli::report::tui::text::{fit, fit_left, pad, squeeze};
+use crate::cli::report::tui::text::{fit_figures, pad_left, pad_right, shorten_middle};
 use crate::torrent::{Limits, SeedGoal, Snapshot, Stage};
 
 /// Names take no more columns than this.
-const LONGEST: usize = crate::cli::batch::LONGEST_NAME;
+const NAME_WIDTH: usize = crate::cli::batch::MAX_NAME_WIDTH;
 /// Figures go, one after the other, until a name has so many columns.
-const ROOM_FOR_NAME: usize = 16;
+const MIN_NAME_WIDTH: usize = 16;
 /// Which of a row's figures goes first when there is no room: peers, up, down, eta.
-const DISPENSABLE: [usize; 4] = [4, 2, 1, 3];
+const DROP_ORDER: [usize; 4] = [4, 2, 1, 3];
 /// Columns of a torrent's bar, where so many are left; with fewer than the second number there is none.
-pub(crate) const BAR: usize = 24;
-const SHORTEST_BAR: usize = 8;
+pub(crate) const BAR_WIDTH: usize = 24;
+const MIN_BAR_WIDTH: usize = 8;
 /// With fewer rows there is no line about keys.
 const ROWS_FOR_KEYS: usize = 6;
 
 /// One torrent's line before it is laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TorrentRow {
-    pub job: Job,
+    pub job: JobId,
     /// Those that move come first: the lower, the sooner.
     rank: u8,
     name: String,
     /// Where it stands; down, up, eta, peers. Empty where that says nothing.
     figures: [String; 5],
-    /// [`BAR`] cells, or none where nothing is known of its pieces.
+    /// [`BAR_WIDTH`] cells, or none where nothing is known of its pieces.
     pub bar: Vec<Cell>,
 }
 
 impl TorrentRow {
     /// One without a session: its turn has come, and it is being fetched, or it has not.
-    pub fn without_session(job: Job, name: String, is_begun: bool) -> TorrentRow {
+    pub fn placeholder(job: JobId, name: String, is_started: bool) -> TorrentRow {
         let [down, up, eta, peers] = <[String; 4]>::default();
-        let (rank, what) = if is_begun { (1, "fetching") } else { (5, WAITING) };
+        let (rank, what) = if is_started { (1, "fetching") } else { (5, WAITING) };
         TorrentRow { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
     /// One that runs, or is paused; it seeds until its goal is reached.
-    pub fn of(job: Job, name: String, now: &Snapshot, rates: &Rates, (paused, goal): (bool, SeedGoal)) -> TorrentRow {
+    pub fn of(job: JobId, name: String, now: &Snapshot, rates: &Rates, (paused, goal): (bool, SeedGoal)) -> TorrentRow {
         let (down, up) = (format!("down {}", rate(rates.down())), format!("up {}", rate(rates.up())));
         let peers = format!("peers {}/{}", now.active, now.connected);
         let none = String::new;
-        let moves = |rate: f64| rate >= 0.5;
+        let is_moving = |rate: f64| rate >= 0.5;
         let (rank, figures) = match now.stage {
             Stage::Starting => (1, ["starting".to_owned(), none(), none(), none(), none()]),
             Stage::Metadata => (1, [format!("metadata {}", pieces(now.metadata)), none(), none(), none(), peers]),
@@ -61,13 +61,13 @@ impl TorrentRow {
             }
             Stage::Downloading => {
                 let eta = format!("eta {}", rates.eta());
-                let rank = u8::from(!moves(rates.down()));
+                let rank = u8::from(!is_moving(rates.down()));
                 (rank, [percent(now.have, now.total), down, up, eta, peers])
             }
             Stage::Seeding if paused => (3, ["paused".to_owned(), none(), none(), none(), peers]),
             Stage::Seeding => {
                 let [ratio, seeded] = seeding(now, rates, goal);
-                (3 - u8::from(moves(rates.up())), ["seeding".to_owned(), seeded, up, ratio, peers])
+                (3 - u8::from(is_moving(rates.up())), ["seeding".to_owned(), seeded, up, ratio, peers])
             }
             Stage::Stopping => (4, ["stopping".to_owned(), none(), none(), none(), none()]),
         };
@@ -80,13 +80,13 @@ const WAITING: &str = "waiting";
 
 /// What else there is on the terminal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BoardFrame {
+pub(crate) struct BatchFrame {
     /// The line of sums.
-    pub sums: String,
+    pub totals: String,
     /// Words about the keys, wrapped already; empty where none are heard.
     pub keys: Vec<String>,
     /// The torrent that keys are about.
-    pub selected: Option<Job>,
+    pub selected: Option<JobId>,
 }
 
 /// Puts the rows in the order in which they are shown.
@@ -95,7 +95,7 @@ pub(crate) fn sort(rows: &mut [TorrentRow]) {
 }
 
 /// The lines of so many columns, at most `height` less one: a terminal that is full scrolls. The rows are sorted.
-pub(crate) fn layout(rows: &[TorrentRow], frame: BoardFrame, look: Look, width: usize, height: usize) -> Vec<String> {
+pub(crate) fn layout(rows: &[TorrentRow], frame: BatchFrame, style: Style, width: usize, height: usize) -> Vec<String> {
     let keys = if height < ROWS_FOR_KEYS { Vec::new() } else { frame.keys };
     let room = height.saturating_sub(2 + keys.len());
     let shown = if rows.len() > room { room.saturating_sub(1) } else { rows.len() };
@@ -106,16 +106,16 @@ pub(crate) fn layout(rows: &[TorrentRow], frame: BoardFrame, look: Look, width: 
     let mark = if frame.selected.is_some() { 2 } else { 0 };
     let columns = RowColumns::of(rows, width.saturating_sub(mark));
     let marked = |row: &TorrentRow| match frame.selected {
-        None => columns.line(row, false, look),
-        Some(job) if job == row.job => format!("> {}", columns.line(row, true, look)),
-        Some(_) => format!("  {}", columns.line(row, false, look)),
+        None => columns.line(row, false, style),
+        Some(job) if job == row.job => format!("> {}", columns.line(row, true, style)),
+        Some(_) => format!("  {}", columns.line(row, false, style)),
     };
     let mut lines: Vec<String> = rows.iter().map(marked).collect();
     if hidden > 0 && room > 0 {
-        lines.push(look.dim(&format!("+ {hidden} more")));
+        lines.push(style.dim(&format!("+ {hidden} more")));
     }
-    lines.push(frame.sums);
-    lines.extend(keys.iter().map(|line| look.dim(line)));
+    lines.push(frame.totals);
+    lines.extend(keys.iter().map(|line| style.dim(line)));
     lines
 }
 
@@ -134,40 +134,40 @@ impl RowColumns {
                 *width = (*width).max(measure_text_width(figure));
             }
         }
-        let longest = rows.iter().map(|row| measure_text_width(&row.name)).max().unwrap_or_default().min(LONGEST);
+        let longest = rows.iter().map(|row| measure_text_width(&row.name)).max().unwrap_or_default().min(NAME_WIDTH);
         // Two columns between any two of them.
         let taken =
             |widths: &[usize; 5]| widths.iter().filter(|width| **width > 0).map(|width| width + 2).sum::<usize>();
         let has_bars = rows.iter().any(|row| !row.bar.is_empty());
-        let shortest_bar = if has_bars { SHORTEST_BAR + 2 } else { 0 };
+        let shortest_bar = if has_bars { MIN_BAR_WIDTH + 2 } else { 0 };
         // A bar says more than the first two of these.
-        for (nth, column) in DISPENSABLE.into_iter().enumerate() {
-            let wanted = longest.min(ROOM_FOR_NAME) + if nth < 2 { shortest_bar } else { 0 };
+        for (nth, column) in DROP_ORDER.into_iter().enumerate() {
+            let wanted = longest.min(MIN_NAME_WIDTH) + if nth < 2 { shortest_bar } else { 0 };
             if width.saturating_sub(taken(&figures)) < wanted {
                 figures[column] = 0;
             }
         }
         let left = width.saturating_sub(taken(&figures));
-        let has_room = left >= longest.min(ROOM_FOR_NAME) + shortest_bar;
+        let has_room = left >= longest.min(MIN_NAME_WIDTH) + shortest_bar;
         let name = (if has_room { left - shortest_bar } else { left }).min(longest).max(1);
-        let bar = left.saturating_sub(name + 2).min(BAR);
-        RowColumns { name, bar: if bar < SHORTEST_BAR || !has_bars { 0 } else { bar }, figures }
+        let bar = left.saturating_sub(name + 2).min(BAR_WIDTH);
+        RowColumns { name, bar: if bar < MIN_BAR_WIDTH || !has_bars { 0 } else { bar }, figures }
     }
 
-    fn line(&self, row: &TorrentRow, selected: bool, look: Look) -> String {
-        let name = fit_left(&squeeze(&row.name, self.name), self.name);
-        let mut line = if selected { look.bold(&name) } else { name };
+    fn line(&self, row: &TorrentRow, selected: bool, style: Style) -> String {
+        let name = pad_right(&shorten_middle(&row.name, self.name), self.name);
+        let mut line = if selected { style.bold(&name) } else { name };
         if self.bar > 0 {
             line.push_str("  ");
             // Of a longer bar, cells at equal distances; where nothing is known of the pieces, blanks.
             let cell = |at: usize| row.bar.get(at * row.bar.len() / self.bar).copied().unwrap_or(Cell::Unwanted);
-            line.push_str(&look.paint(&(0..self.bar).map(cell).collect::<Vec<_>>()));
+            line.push_str(&style.paint(&(0..self.bar).map(cell).collect::<Vec<_>>()));
         }
         let figures = row.figures.iter().zip(self.figures).enumerate();
         for (column, (figure, width)) in figures.filter(|(_, (_, width))| *width > 0) {
             line.push_str("  ");
             // A share of the whole reads best with its points one below the other.
-            line.push_str(&if column == 0 { pad(figure, width) } else { fit_left(figure, width) });
+            line.push_str(&if column == 0 { pad_left(figure, width) } else { pad_right(figure, width) });
         }
         line.truncate(line.trim_end().len());
         line
@@ -176,8 +176,8 @@ impl RowColumns {
 
 /// The figures of all torrents together.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sums {
-    pub counts: Counts,
+pub(crate) struct Totals {
+    pub counts: JobCounts,
     /// Bytes a second.
     pub down: f64,
     pub up: f64,
@@ -191,28 +191,28 @@ pub(crate) struct Sums {
 }
 
 /// The line below all others, and the last one of all; what matters least goes where there is no room.
-pub(crate) fn sums(sums: &Sums, width: usize) -> String {
-    let Counts { waiting, downloading, seeding, whole, failed } = sums.counts;
+pub(crate) fn totals(totals: &Totals, width: usize) -> String {
+    let JobCounts { waiting, downloading, seeding, whole, failed } = totals.counts;
     let all = waiting + downloading + seeding + whole + failed;
     let mut figures: Vec<Figure> = vec![(0, format!("{} of {all} whole", whole + seeding))];
-    if sums.total > 0 {
-        figures.push((5, percent(sums.have, sums.total)));
-        figures.push((7, part(sums.have, sums.total)));
+    if totals.total > 0 {
+        figures.push((5, percent(totals.have, totals.total)));
+        figures.push((7, part(totals.have, totals.total)));
     }
-    figures.push((3, format!("down {}", rate(sums.down))));
-    figures.push((6, format!("up {}", rate(sums.up))));
-    if sums.total > 0 {
+    figures.push((3, format!("down {}", rate(totals.down))));
+    figures.push((6, format!("up {}", rate(totals.up))));
+    if totals.total > 0 {
         // Those that wait come on top of it.
         let more = if waiting > 0 { "eta over" } else { "eta" };
-        figures.push((2, format!("{more} {}", sums.eta)));
+        figures.push((2, format!("{more} {}", totals.eta)));
     }
-    figures.extend(limits(sums.limits).map(|limits| (4, limits)));
+    figures.extend(limits(totals.limits).map(|limits| (4, limits)));
     for (rank, count, what) in [(4, waiting, WAITING), (1, failed, "failed")] {
         if count > 0 {
             figures.push((rank, format!("{count} {what}")));
         }
     }
-    fit(&figures, width)
+    fit_figures(&figures, width)
 }
 
 #[cfg(test)]

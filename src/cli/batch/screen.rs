@@ -10,46 +10,46 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use signal_hook::consts::SIGINT;
 
-use crate::cli::batch::queue::Job;
-use crate::cli::batch::rows::{BAR, BoardFrame, Sums, TorrentRow, layout, sort};
-use crate::cli::batch::{Fleet, Word};
+use crate::cli::batch::queue::JobId;
+use crate::cli::batch::rows::{BAR_WIDTH, BatchFrame, TorrentRow, Totals, layout, sort};
+use crate::cli::batch::{Batch, BatchEvent};
 use crate::cli::report::clean;
 use crate::cli::report::figures::{Forecast, Rates};
-use crate::cli::report::piece_map::{Cell, Look, cells};
+use crate::cli::report::piece_map::{Cell, Style, cells};
 use crate::cli::report::tui::panel::{Panel, next_limits, toggle_pause};
 use crate::cli::report::tui::text::wrap;
-use crate::cli::stop::Never;
-use crate::cli::terminal::keys::{DOWN, ENTER, Keys, UP};
-use crate::torrent::{Handle, Limits, PieceState, Snapshot, Stage};
+use crate::cli::stop::NoMessages;
+use crate::cli::terminal::keys::{DOWN, ENTER, KeyInput, UP};
+use crate::torrent::{Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// How often the lines are redrawn.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Rows for the words about the keys.
 const KEY_ROWS: usize = 2;
 /// What the keys do.
-const KEYS: &str = "up/down: select; enter: details; p: pause; P: pause all; l: limits; q: quit";
+const KEY_HELP: &str = "up/down: select; enter: details; p: pause; P: pause all; l: limits; q: quit";
 
 /// Draws the lines until it is dropped.
-pub(crate) struct Board {
-    alive: Option<Sender<Never>>,
+pub(crate) struct BatchScreen {
+    alive: Option<Sender<NoMessages>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Board {
+impl BatchScreen {
     /// For the torrents of this fleet, which `keys` steer where there is a keyboard.
     ///
     /// # Errors
     /// What the system says where it has no thread to spare.
-    pub fn start(fleet: Arc<Fleet>, keys: Option<Keys>) -> io::Result<Board> {
+    pub fn start(batch: Arc<Batch>, keys: Option<KeyInput>) -> io::Result<BatchScreen> {
         let (alive, ended) = bounded(0);
-        fleet.outputs.screen.watch_stops();
-        let draw = move || Drawing::new(fleet, keys).run(&ended);
+        batch.outputs.screen.watch_sigcont();
+        let draw = move || BatchScreenState::new(batch, keys).run(&ended);
         let thread = thread::Builder::new().name("board".to_owned()).spawn(draw)?;
-        Ok(Board { alive: Some(alive), thread: Some(thread) })
+        Ok(BatchScreen { alive: Some(alive), thread: Some(thread) })
     }
 }
 
-impl Drop for Board {
+impl Drop for BatchScreen {
     fn drop(&mut self) {
         self.alive = None;
         if let Some(thread) = self.thread.take() {
@@ -59,29 +59,29 @@ impl Drop for Board {
 }
 
 /// The thread's state.
-struct Drawing {
-    fleet: Arc<Fleet>,
-    keys: Option<Keys>,
+struct BatchScreenState {
+    batch: Arc<Batch>,
+    keys: Option<KeyInput>,
     /// The limits of the command line.
-    given: Limits,
-    look: Look,
-    rates: BTreeMap<Job, Rates>,
+    cli_limits: Limits,
+    look: Style,
+    rates: BTreeMap<JobId, Rates>,
     forecast: Forecast,
     /// The order in which the torrents were shown last.
-    order: Vec<Job>,
-    selected: Option<Job>,
+    order: Vec<JobId>,
+    selected: Option<JobId>,
     /// The one of which all is shown.
-    panel: Option<(Job, Panel)>,
+    panel: Option<(JobId, Panel)>,
     pieces: Vec<PieceState>,
 }
 
-impl Drawing {
-    fn new(fleet: Arc<Fleet>, keys: Option<Keys>) -> Drawing {
-        Drawing {
-            given: fleet.ground.config().limits,
-            fleet,
+impl BatchScreenState {
+    fn new(batch: Arc<Batch>, keys: Option<KeyInput>) -> BatchScreenState {
+        BatchScreenState {
+            cli_limits: batch.client.config().limits,
+            batch,
             keys,
-            look: Look::from_env(),
+            look: Style::from_env(),
             rates: BTreeMap::new(),
             forecast: Forecast::default(),
             order: Vec::new(),
@@ -91,9 +91,9 @@ impl Drawing {
         }
     }
 
-    fn run(mut self, ended: &Receiver<Never>) {
-        let beat = tick(PERIOD);
-        let mut pressed = self.keys.as_ref().map_or_else(never, Keys::pressed);
+    fn run(mut self, ended: &Receiver<NoMessages>) {
+        let ticker = tick(PERIOD);
+        let mut pressed = self.keys.as_ref().map_or_else(never, KeyInput::pressed);
         loop {
             select! {
                 recv(ended) -> _ => break,
@@ -102,24 +102,26 @@ impl Drawing {
                     // A closed channel is always ready: the loop would spin.
                     Err(_) => pressed = never(),
                 },
-                recv(beat) -> _ => self.keys.iter().for_each(Keys::look),
+                recv(ticker) -> _ => self.keys.iter().for_each(KeyInput::look),
             }
             self.draw();
         }
-        self.fleet.outputs.screen.draw(Vec::new());
+        self.batch.outputs.screen.draw(Vec::new());
     }
 
     fn key(&mut self, key: char) {
-        let handles = self.fleet.ground.handles();
-        let of = |job: Option<Job>| handles.iter().find(|(there, _)| Some(*there) == job).map(|(_, handle)| handle);
+        let handles = self.batch.client.handles();
+        let of = |job: Option<JobId>| handles.iter().find(|(there, _)| Some(*there) == job).map(|(_, handle)| handle);
         match key {
             // Whatever Ctrl-C does; should that fail, all are asked to stop all the same.
-            'q' if signal_hook::low_level::raise(SIGINT).is_err() => drop(self.fleet.words.send(Word::Stop)),
+            'q' if signal_hook::low_level::raise(SIGINT).is_err() => {
+                drop(self.batch.event_sender.send(BatchEvent::Stop));
+            }
             'q' => {}
             ENTER if self.panel.take().is_some() => {}
             ENTER => {
                 let rates = self.selected.and_then(|job| self.rates.get(&job)).cloned().unwrap_or_default();
-                let panel = of(self.selected).map(|handle| Panel::going_on(handle.clone(), self.given, rates));
+                let panel = of(self.selected).map(|handle| Panel::with_rates(handle.clone(), self.cli_limits, rates));
                 self.panel = self.selected.zip(panel);
             }
             'P' => {
@@ -134,7 +136,7 @@ impl Drawing {
                 (None, Some(handle)) if matches!(key, 'p' | ' ') => toggle_pause(handle),
                 // Limits are those of all torrents together.
                 (None, Some(handle)) if key == 'l' => {
-                    self.fleet.ground.set_limits(next_limits(self.given, handle.limits()));
+                    self.batch.client.set_limits(next_limits(self.cli_limits, handle.limits()));
                 }
                 _ => {}
             },
@@ -153,33 +155,33 @@ impl Drawing {
     }
 
     fn draw(&mut self) {
-        let at = self.fleet.outputs.start.elapsed();
-        let handles = self.fleet.ground.handles();
+        let at = self.batch.outputs.start.elapsed();
+        let handles = self.batch.client.handles();
         if self.panel.as_ref().is_some_and(|(job, _)| !handles.iter().any(|(there, _)| there == job)) {
             self.panel = None; // it has ended
         }
         // A shell or an editor may have the terminal now.
-        let is_ours = self.fleet.outputs.screen.is_ours();
-        let (rows, sums) = self.observe(at, &handles, is_ours && self.panel.is_none());
+        let is_foreground = self.batch.outputs.screen.is_foreground();
+        let (rows, totals) = self.observe(at, &handles, is_foreground && self.panel.is_none());
         self.order = rows.iter().map(|row| row.job).collect();
         if self.keys.is_some() && !self.selected.is_some_and(|job| self.order.contains(&job)) {
             self.selected = self.order.first().copied();
         }
-        if !is_ours {
+        if !is_foreground {
             return;
         }
-        let screen = &self.fleet.outputs.screen;
+        let screen = &self.batch.outputs.screen;
         let (height, width) = screen.size();
-        let sums = crate::cli::batch::rows::sums(&sums, width);
+        let totals = crate::cli::batch::rows::totals(&totals, width);
         let lines = if let Some((_, panel)) = &mut self.panel {
             panel.rename();
             let room = height.saturating_sub(3);
             let mut lines = panel.lines(at, None, true, (room, width));
-            lines.extend([self.look.dim("enter: all torrents"), sums]);
+            lines.extend([self.look.dim("enter: all torrents"), totals]);
             lines
         } else {
-            let keys = if self.keys.is_some() { wrap(KEYS, width, KEY_ROWS) } else { Vec::new() };
-            let frame = BoardFrame { sums, keys, selected: self.selected };
+            let keys = if self.keys.is_some() { wrap(KEY_HELP, width, KEY_ROWS) } else { Vec::new() };
+            let frame = BatchFrame { totals, keys, selected: self.selected };
             layout(&rows, frame, self.look, width, height)
         };
         screen.draw(lines);
@@ -187,20 +189,25 @@ impl Drawing {
 
     /// Looks at all torrents: a row for each, in the order in which they are shown, and the sums. The state of all pieces is asked for
     /// only `with_bars`.
-    fn observe(&mut self, at: Duration, handles: &[(Job, Handle)], with_bars: bool) -> (Vec<TorrentRow>, Sums) {
+    fn observe(
+        &mut self,
+        at: Duration,
+        handles: &[(JobId, TorrentHandle)],
+        with_bars: bool,
+    ) -> (Vec<TorrentRow>, Totals) {
         self.rates.retain(|job, _| handles.iter().any(|(there, _)| there == job));
-        let mut sums = Sums { counts: self.fleet.queue.lock().counts(), ..Sums::default() };
+        let mut totals = Totals { counts: self.batch.queue.lock().counts(), ..Totals::default() };
         let mut rows = BTreeMap::new();
         for (job, handle) in handles {
             let now = handle.snapshot();
             let rates = self.rates.entry(*job).or_default();
             rates.update(at, &now);
-            sums.down += rates.down();
-            sums.up += rates.up();
-            sums.limits = handle.limits();
+            totals.down += rates.down();
+            totals.up += rates.up();
+            totals.limits = handle.limits();
             if now.stage == Stage::Downloading {
-                sums.have += now.have;
-                sums.total += now.total;
+                totals.have += now.have;
+                totals.total += now.total;
             }
             let mut row =
                 TorrentRow::of(*job, clean(handle.name()), &now, rates, (handle.is_paused(), handle.seed_goal()));
@@ -209,26 +216,26 @@ impl Drawing {
             }
             rows.insert(*job, row);
         }
-        self.forecast.update(at, sums.total - sums.have, sums.down);
-        sums.eta = self.forecast.eta(at);
-        for (job, (name, begun)) in self.fleet.names.lock().iter() {
-            rows.entry(*job).or_insert_with(|| TorrentRow::without_session(*job, name.clone(), *begun));
+        self.forecast.update(at, totals.total - totals.have, totals.down);
+        totals.eta = self.forecast.eta(at);
+        for (job, (name, begun)) in self.batch.names.lock().iter() {
+            rows.entry(*job).or_insert_with(|| TorrentRow::placeholder(*job, name.clone(), *begun));
         }
         let mut rows: Vec<TorrentRow> = rows.into_values().collect();
         sort(&mut rows);
-        (rows, sums)
+        (rows, totals)
     }
 }
 
 /// The map of a torrent in a few cells.
-fn bar(now: &Snapshot, handle: &Handle, pieces: &mut Vec<PieceState>) -> Vec<Cell> {
+fn bar(now: &Snapshot, handle: &TorrentHandle, pieces: &mut Vec<PieceState>) -> Vec<Cell> {
     match now.stage {
         Stage::Downloading => {
             handle.pieces(pieces);
-            cells(pieces, BAR)
+            cells(pieces, BAR_WIDTH)
         }
-        Stage::Checking => crate::cli::report::piece_map::looked_at(now.checked, BAR),
-        Stage::Seeding => vec![Cell::Verified; BAR],
+        Stage::Checking => crate::cli::report::piece_map::progress_cells(now.checked, BAR_WIDTH),
+        Stage::Seeding => vec![Cell::Verified; BAR_WIDTH],
         Stage::Starting | Stage::Metadata | Stage::Stopping => Vec::new(),
     }
 }

@@ -7,30 +7,30 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::cli::batch::queue::Job;
-use crate::torrent::{ClientError, Config, Handle, Host, Limits, Session, Source, Turn};
-use crate::util::descriptors::{patiently, tell_once};
+use crate::cli::batch::queue::JobId;
+use crate::torrent::{Client, ClientError, Config, Limits, OpeningOrder, Source, Torrent, TorrentHandle};
+use crate::util::descriptors::{retry_while, warn_shortage_once};
 
 /// The common ground.
-pub(crate) struct Ground {
+pub(crate) struct SharedClient {
     config: Config,
-    host: Arc<Host>,
-    sessions: Mutex<BTreeMap<Job, Handle>>,
+    client: Arc<Client>,
+    torrents: Mutex<BTreeMap<JobId, TorrentHandle>>,
 }
 
-impl Ground {
-    /// For sessions after this pattern; listens from now on. Waits for descriptors as long as `go_on` says.
+impl SharedClient {
+    /// For sessions after this pattern; listens from now on. Waits for descriptors as long as `should_wait` says.
     ///
     /// # Errors
     /// Where no port is free, or there is no such interface.
-    pub fn new(config: Config, mut go_on: impl FnMut() -> bool) -> Result<Ground, ClientError> {
+    pub fn new(config: Config, mut should_wait: impl FnMut() -> bool) -> Result<SharedClient, ClientError> {
         let is_short = |started: &Result<_, ClientError>| started.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {
-            tell_once();
-            go_on()
+            warn_shortage_once();
+            should_wait()
         };
-        let host = patiently(|| Host::start(&config.client()), is_short, wait)?;
-        Ok(Ground { config, host, sessions: Mutex::default() })
+        let client = retry_while(|| Client::start(&config.client()), is_short, wait)?;
+        Ok(SharedClient { config, client, torrents: Mutex::default() })
     }
 
     /// What every session is told.
@@ -39,30 +39,30 @@ impl Ground {
     }
 
     /// The next place in the order of the torrents, for what was named by `name`; later ones wait for those that are near.
-    pub fn turn(&self, name: &str, is_near: bool) -> Turn {
-        self.host.turn(name, is_near)
+    pub fn opening_order(&self, name: &str, is_local: bool) -> OpeningOrder {
+        self.client.opening_order(name, is_local)
     }
 
     /// A session that has not begun.
-    pub fn session(&self, job: Job, source: Source, config: Config, turn: Turn) -> Session {
-        let session = Session::on(&self.host, source, config).in_turn(turn);
-        self.sessions.lock().insert(job, session.handle());
-        session
+    pub fn torrent(&self, job: JobId, source: Source, config: Config, opening_order: OpeningOrder) -> Torrent {
+        let torrent = Torrent::with_client(&self.client, source, config).with_opening_order(opening_order);
+        self.torrents.lock().insert(job, torrent.handle());
+        torrent
     }
 
     /// Whether a file belongs to one of the torrents.
-    pub fn owns(&self, file: &Path) -> bool {
-        self.host.owns(file)
+    pub fn owns_file(&self, file: &Path) -> bool {
+        self.client.owns_file(file)
     }
 
     /// A session is over.
-    pub fn ended(&self, job: Job) {
-        self.sessions.lock().remove(&job);
+    pub fn note_ended(&self, job: JobId) {
+        self.torrents.lock().remove(&job);
     }
 
     /// Changes the limits for all together; they hold at once.
     pub fn set_limits(&self, limits: Limits) {
-        self.host.set_limits(limits);
+        self.client.set_limits(limits);
     }
 
     /// Asks all of them to say goodbye.
@@ -71,7 +71,7 @@ impl Ground {
     }
 
     /// All that are there, in the order in which they were named.
-    pub fn handles(&self) -> Vec<(Job, Handle)> {
-        self.sessions.lock().iter().map(|(job, handle)| (*job, handle.clone())).collect()
+    pub fn handles(&self) -> Vec<(JobId, TorrentHandle)> {
+        self.torrents.lock().iter().map(|(job, handle)| (*job, handle.clone())).collect()
     }
 }

@@ -12,15 +12,15 @@ use crate::cli::batch::fetch::is_url;
 use crate::cli::commands::download;
 use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::spelling::command_like;
+use crate::cli::options::spelling::nearest_command;
 use crate::cli::options::{DownloadArgs, STDIN};
 use crate::discovery::tracker::redact::redacted;
 use crate::metainfo::{Magnet, MagnetError, printable};
 use crate::types::InfoHash;
-use crate::util::descriptors::in_time;
+use crate::util::descriptors::with_retry;
 
 /// The largest list that is read, in bytes.
-const LIST_MAX: u64 = 16 << 20;
+const MAX_LIST_FILE: u64 = 16 << 20;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub(crate) struct Targets {
     /// Where their files go.
     pub folder: PathBuf,
     /// Whether this takes a fleet: there is more than one, or may be.
-    pub several: bool,
+    pub is_batch: bool,
 }
 
 /// A torrent as the user named it.
@@ -47,10 +47,10 @@ pub(crate) struct Named {
 /// # Errors
 /// Where the list cannot be read, or makes no sense.
 pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
-    let several = args.input_file.is_some() || args.watch.is_some();
-    let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), several, look);
+    let is_batch = args.input_file.is_some() || args.watch.is_some();
+    let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), is_batch, path_kind);
     if let Some(first) = torrents.first() {
-        is_no_command(first)?;
+        check_not_command(first)?;
     }
     if let Some(list) = &args.input_file {
         let is_stdin = list.as_os_str() == "-" || list == Path::new(STDIN);
@@ -65,18 +65,18 @@ pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     if torrents.iter().filter(|name| *name == STDIN).count() > 1 {
         return Err(wrong("standard input holds one torrent: name it once"));
     }
-    let several = several || torrents.len() > 1;
+    let is_batch = is_batch || torrents.len() > 1;
     let named = |name: String| {
-        let info_hash = if several { is_sound(&name)? } else { None };
+        let info_hash = if is_batch { check_name(&name)? } else { None };
         Ok(Named { name, info_hash })
     };
     let torrents = torrents.into_iter().map(named).collect::<Result<_, Failure>>()?;
-    Ok(Targets { torrents, folder, several })
+    Ok(Targets { torrents, folder, is_batch })
 }
 
 /// Refuses a first name that is no file and resembles a command: a typing error must not begin a download.
-fn is_no_command(name: &str) -> Result<(), Failure> {
-    match command_like(name) {
+fn check_not_command(name: &str) -> Result<(), Failure> {
+    match nearest_command(name) {
         Some(meant) if !Path::new(name).metadata().is_ok_and(|there| !there.is_dir()) => {
             Err(wrong(format!("'{name}' is neither a torrent nor a command: did you mean `{meant}`?")))
         }
@@ -86,7 +86,7 @@ fn is_no_command(name: &str) -> Result<(), Failure> {
 
 /// Refuses a name of several at which there is no torrent, and a link that is none, before others begin: the torrent that is in the file.
 /// A pipe can be read only once, so it is left for later, as are URLs.
-fn is_sound(name: &str) -> Result<Option<InfoHash>, Failure> {
+fn check_name(name: &str) -> Result<Option<InfoHash>, Failure> {
     let path = Path::new(name);
     let not_begun = |message: &str| format!("{message}; nothing was started");
     if Magnet::is_link(name) {
@@ -106,17 +106,22 @@ fn is_sound(name: &str) -> Result<Option<InfoHash>, Failure> {
 
 /// What lies at a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum There {
+enum PathKind {
     /// A file that may well be a torrent.
-    Torrent,
+    TorrentFile,
     /// Nothing at all.
-    Nothing,
+    Missing,
     /// A folder, or a file of another kind, which is in the way of one.
     Other,
 }
 
 /// The torrents and the folder; with `more` there are torrents elsewhere, and the only name may be the folder.
-fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -> There) -> (Vec<String>, PathBuf) {
+fn split(
+    names: &[String],
+    dir: Option<&Path>,
+    more: bool,
+    path_kind: impl Fn(&str) -> PathKind,
+) -> (Vec<String>, PathBuf) {
     let here = dir.unwrap_or(Path::new(".")).to_owned();
     let Some((last, before)) = names.split_last() else { return (Vec::new(), here) };
     if before.is_empty() && !more {
@@ -125,29 +130,29 @@ fn split(names: &[String], dir: Option<&Path>, more: bool, look: impl Fn(&str) -
     let is_torrent = Magnet::is_link(last)
         || is_url(Path::new(last))
         || last == STDIN
-        || match look(last) {
-            There::Torrent => true,
+        || match path_kind(last) {
+            PathKind::TorrentFile => true,
             // One that is missing rather than a folder of a strange name.
-            There::Nothing => has_suffix(last),
-            There::Other => false,
+            PathKind::Missing => has_suffix(last),
+            PathKind::Other => false,
         };
     if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
 }
 
 /// A name as all others know it: a file:// URL is its path, and an info-hash with no file of that name its magnet link. Only names of the
 /// command line may be such URLs: what others write must not choose among the user's files.
-pub(crate) fn plain_name(name: &str) -> String {
+pub(crate) fn normalize_name(name: &str) -> String {
     if let Some(path) = name.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("file://")).and(name.get(7..)) {
         let path = path.strip_prefix("localhost").unwrap_or(path);
         // A file URL with another host: the name stays as it is and is refused.
         let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| path.starts_with('/'));
         return decoded.map_or_else(|| name.to_owned(), Cow::into_owned);
     }
-    link_of_hash(name).unwrap_or_else(|| name.to_owned())
+    magnet_of_hash(name).unwrap_or_else(|| name.to_owned())
 }
 
 /// The magnet link of a bare info-hash, where there is no file of that name.
-fn link_of_hash(name: &str) -> Option<String> {
+fn magnet_of_hash(name: &str) -> Option<String> {
     let is_hash = name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
     (is_hash && !Path::new(name).exists()).then(|| format!("magnet:?xt=urn:btih:{name}"))
 }
@@ -162,32 +167,32 @@ fn has_suffix(name: &str) -> bool {
 }
 
 /// A file is taken for a torrent by its name, or by its first bytes: a dictionary that begins with a key.
-fn look(name: &str) -> There {
+fn path_kind(name: &str) -> PathKind {
     let path = Path::new(name);
     match path.metadata() {
-        Err(_) => There::Nothing,
-        Ok(there) if !there.is_file() => There::Other,
-        Ok(_) if has_suffix(name) => There::Torrent,
+        Err(_) => PathKind::Missing,
+        Ok(there) if !there.is_file() => PathKind::Other,
+        Ok(_) if has_suffix(name) => PathKind::TorrentFile,
         Ok(_) => {
             let mut head = [0; 2];
-            let read = in_time(|| File::open(path), || true).and_then(|mut file| file.read_exact(&mut head));
+            let read = with_retry(|| File::open(path), || true).and_then(|mut file| file.read_exact(&mut head));
             let is_torrent = head[0] == b'd' && head[1].is_ascii_digit();
             // A packed one: a file cannot be the folder anyway.
             let is_gzip = head == [0x1f, 0x8b];
-            if read.is_ok() && (is_torrent || is_gzip) { There::Torrent } else { There::Other }
+            if read.is_ok() && (is_torrent || is_gzip) { PathKind::TorrentFile } else { PathKind::Other }
         }
     }
 }
 
 fn read(list: &Path) -> Result<Vec<String>, Failure> {
     let shown = printable(&list.to_string_lossy());
-    let text = text(list, LIST_MAX, |why| wrong(format!("{shown}: {why}")))?;
+    let text = text(list, MAX_LIST_FILE, |why| wrong(format!("{shown}: {why}")))?;
     parse(&text).map_err(|(line, why)| wrong(format!("{shown}:{line}: {why}")))
 }
 
 /// What a file of names holds, whose size is `max` bytes at most; `wrong` makes a failure of what is odd about it.
 pub(crate) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
-    text_of(in_time(|| File::open(file), || true), file, max, wrong)
+    text_of(with_retry(|| File::open(file), || true), file, max, wrong)
 }
 
 /// The same of a file that is open, or is not: `path` is for messages.
@@ -226,7 +231,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
             return Err((number, complaint));
         }
         let name = if name == "-" { STDIN } else { name };
-        names.push(link_of_hash(name).unwrap_or_else(|| name.to_owned()));
+        names.push(magnet_of_hash(name).unwrap_or_else(|| name.to_owned()));
     }
     Ok(names)
 }
@@ -255,12 +260,12 @@ mod tests {
 
     fn sorted(names: &str, more: bool) -> (String, String) {
         let names: Vec<String> = names.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        let look = |name: &str| match name {
-            "a.torrent" | "b" => There::Torrent,
-            "folder" | "text" => There::Other,
-            _ => There::Nothing,
+        let path_kind = |name: &str| match name {
+            "a.torrent" | "b" => PathKind::TorrentFile,
+            "folder" | "text" => PathKind::Other,
+            _ => PathKind::Missing,
         };
-        let (torrents, folder) = split(&names, None, more, look);
+        let (torrents, folder) = split(&names, None, more, path_kind);
         (torrents.join(" "), folder.display().to_string())
     }
 
@@ -309,7 +314,7 @@ mod tests {
             (&hash[1..], &hash[1..]),
             ("g123456789abcdef0123456789ABCDEF01234567", "g123456789abcdef0123456789ABCDEF01234567"),
         ] {
-            assert_eq!(plain_name(name), plain);
+            assert_eq!(normalize_name(name), plain);
         }
         assert!(parse("file:///x").is_err(), "a list is no command line");
         assert_eq!(parse(hash), Ok(vec![link]));
@@ -320,14 +325,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str, text: &str| {
             std::fs::write(dir.path().join(name), text).unwrap();
-            look(&dir.path().join(name).to_string_lossy())
+            path_kind(&dir.path().join(name).to_string_lossy())
         };
-        assert_eq!(at("x.torrent", ""), There::Torrent);
-        assert_eq!(at("x", "d8:announce"), There::Torrent);
-        assert_eq!(at("document", "dear"), There::Other);
-        assert_eq!(at("empty", ""), There::Other);
-        assert_eq!(look(&dir.path().to_string_lossy()), There::Other);
-        assert_eq!(look(&dir.path().join("nothing").to_string_lossy()), There::Nothing);
+        assert_eq!(at("x.torrent", ""), PathKind::TorrentFile);
+        assert_eq!(at("x", "d8:announce"), PathKind::TorrentFile);
+        assert_eq!(at("document", "dear"), PathKind::Other);
+        assert_eq!(at("empty", ""), PathKind::Other);
+        assert_eq!(path_kind(&dir.path().to_string_lossy()), PathKind::Other);
+        assert_eq!(path_kind(&dir.path().join("nothing").to_string_lossy()), PathKind::Missing);
     }
 
     #[test]

@@ -23,64 +23,64 @@ use rustix::io::Errno;
 use crate::cli::batch::sources;
 use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
-use crate::metainfo::{Magnet, Torrent, TorrentError, printable};
+use crate::metainfo::{Magnet, Metainfo, MetainfoError, printable};
 use crate::storage::{folded, is_marked, is_watched_name, resolved};
 use crate::torrent::{Source, is_brought};
 use crate::util::atomic_file::open_regular;
-use crate::util::descriptors::in_time;
+use crate::util::descriptors::with_retry;
 
 /// The largest .magnet file that is read, in bytes.
-const MAGNETS_MAX: u64 = 1 << 20;
+const MAX_MAGNET_FILE: u64 = 1 << 20;
 /// Room for some events with their names, in bytes.
-const EVENTS: usize = 8 << 10;
+const EVENT_BUFFER_SIZE: usize = 8 << 10;
 
 /// What happened in the folder.
-pub(crate) enum Sight {
+pub(crate) enum WatchEvent {
     /// A file that holds these, or why it holds none.
-    File(PathBuf, Result<Found, Failure>),
+    File(PathBuf, Result<WatchedSources, Failure>),
     /// The folder is gone, or cannot be watched any more: the reason.
-    Gone(String),
+    Ended(String),
 }
 
 /// What a file holds: links, or `None` for the torrent that it is. Thousands may wait: a torrent is read again when its turn comes.
-pub(crate) type Found = Vec<Option<Box<Magnet>>>;
+pub(crate) type WatchedSources = Vec<Option<Box<Magnet>>>;
 
 /// Watches a folder for as long as it lives.
-pub(crate) struct Watch {
+pub(crate) struct FolderWatch {
     alive: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder,
-    /// and `brought` has what downloads are known to have brought. Waits for descriptors as long as `go_on` says.
+    /// and `brought` has what downloads are known to have brought. Waits for descriptors as long as `should_wait` says.
     ///
     /// # Errors
     /// Where it is no folder, or the system cannot watch it.
     pub fn start(
         folder: &Path,
         (out, brought): (&Path, Option<PathBuf>),
-        mut go_on: impl FnMut() -> bool,
-        tell: impl Fn(Sight) + Send + 'static,
-    ) -> Result<Watch, Failure> {
+        mut should_wait: impl FnMut() -> bool,
+        tell: impl Fn(WatchEvent) + Send + 'static,
+    ) -> Result<FolderWatch, Failure> {
         let shown = printable(&folder.to_string_lossy());
         let failed = |e: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be watched: {e}"));
         let what = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
         let ends = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
         let begin = || Ok(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
-        let inotify = in_time(begin, &mut go_on).map_err(failed)?;
+        let inotify = with_retry(begin, &mut should_wait).map_err(failed)?;
         // First the watch, then the look at what is there: nothing falls between the two.
         add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
-        let (asleep, alive) = in_time(io::pipe, &mut go_on).map_err(failed)?;
+        let (stop_pipe, alive) = with_retry(io::pipe, &mut should_wait).map_err(failed)?;
         let (here, out) = (resolved(folder), resolved(out));
         let (folder, produced) = (folder.to_owned(), HashSet::new());
-        let watcher = Watcher { folder, here, out, brought, produced, inotify, asleep, tell };
+        let watcher = Watcher { folder, here, out, brought, produced, inotify, stop_pipe, tell };
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
-        Ok(Watch { alive: Some(alive), thread: Some(thread) })
+        Ok(FolderWatch { alive: Some(alive), thread: Some(thread) })
     }
 }
 
-impl Drop for Watch {
+impl Drop for FolderWatch {
     fn drop(&mut self) {
         self.alive = None;
         if let Some(thread) = self.thread.take() {
@@ -89,7 +89,7 @@ impl Drop for Watch {
     }
 }
 
-struct Watcher<F: Fn(Sight)> {
+struct Watcher<F: Fn(WatchEvent)> {
     /// As it was named.
     folder: PathBuf,
     /// Without links, and where downloads go likewise.
@@ -101,46 +101,46 @@ struct Watcher<F: Fn(Sight)> {
     produced: HashSet<String>,
     inotify: OwnedFd,
     /// Its other end is dropped when it is time to go.
-    asleep: PipeReader,
+    stop_pipe: PipeReader,
     tell: F,
 }
 
-impl<F: Fn(Sight)> Watcher<F> {
+impl<F: Fn(WatchEvent)> Watcher<F> {
     fn run(mut self) {
-        self.look_at_all();
+        self.scan_folder();
         loop {
-            let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.asleep, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.stop_pipe, PollFlags::IN)];
             match poll(&mut fds, None) {
                 Err(Errno::INTR) => continue,
-                Err(error) => return (self.tell)(Sight::Gone(error.to_string())),
+                Err(error) => return (self.tell)(WatchEvent::Ended(error.to_string())),
                 Ok(_) => {}
             }
-            let [_, asleep] = fds;
-            if !asleep.revents().is_empty() {
+            let [_, stop_pipe] = fds;
+            if !stop_pipe.revents().is_empty() {
                 return;
             }
-            if let Err(why) = self.hear() {
-                return (self.tell)(Sight::Gone(why));
+            if let Err(why) = self.read_events() {
+                return (self.tell)(WatchEvent::Ended(why));
             }
         }
     }
 
     /// Everything in the folder, in the order of the names. All is read before the first is sent: a torrent's own files may have names
     /// before its own.
-    fn look_at_all(&mut self) {
-        let read = in_time(|| fs::read_dir(&self.folder), || !self.is_over());
+    fn scan_folder(&mut self) {
+        let read = with_retry(|| fs::read_dir(&self.folder), || !self.should_stop());
         let entries = read.into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
         names.sort();
         let found: Vec<_> = names.into_iter().filter_map(|name| Some((self.read(&name)?, name))).collect();
         for (found, name) in found {
-            self.tell_of(&name, found);
+            self.report_file(&name, found);
         }
     }
 
     /// What the system has to tell; an error is the end of watching.
-    fn hear(&mut self) -> Result<(), String> {
-        let mut room = [MaybeUninit::uninit(); EVENTS];
+    fn read_events(&mut self) -> Result<(), String> {
+        let mut room = [MaybeUninit::uninit(); EVENT_BUFFER_SIZE];
         // The names borrow from the reader's buffer: copy them before anything else.
         let mut names = Vec::new();
         let mut events = Reader::new(&self.inotify, &mut room);
@@ -168,39 +168,39 @@ impl<F: Fn(Sight)> Watcher<F> {
             }
         }
         if lost_some {
-            self.look_at_all();
+            self.scan_folder();
         } else {
             for name in &names {
-                self.look(name);
+                self.scan_file(name);
             }
         }
         Ok(())
     }
 
     /// Whether the thread is to end.
-    fn is_over(&self) -> bool {
-        let mut fds = [PollFd::new(&self.asleep, PollFlags::IN)];
+    fn should_stop(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stop_pipe, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
-    fn look(&mut self, name: &OsStr) {
+    fn scan_file(&mut self, name: &OsStr) {
         if let Some(found) = self.read(name) {
-            self.tell_of(name, found);
+            self.report_file(name, found);
         }
     }
 
     /// What a file holds; `None` where it is gone again, is no regular file, or is part of a download.
-    fn read(&mut self, name: &OsStr) -> Option<Result<Found, Failure>> {
+    fn read(&mut self, name: &OsStr) -> Option<Result<WatchedSources, Failure>> {
         let kind = kind(name)?;
         let path = self.folder.join(name);
         // A torrent of another start may have made it.
-        if leads_into(&path, &self.out) {
+        if is_link_into(&path, &self.out) {
             log::info!("{}: a link into the download folder, not begun", printable(&path.to_string_lossy()));
             return None;
         }
-        let file = match open_in_time(&path, || !self.is_over()) {
-            Ok(Some(file)) if is_marked(&file) || is_noted(self.brought.as_deref(), &path, &file) => {
+        let file = match open_in_time(&path, || !self.should_stop()) {
+            Ok(Some(file)) if is_marked(&file) || is_known_output(self.brought.as_deref(), &path, &file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
                 return None;
             }
@@ -210,16 +210,16 @@ impl<F: Fn(Sight)> Watcher<F> {
             Err(error) => Err(error),
         };
         Some(match kind {
-            Kind::Torrent => torrent(file, &path).map(|torrent| {
+            WatchedKind::TorrentFile => torrent(file, &path).map(|torrent| {
                 self.note_files_of(&torrent);
                 vec![None]
             }),
-            Kind::Magnets => magnets(file, &path),
+            WatchedKind::Magnets => magnets(file, &path),
         })
     }
 
     /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
-    fn note_files_of(&mut self, torrent: &Torrent) {
+    fn note_files_of(&mut self, torrent: &Metainfo) {
         let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
         let here = folded(&self.here);
         let there =
@@ -227,22 +227,22 @@ impl<F: Fn(Sight)> Watcher<F> {
         self.produced.extend(there.filter_map(|path| Some(folded(Path::new(path.file_name()?)))));
     }
 
-    fn tell_of(&self, name: &OsStr, found: Result<Found, Failure>) {
+    fn report_file(&self, name: &OsStr, found: Result<WatchedSources, Failure>) {
         if self.produced.contains(&folded(Path::new(name))) {
             log::info!("{}: part of a torrent in the same folder, not begun", printable(&name.to_string_lossy()));
         } else {
-            (self.tell)(Sight::File(self.folder.join(name), found));
+            (self.tell)(WatchEvent::File(self.folder.join(name), found));
         }
     }
 }
 
-/// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `go_on` says.
-fn open_in_time(path: &Path, go_on: impl FnMut() -> bool) -> io::Result<Option<File>> {
-    in_time(|| open_regular(path), go_on)
+/// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `should_wait` says.
+fn open_in_time(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result<Option<File>> {
+    with_retry(|| open_regular(path), should_wait)
 }
 
 /// Whether a download is known to have brought the file, which its file system keeps no mark for; `brought` has the notes.
-pub(crate) fn is_noted(brought: Option<&Path>, path: &Path, file: &File) -> bool {
+pub(crate) fn is_known_output(brought: Option<&Path>, path: &Path, file: &File) -> bool {
     brought.is_some_and(|folder| is_brought(folder, &resolved(path), file))
 }
 
@@ -254,9 +254,9 @@ pub(crate) fn is_noted(brought: Option<&Path>, path: &Path, file: &File) -> bool
 pub(crate) fn read_again(
     path: &Path,
     is_brought: impl FnOnce(&File) -> bool,
-    go_on: impl FnMut() -> bool,
+    should_wait: impl FnMut() -> bool,
 ) -> Result<Source, Failure> {
-    let file = open_in_time(path, go_on).and_then(|file| match file {
+    let file = open_in_time(path, should_wait).and_then(|file| match file {
         Some(file) if is_marked(&file) || is_brought(&file) => Err(io::Error::other("part of a download by now")),
         Some(file) => Ok(file),
         None => Err(io::Error::other("not a regular file any more")),
@@ -265,23 +265,23 @@ pub(crate) fn read_again(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Torrent,
+enum WatchedKind {
+    TorrentFile,
     Magnets,
 }
 
 /// What a file is by its name; hidden ones are still being copied, or not meant for us.
-fn kind(name: &OsStr) -> Option<Kind> {
+fn kind(name: &OsStr) -> Option<WatchedKind> {
     let suffix = Path::new(name).extension().filter(|_| !name.as_bytes().starts_with(b"."))?;
     match suffix.to_ascii_lowercase().as_bytes() {
-        b"torrent" => Some(Kind::Torrent),
-        b"magnet" => Some(Kind::Magnets),
+        b"torrent" => Some(WatchedKind::TorrentFile),
+        b"magnet" => Some(WatchedKind::Magnets),
         _ => None,
     }
 }
 
 /// Whether it is a symbolic link to something in the folder, which is named without links.
-fn leads_into(path: &Path, folder: &Path) -> bool {
+fn is_link_into(path: &Path, folder: &Path) -> bool {
     path.is_symlink() && resolved(path).starts_with(folder)
 }
 
@@ -290,16 +290,16 @@ fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|there| there.is_symlink() || there.nlink() > 1)
 }
 
-fn torrent(file: io::Result<File>, path: &Path) -> Result<Torrent, Failure> {
-    let file = file.map_err(|source| TorrentError::Io { path: path.to_owned(), source });
-    file.and_then(|file| Torrent::read_from(file, path)).map_err(|error| torrent_failure(path, error))
+fn torrent(file: io::Result<File>, path: &Path) -> Result<Metainfo, Failure> {
+    let file = file.map_err(|source| MetainfoError::Io { path: path.to_owned(), source });
+    file.and_then(|file| Metainfo::read_from(file, path)).map_err(|error| torrent_failure(path, error))
 }
 
 /// A text file of magnet links, one a line.
-fn magnets(file: io::Result<File>, path: &Path) -> Result<Found, Failure> {
+fn magnets(file: io::Result<File>, path: &Path) -> Result<WatchedSources, Failure> {
     let shown = printable(&path.to_string_lossy());
     let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));
-    let text = sources::text_of(file, path, MAGNETS_MAX, failed)?;
+    let text = sources::text_of(file, path, MAX_MAGNET_FILE, failed)?;
     let names = sources::parse(&text).map_err(|(_, why)| failed(&why))?;
     if names.is_empty() {
         return Err(failed("there is no magnet link in it"));
@@ -315,8 +315,11 @@ mod tests {
     #[test]
     fn files_are_told_by_their_names() {
         let kind = |name: &str| kind(OsStr::new(name));
-        assert_eq!((kind("x.torrent"), kind("X.Torrent")), (Some(Kind::Torrent), Some(Kind::Torrent)));
-        assert_eq!(kind("x.magnet"), Some(Kind::Magnets));
+        assert_eq!(
+            (kind("x.torrent"), kind("X.Torrent")),
+            (Some(WatchedKind::TorrentFile), Some(WatchedKind::TorrentFile))
+        );
+        assert_eq!(kind("x.magnet"), Some(WatchedKind::Magnets));
         for other in ["x", "x.torrent.part", ".x.torrent", ".torrent", "x.torrent~", "torrent"] {
             assert_eq!(kind(other), None, "{other}");
         }
@@ -332,7 +335,7 @@ mod tests {
         };
         let link = format!("magnet:?xt=urn:btih:{}", "a".repeat(40));
         assert_eq!(read(format!("# two\n{link}\n\n{link}\n").as_bytes()), Ok(2));
-        let endless = vec![b'#'; MAGNETS_MAX as usize + 1];
+        let endless = vec![b'#'; MAX_MAGNET_FILE as usize + 1];
         for bad in [&b""[..], b"\xff", &endless, b"magnet:?xt=urn:btih:x", b"x.torrent", b"http://h/x"] {
             assert_eq!(read(bad), Err(Exit::BadMagnet), "{bad:?}");
         }
@@ -360,9 +363,9 @@ mod tests {
             fs::write(at("out/x"), "").unwrap();
             std::os::unix::fs::symlink(target, at("in").join(name)).unwrap();
         }
-        let found = ["a", "b", "c", "d"].map(|name| leads_into(&at("in").join(name), &at("out")));
+        let found = ["a", "b", "c", "d"].map(|name| is_link_into(&at("in").join(name), &at("out")));
         assert_eq!(found, [true, true, false, false]);
-        assert!(!leads_into(&at("out/x"), &at("out")), "what is no link");
+        assert!(!is_link_into(&at("out/x"), &at("out")), "what is no link");
     }
 
     #[test]
@@ -372,12 +375,13 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("x.torrent"), "no").unwrap();
         let (tell, told) = crossbeam_channel::unbounded();
-        let watch = Watch::start(&folder, (dir.path(), None), || true, move |sight| drop(tell.send(sight))).unwrap();
+        let watch =
+            FolderWatch::start(&folder, (dir.path(), None), || true, move |sight| drop(tell.send(sight))).unwrap();
         let next = || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
-        assert!(matches!(next(), Sight::File(path, Err(_)) if path.ends_with("x.torrent")));
+        assert!(matches!(next(), WatchEvent::File(path, Err(_)) if path.ends_with("x.torrent")));
         fs::remove_dir_all(&folder).unwrap();
-        assert!(matches!(next(), Sight::Gone(_)));
+        assert!(matches!(next(), WatchEvent::Ended(_)));
         drop(watch);
-        assert!(Watch::start(&folder, (dir.path(), None), || true, |_| {}).is_err());
+        assert!(FolderWatch::start(&folder, (dir.path(), None), || true, |_| {}).is_err());
     }
 }

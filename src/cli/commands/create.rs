@@ -15,7 +15,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
-use crate::metainfo::{CreateError, CreateOptions, Glob, Plan, printable};
+use crate::metainfo::{CreateError, CreateOptions, CreatePlan, Glob, printable};
 
 /// What was left out and the like is told in so many lines.
 const NOTES_MAX: usize = 20;
@@ -73,25 +73,25 @@ pub struct CreateArgs {
 pub fn run(args: &CreateArgs) -> Result<(), Failure> {
     let options = options(args)?;
     let place = |name: &str| args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.torrent")));
-    let plan = Plan::scan_beside(&args.source, &args.exclude, place).map_err(|e| failure(&e))?;
+    let plan = CreatePlan::scan_without_output(&args.source, &args.exclude, place).map_err(|e| failure(&e))?;
     let output = place(plan.name());
-    output_file::is_free(&output, args.force)?;
-    tell(plan.notes());
+    output_file::check_free(&output, args.force)?;
+    print_notes(plan.notes());
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
         .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
     let progress = AtomicU64::new(0);
     let done = || progress.load(Ordering::Relaxed);
-    let made = progress_bar::during("hashing", plan.total(), done, || plan.create(&options, &progress, &stop))
+    let made = progress_bar::show_while("hashing", plan.total(), done, || plan.create(&options, &progress, &stop))
         .map_err(|e| failure(&e))?;
     output_file::write(&output, &made.bytes, args.force)?;
-    tell(&hints(&options));
+    print_notes(&hints(&options));
     info::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
 }
 
 /// Lines for people, on stderr. Nobody there to hear them is no failure.
-fn tell<S: AsRef<str>>(lines: &[S]) {
+fn print_notes<S: AsRef<str>>(lines: &[S]) {
     let mut err = io::stderr().lock();
     for line in lines.iter().take(NOTES_MAX) {
         let _ = writeln!(err, "{}", line.as_ref());
@@ -220,7 +220,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::metainfo::Torrent;
+    use crate::metainfo::Metainfo;
 
     fn args(words: &[&str]) -> CreateArgs {
         CreateArgs::from_args(&["create"], words).unwrap()
@@ -281,12 +281,12 @@ mod tests {
         fs::write(at("data"), vec![5; 40_000]).unwrap();
         let words = [&at("data"), "-o", &at("out.torrent"), "--piece-length", "16K", "--comment", "one"];
         run(&args(&words)).unwrap();
-        let made = Torrent::read(Path::new(&at("out.torrent"))).unwrap();
+        let made = Metainfo::read(Path::new(&at("out.torrent"))).unwrap();
         assert_eq!((made.name.as_str(), made.piece_count(), made.comment.as_deref()), ("data", 3, Some("one")));
         assert!(matches!(run(&args(&words)).unwrap_err().code, Exit::FileExists));
         let forced = [&words[..6], &["two", "--force"]].concat();
         run(&args(&forced)).unwrap();
-        assert_eq!(Torrent::read(Path::new(&at("out.torrent"))).unwrap().comment.as_deref(), Some("two"));
+        assert_eq!(Metainfo::read(Path::new(&at("out.torrent"))).unwrap().comment.as_deref(), Some("two"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left behind");
     }
 

@@ -14,21 +14,21 @@ use crate::cli::commands::info;
 use crate::cli::commands::list;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{DownloadArgs, STDIN};
-use crate::cli::outcome::{ending, verdict};
-use crate::cli::report::hook::{Hook, HookFailure, HookOrder};
-use crate::cli::report::json::{Json, Lines};
-use crate::cli::report::plain::Plain;
-use crate::cli::report::tui::View;
-use crate::cli::report::{Voice, Voices, listen};
-use crate::cli::stop::Never;
-use crate::cli::terminal::keys::{Keyboard, Keys};
+use crate::cli::outcome::{command_result, final_status};
+use crate::cli::report::hook::{Hook, HookConfig, HookFailure};
+use crate::cli::report::json::{JsonOutput, JsonReporter};
+use crate::cli::report::plain::PlainReporter;
+use crate::cli::report::tui::TuiReporter;
+use crate::cli::report::{Reporter, Reporters, listen};
+use crate::cli::stop::NoMessages;
+use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
 use crate::cli::terminal::screen::Screen;
 use crate::cli::{limits, logs, signals};
-use crate::metainfo::{Magnet, Selection, Torrent, TorrentError, printable};
+use crate::metainfo::{Magnet, Metainfo, MetainfoError, Selection, printable};
 use crate::net::networks::is_private;
-use crate::torrent::{Config, DhtSettings, Event, Handle, Limits, SeedGoal, Session, Source};
-use crate::util::descriptors::{Budget, MIN_DESCRIPTORS, available, is_shortage, patiently};
+use crate::torrent::{Config, DhtSettings, Event, Limits, SeedGoal, Source, Torrent, TorrentHandle};
+use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
 use crate::util::os_error::reason;
 
 /// Peers that are taken of a magnet link at most.
@@ -40,16 +40,16 @@ const MAX_LINK_PEERS: usize = 32;
 /// The exit code and the line for whatever kept the download from being whole.
 pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let start = Instant::now();
-    let lines = args.json.then(|| Lines::stdout(start));
-    let screen = if args.plain { Screen::stderr().for_lines() } else { Screen::stderr() };
+    let json_output = args.json.then(|| JsonOutput::stdout(start));
+    let screen = if args.plain { Screen::stderr().without_live_lines() } else { Screen::stderr() };
     logs::start(args.quiet, args.verbose, &screen);
-    let outputs = Outputs::new(screen, lines, start);
+    let outputs = Outputs::new(screen, json_output, start);
     let targets = if args.list { Ok(()) } else { descriptor_budget(1).map(drop) }.and_then(|()| batch::targets(args));
     let result = match targets {
-        Ok(targets) if targets.several && args.list => {
+        Ok(targets) if targets.is_batch && args.list => {
             Err(Failure::new(Exit::BadOption, "--list shows one torrent at a time"))
         }
-        Ok(targets) if targets.several => batch::run(args, targets, &outputs),
+        Ok(targets) if targets.is_batch => batch::run(args, targets, &outputs),
         Ok(_) => download(args, &outputs),
         Err(failure) => Err(failure),
     };
@@ -60,16 +60,16 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Where a download would wait for descriptors for ever.
-pub(crate) fn descriptor_budget(wanted: usize) -> Result<Budget, Failure> {
+pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failure> {
     let have = available();
     let too_few = || {
         format!("only {have} files may be open at a time, and a download needs {MIN_DESCRIPTORS}: raise `ulimit -n`")
     };
-    Budget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
+    DescriptorBudget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
 }
 
 /// The configuration without the DHT and local discovery, where there are no descriptors for these.
-pub(crate) fn within(budget: Budget, mut config: Config) -> Config {
+pub(crate) fn limit_to_budget(budget: DescriptorBudget, mut config: Config) -> Config {
     if !budget.discovery && (config.dht.is_some() || config.lsd) {
         log::warn!("few files may be open at a time: no DHT and no local discovery; `ulimit -n` has the limit");
         (config.dht, config.lsd) = (None, false);
@@ -81,54 +81,55 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut config = config(args)?;
     if !args.list {
-        config = within(descriptor_budget(1)?, config);
+        config = limit_to_budget(descriptor_budget(1)?, config);
     }
     let (alive, stop) = bounded(0);
     // What is on disk is read in no time; who waits for a server may have enough of it.
     let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(alive)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
-    let Found { source, kept } = source(&args.file(), &mut config, &stop)?;
-    watch.into_iter().for_each(signals::Watch::release);
-    if let (true, Source::Torrent(torrent)) = (args.list, &source) {
+    let LoadedSource { source, save_note } = source(&args.file(), &mut config, &stop)?;
+    watch.into_iter().for_each(signals::SignalWatch::release);
+    if let (true, Source::Metainfo(torrent)) = (args.list, &source) {
         return list::print(torrent, &config.files, args.json.then(|| outputs.start.elapsed()));
     }
     let (limits, selection) = (config.limits, config.files.clone());
-    let hook = args.hook(config.pending.as_ref()).map(|order| (order, HookFailure::default()));
-    let session = Session::new(source, config);
-    let handle = session.handle();
+    let hook = args.hook(config.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
+    let torrent = Torrent::new(source, config);
+    let handle = torrent.handle();
 
     let (stopper, hung_up) = (handle.clone(), handle.clone());
     // Owned here, so that the terminal is left as it was however this ends.
-    let looks = !args.quiet && outputs.screen.is_terminal();
-    let keyboard = if looks { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
+    let has_live_view = !args.quiet && outputs.screen.is_terminal();
+    let keyboard = if has_live_view { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
     let (released, asked) = (keys.clone(), outputs.stop.clone());
     let watch = signals::watch(move || {
         // A second signal ends the process at once, and nobody could put the terminal right then.
-        released.iter().for_each(Keys::release);
+        released.iter().for_each(KeyInput::release);
         stopper.stop();
         asked.set();
     })
     .map_err(no_signals)?;
-    stop_when_unread(outputs, &handle);
+    stop_when_output_fails(outputs, &handle);
     let switched = handle.clone();
-    let _switch = limits::Switch::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
-    let mut voices = voices(args, &handle, outputs, keys, hook.clone());
-    if let Some(what) = kept {
-        voices.event(Duration::ZERO, &Event::TorrentSaved { what });
+    let _switch = limits::LimitSignals::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
+    let mut reporters = reporters(args, &handle, outputs, keys, hook.clone());
+    if let Some(what) = save_note {
+        reporters.event(Duration::ZERO, &Event::TorrentSaved { what });
     }
     let (tell, told) = crossbeam_channel::bounded(1);
-    let events = session.events();
-    let spoken = thread::Builder::new().name("voice".to_owned()).spawn(move || listen(&mut voices, &events, &told));
+    let events = torrent.events();
+    let reporter_thread =
+        thread::Builder::new().name("voice".to_owned()).spawn(move || listen(&mut reporters, &events, &told));
 
-    let result = session.run();
-    let _ = tell.send(ending(&result));
+    let result = torrent.run();
+    let _ = tell.send(final_status(&result));
     // A system without a thread to spare for the voice still downloads.
-    if let Ok(thread) = spoken {
+    if let Ok(thread) = reporter_thread {
         let _ = thread.join();
     }
-    let result = verdict(result, &handle, args.stop_timeout);
+    let result = command_result(result, &handle, args.stop_timeout);
     let result = hook.map_or(result.clone(), |(_, failed)| failed.join(result));
     if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.torrent()) {
         watch.release();
@@ -138,53 +139,53 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
 }
 
 /// Stops the session when nobody can read its events any more.
-fn stop_when_unread(outputs: &Outputs, handle: &Handle) {
+fn stop_when_output_fails(outputs: &Outputs, handle: &TorrentHandle) {
     let handle = handle.clone();
-    if let Some(lines) = &outputs.lines {
-        lines.when_failed(move || handle.stop());
+    if let Some(json_output) = &outputs.json_output {
+        json_output.on_failure(move || handle.stop());
     }
 }
 
 /// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.
-fn voices(
+fn reporters(
     args: &DownloadArgs,
-    handle: &Handle,
+    handle: &TorrentHandle,
     outputs: &Outputs,
-    keys: Option<Keys>,
-    hook: Option<(HookOrder, HookFailure)>,
-) -> Voices {
+    keys: Option<KeyInput>,
+    hook: Option<(HookConfig, HookFailure)>,
+) -> Reporters {
     let screen = outputs.screen.clone();
     let folder = args.out_dir().to_string_lossy().into_owned();
-    let mut voices: Vec<Box<dyn Voice>> = Vec::new();
+    let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
     // A list is one event, and the only one.
-    if let Some(lines) = outputs.lines.as_ref().filter(|_| !args.list) {
-        voices.push(Box::new(Json::new(handle.clone(), lines.clone(), folder.clone())));
+    if let Some(json_output) = outputs.json_output.as_ref().filter(|_| !args.list) {
+        reporters.push(Box::new(JsonReporter::new(handle.clone(), json_output.clone(), folder.clone())));
     }
     match (args.quiet, screen.is_terminal()) {
         (true, _) => {}
-        (false, true) => voices.push(Box::new(View::new(handle.clone(), screen, keys))),
-        (false, false) => voices.push(Box::new(Plain::new(handle.clone(), screen))),
+        (false, true) => reporters.push(Box::new(TuiReporter::new(handle.clone(), screen, keys))),
+        (false, false) => reporters.push(Box::new(PlainReporter::new(handle.clone(), screen))),
     }
-    if let Some((order, failed)) = hook {
-        voices.push(Box::new(Hook::new(order, &folder, handle.clone(), outputs.clone(), failed)));
+    if let Some((hook_config, failed)) = hook {
+        reporters.push(Box::new(Hook::new(hook_config, &folder, handle.clone(), outputs.clone(), failed)));
     }
-    Voices::new(voices)
+    Reporters::new(reporters)
 }
 
 /// What a name stands for, and what came of keeping its .torrent where that was asked for.
-pub(crate) struct Found {
+pub(crate) struct LoadedSource {
     pub source: Source,
-    pub kept: Option<String>,
+    pub save_note: Option<String>,
 }
 
-impl From<Source> for Found {
-    fn from(source: Source) -> Found {
-        Found { source, kept: None }
+impl From<Source> for LoadedSource {
+    fn from(source: Source) -> LoadedSource {
+        LoadedSource { source, save_note: None }
     }
 }
 
 /// What to fetch: a file's torrent, that of a URL, or what a link names; its peers are called, too.
-pub(crate) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -> Result<Found, Failure> {
+pub(crate) fn source(file: &Path, config: &mut Config, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
     if fetch::is_url(file) {
         return fetch::fetch(file, config, stop);
     }
@@ -196,19 +197,19 @@ pub(crate) fn source(file: &Path, config: &mut Config, stop: &Receiver<Never>) -
         return Ok(Source::from(torrent.map_err(|error| info::torrent_failure(file, error))?).into());
     };
     let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
-    call_peers_of(&magnet, false, config);
+    add_link_peers(&magnet, false, config);
     Ok(Source::from(magnet).into())
 }
 
-/// Reads a torrent file; where there is no descriptor for it, waits for one as long as `go_on` says.
-pub(crate) fn read(file: &Path, go_on: impl FnMut() -> bool) -> Result<Torrent, TorrentError> {
-    let short = |read: &Result<Torrent, TorrentError>| matches!(read, Err(TorrentError::Io { source, .. }) if is_shortage(source));
-    patiently(|| Torrent::read(file), short, go_on)
+/// Reads a torrent file; where there is no descriptor for it, waits for one as long as `should_wait` says.
+pub(crate) fn read(file: &Path, should_wait: impl FnMut() -> bool) -> Result<Metainfo, MetainfoError> {
+    let short = |read: &Result<Metainfo, MetainfoError>| matches!(read, Err(MetainfoError::Io { source, .. }) if is_shortage(source));
+    retry_while(|| Metainfo::read(file), short, should_wait)
 }
 
 /// The peers that a link names are called, and its choice of files is that of the user who has none. A link that came from a public
 /// host names nobody in private networks.
-pub(crate) fn call_peers_of(magnet: &Magnet, is_public: bool, config: &mut Config) {
+pub(crate) fn add_link_peers(magnet: &Magnet, is_public: bool, config: &mut Config) {
     config.files.link.clone_from(&magnet.select);
     for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
         match resolve(&peer.to_string()) {
@@ -293,7 +294,7 @@ mod tests {
         let magnet = Magnet::parse(&link).expect("a link");
         let named = |is_public| {
             let mut config = config(&DownloadArgs::default()).expect("a configuration");
-            call_peers_of(&magnet, is_public, &mut config);
+            add_link_peers(&magnet, is_public, &mut config);
             assert!(config.peers.is_empty(), "they are not the user's own");
             config.link_peers
         };

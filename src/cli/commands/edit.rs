@@ -8,12 +8,12 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::commands::create::{check_seeds, tiers};
 use crate::cli::commands::info;
-use crate::cli::commands::info::unwritable;
+use crate::cli::commands::info::stdout_error;
 use crate::cli::commands::output_file;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
-use crate::metainfo::torrent::{FILE_MAX, unpacked};
-use crate::metainfo::{self, Edit, Torrent, TorrentError, printable};
+use crate::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
+use crate::metainfo::{self, Edit, Metainfo, MetainfoError, printable};
 use crate::util::os_error::reason;
 
 /// change what a torrent file says beside its files; the info-hash stays
@@ -71,8 +71,8 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     };
     let refused = |error| info::torrent_failure(&args.file, error);
     let bytes = read(&args.file).map_err(|source| match source.kind() {
-        io::ErrorKind::IsADirectory => refused(TorrentError::Folder),
-        _ => refused(TorrentError::Io { path: args.file.clone(), source }),
+        io::ErrorKind::IsADirectory => refused(MetainfoError::Folder),
+        _ => refused(MetainfoError::Io { path: args.file.clone(), source }),
     })?;
     let broken = |error: io::Error| {
         let message = format!("{}: cannot be unpacked: {}", args.file.display(), reason(&error));
@@ -80,7 +80,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     };
     // A torrent may be packed with gzip; it is written as it is without.
     let bytes = unpacked(bytes).map_err(broken)?;
-    let torrent = Torrent::parse(&bytes).map_err(refused)?;
+    let torrent = Metainfo::parse(&bytes).map_err(refused)?;
     let bytes = metainfo::edit(&bytes, &changes(args, torrent.tiers)?).map_err(refused)?;
     let written = match output {
         Some(output) if output == Path::new("-") => return to_stdout(&bytes),
@@ -101,7 +101,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than will be accepted, and never all that a device has.
-    File::open(file)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(file)?.take(TORRENT_FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -109,18 +109,18 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     // A torrent cut short is none: here a closed pipe is a failure.
     let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.map_err(|e| Failure::new(Exit::FileIo, unwritable(&e)))
+    written.map_err(|e| Failure::new(Exit::FileIo, stdout_error(&e)))
 }
 
 /// What the options ask for of a torrent with these trackers.
 fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
-    let both = |one: bool, other: bool, what: &str| {
+    let reject_both = |one: bool, other: bool, what: &str| {
         let message = format!("--{what} and --no-{what} at once");
         if one && other { Err(Failure::new(Exit::BadOption, message)) } else { Ok(()) }
     };
-    both(!args.announce.is_empty(), args.no_announce, "announce")?;
-    both(args.comment.is_some(), args.no_comment, "comment")?;
-    both(!args.web_seed.is_empty(), args.no_web_seed, "web-seed")?;
+    reject_both(!args.announce.is_empty(), args.no_announce, "announce")?;
+    reject_both(args.comment.is_some(), args.no_comment, "comment")?;
+    reject_both(!args.web_seed.is_empty(), args.no_web_seed, "web-seed")?;
     check_seeds(&args.web_seed)?;
     let comment = args.comment.clone().map(Some).or(args.no_comment.then_some(None));
     let web_seeds = (args.no_web_seed || !args.web_seed.is_empty()).then(|| args.web_seed.clone());

@@ -9,9 +9,9 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::metainfo::paths::deceives;
-use crate::metainfo::{FileEntry, Magnet, Torrent, TorrentError, printable};
+use crate::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError, printable};
 use crate::util::os_error::reason;
+use crate::util::printable_text::is_deceptive;
 
 /// show what a torrent file says
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
@@ -36,8 +36,8 @@ pub fn run(args: InfoArgs) -> Result<(), Failure> {
 }
 
 /// Reads a torrent file; what is wrong with it has its exit code and line.
-pub(crate) fn read(file: &Path) -> Result<Torrent, Failure> {
-    Torrent::read(file).map_err(|error| torrent_failure(file, error))
+pub(crate) fn read(file: &Path) -> Result<Metainfo, Failure> {
+    Metainfo::read(file).map_err(|error| torrent_failure(file, error))
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
@@ -49,38 +49,38 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::FileIo, unwritable(&e))),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::FileIo, stdout_error(&e))),
         _ => Ok(()),
     }
 }
 
 /// What is said of a standard output that cannot be written.
-pub(crate) fn unwritable(error: &io::Error) -> String {
+pub(crate) fn stdout_error(error: &io::Error) -> String {
     format!("standard output cannot be written: {}", reason(error))
 }
 
 /// The exit code and the line for a torrent file that was refused.
-pub fn torrent_failure(path: &Path, error: TorrentError) -> Failure {
+pub fn torrent_failure(path: &Path, error: MetainfoError) -> Failure {
     let code = match &error {
-        TorrentError::Io { .. } | TorrentError::Folder => Exit::OpenExisting,
+        MetainfoError::Io { .. } | MetainfoError::Folder => Exit::OpenExisting,
         error if error.is_bencode() => Exit::Bencode,
         _ => Exit::BadTorrent,
     };
     let path = path.display();
     let message = match error {
-        TorrentError::Io { source, .. } => format!("{path}: cannot be read: {source}"),
+        MetainfoError::Io { source, .. } => format!("{path}: cannot be read: {source}"),
         error => format!("{path}: {error}"),
     };
     Failure::new(code, printable(&message))
 }
 
 /// JSON says the same with any character escaped: what a terminal would obey or not show is.
-struct Escaping;
+struct EscapingFormatter;
 
-impl Formatter for Escaping {
+impl Formatter for EscapingFormatter {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         let mut done = 0;
-        for (at, c) in fragment.char_indices().filter(|(_, c)| deceives(*c)) {
+        for (at, c) in fragment.char_indices().filter(|(_, c)| is_deceptive(*c)) {
             out.write_all(fragment.get(done..at).unwrap_or_default().as_bytes())?;
             for unit in c.encode_utf16(&mut [0; 2]) {
                 write!(out, "\\u{unit:04x}")?;
@@ -93,7 +93,7 @@ impl Formatter for Escaping {
 
 /// Everything as JSON; paths are from the output folder on, with `/`.
 #[derive(Serialize)]
-struct Said<'a> {
+struct TorrentJson<'a> {
     comment: Option<&'a str>,
     created_by: Option<&'a str>,
     creation_date: Option<i64>,
@@ -113,7 +113,7 @@ struct Said<'a> {
 
 /// `pad` is there only where true.
 #[derive(Serialize)]
-struct SaidOfFile<'a> {
+struct FileJson<'a> {
     length: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pad: bool,
@@ -121,12 +121,12 @@ struct SaidOfFile<'a> {
 }
 
 fn said_of_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) -> Result<S::Ok, S::Error> {
-    let said = |file: &'a FileEntry| SaidOfFile { length: file.length, pad: file.pad, path: slashed(file) };
+    let said = |file: &'a FileEntry| FileJson { length: file.length, pad: file.pad, path: path_text(file) };
     serializer.collect_seq(files.iter().map(said))
 }
 
-fn write_json(torrent: &Torrent, mut out: &mut dyn Write) -> io::Result<()> {
-    let said = Said {
+fn write_json(torrent: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
+    let said = TorrentJson {
         comment: torrent.comment.as_deref(),
         created_by: torrent.created_by.as_deref(),
         creation_date: torrent.creation_date,
@@ -142,11 +142,11 @@ fn write_json(torrent: &Torrent, mut out: &mut dyn Write) -> io::Result<()> {
         trackers: &torrent.tiers,
         web_seeds: &torrent.web_seeds,
     };
-    said.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping))?;
+    said.serialize(&mut serde_json::Serializer::with_formatter(&mut out, EscapingFormatter))?;
     out.write_all(b"\n")
 }
 
-fn write_text(torrent: &Torrent, out: &mut dyn Write) -> io::Result<()> {
+fn write_text(torrent: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
     let mut line = |label: &str, value: &str| writeln!(out, "{label:<12}{}", printable(value));
     line("name", &torrent.name)?;
     line("info hash", &torrent.info_hash.hex())?;
@@ -174,7 +174,7 @@ fn write_text(torrent: &Torrent, out: &mut dyn Write) -> io::Result<()> {
     let stored = || torrent.files.iter().filter(|file| !file.pad);
     line("files", &stored().count().to_string())?;
     for file in stored() {
-        writeln!(out, "{:>12}  {}", short_size(file.length), printable(&slashed(file)))?;
+        writeln!(out, "{:>12}  {}", short_size(file.length), printable(&path_text(file)))?;
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ fn node((host, port): &(String, u16)) -> String {
 }
 
 /// A file's path as it is written everywhere.
-pub(crate) fn slashed(file: &FileEntry) -> Cow<'_, str> {
+pub(crate) fn path_text(file: &FileEntry) -> Cow<'_, str> {
     file.path.to_string_lossy()
 }
 
@@ -233,12 +233,12 @@ fn date(seconds: i64) -> String {
 mod tests {
     use super::*;
 
-    fn torrent() -> Torrent {
+    fn torrent() -> Metainfo {
         let mut bytes =
             b"d8:announce8:http://a7:comment11:x\x1b[1m\ny!\xe2\x80\xae13:creation datei86400e4:infod5:filesl".to_vec();
         bytes.extend_from_slice(b"d6:lengthi5e4:pathl1:d1:aeed4:attr1:p6:lengthi3e4:pathl4:.pad1:3eee");
         bytes.extend_from_slice(b"4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee");
-        Torrent::parse(&bytes).unwrap()
+        Metainfo::parse(&bytes).unwrap()
     }
 
     #[test]

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::cli::commands::info::{self, slashed};
+use crate::cli::commands::info::{self, path_text};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::figures::{count, size};
 use crate::cli::report::json::seconds;
-use crate::metainfo::{FileEntry, Selection, Torrent, printable};
+use crate::metainfo::{FileEntry, Metainfo, Selection, printable};
 
 /// Prints a line a file, padding left out, and one of sums; for programs one event, `json` after the start. It is written file by file,
 /// as a torrent may have a million of them.
 ///
 /// # Errors
 /// Where the selection matches nothing, or stdout takes nothing.
-pub fn print(torrent: &Torrent, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
+pub fn print(torrent: &Metainfo, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
     match json {
@@ -30,17 +30,17 @@ pub fn print(torrent: &Torrent, selection: &Selection, json: Option<Duration>) -
 }
 
 /// The files without padding: number, file, and whether it is selected.
-fn numbered<'a>(torrent: &'a Torrent, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
+fn numbered<'a>(torrent: &'a Metainfo, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
     let files = (1..).zip(torrent.files.iter().zip(wanted));
     files.map(|(number, (file, wanted))| (number, file, *wanted)).filter(|(_, file, _)| !file.pad)
 }
 
 /// The event `list`, its keys in order like those of all events.
 #[derive(Serialize)]
-struct List<'a> {
+struct ListEvent<'a> {
     bytes: u64,
     event: &'static str,
-    files: Files<'a>,
+    files: ListedFiles<'a>,
     info_hash: String,
     name: &'a str,
     selected: usize,
@@ -49,32 +49,32 @@ struct List<'a> {
 
 /// A file of the event.
 #[derive(Serialize)]
-struct Listed<'a> {
+struct ListedFile<'a> {
     length: u64,
     number: u32,
     path: Cow<'a, str>,
     selected: bool,
 }
 
-struct Files<'a>(&'a Torrent, &'a [bool]);
+struct ListedFiles<'a>(&'a Metainfo, &'a [bool]);
 
-impl Serialize for Files<'_> {
+impl Serialize for ListedFiles<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(numbered(self.0, self.1).map(|(number, file, selected)| Listed {
+        serializer.collect_seq(numbered(self.0, self.1).map(|(number, file, selected)| ListedFile {
             length: file.length,
             number,
-            path: slashed(file),
+            path: path_text(file),
             selected,
         }))
     }
 }
 
-fn write_event(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool], at: Duration) -> io::Result<()> {
+fn write_event(out: &mut dyn Write, torrent: &Metainfo, wanted: &[bool], at: Duration) -> io::Result<()> {
     let chosen = || numbered(torrent, wanted).filter(|(.., selected)| *selected);
-    let list = List {
+    let list = ListEvent {
         bytes: chosen().map(|(_, file, _)| file.length).sum(),
         event: "list",
-        files: Files(torrent, wanted),
+        files: ListedFiles(torrent, wanted),
         info_hash: torrent.info_hash.hex(),
         name: &torrent.name,
         selected: chosen().count(),
@@ -84,7 +84,7 @@ fn write_event(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool], at: Dura
     out.write_all(b"\n")
 }
 
-fn write_text(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool]) -> io::Result<()> {
+fn write_text(out: &mut dyn Write, torrent: &Metainfo, wanted: &[bool]) -> io::Result<()> {
     let width = torrent.files.len().to_string().len();
     let (mut files, mut chosen, mut bytes) = (0, 0, 0u64);
     for (number, file, wanted) in numbered(torrent, wanted) {
@@ -94,7 +94,7 @@ fn write_text(out: &mut dyn Write, torrent: &Torrent, wanted: &[bool]) -> io::Re
             bytes += file.length;
         }
         let mark = if wanted { '*' } else { ' ' };
-        writeln!(out, "{mark} {number:>width$}  {:>10}  {}", size(file.length), printable(&slashed(file)))?;
+        writeln!(out, "{mark} {number:>width$}  {:>10}  {}", size(file.length), printable(&path_text(file)))?;
     }
     writeln!(out, "* {chosen} of {}, {}", count(files, "file"), size(bytes))
 }
@@ -105,14 +105,14 @@ mod tests {
 
     use super::*;
 
-    fn torrent(files: usize) -> Torrent {
+    fn torrent(files: usize) -> Metainfo {
         let mut bytes = b"d4:infod5:filesld4:attr1:p6:lengthi3e4:pathl4:.pad1:3ee".to_vec();
         (0..files).for_each(|n| bytes.extend_from_slice(format!("d6:lengthi2e4:pathl7:\"{n:06}ee").as_bytes()));
         let pieces = (3 + 2 * files).div_ceil(16384);
         bytes.extend_from_slice(format!("e4:name1:t12:piece lengthi16384e6:pieces{}:", 20 * pieces).as_bytes());
         bytes.resize(bytes.len() + 20 * pieces, b'a');
         bytes.extend_from_slice(b"ee");
-        Torrent::parse(&bytes).unwrap()
+        Metainfo::parse(&bytes).unwrap()
     }
 
     #[test]

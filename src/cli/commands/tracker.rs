@@ -9,14 +9,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::tracker_server::{Server, ServerConfig};
-use crate::util::descriptors::raise;
+use crate::tracker_server::{TrackerServer, TrackerServerConfig};
+use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
 
 /// Where a tracker listens by custom.
 const PORT: u16 = 6969;
 /// The longest interval that makes sense, in seconds: a day.
-const LONGEST: u64 = 24 * 60 * 60;
+const MAX_INTERVAL: u64 = 24 * 60 * 60;
 
 /// Run a small HTTP and UDP tracker (IPv4 and IPv6) until Ctrl-C. It keeps 200,000 peers at most, in memory: about 64 MiB.
 #[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,15 @@ pub struct TrackerArgs {
 /// An interval out of range, an address that cannot be listened on, or signals that cannot be caught.
 pub fn run(args: TrackerArgs) -> Result<(), Failure> {
     let TrackerArgs { listen, interval } = args;
-    if !(1..=LONGEST).contains(&interval) {
+    if !(1..=MAX_INTERVAL).contains(&interval) {
         return Err(Failure::new(
             Exit::BadOption,
-            format!("--interval {interval}: not between 1 and {LONGEST} seconds"),
+            format!("--interval {interval}: not between 1 and {MAX_INTERVAL} seconds"),
         ));
     }
     let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {}", reason(&e)));
     // It may have more connections than the usual soft limit allows.
-    raise();
+    raise_limit();
     let server = start(listen, config(interval))?;
     // Before the line below: whoever reads it may send a signal at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
@@ -59,21 +59,21 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn config(interval: u64) -> ServerConfig {
-    ServerConfig {
+fn config(interval: u64) -> TrackerServerConfig {
+    TrackerServerConfig {
         interval: Duration::from_secs(interval),
         min_interval: Duration::from_secs((interval / 2).max(1)),
-        ..ServerConfig::default()
+        ..TrackerServerConfig::default()
     }
 }
 
 /// Listens where told, else on all addresses of both families, else on those of IPv4.
-fn start(listen: Option<SocketAddr>, config: ServerConfig) -> Result<Server, Failure> {
+fn start(listen: Option<SocketAddr>, config: TrackerServerConfig) -> Result<TrackerServer, Failure> {
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     let addr = listen.unwrap_or(both);
-    let started = match Server::start(addr, config) {
+    let started = match TrackerServer::start(addr, config) {
         Err(e) if listen.is_none() && e.kind() != io::ErrorKind::AddrInUse => {
-            Server::start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), config)
+            TrackerServer::start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), config)
         }
         other => other,
     };
@@ -97,7 +97,7 @@ mod tests {
     fn bad_options_and_taken_ports_have_their_codes() {
         let failed = run(TrackerArgs { listen: None, interval: 0 }).unwrap_err();
         assert_eq!(failed.code, Exit::BadOption);
-        let taken = Server::start(SocketAddr::from(([127, 0, 0, 1], 0)), config(2)).unwrap();
+        let taken = TrackerServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), config(2)).unwrap();
         let failed = run(TrackerArgs { listen: Some(taken.addr()), interval: 2 }).unwrap_err();
         assert_eq!(failed.code, Exit::Network);
         assert!(failed.message.contains(&taken.addr().to_string()), "{}", failed.message);

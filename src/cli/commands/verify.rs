@@ -15,9 +15,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::figures::count;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
-use crate::metainfo::{Pattern, Selection, Torrent, printable};
-use crate::storage::{self, Flaw, Layout, Progress, Storage, StorageError, StorageErrorKind};
-use crate::torrent::{as_found, layout};
+use crate::metainfo::{Metainfo, Pattern, Selection, printable};
+use crate::storage::{self, CheckProgress, Flaw, Layout, Storage, StorageError, StorageErrorKind};
+use crate::torrent::{layout, layout_as_found};
 use crate::types::{Bitfield, PieceIndex};
 
 /// Files held open while hashing.
@@ -51,7 +51,7 @@ pub struct VerifyArgs {
 }
 
 /// What came of it.
-struct Verdict {
+struct VerifyResult {
     /// The pieces that were looked at, and how many of them are right.
     pieces: u32,
     verified: u32,
@@ -65,12 +65,12 @@ struct Verdict {
 pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let torrent = info::read(&args.file)?;
     let folder = args.folder.unwrap_or_else(|| PathBuf::from("."));
-    is_folder(&folder)?;
+    check_folder(&folder)?;
     let layout = layout(&torrent).map_err(|e| Failure::new(Exit::BadTorrent, e.to_string()))?;
-    let mut layout = as_found(&torrent, &layout, &folder);
+    let mut layout = layout_as_found(&torrent, &layout, &folder);
     if let Some(suffix) = &args.incomplete_suffix {
         let is_there = |path: &Path| fs::symlink_metadata(folder.join(path)).is_ok();
-        layout = layout.with_unfinished(suffix, |_, own, other| !is_there(own) && is_there(other));
+        layout = layout.with_incomplete_suffix(suffix, |_, own, other| !is_there(own) && is_there(other));
     }
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
@@ -79,18 +79,18 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let selection = Selection { select: args.select, exclude: args.exclude, link: None };
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
-    let verdict = verify(&torrent, &layout, &folder, &wanted, args.quiet, &stop)?;
+    let result = verify(&torrent, &layout, &folder, &wanted, args.quiet, &stop)?;
     watch.release();
-    let whole = verdict.flaws.is_empty() && verdict.verified == verdict.pieces;
+    let whole = result.flaws.is_empty() && result.verified == result.pieces;
     if args.json {
-        info::print(&format!("{}\n", as_json(&torrent, &layout, &verdict, whole)))?;
+        info::print(&format!("{}\n", as_json(&torrent, &layout, &result, whole)))?;
     } else {
-        info::print(&as_text(&layout, &verdict.flaws))?;
+        info::print(&as_text(&layout, &result.flaws))?;
     }
     let name = printable(&torrent.name);
     if !whole {
-        let (bad, all) = (verdict.pieces - verdict.verified, verdict.pieces);
-        let files = verdict.flaws.len();
+        let (bad, all) = (result.pieces - result.verified, result.pieces);
+        let files = result.flaws.len();
         let message = {
             let verb = if bad == 1 { "is" } else { "are" };
             format!(
@@ -101,18 +101,18 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Checksum, message));
     }
     if !args.quiet {
-        eprintln_if_open(&format!("{name}: whole, {}", count(verdict.pieces as usize, "piece")));
+        print_to_stderr(&format!("{name}: whole, {}", count(result.pieces as usize, "piece")));
     }
     Ok(())
 }
 
 /// A word for people; nobody there to hear it is no failure.
-fn eprintln_if_open(line: &str) {
+fn print_to_stderr(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
 }
 
 /// A folder that is not there is a slip of the pen, rather than a torrent without a single file.
-fn is_folder(folder: &Path) -> Result<(), Failure> {
+fn check_folder(folder: &Path) -> Result<(), Failure> {
     let shown = printable(&folder.to_string_lossy());
     match fs::metadata(folder) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -122,25 +122,25 @@ fn is_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 fn verify(
-    torrent: &Torrent,
+    torrent: &Metainfo,
     layout: &Layout,
     folder: &Path,
     wanted: &[bool],
     quiet: bool,
     stop: &AtomicBool,
-) -> Result<Verdict, Failure> {
+) -> Result<VerifyResult, Failure> {
     let found = storage::lengths(folder, layout).map_err(|e| failure(&e))?;
     // What is missing may never have been wanted: what its neighbours need of it is in the part file then.
     let there: Vec<bool> = found.iter().map(Option::is_some).collect();
     let files = Storage::new(folder.to_owned(), layout.clone(), OPEN_MAX);
     let files = files.select(&there, &storage::part_name(&torrent.info_hash));
-    files.admit_outside(stop);
-    let progress = Progress::default();
+    files.allow_links_outside(stop);
+    let progress = CheckProgress::default();
     let check = || storage::check(&files, &torrent.pieces, 0, &progress, stop);
     let have = if quiet {
         check()
     } else {
-        progress_bar::during("checking", layout.total(), || progress.done.load(Ordering::Relaxed), check)
+        progress_bar::show_while("checking", layout.total(), || progress.done.load(Ordering::Relaxed), check)
     };
     let have = have.map_err(|e| failure(&e))?;
     if stop.load(Ordering::Relaxed) {
@@ -156,7 +156,7 @@ fn verify(
     let verified = pieces.iter().filter(|piece| have.has(*piece)).count() as u32;
     let mut flaws = storage::flaws(layout, &found, &have);
     flaws.retain(|flaw| wanted.get(flaw.file).is_none_or(|wanted| *wanted));
-    Ok(Verdict { pieces: pieces.count(), verified, flaws })
+    Ok(VerifyResult { pieces: pieces.count(), verified, flaws })
 }
 
 /// Of what a download may stumble over, only reading is left here.
@@ -202,7 +202,7 @@ fn as_text(layout: &Layout, flaws: &[Flaw]) -> String {
     out
 }
 
-fn as_json(torrent: &Torrent, layout: &Layout, verdict: &Verdict, whole: bool) -> Value {
+fn as_json(torrent: &Metainfo, layout: &Layout, result: &VerifyResult, whole: bool) -> Value {
     let runs = |runs: &[Range<u64>]| -> Value {
         runs.iter().map(|run| json!({ "offset": run.start, "length": run.end - run.start })).collect()
     };
@@ -220,9 +220,9 @@ fn as_json(torrent: &Torrent, layout: &Layout, verdict: &Verdict, whole: bool) -
         "info_hash": torrent.info_hash.hex(),
         "name": torrent.name,
         "whole": whole,
-        "pieces": verdict.pieces,
-        "verified": verdict.verified,
+        "pieces": result.pieces,
+        "verified": result.verified,
         "unfinished": unfinished(layout).collect::<Value>(),
-        "files": verdict.flaws.iter().filter_map(flaw).collect::<Value>(),
+        "files": result.flaws.iter().filter_map(flaw).collect::<Value>(),
     })
 }

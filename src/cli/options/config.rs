@@ -12,44 +12,44 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::normalize::{Given, Opt, Options, Origin, YES, settle, yes_or_no};
-use crate::cli::options::wrong;
+use crate::cli::options::bad_option;
+use crate::cli::options::normalize::{GivenOption, OptionSpec, Options, Origin, YES, apply_precedence, parse_switch};
 use crate::cli::report::hook;
 use crate::metainfo::printable;
 use crate::torrent::Config;
 use crate::util::atomic_file;
-use crate::util::descriptors::{MIN_DESCRIPTORS, in_time, raise};
+use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
 
 /// What all our variables begin with.
 const PREFIX: &str = "BTSYNC_";
 
 /// A file of options is no longer than this, in bytes: `--config /dev/zero` must end.
-const LONGEST_FILE: u64 = 1 << 20;
+const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// Reads a file.
-pub type Reader = dyn Fn(&Path) -> io::Result<Vec<u8>>;
+pub type FileReader = dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// What the world outside the command line says, as far as it is asked.
-pub struct Surroundings {
+pub struct ConfigSources {
     /// The environment's variables.
     pub variables: Vec<(String, OsString)>,
     /// Reads a file whole, or up to a bound.
-    pub read: Box<Reader>,
+    pub read: Box<FileReader>,
 }
 
-impl Default for Surroundings {
+impl Default for ConfigSources {
     /// Nothing at all.
-    fn default() -> Surroundings {
-        Surroundings { variables: Vec::new(), read: Box::new(|_| Err(io::ErrorKind::NotFound.into())) }
+    fn default() -> ConfigSources {
+        ConfigSources { variables: Vec::new(), read: Box::new(|_| Err(io::ErrorKind::NotFound.into())) }
     }
 }
 
-impl Surroundings {
+impl ConfigSources {
     /// Those of this process.
-    pub fn of_process() -> Surroundings {
+    pub fn from_process() -> ConfigSources {
         // A variable whose name is not UTF-8 is none of ours.
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        Surroundings { variables: variables.collect(), read: Box::new(read) }
+        ConfigSources { variables: variables.collect(), read: Box::new(read) }
     }
 
     fn variable(&self, name: &str) -> Option<&OsStr> {
@@ -72,14 +72,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     // What a shell passes as `<(command)` is meant to be read as it comes.
     let is_passed = path.starts_with("/dev") || path.starts_with("/proc");
     let open = || if is_passed { File::open(path) } else { atomic_file::open(path) };
-    in_time(open, || raise() >= MIN_DESCRIPTORS)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    with_retry(open, || raise_limit() >= MIN_DESCRIPTORS)?.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// All options that were given, those of the lowest precedence first, and what is odd about them.
-pub(crate) struct Gathered {
+pub(crate) struct MergedOptions {
     /// File, environment, command line.
-    pub given: Vec<Given>,
+    pub given: Vec<GivenOption>,
     /// Variables that look like ours and mean nothing, a line each.
     pub notes: Vec<String>,
 }
@@ -89,48 +89,59 @@ pub(crate) struct Gathered {
 /// # Errors
 /// [`Exit::BadOption`] for what makes no sense, with its place; [`Exit::OpenExisting`] where a file that was named is not there,
 /// or the usual one cannot be read though it is there.
-pub(crate) fn gather(options: &Options, line: Vec<Given>, around: &Surroundings) -> Result<Gathered, Failure> {
+pub(crate) fn merge_sources(
+    options: &Options,
+    line: Vec<GivenOption>,
+    config_sources: &ConfigSources,
+) -> Result<MergedOptions, Failure> {
     let mut notes = Vec::new();
-    let mut above = environment(options, around, &mut notes)?;
+    let mut above = environment(options, config_sources, &mut notes)?;
     above.extend(line);
-    let mut given = match file(&above, around) {
-        Some((path, must_be)) => from_file(options, &path, must_be, around)?,
+    let mut given = match file(&above, config_sources) {
+        Some((path, is_required)) => from_file(options, &path, is_required, config_sources)?,
         None => Vec::new(),
     };
     given.extend(above);
-    Ok(Gathered { given, notes })
+    Ok(MergedOptions { given, notes })
 }
 
 /// The file to read, and whether it has to be there. The last word on it counts.
-fn file(given: &[Given], around: &Surroundings) -> Option<(PathBuf, bool)> {
-    for this in settle(given.to_vec()).iter().rev() {
+fn file(given: &[GivenOption], config_sources: &ConfigSources) -> Option<(PathBuf, bool)> {
+    for this in apply_precedence(given.to_vec()).iter().rev() {
         match this.option.long {
             "--config" => return Some((PathBuf::from(&this.value), true)),
             "--no-config" if this.is_on() => return None,
             _ => {}
         }
     }
-    around.default_file().map(|path| (path, false))
+    config_sources.default_file().map(|path| (path, false))
 }
 
-fn from_file(options: &Options, path: &Path, must_be: bool, around: &Surroundings) -> Result<Vec<Given>, Failure> {
-    let bytes = match (around.read)(path) {
+fn from_file(
+    options: &Options,
+    path: &Path,
+    is_required: bool,
+    config_sources: &ConfigSources,
+) -> Result<Vec<GivenOption>, Failure> {
+    let bytes = match (config_sources.read)(path) {
         Ok(bytes) => bytes,
-        Err(error) if !must_be && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if !is_required && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
             return Ok(Vec::new());
         }
         Err(error) => {
             // Going on without it could do what it was written to prevent (`interface = wg0`).
-            let hint = if must_be { "" } else { "; --no-config does without it" };
+            let hint = if is_required { "" } else { "; --no-config does without it" };
             let message = format!("the configuration {}: cannot be read: {error}{hint}", path.display());
             return Err(Failure::new(Exit::OpenExisting, printable(&message)));
         }
     };
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(wrong(format!("{}: longer than a configuration can be (1 MiB)", path.display())));
+    if bytes.len() as u64 > MAX_FILE_LEN {
+        return Err(bad_option(format!("{}: longer than a configuration can be (1 MiB)", path.display())));
     }
-    let text = String::from_utf8(bytes).map_err(|_| wrong(format!("{}: not UTF-8", path.display())))?;
-    let home = around.folder("HOME");
+    let text = String::from_utf8(bytes).map_err(|_| bad_option(format!("{}: not UTF-8", path.display())))?;
+    let home = config_sources.folder("HOME");
     let lines = text.trim_start_matches('\u{feff}').lines().zip(1..);
     lines.filter_map(|(line, number)| from_line(options, line, path, number, home.as_deref()).transpose()).collect()
 }
@@ -142,7 +153,7 @@ fn from_line(
     path: &Path,
     number: usize,
     home: Option<&Path>,
-) -> Result<Option<Given>, Failure> {
+) -> Result<Option<GivenOption>, Failure> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -153,37 +164,37 @@ fn from_line(
     let option = options.named(&format!("--{name}")).ok_or_else(|| {
         let near = options.nearest(&format!("--{name}")).map(|near| near.trim_start_matches("--"));
         let hint = near.map_or("see --help".to_owned(), |near| format!("did you mean '{near}'?"));
-        wrong(format!("{origin}: unknown option '{name}': {hint}"))
+        bad_option(format!("{origin}: unknown option '{name}': {hint}"))
     })?;
-    if is_about_config(&option) || is_for_the_line(&option) {
-        return Err(wrong(format!("{origin}: '{name}' is for the command line only")));
+    if is_about_config(&option) || is_command_line_only(&option) {
+        return Err(bad_option(format!("{origin}: '{name}' is for the command line only")));
     }
     let value = match (option.takes_value, value) {
-        (true, None | Some("")) => return Err(wrong(format!("{origin}: {name} needs a value"))),
-        (true, Some(value)) => below_home(value, home),
+        (true, None | Some("")) => return Err(bad_option(format!("{origin}: {name} needs a value"))),
+        (true, Some(value)) => expand_home(value, home),
         (false, None) => YES.to_owned(),
         (false, Some(value)) => {
-            let no_switch = || wrong(format!("{origin}: {name} = {value}: yes or no is needed"));
-            yes_or_no(value).ok_or_else(no_switch)?.to_owned()
+            let no_switch = || bad_option(format!("{origin}: {name} = {value}: yes or no is needed"));
+            parse_switch(value).ok_or_else(no_switch)?.to_owned()
         }
     };
-    Ok(Some(Given { option, value, origin }))
+    Ok(Some(GivenOption { option, value, origin }))
 }
 
 /// `~/` begins a path below the home folder, as no shell reads the file.
-fn below_home(value: &str, home: Option<&Path>) -> String {
+fn expand_home(value: &str, home: Option<&Path>) -> String {
     let path =
         value.strip_prefix("~/").zip(home).and_then(|(rest, home)| home.join(rest).into_os_string().into_string().ok());
     path.unwrap_or_else(|| value.to_owned())
 }
 
 /// What would make no sense in the file that it speaks of.
-fn is_about_config(option: &Opt) -> bool {
+fn is_about_config(option: &OptionSpec) -> bool {
     matches!(option.long, "--config" | "--no-config")
 }
 
 /// What asks for something else than a download.
-fn is_for_the_line(option: &Opt) -> bool {
+fn is_command_line_only(option: &OptionSpec) -> bool {
     matches!(option.long, "--help" | "--version" | "--show-config")
 }
 
@@ -194,8 +205,12 @@ fn variable(long: &str) -> String {
 
 /// What the variables say. One that is empty says nothing. What looks like ours and is not goes into `notes`: it may be
 /// a spelling mistake, and may be somebody else's.
-fn environment(options: &Options, around: &Surroundings, notes: &mut Vec<String>) -> Result<Vec<Given>, Failure> {
-    let mut ours: Vec<_> = around.variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+fn environment(
+    options: &Options,
+    config_sources: &ConfigSources,
+    notes: &mut Vec<String>,
+) -> Result<Vec<GivenOption>, Failure> {
+    let mut ours: Vec<_> = config_sources.variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort();
     let mut given = Vec::new();
     for (name, value) in ours {
@@ -203,39 +218,39 @@ fn environment(options: &Options, around: &Surroundings, notes: &mut Vec<String>
             continue;
         }
         let long = format!("--{}", name[PREFIX.len()..].replace('_', "-").to_ascii_lowercase());
-        let option = options.named(&long).filter(|option| !is_for_the_line(option) && variable(&long) == *name);
+        let option = options.named(&long).filter(|option| !is_command_line_only(option) && variable(&long) == *name);
         let Some(option) = option else {
             let near = options.nearest(&long).map(variable).filter(|near| near != name);
             let near = near.map(|near| format!(": did you mean {near}?"));
             notes.push(printable(&format!("nothing is known of the variable {name}{}", near.unwrap_or_default())));
             continue;
         };
-        let value = value.to_str().ok_or_else(|| wrong(format!("{name}: not UTF-8")))?;
+        let value = value.to_str().ok_or_else(|| bad_option(format!("{name}: not UTF-8")))?;
         let values = match value {
             "" => Vec::new(),
             value if option.takes_value && option.repeats => value.split_whitespace().map(str::to_owned).collect(),
             value if option.takes_value => vec![value.to_owned()],
-            value => match yes_or_no(value) {
+            value => match parse_switch(value) {
                 Some(value) => vec![value.to_owned()],
-                None => return Err(wrong(format!("{name}={value}: yes or no is needed"))),
+                None => return Err(bad_option(format!("{name}={value}: yes or no is needed"))),
             },
         };
         let origin = Origin::Environment(name.clone());
-        given.extend(values.into_iter().map(|value| Given { option, value, origin: origin.clone() }));
+        given.extend(values.into_iter().map(|value| GivenOption { option, value, origin: origin.clone() }));
     }
     Ok(given)
 }
 
-/// Every option with its value and where that comes from, a line each; of URLs without more than scheme, host and port. `settled` is what counts of what was
+/// Every option with its value and where that comes from, a line each; of URLs without more than scheme, host and port. `effective` is what counts of what was
 /// given.
-pub(crate) fn show(options: &Options, settled: &[Given]) -> String {
+pub(crate) fn show(options: &Options, effective: &[GivenOption]) -> String {
     let mut out = String::new();
-    for option in options.iter().filter(|option| !is_about_config(option) && !is_for_the_line(option)) {
-        let mut given = settled.iter().filter(|given| given.option == *option).peekable();
+    for option in options.iter().filter(|option| !is_about_config(option) && !is_command_line_only(option)) {
+        let mut given = effective.iter().filter(|given| given.option == *option).peekable();
         let name = option.bare();
         // Writing to a String does not fail.
         if given.peek().is_none() {
-            let _ = writeln!(out, "{name} = {} (default)", usual(option));
+            let _ = writeln!(out, "{name} = {} (default)", default_value(option));
         }
         for given in given {
             let value = printable(&given.shown());
@@ -246,7 +261,7 @@ pub(crate) fn show(options: &Options, settled: &[Given]) -> String {
 }
 
 /// What counts where nothing was given.
-pub(crate) fn usual(option: &Opt) -> String {
+pub(crate) fn default_value(option: &OptionSpec) -> String {
     let config = Config::new(".");
     match option.bare() {
         "dir" => config.out_dir.display().to_string(),
@@ -257,7 +272,7 @@ pub(crate) fn usual(option: &Opt) -> String {
         "encryption" => format!("{:?}", config.encryption).to_ascii_lowercase(),
         "dscp" => "le".to_owned(),
         "file-allocation" => "sparse".to_owned(),
-        "max-concurrent" => crate::cli::batch::AT_ONCE.to_string(),
+        "max-concurrent" => crate::cli::batch::DEFAULT_MAX_CONCURRENT.to_string(),
         _ if !option.takes_value => "no".to_owned(),
         _ => "none".to_owned(),
     }

@@ -143,10 +143,10 @@ fn describe(out: &mut String, flag: &FlagInfo<'_>) {
         line.clear();
     }
     line = format!("{line:COLUMN$}");
-    let usual = usual(flag).map_or(String::new(), |usual| format!(" ({usual})"));
+    let default_value = default_value(flag).map_or(String::new(), |default_value| format!(" ({default_value})"));
     let aliases: Vec<_> = aliases(flag.long).collect();
     let also = if aliases.is_empty() { String::new() } else { format!("; also {}", aliases.join(", ")) };
-    for word in format!("{}{usual}{also}", flag.description).split_whitespace() {
+    for word in format!("{}{default_value}{also}", flag.description).split_whitespace() {
         if line.chars().count() + word.chars().count() > WIDTH {
             let _ = writeln!(out, "{}", line.trim_end());
             line = " ".repeat(COLUMN);
@@ -158,10 +158,10 @@ fn describe(out: &mut String, flag: &FlagInfo<'_>) {
 }
 
 /// What counts where the option is not given, where that says something.
-fn usual(flag: &FlagInfo<'_>) -> Option<String> {
+fn default_value(flag: &FlagInfo<'_>) -> Option<String> {
     let option = Options::of::<DownloadArgs>().iter().find(|option| option.long == flag.long).copied()?;
-    let usual = config::usual(&option);
-    (option.takes_value && !matches!(usual.as_str(), "none" | "0" | ".")).then_some(usual)
+    let default_value = config::default_value(&option);
+    (option.takes_value && !matches!(default_value.as_str(), "none" | "0" | ".")).then_some(default_value)
 }
 
 /// An option's name without its dashes.

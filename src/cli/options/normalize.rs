@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use argh::{ArgsInfo, FlagInfoKind, FromArgs, Optionality};
 
 use crate::cli::exit::Failure;
-use crate::cli::options::spelling::{nearest, ours};
-use crate::cli::options::wrong;
+use crate::cli::options::bad_option;
+use crate::cli::options::spelling::{canonical_name, nearest};
 use crate::discovery::tracker::redact::{public_name, redacted};
 
 /// What a lone `-` stands for among the names: the torrent comes from a pipe, or whatever standard input is.
@@ -17,7 +17,7 @@ pub(crate) const STDIN: &str = "/dev/stdin";
 
 /// An option, as the parser of its command knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Opt {
+pub(crate) struct OptionSpec {
     /// Its name, with its dashes.
     pub long: &'static str,
     /// Its letter, where it has one.
@@ -28,7 +28,7 @@ pub(crate) struct Opt {
     pub repeats: bool,
 }
 
-impl Opt {
+impl OptionSpec {
     /// Its name without its dashes, as it stands in a file.
     pub fn bare(&self) -> &'static str {
         self.long.trim_start_matches("--")
@@ -36,12 +36,12 @@ impl Opt {
 }
 
 /// The options of a command.
-pub(crate) struct Options(Vec<Opt>);
+pub(crate) struct Options(Vec<OptionSpec>);
 
 impl Options {
     /// As the command's parser lists them, so that there is no second table to keep.
     pub fn of<T: ArgsInfo>() -> Options {
-        let options = T::get_args_info().flags.iter().map(|flag| Opt {
+        let options = T::get_args_info().flags.iter().map(|flag| OptionSpec {
             long: flag.long,
             short: if flag.long == "--help" { Some('h') } else { flag.short },
             takes_value: matches!(flag.kind, FlagInfoKind::Option { .. }),
@@ -51,16 +51,16 @@ impl Options {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Opt> {
+    pub fn iter(&self) -> impl Iterator<Item = &OptionSpec> {
         self.0.iter()
     }
 
     /// The option of that name, dashes included, which may be another client's.
-    pub fn named(&self, name: &str) -> Option<Opt> {
-        self.0.iter().find(|option| option.long == ours(name)).copied()
+    pub fn named(&self, name: &str) -> Option<OptionSpec> {
+        self.0.iter().find(|option| option.long == canonical_name(name)).copied()
     }
 
-    fn lettered(&self, letter: char) -> Option<Opt> {
+    fn lettered(&self, letter: char) -> Option<OptionSpec> {
         self.0.iter().find(|option| option.short == Some(letter)).copied()
     }
 
@@ -78,7 +78,7 @@ pub(crate) enum Origin {
     /// In this variable of the environment.
     Environment(String),
     /// On the command line.
-    Line,
+    CommandLine,
 }
 
 impl Origin {
@@ -86,7 +86,7 @@ impl Origin {
         match self {
             Origin::File(..) => 0,
             Origin::Environment(_) => 1,
-            Origin::Line => 2,
+            Origin::CommandLine => 2,
         }
     }
 }
@@ -96,23 +96,23 @@ impl fmt::Display for Origin {
         match self {
             Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
             Origin::Environment(name) => write!(f, "environment: {name}"),
-            Origin::Line => f.write_str("command line"),
+            Origin::CommandLine => f.write_str("command line"),
         }
     }
 }
 
 /// An option that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct GivenOption {
     /// Which.
-    pub option: Opt,
+    pub option: OptionSpec,
     /// Its value; of a switch `yes` or `no`.
     pub value: String,
     /// Where.
     pub origin: Origin,
 }
 
-impl Given {
+impl GivenOption {
     /// Whether it is a switch that was turned on.
     pub fn is_on(&self) -> bool {
         !self.option.takes_value && self.value == YES
@@ -143,43 +143,43 @@ impl Given {
         let Err(early) = T::from_args(&["btsync"], &[name, value]) else { return Ok(()) };
         // Anything else that it says is about what is missing beside this option.
         match early.output.strip_prefix(&format!("Error parsing option '{name}' with value '{value}': ")) {
-            Some(reason) => Err(wrong(format!("{self}: {}", reason.trim()))),
+            Some(reason) => Err(bad_option(format!("{self}: {}", reason.trim()))),
             None => Ok(()),
         }
     }
 }
 
-impl fmt::Display for Given {
+impl fmt::Display for GivenOption {
     /// As it was written, with the value as it may be shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.shown();
         match &self.origin {
             Origin::File(..) => write!(f, "{}: {} = {value}", self.origin, self.option.bare()),
             Origin::Environment(name) => write!(f, "{name}={value}"),
-            Origin::Line => write!(f, "{}={value}", self.option.long),
+            Origin::CommandLine => write!(f, "{}={value}", self.option.long),
         }
     }
 }
 
 /// A command line, taken apart.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct CommandLine {
     /// The options in their order.
-    pub given: Vec<Given>,
+    pub given: Vec<GivenOption>,
     /// What is no option.
     pub names: Vec<String>,
 }
 
-impl Line {
+impl CommandLine {
     /// Whether this switch was turned on, the last time that it was given.
-    pub fn asks(&self, long: &str) -> bool {
-        self.given.iter().rev().find(|given| given.option.long == long).is_some_and(Given::is_on)
+    pub fn has_switch(&self, long: &str) -> bool {
+        self.given.iter().rev().find(|given| given.option.long == long).is_some_and(GivenOption::is_on)
     }
 }
 
 /// Takes the words apart, up to `--`, and refuses options that do not exist.
-pub(crate) fn read(options: &Options, words: &[&str]) -> Result<Line, Failure> {
-    let mut line = Line::default();
+pub(crate) fn read(options: &Options, words: &[&str]) -> Result<CommandLine, Failure> {
+    let mut line = CommandLine::default();
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
         match word {
@@ -211,19 +211,19 @@ pub(crate) fn first_name(options: &Options, words: &[&str]) -> Option<usize> {
 }
 
 /// `--name`, `--name value` or `--name=value`. The next word is the value whatever it looks like.
-fn named<'a>(options: &Options, word: &str, rest: &mut impl Iterator<Item = &'a str>) -> Result<Given, Failure> {
+fn named<'a>(options: &Options, word: &str, rest: &mut impl Iterator<Item = &'a str>) -> Result<GivenOption, Failure> {
     let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
     let option = options.named(name).ok_or_else(|| unknown(options, name))?;
     let value = match (option.takes_value, value) {
         (true, value) => {
-            value.or_else(|| rest.next()).ok_or_else(|| wrong(format!("{name} needs a value")))?.to_owned()
+            value.or_else(|| rest.next()).ok_or_else(|| bad_option(format!("{name} needs a value")))?.to_owned()
         }
         (false, None) => YES.to_owned(),
-        (false, Some(value)) => yes_or_no(value)
-            .ok_or_else(|| wrong(format!("{name} takes no value but yes or no, and not '{value}'")))?
+        (false, Some(value)) => parse_switch(value)
+            .ok_or_else(|| bad_option(format!("{name} takes no value but yes or no, and not '{value}'")))?
             .to_owned(),
     };
-    Ok(Given { option, value, origin: Origin::Line })
+    Ok(GivenOption { option, value, origin: Origin::CommandLine })
 }
 
 /// `-v`, `-vq`, `-d FOLDER`, `-dFOLDER`, `-vdFOLDER`.
@@ -231,29 +231,29 @@ fn lettered<'a>(
     options: &Options,
     word: &str,
     rest: &mut impl Iterator<Item = &'a str>,
-    given: &mut Vec<Given>,
+    given: &mut Vec<GivenOption>,
 ) -> Result<(), Failure> {
     // `-seed` is no bundle: nobody means -s -e -e -d by it.
     let long = format!("-{word}");
     let name = long.split('=').next().unwrap_or_default();
     if word.chars().count() > 2 && options.named(name).is_some() {
-        return Err(wrong(format!("unknown option '{word}': did you mean '{name}'?")));
+        return Err(bad_option(format!("unknown option '{word}': did you mean '{name}'?")));
     }
     let mut letters = word.strip_prefix('-').unwrap_or(word).chars();
     while let Some(letter) = letters.next() {
         let option = match options.lettered(letter) {
             Some(option) => option,
             None if word.chars().count() == 2 => return Err(unknown(options, word)),
-            None => return Err(wrong(format!("unknown option '-{letter}' in '{word}': see --help"))),
+            None => return Err(bad_option(format!("unknown option '-{letter}' in '{word}': see --help"))),
         };
         let mut value = YES;
         if option.takes_value {
             let joined = letters.as_str();
-            let mut next = || rest.next().ok_or_else(|| wrong(format!("-{letter} needs a value")));
+            let mut next = || rest.next().ok_or_else(|| bad_option(format!("-{letter} needs a value")));
             value = if joined.is_empty() { next()? } else { joined.strip_prefix('=').unwrap_or(joined) };
             letters = "".chars();
         }
-        given.push(Given { option, value: value.to_owned(), origin: Origin::Line });
+        given.push(GivenOption { option, value: value.to_owned(), origin: Origin::CommandLine });
     }
     Ok(())
 }
@@ -262,7 +262,7 @@ fn lettered<'a>(
 pub(crate) const YES: &str = "yes";
 
 /// What a switch may be set to.
-pub(crate) fn yes_or_no(text: &str) -> Option<&'static str> {
+pub(crate) fn parse_switch(text: &str) -> Option<&'static str> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" => Some(YES),
         "0" | "false" | "no" => Some("no"),
@@ -272,15 +272,15 @@ pub(crate) fn yes_or_no(text: &str) -> Option<&'static str> {
 
 fn unknown(options: &Options, name: &str) -> Failure {
     match options.nearest(name) {
-        Some(near) => wrong(format!("unknown option '{name}': did you mean '{near}'?")),
-        None => wrong(format!("unknown option '{name}': see --help")),
+        Some(near) => bad_option(format!("unknown option '{name}': did you mean '{near}'?")),
+        None => bad_option(format!("unknown option '{name}': see --help")),
     }
 }
 
 /// What counts of options given several times: of each what was given in the place of the highest precedence, and of those
 /// that cannot be repeated the last. `given` begins with the lowest.
-pub(crate) fn settle(given: Vec<Given>) -> Vec<Given> {
-    let counts = |(at, this): (usize, &Given)| {
+pub(crate) fn apply_precedence(given: Vec<GivenOption>) -> Vec<GivenOption> {
+    let counts = |(at, this): (usize, &GivenOption)| {
         let mut later = given.iter().skip(at + 1).filter(|other| other.option == this.option);
         !later.any(|other| !this.option.repeats || other.origin.rank() > this.origin.rank())
     };
@@ -289,11 +289,11 @@ pub(crate) fn settle(given: Vec<Given>) -> Vec<Given> {
 }
 
 /// The words for argh, of what is [settled](settle): switches that are on, and values.
-pub(crate) fn words<'a>(settled: &'a [Given], names: &'a [String]) -> Vec<&'a str> {
-    let option = |given: &'a Given| {
+pub(crate) fn words<'a>(effective: &'a [GivenOption], names: &'a [String]) -> Vec<&'a str> {
+    let option = |given: &'a GivenOption| {
         let name = (given.option.takes_value || given.is_on()).then_some(given.option.long);
         let value = given.option.takes_value.then_some(given.value.as_str());
         name.into_iter().chain(value)
     };
-    settled.iter().flat_map(option).chain(["--"]).chain(names.iter().map(String::as_str)).collect()
+    effective.iter().flat_map(option).chain(["--"]).chain(names.iter().map(String::as_str)).collect()
 }

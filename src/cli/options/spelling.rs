@@ -40,7 +40,7 @@ const COMMANDS: [(&str, &str); 19] = [
 ];
 
 /// The command, or its equivalent here, that a first word is most likely a misspelling of.
-pub(crate) fn command_like(word: &str) -> Option<&'static str> {
+pub(crate) fn nearest_command(word: &str) -> Option<&'static str> {
     if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_')) {
         return None;
     }
@@ -50,12 +50,12 @@ pub(crate) fn command_like(word: &str) -> Option<&'static str> {
 
 /// The other names of an option of ours.
 pub(crate) fn aliases(long: &str) -> impl Iterator<Item = &'static str> {
-    ALIASES.iter().filter(move |(_, ours)| *ours == long).map(|(alias, _)| *alias)
+    ALIASES.iter().filter(move |(_, canonical_name)| *canonical_name == long).map(|(alias, _)| *alias)
 }
 
 /// The name of an option as we have it.
-pub(crate) fn ours(name: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, ours)| ours)
+pub(crate) fn canonical_name(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical_name)| canonical_name)
 }
 
 /// The one of `names` that `word` was most likely meant to be; `None` where nothing is near.
@@ -129,7 +129,7 @@ mod tests {
             ("", None),
         ];
         for (word, meant) in pairs {
-            assert_eq!(command_like(word), meant, "{word}");
+            assert_eq!(nearest_command(word), meant, "{word}");
         }
     }
 }

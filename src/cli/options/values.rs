@@ -66,17 +66,17 @@ pub(crate) fn interface(text: &str) -> Result<Bind, String> {
 }
 
 /// What stands between commas.
-fn listed(text: &str) -> Vec<String> {
+fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 pub(crate) fn excluded(text: &str) -> Result<Vec<String>, String> {
-    let words = listed(text);
+    let words = split_list(text);
     if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
 }
 
 pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
-    let urls = listed(text);
+    let urls = split_list(text);
     let lower = |url: &String| url.to_ascii_lowercase();
     match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
         // Not named, as its form is unknown: all of it may be a secret.

@@ -16,10 +16,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::report::{Ending, Voice, clean};
-use crate::cli::stop::Never;
+use crate::cli::report::{FinalStatus, Reporter, clean};
+use crate::cli::stop::NoMessages;
 use crate::cli::terminal::outputs::Outputs;
-use crate::torrent::{Event, Handle, PendingCompletion};
+use crate::torrent::{Event, PendingCompletion, TorrentHandle};
 use crate::util::descriptors::before;
 use crate::util::os_error::reason;
 
@@ -29,7 +29,7 @@ pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH",
 
 /// What the user wants to have run, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookOrder {
+pub struct HookConfig {
     /// For the shell.
     pub command: String,
     /// Also for data that was complete from the start.
@@ -40,14 +40,14 @@ pub struct HookOrder {
 
 /// Runs one command, once.
 pub struct Hook {
-    order: HookOrder,
+    config: HookConfig,
     /// An absolute path.
     folder: PathBuf,
-    handle: Handle,
+    handle: TorrentHandle,
     outputs: Outputs,
     failed: HookFailure,
     /// Disconnected when the command has ended.
-    running: Option<Receiver<Never>>,
+    running: Option<Receiver<NoMessages>>,
 }
 
 /// How a command failed, if one did; clones are the same.
@@ -56,11 +56,11 @@ pub struct HookFailure(Arc<OnceLock<Failure>>);
 
 impl HookFailure {
     /// Tells people and programs at once that the command for this torrent failed.
-    fn tell(&self, message: String, outputs: &Outputs, torrent: &Handle) {
-        outputs.screen.say(&format!("btsync: {message}"));
+    fn tell(&self, message: String, outputs: &Outputs, torrent: &TorrentHandle) {
+        outputs.screen.print(&format!("btsync: {message}"));
         let failure = Failure::new(Exit::Other, message);
-        if let Some(lines) = &outputs.lines {
-            lines.error_of(outputs.start.elapsed(), &failure, torrent.name(), Some(torrent.info_hash()));
+        if let Some(json_output) = &outputs.json_output {
+            json_output.torrent_error(outputs.start.elapsed(), &failure, torrent.name(), Some(torrent.info_hash()));
         }
         let _ = self.0.set(failure);
     }
@@ -77,13 +77,13 @@ impl HookFailure {
 
 impl Hook {
     /// Will run the command when the session behind `handle` has all its files in `folder`; `failed` learns how that went.
-    pub fn new(order: HookOrder, folder: &str, handle: Handle, outputs: Outputs, failed: HookFailure) -> Hook {
+    pub fn new(config: HookConfig, folder: &str, handle: TorrentHandle, outputs: Outputs, failed: HookFailure) -> Hook {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        Hook { order, folder, handle, outputs, failed, running: None }
+        Hook { config, folder, handle, outputs, failed, running: None }
     }
 
     fn pending(&self) -> Option<PendingCompletion> {
-        self.order
+        self.config
             .pending
             .as_ref()
             .map(|records| PendingCompletion::new(records, self.handle.info_hash(), &self.folder))
@@ -92,12 +92,12 @@ impl Hook {
     /// Whether the completion is one that the user wants to hear of.
     fn is_due(&self) -> bool {
         let pending = self.pending().is_some_and(|pending| pending.is_set());
-        self.order.always || pending || !self.handle.was_complete()
+        self.config.always || pending || !self.handle.was_complete()
     }
 
     fn start(&mut self) {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(script(&self.order.command, before())).stdin(Stdio::null());
+        command.arg("-c").arg(script(&self.config.command, before())).stdin(Stdio::null());
         // Never a path at which the user has something else.
         let path = self.handle.place().map_or_else(PathBuf::new, |place| self.folder.join(place));
         let name = self.handle.name();
@@ -106,17 +106,17 @@ impl Hook {
         command.envs(VARIABLES.into_iter().zip(values));
         let (ends, ended) = bounded(0);
         let (outputs, failed, pending) = (self.outputs.clone(), self.failed.clone(), self.pending());
-        let (shown, torrent) = (clean(&self.order.command), self.handle.clone());
+        let (shown, torrent) = (clean(&self.config.command), self.handle.clone());
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // One that a signal ended has not run, and does so at the next start.
             if result.as_ref().is_ok_and(|status| status.code().is_some()) {
                 pending.iter().for_each(PendingCompletion::clear);
             }
-            if let Some(why) = complaint(&result) {
+            if let Some(why) = failure_reason(&result) {
                 failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);
             }
-            drop::<crossbeam_channel::Sender<Never>>(ends);
+            drop::<crossbeam_channel::Sender<NoMessages>>(ends);
         };
         match thread::Builder::new().name("hook".to_owned()).spawn(run) {
             // The wait cannot be interrupted: where the command goes on, the thread is left behind with it.
@@ -130,7 +130,7 @@ impl Hook {
 }
 
 /// What went wrong with a command, if anything.
-fn complaint(result: &io::Result<ExitStatus>) -> Option<String> {
+fn failure_reason(result: &io::Result<ExitStatus>) -> Option<String> {
     match result {
         Ok(status) if status.success() => None,
         Ok(status) => Some(status.to_string()),
@@ -143,7 +143,7 @@ fn script(command: &str, limit: Option<u64>) -> String {
     limit.map_or_else(|| command.to_owned(), |limit| format!("ulimit -Sn {limit} 2>/dev/null\n{command}"))
 }
 
-impl Voice for Hook {
+impl Reporter for Hook {
     fn period(&self) -> Duration {
         Duration::from_secs(3600)
     }
@@ -154,13 +154,13 @@ impl Voice for Hook {
         }
     }
 
-    fn beat(&mut self, _: Duration) {}
+    fn refresh(&mut self, _: Duration) {}
 
-    fn finish(&mut self, _: Duration, _: Ending) {
+    fn finish(&mut self, _: Duration, _: FinalStatus) {
         let Some(ended) = self.running.take() else { return };
         if !self.outputs.stop.wait(&ended) {
-            let command = clean(&self.order.command);
-            self.outputs.screen.say(&format!("--on-download-complete '{command}' still runs, and is left to itself"));
+            let command = clean(&self.config.command);
+            self.outputs.screen.print(&format!("--on-download-complete '{command}' still runs, and is left to itself"));
         }
     }
 }

@@ -10,63 +10,66 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::cli::exit::Failure;
-use crate::cli::report::{Ending, Voice};
-use crate::cli::stop::Stop;
-use crate::cli::terminal::output_queue::Outlet;
-use crate::torrent::{Event, FileView, Handle, PieceState, Snapshot, Stage};
+use crate::cli::report::{FinalStatus, Reporter};
+use crate::cli::stop::StopSignal;
+use crate::cli::terminal::output_queue::OutputQueue;
+use crate::torrent::{Event, FileView, PieceState, Snapshot, Stage, TorrentHandle};
 use crate::types::InfoHash;
 use crate::util::os_error::without_numbers;
 
 /// The most bytes that are queued for a slow reader; further lines are dropped and counted.
-const MAX_WAITING: usize = 1 << 20;
+const MAX_QUEUED_BYTES: usize = 1 << 20;
 
 /// Where the lines go, until nobody reads them any more.
 #[derive(Clone)]
-pub struct Lines {
-    outlet: Outlet,
+pub struct JsonOutput {
+    output_queue: OutputQueue,
     /// The newest time that was written: several torrents write, and time never goes back.
-    newest: Arc<Mutex<Duration>>,
+    latest_time: Arc<Mutex<Duration>>,
 }
 
-impl Lines {
+impl JsonOutput {
     /// Standard output; times are since `start`.
-    pub fn stdout(start: Instant) -> Lines {
+    pub fn stdout(start: Instant) -> JsonOutput {
         let lost = move |count| line(start.elapsed(), "lost", json!({ "count": count }));
-        Lines { outlet: Outlet::new(Box::new(io::stdout()), MAX_WAITING, lost), newest: Arc::default() }
+        JsonOutput {
+            output_queue: OutputQueue::new(Box::new(io::stdout()), MAX_QUEUED_BYTES, lost),
+            latest_time: Arc::default(),
+        }
     }
 
     /// Writes one event, `at` after the start.
     fn write(&self, at: Duration, event: &str, fields: Value) {
-        let mut newest = self.newest.lock();
-        *newest = at.max(*newest);
-        self.outlet.push(&line(*newest, event, fields));
+        let mut latest_time = self.latest_time.lock();
+        *latest_time = at.max(*latest_time);
+        self.output_queue.push(&line(*latest_time, event, fields));
     }
 
     /// The same for an event that a reader may wait for: it is never dropped.
     fn write_always(&self, at: Duration, event: &str, fields: Value) {
-        let mut newest = self.newest.lock();
-        *newest = at.max(*newest);
-        self.outlet.push_always(&line(*newest, event, fields));
+        let mut latest_time = self.latest_time.lock();
+        *latest_time = at.max(*latest_time);
+        self.output_queue.push_always(&line(*latest_time, event, fields));
     }
 
     /// Counts events that were dropped before they came here.
-    fn lose(&self, count: u64) {
-        self.outlet.lose(count);
+    fn count_dropped(&self, count: u64) {
+        self.output_queue.count_dropped(count);
     }
 
     /// Has `action` run once when nothing can be written any more.
-    pub fn when_failed(&self, action: impl FnOnce() + Send + 'static) {
-        self.outlet.when_failed(action);
+    pub fn on_failure(&self, action: impl FnOnce() + Send + 'static) {
+        self.output_queue.on_failure(action);
     }
 
     /// Why nothing can be written any more.
     pub fn failure(&self) -> Option<&io::Error> {
-        self.outlet.failure()
+        self.output_queue.failure()
     }
 
     /// Waits until all is written, or `stop` says that there is no time for that.
-    pub fn finish(&self, stop: &Stop) {
-        self.outlet.finish(stop);
+    pub fn finish(&self, stop: &StopSignal) {
+        self.output_queue.finish(stop);
     }
 
     /// The command failed; the last line.
@@ -75,7 +78,7 @@ impl Lines {
     }
 
     /// One of several torrents failed, called so; its info-hash where that is known.
-    pub fn error_of(&self, at: Duration, failure: &Failure, name: &str, info_hash: Option<InfoHash>) {
+    pub fn torrent_error(&self, at: Duration, failure: &Failure, name: &str, info_hash: Option<InfoHash>) {
         let mut fields = json!({ "code": failure.code.code(), "message": failure.message, "name": name });
         if let Some(info_hash) = info_hash {
             fields["info_hash"] = info_hash.hex().into();
@@ -101,14 +104,14 @@ fn line(at: Duration, event: &str, fields: Value) -> String {
 }
 
 /// Tells one session's story in events.
-pub struct Json {
-    handle: Handle,
-    lines: Lines,
+pub struct JsonReporter {
+    handle: TorrentHandle,
+    json_output: JsonOutput,
     out_dir: String,
     /// When the session began, and whether it is one of several.
     since: Duration,
-    of_many: bool,
-    begun: bool,
+    in_batch: bool,
+    has_started: bool,
     /// Pieces that were told of.
     verified: Vec<bool>,
     /// Files that were not told of, once they are known.
@@ -116,35 +119,45 @@ pub struct Json {
     last: Option<Snapshot>,
 }
 
-impl Json {
+impl JsonReporter {
     /// A voice for the session behind `handle`, whose files go to `out_dir`.
-    pub fn new(handle: Handle, lines: Lines, out_dir: String) -> Json {
-        let (since, of_many, begun) = (Duration::ZERO, false, false);
-        Json { handle, lines, out_dir, since, of_many, begun, verified: Vec::new(), files: None, last: None }
+    pub fn new(handle: TorrentHandle, json_output: JsonOutput, out_dir: String) -> JsonReporter {
+        let (since, in_batch, has_started) = (Duration::ZERO, false, false);
+        JsonReporter {
+            handle,
+            json_output,
+            out_dir,
+            since,
+            in_batch,
+            has_started,
+            verified: Vec::new(),
+            files: None,
+            last: None,
+        }
     }
 
     /// One of several, begun at `since`: each line has its name.
     #[must_use]
-    pub fn one_of_many(self, since: Duration) -> Json {
-        Json { since, of_many: true, ..self }
+    pub fn for_batch(self, since: Duration) -> JsonReporter {
+        JsonReporter { since, in_batch: true, ..self }
     }
 
     /// Writes one event of this session.
     fn write(&self, at: Duration, event: &str, fields: Value) {
-        self.lines.write(at, event, self.signed(fields));
+        self.json_output.write(at, event, self.with_torrent_fields(fields));
     }
 
     /// The fields, and of which torrent they are.
-    fn signed(&self, mut fields: Value) -> Value {
+    fn with_torrent_fields(&self, mut fields: Value) -> Value {
         fields["info_hash"] = self.handle.info_hash().hex().into();
-        if self.of_many {
+        if self.in_batch {
             fields["name"] = self.handle.name().into();
         }
         fields
     }
 
     fn begin(&mut self) {
-        if !std::mem::replace(&mut self.begun, true) {
+        if !std::mem::replace(&mut self.has_started, true) {
             let total = Some(self.handle.snapshot().total).filter(|&total| total > 0);
             let fields = json!({
                 "name": self.handle.name(),
@@ -156,8 +169,8 @@ impl Json {
     }
 
     /// What is new: pieces, files, and the figures where they moved.
-    fn look(&mut self, at: Duration) {
-        self.look_at_pieces(at);
+    fn write_changes(&mut self, at: Duration) {
+        self.write_pieces(at);
         let now = self.handle.snapshot();
         if self.last.as_ref() != Some(&now) {
             self.write(at, "progress", progress(&now));
@@ -165,7 +178,7 @@ impl Json {
         }
     }
 
-    fn look_at_pieces(&mut self, at: Duration) {
+    fn write_pieces(&mut self, at: Duration) {
         let mut states = Vec::new();
         self.handle.pieces(&mut states);
         if self.verified.is_empty() {
@@ -178,10 +191,10 @@ impl Json {
                 self.write(at, "piece", json!({ "index": index }));
             }
         }
-        self.look_at_files(at);
+        self.write_files(at);
     }
 
-    fn look_at_files(&mut self, at: Duration) {
+    fn write_files(&mut self, at: Duration) {
         if self.verified.is_empty() {
             return;
         }
@@ -225,7 +238,7 @@ fn progress(now: &Snapshot) -> Value {
     })
 }
 
-impl Voice for Json {
+impl Reporter for JsonReporter {
     fn period(&self) -> Duration {
         Duration::from_secs(1)
     }
@@ -248,7 +261,7 @@ impl Voice for Json {
                 let from = if *incoming { "called us" } else { "called" };
                 ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
             }
-            Event::PeerGone { addr, reason } => {
+            Event::PeerDisconnected { addr, reason } => {
                 ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
             }
             Event::PeerFailed { addr, reason } => {
@@ -265,10 +278,10 @@ impl Voice for Json {
                 ("note", json!({ "text": without_numbers(what) }))
             }
             Event::Completed => {
-                self.look(at);
+                self.write_changes(at);
                 ("complete", json!({}))
             }
-            Event::Lost { count } => return self.lines.lose(*count),
+            Event::EventsDropped { count } => return self.json_output.count_dropped(*count),
             Event::CheckStarted { .. } | Event::NoTracker { .. } | Event::PieceFailed { .. } | Event::Stopping => {
                 return;
             }
@@ -276,24 +289,24 @@ impl Voice for Json {
         self.write(at, name, fields);
     }
 
-    fn beat(&mut self, at: Duration) {
+    fn refresh(&mut self, at: Duration) {
         self.begin();
-        self.look(at);
+        self.write_changes(at);
     }
 
-    fn has_last_word(&self) -> bool {
+    fn finishes_last(&self) -> bool {
         true
     }
 
-    fn finish(&mut self, at: Duration, ending: Ending) {
+    fn finish(&mut self, at: Duration, final_status: FinalStatus) {
         self.begin();
-        if ending == Ending::Failed {
-            self.look(at);
+        if final_status == FinalStatus::Failed {
+            self.write_changes(at);
         } else {
             // `done` has the last figures.
-            self.look_at_pieces(at);
+            self.write_pieces(at);
             let now = self.handle.snapshot();
-            let whole = ending == Ending::Whole;
+            let whole = final_status == FinalStatus::Whole;
             let fields = json!({
                 "complete": whole,
                 "have": now.have,
@@ -302,7 +315,7 @@ impl Voice for Json {
                 "total_uploaded": now.total_uploaded,
                 "seconds": at.saturating_sub(self.since).as_secs_f64(),
             });
-            self.lines.write_always(at, "done", self.signed(fields));
+            self.json_output.write_always(at, "done", self.with_torrent_fields(fields));
         }
     }
 }

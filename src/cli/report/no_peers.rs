@@ -5,60 +5,60 @@ use std::time::Duration;
 
 use crate::cli::report::clean;
 use crate::cli::report::figures::count;
-use crate::torrent::{Handle, PeerView, Search, Snapshot, Stage, TrackerState};
+use crate::torrent::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 
 /// Without a byte for so long, a person wonders.
-const WONDER: Duration = Duration::from_secs(30);
+const STALL_AFTER: Duration = Duration::from_secs(30);
 /// Between two lines.
-const PAUSE: Duration = Duration::from_secs(60);
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches whether anything comes.
 #[derive(Default)]
-pub struct Waiting {
+pub struct StallDetector {
     /// Bytes and pieces of metadata seen last, and since when nothing more has come.
     last: (u64, usize),
     since: Option<Duration>,
     /// When the last line was, and what it said.
-    said: Option<(Duration, String)>,
+    last_report: Option<(Duration, String)>,
 }
 
-impl Waiting {
+impl StallDetector {
     /// The line to say now, if there is one.
-    pub fn line(&mut self, at: Duration, now: &Snapshot, handle: &Handle) -> Option<String> {
+    pub fn line(&mut self, at: Duration, now: &Snapshot, handle: &TorrentHandle) -> Option<String> {
         if !self.is_due(at, now) {
             return None;
         }
-        let line = why(&handle.search(), now, &handle.peers());
-        let new = self.said.as_ref().is_none_or(|(_, last)| *last != line);
+        let line = stall_reason(&handle.search(), now, &handle.peers());
+        let new = self.last_report.as_ref().is_none_or(|(_, last)| *last != line);
         let since = self.since.unwrap_or(at);
-        self.said = Some((at, line.clone()));
+        self.last_report = Some((at, line.clone()));
         new.then(|| format!("nothing has come for {} s: {line}", at.saturating_sub(since).as_secs()))
     }
 
     /// Notes how the session stands, and says for how long nothing has come, once that is worth telling.
-    pub fn stuck(&mut self, at: Duration, now: &Snapshot) -> Option<Duration> {
+    pub fn stalled(&mut self, at: Duration, now: &Snapshot) -> Option<Duration> {
         self.is_due(at, now);
-        self.since.map(|since| at.saturating_sub(since)).filter(|&time| time >= WONDER && waits(now))
+        self.since.map(|since| at.saturating_sub(since)).filter(|&time| time >= STALL_AFTER && expects_data(now))
     }
 
     fn is_due(&mut self, at: Duration, now: &Snapshot) -> bool {
         let count = (now.downloaded, now.metadata.0);
-        if !waits(now) || count != self.last || self.since.is_none() {
+        if !expects_data(now) || count != self.last || self.since.is_none() {
             (self.last, self.since) = (count, Some(at));
             return false;
         }
-        let long = self.since.is_some_and(|since| at >= since + WONDER);
-        long && self.said.as_ref().is_none_or(|(then, _)| at >= *then + PAUSE)
+        let long = self.since.is_some_and(|since| at >= since + STALL_AFTER);
+        long && self.last_report.as_ref().is_none_or(|(then, _)| at >= *then + REPORT_INTERVAL)
     }
 }
 
 /// Whether something should come.
-fn waits(now: &Snapshot) -> bool {
+fn expects_data(now: &Snapshot) -> bool {
     matches!(now.stage, Stage::Downloading | Stage::Metadata)
 }
 
 /// What came of looking for peers, and why those who are connected give nothing.
-pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
+pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> String {
     let mut parts = Vec::new();
     parts.extend(trackers(search));
     match search.dht_nodes {
@@ -95,7 +95,7 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
         });
     }
     parts.extend(connected(now, peers));
-    parts.push(match search.callers {
+    parts.push(match search.incoming_connections {
         0 => "nobody has called us".to_owned(),
         n => format!("{n} called us"),
     });
@@ -103,7 +103,7 @@ pub fn why(search: &Search, now: &Snapshot, peers: &[PeerView]) -> String {
 }
 
 /// The trackers in a few words: each where there are few, how many did what where there are many.
-fn trackers(search: &Search) -> Vec<String> {
+fn trackers(search: &PeerSearch) -> Vec<String> {
     if search.trackers.len() <= 2 {
         let word = |(name, state): &(String, TrackerState)| match state {
             TrackerState::Answered { peers } => format!("tracker {}: {}", clean(name), count(*peers, "peer")),
@@ -150,29 +150,29 @@ mod tests {
 
     #[test]
     fn the_line_names_every_source_and_what_it_said() {
-        let mut search = Search { dht_nodes: Some(0), ..Search::default() };
+        let mut search = PeerSearch { dht_nodes: Some(0), ..PeerSearch::default() };
         search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
         let mut now = snapshot();
         let line = "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; nobody has called us";
-        assert_eq!(why(&search, &now, &[]), line);
+        assert_eq!(stall_reason(&search, &now, &[]), line);
         for (interfaces, peers, word) in [
             (0, 0, "local network: no interface is up; "),
             (1, 0, "local network: 0 peers; "),
             (2, 3, "local networks: 3 peers on 2 interfaces; "),
         ] {
             (search.lsd_interfaces, search.lsd_peers) = (Some(interfaces), peers);
-            assert!(why(&search, &now, &[]).contains(word), "{word}");
+            assert!(stall_reason(&search, &now, &[]).contains(word), "{word}");
         }
         now.known = 1;
-        assert!(why(&search, &now, &[]).contains("; the one known peer has not answered; "));
+        assert!(stall_reason(&search, &now, &[]).contains("; the one known peer has not answered; "));
         (now.known, search.dht_nodes, search.dht_peers, search.lsd_peers) = (2, Some(1), 1, 1);
         search.lsd_interfaces = Some(1);
         search.tracker("http://t/", TrackerState::Answered { peers: 1 });
         let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; nobody has called us";
-        assert_eq!(why(&search, &now, &[]), line);
+        assert_eq!(stall_reason(&search, &now, &[]), line);
         search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
         (now.known, now.connected) = (9, 1);
-        (search.reached, search.refused, search.silent, search.callers) = (1, 5, 3, 2);
+        (search.reached, search.refused, search.silent, search.incoming_connections) = (1, 5, 3, 2);
         search.dht_nodes = Some(40);
         search.dht_peers = 9;
         let peer = PeerView {
@@ -188,29 +188,37 @@ mod tests {
             interested: false,
             choked: true,
             wanted: true,
-            snubs: false,
+            is_snubbing: false,
         };
-        let line = why(&search, &now, &[peer]);
+        let line = stall_reason(&search, &now, &[peer]);
         assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");
         assert!(line.contains("calls: 1 reached, 5 unreachable, 3 silent"), "{line}");
         assert!(line.contains("connected: 1, 1 of them chokes us; 2 called us"), "{line}");
         for n in 0..5 {
             search.tracker(&format!("udp://{n}/"), TrackerState::Answered { peers: n });
         }
-        assert!(why(&search, &now, &[]).contains("trackers: 5 of 6 answer, with 4 peers at most"));
+        assert!(stall_reason(&search, &now, &[]).contains("trackers: 5 of 6 answer, with 4 peers at most"));
     }
 
     #[test]
     fn it_is_said_after_half_a_minute_and_then_once_a_minute() {
-        let (mut waiting, mut now) = (Waiting::default(), snapshot());
+        let (mut stall_detector, mut now) = (StallDetector::default(), snapshot());
         let s = Duration::from_secs;
-        assert!(!waiting.is_due(s(1), &now) && !waiting.is_due(s(30), &now) && waiting.is_due(s(31), &now));
-        waiting.said = Some((s(31), String::new()));
-        assert!(!waiting.is_due(s(90), &now) && waiting.is_due(s(91), &now));
+        assert!(
+            !stall_detector.is_due(s(1), &now)
+                && !stall_detector.is_due(s(30), &now)
+                && stall_detector.is_due(s(31), &now)
+        );
+        stall_detector.last_report = Some((s(31), String::new()));
+        assert!(!stall_detector.is_due(s(90), &now) && stall_detector.is_due(s(91), &now));
         now.downloaded = 1;
-        assert!(!waiting.is_due(s(92), &now) && !waiting.is_due(s(121), &now) && waiting.is_due(s(122), &now));
-        assert_eq!((waiting.stuck(s(121), &now), waiting.stuck(s(130), &now)), (None, Some(s(38))));
+        assert!(
+            !stall_detector.is_due(s(92), &now)
+                && !stall_detector.is_due(s(121), &now)
+                && stall_detector.is_due(s(122), &now)
+        );
+        assert_eq!((stall_detector.stalled(s(121), &now), stall_detector.stalled(s(130), &now)), (None, Some(s(38))));
         now.stage = Stage::Seeding;
-        assert!(!waiting.is_due(s(500), &now) && waiting.stuck(s(900), &now).is_none());
+        assert!(!stall_detector.is_due(s(500), &now) && stall_detector.stalled(s(900), &now).is_none());
     }
 }

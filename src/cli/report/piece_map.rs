@@ -10,7 +10,7 @@ pub enum Cell {
     /// Nothing of its pieces is there or asked for.
     Missing,
     /// Some of it is missing, and nobody who is connected has that.
-    Unseen,
+    Unavailable,
     /// Some of its pieces are under way now.
     UnderWay,
     /// None is under way; so many thirds of them, rounded down, are verified, but not all.
@@ -24,21 +24,21 @@ pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
     let edge = |cell: usize| (cell as u128 * pieces.len() as u128 / width.max(1) as u128) as usize;
     let cell = |at: usize| {
         let (from, to) = (edge(at), edge(at + 1).max(edge(at) + 1));
-        together(pieces.get(from..to.min(pieces.len())).unwrap_or_default())
+        merged_cell(pieces.get(from..to.min(pieces.len())).unwrap_or_default())
     };
     (0..width).map(cell).collect()
 }
 
 /// A line for work of which so many of all bytes are done: before the check is over nobody knows the pieces.
-pub fn looked_at((done, all): (u64, u64), width: usize) -> Vec<Cell> {
+pub fn progress_cells((done, all): (u64, u64), width: usize) -> Vec<Cell> {
     let done = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
     (0..width).map(|at| if at < done { Cell::UnderWay } else { Cell::Missing }).collect()
 }
 
-fn together(pieces: &[PieceState]) -> Cell {
+fn merged_cell(pieces: &[PieceState]) -> Cell {
     let count = |state| pieces.iter().filter(|&&piece| piece == state).count();
-    if pieces.contains(&PieceState::Unseen) {
-        return Cell::Unseen; // what keeps all of it from being whole counts more than what comes
+    if pieces.contains(&PieceState::Unavailable) {
+        return Cell::Unavailable; // what keeps all of it from being whole counts more than what comes
     }
     let wanted = pieces.len() - count(PieceState::Unwanted);
     match (count(PieceState::Verified), count(PieceState::UnderWay)) {
@@ -53,22 +53,22 @@ fn together(pieces: &[PieceState]) -> Cell {
 
 /// How cells look: a character for each kind, coloured or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Style {
     unicode: bool,
     colour: bool,
 }
 
-impl Look {
+impl Style {
     /// Blocks where the terminal has them, else ASCII; all differ, so that colour is not needed to read them.
-    pub const fn new(unicode: bool, colour: bool) -> Look {
-        Look { unicode, colour }
+    pub const fn new(unicode: bool, colour: bool) -> Style {
+        Style { unicode, colour }
     }
 
     /// Reads `NO_COLOR` (<https://no-color.org>) and the locale. Without a locale, as in containers, UTF-8 is likelier than not.
-    pub fn from_env() -> Look {
+    pub fn from_env() -> Style {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
-        Look::new(locale.is_none_or(|name| speaks_utf8(&name)), set("NO_COLOR").is_none())
+        Style::new(locale.is_none_or(|name| is_utf8_locale(&name)), set("NO_COLOR").is_none())
     }
 
     /// Whether there are more signs than ASCII.
@@ -104,7 +104,7 @@ impl Look {
                 Some(Cell::Partly(2..)) => ('▆', '+', "\x1b[32m"),
                 Some(Cell::Partly(1)) => ('▄', '=', "\x1b[32m"),
                 Some(Cell::Partly(0)) => ('▂', '-', "\x1b[32m"),
-                Some(Cell::Unseen) => ('×', '!', "\x1b[31m"),
+                Some(Cell::Unavailable) => ('×', '!', "\x1b[31m"),
                 Some(Cell::UnderWay) => ('▒', '~', "\x1b[33m"),
                 Some(Cell::Unwanted) => (' ', ' ', ""),
                 _ => ('░', '.', "\x1b[2m"),
@@ -117,7 +117,7 @@ impl Look {
     }
 }
 
-fn speaks_utf8(locale: &str) -> bool {
+fn is_utf8_locale(locale: &str) -> bool {
     let locale = locale.to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
 }
@@ -138,11 +138,11 @@ mod tests {
 
     #[test]
     fn what_nobody_has_is_seen_in_every_cell() {
-        let pieces = [Verified, PieceState::Unseen, UnderWay, Missing];
-        assert_eq!(cells(&pieces, 1), [Cell::Unseen]);
-        assert_eq!(cells(&pieces, 2), [Cell::Unseen, Cell::UnderWay]);
-        assert_eq!(Look::new(false, false).paint(&cells(&pieces, 4)), "#!~.");
-        assert_eq!(Look::new(true, true).paint(&[Cell::Unseen]), "\x1b[31m×\x1b[0m");
+        let pieces = [Verified, PieceState::Unavailable, UnderWay, Missing];
+        assert_eq!(cells(&pieces, 1), [Cell::Unavailable]);
+        assert_eq!(cells(&pieces, 2), [Cell::Unavailable, Cell::UnderWay]);
+        assert_eq!(Style::new(false, false).paint(&cells(&pieces, 4)), "#!~.");
+        assert_eq!(Style::new(true, true).paint(&[Cell::Unavailable]), "\x1b[31m×\x1b[0m");
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         let pieces = [Verified, Unwanted, Unwanted, Unwanted, Missing, Unwanted];
         assert_eq!(cells(&pieces, 3), [Cell::Verified, Cell::Unwanted, Cell::Missing]);
         assert_eq!(cells(&pieces, 1), [Cell::Partly(1)]);
-        assert_eq!(Look::new(true, true).paint(&[Cell::Unwanted; 2]), "  ");
+        assert_eq!(Style::new(true, true).paint(&[Cell::Unwanted; 2]), "  ");
     }
 
     #[test]
@@ -182,9 +182,14 @@ mod tests {
         let line = [&[Cell::Verified, Cell::Verified], &partly[..], &[Cell::UnderWay, Cell::Missing]].concat();
         let colours =
             "\x1b[32m██\x1b[0m\x1b[32m▆\x1b[0m\x1b[32m▄\x1b[0m\x1b[32m▂\x1b[0m\x1b[33m▒\x1b[0m\x1b[2m░\x1b[0m";
-        assert_eq!(Look::new(true, true).paint(&line), colours);
-        assert_eq!(Look::new(true, false).paint(&line), "██▆▄▂▒░");
-        assert_eq!(Look::new(false, false).paint(&line), "##+=-~.");
-        assert!(speaks_utf8("en_US.UTF-8") && speaks_utf8("C.utf8") && !speaks_utf8("C") && !speaks_utf8("POSIX"));
+        assert_eq!(Style::new(true, true).paint(&line), colours);
+        assert_eq!(Style::new(true, false).paint(&line), "██▆▄▂▒░");
+        assert_eq!(Style::new(false, false).paint(&line), "##+=-~.");
+        assert!(
+            is_utf8_locale("en_US.UTF-8")
+                && is_utf8_locale("C.utf8")
+                && !is_utf8_locale("C")
+                && !is_utf8_locale("POSIX")
+        );
     }
 }

@@ -3,106 +3,107 @@
 use std::time::Duration;
 
 use crate::cli::report::figures::{Rates, part, percent, pieces, rate, ratio, seeding, size, words};
-use crate::cli::report::no_peers::Waiting;
-use crate::cli::report::tui::text::squeeze;
-use crate::cli::report::{Ending, Voice, Words, clean};
+use crate::cli::report::no_peers::StallDetector;
+use crate::cli::report::tui::text::shorten_middle;
+use crate::cli::report::{EventText, FinalStatus, Reporter, clean};
 use crate::cli::terminal::screen::Screen;
-use crate::torrent::Handle;
+use crate::torrent::TorrentHandle;
 use crate::torrent::{Event, SeedGoal, Snapshot, Stage};
 
 /// A line that says nothing new is left out for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Tells one session's story in plain lines.
-pub struct Plain {
-    handle: Handle,
+pub struct PlainReporter {
+    handle: TorrentHandle,
     screen: Screen,
     name: String,
     longest: usize,
     rates: Rates,
-    words: Words,
-    waiting: Waiting,
+    words: EventText,
+    stall_detector: StallDetector,
     last: Option<(Duration, String)>,
     /// Bytes sent in this session, as they were last told of.
-    told_sent: u64,
+    reported_upload: u64,
 }
 
-impl Plain {
+impl PlainReporter {
     /// A voice for the session behind `handle`.
-    pub fn new(handle: Handle, screen: Screen) -> Plain {
+    pub fn new(handle: TorrentHandle, screen: Screen) -> PlainReporter {
         let name = clean(handle.name());
-        Plain {
+        PlainReporter {
             handle,
             screen,
             name,
             longest: usize::MAX,
             rates: Rates::default(),
-            words: Words::chatty(),
-            waiting: Waiting::default(),
+            words: EventText::verbose(),
+            stall_detector: StallDetector::default(),
             last: None,
-            told_sent: 0,
+            reported_upload: 0,
         }
     }
 
     /// One of several: its lines begin with a name of so many columns at most.
     #[must_use]
-    pub fn one_of_many(mut self, longest: usize) -> Plain {
+    pub fn for_batch(mut self, longest: usize) -> PlainReporter {
         self.longest = longest;
         self.rename();
         self
     }
 
     fn rename(&mut self) {
-        self.name = squeeze(&clean(self.handle.name()), self.longest);
+        self.name = shorten_middle(&clean(self.handle.name()), self.longest);
     }
 
-    fn look(&mut self, at: Duration) -> Snapshot {
+    fn update_rates(&mut self, at: Duration) -> Snapshot {
         let now = self.handle.snapshot();
         self.rates.update(at, &now);
         now
     }
 }
 
-impl Voice for Plain {
+impl Reporter for PlainReporter {
     fn period(&self) -> Duration {
         Duration::from_secs(5)
     }
 
     fn event(&mut self, at: Duration, event: &Event) {
         if let Some(words) = self.words.of(event) {
-            self.screen.say(&format!("{}: {words}", self.name));
+            self.screen.print(&format!("{}: {words}", self.name));
         }
         match event {
             // Peers can call from now on: what takes less than a period has a speed too.
             Event::Listening { .. } => self.rates.begin(at),
             Event::Metadata { .. } => self.rename(),
             Event::Completed => {
-                let now = self.look(at);
-                self.screen.say(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
-                self.told_sent = now.uploaded;
+                let now = self.update_rates(at);
+                self.screen.print(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
+                self.reported_upload = now.uploaded;
             }
             _ => {}
         }
     }
 
-    fn beat(&mut self, at: Duration) {
-        let now = self.look(at);
-        if let Some(why) = self.waiting.line(at, &now, &self.handle) {
-            self.screen.say(&format!("{}: {why}", self.name));
+    fn refresh(&mut self, at: Duration) {
+        let now = self.update_rates(at);
+        if let Some(why) = self.stall_detector.line(at, &now, &self.handle) {
+            self.screen.print(&format!("{}: {why}", self.name));
         }
         let line = line(&self.name, &now, &self.rates, self.handle.seed_goal());
-        let stale = self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < PATIENCE);
+        let stale =
+            self.last.as_ref().is_some_and(|(then, last)| *last == line && at.saturating_sub(*then) < REPEAT_INTERVAL);
         if !stale {
-            self.screen.say(&line);
+            self.screen.print(&line);
             self.last = Some((at, line));
         }
     }
 
-    fn finish(&mut self, at: Duration, _: Ending) {
-        let now = self.look(at);
+    fn finish(&mut self, at: Duration, _: FinalStatus) {
+        let now = self.update_rates(at);
         // What was sent until the completion has been told with it.
-        if now.uploaded > self.told_sent {
-            self.screen.say(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
+        if now.uploaded > self.reported_upload {
+            self.screen.print(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
         }
         // How an unfinished download stands is told with the reason for its end, by whoever knows that.
     }

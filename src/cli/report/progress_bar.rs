@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use crate::cli::report::figures::{Forecast, Meter, hashing};
-use crate::cli::report::piece_map::{Look, looked_at};
-use crate::cli::report::tui::text::fit;
+use crate::cli::report::piece_map::{Style, progress_cells};
+use crate::cli::report::tui::text::fit_figures;
 use crate::cli::terminal::screen::Screen;
 
 /// How often the lines are redrawn.
@@ -16,25 +16,25 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// Does the work while stderr shows how many of `total` bytes are done, and `what` that is called; without a terminal, or without a
 /// thread to spare for the lines, just does it.
-pub(crate) fn during<T>(what: &str, total: u64, done: impl Fn() -> u64 + Send, work: impl FnOnce() -> T) -> T {
+pub(crate) fn show_while<T>(what: &str, total: u64, done: impl Fn() -> u64 + Send, work: impl FnOnce() -> T) -> T {
     let screen = Screen::stderr();
     if !screen.is_terminal() {
         return work();
     }
     // Nothing is ever sent: that the sender is gone says that the work is done.
     let (working, ended) = bounded::<()>(0);
-    screen.watch_stops();
+    screen.watch_sigcont();
     let draw = move || {
-        let (start, look) = (Instant::now(), Look::from_env());
+        let (start, style) = (Instant::now(), Style::from_env());
         let (mut meter, mut forecast) = (Meter::new(Duration::from_secs(2)), Forecast::default());
         while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
             let (at, done) = (start.elapsed(), done());
             meter.update(at, done);
             forecast.update(at, total.saturating_sub(done), meter.rate());
-            if screen.is_ours() {
+            if screen.is_foreground() {
                 let (_, width) = screen.size();
                 let figures = hashing(what, (done, total), meter.rate(), &forecast.eta(at));
-                screen.draw(vec![fit(&figures, width), look.paint(&looked_at((done, total), width))]);
+                screen.draw(vec![fit_figures(&figures, width), style.paint(&progress_cells((done, total), width))]);
             }
         }
         screen.draw(Vec::new());

@@ -1,7 +1,7 @@
 //! The voice for a terminal: one screen that is redrawn in place at the end of what scrolls, events above it. It hears a few keys.
 //!
 //! [`layout`] decides what stands where; `spark`, `peers` and `files` are its parts, `text` fits words into columns. All of
-//! them are pure: `panel` asks the session how it stands, and [`Screen`] draws what they make of it.
+//! them are pure: `panel` asks the session how it stands, and `Screen` draws what they make of it.
 
 mod files;
 pub mod layout;
@@ -15,40 +15,40 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use signal_hook::consts::SIGINT;
 
-use crate::cli::report::{Ending, Voice, Words};
-use crate::cli::terminal::keys::Keys;
+use crate::cli::report::{EventText, FinalStatus, Reporter};
+use crate::cli::terminal::keys::KeyInput;
 use crate::cli::terminal::screen::Screen;
-use crate::torrent::{Event, Handle};
+use crate::torrent::{Event, TorrentHandle};
 use panel::Panel;
 
 /// Shows one session on a terminal.
-pub struct View {
-    handle: Handle,
+pub struct TuiReporter {
+    handle: TorrentHandle,
     screen: Screen,
-    keys: Option<Keys>,
+    keys: Option<KeyInput>,
     panel: Panel,
-    words: Words,
+    words: EventText,
 }
 
-impl View {
+impl TuiReporter {
     /// A view of the session behind `handle`, which `keys` steer where there is a keyboard.
-    pub fn new(handle: Handle, screen: Screen, keys: Option<Keys>) -> View {
-        screen.watch_stops();
+    pub fn new(handle: TorrentHandle, screen: Screen, keys: Option<KeyInput>) -> TuiReporter {
+        screen.watch_sigcont();
         let panel = Panel::new(handle.clone(), handle.limits());
-        View { handle, screen, keys, panel, words: Words::default() }
+        TuiReporter { handle, screen, keys, panel, words: EventText::default() }
     }
 
-    fn draw(&mut self, at: Duration, ending: Option<Ending>) {
-        if ending.is_none() && !self.screen.is_ours() {
+    fn draw(&mut self, at: Duration, final_status: Option<FinalStatus>) {
+        if final_status.is_none() && !self.screen.is_foreground() {
             return; // a shell or an editor has the terminal now
         }
         let (rows, width) = self.screen.size();
-        let lines = self.panel.lines(at, ending, self.keys.is_some(), (rows.saturating_sub(1), width));
+        let lines = self.panel.lines(at, final_status, self.keys.is_some(), (rows.saturating_sub(1), width));
         self.screen.draw(lines);
     }
 }
 
-impl Voice for View {
+impl Reporter for TuiReporter {
     fn period(&self) -> Duration {
         Duration::from_millis(250)
     }
@@ -57,7 +57,7 @@ impl Voice for View {
         // The view itself shows the check.
         let words = if matches!(event, Event::CheckStarted { .. }) { None } else { self.words.of(event) };
         if let Some(words) = words {
-            self.screen.say(&words);
+            self.screen.print(&words);
         }
         match event {
             Event::Listening { .. } => self.panel.begin(at),
@@ -67,20 +67,20 @@ impl Voice for View {
         }
     }
 
-    fn beat(&mut self, at: Duration) {
+    fn refresh(&mut self, at: Duration) {
         if let Some(keys) = &self.keys {
             keys.look();
         }
         self.draw(at, None);
     }
 
-    fn finish(&mut self, at: Duration, ending: Ending) {
-        self.draw(at, Some(ending));
+    fn finish(&mut self, at: Duration, final_status: FinalStatus) {
+        self.draw(at, Some(final_status));
         self.screen.keep();
     }
 
     fn keys(&self) -> Option<Receiver<char>> {
-        self.keys.as_ref().map(Keys::pressed)
+        self.keys.as_ref().map(KeyInput::pressed)
     }
 
     fn key(&mut self, at: Duration, key: char) {

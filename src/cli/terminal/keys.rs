@@ -2,7 +2,7 @@
 //! download ends. Ctrl-C, Ctrl-Z and Ctrl-\ stay what they are, signals.
 //!
 //! Keys are heard only while the terminal is ours: a process in the background that touched its terminal would be stopped. One
-//! thread waits for keys and signals together; [`Keys::release`] puts the terminal back at once, and so does the drop of the last
+//! thread waits for keys and signals together; [`KeyInput::release`] puts the terminal back at once, and so does the drop of the last
 //! [`Keyboard`].
 
 use std::fs;
@@ -25,7 +25,7 @@ use crate::cli::signals::is_ignored;
 use crate::util::descriptors::is_shortage;
 
 /// Keys that wait for the view at most; more are lost.
-const WAITING: usize = 16;
+const MAX_QUEUED_KEYS: usize = 16;
 
 /// The arrow up.
 pub const UP: char = '\u{2191}';
@@ -35,20 +35,20 @@ pub const DOWN: char = '\u{2193}';
 pub const ENTER: char = '\n';
 
 /// Whether that terminal listens to us: true also where there is no job control, and nobody else it could listen to.
-pub fn is_ours(terminal: impl AsFd) -> bool {
+pub fn is_foreground(terminal: impl AsFd) -> bool {
     tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
 }
 
 /// What all that hear keys share; clones are the same keyboard.
 #[derive(Clone)]
-pub struct Keys {
-    inner: Arc<Inner>,
+pub struct KeyInput {
+    inner: Arc<KeyboardInner>,
     pressed: Receiver<char>,
 }
 
-struct Inner {
+struct KeyboardInner {
     /// How the terminal was; there while it is not so.
-    before: Mutex<Option<Termios>>,
+    saved_modes: Mutex<Option<Termios>>,
     /// Keys are not wanted any more.
     over: AtomicBool,
     /// Wakes the thread.
@@ -57,13 +57,13 @@ struct Inner {
 
 /// The keyboard's owner: ends its thread, and leaves the terminal as it was.
 pub struct Keyboard {
-    keys: Keys,
+    keys: KeyInput,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The signals that the thread takes care of, as they have come.
 #[derive(Default)]
-struct Signals {
+struct PendingSignals {
     stop: Arc<AtomicBool>,
     quit: Arc<AtomicBool>,
     hang_up: Arc<AtomicBool>,
@@ -93,7 +93,7 @@ impl Keyboard {
         };
         woken.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
-        let signals = Signals::default();
+        let signals = PendingSignals::default();
         let pairs = [(SIGTSTP, &signals.stop), (SIGQUIT, &signals.quit), (SIGHUP, &signals.hang_up)];
         // Who is to ignore a signal goes on ignoring it.
         let [continued, others @ ..] = clones;
@@ -102,16 +102,16 @@ impl Keyboard {
             low_level::pipe::register(signal, wake)?;
         }
         low_level::pipe::register(SIGCONT, continued)?;
-        let (tell, pressed) = bounded(WAITING);
-        let inner = Arc::new(Inner { before: Mutex::new(None), over: AtomicBool::new(false), wake });
-        let keys = Keys { inner: inner.clone(), pressed };
+        let (tell, pressed) = bounded(MAX_QUEUED_KEYS);
+        let inner = Arc::new(KeyboardInner { saved_modes: Mutex::new(None), over: AtomicBool::new(false), wake });
+        let keys = KeyInput { inner: inner.clone(), pressed };
         let listen = move || inner.run(&woken, &signals, &tell, hang_up);
         let thread = thread::Builder::new().name("keys".to_owned()).spawn(listen)?;
         Ok(Some(Keyboard { keys, thread: Some(thread) }))
     }
 
     /// What hears the keys.
-    pub fn keys(&self) -> Keys {
+    pub fn keys(&self) -> KeyInput {
         self.keys.clone()
     }
 }
@@ -125,7 +125,7 @@ impl Drop for Keyboard {
     }
 }
 
-impl Keys {
+impl KeyInput {
     /// The keys as they are pressed.
     pub fn pressed(&self) -> Receiver<char> {
         self.pressed.clone()
@@ -133,8 +133,8 @@ impl Keys {
 
     /// Looks whether the terminal has become ours; nobody else says so.
     pub fn look(&self) {
-        if !self.inner.is_over() && self.inner.before.lock().is_none() && is_ours(io::stdin()) {
-            self.inner.rouse();
+        if !self.inner.is_over() && self.inner.saved_modes.lock().is_none() && is_foreground(io::stdin()) {
+            self.inner.wake_thread();
         }
     }
 
@@ -142,25 +142,25 @@ impl Keys {
     pub fn release(&self) {
         self.inner.over.store(true, Ordering::Release);
         self.inner.restore();
-        self.inner.rouse();
+        self.inner.wake_thread();
     }
 }
 
-impl Inner {
+impl KeyboardInner {
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
-    fn rouse(&self) {
+    fn wake_thread(&self) {
         // A full pipe wakes as well.
         let _ = (&self.wake).write(&[1]);
     }
 
     /// Has keys come one by one and unseen, where the terminal is ours; whether they do.
-    fn enter(&self) -> bool {
-        let mut before = self.before.lock();
+    fn enter_key_mode(&self) -> bool {
+        let mut saved_modes = self.saved_modes.lock();
         let stdin = io::stdin();
-        if self.is_over() || !is_ours(&stdin) {
+        if self.is_over() || !is_foreground(&stdin) {
             return false;
         }
         let Ok(modes) = tcgetattr(&stdin) else { return false };
@@ -170,7 +170,7 @@ impl Inner {
         ours.special_codes[SpecialCodeIndex::VTIME] = 0;
         if ours.local_modes != modes.local_modes {
             // A shell may have changed it back while we were stopped; what it was at first counts.
-            before.get_or_insert(modes);
+            saved_modes.get_or_insert(modes);
             return tcsetattr(&stdin, OptionalActions::Now, &ours).is_ok();
         }
         true
@@ -178,18 +178,18 @@ impl Inner {
 
     /// Puts the terminal back. In the background that is up to the shell, and trying it would stop us.
     fn restore(&self) {
-        if let Some(modes) = self.before.lock().take()
-            && is_ours(io::stdin())
+        if let Some(modes) = self.saved_modes.lock().take()
+            && is_foreground(io::stdin())
         {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);
         }
     }
 
     /// The thread: hears keys until it is over.
-    fn run(&self, woken: &UnixStream, signals: &Signals, tell: &Sender<char>, hang_up: impl FnOnce()) {
-        let (stdin, mut there, mut hang_up) = (io::stdin(), true, Some(hang_up));
+    fn run(&self, woken: &UnixStream, signals: &PendingSignals, tell: &Sender<char>, hang_up: impl FnOnce()) {
+        let (stdin, mut has_keyboard, mut hang_up) = (io::stdin(), true, Some(hang_up));
         loop {
-            let listening = there && self.enter();
+            let listening = has_keyboard && self.enter_key_mode();
             let keyboard = listening.then(|| stdin.as_fd());
             let Ok((roused, pressed)) = wait(woken.as_fd(), keyboard) else { break };
             if roused {
@@ -199,7 +199,7 @@ impl Inner {
                 break;
             }
             if signals.hang_up.swap(false, Ordering::AcqRel) {
-                there = false;
+                has_keyboard = false;
                 self.restore();
                 if let Some(hang_up) = hang_up.take() {
                     hang_up();
@@ -209,15 +209,15 @@ impl Inner {
                 self.restore();
                 let _ = low_level::emulate_default_handler(SIGQUIT);
             }
-            if signals.stop.swap(false, Ordering::AcqRel) && can_be_continued() {
+            if signals.stop.swap(false, Ordering::AcqRel) && has_job_control() {
                 self.restore();
                 let _ = low_level::emulate_default_handler(SIGTSTP); // returns when we go on
             }
             // In the background a read would stop us.
-            if pressed && is_ours(&stdin) {
-                there = hear(stdin.as_fd(), tell);
+            if pressed && is_foreground(&stdin) {
+                has_keyboard = read_keys(stdin.as_fd(), tell);
             } else if pressed {
-                *self.before.lock() = None;
+                *self.saved_modes.lock() = None;
             }
         }
         self.restore();
@@ -237,11 +237,11 @@ fn wait(woken: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::
 }
 
 /// Hands on what was pressed; whether the keyboard is still there.
-fn hear(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
+fn read_keys(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
     let mut bytes = [0; 64];
     let Ok(count @ 1..) = rustix::io::read(stdin, &mut bytes) else { return false };
     let bytes = bytes.get(..count).unwrap_or_default();
-    for key in keys_in(bytes) {
+    for key in parse_keys(bytes) {
         let _ = tell.try_send(key);
     }
     true
@@ -249,7 +249,7 @@ fn hear(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
 
 /// The keys among these bytes. Arrows and the like come as several bytes, of which some would be keys by themselves; two of them
 /// are keys here.
-fn keys_in(bytes: &[u8]) -> Vec<char> {
+fn parse_keys(bytes: &[u8]) -> Vec<char> {
     let (mut keys, mut bytes) = (Vec::new(), bytes.iter());
     while let Some(&byte) = bytes.next() {
         match byte {
@@ -281,7 +281,7 @@ fn arrow(code: &[u8]) -> Option<char> {
 
 /// Whether a shell could let us go on: one in the same session that has us, or the first of our group, for a job. A group without
 /// one is not stopped by Ctrl-Z, and neither are we.
-fn can_be_continued() -> bool {
+fn has_job_control() -> bool {
     let keeps = |parent: Option<Pid>| {
         let Some(parent) = parent else { return false };
         let same = matches!((getsid(Some(parent)), getsid(None)), (Ok(theirs), Ok(ours)) if theirs == ours);
@@ -304,11 +304,11 @@ mod tests {
 
     #[test]
     fn only_single_keys_are_keys() {
-        assert_eq!(keys_in(b"p q\n\x03"), ['p', ' ', 'q', ENTER]);
-        assert_eq!(keys_in(b"\x1b[Cp\x1bOQ?\x1b[15~l\x1bqs\x1b[1;5A"), ['p', '?', 'l', 's']);
-        assert_eq!(keys_in(b"\x1b[A\x1b[Bp\x1bOA\x1bOB\r"), [UP, DOWN, 'p', UP, DOWN, ENTER]);
-        assert_eq!(keys_in("é\x1b".as_bytes()), []);
-        assert_eq!(keys_in(b"\x1b[1;5"), []);
+        assert_eq!(parse_keys(b"p q\n\x03"), ['p', ' ', 'q', ENTER]);
+        assert_eq!(parse_keys(b"\x1b[Cp\x1bOQ?\x1b[15~l\x1bqs\x1b[1;5A"), ['p', '?', 'l', 's']);
+        assert_eq!(parse_keys(b"\x1b[A\x1b[Bp\x1bOA\x1bOB\r"), [UP, DOWN, 'p', UP, DOWN, ENTER]);
+        assert_eq!(parse_keys("é\x1b".as_bytes()), []);
+        assert_eq!(parse_keys(b"\x1b[1;5"), []);
     }
 
     #[test]
@@ -320,6 +320,6 @@ mod tests {
     #[test]
     fn what_is_no_terminal_is_nobody_elses() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        assert!(is_ours(&ours));
+        assert!(is_foreground(&ours));
     }
 }

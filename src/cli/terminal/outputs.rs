@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::cli::commands::info::unwritable;
+use crate::cli::commands::info::stdout_error;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::report::json::Lines;
-use crate::cli::stop::Stop;
+use crate::cli::report::json::JsonOutput;
+use crate::cli::stop::StopSignal;
 use crate::cli::terminal::screen::Screen;
 
 /// Both outputs, and how long the end waits for their readers.
@@ -17,9 +17,9 @@ pub struct Outputs {
     /// For people.
     pub screen: Screen,
     /// For programs, where that was asked for.
-    pub lines: Option<Lines>,
+    pub json_output: Option<JsonOutput>,
     /// Whether the process is to end.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// When the command began.
     pub start: Instant,
     /// The end has been told.
@@ -28,8 +28,8 @@ pub struct Outputs {
 
 impl Outputs {
     /// The outputs of a command that began at `start`.
-    pub fn new(screen: Screen, lines: Option<Lines>, start: Instant) -> Outputs {
-        Outputs { screen, lines, stop: Stop::default(), start, concluded: Arc::default() }
+    pub fn new(screen: Screen, json_output: Option<JsonOutput>, start: Instant) -> Outputs {
+        Outputs { screen, json_output, stop: StopSignal::default(), start, concluded: Arc::default() }
     }
 
     /// Prints a failure that was not printed yet, and waits until all is written. Returns the failure without its message. A second
@@ -41,44 +41,44 @@ impl Outputs {
         if self.concluded.swap(true, Ordering::Relaxed) {
             return result;
         }
-        let known = self.unread(&result);
+        let known = self.output_failure(&result);
         let mut result = known.map_or(result, Err);
-        self.say(&result);
-        self.lines.iter().for_each(|lines| lines.finish(&self.stop));
+        self.print(&result);
+        self.json_output.iter().for_each(|json_output| json_output.finish(&self.stop));
         // The last lines may have been the first that could not be written.
-        if let (Ok(()), Some(failure)) = (&result, self.unread(&result)) {
+        if let (Ok(()), Some(failure)) = (&result, self.output_failure(&result)) {
             result = Err(failure);
-            self.say(&result);
+            self.print(&result);
         }
         self.screen.finish(&self.stop);
         result.map_err(|failure| Failure::new(failure.code, ""))
     }
 
-    fn say(&self, result: &Result<(), Failure>) {
+    fn print(&self, result: &Result<(), Failure>) {
         let Err(failure) = result else { return };
         if !failure.message.is_empty() {
-            self.lines.iter().for_each(|lines| lines.error(self.start.elapsed(), failure));
-            self.screen.say_always(&format!("btsync: {}", failure.message.trim_end()));
+            self.json_output.iter().for_each(|json_output| json_output.error(self.start.elapsed(), failure));
+            self.screen.print_always(&format!("btsync: {}", failure.message.trim_end()));
         }
     }
 
     /// What it means for the command that the events could not be written, unless something else went wrong before.
-    fn unread(&self, result: &Result<(), Failure>) -> Option<Failure> {
-        let error = self.lines.as_ref()?.failure()?;
-        unread(error, result)
+    fn output_failure(&self, result: &Result<(), Failure>) -> Option<Failure> {
+        let error = self.json_output.as_ref()?.failure()?;
+        output_failure(error, result)
     }
 }
 
 /// A reader that has gone away stops the download, as a signal does; a standard output that cannot be written is a failure in any
 /// case, as the events are lost.
-fn unread(error: &io::Error, result: &Result<(), Failure>) -> Option<Failure> {
+fn output_failure(error: &io::Error, result: &Result<(), Failure>) -> Option<Failure> {
     let stopped = match result {
         Ok(()) => None,
         Err(failure) if failure.code == Exit::Unfinished => Some(failure.message.trim_end()),
         Err(_) => return None,
     };
     if error.kind() != io::ErrorKind::BrokenPipe {
-        return Some(Failure::new(Exit::Other, unwritable(error)));
+        return Some(Failure::new(Exit::Other, stdout_error(error)));
     }
     let message = match stopped? {
         "" => "stopped, as nobody reads the events of --json any more".to_owned(),
@@ -96,15 +96,15 @@ mod tests {
         let (gone, full) = (io::Error::from(io::ErrorKind::BrokenPipe), io::Error::from(io::ErrorKind::StorageFull));
         let stopped = Err(Failure::new(Exit::Unfinished, "stopped at 3%"));
         let broken = Err(Failure::new(Exit::DiskFull, "no room"));
-        assert_eq!(unread(&gone, &Ok(())), None);
-        let told = unread(&gone, &stopped).expect("a failure");
+        assert_eq!(output_failure(&gone, &Ok(())), None);
+        let told = output_failure(&gone, &stopped).expect("a failure");
         let words = "nobody reads the events of --json any more: stopped at 3%";
         assert_eq!((told.code, told.message.as_str()), (Exit::Unfinished, words));
         for result in [&Ok(()), &stopped] {
-            assert_eq!(unread(&full, result).map(|failure| failure.code), Some(Exit::Other));
+            assert_eq!(output_failure(&full, result).map(|failure| failure.code), Some(Exit::Other));
         }
         for error in [&gone, &full] {
-            assert_eq!(unread(error, &broken), None, "what went wrong first is told");
+            assert_eq!(output_failure(error, &broken), None, "what went wrong first is told");
         }
     }
 }

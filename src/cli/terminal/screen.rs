@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use console::{Term, measure_text_width, truncate_str};
 use parking_lot::Mutex;
 
-use crate::cli::stop::Stop;
-use crate::cli::terminal::output_queue::Outlet;
-use crate::metainfo::paths::printable;
+use crate::cli::stop::StopSignal;
+use crate::cli::terminal::output_queue::OutputQueue;
 use crate::util::os_error::without_numbers;
+use crate::util::printable_text::printable;
 
 /// The most bytes that are queued for stderr. The limit is lower for a terminal, as old frames are of no use there.
-const MAX_WAITING: usize = 256 * 1024;
-const MAX_FRAMES: usize = 64 * 1024;
+const MAX_QUEUED_BYTES: usize = 256 * 1024;
+const MAX_TERMINAL_BYTES: usize = 64 * 1024;
 
 /// Rows and columns.
 type Size = (usize, usize);
@@ -24,19 +24,19 @@ type Size = (usize, usize);
 /// A share of stderr; clones are the same screen.
 #[derive(Clone)]
 pub struct Screen {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<ScreenInner>>,
     terminal: bool,
     /// What its bytes wait in; `None` in tests.
-    outlet: Option<Outlet>,
+    output_queue: Option<OutputQueue>,
 }
 
-struct Inner {
+struct ScreenInner {
     out: Box<dyn Write + Send>,
     size: Box<dyn Fn() -> Size + Send>,
     /// What stands below the scrolling lines, and the width of each.
     live: Vec<(String, usize)>,
     /// The terminal's size when they were drawn.
-    drawn: Size,
+    drawn_size: Size,
     /// The process was stopped and goes on: a shell has written below the live lines meanwhile.
     continued: Arc<AtomicBool>,
 }
@@ -51,32 +51,35 @@ impl Screen {
             (usize::from(rows), usize::from(columns))
         };
         let terminal = io::stderr().is_terminal() && !dumb;
-        let outlet = if terminal {
+        let output_queue = if terminal {
             // What is drawn is drawn again.
-            Outlet::new(Box::new(io::stderr()), MAX_FRAMES, |_| String::new())
+            OutputQueue::new(Box::new(io::stderr()), MAX_TERMINAL_BYTES, |_| String::new())
         } else {
             let lost = |lines| {
                 let noun = if lines == 1 { "line is" } else { "lines are" };
                 format!("btsync: {lines} {noun} lost, as nobody read them\n")
             };
-            Outlet::new(Box::new(io::stderr()), MAX_WAITING, lost)
+            OutputQueue::new(Box::new(io::stderr()), MAX_QUEUED_BYTES, lost)
         };
-        Screen { outlet: Some(outlet.clone()), ..Screen::new(Box::new(outlet), Box::new(size), terminal) }
+        Screen {
+            output_queue: Some(output_queue.clone()),
+            ..Screen::new(Box::new(output_queue), Box::new(size), terminal)
+        }
     }
 
     fn new(out: Box<dyn Write + Send>, size: Box<dyn Fn() -> Size + Send>, terminal: bool) -> Screen {
-        let inner = Inner { out, size, live: Vec::new(), drawn: (0, 0), continued: Arc::default() };
-        Screen { inner: Arc::new(Mutex::new(inner)), terminal, outlet: None }
+        let inner = ScreenInner { out, size, live: Vec::new(), drawn_size: (0, 0), continued: Arc::default() };
+        Screen { inner: Arc::new(Mutex::new(inner)), terminal, output_queue: None }
     }
 
     /// The same for lines only: whoever looks at it is to see none redrawn.
     #[must_use]
-    pub fn for_lines(self) -> Screen {
+    pub fn without_live_lines(self) -> Screen {
         Screen { terminal: false, ..self }
     }
 
     /// From now on, live lines are drawn anew below after the process was stopped (Ctrl-Z, `fg`).
-    pub fn watch_stops(&self) {
+    pub fn watch_sigcont(&self) {
         // Where no handler can be set up, the lines stand in the wrong place after that, and nothing else is lost.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGCONT, self.inner.lock().continued.clone());
     }
@@ -87,8 +90,9 @@ impl Screen {
     }
 
     /// Whether what is drawn is for whoever sits at the terminal: not while another job has it.
-    pub fn is_ours(&self) -> bool {
-        crate::cli::terminal::keys::is_ours(io::stderr())
+    #[expect(clippy::unused_self, reason = "callers ask the screen, and need not know which stream it draws on")]
+    pub fn is_foreground(&self) -> bool {
+        crate::cli::terminal::keys::is_foreground(io::stderr())
     }
 
     /// Rows and columns, each at least 1.
@@ -98,42 +102,42 @@ impl Screen {
     }
 
     /// A line, or several, that stay; above the live lines where there are any.
-    pub fn say(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         let mut inner = self.inner.lock();
-        inner.look_up();
-        let mut bytes = inner.rewind();
+        inner.check_continued();
+        let mut bytes = inner.erase_live_lines();
         for line in text.lines() {
             bytes.push_str(line);
             bytes.push('\n');
         }
         let live = std::mem::take(&mut inner.live);
-        inner.put(bytes, live.into_iter().map(|(line, _)| line));
+        inner.write_above_live_lines(bytes, live.into_iter().map(|(line, _)| line));
     }
 
     /// The same for the last line, which is never dropped.
-    pub fn say_always(&self, text: &str) {
-        let Some(outlet) = &self.outlet else { return self.say(text) };
+    pub fn print_always(&self, text: &str) {
+        let Some(output_queue) = &self.output_queue else { return self.print(text) };
         let mut inner = self.inner.lock();
-        inner.look_up();
-        let rewound = inner.rewind();
+        inner.check_continued();
+        let rewound = inner.erase_live_lines();
         inner.live.clear();
-        outlet.push_always(&format!("{rewound}{text}\n"));
+        output_queue.push_always(&format!("{rewound}{text}\n"));
     }
 
     /// Waits until all is written, or `stop` says that there is no time for that.
-    pub fn finish(&self, stop: &Stop) {
-        self.outlet.iter().for_each(|outlet| outlet.finish(stop));
+    pub fn finish(&self, stop: &StopSignal) {
+        self.output_queue.iter().for_each(|output_queue| output_queue.finish(stop));
     }
 
     /// Replaces the live lines; each is cut to the terminal's width. Only lines that changed are written, and nothing where none did.
     pub fn draw(&self, lines: Vec<String>) {
         let mut inner = self.inner.lock();
-        inner.look_up();
-        if inner.live.is_empty() || inner.drawn != (inner.size)() {
-            let bytes = inner.rewind();
-            inner.put(bytes, lines.into_iter());
+        inner.check_continued();
+        if inner.live.is_empty() || inner.drawn_size != (inner.size)() {
+            let bytes = inner.erase_live_lines();
+            inner.write_above_live_lines(bytes, lines.into_iter());
         } else {
-            inner.change(lines);
+            inner.redraw_changed(lines);
         }
     }
 
@@ -143,9 +147,9 @@ impl Screen {
     }
 }
 
-impl Inner {
+impl ScreenInner {
     /// The codes that go back over the live lines and wipe them.
-    fn rewind(&self) -> String {
+    fn erase_live_lines(&self) -> String {
         if self.live.is_empty() {
             return String::new();
         }
@@ -156,17 +160,20 @@ impl Inner {
     }
 
     /// After a stop, what stands on the terminal is no longer ours to change.
-    fn look_up(&mut self) {
+    fn check_continued(&mut self) {
         if self.continued.swap(false, Ordering::AcqRel) {
             self.live.clear();
         }
     }
 
     /// Writes those of the lines that differ from what stands there, on a terminal of the same size.
-    fn change(&mut self, lines: Vec<String>) {
+    fn redraw_changed(&mut self, lines: Vec<String>) {
         let (rows, columns) = (self.size)();
-        let new: Vec<_> =
-            lines.into_iter().take(rows.saturating_sub(1)).map(|line| fitted(&line, columns.max(1))).collect();
+        let new: Vec<_> = lines
+            .into_iter()
+            .take(rows.saturating_sub(1))
+            .map(|line| truncate_to_width(&line, columns.max(1)))
+            .collect();
         if new == self.live {
             return;
         }
@@ -194,11 +201,11 @@ impl Inner {
     }
 
     /// Writes `bytes`, then the live lines, in one go: no flicker.
-    fn put(&mut self, mut bytes: String, lines: impl Iterator<Item = String>) {
+    fn write_above_live_lines(&mut self, mut bytes: String, lines: impl Iterator<Item = String>) {
         let (rows, columns) = (self.size)();
-        self.drawn = (rows, columns);
+        self.drawn_size = (rows, columns);
         // More rows than the terminal has could not be gone back over.
-        self.live = lines.take(rows.saturating_sub(1)).map(|line| fitted(&line, columns.max(1))).collect();
+        self.live = lines.take(rows.saturating_sub(1)).map(|line| truncate_to_width(&line, columns.max(1))).collect();
         for (line, _) in &self.live {
             bytes.push_str(line);
             bytes.push('\n');
@@ -208,7 +215,7 @@ impl Inner {
 }
 
 /// The line cut to the width, and the columns that it takes; wide characters take two.
-fn fitted(line: &str, columns: usize) -> (String, usize) {
+fn truncate_to_width(line: &str, columns: usize) -> (String, usize) {
     let line =
         if measure_text_width(line) > columns { truncate_str(line, columns, "").into_owned() } else { line.to_owned() };
     let width = measure_text_width(&line);
@@ -220,7 +227,7 @@ impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         for line in text.lines() {
-            self.say(&printable(&without_numbers(line)));
+            self.print(&printable(&without_numbers(line)));
         }
         Ok(bytes.len())
     }

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::message::{Body, Family, Message, Query, Response, Want};
+use crate::discovery::dht::message::{Body, Family, KrpcMessage, Query, Response, Want};
 
 /// Who we are, as BEP 5 wants it: the client's two letters (BEP 20) and two bytes of version.
 const VERSION: &[u8] = b"BY\0\x01";
 
-impl Message {
+impl KrpcMessage {
     /// The packet's bytes, keys in their order.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
@@ -42,7 +42,7 @@ impl Message {
         let kind: &[u8] = match &self.body {
             Body::Query { .. } => b"1:y1:qe",
             Body::Response(_) => b"1:y1:re",
-            Body::Error(..) | Body::Incomprehensible { .. } => b"1:y1:ee",
+            Body::Error(..) | Body::Invalid { .. } => b"1:y1:ee",
         };
         out.extend_from_slice(kind);
         out

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{Body, Message, Query, Response, Want};
+use crate::discovery::dht::message::{Body, KrpcMessage, Query, Response, Want};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
@@ -20,24 +20,24 @@ fn addr(n: u8) -> SocketAddr {
 }
 
 fn dht(read_only: bool) -> Dht {
-    let settings = Settings { family: Family::V4, read_only, secret: [1; 16] };
-    Dht::new(&settings, &State::default(), fastrand::Rng::with_seed(1))
+    let settings = NodeSettings { family: Family::V4, read_only, secret: [1; 16] };
+    Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1))
 }
 
 /// What it sends, read.
-fn sent(dht: &mut Dht) -> Vec<(SocketAddr, Message)> {
+fn sent(dht: &mut Dht) -> Vec<(SocketAddr, KrpcMessage)> {
     outputs(dht)
         .into_iter()
         .filter_map(|out| match out {
-            Output::Send { to, bytes } => Some((to, Message::decode(&bytes).unwrap())),
+            Output::Send { to, bytes } => Some((to, KrpcMessage::decode(&bytes).unwrap())),
             _ => None,
         })
         .collect()
 }
 
 /// The ping among what it sends.
-fn pinged(dht: &mut Dht) -> (SocketAddr, Message) {
-    let ping = |(_, m): &(SocketAddr, Message)| matches!(m.body, Body::Query { query: Query::Ping, .. });
+fn pinged(dht: &mut Dht) -> (SocketAddr, KrpcMessage) {
+    let ping = |(_, m): &(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::Ping, .. });
     sent(dht).into_iter().find(ping).expect("a ping")
 }
 
@@ -45,14 +45,14 @@ fn outputs(dht: &mut Dht) -> Vec<Output> {
     std::iter::from_fn(|| dht.next_output()).collect()
 }
 
-fn response(to: &Message, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
+fn response(to: &KrpcMessage, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
     let body = Response { id: NodeId([n; 20]), nodes: vec![], values, token: Some(vec![n]) };
-    Message { transaction: to.transaction.clone(), ip: None, body: Body::Response(body) }.encode()
+    KrpcMessage { transaction: to.transaction.clone(), ip: None, body: Body::Response(body) }.encode()
 }
 
 fn question(n: u8, query: Query, read_only: bool) -> Vec<u8> {
     let body = Body::Query { id: NodeId([n; 20]), query, read_only };
-    Message { transaction: vec![n; 2], ip: None, body }.encode()
+    KrpcMessage { transaction: vec![n; 2], ip: None, body }.encode()
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_named_node_gets_five_pings_and_no_more() {
     let mut pings = 0;
     for now in 0..600 {
         dht.on_tick(secs(now));
-        let is_ping = |(_, m): &&(SocketAddr, Message)| matches!(m.body, Body::Query { query: Query::Ping, .. });
+        let is_ping = |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::Ping, .. });
         pings += sent(&mut dht).iter().filter(is_ping).count();
     }
     assert_eq!(pings, 5);
@@ -97,7 +97,7 @@ fn while_nobody_answers_a_slow_node_is_asked_once_more() {
         sent(&mut dht)
     };
     let first = asked(0);
-    let to = |packets: &[(SocketAddr, Message)]| packets.iter().map(|(to, _)| *to).collect::<Vec<_>>();
+    let to = |packets: &[(SocketAddr, KrpcMessage)]| packets.iter().map(|(to, _)| *to).collect::<Vec<_>>();
     let again = asked(2);
     assert!(!first.is_empty() && to(&first) == to(&again), "{first:?}, then {again:?}");
     assert!(first[0].1.transaction != again[0].1.transaction);
@@ -107,8 +107,8 @@ fn while_nobody_answers_a_slow_node_is_asked_once_more() {
 #[test]
 fn transaction_ids_are_not_guessed_from_those_before() {
     let ids = |secret: u8| {
-        let settings = Settings { family: Family::V4, read_only: false, secret: [secret; 16] };
-        let mut dht = Dht::new(&settings, &State::default(), fastrand::Rng::with_seed(1));
+        let settings = NodeSettings { family: Family::V4, read_only: false, secret: [secret; 16] };
+        let mut dht = Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1));
         (1..20).for_each(|n| dht.add_node(secs(0), addr(n)));
         sent(&mut dht).into_iter().map(|(_, message)| message.transaction).collect::<std::collections::HashSet<_>>()
     };
@@ -121,13 +121,14 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
     dht.add_router(secs(0), addr(9));
     dht.search(secs(0), HASH, Some(5000));
     let packets = sent(&mut dht);
-    let find = |(_, m): &&(SocketAddr, Message)| matches!(m.body, Body::Query { query: Query::GetPeers { .. }, .. });
+    let find =
+        |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::GetPeers { .. }, .. });
     let (_, search) = packets.iter().find(find).expect("a search by way of the router");
     dht.on_packet(secs(1), addr(9), &response(search, 9, vec![addr(50), addr(50), addr(51)]));
     let out = outputs(&mut dht);
-    assert!(out.contains(&Output::Found { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
+    assert!(out.contains(&Output::FoundPeers { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
     let announce = out.iter().find_map(|out| match out {
-        Output::Send { to, bytes } => match Message::decode(bytes).unwrap().body {
+        Output::Send { to, bytes } => match KrpcMessage::decode(bytes).unwrap().body {
             Body::Query { query: Query::AnnouncePeer { info_hash, port, token }, .. } => {
                 Some((*to, info_hash, port, token))
             }
@@ -156,7 +157,7 @@ fn a_read_only_node_asks_says_so_and_answers_nobody() {
     assert!(matches!(pinged(&mut dht).1.body, Body::Query { read_only: true, .. }));
     dht.set_read_only(false);
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
-    assert!(matches!(sent(&mut dht).first(), Some((_, Message { body: Body::Response(_), .. }))));
+    assert!(matches!(sent(&mut dht).first(), Some((_, KrpcMessage { body: Body::Response(_), .. }))));
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn who_asks_is_pinged_before_it_is_known_and_the_read_only_are_not() {
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, true));
     let answers = sent(&mut dht);
     assert!(
-        matches!(&answers[..], [(to, Message { body: Body::Response(_), ip, .. })] if *to == addr(1) && *ip == Some(addr(1)))
+        matches!(&answers[..], [(to, KrpcMessage { body: Body::Response(_), ip, .. })] if *to == addr(1) && *ip == Some(addr(1)))
     );
     dht.on_packet(secs(0), addr(2), &question(2, Query::Ping, false));
     let [(_, answer), (to, ping)] = &sent(&mut dht)[..] else { panic!("an answer and a ping") };
@@ -179,7 +180,7 @@ fn who_asks_is_pinged_before_it_is_known_and_the_read_only_are_not() {
 fn bad_questions_get_errors_and_errors_get_nothing() {
     let mut dht = dht(false);
     dht.on_packet(secs(0), addr(1), b"d1:ad2:id20:abcdefghij0123456789e1:q4:fish1:t2:aa1:y1:qe");
-    assert!(matches!(&sent(&mut dht)[..], [(_, Message { body: Body::Error(204, _), .. })]));
+    assert!(matches!(&sent(&mut dht)[..], [(_, KrpcMessage { body: Body::Error(204, _), .. })]));
     dht.on_packet(secs(0), addr(1), b"d1:eli201e3:bade1:t2:aa1:y1:ee");
     assert_eq!(sent(&mut dht), []);
 }
@@ -191,7 +192,7 @@ fn a_flood_of_questions_is_answered_at_its_rate_and_makes_few_pings() {
         let from = SocketAddr::from(((0x5000_0000 + n * 300).to_be_bytes(), 1));
         let id = NodeId([n as u8; 20]);
         let body = Body::Query { id, query: Query::FindNode { target: id, want: Want::default() }, read_only: false };
-        let packet = Message { transaction: vec![1; 2], ip: None, body }.encode();
+        let packet = KrpcMessage { transaction: vec![1; 2], ip: None, body }.encode();
         dht.on_packet(secs(1), from, &packet);
     }
     let packets = sent(&mut dht);
@@ -209,7 +210,8 @@ fn a_few_voices_do_not_change_our_id() {
         let packets = sent(&mut dht);
         let (_, ping) = packets.iter().find(|(to, _)| *to == addr(n)).unwrap();
         let body = Response { id: NodeId([n; 20]), nodes: vec![], values: vec![], token: None };
-        let answer = Message { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: Body::Response(body) };
+        let answer =
+            KrpcMessage { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: Body::Response(body) };
         dht.on_packet(secs(0), addr(n), &answer.encode());
     }
     assert_eq!((dht.id(), dht.stats(secs(0)).external_ip), (before, None));

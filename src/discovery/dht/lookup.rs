@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Contact, Family, Response};
 use crate::discovery::dht::table::K;
-use crate::net::networks::{is_private, may_name};
+use crate::net::networks::{is_private, may_report};
 
 /// Queries in flight that are not late yet.
 const PARALLEL: usize = 4;
@@ -24,7 +24,7 @@ const MAX_PEERS: usize = 1000;
 
 /// What a search for peers has come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Searched {
+pub struct LookupSummary {
     /// Queries sent.
     pub queries: usize,
     /// Nodes that answered.
@@ -36,7 +36,7 @@ pub struct Searched {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum QueryState {
     New,
     Asked,
     /// Asked, and slow: another may be asked in its place.
@@ -46,19 +46,19 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Candidate {
+struct LookupNode {
     /// Unknown for a router, until it answers.
     id: Option<NodeId>,
     addr: SocketAddr,
     hop: u8,
-    state: State,
+    state: QueryState,
     token: Option<Vec<u8>>,
 }
 
-impl Candidate {
+impl LookupNode {
     /// Whether its answer counts: BEP 42 leaves out those with an id that they may not have.
     fn counts(&self) -> bool {
-        self.state == State::Answered && self.id.is_some_and(|id| id.fits(self.addr.ip()))
+        self.state == QueryState::Answered && self.id.is_some_and(|id| id.fits(self.addr.ip()))
     }
 }
 
@@ -69,7 +69,7 @@ pub struct Lookup {
     target: NodeId,
     family: Family,
     /// Closest first, those without an id last.
-    candidates: Vec<Candidate>,
+    candidates: Vec<LookupNode>,
     known: HashSet<SocketAddr>,
     per_ip: HashMap<IpAddr, u8>,
     peers: HashSet<SocketAddr>,
@@ -104,16 +104,16 @@ impl Lookup {
     }
 
     /// Whom to ask next; counts as asked with that. To be called until it gives nobody.
-    pub fn ask(&mut self) -> Option<SocketAddr> {
-        let late = self.count(State::Late);
-        let asked = self.count(State::Asked);
+    pub fn next_query(&mut self) -> Option<SocketAddr> {
+        let late = self.count(QueryState::Late);
+        let asked = self.count(QueryState::Asked);
         if asked >= PARALLEL || asked + late >= MAX_IN_FLIGHT || self.queries >= MAX_QUERIES {
             return None;
         }
         let mut answered = 0;
         for candidate in &mut self.candidates {
-            if candidate.state == State::New {
-                candidate.state = State::Asked;
+            if candidate.state == QueryState::New {
+                candidate.state = QueryState::Asked;
                 self.queries += 1;
                 return Some(candidate.addr);
             }
@@ -133,9 +133,9 @@ impl Lookup {
         let mut late = false;
         for candidate in &self.candidates {
             match candidate.state {
-                State::New if !exhausted => return false,
-                State::Asked => return false,
-                State::Late => late = true,
+                QueryState::New if !exhausted => return false,
+                QueryState::Asked => return false,
+                QueryState::Late => late = true,
                 _ => answered += usize::from(candidate.counts()),
             }
             if answered >= K {
@@ -148,33 +148,33 @@ impl Lookup {
     /// An asked node is slow; true where nobody has answered so far and it is worth being asked once more: of the one
     /// way into the network a lost packet shall not cost us the search.
     pub fn late(&mut self, addr: SocketAddr) -> bool {
-        let asked = self.candidates.iter().any(|c| c.addr == addr && c.state == State::Asked);
-        self.turn(addr, State::Late);
-        asked && self.count(State::Answered) == 0
+        let asked = self.candidates.iter().any(|c| c.addr == addr && c.state == QueryState::Asked);
+        self.set_state(addr, QueryState::Late);
+        asked && self.count(QueryState::Answered) == 0
     }
 
     /// An asked node will not answer, or refused.
     pub fn failed(&mut self, addr: SocketAddr) {
-        self.turn(addr, State::Failed);
+        self.set_state(addr, QueryState::Failed);
     }
 
     /// An asked node answered; gives the peers that are new. What it says of itself counts, whatever others said: it
     /// takes its place among the candidates by the id it answers with.
     pub fn answered(&mut self, addr: SocketAddr, response: &Response) -> Vec<SocketAddr> {
-        let waits = |c: &Candidate| c.addr == addr && matches!(c.state, State::Asked | State::Late);
+        let waits = |c: &LookupNode| c.addr == addr && matches!(c.state, QueryState::Asked | QueryState::Late);
         let Some(at) = self.candidates.iter().position(waits) else { return Vec::new() };
         let mut candidate = self.candidates.remove(at);
         let hop = candidate.hop;
         candidate.id = Some(response.id);
-        candidate.state = if response.id == self.own { State::Failed } else { State::Answered };
+        candidate.state = if response.id == self.own { QueryState::Failed } else { QueryState::Answered };
         candidate.token.clone_from(&response.token);
-        let lies = candidate.state == State::Failed;
+        let lies = candidate.state == QueryState::Failed;
         self.insert(candidate);
         if lies {
             return Vec::new();
         }
         // More than eight are more than it should say; the closest are enough.
-        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_name(addr.ip(), a.ip());
+        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_report(addr.ip(), a.ip());
         let mut nodes: Vec<&Contact> = response.nodes.iter().filter(|node| honest(node.addr)).collect();
         nodes.sort_by_key(|node| node.id.distance(self.target));
         let values: Vec<SocketAddr> = response.values.iter().copied().filter(|value| honest(*value)).collect();
@@ -189,8 +189,8 @@ impl Lookup {
     /// Where to announce: the closest eight that gave a token and may have their ids (BEP 42), and besides the closest eight others
     /// with a token. Most nodes of today have other ids than BEP 42 wants, and who searches may ask those alone; nodes that choose
     /// their ids to sit at a torrent can no longer keep the announce from the first eight.
-    pub fn holders(&self) -> Vec<(SocketAddr, Vec<u8>)> {
-        let answered = self.candidates.iter().filter(|c| c.state == State::Answered);
+    pub fn announce_targets(&self) -> Vec<(SocketAddr, Vec<u8>)> {
+        let answered = self.candidates.iter().filter(|c| c.state == QueryState::Answered);
         let with_token = answered.filter_map(|c| Some((c, c.token.as_ref().filter(|token| !token.is_empty())?)));
         let (fit, others): (Vec<_>, Vec<_>) = with_token.partition(|(c, _)| c.counts());
         let closest = fit.into_iter().take(K).chain(others.into_iter().take(K));
@@ -198,9 +198,9 @@ impl Lookup {
     }
 
     /// What it has come to so far.
-    pub fn summary(&self) -> Searched {
-        let answered = || self.candidates.iter().filter(|c| c.state == State::Answered);
-        Searched {
+    pub fn summary(&self) -> LookupSummary {
+        let answered = || self.candidates.iter().filter(|c| c.state == QueryState::Answered);
+        LookupSummary {
             queries: self.queries,
             answers: answered().count(),
             hops: answered().take(K).map(|c| c.hop).max().unwrap_or_default(),
@@ -208,12 +208,12 @@ impl Lookup {
         }
     }
 
-    fn count(&self, state: State) -> usize {
+    fn count(&self, state: QueryState) -> usize {
         self.candidates.iter().filter(|c| c.state == state).count()
     }
 
-    fn turn(&mut self, addr: SocketAddr, state: State) {
-        let asked = |c: &&mut Candidate| c.addr == addr && matches!(c.state, State::Asked | State::Late);
+    fn set_state(&mut self, addr: SocketAddr, state: QueryState) {
+        let asked = |c: &&mut LookupNode| c.addr == addr && matches!(c.state, QueryState::Asked | QueryState::Late);
         if let Some(candidate) = self.candidates.iter_mut().find(asked) {
             candidate.state = state;
         }
@@ -229,17 +229,17 @@ impl Lookup {
         }
         *here = here.saturating_add(1);
         self.known.insert(addr);
-        self.insert(Candidate { id, addr, hop, state: State::New, token: None });
+        self.insert(LookupNode { id, addr, hop, state: QueryState::New, token: None });
     }
 
     /// Puts a candidate in its place; where there are too many, the farthest goes that was not asked.
-    fn insert(&mut self, candidate: Candidate) {
+    fn insert(&mut self, candidate: LookupNode) {
         let target = self.target;
-        let key = |c: &Candidate| c.id.map_or((true, [0; 20]), |id| (false, id.distance(target)));
+        let key = |c: &LookupNode| c.id.map_or((true, [0; 20]), |id| (false, id.distance(target)));
         let at = self.candidates.partition_point(|c| key(c) <= key(&candidate));
         self.candidates.insert(at, candidate);
         if self.candidates.len() > MAX_CANDIDATES
-            && let Some(farthest) = self.candidates.iter().rposition(|c| c.state == State::New)
+            && let Some(farthest) = self.candidates.iter().rposition(|c| c.state == QueryState::New)
         {
             let gone = self.candidates.remove(farthest);
             self.known.remove(&gone.addr);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn asked(lookup: &mut Lookup) -> Vec<SocketAddr> {
-        std::iter::from_fn(|| lookup.ask()).collect()
+        std::iter::from_fn(|| lookup.next_query()).collect()
     }
 
     #[test]
@@ -299,16 +299,16 @@ mod tests {
     fn ends_when_the_eight_closest_have_answered() {
         let nodes: Vec<Contact> = (1..=20).map(node).collect();
         let mut lookup = lookup(&nodes);
-        while let Some(addr) = lookup.ask() {
+        while let Some(addr) = lookup.next_query() {
             let who = nodes.iter().find(|n| n.addr == addr).unwrap();
             assert!(!lookup.is_done());
             lookup.answered(addr, &says(*who, nodes.clone()));
         }
         assert!(lookup.is_done());
-        assert_eq!(lookup.summary(), Searched { queries: 8, answers: 8, hops: 0, peers: 0 });
-        let holders = lookup.holders();
+        assert_eq!(lookup.summary(), LookupSummary { queries: 8, answers: 8, hops: 0, peers: 0 });
+        let announce_targets = lookup.announce_targets();
         assert_eq!(
-            holders.iter().map(|(a, _)| *a).collect::<Vec<_>>(),
+            announce_targets.iter().map(|(a, _)| *a).collect::<Vec<_>>(),
             nodes[..8].iter().map(|n| n.addr).collect::<Vec<_>>()
         );
     }
@@ -331,13 +331,14 @@ mod tests {
         assert_eq!(liars.len(), 8);
         let honest: Vec<Contact> = (1..=8).map(node).collect();
         let mut lookup = lookup(&[liars.clone(), honest.clone()].concat());
-        while let Some(addr) = lookup.ask() {
+        while let Some(addr) = lookup.next_query() {
             let who = *liars.iter().chain(&honest).find(|n| n.addr == addr).unwrap();
             lookup.answered(addr, &says(who, vec![]));
         }
         assert_eq!(lookup.summary().queries, 16);
-        let holders: HashSet<SocketAddr> = lookup.holders().into_iter().map(|(addr, _)| addr).collect();
-        assert_eq!(holders, liars.iter().chain(&honest).map(|n| n.addr).collect(), "eight of each kind");
+        let announce_targets: HashSet<SocketAddr> =
+            lookup.announce_targets().into_iter().map(|(addr, _)| addr).collect();
+        assert_eq!(announce_targets, liars.iter().chain(&honest).map(|n| n.addr).collect(), "eight of each kind");
     }
 
     #[test]
@@ -354,7 +355,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut lookup = Lookup::new(OWN, TARGET, Family::V4, &[stranger], &[]);
         let mut queries = 0;
-        while let Some(addr) = lookup.ask() {
+        while let Some(addr) = lookup.next_query() {
             queries += 1;
             let closer = |n: u8| Contact {
                 id: TARGET.near(queries.min(150), true, &mut fastrand::Rng::with_seed(u64::from(n))),
@@ -378,7 +379,7 @@ mod tests {
         response.values = vec!["10.9.9.9:9".parse().unwrap()];
         assert_eq!(lookup.answered(node(2).addr, &response).len(), 1);
         assert_eq!(lookup.answered(node(2).addr, &response).len(), 0);
-        assert_eq!(lookup.holders().len(), 1);
+        assert_eq!(lookup.announce_targets().len(), 1);
         assert!(lookup.is_done());
     }
 }

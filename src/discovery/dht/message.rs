@@ -111,7 +111,7 @@ pub enum Body {
         read_only: bool,
     },
     /// A question that we do not understand; found when reading, never sent.
-    Incomprehensible {
+    Invalid {
         /// The error to answer with.
         code: i64,
         /// In words.
@@ -125,7 +125,7 @@ pub enum Body {
 
 /// A packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct KrpcMessage {
     /// Chosen by who asks, echoed by who answers.
     pub transaction: Vec<u8>,
     /// In answers: the address at which the asked node sees the asking one (BEP 42).
@@ -136,13 +136,13 @@ pub struct Message {
 
 /// Why a packet is not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
+pub enum KrpcError {
     /// More than [`MAX_RECEIVED`] bytes.
     #[error("not a DHT packet: {0} bytes are too many")]
     TooLong(usize),
     /// Not bencode.
     #[error(transparent)]
-    Bencode(#[from] guard::RawError),
+    Bencode(#[from] guard::BencodeError),
     /// A required key is missing or has a value of the wrong form.
     #[error("not a DHT packet: `{0}` is missing or malformed")]
     Key(&'static str),
@@ -163,25 +163,25 @@ impl Family {
     }
 }
 
-impl Message {
+impl KrpcMessage {
     /// Reads a packet.
     ///
     /// # Errors
     /// Where it is not bencode, too long, or lacks what every packet of its kind has.
-    pub fn decode(packet: &[u8]) -> Result<Message, MessageError> {
+    pub fn decode(packet: &[u8]) -> Result<KrpcMessage, KrpcError> {
         if packet.len() > MAX_RECEIVED {
-            return Err(MessageError::TooLong(packet.len()));
+            return Err(KrpcError::TooLong(packet.len()));
         }
-        let dict = dictionary(packet)?.ok_or(MessageError::Key("d"))?;
+        let dict = dictionary(packet)?.ok_or(KrpcError::Key("d"))?;
         let transaction = bytes(&dict, "t").filter(|t| (1..=MAX_TRANSACTION).contains(&t.len()));
-        let transaction = transaction.ok_or(MessageError::Key("t"))?.to_vec();
+        let transaction = transaction.ok_or(KrpcError::Key("t"))?.to_vec();
         let body = match bytes(&dict, "y") {
-            Some(b"q") => query(&dict).unwrap_or_else(|(code, why)| Body::Incomprehensible { code, why }),
-            Some(b"r") => Body::Response(response(&dict).ok_or(MessageError::Key("r"))?),
+            Some(b"q") => query(&dict).unwrap_or_else(|(code, why)| Body::Invalid { code, why }),
+            Some(b"r") => Body::Response(response(&dict).ok_or(KrpcError::Key("r"))?),
             Some(b"e") => error(&dict),
-            _ => return Err(MessageError::Key("y")),
+            _ => return Err(KrpcError::Key("y")),
         };
-        Ok(Message { transaction, ip: bytes(&dict, "ip").and_then(addr), body })
+        Ok(KrpcMessage { transaction, ip: bytes(&dict, "ip").and_then(addr), body })
     }
 }
 

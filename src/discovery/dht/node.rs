@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::discovery::dht::external::ExternalIp;
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::lookup::{Lookup, Searched};
-use crate::discovery::dht::message::{Body, Contact, Family, Message, Response, is_usable};
-use crate::discovery::dht::server::Server;
-use crate::discovery::dht::state::State;
-use crate::discovery::dht::table::{K, Table};
+use crate::discovery::dht::lookup::{Lookup, LookupSummary};
+use crate::discovery::dht::message::{Body, Contact, Family, KrpcMessage, Response, is_usable};
+use crate::discovery::dht::server::QueryServer;
+use crate::discovery::dht::state::DhtState;
+use crate::discovery::dht::table::{K, RoutingTable};
 use crate::net::networks::is_private;
 use crate::types::InfoHash;
 
@@ -22,7 +22,7 @@ const MAX_OUT: usize = 2000;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct NodeSettings {
     /// Its network.
     pub family: Family,
     /// Whether it only asks (BEP 43): it cannot be reached from outside.
@@ -42,14 +42,14 @@ pub enum Output {
         bytes: Vec<u8>,
     },
     /// Peers were found that this search had not found before.
-    Found {
+    FoundPeers {
         /// The torrent.
         info_hash: InfoHash,
         /// Addresses of peers, unproven.
         peers: Vec<SocketAddr>,
     },
     /// Nodes of the other family that somebody named while we looked for our first.
-    Others(Vec<SocketAddr>),
+    OtherFamilyNodes(Vec<SocketAddr>),
 }
 
 /// What a node has done so far, and how it stands.
@@ -76,7 +76,7 @@ pub struct DhtStats {
     /// Searches for peers that came to an end.
     pub searches: u64,
     /// What the last of them came to.
-    pub last_search: Searched,
+    pub last_search: LookupSummary,
     /// Our address as others see it, once enough agree.
     pub external_ip: Option<std::net::IpAddr>,
 }
@@ -100,7 +100,7 @@ pub(crate) struct Pending {
 
 /// What a lookup is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goal {
+pub(crate) enum LookupGoal {
     /// To get to know our own neighbours.
     Bootstrap,
     /// To fill a bucket again.
@@ -111,7 +111,7 @@ pub(crate) enum Goal {
 
 /// A torrent whose peers are wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct TorrentSearch {
     pub announce_port: Option<u16>,
     pub due: Duration,
     pub running: bool,
@@ -123,23 +123,23 @@ pub struct Dht {
     pub(crate) family: Family,
     pub(crate) read_only: bool,
     pub(crate) id: NodeId,
-    /// Ids by external address, as in [`State::ids`].
+    /// Ids by external address, as in [`DhtState::ids`].
     ids: Vec<(std::net::IpAddr, NodeId)>,
     pub(crate) secret: [u8; 16],
     /// What transaction ids are made from, each of another number.
     pub(crate) transactions: u64,
-    pub(crate) table: Table,
-    server: Server,
+    pub(crate) table: RoutingTable,
+    server: QueryServer,
     external: ExternalIp,
     // In order, so that a node does the same again where it is given the same again.
     pub(crate) pending: BTreeMap<[u8; 4], Pending>,
-    pub(crate) lookups: BTreeMap<u32, (Lookup, Goal)>,
+    pub(crate) lookups: BTreeMap<u32, (Lookup, LookupGoal)>,
     pub(crate) next_lookup: u32,
-    pub(crate) wanted: BTreeMap<InfoHash, Wanted>,
+    pub(crate) wanted: BTreeMap<InfoHash, TorrentSearch>,
     pub(crate) routers: Vec<SocketAddr>,
     /// Nodes named to us while we knew hardly anybody, to be asked again should that be so again; and how many pings each
     /// has left unanswered.
-    pub(crate) guides: Vec<(SocketAddr, u32)>,
+    pub(crate) bootstrap_nodes: Vec<(SocketAddr, u32)>,
     /// When to look for our neighbours next, and after which pause once more where that fails.
     pub(crate) bootstrap_due: Duration,
     pub(crate) bootstrap_pause: Duration,
@@ -151,11 +151,11 @@ pub struct Dht {
 
 impl Dht {
     /// A node that remembers `state`, of which only its own family's part counts.
-    pub fn new(settings: &Settings, state: &State, mut rng: fastrand::Rng) -> Dht {
+    pub fn new(settings: &NodeSettings, state: &DhtState, mut rng: fastrand::Rng) -> Dht {
         let family = settings.family;
         let ids: Vec<_> = state.ids.iter().copied().filter(|(ip, _)| Family::of(*ip) == family).collect();
         let id = ids.last().map_or_else(|| NodeId::random(&mut rng), |(_, id)| *id);
-        let mut table = Table::new(id);
+        let mut table = RoutingTable::new(id);
         for node in state.nodes.iter().filter(|node| Family::of(node.addr.ip()) == family && is_usable(node.addr)) {
             table.remember(*node);
         }
@@ -167,16 +167,16 @@ impl Dht {
             secret: settings.secret,
             transactions: 0,
             table,
-            server: Server::new(family, settings.secret),
+            server: QueryServer::new(family, settings.secret),
             external: ExternalIp::default(),
             pending: BTreeMap::new(),
             lookups: BTreeMap::new(),
             next_lookup: 0,
             wanted: BTreeMap::new(),
             routers: Vec::new(),
-            guides: Vec::new(),
+            bootstrap_nodes: Vec::new(),
             bootstrap_due: Duration::ZERO,
-            bootstrap_pause: crate::discovery::dht::maintain::FIRST_PAUSE,
+            bootstrap_pause: crate::discovery::dht::maintain::MIN_BOOTSTRAP_DELAY,
             refresh_due: Duration::ZERO,
             out: VecDeque::new(),
             rng,
@@ -193,14 +193,14 @@ impl Dht {
     /// called for a private torrent (BEP 27).
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce_port: Option<u16>) {
         let running = self.wanted.get(&info_hash).is_some_and(|wanted| wanted.running);
-        self.wanted.insert(info_hash, Wanted { announce_port, due: now, running });
+        self.wanted.insert(info_hash, TorrentSearch { announce_port, due: now, running });
         self.on_tick(now);
     }
 
     /// Ends what [`Dht::search`] began.
     pub fn forget(&mut self, info_hash: InfoHash) {
         self.wanted.remove(&info_hash);
-        self.lookups.retain(|_, (_, goal)| *goal != Goal::Peers(info_hash));
+        self.lookups.retain(|_, (_, goal)| *goal != LookupGoal::Peers(info_hash));
     }
 
     /// Gets to know a node: that of a peer (BEP 5, PORT), of a torrent's `nodes`, of the user.
@@ -209,13 +209,13 @@ impl Dht {
             return;
         }
         if self.table.len() < K
-            && self.guides.iter().all(|(guide, _)| *guide != addr)
-            && self.guides.len() < MAX_ROUTERS
+            && self.bootstrap_nodes.iter().all(|(guide, _)| *guide != addr)
+            && self.bootstrap_nodes.len() < MAX_ROUTERS
         {
-            self.guides.push((addr, 0));
+            self.bootstrap_nodes.push((addr, 0));
         }
         self.ping(now, addr);
-        self.hurry(now);
+        self.bootstrap_soon(now);
     }
 
     /// A node that knows the way, to be asked while we know hardly anybody; never enters the table.
@@ -223,7 +223,7 @@ impl Dht {
         let known = self.routers.contains(&addr);
         if is_usable(addr) && Family::of(addr.ip()) == self.family && !known && self.routers.len() < MAX_ROUTERS {
             self.routers.push(addr);
-            self.hurry(now);
+            self.bootstrap_soon(now);
         }
     }
 
@@ -244,7 +244,7 @@ impl Dht {
     }
 
     /// What to keep for the next run.
-    pub fn state(&self, now: Duration) -> State {
+    pub fn state(&self, now: Duration) -> DhtState {
         let mut ids = self.ids.clone();
         if ids.last().is_none_or(|(_, id)| *id != self.id) {
             let unknown = match self.family {
@@ -253,17 +253,17 @@ impl Dht {
             };
             ids.push((self.external.agreed().unwrap_or(unknown), self.id));
         }
-        State { ids, nodes: self.table.keepers(now) }
+        DhtState { ids, nodes: self.table.nodes_to_save(now) }
     }
 
     /// Takes a packet that came from `from`.
     pub fn on_packet(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         if Family::of(from.ip()) == self.family && is_usable(from) {
-            match Message::decode(bytes) {
-                Ok(Message { transaction, ip, body: Body::Response(response) }) => {
+            match KrpcMessage::decode(bytes) {
+                Ok(KrpcMessage { transaction, ip, body: Body::Response(response) }) => {
                     self.on_answer(now, from, &transaction, ip, &response);
                 }
-                Ok(Message { transaction, body: Body::Error(..), .. }) => self.on_refusal(from, &transaction),
+                Ok(KrpcMessage { transaction, body: Body::Error(..), .. }) => self.on_refusal(from, &transaction),
                 Ok(message) => self.on_question(now, from, bytes.len(), message),
                 Err(_) => self.stats.garbage += 1,
             }
@@ -271,9 +271,9 @@ impl Dht {
         self.on_tick(now);
     }
 
-    fn on_question(&mut self, now: Duration, from: SocketAddr, size: usize, message: Message) {
+    fn on_question(&mut self, now: Duration, from: SocketAddr, size: usize, message: KrpcMessage) {
         self.stats.asked += 1;
-        if self.read_only || !self.server.admits(now, from) {
+        if self.read_only || !self.server.may_answer(now, from) {
             return;
         }
         let mut stranger = false;
@@ -285,11 +285,11 @@ impl Dht {
                 stranger = !read_only && self.table.queried(now, Contact { id, addr: from });
                 body
             }
-            Body::Incomprehensible { code, why } => Body::Error(code, why.into()),
+            Body::Invalid { code, why } => Body::Error(code, why.into()),
             Body::Response(_) | Body::Error(..) => return,
         };
         self.stats.answered += 1;
-        self.send(from, &Message { transaction: message.transaction, ip: Some(from), body });
+        self.send(from, &KrpcMessage { transaction: message.transaction, ip: Some(from), body });
         if stranger {
             // Only an answer proves that it is there and has this address.
             self.ping(now, from);
@@ -316,7 +316,7 @@ impl Dht {
         let Some(pending) = self.matching(from, transaction) else { return };
         self.stats.answers += 1;
         if let Some(ours) = ip.filter(|ip| is_usable(*ip) && Family::of(ip.ip()) == self.family) {
-            self.hear_of_ourselves(now, from, ours);
+            self.vote_external_ip(now, from, ours);
         }
         let contact = Contact { id: response.id, addr: from };
         if response.id != self.id
@@ -326,7 +326,7 @@ impl Dht {
             self.ping(now, questionable.addr);
         }
         match pending.purpose {
-            Purpose::Ping => self.hurry(now),
+            Purpose::Ping => self.bootstrap_soon(now),
             Purpose::Announce => self.stats.announced += 1,
             Purpose::Lookup(key) => self.on_found(key, from, response),
         }
@@ -335,13 +335,13 @@ impl Dht {
     fn on_found(&mut self, key: u32, from: SocketAddr, response: &Response) {
         let Some((lookup, goal)) = self.lookups.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
-        if let (Goal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
-            self.out.push_back(Output::Found { info_hash, peers });
-        } else if *goal == Goal::Bootstrap {
+        if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
+            self.out.push_back(Output::FoundPeers { info_hash, peers });
+        } else if *goal == LookupGoal::Bootstrap {
             let other = |node: &&Contact| Family::of(node.addr.ip()) != self.family && !is_private(node.addr.ip());
             let others: Vec<_> = response.nodes.iter().filter(other).map(|node| node.addr).take(2).collect();
             if !others.is_empty() {
-                self.out.push_back(Output::Others(others));
+                self.out.push_back(Output::OtherFamilyNodes(others));
             }
         }
     }
@@ -356,12 +356,12 @@ impl Dht {
     }
 
     /// Counts a vote on our address; once enough agree, we take an id that belongs to it.
-    fn hear_of_ourselves(&mut self, now: Duration, from: SocketAddr, ours: SocketAddr) {
+    fn vote_external_ip(&mut self, now: Duration, from: SocketAddr, ours: SocketAddr) {
         let Some(ip) = self.external.vote(from.ip(), ours.ip()) else { return };
         if !self.id.fits(ip) {
             let had = self.ids.iter().rev().find(|(at, id)| *at == ip && id.fits(ip)).map(|(_, id)| *id);
             self.id = had.unwrap_or_else(|| NodeId::for_ip(ip, &mut self.rng));
-            self.table.rehome(now, self.id);
+            self.table.change_own_id(now, self.id);
             self.bootstrap_due = now;
         }
         self.ids.retain(|(at, id)| *at != ip && *id != self.id);
@@ -369,7 +369,7 @@ impl Dht {
     }
 
     /// Puts a packet into the queue; a full one loses it, as the network might.
-    pub(crate) fn send(&mut self, to: SocketAddr, message: &Message) {
+    pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
         if self.out.len() < MAX_OUT {
             self.out.push_back(Output::Send { to, bytes: message.encode() });
         }

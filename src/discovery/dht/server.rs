@@ -9,20 +9,20 @@ use sha1::{Digest, Sha1};
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{
-    Body, Contact, Family, MAX_PACKET, Message, PROTOCOL_ERROR, Query, Response, Want,
+    Body, Contact, Family, KrpcMessage, MAX_PACKET, PROTOCOL_ERROR, Query, Response, Want,
 };
 use crate::discovery::dht::store::PeerStore;
-use crate::discovery::dht::table::Table;
+use crate::discovery::dht::table::RoutingTable;
 use crate::net::networks::Network;
 
 /// Tokens change so often; that of the time before is accepted, too.
 const TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
 /// An answer is at most so many times as long as its question, whose address may be forged.
-const MAX_GAIN: usize = 8;
+const MAX_AMPLIFICATION: usize = 8;
 /// Questions answered of one address, each second in the long run and at once.
-const PER_ADDRESS: Rate = Rate { per_second: 5, burst: 30 };
+const PER_ADDRESS: QueryRate = QueryRate { per_second: 5, burst: 30 };
 /// The same of all together.
-const IN_TOTAL: Rate = Rate { per_second: 200, burst: 400 };
+const IN_TOTAL: QueryRate = QueryRate { per_second: 200, burst: 400 };
 /// Addresses whose rate is remembered.
 const MAX_ADDRESSES: usize = 4096;
 
@@ -61,24 +61,24 @@ impl Tokens {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Rate {
+struct QueryRate {
     per_second: u64,
     burst: u64,
 }
 
-/// What is left of a [`Rate`], in thousandths.
+/// What is left of a [`QueryRate`], in thousandths.
 #[derive(Clone, Copy, Debug)]
-struct Allowance {
+struct QueryBudget {
     left: u64,
     at: Duration,
 }
 
-impl Allowance {
-    fn full(rate: Rate, now: Duration) -> Allowance {
-        Allowance { left: rate.burst * 1000, at: now }
+impl QueryBudget {
+    fn full(rate: QueryRate, now: Duration) -> QueryBudget {
+        QueryBudget { left: rate.burst * 1000, at: now }
     }
 
-    fn refill(&mut self, rate: Rate, now: Duration) {
+    fn refill(&mut self, rate: QueryRate, now: Duration) {
         let passed = now.saturating_sub(self.at).as_millis() as u64;
         self.left = passed.saturating_mul(rate.per_second).saturating_add(self.left).min(rate.burst * 1000);
         self.at = now;
@@ -93,14 +93,14 @@ impl Allowance {
 
 /// Says which questions are answered.
 #[derive(Debug)]
-struct Limiter {
+struct QueryLimiter {
     /// By IPv4 address or IPv6 /64.
-    addresses: HashMap<Network, Allowance>,
-    total: Allowance,
+    addresses: HashMap<Network, QueryBudget>,
+    total: QueryBudget,
 }
 
-impl Limiter {
-    fn admits(&mut self, now: Duration, ip: IpAddr) -> bool {
+impl QueryLimiter {
+    fn may_answer(&mut self, now: Duration, ip: IpAddr) -> bool {
         let key = Network::host(ip);
         // First of all the total, so that a storm from forged addresses leaves few of them in the table.
         self.total.refill(IN_TOTAL, now);
@@ -115,7 +115,7 @@ impl Limiter {
                 return false;
             }
         }
-        let own = self.addresses.entry(key).or_insert_with(|| Allowance::full(PER_ADDRESS, now));
+        let own = self.addresses.entry(key).or_insert_with(|| QueryBudget::full(PER_ADDRESS, now));
         own.refill(PER_ADDRESS, now);
         own.take() && self.total.take()
     }
@@ -123,24 +123,30 @@ impl Limiter {
 
 /// The part of a node that answers.
 #[derive(Debug)]
-pub struct Server {
+pub struct QueryServer {
     family: Family,
     tokens: Tokens,
-    limiter: Limiter,
+    limiter: QueryLimiter,
     store: PeerStore,
-    swept: Duration,
+    last_sweep: Duration,
 }
 
-impl Server {
+impl QueryServer {
     /// An idle one.
-    pub fn new(family: Family, secret: [u8; 16]) -> Server {
-        let limiter = Limiter { addresses: HashMap::new(), total: Allowance::full(IN_TOTAL, Duration::ZERO) };
-        Server { family, tokens: Tokens::new(secret), limiter, store: PeerStore::default(), swept: Duration::ZERO }
+    pub fn new(family: Family, secret: [u8; 16]) -> QueryServer {
+        let limiter = QueryLimiter { addresses: HashMap::new(), total: QueryBudget::full(IN_TOTAL, Duration::ZERO) };
+        QueryServer {
+            family,
+            tokens: Tokens::new(secret),
+            limiter,
+            store: PeerStore::default(),
+            last_sweep: Duration::ZERO,
+        }
     }
 
     /// Whether a question from this address may be answered now; counts it.
-    pub fn admits(&mut self, now: Duration, from: SocketAddr) -> bool {
-        self.limiter.admits(now, from.ip())
+    pub fn may_answer(&mut self, now: Duration, from: SocketAddr) -> bool {
+        self.limiter.may_answer(now, from.ip())
     }
 
     /// How many announced peers are stored.
@@ -152,7 +158,7 @@ impl Server {
     pub fn answer(
         &mut self,
         now: Duration,
-        (id, table): (NodeId, &Table),
+        (id, table): (NodeId, &RoutingTable),
         (from, size): (SocketAddr, usize),
         query: &Query,
         rng: &mut fastrand::Rng,
@@ -171,8 +177,8 @@ impl Server {
                 if !self.tokens.is_valid(now, from.ip(), token) {
                     return Body::Error(PROTOCOL_ERROR, "bad token".into());
                 }
-                if now.saturating_sub(self.swept) > TOKEN_LIFE {
-                    self.swept = now;
+                if now.saturating_sub(self.last_sweep) > TOKEN_LIFE {
+                    self.last_sweep = now;
                     self.store.sweep(now);
                 }
                 let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
@@ -185,7 +191,7 @@ impl Server {
     }
 
     /// Nodes of our own family, unless only those of the other are wanted, of which we know none.
-    fn nodes(&self, now: Duration, table: &Table, target: NodeId, want: Want) -> Vec<Contact> {
+    fn nodes(&self, now: Duration, table: &RoutingTable, target: NodeId, want: Want) -> Vec<Contact> {
         let wanted = match self.family {
             Family::V4 => want.v4,
             Family::V6 => want.v6,
@@ -195,14 +201,15 @@ impl Server {
 
     /// How many peers the answer can hold beside what is in it already.
     fn room_for_values(&self, from: SocketAddr, size: usize, response: &Response) -> usize {
-        let message = Message {
+        let message = KrpcMessage {
             // The longest that we echo.
             transaction: vec![0; 20],
             ip: Some(from),
             body: Body::Response(response.clone()),
         };
-        let room =
-            MAX_PACKET.min(size.saturating_mul(MAX_GAIN)).saturating_sub(message.encode().len() + "6:valuesle".len());
+        let room = MAX_PACKET
+            .min(size.saturating_mul(MAX_AMPLIFICATION))
+            .saturating_sub(message.encode().len() + "6:valuesle".len());
         // Each with its length in front, of two digits at most.
         room / (self.family.width() + 2 + if self.family == Family::V4 { 2 } else { 3 })
     }

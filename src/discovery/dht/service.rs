@@ -2,9 +2,9 @@
 //! through a channel, and a byte in a pipe wakes the thread that has to read them. Host names are
 //! looked up on a thread of their own (`names`), because nothing can interrupt that.
 
-mod keep;
-mod line;
-mod names;
+mod channel;
+mod resolver;
+mod state_file;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::discovery::dht::message::{Family, MAX_RECEIVED};
-use crate::discovery::dht::node::{Dht, DhtStats, Output, Settings};
-use crate::discovery::dht::state::State;
+use crate::discovery::dht::node::{Dht, DhtStats, NodeSettings, Output};
+use crate::discovery::dht::state::DhtState;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
 use crate::util::random;
-use keep::{load, save};
-use line::{End, Line, line};
-use names::Names;
+use channel::{DhtLoopHandle, DhtLoopInbox, line};
+use resolver::HostResolver;
+use state_file::{load, save};
 
 /// Enough for the deepest call; the node's tables are on the heap.
 const STACK: usize = 256 * 1024;
@@ -75,7 +75,7 @@ impl Default for DhtConfig {
 
 /// Peers of a torrent that the DHT named, unproven.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundPeers {
     /// The torrent.
     pub info_hash: InfoHash,
     /// Their addresses; not one of them twice in one search.
@@ -84,9 +84,9 @@ pub struct Found {
 
 /// What a thread is told.
 #[derive(Clone, Debug)]
-enum Command {
+enum DhtCommand {
     /// What is found goes to whom this names, or else to whoever hears all.
-    Search(InfoHash, Option<u16>, Option<Sender<Found>>),
+    Search(InfoHash, Option<u16>, Option<Sender<FoundPeers>>),
     Forget(InfoHash),
     Node(SocketAddr),
     Router(SocketAddr),
@@ -97,12 +97,12 @@ enum Command {
 /// A running DHT. Dropping it stops it as [`DhtService::stop`] does.
 #[derive(Debug)]
 pub struct DhtService {
-    lines: Arc<Vec<Line>>,
-    threads: Vec<JoinHandle<State>>,
-    names: Option<Names>,
+    handles: Arc<Vec<DhtLoopHandle>>,
+    threads: Vec<JoinHandle<DhtState>>,
+    names: Option<HostResolver>,
     state_path: Option<PathBuf>,
     /// What was read at the start; a family that takes no part keeps its own.
-    before: State,
+    before: DhtState,
 }
 
 impl DhtService {
@@ -112,16 +112,16 @@ impl DhtService {
     /// # Errors
     /// Where no socket could be had for any family. A family alone may be missing: a machine without IPv6 is no error. Where there is
     /// no descriptor for something, nothing is started, so that it can be tried again.
-    pub fn start(config: &DhtConfig, found: &Sender<Found>) -> io::Result<DhtService> {
+    pub fn start(config: &DhtConfig, found: &Sender<FoundPeers>) -> io::Result<DhtService> {
         let before = config.state_path.as_deref().map(load).transpose()?.unwrap_or_default();
-        let mut lines = Vec::new();
+        let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
         for family in [Family::V4, Family::V6] {
             let Some(ip) = config.interface.ip(family == Family::V4) else { continue };
             match config.interface.udp(SocketAddr::new(ip, config.port)).and_then(|socket| line(family, socket)) {
                 Ok((line, end)) => {
-                    lines.push(line);
+                    handles.push(line);
                     starts.push(end);
                 }
                 Err(error) => {
@@ -130,29 +130,29 @@ impl DhtService {
                 }
             }
         }
-        if lines.is_empty() || is_shortage(&failure) {
+        if handles.is_empty() || is_shortage(&failure) {
             return Err(failure);
         }
-        let names = Some(Names::default());
+        let names = Some(HostResolver::default());
         let mut service = DhtService {
-            lines: Arc::new(lines),
+            handles: Arc::new(handles),
             threads: Vec::new(),
             names,
             state_path: config.state_path.clone(),
             before,
         };
         for (at, end) in starts.into_iter().enumerate() {
-            let Some(line) = service.lines.get(at) else { continue };
-            let settings = Settings { family: line.family, read_only: config.read_only, secret: random::bytes() };
+            let Some(line) = service.handles.get(at) else { continue };
+            let settings = NodeSettings { family: line.family, read_only: config.read_only, secret: random::bytes() };
             let dht = Dht::new(&settings, &service.before, random::cheap());
-            let (lines, found) = (service.lines.clone(), found.clone());
-            let run = Run { dht, at, end, lines, found, askers: BTreeMap::new() };
+            let (handles, found) = (service.handles.clone(), found.clone());
+            let run = DhtLoop { dht, at, end, handles, found, subscribers: BTreeMap::new() };
             let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // On failure the drop stops the first thread.
             service.threads.push(thread?);
         }
-        service.meet(config.routers.clone(), Command::Router);
+        service.add_nodes_by_name(config.routers.clone(), DhtCommand::Router);
         service.add_hosts(config.entry_points.clone());
         Ok(service)
     }
@@ -160,42 +160,42 @@ impl DhtService {
     /// Looks for peers of a torrent from now on, every ten minutes and more often while there are none; announces ours
     /// where its TCP port is given. Never to be called for a private torrent (BEP 27).
     pub fn search(&self, info_hash: InfoHash, announce_port: Option<u16>) {
-        self.tell_all(&Command::Search(info_hash, announce_port, None));
+        self.send_to_all(&DhtCommand::Search(info_hash, announce_port, None));
     }
 
     /// The same, where peers of this torrent are to go to `found` and nowhere else.
-    pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<Found>) {
-        self.tell_all(&Command::Search(info_hash, announce_port, Some(found)));
+    pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<FoundPeers>) {
+        self.send_to_all(&DhtCommand::Search(info_hash, announce_port, Some(found)));
     }
 
     /// Ends [`DhtService::search`] for a torrent.
     pub fn forget(&self, info_hash: InfoHash) {
-        self.tell_all(&Command::Forget(info_hash));
+        self.send_to_all(&DhtCommand::Forget(info_hash));
     }
 
     /// Gets to know a node: that of a peer (its address with the port of its PORT message, BEP 5).
     pub fn add_node(&self, addr: SocketAddr) {
-        self.lines.iter().for_each(|line| line.introduce(addr, Command::Node));
+        self.handles.iter().for_each(|line| line.send_address(addr, DhtCommand::Node));
     }
 
     /// Gets to know nodes named `HOST:PORT`, such as a torrent's `nodes` (BEP 5); 32 at most.
     pub fn add_hosts(&self, hosts: Vec<String>) {
-        self.meet(hosts, Command::Node);
+        self.add_nodes_by_name(hosts, DhtCommand::Node);
     }
 
     /// Whether we answer nobody, because nobody can reach us (BEP 43).
     pub fn set_read_only(&self, read_only: bool) {
-        self.tell_all(&Command::ReadOnly(read_only));
+        self.send_to_all(&DhtCommand::ReadOnly(read_only));
     }
 
     /// How each family stands.
     pub fn stats(&self) -> Vec<(Family, DhtStats)> {
-        self.lines.iter().map(|line| (line.family, *line.stats.lock())).collect()
+        self.handles.iter().map(|line| (line.family, *line.stats.lock())).collect()
     }
 
     /// Where the sockets are bound.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.lines.iter().map(|line| line.bound).collect()
+        self.handles.iter().map(|line| line.bound).collect()
     }
 
     /// Stops the threads, waits for them, and keeps ids and nodes for the next run.
@@ -206,20 +206,20 @@ impl DhtService {
         self.end()
     }
 
-    fn tell_all(&self, command: &Command) {
-        self.lines.iter().for_each(|line| line.tell(command.clone()));
+    fn send_to_all(&self, command: &DhtCommand) {
+        self.handles.iter().for_each(|line| line.send_command(command.clone()));
     }
 
-    fn meet(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> Command) {
+    fn add_nodes_by_name(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> DhtCommand) {
         // A look-up that is left behind at the end must not hold the sockets, and with them the port.
-        let lines = Arc::downgrade(&self.lines);
-        let introduce = move |addr| {
-            if let Some(lines) = lines.upgrade() {
-                lines.iter().for_each(|line| line.introduce(addr, as_what));
+        let handles = Arc::downgrade(&self.handles);
+        let send_address = move |addr| {
+            if let Some(handles) = handles.upgrade() {
+                handles.iter().for_each(|line| line.send_address(addr, as_what));
             }
         };
         if let Some(names) = &self.names {
-            names.look_up(hosts, introduce);
+            names.look_up(hosts, send_address);
         }
     }
 
@@ -227,10 +227,10 @@ impl DhtService {
         if self.threads.is_empty() {
             return Ok(());
         }
-        self.tell_all(&Command::Stop);
-        let mut state = State::default();
+        self.send_to_all(&DhtCommand::Stop);
+        let mut state = DhtState::default();
         let mut ended = Vec::new();
-        for (thread, line) in self.threads.drain(..).zip(self.lines.iter()) {
+        for (thread, line) in self.threads.drain(..).zip(self.handles.iter()) {
             match thread.join() {
                 Ok(part) => {
                     state.ids.extend(part.ids);
@@ -257,29 +257,29 @@ impl Drop for DhtService {
 }
 
 /// What a thread has.
-struct Run {
+struct DhtLoop {
     dht: Dht,
-    /// Its own place among `lines`.
+    /// Its own place among `handles`.
     at: usize,
-    end: End,
-    lines: Arc<Vec<Line>>,
-    found: Sender<Found>,
+    end: DhtLoopInbox,
+    handles: Arc<Vec<DhtLoopHandle>>,
+    found: Sender<FoundPeers>,
     /// Who wants to know of one torrent.
-    askers: BTreeMap<InfoHash, Sender<Found>>,
+    subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,
 }
 
-impl Run {
-    fn run(mut self) -> State {
+impl DhtLoop {
+    fn run(mut self) -> DhtState {
         let start = Instant::now();
         let mut buffer = vec![0; MAX_RECEIVED + 1];
         loop {
             let now = start.elapsed();
-            if self.obey(now) {
+            if self.run_commands(now) {
                 return self.dht.state(now);
             }
             self.dht.on_tick(now);
-            self.deliver();
-            if let Some(line) = self.lines.get(self.at) {
+            self.flush_output();
+            if let Some(line) = self.handles.get(self.at) {
                 *line.stats.lock() = self.dht.stats(now);
             }
             let sleep = self.dht.next_deadline().saturating_sub(start.elapsed());
@@ -287,13 +287,13 @@ impl Run {
             match self.end.receive(&mut buffer, sleep) {
                 Ok((size, from)) => {
                     self.dht.on_packet(start.elapsed(), from, buffer.get(..size).unwrap_or_default());
-                    self.deliver();
+                    self.flush_output();
                 }
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => {
                     log::debug!("the DHT's socket: {error}");
                     if let Ok(command) = self.end.commands.recv_timeout(ERROR_PAUSE)
-                        && self.carry_out(command, start.elapsed())
+                        && self.run_command(command, start.elapsed())
                     {
                         return self.dht.state(start.elapsed());
                     }
@@ -303,37 +303,37 @@ impl Run {
     }
 
     /// Carries out all commands that wait; true where the last of them is to stop.
-    fn obey(&mut self, now: Duration) -> bool {
+    fn run_commands(&mut self, now: Duration) -> bool {
         while let Ok(command) = self.end.commands.try_recv() {
-            if self.carry_out(command, now) {
+            if self.run_command(command, now) {
                 return true;
             }
         }
         false
     }
 
-    fn carry_out(&mut self, command: Command, now: Duration) -> bool {
+    fn run_command(&mut self, command: DhtCommand, now: Duration) -> bool {
         match command {
-            Command::Search(info_hash, port, asker) => {
+            DhtCommand::Search(info_hash, port, asker) => {
                 match asker {
-                    Some(asker) => _ = self.askers.insert(info_hash, asker),
-                    None => _ = self.askers.remove(&info_hash),
+                    Some(asker) => _ = self.subscribers.insert(info_hash, asker),
+                    None => _ = self.subscribers.remove(&info_hash),
                 }
                 self.dht.search(now, info_hash, port);
             }
-            Command::Forget(info_hash) => {
+            DhtCommand::Forget(info_hash) => {
                 self.dht.forget(info_hash);
-                self.askers.remove(&info_hash);
+                self.subscribers.remove(&info_hash);
             }
-            Command::Node(addr) => self.dht.add_node(now, addr),
-            Command::Router(addr) => self.dht.add_router(now, addr),
-            Command::ReadOnly(read_only) => self.dht.set_read_only(read_only),
-            Command::Stop => return true,
+            DhtCommand::Node(addr) => self.dht.add_node(now, addr),
+            DhtCommand::Router(addr) => self.dht.add_router(now, addr),
+            DhtCommand::ReadOnly(read_only) => self.dht.set_read_only(read_only),
+            DhtCommand::Stop => return true,
         }
         false
     }
 
-    fn deliver(&mut self) {
+    fn flush_output(&mut self) {
         while let Some(output) = self.dht.next_output() {
             match output {
                 Output::Send { to, bytes } => {
@@ -342,14 +342,14 @@ impl Run {
                     }
                 }
                 // The receiver may be gone already, or its channel full.
-                Output::Found { info_hash, peers } => {
-                    let asker = self.askers.get(&info_hash).unwrap_or(&self.found);
-                    drop(asker.try_send(Found { info_hash, peers }));
+                Output::FoundPeers { info_hash, peers } => {
+                    let asker = self.subscribers.get(&info_hash).unwrap_or(&self.found);
+                    drop(asker.try_send(FoundPeers { info_hash, peers }));
                 }
-                Output::Others(nodes) => {
-                    for (_, line) in self.lines.iter().enumerate().filter(|(at, _)| *at != self.at) {
+                Output::OtherFamilyNodes(nodes) => {
+                    for (_, line) in self.handles.iter().enumerate().filter(|(at, _)| *at != self.at) {
                         for addr in &nodes {
-                            line.introduce(*addr, Command::Node);
+                            line.send_address(*addr, DhtCommand::Node);
                         }
                     }
                 }

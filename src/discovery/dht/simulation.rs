@@ -7,13 +7,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{Body, Message, Query, Response};
+use crate::discovery::dht::message::{Body, KrpcMessage, Query, Response};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
 const PORT: u16 = 51413;
 
-enum Event {
+enum SimulatedEvent {
     Packet { from: SocketAddr, to: usize, bytes: Vec<u8> },
     Deadline(usize),
 }
@@ -28,11 +28,11 @@ struct Node {
     found: HashSet<SocketAddr>,
 }
 
-struct World {
+struct SimulatedNetwork {
     now: Duration,
     nodes: Vec<Node>,
     by_addr: HashMap<SocketAddr, usize>,
-    events: BTreeMap<(Duration, u64), Event>,
+    events: BTreeMap<(Duration, u64), SimulatedEvent>,
     sequence: u64,
     loss: f64,
     rng: fastrand::Rng,
@@ -43,10 +43,10 @@ fn addr(n: usize) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::from(0x1400_0000 + n as u32 * 0x0001_0305).into(), 6881)
 }
 
-impl World {
+impl SimulatedNetwork {
     /// A network of `n` nodes that joined one after the other, each knowing one of those before.
-    fn new(n: usize, loss: f64, seed: u64) -> World {
-        let mut world = World {
+    fn new(n: usize, loss: f64, seed: u64) -> SimulatedNetwork {
+        let mut world = SimulatedNetwork {
             now: Duration::ZERO,
             nodes: Vec::new(),
             by_addr: HashMap::new(),
@@ -57,7 +57,7 @@ impl World {
         };
         for n in 0..n {
             let id = NodeId::for_ip(addr(n).ip(), &mut world.rng);
-            world.join(&State { ids: vec![(addr(n).ip(), id)], nodes: Vec::new() });
+            world.join(&DhtState { ids: vec![(addr(n).ip(), id)], nodes: Vec::new() });
             let friend = addr(world.rng.usize(0..n.max(1)));
             if n > 0 {
                 world.act(n, |dht, now| dht.add_node(now, friend));
@@ -72,16 +72,16 @@ impl World {
         world
     }
 
-    fn join(&mut self, state: &State) -> usize {
+    fn join(&mut self, state: &DhtState) -> usize {
         let n = self.nodes.len();
-        let settings = Settings { family: Family::V4, read_only: false, secret: [n as u8; 16] };
+        let settings = NodeSettings { family: Family::V4, read_only: false, secret: [n as u8; 16] };
         let dht = Dht::new(&settings, state, self.rng.fork());
         self.by_addr.insert(addr(n), n);
         self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, lie: None, found: HashSet::new() });
         n
     }
 
-    fn at(&mut self, when: Duration, event: Event) {
+    fn at(&mut self, when: Duration, event: SimulatedEvent) {
         self.sequence += 1;
         self.events.insert((when, self.sequence), event);
     }
@@ -92,17 +92,17 @@ impl World {
         while let Some(output) = self.nodes[n].dht.next_output() {
             match output {
                 Output::Send { to, bytes } => self.send(self.nodes[n].addr, to, bytes),
-                Output::Found { info_hash, peers } => {
+                Output::FoundPeers { info_hash, peers } => {
                     assert_eq!(info_hash, HASH);
                     self.nodes[n].found.extend(peers);
                 }
-                Output::Others(_) => panic!("there is no other family here"),
+                Output::OtherFamilyNodes(_) => panic!("there is no other family here"),
             }
         }
         let deadline = self.nodes[n].dht.next_deadline();
         if deadline < self.nodes[n].deadline {
             self.nodes[n].deadline = deadline;
-            self.at(deadline, Event::Deadline(n));
+            self.at(deadline, SimulatedEvent::Deadline(n));
         }
     }
 
@@ -110,7 +110,7 @@ impl World {
         assert!(bytes.len() <= message::MAX_PACKET);
         let (lost, delay) = (self.rng.f64() < self.loss, self.rng.u64(10..200));
         if let (Some(to), false) = (self.by_addr.get(&to).copied(), lost) {
-            self.at(self.now + Duration::from_millis(delay), Event::Packet { from, to, bytes });
+            self.at(self.now + Duration::from_millis(delay), SimulatedEvent::Packet { from, to, bytes });
         }
     }
 
@@ -122,7 +122,7 @@ impl World {
             let Some(((when, _), event)) = self.events.pop_first() else { break };
             self.now = when;
             match event {
-                Event::Packet { from, to, bytes } => {
+                SimulatedEvent::Packet { from, to, bytes } => {
                     let lie = self.nodes[to].lie.and_then(|lie| self.lie(lie, to, from, &bytes));
                     match lie {
                         Some(packets) => packets.into_iter().for_each(|(me, bytes)| self.send(me, from, bytes)),
@@ -130,12 +130,12 @@ impl World {
                     }
                 }
                 // Later ones that were queued before it are void.
-                Event::Deadline(n) if self.nodes[n].deadline == when => {
+                SimulatedEvent::Deadline(n) if self.nodes[n].deadline == when => {
                     self.nodes[n].deadline = Duration::MAX;
                     self.act(n, Dht::on_tick);
                     assert!(self.nodes[n].dht.next_deadline() > self.now, "it would run in circles");
                 }
-                Event::Deadline(_) => {}
+                SimulatedEvent::Deadline(_) => {}
             }
         }
         self.now = end;
@@ -143,7 +143,7 @@ impl World {
 
     /// What a liar sends in answer to a search, and from where.
     fn lie(&mut self, lie: usize, me: usize, from: SocketAddr, bytes: &[u8]) -> Option<Vec<(SocketAddr, Vec<u8>)>> {
-        let Ok(Message { transaction, body: Body::Query { query, .. }, .. }) = Message::decode(bytes) else {
+        let Ok(KrpcMessage { transaction, body: Body::Query { query, .. }, .. }) = KrpcMessage::decode(bytes) else {
             return None;
         };
         let target = match query {
@@ -178,7 +178,7 @@ impl World {
             _ => return Some(Vec::new()),
         }
         let mut packet =
-            Message { transaction: echoed, ip: Some(fake(0).addr), body: Body::Response(response) }.encode();
+            KrpcMessage { transaction: echoed, ip: Some(fake(0).addr), body: Body::Response(response) }.encode();
         packet.truncate(message::MAX_PACKET);
         Some(vec![(answer_from, packet)])
     }
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// One honest node announces, all others look for it, and whoever has not found it by then is given back.
-    fn announce_and_search(&mut self, patience: Duration) -> (Vec<usize>, Vec<Searched>) {
+    fn announce_and_search(&mut self, patience: Duration) -> (Vec<usize>, Vec<LookupSummary>) {
         let honest = self.honest();
         let (first, others) = honest.split_first().unwrap();
         self.act(*first, |dht, now| dht.search(now, HASH, Some(PORT)));
@@ -215,14 +215,14 @@ impl World {
 }
 
 /// The largest and the mean of a figure.
-fn figures(of: &[Searched], which: impl Fn(&Searched) -> usize) -> (usize, f64) {
+fn figures(of: &[LookupSummary], which: impl Fn(&LookupSummary) -> usize) -> (usize, f64) {
     let all: Vec<usize> = of.iter().map(which).collect();
     (all.iter().copied().max().unwrap_or_default(), all.iter().sum::<usize>() as f64 / all.len() as f64)
 }
 
 #[test]
 fn in_a_network_of_a_thousand_an_announce_is_found_from_every_node_in_few_hops() {
-    let mut world = World::new(1000, 0.0, 1);
+    let mut world = SimulatedNetwork::new(1000, 0.0, 1);
     let (lost, searches) = world.announce_and_search(Duration::from_secs(30));
     assert!(lost.is_empty(), "{lost:?}");
     let (hops, queries) = (figures(&searches, |s| s.hops.into()), figures(&searches, |s| s.queries));
@@ -245,8 +245,8 @@ fn in_a_network_of_a_thousand_an_announce_is_found_from_every_node_in_few_hops()
 
 #[test]
 fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
-    let mut world = World::new(60, 0.0, 2);
-    let n = world.join(&State::default());
+    let mut world = SimulatedNetwork::new(60, 0.0, 2);
+    let n = world.join(&DhtState::default());
     assert!(!world.nodes[n].dht.id().fits(addr(n).ip()));
     world.act(n, |dht, now| dht.add_router(now, addr(0)));
     world.run(Duration::from_secs(60));
@@ -260,7 +260,7 @@ fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
 
     // The next run starts with that id and these nodes, and needs no router.
     let again = Dht::new(
-        &Settings { family: Family::V4, read_only: false, secret: [9; 16] },
+        &NodeSettings { family: Family::V4, read_only: false, secret: [9; 16] },
         &kept,
         fastrand::Rng::with_seed(1),
     );
@@ -274,7 +274,7 @@ fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
 
 #[test]
 fn an_hour_later_the_tables_are_alive_and_the_traffic_is_small() {
-    let mut world = World::new(60, 0.02, 3);
+    let mut world = SimulatedNetwork::new(60, 0.02, 3);
     // A third leaves without a word.
     for n in 40..60 {
         world.by_addr.remove(&addr(n));
@@ -293,13 +293,13 @@ fn an_hour_later_the_tables_are_alive_and_the_traffic_is_small() {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
-impl World {
-    /// As [`World::announce_and_search`], of the first `n` nodes.
-    fn announce_and_search_among(&mut self, n: usize) -> (Vec<usize>, Vec<Searched>) {
+impl SimulatedNetwork {
+    /// As [`SimulatedNetwork::announce_and_search`], of the first `n` nodes.
+    fn announce_and_search_among(&mut self, n: usize) -> (Vec<usize>, Vec<LookupSummary>) {
         self.nodes.truncate(n);
         self.events.retain(|_, event| match event {
-            Event::Packet { to, .. } => *to < n,
-            Event::Deadline(of) => *of < n,
+            SimulatedEvent::Packet { to, .. } => *to < n,
+            SimulatedEvent::Deadline(of) => *of < n,
         });
         self.announce_and_search(Duration::from_secs(150))
     }
@@ -312,7 +312,7 @@ proptest! {
     /// second search, ten minutes after a first one that met liars with peers of theirs.
     #[test]
     fn an_announce_is_found_in_any_small_network(n in 20_usize..80, loss in 0.0..0.15, liars in 0_usize..8, seed: u64) {
-        let mut world = World::new(n, loss, seed);
+        let mut world = SimulatedNetwork::new(n, loss, seed);
         world.corrupt(liars.min(n / 8));
         let (lost, _) = world.announce_and_search(Duration::from_secs(900));
         prop_assert_eq!(lost, Vec::<usize>::new());

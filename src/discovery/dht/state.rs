@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::bencode::values::{Dict, bytes, dictionary};
 use crate::discovery::dht::encode::{compact, key, put};
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::message::{Contact, Family, MessageError, contacts, ip};
+use crate::discovery::dht::message::{Contact, Family, KrpcError, contacts, ip};
 
 /// Nodes kept of each family.
 pub const MAX_NODES: usize = 200;
@@ -16,7 +16,7 @@ pub const MAX_STATE: usize = 64 * 1024;
 
 /// Ids and nodes of both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct DhtState {
     /// The ids that we had, each with the external address it was made for, the latest last; an unspecified address
     /// where ours was not known.
     pub ids: Vec<(IpAddr, NodeId)>,
@@ -24,17 +24,17 @@ pub struct State {
     pub nodes: Vec<Contact>,
 }
 
-impl State {
-    /// Reads what [`State::encode`] wrote; entries that make no sense are left out.
+impl DhtState {
+    /// Reads what [`DhtState::encode`] wrote; entries that make no sense are left out.
     ///
     /// # Errors
     /// Where it is too long or not bencode.
-    pub fn decode(kept: &[u8]) -> Result<State, MessageError> {
+    pub fn decode(kept: &[u8]) -> Result<DhtState, KrpcError> {
         if kept.len() > MAX_STATE {
-            return Err(MessageError::TooLong(kept.len()));
+            return Err(KrpcError::TooLong(kept.len()));
         }
-        let dict = dictionary(kept)?.ok_or(MessageError::Key("d"))?;
-        let mut state = State::default();
+        let dict = dictionary(kept)?.ok_or(KrpcError::Key("d"))?;
+        let mut state = DhtState::default();
         for (family, ids, nodes) in NAMES {
             state.ids.extend(read_ids(&dict, ids, family));
             state.nodes.extend(contacts(bytes(&dict, nodes).unwrap_or_default(), family).take(MAX_NODES));
@@ -43,10 +43,10 @@ impl State {
     }
 
     /// Whether these are the bytes of a state, and not another dictionary.
-    pub fn is_one(kept: &[u8]) -> bool {
+    pub fn is_encoded(kept: &[u8]) -> bool {
         let mut head = vec![b'd'];
         key(&mut head, NAMES[0].1);
-        kept.starts_with(&head) && State::decode(kept).is_ok()
+        kept.starts_with(&head) && DhtState::decode(kept).is_ok()
     }
 
     /// The state as bytes.
@@ -93,9 +93,9 @@ mod tests {
 
     use super::*;
 
-    fn state(nodes: u16, ids: u8) -> State {
+    fn state(nodes: u16, ids: u8) -> DhtState {
         let mut rng = fastrand::Rng::with_seed(nodes.into());
-        let mut state = State::default();
+        let mut state = DhtState::default();
         for n in 1..=ids {
             state.ids.push(([90, 0, 0, n].into(), NodeId::random(&mut rng)));
         }
@@ -118,7 +118,7 @@ mod tests {
         let big = state(500, 50);
         let bytes = big.encode();
         assert!(bytes.len() <= MAX_STATE);
-        let kept = State::decode(&bytes).unwrap();
+        let kept = DhtState::decode(&bytes).unwrap();
         assert_eq!((kept.ids.len(), kept.nodes.len()), (2 * MAX_IDS, 2 * MAX_NODES));
         assert_eq!(kept.nodes.first(), big.nodes.first());
         assert!(kept.ids.contains(&big.ids[49]) && kept.ids.contains(&big.ids[99]));
@@ -128,7 +128,7 @@ mod tests {
         #[test]
         fn round_trip(nodes in 0_u16..100, ids in 0_u8..8) {
             let state = state(nodes, ids);
-            prop_assert_eq!(State::decode(&state.encode()), Ok(state));
+            prop_assert_eq!(DhtState::decode(&state.encode()), Ok(state));
         }
 
         #[test]
@@ -136,7 +136,7 @@ mod tests {
             let mut bytes = state(20, 3).encode();
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            if let Ok(read) = State::decode(&bytes) {
+            if let Ok(read) = DhtState::decode(&bytes) {
                 prop_assert!(read.nodes.len() <= 40 && read.ids.len() <= 6);
             }
         }

@@ -11,7 +11,7 @@ use crate::net::networks::{Network, is_private};
 /// Nodes of a bucket, and how many closest nodes count in a search.
 pub const K: usize = 8;
 /// A node that was silent for so long is questionable, and so is a bucket in which nothing happened (BEP 5).
-pub const FRESH: Duration = Duration::from_secs(15 * 60);
+pub const QUESTIONABLE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// After so many unanswered queries in a row a node is bad: one, and one more try.
 const MAX_FAILURES: u8 = 2;
 /// Nodes of one network (/24, /64) in a bucket at most: nobody fills it with addresses that he has in bulk.
@@ -19,7 +19,7 @@ const MAX_PER_NETWORK: usize = 2;
 
 /// What is known of one node.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct NodeEntry {
     contact: Contact,
     /// When it answered last; `None` where it comes from a saved state.
     responded: Option<Duration>,
@@ -29,7 +29,7 @@ struct Entry {
     failures: u8,
 }
 
-impl Entry {
+impl NodeEntry {
     fn is_bad(&self) -> bool {
         self.failures >= MAX_FAILURES
     }
@@ -39,31 +39,31 @@ impl Entry {
     }
 
     fn is_good(&self, now: Duration) -> bool {
-        let fresh = |at: Option<Duration>| at.is_some_and(|at| now.saturating_sub(at) < FRESH);
+        let fresh = |at: Option<Duration>| at.is_some_and(|at| now.saturating_sub(at) < QUESTIONABLE_AFTER);
         self.failures == 0 && self.responded.is_some() && (fresh(self.responded) || fresh(self.queried))
     }
 }
 
 #[derive(Debug, Default)]
-struct Bucket {
-    live: Vec<Entry>,
+struct KBucket {
+    live: Vec<NodeEntry>,
     /// Nodes that answered when there was no room, the latest last.
-    spare: Vec<Entry>,
+    spare: Vec<NodeEntry>,
     changed: Duration,
 }
 
 /// The nodes that we know.
 #[derive(Debug)]
-pub struct Table {
+pub struct RoutingTable {
     own: NodeId,
     /// Bucket `i` holds those that share exactly `i` bits with our id; the last one all that share more.
-    buckets: Vec<Bucket>,
+    buckets: Vec<KBucket>,
 }
 
-impl Table {
+impl RoutingTable {
     /// An empty one around our own id.
-    pub fn new(own: NodeId) -> Table {
-        Table { own, buckets: vec![Bucket::default()] }
+    pub fn new(own: NodeId) -> RoutingTable {
+        RoutingTable { own, buckets: vec![KBucket::default()] }
     }
 
     /// How many nodes it holds, and how many of them are good.
@@ -81,13 +81,13 @@ impl Table {
         let spares = self.buckets.iter().flat_map(|bucket| &bucket.spare);
         let known = self.live().chain(spares).any(|e| e.contact.id == contact.id || e.contact.addr == contact.addr);
         if contact.id != self.own && !known && self.allows(contact) {
-            self.place(Entry { contact, responded: None, queried: None, failures: 0 });
+            self.place(NodeEntry { contact, responded: None, queried: None, failures: 0 });
         }
     }
 
     /// Takes note of an answer. A full bucket may give back a questionable node of its own: to be asked whether it is there.
     pub fn responded(&mut self, now: Duration, contact: Contact) -> Option<Contact> {
-        let other_id = |e: &Entry| e.contact.addr == contact.addr && e.contact.id != contact.id;
+        let other_id = |e: &NodeEntry| e.contact.addr == contact.addr && e.contact.id != contact.id;
         for bucket in &mut self.buckets {
             bucket.live.retain(|e| !other_id(e));
             bucket.spare.retain(|e| !other_id(e) && e.contact.id != contact.id);
@@ -111,7 +111,7 @@ impl Table {
         if !self.allows(contact) {
             return None;
         }
-        let refused = self.place(Entry { contact, responded: Some(now), queried: None, failures: 0 });
+        let refused = self.place(NodeEntry { contact, responded: Some(now), queried: None, failures: 0 });
         let at = self.bucket_of(contact.id);
         let bucket = self.buckets.get_mut(at)?;
         let Some(entry) = refused else {
@@ -143,7 +143,7 @@ impl Table {
 
     /// Takes note of a query that was not answered in time; true where the node deserves one more try.
     pub fn failed(&mut self, addr: SocketAddr) -> bool {
-        let holds = |bucket: &Bucket| bucket.live.iter().position(|e| e.contact.addr == addr);
+        let holds = |bucket: &KBucket| bucket.live.iter().position(|e| e.contact.addr == addr);
         let Some((b, at)) = self.buckets.iter().enumerate().find_map(|(b, bucket)| Some((b, holds(bucket)?))) else {
             return false;
         };
@@ -176,7 +176,7 @@ impl Table {
 
     /// The closest nodes for searches of our own: bad ones only where there are not enough others.
     pub fn closest(&self, target: NodeId, n: usize) -> Vec<Contact> {
-        let mut entries: Vec<&Entry> = self.live().collect();
+        let mut entries: Vec<&NodeEntry> = self.live().collect();
         entries.sort_by_cached_key(|e| (e.is_bad(), e.contact.id.distance(target)));
         entries.into_iter().take(n).map(|e| e.contact).collect()
     }
@@ -192,21 +192,21 @@ impl Table {
     /// An id to search for, in a bucket where nothing happened for 15 minutes; the bucket counts as changed with that.
     pub fn refresh(&mut self, now: Duration, rng: &mut fastrand::Rng) -> Option<NodeId> {
         let last = self.buckets.len().saturating_sub(1);
-        let at = self.buckets.iter().position(|bucket| now.saturating_sub(bucket.changed) >= FRESH)?;
+        let at = self.buckets.iter().position(|bucket| now.saturating_sub(bucket.changed) >= QUESTIONABLE_AFTER)?;
         self.buckets.get_mut(at)?.changed = now;
         Some(self.own.near(at, at != last, rng))
     }
 
-    /// When [`Table::refresh`] has something to do at the earliest.
+    /// When [`RoutingTable::refresh`] has something to do at the earliest.
     pub fn next_refresh(&self) -> Duration {
-        self.buckets.iter().map(|bucket| bucket.changed).min().unwrap_or_default() + FRESH
+        self.buckets.iter().map(|bucket| bucket.changed).min().unwrap_or_default() + QUESTIONABLE_AFTER
     }
 
     /// Moves to another id of ours, with all nodes.
-    pub fn rehome(&mut self, now: Duration, own: NodeId) {
-        let entries: Vec<Entry> = self.buckets.drain(..).flat_map(|b| b.live.into_iter().chain(b.spare)).collect();
+    pub fn change_own_id(&mut self, now: Duration, own: NodeId) {
+        let entries: Vec<NodeEntry> = self.buckets.drain(..).flat_map(|b| b.live.into_iter().chain(b.spare)).collect();
         self.own = own;
-        self.buckets = vec![Bucket { changed: now, ..Bucket::default() }];
+        self.buckets = vec![KBucket { changed: now, ..KBucket::default() }];
         for entry in entries {
             if entry.contact.id != own && self.allows(entry.contact) {
                 self.place(entry);
@@ -215,13 +215,13 @@ impl Table {
     }
 
     /// Nodes worth keeping for the next run, good ones first.
-    pub fn keepers(&self, now: Duration) -> Vec<Contact> {
-        let mut entries: Vec<&Entry> = self.live().filter(|e| e.responded.is_some() && !e.is_bad()).collect();
+    pub fn nodes_to_save(&self, now: Duration) -> Vec<Contact> {
+        let mut entries: Vec<&NodeEntry> = self.live().filter(|e| e.responded.is_some() && !e.is_bad()).collect();
         entries.sort_by_key(|e| !e.is_good(now));
         entries.into_iter().map(|e| e.contact).collect()
     }
 
-    fn live(&self) -> impl Iterator<Item = &Entry> {
+    fn live(&self) -> impl Iterator<Item = &NodeEntry> {
         self.buckets.iter().flat_map(|bucket| &bucket.live)
     }
 
@@ -241,7 +241,7 @@ impl Table {
     }
 
     /// Finds room: a free place, a bad node's, a new bucket's, or that of a node that never answered. Without, gives it back.
-    fn place(&mut self, entry: Entry) -> Option<Entry> {
+    fn place(&mut self, entry: NodeEntry) -> Option<NodeEntry> {
         loop {
             let at = self.bucket_of(entry.contact.id);
             let last = at + 1 == self.buckets.len();
@@ -272,8 +272,8 @@ impl Table {
     fn split(&mut self, at: usize) {
         let Some(bucket) = self.buckets.get_mut(at) else { return };
         let own = self.own;
-        let closer = |e: &mut Entry| own.shared_bits(e.contact.id) > at;
-        let next = Bucket {
+        let closer = |e: &mut NodeEntry| own.shared_bits(e.contact.id) > at;
+        let next = KBucket {
             live: bucket.live.extract_if(.., closer).collect(),
             spare: bucket.spare.extract_if(.., closer).collect(),
             changed: bucket.changed,

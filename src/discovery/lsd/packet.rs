@@ -14,13 +14,13 @@ const MAX_SWARMS: usize = 20;
 /// The longest cookie that is looked at, in bytes.
 const MAX_COOKIE: usize = 64;
 /// The same peer is told again after so long at the earliest.
-const AGAIN: Duration = Duration::from_secs(60);
-/// Peers told within [`AGAIN`] at most: on a network with a liar there is an end to it.
-const MAX_TOLD: usize = 200;
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Peers told within [`REPORT_INTERVAL`] at most: on a network with a liar there is an end to it.
+const MAX_REPORTED: usize = 200;
 /// Of these, ports of one host and swarm at most: one host's flood keeps nobody else out.
 const MAX_PORTS: usize = 8;
 /// Once so many were told, a host gets one port of a swarm: the rest is for those that were not heard yet.
-const PLENTY: usize = MAX_TOLD / 2;
+const PLENTY: usize = MAX_REPORTED / 2;
 
 /// What one datagram says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,16 +78,16 @@ fn hash(text: &str) -> Option<InfoHash> {
 
 /// What was heard so far.
 #[derive(Debug)]
-pub struct Hearing {
+pub struct PeerFilter {
     swarms: Vec<InfoHash>,
     cookie: String,
-    told: HashMap<(InfoHash, SocketAddr), Duration>,
+    reported: HashMap<(InfoHash, SocketAddr), Duration>,
 }
 
-impl Hearing {
+impl PeerFilter {
     /// Listens for peers of `swarms`; `cookie` is our own.
-    pub fn new(swarms: Vec<InfoHash>, cookie: String) -> Hearing {
-        Hearing { swarms, cookie, told: HashMap::new() }
+    pub fn new(swarms: Vec<InfoHash>, cookie: String) -> PeerFilter {
+        PeerFilter { swarms, cookie, reported: HashMap::new() }
     }
 
     /// Listens for peers of `swarm`, too.
@@ -100,7 +100,7 @@ impl Hearing {
     /// Listens for peers of `swarm` no longer.
     pub fn remove(&mut self, swarm: InfoHash) {
         self.swarms.retain(|known| *known != swarm);
-        self.told.retain(|(known, _), _| *known != swarm);
+        self.reported.retain(|(known, _), _| *known != swarm);
     }
 
     /// The swarms whose peers are listened for.
@@ -109,7 +109,7 @@ impl Hearing {
     }
 
     /// The peers that a datagram tells of: of our swarms, not ourselves, and each at most once a minute.
-    pub fn hear(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Vec<(InfoHash, SocketAddr)> {
+    pub fn receive(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Vec<(InfoHash, SocketAddr)> {
         let Some(said) = LocalAnnounce::parse(datagram) else { return Vec::new() };
         let mut addr = from;
         addr.set_port(said.port);
@@ -118,12 +118,12 @@ impl Hearing {
         }
         let mut heard = Vec::new();
         for swarm in said.swarms.into_iter().filter(|swarm| self.swarms.contains(swarm)) {
-            self.told.retain(|_, at| now.saturating_sub(*at) < AGAIN);
-            let known = self.told.contains_key(&(swarm, addr));
-            let ports = self.told.keys().filter(|(of, other)| *of == swarm && other.ip() == addr.ip()).count();
-            let may_have = if self.told.len() < PLENTY { MAX_PORTS } else { 1 };
-            if !known && self.told.len() < MAX_TOLD && ports < may_have {
-                self.told.insert((swarm, addr), now);
+            self.reported.retain(|_, at| now.saturating_sub(*at) < REPORT_INTERVAL);
+            let known = self.reported.contains_key(&(swarm, addr));
+            let ports = self.reported.keys().filter(|(of, other)| *of == swarm && other.ip() == addr.ip()).count();
+            let may_have = if self.reported.len() < PLENTY { MAX_PORTS } else { 1 };
+            if !known && self.reported.len() < MAX_REPORTED && ports < may_have {
+                self.reported.insert((swarm, addr), now);
                 heard.push((swarm, addr));
             }
         }
@@ -195,25 +195,25 @@ mod tests {
     #[test]
     fn ourselves_and_other_swarms_are_not_heard() {
         let from: SocketAddr = "192.168.1.2:6771".parse().unwrap();
-        let mut hearing = Hearing::new(vec![A], "me".into());
-        assert_eq!(hearing.hear(s(0), from, &one(5, &[A], "me")), []);
-        assert_eq!(hearing.hear(s(0), from, &one(5, &[B], "you")), []);
-        assert_eq!(hearing.hear(s(0), from, &one(5, &[B, A], "you")), [(A, "192.168.1.2:5".parse().unwrap())]);
+        let mut peer_filter = PeerFilter::new(vec![A], "me".into());
+        assert_eq!(peer_filter.receive(s(0), from, &one(5, &[A], "me")), []);
+        assert_eq!(peer_filter.receive(s(0), from, &one(5, &[B], "you")), []);
+        assert_eq!(peer_filter.receive(s(0), from, &one(5, &[B, A], "you")), [(A, "192.168.1.2:5".parse().unwrap())]);
     }
 
     #[test]
     fn swarms_come_and_go() {
         let from: SocketAddr = "192.168.1.2:6771".parse().unwrap();
-        let mut hearing = Hearing::new(vec![A], "me".into());
-        hearing.add(B);
-        hearing.add(A);
-        assert_eq!(hearing.swarms(), [A, B]);
-        assert_eq!(hearing.hear(s(0), from, &one(5, &[B, A], "you")).len(), 2);
-        hearing.remove(A);
-        assert_eq!(hearing.hear(s(1), from, &one(5, &[A], "you")), []);
-        hearing.add(A);
+        let mut peer_filter = PeerFilter::new(vec![A], "me".into());
+        peer_filter.add(B);
+        peer_filter.add(A);
+        assert_eq!(peer_filter.swarms(), [A, B]);
+        assert_eq!(peer_filter.receive(s(0), from, &one(5, &[B, A], "you")).len(), 2);
+        peer_filter.remove(A);
+        assert_eq!(peer_filter.receive(s(1), from, &one(5, &[A], "you")), []);
+        peer_filter.add(A);
         assert_eq!(
-            hearing.hear(s(2), from, &one(5, &[A, B], "you")).len(),
+            peer_filter.receive(s(2), from, &one(5, &[A, B], "you")).len(),
             1,
             "whoever asks anew has heard nothing yet"
         );
@@ -222,21 +222,21 @@ mod tests {
     #[test]
     fn nobody_is_told_more_than_once_a_minute_and_a_flood_has_an_end() {
         let from: SocketAddr = "192.168.1.2:6771".parse().unwrap();
-        let mut hearing = Hearing::new(vec![A], "me".into());
-        let times = [0, 1, 59, 60, 61].map(|at| hearing.hear(s(at), from, &one(5, &[A], "you")).len());
+        let mut peer_filter = PeerFilter::new(vec![A], "me".into());
+        let times = [0, 1, 59, 60, 61].map(|at| peer_filter.receive(s(at), from, &one(5, &[A], "you")).len());
         assert_eq!(times, [1, 0, 0, 1, 0]);
-        let flood = |hearing: &mut Hearing, at| -> usize {
-            (1..=1000).map(|port| hearing.hear(s(at), from, &one(port, &[A], "you")).len()).sum()
+        let flood = |peer_filter: &mut PeerFilter, at| -> usize {
+            (1..=1000).map(|port| peer_filter.receive(s(at), from, &one(port, &[A], "you")).len()).sum()
         };
-        assert_eq!(flood(&mut hearing, 200), MAX_PORTS);
-        assert_eq!((flood(&mut hearing, 259), flood(&mut hearing, 260)), (0, MAX_PORTS));
+        assert_eq!(flood(&mut peer_filter, 200), MAX_PORTS);
+        assert_eq!((flood(&mut peer_filter, 259), flood(&mut peer_filter, 260)), (0, MAX_PORTS));
         // Many hosts do not get more than all together may have, and a host that comes late is heard.
         let mut many = |ports: std::ops::RangeInclusive<u16>, hosts: std::ops::RangeInclusive<u8>| -> usize {
             let all = hosts.flat_map(|host| ports.clone().map(move |port| ([10, 0, 0, host], port)));
-            all.map(|(ip, port)| hearing.hear(s(400), (ip, 6771).into(), &one(port, &[A], "you")).len()).sum()
+            all.map(|(ip, port)| peer_filter.receive(s(400), (ip, 6771).into(), &one(port, &[A], "you")).len()).sum()
         };
         assert_eq!(many(1..=1000, 1..=100), PLENTY + 87);
-        assert_eq!((many(1..=1, 200..=200), many(1..=1, 101..=250)), (1, MAX_TOLD - PLENTY - 88));
+        assert_eq!((many(1..=1, 200..=200), many(1..=1, 101..=250)), (1, MAX_REPORTED - PLENTY - 88));
     }
 
     proptest! {

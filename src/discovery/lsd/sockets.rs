@@ -15,11 +15,11 @@ const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f);
 /// The port of both.
 const PORT: u16 = 6771;
 /// Interfaces in use at most; Linux lets a socket join a group on twenty.
-const MAX_PLACES: usize = 16;
+const MAX_INTERFACES: usize = 16;
 
 /// An interface on which a group is joined, and the address that announces there come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct JoinedInterface {
     /// The interface's number; 0 lets the system choose.
     pub index: u32,
     source: IpAddr,
@@ -34,7 +34,7 @@ pub(crate) struct Group {
     addr: SocketAddr,
     /// The interface that all is tied to; 0 for none.
     only: u32,
-    places: Vec<Place>,
+    places: Vec<JoinedInterface>,
 }
 
 /// The groups that this machine can join, on no interface yet.
@@ -60,7 +60,7 @@ impl Group {
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
         socket.set_reuse_port(true)?;
-        bind.tie(&socket)?;
+        bind.bind_to_interface(&socket)?;
         if addr.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -95,16 +95,20 @@ impl Group {
     }
 
     /// Where it is joined.
-    pub fn places(&self) -> &[Place] {
+    pub fn places(&self) -> &[JoinedInterface] {
         &self.places
     }
 
     /// Joins the group on interfaces that are new and leaves it where there is none any more; the new ones. Where the system does not
     /// tell of its interfaces, it chooses one.
-    pub fn use_interfaces(&mut self, bind: &Bind, all: Option<&[Interface]>) -> Vec<Place> {
+    pub fn use_interfaces(&mut self, bind: &Bind, all: Option<&[Interface]>) -> Vec<JoinedInterface> {
         let wanted = match all {
             Some(all) => places(self.addr.is_ipv4(), bind, self.only, all),
-            None => bind.ip(self.addr.is_ipv4()).map(|source| Place { index: self.only, source }).into_iter().collect(),
+            None => bind
+                .ip(self.addr.is_ipv4())
+                .map(|source| JoinedInterface { index: self.only, source })
+                .into_iter()
+                .collect(),
         };
         let before = std::mem::take(&mut self.places);
         for place in before.iter().filter(|place| wanted.iter().all(|new| new.index != place.index)) {
@@ -139,7 +143,7 @@ impl Group {
     }
 
     /// Sends a datagram to the group by way of one interface.
-    pub fn send(&self, place: &Place, datagram: &[u8]) -> io::Result<()> {
+    pub fn send(&self, place: &JoinedInterface, datagram: &[u8]) -> io::Result<()> {
         let socket = SockRef::from(self.sender());
         match place.source {
             IpAddr::V4(source) => socket.set_multicast_if_v4(&source)?,
@@ -150,14 +154,14 @@ impl Group {
 }
 
 /// Where a family's group is to be joined.
-fn places(v4: bool, bind: &Bind, only: u32, all: &[Interface]) -> Vec<Place> {
+fn places(v4: bool, bind: &Bind, only: u32, all: &[Interface]) -> Vec<JoinedInterface> {
     let fits = |ip: &&IpAddr| ip.is_ipv4() == v4 && !matches!(bind, Bind::Address(own) if own != *ip);
     let place = |interface: &Interface| {
         let source = *interface.addresses.iter().find(fits)?;
-        Some(Place { index: interface.index, source })
+        Some(JoinedInterface { index: interface.index, source })
     };
     let used = all.iter().filter(|interface| interface.multicasts && (only == 0 || interface.index == only));
-    used.filter_map(place).take(MAX_PLACES).collect()
+    used.filter_map(place).take(MAX_INTERFACES).collect()
 }
 
 #[cfg(test)]
@@ -188,6 +192,6 @@ mod tests {
         assert_eq!(used(true, &address, 2), ["2 192.0.2.2"]);
         assert!(used(false, &address, 2).is_empty());
         let many: Vec<_> = (1..100).map(|n| interface(n, true, &["192.0.2.1"])).collect();
-        assert_eq!(places(true, &Bind::Any, 0, &many).len(), MAX_PLACES);
+        assert_eq!(places(true, &Bind::Any, 0, &many).len(), MAX_INTERFACES);
     }
 }

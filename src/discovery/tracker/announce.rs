@@ -7,18 +7,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::discovery::tracker::redact::without_secrets_of;
-use crate::metainfo::paths::printable;
 use crate::net::networks::is_private;
 use crate::types::{InfoHash, PeerId};
+use crate::util::printable_text::printable;
 use crate::util::random;
 use crate::wire::compact;
 
 /// Peers kept of one answer at most.
 pub const MAX_PEERS: usize = 3000;
 /// No tracker makes us come more often. Low, for trackers of a test or a closed network.
-const SHORTEST: Duration = Duration::from_secs(2);
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
 /// No tracker keeps us away longer.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a tracker that names no interval means.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// A tracker's words are cut to this many characters.
@@ -76,11 +76,11 @@ impl AnnounceEvent {
 
 /// What a tracker answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct AnnounceResponse {
     /// Addresses of peers, each once, [`MAX_PEERS`] at most.
     pub peers: Vec<SocketAddr>,
     /// How many peers were left out, as a tracker on the internet named addresses of private networks.
-    pub left_out: usize,
+    pub private_dropped: usize,
     /// Host names and ports of peers, to be looked up (BEP 3).
     pub names: Vec<(String, u16)>,
     /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
@@ -99,23 +99,23 @@ pub struct Answer {
     pub external_ip: Option<IpAddr>,
 }
 
-impl Answer {
+impl AnnounceResponse {
     /// What counts of the answer of a tracker with a public address. Nobody on the internet knows what is in a private network: such
     /// an address is a mistake, or meant to make us connect to a device of the user.
     #[must_use]
-    pub(crate) fn of_public_tracker(mut self) -> Answer {
+    pub(crate) fn without_private_peers(mut self) -> AnnounceResponse {
         let named = self.peers.len();
         self.peers.retain(|peer| !is_private(peer.ip()));
-        self.left_out += named - self.peers.len();
+        self.private_dropped += named - self.peers.len();
         self
     }
 
     /// The answers over two families of addresses as one.
     #[must_use]
-    pub fn merged(self, other: Answer) -> Answer {
-        Answer {
+    pub fn merged(self, other: AnnounceResponse) -> AnnounceResponse {
+        AnnounceResponse {
             peers: usable(self.peers.into_iter().chain(other.peers)),
-            left_out: self.left_out + other.left_out,
+            private_dropped: self.private_dropped + other.private_dropped,
             interval: self.interval.max(other.interval),
             complete: self.complete.max(other.complete),
             incomplete: self.incomplete.max(other.incomplete),
@@ -257,7 +257,7 @@ impl TrackerError {
 /// A time that a tracker names, within our bounds. Zero and less is no time at all.
 pub(crate) fn seconds(seconds: i64) -> Option<Duration> {
     let seconds = u64::try_from(seconds).ok().filter(|&s| s > 0)?;
-    Some(Duration::from_secs(seconds).clamp(SHORTEST, LONGEST))
+    Some(Duration::from_secs(seconds).clamp(MIN_INTERVAL, MAX_INTERVAL))
 }
 
 /// A tracker's words, cut and cleaned.
@@ -299,9 +299,9 @@ mod tests {
         ];
         let public = ["203.0.113.5:6881", "[2a00::1]:6881", "[64:ff9b::808:808]:6881"];
         let peers: Vec<SocketAddr> = private.iter().chain(&public).filter_map(|peer| peer.parse().ok()).collect();
-        let answer = Answer {
+        let answer = AnnounceResponse {
             peers,
-            left_out: 0,
+            private_dropped: 0,
             names: Vec::new(),
             interval: DEFAULT_INTERVAL,
             min_interval: None,
@@ -311,9 +311,9 @@ mod tests {
             tracker_id: None,
             external_ip: None,
         };
-        let answer = answer.of_public_tracker();
+        let answer = answer.without_private_peers();
         assert_eq!(answer.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), public);
-        assert_eq!(answer.left_out, private.len());
-        assert_eq!(answer.clone().merged(answer).left_out, 2 * private.len());
+        assert_eq!(answer.private_dropped, private.len());
+        assert_eq!(answer.clone().merged(answer).private_dropped, 2 * private.len());
     }
 }

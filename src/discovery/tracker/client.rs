@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{Announce, Answer, Scraped, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, Scraped, TrackerError};
 use crate::discovery::tracker::http::HttpTracker;
 use crate::discovery::tracker::redact::without_secrets_of;
 use crate::discovery::tracker::udp::UdpTracker;
@@ -23,8 +23,8 @@ impl TrackerClient {
     /// may lead to a local address only where that is meant for trackers.
     pub fn new(bind: Bind, user_agent: Option<&str>, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
         let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
-        let http = HttpTracker::tied(&bind, user_agent).trusting(trusted.clone());
-        TrackerClient { http, udp: UdpTracker::tied(bind).trusting(trusted) }
+        let http = HttpTracker::tied(&bind, user_agent).with_trusted_urls(trusted.clone());
+        TrackerClient { http, udp: UdpTracker::tied(bind).with_trusted_urls(trusted) }
     }
 
     /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it. What it answers later over its
@@ -38,8 +38,8 @@ impl TrackerClient {
         a: &Announce,
         is_private: bool,
         deadline: Duration,
-        more: impl Fn(Answer) + Send + Sync + 'static,
-    ) -> Result<Answer, TrackerError> {
+        more: impl Fn(AnnounceResponse) + Send + Sync + 'static,
+    ) -> Result<AnnounceResponse, TrackerError> {
         let answer = if is_udp(url) {
             self.udp.announce(url, a, deadline)
         } else {
@@ -47,7 +47,7 @@ impl TrackerClient {
         };
         let answer = answer.map_err(|error| error.without_secrets_of(url))?;
         let warning = answer.warning.map(|words| without_secrets_of(url, &words));
-        Ok(Answer { warning, ..answer })
+        Ok(AnnounceResponse { warning, ..answer })
     }
 
     /// Asks the tracker at `url` (the announce URL) for the figures of `swarms`, in their order; `None` for those it does not

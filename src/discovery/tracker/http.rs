@@ -2,15 +2,15 @@
 //! hand, so that every hop is judged anew: its scheme, and (through `guard`, on resolved addresses) whether it is local.
 //! The same client fetches the files that the user names by URL.
 
+mod address_guard;
 pub mod answer;
+mod bound;
 mod error;
 mod families;
 mod file;
-mod guard;
 mod lenient;
-mod named;
+mod peer_names;
 mod proxy;
-mod tied;
 mod tls;
 mod url;
 
@@ -28,15 +28,17 @@ use ureq::http::header::{DATE, LOCATION, RETRY_AFTER};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
-pub use crate::discovery::tracker::announce::{Announce, AnnounceEvent, Answer, Retry, Scraped, TrackerError};
+pub use crate::discovery::tracker::announce::{
+    Announce, AnnounceEvent, AnnounceResponse, Retry, Scraped, TrackerError,
+};
 use crate::discovery::tracker::announce_path::is_announce_path;
 use crate::metainfo::Magnet;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
-use families::{Family, Known};
-pub use file::Fetched;
-pub(crate) use guard::is_local;
-use guard::{Guard, Names, is_refusal};
+pub(crate) use address_guard::is_local;
+use address_guard::{AddressGuard, StaticHosts, is_refusal};
+use families::{IpFamily, KnownFamilies};
+pub use file::FetchedUrl;
 
 /// The largest answer that is read, after decompression, in bytes.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -62,7 +64,7 @@ pub struct HttpTracker {
     four: Agents,
     six: Agents,
     /// What is known of trackers' families.
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownFamilies>>,
     /// Whether trackers are told our addresses of both families: not where sockets are tied to an interface.
     tells_addresses: bool,
     /// Tells a local address from a public one.
@@ -92,9 +94,9 @@ enum Trust {
     /// None for any path: a stranger named the URL, and it is no tracker's.
     Public,
     /// That of the URL itself, and none that it leads to.
-    AtFirst,
+    FirstHop,
     /// Those that it leads to as well, as long as no public host has had a say.
-    AllTheWay,
+    EveryHop,
 }
 
 /// What one request brought, and from where.
@@ -128,12 +130,12 @@ impl HttpTracker {
     fn called(user_agent: &str) -> HttpTracker {
         let config = config(user_agent).build();
         let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
-        HttpTracker { unusable_proxy, ..HttpTracker::made(&config, is_local, Guard::no_names) }
+        HttpTracker { unusable_proxy, ..HttpTracker::made(&config, is_local, AddressGuard::no_names) }
     }
 
     /// The same, trusting the user's own URLs: those may lead to any path of a local address.
     #[must_use]
-    pub fn trusting(self, urls: Arc<HashSet<String>>) -> HttpTracker {
+    pub fn with_trusted_urls(self, urls: Arc<HashSet<String>>) -> HttpTracker {
         HttpTracker { trusted: urls, ..self }
     }
 
@@ -145,30 +147,35 @@ impl HttpTracker {
             return HttpTracker::called(user_agent);
         }
         let config = config(user_agent).proxy(None).build();
-        let agent = |guard| Agent::with_parts(config.clone(), tied::connector(bind.clone()), guard);
-        HttpTracker { tells_addresses: false, ..HttpTracker::of(agent, is_local, Guard::no_names, false) }
+        let agent = |guard| Agent::with_parts(config.clone(), bound::connector(bind.clone()), guard);
+        HttpTracker { tells_addresses: false, ..HttpTracker::of(agent, is_local, AddressGuard::no_names, false) }
     }
 
     #[cfg(test)]
     fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        HttpTracker::made(config, is_local, Guard::no_names)
+        HttpTracker::made(config, is_local, AddressGuard::no_names)
     }
 
     /// With `names` in place of the system's resolver, for those that it knows.
-    fn made(config: &Config, is_local: fn(IpAddr) -> bool, names: Names) -> HttpTracker {
+    fn made(config: &Config, is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
         let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), guard);
         HttpTracker::of(agent, is_local, names, config.proxy().is_some())
     }
 
-    fn of(agent: impl Fn(Guard) -> Agent, is_local: fn(IpAddr) -> bool, names: Names, is_proxied: bool) -> HttpTracker {
+    fn of(
+        agent: impl Fn(AddressGuard) -> Agent,
+        is_local: fn(IpAddr) -> bool,
+        names: StaticHosts,
+        is_proxied: bool,
+    ) -> HttpTracker {
         let agents = |family| Agents {
-            public: agent(Guard::refusing(is_local, names).only(family)),
-            local: agent(Guard::refusing(|_| false, names).only(family)),
+            public: agent(AddressGuard::refusing(is_local, names).only(family)),
+            local: agent(AddressGuard::refusing(|_| false, names).only(family)),
         };
         HttpTracker {
             any: agents(None),
-            four: agents(Some(Family::Four)),
-            six: agents(Some(Family::Six)),
+            four: agents(Some(IpFamily::Four)),
+            six: agents(Some(IpFamily::Six)),
             known: Arc::default(),
             tells_addresses: !is_proxied,
             is_local,
@@ -183,24 +190,36 @@ impl HttpTracker {
     ///
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
-    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
+    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
         self.announce_by(&self.any, url, url::announce_url(url, a)?, Instant::now() + deadline)
     }
 
     /// Announces over one family; `full` is the URL with the announce's parameters.
-    fn announce_over(&self, family: Family, url: &str, full: &str, end: Instant) -> Result<Answer, TrackerError> {
-        let agents = if family == Family::Four { &self.four } else { &self.six };
+    fn announce_over(
+        &self,
+        family: IpFamily,
+        url: &str,
+        full: &str,
+        end: Instant,
+    ) -> Result<AnnounceResponse, TrackerError> {
+        let agents = if family == IpFamily::Four { &self.four } else { &self.six };
         self.announce_by(agents, url, full.to_owned(), end)
     }
 
-    fn announce_by(&self, agents: &Agents, url: &str, full: String, end: Instant) -> Result<Answer, TrackerError> {
+    fn announce_by(
+        &self,
+        agents: &Agents,
+        url: &str,
+        full: String,
+        end: Instant,
+    ) -> Result<AnnounceResponse, TrackerError> {
         let (mut answer, is_public) = self.ask(agents, full, self.trust(url), end, answer::parse)?;
         let names = std::mem::take(&mut answer.names);
         if !names.is_empty() && !self.is_proxied {
-            let found = named::addresses(&names, end);
+            let found = peer_names::addresses(&names, end);
             answer.peers = crate::discovery::tracker::announce::usable(answer.peers.into_iter().chain(found));
         }
-        Ok(if is_public { answer.of_public_tracker() } else { answer })
+        Ok(if is_public { answer.without_private_peers() } else { answer })
     }
 
     /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
@@ -225,7 +244,7 @@ impl HttpTracker {
     }
 
     fn trust(&self, url: &str) -> Trust {
-        if self.trusted.contains(url) { Trust::AtFirst } else { Trust::Nowhere }
+        if self.trusted.contains(url) { Trust::FirstHop } else { Trust::Nowhere }
     }
 
     /// One question to a tracker, its answer read by `parse`, and whether it came from a public address.
@@ -266,7 +285,8 @@ impl HttpTracker {
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 let retry = retry_after(&hop.response);
                 // Behind a proxy a name's address is not known, but some names are local ones.
-                let is_public = from_public || hop.public && !(self.is_proxied && named::is_local(url::host(&url)));
+                let is_public =
+                    from_public || hop.public && !(self.is_proxied && peer_names::is_local(url::host(&url)));
                 let content = Content::Body(status, retry, read_body(hop.response, &url, max)?);
                 return Ok(Page { content, is_public });
             }
@@ -277,7 +297,7 @@ impl HttpTracker {
                 return Ok(Page { content: Content::Link(location.trim().to_owned()), is_public: from_public });
             }
             url = url::join(&url, &location)?;
-            if trust == Trust::AtFirst {
+            if trust == Trust::FirstHop {
                 trust = Trust::Nowhere; // the user named the first hop, not where it leads
             }
         }
@@ -293,7 +313,7 @@ impl HttpTracker {
         from_public: bool,
         end: Instant,
     ) -> Result<Hop, TrackerError> {
-        if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::is_excepted(config, url)) {
+        if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::bypasses_proxy(config, url)) {
             return Err(TrackerError::Proxy);
         }
         // Behind a proxy no name is resolved here, but an address speaks for itself.

@@ -4,7 +4,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::metainfo::paths::printable;
+use crate::util::printable_text::printable;
 
 /// What stands for a part that is left out.
 const LEFT_OUT: &str = "…";

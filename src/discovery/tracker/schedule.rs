@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::Retry;
-use crate::discovery::tracker::tiers::{Job, Terms, Tiers};
+use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms, Tiers};
 
 /// Announces under way at most; only `completed` may exceed it.
-const MAX_UNDER_WAY: usize = 12;
+const MAX_IN_FLIGHT: usize = 12;
 /// The same where peers are needed and nobody is left to connect to.
 const MAX_IN_NEED: usize = 36;
 /// Trackers of the user's at most.
@@ -15,20 +15,20 @@ const MAX_OWN: usize = 100;
 
 /// See the module's head. Each URL belongs to one schedule.
 #[derive(Debug)]
-pub struct Schedule {
+pub struct TrackerSchedule {
     /// The torrent's tiers, then each of the user's trackers by itself.
     parts: Vec<Tiers>,
 }
 
-impl Schedule {
+impl TrackerSchedule {
     /// Nobody has been asked yet. A tracker that stands in both lists is the user's.
-    pub fn new(tiers: Vec<Vec<String>>, own: &[String], rng: &mut fastrand::Rng) -> Schedule {
+    pub fn new(tiers: Vec<Vec<String>>, own: &[String], rng: &mut fastrand::Rng) -> TrackerSchedule {
         let mut seen = HashSet::new();
         let own: Vec<&str> = own.iter().map(|url| url.trim()).filter(|url| seen.insert(*url)).take(MAX_OWN).collect();
         let rest = tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !own.contains(&url.trim())).collect());
         let mut parts = vec![Tiers::new(rest.collect(), rng)];
         parts.extend(own.iter().map(|url| Tiers::new(vec![vec![(*url).to_owned()]], rng)));
-        Schedule { parts }
+        TrackerSchedule { parts }
     }
 
     /// The URLs whose scheme nobody here speaks.
@@ -46,26 +46,26 @@ impl Schedule {
         self.parts.iter_mut().for_each(Tiers::ask_one_at_a_time);
     }
 
-    /// When [`Schedule::begin`] will have a job, as [`Tiers::next_due`] says.
+    /// When [`TrackerSchedule::begin`] will have a job, as [`Tiers::next_due`] says.
     pub fn next_due(&self) -> Duration {
         let due = if self.is_full() { Tiers::next_completed } else { Tiers::next_due };
         self.parts.iter().map(due).min().unwrap_or(Duration::MAX)
     }
 
     fn is_full(&self) -> bool {
-        let most = if self.parts.iter().any(Tiers::is_in_need) { MAX_IN_NEED } else { MAX_UNDER_WAY };
-        self.parts.iter().map(Tiers::under_way).sum::<usize>() >= most
+        let most = if self.parts.iter().any(Tiers::is_in_need) { MAX_IN_NEED } else { MAX_IN_FLIGHT };
+        self.parts.iter().map(Tiers::in_flight).sum::<usize>() >= most
     }
 
     /// The next announce to make, where one is due.
-    pub fn begin(&mut self, now: Duration) -> Option<Job> {
+    pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
         let is_full = self.is_full();
         let due = |part: &Tiers| if is_full { part.next_completed() } else { part.next_due() };
         self.parts.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.begin(now))
     }
 
     /// A tracker answered, and named somebody new or not.
-    pub fn answered(&mut self, now: Duration, url: &str, terms: &Terms, named_new: bool) {
+    pub fn answered(&mut self, now: Duration, url: &str, terms: &AnnounceTerms, named_new: bool) {
         for part in &mut self.parts {
             part.answered(now, url, terms.clone(), named_new);
         }
@@ -79,8 +79,8 @@ impl Schedule {
     }
 
     /// Whether peers are needed, and whether there is nobody left to connect to.
-    pub fn want_peers(&mut self, now: Duration, hungry: bool, nobody_left: bool) {
-        self.parts.iter_mut().for_each(|part| part.want_peers(now, hungry, nobody_left));
+    pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
+        self.parts.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
     }
 
     /// The download has become complete.
@@ -89,12 +89,12 @@ impl Schedule {
     }
 
     /// Whether a tracker has yet to hear that.
-    pub fn owes_completed(&self) -> bool {
-        self.parts.iter().any(Tiers::owes_completed)
+    pub fn has_unsent_completed(&self) -> bool {
+        self.parts.iter().any(Tiers::has_unsent_completed)
     }
 
     /// The last jobs, as [`Tiers::stop_jobs`] has them.
-    pub fn stop_jobs(&mut self) -> Vec<Job> {
+    pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
         self.parts.iter_mut().flat_map(Tiers::stop_jobs).collect()
     }
 }
@@ -106,13 +106,13 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1);
 
-    fn schedule(tiers: &[&str], own: &[&str]) -> Schedule {
+    fn schedule(tiers: &[&str], own: &[&str]) -> TrackerSchedule {
         let own: Vec<String> = own.iter().map(|url| (*url).to_owned()).collect();
         let tiers = tiers.iter().map(|url| vec![(*url).to_owned()]).collect();
-        Schedule::new(tiers, &own, &mut fastrand::Rng::with_seed(1))
+        TrackerSchedule::new(tiers, &own, &mut fastrand::Rng::with_seed(1))
     }
 
-    fn asked(schedule: &mut Schedule) -> Vec<String> {
+    fn asked(schedule: &mut TrackerSchedule) -> Vec<String> {
         std::iter::from_fn(|| schedule.begin(NOW)).map(|job| job.url).collect()
     }
 
@@ -124,7 +124,7 @@ mod tests {
                 all.ask_one_at_a_time();
             }
             assert_eq!(asked(&mut all), ["http://a/", "udp://c", "http://b/", "http://d/"]);
-            all.answered(NOW, "http://a/", &Terms { interval: NOW * 1000, ..Terms::default() }, true);
+            all.answered(NOW, "http://a/", &AnnounceTerms { interval: NOW * 1000, ..AnnounceTerms::default() }, true);
             all.failed(NOW, "udp://c", None);
             assert!(all.next_due() < NOW * 1000, "the user's own is tried again");
         }
@@ -134,13 +134,13 @@ mod tests {
     fn so_many_at_once_and_completed_goes_before() {
         let own: Vec<String> = (0..50).map(|n| format!("http://{n}/")).collect();
         let mut all = schedule(&["http://a/"], &own.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(asked(&mut all).len(), MAX_UNDER_WAY);
+        assert_eq!(asked(&mut all).len(), MAX_IN_FLIGHT);
         assert_eq!(all.next_due(), Duration::MAX);
-        let terms = Terms { interval: NOW * 1000, ..Terms::default() };
+        let terms = AnnounceTerms { interval: NOW * 1000, ..AnnounceTerms::default() };
         all.answered(NOW, "http://a/", &terms, true);
         assert_eq!(asked(&mut all).len(), 1);
         all.want_peers(NOW, true, true);
-        assert_eq!(asked(&mut all).len(), MAX_IN_NEED - MAX_UNDER_WAY, "where no peer is known");
+        assert_eq!(asked(&mut all).len(), MAX_IN_NEED - MAX_IN_FLIGHT, "where no peer is known");
         all.want_peers(NOW, true, false);
         all.completed();
         let job = all.begin(NOW).expect("completed");

@@ -28,18 +28,18 @@ const MAX_TRACKERS: usize = 200;
 /// The first wait after a round in which every tracker failed; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// A tracker that has not answered for so long is overtaken by the next that does not know us yet.
-const OVERTAKE: Duration = Duration::from_secs(3);
+const OVERTAKE_AFTER: Duration = Duration::from_secs(3);
 /// The same where peers are needed and nobody is left to connect to.
 const OVERTAKE_IN_NEED: Duration = Duration::from_secs(1);
 /// Announces of a round under way at most.
-const MAX_UNDER_WAY: usize = 6;
+const MAX_IN_FLIGHT: usize = 6;
 /// The same where peers are needed and nobody is left to connect to: a long list of silent trackers is gone through before the first of
 /// them is given up.
 const MAX_IN_NEED: usize = 30;
 
 /// One announce to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct AnnounceJob {
     /// The tracker.
     pub url: String,
     /// What it sent as `tracker id`.
@@ -50,7 +50,7 @@ pub struct Job {
 
 /// What a tracker that answered says about the next announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct AnnounceTerms {
     /// Until the next regular one.
     pub interval: Duration,
     /// Until the next one at the earliest.
@@ -61,8 +61,8 @@ pub struct Terms {
 
 /// A job that waits for its answer.
 #[derive(Debug)]
-struct UnderWay {
-    job: Job,
+struct PendingJob {
+    job: AnnounceJob,
     /// It is part of a round, so that the round waits for it.
     in_round: bool,
 }
@@ -80,12 +80,12 @@ pub struct Tiers {
     due: Duration,
     /// The earliest start of a round that brings no event.
     earliest: Duration,
-    phase: Phase,
+    phase: RoundPhase,
     /// When the next round begins, as soon as a tracker has answered in this one.
     next_round: Option<Duration>,
-    under_way: Vec<UnderWay>,
+    in_flight: Vec<PendingJob>,
     /// When the last job of the round began.
-    last_begun: Duration,
+    last_started: Duration,
     /// Rounds in a row in which nobody answered.
     failures: u32,
     /// The download has become complete in this session.
@@ -103,7 +103,7 @@ enum Need {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum RoundPhase {
     /// Until a round is due.
     Waiting,
     /// A round is under way; the trackers that were asked in it are marked as tried.
@@ -142,10 +142,10 @@ impl Tiers {
             need: Need::Nobody,
             due: Duration::ZERO,
             earliest: Duration::ZERO,
-            phase: Phase::Waiting,
+            phase: RoundPhase::Waiting,
             next_round: None,
-            under_way: Vec::new(),
-            last_begun: Duration::ZERO,
+            in_flight: Vec::new(),
+            last_started: Duration::ZERO,
             failures: 0,
             is_complete: false,
         }
@@ -162,8 +162,8 @@ impl Tiers {
     }
 
     /// How many jobs wait for their answer.
-    pub fn under_way(&self) -> usize {
-        self.under_way.len()
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// The torrent is private: from now on a further tracker is asked only when the current one fails.
@@ -174,16 +174,16 @@ impl Tiers {
     /// When [`Tiers::begin`] will have a job: a time that may have passed, or [`Duration::MAX`] for never, which is also the
     /// answer while all that can be asked are under way.
     pub fn next_due(&self) -> Duration {
-        if self.phase == Phase::Stopped || self.is_empty() {
+        if self.phase == RoundPhase::Stopped || self.is_empty() {
             return Duration::MAX;
         }
-        self.round_due().min(self.next_completed()).min(self.next_kept())
+        self.round_due().min(self.next_completed()).min(self.next_known_due())
     }
 
     /// When a `completed` is due.
     pub fn next_completed(&self) -> Duration {
         let owed = self.trackers().filter(|t| self.is_owed(t));
-        owed.map(|t| t.completed_at.max(t.left_alone)).min().unwrap_or(Duration::MAX)
+        owed.map(|t| t.completed_at.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
     /// When the round goes on, or the next one begins.
@@ -191,14 +191,15 @@ impl Tiers {
         if !self.is_round_busy() {
             return self.due;
         }
-        let goes_on = self.phase == Phase::Round && self.goes_on() && self.overtaking(self.last_begun).is_some();
-        let pause = if self.is_in_need() { OVERTAKE_IN_NEED } else { OVERTAKE };
-        if goes_on { self.last_begun.saturating_add(pause) } else { Duration::MAX }
+        let should_continue =
+            self.phase == RoundPhase::Round && self.should_continue() && self.overtaking(self.last_started).is_some();
+        let pause = if self.is_in_need() { OVERTAKE_IN_NEED } else { OVERTAKE_AFTER };
+        if should_continue { self.last_started.saturating_add(pause) } else { Duration::MAX }
     }
 
     /// When a tracker beside the current one, which knows us, is due for its regular announce.
-    fn next_kept(&self) -> Duration {
-        self.kept().map(|t| t.due.max(t.left_alone)).min().unwrap_or(Duration::MAX)
+    fn next_known_due(&self) -> Duration {
+        self.kept().map(|t| t.due.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
     /// Trackers that are announced to beside the rounds.
@@ -208,15 +209,15 @@ impl Tiers {
     }
 
     fn is_round_busy(&self) -> bool {
-        self.under_way.iter().any(|asked| asked.in_round)
+        self.in_flight.iter().any(|asked| asked.in_round)
     }
 
     fn is_asked(&self, tracker: &Tracker) -> bool {
-        self.under_way.iter().any(|asked| asked.job.url == tracker.url)
+        self.in_flight.iter().any(|asked| asked.job.url == tracker.url)
     }
 
     /// Whether a round has reason to ask another tracker: nobody has answered yet, or nobody new was named.
-    fn goes_on(&self) -> bool {
+    fn should_continue(&self) -> bool {
         self.next_round.is_none() || (self.need != Need::Nobody && !self.one_at_a_time)
     }
 
@@ -227,39 +228,39 @@ impl Tiers {
     }
 
     /// The next announce to make, where one is due. It must be followed by [`Tiers::answered`] or [`Tiers::failed`].
-    pub fn begin(&mut self, now: Duration) -> Option<Job> {
-        if self.phase == Phase::Stopped || self.is_empty() {
+    pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
+        if self.phase == RoundPhase::Stopped || self.is_empty() {
             return None;
         }
         if let Some(job) = self.completed_job(now) {
             return Some(self.send(job, false));
         }
         if let Some(job) = self.round(now) {
-            self.last_begun = now;
+            self.last_started = now;
             return Some(self.send(job, true));
         }
-        let kept = self.kept().find(|t| t.due.max(t.left_alone) <= now)?.job(None);
+        let kept = self.kept().find(|t| t.due.max(t.no_contact_before) <= now)?.job(None);
         Some(self.send(kept, false))
     }
 
-    fn completed_job(&self, now: Duration) -> Option<Job> {
-        let owed = self.trackers().find(|t| self.is_owed(t) && t.completed_at.max(t.left_alone) <= now)?;
+    fn completed_job(&self, now: Duration) -> Option<AnnounceJob> {
+        let owed = self.trackers().find(|t| self.is_owed(t) && t.completed_at.max(t.no_contact_before) <= now)?;
         Some(owed.job(Some(AnnounceEvent::Completed)))
     }
 
     /// The next job of a round.
-    fn round(&mut self, now: Duration) -> Option<Job> {
+    fn round(&mut self, now: Duration) -> Option<AnnounceJob> {
         if now < self.round_due() {
             return None;
         }
         if self.is_round_busy() {
             return Some(self.overtaking(now)?.job(Some(AnnounceEvent::Started)));
         }
-        if self.phase == Phase::Waiting {
+        if self.phase == RoundPhase::Waiting {
             self.trackers_mut().for_each(|t| t.tried = false);
-            (self.phase, self.next_round) = (Phase::Round, None);
+            (self.phase, self.next_round) = (RoundPhase::Round, None);
         }
-        let next = if self.goes_on() { self.pick(now) } else { None };
+        let next = if self.should_continue() { self.pick(now) } else { None };
         if next.is_none() {
             self.end_round(now);
         }
@@ -268,7 +269,7 @@ impl Tiers {
 
     /// Nobody else is to be asked in this round.
     fn end_round(&mut self, now: Duration) {
-        self.phase = Phase::Waiting;
+        self.phase = RoundPhase::Waiting;
         // Where nobody has answered, all wait for their min interval.
         self.due = self.next_round.take().unwrap_or_else(|| self.due.max(self.next_allowed())).max(now);
         if self.due == now {
@@ -282,34 +283,34 @@ impl Tiers {
     }
 
     /// Notes that a job is under way.
-    fn send(&mut self, job: Job, in_round: bool) -> Job {
+    fn send(&mut self, job: AnnounceJob, in_round: bool) -> AnnounceJob {
         let is_complete = self.is_complete;
         if let Some(tracker) = self.find(&job.url)
             && job.event == Some(AnnounceEvent::Started)
         {
             tracker.started_complete = is_complete;
         }
-        self.under_way.push(UnderWay { job: job.clone(), in_round });
+        self.in_flight.push(PendingJob { job: job.clone(), in_round });
         job
     }
 
     /// The next tracker to ask although another has yet to answer.
     fn overtaking(&self, now: Duration) -> Option<&Tracker> {
-        let most = if self.is_in_need() { MAX_IN_NEED } else { MAX_UNDER_WAY };
-        let room = self.under_way.iter().filter(|asked| asked.in_round).count() < most;
-        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.left_alone <= now)
+        let most = if self.is_in_need() { MAX_IN_NEED } else { MAX_IN_FLIGHT };
+        let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
+        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.no_contact_before <= now)
     }
 
-    /// Whether peers are needed, and whether there is `nobody_left` to connect to. Then the next announce comes as soon as the
+    /// Whether peers are needed, and whether there is `no_candidates` to connect to. Then the next announce comes as soon as the
     /// tracker's min interval allows (without one, after 60 s or its interval if that is shorter). While trackers fail, the
     /// back-off stands.
-    pub fn want_peers(&mut self, now: Duration, hungry: bool, nobody_left: bool) {
-        self.need = match (hungry, nobody_left) {
+    pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
+        self.need = match (needs_peers, no_candidates) {
             (false, _) => Need::Nobody,
             (true, false) => Need::More,
             (true, true) => Need::Anybody,
         };
-        if hungry && nobody_left && self.failures == 0 && self.phase == Phase::Waiting {
+        if needs_peers && no_candidates && self.failures == 0 && self.phase == RoundPhase::Waiting {
             self.due = self.due.min(self.earliest.max(now));
         }
     }
@@ -321,17 +322,17 @@ impl Tiers {
     }
 
     /// Whether a tracker that knows us has yet to hear `completed`, and has not failed to take it: worth doing before leaving.
-    pub fn owes_completed(&self) -> bool {
-        self.trackers().any(|t| self.is_owed(t) && t.completed_at.is_zero() && t.left_alone.is_zero())
+    pub fn has_unsent_completed(&self) -> bool {
+        self.trackers().any(|t| self.is_owed(t) && t.completed_at.is_zero() && t.no_contact_before.is_zero())
     }
 
     /// The end: a `stopped` for each tracker that accepted `started`, after the `completed` that it is owed. Nothing is due after
     /// this, a second call gives nothing.
-    pub fn stop_jobs(&mut self) -> Vec<Job> {
-        let owed: Vec<Job> =
+    pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
+        let owed: Vec<AnnounceJob> =
             self.trackers().filter(|t| self.is_owed(t)).map(|t| t.job(Some(AnnounceEvent::Completed))).collect();
-        self.phase = Phase::Stopped;
-        self.under_way.clear();
+        self.phase = RoundPhase::Stopped;
+        self.in_flight.clear();
         let mut jobs = owed;
         for tracker in self.trackers_mut().filter(|t| t.started) {
             tracker.started = false;
@@ -341,7 +342,7 @@ impl Tiers {
     }
 
     /// The first tracker of this round that may be asked now.
-    fn pick(&self, now: Duration) -> Option<Job> {
+    fn pick(&self, now: Duration) -> Option<AnnounceJob> {
         let next = self.trackers().find(|t| !t.tried && t.allowed_at() <= now && !self.is_asked(t))?;
         Some(next.job((!next.started).then_some(AnnounceEvent::Started)))
     }

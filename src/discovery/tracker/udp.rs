@@ -18,18 +18,18 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::discovery::host_names::{LookUpError, look_up};
-use crate::discovery::tracker::announce::{Announce, AnnounceEvent, Answer, Scraped, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, Scraped, TrackerError};
 use crate::discovery::tracker::http::is_local;
-use crate::metainfo::paths::printable;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 use crate::util::os_error::reason;
+use crate::util::printable_text::printable;
 use crate::util::random::Random;
-use exchange::{Ask, Connection, Exchange, Reply};
-use url::Place;
+use exchange::{ConnectionId, Exchange, Reply, TrackerQuery};
+use url::UdpUrl;
 
 /// An address that has been silent so long, through a repetition, is not waited for alone.
-const SILENCE: Duration = Duration::from_secs(6);
+const SILENT_AFTER: Duration = Duration::from_secs(6);
 /// Addresses of each family that are asked at most.
 const MAX_ADDRESSES: usize = 4;
 /// Once one address has answered, the others have so long.
@@ -37,15 +37,15 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The longest answer that is read, in bytes: more addresses than any tracker sends.
 const MAX_PACKET: usize = 16 * 1024;
 /// Datagrams taken from a socket before the others get their turn.
-const MAX_IN_A_ROW: usize = 32;
+const MAX_DATAGRAMS_PER_TURN: usize = 32;
 /// Connection ids kept at most; each holds a socket, as some trackers tie an id to a port.
-const MAX_KEPT: usize = 8;
+const MAX_CONNECTION_IDS: usize = 8;
 
 /// Talks to UDP trackers; cheap to clone, and its clones share their connection ids.
 #[derive(Clone, Debug)]
 pub struct UdpTracker {
     start: Instant,
-    kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, Connection)>>>,
+    kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, ConnectionId)>>>,
     /// Tells a local address from a public one.
     is_local: fn(IpAddr) -> bool,
     bind: Bind,
@@ -54,7 +54,7 @@ pub struct UdpTracker {
 }
 
 /// An exchange and the socket it lives on.
-struct Talk<'a> {
+struct UdpExchange<'a> {
     addr: SocketAddr,
     socket: UdpSocket,
     exchange: Exchange<'a>,
@@ -62,29 +62,29 @@ struct Talk<'a> {
 }
 
 /// The addresses of one family, asked until one of them answers.
-struct Family<'a> {
+struct FamilyAttempts<'a> {
     /// Those that were not asked yet, the next one last.
     rest: Vec<SocketAddr>,
-    talks: Vec<Talk<'a>>,
+    exchanges: Vec<UdpExchange<'a>>,
     /// When the next one is asked although another may yet answer.
     next_at: Duration,
     /// Why some could not be asked.
     failures: Vec<TrackerError>,
 }
 
-impl<'a> Family<'a> {
-    fn new(addresses: &[SocketAddr]) -> Family<'a> {
+impl<'a> FamilyAttempts<'a> {
+    fn new(addresses: &[SocketAddr]) -> FamilyAttempts<'a> {
         let rest = addresses.iter().take(MAX_ADDRESSES).rev().copied().collect();
-        Family { rest, talks: Vec::new(), next_at: Duration::ZERO, failures: Vec::new() }
+        FamilyAttempts { rest, exchanges: Vec::new(), next_at: Duration::ZERO, failures: Vec::new() }
     }
 
     /// Exchanges without a result.
-    fn waiting(&self) -> impl Iterator<Item = &Talk<'a>> {
-        self.talks.iter().filter(|talk| talk.result.is_none())
+    fn waiting(&self) -> impl Iterator<Item = &UdpExchange<'a>> {
+        self.exchanges.iter().filter(|talk| talk.result.is_none())
     }
 
     fn has_reply(&self) -> bool {
-        self.talks.iter().any(|talk| matches!(talk.result, Some(Ok(_))))
+        self.exchanges.iter().any(|talk| matches!(talk.result, Some(Ok(_))))
     }
 
     /// Nothing more is to be expected of it.
@@ -101,7 +101,7 @@ impl UdpTracker {
 
     /// The same, trusting the user's own URLs: those may lead to any path of a local address.
     #[must_use]
-    pub fn trusting(self, urls: Arc<HashSet<String>>) -> UdpTracker {
+    pub fn with_trusted_urls(self, urls: Arc<HashSet<String>>) -> UdpTracker {
         UdpTracker { trusted: urls, ..self }
     }
 
@@ -119,10 +119,10 @@ impl UdpTracker {
     ///
     /// # Errors
     /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
-    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<Answer, TrackerError> {
+    pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
         let end = self.now().saturating_add(deadline);
-        let place = Place::parse(url)?;
-        let ask = Ask::Announce(a, place.data);
+        let place = UdpUrl::parse(url)?;
+        let ask = TrackerQuery::Announce(a, place.data);
         let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
         let replies = self.talk(&addresses, ask, end)?;
         if a.event == Some(AnnounceEvent::Stopped) {
@@ -132,7 +132,7 @@ impl UdpTracker {
             Reply::Announced(answer) => Some(answer),
             Reply::Scraped(_) => None,
         });
-        answers.reduce(Answer::merged).ok_or(TrackerError::Timeout)
+        answers.reduce(AnnounceResponse::merged).ok_or(TrackerError::Timeout)
     }
 
     /// Asks the tracker at `url` for the figures of `swarms`, in their order; UDP trackers say zeros of those they do not know.
@@ -146,11 +146,11 @@ impl UdpTracker {
         deadline: Duration,
     ) -> Result<Vec<Option<Scraped>>, TrackerError> {
         let end = self.now().saturating_add(deadline);
-        let place = Place::parse(url)?;
+        let place = UdpUrl::parse(url)?;
         let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
         let mut all = Vec::with_capacity(swarms.len());
         for part in swarms.chunks(packet::MAX_SCRAPE) {
-            let replies = self.talk(&addresses, Ask::Scrape(part), end)?;
+            let replies = self.talk(&addresses, TrackerQuery::Scrape(part), end)?;
             let figures = replies.into_iter().find_map(|reply| match reply {
                 Reply::Scraped(figures) => Some(figures),
                 Reply::Announced(_) => None,
@@ -166,8 +166,13 @@ impl UdpTracker {
     }
 
     /// One exchange with each family; what those brought that brought anything.
-    fn talk(&self, addresses: &[Vec<SocketAddr>], ask: Ask, end: Duration) -> Result<Vec<Reply>, TrackerError> {
-        let mut families: Vec<Family> = addresses.iter().map(|of_one| Family::new(of_one)).collect();
+    fn talk(
+        &self,
+        addresses: &[Vec<SocketAddr>],
+        ask: TrackerQuery,
+        end: Duration,
+    ) -> Result<Vec<Reply>, TrackerError> {
+        let mut families: Vec<FamilyAttempts> = addresses.iter().map(|of_one| FamilyAttempts::new(of_one)).collect();
         let mut until = end;
         while families.iter().any(|family| !family.is_over()) {
             let now = self.now();
@@ -177,20 +182,20 @@ impl UdpTracker {
             for family in &mut families {
                 self.advance(family, now, ask, end);
             }
-            if families.iter().flat_map(Family::waiting).next().is_some() {
+            if families.iter().flat_map(FamilyAttempts::waiting).next().is_some() {
                 self.wait(&mut families, until)?;
             }
-            if families.iter().any(Family::has_reply) {
+            if families.iter().any(FamilyAttempts::has_reply) {
                 until = until.min(self.now().saturating_add(GRACE));
             }
         }
         let (mut replies, mut failures) = (Vec::new(), Vec::new());
         for family in families {
             failures.extend(family.failures);
-            for talk in family.talks {
+            for talk in family.exchanges {
                 match talk.result {
                     Some(Ok(reply)) => {
-                        let reply = if (self.is_local)(talk.addr.ip()) { reply } else { reply.of_public_tracker() };
+                        let reply = if (self.is_local)(talk.addr.ip()) { reply } else { reply.without_private_peers() };
                         self.keep(talk.addr, talk.socket, talk.exchange.connection());
                         replies.push(reply);
                     }
@@ -210,15 +215,15 @@ impl UdpTracker {
     }
 
     /// Sends what is due, and turns to the family's next address where nobody else is left or all have been silent for long.
-    fn advance<'a>(&self, family: &mut Family<'a>, now: Duration, ask: Ask<'a>, end: Duration) {
-        family.talks.iter_mut().filter(|talk| talk.result.is_none()).for_each(|talk| talk.send(now));
+    fn advance<'a>(&self, family: &mut FamilyAttempts<'a>, now: Duration, ask: TrackerQuery<'a>, end: Duration) {
+        family.exchanges.iter_mut().filter(|talk| talk.result.is_none()).for_each(|talk| talk.send(now));
         while !family.is_over() && (family.waiting().next().is_none() || now >= family.next_at) {
             let Some(addr) = family.rest.pop() else { return };
             match self.open(addr, ask, end) {
                 Ok(mut talk) => {
                     talk.send(now);
-                    family.talks.push(talk);
-                    family.next_at = now.saturating_add(SILENCE);
+                    family.exchanges.push(talk);
+                    family.next_at = now.saturating_add(SILENT_AFTER);
                 }
                 Err(error) => family.failures.push(connect_error(&error)),
             }
@@ -226,8 +231,8 @@ impl UdpTracker {
     }
 
     /// Sleeps until a socket has something or an exchange something to do, `until` at the latest, and hears what came.
-    fn wait(&self, families: &mut [Family], until: Duration) -> Result<(), TrackerError> {
-        let open = || families.iter().flat_map(Family::waiting);
+    fn wait(&self, families: &mut [FamilyAttempts], until: Duration) -> Result<(), TrackerError> {
+        let open = || families.iter().flat_map(FamilyAttempts::waiting);
         let next = families.iter().filter(|f| !f.is_over() && !f.rest.is_empty()).map(|f| f.next_at);
         let wake = open().map(|t| t.exchange.due()).chain(next).min().unwrap_or(until).min(until);
         let left = wake.saturating_sub(self.now());
@@ -238,14 +243,14 @@ impl UdpTracker {
             Err(error) => return Err(connect_error(&error.into())),
         }
         let now = self.now();
-        let talks = families.iter_mut().flat_map(|family| &mut family.talks);
-        talks.filter(|t| t.result.is_none()).for_each(|t| t.hear(now));
+        let exchanges = families.iter_mut().flat_map(|family| &mut family.exchanges);
+        exchanges.filter(|t| t.result.is_none()).for_each(|t| t.receive(now));
         Ok(())
     }
 
     /// The addresses to ask, by family. Local ones are asked only where there are no others, and only for an announce:
     /// a torrent must not make us knock at whatever listens around us.
-    fn addresses(&self, place: &Place, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
+    fn addresses(&self, place: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
         let all = self.resolve(place, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
         if public.is_empty() && !trusted && !place.is_announce() {
@@ -257,7 +262,7 @@ impl UdpTracker {
     }
 
     /// All addresses of the host, at least one.
-    fn resolve(&self, place: &Place, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+    fn resolve(&self, place: &UdpUrl, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
         let port = place.port;
         if let Ok(ip) = place.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
@@ -275,7 +280,7 @@ impl UdpTracker {
     }
 
     /// A socket for `addr`, with the connection id that belongs to it where there is one.
-    fn open<'a>(&self, addr: SocketAddr, ask: Ask<'a>, end: Duration) -> io::Result<Talk<'a>> {
+    fn open<'a>(&self, addr: SocketAddr, ask: TrackerQuery<'a>, end: Duration) -> io::Result<UdpExchange<'a>> {
         let now = self.now();
         let old = {
             let mut kept = self.kept.lock();
@@ -287,14 +292,14 @@ impl UdpTracker {
             None => (connected(addr, &self.bind)?, None),
         };
         let exchange = Exchange::begin(now, addr, ask, connection, end, Random::system());
-        Ok(Talk { addr, socket, exchange, result: None })
+        Ok(UdpExchange { addr, socket, exchange, result: None })
     }
 
     /// Keeps the connection id for the next announce.
-    fn keep(&self, addr: SocketAddr, socket: UdpSocket, connection: Option<Connection>) {
+    fn keep(&self, addr: SocketAddr, socket: UdpSocket, connection: Option<ConnectionId>) {
         let mut kept = self.kept.lock();
         if let Some(connection) = connection
-            && kept.len() < MAX_KEPT
+            && kept.len() < MAX_CONNECTION_IDS
         {
             kept.insert(addr, (socket, connection));
         }
@@ -307,7 +312,7 @@ impl Default for UdpTracker {
     }
 }
 
-impl Talk<'_> {
+impl UdpExchange<'_> {
     fn send(&mut self, now: Duration) {
         let Some(datagram) = self.exchange.next_datagram(now) else { return };
         match self.socket.send(&datagram) {
@@ -319,12 +324,12 @@ impl Talk<'_> {
         }
     }
 
-    fn hear(&mut self, now: Duration) {
+    fn receive(&mut self, now: Duration) {
         let mut buffer = [0; MAX_PACKET];
-        for _ in 0..MAX_IN_A_ROW {
+        for _ in 0..MAX_DATAGRAMS_PER_TURN {
             match self.socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
-                    let heard = self.exchange.hear(now, from, buffer.get(..length).unwrap_or_default());
+                    let heard = self.exchange.receive(now, from, buffer.get(..length).unwrap_or_default());
                     if heard.is_some() {
                         self.result = heard;
                         return;

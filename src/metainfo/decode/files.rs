@@ -2,10 +2,10 @@
 
 use std::io::BufRead;
 
-use crate::bencode::scan::{Scanner, Value};
-use crate::metainfo::decode::{Found, NAME_MAX, Result, bytes, int};
+use crate::bencode::scan::{Scanner, ValueStart};
+use crate::metainfo::decode::{Field, NAME_MAX, Result, bytes, int};
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::torrent::TorrentError;
+use crate::metainfo::torrent::MetainfoError;
 
 /// How the names of `BitComet`'s padding begin.
 const BITCOMET_PAD: &str = "_____padding_file_";
@@ -17,12 +17,12 @@ pub(in crate::metainfo) struct File {
     #[expect(clippy::box_collection, reason = "one word in each of the many files that have none")]
     pub original: Option<Box<Vec<u8>>>,
     pub length: u64,
-    pub kind: Kind,
+    pub kind: EntryKind,
 }
 
 /// What a file of a torrent is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::metainfo) enum Kind {
+pub(in crate::metainfo) enum EntryKind {
     File,
     /// A file that can be run (BEP 47).
     Executable,
@@ -36,7 +36,7 @@ pub(in crate::metainfo) enum Kind {
 
 /// What becomes of the files that are read.
 #[derive(Default)]
-pub(in crate::metainfo) enum Sink {
+pub(in crate::metainfo) enum FileSink {
     /// They are looked at.
     #[default]
     Look,
@@ -45,7 +45,7 @@ pub(in crate::metainfo) enum Sink {
 }
 
 /// The value of `files`.
-pub(in crate::metainfo) struct Files {
+pub(in crate::metainfo) struct FileList {
     /// How many there are that are stored.
     pub count: usize,
     /// How many entries there are of any kind.
@@ -57,40 +57,40 @@ pub(in crate::metainfo) struct Files {
     /// Whether all names are UTF-8.
     pub is_utf8: bool,
     /// What is wrong with the first bad one; those after it are not looked at.
-    pub error: Option<TorrentError>,
-    pub sink: Sink,
+    pub error: Option<MetainfoError>,
+    pub sink: FileSink,
 }
 
-impl Files {
-    pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: Sink) -> Result<Found<Files>> {
+impl FileList {
+    pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: FileSink) -> Result<Field<FileList>> {
         let value = scanner.value()?;
-        if value != Value::List {
-            return scanner.pass(value).map(|()| Found::Mistyped);
+        if value != ValueStart::List {
+            return scanner.skip(value).map(|()| Field::Mistyped);
         }
-        let mut files = Files { count: 0, entries: 0, sum: Some(0), longest: 0, is_utf8: true, error: None, sink };
-        while scanner.more()? {
+        let mut files = FileList { count: 0, entries: 0, sum: Some(0), longest: 0, is_utf8: true, error: None, sink };
+        while scanner.has_next_item()? {
             files.entries += 1;
             match scanner.value()? {
-                Value::Dict if files.error.is_none() => {
+                ValueStart::Dict if files.error.is_none() => {
                     let added = RawFile::read(scanner)?.finish().map(|file| files.add(file));
                     files.error = added.err();
                 }
                 other => {
                     let kind = "a list of dictionaries";
-                    files.error.get_or_insert(TorrentError::Mistyped { key: "files", kind });
-                    scanner.pass(other)?;
+                    files.error.get_or_insert(MetainfoError::Mistyped { key: "files", kind });
+                    scanner.skip(other)?;
                 }
             }
         }
-        Ok(Found::Is(files))
+        Ok(Field::Is(files))
     }
 
     fn add(&mut self, file: File) {
-        self.count += usize::from(matches!(file.kind, Kind::File | Kind::Executable));
+        self.count += usize::from(matches!(file.kind, EntryKind::File | EntryKind::Executable));
         self.sum = self.sum.and_then(|sum| sum.checked_add(file.length)).filter(|&sum| i64::try_from(sum).is_ok());
         self.longest = self.longest.max(file.path.len());
         self.is_utf8 &= file.original.as_ref().is_none_or(|raw| std::str::from_utf8(raw).is_ok());
-        if let Sink::Keep(files) = &mut self.sink {
+        if let FileSink::Keep(files) = &mut self.sink {
             files.push(file);
         }
     }
@@ -112,28 +112,28 @@ struct Path {
 type Checked = std::result::Result<Path, PathError>;
 
 /// The components of a path, each checked as it comes.
-fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Checked>> {
+fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
     let value = scanner.value()?;
-    if value != Value::List {
-        return scanner.pass(value).map(|()| Found::Mistyped);
+    if value != ValueStart::List {
+        return scanner.skip(value).map(|()| Field::Mistyped);
     }
     let (mut path, mut part, mut depth) = (Ok(Path::default()), Vec::new(), 0);
     loop {
-        let quick = scanner.quick_item(NAME_MAX, &mut part)?;
-        if !quick && !scanner.more()? {
+        let quick = scanner.try_item(NAME_MAX, &mut part)?;
+        if !quick && !scanner.has_next_item()? {
             break;
         }
         depth += 1;
-        let longer = match if quick { Value::Bytes(part.len()) } else { scanner.value()? } {
-            Value::Bytes(length) if length <= NAME_MAX => {
+        let longer = match if quick { ValueStart::Bytes(part.len()) } else { scanner.value()? } {
+            ValueStart::Bytes(length) if length <= NAME_MAX => {
                 if !quick {
                     scanner.take(length, NAME_MAX, &mut part)?;
                 }
-                path.as_mut().map(|path: &mut Path| path.lengthen(&part, depth))
+                path.as_mut().map(|path: &mut Path| path.push_component(&part, depth))
             }
             other => {
-                scanner.pass(other)?;
-                let text = matches!(other, Value::Bytes(_));
+                scanner.skip(other)?;
+                let text = matches!(other, ValueStart::Bytes(_));
                 path.as_mut().map(|_| Err(if text { PathError::TooLong } else { PathError::NotText }))
             }
         };
@@ -142,12 +142,12 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Found<Checked>> {
             path = Err(error);
         }
     }
-    Ok(Found::Is(path))
+    Ok(Field::Is(path))
 }
 
 impl Path {
     /// Adds a component; one that is empty or `.` leads nowhere.
-    fn lengthen(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
+    fn push_component(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
         if depth > paths::DEPTH_MAX {
             return Err(PathError::TooDeep);
         }
@@ -177,36 +177,36 @@ impl Path {
 
 #[derive(Default)]
 struct RawFile {
-    length: Found<i64>,
-    path: Found<Checked>,
-    path_utf8: Found<Checked>,
-    attr: Found<Vec<u8>>,
-    target: Found<Checked>,
+    length: Field<i64>,
+    path: Field<Checked>,
+    path_utf8: Field<Checked>,
+    attr: Field<Vec<u8>>,
+    target: Field<Checked>,
 }
 
 impl RawFile {
     fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<RawFile> {
-        type Entry<R> = fn(&mut RawFile, &mut Scanner<R>) -> Result<()>;
+        type KeyReader<R> = fn(&mut RawFile, &mut Scanner<R>) -> Result<()>;
         let mut file = RawFile::default();
         while let Some(key) = scanner.key()? {
-            let entry: Entry<R> = match key {
+            let entry: KeyReader<R> = match key {
                 b"length" => |file, s| int(s).map(|it| file.length = it),
                 b"path" => |file, s| path(s).map(|it| file.path = it),
                 b"path.utf-8" => |file, s| path(s).map(|it| file.path_utf8 = it),
                 b"attr" => |file, s| bytes(s, NAME_MAX).map(|it| file.attr = it),
                 b"symlink path" => |file, s| path(s).map(|it| file.target = it),
-                _ => |_, s| s.value().and_then(|value| s.pass(value)),
+                _ => |_, s| s.value().and_then(|value| s.skip(value)),
             };
             entry(&mut file, scanner)?;
         }
         Ok(file)
     }
 
-    fn finish(self) -> std::result::Result<File, TorrentError> {
+    fn finish(self) -> std::result::Result<File, MetainfoError> {
         let attr = self.attr.ok().unwrap_or_default();
         let is_link = attr.contains(&b'l');
         let path = match self.path_utf8 {
-            Found::Is(path) => path?,
+            Field::Is(path) => path?,
             // Padding is not stored, so it needs no name.
             _ if attr.contains(&b'p') && !self.path.is_there() => Path { safe: ".pad".to_owned(), ..Path::default() },
             _ => self.path.need("path", "a list of strings")??,
@@ -216,22 +216,22 @@ impl RawFile {
             _ if is_link => 0,
             length => {
                 let length = length.need("length", "an integer")?;
-                u64::try_from(length).map_err(|_| TorrentError::NegativeLength)?
+                u64::try_from(length).map_err(|_| MetainfoError::NegativeLength)?
             }
         };
         let last = path.safe.rsplit('/').next().unwrap_or_default();
         let kind = match attr {
             _ if is_link => link_to(self.target, &path.safe)?,
-            attr if attr.contains(&b'p') || last.starts_with(BITCOMET_PAD) => Kind::Pad,
+            attr if attr.contains(&b'p') || last.starts_with(BITCOMET_PAD) => EntryKind::Pad,
             _ if length == 0 && (path.is_open || path.safe.is_empty()) => {
                 if path.safe.is_empty() {
-                    Kind::Pad
+                    EntryKind::Pad
                 } else {
-                    Kind::Folder
+                    EntryKind::Folder
                 }
             }
-            attr if attr.contains(&b'x') => Kind::Executable,
-            _ => Kind::File,
+            attr if attr.contains(&b'x') => EntryKind::Executable,
+            _ => EntryKind::File,
         };
         let Path { mut safe, original, .. } = path;
         if safe.is_empty() {
@@ -242,11 +242,11 @@ impl RawFile {
 }
 
 /// What a link becomes; one without a target is nothing, and one that leads out is a sign of malice.
-fn link_to(target: Found<Checked>, path: &str) -> std::result::Result<Kind, TorrentError> {
+fn link_to(target: Field<Checked>, path: &str) -> std::result::Result<EntryKind, MetainfoError> {
     match target {
-        Found::Is(Ok(target)) if target.has_separator => Err(TorrentError::LinkLeaves(paths::brief(path))),
-        Found::Is(Ok(target)) if !target.safe.is_empty() => Ok(Kind::Link(target.safe.into())),
-        Found::Is(Err(_)) => Err(TorrentError::LinkLeaves(paths::brief(path))),
-        _ => Ok(Kind::Pad),
+        Field::Is(Ok(target)) if target.has_separator => Err(MetainfoError::LinkLeaves(paths::shortened(path))),
+        Field::Is(Ok(target)) if !target.safe.is_empty() => Ok(EntryKind::Link(target.safe.into())),
+        Field::Is(Err(_)) => Err(MetainfoError::LinkLeaves(paths::shortened(path))),
+        _ => Ok(EntryKind::Pad),
     }
 }

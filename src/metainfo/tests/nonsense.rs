@@ -6,7 +6,7 @@ use crate::bencode::{guard, scan};
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Torrent::parse(&bytes);
+        let _ = Metainfo::parse(&bytes);
         let _ = guard::check(&bytes);
         let _ = guard::prefix(&bytes);
     }
@@ -16,11 +16,11 @@ proptest! {
         text in "(d|l|e|i|-|[0-9]:?|4:info|6:pieces|20:|0:|5:files|4:path|6:length){0,60}",
         buffer in 1usize..20,
     ) {
-        let _ = Torrent::parse(text.as_bytes());
+        let _ = Metainfo::parse(text.as_bytes());
         // In small portions or in one: the same.
         let walk = |source: &mut dyn std::io::BufRead| {
             let mut scanner = scan::Scanner::new(source, guard::MESSAGE_DEPTH);
-            let done = scanner.value().and_then(|value| scanner.pass(value)).and_then(|()| scanner.end());
+            let done = scanner.value().and_then(|value| scanner.skip(value)).and_then(|()| scanner.end());
             done.map(|()| scanner.at()).map_err(|error| format!("{error:?}"))
         };
         let whole = walk(&mut text.as_bytes());
@@ -40,7 +40,7 @@ proptest! {
         let at = at.index(bytes.len());
         let end = (at + drop).min(bytes.len());
         bytes.splice(at..end, with);
-        if let Ok(t) = Torrent::parse(&bytes) {
+        if let Ok(t) = Metainfo::parse(&bytes) {
             let sizes: u64 = (0..t.piece_count()).map(|p| u64::from(t.piece_size(PieceIndex(p)))).sum();
             prop_assert_eq!(sizes, t.total());
             prop_assert_eq!(t.info_hash.0, <[u8; 20]>::from(Sha1::digest(&t.info)));

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn refuses_unsound_single_files() {
-    type Case = (&'static str, Option<Vec<u8>>, fn(&TorrentError) -> bool);
-    use TorrentError as E;
+    type Case = (&'static str, Option<Vec<u8>>, fn(&MetainfoError) -> bool);
+    use MetainfoError as E;
     let table: Vec<Case> = vec![
         ("pieces", None, |e| matches!(e, E::Missing("pieces"))),
         ("pieces", Some(i(1)), |e| matches!(e, E::Mistyped { key: "pieces", .. })),
@@ -26,7 +26,7 @@ fn refuses_unsound_single_files() {
         ("length", Some(i(0)), |e| matches!(e, E::PieceCount { found: 2, expected: 0 })),
         ("length", Some(i(i64::MAX)), |e| matches!(e, E::PieceCount { .. })),
     ];
-    assert!(Torrent::parse(&single_but("", None)).is_ok());
+    assert!(Metainfo::parse(&single_but("", None)).is_ok());
     for (key, value, expected) in table {
         let shown = value.as_deref().map(|v| v.escape_ascii().to_string());
         let error = error(&single_but(key, value));
@@ -36,12 +36,12 @@ fn refuses_unsound_single_files() {
 
 #[test]
 fn refuses_unsound_files() {
-    type Case = (Vec<Vec<u8>>, fn(&TorrentError) -> bool);
-    use TorrentError as E;
+    type Case = (Vec<Vec<u8>>, fn(&MetainfoError) -> bool);
+    use MetainfoError as E;
     let deep: Vec<&str> = vec!["a"; paths::DEPTH_MAX + 1];
     let name = "a".repeat(199);
     let long: Vec<&str> = vec![&name; 20];
-    assert!(Torrent::parse(&multi(&[file(&long[1..], 1), file(&["a"], 0), file(&["a!", "a"], 0)], 1)).is_ok());
+    assert!(Metainfo::parse(&multi(&[file(&long[1..], 1), file(&["a"], 0), file(&["a!", "a"], 0)], 1)).is_ok());
     let path_only = d(&[("path", l(&[s("a")]))]);
     let part_is_int = d(&[("length", i(1)), ("path", l(&[i(1)]))]);
     let path_is_string = d(&[("length", i(1)), ("path", s("a"))]);
@@ -74,17 +74,19 @@ fn refuses_what_is_no_torrent_at_all() {
     for bad in ["", "hello", "<html>", "d4:infod", "d4:infode4:infodee", " \n<!DOCTYPE html>"] {
         assert!(error(bad.as_bytes()).is_bencode(), "{bad}");
     }
-    assert!(matches!(error(b""), TorrentError::Empty) && matches!(error(b"\xef\xbb\xbf<?xml"), TorrentError::WebPage));
+    assert!(
+        matches!(error(b""), MetainfoError::Empty) && matches!(error(b"\xef\xbb\xbf<?xml"), MetainfoError::WebPage)
+    );
     for bad in ["i1e", "le", "de", "dex", "d4:infoi1ee", "d4:infolee", "ld4:infodeee"] {
-        assert!(matches!(error(bad.as_bytes()), TorrentError::NotADict), "{bad}");
+        assert!(matches!(error(bad.as_bytes()), MetainfoError::NotADict), "{bad}");
     }
     let v2 = torrent(&[("file tree", d(&[])), ("meta version", i(2)), ("name", s("a")), ("piece length", i(16384))]);
-    assert!(matches!(error(&v2), TorrentError::V2Only));
+    assert!(matches!(error(&v2), MetainfoError::V2Only));
     let bombs = [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18), [&b"d4:info"[..], &vec![b'l'; 1 << 20]].concat()];
     for bomb in bombs {
-        assert!(matches!(error(&bomb), TorrentError::Syntax(RawError::TooDeep(_))));
+        assert!(matches!(error(&bomb), MetainfoError::Syntax(BencodeError::TooDeep(_))));
     }
-    assert!(matches!(error(&vec![b' '; torrent::FILE_MAX + 1]), TorrentError::TooLarge));
-    let missing = Torrent::read(Path::new("no/such.torrent")).unwrap_err();
-    assert!(missing.to_string().contains("no/such.torrent") && matches!(missing, TorrentError::Io { .. }));
+    assert!(matches!(error(&vec![b' '; torrent::TORRENT_FILE_MAX + 1]), MetainfoError::TooLarge));
+    let missing = Metainfo::read(Path::new("no/such.torrent")).unwrap_err();
+    assert!(missing.to_string().contains("no/such.torrent") && matches!(missing, MetainfoError::Io { .. }));
 }

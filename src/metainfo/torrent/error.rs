@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::bencode::guard::RawError;
+use crate::bencode::guard::BencodeError;
 use crate::bencode::scan::ScanError;
 use crate::metainfo::paths::PathError;
-use crate::metainfo::torrent::FILE_MAX;
+use crate::metainfo::torrent::TORRENT_FILE_MAX;
 
 /// Why a file is not a torrent that we accept. Displays as one line that does not name the file, except for `Io`.
 #[derive(Debug, thiserror::Error)]
-pub enum TorrentError {
+pub enum MetainfoError {
     /// The file cannot be opened or read.
     #[error("{} cannot be read: {source}", path.display())]
     Io {
@@ -28,12 +28,12 @@ pub enum TorrentError {
     /// It is HTML.
     #[error("this is a web page, not a torrent")]
     WebPage,
-    /// It is larger than [`FILE_MAX`].
-    #[error("too large for a torrent file: more than {} MiB", FILE_MAX >> 20)]
+    /// It is larger than [`TORRENT_FILE_MAX`].
+    #[error("too large for a torrent file: more than {} MiB", TORRENT_FILE_MAX >> 20)]
     TooLarge,
     /// It is not bencode, or nested too deeply.
     #[error("{0}")]
-    Syntax(#[from] RawError),
+    Syntax(#[from] BencodeError),
     /// It is bencode, but its outermost value or its `info` is no dictionary.
     #[error("not a torrent: no dictionary with an `info` dictionary in it")]
     NotADict,
@@ -51,7 +51,7 @@ pub enum TorrentError {
     /// A torrent of version 2 only (BEP 52).
     #[error("a torrent of version 2 only (BEP 52), which is not supported yet; a hybrid one would do")]
     V2Only,
-    /// The piece length is zero, negative or larger than `PIECE_MAX`.
+    /// The piece length is zero, negative or larger than `PIECE_LENGTH_MAX`.
     #[error("not a sound torrent: a piece length of {0}")]
     PieceLength(i64),
     /// The length of `pieces` is no multiple of 20.
@@ -85,19 +85,19 @@ pub enum TorrentError {
     LinkLeaves(String),
 }
 
-impl From<ScanError> for TorrentError {
-    /// The path is not known here: [`Torrent::read`] puts it in.
-    fn from(error: ScanError) -> TorrentError {
+impl From<ScanError> for MetainfoError {
+    /// The path is not known here: [`Metainfo::read`] puts it in.
+    fn from(error: ScanError) -> MetainfoError {
         match error {
             ScanError::Raw(error) => error.into(),
-            ScanError::Io(source) => TorrentError::Io { path: PathBuf::new(), source },
+            ScanError::Io(source) => MetainfoError::Io { path: PathBuf::new(), source },
         }
     }
 }
 
-impl TorrentError {
+impl MetainfoError {
     /// Whether it fails already as bencode, rather than as a torrent.
     pub fn is_bencode(&self) -> bool {
-        matches!(self, TorrentError::Syntax(_) | TorrentError::Empty | TorrentError::WebPage)
+        matches!(self, MetainfoError::Syntax(_) | MetainfoError::Empty | MetainfoError::WebPage)
     }
 }

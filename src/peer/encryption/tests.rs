@@ -23,32 +23,36 @@ fn pair() -> (TcpStream, TcpStream) {
     (initiator, responder)
 }
 
-fn line(stream: &TcpStream) -> Line<'_> {
-    Line::new(stream, Instant::now() + PATIENCE, &HEARD)
+fn peer_stream(stream: &TcpStream) -> PeerStream<'_> {
+    PeerStream::new(stream, Instant::now() + PATIENCE, &HEARD)
 }
 
 /// The caller's handshake, and what is left of it.
-fn call(stream: &TcpStream, opening: Opening, policy: Encryption) -> Result<(Handshake, Rest), Gone> {
-    let mut line = line(stream);
-    line.open(opening, policy, &ours(1))?;
-    Ok((line.hear()?, line.finish()))
+fn call(
+    stream: &TcpStream,
+    dial_mode: DialMode,
+    policy: Encryption,
+) -> Result<(Handshake, StreamState), DisconnectReason> {
+    let mut peer_stream = peer_stream(stream);
+    peer_stream.initiate(dial_mode, policy, &ours(1))?;
+    Ok((peer_stream.read_handshake()?, peer_stream.finish()))
 }
 
-fn answer(stream: &TcpStream, policy: Encryption) -> Result<(Handshake, Rest), Gone> {
-    let mut line = line(stream);
-    line.answer(policy, TORRENT)?;
-    assert_eq!(line.hear_swarm()?, TORRENT);
-    line.say(&ours(2).encode())?;
-    Ok((line.hear()?, line.finish()))
+fn respond(stream: &TcpStream, policy: Encryption) -> Result<(Handshake, StreamState), DisconnectReason> {
+    let mut peer_stream = peer_stream(stream);
+    peer_stream.respond(policy, TORRENT)?;
+    assert_eq!(peer_stream.read_info_hash()?, TORRENT);
+    peer_stream.send(&ours(2).encode())?;
+    Ok((peer_stream.read_handshake()?, peer_stream.finish()))
 }
 
-type Ends = (Result<(Handshake, Rest), Gone>, Result<(Handshake, Rest), Gone>);
+type Ends = (Result<(Handshake, StreamState), DisconnectReason>, Result<(Handshake, StreamState), DisconnectReason>);
 
 /// One call, and what both ends say of it.
-fn meet(opening: Opening, initiator: Encryption, responder: Encryption) -> Ends {
+fn meet(dial_mode: DialMode, initiator: Encryption, responder: Encryption) -> Ends {
     let (ours, theirs) = pair();
-    let answers = thread::spawn(move || answer(&theirs, responder));
-    let result = call(&ours, opening, initiator);
+    let answers = thread::spawn(move || respond(&theirs, responder));
+    let result = call(&ours, dial_mode, initiator);
     drop(ours);
     (result, answers.join().expect("no panic"))
 }
@@ -80,7 +84,9 @@ fn payload(ends: Ends) -> Payload {
                 _ => panic!("one end encrypts and the other does not"),
             }
         }
-        (Err(Gone::Closed | Gone::Lost(_) | Gone::Handshake(_)), Err(_)) => Payload::Refused,
+        (Err(DisconnectReason::Closed | DisconnectReason::Lost(_) | DisconnectReason::Handshake(_)), Err(_)) => {
+            Payload::Refused
+        }
         other => panic!("the ends do not agree: {other:?}"),
     }
 }
@@ -101,9 +107,13 @@ fn every_policy_meets_every_other() {
         (Off, Off, Payload::Plain, Payload::Refused),
     ];
     for (initiator, responder, plain, encrypted) in matrix {
-        assert_eq!(payload(meet(Opening::Plain, initiator, responder)), plain, "plain, {initiator:?} to {responder:?}");
         assert_eq!(
-            payload(meet(Opening::Encrypted, initiator, responder)),
+            payload(meet(DialMode::Plain, initiator, responder)),
+            plain,
+            "plain, {initiator:?} to {responder:?}"
+        );
+        assert_eq!(
+            payload(meet(DialMode::Encrypted, initiator, responder)),
             encrypted,
             "encrypted, {initiator:?} to {responder:?}"
         );
@@ -114,22 +124,22 @@ fn every_policy_meets_every_other() {
 fn a_call_for_another_torrent_is_refused() {
     let (initiator, responder) = pair();
     let answers = thread::spawn(move || {
-        let mut line = line(&responder);
-        line.answer(Encryption::Prefer, InfoHash([8; 20]))
+        let mut peer_stream = peer_stream(&responder);
+        peer_stream.respond(Encryption::Prefer, InfoHash([8; 20]))
     });
-    assert!(call(&initiator, Opening::Encrypted, Encryption::Prefer).is_err());
-    assert_eq!(answers.join().expect("no panic"), Err(Gone::Encryption(MseError::AnotherTorrent)));
+    assert!(call(&initiator, DialMode::Encrypted, Encryption::Prefer).is_err());
+    assert_eq!(answers.join().expect("no panic"), Err(DisconnectReason::Encryption(MseError::AnotherTorrent)));
 }
 
 /// What an encrypted caller puts behind its handshake in `IA` reaches the reader, and so does what follows in RC4.
 #[test]
 fn bytes_behind_the_handshake_are_kept() {
-    for methods in [Methods::Either, Methods::Rc4Only] {
+    for methods in [CryptoMethods::Either, CryptoMethods::Rc4Only] {
         let (mut initiator, responder) = pair();
-        let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
+        let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
         let initial = [ours(1).encode().as_slice(), b"a bitfield"].concat();
         let mut out = Vec::new();
-        let mut mse = Initiator::new(TORRENT, methods, &initial, Draw::new(&mut Random::seeded(1)), &mut out);
+        let mut mse = Initiator::new(TORRENT, methods, &initial, RandomSource::new(&mut Random::seeded(1)), &mut out);
         while mse.wanted() > 0 {
             // As slow as it gets: byte by byte, both ways.
             for byte in out.drain(..) {
@@ -148,14 +158,14 @@ fn bytes_behind_the_handshake_are_kept() {
         assert_eq!(Handshake::decode(&theirs), Some(ours(2)));
         let (from_1, rest) = answers.join().expect("no panic").expect("a handshake");
         assert_eq!((from_1, rest.early.as_slice()), (ours(1), b"a bitfield".as_slice()));
-        assert_eq!(rest.ciphers.is_some(), methods == Methods::Rc4Only);
+        assert_eq!(rest.ciphers.is_some(), methods == CryptoMethods::Rc4Only);
     }
 }
 
 #[test]
 fn a_plain_handshake_may_drip() {
     let (mut initiator, responder) = pair();
-    let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
+    let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
     for byte in ours(1).encode() {
         initiator.write_all(&[byte]).expect("they listen");
     }
@@ -167,14 +177,14 @@ fn a_plain_handshake_may_drip() {
 #[test]
 fn the_info_hash_is_enough_for_an_answer() {
     let (mut initiator, responder) = pair();
-    let answers = thread::spawn(move || answer(&responder, Encryption::Prefer));
+    let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
     let bytes = ours(1).encode();
-    initiator.write_all(&bytes[..handshake::HEAD]).expect("they listen");
+    initiator.write_all(&bytes[..handshake::INFO_HASH_END]).expect("they listen");
     let mut theirs = [0; handshake::LENGTH];
     initiator.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     initiator.read_exact(&mut theirs).expect("their handshake");
     assert_eq!(Handshake::decode(&theirs), Some(ours(2)));
-    initiator.write_all(&bytes[handshake::HEAD..]).expect("they listen");
+    initiator.write_all(&bytes[handshake::INFO_HASH_END..]).expect("they listen");
     assert_eq!(answers.join().expect("no panic").expect("a handshake").0, ours(1));
 }
 
@@ -186,17 +196,17 @@ fn what_is_no_handshake_is_refused() {
         let (mut initiator, responder) = pair();
         initiator.write_all(&noise).expect("room for it");
         let expected = if policy == Encryption::Off {
-            Gone::Handshake("another protocol")
+            DisconnectReason::Handshake("another protocol")
         } else {
-            Gone::Encryption(MseError::Lost)
+            DisconnectReason::Encryption(MseError::NotSynchronized)
         };
-        assert_eq!(answer(&responder, policy).err(), Some(expected));
+        assert_eq!(respond(&responder, policy).err(), Some(expected));
     }
     // A caller that begins plainly and goes on otherwise.
     let (mut initiator, responder) = pair();
     initiator.write_all(b"\x13BitTorrent protocoX").expect("room for it");
     drop(initiator);
-    assert_eq!(answer(&responder, Encryption::Prefer).err(), Some(Gone::Closed), "it may have been a key");
+    assert_eq!(respond(&responder, Encryption::Prefer).err(), Some(DisconnectReason::Closed), "it may have been a key");
 }
 
 #[test]
@@ -205,9 +215,9 @@ fn who_hangs_up_or_says_nothing_is_not_waited_for() {
         let (mut initiator, responder) = pair();
         initiator.write_all(said).expect("room for it");
         initiator.shutdown(std::net::Shutdown::Write).expect("half a connection");
-        assert_eq!(answer(&responder, Encryption::Prefer).err(), Some(Gone::Closed));
+        assert_eq!(respond(&responder, Encryption::Prefer).err(), Some(DisconnectReason::Closed));
     }
     let (_caller, responder) = pair();
-    let mut late = Line::new(&responder, Instant::now(), &HEARD);
-    assert_eq!(late.answer(Encryption::Prefer, TORRENT), Err(Gone::Silent));
+    let mut late = PeerStream::new(&responder, Instant::now(), &HEARD);
+    assert_eq!(late.respond(Encryption::Prefer, TORRENT), Err(DisconnectReason::Silent));
 }

@@ -3,7 +3,7 @@
 use crate::peer::SLAB;
 use crate::peer::reader::Reader;
 use crate::storage::PooledSlab;
-use crate::types::BLOCK;
+use crate::types::BLOCK_SIZE;
 use crate::wire::message;
 
 /// The buffer of a connection on which no blocks arrive.
@@ -38,16 +38,16 @@ impl Buffer {
 impl Reader<'_> {
     /// How many bytes to receive at most: so many that the blocks among them end where an aligned part of the file does. Nothing
     /// is then left over to be moved, and what is written takes the fewest pages of the cache.
-    pub(super) fn reach(&self) -> usize {
+    pub(super) fn receive_limit(&self) -> usize {
         let room = self.buffer.bytes().len() - self.unread.end;
-        let Some(offset) = self.intake.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK))) else {
+        let Some(offset) = self.block_receiver.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK_SIZE))) else {
             return room;
         };
-        let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK;
-        if blocks < ALIGNED / BLOCK / 2 {
+        let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK_SIZE;
+        if blocks < ALIGNED / BLOCK_SIZE / 2 {
             return room; // not worth a short read, where some other message shifted it
         }
-        let frames = (blocks * (BLOCK + message::PIECE_HEAD as u32)) as usize;
+        let frames = (blocks * (BLOCK_SIZE + message::PIECE_HEADER_LENGTH as u32)) as usize;
         room.min(frames.saturating_sub(self.unread.len()).max(1))
     }
 
@@ -56,28 +56,28 @@ impl Reader<'_> {
         if self.unread.is_empty() {
             self.unread = 0..0;
         }
-        let flowing = self.peer.gives();
-        let needed = message::needed(&self.buffer.bytes()[self.unread.clone()]).max(self.unread.len() + 1);
+        let flowing = self.peer.can_request();
+        let frame_length = message::frame_length(&self.buffer.bytes()[self.unread.clone()]).max(self.unread.len() + 1);
         match &self.buffer {
-            Buffer::Small(_) if flowing && needed <= SLAB => {
+            Buffer::Small(_) if flowing && frame_length <= SLAB => {
                 let slab = self.shared.slabs.take();
                 self.move_to(Buffer::Slab(slab));
             }
             Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),
             // The long message that it had grown for is done.
-            Buffer::Small(bytes) if bytes.len() > SMALL && needed <= SMALL => {
+            Buffer::Small(bytes) if bytes.len() > SMALL && frame_length <= SMALL => {
                 self.move_to(Buffer::Small(vec![0; SMALL]));
             }
             _ => {}
         }
         let size = self.buffer.bytes().len();
-        if needed > size {
+        if frame_length > size {
             // Bitfields of large torrents and extension messages; `split` has bounded the frame. The buffer grows with what is
             // there, never by what is claimed.
             let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
             self.move_to(Buffer::Small(vec![0; grown]));
         } else if self.unread.start > 0
-            && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + needed > size)
+            && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + frame_length > size)
         {
             let unread = self.unread.clone();
             self.unread = 0..unread.len();

@@ -4,73 +4,73 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use crate::peer::Report;
-use crate::peer::connection::Gone;
-use crate::peer::outbox::Out;
+use crate::peer::PeerEvent;
+use crate::peer::connection::DisconnectReason;
+use crate::peer::outbox::WriterCommand;
 use crate::peer::reader::Reader;
 use crate::peer::reader::useless_messages;
 use crate::strategy::pex::PexInbox;
-use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA, OUR_PEX, OUR_UPLOAD_ONLY};
+use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA_ID, OUR_PEX_ID, OUR_UPLOAD_ONLY_ID};
 use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
 use crate::wire::pex::PexMessage;
 
 /// Requests for our metadata that may wait for the writer: the pieces of the largest info dictionary.
-const MAX_TELLING: u32 = 2048;
+const MAX_PENDING_METADATA: u32 = 2048;
 /// A piece of metadata that nobody asked for counts as so many messages without use.
-const UNASKED: u32 = 50;
+const UNREQUESTED_WEIGHT: u32 = 50;
 /// PORT messages of one connection that are looked at.
 const MAX_NODES: u32 = 3;
 
 impl Reader<'_> {
     /// A message before the metadata is there: nothing can be asked for or served. What leads to it counts, and what is about pieces
     /// is remembered.
-    pub(super) fn act_before_info(&mut self, message: &Message<'_>) -> Result<(), Gone> {
+    pub(super) fn handle_before_metadata(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         match message {
             Message::Extended(id, payload) => {
-                self.talk(1)?;
+                self.count_useless(1)?;
                 self.extended(*id, payload)
             }
             Message::Port(port) => self.node(*port),
-            Message::Piece(..) => Err(Gone::Broke("a block that nobody asked for")),
+            Message::Piece(..) => Err(DisconnectReason::ProtocolViolation("a block that nobody asked for")),
             Message::Request(block) if self.peer.fast => {
                 self.refused.push(*block);
                 Ok(())
             }
             other => {
                 // Long ones weigh more.
-                self.talk(if let Message::Bitfield(bits) = other { 1 + bits.len() as u32 / 64 } else { 1 })?;
-                self.memory.take(other)
+                self.count_useless(if let Message::Bitfield(bits) = other { 1 + bits.len() as u32 / 64 } else { 1 })?;
+                self.deferred.take(other)
             }
         }
     }
 
     /// A message of the extension protocol, by the ids that we gave.
-    pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), Gone> {
+    pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
         match id {
             HANDSHAKE_ID => {
-                if self.idle.hears_handshake()
+                if self.useless.accepts_handshake()
                     && let Some(said) = ExtensionHandshake::parse(payload)
                 {
                     self.said(&said);
                 }
                 self.upload_only_changed()
             }
-            OUR_UPLOAD_ONLY => {
+            OUR_UPLOAD_ONLY_ID => {
                 if let Some(&said) = payload.first() {
                     self.peer.upload_only.store(said != 0, Ordering::Release);
                 }
                 self.upload_only_changed()
             }
-            OUR_METADATA => self.metadata(payload),
-            OUR_PEX if self.shared.pex => self.pex(payload),
+            OUR_METADATA_ID => self.metadata(payload),
+            OUR_PEX_ID if self.shared.pex => self.pex(payload),
             _ => Ok(()),
         }
     }
 
     /// The peer's `upload_only` may have changed: disconnects if neither side has anything for the other.
-    fn upload_only_changed(&self) -> Result<(), Gone> {
-        if self.shared.wants_info { Ok(()) } else { self.leave_if_useless() }
+    fn upload_only_changed(&self) -> Result<(), DisconnectReason> {
+        if self.shared.wants_info { Ok(()) } else { self.disconnect_if_redundant() }
     }
 
     /// What a peer says of itself; the first time, or anew.
@@ -104,66 +104,66 @@ impl Reader<'_> {
             && metadata_id != 0
             && let Some(size) = said.metadata_size
         {
-            shared.report(Report::HasMetadata { key: peer.key, size });
+            shared.report(PeerEvent::HasMetadata { key: peer.key, size });
         }
         // Once a connection, so that nobody keeps the session busy with it.
-        if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.address_told, true)) {
-            shared.report(Report::OurAddress(ip));
+        if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.has_told_address, true)) {
+            shared.report(PeerEvent::OurAddress(ip));
         }
     }
 
     /// A request for our metadata, or the answer to one of ours.
-    fn metadata(&mut self, payload: &[u8]) -> Result<(), Gone> {
+    fn metadata(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
         let Ok(message) = MetadataMessage::parse(payload) else {
-            return Err(Gone::Broke("a metadata message that makes no sense"));
+            return Err(DisconnectReason::ProtocolViolation("a metadata message that makes no sense"));
         };
         if !matches!(message, Some(MetadataMessage::Data { .. })) {
-            self.talk(useless_messages::weight(payload.len() as u64))?;
+            self.count_useless(useless_messages::weight(payload.len() as u64))?;
         }
         let (shared, peer) = (self.shared, self.peer);
-        let fewer = |asked: u32| asked.checked_sub(1);
+        let fewer = |requested: u32| requested.checked_sub(1);
         let answered = || peer.asked_metadata.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
         match message {
             Some(MetadataMessage::Request { piece }) => {
-                if peer.telling.fetch_add(1, Ordering::AcqRel) >= MAX_TELLING {
-                    return Err(Gone::Flood);
+                if peer.pending_metadata.fetch_add(1, Ordering::AcqRel) >= MAX_PENDING_METADATA {
+                    return Err(DisconnectReason::Flood);
                 }
-                peer.send(Out::Metadata(piece));
+                peer.send(WriterCommand::Metadata(piece));
             }
             // What nobody asked for is not worth a copy.
             Some(MetadataMessage::Data { piece, total_size, bytes }) if answered() => {
-                shared.report(Report::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
+                shared.report(PeerEvent::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
             }
             Some(MetadataMessage::Reject { piece }) if answered() => {
-                shared.report(Report::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
+                shared.report(PeerEvent::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
             }
             // It cost as much to receive as many short messages.
-            Some(MetadataMessage::Data { .. }) => self.talk(UNASKED)?,
+            Some(MetadataMessage::Data { .. }) => self.count_useless(UNREQUESTED_WEIGHT)?,
             _ => {}
         }
         Ok(())
     }
 
     /// The peer tells of others.
-    fn pex(&mut self, payload: &[u8]) -> Result<(), Gone> {
+    fn pex(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
         let Ok(message) = PexMessage::parse(payload) else {
-            return Err(Gone::Broke("a peer exchange message that makes no sense"));
+            return Err(DisconnectReason::ProtocolViolation("a peer exchange message that makes no sense"));
         };
         let (now, from) = (self.shared.now(), self.peer.addr);
         let inbox = self.pex.get_or_insert_with(|| PexInbox::new(from, now));
-        let added = inbox.take(now, &message).map_err(|_| Gone::Flood)?;
+        let added = inbox.take(now, &message).map_err(|_| DisconnectReason::Flood)?;
         if !added.is_empty() {
-            self.shared.report(Report::Told(added));
+            self.shared.report(PeerEvent::PexPeers(added));
         }
         Ok(())
     }
 
     /// The peer is a node of the DHT as well, on this UDP port.
-    pub(super) fn node(&mut self, port: u16) -> Result<(), Gone> {
-        self.talk(1)?;
+    pub(super) fn node(&mut self, port: u16) -> Result<(), DisconnectReason> {
+        self.count_useless(1)?;
         self.nodes += 1;
         if port != 0 && self.nodes <= MAX_NODES && self.shared.dht_port.load(Ordering::Acquire) != 0 {
-            self.shared.report(Report::Node(SocketAddr::new(self.peer.addr.ip(), port)));
+            self.shared.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
         }
         Ok(())
     }

@@ -2,29 +2,31 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::peer::connection::Gone;
-use crate::peer::outbox::Out;
-use crate::peer::reader::{MISFIT, Reader};
-use crate::peer::roster::feed_the_hungry;
-use crate::strategy::allowed_fast::{SET, allowed_fast};
-use crate::strategy::pipeline::Rejected;
-use crate::types::{BLOCK, Bitfield, BlockRequest, PieceIndex};
+use crate::peer::connection::DisconnectReason;
+use crate::peer::outbox::WriterCommand;
+use crate::peer::reader::{Reader, WRONG_BITFIELD_LENGTH};
+use crate::peer::roster::refill_idle_peers;
+use crate::strategy::allowed_fast::{SET_SIZE, allowed_fast};
+use crate::strategy::pipeline::RejectOutcome;
+use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::Message;
 
 /// What a choked peer may be given of its allowed fast set, in bytes; of large pieces the set has fewer, but one.
-const GIFT: u32 = 8 << 20;
+const MAX_ALLOWED_FAST_BYTES: u32 = 8 << 20;
 
 impl Reader<'_> {
     /// `have all`, `have none`, `suggest` and `allowed fast`; both sides speak the extension.
-    pub(super) fn act_fast(&mut self, message: &Message<'_>) -> Result<(), Gone> {
+    pub(super) fn handle_fast(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         let count = self.shared.pieces.count();
         match message {
             // They stand for the bitfield that opens a connection, and for no later one.
-            Message::HaveAll | Message::HaveNone if self.told => Err(Gone::Broke("a late have-all or have-none")),
+            Message::HaveAll | Message::HaveNone if self.has_announced_pieces => {
+                Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"))
+            }
             Message::HaveAll => self.peer_has_bits(Bitfield::full(count)),
             Message::HaveNone => self.peer_has_bits(Bitfield::new(count)),
             Message::Suggest(piece) | Message::AllowedFast(piece) if piece.0 >= count => {
-                Err(Gone::Broke("a piece beyond the last one allowed or suggested"))
+                Err(DisconnectReason::ProtocolViolation("a piece beyond the last one allowed or suggested"))
             }
             Message::AllowedFast(piece) => self.allowed(*piece),
             // A suggestion is a hint; the rarest piece is the better choice.
@@ -33,71 +35,71 @@ impl Reader<'_> {
     }
 
     /// The peer has these, and perhaps more than before.
-    pub(super) fn peer_has_bits(&mut self, bits: Bitfield) -> Result<(), Gone> {
+    pub(super) fn peer_has_bits(&mut self, bits: Bitfield) -> Result<(), DisconnectReason> {
         let count = bits.count();
         if bits.len() != self.shared.pieces.count() {
-            return Err(MISFIT);
+            return Err(WRONG_BITFIELD_LENGTH);
         }
-        let shown = self.shared.revealing().map(|reveal| (reveal, bits.clone()));
+        let shown = self.shared.active_super_seed().map(|super_seeding| (super_seeding, bits.clone()));
         if !self.shared.pieces.bitfield(self.peer.key, bits) {
-            return Err(Gone::Broke("a bitfield that takes pieces back"));
+            return Err(DisconnectReason::ProtocolViolation("a bitfield that takes pieces back"));
         }
-        if let Some((reveal, bits)) = shown {
-            reveal.has(self.shared, self.peer.key, bits.iter());
+        if let Some((super_seeding, bits)) = shown {
+            super_seeding.has(self.shared, self.peer.key, bits.iter());
         }
-        if !std::mem::replace(&mut self.told, true) && count < SET {
+        if !std::mem::replace(&mut self.has_announced_pieces, true) && count < SET_SIZE {
             self.grant();
         }
-        self.newly_wanted();
-        self.leave_if_useless()
+        self.request_if_idle();
+        self.disconnect_if_redundant()
     }
 
     /// A fast peer has next to nothing: it may have a few of our pieces although it is choked, but of a super-seed only what it
     /// is shown.
     fn grant(&mut self) {
-        if !self.peer.fast || self.shared.revealing().is_some() {
+        if !self.peer.fast || self.shared.active_super_seed().is_some() {
             return;
         }
         let shared = self.shared;
         let size = shared.pieces.storage().layout().piece_length().max(1);
-        let most = SET.min((GIFT / size).max(1));
+        let most = SET_SIZE.min((MAX_ALLOWED_FAST_BYTES / size).max(1));
         let mut set = allowed_fast(self.peer.addr.ip(), shared.info_hash, shared.pieces.count(), most);
-        shared.pieces.keep_owned(&mut set);
+        shared.pieces.retain_owned(&mut set);
         if !set.is_empty() {
             // Each block once, and as much again for what is lost on the way.
-            self.gift = 2 * size.div_ceil(BLOCK).saturating_mul(set.len() as u32);
+            self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
             self.peer.allowed.grant(set.clone());
-            self.peer.send(Out::AllowedFast(set));
+            self.peer.send(WriterCommand::AllowedFast(set));
         }
     }
 
     /// Whether the peer, which is choked, may have this block all the same.
-    pub(super) fn takes_gift(&mut self, block: &BlockRequest) -> bool {
-        let granted = self.gift > 0
+    pub(super) fn use_allowed_fast(&mut self, block: &BlockRequest) -> bool {
+        let granted = self.allowed_fast_left > 0
             && !self.shared.is_paused()
-            && block.length <= BLOCK
+            && block.length <= BLOCK_SIZE
             && self.peer.allowed.is_granted(block.piece);
-        self.gift -= u32::from(granted);
+        self.allowed_fast_left -= u32::from(granted);
         granted
     }
 
     /// The peer lets us have a piece although it chokes us.
-    fn allowed(&mut self, piece: PieceIndex) -> Result<(), Gone> {
+    fn allowed(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         if self.peer.allowed.add(piece) && self.peer.peer_choking.load(Ordering::Acquire) {
-            self.start_watch()?;
+            self.start_deadline_thread()?;
             self.peer.refill(self.shared);
         }
         Ok(())
     }
 
     /// The requests of ours that the peer rejected in this turn: exactly those blocks are free again.
-    pub(super) fn take_rejected(&mut self) -> Result<(), Gone> {
+    pub(super) fn take_rejected(&mut self) -> Result<(), DisconnectReason> {
         if self.rejected.is_empty() {
             return Ok(());
         }
         let (shared, peer) = (self.shared, self.peer);
         let mut blocks = std::mem::take(&mut self.rejected);
-        self.talk(blocks.len() as u32)?;
+        self.count_useless(blocks.len() as u32)?;
         let choked = peer.peer_choking.load(Ordering::Acquire);
         let mut unasked = false;
         let snubbed;
@@ -105,8 +107,8 @@ impl Reader<'_> {
             let mut requests = peer.requests.lock();
             blocks.retain(|block| {
                 let was = requests.reject(block);
-                unasked |= was == Rejected::Unasked;
-                was == Rejected::Waiting
+                unasked |= was == RejectOutcome::Unasked;
+                was == RejectOutcome::OutstandingRequest
             });
             if !choked && !blocks.is_empty() {
                 requests.refused();
@@ -114,25 +116,25 @@ impl Reader<'_> {
             snubbed = requests.is_snubbed();
         }
         if unasked {
-            return Err(Gone::Broke("a reject of what was not asked for"));
+            return Err(DisconnectReason::ProtocolViolation("a reject of what was not asked for"));
         }
         if choked {
-            peer.allowed.take_back(&blocks);
+            peer.allowed.remove_rejected(&blocks);
             shared.pieces.release(peer.key, &blocks);
         } else {
             // It may reject them again: others first.
             shared.pieces.expire(peer.key, &blocks, snubbed);
         }
-        feed_the_hungry(shared);
+        refill_idle_peers(shared);
         Ok(())
     }
 
     /// Tells the peer what of its requests is not answered.
-    pub(super) fn refuse(&mut self) -> Result<(), Gone> {
+    pub(super) fn send_rejects(&mut self) -> Result<(), DisconnectReason> {
         let refused = std::mem::take(&mut self.refused);
         if self.peer.fast && !refused.is_empty() {
-            self.talk(refused.len() as u32)?;
+            self.count_useless(refused.len() as u32)?;
         }
-        if self.peer.refuse(refused) { Ok(()) } else { Err(Gone::Flood) }
+        if self.peer.send_rejects(refused) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 }

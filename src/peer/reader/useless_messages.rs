@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::peer::connection::Gone;
+use crate::peer::connection::DisconnectReason;
 use crate::peer::reader::Reader;
-use crate::wire::extension::OUR_METADATA;
+use crate::wire::extension::OUR_METADATA_ID;
 use crate::wire::message::Message;
 
 /// How many short ones a peer may send without anything useful in between; one HAVE a piece comes on top.
@@ -19,34 +19,34 @@ const UNIT: u64 = 1024;
 const MAX_HANDSHAKES: u32 = 16;
 
 /// Counts what one peer sends without use.
-pub(crate) struct Talk {
-    idle: u32,
+pub(crate) struct UselessMessages {
+    useless: u32,
     handshakes: u32,
     since: Duration,
 }
 
-impl Talk {
+impl UselessMessages {
     /// Nothing has been sent yet.
-    pub fn new(now: Duration) -> Talk {
-        Talk { idle: 0, handshakes: 0, since: now }
+    pub fn new(now: Duration) -> UselessMessages {
+        UselessMessages { useless: 0, handshakes: 0, since: now }
     }
 
     /// Counts as many as `weight` short messages; false where that is too much from a peer of a torrent of `pieces` pieces.
     fn take(&mut self, now: Duration, weight: u32, pieces: u32) -> bool {
         if now > self.since + SPAN {
-            *self = Talk::new(now);
+            *self = UselessMessages::new(now);
         }
-        self.idle = self.idle.saturating_add(weight);
-        self.idle <= MAX_IDLE.saturating_add(pieces)
+        self.useless = self.useless.saturating_add(weight);
+        self.useless <= MAX_IDLE.saturating_add(pieces)
     }
 
     /// The peer did something useful.
-    pub fn forgive(&mut self) {
-        self.idle = 0;
+    pub fn reset(&mut self) {
+        self.useless = 0;
     }
 
     /// Counts an extension handshake; whether it is to be read.
-    pub fn hears_handshake(&mut self) -> bool {
+    pub fn accepts_handshake(&mut self) -> bool {
         self.handshakes = self.handshakes.saturating_add(1);
         self.handshakes <= MAX_HANDSHAKES
     }
@@ -60,23 +60,23 @@ pub(crate) fn weight(bytes: u64) -> u32 {
 /// What a message counts for its length. Blocks, bitfields and metadata are judged where it is known whether they were wanted.
 fn weight_of(message: &Message<'_>, length: usize) -> u32 {
     match message {
-        Message::Piece(..) | Message::Bitfield(_) | Message::Extended(OUR_METADATA, _) => 0,
+        Message::Piece(..) | Message::Bitfield(_) | Message::Extended(OUR_METADATA_ID, _) => 0,
         _ => weight(length as u64),
     }
 }
 
 impl Reader<'_> {
     /// Counts messages that we have no use for, as many as `weight` short ones.
-    pub(crate) fn talk(&mut self, weight: u32) -> Result<(), Gone> {
+    pub(crate) fn count_useless(&mut self, weight: u32) -> Result<(), DisconnectReason> {
         let (now, pieces) = (self.shared.now(), self.shared.pieces.count());
-        if self.idle.take(now, weight, pieces) { Ok(()) } else { Err(Gone::Flood) }
+        if self.useless.take(now, weight, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 
     /// Counts the length of a message, whose number is counted where it acts.
-    pub(crate) fn weigh(&mut self, message: &Message<'_>, length: usize) -> Result<(), Gone> {
+    pub(crate) fn count_length(&mut self, message: &Message<'_>, length: usize) -> Result<(), DisconnectReason> {
         match weight_of(message, length) {
             0 => Ok(()),
-            weight => self.talk(weight),
+            weight => self.count_useless(weight),
         }
     }
 }
@@ -84,12 +84,14 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{BLOCK, BlockRequest, PieceIndex};
+    use crate::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
 
     /// How many messages of `length` bytes in one go are not too many.
     fn taken(message: &Message<'_>, length: usize, pieces: u32) -> usize {
-        let mut talk = Talk::new(Duration::ZERO);
-        (0..1_000_000).take_while(|_| talk.take(Duration::ZERO, 1 + weight_of(message, length), pieces)).count()
+        let mut count_useless = UselessMessages::new(Duration::ZERO);
+        (0..1_000_000)
+            .take_while(|_| count_useless.take(Duration::ZERO, 1 + weight_of(message, length), pieces))
+            .count()
     }
 
     #[test]
@@ -99,26 +101,27 @@ mod tests {
         assert_eq!(taken(&Message::Extended(0, &[]), 64 << 10, 0), 153);
         assert_eq!(taken(&Message::Unknown(99), 1 << 20, 0), 9);
         // A block or metadata is not counted for its length here, as it may have been asked for.
-        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK };
-        for wanted in [Message::Piece(block, &[]), Message::Extended(OUR_METADATA, &[]), Message::Bitfield(&[])] {
+        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
+        for wanted in [Message::Piece(block, &[]), Message::Extended(OUR_METADATA_ID, &[]), Message::Bitfield(&[])] {
             assert_eq!(weight_of(&wanted, 1 << 20), 0, "{wanted:?}");
         }
         // Peer exchange once a minute, with all that a client puts into it.
-        let mut talk = Talk::new(Duration::ZERO);
+        let mut count_useless = UselessMessages::new(Duration::ZERO);
         for minute in 0..10_000 {
             let weight = 1 + weight_of(&Message::Extended(1, &[]), 16 << 10);
-            assert!(talk.take(Duration::from_secs(60) * minute, weight, 0));
+            assert!(count_useless.take(Duration::from_secs(60) * minute, weight, 0));
         }
     }
 
     #[test]
     fn a_few_handshakes_are_read_in_each_span() {
-        let mut talk = Talk::new(Duration::ZERO);
-        let read = |talk: &mut Talk| (0..1000).filter(|_| talk.hears_handshake()).count();
-        assert_eq!(read(&mut talk), MAX_HANDSHAKES as usize);
-        talk.forgive();
-        assert_eq!(read(&mut talk), 0);
-        talk.take(SPAN + Duration::from_secs(1), 1, 0);
-        assert_eq!(read(&mut talk), MAX_HANDSHAKES as usize);
+        let mut count_useless = UselessMessages::new(Duration::ZERO);
+        let read =
+            |count_useless: &mut UselessMessages| (0..1000).filter(|_| count_useless.accepts_handshake()).count();
+        assert_eq!(read(&mut count_useless), MAX_HANDSHAKES as usize);
+        count_useless.reset();
+        assert_eq!(read(&mut count_useless), 0);
+        count_useless.take(SPAN + Duration::from_secs(1), 1, 0);
+        assert_eq!(read(&mut count_useless), MAX_HANDSHAKES as usize);
     }
 }

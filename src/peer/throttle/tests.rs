@@ -11,11 +11,11 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::*;
 use crate::net::bind::Bind;
-use crate::peer::Terms;
+use crate::peer::ContextSettings;
 use crate::peer::outbox::outbox;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
-use crate::types::{BLOCK, Bitfield, Dscp, Encryption, InfoHash, PeerId};
+use crate::types::{BLOCK_SIZE, Bitfield, Dscp, Encryption, InfoHash, PeerId};
 use crate::wire::handshake::Handshake;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,8 +24,8 @@ const A_BYTE: Limits = Limits { down: 1, up: 1 };
 const SENT: usize = 4000;
 
 /// One connection, and what all share.
-struct Scene {
-    shared: Arc<Shared>,
+struct ThrottleFixture {
+    shared: Arc<TorrentContext>,
     peer: Arc<Peer>,
     theirs: TcpStream,
     /// What a reader on a thread of its own got.
@@ -33,14 +33,14 @@ struct Scene {
 }
 
 /// A reader that waits for its turn.
-fn reading(limits: Limits) -> Scene {
-    let file = FileSpec { path: "x".into(), length: u64::from(BLOCK), pad: false };
-    let layout = Layout::new(BLOCK, vec![file]).expect("a layout");
+fn reading(limits: Limits) -> ThrottleFixture {
+    let file = FileSpec { path: "x".into(), length: u64::from(BLOCK_SIZE), pad: false };
+    let layout = Layout::new(BLOCK_SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new("nowhere".into(), layout, 4)); // never opened
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
-    let (reports, _) = unbounded();
-    let terms = Terms {
-        client: Terms::CLIENT.to_owned(),
+    let (events, _) = unbounded();
+    let terms = ContextSettings {
+        client: ContextSettings::CLIENT.to_owned(),
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,
@@ -51,7 +51,7 @@ fn reading(limits: Limits) -> Scene {
         started: Instant::now(),
         throttle: Arc::new(Throttle::new(limits)),
     };
-    let shared = Shared::new(terms, pieces, reports);
+    let shared = TorrentContext::new(terms, pieces, events);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut theirs = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
@@ -68,10 +68,10 @@ fn reading(limits: Limits) -> Scene {
         let mut buffer = vec![0; 2 * SENT];
         let _ = tell.send(read(&for_thread, &reader, &ours, &mut buffer));
     });
-    Scene { shared, peer, theirs, got }
+    ThrottleFixture { shared, peer, theirs, got }
 }
 
-impl Scene {
+impl ThrottleFixture {
     fn outcome(&self) -> usize {
         self.got.recv_timeout(PATIENCE).expect("the reader still waits").expect("no error")
     }
@@ -107,8 +107,8 @@ fn a_reader_that_waits_ends_with_the_session() {
 
 #[test]
 fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
-    let (throttle, mut allowance) = (Throttle::default(), Allowance::default());
-    let block = u64::from(BLOCK);
+    let (throttle, mut allowance) = (Throttle::default(), UploadAllowance::default());
+    let block = u64::from(BLOCK_SIZE);
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || panic!("needless")), u64::MAX);
     throttle.set(A_BYTE);
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), 0);

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::mse::Rc4;
 use crate::peer::writer::Writer;
-use crate::peer::writer::stall::{CHUNK, Cut, wait, write_patiently, write_some};
-use crate::peer::{Report, Shared};
+use crate::peer::writer::stall::{CHUNK, PartialWrite, wait, write_all_or_time_out, write_some};
+use crate::peer::{PeerEvent, TorrentContext};
 use crate::types::BlockRequest;
 use crate::wire::message;
 
@@ -15,7 +15,7 @@ impl Writer<'_> {
     /// Reads a run of neighbouring blocks and sends it behind the waiting messages. Blocks for which there is no room go back into the
     /// queue.
     pub(super) fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
-        let (begun, waited) = (Instant::now(), self.room.spend());
+        let (begun, waited) = (Instant::now(), self.send_gate.spend());
         let cut = self.send(run)?;
         let mut sent = cut.whole;
         if cut.begun > 0 {
@@ -23,16 +23,16 @@ impl Writer<'_> {
             sent += 1;
         }
         let (sent, unsent) = run.split_at(sent);
-        if self.drain.wrote(sent.len(), waited + begun.elapsed()) {
-            self.let_wait();
+        if self.batch_size.wrote(sent.len(), waited + begun.elapsed()) {
+            self.limit_unsent();
         }
         let bytes = total(sent);
-        self.peer.serving.fetch_sub(sent.len() as u32, Ordering::AcqRel);
+        self.peer.queued_requests.fetch_sub(sent.len() as u32, Ordering::AcqRel);
         self.peer.uploaded.fetch_add(bytes, Ordering::Relaxed);
         self.shared.uploaded.fetch_add(bytes, Ordering::Relaxed);
-        self.peer.touch(self.shared.now(), bytes);
-        if let Some(reveal) = self.shared.revealing() {
-            reveal.sent(self.shared, self.peer.key, sent);
+        self.peer.note_payload(self.shared.now(), bytes);
+        if let Some(super_seeding) = self.shared.active_super_seed() {
+            super_seeding.sent(self.shared, self.peer.key, sent);
         }
         if !unsent.is_empty() {
             unsent.iter().rev().for_each(|block| self.queue.push_front(*block));
@@ -43,7 +43,7 @@ impl Writer<'_> {
     }
 
     /// Sends the waiting messages and as much of the run as the socket takes now. Where that is not all, the slab is given back.
-    fn send(&mut self, run: &[BlockRequest]) -> io::Result<Cut> {
+    fn send(&mut self, run: &[BlockRequest]) -> io::Result<PartialWrite> {
         let bytes = total(run) as usize;
         let layout = self.shared.pieces.storage().layout();
         let offset = layout.offset(run[0].piece, run[0].begin);
@@ -55,7 +55,7 @@ impl Writer<'_> {
             &mut small
         };
         read(self.shared, offset, data)?;
-        let mut heads: Vec<_> = run.iter().map(|b| message::piece_head(*b)).collect();
+        let mut heads: Vec<_> = run.iter().map(|b| message::piece_header(*b)).collect();
         let before = self.cipher.clone();
         if let Some(cipher) = &mut self.cipher {
             encrypt(cipher, &mut heads, data, run);
@@ -70,23 +70,23 @@ impl Writer<'_> {
             slices.push(IoSlice::new(block));
         }
         let whole: usize = slices.iter().map(|slice| slice.len()).sum();
-        self.peer.handed.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.peer.sent_to_kernel.fetch_add(bytes as u64, Ordering::Relaxed);
         let written = write_some(self.stream, &mut slices)?;
-        let cut = Cut::after(written.saturating_sub(self.head.len()), run);
+        let cut = PartialWrite::after(written.saturating_sub(self.head.len()), run);
         if written < whole {
             drop(small);
             self.slab = None;
             self.cipher = before.map(|cipher| cipher.after(written.saturating_sub(self.head.len())));
             let left = run.len() - cut.whole - usize::from(cut.begun > 0);
-            self.peer.handed.fetch_sub(total(&run[run.len() - left..]), Ordering::Relaxed);
-            write_patiently(self.stream, self.head.get(written..).unwrap_or_default())?;
+            self.peer.sent_to_kernel.fetch_sub(total(&run[run.len() - left..]), Ordering::Relaxed);
+            write_all_or_time_out(self.stream, self.head.get(written..).unwrap_or_default())?;
         }
         Ok(cut)
     }
 
     /// Sends what follows the first `from` bytes of a block with its head: a little at a time, read when the socket takes it.
     fn send_rest(&mut self, block: BlockRequest, mut from: usize) -> io::Result<()> {
-        let head = message::piece_head(block);
+        let head = message::piece_header(block);
         let start = self.shared.pieces.storage().layout().offset(block.piece, block.begin);
         while from < head.len() + block.length as usize {
             wait(self.stream)?;
@@ -124,10 +124,10 @@ fn total(blocks: &[BlockRequest]) -> u64 {
 }
 
 /// Reads what is to be sent. What the disk does not give ends more than the connection.
-fn read(shared: &Shared, offset: u64, data: &mut [u8]) -> io::Result<()> {
+fn read(shared: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
     shared.pieces.storage().read_exact_at(offset, data).map_err(|error| {
         let message = error.to_string();
-        shared.report(Report::Storage(error));
+        shared.report(PeerEvent::Storage(error));
         io::Error::other(message)
     })
 }

@@ -9,10 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::types::BlockRequest;
-use crate::wire::message::PIECE_HEAD;
+use crate::wire::message::PIECE_HEADER_LENGTH;
 
 /// A write to a peer's socket waits for so long at most: long enough that a peer that reads is hardly ever waited for in another way.
-pub const STALL: Duration = Duration::from_millis(200);
+pub const WRITE_STALL: Duration = Duration::from_millis(200);
 /// A peer that takes nothing for so long is disconnected.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a block that are read at once for a socket that takes little.
@@ -20,29 +20,29 @@ pub(super) const CHUNK: usize = 16 * 1024;
 
 /// Where a write of a head and a run of blocks was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct PartialWrite {
     /// Blocks that have left whole.
     pub whole: usize,
     /// Bytes of the next one that have left, its head included.
     pub begun: usize,
 }
 
-impl Cut {
+impl PartialWrite {
     /// After so many bytes of the blocks with their heads.
-    pub fn after(mut bytes: usize, run: &[BlockRequest]) -> Cut {
+    pub fn after(mut bytes: usize, run: &[BlockRequest]) -> PartialWrite {
         let mut whole = 0;
         for block in run {
-            let size = PIECE_HEAD + block.length as usize;
+            let size = PIECE_HEADER_LENGTH + block.length as usize;
             if bytes < size {
                 break;
             }
             (bytes, whole) = (bytes - size, whole + 1);
         }
-        Cut { whole, begun: bytes }
+        PartialWrite { whole, begun: bytes }
     }
 }
 
-/// Writes as much of `slices` as the socket takes before a write has waited for [`STALL`]; how many bytes that were.
+/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_STALL`]; how many bytes that were.
 pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
     let mut written = 0;
     IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
@@ -62,7 +62,7 @@ pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>])
 }
 
 /// Writes all of `bytes`, as long as the socket takes some of them now and then.
-pub(super) fn write_patiently(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_all_or_time_out(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     loop {
         bytes = &bytes[write_some(stream, &mut [IoSlice::new(bytes)])?..];
         if bytes.is_empty() {
@@ -77,14 +77,14 @@ pub(super) fn write_patiently(stream: &TcpStream, mut bytes: &[u8]) -> io::Resul
 /// # Errors
 /// Where it takes nothing for [`WRITE_TIMEOUT`], or cannot be asked.
 pub fn wait(stream: &TcpStream) -> io::Result<()> {
-    if takes_within(stream, WRITE_TIMEOUT)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    if is_writable_within(stream, WRITE_TIMEOUT)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
 /// Whether the socket takes something within that time.
 ///
 /// # Errors
 /// Where it cannot be asked.
-pub fn takes_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
+pub fn is_writable_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(time).ok();
     loop {
         match poll(&mut [PollFd::new(stream, PollFlags::OUT)], timeout.as_ref()) {

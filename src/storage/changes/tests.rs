@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 use crate::storage::cache::clock;
 use crate::storage::marker::marker_name;
-use crate::storage::{FileSpec, Layout, Step};
+use crate::storage::{FileAction, FileSpec, Layout};
 use crate::types::{InfoHash, PieceHash};
 
 const HASH: InfoHash = InfoHash([1; 20]);
@@ -23,12 +23,12 @@ fn a_file_that_took_the_place_of_ours_is_not_taken_for_complete() {
     let mut it = storage(dir.path());
     let mut survey = it.survey(&no).unwrap();
     it.lock(&HASH).unwrap();
-    it.make(&[Step::Make], &mut survey, &no).unwrap();
-    it.mark(&HASH, &[Step::Make], &survey, false).unwrap();
-    it.confirm().unwrap();
+    it.make(&[FileAction::Make], &mut survey, &no).unwrap();
+    it.mark(&HASH, &[FileAction::Make], &survey, false).unwrap();
+    it.check_files_in_place().unwrap();
     fs::write(dir.path().join("mine"), [b'x'; 100]).unwrap();
     fs::rename(dir.path().join("mine"), dir.path().join("a")).unwrap();
-    let refused = it.confirm();
+    let refused = it.check_files_in_place();
     assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Replaced, .. })), "{refused:?}");
 }
 
@@ -52,11 +52,11 @@ fn a_file_that_has_a_markers_name_and_is_none_stays_as_it_is() {
 }
 
 /// Makes something of a marker's name; `mine` is a file of the user's in the same folder.
-type Make = fn(&Path, &Path) -> std::io::Result<()>;
+type MakeObstacle = fn(&Path, &Path) -> std::io::Result<()>;
 
 #[test]
 fn what_has_a_markers_name_and_is_no_file_of_ours_ends_the_run_and_stays() {
-    let makes: [(&str, Make); 7] = [
+    let makes: [(&str, MakeObstacle); 7] = [
         ("a folder", |name, _| fs::create_dir(name)),
         ("a link to a file", |name, _| symlink("mine", name)),
         ("a link to nothing", |name, _| symlink("nowhere", name)),
@@ -101,8 +101,8 @@ fn another_name_of_an_empty_file_with_a_markers_name_is_not_written_to() {
     let mut it = storage(dir.path());
     let mut survey = it.survey(&no).unwrap();
     it.lock(&HASH).unwrap();
-    it.make(&[Step::Make], &mut survey, &no).unwrap();
-    it.mark(&HASH, &[Step::Make], &survey, false).unwrap();
+    it.make(&[FileAction::Make], &mut survey, &no).unwrap();
+    it.mark(&HASH, &[FileAction::Make], &survey, false).unwrap();
     assert!(it.read_marker(&HASH).is_some());
     it.finish(&Bitfield::full(10));
     assert_eq!(fs::read(&mine).unwrap(), b"");
@@ -131,9 +131,9 @@ fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
     let no = AtomicBool::new(false);
     let mut it = storage(dir);
     let mut survey = it.survey(&no).unwrap();
-    it.make(&[Step::Make], &mut survey, &no).unwrap();
-    it.mark(&HASH, &[Step::Make], &survey, false).unwrap();
-    it.settle(&[Step::Make], &survey, &no).unwrap();
+    it.make(&[FileAction::Make], &mut survey, &no).unwrap();
+    it.mark(&HASH, &[FileAction::Make], &survey, false).unwrap();
+    it.resize_files(&[FileAction::Make], &survey, &no).unwrap();
     it.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).unwrap();
     (it, [PieceHash::from([1; 20]); 10])
 }
@@ -164,13 +164,13 @@ fn what_others_changed_between_our_writes_is_hashed_again() {
     let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let (it, hashes) = begun(dir.path());
     let file = edit(dir.path());
-    it.heed_changes(0, &file, clock());
+    it.detect_changes(0, &file, clock());
     assert!(!it.is_changed(0), "it may be our own other thread");
-    it.heed_changes(0, &file, clock() + 2 * GAP);
+    it.detect_changes(0, &file, clock() + 2 * QUIET_TIME);
     it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
     assert!(it.is_changed(0) && it.recheck_changed(&hashes, &no).is_err());
     let (it, _) = begun(tempfile::tempdir().unwrap().path());
     let file = it.handle(0, true).unwrap();
-    it.heed_changes(0, &file.file, clock() + 2 * GAP);
+    it.detect_changes(0, &file.file, clock() + 2 * QUIET_TIME);
     assert!(!it.is_changed(0), "all of it is ours");
 }

@@ -37,7 +37,7 @@ fn hashes(bytes: &[u8], piece_length: u32) -> Vec<PieceHash> {
 }
 
 fn run(storage: &Storage, hashes: &[PieceHash], threads: usize) -> Result<Bitfield, StorageError> {
-    let progress = Progress::default();
+    let progress = CheckProgress::default();
     let have = check(storage, hashes, threads, &progress, &AtomicBool::new(false))?;
     assert_eq!(progress.done.into_inner(), storage.layout().total());
     assert_eq!(progress.total.into_inner(), storage.layout().total());
@@ -171,7 +171,7 @@ fn stopped_it_returns_without_hashing() {
     let it = prepared(dir.path(), PIECE, some_files());
     let bytes = payload(it.layout());
     it.write_vectored_at(0, &[IoSlice::new(&bytes)]).unwrap();
-    let progress = Progress::default();
+    let progress = CheckProgress::default();
     let have = check(&it, &hashes(&bytes, PIECE), 2, &progress, &AtomicBool::new(true)).unwrap();
     assert_eq!((have.count(), progress.done.into_inner()), (0, 0));
 }

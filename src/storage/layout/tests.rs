@@ -90,10 +90,10 @@ proptest! {
 
 #[test]
 fn blocks_of_padding_at_the_end_of_a_piece_are_known() {
-    let (block, file) = (u64::from(BLOCK), |length, pad| FileSpec { path: "x".into(), length, pad });
+    let (block, file) = (u64::from(BLOCK_SIZE), |length, pad| FileSpec { path: "x".into(), length, pad });
     let layout = |files: &[(u64, bool)]| {
         let files = files.iter().map(|(length, pad)| file(*length, *pad)).collect();
-        Layout::new(4 * BLOCK, files).unwrap().padding()
+        Layout::new(4 * BLOCK_SIZE, files).unwrap().padding()
     };
     assert_eq!(layout(&[(1, false), (4 * block - 1, true), (5, false)]), [(PieceIndex(0), 3)]);
     assert_eq!(layout(&[(block, false), (3 * block, true)]), [(PieceIndex(0), 3)]);

@@ -26,13 +26,13 @@ fn whole() -> Bitfield {
 fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
     let stop = AtomicBool::new(false);
     let mut survey = it.survey(&stop)?;
-    let steps = [if survey.file(0).is_some() { Step::Continue } else { Step::Make }];
+    let steps = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Make }];
     it.marker = it.read_marker(hash);
     it.lock(hash)?;
-    it.heed_others(hash, &steps, &survey, false)?;
+    it.check_other_downloads(hash, &steps, &survey, false)?;
     it.make(&steps, &mut survey, &stop)?;
     it.mark(hash, &steps, &survey, false)?;
-    it.settle(&steps, &survey, &stop).map(drop)
+    it.resize_files(&steps, &survey, &stop).map(drop)
 }
 
 fn names(dir: &TempDir) -> Vec<String> {
@@ -107,7 +107,7 @@ fn whose_marker_is_gone_or_another_writes_no_more() {
         }
         assert_eq!(kind(it.confirm_lock()), StorageErrorKind::InUse);
         // The next write that is half a second later.
-        it.lock.as_ref().unwrap().looked.store(0, Ordering::Relaxed);
+        it.lock.as_ref().unwrap().last_checked.store(0, Ordering::Relaxed);
         assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
         assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
         it.finish(&whole());
@@ -152,17 +152,17 @@ fn a_number_that_may_be_given_again_proves_nothing() {
     let mut it = storage(&dir, "a");
     begin(&mut it, &ONE).unwrap();
     let path = dir.path().join("a");
-    let is_explained = |it: &Storage| it.is_explained(0, &fs::metadata(&path).unwrap());
-    assert!(is_explained(&it));
+    let matches_our_last_write = |it: &Storage| it.matches_our_last_write(0, &fs::metadata(&path).unwrap());
+    assert!(matches_our_last_write(&it));
     it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
-    assert!(is_explained(&it), "written by us");
+    assert!(matches_our_last_write(&it), "written by us");
     fs::write(&path, [b'x'; 99]).unwrap();
-    assert!(!is_explained(&it), "of another length");
+    assert!(!matches_our_last_write(&it), "of another length");
     let theirs = File::create(&path).unwrap();
     theirs.set_len(100).unwrap();
     theirs.set_modified(std::time::SystemTime::now() + Duration::from_secs(9)).unwrap();
     assert_eq!(
-        is_explained(&it),
+        matches_our_last_write(&it),
         rustix::fs::major(theirs.metadata().unwrap().dev()) == 0,
         "later than our last write"
     );
@@ -209,7 +209,7 @@ fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
     it.lock(&ONE).unwrap();
     fs::write(dir.path().join("theirs"), "theirs").unwrap();
     fs::rename(dir.path().join("theirs"), dir.path().join(marker_name(&ONE))).unwrap();
-    assert_eq!(kind(it.mark(&ONE, &[Step::Make], &survey, false)), StorageErrorKind::InUse);
+    assert_eq!(kind(it.mark(&ONE, &[FileAction::Make], &survey, false)), StorageErrorKind::InUse);
     assert_eq!(fs::read(dir.path().join(marker_name(&ONE))).unwrap(), b"theirs");
 }
 
@@ -234,7 +234,7 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
     let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
     let two = || Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4);
-    let (mut it, steps) = (two(), [Step::Make; 2]);
+    let (mut it, steps) = (two(), [FileAction::Make; 2]);
     let mut survey = it.survey(&stop).unwrap();
     it.lock(&ONE).unwrap();
     it.make(&steps, &mut survey, &stop).unwrap();
@@ -262,7 +262,7 @@ fn a_file_that_was_there_before_is_not_made_by_being_written_to_unless_it_was_gi
         let mut it = storage(&dir, "a");
         let survey = it.survey(&stop).unwrap();
         it.lock(&ONE).unwrap();
-        it.mark(&ONE, &[Step::Continue], &survey, given).unwrap();
+        it.mark(&ONE, &[FileAction::Continue], &survey, given).unwrap();
         let identity = survey.file(0).unwrap().identity;
         let marker = it.read_marker(&ONE).unwrap();
         assert_eq!((marker.made(Path::new("a"), identity), marker.uses(Path::new("a"), identity)), (given, true));

@@ -4,8 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DATA: Evidence =
-    Evidence { has_data: true, has_data_behind: false, right: 0, wrong: 1, unknown: 0, begun: 0, may_be_right: false };
+const DATA: Evidence = Evidence {
+    has_data: true,
+    has_data_past_end: false,
+    right: 0,
+    wrong: 1,
+    unknown: 0,
+    begun: 0,
+    may_be_right: false,
+};
 
 fn facts(evidence: Evidence) -> Facts {
     Facts {
@@ -13,34 +20,34 @@ fn facts(evidence: Evidence) -> Facts {
         is_complete: false,
         is_ours: false,
         claim: Claim::None,
-        found: Some(Found { links: 1, is_link: false, evidence }),
+        found: Some(ExistingFile { links: 1, is_link: false, evidence }),
     }
 }
 
 #[test]
 fn a_file_that_is_not_there_is_made_where_it_is_wanted() {
     let absent = Facts { found: None, ..facts(DATA) };
-    assert_eq!(decide(&absent, false), Ok(Step::Make));
-    assert_eq!(decide(&Facts { is_wanted: false, ..absent }, true), Ok(Step::Leave));
+    assert_eq!(decide(&absent, false), Ok(FileAction::Make));
+    assert_eq!(decide(&Facts { is_wanted: false, ..absent }, true), Ok(FileAction::Leave));
 }
 
 #[test]
 fn a_file_with_data_of_somebody_else_is_refused_unless_the_user_gives_it() {
     assert_eq!(decide(&facts(DATA), false), Err(Refusal::Foreign));
-    assert_eq!(decide(&facts(DATA), true), Ok(Step::Continue));
+    assert_eq!(decide(&facts(DATA), true), Ok(FileAction::Continue));
     let unwanted = Facts { is_wanted: false, ..facts(DATA) };
-    assert_eq!([false, true].map(|overwrite| decide(&unwanted, overwrite)), [Ok(Step::Ignore); 2]);
+    assert_eq!([false, true].map(|overwrite| decide(&unwanted, overwrite)), [Ok(FileAction::Ignore); 2]);
 }
 
 #[test]
 fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
     for (right, wrong, unknown, expected) in [
-        (2, 1, 0, Ok(Step::Continue)),
-        (1, 0, 0, Ok(Step::Continue)),
+        (2, 1, 0, Ok(FileAction::Continue)),
+        (1, 0, 0, Ok(FileAction::Continue)),
         (1, 1, 0, Err(Refusal::Foreign)),
         (0, 0, 0, Err(Refusal::Foreign)),
         (1, 0, 1, Err(Refusal::Foreign)),
-        (3, 1, 1, Ok(Step::Continue)),
+        (3, 1, 1, Ok(FileAction::Continue)),
     ] {
         let evidence = Evidence { right, wrong, unknown, ..DATA };
         assert_eq!(decide(&facts(evidence), false), expected, "{right} {wrong} {unknown}");
@@ -50,82 +57,85 @@ fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
 #[test]
 fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_piece_verifies() {
     let counts = |claim, right, wrong, begun| {
-        decide(&Facts { claim, ..facts(Evidence { right, wrong, begun, ..DATA }) }, false) == Ok(Step::Continue)
+        decide(&Facts { claim, ..facts(Evidence { right, wrong, begun, ..DATA }) }, false) == Ok(FileAction::Continue)
     };
     assert!(counts(Claim::Made, 1, 9, 9) && counts(Claim::Made, 2, 9, 8));
     assert!(!counts(Claim::Made, 1, 9, 8) && !counts(Claim::Made, 0, 9, 9), "its number may have been given again");
     assert!(counts(Claim::Begun, 1, 9, 9) && counts(Claim::Begun, 2, 9, 8));
     assert!(!counts(Claim::Begun, 1, 9, 8) && !counts(Claim::Begun, 0, 9, 9), "the user may have changed it");
     assert!(!counts(Claim::None, 1, 9, 9), "a disk image may have such pieces");
-    let long = Evidence { has_data_behind: true, right: 9, ..DATA };
+    let long = Evidence { has_data_past_end: true, right: 9, ..DATA };
     assert_eq!(decide(&Facts { claim: Claim::Made, ..facts(long) }, false), Err(Refusal::Longer));
     let mut linked = Facts { claim: Claim::Made, ..facts(Evidence { right: 9, wrong: 0, ..DATA }) };
-    linked.found = linked.found.map(|found| Found { links: 2, ..found });
+    linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
 }
 
 #[test]
 fn a_file_of_zeros_is_nobodys() {
     // Another download may have made it, and would go on with what is in it later.
-    assert_eq!(decide(&facts(Evidence::default()), false), Ok(Step::Renew));
-    assert_eq!(decide(&Facts { is_ours: true, ..facts(Evidence::default()) }, false), Ok(Step::Continue));
+    assert_eq!(decide(&facts(Evidence::default()), false), Ok(FileAction::Renew));
+    assert_eq!(decide(&Facts { is_ours: true, ..facts(Evidence::default()) }, false), Ok(FileAction::Continue));
 }
 
 #[test]
 fn a_link_is_never_replaced_unasked_and_what_it_leads_to_is_never_given() {
     let link = |evidence| {
         let it = facts(evidence);
-        Facts { found: it.found.map(|found| Found { is_link: true, ..found }), ..it }
+        Facts { found: it.found.map(|found| ExistingFile { is_link: true, ..found }), ..it }
     };
     assert_eq!(decide(&link(Evidence::default()), false), Err(Refusal::Pointer));
-    for evidence in [Evidence::default(), DATA, Evidence { has_data_behind: true, ..DATA }] {
-        assert_eq!(decide(&link(evidence), true), Ok(Step::Copy), "{evidence:?}");
+    for evidence in [Evidence::default(), DATA, Evidence { has_data_past_end: true, ..DATA }] {
+        assert_eq!(decide(&link(evidence), true), Ok(FileAction::Copy), "{evidence:?}");
     }
-    assert_eq!(decide(&Facts { is_complete: true, ..link(DATA) }, true), Ok(Step::Leave));
+    assert_eq!(decide(&Facts { is_complete: true, ..link(DATA) }, true), Ok(FileAction::Leave));
 }
 
 #[test]
 fn data_behind_the_end_is_never_cut_off_however_much_before_it_is_right() {
-    let long = facts(Evidence { has_data_behind: true, right: 9, wrong: 0, ..DATA });
+    let long = facts(Evidence { has_data_past_end: true, right: 9, wrong: 0, ..DATA });
     assert_eq!(decide(&long, false), Err(Refusal::Longer));
-    assert_eq!(decide(&Facts { is_complete: true, ..long }, true), Ok(Step::Leave), "seeded as it is");
-    assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Ok(Step::Continue));
+    assert_eq!(decide(&Facts { is_complete: true, ..long }, true), Ok(FileAction::Leave), "seeded as it is");
+    assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Ok(FileAction::Continue));
 }
 
 #[test]
 fn a_file_with_other_names_is_copied_at_the_most() {
     let mut linked = facts(Evidence { right: 9, wrong: 0, ..DATA });
-    linked.found = linked.found.map(|found| Found { links: 2, ..found });
+    linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
-    assert_eq!(decide(&linked, true), Ok(Step::Copy));
-    assert_eq!(decide(&Facts { is_ours: true, ..linked }, false), Ok(Step::Continue), "btsync made it");
-    assert_eq!(decide(&Facts { is_complete: true, ..linked }, true), Ok(Step::Leave));
+    assert_eq!(decide(&linked, true), Ok(FileAction::Copy));
+    assert_eq!(decide(&Facts { is_ours: true, ..linked }, false), Ok(FileAction::Continue), "btsync made it");
+    assert_eq!(decide(&Facts { is_complete: true, ..linked }, true), Ok(FileAction::Leave));
 }
 
 #[test]
 fn a_file_that_may_be_right_is_compared_and_not_written_to() {
     let mut facts = facts(Evidence { wrong: 0, may_be_right: true, ..DATA });
-    assert_eq!(decide(&facts, false), Ok(Step::Compare));
-    assert_eq!(decide(&facts, true), Ok(Step::Continue));
-    facts.found = facts.found.map(|found| Found { links: 2, ..found });
-    assert_eq!(decide(&facts, false), Ok(Step::Compare));
+    assert_eq!(decide(&facts, false), Ok(FileAction::Compare));
+    assert_eq!(decide(&facts, true), Ok(FileAction::Continue));
+    facts.found = facts.found.map(|found| ExistingFile { links: 2, ..found });
+    assert_eq!(decide(&facts, false), Ok(FileAction::Compare));
     facts.is_wanted = false;
-    assert_eq!(decide(&facts, false), Ok(Step::Ignore));
+    assert_eq!(decide(&facts, false), Ok(FileAction::Ignore));
 }
 
 fn any_facts() -> impl Strategy<Value = Facts> {
     let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<bool>());
     let evidence = evidence.prop_map(|(data, behind, right, wrong, unknown, begun, may_be_right)| Evidence {
         has_data: data || behind || right > 0 || wrong > 0,
-        has_data_behind: behind,
+        has_data_past_end: behind,
         right,
         wrong,
         unknown,
         begun: begun.min(wrong + unknown),
         may_be_right: may_be_right && wrong == 0 && !behind,
     });
-    let found =
-        (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| Found { links, is_link, evidence });
+    let found = (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| ExistingFile {
+        links,
+        is_link,
+        evidence,
+    });
     let claim = prop_oneof![Just(Claim::None), Just(Claim::Begun), Just(Claim::Made)];
     (any::<bool>(), any::<bool>(), any::<bool>(), claim, prop::option::of(found)).prop_map(
         |(is_wanted, is_complete, is_ours, claim, found)| Facts { is_wanted, is_complete, is_ours, claim, found },
@@ -136,9 +146,9 @@ proptest! {
     #[test]
     fn nothing_is_ever_written_that_is_not_ours(facts in any_facts()) {
         let decided = decide(&facts, false);
-        if let (Some(found), Ok(Step::Continue)) = (facts.found, decided) {
-            let Evidence { has_data, has_data_behind, right, wrong, unknown, begun, .. } = found.evidence;
-            let is_plain = found.links == 1 && !has_data_behind && has_data && right > 0;
+        if let (Some(found), Ok(FileAction::Continue)) = (facts.found, decided) {
+            let Evidence { has_data, has_data_past_end, right, wrong, unknown, begun, .. } = found.evidence;
+            let is_plain = found.links == 1 && !has_data_past_end && has_data && right > 0;
             let proven = match facts.claim {
                 Claim::None => right > wrong + unknown,
                 Claim::Begun => right + begun > wrong + unknown,
@@ -146,29 +156,29 @@ proptest! {
             };
             prop_assert!(facts.is_ours || is_plain && proven);
         }
-        if let Some(found) = facts.found.filter(|_| decided == Ok(Step::Renew)) {
-            prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_behind && found.links == 1);
+        if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::Renew)) {
+            prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_past_end && found.links == 1);
         }
-        prop_assert_ne!(decided, Ok(Step::Copy));
+        prop_assert_ne!(decided, Ok(FileAction::Copy));
         // With the user's leave nothing is refused, and a shared file is still not written to.
         let given = decide(&facts, true);
         prop_assert!(given.is_ok());
         if !facts.is_ours && facts.found.is_some_and(|found| found.links > 1) {
-            prop_assert_ne!(given, Ok(Step::Continue));
+            prop_assert_ne!(given, Ok(FileAction::Continue));
         }
     }
 
     #[test]
     fn what_is_complete_is_left_alone_and_only_what_is_absent_is_made(facts in any_facts(), overwrite: bool) {
         let decided = decide(&facts, overwrite);
-        prop_assert_eq!(decided == Ok(Step::Make), facts.found.is_none() && facts.is_wanted);
+        prop_assert_eq!(decided == Ok(FileAction::Make), facts.found.is_none() && facts.is_wanted);
         if facts.is_complete && facts.found.is_some() {
-            prop_assert_eq!(decided, Ok(Step::Leave));
+            prop_assert_eq!(decided, Ok(FileAction::Leave));
         }
         if !facts.is_wanted {
             prop_assert!(decided.is_ok(), "a file that nobody wants stops nothing");
         }
-        if decided == Ok(Step::Leave) {
+        if decided == Ok(FileAction::Leave) {
             prop_assert!(facts.is_complete || facts.found.is_none());
         }
     }

@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::{Allocation, FileSpec, Progress, StorageErrorKind, check, flaws, lengths};
+use crate::storage::{Allocation, CheckProgress, FileSpec, StorageErrorKind, check, flaws, lengths};
 use crate::types::{Bitfield, PieceHash};
 
 const PARTS: &str = ".parts";
@@ -80,7 +80,7 @@ fn write_all(it: &Storage, pieces: &[u32]) {
 }
 
 fn found(it: &Storage) -> Bitfield {
-    check(it, &hashes(it.layout()), 2, &Progress::default(), &AtomicBool::new(false)).unwrap()
+    check(it, &hashes(it.layout()), 2, &CheckProgress::default(), &AtomicBool::new(false)).unwrap()
 }
 
 fn found_pieces(it: &Storage) -> Vec<u32> {
@@ -108,26 +108,26 @@ fn on_disk(dir: &TempDir) -> Vec<String> {
 fn places_do_not_depend_on_the_selection() {
     let layout = layout();
     let runs = |wanted: &[bool], offset, len| {
-        let selection = Selection::new(&layout, wanted, Path::new(PARTS), |_| false);
-        Runs::new(&layout, &selection, offset, len).map(|run| (run.file, run.place, run.len)).collect::<Vec<_>>()
+        let selection = FilePlacement::new(&layout, wanted, Path::new(PARTS), |_| false);
+        FileRuns::new(&layout, &selection, offset, len).map(|run| (run.file, run.place, run.len)).collect::<Vec<_>>()
     };
-    let (own, parts) = (|slot, offset| Place::At { slot, offset }, |offset| Place::At { slot: 7, offset });
+    let (own, parts) = (|slot, offset| Location::At { slot, offset }, |offset| Location::At { slot: 7, offset });
     let of_b = (1, parts(4), 3);
     assert_eq!(
         runs(&only(&["c", "x/d"]), 0, 43),
         [
-            (0, Place::Nowhere, 10),
+            (0, Location::Nowhere, 10),
             (0, parts(0), 4),
             of_b,
-            (2, Place::Pad, 3),
+            (2, Location::Pad, 3),
             (3, own(3, 0), 10),
             (4, own(4, 0), 5),
             (6, parts(15), 5),
-            (6, Place::Nowhere, 3)
+            (6, Location::Nowhere, 3)
         ]
     );
-    assert_eq!(runs(&only(&["a"]), 12, 6), [(0, own(0, 12), 2), of_b, (2, Place::Pad, 1)]);
-    assert_eq!(runs(&[], 12, 6), [(0, own(0, 12), 2), (1, own(1, 0), 3), (2, Place::Pad, 1)]);
+    assert_eq!(runs(&only(&["a"]), 12, 6), [(0, own(0, 12), 2), of_b, (2, Location::Pad, 1)]);
+    assert_eq!(runs(&[], 12, 6), [(0, own(0, 12), 2), (1, own(1, 0), 3), (2, Location::Pad, 1)]);
     assert_eq!(runs(&only(&["x/f"]), 33, 9), [(4, parts(13), 2), (6, own(6, 0), 7)]);
 }
 
@@ -139,13 +139,13 @@ fn what_is_not_wanted_does_not_appear() {
     let wanted = it.wanted_pieces();
     assert_eq!(wanted.iter().map(|piece| piece.0).collect::<Vec<_>>(), [0, 1, 2]);
     assert!((0..7).all(|file| it.wants(file) == [0, 3].contains(&file)));
-    it.confirm().unwrap();
+    it.check_files_in_place().unwrap();
     write_all(&it, &[0, 2]);
     assert_eq!(on_disk(&dir), ["a", "c"], "before anything needs it there is no part file");
     write(&it, 1);
     assert_eq!(on_disk(&dir), [PARTS, "a", "c"]);
     assert_eq!(fs::read(dir.path().join(PARTS)).unwrap()[4..], payload(it.layout())[14..17]);
-    it.confirm().unwrap();
+    it.check_files_in_place().unwrap();
     it.sync().unwrap();
     assert_eq!(found_pieces(&it), [0, 1, 2]);
     let outside = it.write_vectored_at(38, &[IoSlice::new(&[1; 4])]).unwrap_err();
@@ -161,11 +161,11 @@ fn the_part_file_must_stay_where_it_is() {
     let dir = tempdir().unwrap();
     let it = selected(&dir, &layout(), &only(&["a"]));
     write_all(&it, &[0, 1]);
-    it.confirm().unwrap();
+    it.check_files_in_place().unwrap();
     fs::write(dir.path().join(PARTS), [1; 6]).unwrap();
-    assert_eq!(it.confirm().unwrap_err().kind(), StorageErrorKind::Missing);
+    assert_eq!(it.check_files_in_place().unwrap_err().kind(), StorageErrorKind::Missing);
     fs::remove_file(dir.path().join(PARTS)).unwrap();
-    assert_eq!(it.confirm().unwrap_err().kind(), StorageErrorKind::Missing);
+    assert_eq!(it.check_files_in_place().unwrap_err().kind(), StorageErrorKind::Missing);
     it.close();
     let gone = it.write_vectored_at(14, &[IoSlice::new(&[1])]).unwrap_err();
     assert_eq!(gone.kind(), StorageErrorKind::Missing, "what it held would be lost in silence");
@@ -256,8 +256,8 @@ fn a_part_file_has_the_torrents_name() {
 
 #[test]
 fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
-    type Make = fn(&Path) -> std::io::Result<()>;
-    let makes: [(&str, Make); 3] = [
+    type MakeForeign = fn(&Path) -> std::io::Result<()>;
+    let makes: [(&str, MakeForeign); 3] = [
         // As libtorrent begins it: pieces and their length, then where each of them lies.
         ("libtorrent", |usual| fs::write(usual, [[0, 0, 0, 5], [0, 0, 0, 10], [0xff; 4], [0; 4]].concat())),
         ("a link", |usual| std::os::unix::fs::symlink("mine", usual)),
@@ -282,12 +282,12 @@ fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
 
 /// A torrent's files, and what one run after the other wants of it: a flag a file, and which of the pieces it comes to write.
 #[derive(Debug)]
-struct Story {
+struct SelectionStory {
     layout: Layout,
     runs: Vec<(Allocation, Vec<bool>, Vec<bool>)>,
 }
 
-fn stories() -> impl Strategy<Value = Story> {
+fn stories() -> impl Strategy<Value = SelectionStory> {
     let length = prop_oneof![1 => Just(0u64), 3 => 1u64..20, 1 => 20u64..90];
     let files = proptest::collection::vec((length, prop::bool::weighted(0.2), 0u8..3), 1..9);
     let allocation = prop_oneof![Just(Allocation::None), Just(Allocation::Sparse), Just(Allocation::Falloc)];
@@ -300,12 +300,12 @@ fn stories() -> impl Strategy<Value = Story> {
             pad,
         };
         let files = files.into_iter().enumerate().map(spec).collect();
-        Story { layout: Layout::new(piece_length, files).unwrap(), runs }
+        SelectionStory { layout: Layout::new(piece_length, files).unwrap(), runs }
     })
 }
 
 /// One run: what was there is found, what is written is read back, and of what was never wanted nothing is on the disk.
-fn tell(dir: &TempDir, story: &Story, run: usize, have: &mut Bitfield, ever: &mut HashSet<PathBuf>) {
+fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, ever: &mut HashSet<PathBuf>) {
     let (allocation, wanted, writes) = &story.runs[run];
     let layout = &story.layout;
     let it = Storage::new(dir.path().to_owned(), layout.clone(), 2);
@@ -326,7 +326,7 @@ fn tell(dir: &TempDir, story: &Story, run: usize, have: &mut Bitfield, ever: &mu
         assert_eq!(back, bytes[offset as usize..offset as usize + back.len()]);
     }
     if wanted.is_within(have) {
-        it.confirm().unwrap();
+        it.check_files_in_place().unwrap();
     }
     for (file, spec) in layout.files().iter().enumerate() {
         if it.wants(file) && !spec.pad {

@@ -34,13 +34,13 @@ fn without_allocation_files_grow() {
     let len = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
     assert_eq!(["a", "empty", "b"].map(len), [0, 0, MIB]);
     assert_eq!(it.read_exact_at(0, &mut [0]).unwrap_err().kind(), StorageErrorKind::Missing);
-    assert_eq!(it.confirm().unwrap_err().kind(), StorageErrorKind::Missing);
+    assert_eq!(it.check_files_in_place().unwrap_err().kind(), StorageErrorKind::Missing);
     it.write_vectored_at(100, &[IoSlice::new(&[1; 10])]).unwrap();
     assert_eq!(len("a"), 110);
     it.prepare().unwrap();
     assert_eq!(len("a"), 110, "nor does it get its length the next time");
     it.write_vectored_at(MIB - 1, &[IoSlice::new(&[1])]).unwrap();
-    it.confirm().unwrap();
+    it.check_files_in_place().unwrap();
     let it = storage(&dir, Allocation::Sparse, &[("a", MIB), ("empty", 0), ("b", MIB)]);
     assert_eq!(it.prepare().unwrap().found_bytes, 2 * MIB);
 }
@@ -78,7 +78,7 @@ fn with_falloc_files_have_their_room_and_what_is_whole_is_not_touched() {
 fn with_falloc_a_disk_that_is_too_small_is_said_before_a_file_is_made() {
     let dir = tempdir().unwrap();
     let files = [("a", MIB), ("b", 1 << 60)];
-    let full = storage(&dir, Allocation::Falloc, &files[..1]).check_room(1 << 60).unwrap_err();
+    let full = storage(&dir, Allocation::Falloc, &files[..1]).check_disk_space(1 << 60).unwrap_err();
     let layout = |files: &[(&str, u64)]| {
         let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: false };
         Layout::new(1 << 31, files.iter().map(spec).collect()).unwrap()
@@ -145,7 +145,7 @@ fn what_was_appended_since_the_look_is_not_cut() {
             let survey = it.survey(&AtomicBool::new(false)).unwrap();
             let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(&vec![8; MIB as usize]).unwrap();
-            let settled = it.settle(&[Step::Continue], &survey, &AtomicBool::new(false));
+            let settled = it.resize_files(&[FileAction::Continue], &survey, &AtomicBool::new(false));
             let is_touched = found > length
                 || allocation == Allocation::Falloc
                 || (found < length && allocation != Allocation::None);
@@ -179,7 +179,7 @@ fn files_beside_one_that_is_replaced_stay() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let beside = format!(".{:016x}.btsync-copy", crate::storage::marker::place(Path::new("a")));
-    for step in [Step::Renew, Step::Copy] {
+    for step in [FileAction::Renew, FileAction::Copy] {
         fs::write(at("a"), "").unwrap();
         fs::write(at(&beside), "precious").unwrap();
         let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
@@ -199,13 +199,13 @@ fn a_link_is_replaced_by_a_copy_alone_and_never_written_through() {
     std::os::unix::fs::symlink("notes", at("a")).unwrap();
     let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
     let mut survey = it.survey(&no).unwrap();
-    let made = it.make(&[Step::Renew], &mut survey, &no);
+    let made = it.make(&[FileAction::Renew], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert!(at("a").is_symlink());
     fs::write(at("notes"), "longer than the torrent").unwrap();
     let mut survey = it.survey(&no).unwrap();
-    it.make(&[Step::Copy], &mut survey, &no).unwrap();
-    it.settle(&[Step::Copy], &survey, &no).unwrap();
+    it.make(&[FileAction::Copy], &mut survey, &no).unwrap();
+    it.resize_files(&[FileAction::Copy], &survey, &no).unwrap();
     assert!(at("a").symlink_metadata().unwrap().is_file());
     assert_eq!((fs::read(at("a")).unwrap().len(), fs::read(at("notes")).unwrap().len()), (7, 23));
 }
@@ -219,17 +219,17 @@ fn what_a_download_writes_to_is_marked_whoever_made_it() {
         let probe = tempfile::tempfile_in(dir.path()).unwrap();
         rustix::fs::fsetxattr(&probe, "user.btsync.test", b"1", rustix::fs::XattrFlags::empty()).is_ok()
     };
-    for step in [Step::Make, Step::Continue, Step::Copy, Step::Renew, Step::Leave] {
+    for step in [FileAction::Make, FileAction::Continue, FileAction::Copy, FileAction::Renew, FileAction::Leave] {
         let _ = fs::remove_file(&path);
-        if step != Step::Make {
+        if step != FileAction::Make {
             fs::write(&path, "mine").unwrap();
         }
         let it = storage(&dir, Allocation::Sparse, &[("a.torrent", 7)]);
         let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
         it.make(&[step], &mut survey, &AtomicBool::new(false)).unwrap();
         let is_marked = origin::is_marked(&fs::File::open(&path).unwrap());
-        assert_eq!(is_marked, able && step != Step::Leave, "{step:?}");
-        let now = Seen::of(&fs::metadata(&path).unwrap());
+        assert_eq!(is_marked, able && step != FileAction::Leave, "{step:?}");
+        let now = FileSnapshot::of(&fs::metadata(&path).unwrap());
         assert_eq!(survey.file(0), Some(&now), "{step:?}");
     }
 }
@@ -252,7 +252,7 @@ fn a_copy_takes_no_name_of_a_file_that_has_changed_since_the_look() {
         let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
         change(&path);
         let before = fs::read(&path).unwrap();
-        let made = it.make(&[Step::Copy], &mut survey, &AtomicBool::new(false));
+        let made = it.make(&[FileAction::Copy], &mut survey, &AtomicBool::new(false));
         assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no copy is left behind");
@@ -270,14 +270,14 @@ fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
     let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
     let before = it.survey(&no).unwrap();
     let mut survey = before.clone();
-    it.make(&[Step::Renew], &mut survey, &no).unwrap();
+    it.make(&[FileAction::Renew], &mut survey, &no).unwrap();
     let found = fs::metadata(&path).unwrap();
     assert_ne!(found.ino(), old.metadata().unwrap().ino());
     assert_eq!((found.len(), found.mode() & 0o777, survey.file(0).unwrap().inode), (7, 0o640, found.ino()));
     let mut survey = it.survey(&no).unwrap();
     // As long as it was.
     fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"mine").unwrap();
-    let made = it.make(&[Step::Renew], &mut survey, &no);
+    let made = it.make(&[FileAction::Renew], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert_eq!(fs::read(&path).unwrap(), b"mine\0\0\0");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

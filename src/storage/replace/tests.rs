@@ -15,7 +15,7 @@ fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
     let at = |name: &str| dir.path().join(name);
     let root = Root::new(dir.path().to_owned());
     fs::write(at("a"), "").unwrap();
-    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     fs::write(at("copy"), "").unwrap();
     let ours = fs::metadata(at("copy")).unwrap();
     fs::write(at("document"), "precious").unwrap();
@@ -26,11 +26,11 @@ fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
     let of = |name: &str| identity(&fs::metadata(at(name)).unwrap());
     assert!(is_same(identity(&ours), of("copy")), "ours can be removed");
     // A write in place shows, too.
-    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     fs::write(at("a"), "more than that").unwrap();
     assert!(!put_in_place(&root, names, &seen, &ours).unwrap());
     assert_eq!(fs::read(at("a")).unwrap(), b"more than that");
-    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     assert!(put_in_place(&root, names, &seen, &ours).unwrap(), "it is as it was seen");
     assert!(is_same(identity(&ours), of("a")) && !at("copy").exists());
 }
@@ -44,13 +44,13 @@ fn what_takes_the_place_of_a_file_keeps_its_name_where_names_are_not_exchanged()
     for (name, text) in [("a", ""), ("copy", "ours"), ("document", "precious")] {
         fs::write(at(name), text).unwrap();
     }
-    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     let is_it = |there: &Metadata| seen.is_unchanged(there);
     fs::rename(at("document"), at("a")).unwrap();
     let names = (Path::new("copy"), Path::new("a"));
     assert!(!put_if(&root, names, is_it).unwrap() && at("copy").exists());
     assert_eq!(fs::read(at("a")).unwrap(), b"precious");
-    let seen = Seen::of(&fs::metadata(at("a")).unwrap());
+    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     assert!(put_if(&root, names, |there| seen.is_unchanged(there)).unwrap() && !at("copy").exists());
     assert_eq!(fs::read(at("a")).unwrap(), b"ours");
 }
@@ -94,10 +94,13 @@ fn a_copy_of_the_file_system_is_taken_for_the_file_and_nothing_else_is() {
     let found = it.survey(&AtomicBool::new(false)).unwrap();
     let seen = *found.file(0).unwrap();
     let copied = fs::metadata(&path).unwrap();
-    assert!(Seen { identity: 1, inode: 1, changed: (0, 0), ..seen }.is_alike(&copied));
-    assert!(!Seen { modified: (0, 0), ..seen }.is_alike(&copied) && !Seen { size: 6, ..seen }.is_alike(&copied));
+    assert!(FileSnapshot { identity: 1, inode: 1, changed: (0, 0), ..seen }.has_same_size_and_mtime(&copied));
+    assert!(
+        !FileSnapshot { modified: (0, 0), ..seen }.has_same_size_and_mtime(&copied)
+            && !FileSnapshot { size: 6, ..seen }.has_same_size_and_mtime(&copied)
+    );
     let mut other = found.clone();
-    other.files = vec![Some(Seen { identity: 1, ..seen })];
+    other.files = vec![Some(FileSnapshot { identity: 1, ..seen })];
     let before = other.clone();
     it.copy_up(0, &mut other);
     assert_eq!(other, before, "it was another file before it was opened already");

@@ -9,12 +9,12 @@ fn stamp(at: i64) -> Stamp {
     Stamp { size: 100, modified: at, changed: at, inode: 7 }
 }
 
-fn record() -> Record {
+fn record() -> ResumeData {
     let mut have = Bitfield::new(5);
     for piece in [0, 1, 3] {
         have.set(PieceIndex(piece));
     }
-    Record {
+    ResumeData {
         info_hash: InfoHash([9; 20]),
         boot: "b0".to_owned(),
         files: vec![(0, stamp(-5)), (2, stamp(SECOND))],
@@ -41,14 +41,15 @@ fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
 
 /// Two files of 5 and 7 blocks in pieces of four: the second piece lies in both of them.
 fn blocks_layout() -> Layout {
-    let file = |path: &str, blocks: u32| FileSpec { path: path.into(), length: u64::from(blocks * BLOCK), pad: false };
-    Layout::new(4 * BLOCK, vec![file("a", 5), file("b", 7)]).expect("a layout")
+    let file =
+        |path: &str, blocks: u32| FileSpec { path: path.into(), length: u64::from(blocks * BLOCK_SIZE), pad: false };
+    Layout::new(4 * BLOCK_SIZE, vec![file("a", 5), file("b", 7)]).expect("a layout")
 }
 
 /// A record that says this of the pieces of [`blocks_layout`].
-fn with_partial(partial: Vec<PartialPiece>) -> Record {
+fn with_partial(partial: Vec<PartialPiece>) -> ResumeData {
     let files = vec![(0, stamp(-5)), (1, stamp(SECOND))];
-    Record { files, have: Bitfield::new(3), ours: None, partial, ..record() }
+    ResumeData { files, have: Bitfield::new(3), ours: None, partial, ..record() }
 }
 
 /// Three files of 100, 28 and 100 bytes in pieces of 50: the third piece lies in all of them.
@@ -60,8 +61,8 @@ fn layout() -> Layout {
 #[test]
 fn what_was_written_is_read() {
     let bytes = record().encode();
-    assert!(bytes.len() <= Record::longest(&layout()));
-    assert_eq!(Record::decode(&bytes, &layout()), Ok(record()));
+    assert!(bytes.len() <= ResumeData::max_encoded_size(&layout()));
+    assert_eq!(ResumeData::decode(&bytes, &layout()), Ok(record()));
 }
 
 #[test]
@@ -70,8 +71,8 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        assert!(Record::decode(&damaged, &layout()).is_err(), "bit of byte {at}");
-        assert!(Record::decode(&bytes[..at], &layout()).is_err(), "cut at {at}");
+        assert!(ResumeData::decode(&damaged, &layout()).is_err(), "bit of byte {at}");
+        assert!(ResumeData::decode(&bytes[..at], &layout()).is_err(), "cut at {at}");
     }
 }
 
@@ -83,24 +84,24 @@ fn signed(body: &[u8]) -> Vec<u8> {
 #[test]
 fn records_of_another_shape_are_refused() {
     let bytes = record().encode();
-    let decode = |bytes: &[u8]| Record::decode(bytes, &layout());
-    assert_eq!(Record::decode(&bytes, &one_file(250)), Err(RecordError::Field("files")));
-    assert_eq!(Record::decode(&bytes, &one_file(450)), Err(RecordError::Field("pieces")));
-    assert_eq!(decode(&vec![0; 10_000]), Err(RecordError::TooLong(10_000)));
-    let body = String::from_utf8_lossy(&bytes[SUM..]).replace("versioni1e", "versioni2e");
+    let decode = |bytes: &[u8]| ResumeData::decode(bytes, &layout());
+    assert_eq!(ResumeData::decode(&bytes, &one_file(250)), Err(ResumeDataError::Field("files")));
+    assert_eq!(ResumeData::decode(&bytes, &one_file(450)), Err(ResumeDataError::Field("pieces")));
+    assert_eq!(decode(&vec![0; 10_000]), Err(ResumeDataError::TooLong(10_000)));
+    let body = String::from_utf8_lossy(&bytes[CHECKSUM_LEN..]).replace("versioni1e", "versioni2e");
     assert!(decode(&signed(body.as_bytes())).is_err());
-    assert_eq!(decode(&signed(b"de")), Err(RecordError::Field("a field is missing")));
-    assert!(matches!(decode(&signed(&[b'l'; 400])), Err(RecordError::Raw(_))));
+    assert_eq!(decode(&signed(b"de")), Err(ResumeDataError::Field("a field is missing")));
+    assert!(matches!(decode(&signed(&[b'l'; 400])), Err(ResumeDataError::Raw(_))));
 }
 
 #[test]
 fn a_piece_is_believed_where_all_its_files_look_the_same() {
     let (record, layout) = (record(), layout());
-    let believed =
-        |stamps: [Option<Stamp>; 3]| record.believed(&layout, &stamps).iter().map(|p| p.0).collect::<Vec<_>>();
-    assert_eq!(believed([Some(stamp(-5)), None, Some(stamp(SECOND))]), [0, 1, 3]);
-    assert_eq!(believed([Some(stamp(-5)), None, None]), [0, 1]);
-    assert_eq!(believed([Some(stamp(-5)), None, Some(stamp(SECOND + 1))]), [0, 1]);
+    let trusted_pieces =
+        |stamps: [Option<Stamp>; 3]| record.trusted_pieces(&layout, &stamps).iter().map(|p| p.0).collect::<Vec<_>>();
+    assert_eq!(trusted_pieces([Some(stamp(-5)), None, Some(stamp(SECOND))]), [0, 1, 3]);
+    assert_eq!(trusted_pieces([Some(stamp(-5)), None, None]), [0, 1]);
+    assert_eq!(trusted_pieces([Some(stamp(-5)), None, Some(stamp(SECOND + 1))]), [0, 1]);
     let other = [
         Stamp { size: 99, ..stamp(-5) },
         Stamp { modified: -4, ..stamp(-5) },
@@ -108,30 +109,33 @@ fn a_piece_is_believed_where_all_its_files_look_the_same() {
         Stamp { inode: 8, ..stamp(-5) },
     ];
     for other in other {
-        assert_eq!(believed([Some(other), None, Some(stamp(SECOND))]), [3], "{other:?}");
+        assert_eq!(trusted_pieces([Some(other), None, Some(stamp(SECOND))]), [3], "{other:?}");
     }
-    assert_eq!(believed([None; 3]), [0; 0]);
+    assert_eq!(trusted_pieces([None; 3]), [0; 0]);
 }
 
 #[test]
 fn our_own_last_write_is_trusted_once_its_tick_is_over() {
     let now = stamp(10 * SECOND);
     let written = Some((10 * SECOND, 10 * SECOND + 5));
-    assert!(trusted(None, now, written, 10 * SECOND + TICK));
-    assert!(!trusted(None, now, written, 10 * SECOND + TICK - 1), "another write would look the same");
-    assert!(!trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
-    assert!(!trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
+    assert!(is_stamp_trusted(None, now, written, 10 * SECOND + TICK));
+    assert!(!is_stamp_trusted(None, now, written, 10 * SECOND + TICK - 1), "another write would look the same");
+    assert!(!is_stamp_trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
+    assert!(!is_stamp_trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
     let touched = Stamp { changed: 11 * SECOND, ..now };
-    assert!(!trusted(None, touched, written, 20 * SECOND), "somebody else wrote and set the time back");
-    assert!(!trusted(None, stamp(9 * SECOND), written, 20 * SECOND), "coarse times, or a clock that went back");
+    assert!(!is_stamp_trusted(None, touched, written, 20 * SECOND), "somebody else wrote and set the time back");
+    assert!(
+        !is_stamp_trusted(None, stamp(9 * SECOND), written, 20 * SECOND),
+        "coarse times, or a clock that went back"
+    );
 }
 
 #[test]
 fn what_has_not_changed_since_before_the_check_is_trusted() {
     let now = stamp(10 * SECOND);
-    assert!(trusted(Some(now), now, None, 20 * SECOND));
-    assert!(!trusted(Some(stamp(9 * SECOND)), now, None, 20 * SECOND));
-    assert!(!trusted(Some(now), now, None, 9 * SECOND), "the clock went back");
+    assert!(is_stamp_trusted(Some(now), now, None, 20 * SECOND));
+    assert!(!is_stamp_trusted(Some(stamp(9 * SECOND)), now, None, 20 * SECOND));
+    assert!(!is_stamp_trusted(Some(now), now, None, 9 * SECOND), "the clock went back");
     assert!(!now.is_settled(12 * SECOND) && now.is_settled(13 * SECOND));
 }
 
@@ -139,30 +143,30 @@ fn what_has_not_changed_since_before_the_check_is_trusted() {
 fn a_record_from_the_future_is_not_believed() {
     let layout = layout();
     let stamps = [Some(stamp(-5)), None, Some(stamp(SECOND))];
-    let believed = |clock| {
+    let trusted_pieces = |clock| {
         let mut record = record();
-        record.forget_the_future(clock);
-        record.believed(&layout, &stamps).iter().map(|p| p.0).collect::<Vec<_>>()
+        record.drop_future_stamps(clock);
+        record.trusted_pieces(&layout, &stamps).iter().map(|p| p.0).collect::<Vec<_>>()
     };
-    assert_eq!(believed(SECOND), [0, 1, 3]);
-    assert_eq!(believed(SECOND - 1), [0, 1], "the second file is of tomorrow");
-    assert_eq!(believed(-6), [0; 0]);
+    assert_eq!(trusted_pieces(SECOND), [0, 1, 3]);
+    assert_eq!(trusted_pieces(SECOND - 1), [0, 1], "the second file is of tomorrow");
+    assert_eq!(trusted_pieces(-6), [0; 0]);
 }
 
 #[test]
 fn a_clock_that_was_set_back_is_noticed_and_one_that_was_set_on_does_no_harm() {
-    let at = |wall, steady| Moment { wall, steady };
+    let at = |wall, steady| ClockReading { wall, steady };
     let start = at(100 * SECOND, 5 * SECOND);
-    assert!(!at(110 * SECOND, 15 * SECOND).went_back_since(start));
-    assert!(!at(110 * SECOND - TICK, 15 * SECOND).went_back_since(start), "two clocks are never read at once");
-    assert!(at(110 * SECOND - TICK - 1, 15 * SECOND).went_back_since(start));
-    assert!(at(i64::MIN, i64::MAX).went_back_since(start));
-    assert!(!at(i64::MAX, 6 * SECOND).went_back_since(start));
+    assert!(!at(110 * SECOND, 15 * SECOND).clock_went_back_since(start));
+    assert!(!at(110 * SECOND - TICK, 15 * SECOND).clock_went_back_since(start), "two clocks are never read at once");
+    assert!(at(110 * SECOND - TICK - 1, 15 * SECOND).clock_went_back_since(start));
+    assert!(at(i64::MIN, i64::MAX).clock_went_back_since(start));
+    assert!(!at(i64::MAX, 6 * SECOND).clock_went_back_since(start));
 }
 
 /// A file of 100 bytes as it would be found.
-fn seen(inode: u64) -> Seen {
-    Seen { size: 100, inode, identity: inode + 4, ..Seen::default() }
+fn seen(inode: u64) -> FileSnapshot {
+    FileSnapshot { size: 100, inode, identity: inode + 4, ..FileSnapshot::default() }
 }
 
 #[test]
@@ -180,10 +184,10 @@ fn a_record_names_the_files_that_are_as_btsync_left_them_and_no_others() {
 
 #[test]
 fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
-    let mut record = Record { ours: None, ..record() };
-    let again = Record::decode(&record.encode(), &layout()).expect("our record");
+    let mut record = ResumeData { ours: None, ..record() };
+    let again = ResumeData::decode(&record.encode(), &layout()).expect("our record");
     assert_eq!(again.ours, None);
-    let left = |record: &Record, file, now| record.left(&layout(), file, &seen(7), now);
+    let left = |record: &ResumeData, file, now| record.left(&layout(), file, &seen(7), now);
     assert!(left(&record, 0, Some(stamp(-5))) && left(&record, 2, Some(stamp(SECOND))));
     assert!(!left(&record, 0, Some(stamp(SECOND))), "it was changed since");
     // Of the last nothing was right: it may never have been wanted.
@@ -198,17 +202,17 @@ fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
 #[test]
 fn a_record_without_bytes_sent_or_with_fewer_than_none_has_none() {
     let bytes = record().encode();
-    let body = String::from_utf8_lossy(&bytes[SUM..]).into_owned();
+    let body = String::from_utf8_lossy(&bytes[CHECKSUM_LEN..]).into_owned();
     assert!(body.contains("8:uploadedi1099511627776e"), "the field's name is part of the format");
     let altered = |field: &str| {
         let at = bytes.windows(10).position(|window| window == b"8:uploaded").expect("the field");
         let end = at + bytes[at..].iter().position(|byte| *byte == b'e').expect("its end");
         let end = end + 1 + bytes[end + 1..].iter().position(|byte| *byte == b'e').expect("its end");
-        signed(&[&bytes[SUM..at], field.as_bytes(), &bytes[end + 1..]].concat())
+        signed(&[&bytes[CHECKSUM_LEN..at], field.as_bytes(), &bytes[end + 1..]].concat())
     };
     for (field, uploaded) in [("", 0), ("8:uploadedi-5e", 0), ("8:uploadedi7e", 7)] {
-        let again = Record::decode(&altered(field), &layout()).expect("our record");
-        assert_eq!(again, Record { uploaded, ..record() }, "{field}");
+        let again = ResumeData::decode(&altered(field), &layout()).expect("our record");
+        assert_eq!(again, ResumeData { uploaded, ..record() }, "{field}");
     }
 }
 
@@ -216,15 +220,15 @@ fn a_record_without_bytes_sent_or_with_fewer_than_none_has_none() {
 fn blocks_of_unfinished_pieces_are_kept_and_read() {
     let record = with_partial(vec![partial(0, 4, &[0, 1, 3]), partial(2, 4, &[2])]);
     let bytes = record.encode();
-    assert!(bytes.len() <= Record::longest(&blocks_layout()));
-    assert_eq!(Record::decode(&bytes, &blocks_layout()), Ok(record));
+    assert!(bytes.len() <= ResumeData::max_encoded_size(&blocks_layout()));
+    assert_eq!(ResumeData::decode(&bytes, &blocks_layout()), Ok(record));
     // A record without any looks as it did in versions that knew none.
     assert!(!String::from_utf8_lossy(&with_partial(Vec::new()).encode()).contains("blocks"));
     // The largest record of a large torrent is not too long.
     let layout = Layout::new(8 << 20, vec![FileSpec { path: "a".into(), length: 4 << 30, pad: false }]).expect("it");
     let all = (0..512).map(|piece| partial(piece, 512, &[0, 511])).collect();
-    let record = Record { files: vec![(0, stamp(0))], have: Bitfield::new(512), ..with_partial(all) };
-    assert_eq!(Record::decode(&record.encode(), &layout), Ok(record));
+    let record = ResumeData { files: vec![(0, stamp(0))], have: Bitfield::new(512), ..with_partial(all) };
+    assert_eq!(ResumeData::decode(&record.encode(), &layout), Ok(record));
 }
 
 /// Any string of `blocks`, in a record that is sound otherwise.
@@ -232,9 +236,9 @@ fn with_blocks(blocks: &[u8]) -> Vec<PartialPiece> {
     let bytes = with_partial(vec![partial(0, 4, &[0])]).encode();
     let before = bytes.windows(8).position(|window| window == b"6:blocks").expect("the key") + 8;
     let after = before + 2 + 8; // "8:" and what follows
-    let head = [&bytes[SUM..before], format!("{}:", blocks.len()).as_bytes()].concat();
+    let head = [&bytes[CHECKSUM_LEN..before], format!("{}:", blocks.len()).as_bytes()].concat();
     let body = [&head[..], blocks, &bytes[after..]].concat();
-    Record::decode(&signed(&body), &blocks_layout()).expect("a sound record").partial
+    ResumeData::decode(&signed(&body), &blocks_layout()).expect("a sound record").partial
 }
 
 #[test]
@@ -265,10 +269,10 @@ fn entries_that_do_not_fit_the_torrent_are_left_out() {
 fn blocks_are_believed_where_their_own_files_look_the_same() {
     let layout = blocks_layout();
     let record = with_partial(vec![partial(0, 4, &[1]), partial(1, 4, &[0, 2, 3]), partial(2, 4, &[3])]);
-    let believed = |stamps: [Option<Stamp>; 2]| record.believed_blocks(&layout, &stamps);
-    assert_eq!(believed([Some(stamp(-5)), Some(stamp(SECOND))]), record.partial);
-    assert_eq!(believed([Some(stamp(-5)), None]), [partial(0, 4, &[1]), partial(1, 4, &[0])]);
+    let trusted_pieces = |stamps: [Option<Stamp>; 2]| record.trusted_blocks(&layout, &stamps);
+    assert_eq!(trusted_pieces([Some(stamp(-5)), Some(stamp(SECOND))]), record.partial);
+    assert_eq!(trusted_pieces([Some(stamp(-5)), None]), [partial(0, 4, &[1]), partial(1, 4, &[0])]);
     let shorter = Stamp { size: 99, ..stamp(-5) };
-    assert_eq!(believed([Some(shorter), Some(stamp(SECOND))]), [partial(1, 4, &[2, 3]), partial(2, 4, &[3])]);
-    assert_eq!(believed([None; 2]), []);
+    assert_eq!(trusted_pieces([Some(shorter), Some(stamp(SECOND))]), [partial(1, 4, &[2, 3]), partial(2, 4, &[3])]);
+    assert_eq!(trusted_pieces([None; 2]), []);
 }

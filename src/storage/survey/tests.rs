@@ -5,28 +5,28 @@ use std::fs;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::{FileSpec, Layout, Progress, Refusal, check};
+use crate::storage::{CheckProgress, FileSpec, Layout, Refusal, check};
 use sha1::{Digest, Sha1};
 
 /// Bytes of a piece.
 const PIECE: usize = 1000;
 
 /// Some files of a torrent, in a folder of their own.
-struct Place {
+struct SurveyFixture {
     dir: TempDir,
     storage: Storage,
     hashes: Vec<PieceHash>,
     content: Vec<u8>,
 }
 
-impl Place {
+impl SurveyFixture {
     /// Files of these lengths; padding where the name is `pad`. The bytes of piece `zeros` are zero.
-    fn new(files: &[(&str, u64)], zeros: &[usize]) -> Place {
-        Place::with_pieces(PIECE, files, zeros)
+    fn new(files: &[(&str, u64)], zeros: &[usize]) -> SurveyFixture {
+        SurveyFixture::with_pieces(PIECE, files, zeros)
     }
 
     /// The same in pieces of so many bytes.
-    fn with_pieces(size: usize, files: &[(&str, u64)], zeros: &[usize]) -> Place {
+    fn with_pieces(size: usize, files: &[(&str, u64)], zeros: &[usize]) -> SurveyFixture {
         let dir = tempdir().unwrap();
         let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
         let layout = Layout::new(size as u32, files.iter().map(spec).collect()).unwrap();
@@ -39,7 +39,7 @@ impl Place {
             piece.fill(0);
         }
         let hashes = content.chunks(size).map(|piece| Sha1::digest(piece).into()).collect();
-        Place { storage: Storage::new(dir.path().to_owned(), layout, 4), dir, hashes, content }
+        SurveyFixture { storage: Storage::new(dir.path().to_owned(), layout, 4), dir, hashes, content }
     }
 
     /// What the torrent has in a file.
@@ -54,19 +54,19 @@ impl Place {
         fs::write(path, bytes).unwrap();
     }
 
-    fn decide(&self, overwrite: bool) -> Result<Vec<Step>, StorageError> {
+    fn decide(&self, overwrite: bool) -> Result<Vec<FileAction>, StorageError> {
         self.decide_claimed(overwrite, Claim::None)
     }
 
-    fn decide_claimed(&self, overwrite: bool, claim: Claim) -> Result<Vec<Step>, StorageError> {
+    fn decide_claimed(&self, overwrite: bool, claim: Claim) -> Result<Vec<FileAction>, StorageError> {
         let stop = AtomicBool::new(false);
         let survey = self.storage.survey(&stop)?;
-        let have = check(&self.storage, &self.hashes, 1, &Progress::default(), &stop)?;
+        let have = check(&self.storage, &self.hashes, 1, &CheckProgress::default(), &stop)?;
         let wanted = Bitfield::full(self.storage.layout().piece_count());
         let (survey, have, hashes) = (&survey, &have, &self.hashes);
-        let (ours, vouched) = (&|_: usize, _: &Seen| false, &|_: usize, _: PieceIndex| false);
-        let (wanted, claim, stop) = (&wanted, &|_: usize, _: &Seen| claim, &stop);
-        self.storage.decide(&Question { survey, hashes, have, wanted, ours, claim, vouched, overwrite, stop })
+        let (ours, vouched) = (&|_: usize, _: &FileSnapshot| false, &|_: usize, _: PieceIndex| false);
+        let (wanted, claim, stop) = (&wanted, &|_: usize, _: &FileSnapshot| claim, &stop);
+        self.storage.decide(&DecisionInput { survey, hashes, have, wanted, ours, claim, vouched, overwrite, stop })
     }
 
     fn refused(&self) -> (Refusal, usize) {
@@ -79,36 +79,36 @@ impl Place {
 
 #[test]
 fn a_file_of_another_client_is_known_by_its_pieces() {
-    let place = Place::new(&[("a", 5000), ("b", 3000)], &[]);
+    let place = SurveyFixture::new(&[("a", 5000), ("b", 3000)], &[]);
     let mut half = place.right(0);
     half[2000..].fill(0);
     place.write(0, &half);
-    assert_eq!(place.decide(false).unwrap(), [Step::Continue, Step::Make]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue, FileAction::Make]);
     half[2000] = 9;
     place.write(0, &half);
-    assert_eq!(place.decide(false).unwrap(), [Step::Continue, Step::Make], "two are right, one is wrong");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue, FileAction::Make], "two are right, one is wrong");
     half[3000] = 9;
     place.write(0, &half);
     assert_eq!(place.refused(), (Refusal::Foreign, 0));
     place.write(1, b"mine");
     assert_eq!(place.refused(), (Refusal::Foreign, 1));
-    assert_eq!(place.decide(true).unwrap(), [Step::Continue; 2]);
+    assert_eq!(place.decide(true).unwrap(), [FileAction::Continue; 2]);
 }
 
 #[test]
 fn pieces_with_holes_count_against_a_file_like_others() {
-    const BLOCK: usize = 16 * 1024;
-    let place = Place::with_pieces(4 * BLOCK, &[("a", 16 * BLOCK as u64)], &[]);
+    const BLOCK_SIZE: usize = 16 * 1024;
+    let place = SurveyFixture::with_pieces(4 * BLOCK_SIZE, &[("a", 16 * BLOCK_SIZE as u64)], &[]);
     let (path, right) = (place.dir.path().join("a"), place.right(0));
     // The first pieces are right; of each other piece there is one block, as a disk image may have it; the rest are holes.
     let write = |pieces: usize| {
         place.storage.close();
         let _ = fs::remove_file(&path);
         let file = File::create_new(&path).unwrap();
-        file.set_len(16 * BLOCK as u64).unwrap();
-        file.write_all_at(&right[..pieces * 4 * BLOCK], 0).unwrap();
+        file.set_len(16 * BLOCK_SIZE as u64).unwrap();
+        file.write_all_at(&right[..pieces * 4 * BLOCK_SIZE], 0).unwrap();
         for piece in pieces..4 {
-            file.write_all_at(&[b'x'; BLOCK], (piece * 4 * BLOCK) as u64).unwrap();
+            file.write_all_at(&[b'x'; BLOCK_SIZE], (piece * 4 * BLOCK_SIZE) as u64).unwrap();
         }
     };
     for pieces in [0, 1, 2] {
@@ -116,17 +116,20 @@ fn pieces_with_holes_count_against_a_file_like_others() {
         assert_eq!(place.refused(), (Refusal::Foreign, 0), "{pieces}");
     }
     write(3);
-    assert_eq!(place.decide(false).unwrap(), [Step::Continue]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue]);
     write(1);
     let claimed = |claim| place.decide_claimed(false, claim).ok();
-    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![Step::Continue]), Some(vec![Step::Continue])]);
+    assert_eq!(
+        [Claim::Made, Claim::Begun].map(claimed),
+        [Some(vec![FileAction::Continue]), Some(vec![FileAction::Continue])]
+    );
     // The user has written something of his own into all of it, from the second piece on.
     let file = File::options().write(true).open(&path).unwrap();
-    (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK) as u64).unwrap());
-    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![Step::Continue]), None]);
-    file.write_all_at(&vec![b'x'; 11 * BLOCK], (5 * BLOCK) as u64).unwrap();
+    (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK_SIZE) as u64).unwrap());
+    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![FileAction::Continue]), None]);
+    file.write_all_at(&vec![b'x'; 11 * BLOCK_SIZE], (5 * BLOCK_SIZE) as u64).unwrap();
     assert_eq!(claimed(Claim::Made), None, "nothing is missing, so it has come from elsewhere");
-    file.write_all_at(&[0; 4096], (15 * BLOCK) as u64).unwrap();
+    file.write_all_at(&[0; 4096], (15 * BLOCK_SIZE) as u64).unwrap();
     assert_eq!(claimed(Claim::Made), None, "two pieces of four");
     write(0);
     assert_eq!([Claim::Made, Claim::Begun].map(claimed), [None, None]);
@@ -135,20 +138,20 @@ fn pieces_with_holes_count_against_a_file_like_others() {
 #[test]
 fn pieces_of_zeros_are_neither_right_nor_wrong() {
     // The torrent has zeros in its first four pieces, and so has the user's file, but for one byte in the last.
-    let place = Place::new(&[("a", 5000)], &[0, 1, 2, 3]);
+    let place = SurveyFixture::new(&[("a", 5000)], &[0, 1, 2, 3]);
     let mut mine = vec![0; 5000];
     mine[4500] = 7;
     place.write(0, &mine);
     assert_eq!(place.refused(), (Refusal::Foreign, 0));
     mine[4500] = 0;
     place.write(0, &mine);
-    assert_eq!(place.decide(false).unwrap(), [Step::Renew], "it holds nothing");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Renew], "it holds nothing");
 }
 
 #[test]
 fn padding_and_a_few_known_bytes_prove_nothing_for_a_file_that_goes_on() {
     // Whoever knows how a file begins can make a first piece that is right of any length.
-    let place = Place::new(&[("pad", 990), ("a", 2010)], &[]);
+    let place = SurveyFixture::new(&[("pad", 990), ("a", 2010)], &[]);
     let mut mine = place.right(1);
     mine[10..].fill(b'x');
     place.write(1, &mine);
@@ -159,11 +162,11 @@ fn padding_and_a_few_known_bytes_prove_nothing_for_a_file_that_goes_on() {
 
 #[test]
 fn a_missing_neighbour_is_no_evidence_against_a_file() {
-    let place = Place::new(&[("a", 1500), ("b", 1500)], &[]);
+    let place = SurveyFixture::new(&[("a", 1500), ("b", 1500)], &[]);
     place.write(0, &place.right(0));
     assert_eq!(
         place.decide(false).unwrap(),
-        [Step::Compare, Step::Make],
+        [FileAction::Compare, FileAction::Make],
         "its first piece is right, the other unknown: nothing is written to it before the other is known"
     );
     place.write(1, &[5; 1500]);
@@ -172,23 +175,23 @@ fn a_missing_neighbour_is_no_evidence_against_a_file() {
 
 #[test]
 fn a_file_in_one_piece_with_a_missing_one_has_no_evidence_at_all() {
-    let place = Place::new(&[("a", 500), ("b", 500)], &[]);
+    let place = SurveyFixture::new(&[("a", 500), ("b", 500)], &[]);
     place.write(0, &place.right(0));
     assert_eq!(place.refused(), (Refusal::Foreign, 0));
 }
 
 #[test]
 fn where_some_of_the_torrent_is_here_a_file_that_cannot_be_hashed_is_compared() {
-    let place = Place::new(&[("a", 2500), ("b", 300), ("c", 2200)], &[]);
+    let place = SurveyFixture::new(&[("a", 2500), ("b", 300), ("c", 2200)], &[]);
     place.write(1, &place.right(1));
     assert_eq!(place.refused(), (Refusal::Foreign, 0), "nothing of the torrent verifies");
     place.write(2, &place.right(2));
-    assert_eq!(place.decide(false).unwrap(), [Step::Make, Step::Compare, Step::Continue]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Make, FileAction::Compare, FileAction::Continue]);
     // Also where the missing file was made and has nothing yet, and where the file has other names.
     place.write(0, &[0; 2500]);
     fs::hard_link(place.dir.path().join("b"), place.dir.path().join("other")).unwrap();
-    assert_eq!(place.decide(false).unwrap(), [Step::Renew, Step::Compare, Step::Continue]);
-    assert_eq!(place.decide(true).unwrap(), [Step::Renew, Step::Copy, Step::Continue]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Renew, FileAction::Compare, FileAction::Continue]);
+    assert_eq!(place.decide(true).unwrap(), [FileAction::Renew, FileAction::Copy, FileAction::Continue]);
     place.write(1, &place.right(1)[..299]);
     assert_eq!(place.refused(), (Refusal::Linked, 0), "it is short, so it cannot be right");
     place.write(1, &place.right(1));
@@ -198,50 +201,50 @@ fn where_some_of_the_torrent_is_here_a_file_that_cannot_be_hashed_is_compared() 
 
 #[test]
 fn what_must_be_empty_and_is_not_is_in_the_way() {
-    let place = Place::new(&[("a", 1000), ("e", 0)], &[]);
+    let place = SurveyFixture::new(&[("a", 1000), ("e", 0)], &[]);
     place.write(0, &place.right(0));
     place.write(1, b"thesis");
     assert_eq!(place.refused(), (Refusal::Longer, 0));
     place.write(1, &[0; 9]);
-    assert_eq!(place.decide(false).unwrap(), [Step::Leave, Step::Renew], "zeros are nobody's");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Leave, FileAction::Renew], "zeros are nobody's");
     place.write(1, b"");
-    assert_eq!(place.decide(false).unwrap(), [Step::Leave; 2]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Leave; 2]);
 }
 
 #[test]
 fn longer_files_are_complete_or_in_the_way() {
-    let place = Place::new(&[("a", 3000)], &[]);
+    let place = SurveyFixture::new(&[("a", 3000)], &[]);
     let mut long = place.right(0);
     long.extend(b"appended");
     place.write(0, &long);
-    assert_eq!(place.decide(false).unwrap(), [Step::Leave]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Leave]);
     long[0] = 0;
     place.write(0, &long);
     assert_eq!(place.refused(), (Refusal::Longer, 0));
     long[3000..].fill(0);
     place.write(0, &long);
-    assert_eq!(place.decide(false).unwrap(), [Step::Continue], "the surplus is nothing, and most is right");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue], "the surplus is nothing, and most is right");
 }
 
 #[test]
 fn linked_files_are_complete_or_in_the_way() {
-    let place = Place::new(&[("a", 3000)], &[]);
+    let place = SurveyFixture::new(&[("a", 3000)], &[]);
     place.write(0, &place.right(0));
     fs::hard_link(place.dir.path().join("a"), place.dir.path().join("other")).unwrap();
-    assert_eq!(place.decide(false).unwrap(), [Step::Leave]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Leave]);
     place.write(0, &place.right(0)[..2500]);
     assert_eq!(place.refused(), (Refusal::Linked, 0));
-    assert_eq!(place.decide(true).unwrap(), [Step::Copy]);
+    assert_eq!(place.decide(true).unwrap(), [FileAction::Copy]);
 }
 
 #[test]
 fn a_survey_changes_nothing_and_sees_every_change() {
-    let place = Place::new(&[("d/a", 10), ("d/b", 0), ("f/c", 10)], &[]);
+    let place = SurveyFixture::new(&[("d/a", 10), ("d/b", 0), ("f/c", 10)], &[]);
     let stop = AtomicBool::new(false);
     let survey = || place.storage.survey(&stop).unwrap();
     let before = survey();
     assert_eq!((before.files.clone(), before.bytes), (vec![None; 3], 0));
-    assert!(place.storage.lacks(&before));
+    assert!(place.storage.has_missing_files(&before));
     assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 0);
     place.write(2, &[1; 12]);
     let after = survey();
@@ -249,7 +252,7 @@ fn a_survey_changes_nothing_and_sees_every_change() {
     fs::write(place.dir.path().join("f/c"), [1; 12]).unwrap();
     place.write(0, &[1; 9]);
     assert_ne!(survey(), after);
-    assert!(place.storage.lacks(&survey()), "one is short");
+    assert!(place.storage.has_missing_files(&survey()), "one is short");
     assert_eq!(place.storage.survey(&AtomicBool::new(true)).unwrap().bytes, 0);
 }
 
@@ -260,17 +263,18 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
     let mut layout = Layout::new(50, vec![FileSpec { path: "_rc".into(), length: 200, pad: false }]).unwrap();
     layout.redirect(0, Path::new(".rc")).unwrap();
     layout.set_read_only(0);
-    let named = layout.clone().with_unfinished(".part", |_, _, _| true);
+    let named = layout.clone().with_incomplete_suffix(".part", |_, _, _| true);
     assert_eq!(named.files()[0].path, Path::new(".rc"), "it is never made, and so has no other name");
     let (it, no) = (Storage::new(dir.path().to_owned(), layout, 4), AtomicBool::new(false));
     let hashes = [PieceHash::from([1; 20]); 4];
     let decide = |have: &Bitfield, overwrite| {
         let survey = it.survey(&no).unwrap();
-        let (wanted, ours, vouched) = (Bitfield::full(4), |_: usize, _: &Seen| true, |_: usize, _: PieceIndex| false);
+        let (wanted, ours, vouched) =
+            (Bitfield::full(4), |_: usize, _: &FileSnapshot| true, |_: usize, _: PieceIndex| false);
         let (wanted, hashes, survey, stop) = (&wanted, &hashes[..], &survey, &no);
         {
-            let claim = &|_: usize, _: &Seen| Claim::None;
-            it.decide(&Question {
+            let claim = &|_: usize, _: &FileSnapshot| Claim::None;
+            it.decide(&DecisionInput {
                 survey,
                 hashes,
                 have,
@@ -292,7 +296,7 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
         for overwrite in [false, true] {
             match decide(&have, overwrite) {
                 Err(StorageError::InTheWay { why: Refusal::Changed, .. }) => assert!(!is_there),
-                decided => assert_eq!((decided.unwrap(), is_there), (vec![Step::Compare], true), "read only"),
+                decided => assert_eq!((decided.unwrap(), is_there), (vec![FileAction::Compare], true), "read only"),
             }
         }
         assert_eq!(decide(&Bitfield::full(4), true).is_ok(), is_there);

@@ -1,20 +1,20 @@
 //! Which peers do little or nothing with their slots. Pure.
 //!
-//! A peer that was unchoked and for [`PATIENCE`] asks for nothing, or for less than we would send, gives its slot to one that waits: a
+//! A peer that was unchoked and for [`IDLE_TIMEOUT`] asks for nothing, or for less than we would send, gives its slot to one that waits: a
 //! byte a second must not hold one. A slow line is another matter: there requests wait whenever we look. It may have lost a message, or
-//! want nothing of what we have by now, so it is not left out for good: it comes after all others who wait for [`FIRST_REST`], and for
+//! want nothing of what we have by now, so it is not left out for good: it comes after all others who wait for [`FIRST_PENALTY`], and for
 //! twice as long each further time. When it waits for blocks, or takes some at a fair rate, all is forgotten.
 
 use std::time::Duration;
 
 /// How long a peer with a slot may ask for nothing while others wait: several round trips, and a lost packet.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that takes so many bytes in that time makes use of its slot even if none of its requests ever waits.
-const FAIR_USE: u64 = 48 * 1024;
+const MIN_USED_BYTES: u64 = 48 * 1024;
 /// How long it comes last after the first time.
-const FIRST_REST: Duration = Duration::from_secs(30);
+const FIRST_PENALTY: Duration = Duration::from_secs(30);
 /// The longest such time.
-const LONGEST_REST: Duration = Duration::from_secs(600);
+const MAX_PENALTY: Duration = Duration::from_secs(600);
 
 /// What one peer has made of its slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,25 +28,25 @@ pub struct Idleness {
     /// How many times in a row it did nothing with a slot.
     times: u32,
     /// Until when it comes last.
-    last_until: Duration,
+    deprioritized_until: Duration,
 }
 
 impl Idleness {
     /// What is to be seen of a peer: since when it has its slot, where it has one, and what it had been sent by then; what it has been sent
     /// by now, and whether it waits for blocks and takes them.
-    pub fn observe(&mut self, now: Duration, turn: Option<(Duration, u64)>, sent: u64, asks: bool) {
+    pub fn observe(&mut self, now: Duration, turn: Option<(Duration, u64)>, sent: u64, is_requesting: bool) {
         let Some(turn) = turn else {
             (self.since, self.active, self.counted) = (None, false, false);
             return;
         };
         let (since, sent_then) = *self.since.get_or_insert(turn);
-        let spans = now.saturating_sub(since).as_secs_f64() / PATIENCE.as_secs_f64();
-        self.active = asks || sent.saturating_sub(sent_then) as f64 >= FAIR_USE as f64 * spans.max(1.0);
+        let spans = now.saturating_sub(since).as_secs_f64() / IDLE_TIMEOUT.as_secs_f64();
+        self.active = is_requesting || sent.saturating_sub(sent_then) as f64 >= MIN_USED_BYTES as f64 * spans.max(1.0);
         if self.active {
             *self = Idleness { since: Some((now, sent)), active: true, ..Idleness::default() };
         } else if self.is_idle(now) && !self.counted {
-            let rest = FIRST_REST.saturating_mul(1 << self.times.min(8)).min(LONGEST_REST);
-            (self.counted, self.times, self.last_until) = (true, self.times.saturating_add(1), now + rest);
+            let rest = FIRST_PENALTY.saturating_mul(1 << self.times.min(8)).min(MAX_PENALTY);
+            (self.counted, self.times, self.deprioritized_until) = (true, self.times.saturating_add(1), now + rest);
         }
     }
 
@@ -57,12 +57,12 @@ impl Idleness {
 
     /// From when on that will be so, if it goes on asking for nothing.
     pub fn idle_from(&self) -> Option<Duration> {
-        self.since.filter(|_| !self.active).map(|(since, _)| since + PATIENCE)
+        self.since.filter(|_| !self.active).map(|(since, _)| since + IDLE_TIMEOUT)
     }
 
     /// Whether it comes after all others who wait.
-    pub fn is_last(&self, now: Duration) -> bool {
-        now < self.last_until
+    pub fn is_deprioritized(&self, now: Duration) -> bool {
+        now < self.deprioritized_until
     }
 
     /// Whether it did nothing with its last slot.
@@ -82,18 +82,21 @@ mod tests {
         let (mut idleness, mut now) = (Idleness::default(), SECOND * 100);
         for rest in [30, 60, 120, 240, 480, 600, 600] {
             idleness.observe(now + SECOND * 4, Some((now, 7)), 7, false);
-            assert!(!idleness.is_idle(now + SECOND * 4) && !idleness.is_last(now + SECOND * 4));
+            assert!(!idleness.is_idle(now + SECOND * 4) && !idleness.is_deprioritized(now + SECOND * 4));
             for look in 5..9 {
                 idleness.observe(now + SECOND * look, Some((now, 7)), 7, false);
                 assert!(idleness.is_idle(now + SECOND * look));
             }
-            assert!(idleness.is_last(now + SECOND * (4 + rest)) && !idleness.is_last(now + SECOND * (5 + rest)));
+            assert!(
+                idleness.is_deprioritized(now + SECOND * (4 + rest))
+                    && !idleness.is_deprioritized(now + SECOND * (5 + rest))
+            );
             idleness.observe(now + SECOND * 9, None, 7, false);
             assert!(!idleness.is_idle(now + SECOND * 99) && idleness.has_idled());
             now += SECOND * (5 + rest);
         }
         idleness.observe(now, Some((now, 7)), 7, true);
-        assert!(!idleness.has_idled() && !idleness.is_last(now), "a request, and all is forgotten");
+        assert!(!idleness.has_idled() && !idleness.is_deprioritized(now), "a request, and all is forgotten");
     }
 
     #[test]

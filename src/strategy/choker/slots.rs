@@ -11,31 +11,31 @@
 use std::time::Duration;
 
 /// A slot with so many bytes a second has plenty: there is room for more.
-pub const RICH: u64 = 32 * 1024;
+pub const GOOD_SLOT_RATE: u64 = 32 * 1024;
 /// With fewer bytes a second for each, fewer slots are tried.
-pub const SLOW: u64 = 16 * 1024;
+pub const SLOW_SLOT_RATE: u64 = 16 * 1024;
 /// A slot with fewer bytes a second is hardly worth its requests.
-pub const POOR: u64 = 8 * 1024;
+pub const MIN_SLOT_RATE: u64 = 8 * 1024;
 
 /// Slots at most.
-const MOST: usize = 256;
-/// Never fewer while downloading, as long as no limit makes them [`POOR`].
-const USUAL: usize = 8;
+const MAX_SLOTS: usize = 256;
+/// Never fewer while downloading, as long as no limit makes them [`MIN_SLOT_RATE`].
+const MIN_DOWNLOAD_SLOTS: usize = 8;
 /// Without a limit so few peers are all served from the start while downloading.
-const FEW: usize = 16;
+const FEW_PEERS: usize = 16;
 /// A seed begins with so many, and never has fewer but under a limit.
-const FIRST: usize = 4;
+const MIN_SEED_SLOTS: usize = 4;
 /// Time between two steps, so that the rolling rates speak of the present number only.
-const STEP: Duration = Duration::from_secs(20);
+const STEP_INTERVAL: Duration = Duration::from_secs(20);
 /// Steps without a trial after one that did not pay.
-const PAUSE: u32 = 30;
+const STEPS_BETWEEN_TRIALS: u32 = 30;
 /// Time between two looks while a seed opens slots, and how long it does so without opening one.
-pub const LOOK: Duration = Duration::from_secs(1);
-const OPENING: Duration = Duration::from_secs(10);
+pub const RAMP_UP_INTERVAL: Duration = Duration::from_secs(1);
+const RAMP_UP_TIME: Duration = Duration::from_secs(10);
 /// The same in the first second, in which a fast line shows.
-const QUICK_LOOK: Duration = Duration::from_millis(50);
+const FIRST_RAMP_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// More bytes for each slot within a second than buffers hold: the line is fast, and all slots are opened at once.
-const FAST: u64 = 8 << 20;
+const FAST_LINE_BYTES: u64 = 8 << 20;
 
 /// A change that has yet to prove itself.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ pub struct Load {
 
 /// Where the opening stands.
 #[derive(Clone, Copy, Debug)]
-struct Opening {
+struct RampUp {
     /// Since when so many slots are there, and what had been sent by then.
     since: Duration,
     sent: u64,
@@ -85,10 +85,10 @@ pub struct Slots {
     /// How many trials of more slots have paid in a row.
     paid: u32,
     /// Fewer slots have been tried and carried less, so more are to be tried.
-    spare: bool,
+    fewer_was_worse: bool,
     /// While a seed opens slots; with nothing in it before somebody waits.
     #[expect(clippy::option_option, reason = "not a seed, a seed where nobody waits yet, a seed that opens slots")]
-    opening: Option<Option<Opening>>,
+    ramp_up: Option<Option<RampUp>>,
     /// Since when nobody who has a slot has had anything to wait for, while others wait for a slot.
     unused: Option<Duration>,
     /// Something was sent while the present number of slots was in force.
@@ -98,7 +98,7 @@ pub struct Slots {
 impl Slots {
     /// For a download without a limit.
     pub fn new() -> Slots {
-        let (stepped, trial, opening) = (None, None, None);
+        let (stepped, trial, ramp_up) = (None, None, None);
         let mut slots = Slots {
             count: 0,
             seeding: false,
@@ -107,8 +107,8 @@ impl Slots {
             trial,
             pause: 0,
             paid: 0,
-            spare: false,
-            opening,
+            fewer_was_worse: false,
+            ramp_up,
             unused: None,
             learned: false,
         };
@@ -122,9 +122,9 @@ impl Slots {
     }
 
     /// In how long to look again although a round is not due, where somebody waits for a slot.
-    pub fn look_again(&self) -> Option<Duration> {
-        let is_new = |opening: &Option<Opening>| opening.is_none_or(|opening| opening.look.is_none());
-        self.opening.map(|opening| if is_new(&opening) { QUICK_LOOK } else { LOOK })
+    pub fn early_round_in(&self) -> Option<Duration> {
+        let is_new = |ramp_up: &Option<RampUp>| ramp_up.is_none_or(|ramp_up| ramp_up.look.is_none());
+        self.ramp_up.map(|ramp_up| if is_new(&ramp_up) { FIRST_RAMP_UP_INTERVAL } else { RAMP_UP_INTERVAL })
     }
 
     /// States the upload limit, in bytes per second; 0 for none.
@@ -153,7 +153,7 @@ impl Slots {
         }
         self.unused = self.unused.filter(|_| waits && load.active == 0);
         if waits && load.active == 0 {
-            if now >= *self.unused.get_or_insert(now) + LOOK {
+            if now >= *self.unused.get_or_insert(now) + RAMP_UP_INTERVAL {
                 (self.count, self.trial, self.unused) = ((2 * self.count).min(self.most()), None, Some(now));
             }
             return;
@@ -161,7 +161,7 @@ impl Slots {
         if load.total == 0 || !(waits || self.is_slow(load) || self.trial.is_some()) {
             // There is nothing to learn.
             (self.trial, self.stepped) = (None, None);
-        } else if now >= *self.stepped.get_or_insert(now) + STEP {
+        } else if now >= *self.stepped.get_or_insert(now) + STEP_INTERVAL {
             self.stepped = Some(now);
             self.step(waits, load);
         }
@@ -170,61 +170,69 @@ impl Slots {
     fn restart(&mut self) {
         // A download that is done goes on with the slots that it had.
         let start = match self.seeding {
-            true if self.learned => self.count.max(FIRST),
-            true => FIRST,
-            false => FEW,
+            true if self.learned => self.count.max(MIN_SEED_SLOTS),
+            true => MIN_SEED_SLOTS,
+            false => FEW_PEERS,
         };
         self.count = start.min(self.most()).max(self.least());
-        (self.stepped, self.trial, self.pause, self.paid, self.spare) = (None, None, 0, 0, false);
-        self.opening = (self.seeding && self.count < self.most()).then_some(None);
+        (self.stepped, self.trial, self.pause, self.paid, self.fewer_was_worse) = (None, None, 0, 0, false);
+        self.ramp_up = (self.seeding && self.count < self.most()).then_some(None);
         self.unused = None;
     }
 
     /// With more, none would be rich.
     fn most(&self) -> usize {
-        if self.limit == 0 { MOST } else { usize::try_from(self.limit / RICH).unwrap_or(MOST).min(MOST) }
+        if self.limit == 0 {
+            MAX_SLOTS
+        } else {
+            usize::try_from(self.limit / GOOD_SLOT_RATE).unwrap_or(MAX_SLOTS).min(MAX_SLOTS)
+        }
     }
 
     /// Fewer make no sense.
     fn least(&self) -> usize {
-        let least = if self.seeding { FIRST } else { USUAL };
-        if self.limit == 0 { least } else { usize::try_from(self.limit / POOR).unwrap_or(least).clamp(2, least) }
+        let least = if self.seeding { MIN_SEED_SLOTS } else { MIN_DOWNLOAD_SLOTS };
+        if self.limit == 0 {
+            least
+        } else {
+            usize::try_from(self.limit / MIN_SLOT_RATE).unwrap_or(least).clamp(2, least)
+        }
     }
 
     /// A seed's slots are doubled where what is sent makes twice as many rich, once buffers are full; where more is sent than buffers hold,
     /// all are opened. True while the opening lasts.
     fn open(&mut self, now: Duration, load: Load) -> bool {
-        let Some(opening) = &mut self.opening else { return false };
-        let opening = opening.get_or_insert(Opening { since: now, sent: load.sent, look: None });
-        if load.active > 0 && load.sent.saturating_sub(opening.sent) >= FAST * load.active as u64 {
-            (self.count, self.opening) = (self.most(), None);
+        let Some(ramp_up) = &mut self.ramp_up else { return false };
+        let ramp_up = ramp_up.get_or_insert(RampUp { since: now, sent: load.sent, look: None });
+        if load.active > 0 && load.sent.saturating_sub(ramp_up.sent) >= FAST_LINE_BYTES * load.active as u64 {
+            (self.count, self.ramp_up) = (self.most(), None);
             return true;
         }
-        let took = now.saturating_sub(opening.look.map_or(opening.since, |(at, _)| at));
-        if took < LOOK {
+        let took = now.saturating_sub(ramp_up.look.map_or(ramp_up.since, |(at, _)| at));
+        if took < RAMP_UP_INTERVAL {
             return true;
         }
-        let Some((_, sent)) = opening.look.replace((now, load.sent)) else { return true };
-        let enough = 2.0 * RICH as f64 * load.active as f64 * took.as_secs_f64();
+        let Some((_, sent)) = ramp_up.look.replace((now, load.sent)) else { return true };
+        let enough = 2.0 * GOOD_SLOT_RATE as f64 * load.active as f64 * took.as_secs_f64();
         if load.sent.saturating_sub(sent) as f64 >= enough {
             self.count = (2 * self.count).min(self.most());
-            self.opening = (self.count < self.most()).then_some(None);
-        } else if now.saturating_sub(opening.since) >= OPENING {
-            self.opening = None;
+            self.ramp_up = (self.count < self.most()).then_some(None);
+        } else if now.saturating_sub(ramp_up.since) >= RAMP_UP_TIME {
+            self.ramp_up = None;
         }
         true
     }
 
     /// Whether those who use a slot get so little that fewer should be tried.
     fn is_slow(&self, load: Load) -> bool {
-        load.active > self.least() && load.total / (load.active as u64) < SLOW && !self.spare
+        load.active > self.least() && load.total / (load.active as u64) < SLOW_SLOT_RATE && !self.fewer_was_worse
     }
 
     fn step(&mut self, waits: bool, load: Load) {
         if let Some(trial) = self.trial.take() {
             if !self.has_paid(trial, load.total) {
-                self.spare = self.count < trial.from;
-                self.pause = if self.spare { 0 } else { PAUSE };
+                self.fewer_was_worse = self.count < trial.from;
+                self.pause = if self.fewer_was_worse { 0 } else { STEPS_BETWEEN_TRIALS };
                 (self.count, self.paid) = (trial.from, 0);
                 return;
             }
@@ -239,8 +247,8 @@ impl Slots {
             self.trial = Some(trial);
         } else if !waits {
             return;
-        } else if share >= RICH {
-            self.count += if share >= 4 * RICH { self.count } else { (self.count / 4).max(1) };
+        } else if share >= GOOD_SLOT_RATE {
+            self.count += if share >= 4 * GOOD_SLOT_RATE { self.count } else { (self.count / 4).max(1) };
         } else if self.pause > 0 {
             self.pause -= 1;
         } else if self.limit == 0 || load.total < self.limit / 10 * 9 {
@@ -248,7 +256,7 @@ impl Slots {
             self.count += more;
             self.trial = Some(trial);
         }
-        self.count = self.count.clamp(self.least(), MOST);
+        self.count = self.count.clamp(self.least(), MAX_SLOTS);
         if self.count == trial.from {
             self.trial = None;
         }

@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const KIB: u64 = 1024;
 
 /// A swarm around us: what the choker decides becomes so, and bytes flow accordingly until the next round.
-struct Swarm {
+struct ChokerSwarm {
     choker: Choker,
     peers: Vec<Candidate>,
     /// Bytes per second each can take, and what we can send altogether.
@@ -29,11 +29,11 @@ fn peer(key: u32) -> Candidate {
     Candidate {
         key: PeerKey(key),
         network: Network::block([10, 0, 0, 1].into()),
-        asks: true,
+        is_requesting: true,
         interested: true,
         upload_only: false,
         unchoked: false,
-        owes: false,
+        expects_blocks: false,
         down_rate: 0,
         up_rate: 0,
         received: 0,
@@ -42,10 +42,10 @@ fn peer(key: u32) -> Candidate {
     }
 }
 
-impl Swarm {
-    fn new(count: u32, seeding: bool) -> Swarm {
+impl ChokerSwarm {
+    fn new(count: u32, seeding: bool) -> ChokerSwarm {
         let n = count as usize;
-        Swarm {
+        ChokerSwarm {
             choker: Choker::new(fastrand::Rng::with_seed(7)),
             peers: (0..count).map(peer).collect(),
             takes: vec![100 * KIB; n],
@@ -76,7 +76,7 @@ impl Swarm {
             }
             let share = self.takes[n] as f64 * (self.link as f64 / total.max(1) as f64).min(1.0);
             p.up_rate = if unchoked { share as u64 } else { 0 };
-            p.asks = unchoked && self.takes[n] > 0;
+            p.is_requesting = unchoked && self.takes[n] > 0;
             p.sent += p.up_rate * 10;
             p.received += p.down_rate * 10;
             self.rounds_served[n] += u32::from(unchoked);
@@ -97,7 +97,7 @@ impl Swarm {
 #[test]
 fn all_who_want_something_are_served_while_there_is_room_and_nobody_else() {
     for (seeding, count) in [(false, 16), (true, 200), (true, 256)] {
-        let mut swarm = Swarm::new(count + 10, seeding);
+        let mut swarm = ChokerSwarm::new(count + 10, seeding);
         swarm.peers[..5].iter_mut().for_each(|p| p.interested = false);
         swarm.peers[5..10].iter_mut().for_each(|p| p.upload_only = true);
         // A seed doubles its slots as long as each is rich.
@@ -109,21 +109,21 @@ fn all_who_want_something_are_served_while_there_is_room_and_nobody_else() {
             assert_eq!(swarm.round(), (10..count + 10).collect());
         }
         assert!(swarm.changes.iter().all(|n| *n == 0));
-        assert!(!swarm.choker.grant_now(swarm.now, seeding, &swarm.peers, PeerKey(7)), "it is no taker");
+        assert!(!swarm.choker.can_unchoke_now(swarm.now, seeding, &swarm.peers, PeerKey(7)), "it is no taker");
     }
 }
 
 #[test]
 fn a_slow_link_keeps_its_slots_few_and_a_fast_one_opens_more() {
     for (link, slots) in [(100 * KIB, 8..=15), (1 << 30, 200..=256)] {
-        let mut swarm = Swarm::new(300, false);
+        let mut swarm = ChokerSwarm::new(300, false);
         swarm.link = link;
         for _ in 0..60 {
             swarm.round();
         }
         assert!(slots.contains(&swarm.choker.slots()), "{} at {link} B/s", swarm.choker.slots());
     }
-    let mut swarm = Swarm::new(300, false);
+    let mut swarm = ChokerSwarm::new(300, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     assert!(swarm.round().len() <= 9 && swarm.choker.slots() == 8);
@@ -133,7 +133,7 @@ fn a_slow_link_keeps_its_slots_few_and_a_fast_one_opens_more() {
 /// nothing, and what is measured trembles. The best are found and kept.
 #[test]
 fn tit_for_tat_finds_the_best_givers_and_stays_with_them() {
-    let mut swarm = Swarm::new(300, false);
+    let mut swarm = ChokerSwarm::new(300, false);
     (swarm.link, swarm.takes) = (60 * KIB, vec![1 << 20; 300]);
     let mut rng = fastrand::Rng::with_seed(3);
     let best: BTreeSet<u32> = (0..8).map(|n| n * 37).collect();
@@ -158,7 +158,7 @@ fn tit_for_tat_finds_the_best_givers_and_stays_with_them() {
 
 #[test]
 fn givers_that_hardly_differ_do_not_take_turns() {
-    let mut swarm = Swarm::new(60, false);
+    let mut swarm = ChokerSwarm::new(60, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     let mut rng = fastrand::Rng::with_seed(5);
@@ -181,7 +181,7 @@ fn givers_that_hardly_differ_do_not_take_turns() {
 #[test]
 fn newcomers_are_three_times_as_likely_to_have_the_optimistic_slot() {
     let (mut new, mut turns) = (0, 0);
-    let mut swarm = Swarm::new(60, false);
+    let mut swarm = ChokerSwarm::new(60, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     for p in &mut swarm.peers[..8] {
@@ -206,7 +206,7 @@ fn newcomers_are_three_times_as_likely_to_have_the_optimistic_slot() {
 
 #[test]
 fn an_optimistic_turn_lasts_thirty_seconds_and_ends_with_the_interest() {
-    let mut swarm = Swarm::new(40, false);
+    let mut swarm = ChokerSwarm::new(40, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     for p in &mut swarm.peers[..8] {
@@ -224,11 +224,11 @@ fn an_optimistic_turn_lasts_thirty_seconds_and_ends_with_the_interest() {
 
 #[test]
 fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
-    let mut swarm = Swarm::new(40, false);
+    let mut swarm = ChokerSwarm::new(40, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     for p in &mut swarm.peers[..10] {
-        (p.down_rate, p.owes) = (100 * KIB + u64::from(10 - p.key.0), true);
+        (p.down_rate, p.expects_blocks) = (100 * KIB + u64::from(10 - p.key.0), true);
     }
     for _ in 0..10 {
         assert!(swarm.round().is_superset(&(0..8).collect()));
@@ -239,17 +239,17 @@ fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
     for _ in 0..6 {
         // Not yet, though for want of a rate others get their places.
         let now = swarm.now;
-        assert!(!swarm.choker.snubs(now, PeerKey(0)));
+        assert!(!swarm.choker.is_snubbing(now, PeerKey(0)));
         swarm.round();
     }
     swarm.round();
-    assert!(swarm.choker.snubs(swarm.now, PeerKey(0)) && swarm.choker.snubs(swarm.now, PeerKey(1)));
-    assert!(!swarm.choker.snubs(swarm.now, PeerKey(2)), "who gives does not");
-    assert!(!swarm.choker.snubs(swarm.now, PeerKey(20)), "who owes us nothing does not");
+    assert!(swarm.choker.is_snubbing(swarm.now, PeerKey(0)) && swarm.choker.is_snubbing(swarm.now, PeerKey(1)));
+    assert!(!swarm.choker.is_snubbing(swarm.now, PeerKey(2)), "who gives does not");
+    assert!(!swarm.choker.is_snubbing(swarm.now, PeerKey(20)), "who owes us nothing does not");
     for _ in 0..30 {
         assert_eq!(swarm.round().len(), 8 + 3, "two more by chance");
     }
-    assert!(!swarm.choker.grant_now(swarm.now, false, &[swarm.peers[0]], PeerKey(0)));
+    assert!(!swarm.choker.can_unchoke_now(swarm.now, false, &[swarm.peers[0]], PeerKey(0)));
     // A block, and all is forgiven.
     swarm.peers[0].down_rate = 200 * KIB;
     swarm.round();
@@ -259,7 +259,7 @@ fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
 
 #[test]
 fn where_few_give_the_others_share_the_rest_in_turns() {
-    let mut swarm = Swarm::new(100, false);
+    let mut swarm = ChokerSwarm::new(100, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     swarm.peers[50].down_rate = 5 * KIB;
@@ -272,7 +272,7 @@ fn where_few_give_the_others_share_the_rest_in_turns() {
 
 #[test]
 fn six_hundred_leechers_are_all_served_in_bounded_time_and_shares_are_even() {
-    let mut swarm = Swarm::new(600, true);
+    let mut swarm = ChokerSwarm::new(600, true);
     for n in (0..600).step_by(3) {
         swarm.takes[n] = 4 << 20; // has its quota within a round; the others after ninety seconds
     }
@@ -294,7 +294,7 @@ fn six_hundred_leechers_are_all_served_in_bounded_time_and_shares_are_even() {
 
 #[test]
 fn a_slow_seed_serves_everyone_in_turns() {
-    let mut swarm = Swarm::new(400, true);
+    let mut swarm = ChokerSwarm::new(400, true);
     swarm.link = 100 * KIB;
     for _ in 0..360 {
         swarm.round();
@@ -311,7 +311,7 @@ fn a_slow_seed_serves_everyone_in_turns() {
 
 #[test]
 fn who_takes_nothing_makes_room_for_others() {
-    let mut swarm = Swarm::new(300, true);
+    let mut swarm = ChokerSwarm::new(300, true);
     swarm.takes[..256].fill(0);
     for _ in 0..24 {
         swarm.round();
@@ -321,7 +321,7 @@ fn who_takes_nothing_makes_room_for_others() {
 
 #[test]
 fn a_free_slot_is_granted_between_rounds_and_kept_for_a_round() {
-    let mut swarm = Swarm::new(18, false);
+    let mut swarm = ChokerSwarm::new(18, false);
     for p in &mut swarm.peers[..17] {
         p.interested = false;
     }
@@ -331,11 +331,11 @@ fn a_free_slot_is_granted_between_rounds_and_kept_for_a_round() {
     assert_eq!(earlier + SECOND, swarm.now);
     for n in 0..17 {
         swarm.peers[n].interested = true;
-        assert!(swarm.choker.grant_now(earlier, false, &swarm.peers, PeerKey(n as u32)), "{n}");
+        assert!(swarm.choker.can_unchoke_now(earlier, false, &swarm.peers, PeerKey(n as u32)), "{n}");
         (swarm.peers[n].unchoked, swarm.changed[n]) = (true, earlier);
     }
     swarm.peers[17].interested = true;
-    assert!(!swarm.choker.grant_now(earlier, false, &swarm.peers, PeerKey(17)));
+    assert!(!swarm.choker.can_unchoke_now(earlier, false, &swarm.peers, PeerKey(17)));
     swarm.peers[17].down_rate = 1 << 20;
     assert!(swarm.round().is_superset(&(0..17).collect()));
 }
@@ -343,7 +343,7 @@ fn a_free_slot_is_granted_between_rounds_and_kept_for_a_round() {
 #[test]
 fn the_same_seed_leads_to_the_same_choices() {
     let story = || {
-        let mut swarm = Swarm::new(200, false);
+        let mut swarm = ChokerSwarm::new(200, false);
         swarm.link = 200 * KIB;
         (0..200).map(|_| swarm.round()).collect::<Vec<_>>()
     };

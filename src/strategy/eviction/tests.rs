@@ -4,40 +4,40 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(1000);
 
-fn at(key: u32, host: &str, idle: u64) -> Occupant {
+fn at(key: u32, host: &str, idle: u64) -> EvictionCandidate {
     let host = host.parse().expect("an address");
-    Occupant {
+    EvictionCandidate {
         key: PeerKey(key),
         host,
         handshake: Handshake::Done,
         since: NOW.saturating_sub(Duration::from_secs(idle.max(100))),
         moved: NOW.saturating_sub(Duration::from_secs(idle)),
-        merit: Merit::Moved,
-        total: PLENTY,
-        lately: 2 * BUSY,
+        usefulness: Usefulness::Moved,
+        total: PLENTY_BYTES,
+        recent: 2 * BUSY,
     }
 }
 
-fn goes(newcomer: &str, occupants: &[Occupant], fair: usize) -> Option<u32> {
+fn goes(newcomer: &str, occupants: &[EvictionCandidate], fair: usize) -> Option<u32> {
     let newcomer = newcomer.parse().expect("an address");
-    evicted(newcomer, occupants, fair, &Churn::default(), NOW).map(|gone| gone.key.0)
+    evicted(newcomer, occupants, fair, &EvictionLimiter::default(), NOW).map(|gone| gone.key.0)
 }
 
 /// The same connections, none of which has moved a block.
-fn unproven(mut occupants: Vec<Occupant>) -> Vec<Occupant> {
+fn unproven(mut occupants: Vec<EvictionCandidate>) -> Vec<EvictionCandidate> {
     for occupant in &mut occupants {
-        occupant.merit = Merit::Unknown;
+        occupant.usefulness = Usefulness::Unknown;
     }
     occupants
 }
 
 /// A table of so many connections, of addresses made by `host`, all idle for so long.
-fn table(size: u32, idle: u64, host: impl Fn(u32) -> String) -> Vec<Occupant> {
+fn table(size: u32, idle: u64, host: impl Fn(u32) -> String) -> Vec<EvictionCandidate> {
     (0..size).map(|n| at(n, &host(n), idle)).collect()
 }
 
 /// So far have all of these come, so long ago.
-fn all(occupants: &mut [Occupant], handshake: Handshake, idle: Duration) {
+fn all(occupants: &mut [EvictionCandidate], handshake: Handshake, idle: Duration) {
     for occupant in occupants {
         (occupant.handshake, occupant.moved) = (handshake, NOW.saturating_sub(idle));
     }
@@ -110,12 +110,12 @@ fn nobody_is_pushed_out_by_its_own_network() {
 }
 
 /// The same, where no connection that is in use may be evicted now.
-fn goes_without_need(occupants: &[Occupant]) -> Option<u32> {
+fn goes_without_need(occupants: &[EvictionCandidate]) -> Option<u32> {
     let ip = [1, 1, 1, 1].into();
-    let in_use = Bounded { network: Network::block(ip), newcomer: wider(ip), in_use: true };
-    let mut churn = Churn::default();
-    churn.note(in_use, NOW);
-    evicted([198, 51, 100, 1].into(), occupants, 75, &churn, NOW).map(|gone| gone.key.0)
+    let in_use = LimitedEviction { network: Network::block(ip), newcomer: provider_network(ip), in_use: true };
+    let mut eviction_limiter = EvictionLimiter::default();
+    eviction_limiter.note(in_use, NOW);
+    evicted([198, 51, 100, 1].into(), occupants, 75, &eviction_limiter, NOW).map(|gone| gone.key.0)
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
     assert_eq!(goes_without_need(&full), None);
     full[7].moved -= Duration::from_secs(2);
     assert_eq!(goes_without_need(&full), Some(7));
-    full[7].total = PLENTY;
+    full[7].total = PLENTY_BYTES;
     assert_eq!(goes_without_need(&full), None);
-    full[8].merit = Merit::Stuck;
+    full[8].usefulness = Usefulness::Stuck;
     assert_eq!(goes_without_need(&full), Some(8), "it does not read");
 }
 
@@ -145,12 +145,12 @@ fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
 #[test]
 fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
     let mut full = table(225, 6, |n| format!("203.{n}.1.1"));
-    full[7].lately -= 1;
+    full[7].recent -= 1;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
     assert_eq!(goes_without_need(&full), None);
     assert_eq!(goes("203.3.1.1", &full, 75), None, "to a network that has fewer");
     for occupant in &mut full {
-        occupant.since = NOW.saturating_sub(SETTLED / 2);
+        occupant.since = NOW.saturating_sub(MIN_AGE_IN_USE / 2);
     }
     assert_eq!(goes("198.51.100.1", &full, 75), None, "nor so soon");
     let busy = table(225, 3, |n| format!("203.{n}.1.1"));
@@ -162,21 +162,21 @@ fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
 #[test]
 fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
     let mut full = table(225, 0, |n| format!("203.{n}.1.1"));
-    full[100..].iter_mut().for_each(|o| (o.total, o.lately) = (16 << 10, 16 << 10));
-    let (mut churn, mut let_in) = (Churn::default(), 0);
+    full[100..].iter_mut().for_each(|o| (o.total, o.recent) = (16 << 10, 16 << 10));
+    let (mut eviction_limiter, mut let_in) = (EvictionLimiter::default(), 0);
     for second in 1..600u32 {
         let now = NOW + Duration::from_secs(u64::from(second));
-        full.iter_mut().filter(|o| o.lately >= BUSY).for_each(|o| o.moved = now);
+        full.iter_mut().filter(|o| o.recent >= BUSY).for_each(|o| o.moved = now);
         if second < 30 || second % 3 > 0 {
             continue;
         }
         let newcomer = IpAddr::from([100, second as u8, (second >> 8) as u8, 1]);
-        let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
-        gone.bounded.into_iter().for_each(|gone| churn.note(gone, now));
+        let Some(gone) = evicted(newcomer, &full, 75, &eviction_limiter, now) else { continue };
+        gone.limited.into_iter().for_each(|gone| eviction_limiter.note(gone, now));
         let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
         assert!(gone.key.0 >= 100, "a busy peer");
         let (key, host, since) = (PeerKey(1000 + second), newcomer, now);
-        *place = Occupant { key, host, since, moved: now, total: 16 << 10, lately: 16 << 10, ..*place };
+        *place = EvictionCandidate { key, host, since, moved: now, total: 16 << 10, recent: 16 << 10, ..*place };
         let_in += 1;
     }
     assert_eq!(let_in, 190);
@@ -192,12 +192,12 @@ fn idle_connections_of_many_networks_keep_nobody_out() {
     assert!(goes("198.51.100.1", &full, 75).is_some());
     full[9].moved -= Duration::from_secs(1);
     assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
-    full[7].merit = Merit::Idled;
+    full[7].usefulness = Usefulness::Idled;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
-    full[5].merit = Merit::Stuck;
+    full[5].usefulness = Usefulness::Stuck;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(5), "or does not read");
     for occupant in &mut full {
-        occupant.merit = Merit::Moved;
+        occupant.usefulness = Usefulness::Moved;
     }
     assert_eq!(goes_without_need(&full), None, "peers that have moved blocks stay");
     let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
@@ -219,15 +219,15 @@ fn a_network_with_two_busy_connections_covers_for_nobody() {
 #[test]
 fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
-    full[..100].iter_mut().for_each(|o| (o.merit, o.moved) = (Merit::Moved, NOW + Duration::from_secs(100)));
-    let (mut churn, mut evictions) = (Churn::default(), 0);
+    full[..100].iter_mut().for_each(|o| (o.usefulness, o.moved) = (Usefulness::Moved, NOW + Duration::from_secs(100)));
+    let (mut eviction_limiter, mut evictions) = (EvictionLimiter::default(), 0);
     for n in 0..120 * 60u32 {
         let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 60);
         let newcomer = IpAddr::from([1 + (n >> 8) as u8, n as u8, 0, 1]);
-        let Some(gone) = evicted(newcomer, &full, 75, &churn, now) else { continue };
-        churn.note(gone.bounded.expect("only such are evicted"), now);
+        let Some(gone) = evicted(newcomer, &full, 75, &eviction_limiter, now) else { continue };
+        eviction_limiter.note(gone.limited.expect("only such are evicted"), now);
         let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
-        assert_eq!(place.merit, Merit::Unknown);
+        assert_eq!(place.usefulness, Usefulness::Unknown);
         (place.key, place.host, place.moved) = (PeerKey(1000 + n), newcomer, now);
         evictions += 1;
     }
@@ -238,42 +238,46 @@ fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
 #[test]
 fn a_flood_from_a_few_wide_networks_leaves_evictions_to_others() {
     let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
-    let mut churn = Churn::default();
+    let mut eviction_limiter = EvictionLimiter::default();
     for n in 0..5 * 300u32 {
         let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 300);
         let newcomer = IpAddr::from([100, (n % 4) as u8, (n / 4) as u8, 1]);
-        if let Some(gone) = evicted(newcomer, &full, 75, &churn, now) {
-            churn.note(gone.bounded.expect("only such are evicted"), now);
+        if let Some(gone) = evicted(newcomer, &full, 75, &eviction_limiter, now) {
+            eviction_limiter.note(gone.limited.expect("only such are evicted"), now);
         }
-        assert!(evicted([198, 51, 100, 1].into(), &full, 75, &churn, now).is_some());
+        assert!(evicted([198, 51, 100, 1].into(), &full, 75, &eviction_limiter, now).is_some());
     }
 }
 
 #[test]
 fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
     let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
-    let (mut churn, newcomer) = (Churn::default(), |n: u8| IpAddr::from([198, 51, n, 1]));
-    let gone = evicted(newcomer(1), &full, 75, &churn, NOW).expect("a connection");
-    churn.note(
-        Bounded { network: Network::block(newcomer(2)), newcomer: wider([1, 1, 1, 1].into()), in_use: false },
+    let (mut eviction_limiter, newcomer) = (EvictionLimiter::default(), |n: u8| IpAddr::from([198, 51, n, 1]));
+    let gone = evicted(newcomer(1), &full, 75, &eviction_limiter, NOW).expect("a connection");
+    eviction_limiter.note(
+        LimitedEviction {
+            network: Network::block(newcomer(2)),
+            newcomer: provider_network([1, 1, 1, 1].into()),
+            in_use: false,
+        },
         NOW,
     );
-    assert!(evicted(newcomer(2), &full, 75, &churn, NOW).is_none());
-    assert_eq!(evicted(newcomer(3), &full, 75, &churn, NOW), Some(gone));
-    assert!(evicted(newcomer(2), &full, 75, &churn, NOW + Churn::REST).is_some());
+    assert!(evicted(newcomer(2), &full, 75, &eviction_limiter, NOW).is_none());
+    assert_eq!(evicted(newcomer(3), &full, 75, &eviction_limiter, NOW), Some(gone));
+    assert!(evicted(newcomer(2), &full, 75, &eviction_limiter, NOW + EvictionLimiter::REST).is_some());
 }
 
 /// Silent connections are evicted before one that has begun its handshake, whatever their networks.
 #[test]
 fn silent_callers_go_first() {
     let mut full = table(128, 0, |n| format!("203.{n}.1.1"));
-    all(&mut full, Handshake::Silent, SILENCE);
-    all(&mut full[3..4], Handshake::Begun, HANDSHAKE * 2);
-    all(&mut full[90..91], Handshake::Silent, SILENCE * 2);
+    all(&mut full, Handshake::Silent, SILENT_TIMEOUT);
+    all(&mut full[3..4], Handshake::Begun, HANDSHAKE_TIMEOUT * 2);
+    all(&mut full[90..91], Handshake::Silent, SILENT_TIMEOUT * 2);
     assert_eq!(goes("203.3.1.1", &full, 32), Some(90));
     all(&mut full, Handshake::Silent, Duration::ZERO);
     assert_eq!(goes("203.3.1.1", &full, 32), None, "their first bytes may be on their way");
-    all(&mut full, Handshake::Begun, HANDSHAKE);
+    all(&mut full, Handshake::Begun, HANDSHAKE_TIMEOUT);
     assert!(goes("198.51.100.1", &full, 32).is_some(), "nor is one byte enough");
     let mut full = table(128, 0, |_| "203.0.113.1".into());
     all(&mut full, Handshake::Silent, Duration::ZERO);

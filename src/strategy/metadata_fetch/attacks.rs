@@ -97,7 +97,14 @@ impl Attackers {
     }
 
     /// What one of them gives for a request.
-    fn answer(&mut self, fetch: &mut MetadataFetch, key: PeerKey, piece: u32, whole: &[u8], now: Duration) -> Fetched {
+    fn answer(
+        &mut self,
+        fetch: &mut MetadataFetch,
+        key: PeerKey,
+        piece: u32,
+        whole: &[u8],
+        now: Duration,
+    ) -> FetchOutcome {
         let right = whole.chunks(PIECE as usize).nth(piece as usize).unwrap_or_default();
         let lie = |size: u32| vec![0xee; piece_size(size, piece).unwrap() as usize];
         match self.attack {
@@ -108,12 +115,12 @@ impl Attackers {
             Attack::FillsSizes => {
                 let size = fetch.sources[&key].size;
                 if piece + 1 == pieces(size) {
-                    Fetched::Nothing
+                    FetchOutcome::Nothing
                 } else {
                     fetch.data(key, piece, (size, &lie(size)), now)
                 }
             }
-            _ => Fetched::Nothing,
+            _ => FetchOutcome::Nothing,
         }
     }
 }
@@ -151,17 +158,17 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
         assert!(fetch.held(1) <= MAX_HELD.0);
         for fetched in came {
             match fetched {
-                Fetched::Whole(info) => {
+                FetchOutcome::Complete(info) => {
                     assert!(info == whole);
                     return now.saturating_sub(start);
                 }
-                Fetched::Liar(key) => {
+                FetchOutcome::Liar(key) => {
                     assert_ne!(key, honest);
                     // The address is banned, and there is another.
                     let at = liars.keys.iter().position(|&k| k == key).unwrap();
                     liars.join(&mut fetch, at);
                 }
-                Fetched::Nothing | Fetched::Doubtful => {}
+                FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::wire::metadata::{MetadataMessage, PIECE, piece_size};
 
 /// What a simulated peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SourceKind {
     Honest,
     /// Honest, and slower than a request may take.
     Slow,
@@ -29,16 +29,16 @@ enum Kind {
     Rejecting,
 }
 
-const KINDS: [Kind; 9] = [
-    Kind::Honest,
-    Kind::Slow,
-    Kind::Forger,
-    Kind::Spoiler,
-    Kind::Inventor,
-    Kind::Dawdler,
-    Kind::Turncoat,
-    Kind::Silent,
-    Kind::Rejecting,
+const KINDS: [SourceKind; 9] = [
+    SourceKind::Honest,
+    SourceKind::Slow,
+    SourceKind::Forger,
+    SourceKind::Spoiler,
+    SourceKind::Inventor,
+    SourceKind::Dawdler,
+    SourceKind::Turncoat,
+    SourceKind::Silent,
+    SourceKind::Rejecting,
 ];
 
 pub(crate) fn info(size: usize) -> Vec<u8> {
@@ -50,7 +50,7 @@ pub(crate) fn hash(info: &[u8]) -> InfoHash {
 }
 
 /// What happened, and when it was over.
-struct Story {
+struct MetadataSimulation {
     info: Option<Vec<u8>>,
     over: Duration,
     liars: BTreeSet<PeerKey>,
@@ -59,19 +59,19 @@ struct Story {
 }
 
 /// Runs a fetch from peers of these kinds; answers take `rng` of up to a second, and those of slow peers much longer.
-fn run(info: &[u8], kinds: &[Kind], seed: u64) -> Story {
+fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut fetch = MetadataFetch::new(hash(info));
     let right = info.len() as u32;
     for (n, kind) in kinds.iter().enumerate() {
         let size = match kind {
-            Kind::Inventor => right + 1 + (n % 2) as u32,
-            Kind::Dawdler => MAX_SIZE - n as u32,
+            SourceKind::Inventor => right + 1 + (n % 2) as u32,
+            SourceKind::Dawdler => MAX_SIZE - n as u32,
             _ => right,
         };
         assert!(fetch.offer(PeerKey(n as u32), size));
     }
-    let mut story = Story { info: None, over: Duration::ZERO, liars: BTreeSet::new(), asked: 0 };
+    let mut story = MetadataSimulation { info: None, over: Duration::ZERO, liars: BTreeSet::new(), asked: 0 };
     // What is on its way, by the time when it arrives.
     let mut flying: BTreeMap<(Duration, u64), (PeerKey, u32)> = BTreeMap::new();
     let mut now = Duration::ZERO;
@@ -80,9 +80,9 @@ fn run(info: &[u8], kinds: &[Kind], seed: u64) -> Story {
             story.asked += 1;
             let within = Duration::from_millis(rng.u64(1..1000));
             let delay = match kinds[key.0 as usize] {
-                Kind::Silent => continue,
-                Kind::Slow => Duration::from_secs(11) + within,
-                Kind::Dawdler => Duration::from_secs(9),
+                SourceKind::Silent => continue,
+                SourceKind::Slow => Duration::from_secs(11) + within,
+                SourceKind::Dawdler => Duration::from_secs(9),
                 _ => within,
             };
             flying.insert((now + delay, n * 10_000 + story.asked as u64), (key, piece));
@@ -99,14 +99,14 @@ fn run(info: &[u8], kinds: &[Kind], seed: u64) -> Story {
                 continue;
             }
             match answer(&mut fetch, kinds[key.0 as usize], key, piece, info, now) {
-                Fetched::Whole(info) => {
+                FetchOutcome::Complete(info) => {
                     story.info = Some(info);
                     story.over = now;
                     assert!(fetch.requests(now).is_empty() && fetch.next_due(now).is_none());
                     return story;
                 }
-                Fetched::Liar(key) => assert!(story.liars.insert(key), "blamed twice"),
-                Fetched::Nothing | Fetched::Doubtful => {}
+                FetchOutcome::Liar(key) => assert!(story.liars.insert(key), "blamed twice"),
+                FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
             }
         }
     }
@@ -115,33 +115,40 @@ fn run(info: &[u8], kinds: &[Kind], seed: u64) -> Story {
 }
 
 /// Delivers one answer.
-fn answer(fetch: &mut MetadataFetch, kind: Kind, key: PeerKey, piece: u32, info: &[u8], now: Duration) -> Fetched {
+fn answer(
+    fetch: &mut MetadataFetch,
+    kind: SourceKind,
+    key: PeerKey,
+    piece: u32,
+    info: &[u8],
+    now: Duration,
+) -> FetchOutcome {
     let right = info.len() as u32;
     let bytes = info.chunks(PIECE as usize).nth(piece as usize).unwrap_or_default();
     let lie = |size: u32| vec![0xee; piece_size(size, piece).unwrap() as usize];
     match kind {
-        Kind::Honest | Kind::Slow => fetch.data(key, piece, (right, bytes), now),
-        Kind::Spoiler if piece > 0 => fetch.data(key, piece, (right, bytes), now),
-        Kind::Forger | Kind::Spoiler => fetch.data(key, piece, (right, &lie(right)), now),
-        Kind::Inventor => fetch.data(key, piece, (right + 1 + key.0 % 2, &lie(right + 1 + key.0 % 2)), now),
-        Kind::Dawdler => fetch.data(key, piece, (MAX_SIZE - key.0, &lie(MAX_SIZE - key.0)), now),
-        Kind::Turncoat => fetch.data(key, piece, (right + 5, bytes), now),
-        Kind::Rejecting => {
+        SourceKind::Honest | SourceKind::Slow => fetch.data(key, piece, (right, bytes), now),
+        SourceKind::Spoiler if piece > 0 => fetch.data(key, piece, (right, bytes), now),
+        SourceKind::Forger | SourceKind::Spoiler => fetch.data(key, piece, (right, &lie(right)), now),
+        SourceKind::Inventor => fetch.data(key, piece, (right + 1 + key.0 % 2, &lie(right + 1 + key.0 % 2)), now),
+        SourceKind::Dawdler => fetch.data(key, piece, (MAX_SIZE - key.0, &lie(MAX_SIZE - key.0)), now),
+        SourceKind::Turncoat => fetch.data(key, piece, (right + 5, bytes), now),
+        SourceKind::Rejecting => {
             fetch.reject(key, piece, now);
-            Fetched::Nothing
+            FetchOutcome::Nothing
         }
-        Kind::Silent => unreachable!(),
+        SourceKind::Silent => unreachable!(),
     }
 }
 
 #[test]
 fn honest_peers_share_the_work_and_nothing_is_asked_twice() {
     let info = info(PIECE as usize * 40 + 17);
-    let story = run(&info, &[Kind::Honest; 4], 1);
+    let story = run(&info, &[SourceKind::Honest; 4], 1);
     assert!(story.info.as_deref() == Some(&info[..]));
     assert!(story.liars.is_empty() && story.over < Duration::from_secs(10), "{:?}", story.over);
     // Only towards the end are some asked for twice.
-    assert!(story.asked <= 41 + 2 * DEPTH * 4, "{}", story.asked);
+    assert!(story.asked <= 41 + 2 * MAX_OUTSTANDING * 4, "{}", story.asked);
 }
 
 /// False sizes that two peers each vouch for, and that come in drops, leave room for the one honest peer's.
@@ -165,7 +172,7 @@ fn many_false_sizes_do_not_keep_the_metadata_out() {
                 let bytes = info.chunks(PIECE as usize).nth(piece as usize).unwrap_or_default();
                 if key != honest {
                     owed.push((now + Duration::from_secs(4), key, piece));
-                } else if let Fetched::Whole(info) = fetch.data(key, piece, (right, bytes), now) {
+                } else if let FetchOutcome::Complete(info) = fetch.data(key, piece, (right, bytes), now) {
                     came = Some(info);
                 }
             }
@@ -189,7 +196,7 @@ fn many_false_sizes_do_not_keep_the_metadata_out() {
 fn a_single_small_piece() {
     for size in [1, PIECE as usize - 1, PIECE as usize, PIECE as usize + 1] {
         let info = info(size);
-        assert!(run(&info, &[Kind::Honest], 1).info == Some(info));
+        assert!(run(&info, &[SourceKind::Honest], 1).info == Some(info));
     }
 }
 
@@ -198,7 +205,7 @@ fn one_honest_peer_among_liars_of_every_kind_is_enough() {
     let info = info(PIECE as usize * 5 + 1);
     for liar in KINDS {
         let mut kinds = [liar; 20];
-        kinds[13] = Kind::Honest;
+        kinds[13] = SourceKind::Honest;
         let story = run(&info, &kinds, 3);
         assert!(story.info.as_deref() == Some(&info[..]), "{liar:?}");
         assert!(!story.liars.contains(&PeerKey(13)));
@@ -209,15 +216,15 @@ fn one_honest_peer_among_liars_of_every_kind_is_enough() {
 #[test]
 fn lone_liars_are_named() {
     let info = info(PIECE as usize * 3);
-    for liar in [Kind::Forger, Kind::Spoiler, Kind::Inventor, Kind::Turncoat] {
+    for liar in [SourceKind::Forger, SourceKind::Spoiler, SourceKind::Inventor, SourceKind::Turncoat] {
         let story = run(&info, &[liar], 1);
         assert_eq!((story.info, story.liars), (None, BTreeSet::from([PeerKey(0)])), "{liar:?}");
     }
-    for harmless in [Kind::Silent, Kind::Rejecting] {
+    for harmless in [SourceKind::Silent, SourceKind::Rejecting] {
         let story = run(&info, &[harmless], 1);
         assert!(story.liars.is_empty());
         // A pause after each try, not a storm of requests.
-        assert!(story.asked < 24 * 3600 / 10 * DEPTH, "{harmless:?}: {}", story.asked);
+        assert!(story.asked < 24 * 3600 / 10 * MAX_OUTSTANDING, "{harmless:?}: {}", story.asked);
     }
 }
 
@@ -226,14 +233,14 @@ fn what_was_not_asked_for_is_not_taken() {
     let info = info(100);
     let mut fetch = MetadataFetch::new(hash(&info));
     let (one, other) = (PeerKey(1), PeerKey(2));
-    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), Fetched::Nothing);
+    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), FetchOutcome::Nothing);
     assert!(fetch.offer(one, 100) && fetch.offer(other, 101));
-    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), Fetched::Nothing);
+    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), FetchOutcome::Nothing);
     assert_eq!(fetch.requests(Duration::ZERO), [(one, 0), (other, 0)]);
     assert_eq!(fetch.requests(Duration::ZERO), []);
-    assert_eq!(fetch.data(one, 1, (100, &info), Duration::ZERO), Fetched::Nothing);
-    assert_eq!(fetch.data(PeerKey(3), 0, (100, &info), Duration::ZERO), Fetched::Nothing);
-    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), Fetched::Whole(info));
+    assert_eq!(fetch.data(one, 1, (100, &info), Duration::ZERO), FetchOutcome::Nothing);
+    assert_eq!(fetch.data(PeerKey(3), 0, (100, &info), Duration::ZERO), FetchOutcome::Nothing);
+    assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), FetchOutcome::Complete(info));
 }
 
 #[test]
@@ -242,7 +249,7 @@ fn sizes_that_cannot_be_are_refused() {
     assert!(!fetch.offer(PeerKey(1), 0) && !fetch.offer(PeerKey(1), MAX_SIZE + 1));
     assert_eq!(fetch.sources(), 0);
     assert!(fetch.offer(PeerKey(1), MAX_SIZE));
-    assert_eq!((fetch.requests(Duration::ZERO).len(), fetch.progress()), (DEPTH, (0, 0)));
+    assert_eq!((fetch.requests(Duration::ZERO).len(), fetch.progress()), (MAX_OUTSTANDING, (0, 0)));
 }
 
 #[test]
@@ -279,14 +286,14 @@ proptest! {
         size in 1usize..100_000,
         seed: u64,
     ) {
-        let mut kinds: Vec<Kind> = kinds.into_iter().map(|k| KINDS[k]).collect();
-        kinds.insert(at.index(kinds.len() + 1), Kind::Honest);
+        let mut kinds: Vec<SourceKind> = kinds.into_iter().map(|k| KINDS[k]).collect();
+        kinds.insert(at.index(kinds.len() + 1), SourceKind::Honest);
         let info = info(size);
         let story = run(&info, &kinds, seed);
         prop_assert!(story.info.as_deref() == Some(&info[..]));
         prop_assert!(story.over < Duration::from_secs(2 * 3600), "{:?}", story.over);
         for liar in story.liars {
-            prop_assert!(!matches!(kinds[liar.0 as usize], Kind::Honest | Kind::Slow | Kind::Silent | Kind::Rejecting));
+            prop_assert!(!matches!(kinds[liar.0 as usize], SourceKind::Honest | SourceKind::Slow | SourceKind::Silent | SourceKind::Rejecting));
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use std::net::SocketAddr;
 
-use crate::strategy::peer_list::Book;
-use crate::strategy::peer_list::entry::Entry;
-use crate::types::Opening;
-use crate::wire::pex::Flags;
+use crate::strategy::peer_list::PeerList;
+use crate::strategy::peer_list::entry::PeerListEntry;
+use crate::types::DialMode;
+use crate::wire::pex::PexFlags;
 
-impl Book {
+impl PeerList {
     /// Notes what a peer says of `addr`.
-    pub fn hint(&mut self, addr: SocketAddr, flags: Flags) {
+    pub fn hint(&mut self, addr: SocketAddr, flags: PexFlags) {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.hints = flags;
         }
@@ -19,7 +19,7 @@ impl Book {
     /// The peer at `addr` encrypted a connection that it made to us: we begin in the same way.
     pub fn was_encrypted(&mut self, addr: SocketAddr) {
         if let Some(entry) = self.entries.get_mut(&addr) {
-            entry.opening.get_or_insert(Opening::Encrypted);
+            entry.dial_mode.get_or_insert(DialMode::Encrypted);
         }
     }
 
@@ -29,21 +29,21 @@ impl Book {
     }
 
     /// How to begin the first call, where nothing is known but what peers say.
-    pub(crate) fn hinted_opening(&self, entry: &Entry) -> Option<Opening> {
-        let usual = self.encryption.opening();
-        let other = self.encryption.other_than(usual);
-        other.filter(|other| *other == Opening::Encrypted && entry.is_hinted(Flags::ENCRYPTION))
+    pub(crate) fn hinted_opening(&self, entry: &PeerListEntry) -> Option<DialMode> {
+        let usual = self.encryption.dial_mode();
+        let other = self.encryption.fallback(usual);
+        other.filter(|other| *other == DialMode::Encrypted && entry.is_hinted(PexFlags::ENCRYPTION))
     }
 
     /// Whether neither side would need the connection.
-    pub(crate) fn is_needless(&self, entry: &Entry) -> bool {
-        self.is_complete && entry.is_hinted(Flags::UPLOAD_ONLY)
+    pub(crate) fn is_redundant(&self, entry: &PeerListEntry) -> bool {
+        self.is_complete && entry.is_hinted(PexFlags::UPLOAD_ONLY)
     }
 }
 
-impl Entry {
+impl PeerListEntry {
     /// Whether a peer says so, of an address that peers alone have named.
-    pub(crate) fn is_hinted(&self, flag: Flags) -> bool {
+    pub(crate) fn is_hinted(&self, flag: PexFlags) -> bool {
         !self.source.is_verified() && self.hints.has(flag)
     }
 }
@@ -53,7 +53,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::strategy::peer_list::Source;
+    use crate::strategy::peer_list::PeerSource;
     use crate::types::{Encryption, PeerKey};
 
     fn addr(n: u8) -> SocketAddr {
@@ -61,64 +61,64 @@ mod tests {
     }
 
     /// A book with an address for each of these flags, named by `source`.
-    fn book(encryption: Encryption, source: Source, flags: &[Flags]) -> Book {
-        let mut book = Book::new(encryption);
+    fn peer_list(encryption: Encryption, source: PeerSource, flags: &[PexFlags]) -> PeerList {
+        let mut peer_list = PeerList::new(encryption);
         for (&flags, n) in flags.iter().zip(0..) {
-            book.add(&[addr(n)], source);
-            book.hint(addr(n), flags);
+            peer_list.add(&[addr(n)], source);
+            peer_list.hint(addr(n), flags);
         }
-        book
+        peer_list
     }
 
     #[test]
     fn a_peer_that_is_said_to_encrypt_is_first_called_in_that_way() {
         use Encryption::{Off, Prefer, Require};
         for (encryption, source, expected) in [
-            (Prefer, Source::Pex, Opening::Encrypted),
-            (Prefer, Source::Tracker, Opening::Plain),
-            (Off, Source::Pex, Opening::Plain),
-            (Require, Source::Pex, Opening::Encrypted),
+            (Prefer, PeerSource::Pex, DialMode::Encrypted),
+            (Prefer, PeerSource::Tracker, DialMode::Plain),
+            (Off, PeerSource::Pex, DialMode::Plain),
+            (Require, PeerSource::Pex, DialMode::Encrypted),
         ] {
-            let book = book(encryption, source, &[Flags::ENCRYPTION, Flags::UTP]);
-            assert_eq!(book.opening(&addr(0)), expected, "{encryption:?} {source:?}");
-            assert_eq!(book.opening(&addr(1)), encryption.opening());
+            let peer_list = peer_list(encryption, source, &[PexFlags::ENCRYPTION, PexFlags::UTP]);
+            assert_eq!(peer_list.dial_mode(&addr(0)), expected, "{encryption:?} {source:?}");
+            assert_eq!(peer_list.dial_mode(&addr(1)), encryption.dial_mode());
         }
     }
 
     #[test]
     fn what_came_of_a_call_counts_more_than_what_is_said() {
-        let mut book = book(Encryption::Prefer, Source::Pex, &[Flags::ENCRYPTION]);
-        book.calling(addr(0), PeerKey(1));
-        assert!(book.unanswered(addr(0), PeerKey(1)));
-        assert_eq!(book.opening(&addr(0)), Opening::Plain);
-        book.hint(addr(0), Flags::ENCRYPTION);
-        book.was_encrypted(addr(0));
-        assert_eq!(book.opening(&addr(0)), Opening::Plain);
-        book.add(&[addr(1)], Source::Tracker);
-        book.was_encrypted(addr(1));
-        assert_eq!(book.opening(&addr(1)), Opening::Encrypted, "it came to us in that way");
+        let mut peer_list = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::ENCRYPTION]);
+        peer_list.note_dialed(addr(0), PeerKey(1));
+        assert!(peer_list.note_unanswered(addr(0), PeerKey(1)));
+        assert_eq!(peer_list.dial_mode(&addr(0)), DialMode::Plain);
+        peer_list.hint(addr(0), PexFlags::ENCRYPTION);
+        peer_list.was_encrypted(addr(0));
+        assert_eq!(peer_list.dial_mode(&addr(0)), DialMode::Plain);
+        peer_list.add(&[addr(1)], PeerSource::Tracker);
+        peer_list.was_encrypted(addr(1));
+        assert_eq!(peer_list.dial_mode(&addr(1)), DialMode::Encrypted, "it came to us in that way");
     }
 
     #[test]
     fn two_that_want_nothing_are_not_connected() {
-        let all = |book: &Book| book.callable(Duration::ZERO, 9).len();
-        let mut said = book(Encryption::Prefer, Source::Pex, &[Flags::UPLOAD_ONLY, Flags::ENCRYPTION]);
+        let all = |peer_list: &PeerList| peer_list.dial_candidates(Duration::ZERO, 9).len();
+        let mut said = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::UPLOAD_ONLY, PexFlags::ENCRYPTION]);
         assert_eq!(all(&said), 2);
         said.set_complete(true);
-        assert_eq!(said.callable(Duration::ZERO, 9), [addr(1)]);
+        assert_eq!(said.dial_candidates(Duration::ZERO, 9), [addr(1)]);
         said.set_complete(false);
         assert_eq!(all(&said), 2);
-        let mut tracked = book(Encryption::Prefer, Source::Tracker, &[Flags::UPLOAD_ONLY]);
+        let mut tracked = peer_list(Encryption::Prefer, PeerSource::Tracker, &[PexFlags::UPLOAD_ONLY]);
         tracked.set_complete(true);
         assert_eq!(all(&tracked), 1, "a peer must not keep us from those whom a tracker names");
     }
 
     #[test]
     fn peers_that_were_reached_come_first() {
-        let mut book = book(Encryption::Prefer, Source::Pex, &[Flags::default(); 20]);
-        book.hint(addr(13), Flags::REACHABLE);
-        assert_eq!(book.callable(Duration::ZERO, 1), [addr(13)]);
-        book.add(&[addr(50)], Source::Tracker);
-        assert_eq!(book.callable(Duration::ZERO, 2), [addr(50), addr(13)]);
+        let mut peer_list = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::default(); 20]);
+        peer_list.hint(addr(13), PexFlags::REACHABLE);
+        assert_eq!(peer_list.dial_candidates(Duration::ZERO, 1), [addr(13)]);
+        peer_list.add(&[addr(50)], PeerSource::Tracker);
+        assert_eq!(peer_list.dial_candidates(Duration::ZERO, 2), [addr(50), addr(13)]);
     }
 }

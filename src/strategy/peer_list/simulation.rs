@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::strategy::dial_rate;
-use crate::strategy::peer_list::{Book, Source};
+use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::types::PeerKey;
 
 /// How an address behaves.
@@ -21,20 +21,20 @@ enum Host {
     HangsUp(Duration),
 }
 
-struct World {
+struct DialSimulation {
     now: Duration,
-    book: Book,
+    peer_list: PeerList,
     hosts: HashMap<SocketAddr, Host>,
     /// What will become of a call or a connection, and when.
-    under_way: Vec<(Duration, SocketAddr, PeerKey, End)>,
+    under_way: Vec<(Duration, SocketAddr, PeerKey, DialEnd)>,
     connected: Vec<(Duration, SocketAddr)>,
     calls: HashMap<SocketAddr, usize>,
     keys: u32,
-    dials: dial_rate::Dials,
+    dials: dial_rate::DialBudget,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum DialEnd {
     Fails,
     Connects,
     Closes,
@@ -50,50 +50,50 @@ fn addr(n: u32) -> SocketAddr {
     SocketAddr::from(((0x1400_0000 + n * 0x0000_0301).to_be_bytes(), 6881))
 }
 
-impl World {
-    fn new(seed: u64) -> World {
-        let book = Book { rng: fastrand::Rng::with_seed(seed), ..Book::default() };
-        World {
+impl DialSimulation {
+    fn new(seed: u64) -> DialSimulation {
+        let peer_list = PeerList { rng: fastrand::Rng::with_seed(seed), ..PeerList::default() };
+        DialSimulation {
             now: Duration::ZERO,
-            book,
+            peer_list,
             hosts: HashMap::new(),
             under_way: Vec::new(),
             connected: Vec::new(),
             calls: HashMap::new(),
             keys: 0,
-            dials: dial_rate::Dials::default(),
+            dials: dial_rate::DialBudget::default(),
         }
     }
 
-    fn name(&mut self, range: std::ops::Range<u32>, host: Host, source: Source) {
+    fn name(&mut self, range: std::ops::Range<u32>, host: Host, source: PeerSource) {
         let named: Vec<_> = range.map(addr).collect();
         self.hosts.extend(named.iter().map(|addr| (*addr, host)));
-        self.book.add(&named, source);
+        self.peer_list.add(&named, source);
     }
 
     fn half_open(&self) -> usize {
-        self.under_way.iter().filter(|(.., end)| *end != End::Closes).count()
+        self.under_way.iter().filter(|(.., end)| *end != DialEnd::Closes).count()
     }
 
     fn call(&mut self) {
-        self.book.set_time(self.now);
-        let allowed = self.dials.allowed(self.now, dial_rate::DIALS_A_SECOND);
-        let free = allowed.min(dial_rate::HALF_OPEN - self.half_open());
+        self.peer_list.set_time(self.now);
+        let allowed = self.dials.allowed(self.now, dial_rate::DIALS_PER_SECOND);
+        let free = allowed.min(dial_rate::MAX_HALF_OPEN - self.half_open());
         if free == 0 {
             return;
         }
-        let callable = self.book.callable(self.now, free + 1);
-        let patience = dial_rate::connect_timeout(callable.len() > free);
-        for addr in callable.into_iter().take(free) {
+        let dial_candidates = self.peer_list.dial_candidates(self.now, free + 1);
+        let patience = dial_rate::connect_timeout(dial_candidates.len() > free);
+        for addr in dial_candidates.into_iter().take(free) {
             self.keys += 1;
-            self.book.calling(addr, PeerKey(self.keys));
+            self.peer_list.note_dialed(addr, PeerKey(self.keys));
             self.dials.begun();
             *self.calls.entry(addr).or_default() += 1;
             let (after, end) = match self.hosts[&addr] {
-                Host::Dead => (patience, End::Fails),
-                Host::Shut => (RTT, End::Fails),
-                Host::Up(from) if self.now < from => (RTT, End::Fails),
-                Host::Up(_) | Host::HangsUp(_) => (RTT * 2, End::Connects),
+                Host::Dead => (patience, DialEnd::Fails),
+                Host::Shut => (RTT, DialEnd::Fails),
+                Host::Up(from) if self.now < from => (RTT, DialEnd::Fails),
+                Host::Up(_) | Host::HangsUp(_) => (RTT * 2, DialEnd::Connects),
             };
             self.under_way.push((self.now + after, addr, PeerKey(self.keys), end));
         }
@@ -103,25 +103,25 @@ impl World {
         while self.now < until {
             self.call();
             let next = self.under_way.iter().map(|(when, ..)| *when).min();
-            let call = self.book.next_call().map(|at| at.max(self.dials.next()));
+            let call = self.peer_list.next_dial().map(|at| at.max(self.dials.next()));
             let next = next.into_iter().chain(call.filter(|at| *at > self.now)).min();
             self.now = next.unwrap_or(until).min(until);
             let due: Vec<_> = self.under_way.extract_if(.., |(when, ..)| *when <= self.now).collect();
             for (_, addr, key, end) in due {
                 match end {
-                    End::Connects => {
-                        self.book.reached(addr, self.now);
+                    DialEnd::Connects => {
+                        self.peer_list.reached(addr, self.now);
                         self.connected.push((self.now, addr));
                         if let Host::HangsUp(after) = self.hosts[&addr] {
-                            self.under_way.push((self.now + after, addr, key, End::Closes));
+                            self.under_way.push((self.now + after, addr, key, DialEnd::Closes));
                         }
                     }
-                    End::Fails | End::Closes => self.book.lost(addr, key, self.now, false),
+                    DialEnd::Fails | DialEnd::Closes => self.peer_list.disconnected(addr, key, self.now, false),
                 }
             }
             let stays = |(_, addr): &(Duration, SocketAddr)| matches!(self.hosts[addr], Host::Up(_));
-            let connected = self.under_way.iter().any(|(.., end)| *end == End::Closes);
-            self.book.set_in_need(!connected && !self.connected.iter().any(stays));
+            let connected = self.under_way.iter().any(|(.., end)| *end == DialEnd::Closes);
+            self.peer_list.set_in_need(!connected && !self.connected.iter().any(stays));
         }
     }
 }
@@ -130,9 +130,9 @@ impl World {
 #[test]
 fn live_peers_among_dead_ones_are_reached_soon() {
     for seed in 0..20 {
-        let mut world = World::new(seed);
-        world.name(0..20, Host::Up(Duration::ZERO), Source::Tracker);
-        world.name(20..200, Host::Dead, Source::Tracker);
+        let mut world = DialSimulation::new(seed);
+        world.name(0..20, Host::Up(Duration::ZERO), PeerSource::Tracker);
+        world.name(20..200, Host::Dead, PeerSource::Tracker);
         world.run(seconds(8));
         assert_eq!(world.connected.len(), 20, "seed {seed}");
     }
@@ -142,8 +142,8 @@ fn live_peers_among_dead_ones_are_reached_soon() {
 #[test]
 fn the_only_seed_is_reached_whatever_fills_the_book() {
     for seed in 0..2 {
-        for (source, many) in [(Source::Pex, 2000), (Source::Dht, 2000), (Source::Tracker, 3000)] {
-            let mut world = World::new(seed);
+        for (source, many) in [(PeerSource::Pex, 2000), (PeerSource::Dht, 2000), (PeerSource::Tracker, 3000)] {
+            let mut world = DialSimulation::new(seed);
             world.name(100..100 + many, Host::Dead, source);
             world.run(seconds(10));
             world.name(0..1, Host::Up(Duration::ZERO), source);
@@ -159,10 +159,10 @@ fn the_only_seed_is_reached_whatever_fills_the_book() {
 #[test]
 fn a_seed_that_was_not_ready_is_called_again_soon() {
     for seed in 0..50 {
-        let mut world = World::new(seed);
+        let mut world = DialSimulation::new(seed);
         let ready = seconds(seed % 5);
-        world.name(0..1, Host::Up(ready), Source::Tracker);
-        world.book.set_in_need(true);
+        world.name(0..1, Host::Up(ready), PeerSource::Tracker);
+        world.peer_list.set_in_need(true);
         world.run(seconds(60));
         let (when, _) = world.connected[0];
         assert!(when <= ready + seconds(3), "{when:?}, seed {seed}");
@@ -172,8 +172,8 @@ fn a_seed_that_was_not_ready_is_called_again_soon() {
 /// The only peer hangs up again and again: it is called after 1 to 3 seconds, and later and later.
 #[test]
 fn the_only_peer_that_hangs_up_is_called_again_soon_but_not_all_the_time() {
-    let mut world = World::new(1);
-    world.name(0..1, Host::HangsUp(RTT), Source::Tracker);
+    let mut world = DialSimulation::new(1);
+    world.name(0..1, Host::HangsUp(RTT), PeerSource::Tracker);
     world.run(seconds(600));
     let pauses: Vec<_> =
         world.connected.windows(2).map(|two| two[1].0.as_secs_f64() - two[0].0.as_secs_f64()).collect();
@@ -184,10 +184,10 @@ fn the_only_peer_that_hangs_up_is_called_again_soon_but_not_all_the_time() {
 /// Addresses that refuse are not hammered, whoever named them.
 #[test]
 fn a_third_party_is_left_alone() {
-    for (source, most) in [(Source::Tracker, 10), (Source::Pex, 4)] {
-        let mut world = World::new(3);
+    for (source, most) in [(PeerSource::Tracker, 10), (PeerSource::Pex, 4)] {
+        let mut world = DialSimulation::new(3);
         world.name(0..50, Host::Shut, source);
-        world.book.set_in_need(true);
+        world.peer_list.set_in_need(true);
         world.run(seconds(120));
         let calls = world.calls.values().max().copied().unwrap_or_default();
         assert!(calls <= most, "{calls} calls of one address in two minutes, named by {source:?}");
@@ -198,12 +198,12 @@ fn a_third_party_is_left_alone() {
 /// them together nor any of them is hammered.
 #[test]
 fn many_addresses_that_refuse_are_no_flood() {
-    let mut world = World::new(1);
-    world.name(1..1200, Host::Shut, Source::Tracker);
+    let mut world = DialSimulation::new(1);
+    world.name(1..1200, Host::Shut, PeerSource::Tracker);
     world.run(seconds(8));
     let all = world.calls.values().sum::<usize>();
     assert!((780..=900).contains(&all), "{all} calls in 8 s");
-    world.name(0..1, Host::Up(Duration::ZERO), Source::Tracker);
+    world.name(0..1, Host::Up(Duration::ZERO), PeerSource::Tracker);
     world.run(seconds(20));
     assert_eq!(world.connected.len(), 1);
     assert_eq!(world.calls.values().max(), Some(&1), "none is tried again within seconds");

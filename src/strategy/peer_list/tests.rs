@@ -9,18 +9,18 @@ fn addr(n: u8) -> SocketAddr {
 
 #[test]
 fn a_failed_call_is_repeated_later_and_later_and_then_no_more() {
-    let mut book = Book::default();
+    let mut peer_list = PeerList::default();
     let named = [addr(1), addr(1), SocketAddr::from(([10, 0, 0, 2], 0)), SocketAddr::from(([0, 0, 0, 2], 5))];
-    assert_eq!(book.add(&named, Source::Tracker), 1);
+    assert_eq!(peer_list.add(&named, PeerSource::Tracker), 1);
     let mut now = Duration::ZERO;
     let mut pauses = Vec::new();
     for n in 0..=MAX_FAILURES {
-        assert_eq!(book.callable(now, 9), [addr(1)]);
-        book.calling(addr(1), PeerKey(n));
-        assert!(book.callable(now, 9).is_empty());
-        book.lost(addr(1), PeerKey(n), now, false);
-        assert!(book.callable(now, 9).is_empty());
-        if let Some(next) = book.next_call() {
+        assert_eq!(peer_list.dial_candidates(now, 9), [addr(1)]);
+        peer_list.note_dialed(addr(1), PeerKey(n));
+        assert!(peer_list.dial_candidates(now, 9).is_empty());
+        peer_list.disconnected(addr(1), PeerKey(n), now, false);
+        assert!(peer_list.dial_candidates(now, 9).is_empty());
+        if let Some(next) = peer_list.next_dial() {
             pauses.push(next.saturating_sub(now));
             now = next;
         }
@@ -28,87 +28,90 @@ fn a_failed_call_is_repeated_later_and_later_and_then_no_more() {
     assert_eq!(pauses.len(), MAX_FAILURES as usize);
     // Each is twice the last one give or take a quarter, until the longest is reached.
     assert!(pauses[..6].windows(2).all(|p| p[0] < p[1]), "{pauses:?}");
-    assert_eq!(book.len(), 0);
+    assert_eq!(peer_list.len(), 0);
 }
 
 #[test]
 fn offenders_are_neither_called_nor_let_in_until_their_ban_ends() {
-    let (mut book, now, later) = (Book::default(), Duration::from_secs(1), Duration::from_secs(3601));
-    book.add(&[addr(1), addr(9)], Source::Tracker);
-    book.ban(addr(1), false, now);
-    assert_eq!(book.callable(now, 9), [addr(9)]);
-    assert!(book.refuses(&addr(1), now) && !book.refuses(&addr(1), later));
+    let (mut peer_list, now, later) = (PeerList::default(), Duration::from_secs(1), Duration::from_secs(3601));
+    peer_list.add(&[addr(1), addr(9)], PeerSource::Tracker);
+    peer_list.ban(addr(1), false, now);
+    assert_eq!(peer_list.dial_candidates(now, 9), [addr(9)]);
+    assert!(peer_list.is_refused(&addr(1), now) && !peer_list.is_refused(&addr(1), later));
     let caller = SocketAddr::from(([10, 0, 0, 9], 50_000));
-    book.ban(caller, true, now);
-    assert!(book.refuses(&SocketAddr::from(([10, 0, 0, 9], 50_001)), now));
-    assert!(book.callable(now, 9).is_empty() && book.next_call() == Some(later));
-    assert!(!book.refuses(&caller, later) && book.callable(later, 9).len() == 2);
-    book.forget(now);
-    assert!(book.len() == 1 && book.refuses(&addr(1), now) && book.refuses(&caller, now));
-    book.ban(SocketAddr::from(([127, 0, 0, 1], 5)), true, now);
-    assert!(!book.refuses(&SocketAddr::from(([127, 0, 0, 1], 6)), now));
+    peer_list.ban(caller, true, now);
+    assert!(peer_list.is_refused(&SocketAddr::from(([10, 0, 0, 9], 50_001)), now));
+    assert!(peer_list.dial_candidates(now, 9).is_empty() && peer_list.next_dial() == Some(later));
+    assert!(!peer_list.is_refused(&caller, later) && peer_list.dial_candidates(later, 9).len() == 2);
+    peer_list.forget(now);
+    assert!(peer_list.len() == 1 && peer_list.is_refused(&addr(1), now) && peer_list.is_refused(&caller, now));
+    peer_list.ban(SocketAddr::from(([127, 0, 0, 1], 5)), true, now);
+    assert!(!peer_list.is_refused(&SocketAddr::from(([127, 0, 0, 1], 6)), now));
 }
 
 #[test]
 fn good_givers_are_called_first_then_by_priority() {
-    let (mut book, now) = (Book::default(), Duration::from_secs(100));
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(100));
     let all: Vec<_> = (1..=50).map(|n| SocketAddr::from(([n, 7, 7, 7], 1))).collect();
-    book.add(&all, Source::Tracker);
+    peer_list.add(&all, PeerSource::Tracker);
     let ours = SocketAddr::from(([200, 1, 2, 3], 6881));
-    book.set_ours(ours);
-    book.record(all[7]).expect("known").gave(now, 1 << 20, 1 << 20);
-    book.record(all[8]).expect("known").hash_failed();
-    let order = book.callable(now, 50);
+    peer_list.set_ours(ours);
+    peer_list.record(all[7]).expect("known").gave(now, 1 << 20, 1 << 20);
+    peer_list.record(all[8]).expect("known").hash_failed();
+    let order = peer_list.dial_candidates(now, 50);
     assert_eq!((order[0], order[49]), (all[7], all[8]));
     assert!(order[1..49].is_sorted_by_key(|a| std::cmp::Reverse(canonical_priority(ours, *a))));
 }
 
 #[test]
 fn bans_are_bounded() {
-    let mut book = Book::default();
+    let mut peer_list = PeerList::default();
     for n in 0..5000u16 {
         let ip = [10, 1, (n >> 8) as u8, n as u8];
-        book.ban(SocketAddr::from((ip, 1)), true, Duration::from_secs(n.into()));
+        peer_list.ban(SocketAddr::from((ip, 1)), true, Duration::from_secs(n.into()));
     }
-    assert_eq!(book.banned.len(), MAX_BANNED);
-    assert!(book.refuses(&SocketAddr::from(([10, 1, 19, 135], 7)), Duration::from_secs(5000)));
+    assert_eq!(peer_list.banned.len(), MAX_BANNED);
+    assert!(peer_list.is_refused(&SocketAddr::from(([10, 1, 19, 135], 7)), Duration::from_secs(5000)));
 }
 
 #[test]
 fn who_does_not_answer_is_called_the_other_way_once_at_once_and_then_after_pauses() {
-    let mut book = Book::new(Encryption::Prefer);
-    book.add(&[addr(1)], Source::Tracker);
+    let mut peer_list = PeerList::new(Encryption::Prefer);
+    peer_list.add(&[addr(1)], PeerSource::Tracker);
     let now = Duration::from_secs(5);
-    assert_eq!(book.opening(&addr(1)), Opening::Plain);
-    book.calling(addr(1), PeerKey(1));
-    assert!(!book.unanswered(addr(1), PeerKey(9)), "that is another connection");
-    assert!(book.unanswered(addr(1), PeerKey(1)));
-    assert_eq!((book.callable(now, 9), book.opening(&addr(1))), (vec![addr(1)], Opening::Encrypted));
-    book.calling(addr(1), PeerKey(2));
-    assert!(!book.unanswered(addr(1), PeerKey(2)), "both ways have been tried");
-    book.lost(addr(1), PeerKey(2), now, false);
-    assert_eq!((book.callable(now, 9), book.opening(&addr(1))), (vec![], Opening::Plain));
+    assert_eq!(peer_list.dial_mode(&addr(1)), DialMode::Plain);
+    peer_list.note_dialed(addr(1), PeerKey(1));
+    assert!(!peer_list.note_unanswered(addr(1), PeerKey(9)), "that is another connection");
+    assert!(peer_list.note_unanswered(addr(1), PeerKey(1)));
+    assert_eq!(
+        (peer_list.dial_candidates(now, 9), peer_list.dial_mode(&addr(1))),
+        (vec![addr(1)], DialMode::Encrypted)
+    );
+    peer_list.note_dialed(addr(1), PeerKey(2));
+    assert!(!peer_list.note_unanswered(addr(1), PeerKey(2)), "both ways have been tried");
+    peer_list.disconnected(addr(1), PeerKey(2), now, false);
+    assert_eq!((peer_list.dial_candidates(now, 9), peer_list.dial_mode(&addr(1))), (vec![], DialMode::Plain));
 
     // What worked is remembered, and after that the other way is worth a try again.
-    book.calling(addr(1), PeerKey(3));
-    assert!(!book.unanswered(addr(1), PeerKey(3)));
-    book.lost(addr(1), PeerKey(3), now, false);
-    book.calling(addr(1), PeerKey(4));
-    book.reached(addr(1), now);
-    book.lost(addr(1), PeerKey(4), now, true);
-    assert_eq!(book.opening(&addr(1)), Opening::Encrypted);
-    book.calling(addr(1), PeerKey(5));
-    assert!(book.unanswered(addr(1), PeerKey(5)));
+    peer_list.note_dialed(addr(1), PeerKey(3));
+    assert!(!peer_list.note_unanswered(addr(1), PeerKey(3)));
+    peer_list.disconnected(addr(1), PeerKey(3), now, false);
+    peer_list.note_dialed(addr(1), PeerKey(4));
+    peer_list.reached(addr(1), now);
+    peer_list.disconnected(addr(1), PeerKey(4), now, true);
+    assert_eq!(peer_list.dial_mode(&addr(1)), DialMode::Encrypted);
+    peer_list.note_dialed(addr(1), PeerKey(5));
+    assert!(peer_list.note_unanswered(addr(1), PeerKey(5)));
 }
 
 #[test]
 fn with_one_opening_there_is_no_other() {
-    for (encryption, opening) in [(Encryption::Off, Opening::Plain), (Encryption::Require, Opening::Encrypted)] {
-        let mut book = Book::new(encryption);
-        book.add(&[addr(1)], Source::Tracker);
-        book.calling(addr(1), PeerKey(1));
-        assert!(!book.unanswered(addr(1), PeerKey(1)));
-        assert_eq!(book.opening(&addr(1)), opening);
+    for (encryption, dial_mode) in [(Encryption::Off, DialMode::Plain), (Encryption::Require, DialMode::Encrypted)] {
+        let mut peer_list = PeerList::new(encryption);
+        peer_list.add(&[addr(1)], PeerSource::Tracker);
+        peer_list.note_dialed(addr(1), PeerKey(1));
+        assert!(!peer_list.note_unanswered(addr(1), PeerKey(1)));
+        assert_eq!(peer_list.dial_mode(&addr(1)), dial_mode);
     }
 }
 
@@ -123,28 +126,28 @@ fn publics(range: std::ops::Range<u32>) -> Vec<SocketAddr> {
 
 #[test]
 fn better_sources_come_first_and_leave_room_for_what_trackers_say() {
-    let (mut book, now) = (Book::default(), Duration::from_secs(1));
-    assert_eq!(book.add(&publics(0..5000), Source::Pex), MAX_UNVERIFIED);
-    let known = book.callable(now, 1)[0];
-    assert_eq!(book.add(&[addr(1), known], Source::Tracker), 1);
-    book.add(&[addr(2)], Source::User);
-    book.add(&[addr(3)], Source::Neighbour);
-    let mut first = book.callable(now, 4);
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
+    assert_eq!(peer_list.add(&publics(0..5000), PeerSource::Pex), MAX_UNVERIFIED);
+    let known = peer_list.dial_candidates(now, 1)[0];
+    assert_eq!(peer_list.add(&[addr(1), known], PeerSource::Tracker), 1);
+    peer_list.add(&[addr(2)], PeerSource::User);
+    peer_list.add(&[addr(3)], PeerSource::LocalDiscovery);
+    let mut first = peer_list.dial_candidates(now, 4);
     assert_eq!(first[..2], [addr(2), addr(3)]);
     first[2..].sort_unstable();
     assert_eq!(first[2..], [addr(1), known], "a tracker vouches for it now");
-    book.add(&[addr(1)], Source::Dht);
-    assert!(book.callable(now, 4).contains(&addr(1)));
+    peer_list.add(&[addr(1)], PeerSource::Dht);
+    assert!(peer_list.dial_candidates(now, 4).contains(&addr(1)));
 }
 
 #[test]
 fn the_book_is_bounded_and_a_long_answer_is_sampled_at_random() {
     let answer = publics(0..50_000);
-    let [one, other] = [Book::default(), Book::default()].map(|mut book| {
-        book.rng = fastrand::Rng::with_seed(fastrand::u64(..));
-        assert_eq!(book.add(&answer, Source::Tracker), MAX_KNOWN);
-        assert_eq!(book.len(), MAX_KNOWN);
-        book.entries.into_keys().collect::<std::collections::HashSet<_>>()
+    let [one, other] = [PeerList::default(), PeerList::default()].map(|mut peer_list| {
+        peer_list.rng = fastrand::Rng::with_seed(fastrand::u64(..));
+        assert_eq!(peer_list.add(&answer, PeerSource::Tracker), MAX_KNOWN);
+        assert_eq!(peer_list.len(), MAX_KNOWN);
+        peer_list.entries.into_keys().collect::<std::collections::HashSet<_>>()
     });
     assert!(one.iter().any(|addr| answer[40_000..].contains(addr)), "not only the first of them");
     assert_ne!(one, other);
@@ -156,40 +159,41 @@ fn a_host_is_tried_on_a_few_ports() {
     let ports = |ip: &str| -> Vec<_> {
         (2000..4000).map(|port| SocketAddr::new(ip.parse().expect("an address"), port)).collect()
     };
-    for (source, host, v6, private) in [(Source::Tracker, 4, 4, 256), (Source::Pex, 1, 1, 64), (Source::Dht, 1, 1, 64)]
+    for (source, host, v6, private) in
+        [(PeerSource::Tracker, 4, 4, 256), (PeerSource::Pex, 1, 1, 64), (PeerSource::Dht, 1, 1, 64)]
     {
-        let known = |ip| Book::default().add(&ports(ip), source);
+        let known = |ip| PeerList::default().add(&ports(ip), source);
         assert_eq!((known("203.0.113.5"), known("2001:db8::5"), known("127.0.0.1")), (host, v6, private), "{source:?}");
         let network: Vec<_> =
             (1..1000_u128).map(|n| SocketAddr::new(Ipv6Addr::from(0x2a00 << 112 | n).into(), 6881)).collect();
-        assert_eq!(Book::default().add(&network, source), 4 * host, "{source:?}");
+        assert_eq!(PeerList::default().add(&network, source), 4 * host, "{source:?}");
     }
-    let mut book = Book::default();
-    assert_eq!(book.add(&ports("203.0.113.5"), Source::User), 2000, "the user knows");
+    let mut peer_list = PeerList::default();
+    assert_eq!(peer_list.add(&ports("203.0.113.5"), PeerSource::User), 2000, "the user knows");
     // Different sources together are no better than one, and each may say it again and again.
-    let mut book = Book::default();
-    for source in [Source::Dht, Source::Pex, Source::Tracker, Source::Pex, Source::Tracker] {
-        book.add(&ports("203.0.113.5"), source);
+    let mut peer_list = PeerList::default();
+    for source in [PeerSource::Dht, PeerSource::Pex, PeerSource::Tracker, PeerSource::Pex, PeerSource::Tracker] {
+        peer_list.add(&ports("203.0.113.5"), source);
     }
-    assert_eq!(book.len(), 4);
+    assert_eq!(peer_list.len(), 4);
 }
 
 /// Also not by filling the book, so that the host's entries give way: what was dialled is remembered apart from them.
 #[test]
 fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
-    for (source, most) in [(Source::Pex, 1), (Source::Tracker, 4)] {
-        let (mut book, mut dialled) = (Book::default(), std::collections::HashSet::new());
-        book.add(&publics(0..3000), source);
+    for (source, most) in [(PeerSource::Pex, 1), (PeerSource::Tracker, 4)] {
+        let (mut peer_list, mut dialled) = (PeerList::default(), std::collections::HashSet::new());
+        peer_list.add(&publics(0..3000), source);
         for round in 1..45_u32 {
             let now = Duration::from_secs(round.into());
-            book.set_time(now);
+            peer_list.set_time(now);
             let port = |n| SocketAddr::from(([203, 0, 113, 5], (round * 10 + n) as u16 + 2000));
-            book.add(&(0..5).map(port).collect::<Vec<_>>(), source);
-            book.add(&publics(round * 100 + 3000..round * 100 + 3100), source);
-            for (key, addr) in book.callable(now, 100).into_iter().enumerate() {
+            peer_list.add(&(0..5).map(port).collect::<Vec<_>>(), source);
+            peer_list.add(&publics(round * 100 + 3000..round * 100 + 3100), source);
+            for (key, addr) in peer_list.dial_candidates(now, 100).into_iter().enumerate() {
                 dialled.extend(Some(addr).filter(|addr| addr.ip() == port(0).ip()));
-                book.calling(addr, PeerKey(key as u32));
-                book.lost(addr, PeerKey(key as u32), now, false);
+                peer_list.note_dialed(addr, PeerKey(key as u32));
+                peer_list.disconnected(addr, PeerKey(key as u32), now, false);
             }
         }
         assert!(dialled.len() <= most, "{} ports, named by {source:?}", dialled.len());
@@ -200,10 +204,10 @@ fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
 #[test]
 fn a_false_address_of_ours_brings_no_address_of_a_stranger_to_the_front() {
     let first = |ours| {
-        let mut book = Book { rng: fastrand::Rng::with_seed(1), ..Book::default() };
-        book.add(&publics(0..50), Source::Pex);
-        book.set_ours(ours);
-        book.callable(Duration::from_secs(1), 50)
+        let mut peer_list = PeerList { rng: fastrand::Rng::with_seed(1), ..PeerList::default() };
+        peer_list.add(&publics(0..50), PeerSource::Pex);
+        peer_list.set_ours(ours);
+        peer_list.dial_candidates(Duration::from_secs(1), 50)
     };
     assert_eq!(first(addr(1)), first(SocketAddr::from(([200, 1, 2, 3], 6881))));
 }
@@ -211,134 +215,147 @@ fn a_false_address_of_ours_brings_no_address_of_a_stranger_to_the_front() {
 /// A link is no better than a tracker, and a port of a known service in it is no better than in a peer's message.
 #[test]
 fn a_links_peers_are_those_of_a_stranger() {
-    let mut book = Book::default();
+    let mut peer_list = PeerList::default();
     let ports: Vec<_> = (1..200).map(|port| SocketAddr::from(([203, 0, 113, 5], port))).collect();
-    assert_eq!(book.add(&ports, Source::Link), 4);
-    book.add(&[public(1)], Source::Dht);
-    assert_eq!(book.callable(Duration::ZERO, 9), [public(1)], "what may be another service waits");
+    assert_eq!(peer_list.add(&ports, PeerSource::Link), 4);
+    peer_list.add(&[public(1)], PeerSource::Dht);
+    assert_eq!(peer_list.dial_candidates(Duration::ZERO, 9), [public(1)], "what may be another service waits");
 }
 
 #[test]
 fn a_host_whose_ports_prove_to_be_peers_may_have_many() {
     let ports: Vec<_> = (2000..2040).map(|port| SocketAddr::from(([203, 0, 113, 5], port))).collect();
-    let (mut book, now) = (Book::default(), Duration::from_secs(1));
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     for round in 1..=10 {
-        assert_eq!(book.add(&ports, Source::Tracker), 4, "round {round}");
-        for addr in book.callable(now, 99) {
-            book.calling(addr, PeerKey(u32::from(addr.port())));
-            book.reached(addr, now);
+        assert_eq!(peer_list.add(&ports, PeerSource::Tracker), 4, "round {round}");
+        for addr in peer_list.dial_candidates(now, 99) {
+            peer_list.note_dialed(addr, PeerKey(u32::from(addr.port())));
+            peer_list.reached(addr, now);
         }
     }
-    assert_eq!(book.len(), 40);
+    assert_eq!(peer_list.len(), 40);
 }
 
 #[test]
 fn ports_of_other_services_are_called_only_where_nothing_else_is_known() {
-    let (mut book, now) = (Book::default(), Duration::from_secs(1));
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     let web = SocketAddr::from(([203, 0, 113, 5], 443));
-    book.add(&[web], Source::Pex);
-    assert_eq!((book.callable(now, 9), book.next_call()), (vec![web], Some(Duration::ZERO)), "better than nothing");
-    book.add(&[public(1)], Source::Dht);
-    assert_eq!(book.callable(now, 9), [public(1)]);
-    book.calling(public(1), PeerKey(1));
-    assert_eq!((book.callable(now, 9), book.next_call()), (vec![], None));
-    book.add(&[web], Source::Tracker);
-    assert_eq!(book.callable(now, 9), [web], "a tracker vouches for it");
+    peer_list.add(&[web], PeerSource::Pex);
+    assert_eq!(
+        (peer_list.dial_candidates(now, 9), peer_list.next_dial()),
+        (vec![web], Some(Duration::ZERO)),
+        "better than nothing"
+    );
+    peer_list.add(&[public(1)], PeerSource::Dht);
+    assert_eq!(peer_list.dial_candidates(now, 9), [public(1)]);
+    peer_list.note_dialed(public(1), PeerKey(1));
+    assert_eq!((peer_list.dial_candidates(now, 9), peer_list.next_dial()), (vec![], None));
+    peer_list.add(&[web], PeerSource::Tracker);
+    assert_eq!(peer_list.dial_candidates(now, 9), [web], "a tracker vouches for it");
 }
 
 /// Dead addresses that fill the list keep no good address out.
 #[test]
 fn dead_addresses_give_way_to_new_ones() {
     let now = Duration::from_secs(1);
-    for (source, many) in [(Source::Pex, 2000), (Source::Dht, 2000), (Source::Tracker, 3000)] {
-        let mut book = Book::default();
-        assert_eq!(book.add(&publics(0..many), source), many as usize);
+    for (source, many) in [(PeerSource::Pex, 2000), (PeerSource::Dht, 2000), (PeerSource::Tracker, 3000)] {
+        let mut peer_list = PeerList::default();
+        assert_eq!(peer_list.add(&publics(0..many), source), many as usize);
         // None has been tried yet: a message of the same kind, and an answer of a tracker, get in by chance.
-        assert_eq!(book.add(&publics(9000..9050), source), 50, "{source:?}");
-        assert_eq!(book.add(&publics(9900..9950), Source::Tracker), 50, "{source:?}");
-        assert!(book.len() <= MAX_KNOWN);
-        for (key, addr) in book.callable(now, MAX_KNOWN).into_iter().enumerate() {
-            book.calling(addr, PeerKey(key as u32));
-            book.lost(addr, PeerKey(key as u32), now, false);
+        assert_eq!(peer_list.add(&publics(9000..9050), source), 50, "{source:?}");
+        assert_eq!(peer_list.add(&publics(9900..9950), PeerSource::Tracker), 50, "{source:?}");
+        assert!(peer_list.len() <= MAX_KNOWN);
+        for (key, addr) in peer_list.dial_candidates(now, MAX_KNOWN).into_iter().enumerate() {
+            peer_list.note_dialed(addr, PeerKey(key as u32));
+            peer_list.disconnected(addr, PeerKey(key as u32), now, false);
         }
         let good = public(10_000);
-        assert_eq!(book.add(&[good], source), 1, "{source:?}");
-        assert_eq!(book.callable(now, 9), [good], "{source:?}");
+        assert_eq!(peer_list.add(&[good], source), 1, "{source:?}");
+        assert_eq!(peer_list.dial_candidates(now, 9), [good], "{source:?}");
     }
 }
 
 #[test]
 fn who_proved_to_be_a_peer_is_not_pushed_out() {
-    let (mut book, now) = (Book::default(), Duration::from_secs(1));
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     let (good, users, banned) = (public(1), public(2), public(3));
-    book.add(&[good, banned], Source::Pex);
-    book.add(&[users], Source::User);
-    book.reached(good, now);
+    peer_list.add(&[good, banned], PeerSource::Pex);
+    peer_list.add(&[users], PeerSource::User);
+    peer_list.reached(good, now);
     for addr in [good, users, banned] {
-        book.calling(addr, PeerKey(1));
-        book.lost(addr, PeerKey(1), now, false);
+        peer_list.note_dialed(addr, PeerKey(1));
+        peer_list.disconnected(addr, PeerKey(1), now, false);
     }
-    book.ban(banned, false, now);
+    peer_list.ban(banned, false, now);
     for n in 1..20 {
-        book.add(&publics(n * 10_000..n * 10_000 + 5000), if n % 2 == 0 { Source::Pex } else { Source::Tracker });
+        peer_list.add(
+            &publics(n * 10_000..n * 10_000 + 5000),
+            if n % 2 == 0 { PeerSource::Pex } else { PeerSource::Tracker },
+        );
     }
-    assert!(book.len() == MAX_KNOWN && [good, users, banned].iter().all(|addr| book.entries.contains_key(addr)));
+    assert!(
+        peer_list.len() == MAX_KNOWN && [good, users, banned].iter().all(|addr| peer_list.entries.contains_key(addr))
+    );
 }
 
 /// A long list does not push out all that others named and nobody has tried.
 #[test]
 fn a_long_answer_displaces_few() {
-    let mut book = Book::default();
-    book.add(&publics(0..3000), Source::Tracker);
-    assert_eq!(book.add(&publics(10_000..40_000), Source::Tracker), 200);
+    let mut peer_list = PeerList::default();
+    peer_list.add(&publics(0..3000), PeerSource::Tracker);
+    assert_eq!(peer_list.add(&publics(10_000..40_000), PeerSource::Tracker), 200);
 }
 
 #[test]
 fn a_peer_that_we_need_is_called_again_soon() {
-    let (mut book, now) = (Book::default(), Duration::from_secs(100));
-    book.add(&[addr(1)], Source::Tracker);
-    book.add(&[public(2)], Source::Pex);
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(100));
+    peer_list.add(&[addr(1)], PeerSource::Tracker);
+    peer_list.add(&[public(2)], PeerSource::Pex);
     for (addr, key) in [(addr(1), PeerKey(1)), (public(2), PeerKey(2))] {
-        book.calling(addr, key);
-        book.lost(addr, key, now, false);
+        peer_list.note_dialed(addr, key);
+        peer_list.disconnected(addr, key, now, false);
     }
-    let pause = |book: &Book| book.next_call().expect("a call").as_secs_f64() - now.as_secs_f64();
-    assert!(pause(&book) > 20.0);
-    assert!(book.set_in_need(true) && !book.set_in_need(true));
-    assert!((1.0..3.0).contains(&pause(&book)));
-    assert_eq!(book.callable(now + Duration::from_secs(3), 9), [addr(1)], "strangers' addresses are not hammered");
-    book.set_in_need(false);
-    assert!(pause(&book) > 20.0);
+    let pause = |peer_list: &PeerList| peer_list.next_dial().expect("a call").as_secs_f64() - now.as_secs_f64();
+    assert!(pause(&peer_list) > 20.0);
+    assert!(peer_list.set_in_need(true) && !peer_list.set_in_need(true));
+    assert!((1.0..3.0).contains(&pause(&peer_list)));
+    assert_eq!(
+        peer_list.dial_candidates(now + Duration::from_secs(3), 9),
+        [addr(1)],
+        "strangers' addresses are not hammered"
+    );
+    peer_list.set_in_need(false);
+    assert!(pause(&peer_list) > 20.0);
 }
 
 #[test]
 fn several_addresses_of_one_peer_are_not_called_while_it_is_connected() {
-    let (mut book, now) = (Book::default(), Duration::from_secs(1));
-    book.add(&[addr(1), addr(2)], Source::Tracker);
-    book.calling(addr(1), PeerKey(1));
-    book.leads_to(addr(2), PeerKey(1), now);
-    assert!(book.callable(now, 9).is_empty());
-    assert_eq!(book.next_call(), Some(now + LINK), "whoever said so may have lied");
-    book.lost(addr(1), PeerKey(1), now, true);
-    assert_eq!(book.callable(now, 9), [addr(2)]);
+    let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
+    peer_list.add(&[addr(1), addr(2)], PeerSource::Tracker);
+    peer_list.note_dialed(addr(1), PeerKey(1));
+    peer_list.link_to(addr(2), PeerKey(1), now);
+    assert!(peer_list.dial_candidates(now, 9).is_empty());
+    assert_eq!(peer_list.next_dial(), Some(now + LINKED_PAUSE), "whoever said so may have lied");
+    peer_list.disconnected(addr(1), PeerKey(1), now, true);
+    assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)]);
 
     // Two connections turned out to be one peer's.
-    book.calling(addr(2), PeerKey(2));
-    book.merged(PeerKey(2), PeerKey(3), now);
-    book.lost(addr(2), PeerKey(2), now, false);
-    assert!(book.callable(now, 9).is_empty(), "it is connected by the other");
-    book.lost(addr(9), PeerKey(3), now, false);
-    assert_eq!(book.callable(now, 9), [addr(2)], "and is not to blame");
+    peer_list.note_dialed(addr(2), PeerKey(2));
+    peer_list.note_duplicate(PeerKey(2), PeerKey(3), now);
+    peer_list.disconnected(addr(2), PeerKey(2), now, false);
+    assert!(peer_list.dial_candidates(now, 9).is_empty(), "it is connected by the other");
+    peer_list.disconnected(addr(9), PeerKey(3), now, false);
+    assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)], "and is not to blame");
 }
 
 #[test]
 fn the_users_addresses_are_never_given_up() {
-    let (mut book, mut now) = (Book::default(), Duration::ZERO);
-    book.add(&[addr(1)], Source::User);
+    let (mut peer_list, mut now) = (PeerList::default(), Duration::ZERO);
+    peer_list.add(&[addr(1)], PeerSource::User);
     for n in 0..30 {
-        now = book.next_call().expect("it is called again");
-        book.calling(addr(1), PeerKey(n));
-        book.lost(addr(1), PeerKey(n), now, false);
+        now = peer_list.next_dial().expect("it is called again");
+        peer_list.note_dialed(addr(1), PeerKey(n));
+        peer_list.disconnected(addr(1), PeerKey(n), now, false);
     }
     assert!(now > FORGET_AFTER * 3);
 }

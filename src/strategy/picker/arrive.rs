@@ -1,7 +1,7 @@
 //! What becomes of blocks that were asked for: they arrive and are written, are given back, or run out of time; and what
 //! becomes of a piece once it is hashed.
 
-use crate::strategy::picker::{Accept, Begun, Block, Picker, Speed, Verdict};
+use crate::strategy::picker::{Accept, Begun, BlockState, Picker, PieceVerdict, Speed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// So many blocks taken back from a peer are remembered, so that a late arrival is not taken for an unasked one.
@@ -13,13 +13,13 @@ impl Begun {
         let mut freed = 0;
         for at in 0..self.blocks().len() {
             match self.get(at) {
-                Some(Block::Asked { .. }) => {
-                    self.unask(at, key, Block::Free);
+                Some(BlockState::Asked { .. }) => {
+                    self.unask(at, key, BlockState::Free);
                 }
-                Some(Block::Writing(by) | Block::Expired(by)) if by == key => self.set(at, Block::Free),
+                Some(BlockState::Writing(by) | BlockState::Expired(by)) if by == key => self.set(at, BlockState::Free),
                 _ => continue,
             }
-            freed += usize::from(matches!(self.get(at), Some(Block::Free)));
+            freed += usize::from(matches!(self.get(at), Some(BlockState::Free)));
         }
         freed
     }
@@ -42,14 +42,14 @@ impl Picker {
         }
         let Some(begun) = self.begun.get_mut(&piece) else { return Accept::Unasked };
         match begun.get(at) {
-            Some(Block::Received(_) | Block::Writing(_)) => return Accept::Duplicate,
-            Some(Block::Asked { askers, .. }) if late || askers.contains(key) => {
+            Some(BlockState::Received(_) | BlockState::Writing(_)) => return Accept::Duplicate,
+            Some(BlockState::Asked { askers, .. }) if late || askers.contains(key) => {
                 cancels.extend(askers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
             }
-            Some(Block::Free | Block::Expired(_)) if late => {}
+            Some(BlockState::Free | BlockState::Expired(_)) if late => {}
             _ => return Accept::Unasked,
         }
-        begun.set(at, Block::Writing(key));
+        begun.set(at, BlockState::Writing(key));
         self.settle(piece);
         Accept::Take
     }
@@ -70,7 +70,7 @@ impl Picker {
         if let Some(at) = self.writing(key, &block)
             && let Some(begun) = self.begun.get_mut(&block.piece)
         {
-            begun.set(at, Block::Free);
+            begun.set(at, BlockState::Free);
             self.settle(block.piece);
         }
     }
@@ -79,28 +79,28 @@ impl Picker {
     fn writing(&self, key: PeerKey, block: &BlockRequest) -> Option<usize> {
         let at = self.geometry.at(block)?;
         let begun = self.begun.get(&block.piece)?;
-        matches!(begun.get(at), Some(Block::Writing(by)) if by == key).then_some(at)
+        matches!(begun.get(at), Some(BlockState::Writing(by)) if by == key).then_some(at)
     }
 
     /// Who sent each block of a piece that is whole and not yet `verified`, `None` standing for a peer of an earlier session;
     /// empty where one peer sent them all.
-    pub fn authors(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
-        let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.recalled > 0);
-        shared.and_then(Begun::authors).unwrap_or_default()
+    pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
+        let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.restored > 0);
+        shared.and_then(Begun::block_senders).unwrap_or_default()
     }
 
     /// A whole piece was hashed. With `ok` it is ours; otherwise it is thrown away, missing and unbegun again. A piece that was
     /// not waiting for this changes nothing.
-    pub fn verified(&mut self, piece: PieceIndex, ok: bool) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub fn verified(&mut self, piece: PieceIndex, ok: bool) -> PieceVerdict {
+        let mut verdict = PieceVerdict::default();
         if !self.begun.get(&piece).is_some_and(|begun| begun.verifying) {
             return verdict;
         }
         self.received -= u64::from(self.blocks_of(piece));
         let begun = if ok { self.begun.remove(&piece) } else { self.unbegin(piece) };
-        (verdict.senders, verdict.recalled) = begun.map(|begun| (begun.senders, begun.recalled)).unwrap_or_default();
+        (verdict.senders, verdict.restored) = begun.map(|begun| (begun.senders, begun.restored)).unwrap_or_default();
         if !ok {
-            if verdict.senders.len() > 1 || verdict.recalled > 0 {
+            if verdict.senders.len() > 1 || verdict.restored > 0 {
                 self.doubtful.insert(piece);
             }
             return verdict;
@@ -127,7 +127,7 @@ impl Picker {
     /// The peer choked us, rejected these, or is about to go: what was asked of it is free again, and so are the pieces that it
     /// owned; call it even when nothing is outstanding. Returns how many blocks are free for that.
     pub fn release(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
-        let freed = self.take_back(key, blocks, Block::Free);
+        let freed = self.take_back(key, blocks, BlockState::Free);
         let mut touched = std::mem::take(&mut self.touched);
         touched.extend(self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece));
         touched.drain(..).for_each(|piece| self.disown(key, piece));
@@ -141,7 +141,7 @@ impl Picker {
         for block in blocks {
             self.doubtful.remove(&block.piece);
         }
-        self.take_back(key, blocks, Block::Expired(key))
+        self.take_back(key, blocks, BlockState::Expired(key))
     }
 
     /// Nothing comes from the peer any more, and what it was asked for is taken back: it owns nothing, and keeps nobody from asking
@@ -156,7 +156,7 @@ impl Picker {
         }
     }
 
-    fn take_back(&mut self, key: PeerKey, blocks: &[BlockRequest], then: Block) -> usize {
+    fn take_back(&mut self, key: PeerKey, blocks: &[BlockRequest], then: BlockState) -> usize {
         let Ok(peer) = self.find(key) else { return 0 };
         let mut freed = 0;
         for block in blocks {
@@ -165,7 +165,7 @@ impl Picker {
             if !begun.unask(at, key, then) {
                 continue;
             }
-            freed += usize::from(!matches!(begun.get(at), Some(Block::Asked { .. })));
+            freed += usize::from(!matches!(begun.get(at), Some(BlockState::Asked { .. })));
             let lost = &mut self.peers[peer].lost;
             if lost.len() >= MAX_LOST {
                 lost.clear();

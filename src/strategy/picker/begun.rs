@@ -42,7 +42,7 @@ impl Askers {
 
 /// What became of a block.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Block {
+pub(crate) enum BlockState {
     /// To be asked for.
     Free,
     /// To be asked for, first of all: this peer let its time run out.
@@ -57,7 +57,7 @@ pub(crate) enum Block {
 
 /// In which of the picker's lists a piece stands, so that it can be taken out again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listed {
+pub(crate) enum ListPosition {
     /// Not open: no block is free.
     No,
     /// Open, without an owner.
@@ -69,7 +69,7 @@ pub(crate) enum Listed {
 /// A begun piece. The counts follow from `blocks`; whoever changes a block goes through [`Begun::set`].
 #[derive(Debug)]
 pub(crate) struct Begun {
-    blocks: Box<[Block]>,
+    blocks: Box<[BlockState]>,
     /// The peer that is filling it in order.
     pub(crate) owner: Option<PeerKey>,
     /// Free and expired ones.
@@ -85,10 +85,10 @@ pub(crate) struct Begun {
     /// Whose blocks are in it, also of those who left.
     pub(crate) senders: Vec<PeerKey>,
     /// Blocks that an earlier session received.
-    pub(crate) recalled: u32,
+    pub(crate) restored: u32,
     /// Whole, being hashed.
     pub(crate) verifying: bool,
-    pub(crate) listed: Listed,
+    pub(crate) listed: ListPosition,
     /// Where it stands in the picker's open list, unless `listed` is `No`.
     pub(crate) open_at: usize,
     /// What of `expired` is in the picker's sum.
@@ -98,7 +98,7 @@ pub(crate) struct Begun {
 impl Begun {
     pub(crate) fn new(blocks: u32, owner: Option<PeerKey>) -> Begun {
         Begun {
-            blocks: vec![Block::Free; blocks as usize].into_boxed_slice(),
+            blocks: vec![BlockState::Free; blocks as usize].into_boxed_slice(),
             owner,
             free: blocks,
             expired: 0,
@@ -108,19 +108,19 @@ impl Begun {
             low: 0,
             high: blocks as usize,
             senders: Vec::new(),
-            recalled: 0,
+            restored: 0,
             verifying: false,
-            listed: Listed::No,
+            listed: ListPosition::No,
             open_at: 0,
             expired_summed: 0,
         }
     }
 
-    pub(crate) fn blocks(&self) -> &[Block] {
+    pub(crate) fn blocks(&self) -> &[BlockState] {
         &self.blocks
     }
 
-    pub(crate) fn get(&self, at: usize) -> Option<Block> {
+    pub(crate) fn get(&self, at: usize) -> Option<BlockState> {
         self.blocks.get(at).copied()
     }
 
@@ -134,55 +134,55 @@ impl Begun {
         self.free as usize == self.blocks.len() && self.expired == 0
     }
 
-    pub(crate) fn set(&mut self, at: usize, to: Block) {
+    pub(crate) fn set(&mut self, at: usize, to: BlockState) {
         let Some(block) = self.blocks.get_mut(at) else { return };
         let from = std::mem::replace(block, to);
         *self.count(from) -= 1;
         *self.count(to) += 1;
-        self.expired -= u32::from(matches!(from, Block::Expired(_)));
-        self.expired += u32::from(matches!(to, Block::Expired(_)));
-        if matches!(to, Block::Free) {
+        self.expired -= u32::from(matches!(from, BlockState::Expired(_)));
+        self.expired += u32::from(matches!(to, BlockState::Expired(_)));
+        if matches!(to, BlockState::Free) {
             self.low = self.low.min(at);
             self.high = self.high.max(at + 1);
         }
     }
 
-    fn count(&mut self, block: Block) -> &mut u32 {
+    fn count(&mut self, block: BlockState) -> &mut u32 {
         match block {
-            Block::Free | Block::Expired(_) => &mut self.free,
-            Block::Asked { .. } => &mut self.asked,
-            Block::Writing(_) => &mut self.writing,
-            Block::Received(_) => &mut self.received,
+            BlockState::Free | BlockState::Expired(_) => &mut self.free,
+            BlockState::Asked { .. } => &mut self.asked,
+            BlockState::Writing(_) => &mut self.writing,
+            BlockState::Received(_) => &mut self.received,
         }
     }
 
     /// Asks `key` for the block, beside those who are asked already; it is overdue at `due`.
     pub(crate) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
         let asked = match self.get(at) {
-            Some(Block::Asked { mut askers, .. }) => {
+            Some(BlockState::Asked { mut askers, .. }) => {
                 askers.add(key);
-                Block::Asked { askers, due }
+                BlockState::Asked { askers, due }
             }
-            _ => Block::Asked { askers: Askers::one(key), due },
+            _ => BlockState::Asked { askers: Askers::one(key), due },
         };
         self.set(at, asked);
     }
 
     /// Takes the request back from `key`; where it was the last one asked, the block becomes `then`. False where it was not asked.
-    pub(crate) fn unask(&mut self, at: usize, key: PeerKey, then: Block) -> bool {
-        let Some(Block::Asked { mut askers, due }) = self.get(at) else { return false };
+    pub(crate) fn unask(&mut self, at: usize, key: PeerKey, then: BlockState) -> bool {
+        let Some(BlockState::Asked { mut askers, due }) = self.get(at) else { return false };
         if !askers.contains(key) {
             return false;
         }
         askers.remove(key);
-        self.set(at, if askers.keys().is_empty() { then } else { Block::Asked { askers, due } });
+        self.set(at, if askers.keys().is_empty() { then } else { BlockState::Asked { askers, due } });
         true
     }
 
     /// The first block that is free and nobody let expire.
     pub(crate) fn first_free(&mut self) -> Option<usize> {
         let span = self.blocks.get(self.low..self.high)?;
-        let found = span.iter().position(|b| matches!(b, Block::Free)).map(|at| at + self.low);
+        let found = span.iter().position(|b| matches!(b, BlockState::Free)).map(|at| at + self.low);
         self.low = found.unwrap_or(self.high);
         found
     }
@@ -190,14 +190,14 @@ impl Begun {
     /// The last block that is free and nobody let expire.
     pub(crate) fn last_free(&mut self) -> Option<usize> {
         let span = self.blocks.get(self.low..self.high)?;
-        let found = span.iter().rposition(|b| matches!(b, Block::Free)).map(|at| at + self.low);
+        let found = span.iter().rposition(|b| matches!(b, BlockState::Free)).map(|at| at + self.low);
         self.high = found.map_or(self.low, |at| at + 1);
         found
     }
 
     /// A block of `key`'s is on disk. True where it was the last one.
     pub(crate) fn receive(&mut self, at: usize, key: PeerKey) -> bool {
-        self.set(at, Block::Received(Some(key)));
+        self.set(at, BlockState::Received(Some(key)));
         if !self.senders.contains(&key) {
             self.senders.push(key);
         }
@@ -208,36 +208,36 @@ impl Begun {
     /// The blocks that are on disk.
     pub(crate) fn received_blocks(&self) -> impl Iterator<Item = usize> + '_ {
         let blocks = self.blocks.iter().enumerate();
-        blocks.filter(|(_, block)| matches!(block, Block::Received(_))).map(|(at, _)| at)
+        blocks.filter(|(_, block)| matches!(block, BlockState::Received(_))).map(|(at, _)| at)
     }
 
     /// A block is on disk since an earlier session.
-    pub(crate) fn recall(&mut self, at: usize) {
-        self.set(at, Block::Received(None));
-        self.recalled += 1;
+    pub(crate) fn restore(&mut self, at: usize) {
+        self.set(at, BlockState::Received(None));
+        self.restored += 1;
     }
 
     /// Who sent each block, in order, where all are on disk; `None` stands for a peer of an earlier session.
-    pub(crate) fn authors(&self) -> Option<Vec<Option<PeerKey>>> {
-        let author = |block: &Block| if let Block::Received(key) = block { Some(*key) } else { None };
+    pub(crate) fn block_senders(&self) -> Option<Vec<Option<PeerKey>>> {
+        let author = |block: &BlockState| if let BlockState::Received(key) = block { Some(*key) } else { None };
         self.blocks.iter().map(author).collect()
     }
 
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        let count = |want: fn(&Block) -> bool| self.blocks.iter().filter(|b| want(b)).count() as u32;
-        assert_eq!(self.free, count(|b| matches!(b, Block::Free | Block::Expired(_))));
-        assert_eq!(self.expired, count(|b| matches!(b, Block::Expired(_))));
-        assert_eq!(self.asked, count(|b| matches!(b, Block::Asked { .. })));
-        assert_eq!(self.writing, count(|b| matches!(b, Block::Writing(_))));
-        assert_eq!(self.received, count(|b| matches!(b, Block::Received(_))));
-        assert_eq!(self.recalled, count(|b| matches!(b, Block::Received(None))));
+        let count = |want: fn(&BlockState) -> bool| self.blocks.iter().filter(|b| want(b)).count() as u32;
+        assert_eq!(self.free, count(|b| matches!(b, BlockState::Free | BlockState::Expired(_))));
+        assert_eq!(self.expired, count(|b| matches!(b, BlockState::Expired(_))));
+        assert_eq!(self.asked, count(|b| matches!(b, BlockState::Asked { .. })));
+        assert_eq!(self.writing, count(|b| matches!(b, BlockState::Writing(_))));
+        assert_eq!(self.received, count(|b| matches!(b, BlockState::Received(_))));
+        assert_eq!(self.restored, count(|b| matches!(b, BlockState::Received(None))));
         assert_eq!(self.verifying, self.received as usize == self.blocks.len());
         assert!(!self.is_untouched(), "an untouched piece stayed begun");
         for (at, block) in self.blocks.iter().enumerate() {
             match block {
-                Block::Free => assert!((self.low..self.high).contains(&at), "a free block is out of sight"),
-                Block::Asked { askers, .. } => {
+                BlockState::Free => assert!((self.low..self.high).contains(&at), "a free block is out of sight"),
+                BlockState::Asked { askers, .. } => {
                     let keys = askers.keys();
                     assert!(!keys.is_empty() && (1..keys.len()).all(|i| !keys[i..].contains(&keys[i - 1])));
                 }

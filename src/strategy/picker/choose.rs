@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::strategy::picker::begun::MAX_ASKERS;
-use crate::strategy::picker::{Asking, Block, Picker, RANDOM_FIRST, asking};
+use crate::strategy::picker::{Asking, BlockState, Picker, RANDOM_FIRST, asking};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// At most so many blocks a pick are asked of a further peer in the end-game.
@@ -16,7 +16,7 @@ const OPEN_AT_LEAST: usize = 8;
 
 /// A block that might be asked for twice; in the order in which they are taken: fewest askers, slow before fast, overdue first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Candidate {
+pub(crate) struct DuplicateCandidate {
     askers: usize,
     fast: bool,
     due: u32,
@@ -102,13 +102,13 @@ impl Picker {
         let mut touched = std::mem::take(&mut self.touched);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
-            Some(Candidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            Some(DuplicateCandidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
-        for Candidate { piece, .. } in self.ranked(pick, key) {
+        for DuplicateCandidate { piece, .. } in self.ranked(pick, key) {
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
             let own = own || self.order.holders(piece) <= 1;
             for at in 0..begun.blocks().len() {
-                if !pick.is_full() && matches!(begun.get(at), Some(Block::Expired(by)) if own || by != pick.key) {
+                if !pick.is_full() && matches!(begun.get(at), Some(BlockState::Expired(by)) if own || by != pick.key) {
                     begun.ask(at, pick.key, pick.due());
                     pick.out.push(self.geometry.block(piece, at));
                 }
@@ -152,7 +152,7 @@ impl Picker {
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
             let shared = begun.owner.is_none_or(|owner| !pick.asking.is_fast() && owner != pick.key && slow(owner));
-            shared.then(|| Candidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            shared.then(|| DuplicateCandidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -179,7 +179,7 @@ impl Picker {
                 return;
             };
             if runs && planned.is_none() {
-                piece = self.order.beside(piece, peer.last, self.geometry.extent(), &peer.bits);
+                piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), &peer.bits);
             }
             peer.last = Some(piece);
             self.begin(piece, Some(pick.key).filter(|_| !pick.asking.is_snubbed()));
@@ -199,7 +199,7 @@ impl Picker {
                 return None;
             }
             // Most free blocks first: the helper gets the farthest ahead of the owner there.
-            Some(Candidate { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
+            Some(DuplicateCandidate { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -226,9 +226,9 @@ impl Picker {
     }
 
     /// The open pieces that the peer has and `key` lets pass, in the order of their keys.
-    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<Candidate>) -> Vec<Candidate> {
+    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<DuplicateCandidate>) -> Vec<DuplicateCandidate> {
         let bits = &self.peers[pick.peer].bits;
-        let mut ranked: Vec<Candidate> =
+        let mut ranked: Vec<DuplicateCandidate> =
             self.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
         ranked.sort_unstable();
         ranked
@@ -247,7 +247,7 @@ impl Picker {
                 continue;
             }
             for (at, block) in begun.blocks().iter().enumerate() {
-                let Block::Asked { askers, due } = block else { continue };
+                let BlockState::Asked { askers, due } = block else { continue };
                 let keys = askers.keys();
                 if keys.len() >= places || keys.contains(&pick.key) {
                     continue;
@@ -262,7 +262,7 @@ impl Picker {
                     }
                 }
                 let fast = keys.iter().any(|&asker| self.is_fast(asker));
-                candidates.push(Candidate { askers: keys.len(), fast, due: *due, piece, at });
+                candidates.push(DuplicateCandidate { askers: keys.len(), fast, due: *due, piece, at });
             }
         }
         pick.again = (again < u32::MAX).then_some(again);

@@ -11,15 +11,18 @@ impl Picker {
             assert!(self.lacks.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
             expired += begun.expired;
             orphans += u32::from(begun.free > 0 && begun.owner.is_none());
-            assert_eq!(begun.free > 0, self.open.get(begun.open_at) == Some(&piece) && begun.listed != Listed::No);
+            assert_eq!(
+                begun.free > 0,
+                self.open.get(begun.open_at) == Some(&piece) && begun.listed != ListPosition::No
+            );
             if let Some(owner) = begun.owner {
                 let owner = self.peer(owner).expect("the owner is connected");
                 assert_eq!(owner.own.iter().filter(|&&own| own == piece).count(), usize::from(begun.free > 0));
             }
             for block in begun.blocks() {
                 match block {
-                    Block::Asked { askers, .. } => assert!(askers.keys().iter().all(|&k| self.peer(k).is_some())),
-                    Block::Writing(by) | Block::Expired(by) => assert!(self.peer(*by).is_some()),
+                    BlockState::Asked { askers, .. } => assert!(askers.keys().iter().all(|&k| self.peer(k).is_some())),
+                    BlockState::Writing(by) | BlockState::Expired(by) => assert!(self.peer(*by).is_some()),
                     _ => {}
                 }
             }

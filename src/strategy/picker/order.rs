@@ -208,7 +208,7 @@ impl Order {
     /// A piece that is as rare as the chosen one and lies better: next to `last`, or at the start of the run of such pieces around
     /// the chosen one; within an extent of so many pieces. Neighbours on disk are written with fewer calls, and cost file systems and
     /// spinning disks less.
-    pub(crate) fn beside(
+    pub(crate) fn adjacent_to(
         &self,
         chosen: PieceIndex,
         last: Option<PieceIndex>,

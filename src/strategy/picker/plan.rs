@@ -4,7 +4,7 @@
 //! the plan: random-first, runs, end-game and [`Picker::pick_within`] know no other pieces. Without a plan everything is wanted.
 
 use crate::strategy::picker::{Picker, Progress, common};
-use crate::types::{BLOCK, Bitfield, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 
 /// Which pieces are to be fetched, and which of them first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Picker {
     }
 
     /// Whether every piece of the torrent is verified.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_seed(&self) -> bool {
         self.have.is_full()
     }
 
@@ -91,7 +91,7 @@ impl Picker {
 
     /// About how many blocks that are wanted are not on disk.
     pub fn lacking_blocks(&self) -> u64 {
-        self.left.div_ceil(u64::from(BLOCK)).saturating_sub(self.received)
+        self.left.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
     }
 
     /// Puts one cell for every piece into `out`, in place of what is there.
@@ -103,7 +103,7 @@ impl Picker {
             if self.have.has(piece) {
                 Progress::Have
             } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
-                Progress::Unseen
+                Progress::Unavailable
             } else if !self.lacks.has(piece) {
                 Progress::Unwanted
             } else if self.order.unbegun().has(piece) {

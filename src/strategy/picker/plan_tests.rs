@@ -11,7 +11,8 @@ fn planned(count: u32, blocks: u32, wanted: &[u32], seeds: &[PeerKey]) -> Picker
 
 fn under(plan: Plan, blocks: u32, seeds: &[PeerKey], seed: u64) -> Picker {
     let count = plan.wanted.len();
-    let mut picker = Picker::new(blocks * BLOCK, u64::from(count * blocks * BLOCK), Bitfield::new(count), seed);
+    let mut picker =
+        Picker::new(blocks * BLOCK_SIZE, u64::from(count * blocks * BLOCK_SIZE), Bitfield::new(count), seed);
     picker.set_plan(plan);
     for &seed in seeds {
         picker.add_peer(seed);
@@ -42,7 +43,7 @@ fn only_what_is_wanted_is_picked_and_counted() {
     let mut picker = planned(10, 2, &[2, 3, 7], &[A]);
     picker.add_peer(B);
     picker.set_bitfield(B, bits(10, &[0, 1, 9]));
-    let size = u64::from(2 * BLOCK);
+    let size = u64::from(2 * BLOCK_SIZE);
     assert_eq!((picker.left_bytes(), picker.missing_bytes(), picker.wanted_bytes()), (3 * size, 10 * size, 3 * size));
     assert_eq!((picker.lacking_blocks(), picker.wants(A), picker.wants(B)), (6, true, false));
     assert!(picker.take(B, 9, true).is_empty());
@@ -51,7 +52,7 @@ fn only_what_is_wanted_is_picked_and_counted() {
     let mut got = fetch(&mut picker, A, 100);
     got.sort_unstable();
     assert_eq!(got, [2, 3, 7]);
-    assert!(picker.is_complete() && !picker.is_whole() && !picker.wants(A) && !picker.wants(B));
+    assert!(picker.is_complete() && !picker.is_seed() && !picker.wants(A) && !picker.wants(B));
     assert_eq!((picker.left_bytes(), picker.missing_bytes(), picker.wanted_bytes()), (0, 7 * size, 3 * size));
     assert!(picker.take(A, 9, true).is_empty());
     let mut states = Vec::new();
@@ -75,11 +76,11 @@ fn interest_ends_where_a_peer_has_only_what_is_not_wanted() {
 
 #[test]
 fn what_is_there_is_kept_and_known_whether_wanted_or_not() {
-    let mut picker = Picker::new(BLOCK, u64::from(5 * BLOCK), bits(5, &[0, 1]), 7);
+    let mut picker = Picker::new(BLOCK_SIZE, u64::from(5 * BLOCK_SIZE), bits(5, &[0, 1]), 7);
     picker.set_plan(Plan { wanted: bits(5, &[1, 2]), ..Plan::all(5) });
     picker.check_invariants();
     assert!(picker.have().has(PieceIndex(0)) && !picker.is_complete());
-    assert_eq!((picker.left_bytes(), picker.wanted_bytes()), (u64::from(BLOCK), u64::from(2 * BLOCK)));
+    assert_eq!((picker.left_bytes(), picker.wanted_bytes()), (u64::from(BLOCK_SIZE), u64::from(2 * BLOCK_SIZE)));
     picker.add_peer(A);
     picker.set_bitfield(A, Bitfield::full(5));
     assert_eq!(fetch(&mut picker, A, 9), [2]);
@@ -120,9 +121,9 @@ fn the_nearly_choked_ask_for_nothing_unwanted() {
 #[test]
 fn an_unwanted_block_is_unasked() {
     let mut picker = planned(4, 1, &[3], &[A]);
-    let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK };
+    let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
     assert_eq!(picker.accept(A, block, &mut Vec::new()), Accept::Unasked);
-    assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(BLOCK)));
+    assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(BLOCK_SIZE)));
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn a_piece_that_was_wrong_is_next_in_sequence() {
 #[test]
 fn a_plan_for_all_is_as_none() {
     let with = under(Plan::all(300), 2, &[A, B], 5);
-    let without = Picker::new(2 * BLOCK, u64::from(600 * BLOCK), Bitfield::new(300), 5);
+    let without = Picker::new(2 * BLOCK_SIZE, u64::from(600 * BLOCK_SIZE), Bitfield::new(300), 5);
     let [with, without] = [with, without].map(|mut picker| {
         for seed in [A, B] {
             picker.add_peer(seed);
@@ -214,7 +215,7 @@ fn a_plan_may_change_and_what_is_begun_is_fetched_to_its_end() {
     assert_eq!(picker.release(A, &[lost]), 1);
     picker.set_plan(Plan { wanted: bits(10, &[8]), early: indices(&[8]), sequential: false });
     picker.check_invariants();
-    assert_eq!((picker.lacks.count(), picker.wanted_bytes()), (2, u64::from(4 * BLOCK)));
+    assert_eq!((picker.lacks.count(), picker.wanted_bytes()), (2, u64::from(4 * BLOCK_SIZE)));
     assert_eq!(picker.accept(A, lost, &mut Vec::new()), Accept::Unasked, "late, and no longer wanted");
     picker.give(A, first[1]);
     assert!(picker.verified(begun, true).no_longer_wanted.is_empty());
@@ -224,7 +225,7 @@ fn a_plan_may_change_and_what_is_begun_is_fetched_to_its_end() {
     picker.check_invariants();
     assert!(picker.wants(A) && !picker.is_complete());
     assert_eq!(fetch(&mut picker, A, 99).len(), 8);
-    assert!(picker.is_whole());
+    assert!(picker.is_seed());
 }
 
 #[test]
@@ -242,7 +243,7 @@ fn a_plan_that_makes_no_sense_wants_all() {
 #[test]
 fn padding_is_never_asked_for() {
     let (key, pieces) = (PeerKey(1), 3);
-    let mut picker = Picker::new(4 * BLOCK, u64::from(pieces * 4 * BLOCK), Bitfield::new(pieces), 7);
+    let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(pieces * 4 * BLOCK_SIZE), Bitfield::new(pieces), 7);
     // The last piece is nothing else: one block of it has to come.
     picker.set_padding([(PieceIndex(1), 3), (PieceIndex(2), 4)]);
     picker.add_peer(key);
@@ -250,8 +251,8 @@ fn padding_is_never_asked_for() {
     let mut asked = Vec::new();
     picker.pick(key, 100, proven(Speed::Fast), &mut asked);
     let of = |piece| asked.iter().filter(|block| block.piece == PieceIndex(piece)).map(|block| block.begin).max();
-    assert_eq!((asked.len(), of(0), of(1), of(2)), (6, Some(3 * BLOCK), Some(0), Some(0)));
-    let unasked = BlockRequest { piece: PieceIndex(1), begin: BLOCK, length: BLOCK };
+    assert_eq!((asked.len(), of(0), of(1), of(2)), (6, Some(3 * BLOCK_SIZE), Some(0), Some(0)));
+    let unasked = BlockRequest { piece: PieceIndex(1), begin: BLOCK_SIZE, length: BLOCK_SIZE };
     assert_eq!(picker.accept(key, unasked, &mut Vec::new()), Accept::Unasked);
     for block in asked {
         assert_eq!(picker.accept(key, block, &mut Vec::new()), Accept::Take);

@@ -9,10 +9,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::strategy::picker::tests::proven;
 use crate::types::PartialPiece;
-use steps::{Step, Wish, some, step, wish};
+use steps::{ModelStep, Wish, some, step, wish};
 
 #[derive(Default)]
-struct Remote {
+struct ModelPeer {
     /// As which it was last picked for.
     snubbed: bool,
     asked: Vec<BlockRequest>,
@@ -22,7 +22,7 @@ struct Remote {
 /// The picker and what the model knows of it.
 struct Model {
     picker: Picker,
-    remotes: BTreeMap<PeerKey, Remote>,
+    remotes: BTreeMap<PeerKey, ModelPeer>,
     next_key: u32,
     writing: Vec<(PeerKey, BlockRequest)>,
     received: BTreeSet<BlockRequest>,
@@ -39,13 +39,13 @@ const FULL: PeerKey = PeerKey(0);
 
 impl Model {
     fn new(pieces: u32, blocks: u32, cut: u32, seed: u64, wish: &Wish) -> Model {
-        let total = u64::from(pieces * blocks * BLOCK) - u64::from(cut);
-        let mut picker = Picker::new(blocks * BLOCK, total, Bitfield::new(pieces), seed);
+        let total = u64::from(pieces * blocks * BLOCK_SIZE) - u64::from(cut);
+        let mut picker = Picker::new(blocks * BLOCK_SIZE, total, Bitfield::new(pieces), seed);
         picker.add_peer(FULL);
         picker.set_bitfield(FULL, Bitfield::full(pieces));
         let mut model = Model {
             picker,
-            remotes: BTreeMap::from([(FULL, Remote::default())]),
+            remotes: BTreeMap::from([(FULL, ModelPeer::default())]),
             next_key: 1,
             writing: Vec::new(),
             received: BTreeSet::new(),
@@ -60,13 +60,13 @@ impl Model {
     }
 
     /// What an earlier session left: of every piece with a bit in `pieces` the blocks with one in `blocks`.
-    fn recall(&mut self, pieces: u64, blocks: u64) {
+    fn restore(&mut self, pieces: u64, blocks: u64) {
         let geometry = self.picker.geometry;
         for piece in some(pieces, geometry.pieces).iter() {
             let there = some(blocks.rotate_left(piece.0), geometry.blocks(piece));
             let mut partial = PartialPiece::new(piece, there.len());
             there.iter().for_each(|block| partial.set(block.0));
-            self.picker.recall(&partial);
+            self.picker.restore(&partial);
             if self.wanted.has(piece) && !there.is_full() {
                 self.received.extend(there.iter().map(|block| geometry.block(piece, block.at())));
             }
@@ -125,7 +125,7 @@ impl Model {
             let askers = self.askers(block);
             assert!(askers < 3, "{block:?} has too many askers");
             twice += usize::from(askers > 0);
-            let stalled = |remote: &Remote| remote.snubbed || !remote.asked.contains(block);
+            let stalled = |remote: &ModelPeer| remote.snubbed || !remote.asked.contains(block);
             let stalled = self.remotes.values().all(stalled);
             assert!(askers == 0 || stalled || self.picker.order.is_exhausted(), "asked twice outside the end-game");
             assert!(askers == 0 || speed != Speed::Snubbed, "a snubbed peer is asked for what others are");
@@ -207,13 +207,13 @@ impl Model {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &ModelStep) {
         match *step {
-            Step::Pick { peer, n, speed } => {
+            ModelStep::Pick { peer, n, speed } => {
                 let speed = [Speed::Fast, Speed::Slow, Speed::Snubbed][usize::from(speed)];
                 self.pick(self.key(peer), usize::from(n), speed);
             }
-            Step::Arrive { peer, which, written } => {
+            ModelStep::Arrive { peer, which, written } => {
                 let key = self.key(peer);
                 let asked = &mut self.remotes.get_mut(&key).expect("known").asked;
                 if !asked.is_empty() {
@@ -223,7 +223,7 @@ impl Model {
                     }
                 }
             }
-            Step::Late { peer, which } => {
+            ModelStep::Late { peer, which } => {
                 let key = self.key(peer);
                 let lost = &mut self.remotes.get_mut(&key).expect("known").lost;
                 if !lost.is_empty() {
@@ -232,21 +232,21 @@ impl Model {
                     self.arrive(key, block, false);
                 }
             }
-            Step::Written { which, fails } => {
+            ModelStep::Written { which, fails } => {
                 if !self.writing.is_empty() {
                     self.written(usize::from(which) % self.writing.len(), fails);
                 }
             }
-            Step::Verify { ok } => self.verify(ok),
-            Step::Choke { peer } => self.take_back(self.key(peer), 0, false),
-            Step::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
-            Step::Leave { peer } => self.leave(self.key(peer)),
-            Step::Join { bits } => self.join(bits),
-            Step::Have { peer, piece } => {
+            ModelStep::Verify { ok } => self.verify(ok),
+            ModelStep::Choke { peer } => self.take_back(self.key(peer), 0, false),
+            ModelStep::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
+            ModelStep::Leave { peer } => self.leave(self.key(peer)),
+            ModelStep::Join { bits } => self.join(bits),
+            ModelStep::Have { peer, piece } => {
                 let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
                 self.picker.peer_has(self.key(peer), piece);
             }
-            Step::Plan(ref wish) => self.plan(wish),
+            ModelStep::Plan(ref wish) => self.plan(wish),
         }
     }
 
@@ -262,7 +262,7 @@ impl Model {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
         self.picker.add_peer(key);
-        self.remotes.insert(key, Remote::default());
+        self.remotes.insert(key, ModelPeer::default());
         self.picker.set_bitfield(key, some(bits, self.picker.geometry.pieces));
     }
 
@@ -318,11 +318,11 @@ proptest! {
 
     #[test]
     fn nothing_twice_nothing_forgotten(
-        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK, seed: u64, wish in wish(), recalled: (u64, u64),
+        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK_SIZE, seed: u64, wish in wish(), restored: (u64, u64),
         steps in prop::collection::vec(step(), 0..300),
     ) {
         let mut model = Model::new(pieces, blocks, cut, seed, &wish);
-        model.recall(recalled.0, recalled.1);
+        model.restore(restored.0, restored.1);
         model.picker.check_invariants();
         for step in &steps {
             model.step(step);
@@ -352,7 +352,7 @@ proptest! {
                 model.pick(key, room, if speed > 4 { Speed::Fast } else { Speed::Slow });
                 for _ in 0..speed {
                     if !model.remotes[&key].asked.is_empty() {
-                        model.step(&Step::Arrive { peer: at as u8 + 1, which: 0, written: true });
+                        model.step(&ModelStep::Arrive { peer: at as u8 + 1, which: 0, written: true });
                         model.verify(true);
                     }
                 }

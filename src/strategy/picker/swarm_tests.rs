@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::strategy::pipeline::{LIMIT_UNSTATED, Requests};
+use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,10 +23,10 @@ enum Manner {
     StallsAfter(usize),
 }
 
-struct Remote {
+struct SimulatedPeer {
     key: PeerKey,
     manner: Manner,
-    requests: Requests,
+    requests: RequestPipeline,
     rtt: Duration,
     per_block: Duration,
     /// What it has been asked for and does not yet send, with when the request reached it.
@@ -42,7 +42,7 @@ struct Remote {
 
 struct Download {
     picker: Picker,
-    remotes: Vec<Remote>,
+    remotes: Vec<SimulatedPeer>,
     now: Duration,
     piece: u32,
     wasted: usize,
@@ -77,10 +77,10 @@ impl Download {
             let key = PeerKey(self.remotes.len() as u32 + 1);
             self.picker.add_peer(key);
             self.picker.set_bitfield(key, Bitfield::full(self.picker.geometry.pieces));
-            let per_block = Duration::from_secs_f64(f64::from(BLOCK) / bytes_per_second);
+            let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / bytes_per_second);
             let (queue, sending, free) = (VecDeque::new(), VecDeque::new(), Duration::ZERO);
-            let requests = Requests::new(LIMIT_UNSTATED);
-            let remote = Remote {
+            let requests = RequestPipeline::new(LIMIT_UNSTATED);
+            let remote = SimulatedPeer {
                 key,
                 manner,
                 requests,
@@ -101,7 +101,7 @@ impl Download {
     fn unchoked(&mut self) {
         let count = self.remotes.len();
         for at in 0..count {
-            self.remotes[at].requests.share_start(count, self.piece);
+            self.remotes[at].requests.limit_start_by_peers(count, self.piece);
             self.refill(at);
         }
     }
@@ -112,13 +112,13 @@ impl Download {
         let remote = &mut self.remotes[at];
         let (want, asking) = (remote.requests.want(), remote.requests.asking(now, self.piece));
         let share = remote.requests.flow().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
-        let want = remote.requests.pace().limit(want, self.picker.lacking_blocks(), share);
+        let want = remote.requests.pipeline_depth().limit(want, self.picker.lacking_blocks(), share);
         if remote.requests.want() == 0 {
             return;
         }
         let mut blocks = Vec::new();
         let again = self.picker.pick(remote.key, want, asking, &mut blocks);
-        remote.requests.look_again(again);
+        remote.requests.set_repick_at(again);
         remote.requests.add(now, &blocks);
         remote.asked += blocks.len();
         remote.news.extend(&blocks);
@@ -207,12 +207,13 @@ impl Download {
             (Manner::Stalls(rate), _) if remote.asked > 0 => rate * now.as_secs_f64(),
             (Manner::AnswersInBlocks, _) => 0.0,
             (_, Some((began, there, _))) if now > *began => {
-                f64::from(BLOCK) * now.saturating_sub(*began).as_secs_f64() / there.saturating_sub(*began).as_secs_f64()
+                f64::from(BLOCK_SIZE) * now.saturating_sub(*began).as_secs_f64()
+                    / there.saturating_sub(*began).as_secs_f64()
             }
             _ => 0.0,
         };
         if partial >= 1.0 {
-            remote.requests.arriving(now, partial as u64);
+            remote.requests.note_partial_block(now, partial as u64);
         }
     }
 
@@ -222,7 +223,7 @@ impl Download {
         if remote.requests.next_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let (look, before) = (remote.requests.is_look_due(now), remote.requests.is_snubbed());
+        let (look, before) = (remote.requests.is_repick_due(now), remote.requests.is_snubbed());
         let late = remote.requests.expire(now);
         let (key, snubbed) = (remote.key, remote.requests.is_snubbed());
         if !late.is_empty() || snubbed != before {
@@ -373,8 +374,8 @@ fn on_fast_links_next_to_nothing_comes_twice() {
         }
         download.unchoked();
         let took = download.finish(MS / 2, SECOND * 60);
-        let blocks = (256 << 20) / BLOCK as usize;
-        let ideal: f64 = download.remotes.iter().map(|r| f64::from(BLOCK) / r.per_block.as_secs_f64()).sum();
+        let blocks = (256 << 20) / BLOCK_SIZE as usize;
+        let ideal: f64 = download.remotes.iter().map(|r| f64::from(BLOCK_SIZE) / r.per_block.as_secs_f64()).sum();
         eprintln!(
             "{peers} peers: {} of {blocks} wasted, {took:?}, ideal {:.2} s",
             download.wasted,

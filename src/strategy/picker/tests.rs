@@ -43,8 +43,8 @@ pub(crate) fn proven(speed: Speed) -> Asking {
 
 /// `pieces` pieces of `blocks` blocks, the last piece short by a block and a byte where there is room; these peers are seeds.
 fn picker(pieces: u32, blocks: u32, seeds: &[PeerKey]) -> Picker {
-    let total = u64::from(pieces * blocks * BLOCK);
-    let mut picker = Picker::new(blocks * BLOCK, total, Bitfield::new(pieces), 7);
+    let total = u64::from(pieces * blocks * BLOCK_SIZE);
+    let mut picker = Picker::new(blocks * BLOCK_SIZE, total, Bitfield::new(pieces), 7);
     for &seed in seeds {
         picker.add_peer(seed);
         picker.set_bitfield(seed, Bitfield::full(pieces));
@@ -69,17 +69,17 @@ pub(crate) fn pieces(blocks: &[BlockRequest]) -> Vec<u32> {
 
 #[test]
 fn the_last_block_and_piece_are_short() {
-    let total = u64::from(3 * BLOCK) + 5;
-    let mut picker = Picker::new(2 * BLOCK, total, Bitfield::new(2), 1);
+    let total = u64::from(3 * BLOCK_SIZE) + 5;
+    let mut picker = Picker::new(2 * BLOCK_SIZE, total, Bitfield::new(2), 1);
     picker.add_peer(A);
     picker.set_bitfield(A, Bitfield::full(2));
     assert_eq!(
         (picker.left_bytes(), picker.piece_size(PieceIndex(1)), picker.piece_size(PieceIndex(2))),
-        (total, BLOCK + 5, 0)
+        (total, BLOCK_SIZE + 5, 0)
     );
     let all = picker.take(A, 100, true);
     assert_eq!(all.len(), 4);
-    assert!(all.contains(&BlockRequest { piece: PieceIndex(1), begin: BLOCK, length: 5 }));
+    assert!(all.contains(&BlockRequest { piece: PieceIndex(1), begin: BLOCK_SIZE, length: 5 }));
     assert_eq!(all.iter().map(|b| u64::from(b.length)).sum::<u64>(), total);
 }
 
@@ -89,7 +89,7 @@ fn an_own_piece_comes_in_order_and_before_a_new_one() {
     let first = picker.take(A, 3, true);
     picker.take(B, 8, true);
     let more = picker.take(A, 5, true);
-    let begins: Vec<u32> = first.iter().chain(&more).map(|b| b.begin / BLOCK).collect();
+    let begins: Vec<u32> = first.iter().chain(&more).map(|b| b.begin / BLOCK_SIZE).collect();
     assert_eq!(begins, [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!((pieces(&first), pieces(&first)), (pieces(&more), vec![first[0].piece.0]));
     assert_ne!(pieces(&picker.take(A, 1, true)), pieces(&first));
@@ -99,7 +99,7 @@ fn an_own_piece_comes_in_order_and_before_a_new_one() {
 fn the_rarest_piece_comes_first_and_ties_at_random() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..40 {
-        let mut picker = Picker::new(BLOCK, u64::from(10 * BLOCK), bits(10, &[0, 1, 2, 3]), seed);
+        let mut picker = Picker::new(BLOCK_SIZE, u64::from(10 * BLOCK_SIZE), bits(10, &[0, 1, 2, 3]), seed);
         for (key, has) in [(A, bits(10, &[4, 5, 6, 7, 8])), (B, bits(10, &[4, 5, 8])), (C, bits(10, &[4, 8, 9]))] {
             picker.add_peer(key);
             picker.set_bitfield(key, has);
@@ -116,10 +116,10 @@ fn the_rarest_piece_comes_first_and_ties_at_random() {
 
 #[test]
 fn among_seeds_alone_pieces_are_taken_in_runs_that_begin_at_random() {
-    let per = EXTENT / (8 * BLOCK);
+    let per = EXTENT / (8 * BLOCK_SIZE);
     let mut starts = std::collections::BTreeSet::new();
     for seed in 0..40 {
-        let mut picker = Picker::new(8 * BLOCK, u64::from(8 * BLOCK) * 400, bits(400, &[0, 1, 2, 3]), seed);
+        let mut picker = Picker::new(8 * BLOCK_SIZE, u64::from(8 * BLOCK_SIZE) * 400, bits(400, &[0, 1, 2, 3]), seed);
         picker.add_peer(A);
         picker.set_bitfield(A, Bitfield::full(400));
         let first = picker.take(A, 8, true)[0].piece.0;
@@ -135,7 +135,7 @@ fn among_seeds_alone_pieces_are_taken_in_runs_that_begin_at_random() {
 #[test]
 fn the_first_four_pieces_are_random_not_rarest() {
     let first = |have: Bitfield, seed| {
-        let mut picker = Picker::new(BLOCK, u64::from(100 * BLOCK), have, seed);
+        let mut picker = Picker::new(BLOCK_SIZE, u64::from(100 * BLOCK_SIZE), have, seed);
         picker.add_peer(A);
         picker.set_bitfield(A, Bitfield::full(100));
         picker.add_peer(B);
@@ -148,7 +148,7 @@ fn the_first_four_pieces_are_random_not_rarest() {
 
 #[test]
 fn availability_follows_have_and_leaving() {
-    let mut picker = Picker::new(BLOCK, u64::from(8 * BLOCK), bits(8, &[0, 1, 2, 3]), 3);
+    let mut picker = Picker::new(BLOCK_SIZE, u64::from(8 * BLOCK_SIZE), bits(8, &[0, 1, 2, 3]), 3);
     for key in [A, B, C] {
         picker.add_peer(key);
         picker.set_bitfield(key, bits(8, &[0, 1, 2, 3, 4, 5]));
@@ -207,7 +207,7 @@ fn slow_peers_share_a_piece_and_a_fast_one_does_not_join() {
     let mut picker = picker(30, 8, &[A, B, C]);
     let a = picker.take(A, 2, false);
     let b = picker.take(B, 2, false);
-    assert_eq!((a[0].piece, b[0].begin), (b[0].piece, 2 * BLOCK));
+    assert_eq!((a[0].piece, b[0].begin), (b[0].piece, 2 * BLOCK_SIZE));
     assert_ne!(picker.take(C, 2, true)[0].piece, a[0].piece);
 }
 
@@ -215,9 +215,9 @@ fn slow_peers_share_a_piece_and_a_fast_one_does_not_join() {
 fn a_peer_without_a_new_piece_helps_from_the_end() {
     let mut picker = picker(1, 8, &[A, B]);
     let a = picker.take(A, 2, true);
-    let b: Vec<u32> = picker.take(B, 3, true).iter().map(|b| b.begin / BLOCK).collect();
+    let b: Vec<u32> = picker.take(B, 3, true).iter().map(|b| b.begin / BLOCK_SIZE).collect();
     assert_eq!(b, [7, 6, 5]);
-    assert_eq!(picker.take(A, 3, true).iter().map(|b| b.begin / BLOCK).collect::<Vec<_>>(), [2, 3, 4]);
+    assert_eq!(picker.take(A, 3, true).iter().map(|b| b.begin / BLOCK_SIZE).collect::<Vec<_>>(), [2, 3, 4]);
     assert_eq!(a.len(), 2);
 }
 
@@ -269,20 +269,22 @@ fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     let all = picker.take(A, 4, true);
     let zero: Vec<_> = all.iter().copied().filter(|b| b.piece.0 == 0).collect();
     assert_eq!(picker.give(A, zero[0]), None);
-    assert_eq!(picker.verified(PieceIndex(0), true), Verdict::default(), "not whole yet");
+    assert_eq!(picker.verified(PieceIndex(0), true), PieceVerdict::default(), "not whole yet");
     assert_eq!(picker.give(A, zero[1]), Some(PieceIndex(0)));
     assert!(picker.wants(C));
     let verdict = picker.verified(PieceIndex(0), true);
     picker.check_invariants();
-    assert_eq!(verdict, Verdict { no_longer_wanted: vec![C], senders: vec![A], recalled: 0 });
+    assert_eq!(verdict, PieceVerdict { no_longer_wanted: vec![C], senders: vec![A], restored: 0 });
     assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), Accept::Duplicate);
-    assert!(picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK));
+    assert!(
+        picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK_SIZE)
+    );
     let mut states = vec![Progress::Missing; 9];
     picker.piece_states(&mut states);
     assert_eq!(states, [Progress::Have, Progress::Begun]);
     picker.remove_peer(A);
     picker.piece_states(&mut states);
-    assert_eq!(states, [Progress::Have, Progress::Unseen], "C has the other piece alone");
+    assert_eq!(states, [Progress::Have, Progress::Unavailable], "C has the other piece alone");
     picker.remove_peer(C);
     picker.piece_states(&mut states);
     assert_eq!(states, [Progress::Have, Progress::Missing], "nobody has anything");
@@ -299,13 +301,13 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
     assert_eq!(picker.give(A, a[1]), Some(PieceIndex(0)));
     assert!(picker.take(A, 5, true).is_empty(), "nothing of a piece that is being hashed");
     let by = |block: BlockRequest| Some(if b.contains(&block) { B } else { A });
-    let authors: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
-    assert_eq!(picker.authors(PieceIndex(0)), authors);
+    let block_senders: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
+    assert_eq!(picker.block_senders(PieceIndex(0)), block_senders);
     let verdict = picker.verified(PieceIndex(0), false);
-    assert_eq!(picker.authors(PieceIndex(0)), []);
+    assert_eq!(picker.block_senders(PieceIndex(0)), []);
     picker.check_invariants();
-    assert_eq!(verdict, Verdict { senders: vec![B, A], ..Verdict::default() });
-    assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(3 * BLOCK)));
+    assert_eq!(verdict, PieceVerdict { senders: vec![B, A], ..PieceVerdict::default() });
+    assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(3 * BLOCK_SIZE)));
     assert_eq!(picker.take(A, 5, true).len(), 3);
 }
 
@@ -332,11 +334,11 @@ fn nonsense_is_ignored() {
     assert!(picker.take(ghost, 5, true).is_empty() && picker.take(A, 0, true).is_empty());
     let cancels = &mut Vec::new();
     for (piece, begin, length) in [
-        (2, 0, BLOCK),
-        (u32::MAX, 0, BLOCK),
+        (2, 0, BLOCK_SIZE),
+        (u32::MAX, 0, BLOCK_SIZE),
         (0, u32::MAX, 1),
-        (0, 1, BLOCK),
-        (0, 2 * BLOCK, BLOCK),
+        (0, 1, BLOCK_SIZE),
+        (0, 2 * BLOCK_SIZE, BLOCK_SIZE),
         (0, 0, 5),
         (0, 0, 0),
     ] {
@@ -347,7 +349,7 @@ fn nonsense_is_ignored() {
         assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);
     }
     assert_eq!(picker.accept(ghost, asked[0], cancels), Accept::Unasked);
-    assert_eq!(picker.verified(PieceIndex(9), true), Verdict::default());
+    assert_eq!(picker.verified(PieceIndex(9), true), PieceVerdict::default());
     picker.check_invariants();
     let mut empty = Picker::new(0, 0, Bitfield::new(5), 0);
     empty.add_peer(A);

@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
     use crate::strategy::picker::Speed;
-    use crate::types::{BLOCK, Bitfield};
+    use crate::types::{BLOCK_SIZE, Bitfield};
 
     const A: PeerKey = PeerKey(1);
     const B: PeerKey = PeerKey(2);
@@ -51,14 +51,14 @@ mod tests {
         let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
         picker.pick_within(key, n, asking, &pieces, &mut out);
         picker.check_invariants();
-        out.iter().map(|block| (block.piece.0, block.begin / BLOCK)).collect()
+        out.iter().map(|block| (block.piece.0, block.begin / BLOCK_SIZE)).collect()
     }
 
     #[test]
     fn nothing_but_what_is_allowed_there_and_missing() {
         let mut have = Bitfield::new(6);
         have.set(PieceIndex(3));
-        let mut picker = Picker::new(2 * BLOCK, u64::from(12 * BLOCK), have, 1);
+        let mut picker = Picker::new(2 * BLOCK_SIZE, u64::from(12 * BLOCK_SIZE), have, 1);
         let mut bits = Bitfield::full(6);
         bits.clear(PieceIndex(4));
         picker.add_peer(A);

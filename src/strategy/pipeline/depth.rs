@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use crate::strategy::picker::{Asking, Speed};
 use crate::strategy::pipeline::{
-    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, FIRST_SIGHT, First, GENEROUS,
-    LONG_BLOCK, MAX_RTT, MIN_AGES, PATIENCE, Phase, Requests, SHORT_PATH, SHORT_ROUND, SLACK, START, START_GENEROUS,
-    UNKNOWN_PIECE, late::REACH,
+    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, FAST_PIECE_TIME, FIRST_SIGHT,
+    FirstBlocks, GENEROUS, LONG_BLOCK, MAX_RTT, MIN_AGES, PipelinePhase, RequestPipeline, SHORT_PATH, SHORT_ROUND,
+    SLACK, START, START_GENEROUS, UNKNOWN_PIECE, late::MAX_BACKLOG,
 };
-use crate::types::BLOCK;
+use crate::types::BLOCK_SIZE;
 
 /// The part of what comes that is as good as all of it.
 const ALL: f64 = 0.99;
 
 /// How many blocks a peer is asked for where not much is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct PipelineDepth {
     /// Blocks that it is asked for already.
     pub outstanding: usize,
     /// Blocks that it may always be asked for.
@@ -24,7 +24,7 @@ pub struct Pace {
     pub proven: bool,
 }
 
-impl Pace {
+impl PipelineDepth {
     /// Of `want` blocks those that it may be asked for when `left` blocks are left, and its part of what comes is `share`. Who sends all
     /// that comes keeps nobody waiting.
     pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
@@ -36,7 +36,7 @@ impl Pace {
     }
 }
 
-impl Requests {
+impl RequestPipeline {
     /// Whether asking deeper may bring more: on a short path a round is measured first, and 256 are enough; and nothing is gained any more once
     /// answers spend most of their time in a queue.
     pub(crate) fn has_room(&self) -> bool {
@@ -81,7 +81,7 @@ impl Requests {
     /// How many requests keep the peer busy: what the path holds, twice, and at least what the peer sends in a while.
     pub(crate) fn steady_depth(&self) -> usize {
         let Some(flow) = self.flow else { return self.depth };
-        let per_second = flow / f64::from(BLOCK);
+        let per_second = flow / f64::from(BLOCK_SIZE);
         let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
         let more = if self.is_short_path() {
             ((per_second * AHEAD_FAST.as_secs_f64()) as usize).min(AHEAD_BLOCKS_FAST)
@@ -94,20 +94,24 @@ impl Requests {
 
     /// Twice what the path holds: with less outstanding, the peer would run dry.
     pub(crate) fn path_blocks(&self) -> usize {
-        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK);
+        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK_SIZE);
         let rtt = self.rtt.unwrap_or_default().max(self.path).min(MAX_RTT);
         (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
     }
 
     /// Requests that any peer may have: two, so that it does not idle between them, and one where a block takes it long.
     pub(crate) fn least(&self) -> usize {
-        let slow = self.flow.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK));
+        let slow = self.flow.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
         if slow { 1 } else { AT_LEAST }
     }
 
     /// What a picker must know to ask this peer for its part and no more.
-    pub fn pace(&self) -> Pace {
-        Pace { outstanding: self.queue.len(), least: self.path_blocks().max(self.least()), proven: self.flow.is_some() }
+    pub fn pipeline_depth(&self) -> PipelineDepth {
+        PipelineDepth {
+            outstanding: self.queue.len(),
+            least: self.path_blocks().max(self.least()),
+            proven: self.flow.is_some(),
+        }
     }
 
     /// What a picker must know of this peer to choose blocks for it, of pieces of so many bytes.
@@ -120,7 +124,7 @@ impl Requests {
         let Some(flow) = self.flow.filter(|flow| *flow >= 1.0) else {
             return Asking { answer: self.age, ..Asking::unproven(now, speed) };
         };
-        let per_block = Duration::from_secs_f64(f64::from(BLOCK) / flow);
+        let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / flow);
         let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
         Asking { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
     }
@@ -128,7 +132,7 @@ impl Requests {
     /// Whether it delivers a piece of so many bytes within 20 s. While its rate is unknown, small pieces only.
     pub fn is_fast(&self, piece_size: u32) -> bool {
         let fast = match self.flow {
-            Some(flow) => flow * PATIENCE.as_secs_f64() > f64::from(piece_size),
+            Some(flow) => flow * FAST_PIECE_TIME.as_secs_f64() > f64::from(piece_size),
             None => piece_size <= UNKNOWN_PIECE,
         };
         fast && !self.is_snubbed()
@@ -136,30 +140,34 @@ impl Requests {
 
     /// Part of a block has come and nothing else: `bytes` of it so far. A peer that sends a block slowly is not silent, and what it
     /// has sent in some seconds says how slow it is, long before blocks do.
-    pub fn arriving(&mut self, now: Duration, bytes: u64) {
-        self.partial = bytes.min(u64::from(BLOCK));
+    pub fn note_partial_block(&mut self, now: Duration, bytes: u64) {
+        self.partial = bytes.min(u64::from(BLOCK_SIZE));
         let took = now.saturating_sub(self.progress);
-        if took >= FIRST_SIGHT && !self.queue.is_empty() && self.held == [false; 2] && self.phase != Phase::Snubbed {
+        if took >= FIRST_SIGHT
+            && !self.queue.is_empty()
+            && self.held == [false; 2]
+            && self.phase != PipelinePhase::Snubbed
+        {
             self.settle_at(bytes as f64 / took.as_secs_f64());
         }
     }
 
     /// The peer is slow, and sends so many bytes a second: no round is needed to see that.
     pub(crate) fn settle_at(&mut self, rate: f64) {
-        (self.flow, self.phase, self.round) = (Some(rate), Phase::Steady, None);
+        (self.flow, self.phase, self.round) = (Some(rate), PipelinePhase::Steady, None);
         self.depth = self.steady_depth();
     }
 
     /// `blocks` more have come, and no round is over; waiting for the first began at `since`. Three seconds' worth at the rate at
     /// which they follow each other, and ten at the rate since they were asked for, as some peers send in bursts.
     pub(crate) fn first_depth(&mut self, now: Duration, since: Duration, blocks: usize) -> usize {
-        let first = self.first.get_or_insert(First { asked: since, came: now, blocks: 0 });
+        let first = self.first.get_or_insert(FirstBlocks { asked: since, came: now, blocks: 0 });
         first.blocks += blocks;
         let worth = |ahead: Duration, blocks: usize, since: Duration| {
             let took = now.saturating_sub(since).max(SHORT_ROUND);
             (blocks as f64 * ahead.as_secs_f64() / took.as_secs_f64()) as usize
         };
-        let seen = worth(AHEAD, first.blocks - 1, first.came).min(worth(REACH, first.blocks, first.asked));
+        let seen = worth(AHEAD, first.blocks - 1, first.came).min(worth(MAX_BACKLOG, first.blocks, first.asked));
         let most = match () {
             () if self.is_short_path() => AHEAD_BLOCKS_FAST,
             () if self.stated && self.limit >= GENEROUS as usize => START_GENEROUS,

@@ -3,34 +3,35 @@
 use std::time::Duration;
 
 use crate::strategy::pipeline::{
-    FIRST_BLOCK, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, Phase, RESTART, Requests, START, Waiting,
+    FIRST_BLOCK, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, OutstandingRequest, PipelinePhase, RESTART, RequestPipeline,
+    START,
 };
-use crate::types::{BLOCK, BlockRequest};
+use crate::types::{BLOCK_SIZE, BlockRequest};
 
 /// A peer that sends this many bytes of a block a second, or more, is not silent: with fewer its time runs out.
 const SLOWEST: u64 = 512;
 /// What a slow peer would need longer for than this is taken back.
-pub(crate) const REACH: Duration = Duration::from_secs(10);
+pub(crate) const MAX_BACKLOG: Duration = Duration::from_secs(10);
 /// After so long what has come of a block says how slow a peer is.
 pub(crate) const FIRST_SIGHT: Duration = Duration::from_secs(4);
 
-impl Requests {
-    /// When to call [`Requests::expire`] and [`Requests::is_look_due`] next, unless something comes before.
+impl RequestPipeline {
+    /// When to call [`RequestPipeline::expire`] and [`RequestPipeline::is_repick_due`] next, unless something comes before.
     pub fn next_deadline(&self) -> Option<Duration> {
-        match (self.lost_at(), self.look) {
-            (Some(lost), Some(look)) => Some(lost.min(look)),
-            (lost, look) => lost.or(look),
+        match (self.lost_at(), self.repick_at) {
+            (Some(lost), Some(repick_at)) => Some(lost.min(repick_at)),
+            (lost, repick_at) => lost.or(repick_at),
         }
     }
 
     /// The picker is to be asked again then although nothing happens, or need not be.
-    pub fn look_again(&mut self, at: Option<Duration>) {
-        self.look = at;
+    pub fn set_repick_at(&mut self, at: Option<Duration>) {
+        self.repick_at = at;
     }
 
     /// Whether it is time for that; says so once.
-    pub fn is_look_due(&mut self, now: Duration) -> bool {
-        self.look.take_if(|at| *at <= now).is_some()
+    pub fn is_repick_due(&mut self, now: Duration) -> bool {
+        self.repick_at.take_if(|at| *at <= now).is_some()
     }
 
     /// When the next of the outstanding requests counts as lost.
@@ -57,7 +58,7 @@ impl Requests {
         }
         if now >= self.progress + self.stall() {
             let keep = usize::from(self.may_be_slow());
-            self.phase = Phase::Snubbed;
+            self.phase = PipelinePhase::Snubbed;
             (self.round, self.flow, self.partial) = (None, None, 0);
             self.progress = now;
             return self.queue.drain(keep..).map(|waiting| waiting.block).collect();
@@ -80,18 +81,20 @@ impl Requests {
 
     /// Whether nothing comes for the first time, of a peer that has shown nothing yet or sends a block in seconds.
     fn may_be_slow(&self) -> bool {
-        self.phase != Phase::Snubbed && (self.fresh || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
+        self.phase != PipelinePhase::Snubbed && (self.fresh || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
     }
 
     /// Whether so much that was sent later is answered that this one must have been dropped.
-    fn is_overtaken(&self, waiting: &Waiting) -> bool {
+    fn is_overtaken(&self, waiting: &OutstandingRequest) -> bool {
         self.newest.saturating_sub(waiting.number) > 2 * self.depth().max(RESTART) as u64
     }
 
     /// How many of the newest requests such a slow peer would not come to within reason.
     fn surplus(&self) -> usize {
-        let Some(flow) = self.flow.filter(|_| self.phase == Phase::Steady && self.held == [false; 2]) else { return 0 };
-        let reach = (flow * REACH.as_secs_f64() / f64::from(BLOCK)) as usize;
+        let Some(flow) = self.flow.filter(|_| self.phase == PipelinePhase::Steady && self.held == [false; 2]) else {
+            return 0;
+        };
+        let reach = (flow * MAX_BACKLOG.as_secs_f64() / f64::from(BLOCK_SIZE)) as usize;
         let keep = self.depth().max(self.least());
         if self.queue.len() > reach.max(3 * keep) { self.queue.len() - keep } else { 0 }
     }

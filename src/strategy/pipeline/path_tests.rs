@@ -48,7 +48,7 @@ fn a_short_path_is_looked_at_again_every_ten_seconds_at_no_cost() {
     assert!(link.bytes_between(SECOND * 31, SECOND * 61) >= 30.0 * 39.0 * MIB);
 }
 
-impl Requests {
+impl RequestPipeline {
     /// Whether the oldest request was sent just now, with nothing before it.
     fn sent_while_empty(&self, now: Duration) -> bool {
         now > SECOND * 2 && self.queue.front().is_some_and(|front| front.clean && front.at == now)
@@ -61,10 +61,10 @@ fn a_block_that_comes_slowly_is_waited_for_and_one_that_drips_is_not() {
         let mut requests = stated(500);
         requests.add(SECOND, &blocks(0..2));
         let mut lost = Vec::new();
-        for second in (1..40u32).take_while(|second| second * rate < BLOCK) {
+        for second in (1..40u32).take_while(|second| second * rate < BLOCK_SIZE) {
             let now = SECOND + SECOND * second;
             if rate > 0 {
-                requests.arriving(now, u64::from(second * rate));
+                requests.note_partial_block(now, u64::from(second * rate));
             }
             if requests.next_deadline().is_some_and(|at| at <= now) {
                 lost.extend(requests.expire(now));
@@ -76,15 +76,15 @@ fn a_block_that_comes_slowly_is_waited_for_and_one_that_drips_is_not() {
 
 #[test]
 fn what_a_very_slow_peer_was_asked_for_at_first_is_taken_back_before_its_first_block_is_there() {
-    let mut requests = Requests::new(LIMIT_UNSTATED);
+    let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
     requests.add(SECOND, &blocks(0..64));
     for second in 2..=5 {
         assert_eq!(requests.expire(SECOND * second), []);
-        requests.arriving(SECOND * second, u64::from(second - 1) * 1024);
+        requests.note_partial_block(SECOND * second, u64::from(second - 1) * 1024);
     }
     assert_eq!(requests.expire(SECOND * 5), blocks(1..64), "it takes sixteen seconds for the first");
     assert!(!requests.is_snubbed());
-    assert_eq!((requests.want(), requests.pace().least), (0, 1));
+    assert_eq!((requests.want(), requests.pipeline_depth().least), (0, 1));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_limit_of_ours_is_no_slowness_of_the_peer() {
     requests.add(SECOND, &blocks(0..64));
     for second in 2..10 {
         requests.held_back(SECOND * second);
-        requests.arriving(SECOND * second, 1000);
+        requests.note_partial_block(SECOND * second, 1000);
         assert_eq!(requests.expire(SECOND * second), []);
     }
 }
@@ -102,11 +102,15 @@ fn a_limit_of_ours_is_no_slowness_of_the_peer() {
 fn the_picker_is_asked_again_when_it_said() {
     let mut requests = stated(500);
     assert_eq!(requests.next_deadline(), None);
-    requests.look_again(Some(SECOND * 3));
+    requests.set_repick_at(Some(SECOND * 3));
     assert_eq!(requests.next_deadline(), Some(SECOND * 3));
-    assert!(!requests.is_look_due(SECOND * 2) && requests.is_look_due(SECOND * 3) && !requests.is_look_due(SECOND * 4));
+    assert!(
+        !requests.is_repick_due(SECOND * 2)
+            && requests.is_repick_due(SECOND * 3)
+            && !requests.is_repick_due(SECOND * 4)
+    );
     assert_eq!(requests.next_deadline(), None);
-    requests.look_again(Some(SECOND * 99));
+    requests.set_repick_at(Some(SECOND * 99));
     requests.add(SECOND * 4, &blocks(0..1));
     assert_eq!(requests.next_deadline(), Some(SECOND * 4 + FIRST_BLOCK), "whichever comes first");
 }
@@ -118,9 +122,9 @@ fn what_the_picker_is_told_of_a_peer() {
     assert!(requests.is_fast(512 * 1024) && !requests.is_fast(1 << 20), "of large pieces only once that is known");
     requests.add(SECOND, &blocks(0..4));
     requests.take(SECOND + MS * 30, &block(0));
-    requests.received(SECOND + MS * 30, 1, u64::from(BLOCK));
+    requests.received(SECOND + MS * 30, 1, u64::from(BLOCK_SIZE));
     assert_eq!(requests.asking(SECOND, 1 << 20).answer, Some(MS * 30), "what it has shown so far");
-    requests.flow = Some(f64::from(BLOCK) * 10.0);
+    requests.flow = Some(f64::from(BLOCK_SIZE) * 10.0);
     let asking = requests.asking(SECOND, 1 << 20);
     // Three are outstanding, and this one, at a tenth of a second each.
     assert_eq!((asking.answer, asking.per_block), (Some(MS * 430), MS * 100));

@@ -12,7 +12,7 @@ pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
 /// A peer that answers in order, each block taking its time on the wire, over a path with a round trip.
 pub(crate) struct Link {
-    pub(crate) requests: Requests,
+    pub(crate) requests: RequestPipeline,
     pub(crate) rtt: Duration,
     per_block: Duration,
     /// Its answers: when, and what.
@@ -27,8 +27,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(requests: Requests, rtt: Duration, bytes_per_second: f64) -> Link {
-        let per_block = Duration::from_secs_f64(f64::from(BLOCK) / bytes_per_second);
+    pub(crate) fn new(requests: RequestPipeline, rtt: Duration, bytes_per_second: f64) -> Link {
+        let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / bytes_per_second);
         let (coming, drops, got) = (VecDeque::new(), Vec::new(), Vec::new());
         let mut link =
             Link { requests, rtt, per_block, coming, free: Duration::ZERO, now: SECOND, asked: 0, drops, got };
@@ -54,7 +54,7 @@ impl Link {
         let Some((at, block)) = self.coming.pop_front() else { return false };
         self.now = at;
         self.requests.take(at, &block);
-        self.requests.received(at, 1, u64::from(BLOCK));
+        self.requests.received(at, 1, u64::from(BLOCK_SIZE));
         self.got.push(at);
         self.refill();
         true
@@ -66,20 +66,20 @@ impl Link {
     }
 
     pub(crate) fn bytes_between(&self, from: Duration, to: Duration) -> f64 {
-        self.got.iter().filter(|at| (from..to).contains(*at)).count() as f64 * f64::from(BLOCK)
+        self.got.iter().filter(|at| (from..to).contains(*at)).count() as f64 * f64::from(BLOCK_SIZE)
     }
 }
 
 pub(crate) fn block(number: u32) -> BlockRequest {
-    BlockRequest { piece: PieceIndex(number / 64), begin: number % 64 * BLOCK, length: BLOCK }
+    BlockRequest { piece: PieceIndex(number / 64), begin: number % 64 * BLOCK_SIZE, length: BLOCK_SIZE }
 }
 
 pub(crate) fn blocks(numbers: std::ops::Range<u32>) -> Vec<BlockRequest> {
     numbers.map(block).collect()
 }
 
-pub(crate) fn stated(reqq: u32) -> Requests {
-    let mut requests = Requests::new(LIMIT_UNSTATED);
+pub(crate) fn stated(reqq: u32) -> RequestPipeline {
+    let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
     requests.set_limit(reqq);
     requests
 }
@@ -101,7 +101,7 @@ fn a_long_fat_link_is_filled_within_ten_round_trips() {
 
 #[test]
 fn a_short_path_stays_shallow_and_full() {
-    for requests in [stated(2000), stated(500), Requests::new(LIMIT_UNSTATED)] {
+    for requests in [stated(2000), stated(500), RequestPipeline::new(LIMIT_UNSTATED)] {
         let mut link = Link::new(requests, MS / 5, 1024.0 * MIB);
         let mut deepest = 0;
         while link.now < SECOND * 2 && link.step() {
@@ -114,10 +114,10 @@ fn a_short_path_stays_shallow_and_full() {
 
 #[test]
 fn a_slow_peer_hoards_nothing() {
-    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 50, 10.0 * 1024.0);
+    let mut link = Link::new(RequestPipeline::new(LIMIT_UNSTATED), MS * 50, 10.0 * 1024.0);
     let mut taken_back = 0;
     let mut most_later = 0;
-    assert_eq!(link.asked as usize, FIRST);
+    assert_eq!(link.asked as usize, INITIAL_DEPTH);
     while link.now < SECOND * 60 {
         assert!(link.step(), "it keeps having work");
         if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
@@ -132,7 +132,7 @@ fn a_slow_peer_hoards_nothing() {
             most_later = most_later.max(link.requests.len());
         }
     }
-    assert!(taken_back < FIRST, "it never had more than it can take: {taken_back}");
+    assert!(taken_back < INITIAL_DEPTH, "it never had more than it can take: {taken_back}");
     assert!((1..=4).contains(&most_later), "{most_later} outstanding at 10 KiB/s");
     let rate = link.requests.rate(link.now);
     assert!((9_000..=11_500).contains(&rate), "{rate} bytes/s");
@@ -143,7 +143,7 @@ fn a_slow_peer_hoards_nothing() {
 fn a_link_that_grows_longer_or_faster_is_followed() {
     let mut link = Link::new(stated(2000), MS * 20, 20.0 * MIB);
     link.run_until(SECOND * 4);
-    link.per_block = Duration::from_secs_f64(f64::from(BLOCK) / (100.0 * MIB));
+    link.per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / (100.0 * MIB));
     link.run_until(SECOND * 8);
     let rate = link.bytes_between(SECOND * 7, SECOND * 8);
     assert!(rate >= 90.0 * MIB, "{} MiB/s", rate / MIB);
@@ -153,7 +153,7 @@ fn a_link_that_grows_longer_or_faster_is_followed() {
 #[test]
 fn the_limit_is_kept_and_requests_leave_in_batches() {
     let mut requests = stated(10);
-    assert_eq!(requests.want(), FIRST);
+    assert_eq!(requests.want(), INITIAL_DEPTH);
     requests.depth = 12;
     assert_eq!(requests.want(), 10);
     requests.add(SECOND, &blocks(0..10));
@@ -161,7 +161,7 @@ fn the_limit_is_kept_and_requests_leave_in_batches() {
     for number in 0..4 {
         let now = SECOND + MS * (number + 1);
         assert!(requests.take(now, &block(number)).is_some());
-        requests.received(now, 1, u64::from(BLOCK));
+        requests.received(now, 1, u64::from(BLOCK_SIZE));
         wants.push(requests.want());
     }
     assert_eq!(wants, [0, 0, 3, 4]);
@@ -171,10 +171,10 @@ fn the_limit_is_kept_and_requests_leave_in_batches() {
 
 #[test]
 fn an_unstated_limit_grows_only_while_nothing_is_lost() {
-    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    let mut link = Link::new(RequestPipeline::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
     link.run_until(SECOND * 6);
     assert!(link.requests.limit > 1000, "{}", link.requests.limit);
-    let mut link = Link::new(Requests::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    let mut link = Link::new(RequestPipeline::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
     link.drops = vec![700];
     while link.step() {
         if !link.requests.expire(link.now).is_empty() || link.now > SECOND * 6 {
@@ -206,32 +206,32 @@ fn the_first_block_has_ten_seconds() {
     assert_eq!(requests.next_deadline(), Some(SECOND * 15));
     assert!(requests.expire(MS * 14_999).is_empty());
     assert_eq!(requests.expire(SECOND * 15), blocks(1..3), "it may be at the first");
-    assert!(requests.is_snubbed() && !requests.is_fast(BLOCK));
+    assert!(requests.is_snubbed() && !requests.is_fast(BLOCK_SIZE));
     assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 25)));
     assert_eq!(requests.expire(SECOND * 25), blocks(0..1));
     assert_eq!(requests.want(), 1, "one at a time");
     requests.add(SECOND * 25, &blocks(3..4));
     assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 35)));
     requests.take(SECOND * 26, &block(3));
-    requests.received(SECOND * 26, 1, u64::from(BLOCK));
-    assert!(!requests.is_snubbed() && requests.is_fast(BLOCK));
+    requests.received(SECOND * 26, 1, u64::from(BLOCK_SIZE));
+    assert!(!requests.is_snubbed() && requests.is_fast(BLOCK_SIZE));
     assert_eq!(requests.want(), RESTART + 1);
 }
 
 #[test]
 fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for() {
-    let mut requests = Requests::new(LIMIT_UNSTATED);
-    requests.add(SECOND, &blocks(0..FIRST as u32));
-    assert_eq!(requests.expire(SECOND * 11).len(), FIRST - 1);
+    let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+    requests.add(SECOND, &blocks(0..INITIAL_DEPTH as u32));
+    assert_eq!(requests.expire(SECOND * 11).len(), INITIAL_DEPTH - 1);
     assert!(requests.take(SECOND * 17, &block(0)).is_some());
-    requests.received(SECOND * 17, 1, u64::from(BLOCK));
+    requests.received(SECOND * 17, 1, u64::from(BLOCK_SIZE));
     assert_eq!((requests.flow(), requests.want()), (Some(1024.0), 1), "it is known to be slow");
     for number in 1..5 {
         let now = SECOND * (17 + (number - 1) * 16);
         requests.add(now, &[block(number)]);
         assert_eq!(requests.expire(now + SECOND * 15), [], "on schedule");
         assert!(requests.take(now + SECOND * 16, &block(number)).is_some());
-        requests.received(now + SECOND * 16, 1, u64::from(BLOCK));
+        requests.received(now + SECOND * 16, 1, u64::from(BLOCK_SIZE));
         assert_eq!(requests.want(), 1);
     }
 }
@@ -245,7 +245,7 @@ fn the_first_blocks_say_how_many_more_to_ask_for() {
         for number in 0..8 {
             let now = SECOND + MS * (rtt + number * between);
             requests.take(now, &block(number));
-            requests.received(now, 1, u64::from(BLOCK));
+            requests.received(now, 1, u64::from(BLOCK_SIZE));
         }
         let deep = requests.depth();
         assert!((depth..=depth + 9).contains(&deep), "{deep} for a block each {between} ms");
@@ -266,7 +266,7 @@ fn a_stall_after_a_good_start_is_noticed_soon() {
     // A late one counts as a sign of life although it is no longer outstanding.
     let late = link.coming[0].1;
     assert_eq!(link.requests.take(deadline + MS, &late), None);
-    link.requests.received(deadline + MS, 1, u64::from(BLOCK));
+    link.requests.received(deadline + MS, 1, u64::from(BLOCK_SIZE));
     assert!(!link.requests.is_snubbed());
 }
 
@@ -292,7 +292,7 @@ fn an_old_request_expires_while_few_others_come() {
     for number in 1..30 {
         let now = SECOND * (number + 1);
         requests.take(now, &block(number));
-        requests.received(now, 1, u64::from(BLOCK));
+        requests.received(now, 1, u64::from(BLOCK_SIZE));
         let lost = requests.expire(now);
         assert_eq!(lost.is_empty(), number != 10, "after {number} s: {lost:?}");
         requests.add(now, &[block(number + 1)]);
@@ -312,18 +312,22 @@ fn a_pause_without_requests_is_no_stall() {
 
 #[test]
 fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
-    let pace = Pace { outstanding: 10, least: 4, proven: true };
-    assert_eq!(pace.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
-    assert_eq!(pace.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
-    assert_eq!(pace.limit(64, 80, 0.25), 0);
-    assert_eq!(Pace { outstanding: 0, ..pace }.limit(64, 1, 0.1), 4);
+    let pipeline_depth = PipelineDepth { outstanding: 10, least: 4, proven: true };
+    assert_eq!(pipeline_depth.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
+    assert_eq!(pipeline_depth.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
+    assert_eq!(pipeline_depth.limit(64, 80, 0.25), 0);
+    assert_eq!(PipelineDepth { outstanding: 0, ..pipeline_depth }.limit(64, 1, 0.1), 4);
 }
 
 #[test]
 fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
-    let pace = Pace { outstanding: 10, least: 4, proven: true };
-    assert_eq!(pace.limit(64, 20, 1.0), 64);
-    assert_eq!(Pace { proven: false, ..pace }.limit(64, 20, 1.0), 0, "others may be about to send as much");
+    let pipeline_depth = PipelineDepth { outstanding: 10, least: 4, proven: true };
+    assert_eq!(pipeline_depth.limit(64, 20, 1.0), 64);
+    assert_eq!(
+        PipelineDepth { proven: false, ..pipeline_depth }.limit(64, 20, 1.0),
+        0,
+        "others may be about to send as much"
+    );
 }
 
 #[test]
@@ -348,18 +352,18 @@ fn among_many_peers_each_is_asked_for_little_at_first() {
         (10, 64 << 20, 103),
         (1000, 8 << 20, START_LEAST),
     ] {
-        let mut requests = Requests::new(LIMIT_UNSTATED);
-        requests.share_start(peers, piece);
+        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+        requests.limit_start_by_peers(peers, piece);
         requests.set_limit(2000);
         requests.add(SECOND, &blocks(0..requests.want() as u32));
         let rtt = SHORT_PATH * 10;
         requests.measure(SECOND + rtt, rtt, true);
-        let first = requests.first_depth(SECOND + rtt, SECOND, FIRST);
+        let first = requests.first_depth(SECOND + rtt, SECOND, INITIAL_DEPTH);
         assert_eq!(first, most, "one of {peers}, pieces of {piece}");
     }
     let mut late = stated(2000);
     late.add(SECOND, &blocks(0..1));
-    late.share_start(1000, SMALL);
+    late.limit_start_by_peers(1000, SMALL);
     assert_eq!(late.start, START_GENEROUS, "once requests are out it is too late");
 }
 
@@ -369,8 +373,8 @@ fn equal_peers_end_together() {
     let mut left = 4000u32;
     let mut links: Vec<Link> = (0..50)
         .map(|_| {
-            let mut requests = Requests::new(LIMIT_UNSTATED);
-            requests.share_start(50, 256 * 1024);
+            let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+            requests.limit_start_by_peers(50, 256 * 1024);
             Link::new(requests, MS, MIB)
         })
         .collect();
@@ -380,9 +384,9 @@ fn equal_peers_end_together() {
         let (at, arrived) = link.coming.pop_front().expect("it was looked for");
         link.now = at;
         link.requests.take(at, &arrived);
-        link.requests.received(at, 1, u64::from(BLOCK));
+        link.requests.received(at, 1, u64::from(BLOCK_SIZE));
         let lacking = u64::from(left) + link.coming.len() as u64 * 50; // all are alike
-        let want = link.requests.pace().limit(link.requests.want(), lacking, 1.0 / 50.0);
+        let want = link.requests.pipeline_depth().limit(link.requests.want(), lacking, 1.0 / 50.0);
         for _ in 0..want.min(left as usize) {
             left -= 1;
             let block = block(link.asked);

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use crate::strategy::pipeline::{Requests, Waiting};
+use crate::strategy::pipeline::{OutstandingRequest, RequestPipeline};
 use crate::types::BlockRequest;
 
-impl Requests {
+impl RequestPipeline {
     /// These are sent and written at once.
     pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
         self.enqueue(now, blocks);
         self.written = self.sent;
     }
 
-    /// These are to be written: until [`Requests::take_unwritten`] gives them out, the peer cannot be late with them.
+    /// These are to be written: until [`RequestPipeline::take_unwritten`] gives them out, the peer cannot be late with them.
     pub fn enqueue(&mut self, now: Duration, blocks: &[BlockRequest]) {
         if self.queue.is_empty() && !blocks.is_empty() {
             // Waiting begins now; while nothing was outstanding the peer could not be late.
@@ -23,7 +23,12 @@ impl Requests {
         }
         for &block in blocks {
             self.sent += 1;
-            self.queue.push_back(Waiting { block, at: now, number: self.sent, clean: self.queue.is_empty() });
+            self.queue.push_back(OutstandingRequest {
+                block,
+                at: now,
+                number: self.sent,
+                clean: self.queue.is_empty(),
+            });
         }
     }
 
@@ -52,7 +57,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::pipeline::{LIMIT_UNSTATED, Rejected};
+    use crate::strategy::pipeline::{LIMIT_UNSTATED, RejectOutcome};
     use crate::types::PieceIndex;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -63,7 +68,7 @@ mod tests {
 
     #[test]
     fn nothing_is_late_before_it_is_written() {
-        let mut requests = Requests::new(LIMIT_UNSTATED);
+        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
         requests.enqueue(Duration::ZERO, &[block(0), block(1)]);
         assert_eq!((requests.len(), requests.next_deadline()), (2, None));
         assert!(requests.expire(LONG).is_empty());
@@ -80,11 +85,15 @@ mod tests {
 
     #[test]
     fn a_choke_takes_out_what_was_not_written() {
-        let mut requests = Requests::new(LIMIT_UNSTATED);
+        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
         requests.add(Duration::ZERO, &[block(0)]);
         requests.enqueue(Duration::ZERO, &[block(1), block(2)]);
         assert_eq!(requests.pause(), [block(1), block(2)]);
-        assert_eq!(requests.reject(&block(0)), Rejected::Waiting, "a fast peer answers what it was asked for");
+        assert_eq!(
+            requests.reject(&block(0)),
+            RejectOutcome::OutstandingRequest,
+            "a fast peer answers what it was asked for"
+        );
         requests.enqueue(Duration::ZERO, &[block(3)]);
         assert_eq!(requests.drain(), [block(3)]);
         let mut out = Vec::new();

@@ -2,17 +2,17 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn occupant(key: u32) -> Occupant {
+fn occupant(key: u32) -> TurnoverCandidate {
     let key = PeerKey(key);
-    Occupant { key, since: Duration::ZERO, interesting: true, interested: true, down_rate: 0, up_rate: 0 }
+    TurnoverCandidate { key, since: Duration::ZERO, interesting: true, interested: true, down_rate: 0, up_rate: 0 }
 }
 
 #[test]
 fn pauses_double_up_to_half_an_hour_and_success_forgives() {
-    let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
-    let mut pauses = |record: &mut Record, worked| {
-        record.lost(SECOND * 1000, worked, &mut rng);
-        [false, true].map(|needed| record.callable_from(needed).as_secs_f64() - 1000.0)
+    let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
+    let mut pauses = |record: &mut PeerRecord, worked| {
+        record.disconnected(SECOND * 1000, worked, &mut rng);
+        [false, true].map(|needed| record.dialable_from(needed).as_secs_f64() - 1000.0)
     };
     for n in 0..40 {
         for (seen, (first, times)) in pauses(&mut record, false).into_iter().zip([(30.0, n), (2.0, (n - 2).max(0))]) {
@@ -28,46 +28,46 @@ fn pauses_double_up_to_half_an_hour_and_success_forgives() {
 
 #[test]
 fn a_peer_that_gave_something_is_called_back_soon_unless_we_dropped_it() {
-    let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
+    let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
     record.gave(SECOND, 1 << 20, 1 << 20);
-    record.lost(SECOND * 10, true, &mut rng);
-    assert!((SECOND * 11..SECOND * 13).contains(&record.callable_from(false)));
+    record.disconnected(SECOND * 10, true, &mut rng);
+    assert!((SECOND * 11..SECOND * 13).contains(&record.dialable_from(false)));
     record.dropped();
-    assert!(record.callable_from(false) > SECOND * 30);
-    record.lost(SECOND * 50, true, &mut rng);
-    assert!(record.callable_from(false) < SECOND * 53);
+    assert!(record.dialable_from(false) > SECOND * 30);
+    record.disconnected(SECOND * 50, true, &mut rng);
+    assert!(record.dialable_from(false) < SECOND * 53);
 }
 
 #[test]
 fn a_breach_of_the_protocol_costs_a_minute_and_then_more() {
-    let mut record = Record::default();
+    let mut record = PeerRecord::default();
     record.gave(SECOND, 1 << 20, 1 << 20);
-    record.offended(SECOND);
-    assert_eq!(record.callable_from(true), SECOND * 61);
+    record.note_offence(SECOND);
+    assert_eq!(record.dialable_from(true), SECOND * 61);
     assert!(!record.is_banned(SECOND * 2));
-    record.offended(SECOND * 100);
-    assert_eq!(record.callable_from(true), SECOND * 220);
-    (0..40).for_each(|_| record.offended(Duration::ZERO));
-    assert_eq!(record.callable_from(true), LONGEST_BAN);
+    record.note_offence(SECOND * 100);
+    assert_eq!(record.dialable_from(true), SECOND * 220);
+    (0..40).for_each(|_| record.note_offence(Duration::ZERO));
+    assert_eq!(record.dialable_from(true), LONGEST_BAN);
 }
 
 #[test]
 fn who_is_heard_by_another_way_is_called_at_once_unless_calls_fail() {
-    let (mut record, mut rng) = (Record::default(), fastrand::Rng::with_seed(1));
-    record.lost(SECOND * 10, true, &mut rng);
-    assert!(record.callable_from(false) > SECOND * 20);
+    let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
+    record.disconnected(SECOND * 10, true, &mut rng);
+    assert!(record.dialable_from(false) > SECOND * 20);
     record.heard();
-    assert_eq!(record.callable_from(false), Duration::ZERO);
-    record.lost(SECOND * 12, false, &mut rng);
+    assert_eq!(record.dialable_from(false), Duration::ZERO);
+    record.disconnected(SECOND * 12, false, &mut rng);
     record.heard();
-    assert!(record.callable_from(false) > SECOND * 40, "it is heard, but cannot be reached");
+    assert!(record.dialable_from(false) > SECOND * 40, "it is heard, but cannot be reached");
 }
 
 #[test]
 fn bans_end_and_grow() {
-    let mut record = Record::default();
+    let mut record = PeerRecord::default();
     record.ban(SECOND);
-    assert!(record.is_banned(SECOND * 3600) && record.callable_from(true) == SECOND * 3601);
+    assert!(record.is_banned(SECOND * 3600) && record.dialable_from(true) == SECOND * 3601);
     assert!(!record.is_banned(SECOND * 3601));
     record.ban(SECOND * 4000);
     assert_eq!(record.banned_until(), Some(SECOND * (4000 + 7200)));
@@ -77,15 +77,15 @@ fn bans_end_and_grow() {
 
 #[test]
 fn good_givers_come_first_and_trouble_last() {
-    let mut giver = Record::default();
+    let mut giver = PeerRecord::default();
     giver.reached(SECOND);
     giver.gave(SECOND, 50 << 20, 1 << 20);
-    giver.lost(SECOND, true, &mut fastrand::Rng::with_seed(1));
+    giver.disconnected(SECOND, true, &mut fastrand::Rng::with_seed(1));
     let mut slow = giver.clone();
     slow.best_rate = 5000;
     let (fresh, mut dead, mut liar, mut late) =
-        (Record::default(), Record::default(), Record::default(), Record::default());
-    dead.lost(SECOND, false, &mut fastrand::Rng::with_seed(1));
+        (PeerRecord::default(), PeerRecord::default(), PeerRecord::default(), PeerRecord::default());
+    dead.disconnected(SECOND, false, &mut fastrand::Rng::with_seed(1));
     liar.hash_failed();
     late.timed_out(5);
     giver.timed_out(5); // nothing beside what it gave
@@ -96,7 +96,7 @@ fn good_givers_come_first_and_trouble_last() {
 #[test]
 fn the_full_house_changes_slowly_and_keeps_its_givers() {
     let mut turnover = Turnover::default();
-    let mut house: Vec<Occupant> = (0..100).map(occupant).collect();
+    let mut house: Vec<TurnoverCandidate> = (0..100).map(occupant).collect();
     for o in &mut house[..40] {
         o.down_rate = 100 + u64::from(o.key.0) * 1000;
     }
@@ -109,7 +109,7 @@ fn the_full_house_changes_slowly_and_keeps_its_givers() {
         if let Some(key) = turnover.pick(SECOND * second, false, &house) {
             dropped.push((second, key));
             house.retain(|o| o.key != key);
-            house.push(Occupant { since: SECOND * second, ..occupant(next) });
+            house.push(TurnoverCandidate { since: SECOND * second, ..occupant(next) });
             next += 1;
         }
     }
@@ -122,7 +122,7 @@ fn the_full_house_changes_slowly_and_keeps_its_givers() {
 
 #[test]
 fn while_seeding_those_who_take_are_kept() {
-    let mut house: Vec<Occupant> = (0..10).map(occupant).collect();
+    let mut house: Vec<TurnoverCandidate> = (0..10).map(occupant).collect();
     for o in &mut house[..9] {
         o.up_rate = 5000;
     }

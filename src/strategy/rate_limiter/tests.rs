@@ -11,8 +11,8 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// Peers that always want something, each in portions of its own size, until `end`.
-struct Swarm {
-    limiter: Limiter,
+struct LimiterSwarm {
+    limiter: RateLimiter,
     wants: Vec<u64>,
     /// Bytes of each peer, down and up.
     moved: Vec<[u64; 2]>,
@@ -22,11 +22,11 @@ struct Swarm {
     rng: fastrand::Rng,
 }
 
-impl Swarm {
-    fn new(limits: Limits, wants: Vec<u64>) -> Swarm {
+impl LimiterSwarm {
+    fn new(limits: Limits, wants: Vec<u64>) -> LimiterSwarm {
         let wakes = (0..wants.len() as u32).flat_map(|n| [false, true].map(|up| Reverse((Duration::ZERO, n, up))));
-        Swarm {
-            limiter: Limiter::new(limits),
+        LimiterSwarm {
+            limiter: RateLimiter::new(limits),
             moved: vec![[0; 2]; wants.len()],
             tenths: [Vec::new(), Vec::new()],
             wakes: wakes.collect(),
@@ -77,7 +77,7 @@ impl Swarm {
 #[test]
 fn three_hundred_peers_share_both_limits_evenly_whatever_their_portions() {
     let wants: Vec<u64> = (0..300).map(|n| [KIB, 3 * KIB, 16 * KIB + 13, 64 * KIB, 256 * KIB][n % 5]).collect();
-    let mut swarm = Swarm::new(Limits { down: 5 * MIB, up: 2 * MIB }, wants);
+    let mut swarm = LimiterSwarm::new(Limits { down: 5 * MIB, up: 2 * MIB }, wants);
     swarm.run(SECOND * 61, MS);
     swarm.assert_rate(false, 1, 60, 3, 5 * MIB);
     swarm.assert_rate(true, 1, 60, 3, 2 * MIB);
@@ -89,7 +89,7 @@ fn three_hundred_peers_share_both_limits_evenly_whatever_their_portions() {
 #[test]
 fn great_and_small_limits_hold_for_few_and_many() {
     for (rate, peers, late) in [(20 * KIB, 3, MS), (300 * KIB, 50, MS), (200 * MIB, 1, MS * 3), (1000 * MIB, 8, MS)] {
-        let mut swarm = Swarm::new(Limits { down: 0, up: rate }, vec![256 * KIB; peers]);
+        let mut swarm = LimiterSwarm::new(Limits { down: 0, up: rate }, vec![256 * KIB; peers]);
         swarm.wakes.retain(|Reverse((_, _, up))| *up);
         swarm.run(SECOND * 21, late);
         swarm.assert_rate(true, 1, 20, 5, rate);
@@ -99,7 +99,7 @@ fn great_and_small_limits_hold_for_few_and_many() {
 
 #[test]
 fn a_new_limit_holds_at_once() {
-    let mut swarm = Swarm::new(Limits { down: MIB, up: 8 * MIB }, vec![128 * KIB; 100]);
+    let mut swarm = LimiterSwarm::new(Limits { down: MIB, up: 8 * MIB }, vec![128 * KIB; 100]);
     swarm.run(SECOND * 10, MS);
     swarm.limiter.set(SECOND * 10, Limits { down: 10 * MIB, up: 256 * KIB });
     assert_eq!(swarm.limiter.limits(), Limits { down: 10 * MIB, up: 256 * KIB });
@@ -115,7 +115,7 @@ fn a_new_limit_holds_at_once() {
 
 #[test]
 fn peers_that_trickle_do_not_wait_behind_those_that_pour() {
-    let mut swarm = Swarm::new(Limits { down: 0, up: MIB }, [vec![256 * KIB; 20], vec![500]].concat());
+    let mut swarm = LimiterSwarm::new(Limits { down: 0, up: MIB }, [vec![256 * KIB; 20], vec![500]].concat());
     swarm.wakes.retain(|Reverse((_, _, up))| *up);
     swarm.run(SECOND * 60, MS);
     let (pours, trickles) = (swarm.moved[0][1], swarm.moved[20][1]);
@@ -124,7 +124,7 @@ fn peers_that_trickle_do_not_wait_behind_those_that_pour() {
 
 #[test]
 fn without_a_limit_everything_goes_and_an_idle_limit_saves_little() {
-    let mut limiter = Limiter::new(Limits { down: 0, up: MIB });
+    let mut limiter = RateLimiter::new(Limits { down: 0, up: MIB });
     assert_eq!(limiter.ask(SECOND, Direction::Down, PeerKey(1), 1 << 40), Grant::Go(1 << 40));
     let mut burst = 0;
     while let Grant::Go(bytes) = limiter.ask(SECOND * 3600, Direction::Up, PeerKey(1), 1 << 20) {
@@ -137,8 +137,8 @@ fn without_a_limit_everything_goes_and_an_idle_limit_saves_little() {
 
 #[test]
 fn what_is_given_back_or_left_behind_goes_to_those_who_wait() {
-    let mut limiter = Limiter::new(Limits { down: MIB, up: 0 });
-    let ask = |limiter: &mut Limiter, key| limiter.ask(SECOND, Direction::Down, PeerKey(key), 16 * KIB);
+    let mut limiter = RateLimiter::new(Limits { down: MIB, up: 0 });
+    let ask = |limiter: &mut RateLimiter, key| limiter.ask(SECOND, Direction::Down, PeerKey(key), 16 * KIB);
     let mut key = 0;
     while let Grant::Go(_) = ask(&mut limiter, key) {
         key += 1;
@@ -160,7 +160,7 @@ proptest! {
         rate in 1u64..50_000_000,
         steps in prop::collection::vec((0u32..20, 0u64..300_000, 0u64..60_000, 0u8..12), 1..400),
     ) {
-        let mut limiter = Limiter::new(Limits { down: 0, up: rate });
+        let mut limiter = RateLimiter::new(Limits { down: 0, up: rate });
         let (mut now, mut moved) = (Duration::ZERO, 0u64);
         for (key, want, micros, what) in steps {
             now += Duration::from_micros(micros);

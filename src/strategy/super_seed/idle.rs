@@ -11,7 +11,7 @@ const BUSY: u64 = 4;
 const FORGET: u64 = 8;
 
 #[derive(Debug, Default)]
-pub(crate) struct Upload {
+pub(crate) struct UploadMeter {
     /// Bytes since the last tick.
     bytes: u64,
     /// The most between two ticks, lately.
@@ -20,7 +20,7 @@ pub(crate) struct Upload {
     busy: Duration,
 }
 
-impl Upload {
+impl UploadMeter {
     /// So many bytes were sent.
     pub fn sent(&mut self, bytes: u32) {
         self.bytes += u64::from(bytes);
@@ -43,7 +43,7 @@ mod tests {
 
     /// Seconds of idleness after each second in which so many bytes were sent.
     fn idle_for(sent: &[u32]) -> Vec<u64> {
-        let mut upload = Upload::default();
+        let mut upload = UploadMeter::default();
         let tick = |(now, &bytes): (usize, &u32)| {
             upload.sent(bytes);
             upload.idle(Duration::from_secs(now as u64 + 1)).as_secs()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::strategy::super_seed::{FAST, SPREAD, Standing};
+use crate::strategy::super_seed::{FAST, LeecherStanding, SPREAD_TIMEOUT};
 use crate::types::{Bitfield, PieceIndex};
 
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Leecher {
     /// Bytes sent to it of pieces that it was not sent completely.
     pub sent: HashMap<PieceIndex, u32>,
     /// As of the last tick, and since when.
-    pub standing: (Standing, Duration),
+    pub standing: (LeecherStanding, Duration),
     /// It had everything, and is counted in `SuperSeed::full`.
     pub is_full: bool,
     /// When it last got or was shown something.
@@ -34,12 +34,12 @@ pub(crate) struct Offer {
     pub piece: PieceIndex,
     /// When it was shown, or last sent a part of it; or when the leecher's standing changed.
     pub since: Duration,
-    pub state: State,
+    pub state: OfferState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Counted in `Spread::offers`.
+pub(crate) enum OfferState {
+    /// Counted in `PieceSpread::offers`.
     Open,
     /// Not taken for too long by a leecher that is choked: others may be shown the piece.
     Stale,
@@ -57,7 +57,7 @@ impl Leecher {
             given: none,
             offers: Vec::new(),
             sent: HashMap::new(),
-            standing: (Standing::Waiting, now),
+            standing: (LeecherStanding::Waiting, now),
             is_full: false,
             news: now,
             window,
@@ -78,11 +78,11 @@ impl Leecher {
 
     /// It is shown the piece.
     pub fn show(&mut self, piece: PieceIndex, now: Duration) {
-        if self.offers.iter().all(|offer| offer.state != State::Open) {
+        if self.offers.iter().all(|offer| offer.state != OfferState::Open) {
             self.round = (now, 0);
         }
         self.shown.set(piece);
-        self.offers.push(Offer { piece, since: now, state: State::Open });
+        self.offers.push(Offer { piece, since: now, state: OfferState::Open });
         self.news = now;
     }
 
@@ -90,11 +90,11 @@ impl Leecher {
     pub fn take(&mut self, now: Duration) -> Vec<PieceIndex> {
         let mut taken = Vec::new();
         for offer in self.offers.iter_mut().filter(|offer| self.has.has(offer.piece)) {
-            if offer.state == State::Open {
+            if offer.state == OfferState::Open {
                 taken.push(offer.piece);
             }
-            if !matches!(offer.state, State::Taken(_)) {
-                offer.state = State::Taken(now);
+            if !matches!(offer.state, OfferState::Taken(_)) {
+                offer.state = OfferState::Taken(now);
             }
         }
         taken
@@ -117,7 +117,7 @@ impl Leecher {
     /// itself for long. Where its standing has changed, it has as much time again.
     pub fn withdraw(
         &mut self,
-        (standing, patience): (Standing, Duration),
+        (standing, patience): (LeecherStanding, Duration),
         changed: bool,
         now: Duration,
         withdrawn: &mut Vec<PieceIndex>,
@@ -127,21 +127,21 @@ impl Leecher {
                 offer.since = now;
             }
             match offer.state {
-                State::Taken(at) => now < at + SPREAD,
-                State::Open | State::Stale if now < offer.since + patience => true,
-                State::Open => {
+                OfferState::Taken(at) => now < at + SPREAD_TIMEOUT,
+                OfferState::Open | OfferState::Stale if now < offer.since + patience => true,
+                OfferState::Open => {
                     withdrawn.push(offer.piece);
-                    offer.state = State::Stale;
-                    standing == Standing::Waiting
+                    offer.state = OfferState::Stale;
+                    standing == LeecherStanding::Waiting
                 }
-                State::Stale => standing == Standing::Waiting,
+                OfferState::Stale => standing == LeecherStanding::Waiting,
             }
         });
     }
 
     /// Whether it has taken all its offers, which then no longer wait to spread.
     pub fn forget_taken(&mut self) -> bool {
-        let drained = self.offers.iter().all(|offer| matches!(offer.state, State::Taken(_)));
+        let drained = self.offers.iter().all(|offer| matches!(offer.state, OfferState::Taken(_)));
         if drained {
             self.offers.clear();
         }

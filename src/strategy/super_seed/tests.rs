@@ -12,18 +12,18 @@ fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-fn served(keys: impl IntoIterator<Item = PeerKey>) -> HashMap<PeerKey, Standing> {
-    keys.into_iter().map(|key| (key, Standing::Served)).collect()
+fn served(keys: impl IntoIterator<Item = PeerKey>) -> HashMap<PeerKey, LeecherStanding> {
+    keys.into_iter().map(|key| (key, LeecherStanding::Served)).collect()
 }
 
 /// Three leechers of which the first stands in this way, the others being served.
-fn standing(first: Standing) -> HashMap<PeerKey, Standing> {
-    HashMap::from([(A, first), (B, Standing::Served), (C, Standing::Served)])
+fn standing(first: LeecherStanding) -> HashMap<PeerKey, LeecherStanding> {
+    HashMap::from([(A, first), (B, LeecherStanding::Served), (C, LeecherStanding::Served)])
 }
 
 /// What is shown to `key` in `out`, which is emptied.
-fn shown(out: &mut Shown, key: PeerKey) -> Vec<PieceIndex> {
-    let (its, others): (Shown, Shown) = out.drain(..).partition(|(to, _)| *to == key);
+fn shown(out: &mut HavesToSend, key: PeerKey) -> Vec<PieceIndex> {
+    let (its, others): (HavesToSend, HavesToSend) = out.drain(..).partition(|(to, _)| *to == key);
     assert!(others.is_empty(), "others were shown {others:?}");
     its.into_iter().map(|(_, piece)| piece).collect()
 }
@@ -92,7 +92,9 @@ fn who_keeps_a_piece_to_itself_waits() {
 
 #[test]
 fn an_offer_that_is_not_taken_is_shown_to_another() {
-    for (how, patience) in [(Standing::Uninterested, 10), (Standing::Waiting, 30), (Standing::Served, 60)] {
+    for (how, patience) in
+        [(LeecherStanding::Uninterested, 10), (LeecherStanding::Waiting, 30), (LeecherStanding::Served, 60)]
+    {
         let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
         seed.join(A, seconds(0), out);
         assert_eq!(shown(out, A).len(), 2);
@@ -108,7 +110,7 @@ fn an_offer_that_is_not_taken_is_shown_to_another() {
 
 #[test]
 fn the_place_of_a_withdrawn_offer_is_free() {
-    for (how, patience) in [(Standing::Uninterested, 10), (Standing::Served, 60)] {
+    for (how, patience) in [(LeecherStanding::Uninterested, 10), (LeecherStanding::Served, 60)] {
         let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
         seed.join(A, seconds(0), out);
         let first = shown(out, A);
@@ -123,14 +125,14 @@ fn the_place_of_a_withdrawn_offer_is_free() {
     seed.join(A, seconds(0), out);
     assert_eq!(shown(out, A).len(), 2);
     for now in (0..=25).step_by(5) {
-        seed.tick(seconds(now), &standing(Standing::Waiting), out);
+        seed.tick(seconds(now), &standing(LeecherStanding::Waiting), out);
     }
     assert!(out.is_empty());
     // Once it is unchoked it has as long as any other.
-    seed.tick(seconds(26), &standing(Standing::Served), out);
-    seed.tick(seconds(85), &standing(Standing::Served), out);
+    seed.tick(seconds(26), &standing(LeecherStanding::Served), out);
+    seed.tick(seconds(85), &standing(LeecherStanding::Served), out);
     assert!(out.is_empty());
-    seed.tick(seconds(86), &standing(Standing::Served), out);
+    seed.tick(seconds(86), &standing(LeecherStanding::Served), out);
     assert_eq!(shown(out, A).len(), 2);
 }
 
@@ -168,9 +170,9 @@ fn an_offer_of_which_something_is_sent_now_and_then_is_not_withdrawn() {
         for &piece in &a {
             seed.sent(A, (piece, MIB), 1, seconds(now), out);
         }
-        seed.tick(seconds(now), &standing(Standing::Served), out);
+        seed.tick(seconds(now), &standing(LeecherStanding::Served), out);
     }
-    assert_eq!(seed.leechers[&A].offers.iter().filter(|offer| offer.state == State::Open).count(), 2);
+    assert_eq!(seed.leechers[&A].offers.iter().filter(|offer| offer.state == OfferState::Open).count(), 2);
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn what_a_leaving_leecher_had_is_fresh_again() {
     seed.leave(A, seconds(2), out);
     seed.leave(B, seconds(2), out);
     assert!(out.is_empty());
-    assert_eq!((seed.fresh, &seed.spread[..]), (2, &[Spread::default(); 2][..]));
+    assert_eq!((seed.fresh, &seed.spread[..]), (2, &[PieceSpread::default(); 2][..]));
 }
 
 #[test]
@@ -222,14 +224,14 @@ fn one_that_wants_nothing_of_all_that_it_was_shown_has_everything() {
     }
     seed.has(A, std::iter::once(PieceIndex(0)), seconds(0), out);
     seed.has(B, (0..2).map(PieceIndex), seconds(0), out);
-    seed.tick(seconds(1), &standing(Standing::Uninterested), out);
-    seed.tick(seconds(10), &standing(Standing::Uninterested), out);
+    seed.tick(seconds(1), &standing(LeecherStanding::Uninterested), out);
+    seed.tick(seconds(10), &standing(LeecherStanding::Uninterested), out);
     assert!(!seed.is_over(), "interest may be on its way");
-    seed.tick(seconds(11), &standing(Standing::Uninterested), out);
+    seed.tick(seconds(11), &standing(LeecherStanding::Uninterested), out);
     assert_eq!(seed.is_over(), seed.hidden(A).next().is_none());
-    seed.tick(seconds(12), &standing(Standing::Served), out);
-    seed.tick(seconds(60), &standing(Standing::Uninterested), out);
-    seed.tick(seconds(70), &standing(Standing::Uninterested), out);
+    seed.tick(seconds(12), &standing(LeecherStanding::Served), out);
+    seed.tick(seconds(60), &standing(LeecherStanding::Uninterested), out);
+    seed.tick(seconds(70), &standing(LeecherStanding::Uninterested), out);
     assert!(seed.is_over() && seed.full == 2, "each counts once");
 }
 
@@ -335,7 +337,7 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, tells: bool, chance: u64) -> f6
         }
         // One that has all that it was shown is not interested.
         let wants = |who: usize| (0..pieces).map(PieceIndex).any(|p| seed.is_shown(key(who), p) && !have[who].has(p));
-        let standing = |who| if wants(who) { Standing::Served } else { Standing::Uninterested };
+        let standing = |who| if wants(who) { LeecherStanding::Served } else { LeecherStanding::Uninterested };
         let standings = (0..n as usize).map(|who| (key(who), standing(who))).collect();
         seed.tick(now, &standings, out);
     }

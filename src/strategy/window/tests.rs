@@ -12,7 +12,7 @@ const PACKET: u64 = 1448;
 #[derive(Default)]
 struct Sender {
     window: Window,
-    look: Look,
+    look: TcpInfo,
     /// Packets under way: when they were written, when the line has sent them, and their bytes.
     packets: VecDeque<(Duration, Duration, u64)>,
     asks_at: Duration,
@@ -34,7 +34,7 @@ impl Sender {
 }
 
 /// The line that they share.
-struct Line {
+struct SimulatedPath {
     senders: Vec<Sender>,
     /// Bytes per second, and the round trip while nothing waits.
     rate: f64,
@@ -45,11 +45,12 @@ struct Line {
     longest: Duration,
 }
 
-impl Line {
-    fn new(rate: f64, base: Duration, senders: usize) -> Line {
-        let sender = || Sender { look: Look { rtt: base, min_rtt: base, ..Look::default() }, ..Sender::default() };
+impl SimulatedPath {
+    fn new(rate: f64, base: Duration, senders: usize) -> SimulatedPath {
+        let sender =
+            || Sender { look: TcpInfo { rtt: base, min_rtt: base, ..TcpInfo::default() }, ..Sender::default() };
         let (now, free_at, longest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        Line { senders: (0..senders).map(|_| sender()).collect(), rate, base, now, free_at, longest }
+        SimulatedPath { senders: (0..senders).map(|_| sender()).collect(), rate, base, now, free_at, longest }
     }
 
     /// Lets time go by, while others make the round trip longer by `also`. What part of the line each sender has used.
@@ -64,8 +65,10 @@ impl Line {
                 while self.now >= self.senders[n].asks_at {
                     let look = self.senders[n].look;
                     match self.senders[n].window.ask(self.now, look) {
-                        Pass::Wait(pause) => self.senders[n].asks_at = self.now + pause,
-                        Pass::Go(bytes) => self.write(n, bytes.clamp(u64::from(BLOCK), 16 * u64::from(BLOCK))),
+                        WindowGrant::Wait(pause) => self.senders[n].asks_at = self.now + pause,
+                        WindowGrant::Go(bytes) => {
+                            self.write(n, bytes.clamp(u64::from(BLOCK_SIZE), 16 * u64::from(BLOCK_SIZE)));
+                        }
                     }
                 }
             }
@@ -90,8 +93,8 @@ impl Line {
 #[test]
 fn a_slow_line_is_busy_and_nothing_waits_long_on_it() {
     for (rate, base) in [(50e3, 20), (100e3, 1), (100e3, 40), (500e3, 20), (2e6, 50)] {
-        let mut line = Line::new(rate, MS * base, 1);
-        let block = Duration::from_secs_f64(f64::from(BLOCK) / rate);
+        let mut line = SimulatedPath::new(rate, MS * base, 1);
+        let block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / rate);
         line.run(SECOND * 3, Duration::ZERO);
         assert!(line.longest <= MS * 300 + block * 3, "{rate} B/s: {:?} at first", line.longest);
         let used = line.run(SECOND * 20, Duration::ZERO)[0];
@@ -104,12 +107,12 @@ fn a_slow_line_is_busy_and_nothing_waits_long_on_it() {
 #[test]
 fn several_share_a_slow_line_and_nobody_starves() {
     for (rate, base, senders) in [(100e3, 40, 4), (500e3, 20, 4), (1e6, 50, 10)] {
-        let mut line = Line::new(rate, MS * base, senders);
+        let mut line = SimulatedPath::new(rate, MS * base, senders);
         line.run(SECOND * 10, Duration::ZERO);
         let used = line.run(SECOND * 60, Duration::ZERO);
         let (all, fair) = (used.iter().sum::<f64>(), 1.0 / senders as f64);
         // Each has a block under way, whatever the window.
-        let blocks = Duration::from_secs_f64(f64::from(BLOCK) * 1.5 * senders as f64 / rate);
+        let blocks = Duration::from_secs_f64(f64::from(BLOCK_SIZE) * 1.5 * senders as f64 / rate);
         assert!(line.longest <= MS * 200 + blocks, "{senders} at {rate} B/s: {:?}", line.longest);
         assert!(all > 0.85, "{senders} at {rate} B/s: {all} of the line");
         assert!(used.iter().all(|part| (0.4..2.5).contains(&(part / fair))), "{senders} at {rate} B/s: {used:?}");
@@ -119,7 +122,7 @@ fn several_share_a_slow_line_and_nobody_starves() {
 #[test]
 fn a_fast_line_soon_has_all_it_takes() {
     for (rate, base) in [(10e6, 20), (10e6, 200), (1e9, 1)] {
-        let mut line = Line::new(rate, MS * base, 1);
+        let mut line = SimulatedPath::new(rate, MS * base, 1);
         line.run(SECOND * 3, Duration::ZERO);
         let used = line.run(SECOND * 3, Duration::ZERO)[0];
         assert!(used > 0.85 || line.senders[0].window.bytes >= 4e6, "{rate} B/s over {base} ms: {used} of the line");
@@ -128,7 +131,7 @@ fn a_fast_line_soon_has_all_it_takes() {
 
 #[test]
 fn a_round_trip_that_others_make_long_costs_little() {
-    let mut line = Line::new(1e6, MS * 20, 1);
+    let mut line = SimulatedPath::new(1e6, MS * 20, 1);
     line.run(SECOND * 5, Duration::ZERO);
     let used = line.run(SECOND * 60, MS * 400)[0];
     assert!(used > 0.6, "{used} of the line");

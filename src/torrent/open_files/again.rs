@@ -1,20 +1,20 @@
 //! What is hashed or forgotten again when it is decided what becomes of each file: bytes may lie elsewhere now.
 
-use crate::storage::{self, Step};
-use crate::torrent::SessionError;
-use crate::torrent::open_files::Opening;
-use crate::torrent::resume_store::Keeper;
-use crate::types::{BLOCK, Bitfield, PieceIndex};
+use crate::storage::{self, FileAction};
+use crate::torrent::TorrentError;
+use crate::torrent::open_files::FileOpener;
+use crate::torrent::resume_store::ResumeStore;
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 
-impl Opening<'_> {
+impl FileOpener<'_> {
     /// Forgets those blocks of an earlier session that are of no use: in pieces that turned out to be there, in files whose bytes lie
     /// elsewhere now, and behind a file's end.
-    pub(crate) fn check_recalled(&self, keeper: &mut Keeper, steps: &[Step], have: &Bitfield) {
+    pub(crate) fn check_recalled(&self, resume_store: &mut ResumeStore, steps: &[FileAction], have: &Bitfield) {
         let layout = self.disk.layout();
-        let stays = |file: usize| matches!(steps.get(file), Some(Step::Leave | Step::Continue));
-        keeper.retain_recalled(|piece, block| {
-            let begin = block * BLOCK;
-            let length = u64::from(layout.piece_size(piece).saturating_sub(begin).min(BLOCK));
+        let stays = |file: usize| matches!(steps.get(file), Some(FileAction::Leave | FileAction::Continue));
+        resume_store.retain_recalled(|piece, block| {
+            let begin = block * BLOCK_SIZE;
+            let length = u64::from(layout.piece_size(piece).saturating_sub(begin).min(BLOCK_SIZE));
             let offset = layout.offset(piece, begin);
             let mut spans = layout.spans(offset, length);
             !have.has(piece) && spans.all(|span| stays(span.file)) && self.disk.reaches(offset, length)
@@ -22,12 +22,12 @@ impl Opening<'_> {
     }
 
     /// Hashes the pieces of these files that are not there; all of those of `ignored` files, whose bytes lie elsewhere now.
-    pub(crate) fn check_again<'b>(
+    pub(crate) fn recheck<'b>(
         &self,
         files: impl Iterator<Item = &'b usize>,
         ignored: &[usize],
         have: &mut Bitfield,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), TorrentError> {
         let layout = self.disk.layout();
         for piece in ignored.iter().flat_map(|file| layout.pieces_of(*file)) {
             have.clear(PieceIndex(piece));
@@ -40,7 +40,7 @@ impl Opening<'_> {
         }
         if !missing.is_empty() {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let progress = storage::Progress::default();
+            let progress = storage::CheckProgress::default();
             let right =
                 storage::check_rest(&self.disk, &self.torrent.pieces, &known, cores, &progress, &self.inner.stop)?;
             missing.into_iter().filter(|piece| right.has(*piece)).for_each(|piece| _ = have.set(piece));

@@ -1,4 +1,4 @@
-//! Announces: which tracker is due is up to `Schedule`; each request runs on a short-lived thread of its own, because blocking I/O
+//! Announces: which tracker is due is up to `TrackerSchedule`; each request runs on a short-lived thread of its own, because blocking I/O
 //! cannot be interrupted and the main thread must not wait for it.
 
 use std::net::SocketAddr;
@@ -8,18 +8,18 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::discovery::tracker::announce::{Announce, Answer, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerError};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::redact::public_name;
-use crate::discovery::tracker::schedule::Schedule;
-use crate::discovery::tracker::tiers::{Job, Terms};
-use crate::peer::{Report, Shared};
+use crate::discovery::tracker::schedule::TrackerSchedule;
+use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
+use crate::peer::{PeerEvent, TorrentContext};
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
-use crate::torrent::final_announce::Farewell;
-use crate::torrent::peer_manager::Contacts;
+use crate::torrent::final_announce::FinalAnnounces;
+use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::peer_search::TrackerState;
-use crate::torrent::{Config, tell};
+use crate::torrent::{Config, send_event};
 use crate::types::count;
 use crate::util::random;
 
@@ -31,13 +31,13 @@ const NUMWANT_SEED: u32 = 30;
 
 /// The trackers of a session, and the requests that are under way.
 pub struct Announcer {
-    schedule: Schedule,
+    schedule: TrackerSchedule,
     client: TrackerClient,
     key: u32,
     /// A private torrent's trackers are asked with more restraint.
     is_private: bool,
     /// By URL.
-    under_way: Vec<(String, JoinHandle<()>)>,
+    in_flight: Vec<(String, JoinHandle<()>)>,
     unsupported: Vec<String>,
 }
 
@@ -50,12 +50,12 @@ impl Announcer {
     pub fn new(tiers: &[Vec<String>], config: &Config) -> Announcer {
         let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
-        let schedule = Schedule::new(wanted.collect(), &config.trackers, &mut random::cheap());
+        let schedule = TrackerSchedule::new(wanted.collect(), &config.trackers, &mut random::cheap());
         let name = |url: &String| if url.contains("://") { public_name(url) } else { NO_SCHEME.to_owned() };
         let unsupported = schedule.unsupported().map(name).collect();
         let client =
             TrackerClient::new(config.bind.clone(), config.user_agent.as_deref(), config.trackers.iter().cloned());
-        Announcer { schedule, client, key: random::u32(), is_private: false, under_way: Vec::new(), unsupported }
+        Announcer { schedule, client, key: random::u32(), is_private: false, in_flight: Vec::new(), unsupported }
     }
 
     /// The torrent is private: of its own trackers one is asked at a time.
@@ -76,12 +76,12 @@ impl Announcer {
 
     /// Whether requests are under way.
     pub fn is_busy(&self) -> bool {
-        !self.under_way.is_empty()
+        !self.in_flight.is_empty()
     }
 
     /// Whether somebody has yet to hear that the download is complete.
-    pub fn owes_completed(&self) -> bool {
-        self.schedule.owes_completed()
+    pub fn has_unsent_completed(&self) -> bool {
+        self.schedule.has_unsent_completed()
     }
 
     /// The torrent has just become whole.
@@ -94,25 +94,25 @@ impl Announcer {
         self.schedule.next_due().max(now)
     }
 
-    /// Sends the announces that are due on their way. They come sooner where peers are needed (`hungry`), and still sooner where there
-    /// is `nobody_left` to connect to.
-    pub fn begin(&mut self, shared: &Arc<Shared>, now: Duration, hungry: bool, nobody_left: bool) {
-        self.schedule.want_peers(now, hungry, nobody_left);
+    /// Sends the announces that are due on their way. They come sooner where peers are needed (`needs_peers`), and still sooner where there
+    /// is `no_candidates` to connect to.
+    pub fn begin(&mut self, shared: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
+        self.schedule.want_peers(now, needs_peers, no_candidates);
         while let Some(job) = self.schedule.begin(now) {
             self.send(shared, now, job);
         }
     }
 
     /// Announces on a thread of its own, which reports what came of it.
-    fn send(&mut self, shared: &Arc<Shared>, now: Duration, job: Job) {
+    fn send(&mut self, shared: &Arc<TorrentContext>, now: Duration, job: AnnounceJob) {
         let (ours, client, identity, url) = (shared.clone(), self.client.clone(), self.identity(), job.url.clone());
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
             let call = AssertUnwindSafe(|| send(&ours, &client, identity, &job, ANNOUNCE_DEADLINE));
             let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
-            ours.report_always(Report::Announced { url: job.url, result: Box::new(result) });
+            ours.report_always(PeerEvent::Announced { url: job.url, result: Box::new(result) });
         });
         match thread {
-            Ok(thread) => self.under_way.push((url, thread)),
+            Ok(thread) => self.in_flight.push((url, thread)),
             Err(error) => {
                 log::warn!("cannot start a thread for the tracker: {error}");
                 self.schedule.failed(now, &url, None);
@@ -120,50 +120,50 @@ impl Announcer {
         }
     }
 
-    fn identity(&self) -> Identity {
-        Identity { key: self.key, is_private: self.is_private }
+    fn identity(&self) -> AnnounceIdentity {
+        AnnounceIdentity { key: self.key, is_private: self.is_private }
     }
 
     /// Tells those trackers that we leave who know that we are here.
-    pub fn farewell(&mut self, shared: &Arc<Shared>, deadline: Instant) -> Farewell {
-        final_announce::to_trackers(shared, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
+    pub fn final_announces(&mut self, shared: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
+        final_announce::announce_stopped(shared, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
     }
 }
 
-impl Contacts<'_> {
+impl PeerManager<'_> {
     /// A tracker named more peers, over its second family of addresses.
-    pub(crate) fn also_named(&mut self, now: Duration, peers: &[SocketAddr]) {
+    pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
         let new = self.named(peers);
         log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
-        self.inner.known.store(self.book.len(), Ordering::Relaxed);
-        self.next_call = now;
+        self.inner.known.store(self.peer_list.len(), Ordering::Relaxed);
+        self.next_dial = now;
     }
 
     /// A tracker answered, or did not.
-    pub(crate) fn announced(&mut self, now: Duration, url: &str, result: Result<Answer, TrackerError>) {
-        let under_way = &mut self.announcer.under_way;
-        if let Some(at) = under_way.iter().position(|(asked, _)| asked == url) {
-            let _ = under_way.swap_remove(at).1.join();
+    pub(crate) fn announced(&mut self, now: Duration, url: &str, result: Result<AnnounceResponse, TrackerError>) {
+        let in_flight = &mut self.announcer.in_flight;
+        if let Some(at) = in_flight.iter().position(|(asked, _)| asked == url) {
+            let _ = in_flight.swap_remove(at).1.join();
         }
         let tracker = public_name(url);
         match result {
             Ok(answer) => {
                 if let Some(ip) = answer.external_ip {
-                    self.book.set_ours(SocketAddr::new(ip, self.port()));
+                    self.peer_list.set_ours(SocketAddr::new(ip, self.port()));
                 }
                 let new = self.named(&answer.peers);
-                let terms = Terms {
+                let terms = AnnounceTerms {
                     interval: answer.interval,
                     min_interval: answer.min_interval,
                     tracker_id: answer.tracker_id,
                 };
                 self.announcer.schedule.answered(now, url, &terms, new > 0);
                 log::debug!("{tracker}: {} peers, {new} of them new", answer.peers.len());
-                note_left_out(&tracker, answer.left_out);
-                self.next_call = now;
+                log_left_out(&tracker, answer.private_dropped);
+                self.next_dial = now;
                 let (peers, interval, warning) = (answer.peers.len(), answer.interval, answer.warning);
                 self.inner.search.lock().tracker(&tracker, TrackerState::Answered { peers });
-                tell(&self.events, Event::Announced { tracker, peers, interval, warning });
+                send_event(&self.events, Event::Announced { tracker, peers, interval, warning });
             }
             Err(error) => {
                 let schedule = &mut self.announcer.schedule;
@@ -173,14 +173,14 @@ impl Contacts<'_> {
                 let retry = (!others).then_some(retry);
                 let reason = error.to_string();
                 self.inner.search.lock().tracker(&tracker, TrackerState::Failed { reason: reason.clone() });
-                tell(&self.events, Event::AnnounceFailed { tracker, reason, retry });
+                send_event(&self.events, Event::AnnounceFailed { tracker, reason, retry });
             }
         }
     }
 }
 
 /// Tells of peers that a tracker on the internet named in private networks.
-fn note_left_out(tracker: &str, peers: usize) {
+fn log_left_out(tracker: &str, peers: usize) {
     if peers > 0 {
         log::info!(
             "{tracker}: {} with addresses of private networks left out, as the tracker is public",
@@ -191,7 +191,7 @@ fn note_left_out(tracker: &str, peers: usize) {
 
 /// The identity under which a session announces.
 #[derive(Clone, Copy)]
-pub struct Identity {
+pub struct AnnounceIdentity {
     /// Its key with trackers.
     key: u32,
     /// Whether its torrent is private.
@@ -200,12 +200,12 @@ pub struct Identity {
 
 /// Announces to one tracker and waits for its answer. What comes later over its second family of addresses is reported.
 pub fn send(
-    shared: &Arc<Shared>,
+    shared: &Arc<TorrentContext>,
     client: &TrackerClient,
-    identity: Identity,
-    job: &Job,
+    identity: AnnounceIdentity,
+    job: &AnnounceJob,
     deadline: Duration,
-) -> Result<Answer, TrackerError> {
+) -> Result<AnnounceResponse, TrackerError> {
     let announce = Announce {
         info_hash: shared.info_hash,
         peer_id: shared.peer_id,
@@ -219,6 +219,6 @@ pub fn send(
         tracker_id: job.tracker_id.as_deref(),
     };
     let ours = shared.clone();
-    let more = move |answer: Answer| ours.report(Report::AlsoNamed { peers: answer.peers });
+    let more = move |answer: AnnounceResponse| ours.report(PeerEvent::SecondFamilyPeers { peers: answer.peers });
     client.announce(&job.url, &announce, identity.is_private, deadline, more)
 }

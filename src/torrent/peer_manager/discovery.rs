@@ -9,47 +9,47 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, never, select};
 use log::Level;
 
-use crate::client::Seat;
-use crate::discovery::dht::{DhtService, Found};
+use crate::client::Registration;
+use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
-use crate::peer::Report;
+use crate::peer::PeerEvent;
 use crate::torrent::Config;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
 
 /// How often it is judged whether others can reach our node of the DHT.
-const JUDGEMENT: Duration = Duration::from_secs(10 * 60);
+const REACHABILITY_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// If there was no descriptor to begin one of the two, it is tried again after this time.
-const SHORTAGE: Duration = Duration::from_secs(5);
+const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// With so many good nodes, somebody would have asked us something by then.
-const ENOUGH: usize = 16;
+const MIN_GOOD_NODES: usize = 16;
 
 /// Answers of the DHT, each of some dozens of addresses, that may wait for the main thread; others are lost.
 const MAX_FOUND: usize = 64;
 /// The same for neighbours.
-const MAX_NEIGHBOURS: usize = 256;
+const MAX_LSD_PEERS: usize = 256;
 
 /// Something that the main thread hears.
-pub enum News {
+pub enum LoopEvent {
     /// From a connection, the listener or a tracker.
-    Report(Report),
+    PeerEvent(PeerEvent),
     /// The DHT named peers.
-    Dht(Found),
+    Dht(FoundPeers),
     /// A neighbour has the torrent.
-    Neighbour(SocketAddr),
+    LocalDiscovery(SocketAddr),
 }
 
 /// The DHT and local discovery, as far as they are wanted and to be had.
 pub struct Discovery {
     dht: Option<(InfoHash, Arc<DhtService>)>,
     lsd: Option<(InfoHash, Arc<Lsd>)>,
-    found: Receiver<Found>,
-    neighbours: Receiver<(InfoHash, SocketAddr)>,
-    next_judgement: Duration,
+    found: Receiver<FoundPeers>,
+    lsd_peers: Receiver<(InfoHash, SocketAddr)>,
+    next_reachability_check: Duration,
     /// Whether the DHT is still to be begun, and whether local discovery is.
-    missing: (bool, bool),
+    not_started: (bool, bool),
     /// When this is tried again.
-    again: Duration,
+    retry_at: Duration,
 }
 
 impl Discovery {
@@ -59,74 +59,80 @@ impl Discovery {
             dht: None,
             lsd: None,
             found: never(),
-            neighbours: never(),
-            next_judgement: JUDGEMENT,
-            missing: (false, false),
-            again: Duration::MAX,
+            lsd_peers: never(),
+            next_reachability_check: REACHABILITY_INTERVAL,
+            not_started: (false, false),
+            retry_at: Duration::MAX,
         }
     }
 
     /// Looks for peers of a torrent that is not private, as far as its configuration and its host allow, and announces that we
     /// listen.
-    pub fn start(config: &Config, info_hash: InfoHash, seat: &Seat, now: Duration) -> Discovery {
+    pub fn start(config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
-        discovery.missing = (config.dht.is_some(), config.lsd);
-        discovery.begin(config, info_hash, seat, now);
+        discovery.not_started = (config.dht.is_some(), config.lsd);
+        discovery.try_start(config, info_hash, registration, now);
         discovery
     }
 
     /// Tries again to begin what there was no descriptor for, when it is time to; whether we have become a node of the DHT.
-    pub fn begin_again(&mut self, config: &Config, info_hash: InfoHash, seat: &Seat, now: Duration) -> bool {
+    pub fn retry_start(
+        &mut self,
+        config: &Config,
+        info_hash: InfoHash,
+        registration: &Registration,
+        now: Duration,
+    ) -> bool {
         let had_dht = self.has_dht();
-        if now >= self.again {
-            self.begin(config, info_hash, seat, now);
+        if now >= self.retry_at {
+            self.try_start(config, info_hash, registration, now);
         }
         self.has_dht() && !had_dht
     }
 
-    fn begin(&mut self, config: &Config, info_hash: InfoHash, seat: &Seat, now: Duration) {
-        self.again = Duration::MAX;
-        if self.missing.0 {
+    fn try_start(&mut self, config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) {
+        self.retry_at = Duration::MAX;
+        if self.not_started.0 {
             let (tell, found) = bounded(MAX_FOUND);
-            let begun = seat.search(&tell);
-            self.missing.0 = self.is_put_off("DHT", Level::Warn, begun.as_ref().err(), now);
+            let begun = registration.start_dht_search(&tell);
+            self.not_started.0 = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.nodes.clone());
                 (self.dht, self.found) = (Some((info_hash, dht)), found);
             }
         }
-        if self.missing.1 {
-            let (tell, neighbours) = bounded(MAX_NEIGHBOURS);
-            let begun = seat.call_neighbours(tell);
-            self.missing.1 = self.is_put_off("local discovery", Level::Info, begun.as_ref().err(), now);
+        if self.not_started.1 {
+            let (tell, lsd_peers) = bounded(MAX_LSD_PEERS);
+            let begun = registration.start_lsd_search(tell);
+            self.not_started.1 = self.should_retry("local discovery", Level::Info, begun.as_ref().err(), now);
             if let Ok(Some(lsd)) = begun {
-                (self.lsd, self.neighbours) = (Some((info_hash, lsd)), neighbours);
+                (self.lsd, self.lsd_peers) = (Some((info_hash, lsd)), lsd_peers);
             }
         }
     }
 
     /// Whether it only failed for want of a descriptor. Any other failure is logged, and btsync goes on without.
-    fn is_put_off(&mut self, what: &str, level: Level, failure: Option<&io::Error>, now: Duration) -> bool {
+    fn should_retry(&mut self, what: &str, level: Level, failure: Option<&io::Error>, now: Duration) -> bool {
         let Some(error) = failure else { return false };
-        let is_put_off = is_shortage(error);
-        if is_put_off {
-            self.again = now + SHORTAGE;
+        let should_retry = is_shortage(error);
+        if should_retry {
+            self.retry_at = now + DESCRIPTOR_RETRY_DELAY;
             log::info!("no {what} yet: {error}");
         } else {
             log::log!(level, "no {what}: {error}");
         }
-        is_put_off
+        should_retry
     }
 
     /// Whether anybody can reach us is known after a while: a node whom nobody has asked anything, though it knows others, is no
     /// use in their tables, and says so (BEP 43). `reached` says that a peer has called us.
-    pub fn judge(&mut self, now: Duration, reached: bool) {
-        if let Some((_, dht)) = self.dht.as_ref().filter(|_| now >= self.next_judgement) {
-            self.next_judgement = now + JUDGEMENT;
+    pub fn check_reachability(&mut self, now: Duration, reached: bool) {
+        if let Some((_, dht)) = self.dht.as_ref().filter(|_| now >= self.next_reachability_check) {
+            self.next_reachability_check = now + REACHABILITY_INTERVAL;
             let stats = dht.stats();
             let asked: u64 = stats.iter().map(|(_, stats)| stats.asked).sum();
             let good: usize = stats.iter().map(|(_, stats)| stats.good).sum();
-            if asked == 0 && good >= ENOUGH && !reached {
+            if asked == 0 && good >= MIN_GOOD_NODES && !reached {
                 log::info!("nobody reaches our node of the DHT: it asks, and answers nobody");
                 dht.set_read_only(true);
             } else if reached {
@@ -137,12 +143,12 @@ impl Discovery {
 
     /// When that is judged next, or something is tried again.
     pub fn next_due(&self) -> Duration {
-        if self.dht.is_some() { self.next_judgement.min(self.again) } else { self.again }
+        if self.dht.is_some() { self.next_reachability_check.min(self.retry_at) } else { self.retry_at }
     }
 
     /// Whether neither of the two runs, or will.
     pub fn is_none(&self) -> bool {
-        self.dht.is_none() && self.lsd.is_none() && self.missing == (false, false)
+        self.dht.is_none() && self.lsd.is_none() && self.not_started == (false, false)
     }
 
     /// Whether we are a node of the DHT.
@@ -168,35 +174,40 @@ impl Discovery {
     }
 
     /// Waits for news until `wake`; `None` when none came.
-    pub fn wait(&mut self, reports: &Receiver<Report>, callers: &Receiver<Report>, wake: Instant) -> Option<News> {
+    pub fn wait(
+        &mut self,
+        peer_events: &Receiver<PeerEvent>,
+        incoming_connections: &Receiver<PeerEvent>,
+        wake: Instant,
+    ) -> Option<LoopEvent> {
         select! {
-            recv(reports) -> report => report.ok().map(News::Report),
-            recv(callers) -> caller => caller.ok().map(News::Report),
+            recv(peer_events) -> event => event.ok().map(LoopEvent::PeerEvent),
+            recv(incoming_connections) -> caller => caller.ok().map(LoopEvent::PeerEvent),
             recv(self.found) -> found => {
                 if found.is_err() {
                     self.found = never(); // its threads are gone
                 }
-                found.ok().map(News::Dht)
+                found.ok().map(LoopEvent::Dht)
             }
-            recv(self.neighbours) -> neighbour => {
+            recv(self.lsd_peers) -> neighbour => {
                 if neighbour.is_err() {
-                    self.neighbours = never();
+                    self.lsd_peers = never();
                 }
-                neighbour.ok().map(|(_, addr)| News::Neighbour(addr))
+                neighbour.ok().map(|(_, addr)| LoopEvent::LocalDiscovery(addr))
             }
             default(wake.saturating_duration_since(Instant::now())) => None,
         }
     }
 
     /// Looks for nobody any more, and ends both where they were there for this session alone.
-    pub fn stop(&mut self, seat: &Seat) {
+    pub fn stop(&mut self, registration: &Registration) {
         self.forget();
-        seat.end_discovery();
+        registration.stop_discovery();
     }
 
     fn forget(&mut self) {
-        (self.found, self.neighbours) = (never(), never());
-        (self.missing, self.again) = ((false, false), Duration::MAX);
+        (self.found, self.lsd_peers) = (never(), never());
+        (self.not_started, self.retry_at) = ((false, false), Duration::MAX);
         if let Some((info_hash, lsd)) = self.lsd.take() {
             lsd.remove(info_hash);
         }

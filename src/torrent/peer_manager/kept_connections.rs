@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::peer::{Gone, Shared};
-use crate::strategy::peer_list::Source;
+use crate::peer::{DisconnectReason, TorrentContext};
+use crate::strategy::peer_list::PeerSource;
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
-use crate::torrent::peer_manager::{Contacts, Line};
-use crate::torrent::tell;
+use crate::torrent::peer_manager::{PeerEntry, PeerManager};
+use crate::torrent::send_event;
 use crate::types::{PeerKey, count};
 
 /// What threads get to end. One whose peer does not read takes longer, and ends with its connection.
-const PATIENCE: Duration = Duration::from_secs(1);
+const THREAD_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Why connections are given up.
 const REASON: &str = "the files need the descriptors";
 
@@ -26,7 +26,7 @@ pub struct Spare(Mutex<Lent>);
 
 #[derive(Default)]
 struct Lent {
-    lines: HashMap<PeerKey, Line>,
+    connections: HashMap<PeerKey, PeerEntry>,
     /// The other ends of those that were given up since.
     ended: Vec<SocketAddr>,
 }
@@ -34,99 +34,102 @@ struct Lent {
 impl Spare {
     /// Ends some of the connections, as there is no descriptor for a file.
     pub fn give_up(&self) {
-        let lines = self.0.lock().lines.len();
-        self.keep(lines - lines.div_ceil(4));
+        let connections = self.0.lock().connections.len();
+        self.keep(connections - connections.div_ceil(4));
     }
 
     /// Ends connections until there are `most`, the last to come first; how many are left.
     pub fn keep(&self, most: usize) -> usize {
         let mut lent = self.0.lock();
-        let mut order: Vec<PeerKey> = lent.lines.keys().copied().collect();
+        let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
         order.sort_unstable();
-        let surplus: Vec<Line> = order.iter().skip(most).filter_map(|key| lent.lines.remove(key)).collect();
-        lent.ended.extend(surplus.iter().map(|line| line.connection.addr));
-        let stay = lent.lines.len();
+        let surplus: Vec<PeerEntry> = order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
+        lent.ended.extend(surplus.iter().map(|entry| entry.connection.addr));
+        let stay = lent.connections.len();
         drop(lent);
         if !surplus.is_empty() {
             log::debug!("{} hung up on, as {REASON}; {stay} left", count(surplus.len(), "peer"));
         }
         // Their threads have ended, so that nothing is waited for.
-        final_announce::to_peers(surplus.into_iter().map(|line| line.connection).collect());
+        final_announce::close_connections(surplus.into_iter().map(|entry| entry.connection).collect());
         stay
     }
 }
 
-impl Contacts<'_> {
+impl PeerManager<'_> {
     /// Lends the connections that were kept to the look at the files, which may end some of them for their descriptors; until
-    /// [`Contacts::take_back`].
+    /// [`PeerManager::take_back`].
     pub fn lend(&mut self) {
-        self.inner.spare.0.lock().lines = std::mem::take(&mut self.lines);
+        self.inner.spare.0.lock().connections = std::mem::take(&mut self.connections);
     }
 
     /// What is left of those.
     pub(crate) fn take_back(&mut self) {
-        let Lent { lines, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
-        self.lines.extend(lines);
+        let Lent { connections, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
+        self.connections.extend(connections);
         if !ended.is_empty() {
-            self.book.end_others(|key| self.lines.contains_key(&key));
+            self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
             for addr in ended {
-                tell(&self.events, Event::PeerGone { addr, reason: REASON.to_owned() });
+                send_event(&self.events, Event::PeerDisconnected { addr, reason: REASON.to_owned() });
             }
-            self.seat.count(self.lines.len());
+            self.registration.count(self.connections.len());
         }
     }
 
-    /// The metadata is there: ends all threads of connections. Those that have shaken hands are kept for [`Contacts::go_on`]; the
+    /// The metadata is there: ends all threads of connections. Those that have shaken hands are kept for [`PeerManager::continue_kept`]; the
     /// others, and those of which not all could be remembered, end in peace: nobody is noted as lost, and all may be called again
     /// at once, those who called us at the port that they said.
-    pub fn park(&mut self, shared: &Arc<Shared>) {
-        self.hold_callers(true); // nothing reads their connections meanwhile
+    pub fn detach_connections(&mut self, shared: &Arc<TorrentContext>) {
+        self.refuse_incoming(true); // nothing reads their connections meanwhile
         let peers = shared.roster.all();
         let met: HashSet<PeerKey> = peers.iter().map(|peer| peer.key).collect();
-        shared.park();
-        self.lines.iter().filter(|(key, _)| !met.contains(key)).for_each(|(_, line)| line.connection.close());
-        let deadline = Instant::now() + PATIENCE;
-        let is_busy = |(key, line): (&PeerKey, &Line)| met.contains(key) && !line.connection.is_finished();
-        while self.lines.iter().any(is_busy) && Instant::now() < deadline {
+        shared.detach_connections();
+        self.connections.iter().filter(|(key, _)| !met.contains(key)).for_each(|(_, entry)| entry.connection.close());
+        let deadline = Instant::now() + THREAD_END_TIMEOUT;
+        let is_busy = |(key, entry): (&PeerKey, &PeerEntry)| met.contains(key) && !entry.connection.is_finished();
+        while self.connections.iter().any(is_busy) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
-        let over: HashMap<_, _> = self.lines.extract_if(|_, line| !line.connection.is_kept()).collect();
-        self.book.end_others(|key| self.lines.contains_key(&key));
-        let callers = peers.iter().filter(|peer| peer.incoming && over.contains_key(&peer.key));
-        self.book.add(&callers.filter_map(|peer| peer.callable_at()).collect::<Vec<_>>(), Source::Neighbour);
-        self.end_lines(over);
+        let over: HashMap<_, _> = self.connections.extract_if(|_, entry| !entry.connection.is_kept()).collect();
+        self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
+        let incoming_connections = peers.iter().filter(|peer| peer.incoming && over.contains_key(&peer.key));
+        self.peer_list.add(
+            &incoming_connections.filter_map(|peer| peer.listen_addr()).collect::<Vec<_>>(),
+            PeerSource::LocalDiscovery,
+        );
+        self.end_connections(over);
         // Their news may not have been heard yet.
         for peer in &peers {
-            self.ready(shared, peer.key, peer.addr, peer.incoming);
+            self.handshake_done(shared, peer.key, peer.addr, peer.incoming);
         }
-        self.lines.values_mut().for_each(|line| line.peer = None);
-        self.next_call = Duration::ZERO;
+        self.connections.values_mut().for_each(|entry| entry.peer = None);
+        self.next_dial = Duration::ZERO;
     }
 
     /// Ends the connections that were kept.
-    pub(crate) fn drop_kept(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
-        self.book.end_others(|_| false);
-        self.end_lines(lines);
+    pub(crate) fn drop_kept_connections(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        self.peer_list.end_other_connections(|_| false);
+        self.end_connections(connections);
     }
 
-    fn end_lines(&mut self, lines: HashMap<PeerKey, Line>) {
-        self.tell_gone(lines.values(), "the metadata is there, the download connects again");
-        final_announce::to_peers(lines.into_values().map(|line| line.connection).collect());
-        self.seat.count(self.lines.len());
+    fn end_connections(&mut self, connections: HashMap<PeerKey, PeerEntry>) {
+        self.report_disconnected(connections.values(), "the metadata is there, the download connects again");
+        final_announce::close_connections(connections.into_values().map(|entry| entry.connection).collect());
+        self.registration.count(self.connections.len());
     }
 
     /// The download goes on with the connections that were kept.
-    pub fn go_on(&mut self, shared: &Arc<Shared>) {
+    pub fn continue_kept(&mut self, shared: &Arc<TorrentContext>) {
         self.take_back();
         self.count(shared);
-        let begin = |(key, line): (&PeerKey, &mut Line)| {
-            let error = line.connection.go_on(shared, *key).err()?;
-            Some((*key, line.connection.addr, error))
+        let begin = |(key, entry): (&PeerKey, &mut PeerEntry)| {
+            let error = entry.connection.continue_kept(shared, *key).err()?;
+            Some((*key, entry.connection.addr, error))
         };
-        let failed: Vec<_> = self.lines.iter_mut().filter_map(begin).collect();
+        let failed: Vec<_> = self.connections.iter_mut().filter_map(begin).collect();
         for (key, addr, error) in failed {
-            self.gone(shared, key, addr, &Gone::NoThread(crate::util::os_error::reason(&error)));
+            self.gone(shared, key, addr, &DisconnectReason::NoThread(crate::util::os_error::reason(&error)));
         }
     }
 }

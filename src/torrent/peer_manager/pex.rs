@@ -5,48 +5,48 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::peer::Shared;
-use crate::peer::outbox::Out;
+use crate::peer::TorrentContext;
+use crate::peer::outbox::WriterCommand;
 use crate::peer::state::Peer;
 use crate::strategy::pex::PexDiffer;
-use crate::torrent::peer_manager::Contacts;
-use crate::wire::pex::Flags;
+use crate::torrent::peer_manager::PeerManager;
+use crate::wire::pex::PexFlags;
 
 /// Between two looks at whom there is something to tell.
 const PERIOD: Duration = Duration::from_secs(5);
 /// The first message leaves so long after the handshake, when there may be somebody to tell of.
 const FIRST: Duration = Duration::from_secs(2);
 
-impl Contacts<'_> {
+impl PeerManager<'_> {
     /// Tells those whose turn it is.
-    pub(crate) fn exchange(&mut self, shared: &Shared, now: Duration) {
+    pub(crate) fn exchange(&mut self, shared: &TorrentContext, now: Duration) {
         if !shared.pex || now < self.next_exchange {
             return;
         }
         self.next_exchange = now + PERIOD;
         let peers = shared.roster.all();
-        let connected: HashMap<SocketAddr, Flags> =
-            peers.iter().filter_map(|peer| peer.callable_at().map(|addr| (addr, flags(shared, peer)))).collect();
+        let connected: HashMap<SocketAddr, PexFlags> =
+            peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(shared, peer)))).collect();
         for peer in &peers {
             let id = peer.pex_id.load(Ordering::Acquire);
-            let Some(line) = self.lines.get_mut(&peer.key).filter(|_| id != 0) else { continue };
-            let told = line.told.get_or_insert_with(|| PexDiffer::new(peer.since + FIRST));
-            let to = peer.callable_at().unwrap_or(peer.addr);
-            if let Some(message) = told.message(now, to, &connected) {
-                peer.send(Out::Extended(id, message.encode()));
+            let Some(entry) = self.connections.get_mut(&peer.key).filter(|_| id != 0) else { continue };
+            let pex_differ = entry.pex_differ.get_or_insert_with(|| PexDiffer::new(peer.since + FIRST));
+            let to = peer.listen_addr().unwrap_or(peer.addr);
+            if let Some(message) = pex_differ.message(now, to, &connected) {
+                peer.send(WriterCommand::Extended(id, message.encode()));
             }
         }
     }
 }
 
 /// What others should know of a peer.
-fn flags(shared: &Shared, peer: &Peer) -> Flags {
+fn flags(shared: &TorrentContext, peer: &Peer) -> PexFlags {
     [
-        (Flags::REACHABLE, !peer.incoming),
-        (Flags::UPLOAD_ONLY, peer.upload_only.load(Ordering::Acquire) || shared.pieces.is_seed(peer.key)),
-        (Flags::ENCRYPTION, peer.encrypted.load(Ordering::Relaxed)),
+        (PexFlags::REACHABLE, !peer.incoming),
+        (PexFlags::UPLOAD_ONLY, peer.upload_only.load(Ordering::Acquire) || shared.pieces.peer_is_seed(peer.key)),
+        (PexFlags::ENCRYPTION, peer.encrypted.load(Ordering::Relaxed)),
     ]
     .into_iter()
     .filter(|(_, is_set)| *is_set)
-    .fold(Flags::default(), |flags, (flag, _)| flags.with(flag))
+    .fold(PexFlags::default(), |flags, (flag, _)| flags.with(flag))
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use super::*;
-use crate::storage::{FileSpec, Layout, Progress, check_rest};
-use crate::types::{BLOCK, PieceHash, PieceIndex};
+use crate::storage::{CheckProgress, FileSpec, Layout, check_rest};
+use crate::types::{BLOCK_SIZE, PieceHash, PieceIndex};
 
 const HASH: InfoHash = InfoHash([3; 20]);
 
@@ -17,49 +17,49 @@ fn pieces(have: Bitfield) -> (Bitfield, Vec<PartialPiece>) {
 }
 
 /// A folder with the files `a` and `b`, 100 bytes each, in pieces of 50; and a folder for records.
-struct Place {
+struct StoreFixture {
     dir: tempfile::TempDir,
     disk: Storage,
 }
 
-impl Place {
-    fn new() -> Place {
+impl StoreFixture {
+    fn new() -> StoreFixture {
         let dir = tempfile::tempdir().expect("a folder");
         let file = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
         let layout = Layout::new(50, vec![file("a"), file("b")]).expect("a layout");
         let disk = Storage::new(dir.path().join("out"), layout, 4);
         disk.prepare().expect("two files");
-        Place { dir, disk }
+        StoreFixture { dir, disk }
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join("out").join(name)
     }
 
-    fn keeper(&self) -> Keeper {
+    fn resume_store(&self) -> ResumeStore {
         self.keeper_unless(false).expect("a keeper")
     }
 
-    fn keeper_unless(&self, stop: bool) -> Option<Keeper> {
+    fn keeper_unless(&self, stop: bool) -> Option<ResumeStore> {
         let (records, out, stop) =
             (self.dir.path().join("records"), self.dir.path().join("out"), AtomicBool::new(stop));
-        Keeper::new(&records, HASH, &out, &self.disk, &stop)
+        ResumeStore::new(&records, HASH, &out, &self.disk, &stop)
     }
 
     /// A session that writes everything and leaves a record.
     fn fill(&self) {
-        let keeper = self.keeper();
+        let resume_store = self.resume_store();
         self.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-        keeper.finish(&self.disk, pieces(Bitfield::full(4)), |_| false);
+        resume_store.finish(&self.disk, pieces(Bitfield::full(4)), |_| false);
     }
 
     fn recalled(&self) -> Vec<u32> {
-        self.keeper().recall(&self.disk).iter().map(|piece| piece.0).collect()
+        self.resume_store().recall(&self.disk).iter().map(|piece| piece.0).collect()
     }
 
-    fn decoded(&self) -> Record {
+    fn decoded(&self) -> ResumeData {
         let bytes = fs::read(self.record()).expect("a record");
-        Record::decode(&bytes, self.disk.layout()).expect("our record")
+        ResumeData::decode(&bytes, self.disk.layout()).expect("our record")
     }
 
     fn record(&self) -> PathBuf {
@@ -70,110 +70,110 @@ impl Place {
 
 #[test]
 fn what_was_written_is_recalled_again_and_again() {
-    let place = Place::new();
-    place.fill();
-    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+    let fixture = StoreFixture::new();
+    fixture.fill();
+    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
     // A session that changes nothing leaves what is there, also where it writes the record anew.
-    let mut keeper = place.keeper();
-    assert!(keeper.recall(&place.disk).is_full());
-    assert_eq!(keeper.due((4, 0)), None, "there is nothing new to say");
-    keeper.save(&place.disk, pieces(Bitfield::full(4)), Duration::ZERO);
-    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+    let mut resume_store = fixture.resume_store();
+    assert!(resume_store.recall(&fixture.disk).is_full());
+    assert_eq!(resume_store.due((4, 0)), None, "there is nothing new to say");
+    resume_store.save(&fixture.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
 }
 
 #[test]
 fn a_file_that_was_touched_is_not_believed() {
-    let place = Place::new();
-    place.fill();
-    let modified = fs::metadata(place.file("b")).expect("b").modified().expect("a time");
-    let file = File::options().write(true).open(place.file("b")).expect("b");
+    let fixture = StoreFixture::new();
+    fixture.fill();
+    let modified = fs::metadata(fixture.file("b")).expect("b").modified().expect("a time");
+    let file = File::options().write(true).open(fixture.file("b")).expect("b");
     std::os::unix::fs::FileExt::write_all_at(&file, &[9], 0).expect("room");
     // Whoever sets the time back is found out by the time that nobody can set.
     file.set_times(FileTimes::new().set_modified(modified)).expect("times");
-    assert_eq!(fs::metadata(place.file("b")).expect("b").modified().expect("a time"), modified);
-    assert_eq!(place.recalled(), [0, 1]);
+    assert_eq!(fs::metadata(fixture.file("b")).expect("b").modified().expect("a time"), modified);
+    assert_eq!(fixture.recalled(), [0, 1]);
 }
 
 #[test]
 fn another_file_by_the_same_name_is_not_believed() {
-    let place = Place::new();
-    place.fill();
-    fs::copy(place.file("a"), place.file("new")).expect("a copy");
-    fs::rename(place.file("new"), place.file("a")).expect("the copy in its place");
-    assert_eq!(place.recalled(), [2, 3]);
+    let fixture = StoreFixture::new();
+    fixture.fill();
+    fs::copy(fixture.file("a"), fixture.file("new")).expect("a copy");
+    fs::rename(fixture.file("new"), fixture.file("a")).expect("the copy in its place");
+    assert_eq!(fixture.recalled(), [2, 3]);
 }
 
 #[test]
 fn damaged_records_and_those_of_another_boot_are_not_believed() {
-    let place = Place::new();
-    place.fill();
-    let path = place.record();
+    let fixture = StoreFixture::new();
+    fixture.fill();
+    let path = fixture.record();
     let right = fs::read(&path).expect("a record");
     for damaged in [&right[..right.len() / 2], b"", b"junk", &[&right[..], b"x"].concat()] {
         fs::write(&path, damaged).expect("room");
-        assert_eq!(place.recalled(), [0; 0]);
+        assert_eq!(fixture.recalled(), [0; 0]);
     }
-    let mut record = Record::decode(&right, place.disk.layout()).expect("our record");
+    let mut record = ResumeData::decode(&right, fixture.disk.layout()).expect("our record");
     record.boot = "another".to_owned();
     fs::write(&path, record.encode()).expect("room");
-    assert_eq!(place.recalled(), [0; 0]);
-    record = Record::decode(&right, place.disk.layout()).expect("our record");
+    assert_eq!(fixture.recalled(), [0; 0]);
+    record = ResumeData::decode(&right, fixture.disk.layout()).expect("our record");
     record.info_hash = InfoHash([4; 20]);
     fs::write(&path, record.encode()).expect("room");
-    assert_eq!(place.recalled(), [0; 0]);
+    assert_eq!(fixture.recalled(), [0; 0]);
     fs::write(&path, &right).expect("room");
-    assert_eq!(place.recalled(), [0, 1, 2, 3], "and the right one still is");
+    assert_eq!(fixture.recalled(), [0, 1, 2, 3], "and the right one still is");
 }
 
 #[test]
 fn what_somebody_else_wrote_after_us_is_not_recorded() {
-    let place = Place::new();
-    let keeper = place.keeper();
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    let file = File::options().write(true).open(place.file("a")).expect("a");
+    let fixture = StoreFixture::new();
+    let resume_store = fixture.resume_store();
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    let file = File::options().write(true).open(fixture.file("a")).expect("a");
     // As if long after our write, or after the clock went back.
     file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(place.recalled(), [2, 3]);
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.recalled(), [2, 3]);
 }
 
 #[test]
 fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later() {
-    let place = Place::new();
-    let mut keeper = place.keeper();
-    keeper.distrust();
-    keeper.before = stamps(&place.disk); // as if the files had been there for long
-    fs::write(place.file("a"), [7; 90]).expect("room");
-    keeper.checked(&place.disk, &AtomicBool::new(false));
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(place.recalled(), [2, 3]);
+    let fixture = StoreFixture::new();
+    let mut resume_store = fixture.resume_store();
+    resume_store.distrust();
+    resume_store.baseline = stamps(&fixture.disk); // as if the files had been there for long
+    fs::write(fixture.file("a"), [7; 90]).expect("room");
+    resume_store.checked(&fixture.disk, &AtomicBool::new(false));
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.recalled(), [2, 3]);
 }
 
 /// There may be very many files, and nobody waits for the look at them any more.
 #[test]
 fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
-    let place = Place::new();
-    assert!(place.keeper_unless(true).is_none());
-    let mut keeper = place.keeper();
-    keeper.checked(&place.disk, &AtomicBool::new(true));
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(place.recalled(), [0_u32; 0]);
+    let fixture = StoreFixture::new();
+    assert!(fixture.keeper_unless(true).is_none());
+    let mut resume_store = fixture.resume_store();
+    resume_store.checked(&fixture.disk, &AtomicBool::new(true));
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.recalled(), [0_u32; 0]);
 }
 
 /// The record of a torrent with very many files is cut short by a stop, and what it says is right.
 #[test]
 fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
-    let place = Place::new();
-    let layout = place.disk.layout();
+    let fixture = StoreFixture::new();
+    let layout = fixture.disk.layout();
     let in_first: Vec<u32> =
         layout.pieces_of(0).filter(|piece| !layout.pieces_of(1).any(|other| other == *piece)).collect();
     assert!(!in_first.is_empty() && layout.files().len() > 1);
-    let keeper = place.keeper();
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |file| file > 0);
-    assert_eq!(place.recalled(), in_first);
+    let resume_store = fixture.resume_store();
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |file| file > 0);
+    assert_eq!(fixture.recalled(), in_first);
     // Without a stop nothing is late.
     let stop = AtomicBool::new(false);
     let mut is_late = lateness(&stop);
@@ -182,31 +182,31 @@ fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
 
 #[test]
 fn pieces_that_are_recalled_are_not_hashed() {
-    let place = Place::new();
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let fixture = StoreFixture::new();
+    let (progress, stop) = (CheckProgress::default(), AtomicBool::new(false));
     let mut known = Bitfield::new(4);
     known.set(PieceIndex(2));
     let wrong: [PieceHash; 4] = [[0; 20]; 4];
-    let have = check_rest(&place.disk, &wrong, &known, 2, &progress, &stop).expect("readable files");
+    let have = check_rest(&fixture.disk, &wrong, &known, 2, &progress, &stop).expect("readable files");
     assert_eq!(have.iter().collect::<Vec<_>>(), [PieceIndex(2)]);
     assert_eq!(progress.done.into_inner(), 200);
 }
 
 #[test]
 fn what_was_too_fresh_for_one_record_is_in_the_next() {
-    let place = Place::new();
-    let mut keeper = place.keeper();
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.save(&place.disk, pieces(Bitfield::full(4)), Duration::ZERO);
-    assert_eq!(keeper.due((4, 0)), None);
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+    let fixture = StoreFixture::new();
+    let mut resume_store = fixture.resume_store();
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.save(&fixture.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+    assert_eq!(resume_store.due((4, 0)), None);
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
     // Blocks that made no piece whole change the files, and not what is right.
-    let mut keeper = place.keeper();
-    assert!(keeper.recall(&place.disk).is_full());
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(place.recalled(), [0, 1, 2, 3]);
+    let mut resume_store = fixture.resume_store();
+    assert!(resume_store.recall(&fixture.disk).is_full());
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -221,11 +221,12 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
         disk.prepare().expect("files");
         disk
     };
-    let keeper = |disk: &Storage| Keeper::new(&records, HASH, &out, disk, &AtomicBool::new(false)).expect("a keeper");
-    let recalled = |disk: &Storage| keeper(disk).recall(disk).iter().map(|piece| piece.0).collect::<Vec<_>>();
+    let resume_store =
+        |disk: &Storage| ResumeStore::new(&records, HASH, &out, disk, &AtomicBool::new(false)).expect("a keeper");
+    let recalled = |disk: &Storage| resume_store(disk).recall(disk).iter().map(|piece| piece.0).collect::<Vec<_>>();
     let some = [true, false, true];
     let disk = prepared(&some);
-    let first = keeper(&disk);
+    let first = resume_store(&disk);
     disk.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).expect("room");
     disk.write_vectored_at(150, &[IoSlice::new(&[1; 50])]).expect("room");
     let mut have = Bitfield::full(4);
@@ -234,7 +235,7 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     assert_eq!(recalled(&prepared(&some)), [0, 1, 3]);
     // A session that changes nothing has nothing new to say.
     let disk = prepared(&some);
-    let mut second = keeper(&disk);
+    let mut second = resume_store(&disk);
     assert_eq!(second.recall(&disk), have);
     assert_eq!(second.due((3, 0)), None);
     let parts = File::options().write(true).open(out.join(".parts")).expect("a part file");
@@ -246,62 +247,62 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
 
 #[test]
 fn after_a_clock_that_was_set_back_nothing_is_recorded() {
-    let place = Place::new();
-    let mut keeper = place.keeper();
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    let fixture = StoreFixture::new();
+    let mut resume_store = fixture.resume_store();
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     // As if it had been an hour later when this began.
-    keeper.began.0.wall += 3_600_000_000_000;
-    keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(place.recalled(), [0; 0]);
-    place.fill();
-    assert_eq!(place.recalled(), [0, 1, 2, 3], "and the next session's record is as good as ever");
+    resume_store.started.0.wall += 3_600_000_000_000;
+    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.recalled(), [0; 0]);
+    fixture.fill();
+    assert_eq!(fixture.recalled(), [0, 1, 2, 3], "and the next session's record is as good as ever");
 }
 
 #[test]
 fn what_a_record_says_of_tomorrow_is_not_recalled() {
-    let place = Place::new();
-    place.fill();
-    let mut record = place.decoded();
+    let fixture = StoreFixture::new();
+    fixture.fill();
+    let mut record = fixture.decoded();
     let tomorrow = SystemTime::now() + Duration::from_secs(24 * 60 * 60);
-    let file = File::options().write(true).open(place.file("a")).expect("a");
+    let file = File::options().write(true).open(fixture.file("a")).expect("a");
     file.set_times(FileTimes::new().set_modified(tomorrow)).expect("times");
     for (number, stamp) in &mut record.files {
-        *stamp = place.disk.stamp(*number as usize).expect("a file");
+        *stamp = fixture.disk.stamp(*number as usize).expect("a file");
     }
-    fs::write(place.record(), record.encode()).expect("room");
-    assert_eq!(place.recalled(), [2, 3]);
+    fs::write(fixture.record(), record.encode()).expect("room");
+    assert_eq!(fixture.recalled(), [2, 3]);
 }
 
 #[test]
 fn bytes_sent_add_up_over_sessions() {
-    let place = Place::new();
-    place.fill();
+    let fixture = StoreFixture::new();
+    fixture.fill();
     for session in 0..3 {
-        let mut keeper = place.keeper();
-        assert_eq!(keeper.uploaded_before(), session * 1000);
-        assert!(keeper.recall(&place.disk).is_full());
-        assert_eq!(keeper.due((4, 0)), None);
-        keeper.count_uploaded(600);
-        assert_eq!(keeper.due((4, 0)), Some(PAUSE_SENT));
-        keeper.save(&place.disk, pieces(Bitfield::full(4)), Duration::ZERO);
-        assert_eq!(keeper.due((4, 0)), None, "it is written");
-        keeper.count_uploaded(1000);
-        assert_eq!(keeper.due((4, 0)), Some(PAUSE + PAUSE_SENT));
-        keeper.finish(&place.disk, pieces(Bitfield::full(4)), |_| false);
+        let mut resume_store = fixture.resume_store();
+        assert_eq!(resume_store.uploaded_before(), session * 1000);
+        assert!(resume_store.recall(&fixture.disk).is_full());
+        assert_eq!(resume_store.due((4, 0)), None);
+        resume_store.count_uploaded(600);
+        assert_eq!(resume_store.due((4, 0)), Some(UPLOAD_ONLY_SAVE_DELAY));
+        resume_store.save(&fixture.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+        assert_eq!(resume_store.due((4, 0)), None, "it is written");
+        resume_store.count_uploaded(1000);
+        assert_eq!(resume_store.due((4, 0)), Some(SAVE_INTERVAL + UPLOAD_ONLY_SAVE_DELAY));
+        resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
     }
 }
 
 /// A folder with the file `a` of six blocks, in pieces of three.
-fn place_of_blocks() -> Place {
+fn fixture_of_blocks() -> StoreFixture {
     let dir = tempfile::tempdir().expect("a folder");
-    let file = FileSpec { path: "a".into(), length: u64::from(6 * BLOCK), pad: false };
-    let layout = Layout::new(3 * BLOCK, vec![file]).expect("a layout");
+    let file = FileSpec { path: "a".into(), length: u64::from(6 * BLOCK_SIZE), pad: false };
+    let layout = Layout::new(3 * BLOCK_SIZE, vec![file]).expect("a layout");
     let disk = Storage::new(dir.path().join("out"), layout, 4);
     disk.prepare().expect("a file");
-    Place { dir, disk }
+    StoreFixture { dir, disk }
 }
 
-/// The second piece of [`place_of_blocks`], with these of its blocks.
+/// The second piece of [`fixture_of_blocks`], with these of its blocks.
 fn second_piece(blocks: &[u32]) -> Vec<PartialPiece> {
     let mut partial = PartialPiece::new(PieceIndex(1), 3);
     for block in blocks {
@@ -312,31 +313,31 @@ fn second_piece(blocks: &[u32]) -> Vec<PartialPiece> {
 
 #[test]
 fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
-    let place = place_of_blocks();
+    let fixture = fixture_of_blocks();
     let write = |block: u32| {
-        let bytes = vec![7; BLOCK as usize];
-        place.disk.write_vectored_at(u64::from(block * BLOCK), &[IoSlice::new(&bytes)]).expect("room");
+        let bytes = vec![7; BLOCK_SIZE as usize];
+        fixture.disk.write_vectored_at(u64::from(block * BLOCK_SIZE), &[IoSlice::new(&bytes)]).expect("room");
     };
     let recalled = || {
-        let mut keeper = place.keeper();
-        assert_eq!(keeper.recall(&place.disk).count(), 0);
-        keeper.recalled().to_vec()
+        let mut resume_store = fixture.resume_store();
+        assert_eq!(resume_store.recall(&fixture.disk).count(), 0);
+        resume_store.recalled().to_vec()
     };
-    let keeper = place.keeper();
+    let resume_store = fixture.resume_store();
     write(3);
     write(5);
     // Without a whole piece, too.
-    keeper.finish(&place.disk, (Bitfield::new(2), second_piece(&[0, 2])), |_| false);
+    resume_store.finish(&fixture.disk, (Bitfield::new(2), second_piece(&[0, 2])), |_| false);
     assert_eq!(recalled(), second_piece(&[0, 2]));
     // They stay in the record of a session that is killed before it receives anything, and have nothing new to say.
-    let mut keeper = place.keeper();
-    keeper.recall(&place.disk);
-    assert_eq!((keeper.due((0, 2)), keeper.due((0, 3))), (None, Some(Duration::ZERO)));
-    keeper.own(vec![(0, 9)], &place.disk, &Bitfield::new(2));
-    assert_eq!(place.decoded().partial, second_piece(&[0, 2]));
+    let mut resume_store = fixture.resume_store();
+    resume_store.recall(&fixture.disk);
+    assert_eq!((resume_store.due((0, 2)), resume_store.due((0, 3))), (None, Some(Duration::ZERO)));
+    resume_store.own(vec![(0, 9)], &fixture.disk, &Bitfield::new(2));
+    assert_eq!(fixture.decoded().partial, second_piece(&[0, 2]));
     assert_eq!(recalled(), second_piece(&[0, 2]));
-    keeper.retain_recalled(|piece, block| piece == PieceIndex(1) && block == 2);
-    assert_eq!(keeper.recalled(), second_piece(&[2]));
+    resume_store.retain_recalled(|piece, block| piece == PieceIndex(1) && block == 2);
+    assert_eq!(resume_store.recalled(), second_piece(&[2]));
     // A session that is killed later has written to the file, and its record says how it looked before.
     write(4);
     assert_eq!(recalled(), []);
@@ -344,26 +345,26 @@ fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
 
 #[test]
 fn a_pipe_in_the_records_place_is_not_waited_for_and_is_replaced() {
-    let place = Place::new();
-    place.fill();
-    let record = place.record();
+    let fixture = StoreFixture::new();
+    fixture.fill();
+    let record = fixture.record();
     fs::remove_file(&record).expect("the record");
     let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, &record, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
-    assert!(place.recalled().is_empty());
-    place.fill();
+    assert!(fixture.recalled().is_empty());
+    fixture.fill();
     assert!(fs::metadata(&record).expect("a record").is_file());
 }
 
 #[test]
 fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
-    let place = Place::new();
-    let mut keeper = place.keeper();
-    keeper.own(vec![(0, 9)], &place.disk, &Bitfield::new(4));
-    assert_eq!(place.decoded().ours, Some(vec![(0, 9)]));
-    place.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    keeper.disown(&place.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
-    assert_eq!(place.decoded().ours, Some(Vec::new()));
+    let fixture = StoreFixture::new();
+    let mut resume_store = fixture.resume_store();
+    resume_store.own(vec![(0, 9)], &fixture.disk, &Bitfield::new(4));
+    assert_eq!(fixture.decoded().ours, Some(vec![(0, 9)]));
+    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.disown(&fixture.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
+    assert_eq!(fixture.decoded().ours, Some(Vec::new()));
     // The file that was written to last could not be vouched for yet.
-    assert_eq!(keeper.due((4, 0)), Some(Duration::from_secs(7) + PAUSE));
+    assert_eq!(resume_store.due((4, 0)), Some(Duration::from_secs(7) + SAVE_INTERVAL));
 }

@@ -1,23 +1,23 @@
 //! The conductor's part about wrong data: what to do with who sent a piece that was wrong, and with who is proven to have lied.
 
-use crate::torrent::transfer::Conductor;
-use crate::torrent::{Event, tell};
+use crate::torrent::transfer::Transfer;
+use crate::torrent::{Event, send_event};
 use crate::types::{PeerKey, PieceIndex};
 
-impl Conductor<'_> {
+impl Transfer<'_> {
     /// A piece was wrong. A single sender is to blame; of several nobody is yet: that is known once the piece is right. The same
-    /// goes for a piece with `recalled` blocks, which peers of an earlier session sent; that speaks against no peer of this one.
-    pub(crate) fn failed_piece(&mut self, piece: PieceIndex, senders: &[PeerKey], recalled: bool) {
+    /// goes for a piece with `restored` blocks, which peers of an earlier session sent; that speaks against no peer of this one.
+    pub(crate) fn piece_failed(&mut self, piece: PieceIndex, senders: &[PeerKey], restored: bool) {
         let known: Vec<_> =
-            senders.iter().filter_map(|key| self.contacts.whereabouts(*key)).map(|(addr, _)| addr).collect();
-        tell(&self.contacts.events, Event::PieceFailed { piece, senders: known.clone() });
-        if recalled {
+            senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|(addr, _)| addr).collect();
+        send_event(&self.peer_manager.events, Event::PieceFailed { piece, senders: known.clone() });
+        if restored {
             log::info!("{piece:?} is wrong with blocks of an earlier session, and fetched again");
         } else if senders.len() == 1 {
             self.ban(piece, senders);
         } else {
             for addr in known {
-                if let Some(record) = self.contacts.book.record(addr) {
+                if let Some(record) = self.peer_manager.peer_list.record(addr) {
                     record.hash_failed();
                 }
             }
@@ -30,13 +30,13 @@ impl Conductor<'_> {
             let now = self.shared.now();
             // It may have spoilt more than one piece; that is one offence.
             let Some((addr, incoming)) =
-                self.contacts.whereabouts(key).filter(|(a, _)| !self.contacts.book.is_banned(a, now))
+                self.peer_manager.address_of(key).filter(|(a, _)| !self.peer_manager.peer_list.is_banned(a, now))
             else {
                 continue;
             };
             log::info!("{addr} sent wrong data and is banned");
-            self.contacts.ban(addr, incoming, now);
-            tell(&self.contacts.events, Event::PeerBanned { addr, piece });
+            self.peer_manager.ban(addr, incoming, now);
+            send_event(&self.peer_manager.events, Event::PeerBanned { addr, piece });
         }
     }
 }

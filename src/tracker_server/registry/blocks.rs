@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use crate::net::networks::{Network, is_private};
-use crate::tracker_server::registry::{NONE, Peer, Registry};
+use crate::tracker_server::registry::{NONE, Registry, SwarmPeer};
 
 /// Peers of one block in one swarm that are always allowed; beyond, a block may have this part of the swarm.
-const ALWAYS: usize = 32;
-const PART: usize = 4;
+const MIN_PEERS_PER_BLOCK: usize = 32;
+const BLOCK_SHARE: usize = 4;
 
 /// By swarm and block.
-pub(crate) type Blocks = HashMap<(u32, Network), Block>;
+pub(crate) type AddressBlocks = HashMap<(u32, Network), AddressBlock>;
 
 /// A block's peers in a swarm, chained by the time of their last announce.
 #[derive(Debug)]
-pub(crate) struct Block {
+pub(crate) struct AddressBlock {
     oldest: u32,
     newest: u32,
     count: u32,
@@ -29,17 +29,17 @@ fn block_of(ip: Ipv6Addr) -> Option<Network> {
 
 impl Registry {
     /// The peer that makes room for one more at `ip` where its block has as many as it may have: the one that was silent for longest.
-    pub(crate) fn surplus(&self, swarm: u32, ip: Ipv6Addr) -> Option<u32> {
+    pub(crate) fn peer_to_evict(&self, swarm: u32, ip: Ipv6Addr) -> Option<u32> {
         let block = self.blocks.get(&(swarm, block_of(ip)?))?;
-        let most = ALWAYS.max(self.swarms[swarm as usize].peers.len() / PART);
+        let most = MIN_PEERS_PER_BLOCK.max(self.swarms[swarm as usize].peers.len() / BLOCK_SHARE);
         (block.count as usize >= most).then_some(block.oldest)
     }
 
     /// Puts a peer at the new end of its block's chain.
-    pub(crate) fn enter_block(&mut self, index: u32) {
-        let Peer { swarm, ip, .. } = self.peers[index as usize];
+    pub(crate) fn add_to_block(&mut self, index: u32) {
+        let SwarmPeer { swarm, ip, .. } = self.peers[index as usize];
         let Some(network) = block_of(ip) else { return };
-        let new = Block { oldest: index, newest: NONE, count: 0 };
+        let new = AddressBlock { oldest: index, newest: NONE, count: 0 };
         let block = self.blocks.entry((swarm, network)).or_insert(new);
         let before = std::mem::replace(&mut block.newest, index);
         block.count += 1;
@@ -50,8 +50,8 @@ impl Registry {
     }
 
     /// Takes a peer out of its block's chain.
-    pub(crate) fn leave_block(&mut self, index: u32) {
-        let Peer { swarm, ip, block: [older, newer], .. } = self.peers[index as usize];
+    pub(crate) fn remove_from_block(&mut self, index: u32) {
+        let SwarmPeer { swarm, ip, block: [older, newer], .. } = self.peers[index as usize];
         let Some(network) = block_of(ip) else { return };
         if let Some(older) = self.peers.get_mut(older as usize) {
             older.block[1] = newer;
@@ -82,7 +82,7 @@ impl Registry {
             assert_eq!((chain.len(), chain.last()), (block.count as usize, Some(&block.newest)));
             assert!(chain.is_sorted_by_key(|&peer| self.peers[peer as usize].seen));
             let is_of_it = |&peer: &u32| {
-                let Peer { swarm: of, ip, .. } = self.peers[peer as usize];
+                let SwarmPeer { swarm: of, ip, .. } = self.peers[peer as usize];
                 of == swarm && block_of(ip) == Some(network)
             };
             assert!(chain.iter().all(is_of_it));

@@ -1,20 +1,24 @@
 use super::*;
 
-const LIMITS: Limits =
-    Limits { expiry: Duration::from_secs(60), max_peers: 100, max_per_network: 20, max_per_network_in_swarm: 3 };
+const LIMITS: RegistryLimits = RegistryLimits {
+    expiry: Duration::from_secs(60),
+    max_peers: 100,
+    max_per_network: 20,
+    max_per_network_in_swarm: 3,
+};
 
-fn leech(n: u8) -> Report {
+fn leech(n: u8) -> AnnouncedPeer {
     let addr = SocketAddr::from(([10, 0, 0, n], 6881));
     let (info_hash, peer_id) = (InfoHash([1; 20]), PeerId([n; 20]));
-    Report { info_hash, peer_id, addr, seed: false, event: None, numwant: 50, own_family_only: false }
+    AnnouncedPeer { info_hash, peer_id, addr, seed: false, event: None, numwant: 50, own_family_only: false }
 }
 
-fn seed(n: u8) -> Report {
-    Report { seed: true, ..leech(n) }
+fn seed(n: u8) -> AnnouncedPeer {
+    AnnouncedPeer { seed: true, ..leech(n) }
 }
 
 /// Announces at `now` seconds; the first bytes of the ids that came back, sorted.
-fn announce(r: &mut Registry, now: u64, report: &Report) -> Vec<u8> {
+fn announce(r: &mut Registry, now: u64, report: &AnnouncedPeer) -> Vec<u8> {
     let (peers, _) = r.announce(Duration::from_secs(now), report, &mut fastrand::Rng::with_seed(1)).unwrap();
     let mut ends: Vec<u8> = peers.iter().map(|(_, id)| id.0[0]).collect();
     ends.sort_unstable();
@@ -38,14 +42,14 @@ impl Registry {
         assert!(chain.is_sorted_by_key(|&peer| self.peers[peer as usize].seen));
         assert_eq!(self.by_hash.values().map(|&swarm| self.swarms[swarm as usize].peers.len()).sum::<usize>(), known);
         assert_eq!(self.networks.values().map(|&count| count as usize).sum::<usize>(), known);
-        assert_eq!(self.groups.keys().map(|&(s, n)| self.of_network(s, n).count()).sum::<usize>(), known);
+        assert_eq!(self.groups.keys().map(|&(s, n)| self.peers_of_network(s, n).count()).sum::<usize>(), known);
         self.assert_blocks_sound();
         for peer in chain {
-            let Peer { swarm, place, .. } = self.peers[peer as usize];
+            let SwarmPeer { swarm, place, .. } = self.peers[peer as usize];
             assert_eq!(self.swarms[swarm as usize].peers[place as usize], peer);
         }
         for &swarm in self.by_hash.values() {
-            let Swarm { peers, seeds, .. } = &self.swarms[swarm as usize];
+            let TrackedSwarm { peers, seeds, .. } = &self.swarms[swarm as usize];
             let counted = peers.iter().filter(|&&peer| self.peers[peer as usize].seed).count();
             assert_eq!(counted, *seeds as usize);
         }
@@ -59,10 +63,10 @@ fn nobody_gets_itself_and_no_seed_gets_seeds() {
     assert_eq!(announce(&mut r, 0, &seed(2)), [1]);
     assert_eq!(announce(&mut r, 0, &seed(3)), [1]);
     assert_eq!(announce(&mut r, 0, &leech(1)), [2, 3]);
-    let elsewhere = Report { addr: "[2001:db8::1]:6881".parse().unwrap(), ..leech(1) };
+    let elsewhere = AnnouncedPeer { addr: "[2001:db8::1]:6881".parse().unwrap(), ..leech(1) };
     assert_eq!(announce(&mut r, 0, &elsewhere), [2, 3], "nor itself under its other address");
     assert_eq!(counts(&r), (2, 2, 0));
-    let of_six = Report { own_family_only: true, addr: "[2001:db8::2]:6881".parse().unwrap(), ..leech(9) };
+    let of_six = AnnouncedPeer { own_family_only: true, addr: "[2001:db8::2]:6881".parse().unwrap(), ..leech(9) };
     assert_eq!(announce(&mut r, 0, &of_six), [1], "UDP knows one family");
 }
 
@@ -73,12 +77,12 @@ fn stopped_removes_and_silence_expires() {
     announce(&mut r, 30, &leech(2));
     assert_eq!(announce(&mut r, 59, &leech(3)), [1, 2]);
     assert_eq!(announce(&mut r, 60, &leech(3)), [2]);
-    let stop = Report { event: Some(AnnounceEvent::Stopped), ..leech(2) };
+    let stop = AnnouncedPeer { event: Some(AnnounceEvent::Stopped), ..leech(2) };
     assert!(announce(&mut r, 61, &stop).is_empty());
     assert!(announce(&mut r, 61, &leech(3)).is_empty());
     assert_eq!(r.scrape(Duration::from_secs(500), &leech(0).info_hash), None);
     assert_eq!(r.size(), (0, 0));
-    let stranger = Report { info_hash: InfoHash([9; 20]), ..stop };
+    let stranger = AnnouncedPeer { info_hash: InfoHash([9; 20]), ..stop };
     assert!(announce(&mut r, 500, &stranger).is_empty());
     assert_eq!(r.size(), (0, 0), "stopped makes no torrent");
 }
@@ -87,20 +91,20 @@ fn stopped_removes_and_silence_expires() {
 fn completed_counts_once_for_each_peer() {
     let mut r = Registry::new(LIMITS);
     announce(&mut r, 0, &leech(1));
-    let done = Report { event: Some(AnnounceEvent::Completed), ..seed(1) };
+    let done = AnnouncedPeer { event: Some(AnnounceEvent::Completed), ..seed(1) };
     announce(&mut r, 1, &done);
     announce(&mut r, 2, &done);
     announce(&mut r, 3, &seed(1));
     announce(&mut r, 4, &done);
     assert_eq!(counts(&r), (1, 0, 1));
-    announce(&mut r, 5, &Report { peer_id: PeerId([7; 20]), ..done });
+    announce(&mut r, 5, &AnnouncedPeer { peer_id: PeerId([7; 20]), ..done });
     assert_eq!(counts(&r), (1, 0, 2));
 }
 
 /// A peer of the host 10.0.0.1 at another port, or of another host of a /64.
-fn elsewhere(n: u8, v6: bool) -> Report {
+fn elsewhere(n: u8, v6: bool) -> AnnouncedPeer {
     let addr = if v6 { format!("[2001:db8::{n:x}]:6881") } else { format!("10.0.0.1:{}", 7000 + u32::from(n)) };
-    Report { addr: addr.parse().unwrap(), ..leech(n) }
+    AnnouncedPeer { addr: addr.parse().unwrap(), ..leech(n) }
 }
 
 #[test]
@@ -122,8 +126,8 @@ fn one_network_fills_no_swarm() {
 /// A /48 has 65,536 networks, and none of them alone has too many peers.
 #[test]
 fn one_block_fills_no_swarm() {
-    let limits = Limits { max_peers: 10_000, ..LIMITS };
-    let at = |addr: String| Report { addr: addr.parse().unwrap(), ..leech(1) };
+    let limits = RegistryLimits { max_peers: 10_000, ..LIMITS };
+    let at = |addr: String| AnnouncedPeer { addr: addr.parse().unwrap(), ..leech(1) };
     let flood = |r: &mut Registry, block: &str, at_second: u64| {
         for n in 0..500 {
             let report = at(format!("[{block}:{n:x}::1]:6881"));
@@ -159,7 +163,7 @@ fn one_block_fills_no_swarm() {
 #[test]
 fn one_network_fills_no_tracker() {
     let mut r = Registry::new(LIMITS);
-    let torrent = |n: u8, from: u8| Report { info_hash: InfoHash([n; 20]), ..leech(from) };
+    let torrent = |n: u8, from: u8| AnnouncedPeer { info_hash: InfoHash([n; 20]), ..leech(from) };
     let rng = &mut fastrand::Rng::with_seed(1);
     for n in 0..=255 {
         let told = r.announce(Duration::ZERO, &torrent(n, 1), rng);
@@ -173,8 +177,8 @@ fn one_network_fills_no_tracker() {
 
 #[test]
 fn where_all_is_full_the_longest_silence_ends() {
-    let torrent = |n: u8| Report { info_hash: InfoHash([n; 20]), ..leech(n) };
-    let mut r = Registry::new(Limits { expiry: Duration::from_secs(1000), ..LIMITS });
+    let torrent = |n: u8| AnnouncedPeer { info_hash: InfoHash([n; 20]), ..leech(n) };
+    let mut r = Registry::new(RegistryLimits { expiry: Duration::from_secs(1000), ..LIMITS });
     for n in 0..150 {
         announce(&mut r, n.into(), &torrent(n));
         // The first stays, as it is heard of again.
@@ -191,7 +195,7 @@ fn numwant_bounds_a_random_choice() {
     for n in 1..=20 {
         announce(&mut r, 0, &leech(n));
     }
-    let few = Report { numwant: 5, ..leech(99) };
+    let few = AnnouncedPeer { numwant: 5, ..leech(99) };
     let mut rng = fastrand::Rng::with_seed(1);
     let mut met = std::collections::HashSet::new();
     for _ in 0..50 {
@@ -201,5 +205,5 @@ fn numwant_bounds_a_random_choice() {
     }
     r.assert_sound();
     assert_eq!(met.len(), 20, "everybody's turn comes");
-    assert!(announce(&mut r, 0, &Report { numwant: 0, ..few }).is_empty());
+    assert!(announce(&mut r, 0, &AnnouncedPeer { numwant: 0, ..few }).is_empty());
 }

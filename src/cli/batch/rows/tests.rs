@@ -7,11 +7,11 @@ fn row(rank: u8, name: &str, percent: &str) -> TorrentRow {
     TorrentRow { job: usize::from(rank), rank, name: name.to_owned(), figures, bar: Vec::new() }
 }
 
-const PLAIN: Look = Look::new(true, false);
+const PLAIN: Style = Style::new(true, false);
 
 fn laid_out(mut rows: Vec<TorrentRow>, width: usize, height: usize) -> Vec<String> {
     sort(&mut rows);
-    let lines = layout(&rows, BoardFrame { sums: "sums".to_owned(), ..BoardFrame::default() }, PLAIN, width, height);
+    let lines = layout(&rows, BatchFrame { totals: "sums".to_owned(), ..BatchFrame::default() }, PLAIN, width, height);
     assert!(lines.len() < height.max(2), "{lines:?} in {height} rows");
     lines
 }
@@ -106,18 +106,18 @@ fn every_stage_has_its_row() {
     now.stage = Stage::Downloading;
     let paused = TorrentRow::of(3, "x".to_owned(), &now, &rates, (true, SeedGoal::default()));
     assert_eq!((paused.figures[0].as_str(), paused.figures[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
-    let without_session = |is_begun| TorrentRow::without_session(4, "y".to_owned(), is_begun);
-    let said = [false, true].map(without_session).map(|row| (row.figures[0].clone(), row.rank));
+    let placeholder = |is_started| TorrentRow::placeholder(4, "y".to_owned(), is_started);
+    let said = [false, true].map(placeholder).map(|row| (row.figures[0].clone(), row.rank));
     assert_eq!(said, [("waiting".to_owned(), 5), ("fetching".to_owned(), 1)]);
 }
 
 /// Three torrents of which the second is selected, as a person sees them.
-fn selected(width: usize, height: usize, job: Job) -> Vec<String> {
+fn selected(width: usize, height: usize, job: JobId) -> Vec<String> {
     let mut rows = vec![row(0, "debian.iso", "9.5%"), row(1, "ubuntu.iso", "0.0%"), row(5, "mint.iso", WAITING)];
     rows[0].bar = cells_of("██████░░░░░░▒▒▒▒▒▒░░░░░░");
     rows[2].figures[1..].iter_mut().for_each(String::clear);
     let keys = vec!["p pause".to_owned()];
-    layout(&rows, BoardFrame { sums: "sums".to_owned(), keys, selected: Some(job) }, PLAIN, width, height)
+    layout(&rows, BatchFrame { totals: "sums".to_owned(), keys, selected: Some(job) }, PLAIN, width, height)
 }
 
 fn cells_of(bar: &str) -> Vec<Cell> {
@@ -164,8 +164,8 @@ fn the_selected_torrent_is_always_on_the_screen() {
 fn colours_are_those_of_one_torrent() {
     let mut only = row(0, "a", "9.5%");
     only.bar = cells_of("██████░░░░░░▒▒▒▒▒▒░░░░░░");
-    let frame = BoardFrame { sums: "sums".to_owned(), keys: vec!["keys".to_owned()], selected: Some(0) };
-    let lines = layout(&[only], frame, Look::new(true, true), 100, 24).concat();
+    let frame = BatchFrame { totals: "sums".to_owned(), keys: vec!["keys".to_owned()], selected: Some(0) };
+    let lines = layout(&[only], frame, Style::new(true, true), 100, 24).concat();
     for code in ["\x1b[1ma", "\x1b[32m█", "\x1b[33m▒", "\x1b[2mkeys"] {
         assert!(lines.contains(code), "{code:?} in {lines:?}");
     }
@@ -173,25 +173,25 @@ fn colours_are_those_of_one_torrent() {
 
 #[test]
 fn the_sums_say_how_far_all_of_it_is() {
-    let counts = Counts { waiting: 5, downloading: 3, seeding: 1, whole: 2, failed: 1 };
-    let mut all = Sums {
+    let counts = JobCounts { waiting: 5, downloading: 3, seeding: 1, whole: 2, failed: 1 };
+    let mut all = Totals {
         counts,
         down: 1024.0,
         up: 0.0,
         have: 512 << 20,
         total: 1 << 30,
         eta: "5m 05s".to_owned(),
-        ..Sums::default()
+        ..Totals::default()
     };
     assert_eq!(
-        sums(&all, 120),
+        totals(&all, 120),
         "3 of 12 whole  50.0%  0.5/1.0 GiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"
     );
-    assert_eq!(sums(&all, 60), "3 of 12 whole  down 1.0 KiB/s  eta over 5m 05s  1 failed");
-    assert_eq!(sums(&all, 40), "3 of 12 whole  eta over 5m 05s  1 failed");
-    assert_eq!(sums(&all, 20), "3 of 12 whole");
+    assert_eq!(totals(&all, 60), "3 of 12 whole  down 1.0 KiB/s  eta over 5m 05s  1 failed");
+    assert_eq!(totals(&all, 40), "3 of 12 whole  eta over 5m 05s  1 failed");
+    assert_eq!(totals(&all, 20), "3 of 12 whole");
     all.counts.waiting = 0;
-    assert!(sums(&all, 120).contains("eta 5m 05s"));
-    let over = Sums { counts: Counts { whole: 2, ..Counts::default() }, ..Sums::default() };
-    assert_eq!(sums(&over, 80), "2 of 2 whole  down 0 B/s  up 0 B/s");
+    assert!(totals(&all, 120).contains("eta 5m 05s"));
+    let over = Totals { counts: JobCounts { whole: 2, ..JobCounts::default() }, ..Totals::default() };
+    assert_eq!(totals(&over, 80), "2 of 2 whole  down 0 B/s  up 0 B/s");
 }

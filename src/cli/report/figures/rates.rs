@@ -6,11 +6,11 @@ use crate::cli::report::figures::{Figure, eta, rate, ratio, size, time};
 use crate::torrent::{Snapshot, Stage};
 
 /// What was said of the end is held while it is off by no more than this part of the time left.
-const HOLD: f64 = 0.15;
+const ETA_TOLERANCE: f64 = 0.15;
 /// The shortest download that has a speed.
-const SHORTEST: Duration = Duration::from_millis(500);
+const MIN_TIMED_DOWNLOAD: Duration = Duration::from_millis(500);
 /// A counter that has not moved for so long stands still.
-const STILL: Duration = Duration::from_secs(3);
+const IDLE_AFTER: Duration = Duration::from_secs(3);
 
 /// When all will be there, on the clock of the updates: what was said is held as long as it is about right, so that it counts
 /// down and does not jump.
@@ -22,7 +22,7 @@ impl Forecast {
     pub fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
         let at = at.as_secs_f64();
         let fresh = left as f64 / bytes_per_second;
-        let near = |over: f64| over >= at && (over - at - fresh).abs() <= (fresh * HOLD).max(2.0);
+        let near = |over: f64| over >= at && (over - at - fresh).abs() <= (fresh * ETA_TOLERANCE).max(2.0);
         if !fresh.is_finite() {
             self.0 = None;
         } else if !self.0.is_some_and(near) {
@@ -44,13 +44,13 @@ pub struct Meter {
     weight: f64,
     last: Option<(Duration, u64)>,
     /// When the counter last changed.
-    moved: Duration,
+    last_change: Duration,
 }
 
 impl Meter {
     /// A meter in which the past fades to 37 % within `fade`.
     pub fn new(fade: Duration) -> Meter {
-        Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None, moved: Duration::ZERO }
+        Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None, last_change: Duration::ZERO }
     }
 
     /// The counter stands at `count` at the time `at`.
@@ -69,14 +69,14 @@ impl Meter {
         self.weight = self.weight * keep + (1.0 - keep);
         self.last = Some((at, count));
         if count != before {
-            self.moved = at;
+            self.last_change = at;
         }
     }
 
     /// Units a second; 0 until two updates have been seen, and when the counter has stood still for some seconds: what has
     /// stopped must not look like something that slows down.
     pub fn rate(&self) -> f64 {
-        let still = self.last.is_some_and(|(at, _)| at.saturating_sub(self.moved) >= STILL);
+        let still = self.last.is_some_and(|(at, _)| at.saturating_sub(self.last_change) >= IDLE_AFTER);
         if self.weight > 0.0 && !still { self.sum / self.weight } else { 0.0 }
     }
 }
@@ -93,8 +93,8 @@ pub struct Rates {
     check_forecast: Forecast,
     /// The last update.
     at: Duration,
-    began: Option<Duration>,
-    whole: Option<Duration>,
+    started_at: Option<Duration>,
+    completed_at: Option<Duration>,
 }
 
 impl Default for Rates {
@@ -103,15 +103,15 @@ impl Default for Rates {
         let steady = Meter::new(Duration::from_secs(10));
         let (forecast, check_forecast) = <(Forecast, Forecast)>::default();
         let (down, up, check, at) = (quick.clone(), quick.clone(), quick, Duration::ZERO);
-        Rates { down, up, check, steady, forecast, check_forecast, at, began: None, whole: None }
+        Rates { down, up, check, steady, forecast, check_forecast, at, started_at: None, completed_at: None }
     }
 }
 
 impl Rates {
     /// The download begins now, unless it did before: what is over before the second look at it has a duration too.
     pub fn begin(&mut self, at: Duration) {
-        if self.began.is_none() {
-            self.began = Some(at);
+        if self.started_at.is_none() {
+            self.started_at = Some(at);
             // Nothing has come yet: the first look at the counters has something to compare them with.
             for meter in [&mut self.down, &mut self.up, &mut self.steady] {
                 meter.update(at, 0);
@@ -130,7 +130,7 @@ impl Rates {
         }
         self.begin(at);
         if now.have >= now.total {
-            self.whole.get_or_insert(at);
+            self.completed_at.get_or_insert(at);
         }
         self.down.update(at, now.downloaded);
         self.up.update(at, now.uploaded);
@@ -155,7 +155,7 @@ impl Rates {
 
     /// How long all has been there.
     pub fn seeded(&self) -> Duration {
-        self.whole.map_or(Duration::ZERO, |since| self.at.saturating_sub(since))
+        self.completed_at.map_or(Duration::ZERO, |since| self.at.saturating_sub(since))
     }
 
     /// The time left, for a person.
@@ -171,12 +171,12 @@ impl Rates {
     /// On a download that is whole: its size, how long it took, what was given.
     pub fn summary(&self, now: &Snapshot) -> Vec<Figure> {
         let mut figures = vec![(0, size(now.total))];
-        match (self.began, self.whole) {
-            (Some(began), Some(whole)) if now.downloaded > 0 => {
-                let took = whole.saturating_sub(began);
+        match (self.started_at, self.completed_at) {
+            (Some(started_at), Some(completed_at)) if now.downloaded > 0 => {
+                let took = completed_at.saturating_sub(started_at);
                 let fetched = format!("fetched {}", size(now.downloaded));
                 // Over less than that, a speed says nothing.
-                if took < SHORTEST {
+                if took < MIN_TIMED_DOWNLOAD {
                     figures.push((1, fetched));
                 } else {
                     let speed = rate(now.downloaded as f64 / took.as_secs_f64());

@@ -2,74 +2,74 @@
 
 use crate::cli::report::clean;
 use crate::cli::report::figures::size;
-use crate::cli::report::piece_map::Look;
-use crate::cli::report::tui::text::{fit_left, pad};
+use crate::cli::report::piece_map::Style;
+use crate::cli::report::tui::text::{pad_left, pad_right};
 use crate::torrent::{FileView, PieceState};
 
 /// How one file stands: the number of its pieces that are verified, of how many, and how many are under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
+struct FileProgress {
     file: usize,
     verified: u32,
-    under_way: u32,
+    in_progress: u32,
     all: u32,
 }
 
-impl Standing {
-    fn is_whole(self) -> bool {
+impl FileProgress {
+    fn is_complete(self) -> bool {
         self.verified == self.all
     }
 
     /// Whether it is of interest first, second or last.
     fn rank(self) -> u8 {
         match self {
-            whole if whole.is_whole() => 2,
-            begun if begun.verified + begun.under_way > 0 => 0,
+            whole if whole.is_complete() => 2,
+            begun if begun.verified + begun.in_progress > 0 => 0,
             _ => 1,
         }
     }
 }
 
 /// For each number of pieces from the first, how many of them are verified and how many under way.
-fn sums(pieces: &[PieceState]) -> Vec<(u32, u32)> {
-    let mut sums = Vec::with_capacity(pieces.len() + 1);
-    let (mut verified, mut under_way) = (0, 0);
-    sums.push((0, 0));
+fn running_counts(pieces: &[PieceState]) -> Vec<(u32, u32)> {
+    let mut running_counts = Vec::with_capacity(pieces.len() + 1);
+    let (mut verified, mut in_progress) = (0, 0);
+    running_counts.push((0, 0));
     for piece in pieces {
         verified += u32::from(*piece == PieceState::Verified);
-        under_way += u32::from(*piece == PieceState::UnderWay);
-        sums.push((verified, under_way));
+        in_progress += u32::from(*piece == PieceState::UnderWay);
+        running_counts.push((verified, in_progress));
     }
-    sums
+    running_counts
 }
 
 /// The files in lines: a head, and at most `most` more. Nothing before the check is over.
-pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usize, look: Look) -> Vec<String> {
+pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usize, style: Style) -> Vec<String> {
     if files.is_empty() || pieces.is_empty() {
         return Vec::new();
     }
-    let sums = sums(pieces);
-    let at = |piece: u32| sums.get(piece as usize).copied().unwrap_or_default();
-    let standing = |(file, view): (usize, &FileView)| {
+    let running_counts = running_counts(pieces);
+    let at = |piece: u32| running_counts.get(piece as usize).copied().unwrap_or_default();
+    let file_progress = |(file, view): (usize, &FileView)| {
         let ((v0, u0), (v1, u1)) = (at(view.pieces.start), at(view.pieces.end));
         let all = view.pieces.end.saturating_sub(view.pieces.start);
-        Standing { file, verified: v1.saturating_sub(v0), under_way: u1.saturating_sub(u0), all }
+        FileProgress { file, verified: v1.saturating_sub(v0), in_progress: u1.saturating_sub(u0), all }
     };
-    let mut all: Vec<Standing> = files.iter().enumerate().map(standing).collect();
-    let whole = all.iter().filter(|file| file.is_whole()).count();
+    let mut all: Vec<FileProgress> = files.iter().enumerate().map(file_progress).collect();
+    let whole = all.iter().filter(|file| file.is_complete()).count();
     all.sort_by_key(|file| (file.rank(), file.file));
-    let head = fit_left(&format!("files: {whole} of {} are whole", files.len()), width);
-    let head = look.dim(head.trim_end());
-    let line = |file: &Standing| {
+    let head = pad_right(&format!("files: {whole} of {} are whole", files.len()), width);
+    let head = style.dim(head.trim_end());
+    let line = |file: &FileProgress| {
         let view = files.get(file.file)?;
         // Rounded down: 100% is all.
         let percent = u64::from(file.verified) * 100 / u64::from(file.all.max(1));
-        let percent = if file.is_whole() { 100 } else { percent.min(99) };
-        let mark = if file.under_way > 0 { ">" } else { " " };
-        let figures = format!("{mark}{}{}", pad(&format!("{percent}%"), 4), pad(&size(view.length), 12));
-        let figures = if width < 32 { pad(&format!("{percent}%"), 4) } else { figures };
+        let percent = if file.is_complete() { 100 } else { percent.min(99) };
+        let mark = if file.in_progress > 0 { ">" } else { " " };
+        let figures = format!("{mark}{}{}", pad_left(&format!("{percent}%"), 4), pad_left(&size(view.length), 12));
+        let figures = if width < 32 { pad_left(&format!("{percent}%"), 4) } else { figures };
         let left = width.saturating_sub(console::measure_text_width(&figures) + 2);
-        Some(format!("{figures}  {}", fit_left(&clean(&view.path), left).trim_end()))
+        Some(format!("{figures}  {}", pad_right(&clean(&view.path), left).trim_end()))
     };
     std::iter::once(head).chain(all.iter().take(most).filter_map(line)).collect()
 }
@@ -87,20 +87,20 @@ mod tests {
     fn what_comes_stands_first_and_what_is_there_last() {
         let files = [file("done", 1 << 20, 0..2), file("none", 5, 2..3), file("half", 9, 3..5), file("empty", 0, 0..0)];
         let pieces = [Verified, Verified, Missing, UnderWay, Verified];
-        let shown = lines(&files, &pieces, 40, 9, Look::new(true, false));
+        let shown = lines(&files, &pieces, 40, 9, Style::new(true, false));
         let text: Vec<_> = shown.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let expected =
             ["files: 2 of 4 are whole", "> 50% 9 B half", "0% 5 B none", "100% 1.0 MiB done", "100% 0 B empty"];
         assert_eq!(text, expected);
-        assert_eq!(lines(&files, &pieces, 40, 2, Look::new(true, false)).len(), 3);
-        assert!(lines(&files, &[], 40, 2, Look::new(true, false)).is_empty());
+        assert_eq!(lines(&files, &pieces, 40, 2, Style::new(true, false)).len(), 3);
+        assert!(lines(&files, &[], 40, 2, Style::new(true, false)).is_empty());
     }
 
     #[test]
     fn names_of_any_kind_fit_any_width() {
         let files = [file(&"漢字/".repeat(60), 1 << 40, 0..9), file("bad\x1b[2J", 1, 8..9)];
         for width in 1..120 {
-            let all = lines(&files, &[Missing; 9], width, 9, Look::new(true, false));
+            let all = lines(&files, &[Missing; 9], width, 9, Style::new(true, false));
             let fits = |line: &String| console::measure_text_width(line) <= width.max(7) && !line.contains('\x1b');
             assert!(all.iter().all(fits), "{width}: {all:?}");
         }

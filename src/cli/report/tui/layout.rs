@@ -5,24 +5,24 @@
 
 use crate::cli::report::clean;
 use crate::cli::report::figures::{Figure, Rates, count, hashing, part, percent, pieces, rate, ratio, seeding, size};
-use crate::cli::report::piece_map::{Cell, Look, cells, looked_at};
+use crate::cli::report::piece_map::{Cell, Style, cells, progress_cells};
 use crate::cli::report::tui::files;
-use crate::cli::report::tui::peers::{self, LEGEND, Row};
-use crate::cli::report::tui::spark::Spark;
-use crate::cli::report::tui::text::{fit, shorten, wrap};
-use crate::torrent::{FileView, Limits, PieceState, Search, SeedGoal, Snapshot, Stage, TrackerState};
+use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
+use crate::cli::report::tui::spark::Sparkline;
+use crate::cli::report::tui::text::{fit_figures, shorten, wrap};
+use crate::torrent::{FileView, Limits, PeerSearch, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
 
 /// The view takes no more rows than this, or two thirds of a terminal that is higher.
-const ENOUGH: usize = 24;
+const MAX_ROWS: usize = 24;
 /// Seconds of speed that are shown, at most.
-const SECONDS: usize = 120;
+const MAX_SPEED_SECONDS: usize = 120;
 /// With fewer columns, the speed has no label.
-const NARROW: usize = 24;
+const NARROW_WIDTH: usize = 24;
 /// Rows for words that are wrapped.
-const WORDS: usize = 5;
+const MAX_TEXT_ROWS: usize = 5;
 
 /// What there is to see.
-pub struct Scene<'a> {
+pub struct PanelContent<'a> {
     /// The torrent's name, fit for a terminal.
     pub name: &'a str,
     /// The figures of the moment.
@@ -32,13 +32,13 @@ pub struct Scene<'a> {
     /// The state of each piece; empty before the check is over.
     pub pieces: &'a [PieceState],
     /// The speed, second by second.
-    pub spark: &'a Spark,
+    pub spark: &'a Sparkline,
     /// The peers, best first.
-    pub peers: &'a [Row],
+    pub peers: &'a [PeerRow],
     /// The files, where they are to be shown in the peers' place.
     pub files: Option<&'a [FileView]>,
     /// What came of looking for peers.
-    pub search: &'a Search,
+    pub search: &'a PeerSearch,
     /// The limits in force.
     pub limits: Limits,
     /// When seeding ends.
@@ -46,18 +46,18 @@ pub struct Scene<'a> {
     /// Nothing is asked for or served.
     pub paused: bool,
     /// Why it is slow, or nothing comes.
-    pub why: Option<&'a str>,
+    pub stall_reason: Option<&'a str>,
     /// What keys and flags mean is to be shown.
     pub help: bool,
     /// Whether keys are heard.
     pub keys: bool,
     /// How things look.
-    pub look: Look,
+    pub style: Style,
 }
 
 /// The scene in at most `height` lines, none wider than `width`.
-pub fn lines(scene: &Scene<'_>, width: usize, height: usize) -> Vec<String> {
-    let most = height.min(ENOUGH.max(height * 2 / 3));
+pub fn lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
+    let most = height.min(MAX_ROWS.max(height * 2 / 3));
     let mut room = most;
     // In the order of their weight; each takes what is left.
     let mut take = |lines: Vec<String>| -> Vec<String> {
@@ -65,44 +65,44 @@ pub fn lines(scene: &Scene<'_>, width: usize, height: usize) -> Vec<String> {
         room -= lines.len();
         lines
     };
-    let figures = take(vec![fit(&figures(scene, width), width)]);
-    let map = take(map(scene, width, 1));
-    let words = take(words(scene, width, most));
-    let name = take(vec![title(scene, width)]);
+    let figures = take(vec![fit_figures(&figures(content, width), width)]);
+    let map = take(map(content, width, 1));
+    let words = take(words(content, width, most));
+    let name = take(vec![title(content, width)]);
     // Where there is no room for the first of them, an empty line would say nothing.
-    let found = Some(fit(&found(scene), width)).filter(|line| !line.is_empty());
-    let found = take(found.into_iter().collect());
-    let speed = take(speed(scene, width));
-    let keys = take(keys(scene, width));
+    let search_figures = Some(fit_figures(&search_figures(content), width)).filter(|line| !line.is_empty());
+    let search_figures = take(search_figures.into_iter().collect());
+    let speed = take(speed(content, width));
+    let keys = take(keys(content, width));
     let more_map = room.min(most / 8);
-    let map = if map.is_empty() { map } else { self::map(scene, width, 1 + more_map) };
+    let map = if map.is_empty() { map } else { self::map(content, width, 1 + more_map) };
     room -= map.len().saturating_sub(1);
-    let table = table(scene, width, room);
-    [name, figures, speed, map, found, table, words, keys].concat()
+    let table = table(content, width, room);
+    [name, figures, speed, map, search_figures, table, words, keys].concat()
 }
 
 /// What remains of it at the end: three lines.
-pub fn last(scene: &Scene<'_>, whole: bool, width: usize) -> Vec<String> {
-    let figures = if whole { scene.rates.summary(scene.now) } else { stopped("stopped", scene.now) };
-    let map = match (whole, scene.pieces) {
-        (true, []) => vec![scene.look.paint(&vec![Cell::Verified; width])],
-        _ => map(scene, width, 1),
+pub fn last(content: &PanelContent<'_>, whole: bool, width: usize) -> Vec<String> {
+    let figures = if whole { content.rates.summary(content.now) } else { stopped("stopped", content.now) };
+    let map = match (whole, content.pieces) {
+        (true, []) => vec![content.style.paint(&vec![Cell::Verified; width])],
+        _ => map(content, width, 1),
     };
-    [vec![shorten(scene.name, width), fit(&figures, width)], map].concat()
+    [vec![shorten(content.name, width), fit_figures(&figures, width)], map].concat()
 }
 
-fn title(scene: &Scene<'_>, width: usize) -> String {
-    if scene.paused && width > 20 {
-        return format!("{} {}", scene.look.yellow("[paused]"), shorten(scene.name, width - 9));
+fn title(content: &PanelContent<'_>, width: usize) -> String {
+    if content.paused && width > 20 {
+        return format!("{} {}", content.style.yellow("[paused]"), shorten(content.name, width - 9));
     }
-    scene.look.bold(&shorten(scene.name, width))
+    content.style.bold(&shorten(content.name, width))
 }
 
 /// The figures of the stage, and how soon each goes where there is no room.
-fn figures(scene: &Scene<'_>, width: usize) -> Vec<Figure> {
-    let (now, rates) = (scene.now, scene.rates);
+fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
+    let (now, rates) = (content.now, content.rates);
     // Where there is room for one figure more, it says for itself what it is.
-    let label = if width < NARROW { "" } else { "down " };
+    let label = if width < NARROW_WIDTH { "" } else { "down " };
     let down = (2, format!("{label}{}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
     let peers = (4, format!("peers {}/{}", now.active, now.connected));
@@ -114,13 +114,13 @@ fn figures(scene: &Scene<'_>, width: usize) -> Vec<Figure> {
         Stage::Checking => hashing("checking", now.checked, rates.check(), &rates.check_eta()),
         Stage::Downloading => {
             let got = (5, part(now.have, now.total));
-            let eta = if scene.paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
+            let eta = if content.paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
             vec![(0, percent(now.have, now.total)), got, down, up, (1, eta), peers]
         }
         Stage::Seeding => {
             let sent = (5, format!("sent {}", size(now.total_uploaded)));
-            let what = if scene.paused { "paused" } else { "seeding" };
-            let [ratio, seeded] = seeding(now, rates, scene.goal);
+            let what = if content.paused { "paused" } else { "seeding" };
+            let [ratio, seeded] = seeding(now, rates, content.goal);
             vec![(0, what.to_owned()), (7, size(now.total)), up, sent, (1, ratio), (2, seeded), peers]
         }
         Stage::Stopping => stopped("stopping", now),
@@ -137,37 +137,37 @@ fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
 }
 
 /// The map in as many rows as it can use, `most` of them at most.
-fn map(scene: &Scene<'_>, width: usize, most: usize) -> Vec<String> {
-    if scene.pieces.is_empty() {
-        return vec![scene.look.paint(&looked_at(scene.now.checked, width))];
+fn map(content: &PanelContent<'_>, width: usize, most: usize) -> Vec<String> {
+    if content.pieces.is_empty() {
+        return vec![content.style.paint(&progress_cells(content.now.checked, width))];
     }
-    let rows = scene.pieces.len().div_ceil(width.max(1)).clamp(1, most.max(1));
-    cells(scene.pieces, width * rows).chunks(width.max(1)).map(|row| scene.look.paint(row)).collect()
+    let rows = content.pieces.len().div_ceil(width.max(1)).clamp(1, most.max(1));
+    cells(content.pieces, width * rows).chunks(width.max(1)).map(|row| content.style.paint(row)).collect()
 }
 
 /// The speed of the last minute or two; that of giving where all is there.
-fn speed(scene: &Scene<'_>, width: usize) -> Vec<String> {
-    let room = width.saturating_sub(28).min(SECONDS);
-    if room < 10 || scene.spark.is_empty() {
+fn speed(content: &PanelContent<'_>, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(28).min(MAX_SPEED_SECONDS);
+    if room < 10 || content.spark.is_empty() {
         return Vec::new();
     }
-    let bars = scene.spark.paint(room, scene.look.unicode());
-    let label = if scene.now.stage == Stage::Seeding { "up" } else { "down" };
-    vec![format!("{label:<4} {bars} {}", scene.look.dim(&format!("peak {}", rate(scene.spark.peak(room)))))]
+    let bars = content.spark.paint(room, content.style.unicode());
+    let label = if content.now.stage == Stage::Seeding { "up" } else { "down" };
+    vec![format!("{label:<4} {bars} {}", content.style.dim(&format!("peak {}", rate(content.spark.peak(room)))))]
 }
 
 /// Who was asked for peers, what came in vain, what holds it back.
-fn found(scene: &Scene<'_>) -> Vec<Figure> {
-    let (search, now) = (scene.search, scene.now);
+fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
+    let (search, now) = (content.search, content.now);
     let mut figures = Vec::new();
-    let unseen = scene.pieces.iter().filter(|piece| **piece == PieceState::Unseen).count();
+    let unseen = content.pieces.iter().filter(|piece| **piece == PieceState::Unavailable).count();
     if unseen > 0 {
         let words =
             if unseen == 1 { "a piece that nobody has".to_owned() } else { format!("{unseen} pieces that nobody has") };
-        figures.push((0, scene.look.yellow(&words)));
+        figures.push((0, content.style.yellow(&words)));
     }
-    if let Some(limits) = limits(scene.limits) {
-        figures.push((1, scene.look.yellow(&limits)));
+    if let Some(limits) = limits(content.limits) {
+        figures.push((1, content.style.yellow(&limits)));
     }
     if now.stage == Stage::Downloading && now.total_uploaded > 0 {
         figures.push((1, format!("sent {}, {}", size(now.total_uploaded), ratio(now))));
@@ -182,7 +182,7 @@ fn found(scene: &Scene<'_>) -> Vec<Figure> {
 }
 
 /// What the trackers said, in two or three words.
-fn trackers(search: &Search) -> Option<String> {
+fn trackers(search: &PeerSearch) -> Option<String> {
     let peers = |state: &TrackerState| match state {
         TrackerState::Answered { peers } => Some(*peers),
         TrackerState::Failed { .. } => None,
@@ -211,25 +211,25 @@ pub fn limits(limits: Limits) -> Option<String> {
 }
 
 /// Peers or files, in the room that is left; a head alone says nothing.
-fn table(scene: &Scene<'_>, width: usize, room: usize) -> Vec<String> {
+fn table(content: &PanelContent<'_>, width: usize, room: usize) -> Vec<String> {
     if room < 2 {
         return Vec::new();
     }
-    match scene.files {
-        Some(files) => files::lines(files, scene.pieces, width, room - 1, scene.look),
-        None => peers::lines(scene.peers.get(..room - 1).unwrap_or(scene.peers), width, scene.look),
+    match content.files {
+        Some(files) => files::lines(files, content.pieces, width, room - 1, content.style),
+        None => peers::lines(content.peers.get(..room - 1).unwrap_or(content.peers), width, content.style),
     }
 }
 
 /// What is said in whole sentences: help and reasons.
-fn words(scene: &Scene<'_>, width: usize, height: usize) -> Vec<String> {
+fn words(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
     // The figures and the map have the first two lines.
-    let most = WORDS.min(height.saturating_sub(2)).min((height / 3).max(1));
+    let most = MAX_TEXT_ROWS.min(height.saturating_sub(2)).min((height / 3).max(1));
     let mut lines = Vec::new();
-    if let Some(why) = scene.why {
-        lines.extend(wrap(why, width, most).iter().map(|line| scene.look.yellow(line)));
+    if let Some(stall_reason) = content.stall_reason {
+        lines.extend(wrap(stall_reason, width, most).iter().map(|line| content.style.yellow(line)));
     }
-    if scene.help {
+    if content.help {
         let words =
             format!("p: pause, go on; l: next limit; f: files or peers; s: why so slow; q: quit, as Ctrl-C. {LEGEND}");
         lines.extend(wrap(&words, width, most.saturating_sub(lines.len())));
@@ -237,16 +237,16 @@ fn words(scene: &Scene<'_>, width: usize, height: usize) -> Vec<String> {
     lines
 }
 
-fn keys(scene: &Scene<'_>, width: usize) -> Vec<String> {
-    if !scene.keys || width < 20 || scene.now.stage == Stage::Stopping {
+fn keys(content: &PanelContent<'_>, width: usize) -> Vec<String> {
+    if !content.keys || width < 20 || content.now.stage == Stage::Stopping {
         return Vec::new();
     }
     let word = |rank, text: &str| (rank, text.to_owned());
-    let pause = if scene.paused { "p go on" } else { "p pause" };
-    let files = if scene.files.is_some() { "f peers" } else { "f files" };
+    let pause = if content.paused { "p go on" } else { "p pause" };
+    let files = if content.files.is_some() { "f peers" } else { "f files" };
     let all =
         [word(1, pause), word(3, "l limits"), word(2, files), word(4, "s why"), word(0, "? help"), word(1, "q quit")];
-    vec![scene.look.dim(&fit(&all, width))]
+    vec![content.style.dim(&fit_figures(&all, width))]
 }
 
 #[cfg(test)]

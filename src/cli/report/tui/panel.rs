@@ -4,64 +4,64 @@
 use std::time::Duration;
 
 use crate::cli::report::figures::{Rates, count};
-use crate::cli::report::no_peers::{Waiting, why};
-use crate::cli::report::piece_map::Look;
-use crate::cli::report::tui::layout::{self, Scene, last, lines};
-use crate::cli::report::tui::peers::{Row, Table};
-use crate::cli::report::tui::spark::Spark;
-use crate::cli::report::{Ending, clean};
-use crate::torrent::{FileView, Handle, Limits, PieceState, Snapshot, Stage};
+use crate::cli::report::no_peers::{StallDetector, stall_reason};
+use crate::cli::report::piece_map::Style;
+use crate::cli::report::tui::layout::{self, PanelContent, last, lines};
+use crate::cli::report::tui::peers::{PeerRow, PeerTable};
+use crate::cli::report::tui::spark::Sparkline;
+use crate::cli::report::{FinalStatus, clean};
+use crate::torrent::{FileView, Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// Peers that are shown at most.
-const MOST_PEERS: usize = 40;
+const MAX_PEERS_SHOWN: usize = 40;
 /// The limits that a key leads through beside those of the command line, in bytes a second.
-const STEPS: [u64; 3] = [5 << 20, 1 << 20, 200 << 10];
+const LIMIT_STEPS: [u64; 3] = [5 << 20, 1 << 20, 200 << 10];
 
 /// How one session looks.
 pub struct Panel {
-    handle: Handle,
+    handle: TorrentHandle,
     /// The limits that the session began with.
-    given: Limits,
-    look: Look,
+    cli_limits: Limits,
+    style: Style,
     name: String,
     rates: Rates,
-    waiting: Waiting,
+    stall_detector: StallDetector,
     /// The speed of receiving, and of sending.
-    sparks: [Spark; 2],
-    table: Table,
+    sparks: [Sparkline; 2],
+    table: PeerTable,
     /// The files, once they are asked for.
     files: Vec<FileView>,
-    show: Show,
+    show: PanelToggles,
     pieces: Vec<PieceState>,
 }
 
 /// What a person asked to see.
 #[derive(Default)]
-struct Show {
+struct PanelToggles {
     files: bool,
-    why: bool,
+    stall_reason: bool,
     help: bool,
 }
 
 impl Panel {
-    /// Of the session behind `handle`; the command line gave it the limits `given`.
-    pub fn new(handle: Handle, given: Limits) -> Panel {
-        Panel::going_on(handle, given, Rates::default())
+    /// Of the session behind `handle`; the command line gave it the limits `cli_limits`.
+    pub fn new(handle: TorrentHandle, cli_limits: Limits) -> Panel {
+        Panel::with_rates(handle, cli_limits, Rates::default())
     }
 
     /// The same of a session whose rates have been watched before.
-    pub fn going_on(handle: Handle, given: Limits, rates: Rates) -> Panel {
+    pub fn with_rates(handle: TorrentHandle, cli_limits: Limits, rates: Rates) -> Panel {
         Panel {
             name: clean(handle.name()),
-            given,
+            cli_limits,
             handle,
-            look: Look::from_env(),
+            style: Style::from_env(),
             rates,
-            waiting: Waiting::default(),
+            stall_detector: StallDetector::default(),
             sparks: Default::default(),
-            table: Table::default(),
+            table: PeerTable::default(),
             files: Vec::new(),
-            show: Show::default(),
+            show: PanelToggles::default(),
             pieces: Vec::new(),
         }
     }
@@ -77,7 +77,7 @@ impl Panel {
     }
 
     /// Looks at the session; what came of it, and who is there.
-    fn observe(&mut self, at: Duration) -> (Snapshot, Vec<Row>, Option<String>) {
+    fn observe(&mut self, at: Duration) -> (Snapshot, Vec<PeerRow>, Option<String>) {
         let now = self.handle.snapshot();
         self.rates.update(at, &now);
         if matches!(now.stage, Stage::Downloading | Stage::Seeding) {
@@ -88,29 +88,29 @@ impl Panel {
         if self.show.files && self.files.is_empty() {
             self.files = self.handle.files();
         }
-        let stuck = self.waiting.stuck(at, &now).is_some();
+        let stalled = self.stall_detector.stalled(at, &now).is_some();
         let peers = self.handle.peers();
-        let why = (self.show.why || stuck).then(|| {
-            let held = held_back(&now, self.handle.is_paused(), self.handle.limits(), &self.rates);
+        let stall_reason = (self.show.stall_reason || stalled).then(|| {
+            let held = local_reason(&now, self.handle.is_paused(), self.handle.limits(), &self.rates);
             match held {
                 Some(words) => words,
-                None => why(&self.handle.search(), &now, &peers),
+                None => stall_reason(&self.handle.search(), &now, &peers),
             }
         });
-        (now, self.table.update(at, peers, MOST_PEERS), why)
+        (now, self.table.update(at, peers, MAX_PEERS_SHOWN), stall_reason)
     }
 
     /// How it stands at the time `at`, in `rows` lines at most; what remains of it where it has ended. `keys`: whether they are heard.
     pub fn lines(
         &mut self,
         at: Duration,
-        ending: Option<Ending>,
+        final_status: Option<FinalStatus>,
         keys: bool,
         (rows, width): (usize, usize),
     ) -> Vec<String> {
-        let (now, peers, why) = self.observe(at);
+        let (now, peers, stall_reason) = self.observe(at);
         let search = self.handle.search();
-        let scene = Scene {
+        let content = PanelContent {
             name: &self.name,
             now: &now,
             rates: &self.rates,
@@ -122,14 +122,14 @@ impl Panel {
             limits: self.handle.limits(),
             goal: self.handle.seed_goal(),
             paused: self.handle.is_paused(),
-            why: why.as_deref(),
+            stall_reason: stall_reason.as_deref(),
             help: self.show.help,
             keys,
-            look: self.look,
+            style: self.style,
         };
-        match ending {
-            None => lines(&scene, width, rows),
-            Some(ending) => last(&scene, ending == Ending::Whole, width),
+        match final_status {
+            None => lines(&content, width, rows),
+            Some(final_status) => last(&content, final_status == FinalStatus::Whole, width),
         }
     }
 
@@ -137,9 +137,9 @@ impl Panel {
     pub fn key(&mut self, key: char) {
         match key {
             'p' | ' ' => toggle_pause(&self.handle),
-            'l' => self.handle.set_limits(next_limits(self.given, self.handle.limits())),
+            'l' => self.handle.set_limits(next_limits(self.cli_limits, self.handle.limits())),
             'f' => self.show.files = !self.show.files,
-            's' => self.show.why = !self.show.why,
+            's' => self.show.stall_reason = !self.show.stall_reason,
             '?' | 'h' => self.show.help = !self.show.help,
             _ => {}
         }
@@ -147,12 +147,12 @@ impl Panel {
 }
 
 /// Pauses the session, or has it go on.
-pub fn toggle_pause(handle: &Handle) {
+pub fn toggle_pause(handle: &TorrentHandle) {
     if handle.is_paused() { handle.resume() } else { handle.pause() }
 }
 
 /// What we ourselves do to be slow, or that it is not slow at all; `None` where it is up to others.
-fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
+fn local_reason(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
     if paused {
         return Some("paused: nothing is asked for or served until p is pressed".to_owned());
     }
@@ -169,23 +169,23 @@ fn held_back(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Opt
     }
 }
 
-/// The limits that come after `current`, where `given` are those of the command line: lower ones first, then none, then the others.
-pub fn next_limits(given: Limits, current: Limits) -> Limits {
+/// The limits that come after `current`, where `cli_limits` are those of the command line: lower ones first, then none, then the others.
+pub fn next_limits(cli_limits: Limits, current: Limits) -> Limits {
     let below = |step: u64, limit: u64| limit == 0 || step < limit;
-    let steps = STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != given);
+    let steps = LIMIT_STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != cli_limits);
     let (mut lower, higher): (Vec<_>, Vec<_>) =
-        steps.partition(|step| below(step.down, given.down) && below(step.up, given.up));
+        steps.partition(|step| below(step.down, cli_limits.down) && below(step.up, cli_limits.up));
     if lower.is_empty() {
         let half = |limit: u64| if limit == 0 { 0 } else { (limit / 2).max(1) };
-        lower.push(Limits { down: half(given.down), up: half(given.up) });
+        lower.push(Limits { down: half(cli_limits.down), up: half(cli_limits.up) });
     }
-    let mut all = [vec![given], lower, vec![Limits::default()], higher].concat();
+    let mut all = [vec![cli_limits], lower, vec![Limits::default()], higher].concat();
     all.dedup();
-    if given == Limits::default() {
+    if cli_limits == Limits::default() {
         all.pop(); // none is where it begins
     }
     let at = all.iter().position(|limits| *limits == current).map_or(0, |at| at + 1);
-    all.get(at).copied().unwrap_or(given)
+    all.get(at).copied().unwrap_or(cli_limits)
 }
 
 #[cfg(test)]
@@ -194,15 +194,15 @@ mod tests {
 
     #[test]
     fn a_key_leads_through_all_limits_and_back() {
-        for given in [Limits::default(), Limits { down: 300, up: 0 }, Limits { down: 1 << 20, up: 1 << 20 }] {
-            let mut seen = vec![given];
-            let mut current = next_limits(given, given);
-            while current != given {
+        for cli_limits in [Limits::default(), Limits { down: 300, up: 0 }, Limits { down: 1 << 20, up: 1 << 20 }] {
+            let mut seen = vec![cli_limits];
+            let mut current = next_limits(cli_limits, cli_limits);
+            while current != cli_limits {
                 assert!(!seen.contains(&current), "{current:?} twice");
                 seen.push(current);
-                current = next_limits(given, current);
+                current = next_limits(cli_limits, current);
             }
-            assert!(seen.contains(&Limits::default()) && seen.len() >= STEPS.len());
+            assert!(seen.contains(&Limits::default()) && seen.len() >= LIMIT_STEPS.len());
         }
     }
 
@@ -218,15 +218,15 @@ mod tests {
             (Limits { down: 0, up: 2 << 20 }, each_way(1 << 20)),
             (each_way(1), Limits::default()),
         ];
-        for (given, first) in pairs {
-            assert_eq!(next_limits(given, given), first, "{given:?}");
+        for (cli_limits, first) in pairs {
+            assert_eq!(next_limits(cli_limits, cli_limits), first, "{cli_limits:?}");
         }
     }
 
     #[test]
     fn other_limits_lead_back_to_those_of_the_command_line() {
         // Whoever set others by a signal finds the way back.
-        let given = Limits { down: 5, up: 6 };
-        assert_eq!(next_limits(given, Limits { down: 7, up: 8 }), given);
+        let cli_limits = Limits { down: 5, up: 6 };
+        assert_eq!(next_limits(cli_limits, Limits { down: 7, up: 8 }), cli_limits);
     }
 }

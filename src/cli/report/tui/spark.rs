@@ -4,19 +4,19 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Seconds that are kept.
-const LONGEST: usize = 180;
+const MAX_SAMPLES: usize = 180;
 /// Between two samples.
-const STEP: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A growing counter's rates, second by second.
 #[derive(Default)]
-pub struct Spark {
+pub struct Sparkline {
     /// Bytes a second, the newest last.
     samples: VecDeque<f64>,
     last: Option<(Duration, u64)>,
 }
 
-impl Spark {
+impl Sparkline {
     /// The counter stands at `count` at the time `at`.
     pub fn update(&mut self, at: Duration, count: u64) {
         let Some((then, before)) = self.last else {
@@ -24,15 +24,15 @@ impl Spark {
             return;
         };
         let passed = at.saturating_sub(then);
-        if passed < STEP {
+        if passed < SAMPLE_INTERVAL {
             return;
         }
         // After a pause of the process, each of its seconds has its bar.
         let rate = count.saturating_sub(before) as f64 / passed.as_secs_f64();
-        for _ in 0..(passed.as_secs() as usize).min(LONGEST) {
+        for _ in 0..(passed.as_secs() as usize).min(MAX_SAMPLES) {
             self.samples.push_back(rate);
         }
-        while self.samples.len() > LONGEST {
+        while self.samples.len() > MAX_SAMPLES {
             self.samples.pop_front();
         }
         self.last = Some((at, count));
@@ -69,8 +69,8 @@ impl Spark {
 mod tests {
     use super::*;
 
-    fn spark(counts: &[u64]) -> Spark {
-        let mut spark = Spark::default();
+    fn spark(counts: &[u64]) -> Sparkline {
+        let mut spark = Sparkline::default();
         for (s, &count) in counts.iter().enumerate() {
             spark.update(Duration::from_secs(s as u64), count);
         }
@@ -95,12 +95,12 @@ mod tests {
         spark.update(Duration::from_secs(4), 40);
         assert_eq!(spark.paint(5, true), " ████");
         spark.update(Duration::from_secs(1_000_000), 41);
-        assert_eq!(spark.samples.len(), LONGEST);
+        assert_eq!(spark.samples.len(), MAX_SAMPLES);
     }
 
     #[test]
     fn nothing_is_nothing() {
-        assert!(Spark::default().is_empty() && spark(&[0, 0, 0]).is_empty() && !spark(&[0, 1]).is_empty());
+        assert!(Sparkline::default().is_empty() && spark(&[0, 0, 0]).is_empty() && !spark(&[0, 1]).is_empty());
         assert_eq!(spark(&[0, 0, 0]).paint(4, true), "    ");
     }
 }

@@ -10,7 +10,7 @@ pub fn shorten(name: &str, width: usize) -> String {
 }
 
 /// A name cut to the width in its middle: those of a series differ at their ends.
-pub fn squeeze(name: &str, width: usize) -> String {
+pub fn shorten_middle(name: &str, width: usize) -> String {
     if measure_text_width(name) <= width || width < 7 {
         return shorten(name, width);
     }
@@ -29,17 +29,17 @@ pub fn squeeze(name: &str, width: usize) -> String {
 }
 
 /// The text in exactly so many columns, at the left.
-pub fn fit_left(text: &str, width: usize) -> String {
+pub fn pad_right(text: &str, width: usize) -> String {
     pad_str(&shorten(text, width), width, Alignment::Left, None).into_owned()
 }
 
 /// The text at the right of so many columns; never cut, as it is a figure.
-pub fn pad(text: &str, width: usize) -> String {
+pub fn pad_left(text: &str, width: usize) -> String {
     pad_str(text, width, Alignment::Right, None).into_owned()
 }
 
 /// As many of the figures as there is room for, in their order.
-pub fn fit(figures: &[Figure], width: usize) -> String {
+pub fn fit_figures(figures: &[Figure], width: usize) -> String {
     let line = |limit: u8| {
         let kept: Vec<&str> =
             figures.iter().filter(|(rank, _)| *rank <= limit).map(|(_, text)| text.as_str()).collect();
@@ -80,12 +80,12 @@ mod tests {
     fn a_narrow_terminal_loses_the_least_figures_first() {
         let all: Vec<Figure> =
             [(0, "45.2%"), (5, "1/2 MiB"), (1, "down 9 B/s")].map(|(rank, text)| (rank, text.to_owned())).to_vec();
-        assert_eq!(fit(&all, 80), "45.2%  1/2 MiB  down 9 B/s");
-        assert_eq!(fit(&all, 26), "45.2%  1/2 MiB  down 9 B/s");
-        assert_eq!(fit(&all, 25), "45.2%  down 9 B/s");
-        assert_eq!(fit(&all, 16), "45.2%");
-        assert_eq!(fit(&all, 1), "4");
-        assert_eq!(fit(&[], 1), "");
+        assert_eq!(fit_figures(&all, 80), "45.2%  1/2 MiB  down 9 B/s");
+        assert_eq!(fit_figures(&all, 26), "45.2%  1/2 MiB  down 9 B/s");
+        assert_eq!(fit_figures(&all, 25), "45.2%  down 9 B/s");
+        assert_eq!(fit_figures(&all, 16), "45.2%");
+        assert_eq!(fit_figures(&all, 1), "4");
+        assert_eq!(fit_figures(&[], 1), "");
     }
 
     #[test]
@@ -94,18 +94,18 @@ mod tests {
         assert_eq!(shorten("debian.iso", 9), "debian...");
         assert_eq!(shorten("漢字漢字", 7), "漢字...");
         assert_eq!(shorten("debian.iso", 2), "de");
-        assert_eq!((fit_left("漢字", 6), pad("9%", 4)), ("漢字  ".to_owned(), "  9%".to_owned()));
+        assert_eq!((pad_right("漢字", 6), pad_left("9%", 4)), ("漢字  ".to_owned(), "  9%".to_owned()));
     }
 
     #[test]
     fn names_of_a_series_are_told_apart_by_their_ends() {
-        assert_eq!(squeeze("show.s01e01.iso", 15), "show.s01e01.iso");
-        assert_eq!(squeeze("show.s01e01.iso", 14), "show.s...1.iso");
-        assert_eq!(squeeze("show.s01e01.iso", 7), "sh...so");
-        assert_eq!(squeeze("show.s01e01.iso", 6), "sho...");
-        assert_eq!(squeeze("漢字漢字漢字", 9), "漢字...字");
+        assert_eq!(shorten_middle("show.s01e01.iso", 15), "show.s01e01.iso");
+        assert_eq!(shorten_middle("show.s01e01.iso", 14), "show.s...1.iso");
+        assert_eq!(shorten_middle("show.s01e01.iso", 7), "sh...so");
+        assert_eq!(shorten_middle("show.s01e01.iso", 6), "sho...");
+        assert_eq!(shorten_middle("漢字漢字漢字", 9), "漢字...字");
         for width in 0..13 {
-            assert!(measure_text_width(&squeeze("漢字漢字漢字", width)) <= width, "{width}");
+            assert!(measure_text_width(&shorten_middle("漢字漢字漢字", width)) <= width, "{width}");
         }
     }
 

@@ -7,12 +7,12 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A reader that takes nothing before it is let go on, and that keeps what it has read.
-struct Reader {
-    may: Receiver<Never>,
+struct GatedWriter {
+    may: Receiver<NoMessages>,
     read: Arc<Mutex<String>>,
 }
 
-impl Write for Reader {
+impl Write for GatedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.may.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -26,20 +26,20 @@ impl Write for Reader {
     }
 }
 
-fn outlet(most: usize) -> (Outlet, Option<Sender<Never>>, Arc<Mutex<String>>) {
+fn output_queue(max_bytes: usize) -> (OutputQueue, Option<Sender<NoMessages>>, Arc<Mutex<String>>) {
     let ((hold, may), read) = (bounded(0), Arc::<Mutex<String>>::default());
-    let reader = Reader { may, read: read.clone() };
-    (Outlet::new(Box::new(reader), most, |lost| format!("lost {lost}\n")), Some(hold), read)
+    let reader = GatedWriter { may, read: read.clone() };
+    (OutputQueue::new(Box::new(reader), max_bytes, |lost| format!("lost {lost}\n")), Some(hold), read)
 }
 
 #[test]
 fn what_a_stopped_reader_misses_is_counted_once() {
-    let (outlet, hold, read) = outlet(1000);
-    let taken = (0..100_000).filter(|_| outlet.push("ten bytes\n")).count();
+    let (output_queue, hold, read) = output_queue(1000);
+    let taken = (0..100_000).filter(|_| output_queue.push("ten bytes\n")).count();
     assert!((100..=101).contains(&taken), "{taken} waited");
-    outlet.push_always("the end\n");
+    output_queue.push_always("the end\n");
     drop(hold);
-    outlet.finish(&Stop::default());
+    output_queue.finish(&StopSignal::default());
     let read = read.lock();
     let lost: Vec<_> = read.lines().filter(|line| line.starts_with("lost")).collect();
     assert_eq!(lost, [format!("lost {}", 100_000 - taken)], "{read}");
@@ -49,16 +49,16 @@ fn what_a_stopped_reader_misses_is_counted_once() {
 
 #[test]
 fn a_reader_that_goes_on_is_told_before_it_hears_more() {
-    let (outlet, hold, read) = outlet(100);
-    while outlet.push("ten bytes\n") {}
-    outlet.lose(6);
+    let (output_queue, hold, read) = output_queue(100);
+    while output_queue.push("ten bytes\n") {}
+    output_queue.count_dropped(6);
     drop(hold);
     let deadline = Instant::now() + PATIENCE;
-    while !outlet.push("again\n") {
+    while !output_queue.push("again\n") {
         assert!(Instant::now() < deadline);
         thread::sleep(Duration::from_millis(1));
     }
-    outlet.finish(&Stop::default());
+    output_queue.finish(&StopSignal::default());
     let read = read.lock().clone();
     let (before, after) = read.split_once("lost ").expect("a notice");
     assert!(before.starts_with("ten bytes\n") && after.ends_with("\nagain\n"), "{read}");
@@ -67,10 +67,10 @@ fn a_reader_that_goes_on_is_told_before_it_hears_more() {
 
 #[test]
 fn the_end_of_the_process_waits_for_a_reader_but_not_after_a_signal() {
-    let (outlet, hold, _) = outlet(1000);
-    assert!(outlet.push("x\n"));
-    let stop = Stop::default();
-    let (ours, signal) = (outlet.clone(), stop.clone());
+    let (output_queue, hold, _) = output_queue(1000);
+    assert!(output_queue.push("x\n"));
+    let stop = StopSignal::default();
+    let (ours, signal) = (output_queue.clone(), stop.clone());
     let waiter = thread::spawn(move || ours.finish(&signal));
     stop.set();
     waiter.join().expect("no panic");
@@ -79,8 +79,8 @@ fn the_end_of_the_process_waits_for_a_reader_but_not_after_a_signal() {
 
 #[test]
 fn a_reader_that_is_gone_costs_nothing() {
-    struct Gone;
-    impl Write for Gone {
+    struct BrokenWriter;
+    impl Write for BrokenWriter {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             Err(io::ErrorKind::BrokenPipe.into())
         }
@@ -88,16 +88,16 @@ fn a_reader_that_is_gone_costs_nothing() {
             Ok(())
         }
     }
-    let outlet = Outlet::new(Box::new(Gone), 10, |_| String::new());
+    let output_queue = OutputQueue::new(Box::new(BrokenWriter), 10, |_| String::new());
     let (tell, told) = bounded(2);
     let again = tell.clone();
-    outlet.when_failed(move || _ = tell.send("then"));
-    outlet.push_always("0123456789");
-    outlet.finish(&Stop::default());
+    output_queue.on_failure(move || _ = tell.send("then"));
+    output_queue.push_always("0123456789");
+    output_queue.finish(&StopSignal::default());
     assert_eq!(told.recv_timeout(PATIENCE), Ok("then"));
-    assert_eq!(outlet.failure().map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
-    outlet.when_failed(move || _ = again.send("at once"));
+    assert_eq!(output_queue.failure().map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
+    output_queue.on_failure(move || _ = again.send("at once"));
     assert_eq!(told.try_recv(), Ok("at once"));
-    (0..1000).for_each(|_| assert!(outlet.push("0123456789"), "nothing is kept, and nothing lost"));
-    outlet.finish(&Stop::default());
+    (0..1000).for_each(|_| assert!(output_queue.push("0123456789"), "nothing is kept, and nothing lost"));
+    output_queue.finish(&StopSignal::default());
 }

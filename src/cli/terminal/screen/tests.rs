@@ -2,12 +2,12 @@ use super::*;
 
 /// Enough of a terminal to see what a person would see: rows of characters, a cursor, and the codes that are used here.
 #[derive(Default)]
-struct Glass {
+struct FakeTerminal {
     rows: Vec<String>,
     at: usize,
 }
 
-impl Glass {
+impl FakeTerminal {
     fn show(&mut self, text: &str) {
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
@@ -37,9 +37,9 @@ impl Glass {
 }
 
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Glass>>);
+struct SharedTerminal(Arc<Mutex<FakeTerminal>>);
 
-impl Write for Shared {
+impl Write for SharedTerminal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().show(std::str::from_utf8(bytes).unwrap());
         Ok(bytes.len())
@@ -50,14 +50,14 @@ impl Write for Shared {
     }
 }
 
-impl Shared {
+impl SharedTerminal {
     fn rows(&self) -> Vec<String> {
         self.0.lock().rows.iter().filter(|row| !row.is_empty()).cloned().collect()
     }
 }
 
-fn screen(rows: usize, columns: usize) -> (Screen, Shared, Arc<Mutex<Size>>) {
-    let (glass, size) = (Shared::default(), Arc::new(Mutex::new((rows, columns))));
+fn screen(rows: usize, columns: usize) -> (Screen, SharedTerminal, Arc<Mutex<Size>>) {
+    let (glass, size) = (SharedTerminal::default(), Arc::new(Mutex::new((rows, columns))));
     let now = size.clone();
     (Screen::new(Box::new(glass.clone()), Box::new(move || *now.lock()), true), glass, size)
 }
@@ -70,9 +70,9 @@ fn lines(texts: &[&str]) -> Vec<String> {
 fn live_lines_are_replaced_and_others_stand_above() {
     let (screen, glass, _) = screen(24, 20);
     screen.draw(lines(&["one", "two"]));
-    screen.say("a log");
+    screen.print("a log");
     screen.draw(lines(&["three", "four"]));
-    screen.say("another\nof two lines");
+    screen.print("another\nof two lines");
     assert_eq!(glass.rows(), ["a log", "another", "of two lines", "three", "four"]);
 }
 
@@ -119,7 +119,7 @@ fn kept_lines_stay() {
     let (screen, glass, _) = screen(24, 20);
     screen.draw(lines(&["done"]));
     screen.keep();
-    screen.say("after");
+    screen.print("after");
     assert_eq!(glass.rows(), ["done", "after"]);
 }
 
@@ -135,7 +135,7 @@ fn lines_are_cut_to_the_terminal_also_wide_and_coloured_ones() {
 #[test]
 fn a_terminal_made_narrower_is_wiped_of_what_it_wrapped() {
     let (screen, glass, size) = screen(24, 20);
-    screen.say("before");
+    screen.print("before");
     screen.draw(lines(&["0123456789abcdefghij", "short"]));
     {
         // What a terminal does that reflows: the long line now takes three rows.
@@ -171,8 +171,8 @@ impl Write for Closed {
 #[test]
 fn a_closed_stderr_stops_nothing() {
     let screen = Screen::new(Box::new(Closed), Box::new(|| (0, 0)), false);
-    screen.say("x");
+    screen.print("x");
     screen.draw(lines(&["y"]));
-    screen.say("z");
+    screen.print("z");
     assert_eq!(screen.size(), (1, 1));
 }

@@ -8,12 +8,12 @@ use super::*;
 const ABC: NodeId = NodeId(*b"abcdefghij0123456789");
 const MNO: [u8; 20] = *b"mnopqrstuvwxyz123456";
 
-fn decode(bytes: &[u8]) -> Message {
-    Message::decode(bytes).unwrap()
+fn decode(bytes: &[u8]) -> KrpcMessage {
+    KrpcMessage::decode(bytes).unwrap()
 }
 
-fn ask(query: Query) -> Message {
-    Message { transaction: b"aa".to_vec(), ip: None, body: Body::Query { id: ABC, query, read_only: false } }
+fn ask(query: Query) -> KrpcMessage {
+    KrpcMessage { transaction: b"aa".to_vec(), ip: None, body: Body::Query { id: ABC, query, read_only: false } }
 }
 
 /// BEP 5's examples carry no `v`; ours always does.
@@ -76,7 +76,7 @@ fn bad_arguments_get_the_errors_of_bep_5() {
     ];
     for (bytes, expected) in table {
         assert!(
-            matches!(decode(bytes).body, Body::Incomprehensible { code, .. } if code == expected),
+            matches!(decode(bytes).body, Body::Invalid { code, .. } if code == expected),
             "{}",
             bytes.escape_ascii()
         );
@@ -86,16 +86,16 @@ fn bad_arguments_get_the_errors_of_bep_5() {
 #[test]
 fn what_is_no_packet_is_refused() {
     let long = [b"d1:t2:aa1:v5000:".as_slice(), &[b'x'; 5000], b"1:y1:qe"].concat();
-    let table: [(&[u8], MessageError); 6] = [
-        (&long, MessageError::TooLong(long.len())),
-        (b"", MessageError::Bencode(guard::RawError::Truncated(0))),
-        (b"le", MessageError::Key("d")),
-        (b"d1:y1:qe", MessageError::Key("t")),
-        (b"d1:t21:aaaaaaaaaaaaaaaaaaaaa1:y1:qe", MessageError::Key("t")),
-        (b"d1:rd2:id3:abce1:t2:aa1:y1:re", MessageError::Key("r")),
+    let table: [(&[u8], KrpcError); 6] = [
+        (&long, KrpcError::TooLong(long.len())),
+        (b"", KrpcError::Bencode(guard::BencodeError::Truncated(0))),
+        (b"le", KrpcError::Key("d")),
+        (b"d1:y1:qe", KrpcError::Key("t")),
+        (b"d1:t21:aaaaaaaaaaaaaaaaaaaaa1:y1:qe", KrpcError::Key("t")),
+        (b"d1:rd2:id3:abce1:t2:aa1:y1:re", KrpcError::Key("r")),
     ];
     for (bytes, error) in table {
-        assert_eq!(Message::decode(bytes), Err(error));
+        assert_eq!(KrpcMessage::decode(bytes), Err(error));
     }
 }
 
@@ -120,7 +120,7 @@ fn any_addr() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![v4, v6]
 }
 
-fn any_message() -> impl Strategy<Value = Message> {
+fn any_message() -> impl Strategy<Value = KrpcMessage> {
     let id = || any::<[u8; 20]>().prop_map(NodeId);
     let want = || any::<(bool, bool)>().prop_map(|(v4, v6)| Want { v4, v6 });
     let query = prop_oneof![
@@ -149,13 +149,13 @@ fn any_message() -> impl Strategy<Value = Message> {
     ];
     let transaction = proptest::collection::vec(any::<u8>(), 1..20);
     let ip = proptest::option::of(any_addr());
-    (transaction, ip, body).prop_map(|(transaction, ip, body)| Message { transaction, ip, body })
+    (transaction, ip, body).prop_map(|(transaction, ip, body)| KrpcMessage { transaction, ip, body })
 }
 
 proptest! {
     #[test]
     fn round_trip(message in any_message()) {
-        prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+        prop_assert_eq!(KrpcMessage::decode(&message.encode()), Ok(message));
     }
 
     /// Whatever a flipped, cut or grown packet says, reading it neither panics nor yields more than the limits.
@@ -171,7 +171,7 @@ proptest! {
             bytes[at] = byte;
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
-            if let Ok(Message { body: Body::Response(response), .. }) = Message::decode(bytes) {
+            if let Ok(KrpcMessage { body: Body::Response(response), .. }) = KrpcMessage::decode(bytes) {
                 prop_assert!(response.nodes.len() <= 2 * MAX_CONTACTS && response.values.len() <= MAX_VALUES);
                 prop_assert!(response.values.iter().all(|a| is_usable(*a)));
             }
@@ -181,6 +181,6 @@ proptest! {
     #[test]
     fn garbage_is_no_packet(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assume!(bytes.first() != Some(&b'd'));
-        prop_assert!(Message::decode(&bytes).is_err());
+        prop_assert!(KrpcMessage::decode(&bytes).is_err());
     }
 }

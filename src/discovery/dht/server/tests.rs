@@ -17,25 +17,25 @@ fn asker() -> SocketAddr {
 }
 
 /// The answer to a question of the length that such questions have.
-fn answer(server: &mut Server, now: Duration, from: SocketAddr, query: &Query) -> Body {
-    let table = Table::new(OWN);
+fn answer(server: &mut QueryServer, now: Duration, from: SocketAddr, query: &Query) -> Body {
+    let table = RoutingTable::new(OWN);
     server.answer(now, (OWN, &table), (from, 100), query, &mut fastrand::Rng::with_seed(1))
 }
 
-fn token(server: &mut Server, now: Duration, from: SocketAddr) -> Vec<u8> {
+fn token(server: &mut QueryServer, now: Duration, from: SocketAddr) -> Vec<u8> {
     match answer(server, now, from, &Query::GetPeers { info_hash: HASH, want: Want::default() }) {
         Body::Response(response) => response.token.expect("a token with every answer to get_peers"),
         other => panic!("{other:?}"),
     }
 }
 
-fn announce(server: &mut Server, now: Duration, from: SocketAddr, token: Vec<u8>, port: Option<u16>) -> bool {
+fn announce(server: &mut QueryServer, now: Duration, from: SocketAddr, token: Vec<u8>, port: Option<u16>) -> bool {
     let body = answer(server, now, from, &Query::AnnouncePeer { info_hash: HASH, port, token });
     assert!(matches!(body, Body::Response(_) | Body::Error(PROTOCOL_ERROR, _)));
     matches!(body, Body::Response(_))
 }
 
-fn found(server: &mut Server, now: Duration) -> Vec<SocketAddr> {
+fn found(server: &mut QueryServer, now: Duration) -> Vec<SocketAddr> {
     match answer(server, now, asker(), &Query::GetPeers { info_hash: HASH, want: Want::default() }) {
         Body::Response(response) => response.values,
         other => panic!("{other:?}"),
@@ -44,7 +44,7 @@ fn found(server: &mut Server, now: Duration) -> Vec<SocketAddr> {
 
 #[test]
 fn only_who_asked_may_announce_and_only_for_ten_minutes() {
-    let mut server = Server::new(Family::V4, [3; 16]);
+    let mut server = QueryServer::new(Family::V4, [3; 16]);
     let given = token(&mut server, secs(10), asker());
     let other = "90.1.2.4:4000".parse().unwrap();
     assert!(!announce(&mut server, secs(11), other, given.clone(), Some(1)), "another's token");
@@ -75,23 +75,24 @@ fn tokens_differ_by_secret_address_and_time() {
 
 #[test]
 fn one_address_gets_its_rate_and_all_get_theirs() {
-    let mut server = Server::new(Family::V4, [3; 16]);
-    let admitted = |server: &mut Server, now, n: u32| (0..n).filter(|_| server.admits(now, asker())).count() as u64;
+    let mut server = QueryServer::new(Family::V4, [3; 16]);
+    let admitted =
+        |server: &mut QueryServer, now, n: u32| (0..n).filter(|_| server.may_answer(now, asker())).count() as u64;
     assert_eq!(admitted(&mut server, secs(0), 1000), PER_ADDRESS.burst);
     assert_eq!(admitted(&mut server, secs(1), 1000), PER_ADDRESS.per_second);
     assert_eq!(admitted(&mut server, secs(1000), 1000), PER_ADDRESS.burst, "no more is saved up");
     let from = |n: u32| SocketAddr::from((n.to_be_bytes(), 1));
-    let all = (1 << 24..(1 << 24) + 100_000).filter(|n| server.admits(secs(2000), from(*n))).count() as u64;
+    let all = (1 << 24..(1 << 24) + 100_000).filter(|n| server.may_answer(secs(2000), from(*n))).count() as u64;
     assert_eq!(all, IN_TOTAL.burst);
     assert!(server.limiter.addresses.len() <= MAX_ADDRESSES);
-    assert!(server.admits(secs(3000), asker()), "and the storm over, all is well");
+    assert!(server.may_answer(secs(3000), asker()), "and the storm over, all is well");
 }
 
 #[test]
 fn an_ipv6_customer_is_one_address() {
-    let mut server = Server::new(Family::V6, [3; 16]);
+    let mut server = QueryServer::new(Family::V6, [3; 16]);
     let from = |n: u64| SocketAddr::from(([0x2001, 1, 2, 3, n as u16, 0, 0, 1], 1));
-    assert_eq!((0..1000).filter(|n| server.admits(secs(0), from(*n))).count() as u64, PER_ADDRESS.burst);
+    assert_eq!((0..1000).filter(|n| server.may_answer(secs(0), from(*n))).count() as u64, PER_ADDRESS.burst);
 }
 
 proptest! {
@@ -103,21 +104,21 @@ proptest! {
             if v6 { SocketAddr::from(([0x2001, n, 0, 0, 0, 0, 0, 1], 9)) } else { SocketAddr::from(([90, 1, (n >> 8) as u8, n as u8], 9)) }
         };
         let mut rng = fastrand::Rng::with_seed(peers.into());
-        let mut table = Table::new(OWN);
+        let mut table = RoutingTable::new(OWN);
         for n in 0..20 {
             let addr = if v6 { at(n) } else { SocketAddr::from(([91, n as u8, 1, 1], 9)) };
             table.responded(secs(0), Contact { id: NodeId::random(&mut rng), addr });
         }
-        let mut server = Server::new(family, [3; 16]);
+        let mut server = QueryServer::new(family, [3; 16]);
         for n in 0..peers {
             server.store.announce(secs(0), HASH, at(n));
         }
         let query = Query::GetPeers { info_hash: HASH, want: Want::default() };
         let body = server.answer(secs(0), (OWN, &table), (at(1), size), &query, &mut rng);
-        let packet = Message { transaction: vec![1; 20], ip: Some(at(1)), body: body.clone() }.encode();
-        let question = Message { transaction: vec![1; 4], ip: None, body: Body::Query { id: OWN, query, read_only: false } };
+        let packet = KrpcMessage { transaction: vec![1; 20], ip: Some(at(1)), body: body.clone() }.encode();
+        let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: Body::Query { id: OWN, query, read_only: false } };
         let size = size.max(question.encode().len());
-        prop_assert!(packet.len() <= MAX_PACKET && packet.len() <= MAX_GAIN * size, "{} bytes for {size}", packet.len());
+        prop_assert!(packet.len() <= MAX_PACKET && packet.len() <= MAX_AMPLIFICATION * size, "{} bytes for {size}", packet.len());
         let Body::Response(response) = body else { panic!("an answer") };
         prop_assert_eq!(response.nodes.len(), 8);
         if size >= 90 && peers > 0 {

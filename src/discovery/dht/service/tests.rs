@@ -19,12 +19,12 @@ fn local(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, last).into()
 }
 
-fn start(config: &DhtConfig) -> (DhtService, Receiver<Found>) {
+fn start(config: &DhtConfig) -> (DhtService, Receiver<FoundPeers>) {
     let (sender, receiver) = unbounded();
     (DhtService::start(config, &sender).expect("a DHT on the loopback"), receiver)
 }
 
-fn find(found: &Receiver<Found>, peer: SocketAddr) {
+fn find(found: &Receiver<FoundPeers>, peer: SocketAddr) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match found.recv_deadline(deadline) {
@@ -83,7 +83,10 @@ fn who_asks_for_one_torrent_hears_of_no_other() {
     third.search_for(HASH, None, tell_one);
     third.search_for(OTHER, None, tell_other);
     let peer = |port| {
-        Ok(Found { info_hash: if port == 4321 { HASH } else { OTHER }, peers: vec![SocketAddr::new(local(2), port)] })
+        Ok(FoundPeers {
+            info_hash: if port == 4321 { HASH } else { OTHER },
+            peers: vec![SocketAddr::new(local(2), port)],
+        })
     };
     assert_eq!(one.recv_timeout(PATIENCE), peer(4321));
     assert_eq!(other.recv_timeout(PATIENCE), peer(1234));
@@ -103,11 +106,11 @@ fn who_asks_for_one_torrent_hears_of_no_other() {
 fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
     let all = DhtConfig { routers: vec!["name.invalid:1".into()], ..DhtConfig::default() };
     let (service, found) = start(&all);
-    let lines = service.lines.clone();
+    let handles = service.handles.clone();
     service.stop().expect("nothing to write");
     // Whatever the threads held is gone with them; a look-up may be left behind, and holds no sender.
     assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
-    lines.iter().for_each(|line| assert!(line.commands.send(Command::Stop).is_err(), "nobody listens any more"));
+    handles.iter().for_each(|line| assert!(line.commands.send(DhtCommand::Stop).is_err(), "nobody listens any more"));
     let (service, found) = start(&all);
     drop(service);
     assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
@@ -122,7 +125,7 @@ fn a_command_wakes_a_thread_that_hears_nothing() {
         let error = end.receive(&mut [0; 8], PATIENCE * 2).unwrap_err();
         sender.send((error.kind(), end.commands.try_recv().is_ok()))
     });
-    line.tell(Command::ReadOnly(true));
+    line.send_command(DhtCommand::ReadOnly(true));
     assert_eq!(woken.recv_timeout(PATIENCE), Ok((io::ErrorKind::WouldBlock, true)), "woken, by no packet");
     thread.join().unwrap().unwrap();
 }
@@ -130,10 +133,10 @@ fn a_command_wakes_a_thread_that_hears_nothing() {
 #[test]
 fn the_port_is_free_after_the_end() {
     let (service, _) = start(&config(local(1)));
-    let (addr, lines) = (service.local_addrs()[0], Arc::downgrade(&service.lines));
+    let (addr, handles) = (service.local_addrs()[0], Arc::downgrade(&service.handles));
     service.add_hosts(vec!["name.invalid:1".into(), "localhost:1".into()]);
     service.stop().expect("nothing to write");
-    assert_eq!(lines.strong_count(), 0);
+    assert_eq!(handles.strong_count(), 0);
     UdpSocket::bind(addr).expect("the port is free again");
 }
 
@@ -160,11 +163,11 @@ fn the_state_is_kept_and_used() {
     drop(third);
     for garbage in [&b"garbage"[..], b"d4:infod4:name1:xee", b"de"] {
         std::fs::write(&path, garbage).unwrap();
-        assert_eq!(load(&path).expect("none"), State::default());
-        let kept = save(&path, &State::default()).map_err(|error| error.kind());
+        assert_eq!(load(&path).expect("none"), DhtState::default());
+        let kept = save(&path, &DhtState::default()).map_err(|error| error.kind());
         assert_eq!((kept, std::fs::read(&path).unwrap().as_slice()), (Err(io::ErrorKind::AlreadyExists), garbage));
     }
-    for ours in [Vec::new(), State::default().encode(), state.encode()] {
+    for ours in [Vec::new(), DhtState::default().encode(), state.encode()] {
         std::fs::write(&path, ours).unwrap();
         save(&path, &state).unwrap();
         assert_eq!(load(&path).expect("a state"), state);

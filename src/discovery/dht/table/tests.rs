@@ -17,7 +17,7 @@ fn node(first: u8, n: u8) -> Contact {
     Contact { id: NodeId(id), addr: SocketAddr::from(([20, first, n, 1], 6881)) }
 }
 
-impl Table {
+impl RoutingTable {
     /// Panics where the table is not as it must be.
     pub(crate) fn check(&self) {
         let mut ids = std::collections::HashSet::new();
@@ -41,7 +41,7 @@ impl Table {
 
 #[test]
 fn far_buckets_hold_eight_and_near_ones_split() {
-    let mut table = Table::new(OWN);
+    let mut table = RoutingTable::new(OWN);
     for n in 0..20 {
         table.responded(secs(1), node(0x80, n));
         table.responded(secs(1), node(0x01, n));
@@ -56,12 +56,12 @@ fn far_buckets_hold_eight_and_near_ones_split() {
 
 #[test]
 fn a_silent_node_is_questionable_then_bad_then_replaced_by_a_spare() {
-    let mut table = Table::new(OWN);
+    let mut table = RoutingTable::new(OWN);
     for n in 0..8 {
         table.responded(secs(u64::from(n)), node(0x80, n));
     }
     assert_eq!(table.responded(secs(20), node(0x80, 100)), None, "all are good: nobody is asked");
-    let later = FRESH + secs(3);
+    let later = QUESTIONABLE_AFTER + secs(3);
     assert_eq!(table.count(later), (8, 4));
     let asked = table.responded(later, node(0x80, 101));
     assert_eq!(asked, Some(node(0x80, 0)), "the one that was silent longest");
@@ -76,18 +76,18 @@ fn a_silent_node_is_questionable_then_bad_then_replaced_by_a_spare() {
 
 #[test]
 fn who_asks_stays_good_once_it_has_answered() {
-    let mut table = Table::new(OWN);
+    let mut table = RoutingTable::new(OWN);
     assert!(table.queried(secs(0), node(0x80, 1)), "worth a ping");
     assert_eq!(table.count(secs(0)), (0, 0), "but not known by that alone");
     table.responded(secs(0), node(0x80, 1));
-    assert!(!table.queried(FRESH, node(0x80, 1)), "known");
-    assert_eq!(table.count(FRESH + secs(1)), (1, 1));
-    assert_eq!(table.count(FRESH * 2), (1, 0));
+    assert!(!table.queried(QUESTIONABLE_AFTER, node(0x80, 1)), "known");
+    assert_eq!(table.count(QUESTIONABLE_AFTER + secs(1)), (1, 1));
+    assert_eq!(table.count(QUESTIONABLE_AFTER * 2), (1, 0));
 }
 
 #[test]
 fn saved_nodes_are_unproven_told_to_nobody_and_make_room() {
-    let mut table = Table::new(OWN);
+    let mut table = RoutingTable::new(OWN);
     for n in 0..30 {
         table.remember(node(0x80, n));
     }
@@ -101,7 +101,7 @@ fn saved_nodes_are_unproven_told_to_nobody_and_make_room() {
 
 #[test]
 fn an_id_is_not_taken_over_and_an_address_has_one_node() {
-    let mut table = Table::new(OWN);
+    let mut table = RoutingTable::new(OWN);
     table.responded(secs(0), node(0x80, 1));
     let thief = Contact { addr: "99.9.9.9:1".parse().unwrap(), ..node(0x80, 1) };
     table.responded(secs(1), thief);
@@ -117,7 +117,7 @@ fn an_id_is_not_taken_over_and_an_address_has_one_node() {
 
 #[test]
 fn a_network_has_two_nodes_in_a_bucket_unless_it_is_local() {
-    let (mut public, mut local) = (Table::new(OWN), Table::new(OWN));
+    let (mut public, mut local) = (RoutingTable::new(OWN), RoutingTable::new(OWN));
     for n in 0..6 {
         let id = node(0x80, n).id;
         public.responded(secs(0), Contact { id, addr: SocketAddr::from(([20, 1, 1, n], 1)) });
@@ -129,16 +129,16 @@ fn a_network_has_two_nodes_in_a_bucket_unless_it_is_local() {
 #[test]
 fn quiet_buckets_are_refreshed_once() {
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut table = Table::new(OWN);
+    let mut table = RoutingTable::new(OWN);
     for n in 0..12 {
         table.responded(secs(0), node(0x80, n));
         table.responded(secs(60), node(0x01, n));
     }
     assert_eq!(table.refresh(secs(14 * 60), &mut rng), None);
-    let target = table.refresh(FRESH, &mut rng).expect("the far bucket is stale");
+    let target = table.refresh(QUESTIONABLE_AFTER, &mut rng).expect("the far bucket is stale");
     assert_eq!(OWN.shared_bits(target), 0);
-    assert_eq!(table.refresh(FRESH, &mut rng), None);
-    let later = FRESH + secs(60);
+    assert_eq!(table.refresh(QUESTIONABLE_AFTER, &mut rng), None);
+    let later = QUESTIONABLE_AFTER + secs(60);
     let target = table.refresh(later, &mut rng).expect("the others are stale, too");
     assert!(OWN.shared_bits(target) > 0);
     while table.refresh(later, &mut rng).is_some() {}
@@ -150,7 +150,7 @@ proptest! {
     #[test]
     fn invariants(story in proptest::collection::vec((0_u8..6, any::<u16>(), 0_u64..100), 1..400), seed: u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut table = Table::new(NodeId::random(&mut rng));
+        let mut table = RoutingTable::new(NodeId::random(&mut rng));
         let mut now = Duration::ZERO;
         for (deed, who, pause) in story {
             now += secs(pause);
@@ -173,7 +173,7 @@ proptest! {
             table.check();
             prop_assert!(table.closest_good(now, id).len() <= K);
         }
-        table.rehome(now, NodeId::random(&mut rng));
+        table.change_own_id(now, NodeId::random(&mut rng));
         table.check();
     }
 }

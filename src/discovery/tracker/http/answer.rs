@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::discovery::tracker::announce::{DEFAULT_INTERVAL, MAX_TEXT, Retry, seconds, text, usable};
-use crate::discovery::tracker::http::lenient::{self, Value, bytes, int, items, list};
-use crate::discovery::tracker::http::{Answer, Scraped, TrackerError};
+use crate::discovery::tracker::http::lenient::{self, LenientValue, bytes, int, items, list};
+use crate::discovery::tracker::http::{AnnounceResponse, Scraped, TrackerError};
 use crate::types::InfoHash;
 use crate::wire::compact;
 
@@ -17,12 +17,12 @@ const MAX_NAME: usize = 253;
 ///
 /// # Errors
 /// Where it is no bencoded dictionary, or holds a `failure reason`.
-pub fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
+pub fn parse(body: &[u8]) -> Result<AnnounceResponse, TrackerError> {
     let dict = answer(body)?;
     let (peers, names) = peers(dict);
-    Ok(Answer {
+    Ok(AnnounceResponse {
         peers,
-        left_out: 0,
+        private_dropped: 0,
         names,
         interval: int(dict, "interval").and_then(seconds).unwrap_or(DEFAULT_INTERVAL),
         min_interval: int(dict, "min interval").and_then(seconds),
@@ -59,7 +59,7 @@ fn answer(body: &[u8]) -> Result<&[u8], TrackerError> {
         return Err(TrackerError::Malformed("it is empty".into()));
     }
     match lenient::value(body) {
-        Some((Value::Dict(dict), _)) => refusal(dict).map_or(Ok(dict), Err),
+        Some((LenientValue::Dict(dict), _)) => refusal(dict).map_or(Ok(dict), Err),
         _ => Err(TrackerError::Malformed("it is no bencoded dictionary".into())),
     }
 }
@@ -106,8 +106,8 @@ fn peers(dict: &[u8]) -> (Vec<SocketAddr>, Vec<(String, u16)>) {
     for key in ["peers", "peers6"] {
         for item in list(dict, key).map(items).into_iter().flatten() {
             match item {
-                Value::Dict(entry) => listed.extend(from_dict(entry, &mut names)),
-                Value::Bytes(entry) => listed.extend(from_bytes(entry)),
+                LenientValue::Dict(entry) => listed.extend(from_dict(entry, &mut names)),
+                LenientValue::Bytes(entry) => listed.extend(from_bytes(entry)),
                 _ => {}
             }
         }
@@ -134,8 +134,8 @@ fn from_dict(entry: &[u8], names: &mut Vec<(String, u16)>) -> Option<SocketAddr>
 /// One entry of the list form that is compact by itself, as in the DHT.
 fn from_bytes(entry: &[u8]) -> Option<SocketAddr> {
     match entry.len() {
-        compact::FOUR => compact::four(entry).next(),
-        compact::SIX => compact::six(entry).next(),
+        compact::V4_LENGTH => compact::four(entry).next(),
+        compact::V6_LENGTH => compact::six(entry).next(),
         _ => None,
     }
 }

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::metainfo::paths::printable;
 use crate::util::descriptors::is_shortage;
 use crate::util::os_error::{reason, without_numbers};
+use crate::util::printable_text::printable;
 
-use crate::discovery::tracker::http::guard::NoFamily;
+use crate::discovery::tracker::http::address_guard::NoFamily;
 use crate::discovery::tracker::http::{TrackerError, url};
 
 /// Says in our words what ureq met on the way to `url`. Texts that may hold the URL are left out.

@@ -13,51 +13,51 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
-use crate::discovery::tracker::http::{Announce, AnnounceEvent, Answer, HttpTracker, TrackerError, url};
+use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, TrackerError, url};
 use crate::net::networks::is_private;
 use crate::util::os_error::reason;
 
 /// A family that was out of order is left alone for so long.
-const REST: Duration = Duration::from_secs(10 * 60);
+const FAMILY_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 /// The first family of a private tracker has so long where there is another.
-const PATIENCE: Duration = Duration::from_secs(8);
+const FIRST_FAMILY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Trackers whose families are remembered at most.
 const MAX_KNOWN: usize = 500;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Family {
+pub(crate) enum IpFamily {
     Four,
     Six,
 }
 
-impl Family {
+impl IpFamily {
     pub(crate) fn has(self, ip: IpAddr) -> bool {
-        ip.to_canonical().is_ipv4() == (self == Family::Four)
+        ip.to_canonical().is_ipv4() == (self == IpFamily::Four)
     }
 
-    fn other(self) -> Family {
-        if self == Family::Four { Family::Six } else { Family::Four }
+    fn other(self) -> IpFamily {
+        if self == IpFamily::Four { IpFamily::Six } else { IpFamily::Four }
     }
 }
 
 /// What is known of trackers' families, by URL.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownFamilies {
     /// Not asked before this; `None` for not in this session.
-    off: HashMap<(String, Family), Option<Instant>>,
+    off: HashMap<(String, IpFamily), Option<Instant>>,
     /// Have accepted an announce.
-    told: HashSet<(String, Family)>,
+    told: HashSet<(String, IpFamily)>,
 }
 
-impl Known {
+impl KnownFamilies {
     /// The families to announce an event to: of an end only those that heard of the beginning.
-    fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<Family> {
+    fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<IpFamily> {
         let now = Instant::now();
         self.off.retain(|_, until| until.is_none_or(|until| until > now));
-        let both = [Family::Four, Family::Six];
-        let key = |family: &Family| (url.to_owned(), *family);
-        let told: Vec<Family> = both.into_iter().filter(|family| self.told.contains(&key(family))).collect();
+        let both = [IpFamily::Four, IpFamily::Six];
+        let key = |family: &IpFamily| (url.to_owned(), *family);
+        let told: Vec<IpFamily> = both.into_iter().filter(|family| self.told.contains(&key(family))).collect();
         if matches!(event, Some(AnnounceEvent::Stopped | AnnounceEvent::Completed)) && !told.is_empty() {
             return told;
         }
@@ -65,12 +65,12 @@ impl Known {
     }
 
     /// Families that were out of order are asked again.
-    fn forget_rests(&mut self, url: &str) {
+    fn retry_all_families(&mut self, url: &str) {
         self.off.retain(|(of, _), until| of != url || until.is_none());
     }
 
     /// Notes what came of asking over one family; `has_other` says whether the other one works.
-    fn note(&mut self, url: &str, family: Family, result: &Result<Answer, TrackerError>, has_other: bool) {
+    fn note(&mut self, url: &str, family: IpFamily, result: &Result<AnnounceResponse, TrackerError>, has_other: bool) {
         if self.off.len() + self.told.len() > MAX_KNOWN {
             (self.off, self.told) = Default::default();
         }
@@ -83,7 +83,7 @@ impl Known {
             // Without the other one there is nothing to turn to.
             Err(_) if !has_other => {}
             Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => drop(self.off.insert(key, None)),
-            Err(_) => drop(self.off.insert(key, Some(Instant::now() + REST))),
+            Err(_) => drop(self.off.insert(key, Some(Instant::now() + FAMILY_RETRY_DELAY))),
         }
     }
 }
@@ -102,18 +102,18 @@ impl HttpTracker {
     ///
     /// # Errors
     /// As [`HttpTracker::announce`], where neither family brings an answer.
-    pub fn announce_in_both<F: Fn(Answer) + Send + Sync + 'static>(
+    pub fn announce_in_both<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,
         a: &Announce,
         is_private: bool,
         deadline: Duration,
         more: F,
-    ) -> Result<Answer, TrackerError> {
+    ) -> Result<AnnounceResponse, TrackerError> {
         let end = Instant::now() + deadline;
         let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>().ok();
         if let (Some(ip), false) = (literal, self.is_proxied) {
-            let family = if Family::Four.has(ip) { Family::Four } else { Family::Six };
+            let family = if IpFamily::Four.has(ip) { IpFamily::Four } else { IpFamily::Six };
             return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
         }
         if self.is_proxied {
@@ -125,33 +125,33 @@ impl HttpTracker {
         match asks?.as_slice() {
             // Both families failed lately: try both again instead of waiting.
             [] => {
-                self.known.lock().forget_rests(url);
+                self.known.lock().retry_all_families(url);
                 self.announce(url, a, deadline)
             }
             [(family, full)] => {
                 let result = self.announce_over(*family, url, full, end);
                 let mut known = self.known.lock();
                 if result.is_err() {
-                    known.forget_rests(url); // the other one may be back
+                    known.retry_all_families(url); // the other one may be back
                 }
                 known.note(url, *family, &result, false);
                 drop(known);
                 result.map_err(|error| in_words(error, url))
             }
-            [first, second, ..] if is_private => self.one_after_the_other(url, first, second, end),
+            [first, second, ..] if is_private => self.announce_in_turn(url, first, second, end),
             both => self.race(url, both, a.event == Some(AnnounceEvent::Stopped), end, more),
         }
     }
 
     /// A private tracker over both families: the second only where the first brought no peers, or nothing at all.
-    fn one_after_the_other(
+    fn announce_in_turn(
         &self,
         url: &str,
-        (first, ask): &(Family, String),
-        (second, ask_second): &(Family, String),
+        (first, ask): &(IpFamily, String),
+        (second, ask_second): &(IpFamily, String),
         end: Instant,
-    ) -> Result<Answer, TrackerError> {
-        let answer = self.announce_over(*first, url, ask, end.min(Instant::now() + PATIENCE));
+    ) -> Result<AnnounceResponse, TrackerError> {
+        let answer = self.announce_over(*first, url, ask, end.min(Instant::now() + FIRST_FAMILY_TIMEOUT));
         match &answer {
             Ok(answer) if !answer.peers.is_empty() => {
                 self.known.lock().note(url, *first, &Ok(answer.clone()), true);
@@ -174,15 +174,15 @@ impl HttpTracker {
         }
     }
 
-    /// Both families at once; `to_the_end` waits for both answers, as nobody will be there later.
-    fn race<F: Fn(Answer) + Send + Sync + 'static>(
+    /// Both families at once; `await_both` waits for both answers, as nobody will be there later.
+    fn race<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,
-        asks: &[(Family, String)],
-        to_the_end: bool,
+        asks: &[(IpFamily, String)],
+        await_both: bool,
         end: Instant,
         more: F,
-    ) -> Result<Answer, TrackerError> {
+    ) -> Result<AnnounceResponse, TrackerError> {
         let race = Arc::new(Race { tracker: self.clone(), url: url.to_owned(), won: AtomicBool::new(false), more });
         let (tell, told) = bounded(asks.len());
         for (family, ask) in asks {
@@ -194,7 +194,7 @@ impl HttpTracker {
                 } else {
                     race.won.load(Ordering::Acquire)
                 };
-                if is_late && !to_the_end {
+                if is_late && !await_both {
                     race.tracker.known.lock().note(&race.url, family, &result, true);
                     result.into_iter().for_each(&race.more);
                 } else {
@@ -213,7 +213,7 @@ impl HttpTracker {
                 Ok(answer) => best = Some(answer),
                 Err(error) => failures.push((family, error)),
             }
-            if best.is_some() && !to_the_end {
+            if best.is_some() && !await_both {
                 break;
             }
         }
@@ -235,7 +235,7 @@ impl HttpTracker {
     }
 
     /// The announce URL for one family, with our address of the other one where all sockets may use it (BEP 7).
-    fn announce_url(&self, family: Family, url: &str, a: &Announce) -> Result<String, TrackerError> {
+    fn announce_url(&self, family: IpFamily, url: &str, a: &Announce) -> Result<String, TrackerError> {
         let mut full = url::announce_url(url, a)?;
         if self.tells_addresses
             && let Some(ip) = own_address(family.other())
@@ -267,10 +267,10 @@ fn in_words(error: TrackerError, url: &str) -> TrackerError {
 }
 
 /// Our address of a family on the internet, if there is one: where packets to there would come from. None is sent.
-fn own_address(family: Family) -> Option<IpAddr> {
+fn own_address(family: IpFamily) -> Option<IpAddr> {
     let (any, far): (SocketAddr, SocketAddr) = match family {
-        Family::Four => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),
-        Family::Six => {
+        IpFamily::Four => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),
+        IpFamily::Six => {
             ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2620, 0, 0x2d0, 0x200, 0, 0, 0, 8), 9).into())
         }
     };

@@ -8,7 +8,7 @@ use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust,
 
 /// What a URL of the user's led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
+pub enum FetchedUrl {
     /// A file.
     File(Vec<u8>),
     /// A magnet link, as it was written.
@@ -27,13 +27,13 @@ impl HttpTracker {
     ///
     /// # Errors
     /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
-    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<Fetched, TrackerError> {
+    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<FetchedUrl, TrackerError> {
         let url = sendable(url)?;
-        let page = self.page(&self.any, url, Trust::AllTheWay, Instant::now() + deadline, max)?;
+        let page = self.page(&self.any, url, Trust::EveryHop, Instant::now() + deadline, max)?;
         match page.content {
-            Content::Body(status, _, body) if status.is_success() => Ok(Fetched::File(body)),
+            Content::Body(status, _, body) if status.is_success() => Ok(FetchedUrl::File(body)),
             Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
-            Content::Link(link) => Ok(Fetched::Link { link, is_public: page.is_public }),
+            Content::Link(link) => Ok(FetchedUrl::Link { link, is_public: page.is_public }),
         }
     }
 
@@ -42,7 +42,7 @@ impl HttpTracker {
     ///
     /// # Errors
     /// As [`HttpTracker::file`].
-    pub fn strangers_file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
+    pub fn fetch_untrusted_file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
         if self.is_proxied {
             return Err(TrackerError::Other(
                 "not asked for through a proxy, as that may lead to a local address".into(),

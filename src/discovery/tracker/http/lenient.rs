@@ -10,7 +10,7 @@ const MAX_INTEGER: usize = 64;
 
 /// A value; what stands in lists and dictionaries is read on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub(crate) enum LenientValue<'a> {
     /// An integer, where it is one of 64 bits.
     Int(Option<i64>),
     /// A string.
@@ -22,19 +22,19 @@ pub(crate) enum Value<'a> {
 }
 
 /// The value at the start of `bytes`, and what follows it. `None` where there is none, or no end of it.
-pub(crate) fn value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+pub(crate) fn value(bytes: &[u8]) -> Option<(LenientValue<'_>, &[u8])> {
     let (&kind, rest) = bytes.split_first()?;
     match kind {
         b'i' => {
             let end = rest.iter().take(MAX_INTEGER).position(|&byte| byte == b'e')?;
             let text = std::str::from_utf8(rest.get(..end)?).unwrap_or_default();
-            Some((Value::Int(text.trim().parse().ok()), rest.get(end + 1..)?))
+            Some((LenientValue::Int(text.trim().parse().ok()), rest.get(end + 1..)?))
         }
         b'l' | b'd' => {
             let (inside, after) = enclosed(rest)?;
-            Some((if kind == b'l' { Value::List(inside) } else { Value::Dict(inside) }, after))
+            Some((if kind == b'l' { LenientValue::List(inside) } else { LenientValue::Dict(inside) }, after))
         }
-        _ => string(bytes).map(|(text, after)| (Value::Bytes(text), after)),
+        _ => string(bytes).map(|(text, after)| (LenientValue::Bytes(text), after)),
     }
 }
 
@@ -71,7 +71,7 @@ fn enclosed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The values of a list.
-pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = Value<'_>> {
+pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = LenientValue<'_>> {
     let mut rest = list;
     std::iter::from_fn(move || {
         let (item, after) = value(rest)?;
@@ -81,7 +81,7 @@ pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = Value<'_>> {
 }
 
 /// The entries of a dictionary, in any order; up to the first that is none.
-fn entries(dict: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+fn entries(dict: &[u8]) -> impl Iterator<Item = (&[u8], LenientValue<'_>)> {
     let mut rest = dict;
     std::iter::from_fn(move || {
         let (key, after) = string(rest)?;
@@ -92,7 +92,7 @@ fn entries(dict: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
 }
 
 /// What `read` makes of the first value of this key that it takes; others of the same key are passed over.
-fn find<'a, T>(dict: &'a [u8], key: &[u8], read: impl Fn(Value<'a>) -> Option<T>) -> Option<T> {
+fn find<'a, T>(dict: &'a [u8], key: &[u8], read: impl Fn(LenientValue<'a>) -> Option<T>) -> Option<T> {
     entries(dict).filter(|(name, _)| *name == key).find_map(|(_, value)| read(value))
 }
 
@@ -103,22 +103,22 @@ pub(crate) fn has(dict: &[u8], key: &str) -> bool {
 
 /// The integer of this key.
 pub(crate) fn int(dict: &[u8], key: &str) -> Option<i64> {
-    find(dict, key.as_bytes(), |value| if let Value::Int(number) = value { number } else { None })
+    find(dict, key.as_bytes(), |value| if let LenientValue::Int(number) = value { number } else { None })
 }
 
 /// The string of this key.
 pub(crate) fn bytes<'a>(dict: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    find(dict, key.as_bytes(), |value| if let Value::Bytes(text) = value { Some(text) } else { None })
+    find(dict, key.as_bytes(), |value| if let LenientValue::Bytes(text) = value { Some(text) } else { None })
 }
 
 /// The list of this key.
 pub(crate) fn list<'a>(dict: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    find(dict, key.as_bytes(), |value| if let Value::List(list) = value { Some(list) } else { None })
+    find(dict, key.as_bytes(), |value| if let LenientValue::List(list) = value { Some(list) } else { None })
 }
 
 /// The dictionary of this key, which may be any bytes.
 pub(crate) fn dict<'a>(dict: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    find(dict, key, |value| if let Value::Dict(inner) = value { Some(inner) } else { None })
+    find(dict, key, |value| if let LenientValue::Dict(inner) = value { Some(inner) } else { None })
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
 
     fn content(bytes: &[u8]) -> &[u8] {
         match value(bytes) {
-            Some((Value::Dict(inside), _)) => inside,
+            Some((LenientValue::Dict(inside), _)) => inside,
             other => panic!("{other:?}"),
         }
     }
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!((int(dict_, "c"), bytes(dict_, "c")), (Some(0), Some(&b"x"[..])));
         assert_eq!(bytes(dict_, "d"), Some(&b"xy"[..]));
         let numbers: Vec<_> = items(list(dict_, "d").unwrap()).collect();
-        assert_eq!(numbers, [Value::Int(Some(1)), Value::Int(Some(2))]);
+        assert_eq!(numbers, [LenientValue::Int(Some(1)), LenientValue::Int(Some(2))]);
         assert_eq!(int(dict(dict_, b"e").unwrap(), "f"), Some(-3));
         assert_eq!((int(dict_, "g"), int(dict_, "h"), int(dict_, "missing")), (Some(8), None, None));
         assert!(has(dict_, "h") && !has(dict_, "f"));
@@ -167,7 +167,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes_ in proptest::collection::vec(any::<u8>(), 0..200)) {
             let text: Vec<u8> = bytes_.iter().map(|b| b"dlei0123456789:abc"[usize::from(*b) % 18]).collect();
             for input in [&bytes_, &text] {
-                if let Some((Value::Dict(inside) | Value::List(inside), rest)) = value(input) {
+                if let Some((LenientValue::Dict(inside) | LenientValue::List(inside), rest)) = value(input) {
                     prop_assert!(inside.len() + rest.len() < input.len());
                     items(inside).for_each(drop);
                     entries(inside).for_each(drop);

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Proxy, ProxyProtocol};
 
-use crate::discovery::tracker::http::tied::{named, wait};
+use crate::discovery::tracker::http::bound::{named, wait};
 use crate::discovery::tracker::http::tls::Tls;
 use crate::discovery::tracker::http::url::split_port;
 use crate::net::bind::Bind;
@@ -39,30 +39,30 @@ fn has_sound_port(proxy: &Proxy) -> bool {
 }
 
 /// Whether requests to a URL do without the proxy (`NO_PROXY`).
-pub(crate) fn is_excepted(config: &Config, url: &str) -> bool {
+pub(crate) fn bypasses_proxy(config: &Config, url: &str) -> bool {
     let uri = url.parse::<Uri>();
     config.proxy().is_some_and(|proxy| uri.is_ok_and(|uri| proxy.is_no_proxy(&uri)))
 }
 
 /// The connections of the client where a proxy may be in use.
 pub(crate) fn connector() -> impl Connector {
-    Forward.chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
+    ProxyConnector.chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
 }
 
 /// Connects to a proxy that is given whole URLs.
 #[derive(Debug)]
-struct Forward;
+struct ProxyConnector;
 
 /// A connection to a proxy, for one request.
-struct ForwardTransport {
+struct ProxyTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
     /// What goes before the path of the request, and the header that follows its first line; until it is sent.
     amendment: Option<(String, String)>,
 }
 
-impl<In: Transport> Connector<In> for Forward {
-    type Out = Either<In, ForwardTransport>;
+impl<In: Transport> Connector<In> for ProxyConnector {
+    type Out = Either<In, ProxyTransport>;
 
     fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         if let Some(chained) = chained {
@@ -80,7 +80,7 @@ impl<In: Transport> Connector<In> for Forward {
                     let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
                     let buffers = LazyBuffers::new(input, output);
                     let amendment = Some((root(details.uri), authorization(proxy)));
-                    return Ok(Some(Either::B(ForwardTransport { stream, buffers, amendment })));
+                    return Ok(Some(Either::B(ProxyTransport { stream, buffers, amendment })));
                 }
                 Err(error) => last = error,
             }
@@ -130,7 +130,7 @@ fn amended(request: &[u8], (root, header): &(String, String)) -> Vec<u8> {
     }
 }
 
-impl Transport for ForwardTransport {
+impl Transport for ProxyTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -158,7 +158,7 @@ impl Transport for ForwardTransport {
     }
 }
 
-impl fmt::Debug for ForwardTransport {
+impl fmt::Debug for ProxyTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
     }

@@ -26,7 +26,7 @@ fn redirect(location: &str) -> String {
     format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
-fn ask(host: &str, path: &str) -> Result<Answer, TrackerError> {
+fn ask(host: &str, path: &str) -> Result<AnnounceResponse, TrackerError> {
     let tracker = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     let a = Announce {
         info_hash: InfoHash([1; 20]),
@@ -94,7 +94,7 @@ fn a_public_tracker_leads_to_no_private_address() {
         assert!(answer.peers.contains(&public));
         let is_public = ip == "127.0.0.2";
         assert!(private.iter().all(|peer| answer.peers.contains(peer) != is_public), "{:?}", answer.peers);
-        assert_eq!(answer.left_out > 0, is_public);
+        assert_eq!(answer.private_dropped > 0, is_public);
         // A local tracker that leads to it has no more to say.
         let (tracker, served) = once("127.0.0.2", found(peers));
         let (start, first) = once(ip, redirect(&format!("http://{tracker}/announce")));
@@ -122,8 +122,8 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
     let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     client.file(url, max, PATIENT).map(|fetched| match fetched {
-        Fetched::File(bytes) => bytes,
-        Fetched::Link { link, .. } => panic!("{link}"),
+        FetchedUrl::File(bytes) => bytes,
+        FetchedUrl::Link { link, .. } => panic!("{link}"),
     })
 }
 
@@ -169,7 +169,7 @@ fn a_file_is_not_fetched_from_a_local_address_that_a_public_one_names() {
 #[test]
 fn a_strangers_file_comes_from_public_addresses_only() {
     let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
-    let get = |url: &str| client.strangers_file(url, 5, Duration::from_secs(20));
+    let get = |url: &str| client.fetch_untrusted_file(url, 5, Duration::from_secs(20));
     let (public, served) = once("127.0.0.2", found("hello"));
     assert_eq!(get(&format!("http://{public}/x.torrent")), Ok(b"hello".to_vec()));
     served.join().unwrap();

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 
 use crate::discovery::tracker::http::{Announce, AnnounceEvent, TrackerError};
-use crate::metainfo::paths::printable;
 use crate::types::InfoHash;
+use crate::util::printable_text::printable;
 
 /// All but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

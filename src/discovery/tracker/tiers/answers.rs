@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
-use crate::discovery::tracker::tiers::{FIRST_RETRY, Phase, Terms, Tiers, UnderWay};
+use crate::discovery::tracker::tiers::{AnnounceTerms, FIRST_RETRY, PendingJob, RoundPhase, Tiers};
 
 /// The longest such wait.
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
@@ -12,37 +12,37 @@ const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Tiers {
     /// Takes a job out of those under way.
-    fn returned(&mut self, url: &str) -> Option<UnderWay> {
-        let at = self.under_way.iter().position(|asked| asked.job.url == url)?;
-        Some(self.under_way.swap_remove(at))
+    fn returned(&mut self, url: &str) -> Option<PendingJob> {
+        let at = self.in_flight.iter().position(|asked| asked.job.url == url)?;
+        Some(self.in_flight.swap_remove(at))
     }
 
     /// The tracker of the job under way answered, and named somebody new or not. Returns how long until the next announce.
-    pub fn answered(&mut self, now: Duration, url: &str, terms: Terms, named_new: bool) -> Duration {
-        let Some(UnderWay { job, in_round }) = self.returned(url) else { return self.wait(now) };
+    pub fn answered(&mut self, now: Duration, url: &str, terms: AnnounceTerms, named_new: bool) -> Duration {
+        let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
         let min_interval = terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval));
         let earliest = now.saturating_add(min_interval);
         let due = now.saturating_add(terms.interval.max(min_interval));
         let is_completed = job.event == Some(AnnounceEvent::Completed);
         if let Some(tracker) = self.find(url) {
             tracker.answered(earliest, due, terms.tracker_id);
-            tracker.told_completed |= is_completed;
+            tracker.completed_sent |= is_completed;
         }
         if in_round {
             self.promote(url);
             self.failures = 0;
             self.earliest = earliest;
             self.next_round = Some(self.next_round.map_or(due, |other| other.min(due)));
-            if self.phase == Phase::Waiting {
+            if self.phase == RoundPhase::Waiting {
                 // One that was overtaken.
                 self.due = self.next_round.take().unwrap_or(due);
-            } else if !named_new && self.goes_on() && (self.pick(now).is_some() || self.is_round_busy()) {
+            } else if !named_new && self.should_continue() && (self.pick(now).is_some() || self.is_round_busy()) {
                 self.due = now;
             } else {
-                self.phase = Phase::Waiting;
+                self.phase = RoundPhase::Waiting;
                 self.due = self.next_round.take().unwrap_or(due);
             }
-        } else if is_completed && self.phase == Phase::Waiting && self.failures == 0 {
+        } else if is_completed && self.phase == RoundPhase::Waiting && self.failures == 0 {
             (self.earliest, self.due) = (earliest, self.due.max(due));
         }
         self.wait(now)
@@ -51,7 +51,7 @@ impl Tiers {
     /// The tracker of the job under way did not answer, or refused, and may have said when to come back. Returns how long until
     /// the next announce: none while there are trackers left to try in this round.
     pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) -> Duration {
-        let Some(UnderWay { job, in_round }) = self.returned(url) else { return self.wait(now) };
+        let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
         let jitter = self.jitter();
         let is_only = !self.trackers().any(|t| t.url != url && t.started);
         if let Some(tracker) = self.find(url) {
@@ -59,26 +59,26 @@ impl Tiers {
         }
         if in_round {
             self.failed_in_round(now);
-        } else if is_only && self.phase == Phase::Waiting {
+        } else if is_only && self.phase == RoundPhase::Waiting {
             // Another has to take its place.
             self.trackers_mut().for_each(|t| t.tried = t.url == url);
             if self.pick(now).is_some() {
-                (self.phase, self.next_round, self.due) = (Phase::Round, None, now);
+                (self.phase, self.next_round, self.due) = (RoundPhase::Round, None, now);
             }
         }
         self.wait(now)
     }
 
     fn failed_in_round(&mut self, now: Duration) {
-        if self.phase != Phase::Round || self.is_round_busy() {
+        if self.phase != RoundPhase::Round || self.is_round_busy() {
             return; // another has answered, or may
         }
-        if self.goes_on() && self.pick(now).is_some() {
+        if self.should_continue() && self.pick(now).is_some() {
             self.due = now;
         } else if self.next_round.is_some() {
             self.end_round(now);
         } else {
-            self.phase = Phase::Waiting;
+            self.phase = RoundPhase::Waiting;
             self.due = now.saturating_add(backoff(self.failures, self.jitter())).max(self.next_allowed());
             self.failures = (self.failures + 1).min(16);
         }

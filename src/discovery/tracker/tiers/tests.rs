@@ -30,12 +30,12 @@ fn heard(
     min_interval: Option<Duration>,
     tracker_id: Option<Vec<u8>>,
 ) -> Duration {
-    t.answered(now, url, Terms { interval, min_interval, tracker_id }, true)
+    t.answered(now, url, AnnounceTerms { interval, min_interval, tracker_id }, true)
 }
 
 /// A tracker answers and names nobody new.
 fn heard_of_nobody(t: &mut Tiers, now: Duration, url: &str) -> Duration {
-    t.answered(now, url, Terms { interval: s(1000), ..Terms::default() }, false)
+    t.answered(now, url, AnnounceTerms { interval: s(1000), ..AnnounceTerms::default() }, false)
 }
 
 /// What [`begin`] gives for a job at `url`.
@@ -85,7 +85,7 @@ fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
     let mut t = tiers(&[A, B, C]);
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     assert_eq!(begin(&mut t, s(0)), None, "one at a time");
-    assert_eq!(t.next_due(), OVERTAKE, "unless it takes too long");
+    assert_eq!(t.next_due(), OVERTAKE_AFTER, "unless it takes too long");
     assert_eq!(t.failed(s(5), A, None), s(0));
     assert_eq!(begin(&mut t, s(5)), job!(B, Started));
     assert_eq!(heard(&mut t, s(6), B, s(1800), Some(s(60)), None), s(1800));
@@ -226,7 +226,7 @@ fn an_answer_nobody_asked_for_changes_nothing() {
     t.failed(s(0), A, None);
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     heard(&mut t, s(1), B, s(1000), None, None);
-    assert_eq!(t.next_due(), OVERTAKE, "A is still under way");
+    assert_eq!(t.next_due(), OVERTAKE_AFTER, "A is still under way");
     assert_eq!(t.stop_jobs(), []);
 }
 
@@ -263,12 +263,12 @@ fn silent_trackers_are_overtaken_and_still_heard() {
 fn where_no_peer_is_known_a_long_list_of_silent_trackers_is_gone_through_in_half_a_minute() {
     let urls: Vec<String> = (0..40).map(|n| format!("http://{n}/")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    let asked = |hungry, nobody_left, private| {
+    let asked = |needs_peers, no_candidates, private| {
         let mut t = tiers(&urls);
         if private {
             t.ask_one_at_a_time();
         }
-        t.want_peers(s(0), hungry, nobody_left);
+        t.want_peers(s(0), needs_peers, no_candidates);
         // None answers, and none is given up before half a minute.
         (0..30).filter(|second| t.begin(s(*second)).is_some()).count()
     };
@@ -355,10 +355,10 @@ fn completed_reaches_everyone_even_while_another_is_silent() {
     assert_eq!(begin(&mut t, s(6)), job!(C, Started));
     heard(&mut t, s(7), C, s(1000), None, None);
     t.completed();
-    assert!(t.owes_completed());
+    assert!(t.has_unsent_completed());
     assert_eq!(begin(&mut t, s(8)), job!(B, Completed));
     assert_eq!(begin(&mut t, s(8)), job!(C, Completed));
-    assert!(!t.owes_completed() && begin(&mut t, s(8)).is_none());
+    assert!(!t.has_unsent_completed() && begin(&mut t, s(8)).is_none());
     heard(&mut t, s(9), B, s(1000), None, None);
     // C's is lost: it is told once more before the end.
     t.failed(s(9), C, None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
-use crate::discovery::tracker::tiers::Job;
+use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::discovery::tracker::tiers::answers::backoff;
 
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Tracker {
     /// `started` was sent with nothing left, so that `completed` would be counted twice.
     pub started_complete: bool,
     /// `completed` was accepted.
-    pub told_completed: bool,
+    pub completed_sent: bool,
     /// No `completed` before this; zero until it has failed.
     pub completed_at: Duration,
     /// No announce without an event before this.
@@ -25,7 +25,7 @@ pub(crate) struct Tracker {
     /// When its regular announce is due, once it knows us.
     pub due: Duration,
     /// No announce at all before this, as the tracker asked for it; [`Duration::MAX`] for never again.
-    pub left_alone: Duration,
+    pub no_contact_before: Duration,
     /// Failures in a row.
     failures: u32,
     /// Asked in this round.
@@ -38,22 +38,22 @@ impl Tracker {
     }
 
     pub(crate) fn takes_completed(&self) -> bool {
-        self.started && !self.started_complete && !self.told_completed && self.left_alone != Duration::MAX
+        self.started && !self.started_complete && !self.completed_sent && self.no_contact_before != Duration::MAX
     }
 
     /// When a round may ask it.
     pub(crate) fn allowed_at(&self) -> Duration {
-        if self.started { self.not_before.max(self.left_alone) } else { self.left_alone }
+        if self.started { self.not_before.max(self.no_contact_before) } else { self.no_contact_before }
     }
 
-    pub(crate) fn job(&self, event: Option<AnnounceEvent>) -> Job {
-        Job { url: self.url.clone(), tracker_id: self.id.clone(), event }
+    pub(crate) fn job(&self, event: Option<AnnounceEvent>) -> AnnounceJob {
+        AnnounceJob { url: self.url.clone(), tracker_id: self.id.clone(), event }
     }
 
     /// It knows us, and wants to hear from us at `due`, not before `earliest`.
     pub(crate) fn answered(&mut self, earliest: Duration, due: Duration, id: Option<Vec<u8>>) {
         (self.started, self.tried, self.failures) = (true, true, 0);
-        (self.not_before, self.due, self.left_alone) = (earliest, due, Duration::ZERO);
+        (self.not_before, self.due, self.no_contact_before) = (earliest, due, Duration::ZERO);
         // A tracker that sends none this time means the one it sent before (BEP 3).
         self.id = id.or(self.id.take());
     }
@@ -67,10 +67,10 @@ impl Tracker {
         if was_completed {
             self.completed_at = again;
         }
-        self.left_alone = match retry {
+        self.no_contact_before = match retry {
             Some(Retry::Never) => Duration::MAX,
             Some(Retry::After(wait)) => now.saturating_add(wait),
-            None => self.left_alone,
+            None => self.no_contact_before,
         };
     }
 }

@@ -1,14 +1,14 @@
 //! One exchange with one address of a UDP tracker (BEP 15) as a state machine: a connection id first, where none is known, then
 //! the question itself, each sent again after 3 s, as a packet may be lost, and then after 15·2ⁿ s. Pure: times are durations since a start that the caller keeps.
 //!
-//! The caller loops: send what [`Exchange::next_datagram`] gives, hand what comes to [`Exchange::hear`], sleep until
+//! The caller loops: send what [`Exchange::next_datagram`] gives, hand what comes to [`Exchange::receive`], sleep until
 //! [`Exchange::due`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{self, Announce, Answer, Scraped, TrackerError};
-use crate::discovery::tracker::udp::packet::{self, Response};
+use crate::discovery::tracker::announce::{self, Announce, AnnounceResponse, Scraped, TrackerError};
+use crate::discovery::tracker::udp::packet::{self, UdpResponse};
 use crate::types::InfoHash;
 use crate::util::random::Random;
 use crate::wire::compact;
@@ -24,14 +24,14 @@ const MAX_DOUBLINGS: u32 = 8;
 
 /// A connection id that a tracker gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionId {
     /// The id.
     pub id: u64,
     /// When it came.
     pub since: Duration,
 }
 
-impl Connection {
+impl ConnectionId {
     /// Whether it still serves.
     pub fn is_fresh(&self, now: Duration) -> bool {
         now.saturating_sub(self.since) < CONNECTION_LIFE
@@ -40,7 +40,7 @@ impl Connection {
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub enum Ask<'a> {
+pub enum TrackerQuery<'a> {
     /// An announce, and the URL's path and query.
     Announce(&'a Announce<'a>, &'a str),
     /// The figures of some swarms.
@@ -51,16 +51,16 @@ pub enum Ask<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// To an announce.
-    Announced(Answer),
+    Announced(AnnounceResponse),
     /// To a scrape, in its order.
     Scraped(Vec<Scraped>),
 }
 
 impl Reply {
     /// What counts of it if the tracker has a public address.
-    pub fn of_public_tracker(self) -> Reply {
+    pub fn without_private_peers(self) -> Reply {
         match self {
-            Reply::Announced(answer) => Reply::Announced(answer.of_public_tracker()),
+            Reply::Announced(answer) => Reply::Announced(answer.without_private_peers()),
             scraped @ Reply::Scraped(_) => scraped,
         }
     }
@@ -70,9 +70,9 @@ impl Reply {
 #[derive(Debug)]
 pub struct Exchange<'a> {
     to: SocketAddr,
-    ask: Ask<'a>,
+    ask: TrackerQuery<'a>,
     random: Random,
-    connection: Option<Connection>,
+    connection: Option<ConnectionId>,
     /// The connection id was there before, so that the tracker may have forgotten it.
     is_old: bool,
     /// A new connection id was asked for, as the tracker refused one.
@@ -91,8 +91,8 @@ impl<'a> Exchange<'a> {
     pub fn begin(
         now: Duration,
         to: SocketAddr,
-        ask: Ask<'a>,
-        old: Option<Connection>,
+        ask: TrackerQuery<'a>,
+        old: Option<ConnectionId>,
         deadline: Duration,
         mut random: Random,
     ) -> Exchange<'a> {
@@ -124,7 +124,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// The connection id, to be kept for the next exchange.
-    pub fn connection(&self) -> Option<Connection> {
+    pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
     }
 
@@ -147,36 +147,36 @@ impl<'a> Exchange<'a> {
         self.sent = self.sent.saturating_add(1);
         Some(match (self.connection, self.ask) {
             (None, _) => packet::connect_request(self.transaction),
-            (Some(c), Ask::Announce(a, data)) => packet::announce_request(c.id, self.transaction, a, data),
-            (Some(c), Ask::Scrape(swarms)) => packet::scrape_request(c.id, self.transaction, swarms),
+            (Some(c), TrackerQuery::Announce(a, data)) => packet::announce_request(c.id, self.transaction, a, data),
+            (Some(c), TrackerQuery::Scrape(swarms)) => packet::scrape_request(c.id, self.transaction, swarms),
         })
     }
 
     /// A datagram came. `None` where it is not the awaited one, or there is more to send.
-    pub fn hear(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) -> Option<Result<Reply, TrackerError>> {
+    pub fn receive(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) -> Option<Result<Reply, TrackerError>> {
         // Anyone can send to us; who cannot see our packets does not know the transaction id.
         let is_theirs = from.ip() == self.to.ip() && from.port() == self.to.port();
         if !is_theirs || packet::transaction(bytes) != Some(self.transaction) || self.sent == 0 {
             return None;
         }
         let reply = match (packet::parse_response(bytes), self.asking, self.ask) {
-            (Some(Response::Connected(id)), false, _) => {
-                self.connection = Some(Connection { id, since: now });
+            (Some(UdpResponse::Connected(id)), false, _) => {
+                self.connection = Some(ConnectionId { id, since: now });
                 self.turn(now, true);
                 self.sent = 0;
                 return None;
             }
-            (Some(Response::Error(words)), true, _) if self.refuses_id(words) => {
+            (Some(UdpResponse::Error(words)), true, _) if self.refuses_id(words) => {
                 (self.connection, self.renewed) = (None, true);
                 self.turn(now, false);
                 self.sent = 0;
                 return None;
             }
-            (Some(Response::Error(words)), _, _) => Err(TrackerError::Refused(announce::text(words))),
-            (Some(Response::Announced { interval, leechers, seeders, peers }), true, Ask::Announce(..)) => {
+            (Some(UdpResponse::Error(words)), _, _) => Err(TrackerError::Refused(announce::text(words))),
+            (Some(UdpResponse::Announced { interval, leechers, seeders, peers }), true, TrackerQuery::Announce(..)) => {
                 Ok(Reply::Announced(self.answer(interval, leechers, seeders, peers)))
             }
-            (Some(Response::Scraped(figures)), true, Ask::Scrape(swarms)) => {
+            (Some(UdpResponse::Scraped(figures)), true, TrackerQuery::Scrape(swarms)) => {
                 Ok(Reply::Scraped(packet::figures(figures).take(swarms.len()).collect()))
             }
             _ => Err(TrackerError::Malformed("it is no answer to what was asked".into())),
@@ -199,15 +199,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// The addresses are of the family in which the tracker was asked.
-    fn answer(&self, interval: u32, leechers: u32, seeders: u32, peers: &[u8]) -> Answer {
+    fn answer(&self, interval: u32, leechers: u32, seeders: u32, peers: &[u8]) -> AnnounceResponse {
         let peers = if self.to.is_ipv4() {
             announce::usable(compact::four(peers))
         } else {
             announce::usable(compact::six(peers))
         };
-        Answer {
+        AnnounceResponse {
             peers,
-            left_out: 0,
+            private_dropped: 0,
             names: Vec::new(),
             interval: announce::seconds(interval.into()).unwrap_or(announce::DEFAULT_INTERVAL),
             min_interval: None,

@@ -18,7 +18,7 @@ const ERROR: u32 = 3;
 
 /// What a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request<'a> {
+pub enum UdpRequest<'a> {
     /// A connection id is wanted.
     Connect,
     /// The connection id, and what it is used for.
@@ -46,7 +46,7 @@ pub struct AnnounceRequest {
 
 /// What a tracker answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Response<'a> {
+pub enum UdpResponse<'a> {
     /// A connection id.
     Connected(u64),
     /// The answer to an announce.
@@ -115,19 +115,19 @@ fn request(connection: u64, action: u32, transaction: u32) -> Vec<u8> {
 }
 
 /// Reads a request and its transaction id; `None` for what is none.
-pub fn parse_request(bytes: &[u8]) -> Option<(u32, Request<'_>)> {
-    let mut at = Reader(bytes);
+pub fn parse_request(bytes: &[u8]) -> Option<(u32, UdpRequest<'_>)> {
+    let mut at = ByteReader(bytes);
     let (connection, action, transaction) = (at.u64()?, at.u32()?, at.u32()?);
     let request = match action {
-        CONNECT if connection == PROTOCOL => Request::Connect,
-        ANNOUNCE => Request::Announce(connection, announce(&mut at)?),
-        SCRAPE if at.0.len() >= 20 => Request::Scrape(connection, at.0),
+        CONNECT if connection == PROTOCOL => UdpRequest::Connect,
+        ANNOUNCE => UdpRequest::Announce(connection, announce(&mut at)?),
+        SCRAPE if at.0.len() >= 20 => UdpRequest::Scrape(connection, at.0),
         _ => return None,
     };
     Some((transaction, request))
 }
 
-fn announce(at: &mut Reader<'_>) -> Option<AnnounceRequest> {
+fn announce(at: &mut ByteReader<'_>) -> Option<AnnounceRequest> {
     let (info_hash, peer_id) = (InfoHash(at.take()?), PeerId(at.take()?));
     let (_downloaded, left, _uploaded) = (at.u64()?, at.u64()?, at.u64()?);
     let event = match at.u32()? {
@@ -147,47 +147,47 @@ pub fn transaction(bytes: &[u8]) -> Option<u32> {
 }
 
 /// Reads a response; `None` where it is too short for its action or the action is unknown.
-pub fn parse_response(bytes: &[u8]) -> Option<Response<'_>> {
-    let mut at = Reader(bytes);
+pub fn parse_response(bytes: &[u8]) -> Option<UdpResponse<'_>> {
+    let mut at = ByteReader(bytes);
     let (action, _transaction) = (at.u32()?, at.u32()?);
     Some(match action {
-        CONNECT => Response::Connected(at.u64()?),
+        CONNECT => UdpResponse::Connected(at.u64()?),
         ANNOUNCE => {
             let (interval, leechers, seeders) = (at.u32()?, at.u32()?, at.u32()?);
-            Response::Announced { interval, leechers, seeders, peers: at.0 }
+            UdpResponse::Announced { interval, leechers, seeders, peers: at.0 }
         }
-        SCRAPE => Response::Scraped(at.0),
-        ERROR => Response::Error(at.0),
+        SCRAPE => UdpResponse::Scraped(at.0),
+        ERROR => UdpResponse::Error(at.0),
         _ => return None,
     })
 }
 
 /// Writes a response.
-pub fn response(transaction: u32, response: &Response<'_>) -> Vec<u8> {
+pub fn response(transaction: u32, response: &UdpResponse<'_>) -> Vec<u8> {
     let head = |action: u32| [action.to_be_bytes(), transaction.to_be_bytes()].concat();
     match response {
-        Response::Connected(id) => [head(CONNECT), id.to_be_bytes().to_vec()].concat(),
-        Response::Announced { interval, leechers, seeders, peers } => {
+        UdpResponse::Connected(id) => [head(CONNECT), id.to_be_bytes().to_vec()].concat(),
+        UdpResponse::Announced { interval, leechers, seeders, peers } => {
             let numbers = [interval, leechers, seeders].map(|n| n.to_be_bytes()).concat();
             [head(ANNOUNCE), numbers, peers.to_vec()].concat()
         }
-        Response::Scraped(figures) => [head(SCRAPE), figures.to_vec()].concat(),
-        Response::Error(words) => [head(ERROR), words.to_vec()].concat(),
+        UdpResponse::Scraped(figures) => [head(SCRAPE), figures.to_vec()].concat(),
+        UdpResponse::Error(words) => [head(ERROR), words.to_vec()].concat(),
     }
 }
 
 /// The figures of a scrape's swarms, in the order of the request; a torn last one is left out.
 pub fn figures(bytes: &[u8]) -> impl Iterator<Item = Scraped> + '_ {
     bytes.chunks_exact(12).filter_map(|entry| {
-        let mut at = Reader(entry);
+        let mut at = ByteReader(entry);
         Some(Scraped { complete: at.u32()?, downloaded: at.u32()?, incomplete: at.u32()? })
     })
 }
 
 /// What is left to read.
-struct Reader<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl ByteReader<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn our_tracker_reads_what_our_client_writes() {
-        assert_eq!(parse_request(&connect_request(7)), Some((7, Request::Connect)));
+        assert_eq!(parse_request(&connect_request(7)), Some((7, UdpRequest::Connect)));
         let sent = announce_request(1, 2, &A, "/announce");
         let (transaction, read) = parse_request(&sent).unwrap();
-        let Request::Announce(1, read) = read else { panic!("{read:?}") };
+        let UdpRequest::Announce(1, read) = read else { panic!("{read:?}") };
         assert_eq!((transaction, read.info_hash, read.peer_id), (2, A.info_hash, A.peer_id));
         assert_eq!((read.left, read.event, read.numwant, read.port), (5, A.event, 200, 0x1ae1));
         let mut strange = connect_request(7);
@@ -266,10 +266,10 @@ mod tests {
     fn responses_are_read_and_short_ones_are_not() {
         let peers = [1, 2, 3, 4, 0, 5];
         let all = [
-            Response::Connected(9),
-            Response::Announced { interval: 1, leechers: 2, seeders: 3, peers: &peers },
-            Response::Scraped(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 9]),
-            Response::Error(b"no"),
+            UdpResponse::Connected(9),
+            UdpResponse::Announced { interval: 1, leechers: 2, seeders: 3, peers: &peers },
+            UdpResponse::Scraped(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 9]),
+            UdpResponse::Error(b"no"),
         ];
         for sent in all {
             let bytes = response(77, &sent);
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(parse_response(&response(77, &all[0])[..15]), None);
         assert_eq!(parse_response(&response(77, &all[1])[..19]), None);
         assert_eq!(parse_response(&[0, 0, 0, 4, 0, 0, 0, 77]), None, "an unknown action");
-        let Response::Scraped(bytes) = all[2] else { unreachable!() };
+        let UdpResponse::Scraped(bytes) = all[2] else { unreachable!() };
         let read: Vec<_> = figures(bytes).collect();
         assert_eq!(read, [Scraped { complete: 1, downloaded: 2, incomplete: 3 }]);
     }

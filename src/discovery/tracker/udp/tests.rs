@@ -3,8 +3,8 @@
 use std::thread::{self, JoinHandle};
 
 use super::*;
-use crate::discovery::tracker::udp::packet::{Request, Response, parse_request, response};
-use crate::tracker_server::{Server, ServerConfig};
+use crate::discovery::tracker::udp::packet::{UdpRequest, UdpResponse, parse_request, response};
+use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 use crate::types::PeerId;
 
 /// Plenty, for what is expected to end on its own.
@@ -30,7 +30,7 @@ fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'stati
 }
 
 /// What a tracker sends for a request: the datagrams, and whether they come from another socket than the one asked.
-type Says = Vec<(bool, Vec<u8>)>;
+type ScriptedReply = Vec<(bool, Vec<u8>)>;
 
 /// A tracker that says what `say` gives for each request, until a packet of one byte ends it; it returns how many connection ids
 /// were asked for.
@@ -40,7 +40,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn start(mut say: impl FnMut(u32, Request) -> Says + Send + 'static) -> Scripted {
+    fn start(mut say: impl FnMut(u32, UdpRequest) -> ScriptedReply + Send + 'static) -> Scripted {
         let (socket, stranger) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let addr = socket.local_addr().unwrap();
         let thread = thread::spawn(move || {
@@ -51,7 +51,7 @@ impl Scripted {
                     return connects;
                 }
                 let (transaction, request) = parse_request(&buffer[..length]).unwrap();
-                connects += usize::from(request == Request::Connect);
+                connects += usize::from(request == UdpRequest::Connect);
                 for (strange, datagram) in say(transaction, request) {
                     let by = if strange { &stranger } else { &socket };
                     by.send_to(&datagram, from).unwrap();
@@ -72,19 +72,19 @@ impl Scripted {
 }
 
 /// What an honest tracker says.
-fn honest(transaction: u32, request: &Request) -> Vec<u8> {
+fn honest(transaction: u32, request: &UdpRequest) -> Vec<u8> {
     let answer = match request {
-        Request::Connect => Response::Connected(5),
-        Request::Announce(5, _) => {
-            Response::Announced { interval: 900, leechers: 1, seeders: 2, peers: &[9, 9, 9, 9, 0x1a, 0xe1, 7] }
+        UdpRequest::Connect => UdpResponse::Connected(5),
+        UdpRequest::Announce(5, _) => {
+            UdpResponse::Announced { interval: 900, leechers: 1, seeders: 2, peers: &[9, 9, 9, 9, 0x1a, 0xe1, 7] }
         }
-        Request::Scrape(5, _) => Response::Scraped(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]),
-        _ => Response::Error(b"connection id"),
+        UdpRequest::Scrape(5, _) => UdpResponse::Scraped(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]),
+        _ => UdpResponse::Error(b"connection id"),
     };
     response(transaction, &answer)
 }
 
-fn ask(tracker: &Scripted, deadline: Duration) -> Result<Answer, TrackerError> {
+fn ask(tracker: &Scripted, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
     UdpTracker::new().announce(&tracker.url(), &report(1, 1, None), deadline)
 }
 
@@ -92,7 +92,7 @@ fn ask(tracker: &Scripted, deadline: Duration) -> Result<Answer, TrackerError> {
 fn hostile_datagrams_do_not_disturb_an_honest_answer() {
     let tracker = Scripted::start(|transaction, request| {
         let right = honest(transaction, &request);
-        let refusal = |transaction| response(transaction, &Response::Error(b"go away"));
+        let refusal = |transaction| response(transaction, &UdpResponse::Error(b"go away"));
         vec![
             (false, refusal(transaction.wrapping_add(1))),
             (true, refusal(transaction)),
@@ -125,12 +125,12 @@ fn nothing_but_hostile_datagrams_ends_at_the_deadline() {
 
 #[test]
 fn refusals_and_torn_answers_are_told() {
-    let refusing = Scripted::start(|transaction, _| vec![(false, response(transaction, &Response::Error(b"no\n")))]);
+    let refusing = Scripted::start(|transaction, _| vec![(false, response(transaction, &UdpResponse::Error(b"no\n")))]);
     assert!(matches!(ask(&refusing, PATIENT), Err(TrackerError::Refused(words)) if !words.contains('\n')));
     refusing.end();
     let torn = Scripted::start(|transaction, request| {
         let mut bytes = honest(transaction, &request);
-        bytes.truncate(if request == Request::Connect { 16 } else { 19 });
+        bytes.truncate(if request == UdpRequest::Connect { 16 } else { 19 });
         vec![(false, bytes)]
     });
     assert!(matches!(ask(&torn, PATIENT), Err(TrackerError::Malformed(_))));
@@ -162,15 +162,15 @@ fn an_id_that_is_refused_is_renewed() {
     let tracker = Scripted::start(move |transaction, request| {
         // Every id serves once.
         let answer = match request {
-            Request::Connect => {
+            UdpRequest::Connect => {
                 given += 1;
-                Response::Connected(given)
+                UdpResponse::Connected(given)
             }
-            Request::Announce(id, _) if id == given => {
+            UdpRequest::Announce(id, _) if id == given => {
                 given += 1;
-                Response::Announced { interval: 900, leechers: 0, seeders: 0, peers: &[] }
+                UdpResponse::Announced { interval: 900, leechers: 0, seeders: 0, peers: &[] }
             }
-            _ => Response::Error(b"connection id"),
+            _ => UdpResponse::Error(b"connection id"),
         };
         vec![(false, response(transaction, &answer))]
     });
@@ -198,14 +198,14 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
     let chosen = |is_local: fn(IpAddr) -> bool, host: &str| {
         let client = UdpTracker::with(is_local);
         let url = format!("udp://{host}:9/announce");
-        client.addresses(&Place::parse(&url).unwrap(), false, client.now() + PATIENT).map(|families| families.concat())
+        client.addresses(&UdpUrl::parse(&url).unwrap(), false, client.now() + PATIENT).map(|families| families.concat())
     };
     assert_eq!(chosen(is_local, "192.0.2.1").unwrap(), ["192.0.2.1:9".parse().unwrap()]);
     assert_eq!(chosen(is_local, "[::ffff:127.0.0.1]").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
     let both = chosen(is_local, "localhost").unwrap();
     for url in ["udp://127.0.0.1:9", "udp://127.0.0.1:9/", "udp://127.0.0.1:9/announce?k=1"] {
         let client = UdpTracker::new();
-        let asked = client.addresses(&Place::parse(url).unwrap(), false, client.now() + PATIENT);
+        let asked = client.addresses(&UdpUrl::parse(url).unwrap(), false, client.now() + PATIENT);
         assert_eq!(asked.map(|families| families.concat()), Ok(vec!["127.0.0.1:9".parse().unwrap()]), "{url}");
     }
     assert!(both.iter().filter(|a| a.is_ipv4()).count() <= 1 && both.iter().filter(|a| a.is_ipv6()).count() <= 1);
@@ -225,7 +225,8 @@ fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
         let client = UdpTracker::new();
         let report = report(1, 1, None);
         let addresses = [first.as_slice(), &[good.addr]].concat();
-        let replies = client.talk(&[addresses], Ask::Announce(&report, "/announce"), client.now() + PATIENT).unwrap();
+        let replies =
+            client.talk(&[addresses], TrackerQuery::Announce(&report, "/announce"), client.now() + PATIENT).unwrap();
         assert_eq!(replies.len(), 1, "{first:?}");
     }
     silent.end();
@@ -234,9 +235,9 @@ fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
 
 #[test]
 fn two_addresses_give_one_answer() {
-    let answer = |peers: &[&str], interval, seeds| Answer {
+    let answer = |peers: &[&str], interval, seeds| AnnounceResponse {
         peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
-        left_out: 0,
+        private_dropped: 0,
         names: Vec::new(),
         interval: Duration::from_secs(interval),
         min_interval: None,
@@ -250,7 +251,7 @@ fn two_addresses_give_one_answer() {
     assert_eq!(both, answer(&["1.2.3.4:5", "[2001:db8::1]:5"], 90, Some(2)));
 }
 
-fn ports(answer: &Answer) -> Vec<u16> {
+fn ports(answer: &AnnounceResponse) -> Vec<u16> {
     let mut ports: Vec<u16> = answer.peers.iter().map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports
@@ -258,7 +259,7 @@ fn ports(answer: &Answer) -> Vec<u16> {
 
 #[test]
 fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
-    let server = Server::start("127.0.0.1:0".parse().unwrap(), ServerConfig::default()).unwrap();
+    let server = TrackerServer::start("127.0.0.1:0".parse().unwrap(), TrackerServerConfig::default()).unwrap();
     let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
     let tell = |port, left, event| client.announce(&url, &report(port, left, event), PATIENT).unwrap();
     assert_eq!(ports(&tell(1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
@@ -274,7 +275,7 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     assert_eq!(ports(&tell(1003, 5, None)), [1001]);
     // Were it on the internet, it would know of nobody on this machine.
     let public = UdpTracker::with(|_| false).announce(&url, &report(1003, 5, None), PATIENT).unwrap();
-    assert_eq!((ports(&public), public.left_out), (vec![], 1));
+    assert_eq!((ports(&public), public.private_dropped), (vec![], 1));
     let refused = client.announce(&url, &report(0, 1, None), PATIENT);
     assert_eq!(refused, Err(TrackerError::Refused("port 0 reaches nobody".into())));
     server.stop();
@@ -288,7 +289,11 @@ fn each(addresses: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
 /// Asks all of `addresses` at once with patience for an hour: a test that waits for all of it hangs.
 fn talk(addresses: &[SocketAddr]) -> Result<Vec<Reply>, TrackerError> {
     let client = UdpTracker::new();
-    client.talk(&each(addresses), Ask::Announce(&report(1, 1, None), ""), client.now() + Duration::from_secs(3600))
+    client.talk(
+        &each(addresses),
+        TrackerQuery::Announce(&report(1, 1, None), ""),
+        client.now() + Duration::from_secs(3600),
+    )
 }
 
 #[test]
@@ -302,7 +307,7 @@ fn an_address_that_answers_does_not_wait_for_one_that_does_not() {
     assert_eq!(talk(&[second.addr, willing.addr]).map(|replies| replies.len()), Ok(2));
     second.end();
     willing.end();
-    let refusing = Scripted::start(|transaction, _| vec![(false, response(transaction, &Response::Error(b"no")))]);
+    let refusing = Scripted::start(|transaction, _| vec![(false, response(transaction, &UdpResponse::Error(b"no")))]);
     assert_eq!(talk(&[closed, refusing.addr]), Err(TrackerError::Refused("no".into())), "its word is worth more");
     refusing.end();
 }
@@ -313,9 +318,9 @@ fn what_cannot_be_sent_is_not_waited_for() {
     let (client, addr) = (UdpTracker::new(), tracker.local_addr().unwrap());
     let socket = connected(addr, &Bind::Any).unwrap();
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write).unwrap();
-    client.keep(addr, socket, Some(Connection { id: 1, since: client.now() }));
+    client.keep(addr, socket, Some(ConnectionId { id: 1, since: client.now() }));
     let end = client.now() + Duration::from_secs(3600);
-    let replies = client.talk(&each(&[addr]), Ask::Announce(&report(1, 1, None), ""), end);
+    let replies = client.talk(&each(&[addr]), TrackerQuery::Announce(&report(1, 1, None), ""), end);
     assert!(matches!(replies, Err(TrackerError::Connect(_))), "{replies:?}");
 }
 
@@ -336,7 +341,7 @@ fn one_who_leaves_a_tracker_forgets_only_that_one() {
 
 #[test]
 fn both_families_are_asked_at_once() {
-    let Ok(server) = Server::start("[::]:0".parse().unwrap(), ServerConfig::default()) else {
+    let Ok(server) = TrackerServer::start("[::]:0".parse().unwrap(), TrackerServerConfig::default()) else {
         eprintln!("not run: there is no IPv6 here");
         return;
     };
@@ -348,7 +353,7 @@ fn both_families_are_asked_at_once() {
     let client = UdpTracker::new();
     let tell = |port| {
         let a = report(port, 1, None);
-        let replies = client.talk(&each(&addresses), Ask::Announce(&a, ""), client.now() + PATIENT).unwrap();
+        let replies = client.talk(&each(&addresses), TrackerQuery::Announce(&a, ""), client.now() + PATIENT).unwrap();
         replies.into_iter().map(|reply| if let Reply::Announced(answer) = reply { answer.peers } else { vec![] })
     };
     assert_eq!(tell(1001).collect::<Vec<_>>(), [vec![], vec![]]);
@@ -359,7 +364,7 @@ fn both_families_are_asked_at_once() {
 
 #[test]
 fn our_own_tracker_answers_nobody_without_a_connection_id() {
-    let server = Server::start("127.0.0.1:0".parse().unwrap(), ServerConfig::default()).unwrap();
+    let server = TrackerServer::start("127.0.0.1:0".parse().unwrap(), TrackerServerConfig::default()).unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server.addr()).unwrap();
     for id in [0, 1, u64::MAX] {

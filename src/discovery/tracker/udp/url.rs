@@ -2,7 +2,7 @@
 
 use crate::discovery::tracker::announce::TrackerError;
 use crate::discovery::tracker::announce_path::is_announce_path;
-use crate::metainfo::paths::printable;
+use crate::util::printable_text::printable;
 
 /// The port of a URL that names none, as other clients have it.
 const DEFAULT_PORT: u16 = 80;
@@ -11,7 +11,7 @@ const MAX_DATA: usize = 1024;
 
 /// What a URL says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place<'a> {
+pub(crate) struct UdpUrl<'a> {
     /// A name or an address; an IPv6 address without its brackets.
     pub host: &'a str,
     pub port: u16,
@@ -19,8 +19,8 @@ pub(crate) struct Place<'a> {
     pub data: &'a str,
 }
 
-impl<'a> Place<'a> {
-    pub(crate) fn parse(url: &'a str) -> Result<Place<'a>, TrackerError> {
+impl<'a> UdpUrl<'a> {
+    pub(crate) fn parse(url: &'a str) -> Result<UdpUrl<'a>, TrackerError> {
         let url = url.trim();
         let (scheme, rest) = url.split_once("://").unwrap_or((url.split(':').next().unwrap_or_default(), ""));
         if !scheme.eq_ignore_ascii_case("udp") {
@@ -39,7 +39,7 @@ impl<'a> Place<'a> {
         if host.is_empty() || host.contains(strange) || port == 0 || data.len() > MAX_DATA {
             return Err(TrackerError::Url);
         }
-        Ok(Place { host, port, data })
+        Ok(UdpUrl { host, port, data })
     }
 
     /// Whether a local address may be asked: the path names an announce, or there is none, as BEP 15 knows no paths. Nothing of
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn parsed(url: &str) -> Option<(&str, u16, &str)> {
-        Place::parse(url).ok().map(|p| (p.host, p.port, p.data))
+        UdpUrl::parse(url).ok().map(|p| (p.host, p.port, p.data))
     }
 
     #[test]
@@ -73,17 +73,17 @@ mod tests {
         let bad =
             ["udp://", "udp://:1/", "udp://t:0/", "udp://t:x", "udp://t:65536", "udp:t", "udp://a b:1", "udp://[]:1"];
         for url in bad.into_iter().chain([long.as_str()]) {
-            assert_eq!(Place::parse(url), Err(TrackerError::Url), "{url}");
+            assert_eq!(UdpUrl::parse(url), Err(TrackerError::Url), "{url}");
         }
         for url in ["http://t/announce", "file:///etc/passwd", "", "announce"] {
-            assert!(matches!(Place::parse(url), Err(TrackerError::Scheme(_))), "{url}");
+            assert!(matches!(UdpUrl::parse(url), Err(TrackerError::Scheme(_))), "{url}");
         }
     }
 
     #[test]
     fn only_the_path_can_name_an_announce() {
         for url in ["udp://t:1/x/announce?k", "udp://t:1", "udp://t:1/", "udp://t:1?k"] {
-            assert!(Place::parse(url).unwrap().is_announce(), "{url}");
+            assert!(UdpUrl::parse(url).unwrap().is_announce(), "{url}");
         }
         for url in [
             "udp://announce:1/x?announce",
@@ -91,7 +91,7 @@ mod tests {
             "udp://t:1/%2e%2e/announce",
             "udp://t:1/x;announce",
         ] {
-            assert!(!Place::parse(url).unwrap().is_announce(), "{url}");
+            assert!(!UdpUrl::parse(url).unwrap().is_announce(), "{url}");
         }
     }
 }

@@ -12,11 +12,11 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
 use crate::net::bind::Bind;
-use crate::peer::Terms;
-use crate::peer::outbox::{Out, outbox};
+use crate::peer::ContextSettings;
+use crate::peer::outbox::{WriterCommand, outbox};
 use crate::peer::state::Peer;
 use crate::peer::throttle::{Throttle, UPLOAD_SLABS};
-use crate::peer::writer::{Ended, STALL};
+use crate::peer::writer::{WRITE_STALL, WriterExit};
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::types::{Bitfield, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
@@ -27,13 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BLOCKS: u32 = 4;
 const SIZE: u32 = BLOCKS * MAX_REQUEST;
 
-fn shared(folder: &std::path::Path) -> Arc<Shared> {
+fn shared(folder: &std::path::Path) -> Arc<TorrentContext> {
     let file = FileSpec { path: "x".into(), length: u64::from(SIZE), pad: false };
     let layout = Layout::new(SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new(folder.into(), layout, 4));
-    let (reports, _) = unbounded();
-    let terms = Terms {
-        client: Terms::CLIENT.to_owned(),
+    let (events, _) = unbounded();
+    let terms = ContextSettings {
+        client: ContextSettings::CLIENT.to_owned(),
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,
@@ -44,7 +44,7 @@ fn shared(folder: &std::path::Path) -> Arc<Shared> {
         started: Instant::now(),
         throttle: Arc::new(Throttle::default()),
     };
-    Shared::new(terms, PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), reports)
+    TorrentContext::new(terms, PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), events)
 }
 
 /// Both ends of a connection that holds little under way.
@@ -55,7 +55,7 @@ fn narrow() -> (TcpStream, TcpStream) {
     theirs.connect(&listener.local_addr().expect("an address").into()).expect("a connection");
     let ours = listener.accept().expect("a connection").0;
     SockRef::from(&ours).set_send_buffer_size(4096).expect("a small buffer");
-    ours.set_write_timeout(Some(STALL)).expect("a timeout");
+    ours.set_write_timeout(Some(WRITE_STALL)).expect("a timeout");
     (ours, theirs.into())
 }
 
@@ -78,12 +78,15 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         outbox().0,
     );
     let block = |n| BlockRequest { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST };
-    peer.serving.store(BLOCKS, Ordering::Relaxed);
-    assert!(to_writer.push(Out::Choke(false)) && to_writer.push(Out::Serve((0..BLOCKS).map(block).collect())));
+    peer.queued_requests.store(BLOCKS, Ordering::Relaxed);
+    assert!(
+        to_writer.push(WriterCommand::Choke(false))
+            && to_writer.push(WriterCommand::Serve((0..BLOCKS).map(block).collect()))
+    );
     let mut expected = Vec::new();
     message::choke(&mut expected, false);
     for n in 0..BLOCKS {
-        expected.extend_from_slice(&message::piece_head(block(n)));
+        expected.extend_from_slice(&message::piece_header(block(n)));
         expected.extend_from_slice(&content[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);
     }
     let mut theirs_cipher = cipher.clone();
@@ -93,9 +96,12 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         let runs = scope.spawn(move || writer.run(inbox, Vec::new()));
         let deadline = Instant::now() + PATIENCE;
         // Two blocks were handed over, and one that has not begun to leave is taken back.
-        let wait_for = |handed: u64| {
-            while peer.handed.load(Ordering::Relaxed) != handed {
-                assert!(Instant::now() < deadline && !runs.is_finished(), "not {handed} bytes in the socket's hands");
+        let wait_for = |sent_to_kernel: u64| {
+            while peer.sent_to_kernel.load(Ordering::Relaxed) != sent_to_kernel {
+                assert!(
+                    Instant::now() < deadline && !runs.is_finished(),
+                    "not {sent_to_kernel} bytes in the socket's hands"
+                );
                 thread::yield_now();
             }
         };
@@ -108,10 +114,10 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
             cipher.apply(&mut got);
         }
         assert!(got == expected, "other bytes than those that were asked for");
-        assert!(to_writer.push(Out::End));
-        assert_eq!(runs.join().expect("no panic").expect("no error"), Ended::Over);
+        assert!(to_writer.push(WriterCommand::End));
+        assert_eq!(runs.join().expect("no panic").expect("no error"), WriterExit::Closed);
     });
-    assert_eq!(peer.serving.load(Ordering::Relaxed), 0);
+    assert_eq!(peer.queued_requests.load(Ordering::Relaxed), 0);
     assert_eq!(shared.uploaded.load(Ordering::Relaxed), u64::from(SIZE));
 }
 
@@ -129,8 +135,8 @@ fn a_stalled_writer_that_encrypts_goes_on_where_it_was() {
 fn a_cut_write_is_known_by_its_bytes() {
     let block = |length| BlockRequest { piece: PieceIndex(0), begin: 0, length };
     let run = [block(10), block(20)];
-    let (first, all) = (message::PIECE_HEAD + 10, 2 * message::PIECE_HEAD + 30);
+    let (first, all) = (message::PIECE_HEADER_LENGTH + 10, 2 * message::PIECE_HEADER_LENGTH + 30);
     for (bytes, whole, begun) in [(0, 0, 0), (first - 1, 0, first - 1), (first, 1, 0), (first + 1, 1, 1), (all, 2, 0)] {
-        assert_eq!(Cut::after(bytes, &run), Cut { whole, begun });
+        assert_eq!(PartialWrite::after(bytes, &run), PartialWrite { whole, begun });
     }
 }

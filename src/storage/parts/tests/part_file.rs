@@ -1,7 +1,7 @@
 //! Files of other programs that have the part file's name.
 
 use super::*;
-use crate::storage::Question;
+use crate::storage::DecisionInput;
 
 /// Another client of the same torrent starts while ours checks the files, and its part file has the same name.
 #[test]
@@ -16,7 +16,8 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         }
         let mut it = Storage::new(dir.path().to_owned(), layout.clone(), 2).select(&wanted, Path::new(PARTS));
         let survey = it.survey(&no).unwrap();
-        let steps: Vec<Step> = (0..7).map(|file| if it.wants(file) { Step::Make } else { Step::Leave }).collect();
+        let steps: Vec<FileAction> =
+            (0..7).map(|file| if it.wants(file) { FileAction::Make } else { FileAction::Leave }).collect();
         let mut made = survey.clone();
         it.make(&steps, &mut made, &no).unwrap();
         it.mark(&InfoHash([1; 20]), &steps, &made, false).unwrap();
@@ -29,10 +30,10 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         }
         fs::write(&theirs, "their part file").unwrap();
         fs::rename(&theirs, place(&dir)).unwrap();
-        it.settle(&steps, &made, &no).unwrap();
+        it.resize_files(&steps, &made, &no).unwrap();
         let written = it.write_vectored_at(14, &[IoSlice::new(b"bbb")]);
         assert!(matches!(written, Err(StorageError::InTheWay { why: Refusal::Appeared, .. })), "{written:?}");
-        it.remove_parts();
+        it.remove_part_file();
         assert_eq!(fs::read(place(&dir)).unwrap(), b"their part file");
         assert!(survey.differs(&it.survey(&no).unwrap()).is_some(), "it is found out before anything is written");
     }
@@ -40,10 +41,10 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
     let dir = tempdir().unwrap();
     let it = Storage::new(dir.path().to_owned(), layout, 2).select(&[], Path::new(PARTS));
     let mut survey = it.survey(&no).unwrap();
-    let steps = [Step::Make; 7];
+    let steps = [FileAction::Make; 7];
     fs::write(place(&dir), "their part file").unwrap();
     it.make(&steps[..2], &mut survey, &no).unwrap();
-    it.settle(&steps, &survey, &no).unwrap();
+    it.resize_files(&steps, &survey, &no).unwrap();
     assert_eq!(fs::read(place(&dir)).unwrap(), b"their part file");
 }
 
@@ -58,17 +59,17 @@ fn a_link_that_takes_the_part_files_name_meanwhile_is_not_followed() {
 }
 
 /// Wanted files are made, or gone on with where they are there.
-fn steps(it: &Storage, survey: &Survey) -> Vec<Step> {
+fn steps(it: &Storage, survey: &Survey) -> Vec<FileAction> {
     let step = |file: usize| match survey.file(file) {
-        _ if !it.wants(file) || it.layout().files()[file].pad => Step::Leave,
-        Some(_) => Step::Continue,
-        None => Step::Make,
+        _ if !it.wants(file) || it.layout().files()[file].pad => FileAction::Leave,
+        Some(_) => FileAction::Continue,
+        None => FileAction::Make,
     };
     (0..7).map(step).collect()
 }
 
 /// What becomes of a part file, by the pieces that hold its bytes: `content` are those of the slots of pieces 1 and 3.
-fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storage, Result<Step, StorageError>) {
+fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storage, Result<FileAction, StorageError>) {
     let (dir, no) = (tempdir().unwrap(), AtomicBool::new(false));
     let bytes = payload(&layout());
     fs::write(dir.path().join("a"), &bytes[..14]).unwrap();
@@ -79,7 +80,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
     let survey = it.survey(&no).unwrap();
     let have = found(&it);
     let steps = steps(&it, &survey);
-    let question = Question {
+    let input = DecisionInput {
         survey: &survey,
         hashes: &hashes(&layout()),
         have: &have,
@@ -90,7 +91,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
         overwrite,
         stop: &no,
     };
-    let decided = it.decide_parts(&question, &steps, false);
+    let decided = it.decide_part_file(&input, &steps, false);
     (dir, it, decided)
 }
 
@@ -107,7 +108,7 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
     // As version 0.1.0 left it, which wrote no marker: `d/b` and `x/f` are wanted now, or another file is.
     for wanted in [vec![true; 7], only(&["a", "x/d", "c"]), only(&["a", "d/b"])] {
         for content in [&both, &one] {
-            assert!(matches!(decided(content, &wanted, false).2, Ok(Step::Continue)), "{wanted:?}");
+            assert!(matches!(decided(content, &wanted, false).2, Ok(FileAction::Continue)), "{wanted:?}");
         }
     }
     let needs = only(&["a", "x/d"]);
@@ -115,16 +116,16 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
         let (dir, _, refused) = decided(&content, &needs, false);
         assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Foreign, .. })), "{refused:?}");
         assert_eq!(fs::read(dir.path().join(PARTS)).unwrap(), content);
-        assert!(matches!(decided(&content, &needs, true).2, Ok(Step::Renew)));
+        assert!(matches!(decided(&content, &needs, true).2, Ok(FileAction::Renew)));
         // Where all is wanted it is not needed, and stays.
         let (dir, it, decided) = decided(&content, &[true; 7], false);
-        assert!(matches!(decided, Ok(Step::Leave)), "{decided:?}");
+        assert!(matches!(decided, Ok(FileAction::Leave)), "{decided:?}");
         let no = AtomicBool::new(false);
         let mut survey = it.survey(&no).unwrap();
         let steps = steps(&it, &survey);
         it.make(&steps, &mut survey, &no).unwrap();
-        it.settle(&steps, &survey, &no).unwrap();
-        it.remove_parts();
+        it.resize_files(&steps, &survey, &no).unwrap();
+        it.remove_part_file();
         assert_eq!(fs::read(dir.path().join("d/b")).unwrap(), [0; 3], "nothing comes out of it");
         assert_eq!(fs::metadata(dir.path().join("x/f")).unwrap().len(), 8);
         assert_eq!(fs::read(dir.path().join(PARTS)).unwrap(), content);
@@ -135,15 +136,15 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
 fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() {
     let (dir, mut it, decided) = decided(&[0; 30], &only(&["a", "x/d", "c"]), false);
     let no = AtomicBool::new(false);
-    assert!(matches!(decided, Ok(Step::Renew)), "{decided:?}");
+    assert!(matches!(decided, Ok(FileAction::Renew)), "{decided:?}");
     let mut survey = it.survey(&no).unwrap();
     let before = survey.parts.unwrap();
     it.lock(&InfoHash([1; 20])).unwrap();
-    it.make_parts(Step::Renew, &mut survey).unwrap();
+    it.create_part_file(FileAction::Renew, &mut survey).unwrap();
     let steps = steps(&it, &survey);
     it.make(&steps, &mut survey, &no).unwrap();
     it.mark(&InfoHash([1; 20]), &steps, &survey, false).unwrap();
-    it.settle(&steps, &survey, &no).unwrap();
+    it.resize_files(&steps, &survey, &no).unwrap();
     let now = survey.parts.unwrap();
     assert!(now.size == 0 && before.size == 30);
     assert!(it.read_marker(&InfoHash([1; 20])).unwrap().made(Path::new(PARTS), now.identity));

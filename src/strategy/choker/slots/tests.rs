@@ -16,7 +16,7 @@ fn run(slots: &mut Slots, seeding: bool, demand: usize, link: u64, each: u64, ro
                 let served = demand.min(slots.count());
                 let total = limit.min(each * served as u64);
                 let active = served;
-                if now.as_secs().is_multiple_of(10) || slots.look_again().is_some() {
+                if now.as_secs().is_multiple_of(10) || slots.early_round_in().is_some() {
                     slots.observe(now, seeding, Load { demand, served, active, total, sent });
                 }
                 sent += total;
@@ -45,7 +45,7 @@ fn a_very_fast_link_serves_all_within_a_tenth_of_a_second() {
         let served = slots.count().min(20);
         slots.observe(now, true, Load { demand: 20, served, active: served, total: 1 << 30, sent });
         sent += 50 << 20;
-        now += slots.look_again().unwrap_or_default();
+        now += slots.early_round_in().unwrap_or_default();
     }
     assert!(slots.count() >= 20);
 }

@@ -6,7 +6,7 @@ use super::*;
 fn beside_idlers(choker: &mut Choker) -> Vec<Candidate> {
     choker.set_upload_limit(128 * KIB);
     let mut peers: Vec<Candidate> = (0..226).map(peer).collect();
-    peers[..225].iter_mut().for_each(|p| p.asks = false);
+    peers[..225].iter_mut().for_each(|p| p.is_requesting = false);
     peers[225].network = Network::block([10, 0, 1, 1].into());
     peers
 }
@@ -27,9 +27,9 @@ fn peers_that_ask_for_nothing_make_a_newcomer_wait_for_seconds_only() {
             for peer in &mut peers {
                 peer.unchoked = chosen.contains(&peer.key);
             }
-            let look = choker.look_again(now).unwrap_or(ROUND).min(ROUND);
+            let look = choker.early_round_in(now).unwrap_or(ROUND).min(ROUND);
             // The newcomer's interest is reported as well, and may bring the next look forward.
-            let sooner = choker.look_for_newcomer(arrival).unwrap_or(ROUND);
+            let sooner = choker.early_round_for_newcomer(arrival).unwrap_or(ROUND);
             let next = now + look;
             now = if now < arrival && next > arrival { next.min(arrival + sooner) } else { next };
         }
@@ -43,14 +43,14 @@ fn who_asked_for_nothing_comes_last_until_it_asks() {
     let (mut peers, mut now) = (beside_idlers(&mut choker), SECOND * 100);
     peers.truncate(12);
     // Eight that ask wait beside four that do not; four slots.
-    peers[4..].iter_mut().for_each(|p| p.asks = true);
+    peers[4..].iter_mut().for_each(|p| p.is_requesting = true);
     let mut rounds = [0; 12];
     for _ in 0..60 {
         let chosen = choker.round(now, true, &peers);
         for p in &mut peers {
             p.unchoked = chosen.contains(&p.key);
             rounds[p.key.0 as usize] += u32::from(p.unchoked);
-            p.sent += if p.unchoked && p.asks { 4 << 20 } else { 0 };
+            p.sent += if p.unchoked && p.is_requesting { 4 << 20 } else { 0 };
         }
         now += ROUND;
     }
@@ -63,7 +63,7 @@ fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let (mut peers, mut now) = ((0..13).map(peer).collect::<Vec<_>>(), SECOND * 100);
     for p in &mut peers {
-        (p.asks, p.owes) = (p.key.0 > 0, p.key.0 > 0);
+        (p.is_requesting, p.expects_blocks) = (p.key.0 > 0, p.key.0 > 0);
     }
     for round in 0..20 {
         let chosen = choker.round(now, false, &peers);
@@ -71,8 +71,8 @@ fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
             p.unchoked = chosen.contains(&p.key);
         }
         let waits = peers.iter().any(|p| !p.unchoked);
-        assert!(round < 12 || (waits && peers[0].unchoked && choker.look_again(now).is_none()), "{round}");
-        assert!(round < 2 || choker.look_for_newcomer(now).is_some());
+        assert!(round < 12 || (waits && peers[0].unchoked && choker.early_round_in(now).is_none()), "{round}");
+        assert!(round < 2 || choker.early_round_for_newcomer(now).is_some());
         now += ROUND;
     }
 }
@@ -80,7 +80,7 @@ fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
 /// Each network has the same chance of an optimistic slot.
 #[test]
 fn many_peers_of_one_network_do_not_take_all_optimistic_slots() {
-    let mut swarm = Swarm::new(60, false);
+    let mut swarm = ChokerSwarm::new(60, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     swarm.peers.iter_mut().for_each(|p| p.since = Duration::ZERO);
@@ -94,7 +94,7 @@ fn many_peers_of_one_network_do_not_take_all_optimistic_slots() {
 
 #[test]
 fn a_network_with_many_peers_does_not_have_all_slots_of_a_seed() {
-    let mut swarm = Swarm::new(120, true);
+    let mut swarm = ChokerSwarm::new(120, true);
     swarm.choker.set_upload_limit(256 * KIB);
     swarm.link = 256 * KIB;
     for (n, p) in swarm.peers[100..].iter_mut().enumerate() {
@@ -116,7 +116,7 @@ fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
         assert_eq!(chosen.len(), 4);
         for p in &mut peers {
             p.unchoked = chosen.contains(&p.key);
-            p.asks = p.unchoked;
+            p.is_requesting = p.unchoked;
             p.up_rate = if p.unchoked && p.key != chosen[0] { 40_000 } else { 0 };
             p.sent += p.up_rate;
         }
@@ -131,7 +131,7 @@ fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
     let mut peers: Vec<Candidate> = (0..=count).map(peer).collect();
     for p in &mut peers {
         p.network = Network::block([10, 1, p.key.0 as u8, 1].into());
-        (p.asks, p.since) = (p.key.0 == count, Duration::ZERO);
+        (p.is_requesting, p.since) = (p.key.0 == count, Duration::ZERO);
     }
     let (start, mut now) = (SECOND * 100, SECOND * 100);
     let (arrival, mut next) = (start + SECOND * 30, start);
@@ -139,7 +139,7 @@ fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
         let honest = count as usize;
         peers[honest].interested = now >= arrival;
         if now == arrival {
-            next = now + choker.look_for_newcomer(now).unwrap_or(ROUND).min(next.saturating_sub(now));
+            next = now + choker.early_round_for_newcomer(now).unwrap_or(ROUND).min(next.saturating_sub(now));
         }
         if now >= next {
             let chosen = choker.round(now, true, &peers);
@@ -150,7 +150,7 @@ fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
                 return now.saturating_sub(arrival);
             }
             let waits = peers.iter().any(|p| p.interested && !p.unchoked);
-            next = now + choker.look_again(now).filter(|_| waits).unwrap_or(ROUND).max(SECOND);
+            next = now + choker.early_round_in(now).filter(|_| waits).unwrap_or(ROUND).max(SECOND);
         }
         for p in peers.iter_mut().filter(|p| p.unchoked && p.key.0 < count) {
             p.up_rate = bytes / seconds;

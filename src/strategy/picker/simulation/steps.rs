@@ -6,7 +6,7 @@ use crate::strategy::picker::simulation::{Bitfield, PieceIndex, Plan};
 
 /// What happens next; the numbers choose among what is possible at that moment.
 #[derive(Clone, Debug)]
-pub(crate) enum Step {
+pub(crate) enum ModelStep {
     Pick { peer: u8, n: u8, speed: u8 },
     Arrive { peer: u8, which: u8, written: bool },
     Late { peer: u8, which: u8 },
@@ -50,18 +50,18 @@ pub(crate) fn wish() -> impl Strategy<Value = Wish> {
     (wanted, early, any::<bool>()).prop_map(|(wanted, early, sequential)| Wish { wanted, early, sequential })
 }
 
-pub(crate) fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        6 => (any::<u8>(), 0..40u8, 0..3u8).prop_map(|(peer, n, speed)| Step::Pick { peer, n, speed }),
-        12 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(peer, which, w)| Step::Arrive { peer, which, written: w }),
-        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, which)| Step::Late { peer, which }),
-        4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(which, fails)| Step::Written { which, fails }),
-        4 => prop::bool::weighted(0.7).prop_map(|ok| Step::Verify { ok }),
-        1 => any::<u8>().prop_map(|peer| Step::Choke { peer }),
-        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, from)| Step::Expire { peer, from }),
-        1 => any::<u8>().prop_map(|peer| Step::Leave { peer }),
-        2 => any::<u64>().prop_map(|bits| Step::Join { bits }),
-        3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| Step::Have { peer, piece }),
-        1 => wish().prop_map(Step::Plan),
+        6 => (any::<u8>(), 0..40u8, 0..3u8).prop_map(|(peer, n, speed)| ModelStep::Pick { peer, n, speed }),
+        12 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(peer, which, w)| ModelStep::Arrive { peer, which, written: w }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, which)| ModelStep::Late { peer, which }),
+        4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(which, fails)| ModelStep::Written { which, fails }),
+        4 => prop::bool::weighted(0.7).prop_map(|ok| ModelStep::Verify { ok }),
+        1 => any::<u8>().prop_map(|peer| ModelStep::Choke { peer }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(peer, from)| ModelStep::Expire { peer, from }),
+        1 => any::<u8>().prop_map(|peer| ModelStep::Leave { peer }),
+        2 => any::<u64>().prop_map(|bits| ModelStep::Join { bits }),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| ModelStep::Have { peer, piece }),
+        1 => wish().prop_map(ModelStep::Plan),
     ]
 }

@@ -15,7 +15,7 @@ fn who_is_held_back_by_us_is_not_late() {
             assert!(requests.expire(now).is_empty(), "at {now:?}");
         }
         assert!(requests.take(now, &block(number)).is_some());
-        requests.received(now, 1, BLOCK.into());
+        requests.received(now, 1, BLOCK_SIZE.into());
     }
     // Now it is the peer that is silent.
     assert_eq!(requests.expire(now + 20 * SECOND), blocks(6..8));
@@ -34,7 +34,7 @@ fn what_a_limit_of_ours_slows_is_not_taken_back() {
                 requests.held_back(now);
             }
             requests.take(now, &block(number));
-            requests.received(now, 1, BLOCK.into());
+            requests.received(now, 1, BLOCK_SIZE.into());
             lost += requests.expire(now).len();
         }
         assert_eq!(lost == 0, held, "{lost} lost");
@@ -43,18 +43,22 @@ fn what_a_limit_of_ours_slows_is_not_taken_back() {
 
 #[test]
 fn under_a_limit_little_is_asked_for_at_first() {
-    let ahead = 3.0 * MIB / f64::from(BLOCK);
+    let ahead = 3.0 * MIB / f64::from(BLOCK_SIZE);
     for (peers, limit, depth) in
         [(1, 0, START_GENEROUS), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)]
     {
-        let mut requests = Requests::new(LIMIT_UNSTATED);
-        requests.limit_start(peers, limit);
+        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+        requests.limit_start_by_rate(peers, limit);
         requests.set_limit(2000);
-        assert_eq!((requests.start, requests.depth()), (depth, depth.min(FIRST)), "{peers} peers at {limit} B/s");
+        assert_eq!(
+            (requests.start, requests.depth()),
+            (depth, depth.min(INITIAL_DEPTH)),
+            "{peers} peers at {limit} B/s"
+        );
     }
     let mut late = stated(500);
     late.add(SECOND, &blocks(0..1));
     let before = late.depth();
-    late.limit_start(1, 1);
+    late.limit_start_by_rate(1, 1);
     assert_eq!(late.depth(), before, "only the start is bounded");
 }

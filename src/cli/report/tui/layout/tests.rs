@@ -11,10 +11,10 @@ struct Fake {
     now: Snapshot,
     rates: Rates,
     pieces: Vec<PieceState>,
-    spark: Spark,
-    peers: Vec<Row>,
+    spark: Sparkline,
+    peers: Vec<PeerRow>,
     files: Vec<FileView>,
-    search: Search,
+    search: PeerSearch,
 }
 
 impl Fake {
@@ -33,15 +33,15 @@ impl Fake {
             active: 5,
             known: 40,
         };
-        let (mut rates, mut spark) = (Rates::default(), Spark::default());
+        let (mut rates, mut spark) = (Rates::default(), Sparkline::default());
         for s in 0..60 {
             let at = Duration::from_secs(s);
             rates.update(at, &Snapshot { downloaded: s * 65_536, ..now.clone() });
             spark.update(at, s * 65_536);
         }
-        let mut search = Search { dht_nodes: Some(120), ..Search::default() };
+        let mut search = PeerSearch { dht_nodes: Some(120), ..PeerSearch::default() };
         search.tracker("http://t/", TrackerState::Answered { peers: 30 });
-        let row = |host| Row { peer: peer(host, 5), down: 1000.0 * f64::from(host), up: 0.0 };
+        let row = |host| PeerRow { peer: peer(host, 5), down: 1000.0 * f64::from(host), up: 0.0 };
         let state = |n: u32| [PieceState::Verified, PieceState::Missing, PieceState::UnderWay][n as usize % 3];
         let file = |n: u32| FileView { path: format!("漢字/{n}.bin"), stored_as: None, length: 7, pieces: n..n + 1 };
         Fake {
@@ -56,8 +56,8 @@ impl Fake {
         }
     }
 
-    fn scene(&self) -> Scene<'_> {
-        Scene {
+    fn content(&self) -> PanelContent<'_> {
+        PanelContent {
             name: &self.name,
             now: &self.now,
             rates: &self.rates,
@@ -69,10 +69,10 @@ impl Fake {
             goal: SeedGoal::default(),
             limits: Limits::default(),
             paused: false,
-            why: None,
+            stall_reason: None,
             help: false,
             keys: true,
-            look: Look::new(true, false),
+            style: Style::new(true, false),
         }
     }
 }
@@ -80,7 +80,7 @@ impl Fake {
 #[test]
 fn on_a_usual_terminal_all_of_it_is_seen() {
     let fake = Fake::new();
-    let shown = lines(&fake.scene(), 80, 23);
+    let shown = lines(&fake.content(), 80, 23);
     let text = shown.join("\n");
     assert!(shown[0].starts_with("debian 漢字 netinst.iso"), "{text}");
     assert_eq!(shown[1], "25.0%  1.0/4.0 MiB  down 64.0 KiB/s  up 0 B/s  eta 48s  peers 5/12");
@@ -96,24 +96,26 @@ fn on_a_usual_terminal_all_of_it_is_seen() {
 #[test]
 fn nothing_is_wider_or_higher_than_the_terminal() {
     let fake = Fake::new();
-    let why = "tracker http://t/: no answer in time; connected: 2, 2 of them choke us; nobody has called us 漢字漢字";
+    let stall_reason =
+        "tracker http://t/: no answer in time; connected: 2, 2 of them choke us; nobody has called us 漢字漢字";
     for (width, height) in
         [(20, 1), (20, 5), (40, 11), (80, 23), (80, 2), (132, 49), (200, 60), (1, 1), (3, 9), (500, 3)]
     {
-        for (help, why, files, paused) in
-            [(false, None, false, false), (true, Some(why), true, true), (true, None, false, true)]
+        for (help, stall_reason, files, paused) in
+            [(false, None, false, false), (true, Some(stall_reason), true, true), (true, None, false, true)]
         {
-            let mut scene = fake.scene();
-            (scene.help, scene.why, scene.paused, scene.look) = (help, why, paused, Look::new(true, true));
-            scene.files = files.then_some(&fake.files);
-            scene.limits = Limits { down: 1 << 20, up: 1 << 20 };
-            let shown = lines(&scene, width, height);
+            let mut content = fake.content();
+            (content.help, content.stall_reason, content.paused, content.style) =
+                (help, stall_reason, paused, Style::new(true, true));
+            content.files = files.then_some(&fake.files);
+            content.limits = Limits { down: 1 << 20, up: 1 << 20 };
+            let shown = lines(&content, width, height);
             assert!(!shown.is_empty() && shown.len() <= height, "{width}x{height}: {} lines", shown.len());
             for line in &shown {
                 let fits = measure_text_width(line) <= width || width < 14;
                 assert!(fits, "{width}x{height}: {:?}", strip_ansi_codes(line));
             }
-            assert!(last(&scene, false, width).len() == 3 && last(&scene, true, width).len() == 3);
+            assert!(last(&content, false, width).len() == 3 && last(&content, true, width).len() == 3);
         }
     }
 }
@@ -121,44 +123,44 @@ fn nothing_is_wider_or_higher_than_the_terminal() {
 #[test]
 fn the_fewer_rows_the_less_is_shown_and_the_figures_last() {
     let fake = Fake::new();
-    let shown = |height| lines(&fake.scene(), 80, height);
+    let shown = |height| lines(&fake.content(), 80, height);
     assert!(shown(1)[0].starts_with("25.0%"));
     assert!(shown(2)[0].starts_with("25.0%") && shown(2)[1].contains('▒'));
     assert!(shown(3)[0].starts_with("debian"));
     assert_eq!(shown(5).len(), 5);
-    let narrow = lines(&fake.scene(), 20, 5);
+    let narrow = lines(&fake.content(), 20, 5);
     assert!(narrow[1].starts_with("25.0%  eta 48s"), "{narrow:?}");
 }
 
 #[test]
 fn what_a_person_asks_for_is_shown() {
     let fake = Fake::new();
-    let mut scene = fake.scene();
-    scene.files = Some(&fake.files);
-    let text = lines(&scene, 80, 23).join("\n");
+    let mut content = fake.content();
+    content.files = Some(&fake.files);
+    let text = lines(&content, 80, 23).join("\n");
     assert!(
         text.contains("files: 10 of 30 are whole") && text.contains("漢字/2.bin") && !text.contains("192.0.2.1"),
         "{text}"
     );
     assert!(text.contains("f peers"));
-    (scene.files, scene.paused, scene.limits.down) = (None, true, 1 << 20);
-    let text = lines(&scene, 80, 23).join("\n");
+    (content.files, content.paused, content.limits.down) = (None, true, 1 << 20);
+    let text = lines(&content, 80, 23).join("\n");
     for words in ["[paused] debian", "  paused  ", "limit down 1.0 MiB/s", "p go on"] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    (scene.why, scene.help) = (Some("nobody has anything"), true);
-    let text = lines(&scene, 80, 23).join("\n");
+    (content.stall_reason, content.help) = (Some("nobody has anything"), true);
+    let text = lines(&content, 80, 23).join("\n");
     assert!(text.contains("nobody has anything") && text.contains("q: quit") && text.contains("F fast"), "{text}");
 }
 
 #[test]
 fn what_nobody_has_is_marked() {
     let mut fake = Fake::new();
-    fake.pieces[7] = PieceState::Unseen;
-    let text = lines(&fake.scene(), 80, 23).join("\n");
+    fake.pieces[7] = PieceState::Unavailable;
+    let text = lines(&fake.content(), 80, 23).join("\n");
     assert!(text.contains('×') && text.contains("a piece that nobody has"), "{text}");
-    fake.pieces[8] = PieceState::Unseen;
-    assert!(lines(&fake.scene(), 80, 23).join("\n").contains("2 pieces that nobody has"));
+    fake.pieces[8] = PieceState::Unavailable;
+    assert!(lines(&fake.content(), 80, 23).join("\n").contains("2 pieces that nobody has"));
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn every_stage_has_its_figures() {
     (fake.rates, fake.now.total, fake.now.have) = (Rates::default(), 2000, 500);
     let mut text = |stage| {
         fake.now.stage = stage;
-        fit(&figures(&fake.scene(), 200), 200)
+        fit_figures(&figures(&fake.content(), 200), 200)
     };
     assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s  eta -");
     assert_eq!(text(Stage::Downloading), "25.0%  0.4/2.0 KiB  down 0 B/s  up 0 B/s  eta -  peers 5/12");
@@ -180,19 +182,19 @@ fn every_stage_has_its_figures() {
 fn what_was_stopped_does_not_remain_as_stopping() {
     let mut fake = Fake::new();
     fake.now.stage = Stage::Stopping;
-    assert_eq!(last(&fake.scene(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");
+    assert_eq!(last(&fake.content(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");
     // A link without its metadata: nothing is known, and nothing is whole.
     (fake.now.total, fake.now.have) = (0, 0);
-    assert_eq!(last(&fake.scene(), false, 80)[1], "stopped");
-    assert_eq!(fit(&figures(&fake.scene(), 80), 80), "stopping");
+    assert_eq!(last(&fake.content(), false, 80)[1], "stopped");
+    assert_eq!(fit_figures(&figures(&fake.content(), 80), 80), "stopping");
 }
 
 #[test]
 fn no_line_is_empty_where_its_words_do_not_fit() {
     let fake = Fake::new();
-    let mut scene = fake.scene();
-    scene.limits.down = 100 << 20;
-    let shown = lines(&scene, 16, 12);
+    let mut content = fake.content();
+    content.limits.down = 100 << 20;
+    let shown = lines(&content, 16, 12);
     assert!(shown.iter().all(|line| !line.is_empty()), "{shown:?}");
 }
 
@@ -200,9 +202,9 @@ fn no_line_is_empty_where_its_words_do_not_fit() {
 fn before_the_check_is_over_the_map_shows_how_far_it_is() {
     let mut fake = Fake::new();
     (fake.now.stage, fake.pieces) = (Stage::Checking, Vec::new());
-    let scene = fake.scene();
-    assert_eq!(map(&scene, 8, 3), ["▒▒░░░░░░"]);
-    assert_eq!(last(&scene, true, 4)[2], "████");
+    let content = fake.content();
+    assert_eq!(map(&content, 8, 3), ["▒▒░░░░░░"]);
+    assert_eq!(last(&content, true, 4)[2], "████");
 }
 
 #[test]

@@ -10,28 +10,28 @@ use crate::types::{InfoHash, PeerId};
 const PATIENT: Duration = Duration::from_secs(20);
 
 /// A tracker on the same port of both loopback addresses; what it answers, and who asked for what.
-struct Both {
+struct DualStackTracker {
     port: u16,
-    asked: crossbeam_channel::Receiver<(Family, String)>,
+    asked: crossbeam_channel::Receiver<(IpFamily, String)>,
 }
 
 /// How a family answers a request: with a body, or not at all while the client waits.
-type Says = fn(usize) -> Option<&'static [u8]>;
+type ReplyFn = fn(usize) -> Option<&'static [u8]>;
 
-impl Both {
-    fn start(four: Option<Says>, six: Option<Says>) -> Both {
+impl DualStackTracker {
+    fn start(four: Option<ReplyFn>, six: Option<ReplyFn>) -> DualStackTracker {
         let (tell, asked) = crossbeam_channel::unbounded();
         // Another process may have the port of the second family.
         let (port, listeners) = std::iter::repeat_with(|| {
             let four = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = four.local_addr().unwrap().port();
-            TcpListener::bind(("::1", port)).map(|six| (port, [(Family::Four, four), (Family::Six, six)]))
+            TcpListener::bind(("::1", port)).map(|six| (port, [(IpFamily::Four, four), (IpFamily::Six, six)]))
         })
         .take(20)
         .find_map(Result::ok)
         .expect("a loopback address of each family");
         for (family, listener) in listeners {
-            let Some(says) = (if family == Family::Four { four } else { six }) else { continue };
+            let Some(says) = (if family == IpFamily::Four { four } else { six }) else { continue };
             let tell = tell.clone();
             thread::spawn(move || {
                 let mut unanswered = Vec::new();
@@ -53,7 +53,7 @@ impl Both {
                 }
             });
         }
-        Both { port, asked }
+        DualStackTracker { port, asked }
     }
 
     fn url(&self) -> String {
@@ -61,9 +61,9 @@ impl Both {
     }
 
     /// The families that were asked since the last look.
-    fn asked(&self) -> Vec<Family> {
-        let mut asked: Vec<Family> = self.asked.try_iter().map(|(family, _)| family).collect();
-        asked.sort_by_key(|family| *family == Family::Six);
+    fn asked(&self) -> Vec<IpFamily> {
+        let mut asked: Vec<IpFamily> = self.asked.try_iter().map(|(family, _)| family).collect();
+        asked.sort_by_key(|family| *family == IpFamily::Six);
         asked
     }
 }
@@ -83,7 +83,7 @@ fn ask(
     url: &str,
     event: Option<AnnounceEvent>,
     is_private: bool,
-) -> (Result<Answer, TrackerError>, crossbeam_channel::Receiver<Answer>) {
+) -> (Result<AnnounceResponse, TrackerError>, crossbeam_channel::Receiver<AnnounceResponse>) {
     let a = Announce {
         info_hash: InfoHash([1; 20]),
         peer_id: PeerId([2; 20]),
@@ -108,7 +108,7 @@ const REFUSED: &[u8] = b"d14:failure reason2:noe";
 
 #[test]
 fn both_families_are_asked_as_one_peer_and_both_answers_count() {
-    let tracker = Both::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
+    let tracker = DualStackTracker::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
     let (first, more) = ask(&client(), &tracker.url(), Some(AnnounceEvent::Started), false);
     let later = more.recv_timeout(PATIENT).expect("the other family's answer");
     let mut peers = [first.unwrap().peers, later.peers].concat();
@@ -126,7 +126,7 @@ fn both_families_are_asked_as_one_peer_and_both_answers_count() {
 #[test]
 fn a_family_that_is_dead_costs_no_time() {
     // One hangs, the other answers: the answer is there although the deadline is far.
-    let tracker = Both::start(Some(|_| None), Some(|_| Some(ONE)));
+    let tracker = DualStackTracker::start(Some(|_| None), Some(|_| Some(ONE)));
     let (result, _more) = ask(&client(), &tracker.url(), None, false);
     assert_eq!(result.map(|a| a.peers.len()), Ok(1));
     // One is closed: it is not asked again.
@@ -142,40 +142,40 @@ fn a_family_that_is_dead_costs_no_time() {
 
 #[test]
 fn a_private_tracker_is_asked_over_the_second_family_only_where_the_first_knows_nobody() {
-    let tracker = Both::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
+    let tracker = DualStackTracker::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
     let client_ = client();
     assert_eq!(ask(&client_, &tracker.url(), None, true).0.unwrap().peers.len(), 1);
-    assert_eq!(tracker.asked(), [Family::Four]);
-    let tracker = Both::start(Some(|_| Some(NOBODY)), Some(|_| Some(OTHER)));
+    assert_eq!(tracker.asked(), [IpFamily::Four]);
+    let tracker = DualStackTracker::start(Some(|_| Some(NOBODY)), Some(|_| Some(OTHER)));
     assert_eq!(ask(&client_, &tracker.url(), None, true).0.unwrap().peers.len(), 1);
-    assert_eq!(tracker.asked(), [Family::Four, Family::Six]);
+    assert_eq!(tracker.asked(), [IpFamily::Four, IpFamily::Six]);
     let (result, _) = ask(&client_, &tracker.url(), Some(AnnounceEvent::Stopped), true);
-    assert!(result.is_ok() && tracker.asked() == [Family::Four, Family::Six], "both are told of the end");
+    assert!(result.is_ok() && tracker.asked() == [IpFamily::Four, IpFamily::Six], "both are told of the end");
 }
 
 #[test]
 fn a_refusal_over_the_second_family_switches_it_off() {
-    let tracker = Both::start(Some(|_| Some(NOBODY)), Some(|_| Some(REFUSED)));
+    let tracker = DualStackTracker::start(Some(|_| Some(NOBODY)), Some(|_| Some(REFUSED)));
     let client = client();
-    for asked in [&[Family::Four, Family::Six][..], &[Family::Four], &[Family::Four]] {
+    for asked in [&[IpFamily::Four, IpFamily::Six][..], &[IpFamily::Four], &[IpFamily::Four]] {
         assert!(ask(&client, &tracker.url(), None, true).0.is_ok());
         assert_eq!(tracker.asked(), asked);
     }
     let (result, _) = ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), true);
-    assert!(result.is_ok() && tracker.asked() == [Family::Four]);
+    assert!(result.is_ok() && tracker.asked() == [IpFamily::Four]);
     // A refusal over the first family holds for both.
-    let tracker = Both::start(Some(|_| Some(REFUSED)), Some(|_| Some(ONE)));
+    let tracker = DualStackTracker::start(Some(|_| Some(REFUSED)), Some(|_| Some(ONE)));
     assert!(matches!(ask(&client, &tracker.url(), None, true).0, Err(TrackerError::Refused(_))));
-    assert_eq!(tracker.asked(), [Family::Four]);
+    assert_eq!(tracker.asked(), [IpFamily::Four]);
 }
 
 #[test]
 fn an_end_is_told_over_both() {
-    let tracker = Both::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
+    let tracker = DualStackTracker::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
     let client = client();
     let (_, more) = ask(&client, &tracker.url(), Some(AnnounceEvent::Started), false);
     more.recv_timeout(PATIENT).expect("the other family's answer");
-    assert_eq!(tracker.asked(), [Family::Four, Family::Six]);
+    assert_eq!(tracker.asked(), [IpFamily::Four, IpFamily::Six]);
     assert!(ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), false).0.is_ok());
-    assert_eq!(tracker.asked(), [Family::Four, Family::Six]);
+    assert_eq!(tracker.asked(), [IpFamily::Four, IpFamily::Six]);
 }

@@ -8,11 +8,11 @@ fn completed_is_sent_again_until_it_is_accepted() {
     begin(&mut t, s(0)).unwrap();
     heard(&mut t, s(0), A, s(1000), None, None);
     t.completed();
-    assert!(t.owes_completed());
+    assert!(t.has_unsent_completed());
     assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
-    assert!(!t.owes_completed(), "it is on its way");
+    assert!(!t.has_unsent_completed(), "it is on its way");
     let wait = t.failed(s(1), A, None);
-    assert!(!t.owes_completed(), "not while A is left alone");
+    assert!(!t.has_unsent_completed(), "not while A is left alone");
     assert!(wait > s(13) && begin(&mut t, s(2)).is_none(), "back-off holds for events too");
     assert_eq!(begin(&mut t, s(1) + wait), job!(A, Completed));
 }
@@ -22,9 +22,9 @@ fn completed_while_started_is_under_way_follows_it() {
     let mut t = tiers(&[A]);
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     t.completed();
-    assert!(!t.owes_completed());
+    assert!(!t.has_unsent_completed());
     assert_eq!(heard(&mut t, s(1), A, s(1000), None, None), s(0));
-    assert!(t.owes_completed());
+    assert!(t.has_unsent_completed());
     assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
     heard(&mut t, s(2), A, s(1000), None, None);
     assert_eq!(t.next_due(), s(1002));

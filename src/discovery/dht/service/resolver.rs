@@ -1,0 +1,107 @@
+//! Host names to addresses. The system's resolver blocks, for half a minute where the network is silent, and cannot be
+//! interrupted; so each list has a thread of its own, and one that is stuck when the DHT stops is left behind.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+
+/// Names of one list at most.
+const MAX_HOSTS: usize = 32;
+/// Names that cannot be found are looked up again after this pause, then after twice as long, so many times.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const TRIES: u32 = 6;
+/// How long the end waits for a thread that is in the resolver.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// The resolver wants more than our own code.
+const STACK: usize = 512 * 1024;
+
+/// The threads that look up names. Dropping it ends them, or leaves them behind.
+#[derive(Debug)]
+pub(crate) struct HostResolver {
+    /// Threads wait at the other end of `stop`, and hold `done`: dropping is the signal, either way.
+    stop: Option<Sender<()>>,
+    stopped: Receiver<()>,
+    done: Option<Sender<()>>,
+    all_done: Receiver<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Default for HostResolver {
+    fn default() -> HostResolver {
+        let ((stop, stopped), (done, all_done)) = (bounded(0), bounded(0));
+        HostResolver { stop: Some(stop), stopped, done: Some(done), all_done, threads: Mutex::default() }
+    }
+}
+
+impl HostResolver {
+    /// Calls `with` for each address of each `HOST:PORT`; at once where all are addresses, on a thread otherwise.
+    pub(crate) fn look_up(&self, hosts: Vec<String>, with: impl Fn(SocketAddr) + Send + 'static) {
+        let mut names = Vec::new();
+        for host in hosts.into_iter().take(MAX_HOSTS) {
+            match host.parse() {
+                Ok(addr) => with(addr),
+                Err(_) => names.push(host),
+            }
+        }
+        let Some(done) = self.done.clone().filter(|_| !names.is_empty()) else { return };
+        let stopped = self.stopped.clone();
+        let work = move || {
+            let _done = done;
+            resolve(names, &with, &stopped);
+        };
+        match std::thread::Builder::new().name("dht-names".into()).stack_size(STACK).spawn(work) {
+            Ok(thread) => {
+                let mut threads = self.threads.lock();
+                join(threads.extract_if(.., |before| before.is_finished()));
+                threads.push(thread);
+            }
+            Err(error) => log::warn!("no thread to look up DHT nodes: {error}"),
+        }
+    }
+}
+
+impl Drop for HostResolver {
+    fn drop(&mut self) {
+        self.stop = None;
+        self.done = None;
+        let all_done = self.all_done.recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Disconnected);
+        // Whoever has let go of `done` is about to end.
+        join(self.threads.get_mut().drain(..).filter(|thread| all_done || thread.is_finished()));
+    }
+}
+
+fn join(threads: impl Iterator<Item = JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            log::error!("a thread that looked up DHT nodes ended in a panic");
+        }
+    }
+}
+
+/// Looks up name after name until none is left, the tries are used up, or it is to stop.
+fn resolve(mut names: Vec<String>, with: &impl Fn(SocketAddr), stopped: &Receiver<()>) {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..TRIES {
+        let mut missing = Vec::new();
+        for name in names {
+            match name.to_socket_addrs() {
+                Ok(addrs) => addrs.for_each(with),
+                Err(error) => {
+                    log::debug!("DHT node {name:?}: {error}");
+                    missing.push(name);
+                }
+            }
+            if stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
+                return;
+            }
+        }
+        if missing.is_empty() || stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+        names = missing;
+        pause *= 2;
+    }
+}

@@ -1,0 +1,167 @@
+//! The guard against request forgery: a resolver that looks at what a name stands for, so that neither a name nor a second
+//! look-up hides a local address. What it refuses never gets a connection.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+use crate::discovery::host_names::{LookUpError, look_up};
+use crate::discovery::tracker::http::bound::wait;
+use crate::discovery::tracker::http::families::IpFamily;
+use crate::net::networks::is_private;
+use crate::util::os_error::reason;
+
+/// Addresses of a host that are tried at most: as many as ureq has room for.
+const MAX_ADDRESSES: usize = 16;
+
+/// Resolves names and leaves out the addresses that it refuses.
+#[derive(Debug)]
+pub(crate) struct AddressGuard {
+    refuses: fn(IpAddr) -> bool,
+    /// Only addresses of this family count.
+    family: Option<IpFamily>,
+    names: StaticHosts,
+}
+
+/// Addresses of a name that the system is not asked for; tests have some.
+pub(crate) type StaticHosts = fn(&str) -> Vec<IpAddr>;
+
+/// The host has no address of the wanted family.
+#[derive(Debug, thiserror::Error)]
+#[error("no address of this family")]
+pub(crate) struct NoFamily;
+
+/// All of the host's addresses are refused.
+#[derive(Debug, thiserror::Error)]
+#[error("a local address")]
+struct Refused;
+
+impl AddressGuard {
+    /// Refuses the addresses for which `refuses` is true.
+    pub(crate) fn refusing(refuses: fn(IpAddr) -> bool, names: StaticHosts) -> AddressGuard {
+        AddressGuard { refuses, family: None, names }
+    }
+
+    /// The same for addresses of one family.
+    pub(crate) fn only(self, family: Option<IpFamily>) -> AddressGuard {
+        AddressGuard { family, ..self }
+    }
+
+    /// The system knows all names.
+    pub(crate) fn no_names(_: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    /// All addresses of the host. One that is an address already is not looked up, which would cost a thread.
+    fn addresses(&self, uri: &Uri, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (host, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
+        let known = host.parse().map_or_else(|_| (self.names)(host), |ip| vec![ip]);
+        let found = match known.as_slice() {
+            [_, ..] => known.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            [] => look_up(host, port, wait(timeout)).map_err(|error| match error {
+                LookUpError::NotFound => ureq::Error::HostNotFound,
+                LookUpError::TimedOut => ureq::Error::Timeout(timeout.reason),
+                LookUpError::NoThread(error) => {
+                    // Not of the error's own kind, which would say that time is up.
+                    ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {}", reason(&error))))
+                }
+            })?,
+        };
+        let mut all = self.empty();
+        for addr in found.into_iter().take(MAX_ADDRESSES) {
+            all.push(addr);
+        }
+        Ok(all)
+    }
+}
+
+/// The host and the port that a URL, a tracker's or a proxy's, leads to.
+fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let port = uri.port_u16().or(match uri.scheme_str()? {
+        "http" => Some(80),
+        "https" => Some(443),
+        "socks4" | "socks4a" | "socks5" | "socks5h" => Some(1080),
+        _ => None,
+    })?;
+    Some((uri.host()?.trim_matches(['[', ']']), port))
+}
+
+impl Resolver for AddressGuard {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let all = self.addresses(uri, timeout)?;
+        // The user's own proxy may be anywhere.
+        let is_proxy = config.proxy().is_some_and(|p| uri.host() == p.uri().host() && uri.port() == p.uri().port());
+        if is_proxy {
+            return Ok(all);
+        }
+        let is_wanted = |addr: &&SocketAddr| self.family.is_none_or(|family| family.has(addr.ip()));
+        if !all.iter().any(|addr| is_wanted(&addr)) {
+            return Err(ureq::Error::Other(Box::new(NoFamily)));
+        }
+        let mut allowed = self.empty();
+        for &addr in all.iter().filter(is_wanted).filter(|a| !(self.refuses)(a.ip())) {
+            allowed.push(addr);
+        }
+        if allowed.is_empty() { Err(ureq::Error::Other(Box::new(Refused))) } else { Ok(allowed) }
+    }
+}
+
+/// Whether the request ended because [`AddressGuard`] refused the host.
+pub(crate) fn is_refusal(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Other(e) if e.is::<Refused>())
+}
+
+/// Whether an address belongs to this machine or a network around it rather than to the internet.
+pub(crate) fn is_local(ip: IpAddr) -> bool {
+    // No tracker is in the ranges for protocols (192.0.0.0/24), benchmarks (198.18.0.0/15), multicast and later use.
+    let reserved = |ip| match ip {
+        IpAddr::V4(ip) => matches!(ip.octets(), [192, 0, 0, _] | [198, 18 | 19, ..] | [224..=255, ..]),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    is_private(ip) || reserved(ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_port_are_found_in_any_url() {
+        let parts = |url: &str| host_and_port(&url.parse().unwrap()).map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(parts("http://192.0.2.1/announce").as_deref(), Some("192.0.2.1 80"));
+        assert_eq!(parts("https://[2001:db8::1]:6969/announce").as_deref(), Some("2001:db8::1 6969"));
+        assert_eq!(parts("https://tracker.example/announce").as_deref(), Some("tracker.example 443"));
+        assert_eq!(parts("ftp://tracker.example/"), None);
+    }
+
+    #[test]
+    fn addresses_that_no_tracker_has_count_as_local() {
+        for ip in "127.0.0.1 10.0.0.1 192.0.0.8 198.18.0.1 198.19.9.9 224.0.0.1 255.255.255.255 ff02::1 fec0::1 2002:7f00:1::1 \
+                   64:ff9b::10.0.0.1 2a00::5efe:192.168.1.1"
+            .split_whitespace()
+        {
+            assert!(is_local(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["192.0.2.1", "198.20.0.1", "8.8.8.8", "2a00::1", "64:ff9b::8.8.8.8", "2a00::5efe:8.8.8.8"] {
+            assert!(!is_local(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn local_and_public_addresses_are_told_apart() {
+        let local = "0.0.0.0 127.0.0.1 127.9.9.9 10.1.2.3 172.16.0.1 172.31.255.255 192.168.1.1 169.254.169.254 100.64.0.1 \
+                     255.255.255.255 224.0.0.1 :: ::1 fe80::1 fc00::1 fd12::1 ff02::1 ::ffff:127.0.0.1 64:ff9b::10.0.0.1";
+        for ip in local.split_whitespace() {
+            assert!(is_local(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in
+            "1.1.1.1 172.32.0.1 100.128.0.1 192.169.0.1 2001:db8::1 2a00::1 ::ffff:8.8.8.8 64:ff9b::8.8.8.8".split(' ')
+        {
+            assert!(!is_local(ip.parse().unwrap()), "{ip}");
+        }
+    }
+}

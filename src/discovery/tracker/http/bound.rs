@@ -1,0 +1,101 @@
+//! Connections for the HTTP client from sockets that are tied to an interface or an address, in place of those that ureq makes.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+};
+use ureq::{Error, Timeout};
+
+use crate::discovery::tracker::http::tls::Tls;
+use crate::net::bind::Bind;
+
+/// The longest wait for a connection, in case none is set.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connector whose connections, with TLS or without, are tied to `bind`.
+pub fn connector(bind: Bind) -> impl Connector {
+    BoundConnector { bind }.chain(Tls)
+}
+
+/// Makes plain connections.
+#[derive(Debug)]
+struct BoundConnector {
+    bind: Bind,
+}
+
+/// A plain connection.
+struct BoundTransport {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+}
+
+impl<In: Transport> Connector<In> for BoundConnector {
+    type Out = Either<In, BoundTransport>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        if let Some(chained) = chained {
+            return Ok(Some(Either::A(chained)));
+        }
+        let timeout = wait(details.timeout).unwrap_or(CONNECT_TIMEOUT);
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for addr in &details.addrs {
+            match self.bind.connect(*addr, timeout) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    let buffers =
+                        LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+                    return Ok(Some(Either::B(BoundTransport { stream, buffers })));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(Error::Io(last))
+    }
+}
+
+/// How long a step may take; `None` for as long as it likes. Never zero, which a socket does not take.
+pub(crate) fn wait(timeout: NextTimeout) -> Option<Duration> {
+    timeout.not_zero().map(|left| (*left).max(Duration::from_millis(1)))
+}
+
+/// What a socket says when its time is over, as ureq calls it.
+pub(crate) fn named(error: io::Error, reason: Timeout) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(reason),
+        _ => Error::Io(error),
+    }
+}
+
+impl Transport for BoundTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.set_write_timeout(wait(timeout))?;
+        let output = &self.buffers.output()[..amount];
+        self.stream.write_all(output).map_err(|error| named(error, timeout.reason))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.set_read_timeout(wait(timeout))?;
+        let input = self.buffers.input_append_buf();
+        let amount = self.stream.read(input).map_err(|error| named(error, timeout.reason))?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        false // a tracker is asked too seldom for its connection to be kept
+    }
+}
+
+impl fmt::Debug for BoundTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TiedTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
+    }
+}

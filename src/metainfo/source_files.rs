@@ -1,0 +1,131 @@
+//! The files of a folder, for [`crate::metainfo::create`]: which there are, in what order, and where padding goes between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::metainfo::create::CreateError;
+use crate::metainfo::glob::Glob;
+use crate::metainfo::paths;
+use crate::util::printable_text::printable;
+
+/// A file that goes into the torrent, or padding.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateEntry {
+    /// Its path below the torrent's name; empty where it is the only file.
+    pub parts: Vec<String>,
+    /// Where it is; nowhere for padding.
+    pub path: PathBuf,
+    /// The bytes it had when it was found.
+    pub length: u64,
+    /// Whether it is padding (BEP 47): zeros of no file.
+    pub pad: bool,
+}
+
+/// Where a file is or will be, by a path without links and dots; `None` where its folder is not there.
+pub(crate) fn real(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+}
+
+/// The regular files below `root`, in the order of their names' bytes, but for what `exclude` matches and for `output`. What is left
+/// out for another reason leaves a note.
+pub(crate) fn files(
+    root: &Path,
+    exclude: &[Glob],
+    output: Option<&Path>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<CreateEntry>, CreateError> {
+    let mut found = Vec::new();
+    let mut folders = vec![(root.to_path_buf(), Vec::new())];
+    while let Some((folder, above)) = folders.pop() {
+        let open = |e| CreateError::Open { path: folder.clone(), source: e };
+        for entry in fs::read_dir(&folder).map_err(open)? {
+            let entry = entry.map_err(open)?;
+            let path = entry.path();
+            // Before anything else: what is excluded may have any name and be of any kind.
+            let mut parts: Vec<String> = above.clone();
+            parts.push(entry.file_name().to_string_lossy().into_owned());
+            if exclude.iter().any(|glob| glob.matches(&parts)) {
+                continue;
+            }
+            let is_output =
+                |output: &Path| output.file_name() == path.file_name() && real(&path).as_deref() == Some(output);
+            if output.is_some_and(is_output) {
+                notes.push(format!(
+                    "{} is left out: it is the torrent file to write",
+                    printable(&path.to_string_lossy())
+                ));
+                continue;
+            }
+            // Of the entry itself, not of what a link leads to: nothing outside the folder is shared by mistake.
+            let meta = entry.metadata().map_err(|e| CreateError::Open { path: path.clone(), source: e })?;
+            if !meta.is_file() && !meta.is_dir() {
+                let kind = if meta.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
+                notes.push(format!("{} is left out: {kind}", printable(&path.to_string_lossy())));
+                continue;
+            }
+            name_of(&path, notes)?;
+            if parts.len() > paths::DEPTH_MAX {
+                return Err(CreateError::Name { path, why: paths::PathError::TooDeep.to_string() });
+            }
+            if meta.is_dir() {
+                folders.push((path, parts));
+            } else {
+                found.push(CreateEntry { parts, path, length: meta.len(), pad: false });
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| a.parts.cmp(&b.parts));
+    // Folders are read in whatever order the system has.
+    notes.sort_unstable();
+    Ok(found)
+}
+
+/// The same with padding wherever a file that is not empty would begin within a piece.
+pub(crate) fn padded(files: &[CreateEntry], piece_length: u32) -> Vec<CreateEntry> {
+    let piece_length = u64::from(piece_length);
+    let mut padded = Vec::with_capacity(files.len() * 2);
+    // How far the last piece is filled.
+    let mut filled = 0;
+    for file in files {
+        if filled > 0 && file.length > 0 {
+            let length = piece_length - filled;
+            // As BEP 47 names it.
+            let parts = vec![".pad".to_owned(), length.to_string()];
+            padded.push(CreateEntry { parts, path: PathBuf::new(), length, pad: true });
+            filled = 0;
+        }
+        filled = (filled + file.length % piece_length) % piece_length;
+        padded.push(file.clone());
+    }
+    padded
+}
+
+/// The last component's name as it will stand in the torrent.
+pub(crate) fn name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
+    let (name, safe) = names_of(path)?;
+    note(&name, &safe, notes);
+    Ok(name)
+}
+
+/// The same of the source itself, which does not stay hidden.
+pub(crate) fn top_name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
+    let (name, safe) = names_of(path)?;
+    note(&name, &paths::without_leading_dot(&safe).unwrap_or(safe), notes);
+    Ok(name)
+}
+
+/// The last component's name, and what it becomes where it is downloaded.
+fn names_of(path: &Path) -> Result<(String, String), CreateError> {
+    let refused = |why: &str| CreateError::Name { path: path.to_path_buf(), why: why.to_owned() };
+    let name = path.file_name().ok_or_else(|| refused("there is none"))?;
+    let name = name.to_str().ok_or_else(|| refused("it is not UTF-8"))?;
+    let safe = paths::safe_component(name.as_bytes()).map_err(|e| refused(&e.to_string()))?;
+    Ok((name.to_owned(), safe))
+}
+
+fn note(name: &str, safe: &str, notes: &mut Vec<String>) {
+    if safe != name {
+        notes.push(format!("`{}` is an awkward name, which downloads as `{safe}`", printable(name)));
+    }
+}

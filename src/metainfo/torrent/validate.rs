@@ -1,0 +1,155 @@
+//! What a torrent's dictionary says, checked: its name, its sums, its files.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::metainfo::decode::{EntryKind, Field, File as RawFile, FileList, FileSink, Info};
+use crate::metainfo::paths::{self, PathError};
+use crate::metainfo::torrent::error::MetainfoError;
+use crate::metainfo::torrent::{FileEntry, PIECE_LENGTH_MAX, RareFields, SpecialEntry};
+use crate::metainfo::unique_paths;
+
+/// A torrent's name.
+#[derive(Default)]
+pub(crate) struct Name {
+    pub safe: String,
+    /// With its dot, where it begins with one.
+    pub hidden: Option<String>,
+    /// As it stands in the torrent, where that is another one and can exist.
+    pub original: Option<PathBuf>,
+    pub is_utf8: bool,
+}
+
+impl Name {
+    /// What a name becomes; `None` where it says nothing.
+    pub fn of(bytes: &[u8]) -> Result<Option<Name>, PathError> {
+        let Some(raw) = Some(bytes).filter(|raw| !matches!(*raw, b"" | b".")) else { return Ok(None) };
+        let dotted = paths::safe_component(raw)?;
+        let safe = paths::without_leading_dot(&dotted);
+        let is_own = paths::is_reserved_name(&dotted);
+        let (safe, hidden) = match safe {
+            Some(safe) => (safe, (!is_own).then_some(dotted)),
+            None => (dotted, None),
+        };
+        let is_other = raw != safe.as_bytes() && paths::can_exist(raw) && !is_own;
+        let original = is_other.then(|| PathBuf::from(OsStr::from_bytes(raw)));
+        Ok(Some(Name { safe, hidden, original, is_utf8: std::str::from_utf8(raw).is_ok() }))
+    }
+}
+
+/// The parts of `info`, checked.
+pub(crate) struct CheckedInfo {
+    /// `None` where it has none.
+    pub name: Option<Name>,
+    pub piece_length: u32,
+    /// Where the hashes lie.
+    pub pieces: Range<usize>,
+    /// Of a single file.
+    pub length: u64,
+    pub executable: bool,
+    /// Of many.
+    pub files: Option<FileList>,
+    pub private: bool,
+}
+
+impl CheckedInfo {
+    pub fn check(info: Info) -> Result<CheckedInfo, MetainfoError> {
+        let v2 = info.meta_version.ok().is_some_and(|version| version >= 2);
+        if v2 && !info.pieces.is_there() {
+            return Err(MetainfoError::V2Only);
+        }
+        let pieces = info.pieces.need("pieces", "a string")?;
+        let claimed = info.piece_length.need("piece length", "an integer")?;
+        let piece_length = u32::try_from(claimed)
+            .ok()
+            .filter(|length| (1..=PIECE_LENGTH_MAX).contains(length))
+            .ok_or(MetainfoError::PieceLength(claimed))?;
+        let name = match (info.name_utf8, info.name) {
+            (Field::Is(name), _) if !name.is_empty() => Name::of(&name)?,
+            (_, Field::Is(name)) => Name::of(&name)?,
+            (_, Field::TooLong) => return Err(PathError::TooLong.into()),
+            _ => None,
+        };
+        let length = name.as_ref().map_or(paths::NAME_MAX, |name| name.safe.len());
+        // Where there are files, what else is said of a length does not matter.
+        let (files, single) = match info.files {
+            Field::Is(files) if files.entries > 0 || !info.length.is_there() => (Some(below(length, files)?), 0),
+            Field::Missing if !info.length.is_there() => return Err(MetainfoError::NoLength),
+            Field::Missing | Field::Is(_) => (None, single(info.length)?),
+            files if matches!(info.length, Field::Is(_)) => {
+                drop(files);
+                (None, single(info.length)?)
+            }
+            files => return Err(files.need("files", "a list").map_or_else(|error| error, |_| MetainfoError::NoFiles)),
+        };
+        let total = files.as_ref().map_or(Some(single), |files| files.sum).ok_or(MetainfoError::TooBig)?;
+        if !pieces.len().is_multiple_of(20) {
+            return Err(MetainfoError::PiecesLength(pieces.len()));
+        }
+        let (found, expected) = (pieces.len() as u64 / 20, total.div_ceil(u64::from(piece_length)));
+        if found != expected {
+            return Err(MetainfoError::PieceCount { found, expected });
+        }
+        let executable = info.attr.ok().is_some_and(|attr| attr.contains(&b'x'));
+        let private = info.private.ok().is_some_and(|p| p != 0);
+        Ok(CheckedInfo { name, piece_length, pieces, length: single, executable, files, private })
+    }
+}
+
+/// The length of a single file.
+fn single(length: Field<i64>) -> Result<u64, MetainfoError> {
+    u64::try_from(length.need("length", "an integer")?).map_err(|_| MetainfoError::NegativeLength)
+}
+
+/// The files, if they may lie in a folder whose name has so many bytes.
+fn below(name: usize, mut files: FileList) -> Result<FileList, MetainfoError> {
+    if let Some(error) = files.error.take() {
+        return Err(error);
+    }
+    if files.count == 0 {
+        return Err(MetainfoError::NoFiles);
+    }
+    if name + 1 + files.longest > paths::PATH_MAX {
+        return Err(PathError::TooLong.into());
+    }
+    Ok(files)
+}
+
+/// The files as they go to the disk; those of a torrent of many lie in a folder of their own.
+pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<FileList>) -> Vec<FileEntry> {
+    let Some(files) = files else { return vec![FileEntry { executable, ..FileEntry::new(name, length) }] };
+    let FileSink::Keep(mut kept) = files.sink else { return Vec::new() };
+    let moved = unique_paths::make_paths_unique(&mut kept);
+    if moved > 0 {
+        log::warn!("entries of the torrent that share a path and were given another name: {moved}");
+    }
+    let dangling_links = unique_paths::dangling_links(&kept);
+    if !dangling_links.is_empty() {
+        log::warn!(
+            "symbolic links in the torrent that lead to none of its files, and are not made: {}",
+            dangling_links.len()
+        );
+    }
+    for link in dangling_links {
+        kept.get_mut(link).into_iter().for_each(|file| file.kind = EntryKind::Pad);
+    }
+    let path = |path: &str| Path::new(name).join(path);
+    let entry = |file: RawFile| {
+        let special_entry = match &file.kind {
+            EntryKind::Link(target) => Some(SpecialEntry::Link(path(target))),
+            EntryKind::Folder => Some(SpecialEntry::Folder),
+            _ => None,
+        };
+        let original = file.original.map(|raw| PathBuf::from(OsStr::from_bytes(&raw)));
+        let is_rare = original.is_some() || special_entry.is_some();
+        FileEntry {
+            pad: !matches!(file.kind, EntryKind::File | EntryKind::Executable),
+            executable: file.kind == EntryKind::Executable,
+            rare: is_rare.then(|| Box::new(RareFields { original, special_entry })),
+            ..FileEntry::new(path(&file.path), file.length)
+        }
+    };
+    kept.into_iter().map(entry).collect()
+}

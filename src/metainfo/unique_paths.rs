@@ -1,0 +1,228 @@
+//! Gives each file of a torrent a path of its own: of two files on one path the later one moves, and so does a file where others need
+//! a folder. Nearly all torrents have no such files, which eight bytes a file find out.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::metainfo::decode::{EntryKind, File};
+use crate::metainfo::paths::NAME_MAX;
+
+/// FNV-1a of 64 bits: the hash of a path and those of the folders above it come from one walk. Two paths of one hash cost one of
+/// them its name, nothing else.
+#[derive(Clone, Copy)]
+struct PathHash(u64);
+
+impl PathHash {
+    fn of(path: &str) -> u64 {
+        let mut hash = PathHash::empty();
+        path.bytes().for_each(|byte| hash.add(byte));
+        hash.0
+    }
+
+    fn empty() -> PathHash {
+        PathHash(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
+/// Calls `each` with the hash of every folder above a path and that of the folder above it.
+fn folders(path: &str, mut each: impl FnMut(u64, u64)) {
+    let (mut hash, mut above) = (PathHash::empty(), PathHash::empty());
+    for byte in path.bytes() {
+        if byte == b'/' {
+            each(hash.0, above.0);
+            above = hash;
+        }
+        hash.add(byte);
+    }
+}
+
+/// The folder that a path lies in.
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Moves files until all paths differ and none lies below another file. Links and folders that are in the way are dropped. How many
+/// entries were moved or dropped.
+pub(crate) fn make_paths_unique(files: &mut [File]) -> usize {
+    let conflicts = PathConflicts::of(files);
+    if conflicts.is_empty() { 0 } else { conflicts.resolve(files) }
+}
+
+/// The paths, by their hashes, that more than one entry wants.
+struct PathConflicts {
+    /// Paths of several entries.
+    twice: HashSet<u64>,
+    /// Paths of entries below which others lie.
+    folders: HashSet<u64>,
+}
+
+impl PathConflicts {
+    fn of(files: &[File]) -> PathConflicts {
+        let mut sorted: Vec<u64> = stored(files).map(|file| PathHash::of(&file.path)).collect();
+        sorted.sort_unstable();
+        let pairs = sorted.windows(2).filter(|pair| pair.first() == pair.last());
+        let twice = pairs.filter_map(|pair| pair.first().copied()).collect();
+        let index = PathIndex::new(&sorted);
+        let mut above = HashSet::new();
+        for file in stored(files) {
+            folders(&file.path, |folder, _| _ = index.has(folder) && above.insert(folder));
+        }
+        PathConflicts { twice, folders: above }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.twice.is_empty() && self.folders.is_empty()
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.twice.contains(&hash) || self.folders.contains(&hash)
+    }
+
+    fn resolve(&self, files: &mut [File]) -> usize {
+        let mut taken: HashSet<u64> = stored(files).map(|file| PathHash::of(&file.path)).collect();
+        // New names must not be those of folders either: of these only the neighbours of what moves matter.
+        let moving = stored(files).filter(|file| self.has(PathHash::of(&file.path)));
+        let around: HashSet<u64> = moving.map(|file| PathHash::of(parent(&file.path))).collect();
+        for file in stored(files) {
+            folders(&file.path, |folder, above| _ = around.contains(&above) && taken.insert(folder));
+        }
+        let (mut seen, mut numbers, mut moved) = (HashSet::new(), HashMap::new(), 0);
+        for file in files.iter_mut().filter(|file| file.kind != EntryKind::Pad) {
+            let hash = PathHash::of(&file.path);
+            if !self.has(hash) || (file.kind == EntryKind::Folder && self.folders.contains(&hash)) {
+                continue;
+            }
+            if !self.folders.contains(&hash) && seen.insert(hash) {
+                continue;
+            }
+            moved += 1;
+            if matches!(file.kind, EntryKind::Link(_) | EntryKind::Folder) {
+                file.kind = EntryKind::Pad;
+                continue;
+            }
+            let number = numbers.entry(hash).or_insert(0u32);
+            file.path = loop {
+                *number += 1;
+                let path = numbered(&file.path, *number);
+                if taken.insert(PathHash::of(&path)) {
+                    break path;
+                }
+            };
+        }
+        moved
+    }
+}
+
+/// The entries that something is made for.
+fn stored(files: &[File]) -> impl Iterator<Item = &File> {
+    files.iter().filter(|file| file.kind != EntryKind::Pad)
+}
+
+/// `a/b.txt` with the number 1 is `a/b.1.txt`.
+fn numbered(path: &str, number: u32) -> String {
+    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    let dot = name.rfind('.').filter(|&at| at > 0 && name.len() - at <= 16).unwrap_or(name.len());
+    let (stem, ending) = name.split_at(dot);
+    let number = format!(".{number}");
+    let mut room = stem.len().min(NAME_MAX - number.len() - ending.len());
+    while !stem.is_char_boundary(room) {
+        room -= 1;
+    }
+    let slash = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{slash}{}{number}{ending}", stem.get(..room).unwrap_or_default())
+}
+
+/// Sorted hashes, and sixteen bits for each, one of them set: what is not among them is nearly always told by one look.
+struct PathIndex<'a> {
+    sorted: &'a [u64],
+    /// A power of two words.
+    bits: Vec<u64>,
+}
+
+impl<'a> PathIndex<'a> {
+    fn new(sorted: &'a [u64]) -> PathIndex<'a> {
+        let mut bits = vec![0; (sorted.len() / 4).next_power_of_two()];
+        for hash in sorted {
+            let (word, bit) = PathIndex::place(*hash, bits.len());
+            bits.get_mut(word).into_iter().for_each(|word| *word |= bit);
+        }
+        PathIndex { sorted, bits }
+    }
+
+    /// Which bit of so many words is a hash's.
+    fn place(hash: u64, words: usize) -> (usize, u64) {
+        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed >> 32) as usize & (words - 1), 1 << (mixed >> 58))
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        let (word, bit) = PathIndex::place(hash, self.bits.len());
+        self.bits.get(word).is_some_and(|word| word & bit != 0) && self.sorted.binary_search(&hash).is_ok()
+    }
+}
+
+/// The indexes of the links among `files` whose target is neither a file or link nor a folder of the torrent.
+pub(crate) fn dangling_links(files: &[File]) -> Vec<usize> {
+    let target = |file: &File| if let EntryKind::Link(target) = &file.kind { Some(PathHash::of(target)) } else { None };
+    let mut missing: HashSet<u64> = files.iter().filter_map(target).collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    for file in stored(files) {
+        folders(&file.path, |folder, _| _ = missing.remove(&folder));
+        missing.remove(&PathHash::of(&file.path));
+    }
+    let links = files.iter().enumerate().filter_map(|(at, file)| Some((at, target(file)?)));
+    links.filter_map(|(at, target)| missing.contains(&target).then_some(at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(paths: &[&str]) -> Vec<String> {
+        let kind = |path: &str| match path.chars().next_back() {
+            Some('/') => EntryKind::Folder,
+            Some('@') => EntryKind::Link("x".into()),
+            _ => EntryKind::File,
+        };
+        let file = |path: &&str| {
+            let name = path.trim_end_matches(['/', '@']).to_owned();
+            File { path: name, original: None, length: 1, kind: kind(path) }
+        };
+        let mut files: Vec<File> = paths.iter().map(file).collect();
+        make_paths_unique(&mut files);
+        files.into_iter().filter(|file| file.kind != EntryKind::Pad).map(|file| file.path).collect()
+    }
+
+    #[test]
+    fn the_later_of_two_files_moves() {
+        assert_eq!(settled(&["a", "b/a", "b/c"]), ["a", "b/a", "b/c"]);
+        assert_eq!(settled(&["a.txt", "a.txt", "a.txt"]), ["a.txt", "a.1.txt", "a.2.txt"]);
+        assert_eq!(settled(&["a.txt", "a.1.txt", "a.txt"]), ["a.txt", "a.1.txt", "a.2.txt"]);
+        assert_eq!(settled(&["d/e", "d/e", ".x", ".x"]), ["d/e", "d/e.1", ".x", ".x.1"]);
+    }
+
+    #[test]
+    fn a_file_moves_where_others_need_a_folder() {
+        assert_eq!(settled(&["a", "a/b"]), ["a.1", "a/b"]);
+        assert_eq!(settled(&["a/b", "a"]), ["a/b", "a.1"]);
+        assert_eq!(settled(&["a", "a/b", "a.1/c", "a"]), ["a.2", "a/b", "a.1/c", "a.3"], "no folder's name either");
+        assert_eq!(settled(&["a/b/c/d", "a/b", "a/b.1/x"]), ["a/b/c/d", "a/b.2", "a/b.1/x"]);
+        assert_eq!(settled(&["d/", "d/x", "d"]), ["d", "d/x", "d.1"]);
+        assert_eq!(settled(&["d/", "d"]), ["d", "d.1"]);
+        assert_eq!(settled(&["d", "d/"]), ["d"]);
+        assert_eq!(settled(&["l@", "l/x", "k", "k@"]), ["l/x", "k"], "a link is never above a file");
+    }
+
+    #[test]
+    fn numbers_fit_into_names() {
+        let long = format!("x/{}.tar", "ü".repeat(125));
+        let path = numbered(&long, 123_456);
+        assert!(path.len() <= NAME_MAX + 2 && path.starts_with("x/ü"), "{path}");
+        assert_eq!(&path[path.len() - 11..], ".123456.tar");
+    }
+}

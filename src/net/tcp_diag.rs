@@ -1,0 +1,214 @@
+//! How many bytes the other end of a TCP connection has acknowledged, how many it has not, and how long that takes, as the kernel tells
+//! (`sock_diag(7)`).
+//!
+//! The same as `tcpi_bytes_acked` and others of the socket option `TCP_INFO`, which would take unsafe code. A write returns when the kernel
+//! has queued the bytes, and its buffers grow; only what was acknowledged tells how fast a line is.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::netdevice::name_to_index;
+use rustix::net::netlink::SOCK_DIAG;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use socket2::SockRef;
+
+/// `SOCK_DIAG_BY_FAMILY`, the type of the question and of the answer.
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST`
+const REQUEST: u16 = 1;
+/// `IPPROTO_TCP`, `AF_INET`, `AF_INET6`
+const TCP: u8 = 6;
+const INET: u8 = 2;
+const INET6: u8 = 10;
+/// `INET_DIAG_NOCOOKIE`
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+/// `INET_DIAG_INFO`, the attribute that holds a struct `tcp_info`, and the bit that asks for it.
+const INFO: u16 = 2;
+const WANTS_INFO: u8 = 1 << (INFO - 1);
+/// Where the attributes are: behind the head of 16 bytes and a struct `inet_diag_msg`.
+const ATTRIBUTES: usize = 16 + 72;
+/// Where `idiag_wqueue` is, what was written and has not been acknowledged.
+const QUEUED: usize = 16 + 60;
+/// Where `tcpi_rtt`, `tcpi_bytes_acked` and `tcpi_min_rtt` are in a struct `tcp_info`; times in microseconds.
+const RTT: usize = 68;
+const BYTES_ACKED: usize = 120;
+const MIN_RTT: usize = 148;
+/// More than an answer has.
+const ROOM: usize = 1024;
+
+/// What the system says of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Bytes that the peer has acknowledged.
+    pub acknowledged: u64,
+    /// Bytes written that it has not.
+    pub queued: u64,
+    /// The round trip, smoothed.
+    pub rtt: Duration,
+    /// The shortest of the last minutes.
+    pub min_rtt: Duration,
+}
+
+/// A netlink socket that asks the kernel about TCP connections of this process.
+#[derive(Debug)]
+pub struct TcpDiag(OwnedFd);
+
+impl TcpDiag {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Where the system has nothing of the kind.
+    pub fn open() -> io::Result<TcpDiag> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(TcpDiag(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG))?))
+    }
+
+    /// The bytes written to `stream` that were acknowledged; `None` where the kernel does not tell.
+    pub fn of(&self, stream: &TcpStream) -> Option<u64> {
+        self.look(stream).map(|look| look.acknowledged)
+    }
+
+    /// What the kernel knows of `stream`; `None` where it does not tell.
+    pub fn look(&self, stream: &TcpStream) -> Option<TcpInfo> {
+        let message = question(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
+        let mut room = [0; ROOM];
+        // What is left of an earlier question that went wrong.
+        while recv(&self.0, room.as_mut_slice(), RecvFlags::empty()).is_ok() {}
+        send(&self.0, &message, SendFlags::empty()).ok()?;
+        // The kernel has answered by the time `send` returns.
+        let (_, count) = recv(&self.0, room.as_mut_slice(), RecvFlags::empty()).ok()?;
+        answer(room.get(..count)?)
+    }
+}
+
+/// The number of the interface that a socket is bound to; 0 where it is to none.
+fn bound_to(stream: &TcpStream) -> u32 {
+    let name = SockRef::from(stream).device().ok().flatten();
+    let name = name.and_then(|name| String::from_utf8(name).ok());
+    name.and_then(|name| name_to_index(stream, name.trim_end_matches('\0')).ok()).unwrap_or_default()
+}
+
+/// Asks for the socket of one connection, which is bound to that interface (struct `inet_diag_req_v2`).
+fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
+    // A connection over IPv4 of a socket for both families is found as what it is.
+    let (ours, theirs) = (local.ip().to_canonical(), remote.ip().to_canonical());
+    let family = if ours.is_ipv4() { INET } else { INET6 };
+    let mut body = vec![family, TCP, WANTS_INFO, 0];
+    body.extend(u32::MAX.to_ne_bytes()); // in any state
+    body.extend(local.port().to_be_bytes());
+    body.extend(remote.port().to_be_bytes());
+    for ip in [ours, theirs] {
+        match ip {
+            IpAddr::V4(ip) => body.extend([&ip.octets()[..], &[0; 12]].concat()),
+            IpAddr::V6(ip) => body.extend(ip.octets()),
+        }
+    }
+    let scope = if let SocketAddr::V6(addr) = local { addr.scope_id() } else { 0 };
+    body.extend(interface.max(scope).to_ne_bytes());
+    body.extend(NO_COOKIE);
+    let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
+    message.extend(BY_FAMILY.to_ne_bytes());
+    message.extend(REQUEST.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(body);
+    message
+}
+
+/// The numbers in an answer.
+fn answer(message: &[u8]) -> Option<TcpInfo> {
+    if u16::from_ne_bytes(*message.get(4..)?.first_chunk()?) != BY_FAMILY {
+        return None;
+    }
+    let number = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    let mut rest = message.get(ATTRIBUTES..)?;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
+        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
+        let body = rest.get(4..length)?;
+        if kind == INFO {
+            return Some(TcpInfo {
+                acknowledged: u64::from_ne_bytes(*body.get(BYTES_ACKED..)?.first_chunk()?),
+                queued: u64::from(number(message, QUEUED)?),
+                rtt: Duration::from_micros(u64::from(number(body, RTT)?)),
+                min_rtt: Duration::from_micros(u64::from(number(body, MIN_RTT)?)),
+            });
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{Ipv6Addr, TcpListener};
+
+    /// Writes until no more is taken, reads all at the other end, and looks before, in between and afterwards.
+    fn fills_and_empties(listen: SocketAddr, dial: IpAddr) {
+        let kernel = TcpDiag::open().unwrap();
+        let listener = TcpListener::bind(listen).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut theirs = TcpStream::connect(SocketAddr::new(dial, port)).unwrap();
+        let mut ours = listener.accept().unwrap().0;
+        assert_eq!(kernel.of(&ours), Some(0));
+        ours.set_nonblocking(true).unwrap();
+        let mut written = 0;
+        while let Ok(count) = ours.write(&[7; 8192]) {
+            written += count as u64;
+        }
+        let look = kernel.look(&ours).unwrap();
+        let arrived = look.acknowledged;
+        assert!((1..written).contains(&arrived), "{arrived} of {written}");
+        assert!((1..=written).contains(&look.queued), "{look:?}");
+        assert!(look.min_rtt <= look.rtt && look.rtt > Duration::ZERO, "{look:?}");
+        let mut room = vec![0; 65536];
+        let mut left = written;
+        while left > 0 {
+            left -= theirs.read(&mut room).unwrap() as u64;
+        }
+        while kernel.of(&ours) != Some(written) {
+            std::thread::yield_now(); // the last acknowledgement may be on its way
+        }
+    }
+
+    #[test]
+    fn the_kernel_tells_what_has_been_acknowledged() {
+        let any = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 0);
+        fills_and_empties(any("127.0.0.1"), [127, 0, 0, 1].into());
+        fills_and_empties(any("::1"), Ipv6Addr::LOCALHOST.into());
+        fills_and_empties(any("::"), [127, 0, 0, 1].into());
+    }
+
+    #[test]
+    fn a_bound_socket_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener).bind_device(Some(b"lo")).unwrap();
+        let _theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = listener.accept().unwrap().0;
+        assert_eq!(TcpDiag::open().unwrap().of(&ours), Some(0));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        let mut message = vec![0; ATTRIBUTES];
+        message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
+        let info = [&[1; BYTES_ACKED][..], &77_u64.to_ne_bytes(), &[2; MIN_RTT + 4 - BYTES_ACKED - 8]].concat();
+        for (kind, body) in [(7_u16, vec![1; 5]), (INFO, info)] {
+            message.extend((4 + body.len() as u16).to_ne_bytes());
+            message.extend(kind.to_ne_bytes());
+            message.extend(&body);
+            message.resize(message.len().next_multiple_of(4), 0);
+        }
+        let look = answer(&message).unwrap();
+        assert_eq!((look.acknowledged, look.queued), (77, 0));
+        assert_eq!((look.rtt.as_micros(), look.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
+        assert!((0..message.len()).all(|length| answer(&message[..length]).is_none()));
+        message[4] = 2;
+        assert_eq!(answer(&message), None, "an error");
+        message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
+        message[ATTRIBUTES..ATTRIBUTES + 2].fill(0);
+        assert_eq!(answer(&message), None, "an attribute without a length");
+    }
+}

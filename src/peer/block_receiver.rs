@@ -1,0 +1,330 @@
+//! Where received blocks go: accept → hash → storage → piece whole, on the reader's thread.
+//!
+//! The blocks found in one go are taken together: one short lock to learn which may be written, one `pwritev` for each run of
+//! neighbours, the running SHA-1 of the piece, one short lock to note them. Only pieces whose blocks came out of order, or from
+//! several peers, are read back to be hashed.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use sha1::{Digest, Sha1};
+
+use crate::peer::connection::DisconnectReason;
+use crate::peer::outbox::WriterCommand;
+use crate::peer::roster::refill_idle_peers;
+use crate::peer::state::Peer;
+use crate::peer::{PeerEvent, TorrentContext};
+use crate::pieces::Accepted;
+use crate::storage::{StorageError, hash_blocks, hash_range};
+use crate::types::{BlockRequest, PieceHash, PieceIndex};
+use crate::wire::message::PIECE_HEADER_LENGTH;
+
+/// The id of a message with a block.
+const PIECE_ID: u8 = 7;
+/// Running hashes kept at most; a peer that answers in order needs one.
+const MAX_HASHES: usize = 8;
+/// How often a thread lets others go first before it queues for a file that is being written.
+const YIELDS: usize = 8;
+
+/// One connection's way to the disk.
+pub struct BlockReceiver<'a> {
+    shared: &'a TorrentContext,
+    peer: &'a Peer,
+    /// Blocks found since the last `take`, and where their bytes lie.
+    blocks: Vec<(BlockRequest, Range<usize>)>,
+    /// The newest block.
+    last: Option<BlockRequest>,
+    accepted: Accepted,
+    complete: Vec<PieceIndex>,
+    hashes: HashMap<PieceIndex, RunningHash>,
+    /// Bytes of all blocks that have come.
+    received: u64,
+    /// How many pieces had failed when `hashes` was last in order.
+    failures: u64,
+}
+
+/// The hash of a piece's first `upto` bytes.
+struct RunningHash {
+    sha: Sha1,
+    upto: u32,
+}
+
+/// What the blocks of one go were worth.
+pub enum BlocksOutcome {
+    /// There were none.
+    Nothing,
+    /// Some had been asked for.
+    Useful,
+    /// None of so many had; so many of their bytes go beyond all that the peer was ever asked for.
+    Useless(u32, u64),
+}
+
+impl<'a> BlockReceiver<'a> {
+    /// One through which nothing has come yet.
+    pub fn new(shared: &'a TorrentContext, peer: &'a Peer) -> BlockReceiver<'a> {
+        BlockReceiver {
+            shared,
+            peer,
+            blocks: Vec::new(),
+            last: None,
+            accepted: Accepted::default(),
+            complete: Vec::new(),
+            hashes: HashMap::new(),
+            received: 0,
+            failures: 0,
+        }
+    }
+
+    /// Notes a block whose bytes lie in `range` of the buffer that `take` will be shown.
+    pub fn note(&mut self, block: BlockRequest, range: Range<usize>) {
+        self.last = Some(block);
+        self.blocks.push((block, range));
+    }
+
+    /// Where in the torrent the next block starts, if it follows the last one; `None` before the first.
+    pub fn next_offset(&self) -> Option<u64> {
+        let layout = self.shared.pieces.storage().layout();
+        self.last.map(|last| layout.offset(last.piece, last.begin) + u64::from(last.length))
+    }
+
+    /// Writes and hashes the noted blocks.
+    ///
+    /// # Errors
+    /// Where the disk fails; the session has been told.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<BlocksOutcome, DisconnectReason> {
+        if self.blocks.is_empty() {
+            return Ok(BlocksOutcome::Nothing);
+        }
+        self.accept();
+        self.cancel_elsewhere();
+        let unrequested_bytes = self.unrequested_bytes();
+        let useful = self.count();
+        self.peer.refill(self.shared); // before the disk: the peer need not wait for it
+        let taken = if useful {
+            BlocksOutcome::Useful
+        } else {
+            BlocksOutcome::Useless(self.blocks.len() as u32, unrequested_bytes)
+        };
+        let mut take = self.accepted.take.iter();
+        self.blocks.retain(|_| take.next().copied().unwrap_or(false));
+        let hashed = self.is_file_busy();
+        if hashed {
+            self.hash(bytes);
+            for _ in 0..YIELDS {
+                if !self.is_file_busy() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        self.write(bytes)?;
+        if !hashed {
+            self.hash(bytes);
+        }
+        self.shared.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.complete);
+        self.blocks.clear();
+        for piece in std::mem::take(&mut self.complete) {
+            self.finish(piece)?;
+        }
+        Ok(taken)
+    }
+
+    /// Learns which blocks are to be written.
+    fn accept(&mut self) {
+        self.shared.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
+        if self.failures != self.accepted.failures {
+            // A piece was thrown away: what was hashed of it may no longer be what is on disk.
+            self.failures = self.accepted.failures;
+            self.hashes.clear();
+        }
+    }
+
+    /// The bytes of these blocks that the peer was never asked for. A block that came too late, or was cancelled while it was under
+    /// way, had been asked for.
+    fn unrequested_bytes(&mut self) -> u64 {
+        let bytes = self.blocks.iter().map(|(block, _)| u64::from(block.length)).sum();
+        self.received += bytes;
+        self.received.saturating_sub(self.peer.requested.load(Ordering::Relaxed)).min(bytes)
+    }
+
+    /// Counts what came; whether any of it had been asked for. Only that keeps requests from running out of time.
+    fn count(&mut self) -> bool {
+        let now = self.shared.now();
+        let (mut blocks, mut bytes, mut all) = (0, 0, 0);
+        {
+            let mut requests = self.peer.requests.lock();
+            let deadline = requests.next_deadline();
+            for ((block, _), take) in self.blocks.iter().zip(&self.accepted.take) {
+                let asked = requests.take(now, block).is_some();
+                all += u64::from(block.length);
+                if asked || *take {
+                    blocks += 1;
+                    bytes += u64::from(block.length);
+                }
+            }
+            requests.received(now, blocks, bytes);
+            self.peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
+            if requests.next_deadline() < deadline {
+                self.peer.deadline_moved.notify_all(); // nearer than the thread that watches it believes
+            }
+        }
+        self.shared.downloaded.fetch_add(all, Ordering::Relaxed);
+        if blocks > 0 {
+            self.shared.throttle.uplink.note_download();
+            self.peer.downloaded.fetch_add(bytes, Ordering::Relaxed);
+            self.peer.note_payload(now, bytes);
+        }
+        blocks > 0
+    }
+
+    /// Only the beginning of a frame has arrived. If it is a block, its bytes so far show that the peer is not silent.
+    pub fn note_partial_block(&self, frame: &[u8]) {
+        if frame.len() <= PIECE_HEADER_LENGTH || frame[4] != PIECE_ID {
+            return;
+        }
+        let mut requests = self.peer.requests.lock();
+        let deadline = requests.next_deadline();
+        requests.note_partial_block(self.shared.now(), (frame.len() - PIECE_HEADER_LENGTH) as u64);
+        if requests.next_deadline() < deadline {
+            self.peer.deadline_moved.notify_all();
+        }
+    }
+
+    /// Others were asked for the same blocks at the end of the download: they need not send them.
+    fn cancel_elsewhere(&mut self) {
+        for (key, block) in self.accepted.cancels.drain(..) {
+            if let Some(other) = self.shared.roster.get(key)
+                && other.requests.lock().remove(&block)
+            {
+                other.send(WriterCommand::Cancel(block));
+                other.refill(self.shared);
+            }
+        }
+    }
+
+    /// Whether another thread writes to the file that the blocks go to.
+    fn is_file_busy(&self) -> bool {
+        let storage = self.shared.pieces.storage();
+        let first = self.blocks.first();
+        first.is_some_and(|(b, _)| storage.is_being_written(storage.layout().offset(b.piece, b.begin)))
+    }
+
+    /// One write for each run of blocks that are neighbours on disk.
+    fn write(&self, bytes: &[u8]) -> Result<(), DisconnectReason> {
+        let storage = self.shared.pieces.storage();
+        let layout = storage.layout();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.blocks.len());
+        let mut blocks = self.blocks.iter().peekable();
+        let mut start = 0;
+        let mut end = 0;
+        while let Some((block, range)) = blocks.next() {
+            let offset = layout.offset(block.piece, block.begin);
+            if slices.is_empty() {
+                start = offset;
+            }
+            slices.push(IoSlice::new(&bytes[range.clone()]));
+            end = offset + u64::from(block.length);
+            let joins = blocks.peek().is_some_and(|(next, _)| layout.offset(next.piece, next.begin) == end);
+            if !joins {
+                if let Err(error) = storage.write_vectored_at(start, &slices) {
+                    self.shared.report(PeerEvent::Storage(error));
+                    return Err(DisconnectReason::Disk);
+                }
+                slices.clear();
+            }
+        }
+        debug_assert!(end >= start);
+        Ok(())
+    }
+
+    /// Feeds the blocks that continue a piece's running hash.
+    fn hash(&mut self, bytes: &[u8]) {
+        for (block, range) in &self.blocks {
+            if block.begin == 0 {
+                if self.hashes.len() >= MAX_HASHES {
+                    self.hashes.clear(); // of pieces that others completed
+                }
+                self.hashes.insert(block.piece, RunningHash { sha: Sha1::new(), upto: 0 });
+            }
+            if let Some(running) = self.hashes.get_mut(&block.piece)
+                && running.upto == block.begin
+            {
+                running.sha.update(&bytes[range.clone()]);
+                running.upto += block.length;
+            }
+        }
+    }
+
+    /// A piece is whole: hashes what has not been hashed as it came, and settles it.
+    fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
+        let storage = self.shared.pieces.storage();
+        let size = storage.layout().piece_size(piece);
+        let running = self.hashes.remove(&piece).unwrap_or(RunningHash { sha: Sha1::new(), upto: 0 });
+        let sum = if running.upto == size {
+            running.sha.finalize().into()
+        } else {
+            let mut slab = self.shared.slabs.take();
+            self.or_disconnect(hash_range(storage, piece, running.upto, running.sha, &mut slab))?
+        };
+        let is_valid = self.shared.pieces.hash(piece) == Some(sum);
+        if !is_valid {
+            self.record_failed_blocks(piece)?;
+        }
+        let verdict = self.shared.pieces.settle(piece, is_valid);
+        if !is_valid {
+            let restored = verdict.restored > 0;
+            self.shared.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, restored });
+            refill_idle_peers(self.shared);
+            return Ok(());
+        }
+        // Seeds included: other clients show our progress by our HAVEs, and ban tools take a peer without progress for a cheat.
+        for other in self.shared.roster.all() {
+            other.queue_have(piece);
+        }
+        for other in self.shared.roster.pick(&verdict.no_longer_wanted) {
+            other.refresh_interest(self.shared);
+        }
+        self.find_liars(piece)?;
+        if self.shared.pieces.is_complete() {
+            self.shared.report(PeerEvent::Complete);
+        }
+        Ok(())
+    }
+
+    /// A piece is wrong with blocks of several peers: remembers who sent what, while nobody may write to it.
+    fn record_failed_blocks(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
+        let pieces = &self.shared.pieces;
+        let block_senders = pieces.block_senders(piece);
+        if !block_senders.is_empty() {
+            pieces.record_failed_blocks(piece, &block_senders, &self.block_hashes(piece)?);
+        }
+        Ok(())
+    }
+
+    /// A piece is right. Where it was wrong before, the comparison says who sent what was wrong.
+    fn find_liars(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
+        let pieces = &self.shared.pieces;
+        if pieces.is_suspected(piece) {
+            let senders = pieces.find_liars(piece, &self.block_hashes(piece)?);
+            if !senders.is_empty() {
+                self.shared.report(PeerEvent::LiarsFound { piece, senders });
+            }
+        }
+        Ok(())
+    }
+
+    /// The SHA-1 of each block of a piece that is on disk.
+    fn block_hashes(&self, piece: PieceIndex) -> Result<Vec<PieceHash>, DisconnectReason> {
+        self.or_disconnect(hash_blocks(self.shared.pieces.storage(), piece, &mut self.shared.slabs.take()))
+    }
+
+    /// Where the disk failed, the session is told and the connection over.
+    fn or_disconnect<T>(&self, result: Result<T, StorageError>) -> Result<T, DisconnectReason> {
+        result.map_err(|error| {
+            self.shared.report(PeerEvent::Storage(error));
+            DisconnectReason::Disk
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! A connection between its handshake and its threads: one that has just been made, or one of the metadata stage that the download
+//! goes on with.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::peer::TorrentContext;
+use crate::peer::encryption::StreamState;
+use crate::peer::state::Peer;
+use crate::types::{Bitfield, PieceIndex};
+use crate::wire::extension::HANDSHAKE_ID;
+use crate::wire::handshake::Handshake;
+use crate::wire::message;
+
+/// Pieces that a peer is told of one by one; of more it gets a bitfield, which is to come first, but which clients take at any time.
+const MAX_HAVES: u32 = 4096;
+
+/// What the connection's threads begin with.
+pub struct EstablishedConnection {
+    /// The peer's handshake.
+    pub theirs: Handshake,
+    /// Whether it called us.
+    pub incoming: bool,
+    /// What has come and is not read yet, and the ciphers for what follows.
+    pub rest: StreamState,
+    /// The peer as it was in the metadata stage, where the connection comes from there.
+    pub before: Option<Arc<Peer>>,
+}
+
+impl Peer {
+    /// The same, with what the peer said of itself on this connection before.
+    pub(crate) fn with_state_of(mut self, before: &Peer) -> Peer {
+        self.since = before.since;
+        self.requests = parking_lot::Mutex::new(before.requests.lock().clone());
+        self.version.clone_from(&before.version);
+        self.upload_only.store(before.upload_only.load(Ordering::Acquire), Ordering::Release);
+        self.listen_port.store(before.listen_port.load(Ordering::Acquire), Ordering::Release);
+        self.asked_metadata.store(before.asked_metadata.load(Ordering::Acquire), Ordering::Release);
+        for (id, before) in [
+            (&self.metadata_id, &before.metadata_id),
+            (&self.pex_id, &before.pex_id),
+            (&self.upload_only_id, &before.upload_only_id),
+        ] {
+            id.store(before.load(Ordering::Acquire), Ordering::Release);
+        }
+        self
+    }
+}
+
+/// What follows our handshake in the same breath: what we have, and the extension handshake (BEP 10). On a connection of the metadata
+/// stage, where a peer was told that we have nothing, it is what has changed since.
+pub(crate) fn opening(shared: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let have = have.filter(|_| !shared.wants_info); // nobody knows what there is to have
+    let bits = have.and_then(|have| Bitfield::from_wire(have, shared.pieces.count()));
+    let whole = bits.as_ref().is_some_and(Bitfield::is_full);
+    match &bits {
+        Some(bits) if was_kept && bits.count() <= MAX_HAVES => {
+            bits.iter().for_each(|piece: PieceIndex| message::have(&mut bytes, piece));
+        }
+        Some(bits) if was_kept || !peer.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
+        None if was_kept || !peer.fast => {}
+        _ => message::have_all_or_none(&mut bytes, whole), // a fast peer is always told (BEP 6)
+    }
+    if peer.extended {
+        message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(shared));
+    }
+    match shared.dht_port.load(Ordering::Acquire) {
+        0 => {}
+        port if peer.dht && !was_kept => message::port(&mut bytes, port),
+        _ => {}
+    }
+    bytes
+}

@@ -1,0 +1,107 @@
+//! The reader's part of the metadata stage: what the peer says of pieces is remembered for the download, within bounds.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::mse::Rc4;
+use crate::peer::connection::{DisconnectReason, SILENCE_TIMEOUT};
+use crate::peer::reader::Reader;
+use crate::peer::remembered::Remembered;
+use crate::wire::message::Message;
+
+/// What each peer may have remembered, in bytes: the bitfield of 131,072 pieces.
+const ALLOWANCE: usize = 16 * 1024;
+/// What all peers of a torrent may have remembered beyond that. A connection for which there is no room ends with the stage.
+const MAX_BEYOND: usize = 16 << 20;
+
+/// What one peer has said, and how much of the common room that takes.
+pub(crate) struct DeferredMessages<'a> {
+    remembered: Remembered,
+    /// What all peers take of it.
+    room: &'a AtomicUsize,
+    /// What this one takes.
+    beyond: usize,
+}
+
+impl<'a> DeferredMessages<'a> {
+    /// Nothing has been said yet.
+    pub fn new(room: &'a AtomicUsize, fast: bool) -> DeferredMessages<'a> {
+        DeferredMessages { remembered: Remembered::new(fast), room, beyond: 0 }
+    }
+
+    /// Takes a message, and gives up where there is no room for it.
+    pub fn take(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
+        self.remembered.take(message)?;
+        self.take_room();
+        Ok(())
+    }
+
+    fn take_room(&mut self) {
+        let beyond = self.remembered.size().saturating_sub(ALLOWANCE);
+        if beyond > self.beyond {
+            let more = beyond - self.beyond;
+            if self.room.fetch_add(more, Ordering::AcqRel) + more > MAX_BEYOND {
+                self.room.fetch_sub(more, Ordering::AcqRel);
+                self.remembered.forget();
+                self.take_room();
+                return;
+            }
+        } else {
+            self.room.fetch_sub(self.beyond - beyond, Ordering::AcqRel);
+        }
+        self.beyond = beyond;
+    }
+}
+
+impl Drop for DeferredMessages<'_> {
+    fn drop(&mut self) {
+        self.room.fetch_sub(self.beyond, Ordering::AcqRel);
+    }
+}
+
+impl Reader<'_> {
+    /// Waits until there is something to read; false where it is to be tried again.
+    pub(crate) fn wait_readable(&self) -> Result<bool, DisconnectReason> {
+        match self.shared.wake_pipe.wait(self.stream, SILENCE_TIMEOUT) {
+            Ok(true) => Ok(true),
+            Ok(false) => Err(DisconnectReason::Kept),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(DisconnectReason::io(&error)),
+        }
+    }
+
+    /// What another reader goes on with: what has come, the remembered messages before what is not read yet, and the cipher for what
+    /// follows. `None` where not all could be remembered.
+    pub fn into_rest(self) -> Option<(Vec<u8>, Option<Rc4>)> {
+        let mut early = self.deferred.remembered.replay()?;
+        early.extend_from_slice(&self.buffer.bytes()[self.unread.clone()]);
+        Some((early, self.cipher))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_for_all_is_bounded_and_given_back() {
+        let room = AtomicUsize::new(0);
+        let taken = || room.load(Ordering::Relaxed);
+        let (small, large) = (vec![1; ALLOWANCE], vec![1; ALLOWANCE + (1 << 17)]);
+        let tell = |bits: &[u8]| {
+            let mut deferred = DeferredMessages::new(&room, true);
+            deferred.take(&Message::Bitfield(bits)).expect("a bitfield");
+            deferred
+        };
+        let mut all: Vec<_> = (0..MAX_BEYOND >> 17).map(|_| tell(&large)).collect();
+        assert_eq!(taken(), MAX_BEYOND);
+        assert!(all.iter().all(|deferred| deferred.remembered.replay().is_some()));
+        assert!(tell(&large).remembered.replay().is_none(), "there is no room left");
+        assert!(tell(&small).remembered.replay().is_some(), "everybody has a little");
+        all.pop();
+        assert_eq!(taken(), MAX_BEYOND - (1 << 17));
+        assert!(tell(&large).remembered.replay().is_some());
+        all.clear();
+        assert_eq!(taken(), 0);
+    }
+}

@@ -1,0 +1,104 @@
+//! What is still to be found room for, and file systems that say how much there is, or do not.
+
+use std::io::IoSlice;
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::storage::{Allocation, FileSpec, Layout, StorageErrorKind};
+
+const MIB: u64 = 1 << 20;
+
+/// 8 MiB in pieces of one, of which `a` has five and a half.
+fn storage(dir: &TempDir, allocation: Allocation, wanted: &[bool]) -> Storage {
+    let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: path == "pad" };
+    let files = vec![spec("a", 5 * MIB + MIB / 2), spec("b", MIB), spec("pad", MIB), spec("c", MIB / 2)];
+    let it = Storage::new(dir.path().to_owned(), Layout::new(1 << 20, files).unwrap(), 4);
+    let it = it.allocate(allocation).select(wanted, Path::new(".parts"));
+    it.prepare().unwrap();
+    it
+}
+
+fn write(it: &Storage, pieces: &[u32]) -> Bitfield {
+    let mut have = Bitfield::new(8);
+    for &piece in pieces {
+        it.write_vectored_at(u64::from(piece) * MIB, &[IoSlice::new(&vec![1; MIB as usize])]).unwrap();
+        have.set(PieceIndex(piece));
+    }
+    it.sync().unwrap();
+    have
+}
+
+#[test]
+fn what_is_there_needs_no_room_and_nor_does_padding() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[]);
+    let (all, none) = (Bitfield::full(8), Bitfield::new(8));
+    assert_eq!(it.still_to_allocate(&none, &all), 7 * MIB);
+    let have = write(&it, &[0, 2, 5]);
+    // A and half of b's; file systems round up, by much less than this.
+    let near = |bytes: u64, expected: u64| expected - MIB / 4 <= bytes && bytes <= expected;
+    let still = it.still_to_allocate(&have, &all);
+    assert!(near(still, 4 * MIB), "{still}");
+    let forgotten = it.still_to_allocate(&none, &all);
+    assert!(near(forgotten, 4 * MIB), "what is on the disk and wrong is written over: {forgotten}");
+    assert_eq!(it.still_to_allocate(&all, &all), 0);
+    assert_eq!(it.still_to_allocate(&have, &none), 0);
+}
+
+#[test]
+fn only_wanted_pieces_need_room_and_the_part_file_counts() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[false, true, true, false]);
+    let none = Bitfield::new(8);
+    let wanted = it.wanted_pieces();
+    assert_eq!(wanted.count(), 2, "half of each is padding or another file's");
+    assert_eq!(it.still_to_allocate(&none, &wanted), 3 * MIB / 2);
+    let have = write(&it, &[5]);
+    let still = it.still_to_allocate(&have, &wanted);
+    assert!((MIB / 4..=MIB / 2).contains(&still), "{still}");
+    let forgotten = it.still_to_allocate(&none, &wanted);
+    assert!((MIB / 4..=MIB / 2).contains(&forgotten), "{forgotten}");
+}
+
+#[test]
+fn what_was_set_aside_needs_no_room() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::Falloc, &[]);
+    let still = it.still_to_allocate(&Bitfield::new(8), &Bitfield::full(8));
+    let has = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().blocks() > 0;
+    assert_eq!(still, if ["a", "b", "c"].map(has) == [true; 3] { 0 } else { 7 * MIB });
+}
+
+#[test]
+fn what_files_take_counts_where_not_all_fits() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[]);
+    it.check_disk_space_for(&Bitfield::new(8), &Bitfield::full(8)).unwrap();
+    let (piece, count) = (1 << 31, 1 << 17);
+    let total = u64::from(piece) * u64::from(count);
+    let files = vec![FileSpec { path: "large".into(), length: total, pad: false }];
+    let it = Storage::new(dir.path().to_owned(), Layout::new(piece, files).unwrap(), 4);
+    std::fs::write(dir.path().join("large"), vec![1; 2 * MIB as usize]).unwrap();
+    let error = it.check_disk_space_for(&Bitfield::new(count), &Bitfield::full(count)).unwrap_err();
+    let StorageError::NoSpace { needed, .. } = error else { panic!("{error}") };
+    assert!((total - 3 * MIB..=total - MIB).contains(&needed), "{needed} of {total}");
+    it.check_disk_space_for(&Bitfield::full(count), &Bitfield::full(count)).unwrap();
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_refused_and_one_that_says_nothing_is_not() {
+    let dir = tempdir().unwrap();
+    let it = storage(&dir, Allocation::Sparse, &[]);
+    it.check_disk_space(0).unwrap();
+    it.check_disk_space(1).unwrap();
+    let error = it.check_disk_space(u64::MAX).unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::DiskFull);
+    assert!(error.to_string().starts_with(&format!("not enough room in {}: ", dir.path().display())), "{error}");
+    let below = |root: &Path| Storage::new(root.to_owned(), it.layout().clone(), 4);
+    let unmade = below(&dir.path().join("not/made")).check_disk_space(u64::MAX).unwrap_err();
+    assert_eq!(unmade.kind(), StorageErrorKind::DiskFull);
+    assert_eq!(below(Path::new("not-made")).check_disk_space(u64::MAX).unwrap_err().kind(), StorageErrorKind::DiskFull);
+    assert_eq!(rustix::fs::statvfs("/proc").unwrap().f_blocks, 0, "it has no disk");
+    below(Path::new("/proc")).check_disk_space(u64::MAX).unwrap();
+}

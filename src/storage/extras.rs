@@ -1,0 +1,135 @@
+//! What a torrent has beside files (BEP 47): symbolic links to its own files, and empty folders. Made where nothing is there, and never
+//! changed afterwards.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::storage::error::shown;
+use crate::storage::files::Storage;
+use crate::storage::origin::is_watched_name;
+
+/// What is made beside the files, by paths below the download folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Links, and the files or folders of the torrent that they lead to.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Empty folders.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Storage {
+    /// Makes links and folders where nothing is there. That one cannot be made is no reason to stop: a file system may know no links.
+    /// Where `stop` becomes true the rest is left out.
+    pub(crate) fn make_extras(&self, stop: &AtomicBool) {
+        let extras = self.layout.extras();
+        let goes_on = || !stop.load(Ordering::Relaxed);
+        for folder in extras.folders.iter().take_while(|_| goes_on()) {
+            self.make_each_folder(folder);
+        }
+        for (link, target) in extras.links.iter().take_while(|_| goes_on()) {
+            if is_watched_name(link) {
+                let shown = shown(link);
+                log::warn!("the link {shown} is not made: a watched folder would begin what it leads to");
+                continue;
+            }
+            // What is not wanted is not there.
+            let is_wanted = |(file, path): (usize, &Path)| self.wants(file) && path.starts_with(target);
+            let files = self.layout.files().iter().enumerate().map(|(file, spec)| (file, spec.path.as_path()));
+            if !files.clone().any(is_wanted) && !extras.links.iter().any(|(other, _)| other == target) {
+                continue;
+            }
+            self.make_each_folder(link.parent().unwrap_or(Path::new("")));
+            if let Err(error) = self.root.link(link, &relative(link, target)) {
+                log::debug!("the link {} is not made: {error}", link.display());
+            }
+        }
+    }
+
+    fn make_each_folder(&self, folder: &Path) {
+        let mut path = PathBuf::new();
+        for part in folder.components() {
+            path.push(part);
+            if let Err(error) = self.root.create_folder(&path) {
+                log::debug!("the folder {} is not made: {error}", path.display());
+                return;
+            }
+        }
+    }
+}
+
+/// What a link holds that leads to `target`, from the folder that it lies in.
+fn relative(link: &Path, target: &Path) -> PathBuf {
+    let from: Vec<Component<'_>> = link.parent().unwrap_or(Path::new("")).components().collect();
+    let to: Vec<Component<'_>> = target.components().collect();
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = from.iter().skip(shared).map(|_| Component::ParentDir);
+    let path: PathBuf = up.chain(to.iter().skip(shared).copied()).collect();
+    // A link to the folder that it lies in.
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::storage::{FileSpec, Layout};
+
+    #[test]
+    fn links_are_relative() {
+        let table = [
+            ("t/link", "t/a", "a"),
+            ("t/d/link", "t/a", "../a"),
+            ("t/d/e/link", "t/d/f/g", "../f/g"),
+            ("t/d/link", "t/d", "."),
+            ("t/d/e/link", "t/d", ".."),
+        ];
+        for (link, target, expected) in table {
+            assert_eq!(relative(Path::new(link), Path::new(target)), Path::new(expected), "{link}");
+        }
+    }
+
+    /// What a link in the torrent's folder holds.
+    fn at_in(dir: &tempfile::TempDir, path: &str) -> Option<PathBuf> {
+        fs::read_link(dir.path().join("t").join(path)).ok()
+    }
+
+    #[test]
+    fn links_and_folders_are_made_and_replace_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: &str| FileSpec { path: path.into(), length: 1, pad: false };
+        let link = |link: &str, target: &str| (PathBuf::from(link), PathBuf::from(target));
+        let links = vec![
+            link("t/d/l", "t/a"),
+            link("t/m", "t/d/l"),
+            link("t/taken", "t/a"),
+            link("t/unwanted", "t/b"),
+            link("t/out/l", "t/a"),
+            link("t/l.torrent", "t/a"),
+            link("t/d/L.Magnet", "t/a"),
+        ];
+        let extras = Extras { links, folders: vec!["t/empty/deep".into()] };
+        let layout = Layout::new(16, vec![file("t/a"), file("t/b")]).unwrap().with_extras(extras);
+        fs::create_dir(dir.path().join("t")).unwrap();
+        fs::write(dir.path().join("t/taken"), "mine").unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("t/out")).unwrap();
+        let storage = Storage::new(dir.path().to_owned(), layout, 4).select(&[true, false], Path::new(".x.parts"));
+        storage.make_extras(&AtomicBool::new(true));
+        assert!(!dir.path().join("t/empty").exists() && at_in(&dir, "m").is_none(), "nobody waits for it any more");
+        storage.prepare().unwrap();
+        storage.make_extras(&AtomicBool::new(false));
+        let at = |path: &str| at_in(&dir, path);
+        assert_eq!(at("d/l").as_deref(), Some(Path::new("../a")));
+        assert_eq!(at("m").as_deref(), Some(Path::new("d/l")));
+        assert_eq!((at("taken"), at("unwanted")), (None, None));
+        assert_eq!(fs::read(dir.path().join("t/taken")).unwrap(), b"mine");
+        assert_eq!(
+            (at("l.torrent"), at("d/L.Magnet")),
+            (None, None),
+            "a watched folder would begin the torrent's file"
+        );
+        assert!(dir.path().join("t/empty/deep").is_dir());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "nothing is made through a link that leads out");
+    }
+}

@@ -1,0 +1,404 @@
+//! Names of files that are not complete yet, where the user wants to tell them apart (`--incomplete-suffix`): each has a suffix until
+//! all that is wanted of the torrent is there, and then gets its own name.
+//!
+//! A process may die between any two of these steps. A file that has its own name already is complete; one with the suffix is
+//! found by that name, and the names are given when the next run finds everything there.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::storage::error::{Operation, StorageError};
+use crate::storage::files::Storage;
+use crate::storage::layout::{FileSpec, Layout};
+use crate::storage::open::last;
+use crate::storage::origin::is_watched_name;
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::snapshot::{FileSnapshot, identity};
+use crate::storage::survey::Survey;
+use crate::util::descriptors::is_shortage;
+use crate::util::random;
+
+/// The bytes that a name may have; what the common file systems allow.
+const NAME_MAX: usize = 255;
+
+impl Layout {
+    /// The same with unfinished files named by a suffix: those for which `is_unfinished` says so of their number, their own path and
+    /// the one with the suffix. A file keeps its name where the other one would be too long, or is that of another file or folder, or one that a
+    /// watched folder begins.
+    #[must_use]
+    pub fn with_incomplete_suffix(
+        mut self,
+        suffix: &str,
+        is_unfinished: impl Fn(usize, &Path, &Path) -> bool,
+    ) -> Layout {
+        let ends = |path: &&Path| path.as_os_str().as_encoded_bytes().ends_with(suffix.as_bytes());
+        let paths = self.files().iter().filter(|spec| !spec.pad).map(|spec| spec.path.as_path());
+        let taken: HashSet<PathBuf> = paths.flat_map(Path::ancestors).filter(ends).map(Path::to_owned).collect();
+        let files = self.files().iter().enumerate().filter(|(_, spec)| !spec.pad && spec.length > 0);
+        let named = files.filter_map(|(file, spec)| {
+            let mut name: OsString = spec.path.file_name()?.to_owned();
+            name.push(suffix);
+            let path = spec.path.with_file_name(&name);
+            let is_free = name.len() <= NAME_MAX && !taken.contains(&path) && !is_watched_name(&path);
+            let fits = is_free && !self.is_read_only(file);
+            (fits && is_unfinished(file, &spec.path, &path)).then_some((file, path))
+        });
+        let named: Vec<(usize, PathBuf)> = named.collect();
+        for (file, path) in named {
+            let own = self.files().get(file).map(|spec| spec.path.clone()).unwrap_or_default();
+            if self.redirect(file, &path).is_ok() {
+                self.set_final_name(file, own);
+            }
+        }
+        self
+    }
+}
+
+impl Storage {
+    /// Gives the wanted files their own names. To be called when all that is wanted is there.
+    ///
+    /// # Errors
+    /// Where a file cannot be renamed, as where another file has that name by now; where it is not the file that btsync has written.
+    pub fn apply_final_names(&self) -> Result<(), StorageError> {
+        self.take_final_names_unless(&|| false).map(|_| ())
+    }
+
+    /// The same; `false` where `is_over` becomes true first. A later call goes on there.
+    ///
+    /// # Errors
+    /// As [`Storage::apply_final_names`].
+    pub fn take_final_names_unless(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
+        for (file, own) in self.layout.final_names() {
+            if is_over() {
+                return Ok(false);
+            }
+            // An earlier call may have come to this file and found no descriptor for the next one.
+            if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
+                continue;
+            }
+            let seen = self.check_incomplete_file(*file)?;
+            // The time of its last change is that of a write of ours.
+            let _writing = self.cache().writing(*file);
+            self.rename_to_final(*file, own, seen)?;
+            self.final_names.store(file + 1, Ordering::Release);
+        }
+        self.final_names.store(self.layout.files().len(), Ordering::Release);
+        Ok(true)
+    }
+
+    /// Renames a file that was `seen` a moment ago. What another program has put in its place since gets its name back.
+    fn rename_to_final(&self, file: usize, own: &Path, seen: Option<FileSnapshot>) -> Result<(), StorageError> {
+        let name = self.name(file);
+        self.root.rename_to_new(name, own).map_err(|error| self.failed(Operation::Rename, file, error))?;
+        // It has its name already. Where there is no descriptor for this look, the one before must do.
+        let is_it = |seen: FileSnapshot| match self.root.metadata_inside(own) {
+            Ok(now) => seen.is_renamed(&now),
+            Err(error) => is_shortage(&error),
+        };
+        if seen.is_none_or(is_it) {
+            return Ok(());
+        }
+        if let Err(error) = self.root.rename_to_new(own, name) {
+            log::warn!("{}: does not get its name back: {error}", own.display());
+        }
+        Err(self.in_the_way(file, Refusal::Replaced))
+    }
+
+    /// Looks whether what has the name of an unfinished file is the one that btsync made: how it looks.
+    fn check_incomplete_file(&self, file: usize) -> Result<Option<FileSnapshot>, StorageError> {
+        let Some(writable) = &self.writable else {
+            let found = self.root.metadata_inside(self.name(file));
+            return Ok(found.ok().map(|found| FileSnapshot::of(&found)));
+        };
+        let found = self.root.metadata_inside(self.name(file));
+        let found = found.map_err(|error| self.failed(Operation::Rename, file, error))?;
+        self.check_not_replaced(file, &found)?;
+        let is_written = writable.get(file).is_some_and(Option::is_some);
+        let is_named = || self.marker.as_ref().is_some_and(|marker| marker.made(self.name(file), identity(&found)));
+        let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
+        if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
+    }
+
+    /// Leaves their names to complete files that have those of unfinished ones, or may be complete, and that btsync did not make, as far as the marker says;
+    /// also where they are links, have other names, or another length than the torrent says. To be called when it is decided
+    /// what becomes of each file. The paths of those files.
+    pub fn keep_final_names(&mut self, steps: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
+        let is_kept = |file: usize, spec: &FileSpec| {
+            let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
+            let is_named = self.marker.as_ref().is_some_and(|marker| marker.made(&spec.path, seen.identity));
+            let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
+            let is_read = matches!(steps.get(file), Some(FileAction::Leave | FileAction::Compare));
+            is_read && !(is_named && is_plain)
+        };
+        let unfinished =
+            self.layout.final_names().iter().filter_map(|(file, _)| Some((*file, self.layout.files().get(*file)?)));
+        let kept: Vec<_> = unfinished
+            .filter(|(file, spec)| is_kept(*file, spec))
+            .map(|(file, spec)| (file, spec.path.clone()))
+            .collect();
+        self.layout.forget_final_names(|file| kept.binary_search_by_key(&file, |(kept, _)| *kept).is_ok());
+        kept.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// Whether no file has the name of an unfinished one any more.
+    pub fn has_final_names(&self) -> bool {
+        self.layout.final_names().is_empty() || self.final_names.load(Ordering::Acquire) >= self.layout.files().len()
+    }
+}
+
+impl crate::storage::open::Root {
+    /// Gives a file another name, which nothing must have.
+    fn rename_to_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.rename_with(from, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot tell.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
+                self.rename_by_link(from, to)
+            }
+            renamed => renamed,
+        }
+    }
+
+    /// The same by way of a second name, as that is refused where anything has it, be it a link that leads nowhere.
+    fn rename_by_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
+        match rustix::fs::linkat(&source, last(from), &target, last(to), AtFlags::empty()) {
+            Ok(()) => self.drop_name(from, to),
+            // A file system without links: looking first has to do.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
+                match rustix::fs::statat(&target, last(to), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Err(Errno::EXIST.into()),
+                    Err(Errno::NOENT) => self.rename(from, to),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes the first name of a file that has two. What another program has put in its place since gets its name back: whether it is
+    /// that file is looked at under a name that nobody else knows.
+    fn drop_name(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ours = FileSnapshot::of(&self.metadata_inside(to)?);
+        let is_it =
+            |name: &Path| Ok::<_, io::Error>(!self.is_link(name) && ours.is_renamed(&self.metadata_inside(name)?));
+        let aside = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
+        match self.rename(from, &aside) {
+            Ok(()) if is_it(&aside)? => self.remove(&aside),
+            Ok(()) => self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from)),
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                log::warn!("{}: stays as a second name: {error}", self.path().join(from).display());
+                Ok(())
+            }
+        }
+    }
+
+    fn link_back(&self, aside: &Path, from: &Path) -> io::Result<()> {
+        let folder = self.folder_of(from)?;
+        match rustix::fs::linkat(&folder, last(aside), &folder, last(from), AtFlags::empty()) {
+            Ok(()) => self.remove(aside),
+            Err(errno) => {
+                log::warn!("{}: keeps this name: {errno}", self.path().join(aside).display());
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::IoSlice;
+
+    use super::*;
+    use crate::storage::StorageErrorKind;
+    use crate::types::InfoHash;
+
+    fn layout(files: &[(&str, u64)]) -> Layout {
+        let file = |(path, length): &(&str, u64)| FileSpec { path: path.into(), length: *length, pad: false };
+        Layout::new(16, files.iter().map(file).collect()).unwrap()
+    }
+
+    fn names(layout: &Layout) -> Vec<String> {
+        layout.files().iter().map(|spec| spec.path.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn unfinished_files_have_a_suffix_that_is_nobodys_name() {
+        let long = "x".repeat(251);
+        let files = [("t/a", 3), ("t/a.part", 3), ("t/b", 3), ("t/b.part/c", 3), ("t/empty", 0), (long.as_str(), 3)];
+        let named = layout(&files).with_incomplete_suffix(".part", |_, _, _| true);
+        assert_eq!(names(&named), ["t/a", "t/a.part.part", "t/b", "t/b.part/c.part", "t/empty", long.as_str()]);
+        let one =
+            layout(&files[..3]).with_incomplete_suffix("~", |file, _, path| file == 2 && path == Path::new("t/b~"));
+        assert_eq!(names(&one), ["t/a", "t/a.part", "t/b~"]);
+        let watched = layout(&[("t/a", 3), ("t/a.", 3), ("t/a.T", 3)]);
+        let suffixes = [".torrent", "torrent", "orrent", ".MAGNET"];
+        let changed = suffixes.map(|suffix| names(&watched.clone().with_incomplete_suffix(suffix, |_, _, _| true)));
+        assert!(changed.iter().flatten().all(|name| !is_watched_name(Path::new(name))), "{changed:?}");
+    }
+
+    #[test]
+    fn names_are_given_at_the_end_and_replace_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&[("t/a", 3), ("t/b", 3)]).with_incomplete_suffix(".part", |_, _, _| true);
+        let storage = Storage::new(dir.path().to_owned(), layout, 4);
+        storage.prepare().unwrap();
+        storage.write_vectored_at(0, &[IoSlice::new(b"aaabbb")]).unwrap();
+        let at = |name: &str| fs::read(dir.path().join("t").join(name)).ok();
+        assert_eq!((at("a"), at("a.part")), (None, Some(b"aaa".to_vec())));
+        fs::write(dir.path().join("t/b"), "mine").unwrap();
+        assert_eq!(storage.apply_final_names().unwrap_err().kind(), StorageErrorKind::Exists);
+        assert!(!storage.has_final_names());
+        assert_eq!((at("b"), at("b.part")), (Some(b"mine".to_vec()), Some(b"bbb".to_vec())));
+    }
+
+    /// As where the file system cannot rename without replacing.
+    #[test]
+    fn a_second_name_replaces_nothing_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = crate::storage::open::Root::new(dir.path().to_owned());
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a.part"), "ours").unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("a")).unwrap();
+        let refused = root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert!(at("a").is_symlink() && at("a.part").exists());
+        fs::remove_file(at("a")).unwrap();
+        root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap();
+        assert!(fs::read(at("a")).unwrap() == b"ours" && !at("a.part").exists());
+    }
+
+    #[test]
+    fn what_takes_the_first_name_of_two_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = crate::storage::open::Root::new(dir.path().to_owned());
+        let at = |name: &str| dir.path().join(name);
+        let names = || fs::read_dir(dir.path()).unwrap().count();
+        fs::write(at("a"), "ours").unwrap();
+        fs::write(at("a.part"), "theirs").unwrap();
+        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        assert_eq!((fs::read(at("a.part")).unwrap(), names()), (b"theirs".to_vec(), 2));
+        fs::remove_file(at("a.part")).unwrap();
+        std::os::unix::fs::symlink("a", at("a.part")).unwrap();
+        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        assert!(at("a.part").is_symlink() && names() == 2, "a link of the user's");
+        fs::remove_file(at("a.part")).unwrap();
+        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        fs::write(at("b"), "theirs").unwrap();
+        fs::rename(at("b"), at("c")).unwrap();
+        fs::write(at("b.part"), "theirs").unwrap();
+        root.link_back(Path::new("b.part"), Path::new("c")).unwrap();
+        assert_eq!((fs::read(at("a")).unwrap(), names()), (b"ours".to_vec(), 3), "nothing is replaced");
+    }
+
+    #[test]
+    fn what_takes_the_place_of_ours_at_the_last_moment_gets_its_name_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
+        let storage = Storage::new(dir.path().to_owned(), layout, 4);
+        storage.prepare().unwrap();
+        let seen = storage.check_incomplete_file(0).unwrap();
+        assert!(seen.is_some());
+        fs::rename(at("a.part"), at("ours")).unwrap();
+        fs::write(at("a.part"), "theirs").unwrap();
+        let refused = storage.rename_to_final(0, Path::new("a"), seen);
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Replaced, .. })), "{refused:?}");
+        assert!(fs::read(at("a.part")).unwrap() == b"theirs" && !at("a").exists());
+        fs::rename(at("ours"), at("a.part")).unwrap();
+        storage.rename_to_final(0, Path::new("a"), seen).unwrap();
+        assert!(at("a").exists() && !at("a.part").exists());
+    }
+
+    #[test]
+    fn a_file_that_may_be_complete_keeps_its_name_too() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.part"), "theirs").unwrap();
+        for (step, kept) in [(FileAction::Compare, 1), (FileAction::Continue, 0)] {
+            let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
+            let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
+            let survey = storage.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
+            assert_eq!(storage.keep_final_names(&[step], &survey).len(), kept, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn complete_files_that_are_not_ours_keep_the_names_that_they_have() {
+        let no = std::sync::atomic::AtomicBool::new(false);
+        let hash = InfoHash([1; 20]);
+        let begin = |dir: &Path| {
+            let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
+            let mut storage = Storage::new(dir.to_owned(), layout, 4);
+            let mut survey = storage.survey(&no).unwrap();
+            storage.marker = storage.read_marker(&hash);
+            (survey.file(0).is_none(), storage.keep_final_names(&[FileAction::Leave], &survey).len(), {
+                if survey.file(0).is_none() {
+                    storage.lock(&hash).unwrap();
+                    storage.make(&[FileAction::Make], &mut survey, &no).unwrap();
+                    storage.mark(&hash, &[FileAction::Make], &survey, false).unwrap();
+                }
+                storage.layout.final_names().len()
+            })
+        };
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(begin(dir.path()), (true, 0, 1));
+        assert_eq!(begin(dir.path()), (false, 0, 1), "the marker names it");
+        fs::hard_link(dir.path().join("a.part"), dir.path().join("b")).unwrap();
+        assert_eq!(begin(dir.path()), (false, 1, 0), "it has another name");
+        fs::remove_file(dir.path().join("a.part")).unwrap();
+        std::os::unix::fs::symlink("b", dir.path().join("a.part")).unwrap();
+        assert_eq!(begin(dir.path()), (false, 1, 0), "a link of the user's");
+        fs::remove_file(dir.path().join("a.part")).unwrap();
+        fs::write(dir.path().join("a.part"), "theirs").unwrap();
+        assert_eq!(begin(dir.path()), (false, 1, 0), "another file");
+    }
+
+    #[test]
+    fn files_are_read_by_their_own_names_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&[("t/a", 3), ("t/b", 3)]).with_incomplete_suffix(".part", |_, _, _| true);
+        let storage = Storage::new(dir.path().to_owned(), layout, 4);
+        storage.prepare().unwrap();
+        storage.write_vectored_at(0, &[IoSlice::new(b"aaabbb")]).unwrap();
+        // A stop comes before anything is done.
+        assert!(!storage.take_final_names_unless(&|| true).unwrap() && !storage.has_final_names());
+        assert!(!storage.confirm_unless(&|| true).unwrap());
+        storage.apply_final_names().unwrap();
+        storage.close();
+        let mut buf = [0; 6];
+        storage.read_exact_at(0, &mut buf).unwrap();
+        assert_eq!(&buf, b"aaabbb");
+        assert!(storage.check_files_in_place().is_ok() && storage.stamp(1).is_some() && storage.has_final_names());
+        assert_eq!(fs::read_dir(dir.path().join("t")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_took_the_place_of_ours_gets_no_other_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let no = std::sync::atomic::AtomicBool::new(false);
+        let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
+        let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
+        let mut survey = storage.survey(&no).unwrap();
+        storage.make(&[FileAction::Make], &mut survey, &no).unwrap();
+        storage.mark(&InfoHash([1; 20]), &[FileAction::Make], &survey, false).unwrap();
+        let (mine, ours) = (dir.path().join("mine"), dir.path().join("a.part"));
+        // Files are told apart by the time when they were made, which the system counts in ticks.
+        let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).unwrap();
+        while !mine.exists() || born(&mine) <= born(&ours) {
+            let _ = fs::remove_file(&mine);
+            fs::write(&mine, "mine").unwrap();
+        }
+        fs::rename(mine, ours).unwrap();
+        let refused = storage.apply_final_names();
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Replaced, .. })), "{refused:?}");
+        assert_eq!(fs::read(dir.path().join("a.part")).unwrap(), b"mine");
+    }
+}

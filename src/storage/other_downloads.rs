@@ -1,0 +1,83 @@
+//! Other torrents' downloads in the same folder: they may share it, but no file in it.
+
+use std::fs::{self, File};
+use std::time::Instant;
+
+use rustix::fs::OFlags;
+
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT, is_write_action, read, try_lock};
+use crate::storage::marker::{self, marker_name};
+use crate::storage::open::Root;
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::survey::Survey;
+use crate::types::InfoHash;
+
+/// A lock on the download folder, for as long as the claims of a process that starts are compared with those of others.
+pub(crate) struct FolderLock {
+    _folder: Option<File>,
+}
+
+impl FolderLock {
+    /// Where the folder cannot be locked, or somebody holds on to it, the markers have to do.
+    pub fn take(root: &Root) -> FolderLock {
+        let Ok(folder) = root.with_retry(|| File::open(root.path())) else { return FolderLock { _folder: None } };
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        while matches!(try_lock(&folder), Ok(false)) && Instant::now() < deadline {
+            std::thread::sleep(LOCK_RETRY_DELAY);
+        }
+        FolderLock { _folder: Some(folder) }
+    }
+}
+
+impl Storage {
+    /// Looks whether an unfinished download of another torrent has made a file that this one would write to. Those of them that the
+    /// user gave, by their numbers: that download goes on with them later unless they are replaced.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] where it runs; [`StorageError::InTheWay`] where it does not, unless the user gave the file.
+    pub fn check_other_downloads(
+        &self,
+        info_hash: &InfoHash,
+        steps: &[FileAction],
+        survey: &Survey,
+        given: bool,
+    ) -> Result<Vec<usize>, StorageError> {
+        let _folder = FolderLock::take(&self.root);
+        self.compare_with_others(info_hash, steps, survey, given)
+    }
+
+    pub(crate) fn compare_with_others(
+        &self,
+        info_hash: &InfoHash,
+        steps: &[FileAction],
+        survey: &Survey,
+        given: bool,
+    ) -> Result<Vec<usize>, StorageError> {
+        let mut taken = Vec::new();
+        let Ok(entries) = self.root.with_retry(|| fs::read_dir(self.root.path())) else { return Ok(taken) };
+        let names = entries.flatten().filter_map(|entry| marker::marker_info_hash(entry.file_name().to_str()?));
+        for other in names.filter(|other| other != info_hash) {
+            let Some(found) = read(&self.root, &other) else { continue };
+            let has =
+                |number: &usize| survey.file(*number).is_some_and(|seen| found.uses(self.name(*number), seen.identity));
+            let Some(number) = written(steps).find(has) else { continue };
+            let file = self.root.open_own(&marker_name(&other), OFlags::RDONLY);
+            if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
+                return Err(StorageError::InUse { path: self.root.path().join(marker_name(&other)) });
+            }
+            if !given {
+                let path = self.root.path().join(self.name(number));
+                return Err(StorageError::InTheWay { path, why: Refusal::Unfinished(other), more: 0 });
+            }
+            taken.extend(written(steps).filter(has));
+        }
+        Ok(taken)
+    }
+}
+
+/// The numbers of the files that are written to.
+fn written(steps: &[FileAction]) -> impl Iterator<Item = usize> {
+    steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)).map(|(number, _)| number)
+}

@@ -1,0 +1,113 @@
+//! A start that is refused after its first files were made: another program was faster with one of the others.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::storage::files::Storage;
+use crate::storage::marker::{self, Marker};
+use crate::storage::open::Access;
+use crate::storage::ownership::FileAction;
+use crate::storage::snapshot::{FileSnapshot, identity, is_same};
+use crate::storage::survey::{Survey, has_data};
+
+impl Storage {
+    /// Takes back what [`Storage::make`] and [`Storage::mark`] have done, where they or [`Storage::resize_files`] have refused a file: files that
+    /// were made and hold nothing are removed, and the marker says what the `earlier` one said, or goes. `survey` is that after
+    /// [`Storage::make`]. Folders stay.
+    pub fn roll_back(&self, steps: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
+        let mut left = earlier.unwrap_or_default();
+        left.continued.clear();
+        // Before the marker was written, a file that was to be replaced may still be the user's.
+        let is_marked = self.writable.is_some();
+        for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
+            let Some(seen) = survey.file(file) else { continue };
+            let stays = match step {
+                FileAction::Make => !self.remove_unused(file, seen),
+                FileAction::Copy | FileAction::Renew => is_marked,
+                FileAction::Leave | FileAction::Continue | FileAction::Compare | FileAction::Ignore => false,
+            };
+            if stays {
+                left.made.insert(marker::place(&spec.path), seen.identity);
+            }
+        }
+        if let Some(parts) = survey.parts.as_ref().filter(|parts| parts.size == 0 && !self.selection.is_foreign()) {
+            self.remove_unused(self.layout.files().len(), parts);
+        }
+        self.release(Some(left));
+    }
+
+    /// Removes a file that btsync has just made, where it is still that one and nobody has written to it.
+    fn remove_unused(&self, file: usize, seen: &FileSnapshot) -> bool {
+        let name = self.name(file);
+        let Ok(handle) = self.root.open(name, Access::Read) else { return true };
+        let Ok(found) = handle.file.metadata() else { return false };
+        let is_unused = is_same(seen.identity, identity(&found))
+            && has_data(&handle.file, 0, found.len(), &AtomicBool::new(false)).is_ok_and(|has_data| !has_data);
+        is_unused && self.root.remove(name).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::*;
+    use crate::storage::marker::marker_name;
+    use crate::storage::{FileSpec, Layout, Refusal, StorageError};
+    use crate::types::InfoHash;
+
+    const HASH: InfoHash = InfoHash([1; 20]);
+
+    fn storage(dir: &Path) -> Storage {
+        let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+        Storage::new(dir.to_owned(), Layout::new(10, vec![spec("a"), spec("b"), spec("c")]).unwrap(), 4)
+    }
+
+    /// Begins with `a` and `c` made and `b` gone on with, to which another program appends at the last moment.
+    fn refused(dir: &Path, given: bool) -> Storage {
+        let no = AtomicBool::new(false);
+        let steps = [FileAction::Make, FileAction::Continue, FileAction::Make];
+        let mut it = storage(dir);
+        let mut survey = it.survey(&no).unwrap();
+        let earlier = it.read_marker(&HASH);
+        it.marker = earlier.clone();
+        it.lock(&HASH).unwrap();
+        it.make(&steps, &mut survey, &no).unwrap();
+        it.mark(&HASH, &steps, &survey, given).unwrap();
+        File::options().append(true).open(dir.join("b")).unwrap().write_all(b"more").unwrap();
+        let refused = it.resize_files(&steps, &survey, &no);
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
+        it.roll_back(&steps, &survey, earlier);
+        it
+    }
+
+    #[test]
+    fn a_start_that_is_refused_at_the_last_moment_leaves_no_marker_and_no_file() {
+        for given in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("b"), "mine").unwrap();
+            drop(refused(dir.path(), given));
+            let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["b"]);
+            assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"minemore");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_made_stays_its_own() {
+        let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let steps = [FileAction::Leave, FileAction::Make, FileAction::Leave];
+        let mut it = storage(dir.path());
+        let mut survey = it.survey(&no).unwrap();
+        it.lock(&HASH).unwrap();
+        it.make(&steps, &mut survey, &no).unwrap();
+        it.mark(&HASH, &steps, &survey, false).unwrap();
+        drop(it);
+        File::options().write(true).open(dir.path().join("b")).unwrap().set_len(4).unwrap();
+        drop(refused(dir.path(), false));
+        assert!(dir.path().join(marker_name(&HASH)).exists() && !dir.path().join("a").exists());
+        let made = storage(dir.path()).read_marker(&HASH).unwrap();
+        assert!(made.made(Path::new("b"), survey.file(1).unwrap().identity) && made.made.len() == 1);
+    }
+}

@@ -1,0 +1,118 @@
+//! Which addresses were dialled and have not proved to be peers. Kept apart from the entries: those give way to others, and whoever
+//! names addresses could have one port of a host after the other dialled if the host were forgotten with them. Pure.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::net::networks::Network;
+
+/// How long a dialled address counts against its host.
+const MEMORY: Duration = Duration::from_secs(3600);
+/// An address that was dialled and gave way to another is not taken in again for so long.
+const PAUSE: Duration = Duration::from_secs(120);
+/// Addresses remembered at most.
+const MAX_TRIED: usize = 8192;
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct DialHistory {
+    dialled: HashMap<SocketAddr, Duration>,
+    now: Duration,
+}
+
+impl DialHistory {
+    /// The clock goes on.
+    pub fn set_time(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    /// `addr` is dialled.
+    pub fn note(&mut self, addr: SocketAddr) {
+        self.dialled.insert(addr, self.now);
+        if self.dialled.len() > MAX_TRIED {
+            self.shrink();
+        }
+    }
+
+    /// There is a peer at `addr`: it does not count against its host.
+    pub fn proved(&mut self, addr: &SocketAddr) {
+        self.dialled.remove(addr);
+    }
+
+    /// All that count.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.dialled.iter().filter(|(_, at)| self.since(**at) < MEMORY).map(|(addr, _)| *addr)
+    }
+
+    /// Whether `addr` counts against its host already.
+    pub fn has(&self, addr: &SocketAddr) -> bool {
+        self.dialled.get(addr).is_some_and(|at| self.since(*at) < MEMORY)
+    }
+
+    /// Whether `addr` was dialled so lately that it is left alone.
+    pub fn is_resting(&self, addr: &SocketAddr) -> bool {
+        self.dialled.get(addr).is_some_and(|at| self.since(*at) < PAUSE)
+    }
+
+    fn since(&self, at: Duration) -> Duration {
+        self.now.saturating_sub(at)
+    }
+
+    /// Forgets what counts no more, and else a sixteenth of all: the oldest of the networks with the most addresses, so that a flood from
+    /// a few networks pushes out itself and not the others.
+    fn shrink(&mut self) {
+        let all: Vec<_> = self.all().filter_map(|addr| Some((Reverse(*self.dialled.get(&addr)?), addr))).collect();
+        let mut ranked = all;
+        ranked.sort_unstable();
+        let mut of_block: HashMap<Network, usize> = HashMap::new();
+        let mut ranked: Vec<_> = ranked
+            .into_iter()
+            .map(|(at, addr)| {
+                let newer = of_block.entry(Network::block(addr.ip())).or_default();
+                *newer += 1;
+                (*newer, at, addr)
+            })
+            .collect();
+        ranked.sort_unstable();
+        ranked.truncate(MAX_TRIED - MAX_TRIED / 16);
+        self.dialled = ranked.into_iter().map(|(_, Reverse(at), addr)| (addr, at)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(n: u32, port: u16) -> SocketAddr {
+        SocketAddr::from(((0x1400_0000 + n).to_be_bytes(), port))
+    }
+
+    #[test]
+    fn what_was_dialled_counts_for_an_hour_unless_it_proves_to_be_a_peer() {
+        let mut tried = DialHistory::default();
+        tried.note(addr(1, 1));
+        tried.note(addr(1, 2));
+        tried.proved(&addr(1, 2));
+        assert!(tried.has(&addr(1, 1)) && tried.is_resting(&addr(1, 1)) && !tried.has(&addr(1, 2)));
+        tried.set_time(PAUSE);
+        assert!(tried.has(&addr(1, 1)) && !tried.is_resting(&addr(1, 1)));
+        tried.set_time(MEMORY);
+        assert!(!tried.has(&addr(1, 1)) && tried.all().next().is_none());
+    }
+
+    #[test]
+    fn a_flood_from_few_networks_pushes_out_itself() {
+        let mut tried = DialHistory::default();
+        let victim = addr(0x0100_0000, 80);
+        tried.note(victim);
+        for n in 0..100_000 {
+            tried.set_time(Duration::from_millis(n.into()));
+            tried.note(addr(n % 5000, (n / 5000) as u16 + 1));
+            assert!(tried.dialled.len() <= MAX_TRIED);
+        }
+        assert!(tried.has(&victim));
+        assert!(tried.has(&addr(4999, 20)), "the newest");
+    }
+}

@@ -1,0 +1,153 @@
+//! Pieces of which an earlier session received some blocks: what is kept of them at its end, and taken up again.
+//!
+//! Nobody knows any more who sent those blocks. A piece that turns out wrong with one of them has no single author, so nobody is
+//! banned for it; it is doubtful, and fetched again from one peer.
+
+use crate::strategy::picker::Picker;
+use crate::types::PartialPiece;
+
+impl Picker {
+    /// Takes up the blocks that an earlier session received, of pieces that are wanted and not begun: they are on disk, and not
+    /// asked for. To be called after [`Picker::set_plan`]. What does not fit the torrent is ignored, and so is a piece without a
+    /// missing block: it was hashed at the start, and is wrong.
+    pub fn restore(&mut self, partial: &PartialPiece) {
+        let piece = partial.piece;
+        // A piece that does not exist is in no list.
+        if !self.order.unbegun().has(piece) || partial.block_count() != self.geometry.blocks(piece) {
+            return;
+        }
+        let asked_for = self.blocks_of(piece);
+        let count = partial.iter().filter(|&block| block < asked_for).count() as u32;
+        if count == 0 || count == asked_for {
+            return;
+        }
+        self.begin(piece, None);
+        if let Some(begun) = self.begun.get_mut(&piece) {
+            partial.iter().filter(|&block| block < asked_for).for_each(|block| begun.restore(block as usize));
+        }
+        self.received += u64::from(count);
+        self.settle(piece);
+    }
+
+    /// The pieces that are begun and not whole, with the blocks of each that are on disk.
+    pub fn partial_pieces(&self) -> Vec<PartialPiece> {
+        let has_some = self.begun.iter().filter(|(_, begun)| begun.received > 0 && !begun.verifying);
+        has_some
+            .map(|(&piece, begun)| {
+                let mut partial = PartialPiece::new(piece, self.geometry.blocks(piece));
+                begun.received_blocks().for_each(|block| partial.set(block as u32));
+                partial
+            })
+            .collect()
+    }
+
+    /// How many blocks are on disk in pieces that are not verified.
+    pub fn received_blocks(&self) -> u64 {
+        self.received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::picker::tests::{A, B, pieces};
+    use crate::strategy::picker::{Accept, PieceVerdict};
+    use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
+
+    const FIRST: PieceIndex = PieceIndex(0);
+
+    /// Three pieces of four blocks.
+    fn picker(seeds: &[PeerKey]) -> Picker {
+        let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(12 * BLOCK_SIZE), Bitfield::new(3), 7);
+        for &seed in seeds {
+            picker.add_peer(seed);
+            picker.set_bitfield(seed, Bitfield::full(3));
+        }
+        picker
+    }
+
+    fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
+        let mut partial = PartialPiece::new(PieceIndex(piece), blocks);
+        for block in there {
+            partial.set(*block);
+        }
+        partial
+    }
+
+    fn places(blocks: &[BlockRequest]) -> Vec<(u32, u32)> {
+        blocks.iter().map(|block| (block.piece.0, block.begin / BLOCK_SIZE)).collect()
+    }
+
+    #[test]
+    fn only_the_missing_blocks_of_a_piece_are_asked_for() {
+        let mut picker = picker(&[A]);
+        picker.restore(&partial(1, 4, &[0, 2]));
+        picker.check_invariants();
+        assert_eq!((picker.received_blocks(), picker.lacking_blocks()), (2, 10));
+        assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 2])]);
+        let asked = picker.take(A, 2, true);
+        assert_eq!(places(&asked), [(1, 1), (1, 3)], "before a new piece is begun");
+        let there = BlockRequest { piece: PieceIndex(1), begin: 0, length: BLOCK_SIZE };
+        assert_eq!(picker.accept(A, there, &mut Vec::new()), Accept::Duplicate);
+        assert_eq!(picker.give(A, asked[0]), None);
+        assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 1, 2])]);
+        assert_eq!(picker.give(A, asked[1]), Some(PieceIndex(1)));
+        assert_eq!(picker.partial_pieces(), [], "it is being hashed");
+        assert_eq!(picker.verified(PieceIndex(1), true).restored, 2);
+        picker.check_invariants();
+        assert_eq!(pieces(&picker.take(A, 9, true)).len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_ignored() {
+        let mut have = Bitfield::new(3);
+        have.set(FIRST);
+        let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(10 * BLOCK_SIZE), have, 7);
+        picker.set_padding([(PieceIndex(1), 1)]);
+        for strange in [
+            partial(0, 4, &[1]),       // it is there
+            partial(9, 4, &[1]),       // there is none
+            partial(1, 5, &[1]),       // it has fewer blocks
+            partial(2, 4, &[1]),       // so has the last one
+            partial(2, 2, &[0, 1]),    // nothing is missing
+            partial(1, 4, &[0, 1, 2]), // nothing but padding is missing
+            partial(1, 4, &[3]),       // there is nothing but padding
+            partial(1, 4, &[]),
+        ] {
+            picker.restore(&strange);
+            assert_eq!((picker.begun_pieces(), picker.received_blocks()), (0, 0), "{strange:?}");
+        }
+        picker.restore(&partial(1, 4, &[1, 3]));
+        picker.restore(&partial(1, 4, &[0]));
+        picker.check_invariants();
+        assert_eq!((picker.begun_pieces(), picker.received_blocks()), (1, 1), "once");
+        let mut unwanted = crate::strategy::picker::Plan::all(3);
+        unwanted.wanted.clear(PieceIndex(2));
+        picker.set_plan(unwanted);
+        picker.restore(&partial(2, 2, &[0]));
+        assert_eq!(picker.begun_pieces(), 1, "it is not wanted");
+    }
+
+    #[test]
+    fn a_wrong_piece_with_recalled_blocks_is_fetched_anew_and_its_one_sender_is_not_its_author() {
+        let mut picker = picker(&[A, B]);
+        picker.restore(&partial(0, 4, &[0, 1, 2]));
+        let asked = picker.take(A, 1, true);
+        assert_eq!(picker.give(A, asked[0]), Some(FIRST));
+        assert_eq!(picker.block_senders(FIRST), [None, None, None, Some(A)]);
+        let verdict = picker.verified(FIRST, false);
+        picker.check_invariants();
+        assert_eq!(verdict, PieceVerdict { senders: vec![A], restored: 3, ..PieceVerdict::default() });
+        assert_eq!((picker.received_blocks(), picker.begun_pieces()), (0, 0));
+        // From one peer alone, so that another failure has one author.
+        let again = picker.take(B, 12, true);
+        let of_it: Vec<_> = again.into_iter().filter(|block| block.piece == FIRST).collect();
+        assert_eq!(places(&of_it), [(0, 0), (0, 1), (0, 2), (0, 3)]);
+        for block in &of_it[..3] {
+            assert_eq!(picker.give(B, *block), None);
+        }
+        assert_eq!(picker.give(B, of_it[3]), Some(FIRST));
+        assert_eq!(picker.block_senders(FIRST), []);
+        assert_eq!(picker.verified(FIRST, false), PieceVerdict { senders: vec![B], ..PieceVerdict::default() });
+    }
+}

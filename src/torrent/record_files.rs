@@ -1,0 +1,106 @@
+//! Small files that sessions leave for later ones, one for each torrent and download folder: names, and a bound on their number.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use sha1::{Digest as _, Sha1};
+
+use crate::types::{InfoHash, hex};
+use crate::util::atomic_file::{may_be_ours, private_folder, replace_private};
+
+/// Records kept in a folder at most; the oldest go.
+const MAX_RECORDS: usize = 1000;
+
+/// The record in `folder` of a torrent whose files lie below `place`.
+pub(crate) fn record_path(folder: &Path, info_hash: InfoHash, place: &Path) -> PathBuf {
+    let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
+    folder.join(format!("{info_hash}-{place}"))
+}
+
+/// Puts `bytes` in the file's place, so that a reader finds either the old or the new. A file that holds something else than `is_ours`
+/// knows stays.
+///
+/// # Errors
+/// Where the file cannot be written, or its folder cannot be made; `AlreadyExists` where another program's file is there.
+pub(crate) fn replace(path: &Path, bytes: &[u8], is_ours: fn(&[u8]) -> bool) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if !path.exists() {
+        private_folder(folder)?;
+        prune(folder, is_ours);
+    }
+    replace_private(path, bytes, is_ours)
+}
+
+/// Makes room for another record. Whatever else somebody put into the folder stays.
+fn prune(folder: &Path, is_ours: fn(&[u8]) -> bool) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let age = |entry: fs::DirEntry| {
+        let found = entry.metadata().ok().filter(|found| found.is_file() && is_record_name(&entry.file_name()))?;
+        Some((found.modified().ok()?, entry.path()))
+    };
+    let mut records: Vec<_> = entries.flatten().filter_map(age).collect();
+    records.sort_unstable();
+    let surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
+    let is_one = |path: &PathBuf| is_half_written(path) || may_be_ours(path, is_ours).unwrap_or(false);
+    let old = records.into_iter().map(|(_, path)| path).filter(is_one);
+    old.take(surplus).for_each(|path| drop(fs::remove_file(path)));
+}
+
+/// Whether a process was killed while it wrote a record to this file: by its name, as nothing else may be there yet.
+fn is_half_written(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "new")
+}
+
+/// Whether a file is a record by its name, the info-hash and the place in hexadecimal; or one that a killed process left half written,
+/// which has more behind that.
+fn is_record_name(name: &OsStr) -> bool {
+    let is_hex = |part: &[u8]| part.len() == 40 && part.iter().all(u8::is_ascii_hexdigit);
+    let Some((hash, [b'-', place @ ..])) = name.as_bytes().split_at_checked(40) else { return false };
+    let Some((place, rest)) = place.split_at_checked(40) else { return false };
+    is_hex(hash) && is_hex(place) && (rest.is_empty() || (rest.starts_with(b".") && rest.ends_with(b".new")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn old_records_make_room_and_nothing_else_does() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = dir.path().join("records");
+        fs::create_dir(&folder).expect("a folder");
+        let old = |name: &str, days: u64| {
+            let file = File::options().create(true).append(true).open(folder.join(name)).expect("a file");
+            let then = SystemTime::now() - Duration::from_secs(days * 86_400);
+            file.set_times(FileTimes::new().set_modified(then)).expect("times");
+        };
+        let name = |n: usize| format!("{n:040x}-{n:040x}");
+        (0..MAX_RECORDS).for_each(|n| old(&name(n), if n == 7 { 9 } else { 1 }));
+        let others =
+            ["notes.txt".to_owned(), format!("{}.bak", name(1)), name(1).replace('-', "_"), name(1)[1..].to_owned()];
+        for name in &others {
+            old(name, 99);
+        }
+        old(&format!("{}.0123abcd.new", name(2)), 50);
+        fs::write(folder.join(name(9)), "mine").expect("a file");
+        old(&name(9), 200);
+        let is_ours = |there: &[u8]| there == b"new";
+        let path = record_path(&folder, InfoHash([3; 20]), Path::new("out"));
+        replace(&path, b"new", is_ours).expect("room");
+        assert_eq!(fs::read(&path).expect("it"), b"new");
+        let is_there = |name: &str| folder.join(name).exists();
+        assert!(others.iter().all(|name| is_there(name)), "what is no record stays");
+        assert!(!is_there(&format!("{}.0123abcd.new", name(2))) && !is_there(&name(7)), "the oldest are gone");
+        assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len());
+        replace(&path, b"newer", is_ours).expect("room");
+        assert!(replace(&path, b"newest", is_ours).is_err(), "it holds something else by now");
+        assert_eq!(fs::read_to_string(folder.join(name(9))).expect("it"), "mine");
+        assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len(), "it has its place already");
+    }
+}
