@@ -1,12 +1,16 @@
-//! The disk floor: where a torrent's bytes lie in files, and how they get there and back.
+//! Storage: maps a torrent's bytes to files, and reads and writes those files.
 //!
-//! [`Layout`] (pure) turns pieces into spans of files; [`Storage`] reads and writes those spans with `pread` and `pwritev`,
-//! holds a bounded number of files open and keeps everything below its root; [`Slab`] is the page-aligned memory that all
-//! large reads go through. Before anything is made, [`Storage::survey`] looks at the files that are there and [`decide`] (pure) says
-//! which of them btsync may write to; [`Storage::lock`] keeps other processes away from those. [`check`] hashes what is on disk with
-//! all cores, [`flaws`] says what is wrong with it; [`resume`] (pure) is what spares the next check. Where not all files are wanted ([`Storage::select`]), what is needed of the others lies
-//! in a part file. Nothing here knows peers or sessions. A peer's
-//! reader thread calls in from the hot path, so no block costs an allocation and no lock is held across I/O.
+//! [`Layout`] (pure) maps pieces to spans of files. [`Storage`] reads and writes those spans with `pread` and `pwritev`, keeps a
+//! bounded number of files open and never leaves its root folder. [`Slab`] is the page-aligned memory that all large reads go
+//! through.
+//!
+//! Before btsync creates anything, [`Storage::survey`] examines the existing files and [`decide`] (pure) says which of them
+//! btsync may write to; [`Storage::lock`] keeps other processes from writing to them. [`check`] hashes the files on disk with all
+//! cores, [`flaws`] reports what is wrong with them, and [`resume`] (pure) is the data that makes the next check unnecessary. If
+//! only some files are selected ([`Storage::select`]), the bytes of unwanted files in shared pieces go to a part file.
+//!
+//! Nothing here knows peers or torrents' state. A peer's reader thread writes from the hot path: no block costs an allocation,
+//! and no lock is held across I/O.
 
 mod buffers;
 mod cache;

@@ -1,5 +1,5 @@
-//! What other programs do to files that btsync uses: whether a file is still the one that was decided on, and whether what has the
-//! name of a file of btsync's own is one.
+//! Detects what other programs do to files that btsync uses: whether a file is still the one that btsync decided on, and whether
+//! a file with one of btsync's own names really is btsync's.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -23,25 +23,25 @@ use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::has_data;
 use crate::types::{Bitfield, PieceHash, PieceIndex};
 
-/// How long nothing of ours was written to a file when changes of others are looked for, in nanoseconds.
+/// Look for changes by others only if btsync has not written to the file for this long, in nanoseconds.
 const QUIET_TIME: i64 = 1_000_000_000;
-/// So many files are looked at for a change even after a stop.
+/// Check at least this many files for changes, even after a stop.
 const SURELY: usize = 20_000;
 
 impl Storage {
-    /// Whether a file that has one of our numbers, which may have been given again, looks as we left it: with its length, and not changed
-    /// after our last write. On a network the clocks differ, and that says nothing.
+    /// Whether a file with one of our reusable inode numbers looks as we left it: it has the right length, and nobody changed it
+    /// after our last write. On a network file system the clocks differ, so the times are ignored.
     pub(super) fn matches_our_last_write(&self, slot: usize, found: &fs::Metadata) -> bool {
         let Some(spec) = self.layout.files().get(slot) else { return false };
         let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
         let left = self.last_written_at(slot);
         let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
-        // The first may be set by anyone; another name or another content changes the second.
+        // Anyone can set the modification time; the change time also changes with a rename or new content.
         let is_old = modified <= left && changed(found) <= left;
         is_long_enough && found.len() <= spec.length && (is_old || rustix::fs::major(found.dev()) == 0)
     }
 
-    /// Whether this is the part file. Another thread may have made it and be about to say so.
+    /// Whether this is the part file. Waits if another thread has created it and is about to record that.
     pub(super) fn is_part_file(&self, found: &fs::Metadata) -> bool {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         while !self.selection.has_part_file() && Instant::now() < deadline {
@@ -50,10 +50,10 @@ impl Storage {
         self.selection.matches_part_file(found) && !self.selection.is_foreign()
     }
 
-    /// Whether the file that has this file's name is the one that btsync may write to.
+    /// Whether the file at this path is still the one that btsync may write to.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] where another program has put another one there.
+    /// [`StorageError::InTheWay`] if another program has replaced it.
     pub(super) fn check_not_replaced(&self, slot: usize, found: &fs::Metadata) -> Result<(), StorageError> {
         let Some(writable) = &self.writable else { return Ok(()) };
         let is_it = match writable.get(slot) {
@@ -70,15 +70,15 @@ impl Storage {
         self.root.open(self.name(slot), Access::Read).is_ok_and(|handle| is_on_fuse(&handle.file))
     }
 
-    /// Notes whether another program has changed a file since our last write to it, or since it was decided that btsync may write to
-    /// it; our next write, which `began` now, would hide that. While we write all the time nothing is looked at.
+    /// Remembers whether another program has changed a file since our last write to it, or since btsync decided to write to it;
+    /// our next write, which `began` now, would hide that. Does nothing while we write continuously.
     pub(super) fn detect_changes(&self, slot: usize, file: &File, began: i64) {
         let before = self.cache.written(slot);
         let is_due =
             before.is_none_or(|(_, end)| began.saturating_sub(end) >= QUIET_TIME) && !self.cache.is_changed(slot);
         if is_due
             && let Ok(found) = file.metadata()
-            // What is as young as this write may be another thread's.
+            // A change as recent as this write may be another thread's.
             && changed(&found) < began.saturating_sub(TICK)
             && self.is_changed_since(slot, &found)
             && self.cache.written(slot) == before
@@ -87,22 +87,23 @@ impl Storage {
         }
     }
 
-    /// Whether a file was changed after our last write. On a network the clocks differ, and that says nothing.
+    /// Whether a file was changed after our last write. On a network file system the clocks differ, so the answer is no.
     fn is_changed_since(&self, slot: usize, found: &fs::Metadata) -> bool {
         self.writable.is_some() && has_local_timestamps(found) && changed(found) > self.last_written_at(slot)
     }
 
-    /// When we last wrote to a file, or when all files had got their length.
+    /// When we last wrote to a file, or when all files got their length, whichever is later.
     fn last_written_at(&self, slot: usize) -> i64 {
         self.cache.written(slot).map_or(0, |(_, end)| end).max(self.sized_at.load(Ordering::Relaxed))
     }
 
-    /// Hashes once more what another program may have changed since it was verified: the wanted files that were changed after our last
-    /// write, or between two of them; also those that were written to where that does not show. For when all that is wanted is there.
+    /// Hashes again what another program may have changed since it was verified: the wanted files changed after our last write or
+    /// between two of them, and those written to on file systems whose times do not show it. Called when every wanted piece is on
+    /// disk.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] with a file that is not right any more, also where `stop` becomes true; those of [`check_rest`]. After a
-    /// stop only so many files are looked at for a change (`SURELY`).
+    /// [`StorageError::InTheWay`] with a file that no longer verifies, also if `stop` becomes true; those of [`check_rest`].
+    /// After a stop only the first `SURELY` files are examined for changes.
     pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &AtomicBool) -> Result<(), StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
         let goes_on = |file: &usize| *file < SURELY || !stop.load(Ordering::Relaxed);
@@ -134,15 +135,15 @@ impl Storage {
         self.cache.is_changed(file) || self.root.metadata(self.name(file)).is_ok_and(|found| may_be(&found))
     }
 
-    /// Whether another program is known to have changed a file of which not all was hashed since.
+    /// Whether another program is known to have changed a file that was not rehashed completely since.
     pub fn is_changed(&self, file: usize) -> bool {
         self.cache.is_changed(file)
     }
 
-    /// Looks at what lies where a marker is written before it takes its name.
+    /// Checks the file at the temporary name of a new marker.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] where that is nothing that a process of ours can have left.
+    /// [`StorageError::InTheWay`] if a btsync process cannot have left it there.
     pub(super) fn check_leftover(&self, name: &Path) -> Result<(), StorageError> {
         let is_free = match self.root.open_own(name, OFlags::RDONLY) {
             Ok(file) => may_be_marker(&file),
@@ -153,18 +154,18 @@ impl Storage {
     }
 }
 
-/// Whether the times of a file come from the clock of this machine, so that they tell what was done after a write of ours.
+/// Whether a file's timestamps come from this machine's clock, so that they can be compared with the times of our writes.
 fn has_local_timestamps(found: &fs::Metadata) -> bool {
     is_permanent(identity(found)) || rustix::fs::major(found.dev()) != 0
 }
 
-/// When anything of a file was last changed, in nanoseconds since 1970.
+/// The change time (ctime) of a file, in nanoseconds since 1970.
 fn changed(found: &fs::Metadata) -> i64 {
     found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
 }
 
-/// Whether a file can be a marker that btsync wrote: it begins as one, or holds no data, as what did not reach the disk before the power
-/// failed.
+/// Whether a file can be a marker that btsync wrote: it begins like one, or it holds no data, as after a power failure before its
+/// content reached the disk.
 pub(super) fn may_be_marker(file: &File) -> bool {
     let Ok(found) = file.metadata() else { return false };
     if !found.is_file() || found.len() > MAX_MARKER_SIZE {
@@ -177,7 +178,7 @@ pub(super) fn may_be_marker(file: &File) -> bool {
     MAGIC.as_bytes().starts_with(head) || is_empty()
 }
 
-/// Whether the file lies in a file system in user space: these give a file another number when it was closed for a while.
+/// Whether the file is on a FUSE file system. These may give a file another inode number after it was closed for a while.
 #[allow(clippy::useless_conversion)] // the field has another type on other machines
 pub(super) fn is_on_fuse(file: &File) -> bool {
     const FUSE: i64 = 0x6573_5546;

@@ -1,5 +1,5 @@
-//! What is done when files are complete: a look whether they are all there, and what becomes of the marker (`marker.rs`): they are struck from it, as what is done to them from then on is the
-//! user's doing.
+//! When files are complete: confirms that they are all in place, and removes them from the marker (`marker.rs`), because later
+//! changes to them are the user's.
 
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
@@ -7,24 +7,24 @@ use crate::storage::marker::{self, Marker, marker_name};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 impl Storage {
-    /// Gives up the right to write, where all that was wanted is there. The marker goes; where it names files of which not every piece
-    /// is in `have`, as this run did not want them, it stays for these alone.
+    /// Gives up the right to write once every wanted piece is on disk, and removes the marker. If the marker names files that
+    /// `have` does not complete, because this run did not want them, it stays and names only these.
     pub fn finish(&self, have: &Bitfield) {
         let mut marker = self.marker.clone().unwrap_or_default();
         self.strike_complete(&mut marker, have);
         self.release(Some(marker));
     }
 
-    /// Looks whether every file is still where it was and as long as it must be: one that was deleted or replaced while it was open
-    /// takes writes as before. For when all that is wanted is there; files that are not wanted may be missing.
+    /// Confirms that every wanted file is still in place and has its full length: a file that was deleted or replaced while open
+    /// accepts writes as before. Called when every wanted piece is on disk; unwanted files may be missing.
     ///
     /// # Errors
-    /// What the system says, or of kind `StorageErrorKind::Missing`, about the first that is not.
+    /// For the first file that fails: the system's error, or kind `StorageErrorKind::Missing`.
     pub fn check_files_in_place(&self) -> Result<(), StorageError> {
         self.confirm_unless(&|| false).map(|_| ())
     }
 
-    /// The same; `false` where `is_over` becomes true first, as there may be very many files.
+    /// Like [`Storage::check_files_in_place`], but returns `false` early if `is_over` becomes true: there may be very many files.
     ///
     /// # Errors
     /// As [`Storage::check_files_in_place`].
@@ -46,16 +46,16 @@ impl Storage {
         Ok(true)
     }
 
-    /// Strikes the files that are complete from the marker of a download that was complete before it could do so itself. What is in
-    /// the way is no trouble, as a complete download needs no write.
+    /// Removes the complete files from the marker of an earlier run that ended before it could do so itself. An obstacle does no
+    /// harm: a complete download writes nothing.
     pub fn clear_marker(&mut self, info_hash: &InfoHash, have: &Bitfield) {
         if self.is_locked() || (self.names_complete(info_hash, have) && self.lock(info_hash).is_ok()) {
             self.clear_locked(info_hash, have);
         }
     }
 
-    /// The same with the marker that was just locked, and gives up the right to write. Until then another process may have put another
-    /// marker there.
+    /// Like [`Storage::clear_marker`], with the marker already locked, and gives up the right to write. Reads the marker again:
+    /// another process may have replaced it before the lock.
     pub(crate) fn clear_locked(&mut self, info_hash: &InfoHash, have: &Bitfield) {
         self.marker = self.read_marker(info_hash);
         if self.names_complete(info_hash, have) {
@@ -64,21 +64,21 @@ impl Storage {
         self.lock = None;
     }
 
-    /// Whether there is a marker that names a file that is complete, or none.
+    /// Whether there is a marker that names a complete file, or names no file.
     fn names_complete(&self, info_hash: &InfoHash, have: &Bitfield) -> bool {
         match self.read_marker(info_hash) {
             Some(mut marker) => self.strike_complete(&mut marker, have) || marker.made.is_empty(),
-            // An empty one could not be removed when the download was complete.
+            // An empty marker: btsync could not remove it when the download completed.
             None => self.root.metadata(&marker_name(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0),
         }
     }
 
-    /// Whether the marker named any file of which all pieces are there.
+    /// Removes the complete files from `marker`. Returns whether it named any of them.
     fn strike_complete(&self, marker: &mut Marker, have: &Bitfield) -> bool {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
         let any = complete.fold(false, |any, (_, spec)| marker.strike(&spec.path) || any);
-        // The part file alone is known by its pieces.
+        // A part file needs no marker of its own: its pieces identify it.
         let parts = marker::place(self.selection.name());
         if marker.made.keys().all(|place| *place == parts) {
             marker.made.clear();

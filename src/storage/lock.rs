@@ -1,10 +1,10 @@
-//! Who may write to a download: the process that has locked the torrent's marker (`marker.rs`). Only writers lock; a download
-//! that is complete is read by any number of processes, on read-only media too.
+//! The right to write to a download belongs to the process that has locked the torrent's marker (`marker.rs`). Only writers lock;
+//! any number of processes may read a complete download, on read-only media too.
 //!
-//! The marker keeps two processes from the same torrent in the same folder. Different torrents may share a folder; that they do
-//! not share a file is seen from each other's markers, and by a lock on each file that is open for writing, which also holds for
-//! folders that overlap. While a process starts, it locks the folder itself for a moment: of two that want the same file
-//! exactly one sees the other.
+//! The marker keeps two processes from the same torrent in the same folder. Different torrents may share a folder but no file:
+//! each checks the other's marker, and also locks each file that it opens for writing, which works for overlapping folders too.
+//! While a process starts, it briefly locks the folder itself, so that of two processes that want the same file exactly one sees
+//! the other.
 
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
@@ -31,11 +31,11 @@ use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
 
-/// While it writes, a process looks so often whether the marker is still its own, in nanoseconds.
+/// How often a writing process checks that the marker is still its own, in nanoseconds.
 const CHECK_INTERVAL: i64 = 500_000_000;
-/// How long a process waits for one that starts in the same folder, or for its own threads to let go of a file.
+/// How long to wait for another process that starts in the same folder, or for our own threads to close a file.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two tries.
+/// The delay between two attempts.
 pub(super) const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// The marker that this process has locked.
@@ -46,7 +46,7 @@ pub(super) struct Lock {
     file: Mutex<Option<File>>,
     /// Device and inode of the marker.
     id: (u64, u64),
-    /// Whether this process made the marker, and it says nothing yet.
+    /// Whether this process created the marker and has not written to it yet.
     is_new: bool,
     last_checked: AtomicI64,
     is_released: AtomicBool,
@@ -56,7 +56,7 @@ fn id(found: &fs::Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// Locks a file, or says that another process has; a file system without locks grants everything.
+/// Locks a file; `false` if another process has locked it. A file system without locks returns an error.
 pub(super) fn try_lock(file: &impl AsFd) -> Result<bool, Errno> {
     loop {
         return match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -69,7 +69,7 @@ pub(super) fn try_lock(file: &impl AsFd) -> Result<bool, Errno> {
 }
 
 impl Storage {
-    /// What the torrent's marker says, where there is one. Only reads.
+    /// The torrent's marker, if there is one. Only reads.
     pub fn read_marker(&self, info_hash: &InfoHash) -> Option<Marker> {
         read(&self.root, info_hash)
     }
@@ -79,10 +79,10 @@ impl Storage {
         self.lock.is_some()
     }
 
-    /// Looks whether another process downloads this torrent to this folder, without taking the lock from anybody.
+    /// Checks whether another process downloads this torrent to this folder, without keeping the lock.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] where one does.
+    /// [`StorageError::InUse`] if one does.
     pub fn probe_lock(&self, info_hash: &InfoHash) -> Result<(), StorageError> {
         let name = marker_name(info_hash);
         let Ok(file) = self.root.open_own(&name, OFlags::RDONLY) else { return Ok(()) };
@@ -93,11 +93,11 @@ impl Storage {
         }
     }
 
-    /// Takes the right to write to the torrent's files, and makes the download folder where it is not there. Where that may not be
-    /// written to, only the torrent's files themselves are locked.
+    /// Takes the right to write to the torrent's files, and creates the download folder if needed. If the folder is not writable,
+    /// only the torrent's files themselves get locked.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] where another process has it; what the system says of a marker that cannot be made.
+    /// [`StorageError::InUse`] if another process has the right; the system's error if the marker cannot be created.
     pub fn lock(&mut self, info_hash: &InfoHash) -> Result<(), StorageError> {
         self.root.create()?;
         let name = marker_name(info_hash);
@@ -105,7 +105,7 @@ impl Storage {
         let failed = |error: std::io::Error| StorageError::io(Operation::Open, &path)(error);
         let _folder = FolderLock::take(&self.root);
         self.check_leftover(&beside(&name))?;
-        // Others may replace or remove it meanwhile, but not for ever.
+        // Another process may replace or remove the marker meanwhile, but not for ever.
         for _ in 0..100 {
             let (file, is_new) = match self.root.open_own(&name, OFlags::RDWR) {
                 Ok(file) => (file, false),
@@ -113,7 +113,7 @@ impl Storage {
                     Ok(file) => (file, true),
                     Err(Errno::EXIST) => continue,
                     Err(Errno::ACCESS | Errno::PERM) => {
-                        // The torrent's own folder below this one may well be writable; and the files are locked all the same.
+                        // The torrent's own folder below this one may still be writable, and the files get locked anyway.
                         log::warn!(
                             "{}: cannot be made; do not start another download of the same files",
                             path.display()
@@ -122,7 +122,7 @@ impl Storage {
                     }
                     Err(errno) => return Err(failed(errno.into())),
                 },
-                // A link, a folder, or a socket.
+                // A symbolic link, a folder or a socket.
                 Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
                     return Err(StorageError::InTheWay { path, why: Refusal::NotOurs, more: 0 });
                 }
@@ -156,12 +156,13 @@ impl Storage {
         Err(StorageError::InUse { path })
     }
 
-    /// Writes into the marker which files are this download's: those that btsync has made or was `given`, as they are in `survey`
-    /// now, and which others it writes to. To be called before the first byte of any of them is written, and after they were made.
+    /// Records in the marker which files belong to this download: those that btsync made or may overwrite (`given`), as `survey`
+    /// has them now, and which other files it writes to. Call it after creating the files and before writing the first byte to
+    /// any of them.
     ///
     /// # Errors
-    /// Where the marker cannot be written, or is not the one that this process has locked any more; where another torrent's download
-    /// has made one of the files.
+    /// If the marker cannot be written or is no longer the one that this process locked; if another torrent's download has made
+    /// one of the files.
     pub fn mark(
         &mut self,
         info_hash: &InfoHash,
@@ -178,7 +179,7 @@ impl Storage {
                 let place = marker::place(&spec.path);
                 let step = steps.get(number);
                 let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
-                // Pieces have shown that it is still the one which has another number by now.
+                // Its identity differs from the marker's, but its pieces have shown that it is the same file.
                 let is_begun = claim == Some(Claim::Begun) && step == Some(&FileAction::Continue);
                 match step {
                     _ if claim == Some(Claim::Made) || is_begun => _ = marker.made.insert(place, seen.identity),
@@ -223,19 +224,19 @@ impl Storage {
         Ok(())
     }
 
-    /// Puts another marker, locked, in the place of the one that this process has locked.
+    /// Replaces the marker that this process has locked by another one, locked too.
     fn replace_marker(&self, info_hash: &InfoHash, marker: &Marker) -> Result<File, StorageError> {
         let name = marker_name(info_hash);
         let beside = beside(&name);
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Operation::Write, &path)(error);
         self.check_leftover(&beside)?;
-        // Left behind by a process that was killed; whoever has the lock is alone with it.
+        // Left behind by a killed process; only the owner of the lock touches it.
         let _ = self.root.remove(&beside);
         let made = self.root.open_own(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
         let mut file = made.map_err(|errno| failed(errno.into()))?;
         let written = file.write_all(&marker.encode(info_hash)).and_then(|()| {
-            // On a file system without locks this has been told of already.
+            // `Storage::lock` has already warned about a file system without locks.
             let _ = try_lock(&file);
             self.root.rename(&beside, &name)
         });
@@ -243,25 +244,25 @@ impl Storage {
         Ok(file)
     }
 
-    /// The files that may be written to: their numbers and identities. Behind the last one's number is the part file's.
+    /// The files that may be written to: number and identity. The part file's number is the number of files.
     pub fn owned(&self) -> Vec<(u32, u64)> {
         let writable = self.writable.iter().flatten().enumerate();
         let parts = self.selection.identity().map(|identity| (self.layout.files().len() as u32, identity));
         writable.filter_map(|(number, identity)| Some((number as u32, (*identity)?))).chain(parts).collect()
     }
 
-    /// Looks whether the right to write is still this process's.
+    /// Checks that this process still has the right to write.
     ///
     /// # Errors
-    /// [`StorageError::LockLost`] where it is not.
+    /// [`StorageError::LockLost`] if it does not.
     pub fn confirm_lock(&self) -> Result<(), StorageError> {
         self.check_lock(None)
     }
 
-    /// Looks whether the right to write is still this process's: at most every half second, unless `now` is `None`.
+    /// Checks that this process still has the right to write: at most every half second, unless `now` is `None`.
     ///
     /// # Errors
-    /// [`StorageError::LockLost`] where it is not.
+    /// [`StorageError::LockLost`] if it does not.
     pub(super) fn check_lock(&self, now: Option<i64>) -> Result<(), StorageError> {
         let Some(lock) = &self.lock else { return Ok(()) };
         if let Some(now) = now {
@@ -277,12 +278,12 @@ impl Storage {
         Err(StorageError::LockLost { path: self.root.path().join(&lock.name) })
     }
 
-    /// Gives up the right to write. The marker stays, as the download is to be resumed.
+    /// Gives up the right to write. The marker stays, so that a later run can resume the download.
     pub fn unlock(&self) {
         self.release(None);
     }
 
-    /// `left`: what the marker is to say from now on; `None` where it stays as it is.
+    /// `left`: the marker's new content; `None` keeps the marker as it is.
     pub(super) fn release(&self, left: Option<Marker>) {
         self.held.release();
         let Some(lock) = &self.lock else { return };
@@ -298,13 +299,12 @@ impl Storage {
         }
         if let Err(error) = self.root.remove(&lock.name) {
             log::debug!("{}: cannot be removed: {error}", lock.name.display());
-            // Then it must at least not say that the files are unfinished.
+            // Then at least it must not say that the files are unfinished.
             let _ = file.set_len(0);
         }
     }
 
-    /// Refuses a file that was opened for writing and is none of those that btsync may write to: another program has put it in the
-    /// place of ours.
+    /// Refuses a file opened for writing that is not one of those btsync may write to: another program has replaced ours.
     pub(super) fn is_ours(&self, slot: usize, handle: &OpenFile) -> Result<(), StorageError> {
         let Some(writable) = &self.writable else { return Ok(()) };
         let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
@@ -320,13 +320,13 @@ impl Storage {
         if is_ours { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Appeared)) }
     }
 
-    /// Locks a file that was opened for writing, so that no other process does the same; where another thread of this one was
-    /// faster, its handle. The lock ends with the handle.
+    /// Locks a file opened for writing, so that no other process writes to it. If another thread of this process was faster,
+    /// returns its handle. The lock ends with the handle.
     pub(super) fn lock_open_file(&self, slot: usize, handle: &OpenFile) -> Result<Option<Arc<OpenFile>>, StorageError> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
-        // A file system without locks has been told of already.
+        // `Storage::lock` has already warned about a file system without locks.
         while let Ok(false) = try_lock(&handle.file) {
-            // It may be held by a thread that still writes with a handle that is about to close.
+            // One of our threads may still write with a handle that is about to close.
             if let Some(opened) = self.cached(slot) {
                 return Ok(Some(opened));
             }
@@ -340,7 +340,7 @@ impl Storage {
 }
 
 impl Lock {
-    /// Whether the marker is the file that this process has locked. Where the system cannot tell, it is believed to be.
+    /// Whether the marker is still the file that this process locked. If the system cannot tell, it counts as in place.
     fn is_in_place(&self, root: &Root) -> bool {
         let found = root.folder().and_then(|folder| rustix::fs::statat(folder, &self.name, AtFlags::SYMLINK_NOFOLLOW));
         match found {
@@ -350,7 +350,7 @@ impl Lock {
     }
 }
 
-/// Where a marker is written before it takes its name.
+/// The temporary name of a new marker before it replaces the old one.
 fn beside(name: &Path) -> PathBuf {
     name.with_file_name(format!("{}.new", name.display()))
 }
@@ -359,7 +359,7 @@ pub(super) fn is_write_action(step: FileAction) -> bool {
     matches!(step, FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew)
 }
 
-/// Reads a marker; one that makes no sense is none.
+/// Reads a marker; `None` if it is missing or invalid.
 pub(super) fn read(root: &Root, info_hash: &InfoHash) -> Option<Marker> {
     let file = root.open_own(&marker_name(info_hash), OFlags::RDONLY).ok()?;
     file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;

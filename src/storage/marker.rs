@@ -1,9 +1,9 @@
-//! The marker: one hidden file beside an unfinished download that says which files btsync made, so that it goes on with those
-//! and with no others. Pure: bytes ↔ values; `lock.rs` reads and writes the file.
+//! The marker: a hidden file beside an unfinished download that records which files btsync made, so that a later run resumes
+//! those and no others. Pure: bytes ↔ values; `lock.rs` reads and writes the file.
 //!
-//! It names files by their path and by what tells them from every later file of that name (`seen.rs`). A file that the user put in
-//! the place of an unfinished one is therefore nobody's but the user's, and a copy of a marker proves nothing. Files that were there
-//! before are named too where btsync writes to them, so that no other torrent does; they stay the user's.
+//! The marker names files by path and by an identity that no later file of that path has (`snapshot.rs`). A file that the user
+//! puts in place of an unfinished one therefore stays the user's, and a copy of a marker proves nothing. Existing files that
+//! btsync writes to are named too, so that no other torrent writes to them; they stay the user's.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -15,20 +15,20 @@ use crate::storage::ownership::Claim;
 use crate::storage::snapshot::is_permanent;
 use crate::types::{InfoHash, hex};
 
-/// The first word, with the version.
+/// The first word of a marker; it contains the version of the format.
 pub(super) const MAGIC: &str = "btsync-marker-2";
-/// For those who find the file and wonder.
+/// Explains the marker to a user who opens it.
 const NOTE: &str = "# btsync is downloading this torrent, or was stopped before it was complete. The same command resumes it and then\n\
                     # removes this file. `existed` names files that were there before, and those that are complete: they are not btsync's.\n";
-/// A marker that is longer is none of ours: a torrent of as many files as fit into 32 MiB needs less.
+/// A longer file is not a marker: a torrent with as many files as fit into 32 MiB of metainfo needs less.
 pub(super) const MAX_MARKER_SIZE: u64 = 128 << 20;
 
-/// The name of a torrent's marker, from the download folder on.
+/// The name of a torrent's marker, relative to the download folder.
 pub fn marker_name(info_hash: &InfoHash) -> PathBuf {
     PathBuf::from(format!(".{info_hash}.btsync"))
 }
 
-/// The torrent whose marker has this name; `None` where it is no marker's.
+/// The info hash of the torrent whose marker has this name; `None` if it is not a marker's name.
 pub(super) fn marker_info_hash(name: &str) -> Option<InfoHash> {
     let hash = name.strip_prefix('.')?.strip_suffix(".btsync")?;
     let byte = |at: usize| u8::from_str_radix(hash.get(at * 2..at * 2 + 2)?, 16).ok();
@@ -36,7 +36,7 @@ pub(super) fn marker_info_hash(name: &str) -> Option<InfoHash> {
     (hash.len() == 40).then_some(InfoHash(bytes?.try_into().ok()?))
 }
 
-/// Whether a name at the top of the download folder is one that btsync keeps for itself: a marker's or a part file's.
+/// Whether btsync reserves this name at the top of the download folder for a marker or a part file.
 pub fn is_reserved(name: &Path) -> bool {
     let name = name.to_str().unwrap_or_default();
     let name = name.strip_suffix(".new").unwrap_or(name).to_ascii_lowercase();
@@ -44,18 +44,18 @@ pub fn is_reserved(name: &Path) -> bool {
     marker_info_hash(&parts.map_or(name.clone(), |hash| format!("{hash}.btsync"))).is_some()
 }
 
-/// What a marker says.
+/// The content of a marker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
-    /// The files that were there before, and those that are complete.
+    /// The files that existed before, and those that are complete.
     pub existed: Vec<PathBuf>,
-    /// The files that btsync made or was given: the hash of the path, and the file's identity.
+    /// The files that btsync made or was allowed to overwrite: hash of the path → identity of the file.
     pub made: HashMap<u64, u64>,
-    /// Those among the files that were there before to which btsync writes, in the same form.
+    /// The existing files that btsync writes to, in the same form.
     pub continued: HashMap<u64, u64>,
 }
 
-/// What stands for a path in a marker.
+/// The hash that stands for a path in a marker.
 pub(super) fn place(path: &Path) -> u64 {
     let digest = Sha1::digest(path.as_os_str().as_bytes());
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
@@ -67,12 +67,12 @@ impl Marker {
         self.made.get(&place(path)) == Some(&identity)
     }
 
-    /// Whether that is enough to take the file for ours: a number that the file system may have given again is not.
+    /// Whether the marker proves that btsync made this file. A reusable inode number proves nothing.
     pub fn proves(&self, path: &Path, identity: u64) -> bool {
         self.made(path, identity) && is_permanent(identity)
     }
 
-    /// What the marker says of a file that it proves nothing about.
+    /// What the marker says about a file without proving it.
     pub fn claims(&self, path: &Path, identity: u64) -> Claim {
         match self.made.get(&place(path)) {
             Some(made) if *made == identity => Claim::Made,
@@ -86,7 +86,7 @@ impl Marker {
         self.made(path, identity) || self.continued.get(&place(path)) == Some(&identity)
     }
 
-    /// Strikes a file that is complete: what is done to it from now on is the user's doing. Whether the marker has named it.
+    /// Removes a complete file from the marker: later changes to it are the user's. Returns whether the marker named it.
     pub fn strike(&mut self, path: &Path) -> bool {
         let place = place(path);
         let made = self.made.remove(&place).is_some();
@@ -116,7 +116,7 @@ impl Marker {
         text
     }
 
-    /// Reads what [`Marker::encode`] wrote; `None` where it is damaged or another torrent's.
+    /// Parses the output of [`Marker::encode`]; `None` if it is damaged or belongs to another torrent.
     pub fn decode(bytes: &[u8], info_hash: &InfoHash) -> Option<Marker> {
         let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(45)?)?;
         if sum != format!("sum {}\n", hex(&Sha1::digest(body))).as_bytes() {

@@ -1,4 +1,4 @@
-//! Other torrents' downloads in the same folder: they may share it, but no file in it.
+//! Other torrents' downloads in the same folder: they may share the folder, but no file in it.
 
 use std::fs::{self, File};
 use std::time::Instant;
@@ -14,13 +14,13 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
 
-/// A lock on the download folder, for as long as the claims of a process that starts are compared with those of others.
+/// A lock on the download folder, held while a starting process compares its files with other downloads' markers.
 pub(crate) struct FolderLock {
     _folder: Option<File>,
 }
 
 impl FolderLock {
-    /// Where the folder cannot be locked, or somebody holds on to it, the markers have to do.
+    /// Takes the lock. If the folder cannot be locked, or another process holds it too long, the markers have to suffice.
     pub fn take(root: &Root) -> FolderLock {
         let Ok(folder) = root.with_retry(|| File::open(root.path())) else { return FolderLock { _folder: None } };
         let deadline = Instant::now() + LOCK_TIMEOUT;
@@ -32,11 +32,12 @@ impl FolderLock {
 }
 
 impl Storage {
-    /// Looks whether an unfinished download of another torrent has made a file that this one would write to. Those of them that the
-    /// user gave, by their numbers: that download goes on with them later unless they are replaced.
+    /// Checks whether another torrent's unfinished download has made a file that this one would write to. Returns the numbers of
+    /// those that the user allowed to overwrite (`given`): the other download would resume them later unless they get replaced.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] where it runs; [`StorageError::InTheWay`] where it does not, unless the user gave the file.
+    /// [`StorageError::InUse`] if the other download runs; [`StorageError::InTheWay`] if it does not and the user did not allow
+    /// overwriting.
     pub fn check_other_downloads(
         &self,
         info_hash: &InfoHash,
@@ -77,7 +78,7 @@ impl Storage {
     }
 }
 
-/// The numbers of the files that are written to.
+/// The numbers of the files that btsync writes to.
 fn written(steps: &[FileAction]) -> impl Iterator<Item = usize> {
     steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)).map(|(number, _)| number)
 }

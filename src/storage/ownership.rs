@@ -1,116 +1,118 @@
-//! Which files btsync may write to. Pure: facts about the files that stand where a torrent's files go, decisions out.
+//! Decides which files btsync may write to. Pure: facts about the existing files in, decisions out.
 //!
-//! A file that was there before belongs to somebody until something shows that it is an unfinished part of this download: the
-//! marker names it as made by btsync, it looks as an earlier run left it, it holds no data, or more of its pieces verify than do
-//! not. Nothing on disk changes before the decision for every file is made, so a single refusal leaves all of them as they are.
+//! An existing file belongs to the user until something shows that it is an unfinished part of this download: the marker says
+//! that btsync made it, it looks as an earlier run left it, it holds no data, or more of its pieces verify than do not. btsync
+//! changes nothing on disk before it has decided on every file, so a single refusal leaves all files as they are.
 
 use std::fmt;
 
 use crate::types::InfoHash;
 
-/// What is known of one of the torrent's files before anything is written.
+/// The facts about one of the torrent's files before anything is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether the user wants the file.
     pub is_wanted: bool,
-    /// Whether all that is wanted of it is on disk and verified: there is nothing to write.
+    /// Whether every wanted piece of the file is on disk and verified: there is nothing to write.
     pub is_complete: bool,
-    /// Whether the marker says that btsync made the file, or the resume data that nobody has changed it since btsync wrote to it.
+    /// Whether the marker says that btsync made the file, or the resume data says that nobody has changed it since btsync wrote
+    /// to it.
     pub is_ours: bool,
-    /// What else speaks for its being ours.
+    /// Weaker evidence from the marker or the resume data that btsync made the file.
     pub claim: Claim,
-    /// What stands in its place; `None` where nothing does.
+    /// The existing file; `None` if there is none.
     pub found: Option<ExistingFile>,
 }
 
-/// What the marker or the resume data says of a file without proving that it is still the one that btsync made.
+/// What the marker or the resume data says about a file without proving that it is still the one that btsync made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Claim {
     /// Nothing.
     #[default]
     None,
-    /// The marker names its path, of a file system whose numbers say nothing later, or the resume data names the file, which was changed
-    /// since: a download of it was begun.
+    /// A download of this file was begun: the marker names its path, but on a file system whose inode numbers do not last; or the
+    /// resume data names the file, which was changed since.
     Begun,
-    /// The marker names it by a number that the file system may have given again.
+    /// The marker names the file by an inode number that the file system may have reused.
     Made,
 }
 
-/// A file that was there before.
+/// A file that existed before this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExistingFile {
-    /// How many names it has in the file system.
+    /// The number of hard links to it.
     pub links: u64,
-    /// Whether its name is that of a symbolic link to it.
+    /// Whether the path is a symbolic link to it.
     pub is_link: bool,
-    /// What is in it; needed only where [`Facts::needs_evidence`] says so.
+    /// What its content says about its origin; only needed if [`Facts::needs_evidence`] says so.
     pub evidence: Evidence,
 }
 
-/// What the bytes of a file say about its origin. Bytes that are zero say nothing: any client's file begins with them.
+/// What the bytes of a file say about its origin. Zero bytes say nothing: every client's preallocated file begins with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Whether any byte of it is not zero.
+    /// Whether any byte of the file is not zero.
     pub has_data: bool,
-    /// Whether a byte behind the length that the torrent gives the file is not zero.
+    /// Whether any byte past the length that the torrent gives the file is not zero.
     pub has_data_past_end: bool,
-    /// Pieces that verify and in which the file has bytes other than zero.
+    /// Pieces that verify and in which the file has non-zero bytes.
     pub right: u32,
-    /// Pieces that could be hashed, do not verify, and in which the file has bytes other than zero.
+    /// Pieces that could be hashed, do not verify, and in which the file has non-zero bytes.
     pub wrong: u32,
-    /// Pieces that cannot be hashed, as another file's part of them is missing, and in which the file has bytes other than zero.
+    /// Pieces that cannot be hashed because another file's part of them is missing, and in which the file has non-zero bytes.
     pub unknown: u32,
-    /// Those of the wrong and the unknown pieces in which a whole block is zero, as in a piece that has come only in part. Looked for only
-    /// where a [`Claim`] is made; with [`Claim::Made`] a page is enough, and so is a neighbour in the same piece.
+    /// Those of the wrong and unknown pieces that contain a whole block of zeros, as a partly downloaded piece does. Only counted
+    /// if there is a [`Claim`]. For [`Claim::Made`] a page of zeros is enough, or a piece that the file shares with another file.
     pub begun: u32,
-    /// Whether it may well be as the torrent has it: it has its length, other files of the torrent are there and right, and of
-    /// its pieces those that do not verify cannot, as another file's part of them is missing.
+    /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify, and all
+    /// of its pieces that do not verify cannot be hashed because another file's part of them is missing.
     pub may_be_right: bool,
 }
 
-/// What is done with a file before the download begins.
+/// What btsync does with a file before the download starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction {
-    /// Nothing: it is complete, or neither there nor wanted. It is read and never written.
+    /// Nothing: the file is complete, or neither exists nor is wanted. btsync reads it and never writes to it.
     Leave,
-    /// It is made; it must not be there.
+    /// Create it; it must not exist.
     Make,
-    /// It is written to, extended or cut.
+    /// Write to it; extend or truncate it first.
     Continue,
-    /// A copy takes its name and is written to; the other names of the file, or what a link led to, keep the old content.
+    /// Copy it, give the copy its name and write to the copy. The file's other hard links, or the target of a symbolic link, keep
+    /// the old content.
     Copy,
-    /// It holds no data: a new file takes its name and is written to. The old one may be what another download has made, which
-    /// would take the content of this one for its own.
+    /// The file holds no data: give its name to a new file and write to that. The old one may have been made by another download,
+    /// which would take the content of this download for its own.
     Renew,
-    /// It is read and not written to: what peers send of its undecided pieces goes to the part file, and is compared with it when
-    /// all of them are there.
+    /// Read it, but do not write to it: data from peers for its undecided pieces goes to the part file, and is compared with this
+    /// file once all of these pieces are complete.
     Compare,
-    /// It is neither read nor written, as if it were not there: what is needed of it goes to the part file.
+    /// Neither read nor write it, as if it did not exist: needed bytes of it go to the part file.
     Ignore,
 }
 
-/// Why btsync does not write to a file.
+/// Why btsync refuses to write to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Most of what it holds is not the torrent's.
+    /// Most of its content is not from this torrent.
     Foreign,
-    /// It is longer than the torrent says, and what is behind is data.
+    /// It is longer than the torrent says, and the excess is not all zeros.
     Longer,
-    /// It has other names.
+    /// It has other hard links.
     Linked,
-    /// It is a symbolic link to a file that holds nothing.
+    /// It is a symbolic link to a file without data.
     Pointer,
-    /// It was not there a moment ago.
+    /// Another program has just created it.
     Appeared,
-    /// Another file has taken its name while it was downloaded.
+    /// Another file took its name during the download.
     Replaced,
-    /// It has the name of a file of btsync's own.
+    /// btsync needs this name for a file of its own, and did not make this one.
     NotOurs,
-    /// It is not as it was a moment ago.
+    /// Another program has just changed it.
     Changed,
-    /// It was taken to be right, and is not.
+    /// It was assumed to match the torrent, and does not.
     Differs,
-    /// The unfinished download of another torrent has made it.
+    /// It belongs to the unfinished download of another torrent.
     Unfinished(InfoHash),
 }
 
@@ -145,16 +147,16 @@ impl Refusal {
 }
 
 impl Facts {
-    /// Whether [`decide`] looks at the evidence.
+    /// Whether [`decide`] uses the evidence.
     pub fn needs_evidence(&self) -> bool {
         self.found.is_some() && !self.is_complete && !self.is_ours
     }
 }
 
-/// What may be done with a file; `overwrite`: the user gave btsync the files that are in the way.
+/// Decides what btsync does with a file. `overwrite`: the user allowed btsync to overwrite existing files.
 ///
 /// # Errors
-/// Where btsync would have to write to a file that it did not make and that the user did not give it.
+/// A [`Refusal`] if btsync would have to write to a file that it did not make and that the user did not allow it to overwrite.
 pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     let Some(found) = &facts.found else {
         return Ok(if facts.is_wanted { FileAction::Make } else { FileAction::Leave });
@@ -173,7 +175,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
         Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => {
             Ok(FileAction::Compare)
         }
-        // Nobody has named what a link leads to.
+        // The user named the link, not its target: never overwrite the target.
         Some(_) if overwrite => {
             Ok(if found.links > 1 || found.is_link { FileAction::Copy } else { FileAction::Continue })
         }
@@ -181,13 +183,13 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     }
 }
 
-/// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
+/// Why an incomplete file does not count as an unfinished part of this download; `None` if it does.
 fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
     let Evidence { has_data, has_data_past_end, right, wrong, unknown, begun, .. } = found.evidence;
     let against = match claim {
         Claim::None => wrong + unknown,
         Claim::Begun => (wrong + unknown).saturating_sub(begun),
-        // A piece that lacks nothing and does not verify has come from elsewhere.
+        // A piece that fails to verify without a gap in it was not left unfinished by btsync.
         Claim::Made => wrong.saturating_sub(begun),
     };
     if found.links > 1 {

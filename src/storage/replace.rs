@@ -1,5 +1,5 @@
-//! Files that give their names to others: to a copy of them, or to a new file where they hold no data. And those that an overlay file
-//! system replaces by a copy of its own.
+//! Replaces files by name: with a copy, or with a new file if they hold no data. Also handles files that an overlay file system
+//! replaces by its own copy.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _};
@@ -22,7 +22,7 @@ use crate::storage::survey::Survey;
 use crate::util::random;
 
 impl Storage {
-    /// Replaces the file's name by that of a copy, or of a new file of zeros where it holds no data. It has the rights of the original
+    /// Replaces the file by a copy, or by a new file of zeros if it holds no data. The new file has the original's permissions
     /// and is no longer than the torrent says. The original must still be as it was `seen`.
     pub(super) fn replace_file(
         &self,
@@ -35,16 +35,16 @@ impl Storage {
         if matches!(try_lock(&original), Ok(false)) {
             return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
         }
-        // A link is the user's, and what is empty behind it too.
+        // The user made a symbolic link, and so its empty target is the user's too.
         if step == FileAction::Renew && self.root.is_link(&spec.path) {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
-        // A name that nobody else has: what a killed process left behind cannot be told from a file of the user's, and stays.
+        // A random name: a file that a killed process left behind looks like one of the user's, so it stays.
         let beside = spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
         let copy = self.root.open(&beside, Access::New)?;
         let copied = original.metadata().and_then(|found| {
             origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
-            // Before the content: others may not read it meanwhile either.
+            // Before the content, so that nobody can read it meanwhile who could not read the original.
             take_over_rights(&copy.file, &found)?;
             if step == FileAction::Renew {
                 copy.file.set_len(found.len().min(spec.length))?;
@@ -74,8 +74,8 @@ impl Storage {
         }
     }
 
-    /// Whether the download folder lies in an overlay file system, as those of containers do: what lies in a lower layer of it is
-    /// copied to the upper one when it is opened for writing, and is another file from then on.
+    /// Whether the download folder is on an overlay file system, as in containers. Opening a file of a lower layer for writing
+    /// copies it to the upper layer, and the copy is a different file.
     pub(super) fn is_layered(&self) -> bool {
         #[allow(clippy::useless_conversion)] // the field has another type on other machines
         fn is_overlay(found: &rustix::fs::StatFs) -> bool {
@@ -86,15 +86,15 @@ impl Storage {
         rustix::fs::fstatfs(folder).is_ok_and(|found| is_overlay(&found))
     }
 
-    /// Has the file system make its copy of a file that was there before and is written to; `survey` has that copy then. Where anything
-    /// else is there by now, it stays as it was found, and the first write says so.
+    /// Makes the overlay file system copy an existing file that btsync will write to, and records the copy in `survey`. If
+    /// another file is there by now, the survey stays as it is, and the first write reports it.
     pub(super) fn copy_up(&self, file: usize, survey: &mut Survey) {
         let Some(seen) = survey.files.get_mut(file).and_then(Option::as_mut) else { return };
         let name = self.name(file);
         if !self.root.metadata_inside(name).is_ok_and(|found| seen.is_untouched(&found)) {
             return;
         }
-        // Where it cannot be opened, writing says why.
+        // If it cannot be opened, the first write reports why.
         let Ok(opened) = self.root.open(name, Access::Write) else { return };
         if let Ok(found) = opened.file.metadata()
             && seen.has_same_size_and_mtime(&found)
@@ -104,8 +104,8 @@ impl Storage {
     }
 }
 
-/// Gives a new file the owner, the group and the mode of the one that it replaces, as far as we may; but not the right to run as its owner
-/// or its group, as the content is a stranger's.
+/// Gives a new file the owner, group and mode of the file it replaces, as far as permitted; but not the setuid and setgid bits,
+/// because the content comes from strangers.
 fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
     let made = file.metadata()?;
     if (made.uid(), made.gid()) != (found.uid(), found.gid())
@@ -117,10 +117,10 @@ fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(found.mode() & 0o777))
 }
 
-/// Exchanges our file `beside` for the one that has the name, and removes what comes out, where that is the file that was `seen`. Else
-/// both get their names back; then false. Whatever another program puts in place of either meanwhile stays.
+/// Exchanges our file `beside` with the file at `name`, and removes the latter if it is the file that was `seen`. Otherwise both
+/// get their names back, and the result is `false`. Files that another program puts in place of either meanwhile stay.
 fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &FileSnapshot, ours: &Metadata) -> io::Result<bool> {
-    // Another name is a change of the file, too.
+    // Another hard link changes the file, too.
     let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.has_same_size_and_mtime(there);
     match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
         Err(error) if cannot_exchange(&error) => return put_if(root, (beside, name), is_it),
@@ -132,25 +132,25 @@ fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &FileSnapshot
         }
         return Ok(true);
     }
-    // What has the name is ours, unless somebody has put the next one there: that one is newer.
+    // `name` is now our file, unless another program has replaced it: then that newer file stays.
     if root.metadata_inside(name).is_ok_and(|there| is_same(identity(ours), identity(&there))) {
         root.rename_with(beside, name, RenameFlags::EXCHANGE)?;
     }
     Ok(false)
 }
 
-/// The same without an exchange. The system may have taken long to say that it knows none: one more look, right before.
+/// Like [`put_in_place`] without an exchange. The exchange may have taken long to fail, so check again right before the rename.
 fn put_if(root: &Root, (beside, name): (&Path, &Path), is_it: impl Fn(&Metadata) -> bool) -> io::Result<bool> {
     let is_there = root.metadata_inside(name).is_ok_and(|there| is_it(&there));
     if is_there { root.rename(beside, name).map(|()| true) } else { Ok(false) }
 }
 
-/// Whether an error says that the system or the file system exchanges no names.
+/// Whether an error says that the system or the file system cannot exchange names.
 fn cannot_exchange(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
-/// Removes a file, where it is the one that is meant.
+/// Removes a file if `is_it` accepts it.
 fn remove_if(root: &Root, name: &Path, is_it: impl Fn(&Metadata) -> bool) {
     if root.metadata_inside(name).is_ok_and(|there| is_it(&there)) {
         let _ = root.remove(name);

@@ -1,4 +1,4 @@
-//! Files that other programs put where ours are, or had there first.
+//! Files that other programs put in place of ours, or that existed before ours.
 
 use std::fs;
 use std::io::IoSlice;
@@ -51,7 +51,7 @@ fn a_file_that_has_a_markers_name_and_is_none_stays_as_it_is() {
     assert!(dir.path().join(&new).is_symlink());
 }
 
-/// Makes something of a marker's name; `mine` is a file of the user's in the same folder.
+/// Puts an obstacle at a marker's name; `mine` is a file of the user's in the same folder.
 type MakeObstacle = fn(&Path, &Path) -> std::io::Result<()>;
 
 #[test]
@@ -91,7 +91,7 @@ fn what_has_a_markers_name_and_is_no_file_of_ours_ends_the_run_and_stays() {
     }
 }
 
-/// It is replaced by name, as it holds nothing.
+/// btsync replaces it by name, because it holds no data.
 #[test]
 fn another_name_of_an_empty_file_with_a_markers_name_is_not_written_to() {
     let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
@@ -126,7 +126,7 @@ fn what_a_killed_process_left_of_a_marker_is_ours() {
     assert!(!may_be_marker(&File::open(dir.path()).unwrap()));
 }
 
-/// A storage that may write to its file, whose pieces have none of these hashes.
+/// A storage that may write to its file, with hashes that none of its pieces match.
 fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
     let no = AtomicBool::new(false);
     let mut it = storage(dir);
@@ -138,7 +138,7 @@ fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
     (it, [PieceHash::from([1; 20]); 10])
 }
 
-/// Another program changes the file, later than now by the clock of the file system.
+/// Another program changes the file; the change time is later than our clock's current time.
 fn edit(dir: &Path) -> File {
     let file = File::options().write(true).open(dir.join("a")).unwrap();
     let now = clock();

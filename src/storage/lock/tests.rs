@@ -1,4 +1,4 @@
-//! The right to write, taken by several storages as several processes would.
+//! The right to write, taken by several storages in place of several processes.
 
 use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
@@ -17,12 +17,12 @@ fn storage(dir: &TempDir, path: &str) -> Storage {
     Storage::new(dir.path().to_owned(), layout, 4)
 }
 
-/// All pieces of such a download.
+/// Every piece of such a download.
 fn whole() -> Bitfield {
     Bitfield::full(10)
 }
 
-/// Takes the lock, makes what is missing, and notes it in the marker.
+/// Takes the lock, creates the missing file, and records it in the marker.
 fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
     let stop = AtomicBool::new(false);
     let mut survey = it.survey(&stop)?;
@@ -106,7 +106,7 @@ fn whose_marker_is_gone_or_another_writes_no_more() {
             fs::write(dir.path().join(marker_name(&ONE)), "").unwrap();
         }
         assert_eq!(kind(it.confirm_lock()), StorageErrorKind::InUse);
-        // The next write that is half a second later.
+        // Stands for a write half a second later.
         it.lock.as_ref().unwrap().last_checked.store(0, Ordering::Relaxed);
         assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
         assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
@@ -140,7 +140,7 @@ fn only_files_that_were_decided_on_are_written_to() {
     assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"mine");
 }
 
-/// As on a file system that keeps no times of birth.
+/// As on a file system without creation times.
 #[test]
 fn a_number_that_may_be_given_again_proves_nothing() {
     let passing = 1 << 63 | 5;
@@ -172,7 +172,7 @@ fn a_number_that_may_be_given_again_proves_nothing() {
 fn threads_of_one_process_do_not_lock_each_other_out() {
     let dir = tempdir().unwrap();
     let files = (0..20).map(|n| FileSpec { path: format!("{n}").into(), length: 100, pad: false }).collect();
-    // Two may be open: handles come and go all the time.
+    // At most two files stay open, so threads open and close handles all the time.
     let it = Storage::new(dir.path().to_owned(), Layout::new(10, files).unwrap(), 2);
     it.prepare().unwrap();
     std::thread::scope(|scope| {
@@ -200,7 +200,7 @@ fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
     assert_eq!(names(&dir), ["a"]);
 }
 
-/// Another process makes its own marker where the user has removed ours.
+/// The user has removed our marker, and another process has created its own.
 #[test]
 fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
     let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
@@ -213,7 +213,7 @@ fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
     assert_eq!(fs::read(dir.path().join(marker_name(&ONE))).unwrap(), b"theirs");
 }
 
-/// Between the look and the lock another process has made an unfinished file, and was killed.
+/// Before our lock, another process has created an unfinished file and was killed.
 #[test]
 fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
     let dir = tempdir().unwrap();
@@ -228,7 +228,7 @@ fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
     assert_eq!(names(&dir), ["a", "b"], "one whose files are all complete");
 }
 
-/// A run that wanted one of two files leaves the marker of an earlier one behind, for the other.
+/// A run that wanted one of two files leaves the earlier run's marker in place for the other file.
 #[test]
 fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));

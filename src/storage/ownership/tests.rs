@@ -1,4 +1,4 @@
-//! The rules of ownership, one by one and then over all facts that there can be.
+//! The rules of ownership one by one, then over all possible facts.
 
 use proptest::prelude::*;
 
@@ -73,7 +73,7 @@ fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_pie
 
 #[test]
 fn a_file_of_zeros_is_nobodys() {
-    // Another download may have made it, and would go on with what is in it later.
+    // Another download may have made it, and would later take our data for its own.
     assert_eq!(decide(&facts(Evidence::default()), false), Ok(FileAction::Renew));
     assert_eq!(decide(&Facts { is_ours: true, ..facts(Evidence::default()) }, false), Ok(FileAction::Continue));
 }
@@ -160,7 +160,7 @@ proptest! {
             prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_past_end && found.links == 1);
         }
         prop_assert_ne!(decided, Ok(FileAction::Copy));
-        // With the user's leave nothing is refused, and a shared file is still not written to.
+        // If the user allows overwriting, nothing is refused, and a hard-linked file is still not written to.
         let given = decide(&facts, true);
         prop_assert!(given.is_ok());
         if !facts.is_ours && facts.found.is_some_and(|found| found.links > 1) {

@@ -1,4 +1,4 @@
-//! What happens at the moment of the exchange. That files are replaced at all is in `prepare_tests.rs`.
+//! What happens at the moment of the exchange. `prepare/tests.rs` tests that files get replaced at all.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +8,7 @@ use tempfile::tempdir;
 use super::*;
 use crate::storage::Layout;
 
-/// A document that is saved in the place of a file between the last look at it and the moment at which it loses its name.
+/// Another program saves a document under the file's name between our last check and the exchange.
 #[test]
 fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
     let dir = tempdir().unwrap();
@@ -25,7 +25,7 @@ fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
     assert_eq!(fs::read(at("a")).unwrap(), b"precious");
     let of = |name: &str| identity(&fs::metadata(at(name)).unwrap());
     assert!(is_same(identity(&ours), of("copy")), "ours can be removed");
-    // A write in place shows, too.
+    // A write in place is detected, too.
     let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     fs::write(at("a"), "more than that").unwrap();
     assert!(!put_in_place(&root, names, &seen, &ours).unwrap());
@@ -35,7 +35,7 @@ fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
     assert!(is_same(identity(&ours), of("a")) && !at("copy").exists());
 }
 
-/// As where the file system exchanges no names.
+/// As on a file system that cannot exchange names.
 #[test]
 fn what_takes_the_place_of_a_file_keeps_its_name_where_names_are_not_exchanged() {
     let dir = tempdir().unwrap();
@@ -55,7 +55,7 @@ fn what_takes_the_place_of_a_file_keeps_its_name_where_names_are_not_exchanged()
     assert_eq!(fs::read(at("a")).unwrap(), b"ours");
 }
 
-/// Who may not give files away has only his own here.
+/// A user who may not change owners only has files of their own here.
 #[test]
 fn a_copy_has_the_owner_and_the_mode_of_the_file() {
     let dir = tempdir().unwrap();
@@ -83,7 +83,7 @@ fn nothing_but_our_own_copy_is_removed_after_a_refusal() {
     assert!(!dir.path().join("copy").exists() && dir.path().join("other").exists());
 }
 
-/// The copy is another file than the one that was found, with its length and its time.
+/// The copy is a different file than the one that was found, with the same length and modification time.
 #[test]
 fn a_copy_of_the_file_system_is_taken_for_the_file_and_nothing_else_is() {
     let dir = tempdir().unwrap();
