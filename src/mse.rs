@@ -1,6 +1,6 @@
-//! Message stream encryption (MSE/PE), the obfuscation that clients agree on without a BEP: a key exchange without any fixed
-//! byte, after which the connection is plain again or RC4 in both directions. It hides the protocol from whoever throttles it;
-//! it is no protection against anybody who knows the torrent or sits in the middle.
+//! Message stream encryption (MSE/PE), an obfuscation that clients agree on without a BEP: a key exchange without any fixed byte,
+//! after which the connection continues in plain text or with RC4 in both directions. It hides the protocol from networks that
+//! throttle it. It does not protect against anybody who knows the info-hash or who can modify the traffic.
 //!
 //! ```text
 //! initiator: Ya, PadA
@@ -10,8 +10,9 @@
 //! responder: ENCRYPT(VC, crypto_select, len(PadD), PadD), then the payload
 //! ```
 //!
-//! [`Initiator`] and [`Responder`] are fed with bytes and give bytes to send. They take exactly the bytes of the handshake: what
-//! follows is the payload, for [`MseOutcome::ciphers`] to decrypt. `peer::encryption` lends them a socket.
+//! [`Initiator`] and [`Responder`] are state machines without a socket: the caller feeds them received bytes and sends the bytes
+//! that they produce. They consume exactly the handshake. The bytes after it are the payload, which the caller decrypts with
+//! [`MseOutcome::ciphers`]. `peer::encryption` connects the state machines to a socket.
 
 mod expected_input;
 mod initiator;
@@ -28,7 +29,8 @@ pub use responder::Responder;
 
 /// The longest padding, in bytes.
 pub const MAX_PAD: usize = 512;
-/// The longest `IA` we take: a handshake and whatever a peer sends right behind it, such as a bitfield. In bytes.
+/// The longest `IA` that we accept, in bytes: a handshake and the messages that a peer may send directly after it, such as a
+/// bitfield.
 pub const MAX_INITIAL: usize = 8 * 1024;
 /// Bits of `crypto_provide` and `crypto_select`.
 const PLAINTEXT: u32 = 1;
@@ -36,17 +38,18 @@ const RC4: u32 = 2;
 /// The verification constant: eight zeros.
 const VC: [u8; 8] = [0; 8];
 
-/// What kind of payload we would have after the handshake.
+/// The payload encodings that we accept after the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CryptoMethods {
-    /// Plain or RC4. As the responder we choose plain where it is offered: it is cheaper, and the disguise has been seen.
+    /// Plain text or RC4. As the responder we select plain text if the initiator provides it: it costs less, and the key exchange
+    /// has already hidden the start of the connection.
     Either,
-    /// Nothing but RC4.
+    /// RC4 only.
     Rc4Only,
 }
 
 impl CryptoMethods {
-    /// `crypto_provide`.
+    /// The value of `crypto_provide`.
     fn bits(self) -> u32 {
         match self {
             CryptoMethods::Either => PLAINTEXT | RC4,
@@ -54,22 +57,22 @@ impl CryptoMethods {
         }
     }
 
-    /// `crypto_select` for what the other side provides.
+    /// The value of `crypto_select`, given the initiator's `crypto_provide`.
     fn select(self, provided: u32) -> Result<u32, MseError> {
         [PLAINTEXT, RC4].into_iter().find(|bit| provided & self.bits() & bit != 0).ok_or(MseError::NoCommonMethod)
     }
 }
 
-/// Why a handshake cannot go on. The state machine that said so is of no further use.
+/// Why a handshake failed. The state machine that returned the error cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MseError {
-    /// The public key is none.
+    /// The public key is not a valid one.
     #[error("the public key is not one")]
     Key,
-    /// The mark after the padding did not come: the other side speaks something else, or does not know the torrent.
+    /// The synchronization mark did not follow the padding: the other side speaks another protocol, or does not know the torrent.
     #[error("no mark within 512 bytes of padding")]
     NotSynchronized,
-    /// The initiator means another torrent, or one that it is not to be had for.
+    /// The initiator asks for a torrent that the responder does not offer.
     #[error("another torrent")]
     AnotherTorrent,
     /// The verification constant is wrong.
@@ -81,29 +84,29 @@ pub enum MseError {
     /// `IA` is too long.
     #[error("{0} bytes of initial payload")]
     Initial(u16),
-    /// They provide nothing that we accept.
+    /// The initiator provides no method that we accept.
     #[error("no common kind of payload")]
     NoCommonMethod,
-    /// They selected what we had not provided, or more than one thing.
+    /// The responder selected a method that we did not provide, or more than one.
     #[error("the peer selected a kind of payload that it was not offered: {0:#x}")]
     Selected(u32),
 }
 
-/// One keystream for each direction.
+/// One keystream per direction.
 #[derive(Debug)]
 pub struct Ciphers {
-    /// For what we send.
+    /// Encrypts the bytes that we send.
     pub sending: Rc4,
-    /// For what we receive.
+    /// Decrypts the bytes that we receive.
     pub receiving: Rc4,
 }
 
-/// What a handshake led to.
+/// The result of a handshake.
 #[derive(Debug)]
 pub struct MseOutcome {
-    /// For the payload that follows; `None` where that is plain.
+    /// The ciphers for the payload; `None` if the payload is plain text.
     pub ciphers: Option<Ciphers>,
-    /// The first bytes of the initiator's payload, decrypted; empty for the initiator itself.
+    /// The first bytes of the initiator's payload, decrypted. Always empty on the initiator's side.
     pub initial: Vec<u8>,
 }
 
@@ -113,8 +116,8 @@ impl MseOutcome {
     }
 }
 
-/// Whether an incoming connection that begins with `bytes` is plain (BEP 3) as far as one can see; `None` while that is open.
-/// A public key begins like a plain handshake once in 2^160.
+/// Whether an incoming connection that starts with `bytes` uses the plain handshake of BEP 3; `None` while the bytes decide
+/// neither. A random public key starts like a plain handshake once in 2^160.
 pub fn detect_plaintext(bytes: &[u8]) -> Option<bool> {
     const PLAIN: &[u8] = b"\x13BitTorrent protocol";
     if bytes.starts_with(PLAIN) {
@@ -126,17 +129,17 @@ pub fn detect_plaintext(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// The big-endian number of four bytes at `at`; 0 where there are none.
+/// Reads four bytes at `at` as a big-endian number; 0 if `bytes` is too short.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |four| u32::from_be_bytes(*four))
 }
 
-/// The big-endian number of two bytes at `at`; 0 where there are none.
+/// Reads two bytes at `at` as a big-endian number; 0 if `bytes` is too short.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |two| u16::from_be_bytes(*two))
 }
 
-/// A length as it stands in a padded part, where it is allowed.
+/// Checks a received padding length against [`MAX_PAD`].
 fn pad_length(length: u16) -> Result<usize, MseError> {
     if usize::from(length) > MAX_PAD { Err(MseError::Padding(length)) } else { Ok(usize::from(length)) }
 }

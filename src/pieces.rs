@@ -1,8 +1,8 @@
-//! The piece manager: one short lock around the picker, beside the storage and the hashes.
+//! The piece manager: the picker behind one short lock, together with the storage and the piece hashes.
 //!
-//! Reader threads come here a few times per slab of received bytes, never once per block: *accept* (which of these blocks may be
-//! written, and what to ask for next), *written* (is a piece whole now), and *settle* at a piece's end. Neither disk nor hash
-//! is touched while the lock is held; who completes a piece hashes it, on the thread that received it.
+//! Reader threads lock the picker a few times per slab of received bytes, never once per block: *accept* (which blocks to write,
+//! and what to request next), *written* (which pieces are complete now), and *settle* after a piece was hashed. Nobody does disk
+//! I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,37 +17,39 @@ use crate::strategy::smart_ban::SmartBan;
 use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
 use crate::util::random;
 
-/// The torrent's pieces: which are there, which are under way, who may write what.
+/// The torrent's pieces: which ones we have, which ones are being downloaded, and which peer may write which block.
 pub struct PieceManager {
     picker: Mutex<Picker>,
-    /// Changed under the picker's lock only.
+    /// How many pieces failed verification. Changed only while the picker's lock is held.
     failures: AtomicU64,
     storage: Arc<Storage>,
     hashes: Vec<PieceHash>,
     wasted: AtomicU64,
-    /// What was in pieces that were wrong with blocks of several peers.
+    /// The block hashes of failed pieces with blocks from several peers.
     smart_ban: Mutex<SmartBan>,
 }
 
-/// What became of a batch of received blocks.
+/// The picker's decision about a batch of received blocks.
 #[derive(Default)]
 pub struct Accepted {
-    /// For each block, in order, whether it is to be written.
+    /// For each block, in order, whether to write it.
     pub take: Vec<bool>,
-    /// Requests of other peers that have become needless.
+    /// Requests to other peers that this batch made redundant.
     pub cancels: Vec<(PeerKey, BlockRequest)>,
-    /// How many pieces were wrong so far. Where this has grown, a running hash may be of bytes that were thrown away.
+    /// How many pieces have failed verification so far. If the number has grown, a running hash may cover bytes that were
+    /// discarded.
     pub failures: u64,
 }
 
 impl PieceManager {
-    /// For a torrent of which the pieces in `have` are on disk and right. All others are wanted.
+    /// Creates a manager for a torrent whose pieces in `have` are on disk and verified. All other pieces are wanted.
     pub fn new(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield) -> PieceManager {
         let all = Plan::all(hashes.len() as u32);
         PieceManager::with_plan(storage, hashes, have, all)
     }
 
-    /// The same, where only some pieces are wanted, or some before others. Those that are there are served in any case.
+    /// Like [`PieceManager::new`], with a plan that deselects pieces or orders them by priority. We serve verified pieces whether
+    /// they are wanted or not.
     pub fn with_plan(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield, plan: Plan) -> PieceManager {
         let layout = storage.layout();
         let mut picker = Picker::new(layout.piece_length(), layout.total(), have, random::u64());
@@ -63,7 +65,7 @@ impl PieceManager {
         }
     }
 
-    /// The files.
+    /// The torrent's files.
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
@@ -71,79 +73,78 @@ impl PieceManager {
     /// See [`Storage::recheck_changed`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Storage::recheck_changed`].
     pub fn recheck_changed(&self, stop: &AtomicBool) -> Result<(), StorageError> {
         self.storage.recheck_changed(&self.hashes, stop)
     }
 
-    /// How many pieces there are.
+    /// The number of pieces.
     pub fn count(&self) -> u32 {
         self.hashes.len() as u32
     }
 
-    /// The hash that a piece must have.
+    /// The piece's expected hash.
     pub fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
         self.hashes.get(piece.at()).copied()
     }
 
-    /// Payload bytes that came in vain.
+    /// Wasted payload bytes so far: duplicate, unwanted or failed data.
     pub fn wasted(&self) -> u64 {
         self.wasted.load(Ordering::Relaxed)
     }
 
-    /// Counts payload bytes that were of no use.
+    /// Adds to the count of wasted payload bytes.
     pub fn waste(&self, bytes: u64) {
         self.wasted.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes in pieces that are wanted and still to be verified.
+    /// Bytes in wanted pieces that are not yet verified.
     pub fn left(&self) -> u64 {
         self.picker.lock().left_bytes()
     }
 
-    /// The bytes in all pieces that are not verified, wanted or not: what a tracker calls `left`.
+    /// Bytes in all unverified pieces, wanted or not: a tracker's `left`.
     pub fn missing(&self) -> u64 {
         self.picker.lock().missing_bytes()
     }
 
-    /// The bytes in pieces that are wanted, verified or not.
+    /// Bytes in wanted pieces, verified or not.
     pub fn wanted(&self) -> u64 {
         self.picker.lock().wanted_bytes()
     }
 
-    /// Whether every piece that is wanted is there: we are done.
+    /// Whether every wanted piece is verified.
     pub fn is_complete(&self) -> bool {
         self.picker.lock().is_complete()
     }
 
-    /// Whether every piece of the torrent is there: we are a seed.
+    /// Whether every piece of the torrent is verified.
     pub fn is_seed(&self) -> bool {
         self.picker.lock().is_seed()
     }
 
-    /// Whether we are done without being a seed (BEP 21).
+    /// Whether we are complete without being a seed (BEP 21).
     pub fn is_partial_seed(&self) -> bool {
         let picker = self.picker.lock();
         picker.is_complete() && !picker.is_seed()
     }
 
-    /// How many pieces are there.
+    /// The number of verified pieces.
     pub fn have_count(&self) -> u32 {
         self.picker.lock().have().count()
     }
 
-    /// The pieces that are there.
+    /// The verified pieces.
     pub fn have(&self) -> Bitfield {
         self.picker.lock().have().clone()
     }
 
-    /// Whether this piece is there and may be served.
+    /// Whether this piece is verified, so that we may serve it.
     pub fn has(&self, piece: PieceIndex) -> bool {
         self.picker.lock().have().has(piece)
     }
 
-    /// Takes up what an earlier session received of pieces that are not complete, and left on disk. To be called before there are
-    /// peers.
+    /// Restores partial pieces that an earlier session left on disk. Must be called before any peer is added.
     pub fn restore(&self, partial: &[PartialPiece]) {
         let mut picker = self.picker.lock();
         for partial in partial {
@@ -151,33 +152,33 @@ impl PieceManager {
         }
     }
 
-    /// What the resume data has of the pieces, at one moment: those that are there, and the blocks on disk of those that are begun.
+    /// A consistent snapshot for the resume data: the verified pieces, and the blocks on disk of the partial pieces.
     pub fn to_resume(&self) -> (Bitfield, Vec<PartialPiece>) {
         let picker = self.picker.lock();
         (picker.have().clone(), picker.partial_pieces())
     }
 
-    /// How many pieces are there, and how many blocks are on disk of those that are begun.
+    /// The number of verified pieces, and the number of blocks on disk in partial pieces.
     pub fn progress_count(&self) -> (u32, u64) {
         let picker = self.picker.lock();
         (picker.have().count(), picker.received_blocks())
     }
 
-    /// Keeps of what a peer asks for that which may be served: nothing unverified ever is. The rest goes to `refused`.
+    /// Keeps the requests that we may serve, and moves those for unverified pieces to `refused`.
     pub fn retain_servable(&self, requested: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
         let picker = self.picker.lock();
         let have = picker.have();
         refused.extend(requested.extract_if(.., |block| !have.has(block.piece)));
     }
 
-    /// Keeps of these pieces those that are there.
+    /// Keeps the pieces that we have verified.
     pub fn retain_owned(&self, pieces: &mut Vec<PieceIndex>) {
         let picker = self.picker.lock();
         pieces.retain(|piece| picker.have().has(*piece));
     }
 
-    /// Our bitfield as it travels, or `None` while we have nothing. The peer is entered in the same breath, so that no HAVE
-    /// falls between.
+    /// Registers the peer and returns our bitfield in wire form, or `None` if we have no piece. One lock covers both, so no HAVE
+    /// is lost in between.
     pub fn join(&self, peer: PeerKey) -> Option<Vec<u8>> {
         let mut picker = self.picker.lock();
         picker.add_peer(peer);
@@ -185,12 +186,13 @@ impl PieceManager {
         (have.count() > 0).then(|| have.as_bytes().to_vec())
     }
 
-    /// The peer is gone: what it was asked for is free again.
+    /// Removes a peer that disconnected. Its outstanding blocks become free for other peers.
     pub fn leave(&self, peer: PeerKey) {
         self.picker.lock().remove_peer(peer);
     }
 
-    /// The peer's bitfield; false, and nothing changes, where it lacks a piece that the peer has claimed before.
+    /// Sets the peer's bitfield. Returns false and changes nothing if the new bitfield lacks a piece that the peer announced
+    /// before.
     pub fn bitfield(&self, peer: PeerKey, bits: Bitfield) -> bool {
         let mut picker = self.picker.lock();
         let keeps = picker.peer_bitfield(peer).is_none_or(|before| before.is_within(&bits));
@@ -200,38 +202,39 @@ impl PieceManager {
         keeps
     }
 
-    /// The peer has got a piece; whether it has something that we want.
+    /// Records that the peer has a piece. Returns whether the peer has any piece that we want.
     pub fn peer_has(&self, peer: PeerKey, piece: PieceIndex) -> bool {
         let mut picker = self.picker.lock();
         picker.peer_has(peer, piece);
         picker.wants(peer)
     }
 
-    /// Whether the peer has something that we want.
+    /// Whether the peer has any piece that we want.
     pub fn wants(&self, peer: PeerKey) -> bool {
         self.picker.lock().wants(peer)
     }
 
-    /// Whether both sides have all that they want, so that the connection serves nobody: we are done, and the peer has
-    /// everything or said that it wants nothing (`upload_only`, BEP 21).
+    /// Whether the connection is useless to both sides: we are complete, and the peer is a seed or has said that it wants nothing
+    /// (`upload_only`, BEP 21).
     pub fn is_redundant(&self, peer: PeerKey, upload_only: bool) -> bool {
         let picker = self.picker.lock();
         picker.is_complete() && (upload_only || picker.peer_is_seed(peer))
     }
 
-    /// Whether the peer has everything.
+    /// Whether the peer has every piece.
     pub fn peer_is_seed(&self, peer: PeerKey) -> bool {
         self.picker.lock().peer_is_seed(peer)
     }
 
-    /// How much of the torrent the peer has, 0 to 1.
+    /// The fraction of the torrent's pieces that the peer has, 0 to 1.
     pub fn share(&self, peer: PeerKey) -> f64 {
         let picker = self.picker.lock();
         picker.peer_bitfield(peer).map_or(0.0, |b| f64::from(b.count()) / f64::from(b.len().max(1)))
     }
 
-    /// Picks up to `n` blocks to ask this peer for. Where not much is left, a peer that brings `share` (0 to 1) of all that comes is
-    /// asked for its part of it. Returns when to pick again for a peer that has nothing to do; see [`Picker::pick`].
+    /// Picks up to `n` blocks to request from this peer. Near the end of the download, a peer that delivers `share` (0 to 1) of
+    /// all incoming data gets only that share of the remaining blocks. Returns when to pick again for an idle peer; see
+    /// [`Picker::pick`].
     pub fn pick(
         &self,
         peer: PeerKey,
@@ -246,7 +249,7 @@ impl PieceManager {
         picker.pick(peer, n, asking, out)
     }
 
-    /// Picks up to `n` blocks of these pieces, which the peer lets us have although it chokes us (BEP 6).
+    /// Picks up to `n` blocks from these pieces, which the peer serves even while it chokes us (allowed fast, BEP 6).
     pub fn pick_within(
         &self,
         peer: PeerKey,
@@ -258,7 +261,7 @@ impl PieceManager {
         self.picker.lock().pick_within(peer, n, asking, pieces, out);
     }
 
-    /// Decides which received blocks are to be written; nobody else writes those until `written` or `leave`.
+    /// Decides which received blocks to write. Until `written` or `leave`, no other peer's copy of an accepted block is written.
     pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, accepted: &mut Accepted) {
         accepted.take.clear();
         accepted.cancels.clear();
@@ -277,20 +280,20 @@ impl PieceManager {
         }
     }
 
-    /// The blocks are on disk; the pieces that are whole now are to be hashed by the caller, then settled.
+    /// Records that the blocks are on disk. The caller must hash each piece put into `whole`, then settle it.
     pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, whole: &mut Vec<PieceIndex>) {
         let mut picker = self.picker.lock();
         whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
     }
 
-    /// Who sent each block of a piece that is whole and not yet settled, `None` standing for a peer of an earlier session; empty
-    /// where one peer sent them all.
+    /// The sender of each block of a complete, unsettled piece, with `None` for blocks from an earlier session. Empty if one peer
+    /// sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         self.picker.lock().block_senders(piece)
     }
 
-    /// A piece was wrong: `block_senders` sent its blocks, whose SHA-1 are `block_hashes`. To be called before it is settled, so that nobody
-    /// has it right before this is known.
+    /// Records the blocks of a piece that failed verification: their senders and their SHA-1. Must be called before `settle`, so
+    /// that no other thread verifies the piece before the evidence is stored.
     pub fn record_failed_blocks(
         &self,
         piece: PieceIndex,
@@ -300,17 +303,18 @@ impl PieceManager {
         self.smart_ban.lock().record_failure(piece, block_senders, block_hashes);
     }
 
-    /// Whether the piece was wrong with blocks of several peers, so that its blocks are to be compared once it is right.
+    /// Whether this piece failed before with blocks from several peers, so that its blocks must be compared once it verifies.
     pub fn is_suspected(&self, piece: PieceIndex) -> bool {
         self.failures.load(Ordering::Relaxed) > 0 && self.smart_ban.lock().has_failed(piece)
     }
 
-    /// The piece is right, and these are the SHA-1 of its blocks: who sent others before, each once.
+    /// Compares the blocks of a verified piece with those recorded when it failed. Returns each peer that sent different data,
+    /// once.
     pub fn find_liars(&self, piece: PieceIndex, block_hashes: &[PieceHash]) -> Vec<PeerKey> {
         self.smart_ban.lock().find_liars(piece, block_hashes)
     }
 
-    /// A piece was hashed: says whom to tell.
+    /// Records the result of hashing a piece. The verdict tells the caller whom to notify.
     pub fn settle(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
         let verdict = picker.verified(piece, is_valid);
@@ -324,12 +328,13 @@ impl PieceManager {
         verdict
     }
 
-    /// The peer will not answer these (it chokes us): they are free for others.
+    /// Frees blocks that the peer will not deliver because it chokes us.
     pub fn release(&self, peer: PeerKey, blocks: &[BlockRequest]) {
         self.picker.lock().release(peer, blocks);
     }
 
-    /// The peer did not answer these in time: other peers are asked for them first. `snubbed`: it answers no request at all.
+    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `snubbed`: the peer
+    /// answers no request at all.
     pub fn expire(&self, peer: PeerKey, blocks: &[BlockRequest], snubbed: bool) {
         let mut picker = self.picker.lock();
         picker.expire(peer, blocks);
@@ -338,7 +343,7 @@ impl PieceManager {
         }
     }
 
-    /// The state of every piece, for a view.
+    /// Writes the state of every piece to `out`, for display.
     pub fn progress(&self, out: &mut Vec<Progress>) {
         self.picker.lock().piece_states(out);
     }

@@ -1,6 +1,6 @@
-//! Bytes ↔ values, nothing else: the handshake, the messages of BEP 3, the extension handshake of BEP 10 with the messages of
-//! metadata exchange and peer exchange, compact addresses, and message stream encryption.
-//! No socket, no allocation by a length that a stranger claims; what is parsed borrows from the bytes it lies in.
+//! Converts between bytes and values, and does nothing else: the handshake, the messages of BEP 3, the extension handshake of BEP
+//! 10, the messages of metadata exchange and peer exchange, compact addresses, and client names. This module opens no socket and
+//! never allocates by a length that a peer claims. Parsed messages borrow from the received bytes.
 
 pub mod client_name;
 pub mod compact;

@@ -1,37 +1,37 @@
-//! The part of a handshake that is being received: so many bytes, or padding up to a mark.
+//! The part of a handshake that we expect next: a fixed number of bytes, or padding up to a synchronization mark.
 
 use crate::mse::{MAX_PAD, MseError};
 
-/// Bytes under way. It never asks for more than certainly belongs to it, so that nothing of what follows the handshake is taken.
+/// A part that is being received. It never wants a byte that might belong to the payload after the handshake.
 pub struct ExpectedInput {
     bytes: Vec<u8>,
     kind: InputKind,
 }
 
 enum InputKind {
-    /// So many bytes.
+    /// This many bytes.
     Exactly(usize),
-    /// At most 512 bytes of padding, which are dropped, and this after them; and how many bytes have come.
+    /// At most 512 bytes of padding, which are dropped, then this mark. `taken` counts the bytes received so far.
     Through { sync_mark: Vec<u8>, taken: usize },
 }
 
 impl ExpectedInput {
-    /// A part of `length` bytes.
+    /// Expects `length` bytes.
     pub fn exactly(length: usize) -> ExpectedInput {
         ExpectedInput { bytes: Vec::new(), kind: InputKind::Exactly(length) }
     }
 
-    /// Padding, and `sync_mark` behind it.
+    /// Expects padding, then `sync_mark`.
     pub fn through(sync_mark: &[u8]) -> ExpectedInput {
         ExpectedInput { bytes: Vec::new(), kind: InputKind::Through { sync_mark: sync_mark.to_vec(), taken: 0 } }
     }
 
-    /// How many bytes are certainly still missing; 0 when the part is whole.
+    /// How many bytes are missing at least; 0 when the part is complete.
     pub fn wanted(&self) -> usize {
         match &self.kind {
             InputKind::Exactly(length) => length.saturating_sub(self.bytes.len()),
             InputKind::Through { sync_mark, .. } => {
-                // The longest beginning of the mark with which the bytes end may turn out to be the mark.
+                // The longest prefix of the mark that the received bytes end with: the mark may have started there.
                 let begun =
                     (0..=sync_mark.len()).rev().find(|&n| sync_mark.get(..n).is_some_and(|m| self.bytes.ends_with(m)));
                 sync_mark.len() - begun.unwrap_or_default()
@@ -39,10 +39,10 @@ impl ExpectedInput {
         }
     }
 
-    /// Takes what it wants from the front of `input`; true when the part is whole.
+    /// Takes the wanted bytes from the front of `input`. Returns true when the part is complete.
     ///
     /// # Errors
-    /// [`MseError::NotSynchronized`] where the padding is over and the mark has not come.
+    /// [`MseError::NotSynchronized`] if the mark did not follow the longest allowed padding.
     pub fn take(&mut self, input: &mut &[u8]) -> Result<bool, MseError> {
         loop {
             let wanted = self.wanted();
@@ -68,7 +68,7 @@ impl ExpectedInput {
         }
     }
 
-    /// The bytes of the part: of one with a mark, the mark.
+    /// The received bytes; for a part with padding, the mark.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

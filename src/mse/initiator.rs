@@ -1,38 +1,37 @@
-//! The side that calls.
+//! The side that opens the connection.
 
 use crate::mse::expected_input::ExpectedInput;
 use crate::mse::keys::{KEY_LENGTH, RandomSource};
 use crate::mse::{Ciphers, CryptoMethods, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
-/// The calling side of a handshake.
+/// The state machine of the connecting side.
 pub struct Initiator {
     draw: RandomSource,
     skey: InfoHash,
     methods: CryptoMethods,
-    /// `IA`, until it is sent.
+    /// `IA`, until it was sent.
     initial: Vec<u8>,
     part: ExpectedInput,
     stage: InitiatorStage,
 }
 
 enum InitiatorStage {
-    /// Yb.
+    /// Expects Yb.
     Key,
-    /// `PadB` and the encrypted VC.
+    /// Expects `PadB` and the encrypted VC.
     SyncMark(Ciphers),
-    /// `crypto_select` and the length of `PadD`.
+    /// Expects `crypto_select` and the length of `PadD`.
     Selection(Ciphers),
-    /// `PadD`, after which this is agreed.
+    /// Expects `PadD`, after which this selected method applies.
     Padding(Ciphers, u32),
     Done(MseOutcome),
     Failed,
 }
 
 impl Initiator {
-    /// Begins a handshake for the torrent `skey` and puts what is to be sent first into `out`. `initial` is the beginning of our
-    /// payload, the plain handshake of BEP 3; it travels encrypted whatever is agreed.
-    /// At most 65,535 bytes.
+    /// Starts a handshake for the torrent `skey` and appends the first bytes to send to `out`. `initial` is the start of our
+    /// payload, the plain handshake of BEP 3, and at most 65,535 bytes long. It is sent encrypted, whatever method is selected.
     pub fn new(
         skey: InfoHash,
         methods: CryptoMethods,
@@ -46,16 +45,17 @@ impl Initiator {
         Initiator { draw, skey, methods, initial, part: ExpectedInput::exactly(KEY_LENGTH), stage: InitiatorStage::Key }
     }
 
-    /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
-    /// nothing of what follows.
+    /// How many more bytes belong to the handshake at least; 0 when it is over. A caller that never reads more than this reads no
+    /// payload.
     pub fn wanted(&self) -> usize {
         if matches!(self.stage, InitiatorStage::Done(_) | InitiatorStage::Failed) { 0 } else { self.part.wanted() }
     }
 
-    /// Takes what came, puts what is to be sent into `out`, and says how many bytes were taken: all until the handshake is over.
+    /// Processes received bytes, appends the bytes to send to `out`, and returns how many bytes it took: all of them until the
+    /// handshake is over.
     ///
     /// # Errors
-    /// Where the other side does not keep to the protocol; nothing is taken from then on.
+    /// [`MseError`] if the other side violates the protocol. From then on the state machine takes no more bytes.
     pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, MseError> {
         let mut rest = bytes;
         while !matches!(self.stage, InitiatorStage::Done(_) | InitiatorStage::Failed) {
@@ -68,7 +68,7 @@ impl Initiator {
                 }
             }
             let mut part = std::mem::replace(&mut self.part, ExpectedInput::exactly(0)).into_bytes();
-            // What fails leaves `Failed` behind.
+            // A stage that fails leaves `Failed` behind.
             self.stage = match std::mem::replace(&mut self.stage, InitiatorStage::Failed) {
                 InitiatorStage::Key => self.key(&part, out)?,
                 InitiatorStage::SyncMark(ciphers) => self.sync_mark(ciphers),
@@ -83,7 +83,7 @@ impl Initiator {
         Ok(bytes.len() - rest.len())
     }
 
-    /// What was agreed; `None` before the handshake is over.
+    /// The outcome; `None` if the handshake is not complete.
     pub fn finish(self) -> Option<MseOutcome> {
         if let InitiatorStage::Done(agreed) = self.stage { Some(agreed) } else { None }
     }
@@ -105,7 +105,7 @@ impl Initiator {
         said.extend_from_slice(&initial);
         ciphers.sending.apply(&mut said);
         out.append(&mut said);
-        // Eight encrypted zeros are the keystream itself.
+        // Encrypting eight zeros yields the keystream itself, which is the mark to search for.
         let mut sync_mark = VC;
         ciphers.receiving.clone().apply(&mut sync_mark);
         self.part = ExpectedInput::through(&sync_mark);

@@ -1,4 +1,5 @@
-//! The key exchange of message stream encryption: Diffie-Hellman over a fixed 768-bit prime, and the hashes drawn from its secret.
+//! The key exchange of message stream encryption: Diffie-Hellman over a fixed 768-bit prime, and the hashes derived from the
+//! shared secret.
 
 use num_bigint::BigUint;
 use sha1::{Digest, Sha1};
@@ -8,11 +9,11 @@ use crate::mse::{MAX_PAD, MseError};
 use crate::types::InfoHash;
 use crate::util::random::Random;
 
-/// The length of a public key and of the secret, in bytes.
+/// The length of a public key and of the shared secret, in bytes.
 pub const KEY_LENGTH: usize = 96;
 /// The length of a private key, in bytes.
 const PRIVATE_KEY_LENGTH: usize = 20;
-/// The prime, most significant digit first.
+/// The prime, most significant word first.
 const PRIME: [u32; KEY_LENGTH / 4] = [
     0xffff_ffff,
     0xffff_ffff,
@@ -44,19 +45,19 @@ fn prime() -> BigUint {
     BigUint::new(PRIME.iter().rev().copied().collect())
 }
 
-/// What one side draws at random for one handshake.
+/// The random values of one side for one handshake.
 #[derive(Clone)]
 pub struct RandomSource {
     /// The private key.
     pub private: [u8; PRIVATE_KEY_LENGTH],
-    /// What follows the public key, `PadA` or `PadB`: at most 512 bytes.
+    /// `PadA` or `PadB`, the padding after the public key: at most 512 bytes.
     pub pad: Vec<u8>,
-    /// How many zeros the encrypted part is padded with, `PadC` or `PadD`: at most 512.
+    /// The length of `PadC` or `PadD`, the zeros that pad the encrypted part: at most 512.
     pub zeros: u16,
 }
 
 impl RandomSource {
-    /// Draws. The private key must not be guessable: whoever has it reads along.
+    /// Draws the values. The private key must be unpredictable: anyone who knows it can decrypt the connection.
     pub fn new(random: &mut Random) -> RandomSource {
         let mut private = [0; PRIVATE_KEY_LENGTH];
         random.fill(&mut private);
@@ -65,15 +66,15 @@ impl RandomSource {
         RandomSource { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
     }
 
-    /// The public key that goes with the private one.
+    /// The public key of the private key.
     pub fn public(&self) -> [u8; KEY_LENGTH] {
         padded(&BigUint::from(2u8).modpow(&BigUint::from_bytes_be(&self.private), &prime()))
     }
 
-    /// What both sides come to share.
+    /// Derives the shared secret.
     ///
     /// # Errors
-    /// [`MseError::Key`] where `theirs` is no public key of anybody, but 0, 1, -1 or beyond the prime.
+    /// [`MseError::Key`] if `theirs` is 0, 1, the prime less one, or larger.
     pub fn secret(&self, theirs: &[u8]) -> Result<Secret, MseError> {
         let (theirs, prime) = (BigUint::from_bytes_be(theirs), prime());
         let one = BigUint::from(1u8);
@@ -84,7 +85,7 @@ impl RandomSource {
     }
 }
 
-/// A number below the prime, most significant byte first, at full length.
+/// A number below the prime as big-endian bytes, padded to full length.
 fn padded(number: &BigUint) -> [u8; KEY_LENGTH] {
     let mut bytes = [0; KEY_LENGTH];
     for (to, from) in bytes.iter_mut().rev().zip(number.to_bytes_le()) {
@@ -93,16 +94,16 @@ fn padded(number: &BigUint) -> [u8; KEY_LENGTH] {
     bytes
 }
 
-/// What both sides share after the key exchange.
+/// The shared secret of the key exchange.
 pub struct Secret(pub(crate) [u8; KEY_LENGTH]);
 
 impl Secret {
-    /// `HASH('req1', S)`: where the initiator's padding ends.
+    /// `HASH('req1', S)`, which marks the end of the initiator's padding.
     pub fn sync_mark(&self) -> [u8; 20] {
         hash(&[b"req1", &self.0])
     }
 
-    /// `HASH('req2', SKEY) xor HASH('req3', S)`: which torrent the initiator means, for those who know it.
+    /// `HASH('req2', SKEY) xor HASH('req3', S)`, which identifies the torrent to those who know its info-hash.
     pub fn torrent(&self, skey: InfoHash) -> [u8; 20] {
         let mut bytes = hash(&[b"req2", &skey.0]);
         for (byte, mask) in bytes.iter_mut().zip(hash(&[b"req3", &self.0])) {
@@ -111,12 +112,12 @@ impl Secret {
         bytes
     }
 
-    /// The keystream for what the initiator sends.
+    /// The keystream of the initiator's data.
     pub fn initiator_stream(&self, skey: InfoHash) -> Rc4 {
         Rc4::discarding(&hash(&[b"keyA", &self.0, &skey.0]))
     }
 
-    /// The keystream for what the responder sends.
+    /// The keystream of the responder's data.
     pub fn responder_stream(&self, skey: InfoHash) -> Rc4 {
         Rc4::discarding(&hash(&[b"keyB", &self.0, &skey.0]))
     }

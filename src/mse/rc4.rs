@@ -1,10 +1,10 @@
-//! The stream cipher of message stream encryption. It hides the protocol from those who throttle it and protects nothing else:
-//! RC4 has been broken for long, and here it is only asked to look like noise.
+//! RC4, the stream cipher of message stream encryption. It hides the protocol from networks that throttle it and provides no
+//! other protection: RC4 has long been broken, and here its output only has to look random.
 
-/// Keystream bytes that are thrown away before the first use.
+/// Keystream bytes that are discarded before the first use.
 const DISCARDED: usize = 1024;
 
-/// One direction's keystream, and how far it has been used.
+/// The keystream of one direction and the position in it.
 #[derive(Clone)]
 pub struct Rc4 {
     state: [u8; 256],
@@ -13,7 +13,7 @@ pub struct Rc4 {
 }
 
 impl Rc4 {
-    /// The keystream of `key` from its beginning. An empty key counts as a single zero.
+    /// Starts the keystream of `key`. An empty key counts as a single zero.
     pub fn new(key: &[u8]) -> Rc4 {
         let mut state = [0; 256];
         for (n, byte) in (0..=255).zip(&mut state) {
@@ -28,14 +28,14 @@ impl Rc4 {
         Rc4 { state, i: 0, j: 0 }
     }
 
-    /// The keystream as MSE uses it: its first 1024 bytes are thrown away.
+    /// Starts the keystream as MSE uses it, without its first 1024 bytes.
     pub fn discarding(key: &[u8]) -> Rc4 {
         let mut cipher = Rc4::new(key);
         cipher.apply(&mut [0; DISCARDED]);
         cipher
     }
 
-    /// The same, so many bytes later.
+    /// Skips this many bytes of the keystream.
     #[must_use]
     pub fn after(mut self, mut bytes: usize) -> Rc4 {
         while bytes > 0 {
@@ -46,7 +46,7 @@ impl Rc4 {
         self
     }
 
-    /// Encrypts or decrypts in place; the two are the same.
+    /// Encrypts or decrypts in place; both are the same operation.
     pub fn apply(&mut self, bytes: &mut [u8]) {
         let (mut i, mut j) = (self.i, self.j);
         for byte in bytes {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::types::hex;
 
-    /// Sixteen bytes of keystream at `offset`.
+    /// Returns sixteen bytes of keystream at `offset`.
     fn keystream(key: &[u8], offset: usize) -> String {
         let mut bytes = vec![0; offset + 16];
         Rc4::new(key).apply(&mut bytes);

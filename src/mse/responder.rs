@@ -1,14 +1,14 @@
-//! The side that is called.
+//! The side that accepts the connection.
 
 use crate::mse::expected_input::ExpectedInput;
 use crate::mse::keys::{KEY_LENGTH, RandomSource, Secret};
 use crate::mse::{Ciphers, CryptoMethods, MAX_INITIAL, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
-/// The called side of a handshake. It says nothing before the other's whole public key is there.
+/// The state machine of the accepting side. It sends nothing before it has received the initiator's whole public key.
 pub struct Responder {
     draw: RandomSource,
-    /// The torrents that may be meant, and what may follow for each; the one that is meant, once that is known.
+    /// The torrents that we offer, with the methods we accept for each.
     torrents: Vec<(InfoHash, CryptoMethods)>,
     chosen_torrent: Option<InfoHash>,
     part: ExpectedInput,
@@ -16,17 +16,17 @@ pub struct Responder {
 }
 
 enum ResponderStage {
-    /// Ya.
+    /// Expects Ya.
     Key,
-    /// `PadA` and `HASH('req1', S)`.
+    /// Expects `PadA` and `HASH('req1', S)`.
     SyncMark(Secret),
-    /// Which torrent.
+    /// Expects the hash that identifies the torrent.
     Torrent(Secret),
-    /// VC, `crypto_provide` and the length of `PadC`; this may follow.
+    /// Expects VC, `crypto_provide` and the length of `PadC`. We accept these methods.
     Offer(Ciphers, CryptoMethods),
-    /// `PadC` and the length of `IA`; then this will have been selected.
+    /// Expects `PadC` and the length of `IA`. We select this method.
     Padding(Ciphers, u32),
-    /// `IA`.
+    /// Expects `IA`.
     Initial(Ciphers, u32),
     Done(MseOutcome),
     Failed,
@@ -38,7 +38,7 @@ impl Responder {
         Responder::for_any_torrent(vec![(skey, methods)], draw)
     }
 
-    /// Waits for a handshake for any of these torrents, each with what may follow for it.
+    /// Waits for a handshake for any of these torrents, each with the methods we accept for it.
     pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, draw: RandomSource) -> Responder {
         Responder {
             draw,
@@ -49,21 +49,22 @@ impl Responder {
         }
     }
 
-    /// The torrent that the initiator means; `None` until it has said so.
+    /// The torrent that the initiator asks for; `None` until the hash that identifies it has arrived.
     pub fn chosen_torrent(&self) -> Option<InfoHash> {
         self.chosen_torrent
     }
 
-    /// How many more bytes certainly belong to the handshake; 0 when it is over. Who reads no more than that at a time reads
-    /// nothing of what follows.
+    /// How many more bytes belong to the handshake at least; 0 when it is over. A caller that never reads more than this reads no
+    /// payload.
     pub fn wanted(&self) -> usize {
         if matches!(self.stage, ResponderStage::Done(_) | ResponderStage::Failed) { 0 } else { self.part.wanted() }
     }
 
-    /// Takes what came, puts what is to be sent into `out`, and says how many bytes were taken: all until the handshake is over.
+    /// Processes received bytes, appends the bytes to send to `out`, and returns how many bytes it took: all of them until the
+    /// handshake is over.
     ///
     /// # Errors
-    /// Where the other side does not keep to the protocol; nothing is taken from then on.
+    /// [`MseError`] if the other side violates the protocol. From then on the state machine takes no more bytes.
     pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, MseError> {
         let mut rest = bytes;
         while !matches!(self.stage, ResponderStage::Done(_) | ResponderStage::Failed) {
@@ -76,7 +77,7 @@ impl Responder {
                 }
             }
             let part = std::mem::replace(&mut self.part, ExpectedInput::exactly(0)).into_bytes();
-            // What fails leaves `Failed` behind.
+            // A stage that fails leaves `Failed` behind.
             self.stage = match std::mem::replace(&mut self.stage, ResponderStage::Failed) {
                 ResponderStage::Key => self.key(&part, out)?,
                 ResponderStage::SyncMark(secret) => {
@@ -93,7 +94,7 @@ impl Responder {
         Ok(bytes.len() - rest.len())
     }
 
-    /// What was agreed; `None` before the handshake is over.
+    /// The outcome; `None` if the handshake is not complete.
     pub fn finish(self) -> Option<MseOutcome> {
         if let ResponderStage::Done(agreed) = self.stage { Some(agreed) } else { None }
     }

@@ -1,4 +1,4 @@
-//! Known answers computed by another program from the description, and whatever bytes may come.
+//! Tests against values that another implementation computed from the specification, and against arbitrary bytes.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ const S: &str = "d05ed96a95215a89b44073afe5d0b1626289ac01cff7849392948b2470b3465
     c09572dbdc8ed7f6a0a86a1aa42a3ca04209b72d8239890360435640643b76479ed7836f1857963fcc7cb72084c3ab4";
 const PRIME: &str = "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74020bbea63b139b22514a08798e3404dd\
     ef9519b3cd3a431b302b0a6df25f14374fe1356d6d51c245e485b576625e7ec6f44c42e9a63a36210000000000090563";
-/// What the initiator sends last: everything from `HASH('req1', S)` to the end of `ENCRYPT(IA)`.
+/// The initiator's last bytes: everything from `HASH('req1', S)` to the end of `ENCRYPT(IA)`.
 const THIRD: &str = "78fffb0f23055a793ff7609f359e04e383ec350560aef34caf7a6c843c5fd96a73da28c44e040a270dc4355ae7cc6770\
     7ec66051e851158f64c595eb88a823a47f4d387274c4b6ac7da60f7fdecb10aa4e6e557e7c07268ee661e2032d8c3e78d974f595a832e11521a1\
     415f15c829e02756fbc262b16d4c4c298738a326295f91";
@@ -26,7 +26,7 @@ fn skey() -> InfoHash {
     InfoHash(numbers(200))
 }
 
-/// Twenty bytes that count up.
+/// Twenty consecutive numbers.
 fn numbers(from: u8) -> [u8; 20] {
     std::array::from_fn(|n| from + n as u8)
 }
@@ -43,7 +43,7 @@ fn draw_b() -> RandomSource {
     RandomSource { private: numbers(101), pad: b"and of B".to_vec(), zeros: 7 }
 }
 
-/// Both state machines, and what they say to each other, in the order in which it is said.
+/// Both state machines and the bytes they sent, in order.
 struct HandshakePair {
     a: Initiator,
     b: Responder,
@@ -63,7 +63,7 @@ impl HandshakePair {
         HandshakePair { a, b: Responder::new(skey(), methods_b, draw_b), from_a, from_b: Vec::new() }
     }
 
-    /// Carries bytes in chunks of at most `chunk` until both are done.
+    /// Passes bytes between both sides in chunks of at most `chunk` until both are done.
     fn talk(&mut self, chunk: usize) -> Result<(), MseError> {
         let (mut heard_a, mut heard_b) = (0, 0);
         while heard_b < self.from_a.len() || heard_a < self.from_b.len() {
@@ -95,7 +95,7 @@ fn keys_that_give_the_secret_away_are_refused() {
         let byte = |n: usize| u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).expect("hexadecimal digits");
         std::array::from_fn::<u8, KEY_LENGTH, _>(byte)
     };
-    // 0, 1, the prime less one, the prime, and what is larger still; 2 and the prime less two are keys.
+    // Invalid keys: 0, 1, the prime less one, the prime, and larger numbers. 2 and the prime less two are valid.
     let near = |last: &str| number(&format!("{}{last}", &PRIME[..PRIME.len() - 1]));
     assert!(draw_a().secret(&number("2")).is_ok() && draw_a().secret(&near("1")).is_ok());
     for key in [number("0"), number("1"), near("2"), near("3"), [0xff; KEY_LENGTH]] {
@@ -165,7 +165,7 @@ fn another_torrent_is_told_from_ours() {
     assert_eq!(b.advance(&out, &mut Vec::new()), Err(MseError::AnotherTorrent));
 }
 
-/// What a responder says to an initiator that is right until the encrypted part, which is `said`.
+/// Sends a valid handshake up to the encrypted part, then `said` as the encrypted part, and returns the responder's result.
 fn answer_to(said: &[u8], methods: CryptoMethods) -> Result<usize, MseError> {
     let secret = draw_a().secret(&draw_b().public()).expect("two good keys");
     let mut said = said.to_vec();
@@ -205,7 +205,7 @@ fn what_the_responder_may_not_select_ends_the_handshake() {
     assert_eq!(reply(CryptoMethods::Either, 2, 513), Err(MseError::Padding(513)));
 }
 
-/// Padding of exactly 512 bytes is found the end of; one more byte is one too many, and the machine says so at once.
+/// The mark is found after 512 bytes of padding. One more byte of padding is an error, reported at once.
 #[test]
 fn the_search_for_the_mark_is_bounded() {
     for (length, found) in [(0, true), (511, true), (512, true), (513, false)] {
@@ -234,7 +234,7 @@ fn the_search_for_the_mark_is_bounded() {
     }
 }
 
-/// Padding that ends in the mark's own beginning, over and over, must not hide the mark.
+/// Padding that repeats the start of the mark must not hide the mark.
 #[test]
 fn padding_that_looks_like_the_mark_does_not_hide_it() {
     let secret = draw_a().secret(&draw_b().public()).expect("two good keys");
@@ -262,7 +262,7 @@ fn a_plain_handshake_is_recognised_from_its_first_bytes() {
     assert_eq!(initial().len(), LENGTH);
 }
 
-/// Feeds a machine in pieces as `cuts` says, and goes on after errors; the first of them is the result.
+/// Feeds a state machine in chunks of the lengths in `cuts`, and continues after errors. Returns the first error.
 fn feed(
     bytes: &[u8],
     cuts: &[usize],
@@ -315,7 +315,7 @@ proptest! {
         prop_assert!(a.finish().is_none());
     }
 
-    /// A bit flipped anywhere may change the padding or the payload, but nothing panics and nothing is agreed that was not offered.
+    /// A flipped bit may change padding or payload, but causes no panic and no method that was not provided.
     #[test]
     fn mutated_transcripts_do_no_harm(
         at in 0usize..300, bit in 0u8..8, cuts in proptest::collection::vec(1usize..200, 1..8),
@@ -332,7 +332,7 @@ proptest! {
         let (bytes, at) = flip(&both.from_a);
         let _ = feed(&bytes, &cuts, |bytes| again.b.advance(bytes, &mut Vec::new()));
         let agreed = again.b.finish();
-        // The key, the two hashes and the constant; between the key and the hashes is padding.
+        // The key, the two hashes and the verification constant. Padding separates the key from the hashes.
         let checked = at < KEY_LENGTH || (KEY_LENGTH + 12..KEY_LENGTH + 12 + 20 + 20 + 8).contains(&at);
         prop_assert!(agreed.is_none() || !checked, "byte {} does not matter", at);
         prop_assert!(agreed.is_none_or(|agreed| agreed.ciphers.is_some()));

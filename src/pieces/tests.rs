@@ -1,4 +1,4 @@
-//! The piece manager with a storage behind it.
+//! The piece manager on a real storage.
 
 use std::io::IoSlice;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::storage::{FileSpec, Layout};
 use crate::strategy::picker::Speed;
 
-/// One piece of two blocks, in a folder that goes when the second value does.
+/// One piece of two blocks, in a folder that is deleted with the second value.
 fn one_piece() -> (PieceManager, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK_SIZE), pad: false };
@@ -41,7 +41,7 @@ fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
     assert_eq!(pieces.wasted(), u64::from(2 * BLOCK_SIZE));
 }
 
-/// Of a torrent of one piece, which is `wanted`, and there with `have`.
+/// A torrent of one piece, `wanted` or not, and verified if `have` is set.
 fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
     let (pieces, folder) = one_piece();
     let bits = |set: bool| if set { Bitfield::full(1) } else { Bitfield::new(1) };
@@ -52,7 +52,7 @@ fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
 #[test]
 fn done_is_not_whole() {
     let size = u64::from(2 * BLOCK_SIZE);
-    // Wanted, there: complete, whole, a partial seed; left, missing, wanted.
+    // Wanted, verified: complete, seed, partial seed; left, missing, wanted bytes.
     for (wanted, have, is, bytes) in [
         (true, true, [true, true, false], [0, 0, size]),
         (true, false, [false, false, false], [size, size, size]),

@@ -1,13 +1,13 @@
-//! What a peer's client is called: by its own word (`v` of the extension handshake, BEP 10) or by its peer id (BEP 20). All of
-//! it is hearsay, and washed of what a terminal must not be shown.
+//! Names a peer's client, from its own claim (`v` of the extension handshake, BEP 10) or from its peer id (BEP 20). Both are
+//! unverified, and every character that could harm a terminal is removed.
 
 use crate::metainfo::printable;
 use crate::types::PeerId;
 
-/// Characters that are kept of a name.
+/// The longest client name, in characters; the rest is cut off.
 const MAX_NAME_CHARS: usize = 40;
 
-/// Azureus style, `-XX1234-`: two letters and the client that they stand for.
+/// Azureus style, `-XX1234-`: two-letter codes and their clients.
 const AZUREUS: [(&[u8; 2], &str); 44] = [
     (b"7T", "aTorrent"),
     (b"AB", "AnyEvent"),
@@ -55,7 +55,7 @@ const AZUREUS: [(&[u8; 2], &str); 44] = [
     (b"XX", "Xtorrent"),
 ];
 
-/// Shadow's style, `S58B-----`: a letter, and a version of one figure a digit.
+/// Shadow's style, `S58B-----`: one letter, then one character per version component.
 const SHADOW: [(u8, &str); 7] = [
     (b'A', "ABC"),
     (b'O', "Osprey"),
@@ -66,7 +66,8 @@ const SHADOW: [(u8, &str); 7] = [
     (b'U', "UPnP NAT"),
 ];
 
-/// The client's name and version, never empty; `version` is what it calls itself, where it does.
+/// The client's name and version, never empty. `version` is the peer's own claim, if it made one; it takes precedence over the
+/// peer id.
 pub fn client_name(id: &PeerId, version: Option<&str>) -> String {
     let said = version.map(|words| short(words.trim())).filter(|name| !name.is_empty());
     said.or_else(|| azureus(&id.0))
@@ -80,7 +81,7 @@ fn short(text: &str) -> String {
     printable(text).trim().chars().take(MAX_NAME_CHARS).collect()
 }
 
-/// `-qB4650-` and twelve bytes of chance.
+/// Parses `-qB4650-` and twelve random bytes.
 fn azureus(id: &[u8; 20]) -> Option<String> {
     let [b'-', a, b, version @ .., b'-'] = &id[..8] else { return None };
     let known = AZUREUS.iter().find(|(code, _)| **code == [*a, *b]).map(|(_, name)| (*name).to_owned());
@@ -90,7 +91,7 @@ fn azureus(id: &[u8; 20]) -> Option<String> {
     Some(format!("{name} {}", digits(version)))
 }
 
-/// Four figures as people write versions: `4650` is 4.6.5; above nine they go on with letters.
+/// Formats version characters as people write versions: `4650` becomes 4.6.5. Letters stand for numbers above nine.
 fn digits(version: &[u8]) -> String {
     let figure = |c: &u8| match c {
         b'A'..=b'Z' => (c - b'A' + 10).to_string(),
@@ -101,12 +102,12 @@ fn digits(version: &[u8]) -> String {
     version.get(..used).unwrap_or_default().iter().map(figure).collect::<Vec<_>>().join(".")
 }
 
-/// `A2-1-36-0-`: a style of its own.
+/// Parses aria2's own style, `A2-1-36-0-`.
 fn aria2(id: &[u8; 20]) -> Option<String> {
     id.starts_with(b"A2-").then(|| format!("aria2 {}", dashes(&id[3..])))
 }
 
-/// `M7-10-5--` and chance.
+/// Parses Mainline's style, `M7-10-5--` and random bytes.
 fn mainline(id: &[u8; 20]) -> Option<String> {
     let name = match id.first() {
         Some(b'M') => "BitTorrent",
@@ -117,7 +118,7 @@ fn mainline(id: &[u8; 20]) -> Option<String> {
     (version.contains('.') && id[1].is_ascii_digit()).then(|| format!("{name} {version}"))
 }
 
-/// Numbers with dashes between them, up to the first thing that is neither or to two dashes.
+/// Joins dash-separated numbers with dots, up to the first other character or the first double dash.
 fn dashes(text: &[u8]) -> String {
     let mut parts = Vec::new();
     for part in text.split(|c| *c == b'-') {
@@ -129,7 +130,7 @@ fn dashes(text: &[u8]) -> String {
     parts.join(".")
 }
 
-/// `S58B-----`: up to five figures, then dashes.
+/// Parses `S58B-----`: up to five version characters, then dashes.
 fn shadow(id: &[u8; 20]) -> Option<String> {
     let (_, name) = SHADOW.iter().find(|(letter, _)| *letter == id[0])?;
     let version: Vec<u8> = id[1..6].iter().copied().take_while(|c| *c != b'-').collect();
@@ -137,7 +138,7 @@ fn shadow(id: &[u8; 20]) -> Option<String> {
     fits.then(|| format!("{name} {}", digits(&version)))
 }
 
-/// The start of an id of no known style.
+/// The first bytes of an id of unknown style.
 fn raw(id: &[u8; 20]) -> String {
     let text: String = id.iter().take(8).map(|c| if c.is_ascii_graphic() { char::from(*c) } else { '?' }).collect();
     if text.chars().all(|c| c == '?') { "unknown".to_owned() } else { text }

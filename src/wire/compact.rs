@@ -1,13 +1,14 @@
-//! Addresses as trackers, PEX and the DHT write them: the IP address in network order, the port behind it (BEP 7, 11, 23, 32).
+//! Compact addresses, as trackers, PEX and the DHT encode them: the IP address in network order, then the port (BEP 7, 11, 23,
+//! 32).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// An IPv4 address and its port, in bytes.
+/// The length of a compact IPv4 address with its port, in bytes.
 pub const V4_LENGTH: usize = 6;
-/// An IPv6 address and its port, in bytes.
+/// The length of a compact IPv6 address with its port, in bytes.
 pub const V6_LENGTH: usize = 18;
 
-/// An address in network order, 4 or 16 bytes; one that is IPv4 in disguise becomes IPv4.
+/// Parses an address in network order, 4 or 16 bytes. An IPv4-mapped IPv6 address becomes IPv4.
 pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(Ipv4Addr::from(v4).into());
@@ -15,12 +16,12 @@ pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(|v6| IpAddr::from(Ipv6Addr::from(v6)).to_canonical())
 }
 
-/// The addresses of a list of IPv4 peers; a torn last one is left out.
+/// Parses a list of compact IPv4 addresses; an incomplete entry at the end is ignored.
 pub fn four(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     entries(bytes, V4_LENGTH)
 }
 
-/// The addresses of a list of IPv6 peers; a torn last one is left out.
+/// Parses a list of compact IPv6 addresses; an incomplete entry at the end is ignored.
 pub fn six(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     entries(bytes, V6_LENGTH)
 }
@@ -32,7 +33,7 @@ fn entries(bytes: &[u8], width: usize) -> impl Iterator<Item = SocketAddr> + '_ 
     })
 }
 
-/// Appends one address in its family's form.
+/// Appends one address in the form of its family.
 pub fn write(out: &mut Vec<u8>, addr: SocketAddr) {
     match addr.ip() {
         IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
@@ -41,7 +42,7 @@ pub fn write(out: &mut Vec<u8>, addr: SocketAddr) {
     out.extend_from_slice(&addr.port().to_be_bytes());
 }
 
-/// Whether a peer can be there at all.
+/// Whether a peer can have this address: a port other than 0, and neither unspecified, multicast nor broadcast.
 pub fn is_usable(addr: SocketAddr) -> bool {
     let never = match addr.ip() {
         IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_broadcast() || ip.is_multicast(),

@@ -1,81 +1,81 @@
-//! The handshake of the extension protocol (BEP 10): what a peer says of itself, and what we say. It may be repeated, and then
-//! says what has changed, such as that nothing more is wanted (`upload_only`, BEP 21).
+//! The handshake of the extension protocol (BEP 10), both the peer's and ours. A peer may repeat it to update a value, for
+//! example to say that it wants nothing more (`upload_only`, BEP 21).
 
 use std::net::IpAddr;
 
 use crate::bencode::values::{Dict, bytes, int, nested, small_dictionary};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 
-/// The id of the extension handshake itself.
+/// The message id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
 
-/// The id under which peers send us metadata messages (BEP 9).
+/// The message id under which peers send us metadata messages (BEP 9).
 pub const OUR_METADATA_ID: u8 = 2;
-/// The id under which peers send us peer exchange messages (BEP 11).
+/// The message id under which peers send us peer exchange messages (BEP 11).
 pub const OUR_PEX_ID: u8 = 1;
-/// The id under which peers tell us that they want nothing more, or something again: libtorrent's message `upload_only`.
+/// The message id under which peers update their `upload_only` state (libtorrent's extension).
 pub const OUR_UPLOAD_ONLY_ID: u8 = 3;
 
-/// How many requests we hold for one peer at most; stated as `reqq`, and more are dropped or rejected.
+/// The most requests that we queue for one peer, announced as `reqq`. Further requests are dropped or rejected.
 pub const OUR_REQUEST_QUEUE: u32 = 2000;
 
-/// What is kept of a client's name and version, in characters.
+/// The longest client version that we keep, in characters.
 const MAX_VERSION: usize = 80;
-/// The most values in a handshake that is read; clients send twenty or so.
+/// The most values in a handshake that we parse; real clients send about twenty.
 const MAX_VALUES: usize = 256;
 
-/// What a peer says of itself; `None` for what it does not say, or says in a way that makes no sense.
+/// A peer's extension handshake. A field is `None` if the peer did not send it or sent an invalid value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionHandshake {
-    /// How many requests it holds at most.
+    /// How many requests the peer queues at most.
     pub reqq: Option<u32>,
-    /// Its client's name and version, as it sent them but for their length: not for a terminal as it stands.
+    /// The client's name and version, unfiltered except for length; not safe to print to a terminal.
     pub version: Option<String>,
-    /// The TCP port it listens on.
+    /// The TCP port the peer listens on.
     pub port: Option<u16>,
-    /// Our address as it sees it.
+    /// Our address as the peer sees it.
     pub your_ip: Option<IpAddr>,
-    /// Whether it wants nothing more (BEP 21).
+    /// Whether the peer wants nothing more (BEP 21).
     pub upload_only: Option<bool>,
-    /// The length of the info dictionary in bytes (BEP 9); never more than a torrent file may have.
+    /// The length of the info dictionary in bytes (BEP 9), never more than [`TORRENT_FILE_MAX`].
     pub metadata_size: Option<u32>,
-    /// The messages that it knows, by the ids that it wants to see.
+    /// The extension messages that the peer supports, with the ids it assigned to them.
     pub messages: MessageIds,
 }
 
-/// Messages of the extension protocol that have a use here, and the ids that a peer gave them; `None` where the handshake does
-/// not mention the message, and 0 where the peer no longer takes it. What a later handshake does not mention stays (BEP 10).
+/// The message ids that a peer assigned to the extensions we use; `None` if the handshake does not mention the message, 0 if the
+/// peer disabled it. A later handshake changes only the messages that it mentions (BEP 10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageIds {
-    /// Metadata from peers (BEP 9).
+    /// Metadata exchange (BEP 9).
     pub ut_metadata: Option<u8>,
     /// Peer exchange (BEP 11).
     pub ut_pex: Option<u8>,
-    /// Whether we want nothing more; see [`OUR_UPLOAD_ONLY_ID`].
+    /// Updates of `upload_only`; see [`OUR_UPLOAD_ONLY_ID`].
     pub upload_only: Option<u8>,
 }
 
-/// What we say of ourselves.
+/// The extension handshake that we send.
 #[derive(Clone, Copy, Debug)]
 pub struct OurExtensionHandshake<'a> {
-    /// The TCP port we listen on, 0 while none.
+    /// The TCP port we listen on; 0 if we do not listen.
     pub port: u16,
-    /// Where we see the peer.
+    /// The peer's address as we see it.
     pub your_ip: IpAddr,
     /// Whether we want nothing more.
     pub upload_only: bool,
-    /// The length of the info dictionary in bytes, 0 while it is not known.
+    /// The length of the info dictionary in bytes; 0 while unknown.
     pub metadata_size: u32,
-    /// Whether we take part in peer exchange.
+    /// Whether we support peer exchange.
     pub pex: bool,
-    /// What our client is called, and its version.
+    /// Our client's name and version.
     pub client: &'a str,
 }
 
 impl OurExtensionHandshake<'_> {
-    /// The payload of the extension message.
+    /// Encodes the payload of the extension message.
     pub fn encode(&self) -> Vec<u8> {
-        // Keys in order, as bencode wants them.
+        // Bencode requires sorted keys.
         let mut out =
             format!("d1:md11:upload_onlyi{OUR_UPLOAD_ONLY_ID}e11:ut_metadatai{OUR_METADATA_ID}e").into_bytes();
         if self.pex {
@@ -102,9 +102,8 @@ impl OurExtensionHandshake<'_> {
 }
 
 impl ExtensionHandshake {
-    /// Reads a peer's; `None` where it is no dictionary or has far more values than any client
-    /// sends; that costs the peer nothing. A value of the wrong type, or out of its
-    /// range, counts as not said, and the others count all the same.
+    /// Parses a peer's handshake. Returns `None` if it is not a dictionary or has far more values than any client sends; the
+    /// connection survives this. An invalid or mistyped value counts as absent and does not affect the others.
     pub fn parse(payload: &[u8]) -> Option<ExtensionHandshake> {
         let said = small_dictionary(payload, MAX_VALUES).ok().flatten()?;
         let number = |key| int(&said, key).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
@@ -128,7 +127,7 @@ impl MessageIds {
     }
 }
 
-/// An address of four or sixteen bytes that could be somebody's.
+/// Parses an address of four or sixteen bytes, and refuses those that cannot be ours: unspecified, loopback and multicast.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
@@ -187,7 +186,7 @@ mod tests {
 
     type Lose = fn(&mut ExtensionHandshake);
 
-    /// Every value in turn is a list, and everything else is still read.
+    /// Replaces each value in turn by a list; all other values must still be parsed.
     #[test]
     fn a_mistyped_value_loses_only_itself() {
         let ours = OurExtensionHandshake {
@@ -213,7 +212,7 @@ mod tests {
         for (entry, lose) in values {
             let sent = ours.encode();
             let at = sent.windows(entry.len()).position(|window| window == entry).expect("an entry of ours");
-            // The key keeps its place; the value becomes a list.
+            // Keeps the key and replaces the value by a list.
             let key = entry.iter().position(|&b| b == b':').expect("a key");
             let start = entry.iter().position(u8::is_ascii_digit).expect("a length");
             let length: usize = std::str::from_utf8(&entry[start..key]).unwrap().parse().unwrap();

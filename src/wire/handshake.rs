@@ -1,10 +1,10 @@
-//! The 68 bytes with which a connection begins (BEP 3), and the reserved bits that say what else is spoken.
+//! The 68-byte handshake that opens a connection (BEP 3), and the reserved bits that announce extensions.
 
 use crate::types::{InfoHash, PeerId};
 
 /// The length of a handshake, in bytes.
 pub const LENGTH: usize = 68;
-/// The bytes of it up to the info-hash, which is all that the other side needs to answer.
+/// The length of the part that ends with the info-hash, in bytes. The receiver needs no more to choose the torrent and answer.
 pub const INFO_HASH_END: usize = 48;
 
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
@@ -15,19 +15,19 @@ const DHT: (usize, u8) = (7, 0x01);
 /// Reserved byte and bit of the fast extension (BEP 6).
 const FAST: (usize, u8) = (7, 0x04);
 
-/// What both sides say first.
+/// The first message in each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
     /// The eight reserved bytes.
     pub reserved: [u8; 8],
-    /// The swarm that the connection is for.
+    /// The torrent that the connection is for.
     pub info_hash: InfoHash,
-    /// Who speaks.
+    /// The sender's peer id.
     pub peer_id: PeerId,
 }
 
 impl Handshake {
-    /// Ours: the extension protocol, the fast extension, and where `dht` says so that we are a node of it.
+    /// Our handshake. It announces the extension protocol and the fast extension, and the DHT if `dht` is set.
     pub fn ours(info_hash: InfoHash, peer_id: PeerId, dht: bool) -> Handshake {
         let mut reserved = [0; 8];
         reserved[EXTENDED.0] |= EXTENDED.1;
@@ -38,22 +38,22 @@ impl Handshake {
         Handshake { reserved, info_hash, peer_id }
     }
 
-    /// Whether the speaker knows the extension protocol (BEP 10).
+    /// Whether the sender supports the extension protocol (BEP 10).
     pub fn extended(&self) -> bool {
         self.reserved[EXTENDED.0] & EXTENDED.1 != 0
     }
 
-    /// Whether the speaker knows the fast extension (BEP 6).
+    /// Whether the sender supports the fast extension (BEP 6).
     pub fn fast(&self) -> bool {
         self.reserved[FAST.0] & FAST.1 != 0
     }
 
-    /// Whether the speaker is a node of the DHT (BEP 5).
+    /// Whether the sender runs a DHT node (BEP 5).
     pub fn dht(&self) -> bool {
         self.reserved[DHT.0] & DHT.1 != 0
     }
 
-    /// The bytes to send.
+    /// Encodes the handshake.
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         bytes[..20].copy_from_slice(PROTOCOL);
@@ -63,15 +63,14 @@ impl Handshake {
         bytes
     }
 
-    /// The swarm that a handshake is for, which is known before its last bytes, the peer id, are there; `None` where it is of another
-    /// protocol.
+    /// Reads the info-hash before the peer id, which may arrive later. Returns `None` if the bytes belong to another protocol.
     pub fn decode_info_hash(head: &[u8; INFO_HASH_END]) -> Option<InfoHash> {
         let (protocol, rest) = head.split_first_chunk::<20>()?;
         let info_hash = rest.last_chunk::<20>()?;
         (protocol == PROTOCOL).then_some(InfoHash(*info_hash))
     }
 
-    /// Reads a handshake; `None` where it is of another protocol.
+    /// Parses a handshake; `None` if the bytes belong to another protocol.
     pub fn decode(bytes: &[u8; LENGTH]) -> Option<Handshake> {
         let (protocol, rest) = bytes.split_first_chunk::<20>()?;
         let (reserved, rest) = rest.split_first_chunk::<8>()?;

@@ -1,85 +1,86 @@
-//! The messages of BEP 3, and those of the fast extension (BEP 6), as they stand in a buffer of received bytes, and the bytes of those that we send.
+//! The messages of BEP 3 and of the fast extension (BEP 6): parsing them from a receive buffer, and encoding our own.
 
 use crate::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
 
-/// The longest frame that is taken from anybody, in bytes without its length prefix: a bitfield of eight million pieces.
+/// The longest frame that we accept, in bytes without the length prefix: a bitfield of eight million pieces.
 pub const MAX_FRAME: usize = 1 << 20;
-/// The longest extension message (BEP 10) that is taken; a block of metadata is 16 KiB (BEP 9).
+/// The longest extension message (BEP 10) that we accept, in bytes; a block of metadata is 16 KiB (BEP 9).
 pub const MAX_EXTENDED: usize = 64 * 1024;
-/// The longest block that is served; nobody asks for more than 16 KiB today, old clients asked for up to 128 KiB.
+/// The longest block that we serve, in bytes. Clients request 16 KiB today; old clients requested up to 128 KiB.
 pub const MAX_REQUEST: u32 = 128 * 1024;
-/// The bytes of a `piece` message before its block: length prefix, id, index, begin.
+/// The length of a `piece` message's header, in bytes: length prefix, id, index, begin.
 pub const PIECE_HEADER_LENGTH: usize = 13;
 
-/// One message; what is long borrows from the buffer.
+/// One message. Its variable-length part borrows from the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Nothing but a sign of life.
+    /// Keeps the connection open and carries nothing.
     KeepAlive,
-    /// We will not be served.
+    /// The peer stops serving us.
     Choke,
-    /// We will be served.
+    /// The peer serves our requests from now on.
     Unchoke,
-    /// The peer wants something that we have.
+    /// The peer wants a piece that we have.
     Interested,
-    /// The peer wants nothing that we have.
+    /// The peer wants none of our pieces.
     NotInterested,
-    /// The peer has got a piece.
+    /// The peer now has this piece.
     Have(PieceIndex),
-    /// All that the peer has.
+    /// All pieces that the peer has.
     Bitfield(&'a [u8]),
-    /// The peer asks for a block.
+    /// The peer requests a block.
     Request(BlockRequest),
-    /// A block.
+    /// The peer delivers a block.
     Piece(BlockRequest, &'a [u8]),
-    /// The peer takes a request back.
+    /// The peer cancels a request.
     Cancel(BlockRequest),
-    /// The peer is a node of the DHT too, on this UDP port (BEP 5).
+    /// The peer runs a DHT node on this UDP port (BEP 5).
     Port(u16),
-    /// A piece that we might ask for first (BEP 6).
+    /// The peer suggests that we request this piece first (BEP 6).
     Suggest(PieceIndex),
-    /// The peer has everything (BEP 6).
+    /// The peer has every piece (BEP 6).
     HaveAll,
-    /// The peer has nothing (BEP 6).
+    /// The peer has no piece (BEP 6).
     HaveNone,
-    /// The peer will not answer this request (BEP 6).
+    /// The peer rejects one of our requests (BEP 6).
     Reject(BlockRequest),
-    /// A piece that we may ask for while we are choked (BEP 6).
+    /// A piece that we may request while the peer chokes us (BEP 6).
     AllowedFast(PieceIndex),
-    /// A message of the extension protocol (BEP 10): its id and what follows.
+    /// A message of the extension protocol (BEP 10): its id and its payload.
     Extended(u8, &'a [u8]),
-    /// One that we do not know, or have no use for.
+    /// A message id that we do not know or do not use.
     Unknown(u8),
 }
 
 impl Message<'_> {
-    /// Whether it may only be sent where both sides speak the fast extension (BEP 6).
+    /// Whether the message requires that both sides support the fast extension (BEP 6).
     pub fn is_fast(&self) -> bool {
         use Message::{AllowedFast, HaveAll, HaveNone, Reject, Suggest};
         matches!(self, Suggest(_) | HaveAll | HaveNone | Reject(_) | AllowedFast(_))
     }
 }
 
-/// Why a connection's bytes make no sense; it ends there.
+/// Why received bytes are not a valid message. The connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A frame longer than any message needs.
     #[error("a frame of {0} bytes")]
     TooLong(u32),
-    /// A message whose length does not fit its kind.
+    /// A length that does not match the message id.
     #[error("message {id} with {length} bytes")]
     WrongLength {
-        /// The message's id.
+        /// The message id.
         id: u8,
-        /// The frame's length, the id included.
+        /// The frame's length in bytes, including the id.
         length: u32,
     },
 }
 
-/// Takes the first message off `bytes`: the message and the number of bytes it took, or `None` while it is not whole.
+/// Parses the first message in `bytes`. Returns the message and the number of bytes it took, or `None` if it is incomplete.
 ///
 /// # Errors
-/// Where the frame can be no message, whatever follows; nothing has been reserved for it.
+/// [`WireError`] as soon as the length prefix and the id cannot belong to a valid message, before the body arrives. Nothing has
+/// been allocated for it by then.
 pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*prefix);
@@ -120,13 +121,13 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
     Ok(Some((message, 4 + length as usize)))
 }
 
-/// Writes the message that says which UDP port our node of the DHT has (BEP 5).
+/// Appends `port`, which announces the UDP port of our DHT node (BEP 5).
 pub fn port(out: &mut Vec<u8>, port: u16) {
     out.extend_from_slice(&[0, 0, 0, 3, 9]);
     out.extend_from_slice(&port.to_be_bytes());
 }
 
-/// How many bytes the frame at the start of `bytes` needs, its prefix included; at least five while that is not known.
+/// The length of the frame at the start of `bytes` including its prefix; 5 (prefix and id) while the prefix is incomplete.
 pub fn frame_length(bytes: &[u8]) -> usize {
     match bytes.first_chunk::<4>() {
         Some(prefix) => 4 + (u32::from_be_bytes(*prefix) as usize).min(MAX_FRAME),
@@ -134,7 +135,7 @@ pub fn frame_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// A length that a message of this kind can have; it is checked as soon as the id is there.
+/// Checks the length against the message id, as soon as the id has arrived.
 fn check_length(id: u8, length: u32) -> Result<(), WireError> {
     let fits = match id {
         0..=3 | 14 | 15 => length == 1,
@@ -149,7 +150,7 @@ fn check_length(id: u8, length: u32) -> Result<(), WireError> {
     if fits { Ok(()) } else { Err(WireError::WrongLength { id, length }) }
 }
 
-/// The big-endian number at `at`; the caller has checked the length.
+/// Reads a big-endian number at `at`. The caller has checked the length.
 fn number(body: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
 }
@@ -158,7 +159,7 @@ fn block(body: &[u8]) -> BlockRequest {
     BlockRequest { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: number(body, 8) }
 }
 
-/// A message that is nothing but its id, as bytes.
+/// Appends a message that consists of its id only.
 fn bare(out: &mut Vec<u8>, id: u8) {
     out.extend_from_slice(&[0, 0, 0, 1, id]);
 }
@@ -227,7 +228,7 @@ fn ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
     }
 }
 
-/// The bytes of a `piece` message before its block.
+/// Encodes a `piece` message's header, which precedes the block.
 pub fn piece_header(block: BlockRequest) -> [u8; PIECE_HEADER_LENGTH] {
     let mut head = [0; PIECE_HEADER_LENGTH];
     head[..4].copy_from_slice(&(block.length + 9).to_be_bytes());

@@ -1,56 +1,56 @@
-//! The messages of the metadata exchange (BEP 9), as the payload of an extension message: a bencoded dictionary, behind which
-//! the bytes of a piece may stand. Borrows from what was received.
+//! The messages of metadata exchange (BEP 9), as payloads of an extension message: a bencoded dictionary, which the bytes of a
+//! metadata piece may follow. Parsed messages borrow from the received bytes.
 
 use serde::Deserialize;
 
 use crate::bencode::guard;
 
-/// The name under which the extension handshake's `m` announces it.
+/// The extension's name in the extension handshake's `m` dictionary.
 pub const NAME: &str = "ut_metadata";
-/// The size of a piece of metadata, in bytes; the last one may be shorter.
+/// The size of a metadata piece, in bytes; the last piece may be shorter.
 pub const PIECE: u32 = 16 * 1024;
-/// The largest metadata that is fetched or believed in, in bytes.
+/// The largest metadata that we accept, in bytes.
 pub const MAX_SIZE: u32 = 30 * 1024 * 1024;
-/// The longest dictionary that is looked at, in bytes.
+/// The longest dictionary that we parse, in bytes.
 const MAX_HEAD: usize = 1024;
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataMessage<'a> {
-    /// A piece is wanted.
+    /// The sender requests a piece.
     Request {
-        /// Its number, from 0.
+        /// The piece number, from 0.
         piece: u32,
     },
-    /// A piece.
+    /// The sender delivers a piece.
     Data {
-        /// Its number, from 0.
+        /// The piece number, from 0.
         piece: u32,
-        /// The size of all of the metadata, in bytes; [`MAX_SIZE`] at most.
+        /// The size of the whole metadata in bytes, at most [`MAX_SIZE`].
         total_size: u32,
-        /// The piece, of just the size that follows from number and total.
+        /// The piece's bytes, of exactly the length that its number and the total size require.
         bytes: &'a [u8],
     },
-    /// The piece is not to be had.
+    /// The sender does not deliver this piece.
     Reject {
-        /// Its number, from 0.
+        /// The piece number, from 0.
         piece: u32,
     },
 }
 
-/// Why a payload is none of the messages.
+/// Why a payload is not a valid metadata message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
-    /// Longer than any message can be.
+    /// Longer than any valid message.
     #[error("a metadata message is too long")]
     TooLong,
-    /// No dictionary with the keys that are needed.
+    /// Not a dictionary, or without the required keys.
     #[error("a metadata message is malformed")]
     Malformed,
-    /// A number of a piece that does not exist, or a total that is 0 or over [`MAX_SIZE`].
+    /// The piece number is out of range, or the total size is 0 or above [`MAX_SIZE`].
     #[error("a metadata message speaks of a piece that cannot be")]
     Range,
-    /// A piece of another size than it must have.
+    /// The piece has the wrong length.
     #[error("a piece of metadata is of the wrong size")]
     PieceSize,
 }
@@ -65,7 +65,7 @@ struct Dictionary {
 }
 
 impl<'a> MetadataMessage<'a> {
-    /// Reads a payload; `Ok(None)` where the message is of a kind that is not known, which is to be ignored (BEP 9).
+    /// Parses a payload. Returns `Ok(None)` for an unknown message type, which BEP 9 says to ignore.
     ///
     /// # Errors
     /// See [`MetadataError`].
@@ -100,7 +100,7 @@ impl<'a> MetadataMessage<'a> {
         })
     }
 
-    /// The payload.
+    /// Encodes the payload.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             MetadataMessage::Request { piece } => format!("d8:msg_typei0e5:piecei{piece}ee").into_bytes(),
@@ -114,12 +114,12 @@ impl<'a> MetadataMessage<'a> {
     }
 }
 
-/// How many pieces there are in metadata of `size` bytes.
+/// The number of pieces in metadata of `size` bytes.
 pub fn pieces(size: u32) -> u32 {
     size.div_ceil(PIECE)
 }
 
-/// How long a piece is, in bytes; `None` where there is no such piece.
+/// The length of a piece in bytes; `None` if the metadata has no such piece.
 pub fn piece_size(size: u32, piece: u32) -> Option<u32> {
     let begin = piece.checked_mul(PIECE)?;
     size.checked_sub(begin).filter(|&rest| rest > 0).map(|rest| rest.min(PIECE))

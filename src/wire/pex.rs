@@ -1,67 +1,67 @@
-//! The message of peer exchange (BEP 11), as the payload of an extension message: who came and who went, compact addresses of
-//! both families. What is wrong in one key costs that key only.
+//! The message of peer exchange (BEP 11), as payload of an extension message: the peers that the sender connected to and
+//! disconnected from, as compact addresses of both families. An invalid key does not affect the other keys.
 
 use std::net::SocketAddr;
 
 use crate::bencode::values::{Dict, bytes, small_dictionary};
 use crate::wire::compact;
 
-/// The name under which the extension handshake's `m` announces it.
+/// The extension's name in the extension handshake's `m` dictionary.
 pub const NAME: &str = "ut_pex";
-/// Peers that a message adds at most, both families together, and as many that it drops.
+/// The most peers that a message adds, both families together; the same limit applies to dropped peers.
 pub const MAX_PEERS: usize = 50;
-/// The longest message that is read, in bytes: some clients put more into their first one.
+/// The longest message that we parse, in bytes. Some clients exceed [`MAX_PEERS`] in their first message.
 const MAX_LENGTH: usize = 16 * 1024;
-/// The most values in a message that is read; those in use have seven.
+/// The most values in a message that we parse; real messages have seven.
 const MAX_VALUES: usize = 64;
 
-/// What is known of a peer, as bits.
+/// Flags that describe a peer (BEP 11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PexFlags(pub u8);
 
 impl PexFlags {
-    /// It prefers encryption.
+    /// The peer prefers encrypted connections.
     pub const ENCRYPTION: PexFlags = PexFlags(0x01);
-    /// It wants nothing: a seed, or a partial one (BEP 21).
+    /// The peer wants nothing: it is a seed or a partial seed (BEP 21).
     pub const UPLOAD_ONLY: PexFlags = PexFlags(0x02);
-    /// It speaks uTP.
+    /// The peer supports uTP.
     pub const UTP: PexFlags = PexFlags(0x04);
-    /// It helps others through to it (BEP 55).
+    /// The peer supports the hole punch extension (BEP 55).
     pub const HOLEPUNCH: PexFlags = PexFlags(0x08);
-    /// Somebody has called it and reached it.
+    /// An outgoing connection to the peer has succeeded, so it accepts incoming connections.
     pub const REACHABLE: PexFlags = PexFlags(0x10);
 
-    /// These and those of `other`.
+    /// The union of both sets of flags.
     #[must_use]
     pub fn with(self, other: PexFlags) -> PexFlags {
         PexFlags(self.0 | other.0)
     }
 
-    /// Whether all of `other` are set.
+    /// Whether all flags of `other` are set.
     pub fn has(self, other: PexFlags) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// One message.
+/// One peer exchange message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PexMessage {
-    /// Peers that the sender is connected to since its last message.
+    /// Peers that the sender has connected to since its last message.
     pub added: Vec<(SocketAddr, PexFlags)>,
-    /// Peers that it is no longer connected to.
+    /// Peers that the sender has disconnected from.
     pub dropped: Vec<SocketAddr>,
 }
 
-/// The payload is no bencoded dictionary, or is too long.
+/// The payload is not a bencoded dictionary, or is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a peer exchange message is malformed")]
 pub struct PexError;
 
 impl PexMessage {
-    /// Reads a payload; of peers that can be there at all [`MAX_PEERS`] at most each way.
+    /// Parses a payload. Keeps at most [`MAX_PEERS`] added and as many dropped peers, and only those with a usable address.
     ///
     /// # Errors
-    /// [`PexError`] where it is no bencoded dictionary.
+    /// [`PexError`] if the payload is not a bencoded dictionary or is too long.
     pub fn parse(payload: &[u8]) -> Result<PexMessage, PexError> {
         if payload.len() > MAX_LENGTH {
             return Err(PexError);
@@ -78,12 +78,12 @@ impl PexMessage {
         })
     }
 
-    /// Whether it says nothing; then it must not be sent.
+    /// Whether the message adds and drops nothing; an empty message must not be sent.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.dropped.is_empty()
     }
 
-    /// The payload, keys in their order, those without content left out.
+    /// Encodes the payload with sorted keys, without the empty ones.
     pub fn encode(&self) -> Vec<u8> {
         let added = |four: bool| self.added.iter().filter(move |(addr, _)| addr.is_ipv4() == four);
         let flags = |four| added(four).map(|(_, flags)| flags.0).collect::<Vec<u8>>();
@@ -112,7 +112,7 @@ impl PexMessage {
     }
 }
 
-/// The flags of peers in their order, and none for those that have none.
+/// The flags in the order of their peers; no flags for peers beyond the end of the list.
 fn flags<'a>(dict: &'a Dict, key: &str) -> impl Iterator<Item = PexFlags> + use<'a> {
     bytes(dict, key)
         .unwrap_or_default()
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(read(b"d5:added8:\x01\x02\x03\x04\x00\x05xye").added, [(addr("1.2.3.4:5"), PexFlags(0))]);
         let impossible = b"d5:added12:\x01\x02\x03\x04\x00\x00\xe0\x02\x03\x04\x00\x057:added.f9:123456789e";
         assert!(read(impossible).is_empty());
-        // The flags stay with their peers.
+        // The flags must stay with their peers when an unusable address is removed.
         let second = b"d5:added12:\x01\x02\x03\x04\x00\x00\x05\x06\x07\x08\x00\x097:added.f2:\x01\x02e";
         assert_eq!(read(second).added, [(addr("5.6.7.8:9"), PexFlags(2))]);
         for bad in [&b"le"[..], b"", b"d", b"i1e", &b"l".repeat(10_000), &b"x".repeat(MAX_LENGTH + 1)] {
