@@ -1,5 +1,5 @@
-//! Torrent files (BEP 3): read, checked against everything a stranger could write into one, made, and edited.
-//! Pure but for [`Metainfo::read`] and [`create()`], which touch the disk; knows nothing of peers, trackers or terminals.
+//! Torrent files (BEP 3): parse and validate untrusted ones, create new ones, edit existing ones; also magnet links.
+//! Only [`Metainfo::read`] and [`create()`] touch the disk. This module knows nothing of peers, trackers or terminals.
 
 pub mod create;
 mod decode;

@@ -1,5 +1,5 @@
-//! A torrent file from files on disk: find them, hash them, write it down. [`create`] does all; [`CreatePlan`] is the first step
-//! alone, for whoever wants to know how much there is to hash before it begins.
+//! Creates a torrent file from files on disk in three steps: scan, hash, encode.
+//! [`create`] does all three. [`CreatePlan`] is the scan alone, for a caller that wants to know how much there is to hash.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -16,80 +16,80 @@ use crate::metainfo::source_files::CreateEntry;
 use crate::metainfo::torrent::{PIECE_LENGTH_MAX, TORRENT_FILE_MAX};
 use crate::types::{InfoHash, PieceHash};
 
-/// The smallest piece that we make, in bytes: one block.
+/// The smallest piece length that btsync creates, in bytes: one block.
 pub const PIECE_LENGTH_MIN: u32 = 16 << 10;
 
-/// The largest piece that is chosen when nobody asks for a larger one, in bytes.
+/// The largest piece length that [`choose_piece_length`] returns, in bytes; callers can ask for larger pieces.
 const AUTO_PIECE_LENGTH_MAX: u32 = 16 << 20;
 
-/// With more pieces than this the next larger piece is chosen.
+/// [`choose_piece_length`] doubles the piece length while there are more pieces than this.
 const TARGET_PIECE_COUNT: u64 = 2000;
 
-/// What goes into the torrent beside the files.
+/// The contents of a new torrent besides its files.
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
-    /// Bytes in a piece, a power of two from [`PIECE_LENGTH_MIN`] on; chosen by size where not given.
+    /// Bytes per piece, a power of two of at least [`PIECE_LENGTH_MIN`]; `None` chooses by the total size.
     pub piece_length: Option<u32>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
-    /// Whether peers may come from these trackers only (BEP 27).
+    /// Whether peers may come only from these trackers (BEP 27).
     pub private: bool,
-    /// Words for whoever gets it.
+    /// A comment for the torrent's users.
     pub comment: Option<String>,
     /// Web seeds (BEP 19).
     pub web_seeds: Vec<String>,
-    /// Nodes through which to enter the DHT (BEP 5): a host's name or address, and a port.
+    /// DHT bootstrap nodes (BEP 5): a host name or address, and a port.
     pub nodes: Vec<(String, u16)>,
-    /// A word that gives the same files another info-hash, for another tracker's swarm.
+    /// A text in the info dictionary that gives the same files another info-hash, for use with another tracker.
     pub source: Option<String>,
-    /// Whether padding lets every file begin with a piece (BEP 47).
+    /// Whether to add pad files so that every file starts at a piece boundary (BEP 47).
     pub pad_files: bool,
-    /// The program that makes it.
+    /// The name of the creating program.
     pub created_by: Option<String>,
-    /// When, in seconds since 1970.
+    /// The creation time, in seconds since 1970.
     pub creation_date: Option<i64>,
-    /// Threads that hash; 0 for one on each core.
+    /// The number of hashing threads; 0 for one per core.
     pub threads: usize,
 }
 
-/// A torrent that has been made.
+/// A newly created torrent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Created {
-    /// The torrent file.
+    /// The bytes of the torrent file.
     pub bytes: Vec<u8>,
-    /// What names its swarm.
+    /// The info-hash, which identifies the swarm.
     pub info_hash: InfoHash,
-    /// Bytes in a piece.
+    /// Bytes per piece.
     pub piece_length: u32,
-    /// How many pieces there are.
+    /// The number of pieces.
     pub pieces: u32,
-    /// Bytes of all files together, padding aside.
+    /// The total size of all files in bytes, without padding.
     pub total: u64,
 }
 
-/// Why no torrent was made.
+/// Why a torrent could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// The source, or a folder in it, cannot be opened.
     #[error("{} cannot be opened: {source}", path.display())]
     Open {
-        /// Which.
+        /// The path that cannot be opened.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Read {
-        /// Which.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file's length changed while the work was going on.
+    /// A file's length changed between scanning and hashing.
     #[error("{} changed while it was being hashed", path.display())]
     Changed {
-        /// Which.
+        /// The file that changed.
         path: PathBuf,
     },
     /// The source is neither a file nor a folder.
@@ -98,38 +98,38 @@ pub enum CreateError {
         /// The source.
         path: PathBuf,
     },
-    /// A name cannot stand in a torrent.
+    /// A file's name cannot be stored in a torrent.
     #[error("{}: the name cannot stand in a torrent: {why}", path.display())]
     Name {
-        /// What bears it.
+        /// The file or folder with this name.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the name.
         why: String,
     },
-    /// There is no file in the folder, or all are excluded.
+    /// The folder contains no file, or all files are excluded.
     #[error("{}: there is no file in it to share", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
     },
-    /// The torrent file would replace what it is made of.
+    /// The torrent file would overwrite its own source.
     #[error("{} cannot be both the source and the torrent file", path.display())]
     Output {
         /// The source.
         path: PathBuf,
     },
-    /// The piece length asked for is none.
+    /// The requested piece length is not valid.
     #[error("a piece length of {0}: it must be a power of two from {PIECE_LENGTH_MIN} to {PIECE_LENGTH_MAX}")]
     PieceLength(u32),
-    /// So many or such large files that no torrent holds them.
+    /// The files are too many or too large for one torrent file.
     #[error("too large for one torrent, or too many pieces; larger pieces may help")]
     TooBig,
-    /// Told to stop.
+    /// `stop` was set.
     #[error("interrupted")]
     Stopped,
 }
 
-/// What a torrent will be made of: the files found, in their order.
+/// The result of a scan: the files to put into a torrent, in order.
 pub struct CreatePlan {
     name: String,
     multi_file: bool,
@@ -138,10 +138,11 @@ pub struct CreatePlan {
     notes: Vec<String>,
 }
 
-/// Makes a torrent of the file or folder `source`, all of it. `progress` grows by the bytes hashed; setting `stop` ends the work.
+/// Creates a torrent from the file or folder `source`, with nothing excluded. Adds the bytes hashed to `progress`; setting `stop`
+/// aborts.
 ///
 /// # Errors
-/// Where something cannot be read or named, there is nothing to share, or `stop` was set.
+/// If a file cannot be read, a name cannot be stored, there are no files, or `stop` was set.
 pub fn create(
     source: &Path,
     options: &CreateOptions,
@@ -151,7 +152,8 @@ pub fn create(
     CreatePlan::scan(source, &[])?.create(options, progress, stop)
 }
 
-/// The piece length for so many bytes: a power of two that makes 1000 to 2000 pieces, within reason.
+/// The piece length for a torrent of `total` bytes: a power of two that gives 1000 to 2000 pieces, from [`PIECE_LENGTH_MIN`] up
+/// to 16 MiB.
 pub fn choose_piece_length(total: u64) -> u32 {
     let mut length = PIECE_LENGTH_MIN;
     while length < AUTO_PIECE_LENGTH_MAX && total.div_ceil(u64::from(length)) > TARGET_PIECE_COUNT {
@@ -161,19 +163,21 @@ pub fn choose_piece_length(total: u64) -> u32 {
 }
 
 impl CreatePlan {
-    /// Finds the files, in the order of their names' bytes, but for those that a glob of `exclude` matches by their path below
-    /// the source. Links within a folder and what is no regular file are left out with a note; an empty folder leaves no trace.
+    /// Finds the files below `source`, sorted by their paths' bytes, without those whose path below `source` matches a glob in
+    /// `exclude`. Skips symbolic links and special files within a folder, with a note for each. Torrents cannot represent empty
+    /// folders, so these are skipped, too.
     ///
     /// # Errors
-    /// Where something cannot be opened or named, or there is no file.
+    /// If a file or folder cannot be opened or a name cannot be stored, or if there are no files.
     pub fn scan(source: &Path, exclude: &[Glob]) -> Result<CreatePlan, CreateError> {
         CreatePlan::scan_without_output(source, exclude, |_| PathBuf::new())
     }
 
-    /// The same, but the file that `output` makes of the torrent's name is left out: the torrent file, which is replaced.
+    /// Like [`CreatePlan::scan`], but skips the torrent file about to be written, whose path `output` derives from the torrent's
+    /// name.
     ///
     /// # Errors
-    /// Those of [`CreatePlan::scan`]; [`CreateError::Output`] where the source itself is that file.
+    /// Those of [`CreatePlan::scan`]; [`CreateError::Output`] if `source` itself is that file.
     pub fn scan_without_output(
         source: &Path,
         exclude: &[Glob],
@@ -205,25 +209,25 @@ impl CreatePlan {
         Ok(CreatePlan { name, multi_file: meta.is_dir(), files, total, notes })
     }
 
-    /// The name that the torrent will have.
+    /// The torrent's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Bytes to hash.
+    /// The number of bytes to hash.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// What whoever makes the torrent should know, a line each: what was left out, which name is awkward.
+    /// Notes for the user, one line each: skipped files, and names that change when downloaded.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Hashes the files and makes the torrent. `progress` grows by the bytes hashed; setting `stop` ends the work.
+    /// Hashes the files and creates the torrent. Adds the bytes hashed to `progress`; setting `stop` aborts.
     ///
     /// # Errors
-    /// Where a file cannot be read or has changed, the piece length is none, or `stop` was set.
+    /// If a file cannot be read or has changed, the piece length is not valid, or `stop` was set.
     pub fn create(
         &self,
         options: &CreateOptions,
@@ -236,7 +240,7 @@ impl CreatePlan {
         }
         let padded = options.pad_files.then(|| source_files::padded(&self.files, piece_length));
         let files = padded.as_ref().unwrap_or(&self.files);
-        // Found out now rather than after an hour of hashing.
+        // Fail now rather than after an hour of hashing.
         let pieces = total(files)?.div_ceil(u64::from(piece_length));
         if pieces > (TORRENT_FILE_MAX / 20) as u64 {
             return Err(CreateError::TooBig);
@@ -255,7 +259,7 @@ impl CreatePlan {
         Ok(Created { bytes, info_hash, piece_length, pieces: hashes.len() as u32, total: self.total })
     }
 
-    /// The info dictionary, bencoded.
+    /// Encodes the info dictionary.
     fn info(&self, files: &[CreateEntry], piece_length: u32, hashes: &[PieceHash], options: &CreateOptions) -> Vec<u8> {
         let mut out = vec![b'd'];
         if self.multi_file {
@@ -295,7 +299,7 @@ impl CreatePlan {
     }
 }
 
-/// The whole file around an info dictionary.
+/// Encodes the torrent file around an encoded info dictionary.
 fn encode_torrent(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
     let mut top = TopLevelEditor::default();
     top.trackers(&options.tiers);
@@ -307,7 +311,7 @@ fn encode_torrent(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
     top.to_bytes()
 }
 
-/// The sum of the lengths, as far as a file offset (a signed 64-bit number) can hold it.
+/// The sum of the lengths; an error if it exceeds the largest file offset (a signed 64-bit number).
 fn total(files: &[CreateEntry]) -> Result<u64, CreateError> {
     let sum = files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.length));
     sum.filter(|&sum| i64::try_from(sum).is_ok()).ok_or(CreateError::TooBig)

@@ -1,4 +1,4 @@
-//! What we make is read back the same, with the hashes that the plain way of hashing finds.
+//! Created torrents parse back to the same content, with the same hashes as a naive implementation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::*;
 
-/// Files in a fresh folder `t`: a path and its content each.
+/// Creates files in a new folder `t`; each item is a path and its content.
 fn tree(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("t");
@@ -38,7 +38,7 @@ fn make(source: &Path, options: &CreateOptions) -> (Created, Metainfo) {
     (made, read)
 }
 
-/// The hashes as one thread finds them, the plain way.
+/// The piece hashes by a naive single-threaded implementation.
 fn naive(files: &[Vec<u8>], piece_length: u32) -> Vec<[u8; 20]> {
     files.concat().chunks(piece_length as usize).map(|piece| Sha1::digest(piece).into()).collect()
 }
@@ -54,7 +54,7 @@ fn what_is_made_is_read_back_with_the_right_hashes() {
         ("zero", vec![]),
     ];
     let (_dir, root) = tree(&contents);
-    // Folder by folder, part by part: `a/…` comes before `a.b`.
+    // Paths sort by components: `a/…` comes before `a.b`.
     let in_order: Vec<_> = contents.iter().map(|(_, content)| content.clone()).collect();
     for (piece_length, threads) in [(16 << 10, 1), (64 << 10, 3), (8 << 20, 2), (16 << 20, 0)] {
         let options = CreateOptions { piece_length: Some(piece_length), threads, ..CreateOptions::default() };
@@ -125,7 +125,7 @@ fn padding_lets_every_file_begin_with_a_piece() {
     let padding = [PIECE - 1, 0, 0, PIECE - 5, 0];
     let content: Vec<_> = contents.iter().zip(padding).map(|((_, bytes), padding)| zeros(bytes, padding)).collect();
     assert_eq!(read.pieces, naive(&content, PIECE as u32));
-    // What is told of is the files alone.
+    // The total and the progress do not count padding.
     assert_eq!((made.total, progress.into_inner()), ((4 * PIECE + 13) as u64, (4 * PIECE + 13) as u64));
 }
 

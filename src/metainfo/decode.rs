@@ -1,6 +1,7 @@
-//! What a torrent file says, before anything is believed. A key of the wrong type counts as one that is not there, except where it
-//! is needed; a key we do not know (even one that is not UTF-8) does not matter. It is read in passing, twice: whatever is wrong with
-//! a torrent is found before any part of it is held, so that a bad one costs no memory at any size.
+//! Decodes the keys of a torrent file without validating their meaning. An optional key of the wrong type counts as missing.
+//! Unknown keys are ignored, even if they are not UTF-8.
+//! Decoding streams the file and runs twice: the first pass finds every error before anything is kept, so that an invalid torrent
+//! of any size costs no memory.
 
 use std::io::BufRead;
 use std::ops::Range;
@@ -14,32 +15,32 @@ mod files;
 
 pub(super) use files::{EntryKind, File, FileList, FileSink};
 
-/// Trackers or web seeds that are kept, at most.
+/// The most tracker or web seed URLs kept.
 const URLS_MAX: usize = 1000;
 
-/// The longest URL that is kept, in bytes.
+/// The longest URL kept, in bytes.
 const URL_MAX: usize = 4096;
 
-/// The longest name that is read, in bytes; it is shortened afterwards to what a file system takes.
+/// The longest name read, in bytes. It is later shortened to what a file system can store.
 const NAME_MAX: usize = 16 * 1024;
 
-/// Nodes of the DHT that are kept, at most, and the longest name of a host, in bytes.
+/// The most DHT nodes kept, and the longest host name, in bytes.
 const NODES_MAX: usize = 32;
 const HOST_MAX: usize = 255;
 
-/// What is kept of a comment and of the maker's name, in bytes.
+/// Comments and program names are truncated to this many bytes.
 const TEXT_MAX: usize = 64 * 1024;
 
 type Result<T> = std::result::Result<T, ScanError>;
 
-/// What stands at a key.
+/// The value of a key.
 #[derive(Debug, Default)]
 pub(super) enum Field<T> {
     #[default]
     Missing,
-    /// A value of another type.
+    /// The value has another type.
     Mistyped,
-    /// A string that is longer than what is read.
+    /// The value is a string longer than the limit.
     TooLong,
     Is(T),
 }
@@ -56,7 +57,7 @@ impl<T> Field<T> {
         !matches!(self, Field::Missing)
     }
 
-    /// The value of a key that must be there; `kind` says what it must be.
+    /// The value of a required key; `kind` is the required type, for the error message.
     pub fn need(self, key: &'static str, kind: &'static str) -> std::result::Result<T, MetainfoError> {
         match self {
             Field::Is(it) => Ok(it),
@@ -83,7 +84,7 @@ fn bytes<R: BufRead>(scanner: &mut Scanner<R>, max: usize) -> Result<Field<Vec<u
     }
 }
 
-/// The start of a text for people.
+/// Reads a text meant for people, truncated to [`TEXT_MAX`] bytes.
 fn text<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Vec<u8>>> {
     let mut out = Vec::new();
     match scanner.value()? {
@@ -92,7 +93,7 @@ fn text<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Keeps what could be a URL.
+/// Keeps the text if it could be a URL and there is room.
 fn keep_url(bytes: &[u8], urls: &mut Vec<String>, room: usize) {
     let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
     if !text.is_empty() && printable(text) == text && urls.len() < room {
@@ -100,7 +101,7 @@ fn keep_url(bytes: &[u8], urls: &mut Vec<String>, room: usize) {
     }
 }
 
-/// A list of URLs, or a single one, whose start has been read; what is no URL we could use is left out.
+/// Reads a list of URLs or a single one, whose start token has been read. Skips unusable ones.
 fn urls<R: BufRead>(scanner: &mut Scanner<R>, value: ValueStart, room: usize) -> Result<Vec<String>> {
     let (mut urls, mut url) = (Vec::new(), Vec::new());
     match value {
@@ -120,7 +121,7 @@ fn urls<R: BufRead>(scanner: &mut Scanner<R>, value: ValueStart, room: usize) ->
     Ok(urls)
 }
 
-/// The tiers of an `announce-list` (BEP 12).
+/// Reads the tiers of `announce-list` (BEP 12).
 fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
     let (mut tiers, mut room) = (Vec::new(), URLS_MAX);
     match scanner.value()? {
@@ -139,7 +140,7 @@ fn tiers<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<Vec<String>>> {
     Ok(tiers)
 }
 
-/// The nodes of the DHT that a torrent names (BEP 5); those that make no sense are passed over.
+/// Reads the DHT bootstrap nodes (BEP 5). Skips invalid ones.
 fn nodes<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<(String, u16)>> {
     let mut nodes = Vec::new();
     match scanner.value()? {
@@ -153,7 +154,7 @@ fn nodes<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Vec<(String, u16)>> {
     Ok(nodes)
 }
 
-/// A host and a port.
+/// Reads a list of host and port; `None` if either is invalid.
 fn node<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<(String, u16)>> {
     let value = scanner.value()?;
     if value != ValueStart::List {
@@ -183,17 +184,17 @@ pub(super) struct TopLevel {
     pub comment_utf8: Option<Vec<u8>>,
     pub created_by: Option<Vec<u8>>,
     pub creation_date: Option<i64>,
-    /// What its maker calls the encoding of its names.
+    /// The creator's declared encoding of the names.
     pub encoding: Option<Vec<u8>>,
     pub url_list: Vec<String>,
     pub nodes: Vec<(String, u16)>,
-    /// What `info` says and where it lies, if it is a dictionary; its files were looked at and not kept.
+    /// The content and position of `info`, if it is a dictionary. Its files were counted and checked, but not kept.
     pub info: Option<(Info, Range<usize>)>,
 }
 
 impl TopLevel {
-    /// Reads a whole torrent file; `None` where it is not a dictionary. What follows the dictionary is passed over: some programs
-    /// leave a line end, padding or a signature there.
+    /// Reads a whole torrent file; `None` if it is not a dictionary. Ignores bytes after the dictionary, because some programs
+    /// append a newline, padding or a signature.
     pub fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Option<TopLevel>> {
         match scanner.value()? {
             ValueStart::Dict => {
@@ -245,7 +246,7 @@ pub(super) struct Info {
     pub name: Field<Vec<u8>>,
     pub name_utf8: Field<Vec<u8>>,
     pub piece_length: Field<i64>,
-    /// Where the hashes lie.
+    /// The position of the piece hashes in the input.
     pub pieces: Field<Range<usize>>,
     pub length: Field<i64>,
     pub files: Field<FileList>,
@@ -256,7 +257,7 @@ pub(super) struct Info {
 }
 
 impl Info {
-    /// Reads a value; `None` where it is not a dictionary.
+    /// Reads `info`; `None` if it is not a dictionary.
     pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: FileSink) -> Result<Option<Info>> {
         type KeyReader<R> = fn(&mut Info, &mut Scanner<R>, &mut FileSink) -> Result<()>;
         let value = scanner.value()?;

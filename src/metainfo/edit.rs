@@ -1,5 +1,6 @@
-//! A torrent file's outermost dictionary, made or changed. The info dictionary passes through byte for byte, so that the
-//! info-hash, which names the swarm, stays what it is; so does every key that nobody asked to change.
+//! Creates and edits a torrent file's outermost dictionary.
+//! The info dictionary is copied byte for byte, so that the info-hash, which identifies the swarm, does not change. Every key
+//! that the caller did not ask to change is copied, too.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,21 +8,21 @@ use std::collections::BTreeMap;
 use crate::bencode::encode;
 use crate::metainfo::{Metainfo, MetainfoError};
 
-/// What to change in a torrent file; `None` leaves a thing as it is.
+/// What to change in a torrent file; `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// The trackers by tier (BEP 12); none at all where there is no URL.
+    /// The trackers by tier (BEP 12); without any URL, all trackers are removed.
     pub tiers: Option<Vec<Vec<String>>>,
-    /// Words for whoever gets it; `Some(None)` takes them away.
+    /// The comment; `Some(None)` removes it.
     pub comment: Option<Option<String>>,
-    /// Web seeds (BEP 19); an empty list takes them away.
+    /// Web seeds (BEP 19); an empty list removes them.
     pub web_seeds: Option<Vec<String>>,
 }
 
-/// Changes a torrent file, given as its bytes. The keys of the outermost dictionary are put in order, as they must be.
+/// Edits a torrent file, given as its bytes. Sorts the keys of the outermost dictionary, as bencode requires.
 ///
 /// # Errors
-/// Where the bytes are no torrent that we accept.
+/// If the bytes are not a valid torrent.
 pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, MetainfoError> {
     Metainfo::parse(bytes)?;
     let mut top = TopLevelEditor::of(bytes).ok_or(MetainfoError::NotADict)?;
@@ -37,12 +38,12 @@ pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, MetainfoError> {
     Ok(top.to_bytes())
 }
 
-/// The outermost dictionary: keys, and values that are bencoded already.
+/// The outermost dictionary: keys, and values that are already bencoded.
 #[derive(Default)]
 pub(super) struct TopLevelEditor<'a>(BTreeMap<&'a [u8], Cow<'a, [u8]>>);
 
 impl<'a> TopLevelEditor<'a> {
-    /// The entries of a dictionary that is known to be sound bencode.
+    /// The entries of a dictionary that the caller has validated as bencode.
     fn of(bytes: &'a [u8]) -> Option<TopLevelEditor<'a>> {
         let mut entries = BTreeMap::new();
         let mut at = 1;
@@ -55,12 +56,12 @@ impl<'a> TopLevelEditor<'a> {
         Some(TopLevelEditor(entries))
     }
 
-    /// The info dictionary.
+    /// Sets the info dictionary.
     pub fn info(&mut self, info: &'a [u8]) {
         self.0.insert(b"info", Cow::Borrowed(info));
     }
 
-    /// `announce`, and `announce-list` where that alone would not say it all (BEP 12).
+    /// Sets `announce`, and `announce-list` if there is more than one tracker (BEP 12).
     pub fn trackers(&mut self, tiers: &[Vec<String>]) {
         let tiers: Vec<&Vec<String>> = tiers.iter().filter(|tier| !tier.is_empty()).collect();
         let first = tiers.first().and_then(|tier| tier.first());
@@ -69,18 +70,18 @@ impl<'a> TopLevelEditor<'a> {
         self.set(b"announce-list", several, |out| encode::list(out, &tiers, |out, tier| encode::strings(out, tier)));
     }
 
-    /// `comment`.
+    /// Sets `comment`.
     pub fn comment(&mut self, text: Option<&str>) {
         self.text(b"comment", text);
     }
 
-    /// `created by`, and `creation date` in seconds since 1970.
+    /// Sets `created by`, and `creation date` in seconds since 1970.
     pub fn created(&mut self, by: Option<&str>, date: Option<i64>) {
         self.text(b"created by", by);
         self.set(b"creation date", date.is_some(), |out| encode::int(out, date.unwrap_or_default()));
     }
 
-    /// `nodes`: hosts and ports through which to enter the DHT (BEP 5).
+    /// Sets `nodes`: the hosts and ports of DHT bootstrap nodes (BEP 5).
     pub fn nodes(&mut self, nodes: &[(String, u16)]) {
         let node = |out: &mut Vec<u8>, (host, port): &(String, u16)| {
             out.push(b'l');
@@ -91,12 +92,12 @@ impl<'a> TopLevelEditor<'a> {
         self.set(b"nodes", !nodes.is_empty(), |out| encode::list(out, nodes, node));
     }
 
-    /// `url-list` (BEP 19).
+    /// Sets `url-list` (BEP 19).
     pub fn web_seeds(&mut self, seeds: &[String]) {
         self.set(b"url-list", !seeds.is_empty(), |out| encode::strings(out, seeds));
     }
 
-    /// The torrent file.
+    /// Encodes the torrent file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = vec![b'd'];
         for (key, value) in &self.0 {
@@ -111,7 +112,7 @@ impl<'a> TopLevelEditor<'a> {
         self.set(key, text.is_some(), |out| encode::bytes(out, text.unwrap_or_default().as_bytes()));
     }
 
-    /// The value that `write` appends; no such key unless it is `wanted`.
+    /// Replaces the value of `key` with the bytes that `write` appends; only removes the key unless `wanted`.
     fn set(&mut self, key: &'static [u8], wanted: bool, write: impl FnOnce(&mut Vec<u8>)) {
         self.0.remove(key);
         if wanted {
@@ -122,7 +123,7 @@ impl<'a> TopLevelEditor<'a> {
     }
 }
 
-/// Where the value ends that begins at `at`, in bencode that is known to be sound; `None` where it is not.
+/// The offset at which the value that begins at `at` ends, in validated bencode; `None` if the bytes are malformed.
 fn end_of(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0usize;
     loop {
@@ -168,7 +169,7 @@ mod tests {
     fn what_is_not_asked_for_stays() {
         let unknown = torrent(b"8:announce1:a7:comment1:c", b"5:nodesl2:ab3:cdee8:url-list1:w3:zzzd1:al1:bi-7eee");
         assert_eq!(edit(&unknown, &Edit::default()).unwrap(), unknown);
-        // A line end behind it goes, and so does disorder.
+        // Editing drops a trailing newline and sorts the keys.
         let untidy = [&torrent(b"3:zzzle8:announce0:", b"1:ai0e")[..], b"\n"].concat();
         assert_eq!(edit(&untidy, &Edit::default()).unwrap(), torrent(b"1:ai0e8:announce0:", b"3:zzzle"));
     }

@@ -1,28 +1,29 @@
-//! Patterns for paths within a torrent, as shells have them: what to leave out when one is made. Pure; they come from the user.
+//! Shell-like patterns for paths within a torrent, for choosing files to download or to leave out when creating one. Pure.
+//! Patterns come from the user.
 
-/// A pattern for a path. `*` stands for any characters of a name, `?` for one, `[a-z]` for one of these and `[!a-z]` for any
-/// other; `\` takes the meaning from the character behind it. A pattern without `/` matches a last name in any folder; another
-/// matches whole paths, and there `**` stands for any folders, or none.
+/// A pattern for a path. `*` matches any characters of a name, `?` exactly one, `[a-z]` one of these and `[!a-z]` any other; `\`
+/// escapes the next character. A pattern without `/` matches the last name of a path in any folder; other patterns match whole
+/// paths, and in them `**` matches any number of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     steps: Vec<GlobPart>,
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a valid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GlobError {
-    /// There is nothing in it, or nothing between two `/`.
+    /// The text is empty, or has nothing between two `/`.
     #[error("an empty pattern, or an empty name in it")]
     Empty,
-    /// A `[` has no `]`, or there is nothing between them.
+    /// A `[` without `]`, or with nothing between them.
     #[error("`[` without `]`; `\\[` is the character itself")]
     Bracket,
-    /// There is nothing behind the last `\`.
+    /// Nothing follows the last `\`.
     #[error("nothing behind the last `\\`")]
     Escape,
 }
 
-/// A name, or `**`.
+/// One component of a pattern: a name, or `**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum GlobPart {
     Folders,
@@ -41,7 +42,7 @@ impl std::str::FromStr for Glob {
     type Err = GlobError;
 
     fn from_str(text: &str) -> Result<Glob, GlobError> {
-        // A folder may be written with its `/`, and the top with a first one.
+        // A trailing `/` is optional; a leading `/` anchors the pattern at the top.
         let inner = text.strip_suffix('/').unwrap_or(text);
         let (anchored, inner) = inner.strip_prefix('/').map_or((false, inner), |rest| (true, rest));
         let step = |name: &str| if name == "**" { Ok(GlobPart::Folders) } else { tokens(name).map(GlobPart::Name) };
@@ -54,7 +55,7 @@ impl std::str::FromStr for Glob {
 }
 
 impl Glob {
-    /// Whether it matches the path of these names.
+    /// Whether the pattern matches the path with these components.
     pub fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
         matches_wildcards(
             &self.steps,
@@ -81,8 +82,8 @@ impl Token {
     }
 }
 
-/// Whether `text` has the form of `pattern`, in which those that are `star` stand for any number of items. Goes back to the
-/// last star only, which is enough: an earlier one gains nothing by taking more.
+/// Whether `pattern` matches `text`; pattern items for which `star` is true match any number of text items. Backtracking to the
+/// last star suffices: letting an earlier star match more gains nothing.
 fn matches_wildcards<P, T>(
     pattern: &[P],
     text: &[T],
@@ -126,7 +127,7 @@ fn tokens(name: &str) -> Result<Vec<Token>, GlobError> {
     if tokens.is_empty() { Err(GlobError::Empty) } else { Ok(tokens) }
 }
 
-/// What stands between brackets, the first of which has been read.
+/// Parses a character class whose `[` has been consumed.
 fn of(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
     let not = rest.as_str().starts_with(['!', '^']);
     if not {
@@ -135,7 +136,7 @@ fn of(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
     let mut ranges = Vec::new();
     loop {
         let from = match rest.next().ok_or(GlobError::Bracket)? {
-            // As the first of them it means itself.
+            // A `]` right after `[` is literal.
             ']' if !ranges.is_empty() => return Ok(Token::Of { ranges, not }),
             '\\' => rest.next().ok_or(GlobError::Bracket)?,
             c => c,
@@ -208,7 +209,7 @@ mod tests {
         for (glob, path) in no {
             assert!(!matches(glob, path), "{glob} {path}");
         }
-        // Would take for ever if every star tried every length.
+        // Takes exponential time if every star tries every length.
         assert!(!matches(&"*a".repeat(200), &format!("{}b", "a".repeat(5000))));
     }
 

@@ -1,4 +1,5 @@
-//! The hashes of all pieces of files on disk, on all cores: each thread takes the next run of pieces until none is left.
+//! Hashes the pieces of files on disk, for [`crate::metainfo::create`]. All cores take part: each thread takes the next run of
+//! pieces until none is left.
 
 use std::fs::File;
 use std::io;
@@ -13,18 +14,18 @@ use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::types::PieceHash;
 
-/// Bytes that are read at a time: enough to make the system call cheap, little enough to stay in the cache.
+/// Bytes per read: large enough to make the system call cheap, small enough to stay in the cache.
 const CHUNK: usize = 1 << 20;
 
-/// Bytes that a thread takes at a time, unless a single piece is larger: fine enough that all threads end together.
+/// Bytes per run, unless a single piece is larger: small enough that all threads finish at about the same time.
 const RUN: u64 = 4 << 20;
 
 const PAGE: usize = 4096;
 
-/// What all threads share.
+/// The state that all hashing threads share.
 struct HashJob<'a> {
     files: &'a [CreateEntry],
-    /// Where each file starts within the whole.
+    /// The offset of each file in the concatenation of all files.
     starts: Vec<u64>,
     total: u64,
     piece_length: u64,
@@ -35,7 +36,7 @@ struct HashJob<'a> {
     stop: &'a AtomicBool,
 }
 
-/// Hashes the files, end to end, in pieces of `piece_length` bytes. `progress` grows by what has been hashed of files, not of padding.
+/// Hashes the files, concatenated, in pieces of `piece_length` bytes. Adds the bytes hashed to `progress`, padding not counted.
 pub(super) fn hash(
     files: &[CreateEntry],
     piece_length: u32,
@@ -57,7 +58,7 @@ pub(super) fn hash(
     let threads = threads.clamp(1, runs.max(1));
     let done: Vec<Vec<(usize, Vec<PieceHash>)>> = std::thread::scope(|scope| {
         let helper = |_| Builder::new().name("check".into()).spawn_scoped(scope, || job.work(runs));
-        // Where the system gives no more threads, fewer hash.
+        // If the system refuses a thread, the threads that did start do the work.
         let helpers: Vec<_> = (1..threads).map_while(|n| helper(n).ok()).collect();
         let own = job.work(runs);
         let others = helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -72,7 +73,7 @@ pub(super) fn hash(
 }
 
 impl HashJob<'_> {
-    /// One thread: runs of pieces, until there are no more or something failed.
+    /// The loop of one thread: hashes runs of pieces until none is left, `stop` is set, or any thread fails.
     fn work(&self, runs: usize) -> Result<Vec<(usize, Vec<PieceHash>)>, CreateError> {
         let mut reader = PieceReader { job: self, open: None, buffer: vec![0; CHUNK + PAGE] };
         let mut done = Vec::new();
@@ -99,13 +100,13 @@ impl HashJob<'_> {
 
 struct PieceReader<'a> {
     job: &'a HashJob<'a>,
-    /// The file read last, kept open for the next piece.
+    /// The file read last, with its index, kept open for the next piece.
     open: Option<(usize, File)>,
     buffer: Vec<u8>,
 }
 
 impl PieceReader<'_> {
-    /// The hashes of the pieces from `start` to the end of the run; `None` where all was told to stop.
+    /// The hashes of the pieces from `start` to the end of the run; `None` if the job was stopped.
     fn run(&mut self, start: u64) -> Result<Option<Vec<PieceHash>>, CreateError> {
         let job = self.job;
         let end = (start + job.run).min(job.total);
@@ -136,16 +137,16 @@ impl PieceReader<'_> {
         Ok(Some(hashes))
     }
 
-    /// Bytes from `at` on: some, at most to `end`, and of one file.
+    /// Reads from offset `at` of the concatenation: at least one byte, not beyond `end`, and from one file only.
     fn read(&mut self, at: u64, end: u64) -> Result<&[u8], CreateError> {
-        // Of files that start at one place, the last is the one that is not empty.
+        // If several files start at this offset, all but the last are empty.
         let index = self.job.starts.partition_point(|&start| start <= at).saturating_sub(1);
         let (Some(input), Some(&start)) = (self.job.files.get(index), self.job.starts.get(index)) else {
             return Ok(&[]);
         };
         let offset = at - start;
         let length = (input.length - offset).min(end - at).min(CHUNK as u64) as usize;
-        // Large allocations start a few bytes into a page; into whole pages the kernel copies much faster.
+        // Large allocations start a few bytes into a page, but the kernel copies much faster into whole pages.
         let align = Some(self.buffer.as_ptr().align_offset(PAGE)).filter(|&skip| skip < PAGE).unwrap_or(0);
         let buffer = &mut self.buffer[align..align + length];
         if input.pad {

@@ -1,6 +1,6 @@
-//! Magnet links (BEP 9, 53): what a link says of a torrent before its metadata is there. Pure. Links come from strangers: sizes
-//! are bounded, and what is wrong in a tracker's or a peer's entry costs that entry only. A wrong hash or a wrong choice of files
-//! is an error, as guessing at those would fetch something else than was meant.
+//! Magnet links (BEP 9, BEP 53): the torrent's identity and hints before its metadata is available. Pure parsing and formatting.
+//! Links are untrusted: sizes are bounded, and a malformed tracker or peer entry is dropped without affecting the rest. A
+//! malformed hash or file selection is an error, because a guess would download something else than the user meant.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,79 +11,79 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode
 use crate::metainfo::{Metainfo, printable};
 use crate::types::InfoHash;
 
-/// The longest link, in bytes.
+/// The longest link accepted, in bytes.
 pub const MAX_LINK: usize = 64 * 1024;
-/// Entries of one kind that are kept at most: trackers, web seeds, peers.
+/// The most entries kept of each kind: trackers, web seeds, sources, peers.
 pub const MAX_ENTRIES: usize = 200;
-/// Ranges of files in a choice at most.
+/// The most ranges in a file selection.
 pub const MAX_RANGES: usize = 10_000;
-/// A name is cut to so many characters.
+/// Longer names are truncated to this many characters.
 const MAX_NAME: usize = 255;
-/// All but what RFC 3986 lets stand in a query's value as it is.
+/// Percent-encode everything except characters that RFC 3986 allows unescaped in a query value.
 const VALUE: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
 
-/// What a magnet link says.
+/// A parsed magnet link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
-    /// The swarm (`xt`).
+    /// Identifies the swarm (`xt`).
     pub info_hash: InfoHash,
-    /// What to call the torrent until its metadata is there (`dn`), fit for a terminal.
+    /// The name to display until the metadata arrives (`dn`), made safe for a terminal.
     pub name: Option<String>,
-    /// Announce URLs (`tr`) of whatever scheme, each once.
+    /// Announce URLs (`tr`) of any scheme, without duplicates.
     pub trackers: Vec<String>,
-    /// Web seeds (`ws`, BEP 19), each once.
+    /// Web seeds (`ws`, BEP 19), without duplicates.
     pub web_seeds: Vec<String>,
-    /// `http://` and `https://` URLs of the .torrent (`xs`, `as`), each once.
+    /// `http://` and `https://` URLs of the .torrent file (`xs`, `as`), without duplicates.
     pub sources: Vec<String>,
-    /// Peers to ask first (`x.pe`), each once.
+    /// Peers to connect to first (`x.pe`), without duplicates.
     pub peers: Vec<PeerAddress>,
-    /// The files that are wanted (`so`), counted from 0, in order and without overlap; `None` for all.
+    /// The indexes of the files to download (`so`), counted from 0, sorted and without overlap; `None` for all files.
     pub select: Option<Vec<RangeInclusive<u32>>>,
 }
 
-/// A peer's address as a link gives it; looking a name up is up to others.
+/// A peer's address as the link gives it. The caller resolves host names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAddress {
     /// An IP address and a port.
     Addr(SocketAddr),
-    /// A host's name and a port.
+    /// A host name and a port.
     Host(String, u16),
 }
 
-/// Why a text is no magnet link that can be used; exit code 27.
+/// Why a text is not a usable magnet link; exit code 27.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MagnetError {
-    /// It does not begin with `magnet:?`.
+    /// The text does not begin with `magnet:?`.
     #[error("not a magnet link: it does not begin with \"magnet:?\"")]
     NotMagnet,
-    /// Longer than [`MAX_LINK`].
+    /// The link is longer than [`MAX_LINK`].
     #[error("the magnet link is longer than {MAX_LINK} bytes")]
     TooLong,
-    /// There is no `xt=urn:btih:`.
+    /// The link has no `xt=urn:btih:`.
     #[error("the magnet link names no torrent: xt=urn:btih: is missing")]
     NoHash,
-    /// There is only a hash of BEP 52.
+    /// The link has only a v2 info-hash (BEP 52).
     #[error("the magnet link names a v2 torrent only (urn:btmh), which is not supported yet")]
     OnlyV2,
-    /// The hash is neither 40 hexadecimal digits nor 32 of base32.
+    /// The hash is neither 40 hexadecimal digits nor 32 base32 characters.
     #[error("the magnet link's hash \"{0}\" is neither 40 hexadecimal digits nor 32 characters of base32")]
     Hash(String),
-    /// There are two hashes.
+    /// The link has two different hashes.
     #[error("the magnet link names several torrents")]
     SeveralHashes,
-    /// The choice of files makes no sense.
+    /// The file selection (`so`) is malformed.
     #[error("the magnet link's choice of files \"{0}\" is malformed: wanted is so=0,2,4-6")]
     Select(String),
 }
 
 impl Magnet {
-    /// Whether a text is meant as a magnet link, so that it is not taken for a file's name.
+    /// Whether the text is meant as a magnet link rather than a file name.
     pub fn is_link(text: &str) -> bool {
         text.trim().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
     }
 
-    /// The link to a torrent: its hash, name, trackers and web seeds.
+    /// The magnet link of a torrent: its info-hash, name, trackers and web seeds.
     pub fn of(torrent: &Metainfo) -> Magnet {
         let mut trackers = Vec::new();
         torrent.tiers.iter().flatten().for_each(|tracker| enter(&mut trackers, url(tracker)));
@@ -94,7 +94,7 @@ impl Magnet {
         Magnet { info_hash: torrent.info_hash, name, trackers, web_seeds, sources, peers, select: None }
     }
 
-    /// Reads a link. Parameters that are not known are passed over.
+    /// Parses a link. Unknown parameters are ignored.
     ///
     /// # Errors
     /// See [`MagnetError`].
@@ -106,12 +106,12 @@ impl Magnet {
         let query = if Magnet::is_link(link) { link.get(7..).and_then(|rest| rest.strip_prefix('?')) } else { None };
         let query = query.ok_or(MagnetError::NotMagnet)?.split('#').next().unwrap_or_default();
         let (mut found, mut v2) = (MagnetFields::default(), false);
-        // As it stands in the text of a web page.
+        // Links copied from the source of a web page have `&amp;` for `&`.
         let query = query.replace("&amp;", "&");
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match key_of(key).as_str() {
                 "xt" => v2 |= found.topic(&decoded(value))?,
-                // Forms write a space as `+`.
+                // HTML forms encode a space as `+`.
                 "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
                 "tr" => enter(&mut found.trackers, escaped_url(value).or_else(|| no_url(value))),
                 "ws" => enter(&mut found.web_seeds, escaped_url(value)),
@@ -129,7 +129,7 @@ impl Magnet {
 }
 
 impl fmt::Display for Magnet {
-    /// The link, with the hash in hexadecimal digits.
+    /// Formats the link, with the info-hash in hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
         if let Some(name) = &self.name {
@@ -165,7 +165,8 @@ impl std::str::FromStr for Magnet {
 }
 
 impl PeerAddress {
-    /// Reads `HOST:PORT`, with an IPv6 address in brackets; `None` where it is neither an address nor a name with a port.
+    /// Parses `HOST:PORT`, with an IPv6 address in brackets; `None` if the host is neither an address nor a name, or the port is
+    /// missing or 0.
     pub fn parse(text: &str) -> Option<PeerAddress> {
         if let Ok(addr) = text.parse::<SocketAddr>() {
             let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -189,7 +190,7 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// What was found so far.
+/// The parameters parsed so far.
 #[derive(Default)]
 struct MagnetFields {
     info_hash: Option<InfoHash>,
@@ -202,7 +203,7 @@ struct MagnetFields {
 }
 
 impl MagnetFields {
-    /// Takes one `xt`; true where it is a v2 hash. Topics of other networks are passed over.
+    /// Parses one `xt`; true if it is a v2 hash. Topics of other networks are ignored.
     fn topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
         let after = |urn: &str| topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).map(str::len);
         if let Some(hash) = after("urn:btih:").and_then(|at| topic.get(at..)) {
@@ -217,7 +218,7 @@ impl MagnetFields {
     }
 }
 
-/// A parameter's name without the number that some programs give to repeated ones (`tr.1`).
+/// A parameter's name without the number that some programs append to repeated ones (`tr.1`).
 fn key_of(key: &str) -> String {
     let lower = key.to_ascii_lowercase();
     match lower.rsplit_once('.') {
@@ -243,40 +244,40 @@ fn enter<T: PartialEq>(list: &mut Vec<T>, entry: Option<T>) {
     }
 }
 
-/// The name as it may be shown; `None` where nothing is left of it.
+/// The name made safe to display; `None` if nothing is left of it.
 fn name(text: &str) -> Option<String> {
     let name: String = printable(text).chars().take(MAX_NAME).collect();
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// A URL; one that could break out of a request's line is none.
+/// Accepts a URL unless it contains characters that could break out of a request line.
 fn url(text: &str) -> Option<String> {
     let text = text.trim();
     let broken = |c: char| c.is_control() || c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
     (text.contains("://") && !text.contains(broken)).then(|| text.to_owned())
 }
 
-/// Whether a URL can be fetched; other sources are those of other networks.
+/// Whether btsync can fetch the URL; other `xs` and `as` values belong to other networks.
 fn is_http(url: &str) -> bool {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
-/// A URL as a link has it; some programs escape it twice, and then it shows no scheme after the first time.
+/// Decodes a URL from a link. Some programs escape it twice, and then no scheme is visible after decoding once.
 fn escaped_url(value: &str) -> Option<String> {
     let once = decoded(value);
     url(&once).or_else(|| url(&decoded(&once)))
 }
 
-/// A tracker without a scheme: nobody can ask it, and the user is told so.
+/// Accepts a tracker without a scheme. btsync cannot announce to it, but can report that to the user.
 fn no_url(value: &str) -> Option<String> {
     let text = decoded(value);
     let is_word = !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(|byte| byte.is_ascii_graphic());
     (is_word && !text.contains("://")).then_some(text)
 }
 
-/// `0,2,4-6` (BEP 53).
+/// Parses `0,2,4-6` (BEP 53).
 fn ranges(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
     let malformed = || MagnetError::Select(printable(&text.chars().take(80).collect::<String>()));
     let number = |digits: &str| {
@@ -295,7 +296,7 @@ fn ranges(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
     Ok(ranges)
 }
 
-/// The same files in order, neighbours and overlaps made one.
+/// The same file indexes, sorted, with adjacent and overlapping ranges merged.
 fn joined(mut ranges: Vec<RangeInclusive<u32>>) -> Vec<RangeInclusive<u32>> {
     ranges.sort_by_key(|range| *range.start());
     let mut all: Vec<RangeInclusive<u32>> = Vec::new();
@@ -323,7 +324,7 @@ fn hex(text: &str) -> Option<[u8; 20]> {
     Some(hash)
 }
 
-/// RFC 4648, without padding: 32 characters of five bits.
+/// Decodes base32 (RFC 4648) without padding: 32 characters of five bits.
 fn base32(text: &str) -> Option<[u8; 20]> {
     let five = |b: u8| match b {
         b'A'..=b'Z' => Some(b - b'A'),

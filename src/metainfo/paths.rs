@@ -1,21 +1,22 @@
-//! Names from strangers, made fit for a disk and for a terminal. What climbs out of the folder is refused; what is merely
-//! awkward gets a safe form, mostly told apart from others by a few digits of the hash of what it was.
+//! Makes untrusted names safe for a file system and a terminal.
+//! Names that would leave the download folder are refused. Other unsafe names are replaced by a safe form. Where different names
+//! could get the same safe form, a few digits of the original name's hash keep them distinct.
 
 use sha1::{Digest, Sha1};
 
 use crate::types::hex;
 use crate::util::printable_text::{is_deceptive, is_unprintable};
 
-/// The bytes that a name may have; what the common file systems allow.
+/// The longest name, in bytes: the limit of common file systems.
 pub const NAME_MAX: usize = 255;
 
-/// The folders and the file that a path within a torrent may name, at most.
+/// The most components in a path within a torrent: folders plus the file name.
 pub const DEPTH_MAX: usize = 100;
 
-/// The bytes that a whole path within a torrent may have, its name included: what the system takes in one go, with some room.
+/// The longest path within a torrent, in bytes, including the torrent's name: somewhat below the system's limit for one path.
 pub const PATH_MAX: usize = 4000;
 
-/// The longest ending, dot included, that shortening a name keeps, in bytes.
+/// The longest file extension, in bytes with its dot, that is preserved when a name is shortened.
 const ENDING_MAX: usize = 16;
 
 /// Why a name or path is refused.
@@ -24,13 +25,13 @@ pub enum PathError {
     /// A component is empty.
     #[error("a name is empty")]
     Empty,
-    /// A component is `.` or `..`.
+    /// A component is `.` or `..`. Its value is that component.
     #[error("a file's path climbs: it has a part `{0}`")]
     Climbs(&'static str),
-    /// There are too many components.
+    /// The path has too many components.
     #[error("a file's path is more than {DEPTH_MAX} folders deep")]
     TooDeep,
-    /// The path is longer than [`PATH_MAX`], or a part of it is absurdly long.
+    /// The path is longer than [`PATH_MAX`], or one component is longer than the parser reads.
     #[error("a file's path is longer than {PATH_MAX} bytes")]
     TooLong,
     /// A component is not a string.
@@ -38,12 +39,12 @@ pub enum PathError {
     NotText,
 }
 
-/// Checks one component of a path and gives the name to use on disk: the same one where that is possible. Separators become `_`.
-/// So do bytes that are not UTF-8, NUL, control characters and those that reorder text; names over [`NAME_MAX`] bytes are shortened
-/// before their ending; either adds `~` and 8 digits of the original's SHA-1.
+/// Checks one path component and returns the name to use on disk, unchanged if possible. Path separators become `_`. So do
+/// control characters, NUL, characters that reorder text, and bytes that are not UTF-8; in that case, and when a name over
+/// [`NAME_MAX`] bytes is shortened, the result gets `~` and 8 hexadecimal digits of the original's SHA-1 before the extension.
 ///
 /// # Errors
-/// Where the component is empty or climbs.
+/// If the component is empty, `.` or `..`.
 pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
     match bytes {
         b"" => return Err(PathError::Empty),
@@ -63,20 +64,21 @@ pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
     let mut safe = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         safe.extend(chunk.valid().chars().map(&mut replaced));
-        // Stands for what is not UTF-8.
+        // NUL stands in for bytes that are not UTF-8.
         safe.extend((!chunk.invalid().is_empty()).then(|| replaced('\0')));
     }
     if is_marked || safe.len() > NAME_MAX { Ok(with_hash_suffix(&safe, bytes)) } else { Ok(safe) }
 }
 
-/// Appends what [`safe_component`] makes of `bytes`; sooner where they are fine as they are, as nearly all are. Whether they are.
+/// Appends the safe form of `bytes` to `path`; returns whether it equals `bytes`. Plain names, which nearly all are, take a fast
+/// path.
 pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<bool, PathError> {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'_');
     match std::str::from_utf8(bytes) {
         Ok(name) if (1..=NAME_MAX).contains(&name.len()) && bytes.iter().all(plain) => path.push_str(name),
         _ => {
             let safe = safe_component(bytes)?;
-            // A later download into this very folder would believe it.
+            // A later download into this folder would trust a marker file with this name.
             let bare = without_leading_dot(&safe).filter(|_| names_marker(&safe));
             let safe = bare.unwrap_or(safe);
             path.push_str(&safe);
@@ -86,51 +88,52 @@ pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<bool, PathErr
     Ok(true)
 }
 
-/// Whether a file system can hold a name of these bytes.
+/// Whether a file system can store a name with these bytes.
 pub(super) fn can_exist(bytes: &[u8]) -> bool {
     !matches!(bytes, b"" | b"." | b"..") && bytes.len() <= NAME_MAX && !bytes.iter().any(|b| matches!(b, b'/' | 0))
 }
 
-/// What a name that was made safe becomes as the first of a path: one that would be hidden loses its dot, so that no torrent names
-/// `.ssh` or `.bashrc`. `None` where it is not hidden.
+/// The safe form of a name at the top of a torrent: a hidden name gets `_` for its leading dot, so that no torrent can write to
+/// `.ssh` or `.bashrc`. `None` if the name is not hidden.
 pub(super) fn without_leading_dot(name: &str) -> Option<String> {
-    // Some file systems ignore characters that nobody can see.
+    // Some file systems ignore invisible characters.
     let rest = name.trim_start_matches(|c: char| is_deceptive(c) || c.is_whitespace()).strip_prefix('.')?;
     Some(format!("_{rest}"))
 }
 
-/// Whether a hidden name is one of those that btsync itself may use beside the files (`.INFOHASH.parts`, `.INFOHASH.btsync` and
-/// others), on a file system that may ignore case and characters that nobody can see.
+/// Whether a hidden name is one that btsync may use for its own files beside the download (`.INFOHASH.parts`, `.INFOHASH.btsync`
+/// and others). Compares as a file system that ignores case and invisible characters would.
 pub(super) fn is_reserved_name(name: &str) -> bool {
     let seen = seen(name);
     after_hash(&seen).is_some() || (seen.starts_with('.') && seen.contains(".btsync"))
 }
 
-/// Whether a name is that of the marker of some download (`.INFOHASH.btsync`), which says what btsync may write to. Such a name is
-/// made safe at any depth: a torrent that could bring another's marker would give it the user's files.
+/// Whether a name is that of a download's marker file (`.INFOHASH.btsync`), which lists the files that btsync may write to. Such
+/// names are replaced at any depth: a torrent that brought another download's marker could make btsync overwrite the user's
+/// files.
 fn names_marker(name: &str) -> bool {
     after_hash(&seen(name)).is_some_and(|rest| rest.starts_with(".btsync"))
 }
 
-/// A name as a file system may take it that ignores case and characters that nobody can see.
+/// The name as compared by a file system that ignores case and invisible characters.
 fn seen(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// What follows the dot and the 40 digits of an info-hash, where a name begins with these.
+/// If a name begins with a dot and the 40 digits of an info-hash, the rest of it.
 fn after_hash(seen: &str) -> Option<&str> {
     let (hash, rest) = seen.strip_prefix('.')?.split_at_checked(40)?;
     hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some(rest)
 }
 
-/// The start of a path, to stand in a message.
+/// The start of a path, short enough for a message.
 pub(super) fn shortened(path: &str) -> String {
     const LONGEST: usize = 160;
     let cut = path.chars().nth(LONGEST).map_or("", |_| "...");
     path.chars().take(LONGEST).chain(cut.chars()).collect()
 }
 
-/// `name`, at most [`NAME_MAX`] bytes with the mark, which stands before the ending.
+/// `name` with a hash of `original` before its extension, shortened to [`NAME_MAX`] bytes.
 fn with_hash_suffix(name: &str, original: &[u8]) -> String {
     let digest = hex(&Sha1::digest(original));
     let mark = format!("~{}", digest.get(..8).unwrap_or_default());
@@ -141,7 +144,7 @@ fn with_hash_suffix(name: &str, original: &[u8]) -> String {
     format!("{stem}{mark}{ending}")
 }
 
-/// The last boundary of a character at or before `at`; `str` itself has this only in newer compilers than ours needs.
+/// The last character boundary at or before `at`. `str::floor_char_boundary` needs a newer compiler than this crate requires.
 fn char_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
 }
@@ -155,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Letter by letter: a safe form must keep the ending as it was.
+    /// Compares case-sensitively: a safe form must preserve the extension exactly.
     fn ends(name: &str, ending: &str) -> bool {
         name.strip_suffix(ending).is_some()
     }

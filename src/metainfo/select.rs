@@ -1,4 +1,5 @@
-//! Which of a torrent's files are wanted: numbers, patterns and folders as the user names them, or a link's `so=` (BEP 53). Pure.
+//! File selection: which of a torrent's files to download, by number, pattern or folder, or by a magnet link's `so=` (BEP 53).
+//! Pure.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -7,11 +8,11 @@ use std::str::FromStr;
 use crate::metainfo::glob::{Glob, GlobError};
 use crate::metainfo::torrent::FileEntry;
 
-/// The most that a list of numbers may name, so that `1-4000000000` costs nothing.
+/// The largest number in a list, and the upper end of an open range such as `12-`.
 const LAST: u32 = u32::MAX - 1;
 
-/// Names files of a torrent: by numbers from 1 such as `1-5,8,12-` (pad files are counted, as BEP 53 has it), or by a pattern, see
-/// [`Glob`], that matches them or a folder above them. The folder that all of a torrent's files lie in need not be named.
+/// One part of the user's file selection: numbers from 1 such as `1-5,8,12-` (pad files count, as in BEP 53), or a pattern, see
+/// [`Glob`], that matches files or a folder above them. The pattern may omit the folder with the torrent's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
@@ -24,24 +25,24 @@ enum PatternKind {
     Paths { glob: Glob, deep: bool },
 }
 
-/// Why a choice of files cannot be kept to.
+/// Why a file selection cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
-    /// The text is neither a list of numbers nor a pattern.
+    /// The text is neither a list of numbers nor a valid pattern.
     #[error("'{text}': {error}")]
     Pattern {
-        /// As it was given.
+        /// The text as given.
         text: String,
         /// What is wrong with it.
         error: GlobError,
     },
-    /// A range that is empty, or begins with 0.
+    /// A range is empty, or begins with 0.
     #[error("'{0}' names no file: they are counted from 1, as --list shows")]
     Range(String),
-    /// Nothing in the torrent has such a name or number.
+    /// No file of the torrent matches this pattern or number.
     #[error("no file of the torrent matches '{0}': --list shows them")]
     NoMatch(String),
-    /// What is selected is excluded, or a link selects what is not there.
+    /// All selected files are excluded, or a link selects only files that do not exist.
     #[error("no file of the torrent is left to download: all that is selected is excluded, or not in it")]
     Nothing,
 }
@@ -56,7 +57,7 @@ impl FromStr for Pattern {
             let ranges = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(range);
             PatternKind::Numbers(ranges.collect::<Option<_>>().ok_or_else(|| SelectError::Range(text.to_owned()))?)
         } else {
-            // `./8` is a file's name and no number.
+            // `./8` is a file name, not a number.
             let named = text.strip_prefix("./").unwrap_or(text);
             let glob = named.parse().map_err(|error| SelectError::Pattern { text: text.to_owned(), error })?;
             PatternKind::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
@@ -65,7 +66,7 @@ impl FromStr for Pattern {
     }
 }
 
-/// `8`, `1-5` or `12-`.
+/// Parses `8`, `1-5` or `12-`.
 fn range(text: &str) -> Option<RangeInclusive<u32>> {
     let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| (1..=LAST).contains(n));
     let (from, to) = match text.split_once('-') {
@@ -81,7 +82,7 @@ impl Pattern {
         match &self.what {
             PatternKind::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
             PatternKind::Paths { glob, deep } => {
-                // The torrent's own folder is no folder to choose: `*.mkv` must not match one that is called so.
+                // The folder with the torrent's name does not count: a torrent named `x.mkv` must not match `*.mkv` as a whole.
                 let below = path.get(usize::from(in_folder)..).unwrap_or_default();
                 let any = |path: &[String], from: usize| (from..=path.len()).any(|end| glob.matches(&path[..end]));
                 any(below, 1) || (*deep && in_folder && any(path, 2))
@@ -90,28 +91,28 @@ impl Pattern {
     }
 }
 
-/// What the user, or a link, wants of a torrent; by default all of it.
+/// The user's or a magnet link's file selection; the default selects all files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Files that are wanted; all where there are none.
+    /// The files to download; all if empty.
     pub select: Vec<Pattern>,
-    /// Files that are not wanted, whatever else is said.
+    /// The files not to download, even if they are selected.
     pub exclude: Vec<Pattern>,
-    /// What a link wants (BEP 53), counted from 0; heeded where `select` is empty.
+    /// The file indexes from a magnet link (BEP 53), counted from 0; used only if `select` is empty.
     pub link: Option<Vec<RangeInclusive<u32>>>,
 }
 
 impl Selection {
-    /// Whether everything is wanted.
+    /// Whether every file is selected.
     pub fn is_all(&self) -> bool {
         self.select.is_empty() && self.exclude.is_empty() && self.link.is_none()
     }
 
-    /// For each of a torrent's files whether it is wanted; `in_folder` says that all lie in one of the torrent's name. Padding
-    /// is never wanted for its own sake where there is a choice.
+    /// For each of a torrent's files, whether to download it. `in_folder` says that all files lie in a folder with the torrent's
+    /// name. Unless everything is selected, pad files are not.
     ///
     /// # Errors
-    /// Where a pattern of the user's matches nothing, or nothing is left.
+    /// If one of the user's patterns matches nothing, or no file is left to download.
     pub fn choose(&self, files: &[FileEntry], in_folder: bool) -> Result<Vec<bool>, SelectError> {
         if self.is_all() {
             return Ok(vec![true; files.len()]);
@@ -124,7 +125,7 @@ impl Selection {
                 continue;
             }
             let path: Vec<String> = file.path.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-            // Each is looked at, as each must match something.
+            // Try every pattern, because each must match at least one file.
             let mut hits = |patterns: &'_ [Pattern]| {
                 patterns.iter().fold(false, |hit, pattern| {
                     let hits = pattern.matches(number, &path, in_folder);

@@ -1,4 +1,4 @@
-//! The files of a folder, for [`crate::metainfo::create`]: which there are, in what order, and where padding goes between them.
+//! Finds the files of a folder for [`crate::metainfo::create`], and determines their order and the padding between them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,27 +8,27 @@ use crate::metainfo::glob::Glob;
 use crate::metainfo::paths;
 use crate::util::printable_text::printable;
 
-/// A file that goes into the torrent, or padding.
+/// A file of a new torrent, or padding.
 #[derive(Clone, Debug)]
 pub(crate) struct CreateEntry {
-    /// Its path below the torrent's name; empty where it is the only file.
+    /// The path below the torrent's name; empty in a single-file torrent.
     pub parts: Vec<String>,
-    /// Where it is; nowhere for padding.
+    /// The path on disk; empty for padding.
     pub path: PathBuf,
-    /// The bytes it had when it was found.
+    /// The length in bytes at the time of the scan.
     pub length: u64,
-    /// Whether it is padding (BEP 47): zeros of no file.
+    /// Whether the entry is padding (BEP 47): zeros that belong to no file.
     pub pad: bool,
 }
 
-/// Where a file is or will be, by a path without links and dots; `None` where its folder is not there.
+/// The path of an existing or future file without links, `.` and `..`; `None` if its folder does not exist.
 pub(crate) fn real(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
 }
 
-/// The regular files below `root`, in the order of their names' bytes, but for what `exclude` matches and for `output`. What is left
-/// out for another reason leaves a note.
+/// The regular files below `root`, sorted by their paths' bytes, without those that `exclude` matches and without `output`. Adds
+/// a note for `output` and for every entry that is not a regular file or folder.
 pub(crate) fn files(
     root: &Path,
     exclude: &[Glob],
@@ -42,7 +42,7 @@ pub(crate) fn files(
         for entry in fs::read_dir(&folder).map_err(open)? {
             let entry = entry.map_err(open)?;
             let path = entry.path();
-            // Before anything else: what is excluded may have any name and be of any kind.
+            // Exclude first: an excluded entry may have an invalid name or be of any kind.
             let mut parts: Vec<String> = above.clone();
             parts.push(entry.file_name().to_string_lossy().into_owned());
             if exclude.iter().any(|glob| glob.matches(&parts)) {
@@ -57,7 +57,7 @@ pub(crate) fn files(
                 ));
                 continue;
             }
-            // Of the entry itself, not of what a link leads to: nothing outside the folder is shared by mistake.
+            // `metadata` does not follow symbolic links here, so that nothing outside the folder is shared by mistake.
             let meta = entry.metadata().map_err(|e| CreateError::Open { path: path.clone(), source: e })?;
             if !meta.is_file() && !meta.is_dir() {
                 let kind = if meta.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
@@ -76,21 +76,21 @@ pub(crate) fn files(
         }
     }
     found.sort_unstable_by(|a, b| a.parts.cmp(&b.parts));
-    // Folders are read in whatever order the system has.
+    // The system lists folders in arbitrary order.
     notes.sort_unstable();
     Ok(found)
 }
 
-/// The same with padding wherever a file that is not empty would begin within a piece.
+/// The same files, with padding before every non-empty file that would not start at a piece boundary.
 pub(crate) fn padded(files: &[CreateEntry], piece_length: u32) -> Vec<CreateEntry> {
     let piece_length = u64::from(piece_length);
     let mut padded = Vec::with_capacity(files.len() * 2);
-    // How far the last piece is filled.
+    // Bytes in the last, incomplete piece.
     let mut filled = 0;
     for file in files {
         if filled > 0 && file.length > 0 {
             let length = piece_length - filled;
-            // As BEP 47 names it.
+            // The path that BEP 47 recommends.
             let parts = vec![".pad".to_owned(), length.to_string()];
             padded.push(CreateEntry { parts, path: PathBuf::new(), length, pad: true });
             filled = 0;
@@ -101,21 +101,21 @@ pub(crate) fn padded(files: &[CreateEntry], piece_length: u32) -> Vec<CreateEntr
     padded
 }
 
-/// The last component's name as it will stand in the torrent.
+/// The last component of the path as it will be stored in the torrent. Adds a note if a download will have another name.
 pub(crate) fn name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
     let (name, safe) = names_of(path)?;
     note(&name, &safe, notes);
     Ok(name)
 }
 
-/// The same of the source itself, which does not stay hidden.
+/// Like [`name_of`], for the torrent's name, which a download does not hide.
 pub(crate) fn top_name_of(path: &Path, notes: &mut Vec<String>) -> Result<String, CreateError> {
     let (name, safe) = names_of(path)?;
     note(&name, &paths::without_leading_dot(&safe).unwrap_or(safe), notes);
     Ok(name)
 }
 
-/// The last component's name, and what it becomes where it is downloaded.
+/// The last component of the path, and the safe name that a download will have.
 fn names_of(path: &Path) -> Result<(String, String), CreateError> {
     let refused = |why: &str| CreateError::Name { path: path.to_path_buf(), why: why.to_owned() };
     let name = path.file_name().ok_or_else(|| refused("there is none"))?;

@@ -1,4 +1,4 @@
-//! Whole torrent files: what is refused and why, and what is read from them.
+//! Parsing whole torrent files: valid ones, and the error for each kind of invalid one.
 
 mod nonsense;
 mod refused;
@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 use super::*;
 use crate::types::PieceIndex;
 
-/// A string in bencode.
+/// Bencodes a string.
 fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut out = Vec::new();
     encode::bytes(&mut out, text.as_ref());
@@ -45,7 +45,7 @@ fn link(target: &[&str]) -> Vec<u8> {
     d(&[("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", l(&target))])
 }
 
-/// The info of a sound single-file torrent of two pieces, with one entry replaced, added, or (`None`) left out.
+/// A valid single-file torrent of two pieces, with one entry of `info` replaced, added, or (`None`) removed.
 fn single_but(key: &str, value: Option<Vec<u8>>) -> Vec<u8> {
     let info = [("length", i(30)), ("name", s("a.bin")), ("piece length", i(16)), ("pieces", s([7; 40]))];
     let mut info: Vec<_> = info.into_iter().filter(|(k, _)| *k != key).collect();
@@ -53,7 +53,7 @@ fn single_but(key: &str, value: Option<Vec<u8>>) -> Vec<u8> {
     torrent(&info)
 }
 
-/// A multi-file torrent whose pieces are of 16 bytes.
+/// A multi-file torrent with pieces of 16 bytes.
 fn multi(files: &[Vec<u8>], total: u64) -> Vec<u8> {
     let pieces = vec![1; total.div_ceil(16) as usize * 20];
     torrent(&[("files", l(files)), ("name", s("t")), ("piece length", i(16)), ("pieces", s(pieces))])
@@ -85,7 +85,7 @@ fn reads_a_single_file() {
 
 #[test]
 fn the_info_hash_is_that_of_the_bytes_as_they_stand() {
-    // Keys out of order, a key that is not UTF-8, and one we do not know: re-encoding would change each of them.
+    // Unsorted keys, a key that is not UTF-8, and an unknown one: re-encoding would change each of them.
     let info = [&b"d12:piece lengthi16e6:pieces20:"[..], &[9; 20], b"2:\xff\xfei1e4:name1:x1:zle6:lengthi3ee"].concat();
     let bytes = [&b"d4:info"[..], &info, b"8:announce9:udp://t:1e\n"].concat();
     let t = Metainfo::parse(&bytes).unwrap();
@@ -185,7 +185,7 @@ fn optional_keys_of_the_wrong_type_do_not_matter() {
     assert_eq!(Metainfo::parse(&useless).unwrap().tiers, [["http://a"]]);
 }
 
-/// The paths of the files of a torrent of many, without its name.
+/// The paths of a multi-file torrent's files, without the torrent's name.
 fn paths_of(files: &[Vec<u8>], total: u64) -> Vec<String> {
     let t = Metainfo::parse(&multi(files, total)).unwrap_or_else(|e| panic!("{e}: {}", files.concat().escape_ascii()));
     assert_eq!((t.total(), t.name.as_str()), (total, "t"));
@@ -202,14 +202,14 @@ fn awkward_paths_get_safe_ones() {
         (&[file(&["d\\e", "f"], 9)], &["d_e/f"]),
         (&[file(&["../../etc/passwd"], 9)], &[".._.._etc_passwd"]),
         (&[file(&["C:\\x"], 9)], &["C:_x"]),
-        // Components that are empty or lead nowhere.
+        // Components that are empty or `.`.
         (&[file(&["", "a"], 9)], &["a"]),
         (&[file(&["d", "", "a"], 9)], &["d/a"]),
         (&[file(&[".", "a"], 9)], &["a"]),
         (&[file(&["a", ""], 9)], &["a"]),
         (&[file(&["", ""], 9), file(&[], 0)], &["_"]),
         (&[file(&[], 9)], &["_"]),
-        // Paths that are not distinct.
+        // Conflicting paths.
         (&[file(&["a.txt"], 4), file(&["a.txt"], 5)], &["a.txt", "a.1.txt"]),
         (&[file(&["e"], 9), file(&["e"], 0), file(&["e"], 0)], &["e", "e.1", "e.2"]),
         (&[file(&["a"], 4), file(&["a", "b"], 5)], &["a.1", "a/b"]),

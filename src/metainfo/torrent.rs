@@ -1,4 +1,4 @@
-//! A torrent file that has been read and found sound: whoever holds a [`Metainfo`] may trust its sums, counts and paths.
+//! A parsed and validated torrent file: code that holds a [`Metainfo`] can trust its sums, counts and paths.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,19 +23,19 @@ pub use error::MetainfoError;
 mod error;
 mod validate;
 
-/// The largest torrent file that is read, in bytes: room for one and a half million pieces, or half a million files.
+/// The largest torrent file accepted, in bytes: enough for one and a half million pieces or half a million files.
 pub const TORRENT_FILE_MAX: usize = 32 << 20;
 
-/// How gzip begins.
+/// The magic number of gzip.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// What is read of a file at a time, in bytes.
+/// The size of the read buffer, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// What is looked at to tell what a file is that is no torrent, in bytes.
+/// How many leading bytes are examined to recognize an empty file or a web page.
 const HEAD: u64 = 64;
 
-/// The largest piece that is accepted, in bytes; nobody makes larger ones, and some buffer must hold them.
+/// The largest piece length accepted, in bytes. No real torrent exceeds it, and a whole piece must fit in a buffer.
 pub const PIECE_LENGTH_MAX: u32 = 512 << 20;
 
 /// A torrent's metainfo (BEP 3).
@@ -43,52 +43,52 @@ pub const PIECE_LENGTH_MAX: u32 = 512 << 20;
 pub struct Metainfo {
     /// The SHA-1 of [`Metainfo::info`].
     pub info_hash: InfoHash,
-    /// The bytes of the info value exactly as they stand in the file.
+    /// The bytes of the info dictionary exactly as in the file.
     pub info: Vec<u8>,
-    /// Trackers by tier (BEP 12); of `announce` alone one tier of one. No tier is empty, no URL stands twice.
+    /// Trackers by tier (BEP 12); one tier if the file has only `announce`. No tier is empty and no URL occurs twice.
     pub tiers: Vec<Vec<String>>,
-    /// The suggested name, made safe as a file name and for a terminal; it is not hidden. Where there is none, that of the file that
-    /// the torrent was read from, or else the info-hash.
+    /// The suggested name, made safe as a file name and for a terminal, and not hidden. If the torrent has none: the name of the
+    /// torrent file, or else the info-hash.
     pub name: String,
-    /// The name with the dot that it begins with, where it does.
+    /// The name with its leading dot, if it has one and is not reserved for btsync's own files.
     pub hidden_name: Option<String>,
-    /// The name as it stands in the torrent, where that is another one and can exist on a disk.
+    /// The name as in the torrent, if it differs from `name` and can exist on a disk.
     pub original_name: Option<PathBuf>,
-    /// Bytes in every piece but the last.
+    /// Bytes per piece; the last piece may be shorter.
     pub piece_length: u32,
     /// The SHA-1 of every piece.
     pub pieces: Vec<PieceHash>,
-    /// Hosts and ports of nodes through which to enter the DHT (BEP 5).
+    /// DHT bootstrap nodes (BEP 5): host and port.
     pub nodes: Vec<(String, u16)>,
-    /// The files in the order in which their bytes follow each other.
+    /// The files, in the order of their bytes in the torrent.
     pub files: Vec<FileEntry>,
-    /// Whether the files lie in a folder of their own.
+    /// Whether the torrent has a list of files, which go into a folder with the torrent's name.
     pub multi_file: bool,
-    /// Whether peers may come from its trackers only (BEP 27).
+    /// Whether peers may come only from its trackers (BEP 27).
     pub private: bool,
-    /// What its maker says about it; not cleaned for a terminal.
+    /// The creator's comment; not sanitized for a terminal.
     pub comment: Option<String>,
-    /// The program that made it; not cleaned for a terminal.
+    /// The creating program; not sanitized for a terminal.
     pub created_by: Option<String>,
-    /// When it was made, in seconds since 1970; any number.
+    /// The creation time in seconds since 1970; may be any number.
     pub creation_date: Option<i64>,
     /// Web seeds (BEP 19).
     pub web_seeds: Vec<String>,
 }
 
-/// One file of a torrent, or another entry of its list.
+/// One entry of a torrent's file list: a file, or padding, a link or a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Where it goes, from the output folder on; of checked components only. In a multi-file torrent it starts with the
-    /// torrent's name.
+    /// The path below the output folder, made of safe components only. In a multi-file torrent it starts with the torrent's name.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: u64,
-    /// Whether it is no file: zeros that align the next file to a piece (BEP 47) and are never stored, a link or a folder.
+    /// Whether the entry is not a regular file: padding (BEP 47), i.e. zeros that align the next file to a piece and are never
+    /// stored, or a link or folder.
     pub pad: bool,
-    /// Whether it can be run (BEP 47).
+    /// Whether the file is executable (BEP 47).
     pub executable: bool,
-    /// What few entries have. A torrent may have half a million of them.
+    /// Boxed because few entries have these fields, and a torrent may have half a million entries.
     rare: Option<Box<RareFields>>,
 }
 
@@ -98,43 +98,43 @@ struct RareFields {
     special_entry: Option<SpecialEntry>,
 }
 
-/// What an entry that is no file stands for.
+/// What an entry represents that is neither a file nor padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpecialEntry {
-    /// A symbolic link to another entry of the torrent (BEP 47), whose path this is.
+    /// A symbolic link to this path within the torrent (BEP 47).
     Link(PathBuf),
     /// An empty folder.
     Folder,
 }
 
 impl FileEntry {
-    /// A file at this path.
+    /// A regular file at this path.
     pub fn new(path: impl Into<PathBuf>, length: u64) -> FileEntry {
         FileEntry { path: path.into(), length, pad: false, executable: false, rare: None }
     }
 
-    /// Its path below the torrent's name as the torrent has it, where that is another one and can exist on a disk.
+    /// The path below the torrent's name as in the torrent, if it differs from the safe path and can exist on a disk.
     pub fn original(&self) -> Option<&Path> {
         self.rare.as_ref()?.original.as_deref()
     }
 
-    /// What else is made in place of a file.
+    /// The link or folder to create instead of a file, if any.
     pub fn special_entry(&self) -> Option<&SpecialEntry> {
         self.rare.as_ref()?.special_entry.as_ref()
     }
 }
 
 impl Metainfo {
-    /// Reads a torrent file, which may be packed with gzip.
+    /// Reads a torrent file, which may be gzip-compressed.
     ///
     /// # Errors
-    /// Where it cannot be read, is not bencode, or is not a sound torrent.
+    /// If it cannot be read, is not bencode, or is not a valid torrent.
     pub fn read(path: &Path) -> Result<Metainfo, MetainfoError> {
         let io = |source| MetainfoError::Io { path: path.to_path_buf(), source };
         Metainfo::read_from(File::open(path).map_err(io)?, path)
     }
 
-    /// Reads a torrent file that is open already; `path` is for messages, and names a torrent that has no name of its own.
+    /// Reads a torrent file that is already open. `path` is for error messages, and names a torrent that has no name of its own.
     ///
     /// # Errors
     /// As for [`Metainfo::read`].
@@ -144,7 +144,7 @@ impl Metainfo {
         if there.is_dir() {
             return Err(MetainfoError::Folder);
         }
-        // A pipe's name says nothing.
+        // Only a regular file's name is meaningful, not a pipe's.
         let named = there.is_file().then(|| named_after(path)).flatten();
         load(&mut rewindable(file).map_err(io)?, named).map_err(|error| match error {
             MetainfoError::Io { source, .. } => io(source),
@@ -152,15 +152,15 @@ impl Metainfo {
         })
     }
 
-    /// Makes sense of the bytes of a torrent file.
+    /// Parses the bytes of a torrent file, without decompressing them.
     ///
     /// # Errors
-    /// Where they are not bencode, or not a sound torrent.
+    /// If they are not bencode, or not a valid torrent.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         load(&mut Cursor::new(bytes), None)
     }
 
-    /// Gives a name that begins with a dot its dot back, in the paths of all files too.
+    /// Restores the leading dot of a hidden name, in the paths of all files too.
     pub fn keep_hidden(&mut self) {
         let Some(hidden) = self.hidden_name.take() else { return };
         for file in &mut self.files {
@@ -172,8 +172,8 @@ impl Metainfo {
         self.name = hidden;
     }
 
-    /// Other places at which a file's bytes may lie complete, from the output folder on: where its creator has it, under the name
-    /// that was made safe for us, and where it goes with the hidden name.
+    /// Other paths below the output folder where a complete copy of a file may exist: under its creator's original names, or
+    /// under the hidden name.
     pub fn alternative_paths(&self, file: &FileEntry) -> Vec<PathBuf> {
         let below = file.path.strip_prefix(&self.name).ok().filter(|below| !below.as_os_str().is_empty());
         let name = self.original_name.as_deref().unwrap_or(Path::new(&self.name));
@@ -185,16 +185,16 @@ impl Metainfo {
         places
     }
 
-    /// The torrent whose info dictionary came from the swarm (BEP 9), with what its magnet link says of trackers and web seeds.
+    /// Builds a torrent from an info dictionary that peers sent (BEP 9), with the trackers and web seeds of the magnet link.
     ///
     /// # Errors
-    /// Where the dictionary makes no sound torrent.
+    /// If the dictionary is not that of a valid torrent.
     pub fn from_info(info: &[u8], tiers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Result<Metainfo, MetainfoError> {
         let torrent = Metainfo::parse(&[b"d4:info", info, b"e"].concat())?;
         Ok(Metainfo { tiers, web_seeds, ..torrent })
     }
 
-    /// A torrent file with this info dictionary, byte for byte, and these trackers and web seeds.
+    /// Encodes a torrent file with this info dictionary, byte for byte, and these trackers and web seeds.
     pub fn to_bytes(&self) -> Vec<u8> {
         let string = |text: &str| [format!("{}:", text.len()).as_bytes(), text.as_bytes()].concat();
         let mut out = b"d".to_vec();
@@ -217,24 +217,24 @@ impl Metainfo {
         out
     }
 
-    /// Bytes of all files together, pad files included.
+    /// The total size of all files in bytes, pad files included.
     pub fn total(&self) -> u64 {
         self.files.iter().map(|file| file.length).sum()
     }
 
-    /// How many pieces there are.
+    /// The number of pieces.
     pub fn piece_count(&self) -> u32 {
         self.pieces.len() as u32
     }
 
-    /// The length of a piece in bytes; 0 where there is no such piece.
+    /// The length of a piece in bytes; 0 if the index is out of range.
     pub fn piece_size(&self, piece: PieceIndex) -> u32 {
         let start = u64::from(piece.0) * u64::from(self.piece_length);
         self.total().saturating_sub(start).min(u64::from(self.piece_length)) as u32
     }
 }
 
-/// A file that can be read more than once; of a pipe a copy outside of our memory.
+/// The file decompressed and seekable. Compressed files and pipes are copied to a memory file (memfd) outside the process's heap.
 fn rewindable(mut file: File) -> io::Result<File> {
     if file.stream_position().is_err() {
         file = copied(file)?;
@@ -246,17 +246,18 @@ fn rewindable(mut file: File) -> io::Result<File> {
     if is_gzip { copied(MultiGzDecoder::new(BufReader::new(file))) } else { Ok(file) }
 }
 
-/// What is read, a byte more than is taken at most, in memory.
+/// Copies at most [`TORRENT_FILE_MAX`] bytes and one more, so that the caller detects a larger file, to a memory file.
 fn copied(from: impl Read) -> io::Result<File> {
     let mut copy = File::from(rustix::fs::memfd_create("torrent", MemfdFlags::CLOEXEC)?);
     io::copy(&mut from.take(TORRENT_FILE_MAX as u64 + 1), &mut copy)?;
     Ok(copy)
 }
 
-/// The bytes of a torrent file, unpacked where they are gzip; no more than a byte beyond what is taken.
+/// Decompresses the bytes of a torrent file if they are gzip. Returns at most [`TORRENT_FILE_MAX`] bytes and one more, so that
+/// the caller detects a larger file.
 ///
 /// # Errors
-/// Where they begin as gzip and are none.
+/// If they begin like gzip but are malformed.
 pub fn unpacked(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     if !bytes.starts_with(&GZIP) {
         return Ok(bytes);
@@ -266,27 +267,27 @@ pub fn unpacked(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     Ok(plain)
 }
 
-/// A path whose first component is replaced.
+/// The path with its first component replaced.
 fn renamed(path: &Path, name: &str) -> PathBuf {
     let below: PathBuf = path.iter().skip(1).collect();
     if below.as_os_str().is_empty() { PathBuf::from(name) } else { Path::new(name).join(below) }
 }
 
-/// The name that a file gives to a torrent that has none.
+/// The name for a torrent without one: its file's name without `.torrent`.
 fn named_after(path: &Path) -> Option<Vec<u8>> {
     let is_torrent = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("torrent"));
     let name = if is_torrent { path.file_stem() } else { path.file_name() };
     name.map(|name| name.as_bytes().to_vec())
 }
 
-/// Reads it twice: all of it, to see whether it is sound, and `info`, to keep it. Only what is kept takes memory. `fallback` names a
-/// torrent that has no name.
+/// Parses the source in two passes: the first validates everything, the second reads `info` to keep it. Thus an invalid torrent
+/// costs no memory. `fallback` names a torrent without a name.
 fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Metainfo, MetainfoError> {
     let (top, info, range) = survey(source)?;
     let entries_count = CheckedInfo::check(info)?.files.map_or(0, |files| files.entries);
     let mut info = Vec::with_capacity(range.len());
     part(source, &range)?.read_to_end(&mut info).map_err(ScanError::Io)?;
-    // Read from memory from here on: the file may be changed meanwhile.
+    // Parse the copy in memory from here on, because the file may change meanwhile.
     let kept =
         Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), FileSink::Keep(Vec::with_capacity(entries_count)))?;
     let sound = CheckedInfo::check(kept.ok_or(MetainfoError::NotADict)?)?;
@@ -324,7 +325,7 @@ fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Me
     })
 }
 
-/// Reads all of it and keeps next to nothing.
+/// Validates the whole file, and keeps almost nothing in memory.
 fn survey(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Range<usize>), MetainfoError> {
     let size = source.seek(SeekFrom::End(0)).and_then(|size| source.rewind().map(|()| size)).map_err(ScanError::Io)?;
     let mut head = Vec::new();
@@ -332,13 +333,13 @@ fn survey(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Range<usiz
     if head.is_empty() {
         return Err(MetainfoError::Empty);
     }
-    // A byte order mark may come first.
+    // Skip a byte order mark.
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     if text.trim_ascii_start().starts_with(b"<") {
         return Err(MetainfoError::WebPage);
     }
     source.rewind().map_err(ScanError::Io)?;
-    // A device has no size.
+    // A device reports no size, so limit the reader, too.
     let reader = source.take(TORRENT_FILE_MAX as u64 + 1);
     let mut scanner = Scanner::new(BufReader::with_capacity(BUFFER, reader), FILE_DEPTH);
     let top = if size > TORRENT_FILE_MAX as u64 {
@@ -359,7 +360,7 @@ fn part<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<i
     Ok(source.take(range.len() as u64))
 }
 
-/// The tiers of `announce-list`, or else of `announce` (BEP 12).
+/// The tiers of `announce-list`, or of `announce` if there are none (BEP 12).
 fn tiers(announce: Vec<String>, mut list: Vec<Vec<String>>) -> Vec<Vec<String>> {
     if list.is_empty() {
         list.extend((!announce.is_empty()).then_some(announce));
@@ -372,7 +373,7 @@ fn tiers(announce: Vec<String>, mut list: Vec<Vec<String>>) -> Vec<Vec<String>> 
     list
 }
 
-/// Drops what has been seen before.
+/// Drops URLs that occurred before.
 fn retain_first(urls: &mut Vec<String>, seen: &mut HashSet<String>) {
     urls.retain(|url| seen.insert(url.clone()));
 }

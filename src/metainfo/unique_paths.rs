@@ -1,13 +1,13 @@
-//! Gives each file of a torrent a path of its own: of two files on one path the later one moves, and so does a file where others need
-//! a folder. Nearly all torrents have no such files, which eight bytes a file find out.
+//! Gives each file of a torrent a unique path. If two files share a path, the later one is renamed; so is a file whose path other
+//! files need as a folder. Detecting that nearly all torrents have no such conflict takes eight bytes of memory per file.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::metainfo::decode::{EntryKind, File};
 use crate::metainfo::paths::NAME_MAX;
 
-/// FNV-1a of 64 bits: the hash of a path and those of the folders above it come from one walk. Two paths of one hash cost one of
-/// them its name, nothing else.
+/// 64-bit FNV-1a, because one pass over a path yields its hash and those of all folders above it. If two paths collide, one file
+/// is renamed needlessly; nothing else happens.
 #[derive(Clone, Copy)]
 struct PathHash(u64);
 
@@ -27,7 +27,7 @@ impl PathHash {
     }
 }
 
-/// Calls `each` with the hash of every folder above a path and that of the folder above it.
+/// Calls `each` for every folder above a path, with the folder's hash and that of its parent.
 fn folders(path: &str, mut each: impl FnMut(u64, u64)) {
     let (mut hash, mut above) = (PathHash::empty(), PathHash::empty());
     for byte in path.bytes() {
@@ -39,23 +39,23 @@ fn folders(path: &str, mut each: impl FnMut(u64, u64)) {
     }
 }
 
-/// The folder that a path lies in.
+/// The parent folder of a path.
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// Moves files until all paths differ and none lies below another file. Links and folders that are in the way are dropped. How many
-/// entries were moved or dropped.
+/// Renames files until all paths are unique and none lies below another file. Links and folders in conflict are dropped. Returns
+/// the number of entries renamed or dropped.
 pub(crate) fn make_paths_unique(files: &mut [File]) -> usize {
     let conflicts = PathConflicts::of(files);
     if conflicts.is_empty() { 0 } else { conflicts.resolve(files) }
 }
 
-/// The paths, by their hashes, that more than one entry wants.
+/// The hashes of the paths in conflict.
 struct PathConflicts {
-    /// Paths of several entries.
+    /// Paths that several entries share.
     twice: HashSet<u64>,
-    /// Paths of entries below which others lie.
+    /// Paths of entries that other entries need as a folder.
     folders: HashSet<u64>,
 }
 
@@ -83,7 +83,7 @@ impl PathConflicts {
 
     fn resolve(&self, files: &mut [File]) -> usize {
         let mut taken: HashSet<u64> = stored(files).map(|file| PathHash::of(&file.path)).collect();
-        // New names must not be those of folders either: of these only the neighbours of what moves matter.
+        // New names must not collide with folders either. Only folders beside a renamed file can.
         let moving = stored(files).filter(|file| self.has(PathHash::of(&file.path)));
         let around: HashSet<u64> = moving.map(|file| PathHash::of(parent(&file.path))).collect();
         for file in stored(files) {
@@ -116,12 +116,12 @@ impl PathConflicts {
     }
 }
 
-/// The entries that something is made for.
+/// All entries but padding.
 fn stored(files: &[File]) -> impl Iterator<Item = &File> {
     files.iter().filter(|file| file.kind != EntryKind::Pad)
 }
 
-/// `a/b.txt` with the number 1 is `a/b.1.txt`.
+/// Inserts a number before the extension: `a/b.txt` with the number 1 becomes `a/b.1.txt`.
 fn numbered(path: &str, number: u32) -> String {
     let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
     let dot = name.rfind('.').filter(|&at| at > 0 && name.len() - at <= 16).unwrap_or(name.len());
@@ -135,10 +135,10 @@ fn numbered(path: &str, number: u32) -> String {
     format!("{folder}{slash}{}{number}{ending}", stem.get(..room).unwrap_or_default())
 }
 
-/// Sorted hashes, and sixteen bits for each, one of them set: what is not among them is nearly always told by one look.
+/// Sorted hashes with a bit set of 16 bits per hash as a filter: a lookup of an absent hash nearly always ends at the filter.
 struct PathIndex<'a> {
     sorted: &'a [u64],
-    /// A power of two words.
+    /// The filter; its length is a power of two.
     bits: Vec<u64>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> PathIndex<'a> {
         PathIndex { sorted, bits }
     }
 
-    /// Which bit of so many words is a hash's.
+    /// The word and the bit of a hash in a filter of `words` words.
     fn place(hash: u64, words: usize) -> (usize, u64) {
         let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         ((mixed >> 32) as usize & (words - 1), 1 << (mixed >> 58))
@@ -164,7 +164,7 @@ impl<'a> PathIndex<'a> {
     }
 }
 
-/// The indexes of the links among `files` whose target is neither a file or link nor a folder of the torrent.
+/// The indexes of the links in `files` whose target is not a file, link or folder of the torrent.
 pub(crate) fn dangling_links(files: &[File]) -> Vec<usize> {
     let target = |file: &File| if let EntryKind::Link(target) = &file.kind { Some(PathHash::of(target)) } else { None };
     let mut missing: HashSet<u64> = files.iter().filter_map(target).collect();

@@ -1,4 +1,4 @@
-//! The files of a torrent of many: each looked at as it comes, kept only where that is asked for.
+//! Decodes the file list of a multi-file torrent. Each file is checked while reading, and kept only if the caller asks.
 
 use std::io::BufRead;
 
@@ -7,56 +7,57 @@ use crate::metainfo::decode::{Field, NAME_MAX, Result, bytes, int};
 use crate::metainfo::paths::{self, PathError};
 use crate::metainfo::torrent::MetainfoError;
 
-/// How the names of `BitComet`'s padding begin.
+/// The prefix of the names of `BitComet`'s pad files.
 const BITCOMET_PAD: &str = "_____padding_file_";
 
-/// A file of a multi-file torrent, its path without the torrent's name.
+/// A file of a multi-file torrent. Its path does not include the torrent's name.
 pub(in crate::metainfo) struct File {
     pub path: String,
-    /// The path as the torrent has it, as far as that can exist on a disk; only where it is another one.
+    /// The path as in the torrent, only if it differs from `path`; components that cannot exist on a disk are replaced by their
+    /// safe form.
     #[expect(clippy::box_collection, reason = "one word in each of the many files that have none")]
     pub original: Option<Box<Vec<u8>>>,
     pub length: u64,
     pub kind: EntryKind,
 }
 
-/// What a file of a torrent is.
+/// The kind of an entry in the file list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::metainfo) enum EntryKind {
     File,
-    /// A file that can be run (BEP 47).
+    /// An executable file (BEP 47).
     Executable,
-    /// Zeros that are not stored (BEP 47), or nothing at all.
+    /// Padding, i.e. zeros that are not stored (BEP 47), or an entry to ignore.
     Pad,
     /// A symbolic link to this path below the torrent's folder (BEP 47).
     Link(Box<str>),
-    /// An entry of length 0 that stands for a folder.
+    /// An entry of length 0 that represents a folder.
     Folder,
 }
 
-/// What becomes of the files that are read.
+/// What to do with the files that are read.
 #[derive(Default)]
 pub(in crate::metainfo) enum FileSink {
-    /// They are looked at.
+    /// Only count and check them.
     #[default]
     Look,
-    /// They are kept.
+    /// Collect them.
     Keep(Vec<File>),
 }
 
 /// The value of `files`.
 pub(in crate::metainfo) struct FileList {
-    /// How many there are that are stored.
+    /// The number of files that are stored.
     pub count: usize,
-    /// How many entries there are of any kind.
+    /// The number of entries of any kind.
     pub entries: usize,
-    /// Their lengths together; `None` where that is beyond what a file offset (a signed 64-bit number) can hold.
+    /// The total length of all entries; `None` if it exceeds the largest file offset (a signed 64-bit number).
     pub sum: Option<u64>,
     /// The longest path, in bytes.
     pub longest: usize,
     /// Whether all names are UTF-8.
     pub is_utf8: bool,
-    /// What is wrong with the first bad one; those after it are not looked at.
+    /// The error in the first invalid entry; later entries are skipped.
     pub error: Option<MetainfoError>,
     pub sink: FileSink,
 }
@@ -96,22 +97,22 @@ impl FileList {
     }
 }
 
-/// A path that has been read.
+/// A decoded path.
 #[derive(Default)]
 struct Path {
-    /// Of safe components.
+    /// Made of safe components only.
     safe: String,
-    /// As the torrent has it, once that differs.
+    /// The path as in the torrent, from the first component on that differs.
     original: Option<Vec<u8>>,
-    /// Whether the last component is empty or `.`, as where a folder is meant.
+    /// Whether the last component is empty or `.`, which marks a folder.
     is_open: bool,
-    /// Whether a component has a separator or NUL in it.
+    /// Whether a component contains `/` or NUL.
     has_separator: bool,
 }
 
 type Checked = std::result::Result<Path, PathError>;
 
-/// The components of a path, each checked as it comes.
+/// Decodes a path and checks each component as it is read.
 fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
     let value = scanner.value()?;
     if value != ValueStart::List {
@@ -137,7 +138,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
                 path.as_mut().map(|_| Err(if text { PathError::TooLong } else { PathError::NotText }))
             }
         };
-        // What came first is what is told.
+        // Report the first error.
         if let Ok(Err(error)) = longer {
             path = Err(error);
         }
@@ -146,7 +147,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
 }
 
 impl Path {
-    /// Adds a component; one that is empty or `.` leads nowhere.
+    /// Appends a component. An empty one or `.` adds nothing.
     fn push_component(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
         if depth > paths::DEPTH_MAX {
             return Err(PathError::TooDeep);
@@ -212,7 +213,7 @@ impl RawFile {
             _ => self.path.need("path", "a list of strings")??,
         };
         let length = match self.length {
-            // What it leads to has the bytes, whatever length it claims.
+            // A link has no bytes of its own, whatever length it claims.
             _ if is_link => 0,
             length => {
                 let length = length.need("length", "an integer")?;
@@ -241,7 +242,8 @@ impl RawFile {
     }
 }
 
-/// What a link becomes; one without a target is nothing, and one that leads out is a sign of malice.
+/// The kind of a link entry. A link without a target is ignored. One that leads out of the torrent is an error, because it is
+/// likely an attack.
 fn link_to(target: Field<Checked>, path: &str) -> std::result::Result<EntryKind, MetainfoError> {
     match target {
         Field::Is(Ok(target)) if target.has_separator => Err(MetainfoError::LinkLeaves(paths::shortened(path))),

@@ -1,4 +1,4 @@
-//! Links as people have them, links as nobody should have them, and random ones there and back.
+//! Links as they occur in practice, malicious and malformed links, and round trips of random ones.
 
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn both_forms_of_the_hash() {
     let of = |hash: &str| Magnet::parse(&format!("magnet:?xt=urn:btih:{hash}")).map(|m| m.info_hash.hex());
     assert_eq!(of(HEX).as_deref(), Ok(HEX));
     assert_eq!(of(&HEX.to_uppercase()).as_deref(), Ok(HEX));
-    // As Python's base64.b32encode has it.
+    // The output of Python's base64.b32encode.
     assert_eq!(of("YEX6DQDLXISUVHOJ6UM3GNNKPQJWPKEK").as_deref(), Ok(HEX));
     assert_eq!(of("yex6dqdlxisuvhoj6um3gnnkpqjwpkek").as_deref(), Ok(HEX));
     for bad in
@@ -79,7 +79,7 @@ fn wrong_entries_cost_themselves_only() {
         "&tr=&tr=announce&tr=http://t/%0d%0aHost:x&tr=http://t/%ff&tr=http://ok/&tr=http://ok/&ws=%00&dn=%1b%0a\
          &x.pe=1.2.3.4&x.pe=1.2.3.4:0&x.pe=:5&x.pe=1.2.3.4:99999&x.pe=a%20b:5&x.pe=::1:5&x.pe=[::ffff:9.9.9.9]:5&=&&x",
     );
-    // The first has no scheme; it is kept, so that the user is told that nobody asks it.
+    // The first has no scheme. It is kept so that btsync can report to the user that it cannot announce to it.
     assert_eq!(m.trackers, ["announce", "http://ok/"]);
     assert_eq!((m.web_seeds.len(), m.name), (0, None));
     assert_eq!(m.peers, [PeerAddress::Addr("9.9.9.9:5".parse().unwrap())]);
@@ -128,7 +128,7 @@ fn any_magnet() -> impl Strategy<Value = Magnet> {
             peers,
             select: select.map(|s| joined(s.into_iter().map(|(at, n)| at..=at.saturating_add(n)).collect())),
         };
-        // Each once, as a reader has them.
+        // Without duplicates, as the parser returns them.
         let mut seen = std::collections::HashSet::new();
         m.trackers.retain(|t| seen.insert(t.clone()));
         seen.clear();
@@ -166,7 +166,7 @@ fn links_that_were_escaped_once_too_often_are_read_all_the_same() {
         let magnet = Magnet::parse(&link).unwrap();
         assert_eq!((magnet.name.as_deref(), &magnet.trackers[..]), (Some("x"), &["http://t/announce".to_owned()][..]));
     }
-    // A URL that shows its scheme is taken as it is.
+    // A URL with a visible scheme is not decoded again.
     let link = format!("magnet:?xt=urn:btih:{hash}&tr=http://t/a%2520b");
     assert_eq!(Magnet::parse(&link).unwrap().trackers, ["http://t/a%20b"]);
 }

@@ -1,4 +1,4 @@
-//! Bytes that are no torrent, or a damaged one.
+//! Input that is not a torrent, or a damaged one.
 
 use super::*;
 use crate::bencode::{guard, scan};
@@ -17,7 +17,7 @@ proptest! {
         buffer in 1usize..20,
     ) {
         let _ = Metainfo::parse(text.as_bytes());
-        // In small portions or in one: the same.
+        // The scanner's result does not depend on the buffer size.
         let walk = |source: &mut dyn std::io::BufRead| {
             let mut scanner = scan::Scanner::new(source, guard::MESSAGE_DEPTH);
             let done = scanner.value().and_then(|value| scanner.skip(value)).and_then(|()| scanner.end());

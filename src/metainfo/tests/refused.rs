@@ -1,4 +1,4 @@
-//! Torrents that are refused, and why.
+//! Invalid torrents, and the error for each.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Why a file is no torrent, in words for a person.
+//! The reasons to reject a torrent file, worded for the user.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,85 +8,85 @@ use crate::bencode::scan::ScanError;
 use crate::metainfo::paths::PathError;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 
-/// Why a file is not a torrent that we accept. Displays as one line that does not name the file, except for `Io`.
+/// Why a file is not a valid torrent. Displays as one line that does not name the file, except for `Io`.
 #[derive(Debug, thiserror::Error)]
 pub enum MetainfoError {
     /// The file cannot be opened or read.
     #[error("{} cannot be read: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is a folder.
+    /// The path is a folder.
     #[error("is a folder, not a torrent file")]
     Folder,
-    /// It has no bytes.
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
-    /// It is HTML.
+    /// The file is HTML.
     #[error("this is a web page, not a torrent")]
     WebPage,
-    /// It is larger than [`TORRENT_FILE_MAX`].
+    /// The file is larger than [`TORRENT_FILE_MAX`].
     #[error("too large for a torrent file: more than {} MiB", TORRENT_FILE_MAX >> 20)]
     TooLarge,
-    /// It is not bencode, or nested too deeply.
+    /// The file is not bencode, or its nesting is too deep.
     #[error("{0}")]
     Syntax(#[from] BencodeError),
-    /// It is bencode, but its outermost value or its `info` is no dictionary.
+    /// The file is bencode, but its outermost value or `info` is not a dictionary.
     #[error("not a torrent: no dictionary with an `info` dictionary in it")]
     NotADict,
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("not a sound torrent: `{0}` is missing")]
     Missing(&'static str),
-    /// A key that is needed has a value of the wrong type.
+    /// A required key has a value of the wrong type.
     #[error("not a sound torrent: `{key}` is not {kind}")]
     Mistyped {
-        /// Which key.
+        /// The key.
         key: &'static str,
-        /// What its value must be.
+        /// The required type.
         kind: &'static str,
     },
-    /// A torrent of version 2 only (BEP 52).
+    /// The torrent is v2 only (BEP 52).
     #[error("a torrent of version 2 only (BEP 52), which is not supported yet; a hybrid one would do")]
     V2Only,
     /// The piece length is zero, negative or larger than `PIECE_LENGTH_MAX`.
     #[error("not a sound torrent: a piece length of {0}")]
     PieceLength(i64),
-    /// The length of `pieces` is no multiple of 20.
+    /// The length of `pieces` is not a multiple of 20.
     #[error("not a sound torrent: `pieces` has {0} bytes, no multiple of 20")]
     PiecesLength(usize),
-    /// There are more or fewer hashes than the files' lengths call for.
+    /// The number of piece hashes does not match the files' total length.
     #[error("not a sound torrent: {found} piece hashes where its files need {expected}")]
     PieceCount {
-        /// Hashes in `pieces`.
+        /// The number of hashes in `pieces`.
         found: u64,
-        /// Pieces that the total length makes.
+        /// The number of pieces that the total length requires.
         expected: u64,
     },
-    /// Neither `length` nor `files` is there.
+    /// The torrent has neither `length` nor `files`.
     #[error("not a sound torrent: it has neither `length` nor `files`")]
     NoLength,
-    /// It names no file.
+    /// The torrent has no file.
     #[error("not a sound torrent: it has no files")]
     NoFiles,
     /// A file has a negative length.
     #[error("not a sound torrent: a file of negative length")]
     NegativeLength,
-    /// The sum of the lengths is beyond what a file offset can hold.
+    /// The total length exceeds the largest file offset.
     #[error("not a sound torrent: its files are larger together than any disk")]
     TooBig,
-    /// A name or path is refused.
+    /// A name or path is not acceptable.
     #[error("refused: {0}")]
     Path(#[from] PathError),
-    /// A symbolic link that climbs out of the torrent.
+    /// The target of a symbolic link is outside the torrent. The value is the link's path.
     #[error("refused: the symbolic link `{0}` leads out of the torrent")]
     LinkLeaves(String),
 }
 
 impl From<ScanError> for MetainfoError {
-    /// The path is not known here: [`Metainfo::read`] puts it in.
+    /// Leaves the path empty, because only [`Metainfo::read`] knows it and fills it in.
     fn from(error: ScanError) -> MetainfoError {
         match error {
             ScanError::Raw(error) => error.into(),
@@ -96,7 +96,7 @@ impl From<ScanError> for MetainfoError {
 }
 
 impl MetainfoError {
-    /// Whether it fails already as bencode, rather than as a torrent.
+    /// Whether the input is not even bencode, as opposed to bencode that is not a torrent.
     pub fn is_bencode(&self) -> bool {
         matches!(self, MetainfoError::Syntax(_) | MetainfoError::Empty | MetainfoError::WebPage)
     }

@@ -1,4 +1,4 @@
-//! What a torrent's dictionary says, checked: its name, its sums, its files.
+//! Validates a parsed info dictionary: its name, lengths and files.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -11,19 +11,19 @@ use crate::metainfo::torrent::error::MetainfoError;
 use crate::metainfo::torrent::{FileEntry, PIECE_LENGTH_MAX, RareFields, SpecialEntry};
 use crate::metainfo::unique_paths;
 
-/// A torrent's name.
+/// A torrent's name in its several forms.
 #[derive(Default)]
 pub(crate) struct Name {
     pub safe: String,
-    /// With its dot, where it begins with one.
+    /// The safe name with its leading dot, if it has one and is not reserved for btsync's own files.
     pub hidden: Option<String>,
-    /// As it stands in the torrent, where that is another one and can exist.
+    /// The name as in the torrent, if it differs from `safe` and can exist on a disk.
     pub original: Option<PathBuf>,
     pub is_utf8: bool,
 }
 
 impl Name {
-    /// What a name becomes; `None` where it says nothing.
+    /// Derives the forms of a name; `None` if the name is empty or `.`.
     pub fn of(bytes: &[u8]) -> Result<Option<Name>, PathError> {
         let Some(raw) = Some(bytes).filter(|raw| !matches!(*raw, b"" | b".")) else { return Ok(None) };
         let dotted = paths::safe_component(raw)?;
@@ -39,17 +39,17 @@ impl Name {
     }
 }
 
-/// The parts of `info`, checked.
+/// The validated fields of `info`.
 pub(crate) struct CheckedInfo {
-    /// `None` where it has none.
+    /// `None` if the torrent has none.
     pub name: Option<Name>,
     pub piece_length: u32,
-    /// Where the hashes lie.
+    /// The position of the piece hashes in the input.
     pub pieces: Range<usize>,
-    /// Of a single file.
+    /// The length of a single file.
     pub length: u64,
     pub executable: bool,
-    /// Of many.
+    /// The files of a multi-file torrent.
     pub files: Option<FileList>,
     pub private: bool,
 }
@@ -73,7 +73,7 @@ impl CheckedInfo {
             _ => None,
         };
         let length = name.as_ref().map_or(paths::NAME_MAX, |name| name.safe.len());
-        // Where there are files, what else is said of a length does not matter.
+        // If the torrent has files, its `length` is ignored.
         let (files, single) = match info.files {
             Field::Is(files) if files.entries > 0 || !info.length.is_there() => (Some(below(length, files)?), 0),
             Field::Missing if !info.length.is_there() => return Err(MetainfoError::NoLength),
@@ -98,12 +98,12 @@ impl CheckedInfo {
     }
 }
 
-/// The length of a single file.
+/// The length of a single-file torrent.
 fn single(length: Field<i64>) -> Result<u64, MetainfoError> {
     u64::try_from(length.need("length", "an integer")?).map_err(|_| MetainfoError::NegativeLength)
 }
 
-/// The files, if they may lie in a folder whose name has so many bytes.
+/// The file list, if its paths stay within the limit below a torrent name of `name` bytes.
 fn below(name: usize, mut files: FileList) -> Result<FileList, MetainfoError> {
     if let Some(error) = files.error.take() {
         return Err(error);
@@ -117,7 +117,7 @@ fn below(name: usize, mut files: FileList) -> Result<FileList, MetainfoError> {
     Ok(files)
 }
 
-/// The files as they go to the disk; those of a torrent of many lie in a folder of their own.
+/// The entries with their final paths. A multi-file torrent's files go into a folder with the torrent's name.
 pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<FileList>) -> Vec<FileEntry> {
     let Some(files) = files else { return vec![FileEntry { executable, ..FileEntry::new(name, length) }] };
     let FileSink::Keep(mut kept) = files.sink else { return Vec::new() };
