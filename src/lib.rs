@@ -2,10 +2,9 @@
 //!
 //! The modules, from the lowest up; each imports only from those before it (ARCHITECTURE.md has the whole picture):
 //! [`util`], [`types`], [`net`], [`bencode`], [`metainfo`], [`wire`], [`mse`], [`strategy`] (pure decisions), [`storage`],
-//! [`pieces`], [`discovery`], [`tracker_server`], [`peer`], `client`, [`torrent`], [`cli`].
+//! [`pieces`], [`discovery`], [`tracker_server`], [`peer`], `client`, [`torrent`].
 
 pub mod bencode;
-pub mod cli;
 pub(crate) mod client;
 pub mod discovery;
 pub mod metainfo;

@@ -1,7 +1,9 @@
 //! The command: arguments in, exit code out.
 
+mod cli;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    btsync::cli::main()
+    cli::main()
 }

@@ -38,16 +38,16 @@ use phases::TorrentRun;
 pub use crate::client::{Client, OpeningOrder};
 pub use crate::client::{ClientConfig, ClientError, DhtSettings};
 pub use crate::strategy::rate_limiter::Limits;
-pub(crate) use brought::is_brought;
+pub use brought::is_brought;
 pub use config::{Config, SeedGoal};
 use events::EventSender;
 pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::TorrentHandle;
-pub(crate) use open_files::layout;
-pub(crate) use original_names::layout_as_found;
+pub use open_files::layout;
+pub use original_names::layout_as_found;
 pub use peer_search::{PeerSearch, TrackerState};
 pub use pending_completion::PendingCompletion;
-pub(crate) use save_torrent::save_torrent_file;
+pub use save_torrent::save_torrent_file;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,11 +25,11 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits;
 use crate::cli::options::config::ConfigSources;
 use crate::cli::report::hook::HookConfig;
-use crate::discovery::tracker::redact::redacted;
-use crate::metainfo::Pattern;
-use crate::net::bind::Bind;
-use crate::storage::Allocation;
-use crate::types::{Dscp, Encryption};
+use btsync::discovery::tracker::redact::redacted;
+use btsync::metainfo::Pattern;
+use btsync::net::bind::Bind;
+use btsync::storage::Allocation;
+use btsync::types::{Dscp, Encryption};
 
 pub(crate) use normalize::STDIN;
 use normalize::{CommandLine, GivenOption, Options};
@@ -205,9 +205,11 @@ pub struct DownloadArgs {
     pub dir: Option<PathBuf>,
     /// read options from this file in place of `$XDG_CONFIG_HOME/btsync/config`
     #[argh(option, arg_name = "F")]
+    #[expect(dead_code, reason = "`config` reads the word itself, before argh does")]
     pub config: Option<PathBuf>,
     /// read options from no file
     #[argh(switch)]
+    #[expect(dead_code, reason = "likewise")]
     pub no_config: bool,
     /// print all options with their values and where those come from
     #[argh(switch)]
@@ -215,6 +217,7 @@ pub struct DownloadArgs {
     // The letter is that of curl, wget and transmission.
     /// print the version
     #[argh(switch, short = 'V')]
+    #[expect(dead_code, reason = "the answer is printed before a download is thought of")]
     pub version: bool,
 }
 
@@ -271,10 +274,8 @@ impl DownloadArgs {
     }
 }
 
-/// Turns the words after the program's name into a command; nothing else is asked.
-///
-/// # Errors
-/// [`Exit::BadOption`] and one line where the words make no sense.
+/// Turns the words after the program's name into a command, without configuration file and environment.
+#[cfg(test)]
 pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
     parse_in(words, &ConfigSources::default()).map(|parsed| parsed.command)
 }

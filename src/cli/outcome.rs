@@ -6,8 +6,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::FinalStatus;
 use crate::cli::report::figures::{part, percent, time};
 use crate::cli::report::no_peers::stall_reason;
-use crate::storage::{Operation, StorageError, StorageErrorKind};
-use crate::torrent::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
+use btsync::storage::{Operation, StorageError, StorageErrorKind};
+use btsync::torrent::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
 
 /// How a session ended, for those who tell of it.
 pub(crate) fn final_status(result: &Result<Outcome, TorrentError>) -> FinalStatus {

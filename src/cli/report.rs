@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select, tick};
 
 use crate::cli::report::figures::{count, percent, size, time};
-use crate::torrent::Event;
-use crate::util::os_error::without_numbers;
-use crate::util::printable_text::printable;
+use btsync::torrent::Event;
+use btsync::util::os_error::without_numbers;
+use btsync::util::printable_text::printable;
 
 /// Text of strangers is cut here: no one needs more of it on a line.
 const MAX_TEXT_LEN: usize = 300;
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn who_is_banned_is_named() {
-        let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: crate::types::PieceIndex(5) };
+        let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: btsync::types::PieceIndex(5) };
         assert_eq!(
             EventText::default().of(&event).as_deref(),
             Some("192.0.2.7:6881 sent wrong data (piece 5): banned")

@@ -40,7 +40,7 @@ pub(crate) fn note(
 }
 
 /// Whether any download is known to have brought this file; `resolved` is its path without links.
-pub(crate) fn is_brought(folder: &Path, resolved: &Path, file: &File) -> bool {
+pub fn is_brought(folder: &Path, resolved: &Path, file: &File) -> bool {
     let identity = permanent_identity(file);
     let notes = fs::read_dir(folder).into_iter().flatten().flatten();
     notes.filter_map(|note| read(&note.path())).any(|files| names(&files, resolved, identity))

@@ -94,7 +94,7 @@ fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, 
 }
 
 /// How the torrent's bytes lie in files, and what is made beside these.
-pub(crate) fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
+pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
     let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
     let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
     let mut extras = Extras::default();

@@ -46,7 +46,7 @@ pub(crate) fn find(
 }
 
 /// The layout with files at other places where they are there and not at their own; for looking only.
-pub(crate) fn layout_as_found(torrent: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
+pub fn layout_as_found(torrent: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
     let is_there = |path: &Path| fs::metadata(folder.join(path)).is_ok_and(|it| it.is_file());
     let is_missing = |file: usize| layout.files().get(file).is_some_and(|spec| !is_there(&spec.path));
     redirected(layout, &candidates(torrent, |file, place| is_there(place) && is_missing(file)))

@@ -10,7 +10,7 @@ use crate::util::os_error::reason;
 
 /// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
 /// reason to stop, and a file that is there and holds something else is replaced only by `overwrite`.
-pub(crate) fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> String {
+pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> String {
     let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
     let shown = printable(&file.to_string_lossy());
     match save(&file, torrent, bytes, overwrite) {

@@ -19,10 +19,10 @@ use crate::cli::report::hook::Hook;
 use crate::cli::report::json::JsonReporter;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::{FinalStatus, Reporter, Reporters, clean, listen_since};
-use crate::discovery::tracker::redact::{public_name, redacted};
-use crate::metainfo::{Magnet, printable};
-use crate::torrent::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
-use crate::types::InfoHash;
+use btsync::discovery::tracker::redact::{public_name, redacted};
+use btsync::metainfo::{Magnet, printable};
+use btsync::torrent::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
+use btsync::types::InfoHash;
 
 /// What a job is to fetch.
 pub(crate) enum JobSource {

@@ -20,7 +20,7 @@ use crate::cli::report::tui::panel::{Panel, next_limits, toggle_pause};
 use crate::cli::report::tui::text::wrap;
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{DOWN, ENTER, KeyInput, UP};
-use crate::torrent::{Limits, PieceState, Snapshot, Stage, TorrentHandle};
+use btsync::torrent::{Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// How often the lines are redrawn.
 const PERIOD: Duration = Duration::from_millis(250);

@@ -14,10 +14,10 @@ use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::spelling::nearest_command;
 use crate::cli::options::{DownloadArgs, STDIN};
-use crate::discovery::tracker::redact::redacted;
-use crate::metainfo::{Magnet, MagnetError, printable};
-use crate::types::InfoHash;
-use crate::util::descriptors::with_retry;
+use btsync::discovery::tracker::redact::redacted;
+use btsync::metainfo::{Magnet, MagnetError, printable};
+use btsync::types::InfoHash;
+use btsync::util::descriptors::with_retry;
 
 /// The largest list that is read, in bytes.
 const MAX_LIST_FILE: u64 = 16 << 20;

@@ -15,7 +15,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
-use crate::metainfo::{CreateError, CreateOptions, CreatePlan, Glob, printable};
+use btsync::metainfo::{CreateError, CreateOptions, CreatePlan, Glob, printable};
 
 /// What was left out and the like is told in so many lines.
 const NOTES_MAX: usize = 20;
@@ -179,7 +179,7 @@ fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes:
 }
 
 fn glob(text: &str) -> Result<Glob, String> {
-    text.parse().map_err(|error: crate::metainfo::GlobError| format!("`{text}`: {error}"))
+    text.parse().map_err(|error: btsync::metainfo::GlobError| format!("`{text}`: {error}"))
 }
 
 /// `HOST:PORT` without the brackets that an IPv6 address needs there.
@@ -220,7 +220,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::metainfo::Metainfo;
+    use btsync::metainfo::Metainfo;
 
     fn args(words: &[&str]) -> CreateArgs {
         CreateArgs::from_args(&["create"], words).unwrap()

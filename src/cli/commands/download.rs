@@ -25,11 +25,11 @@ use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
 use crate::cli::terminal::screen::Screen;
 use crate::cli::{limits, logs, signals};
-use crate::metainfo::{Magnet, Metainfo, MetainfoError, Selection, printable};
-use crate::net::networks::is_private;
-use crate::torrent::{Config, DhtSettings, Event, Limits, SeedGoal, Source, Torrent, TorrentHandle};
-use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
-use crate::util::os_error::reason;
+use btsync::metainfo::{Magnet, Metainfo, MetainfoError, Selection, printable};
+use btsync::net::networks::is_private;
+use btsync::torrent::{Config, DhtSettings, Event, Limits, SeedGoal, Source, Torrent, TorrentHandle};
+use btsync::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
+use btsync::util::os_error::reason;
 
 /// Peers that are taken of a magnet link at most.
 const MAX_LINK_PEERS: usize = 32;

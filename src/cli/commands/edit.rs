@@ -12,9 +12,9 @@ use crate::cli::commands::info::stdout_error;
 use crate::cli::commands::output_file;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
-use crate::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
-use crate::metainfo::{self, Edit, Metainfo, MetainfoError, printable};
-use crate::util::os_error::reason;
+use btsync::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
+use btsync::metainfo::{self, Edit, Metainfo, MetainfoError, printable};
+use btsync::util::os_error::reason;
 
 /// change what a torrent file says beside its files; the info-hash stays
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]

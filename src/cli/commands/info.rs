@@ -9,9 +9,9 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError, printable};
-use crate::util::os_error::reason;
-use crate::util::printable_text::is_deceptive;
+use btsync::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError, printable};
+use btsync::util::os_error::reason;
+use btsync::util::printable_text::is_deceptive;
 
 /// show what a torrent file says
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]

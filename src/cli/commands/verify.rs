@@ -15,10 +15,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::figures::count;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
-use crate::metainfo::{Metainfo, Pattern, Selection, printable};
-use crate::storage::{self, CheckProgress, Flaw, Layout, Storage, StorageError, StorageErrorKind};
-use crate::torrent::{layout, layout_as_found};
-use crate::types::{Bitfield, PieceIndex};
+use btsync::metainfo::{Metainfo, Pattern, Selection, printable};
+use btsync::storage::{self, CheckProgress, Flaw, Layout, Storage, StorageError, StorageErrorKind};
+use btsync::torrent::{layout, layout_as_found};
+use btsync::types::{Bitfield, PieceIndex};
 
 /// Files held open while hashing.
 const OPEN_MAX: usize = 64;

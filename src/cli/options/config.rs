@@ -15,10 +15,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::bad_option;
 use crate::cli::options::normalize::{GivenOption, OptionSpec, Options, Origin, YES, apply_precedence, parse_switch};
 use crate::cli::report::hook;
-use crate::metainfo::printable;
-use crate::torrent::Config;
-use crate::util::atomic_file;
-use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
+use btsync::metainfo::printable;
+use btsync::torrent::Config;
+use btsync::util::atomic_file;
+use btsync::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
 
 /// What all our variables begin with.
 const PREFIX: &str = "BTSYNC_";
