@@ -1,12 +1,14 @@
-//! Decisions without I/O, locks or clocks: which block to ask of whom, how deep to ask, whom to unchoke.
+//! Pure decisions, without I/O, locks or clocks: which blocks to request from which peer, whom to unchoke, dial or evict, how
+//! fast to send.
 //!
-//! Time comes in as a [`std::time::Duration`] since some start that the caller keeps, randomness through a seed, so that a
-//! simulation can drive every rule here. The [`picker`] is shared by all peers and stands under one short lock; `requests`
-//! belongs to one connection; [`choker`] to the loop that runs its rounds, and so does [`quality`], which says whom to call and
-//! whom to drop; the `limiter` is asked by all who send or receive; [`rate`] measures for all of them. `allowed` names
-//! the pieces that a newcomer gets for nothing, `blame` finds who sent a wrong block, `superseed` what a first seeder
-//! shows to whom. `metadata` fetches the info dictionary for a magnet link, [`pex`] decides what peers are told of each
-//! other.
+//! The caller passes the time as a [`std::time::Duration`] since a start of its choice, and seeds the randomness, so that
+//! simulations can drive every rule.
+//!
+//! * One per torrent, under a short lock: the [`picker`] and [`smart_ban`].
+//! * One per torrent, driven by its loop: [`choker`], [`quality`], `peer_list`, `eviction`, [`super_seed`] and
+//!   [`metadata_fetch`].
+//! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`] and [`send_schedule`].
+//! * Shared by all connections: [`rate_limiter`]. Helpers of several modules: [`rate`], [`traffic`] and [`allowed_fast`].
 
 pub mod allowed_fast;
 pub mod choker;

@@ -1,7 +1,7 @@
-//! The allowed fast set (BEP 6): pieces that a newcomer may ask of us although it is choked, so that it soon has something to
-//! trade. They follow from its address and the torrent, so that calling again, or from the next port, brings no others.
+//! The allowed fast set (BEP 6): pieces that a new peer may request while we choke it, so that it soon has something to trade.
+//! The set depends only on the peer's network and the torrent, so reconnecting or changing the port yields no further pieces.
 //!
-//! The connections ask this once for each peer that speaks the fast extension and has next to nothing.
+//! A connection computes the set once, if the peer supports the fast extension and has fewer than [`SET_SIZE`] pieces.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,20 +9,20 @@ use sha1::{Digest, Sha1};
 
 use crate::types::{InfoHash, PieceIndex};
 
-/// How many pieces the set has; a peer that has as many needs no help.
+/// How many pieces the set has. A peer that already has this many gets no set.
 pub const SET_SIZE: u32 = 10;
 
-/// The bits of an address that count: a whole /24 has the same set.
+/// The address bits that determine the set: all peers of a /24 share one.
 const MASK: u32 = 0xffff_ff00;
 
-/// The first `count` pieces that a peer at `ip` may ask for, of a torrent of `pieces` pieces, in the order of BEP 6. Empty for
-/// IPv6, for which the BEP knows no set.
+/// The first `count` pieces that a peer at `ip` may request from a torrent of `pieces` pieces, in the order of BEP 6. Empty for
+/// IPv6, for which the BEP defines no set.
 pub fn allowed_fast(ip: IpAddr, info_hash: InfoHash, pieces: u32, count: u32) -> Vec<PieceIndex> {
     let IpAddr::V4(ip) = ip.to_canonical() else { return Vec::new() };
     let count = count.min(pieces) as usize;
     let mut set = Vec::with_capacity(count);
     if count == pieces as usize {
-        set.extend((0..pieces).map(PieceIndex)); // chance would take for ever to find the last ones
+        set.extend((0..pieces).map(PieceIndex)); // random draws would take too long to find the last ones
         return set;
     }
     let network = Ipv4Addr::from_bits(ip.to_bits() & MASK).octets();

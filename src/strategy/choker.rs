@@ -1,16 +1,17 @@
-//! Whom to unchoke (BEP 3). Pure; the caller runs a round every [`ROUND`], and asks between two when somebody becomes interested.
+//! Chooses the peers to unchoke (BEP 3). The caller runs a round every [`ROUND`], and asks in between when a peer becomes
+//! interested.
 //!
-//! While downloading, those who give most have the regular slots, whoever is left over shares the rest in turns, and the
-//! optimistic slots, which come on top, let chance decide, so that newcomers can show what they give. A peer that snubs us has
-//! no regular slot. While seeding nobody gives: all are served, or where they are too many all in turn, each until it has had its
-//! quota. How many slots there are is up to [`slots`]. Who wants nothing but to give (BEP 21) has none.
+//! While downloading, the regular slots go to the peers with the highest download rate; the remaining peers take turns in the
+//! slots that are left. Optimistic slots come on top and are drawn at random, so that new peers can show what they deliver. A
+//! peer that snubs us gets no regular slot. While seeding, all interested peers are served; if there are too many, they take
+//! turns, each until its quota is used up. [`slots`] decides the number of slots. A peer with `upload_only` (BEP 21) gets none.
 //!
-//! A peer can be interested at no cost. So a peer that had a slot for some seconds and asked for nothing or little loses it where others
-//! wait, and comes after them for a while (`idle`). A network whose peers have a quarter of the slots comes after others that wait, and each
-//! network has the same chance of an optimistic slot.
+//! Claiming interest costs a peer nothing. So a peer that requests nothing or little for some seconds loses its slot to a waiting
+//! peer, and then ranks last for a while (`idle`). A network whose peers hold a quarter of the slots ranks after other waiting
+//! networks, and every network has the same chance of an optimistic slot.
 //!
-//! A peer that was unchoked keeps that for a round at least, and whoever has a regular slot loses it only to a clearly better
-//! giver, so that nobody is choked and unchoked without need.
+//! To avoid needless changes, an unchoked peer stays unchoked for at least one round, and a peer with a regular slot loses it
+//! only to a clearly faster peer.
 
 mod idle;
 pub mod slots;
@@ -24,67 +25,68 @@ use crate::types::PeerKey;
 use idle::Idleness;
 use slots::{Load, Slots};
 
-/// How often a round is due.
+/// The time between two rounds.
 pub const ROUND: Duration = Duration::from_secs(10);
 
 /// How long an optimistic unchoke lasts.
 const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
-/// A peer is new to us for so long, and so many times as likely to be unchoked optimistically.
+/// A peer counts as new for this long after it connected, and is then [`NEW_WEIGHT`] times as likely to be unchoked
+/// optimistically.
 const NEW_PEER_AGE: Duration = Duration::from_secs(60);
 const NEW_WEIGHT: u32 = 3;
-/// A peer that owes us blocks and sends none for so long snubs us.
+/// A peer that owes us blocks and sends none for this long snubs us.
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
-/// Who gives fewer bytes a second is no giver.
+/// Below this rate, in bytes per second, a peer does not earn a regular slot.
 const MIN_GIVING_RATE: u64 = 1024;
-/// A turn in a shared slot is over when the peer has had so many bytes and so much time…
+/// A turn in a shared slot ends when the peer has received this many bytes and has had the slot this long…
 const TURN_BYTES: u64 = 16 << 20;
 const MIN_TURN: Duration = Duration::from_secs(30);
-/// … or so much time, whatever it had …
+/// … or when it has had the slot this long, whatever it received …
 const MAX_TURN: Duration = Duration::from_secs(90);
-/// … or has not taken a byte for so long.
+/// … or when it has taken no byte for this long.
 const IDLE_TURN: Duration = Duration::from_secs(20);
 
-/// One connected peer, as a round sees it.
-#[allow(clippy::struct_excessive_bools)] // what both sides said, each independent of the others
+/// The state of one connected peer at the time of a round.
+#[allow(clippy::struct_excessive_bools)] // independent facts about both sides
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Who.
+    /// The peer.
     pub key: PeerKey,
-    /// The network that it is in, by which slots are shared out.
+    /// The peer's network; slots are shared fairly among networks.
     pub network: Network,
-    /// Whether it waits for blocks that it has asked for, and takes them.
+    /// Whether requests of the peer are waiting for blocks, and the peer reads what we send.
     pub is_requesting: bool,
-    /// Whether it wants something of us.
+    /// Whether the peer is interested in our pieces.
     pub interested: bool,
-    /// Whether it takes no part in downloading: a seed, or `upload_only` (BEP 21).
+    /// Whether the peer does not download: a seed, or `upload_only` (BEP 21).
     pub upload_only: bool,
-    /// Whether we unchoke it now.
+    /// Whether we unchoke the peer now.
     pub unchoked: bool,
-    /// Whether blocks should be coming: we want something of it, and it unchokes us.
+    /// Whether the peer should be sending blocks: we are interested, and it unchokes us.
     pub expects_blocks: bool,
-    /// Bytes per second from it, over the last 20 s.
+    /// The download rate from the peer over the last 20 s, in bytes per second.
     pub down_rate: u64,
-    /// Bytes per second to it, over the last 20 s.
+    /// The upload rate to the peer over the last 20 s, in bytes per second.
     pub up_rate: u64,
-    /// Payload bytes that ever came from it.
+    /// Payload bytes received from the peer since it connected.
     pub received: u64,
-    /// Payload bytes that ever went to it.
+    /// Payload bytes sent to the peer since it connected.
     pub sent: u64,
-    /// When it connected.
+    /// When the peer connected.
     pub since: Duration,
 }
 
-/// What is remembered of a peer between two rounds.
+/// What the choker remembers of a peer between two rounds.
 #[derive(Clone, Copy, Debug)]
 struct PeerHistory {
-    /// When it was unchoked, and how much it had been sent by then; `None` while it is choked.
+    /// When the peer was unchoked, and how many bytes it had been sent by then; `None` while it is choked.
     turn: Option<(Duration, u64)>,
-    /// When it was last unchoked.
+    /// The last round in which the peer was unchoked.
     served: Option<Duration>,
-    /// What it had given at the last round, and since when that has been all although it owes us more.
+    /// The bytes received from the peer by the last round, and when that number last grew or the peer owed us nothing.
     received: u64,
     heard: Duration,
-    /// Whether it made use of its slots.
+    /// Whether the peer has used its slots.
     idleness: Idleness,
 }
 
@@ -94,50 +96,51 @@ impl PeerHistory {
     }
 }
 
-/// How a turn in a shared slot stands.
+/// The state of a peer's turn in a shared slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum TurnState {
-    /// Unchoked less than a round ago.
+    /// Unchoked less than one round ago.
     Fresh,
-    /// Its turn lasts.
+    /// The turn is in progress.
     Serving,
-    /// It is choked.
+    /// The peer is choked.
     Waiting,
-    /// It has had its turn, and stays only if nobody waits.
+    /// The turn is over; the peer keeps the slot only if no other peer waits.
     Done,
 }
 
-/// See [`Choker::rank`].
+/// The sort key of [`Choker::rank`].
 type SlotRank = (TurnState, bool, usize, Reverse<u64>, Option<Duration>);
 
-/// Remembers who was served when; see the module's head.
+/// The choker of one torrent; see the module documentation.
 #[derive(Debug, Default)]
 pub struct Choker {
     rng: fastrand::Rng,
     slots: Slots,
     peers: BTreeMap<PeerKey, PeerHistory>,
-    /// The optimistic unchokes and when each began.
+    /// The optimistically unchoked peers, with the start of each turn.
     optimistic: BTreeMap<PeerKey, Duration>,
 }
 
 impl Choker {
-    /// Nobody was ever served. The same `rng` and the same rounds lead to the same choices.
+    /// A choker without history. The same `rng` and the same rounds lead to the same choices.
     pub fn new(rng: fastrand::Rng) -> Choker {
         Choker { rng, ..Choker::default() }
     }
 
-    /// States the upload limit, in bytes per second (0 for none): it bounds the number of slots from the next round on.
+    /// Sets the upload limit in bytes per second, 0 for none. It bounds the number of slots from the next round on.
     pub fn set_upload_limit(&mut self, limit: u64) {
         self.slots.set_limit(limit);
     }
 
-    /// How many regular slots there are now.
+    /// The current number of regular slots.
     pub fn slots(&self) -> usize {
         self.slots.count()
     }
 
-    /// In how long a round may open slots or take one from a peer that does nothing with it, before [`ROUND`] has passed, where somebody
-    /// waits for one. Whom the last round found idle it has left its slot for want of others, so there is no sooner look for that.
+    /// How soon a round should run before [`ROUND`] has passed, if a peer waits for a slot: to open more slots, or to take a slot
+    /// from an idle peer. A peer that was already idle at the last round kept its slot because no other peer could take it, so it
+    /// is no reason for an early round.
     pub fn early_round_in(&self, now: Duration) -> Option<Duration> {
         let idle = self.idle_from().filter(|from| *from > now).min();
         self.slots
@@ -147,28 +150,30 @@ impl Choker {
             .min()
     }
 
-    /// The same where a peer has become interested for which there was no slot.
+    /// Like [`Choker::early_round_in`], for a peer that has just become interested and found no free slot. It may also take the
+    /// slot of a peer that is already idle.
     pub fn early_round_for_newcomer(&self, now: Duration) -> Option<Duration> {
         let idle = self.idle_from().any(|from| from <= now).then_some(slots::RAMP_UP_INTERVAL);
         self.early_round_in(now).into_iter().chain(idle).min()
     }
 
-    /// When each of those who have a slot and ask for nothing may lose it.
+    /// For each idle peer with a slot, the time from which it may lose the slot.
     fn idle_from(&self) -> impl Iterator<Item = Duration> {
         self.peers.values().filter_map(|m| m.idleness.idle_from())
     }
 
-    /// Whether that peer had a slot, asked for nothing, and has not asked since.
+    /// Whether the peer had a slot, requested nothing, and has not requested anything since.
     pub fn has_idled(&self, key: PeerKey) -> bool {
         self.peers.get(&key).is_some_and(|m| m.idleness.has_idled())
     }
 
-    /// Whether that peer was seen to snub us at the last round.
+    /// Whether the peer snubs us, as of the last round.
     pub fn is_snubbing(&self, now: Duration, key: PeerKey) -> bool {
         self.peers.get(&key).is_some_and(|m| now.saturating_sub(m.heard) >= SNUBBED_AFTER)
     }
 
-    /// Whom to unchoke until the next round; everyone else is to be choked. `candidates` are all connected peers.
+    /// Runs a round. Returns the peers to unchoke until the next round; all others are to be choked. `candidates` are all
+    /// connected peers.
     pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[Candidate]) -> Vec<PeerKey> {
         self.observe(now, candidates);
         let takers: Vec<&Candidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
@@ -196,7 +201,7 @@ impl Choker {
         chosen.into_iter().collect()
     }
 
-    /// Whether a peer that became interested between two rounds may be unchoked at once: yes while slots are free.
+    /// Whether to unchoke a peer that became interested between two rounds at once: only if a slot is free.
     pub fn can_unchoke_now(&mut self, now: Duration, seeding: bool, candidates: &[Candidate], key: PeerKey) -> bool {
         let Some(candidate) = candidates.iter().find(|c| c.key == key && can_use_slot(c)) else { return false };
         self.slots.set_seeding(seeding);
@@ -208,7 +213,7 @@ impl Choker {
         free
     }
 
-    /// Brings what is remembered in line with who is there, who is unchoked and who gave something.
+    /// Updates the histories from the current state of all peers, and drops those of disconnected peers.
     fn observe(&mut self, now: Duration, candidates: &[Candidate]) {
         let before = std::mem::take(&mut self.peers);
         for c in candidates {
@@ -233,14 +238,14 @@ impl Choker {
         memory.idleness.observe(now, memory.turn, c.sent, c.is_requesting);
     }
 
-    /// Who has the regular slots.
+    /// The peers that get the regular slots.
     fn regular(&self, now: Duration, seeding: bool, takers: &[&Candidate]) -> BTreeSet<PeerKey> {
         let mut ranked: Vec<_> = takers.iter().copied().filter(|c| seeding || !self.is_snubbing(now, c.key)).collect();
         let lasts = |began: &Duration| now.saturating_sub(*began) < OPTIMISTIC_TURN;
         let lucky = |c: &Candidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
         let crowding = self.crowding(now, &ranked);
         ranked.sort_by_cached_key(|c| {
-            // An optimistic turn that is over gives no claim to a regular slot.
+            // When an optimistic turn is over, it gives no claim to a regular slot.
             let by_luck = !seeding && self.optimistic.contains_key(&c.key);
             let standing = if by_luck && !lucky(c) { TurnState::Done } else { self.standing(now, c) };
             let giver = !seeding && c.down_rate >= MIN_GIVING_RATE;
@@ -248,9 +253,9 @@ impl Choker {
                 TurnState::Fresh if !lucky(c) => 0,
                 _ if giver => 1,
                 _ if !lucky(c) => 2,
-                _ => 3, // has its place without a regular slot
+                _ => 3, // served by its optimistic slot
             };
-            // Whoever has a regular slot is displaced only by somebody clearly better.
+            // Only a clearly faster peer displaces a peer from its regular slot.
             let bonus = if c.unchoked && !by_luck { c.down_rate / 8 + 512 } else { 0 };
             let merit = if class == 1 { c.down_rate.saturating_add(bonus) } else { 0 };
             let crowding = crowding.get(&c.key).copied().unwrap_or_default();
@@ -260,7 +265,7 @@ impl Choker {
         ranked.into_iter().take(self.slots.count().max(fresh)).map(|c| c.key).collect()
     }
 
-    /// How the peer's turn stands.
+    /// The state of the peer's turn.
     fn standing(&self, now: Duration, c: &Candidate) -> TurnState {
         let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return TurnState::Waiting };
         let (time, bytes) = (now.saturating_sub(began), c.sent.saturating_sub(sent));
@@ -274,7 +279,8 @@ impl Choker {
         }
     }
 
-    /// How far the networks of those who wait exceed a quarter of the slots with those before them: 0 while they do not.
+    /// For each waiting peer, how many times its network's share of the slots (a quarter) is used up by peers of the same network
+    /// that have a slot or have waited longer; 0 while the network is within its share.
     fn crowding(&self, now: Duration, ranked: &[&Candidate]) -> BTreeMap<PeerKey, usize> {
         let fair = (self.slots.count() / 4).max(1);
         let waits = |c: &Candidate| self.standing(now, c) == TurnState::Waiting;
@@ -292,9 +298,9 @@ impl Choker {
         waiting.into_iter().map(|c| (c.key, crowd(c))).collect()
     }
 
-    /// The order among those who share slots: the fastest of those whose turn lasts, then who waited longest (never served is
-    /// `None` and comes first) of the networks that have the least, then whose turn began last. Those who did nothing with a slot come
-    /// after all others who wait.
+    /// The order among peers that share slots. First the peers whose turn is in progress, the fastest first. Then the waiting
+    /// peers: those that wasted a slot last, then by their network's share, then the longest wait first (`None`, never served,
+    /// sorts first). Last the peers whose turn is over, the most recently started turn first.
     fn rank(&self, now: Duration, c: &Candidate, standing: TurnState, crowding: usize) -> SlotRank {
         let memory = self.peers.get(&c.key);
         match standing {
@@ -310,8 +316,8 @@ impl Choker {
         }
     }
 
-    /// Lets chance decide who else is served, where a turn is over: one, and one more for each peer that snubs us, for whose
-    /// place we look for somebody better. Each network has the same chance, however many of its peers wait.
+    /// Draws the optimistically unchoked peers for the turns that are over: one place, and one more for each peer that snubs us,
+    /// so that a better peer can be found. Each network has the same chance, however many of its peers wait.
     fn draw_optimistic(&mut self, now: Duration, takers: &[&Candidate], regular: &BTreeSet<PeerKey>) {
         let snubbers = takers.iter().filter(|c| self.is_snubbing(now, c.key)).count();
         let places = 1 + snubbers.min(self.slots.count() / 2);
@@ -325,7 +331,7 @@ impl Choker {
             .filter(|(key, _)| others.contains_key(key))
             .partition(|(key, began)| now.saturating_sub(*began) < OPTIMISTIC_TURN && !idles(key));
         let mut optimistic: BTreeMap<_, _> = kept.into_iter().take(places).collect();
-        // Those whose turn is just over, and those who did nothing with one, come last.
+        // Peers whose turn has just ended, and peers that wasted a slot, are drawn last.
         for first in [true, false] {
             let waits = |key: &PeerKey| !optimistic.contains_key(key);
             let comes_first = |key: &PeerKey| !over.contains_key(key) && !is_deprioritized(key);
@@ -341,15 +347,15 @@ impl Choker {
     }
 }
 
-/// Whether a slot is of any use to it.
+/// Whether the peer can use a slot.
 fn can_use_slot(c: &Candidate) -> bool {
     c.interested && !c.upload_only
 }
 
-/// Takes one out of `pool`: of a network by chance, in which a peer that is new to us is more likely than others.
+/// Removes a random peer from `pool`: first draws a network, then one of its peers, with new peers more likely.
 fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&Candidate>) -> Option<PeerKey> {
     let weight = |c: &Candidate| if now.saturating_sub(c.since) < NEW_PEER_AGE { NEW_WEIGHT } else { 1 };
-    // A network weighs as much as the heaviest of its peers.
+    // A network has the weight of its heaviest peer.
     let mut networks: BTreeMap<Network, u32> = BTreeMap::new();
     for c in pool.iter() {
         let heaviest = networks.entry(c.network).or_default();
@@ -362,7 +368,7 @@ fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&Candidate>) -> O
     Some(pool.swap_remove(members[member]).key)
 }
 
-/// Which of these, each as likely as its weight says.
+/// A random index, drawn by weight.
 fn weighted_index(rng: &mut fastrand::Rng, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
     let total: u32 = weights.clone().sum();
     if total == 0 {

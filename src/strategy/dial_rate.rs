@@ -1,34 +1,34 @@
-//! How fast we connect to others. Pure.
+//! Limits how fast the client opens outgoing connections.
 
 use std::time::Duration;
 
-/// Connections that are being made at the same time, by all sessions of the host.
+/// The most half-open connections at a time, over all torrents of the client.
 pub const MAX_HALF_OPEN: usize = 120;
-/// How many of them each session may have at least.
+/// How many of them each torrent is guaranteed.
 pub const MIN_HALF_OPEN: usize = 5;
 
-/// Connections that are begun in a second, by all sessions together: addresses that refuse take no time, and a list of thousands of them
-/// must not make a flood of us.
+/// The most connection attempts per second, over all torrents. Addresses that refuse connections answer at once, so without this
+/// limit a list of thousands of them would make the client flood the network.
 pub const DIALS_PER_SECOND: usize = 100;
 
-/// How long a connection may take while other addresses wait for their turn: a lost SYN is sent again after one second, and once
-/// more after three.
+/// The connect timeout while other addresses wait to be dialed. A lost SYN is sent again after one second, and once more after
+/// three.
 const SHORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long it may take otherwise.
+/// The connect timeout otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may take to come about.
+/// The time allowed for establishing a connection.
 pub fn connect_timeout(others_wait: bool) -> Duration {
     if others_wait { SHORT_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT }
 }
 
-/// How many connections may be begun now: a token bucket that holds those of one second.
+/// A token bucket of connection attempts that holds at most one second's worth.
 #[derive(Debug)]
 pub struct DialBudget {
-    /// Those that are left, as of `at`.
+    /// The attempts left, as of `at`.
     left: f64,
     at: Duration,
-    /// How many come back in a second.
+    /// How many attempts are added per second.
     rate: f64,
 }
 
@@ -40,8 +40,8 @@ impl Default for DialBudget {
 }
 
 impl DialBudget {
-    /// How many connections may be begun at `now`, with so many a second on the average. Where the bucket was emptied that is none for a
-    /// tenth of a second, so that a long list is not looked through for each address.
+    /// How many connection attempts may start at `now`, at an average of `a_second` per second. After the bucket was emptied,
+    /// none may start for a tenth of a second, so that a long peer list is not searched once per address.
     pub fn allowed(&mut self, now: Duration, a_second: usize) -> usize {
         self.rate = a_second.max(1) as f64;
         let came = now.saturating_sub(self.at).as_secs_f64() * self.rate;
@@ -49,15 +49,15 @@ impl DialBudget {
         if now < self.next() { 0 } else { self.left as usize }
     }
 
-    /// A connection was begun.
+    /// Counts an attempt that was started.
     pub fn begun(&mut self) {
         self.left -= 1.0;
     }
 
-    /// When the next may be begun.
+    /// When the next attempt may start.
     pub fn next(&self) -> Duration {
         let missing = (self.rate / 10.0).max(1.0) - self.left;
-        // A millisecond more, so that rounding leaves nothing missing then.
+        // One extra millisecond, so that rounding leaves no fraction missing.
         if missing <= 0.0 { self.at } else { self.at + Duration::from_secs_f64(missing / self.rate + 0.001) }
     }
 }

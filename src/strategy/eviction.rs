@@ -1,19 +1,21 @@
-//! Which connection ends when the table is full and somebody else wants in. Pure.
+//! Chooses the connection to close when the table is full and a new peer wants to connect.
 //!
-//! One address or network may fill the table as long as nobody else wants in: many peers behind one router, or all of them on one
-//! machine, are nothing bad. When a newcomer finds no place, the network with the most connections gives one up: of the fullest IPv4
-//! /24 or IPv6 /48 the fullest address or /56, of that the fullest /64, and there the connection that has moved no block for longest.
-//! So nobody keeps others out with connections that do nothing, however many addresses of a network it has, and whatever the
-//! connections say.
+//! One address or network may fill the table while no other peer wants in: many peers behind one router or on one machine are
+//! legitimate. When a newcomer finds the table full, the network with the most connections gives one up. Within the fullest IPv4
+//! /24 or IPv6 /48, the fullest address or /56 is chosen, in it the fullest /64, and there the connection that has been without
+//! block transfer for longest. So idle connections keep nobody out, however many addresses of a network they use and whatever
+//! they claim.
 //!
-//! Where the connections come from as many networks as there are connections, a connection that has never moved a block gives way
-//! after a short grace, first one that does not read what we send, then one that had an upload slot and asked for nothing. A
-//! connection that has moved blocks is evicted ten seconds to a minute after the last one, the later the more it has moved; a few bytes
-//! are no block. An honest peer that waits for its turn looks the same, so there are only a few such evictions a second, one in a few
-//! seconds for callers of each /16 or IPv6 /32, and a network whose connection was evicted in this way evicts nobody itself for a while ([`EvictionLimiter`]).
+//! If the connections come from as many networks as there are connections, a connection that has never transferred a block is
+//! evicted after a short grace period: first one that does not read what we send, then one that had an upload slot and requested
+//! nothing. A connection that has transferred blocks may be evicted ten seconds to a minute after the last one; the more it has
+//! transferred, the later. A few bytes do not count as a block. An honest peer that waits for its turn looks the same, so such
+//! evictions are limited ([`EvictionLimiter`]): to a few per second, to one every few seconds for newcomers of each /16 or IPv6
+//! /32, and a network that lost a connection this way causes no such eviction itself for a while.
 //!
-//! Where nobody has run out of time, the connection that has moved the least of late gives way to a network that has fewer, one every
-//! few seconds, unless it is new or busy. Whoever wants to hold all places must move as much as honest peers do.
+//! If no connection has exceeded its time, the connection with the least recent traffic is evicted in favor of a network with
+//! fewer connections, one every few seconds, unless it is new or busy. So an attacker must transfer as much as honest peers do to
+//! hold all places.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -23,80 +25,82 @@ use std::time::Duration;
 use crate::net::networks::Network;
 use crate::types::PeerKey;
 
-/// A connection that may have to end.
+/// A connection that may be evicted.
 #[derive(Clone, Copy, Debug)]
 pub struct EvictionCandidate {
     /// The connection.
     pub key: PeerKey,
-    /// The other end.
+    /// The remote address.
     pub host: IpAddr,
-    /// Its handshake.
+    /// The state of its handshake.
     pub handshake: Handshake,
-    /// When it was made.
+    /// When it was established.
     pub since: Duration,
-    /// When it last moved a block, either way; when it was made, where it has moved none.
+    /// When it last transferred a block in either direction; initially when it was established.
     pub moved: Duration,
-    /// What it has made of its place so far.
+    /// How useful it has been so far.
     pub usefulness: Usefulness,
-    /// The payload bytes that it has ever moved.
+    /// Payload bytes transferred since it was established, both directions.
     pub total: u64,
-    /// The payload bytes that it moves in a minute, of late.
+    /// Recent payload bytes per minute, both directions.
     pub recent: u64,
 }
 
-/// What a connection has made of its place, the least first.
+/// How useful a connection has been, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Usefulness {
-    /// It does not read what we send.
+    /// The peer does not read what we send.
     Stuck,
-    /// It had an upload slot and asked for nothing.
+    /// The peer had an upload slot and requested nothing.
     Idled,
-    /// No block has ever moved.
+    /// No block has been transferred.
     Unknown,
-    /// It has moved blocks.
+    /// Blocks have been transferred.
     Moved,
 }
 
 /// The connection to evict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eviction {
-    /// Which.
+    /// The connection.
     pub key: PeerKey,
-    /// What [`EvictionLimiter::note`] must hear of, where evictions of this kind are bounded.
+    /// To be passed to [`EvictionLimiter::note`] after the eviction, if evictions of this kind are limited.
     pub limited: Option<LimitedEviction>,
 }
 
-/// An eviction of a connection that an honest peer could have made.
+/// An eviction that may hit an honest peer, and therefore is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitedEviction {
-    /// Its network.
+    /// The network of the evicted connection.
     pub network: Network,
     /// The wider network of the newcomer.
     pub newcomer: Network,
-    /// It had not run out of time: it only moved the least.
+    /// Whether the connection had not exceeded its time and only transferred the least.
     pub in_use: bool,
 }
 
-/// Bounds how often connections are evicted that an honest peer could have made.
+/// Limits how often connections are evicted that may belong to honest peers.
 #[derive(Debug, Default)]
 pub struct EvictionLimiter {
-    /// When each of the last of them was evicted; the oldest first.
+    /// The recent limited evictions with their times, the oldest first.
     evicted: VecDeque<(Duration, LimitedEviction)>,
-    /// When the last one was evicted that was in use.
+    /// When a connection in use was last evicted.
     in_use: Option<Duration>,
 }
 
 impl EvictionLimiter {
-    /// Such evictions in each [`EvictionLimiter::SPAN`] at most, and one for newcomers of each /16 or IPv6 /32: a place is kept for about a minute in the fullest flood of newcomers.
+    /// The most limited evictions within each [`EvictionLimiter::SPAN`], of which newcomers of each /16 or IPv6 /32 get one. Even
+    /// in the worst flood of newcomers, a connection keeps its place for about a minute.
     pub const MAX_EVICTIONS: usize = 16;
     /// See [`EvictionLimiter::MAX_EVICTIONS`].
     pub const SPAN: Duration = Duration::from_secs(4);
-    /// Between two evictions of connections that are in use. More than [`GRACE`]: the newcomer, if it does nothing, goes before the next.
+    /// The time between two evictions of connections in use. Longer than [`GRACE`], so that a newcomer that transfers nothing is
+    /// evicted before the next connection in use.
     pub const PAUSE: Duration = Duration::from_secs(8);
-    /// A network that lost a connection evicts no other for so long.
+    /// How long a network that lost a connection causes no limited eviction itself.
     pub const REST: Duration = Duration::from_secs(60);
 
-    /// Whether a newcomer may take the place of a connection that has run out of time.
+    /// Whether a newcomer may evict a connection that has exceeded its time.
     fn allows(&self, newcomer: IpAddr, now: Duration) -> bool {
         let recent = || self.evicted.iter().rev().take_while(|(at, _)| now < *at + EvictionLimiter::SPAN);
         let (network, provider_network) = (Network::block(newcomer), provider_network(newcomer));
@@ -105,12 +109,12 @@ impl EvictionLimiter {
             && !self.evicted.iter().any(|(at, gone)| gone.network == network && now < *at + EvictionLimiter::REST)
     }
 
-    /// Whether it may take that of a connection that is in use.
+    /// Whether a newcomer may evict a connection in use.
     fn allows_in_use(&self, newcomer: IpAddr, now: Duration) -> bool {
         self.in_use.is_none_or(|at| now >= at + EvictionLimiter::PAUSE) && self.allows(newcomer, now)
     }
 
-    /// A connection was evicted; see [`Eviction::limited`].
+    /// Records an eviction; see [`Eviction::limited`].
     pub fn note(&mut self, gone: LimitedEviction, now: Duration) {
         while self.evicted.front().is_some_and(|(at, _)| now >= *at + EvictionLimiter::REST) {
             self.evicted.pop_front();
@@ -122,47 +126,49 @@ impl EvictionLimiter {
     }
 }
 
-/// What a provider has, or somebody who rents many addresses: an IPv4 /16 or an IPv6 /32.
+/// The network of a provider, or of someone who rents many addresses: an IPv4 /16 or IPv6 /32.
 fn provider_network(ip: IpAddr) -> Network {
     Network::of(ip, 16, 32)
 }
 
-/// How far a connection's handshake has come.
+/// The progress of a connection's handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handshake {
-    /// Not a byte has come from the other end.
+    /// No byte has arrived from the remote side.
     Silent,
-    /// Some bytes have come.
+    /// Some bytes have arrived.
     Begun,
-    /// It is done.
+    /// The handshake is complete.
     Done,
 }
 
-/// A caller's first bytes follow right behind its connection. One that has sent none for so long makes room for any other.
+/// The first bytes of an incoming connection arrive directly after it is established. A connection that has sent nothing for this
+/// long may be evicted by any newcomer.
 const SILENT_TIMEOUT: Duration = Duration::from_millis(200);
-/// So long a handshake may take, over a slow line and encrypted, before it gives way.
+/// How long a handshake may take, encrypted over a slow link, before the connection may be evicted.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
-/// So long a connection may do nothing before it gives way to a network that has fewer.
+/// How long a connection may be idle before it is evicted in favor of a network with fewer connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// So long it may do nothing before it gives way to anybody.
+/// How long a connection may be idle before any newcomer may evict it.
 const LONG_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The same for a connection that has never moved a block: long enough for a peer that is served at once to ask and to get one.
+/// How long a connection that has never transferred a block may be idle: enough for a peer that is unchoked at once to request
+/// and receive one.
 const GRACE: Duration = Duration::from_secs(6);
-/// The same for a connection that has moved blocks: so long after the last one at least, and up to [`LONG_IDLE_TIMEOUT`] where it has moved
-/// [`PLENTY_BYTES`].
+/// How long a connection that has transferred blocks may be idle, at least. The time grows to [`LONG_IDLE_TIMEOUT`] at
+/// [`PLENTY_BYTES`] transferred.
 const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const PLENTY_BYTES: u64 = 1 << 20;
-/// A connection in use is safe in its first seconds …
+/// A connection in use is not evicted within this time after it was established…
 const MIN_AGE_IN_USE: Duration = Duration::from_secs(20);
-/// … and while it moves blocks, at so many bytes a minute and with no longer pause.
+/// … nor while it transfers at least this many bytes per minute, without a pause longer than this.
 const BUSY: u64 = 60 * 4096;
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(5);
 
-/// By these networks connections are counted, one inside the other.
+/// The network sizes by which connections are counted, each inside the previous one.
 const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::block, Network::site, Network::host];
 
-/// The connection that makes room for one from `newcomer`, where there is one. A network that has more than `fair` of them gives up one
-/// at any time, but not to the same network.
+/// The connection to evict for a newcomer, if any. A network with more than `fair` connections gives one up at any time, but not
+/// to the same network.
 pub fn evicted(
     newcomer: IpAddr,
     occupants: &[EvictionCandidate],
@@ -181,7 +187,8 @@ pub fn evicted(
     if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(crowded)) {
         return Some(Eviction { key: gone.key, limited: None });
     }
-    // No other network has more than its part, or what it has is in use. The newcomer's must not push out others that have fewer.
+    // Every other network is within its fair share, or its connections are in use. The newcomer must not evict a connection of a
+    // network that has fewer.
     let mut blocks: HashMap<Network, usize> = HashMap::new();
     for occupant in occupants {
         *blocks.entry(Network::block(occupant.host)).or_default() += 1;
@@ -221,7 +228,7 @@ pub fn evicted(
     eviction_limiter.allows_in_use(newcomer, now).then(|| eviction(least, true))
 }
 
-/// For how long a connection may move no block before it gives way to one of a network that has no more of them.
+/// How long a connection may be idle before it may be evicted in favor of a network with as many connections or fewer.
 fn idle_timeout(o: &EvictionCandidate) -> Duration {
     if o.usefulness < Usefulness::Moved {
         return GRACE;
@@ -230,8 +237,8 @@ fn idle_timeout(o: &EvictionCandidate) -> Duration {
     MIN_IDLE_TIMEOUT + LONG_IDLE_TIMEOUT.saturating_sub(MIN_IDLE_TIMEOUT).mul_f64(share)
 }
 
-/// The connections of the fullest network, narrowed down level by level; and where they are more than the newcomer's network there
-/// would have, whether they exceed the fair part.
+/// The connections of the fullest network, narrowed down level by level. The second value is set if that network has at least two
+/// more than the newcomer's, and says whether it exceeds the fair share.
 fn fullest(newcomer: IpAddr, occupants: &[EvictionCandidate], fair: usize) -> (Vec<EvictionCandidate>, Option<bool>) {
     let mut crowd = occupants.to_vec();
     let mut exceeds = None;
@@ -251,7 +258,7 @@ fn fullest(newcomer: IpAddr, occupants: &[EvictionCandidate], fair: usize) -> (V
     (crowd, exceeds)
 }
 
-/// The one that has moved no block for longest, of those whose handshake has come the least far; of several the last to come.
+/// The connection that has been idle for longest, among those with the least handshake progress; of several, the newest.
 fn longest_idle<'a>(occupants: impl Iterator<Item = &'a EvictionCandidate>) -> Option<&'a EvictionCandidate> {
     occupants.min_by_key(|o| (o.handshake, o.moved, Reverse(o.key)))
 }

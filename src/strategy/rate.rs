@@ -1,27 +1,27 @@
-//! A rolling rate: bytes over the last twenty seconds, in buckets of one second. Constant size, no clock of its own.
+//! A rolling rate: bytes over the last twenty seconds, in one-second buckets. Constant size; the caller passes the time.
 
 use std::time::Duration;
 
-/// How many buckets of a second the window has.
+/// The window's length, in one-second buckets.
 const WINDOW: u64 = 20;
 
-/// Bytes per second over the last 20 s, or since the first byte where that is less.
+/// Bytes per second over the last 20 s, or since the first byte if that is less.
 #[derive(Clone, Debug, Default)]
 pub struct Rate {
     buckets: [u64; WINDOW as usize],
-    /// The second that the newest bucket stands for.
+    /// The second of the newest bucket.
     second: u64,
-    /// When the first bytes came.
+    /// When the first bytes were counted.
     first: Option<Duration>,
 }
 
 impl Rate {
-    /// A meter that has seen nothing.
+    /// A meter that has counted nothing.
     pub fn new() -> Rate {
         Rate::default()
     }
 
-    /// Counts `bytes` at `now`. A `now` before an earlier one counts as that earlier one.
+    /// Counts `bytes` at `now`. A `now` that lies before an earlier one counts as that earlier one.
     pub fn add(&mut self, now: Duration, bytes: u64) {
         self.first.get_or_insert(now);
         self.advance(now);
@@ -30,7 +30,8 @@ impl Rate {
         }
     }
 
-    /// Bytes per second at `now`. The divisor is never less than a second, so that a first burst is no wild figure.
+    /// The rate at `now`, in bytes per second. The divisor is at least one second, so that a first burst does not give an absurd
+    /// rate.
     pub fn per_second(&self, now: Duration) -> u64 {
         let Some(first) = self.first else { return 0 };
         let mut seen = self.clone();
@@ -41,7 +42,7 @@ impl Rate {
         (bytes as f64 / span.as_secs_f64()) as u64
     }
 
-    /// Empties the buckets of the seconds that went by without a call.
+    /// Clears the buckets of the seconds since the last call.
     fn advance(&mut self, now: Duration) {
         let second = now.as_secs();
         if second <= self.second {

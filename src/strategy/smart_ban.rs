@@ -1,40 +1,40 @@
-//! Who sent the wrong block: pieces that failed with blocks of several peers, remembered block by block until the piece is right.
+//! Finds the peers that sent wrong blocks in pieces with blocks from several peers.
 //!
-//! The hash of a piece says that something is wrong, not what. So of each failure the sender and the SHA-1 of every block are
-//! kept; once the piece verifies, whoever sent a block that differs from the good one lied, and nobody else did. SHA-1 is
-//! collision-broken, yet to hide behind it a liar would have to match a given block (a second preimage), which nobody can.
+//! The hash of a failed piece does not tell which block was wrong. So each failure is recorded with the sender and the SHA-1 of
+//! every block. Once the piece verifies, exactly the peers whose block differs from the good one lied. SHA-1 collisions do not
+//! help a liar: it would have to match a given block (a second preimage), which is infeasible.
 //!
-//! Bounded: the oldest failures are forgotten first. A piece may fail more than once; each failure is kept.
+//! The memory is bounded: the oldest failures are forgotten first. A piece may fail more than once; each failure is kept.
 
 use std::collections::VecDeque;
 
 use crate::types::{PeerKey, PieceHash, PieceIndex};
 
-/// Blocks remembered at most, of 28 bytes each.
+/// The most blocks that are remembered, at 28 bytes each.
 const MAX_BLOCKS: usize = 36_000;
-/// Failures remembered at most.
+/// The most failures that are remembered.
 const MAX_FAILURES: usize = 1000;
 
-/// The failures whose authors are not known yet.
+/// Failures whose liars are not known yet.
 #[derive(Debug, Default)]
 pub struct SmartBan {
     /// The oldest first.
     failures: VecDeque<FailedPiece>,
-    /// In all failures.
+    /// The number of blocks in all failures.
     blocks: usize,
 }
 
-/// What was in a piece that was wrong.
+/// The blocks of a piece that failed verification.
 #[derive(Debug)]
 struct FailedPiece {
     piece: PieceIndex,
-    /// Who sent which block, in order; `None` where a peer of an earlier session did.
+    /// The sender and hash of each block, in order; `None` for a block from an earlier session.
     blocks: Box<[(Option<PeerKey>, PieceHash)]>,
 }
 
 impl SmartBan {
-    /// A piece was wrong: its blocks, in order, came from `block_senders` (`None`: a peer of an earlier session) and hash to `block_hashes`. What
-    /// is longer than the other is ignored.
+    /// Records a piece that failed verification: the senders of its blocks in order (`None` for an earlier session), and their
+    /// hashes. Surplus entries of the longer list are ignored.
     pub fn record_failure(&mut self, piece: PieceIndex, block_senders: &[Option<PeerKey>], block_hashes: &[PieceHash]) {
         let blocks: Box<[_]> = block_senders.iter().copied().zip(block_hashes.iter().copied()).collect();
         self.blocks += blocks.len();
@@ -45,12 +45,13 @@ impl SmartBan {
         }
     }
 
-    /// Whether the piece failed, and is to be judged once it is right.
+    /// Whether the piece has failed, so that its blocks must be compared once it verifies.
     pub fn has_failed(&self, piece: PieceIndex) -> bool {
         self.failures.iter().any(|failure| failure.piece == piece)
     }
 
-    /// The piece is right now, with blocks that hash to `good`: who sent others, each once. Its failures are forgotten.
+    /// Compares the recorded blocks with the hashes `good` of the verified piece. Returns each peer that sent a different block,
+    /// once, and forgets the piece's failures.
     pub fn find_liars(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
         let mut liars = Vec::new();
         self.failures.retain(|failure| {

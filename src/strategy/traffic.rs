@@ -1,18 +1,19 @@
-//! What a connection has moved, so that a full table can tell one that is used from one that is kept alive with a byte now and then. Pure.
+//! Measures what a connection has transferred, so that eviction from a full table can tell a used connection from one that is
+//! kept alive with single bytes.
 
 use std::time::Duration;
 
-/// Fewer payload bytes than these do not count as new.
+/// Only this many payload bytes count as a new block.
 const BLOCK_SIZE: u64 = crate::types::BLOCK_SIZE as u64;
-/// Within this time two thirds of what was moved are forgotten in [`Traffic::recent`].
+/// In [`Traffic::recent`], two thirds of the transferred bytes are forgotten within this time.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// Payload bytes of one connection, both ways together.
+/// The payload bytes of one connection, both directions together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Traffic {
-    /// All that were ever moved.
+    /// All bytes so far.
     total: u64,
-    /// Those since the last whole block.
+    /// The bytes since the last whole block.
     rest: u64,
     /// When the last whole block was complete.
     last_block: Option<Duration>,
@@ -22,7 +23,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// So many bytes were moved.
+    /// Counts transferred bytes.
     pub fn moved(&mut self, now: Duration, bytes: u64) {
         self.recent = self.decayed(now) + bytes as f64;
         self.at = now.max(self.at);
@@ -33,17 +34,17 @@ impl Traffic {
         }
     }
 
-    /// Payload bytes so far.
+    /// All payload bytes so far.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// When the last block's worth of bytes was complete; bytes that do not make up a block change nothing.
+    /// When the last block's worth of bytes was complete. Bytes that do not make up a block do not change it.
     pub fn last_block(&self) -> Option<Duration> {
         self.last_block
     }
 
-    /// Bytes a minute: with a steady flow that is what is moved in a minute, and older bytes count less and less.
+    /// Recent bytes per minute. With a steady flow this is the number of bytes per minute; older bytes count less and less.
     pub fn recent(&self, now: Duration) -> u64 {
         self.decayed(now) as u64
     }

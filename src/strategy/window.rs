@@ -1,46 +1,47 @@
-//! How much of what we send one peer may be on its way at a time while we download. Pure.
+//! Limits how much of our upload to one peer may be in flight while we download.
 //!
-//! Requests leave behind the blocks that were sent before. A line's buffer holds a second or more of its rate, TCP fills it, and once it
-//! overflows each lost packet holds up all that follows. So while we download, the next block is written only once little of the
-//! others is left unacknowledged: as much as keeps the delay a tenth of a second above the shortest round trip ever seen. That is the
-//! aim of LEDBAT (BEP 29, RFC 6817), with the formula of FAST TCP, once a round: `window × wanted round trip / round trip`.
+//! Our requests queue behind the blocks sent before them. A link's buffer holds a second or more of its rate, TCP fills it, and
+//! once it overflows each lost packet holds up everything after it. So while we download, the next block is written only when
+//! little data is unacknowledged: as much as keeps the delay within a tenth of a second above the shortest round trip ever seen.
+//! That is the aim of LEDBAT (BEP 29, RFC 6817), with the formula of FAST TCP, once per round: `window × target rtt / rtt`.
 //!
-//! The round trip does not tell one direction from the other. Where it stays long although the window has become much smaller, it is
-//! not our data that waits: the window goes back to where it was, and that round trip counts as the shortest for a while.
+//! The round trip time does not tell one direction from the other. If it stays long although the window has become much smaller,
+//! other traffic causes the delay: the window returns to its former size, and that round trip time counts as the shortest for a
+//! while.
 
 use std::time::Duration;
 
 use crate::net::tcp_diag::TcpInfo;
 use crate::types::BLOCK_SIZE;
 
-/// What our data may add to the round trip.
+/// The delay that our data may add to the round trip time.
 const DELAY: Duration = Duration::from_millis(100);
-/// Bytes unacknowledged before the next write: at first, at least, and so many that they never matter.
+/// The limit on unacknowledged bytes: initial, smallest, and a largest value that has no effect in practice.
 const INITIAL_WINDOW: f64 = BLOCK_SIZE as f64;
 const MIN_WINDOW: f64 = BLOCK_SIZE as f64 / 4.0;
 const MAX_WINDOW: f64 = (64 << 20) as f64;
-/// The window changes by this factor in a round at most.
+/// The most that the window changes in one round.
 const FACTOR: f64 = 2.0;
-/// Once so small a part of what was under way is left, for so many rounds, that has to show in the round trip: by half of what our
-/// data would explain.
+/// Once the window has shrunk to this fraction for this many rounds, the round trip time must have fallen too, by half of what
+/// our data would explain.
 const SHRUNK: f64 = 0.51;
 const ROUNDS: u32 = 3;
-/// How long a round trip that is not ours counts as the shortest.
+/// How long a round trip time that others cause counts as the shortest.
 const FOREIGN_RTT_LASTS: Duration = Duration::from_secs(30);
-/// Between two looks at a window that is full.
+/// Bounds of the time until the next attempt when the window is full.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a block may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowGrant {
-    /// So many bytes, and one block in any case.
+    /// This many bytes, and at least one block.
     Go(u64),
-    /// Not yet: look again after so long.
+    /// Not yet; ask again after this time.
     Wait(Duration),
 }
 
-/// What the window was before it began to shrink, the longest round trip since, and for how many rounds it has been small.
+/// The window before it started to shrink, the longest round trip time since, and how many rounds it has been small.
 #[derive(Clone, Copy, Debug)]
 struct Shrinking {
     from: f64,
@@ -52,12 +53,12 @@ struct Shrinking {
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     bytes: f64,
-    /// The round is over once so many bytes are acknowledged; 0 before the first.
+    /// The round is over when this many bytes are acknowledged; 0 before the first round.
     mark: u64,
-    /// More would have been written in this round.
+    /// Whether the window limited writing in this round.
     is_used: bool,
     shrinking: Option<Shrinking>,
-    /// A round trip that is long for other reasons, and until when that is believed.
+    /// A long round trip time with a foreign cause, and until when it is assumed.
     foreign: Option<(Duration, Duration)>,
 }
 
@@ -74,7 +75,7 @@ impl Window {
             if self.mark > 0 {
                 self.end_round(now, look);
             }
-            // With the block that is written next, as the first packet of one comes back soon.
+            // Includes the block that is written next, because its first packet is acknowledged soon.
             self.mark = look.acknowledged + look.queued + u64::from(BLOCK_SIZE);
             self.is_used = false;
         }
@@ -83,7 +84,7 @@ impl Window {
         if room >= 0.0 { WindowGrant::Go(room as u64) } else { WindowGrant::Wait(self.pause(look)) }
     }
 
-    /// All that is queued takes a round trip to be acknowledged.
+    /// The queued bytes take one round trip to be acknowledged; waits for the excess part.
     fn pause(&self, look: TcpInfo) -> Duration {
         let part = 1.0 - self.bytes / look.queued as f64;
         look.rtt.mul_f64(part.clamp(0.0, 1.0)).clamp(MIN_PAUSE, MAX_PAUSE)
@@ -104,7 +105,7 @@ impl Window {
         let shrinking = self.shrinking.get_or_insert(began);
         self.bytes = (self.bytes * ratio.max(1.0 / FACTOR)).max(MIN_WINDOW);
         shrinking.longest = shrinking.longest.max(look.rtt);
-        // On average half of a block is under way beside the window.
+        // On average, half a block is in flight beyond the window.
         let half = f64::from(BLOCK_SIZE) / 2.0;
         let part = (self.bytes + half) / (shrinking.from + half);
         shrinking.rounds = if part <= SHRUNK { shrinking.rounds + 1 } else { 0 };

@@ -1,25 +1,25 @@
-//! How much a writer hands to its socket at a time. Pure.
+//! Decides how much a writer hands to its socket at a time.
 //!
-//! What has been handed over leaves before any message that comes later. On a slow uplink a request must not wait for seconds behind
-//! our own blocks, so one block is written at a time there, and little may wait in the kernel. A socket that drains fast is given
-//! many blocks at once, as each write costs.
+//! Data handed to the socket precedes every later message. On a slow uplink, a request must not wait for seconds behind our own
+//! blocks, so one block is written at a time, and little may wait in the kernel. A socket that drains fast gets many blocks per
+//! write, because each write costs CPU time.
 
 use std::time::Duration;
 
 use crate::types::BLOCK_SIZE;
 
-/// Blocks in one write at most.
+/// The most blocks per write.
 pub const MAX_BLOCKS: usize = 16;
-/// Blocks in the first write.
+/// The blocks of the first write.
 const INITIAL_BLOCKS: usize = 2;
-/// A write that took less may be twice as large the next time.
+/// After a write that took less, the next may be twice as large.
 const FAST: Duration = Duration::from_millis(20);
-/// After one that took longer, the next is half as large.
+/// After a write that took longer, the next is half as large.
 const SLOW: Duration = Duration::from_millis(100);
-/// Bytes that may wait in the kernel unsent while the largest writes are fast.
+/// The unsent bytes allowed in the kernel while the largest writes are fast.
 const UNSENT_FAST: u32 = 1 << 20;
 
-/// What is known of one connection's way out.
+/// The write size of one connection, adjusted to how fast its socket drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteBatchSize {
     blocks: usize,
@@ -32,17 +32,17 @@ impl Default for WriteBatchSize {
 }
 
 impl WriteBatchSize {
-    /// Blocks in the next write at most.
+    /// The most blocks in the next write.
     pub fn blocks(self) -> usize {
         self.blocks
     }
 
-    /// Bytes that may wait in the kernel unsent (`TCP_NOTSENT_LOWAT`).
+    /// The unsent bytes allowed in the kernel (`TCP_NOTSENT_LOWAT`).
     pub fn unsent(self) -> u32 {
         if self.blocks == MAX_BLOCKS { UNSENT_FAST } else { self.blocks as u32 * BLOCK_SIZE }
     }
 
-    /// A write of so many blocks took so long. True where [`WriteBatchSize::unsent`] is another number now.
+    /// Records how long a write of this many blocks took. Returns true if [`WriteBatchSize::unsent`] changes.
     pub fn wrote(&mut self, blocks: usize, took: Duration) -> bool {
         let before = self.blocks;
         if took > SLOW {
@@ -58,7 +58,7 @@ impl WriteBatchSize {
 mod tests {
     use super::*;
 
-    /// The largest writes, in the end, at so many bytes per second, where what was written is gone when the write returns.
+    /// The write size that results at `rate` bytes per second, if each write returns when its data has left.
     fn settled(rate: u32) -> WriteBatchSize {
         let mut drain = WriteBatchSize::default();
         for _ in 0..50 {

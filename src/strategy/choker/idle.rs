@@ -1,39 +1,41 @@
-//! Which peers do little or nothing with their slots. Pure.
+//! Detects peers that use their slots little or not at all.
 //!
-//! A peer that was unchoked and for [`IDLE_TIMEOUT`] asks for nothing, or for less than we would send, gives its slot to one that waits: a
-//! byte a second must not hold one. A slow line is another matter: there requests wait whenever we look. It may have lost a message, or
-//! want nothing of what we have by now, so it is not left out for good: it comes after all others who wait for [`FIRST_PENALTY`], and for
-//! twice as long each further time. When it waits for blocks, or takes some at a fair rate, all is forgotten.
+//! A peer that is unchoked and for [`IDLE_TIMEOUT`] requests nothing, or takes less than we would send, gives its slot to a
+//! waiting peer, so that a peer cannot hold a slot with a byte per second. A peer on a slow link is not idle: at every
+//! observation, requests of it are waiting. An idle peer may have lost a message or may currently want none of our pieces, so the
+//! penalty is temporary: the peer ranks after all other waiting peers for [`FIRST_PENALTY`], twice as long each further time. The
+//! history is cleared as soon as requests of the peer wait or it takes blocks at a fair rate.
 
 use std::time::Duration;
 
-/// How long a peer with a slot may ask for nothing while others wait: several round trips, and a lost packet.
+/// How long a peer with a slot may request nothing while others wait: several round trips and a lost packet.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that takes so many bytes in that time makes use of its slot even if none of its requests ever waits.
+/// A peer that takes this many bytes within [`IDLE_TIMEOUT`] uses its slot, even if none of its requests ever waits.
 const MIN_USED_BYTES: u64 = 48 * 1024;
-/// How long it comes last after the first time.
+/// How long the peer ranks last after the first time.
 const FIRST_PENALTY: Duration = Duration::from_secs(30);
-/// The longest such time.
+/// The longest penalty.
 const MAX_PENALTY: Duration = Duration::from_secs(600);
 
-/// What one peer has made of its slots.
+/// How one peer has used its slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Idleness {
-    /// While it has a slot: since when it has asked for nothing or little, and how much it had been sent by then.
+    /// While the peer has a slot: since when it has requested little or nothing, and how many bytes it had been sent by then.
     since: Option<(Duration, u64)>,
-    /// Whether it waited for blocks, or had taken enough, at the last look.
+    /// Whether the peer used its slot at the last observation.
     active: bool,
-    /// Whether this time has been counted.
+    /// Whether the current idle period has been counted.
     counted: bool,
-    /// How many times in a row it did nothing with a slot.
+    /// How many times in a row the peer wasted a slot.
     times: u32,
-    /// Until when it comes last.
+    /// The end of the penalty.
     deprioritized_until: Duration,
 }
 
 impl Idleness {
-    /// What is to be seen of a peer: since when it has its slot, where it has one, and what it had been sent by then; what it has been sent
-    /// by now, and whether it waits for blocks and takes them.
+    /// Updates the state. `turn` is the time since when the peer has its slot and the bytes it had been sent by then, or `None`
+    /// without a slot; `sent` the bytes it has been sent by now; `is_requesting` whether its requests wait for blocks and it
+    /// reads them.
     pub fn observe(&mut self, now: Duration, turn: Option<(Duration, u64)>, sent: u64, is_requesting: bool) {
         let Some(turn) = turn else {
             (self.since, self.active, self.counted) = (None, false, false);
@@ -50,22 +52,22 @@ impl Idleness {
         }
     }
 
-    /// Whether it has had a slot for so long and asked for nothing that it is to lose it to one that waits.
+    /// Whether the peer has been idle so long that a waiting peer may take its slot.
     pub fn is_idle(&self, now: Duration) -> bool {
         self.idle_from().is_some_and(|from| now >= from)
     }
 
-    /// From when on that will be so, if it goes on asking for nothing.
+    /// When [`Idleness::is_idle`] becomes true if the peer stays idle.
     pub fn idle_from(&self) -> Option<Duration> {
         self.since.filter(|_| !self.active).map(|(since, _)| since + IDLE_TIMEOUT)
     }
 
-    /// Whether it comes after all others who wait.
+    /// Whether the peer ranks after all other waiting peers.
     pub fn is_deprioritized(&self, now: Duration) -> bool {
         now < self.deprioritized_until
     }
 
-    /// Whether it did nothing with its last slot.
+    /// Whether the peer wasted its last slot.
     pub fn has_idled(&self) -> bool {
         self.times > 0
     }
@@ -103,7 +105,7 @@ mod tests {
     fn who_takes_something_is_not_idle_until_it_stops() {
         let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
         for second in 2..60 {
-            // A block a second, and never a request that waits when we look.
+            // One block per second, with no request waiting at any observation.
             idleness.observe(SECOND * second as u32, turn, second * 16 * 1024, false);
             assert!(!idleness.is_idle(SECOND * second as u32), "{second}");
         }
@@ -124,7 +126,7 @@ mod tests {
         }
     }
 
-    /// Behind a slow line requests wait at every look.
+    /// On a slow link, requests wait at every observation.
     #[test]
     fn a_slow_line_is_not_idle() {
         let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));

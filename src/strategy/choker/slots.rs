@@ -1,102 +1,106 @@
-//! How many regular slots to give: as many as the way up carries, found by trying. Pure; the [`crate::strategy::choker::Choker`] drives it.
+//! Decides the number of regular slots: as many as the uplink carries, found by trial. Driven by
+//! [`crate::strategy::choker::Choker`].
 //!
-//! Nobody tells us what the way up carries, and a slow one that is split among many brings nobody a piece for minutes. So a seed
-//! begins with few slots and doubles them, every other second if need be, as long as each will still be rich: that is the *opening*. What
-//! is acknowledged in a second may be much more than a slow line carries, where a lost packet held it up. Where nobody who has a slot
-//! has anything to wait for, the way up is not used, and slots are doubled at any time. After it: where each slot is
-//! rich there is room for more; where each is slow, fewer are tried, whether or not somebody waits; and in between a
-//! few more are tried now and then. A trial that does not pay is taken back, and the next one waits for minutes, so that the
-//! number does not hunt; one that pays is followed by a larger one.
+//! The capacity of the uplink is unknown, and a slow uplink divided among many peers delivers no complete piece for minutes. So a
+//! seed starts with few slots and doubles them, as often as once per second, as long as every slot would still be rich: the
+//! *ramp-up*. It judges by the rate over an interval, because a single second may acknowledge much more than a slow link carries
+//! if a lost packet held the data up. If no peer with a slot has requests waiting, the uplink is not used, and the slots are
+//! doubled at any time.
+//!
+//! After the ramp-up, slots are added while each is rich; fewer slots are tried while each is slow, whether or not peers wait; in
+//! between, a few more slots are tried now and then. A trial that does not pay is undone, and the next one is minutes later, so
+//! that the number does not oscillate. A trial that pays is followed by a larger one.
 
 use std::time::Duration;
 
-/// A slot with so many bytes a second has plenty: there is room for more.
+/// At this rate per slot, in bytes per second, more slots are added.
 pub const GOOD_SLOT_RATE: u64 = 32 * 1024;
-/// With fewer bytes a second for each, fewer slots are tried.
+/// Below this rate per slot, in bytes per second, fewer slots are tried.
 pub const SLOW_SLOT_RATE: u64 = 16 * 1024;
-/// A slot with fewer bytes a second is hardly worth its requests.
+/// Below this rate, in bytes per second, a slot is hardly worth its requests.
 pub const MIN_SLOT_RATE: u64 = 8 * 1024;
 
-/// Slots at most.
+/// The most slots.
 const MAX_SLOTS: usize = 256;
-/// Never fewer while downloading, as long as no limit makes them [`MIN_SLOT_RATE`].
+/// The fewest slots while downloading, unless an upload limit leaves each less than [`MIN_SLOT_RATE`].
 const MIN_DOWNLOAD_SLOTS: usize = 8;
-/// Without a limit so few peers are all served from the start while downloading.
+/// While downloading without a limit, up to this many peers are all served from the start.
 const FEW_PEERS: usize = 16;
-/// A seed begins with so many, and never has fewer but under a limit.
+/// The slots of a seed at the start, and the fewest it ever has without an upload limit.
 const MIN_SEED_SLOTS: usize = 4;
-/// Time between two steps, so that the rolling rates speak of the present number only.
+/// The time between two steps, so that the rolling rates reflect only the current number of slots.
 const STEP_INTERVAL: Duration = Duration::from_secs(20);
-/// Steps without a trial after one that did not pay.
+/// How many steps pass without a trial after one that did not pay.
 const STEPS_BETWEEN_TRIALS: u32 = 30;
-/// Time between two looks while a seed opens slots, and how long it does so without opening one.
+/// The time between two observations during the ramp-up, and how long a ramp-up continues without adding slots.
 pub const RAMP_UP_INTERVAL: Duration = Duration::from_secs(1);
 const RAMP_UP_TIME: Duration = Duration::from_secs(10);
-/// The same in the first second, in which a fast line shows.
+/// The time to the first observation, during which a fast link shows itself.
 const FIRST_RAMP_UP_INTERVAL: Duration = Duration::from_millis(50);
-/// More bytes for each slot within a second than buffers hold: the line is fast, and all slots are opened at once.
+/// If each slot takes more bytes than this, which is more than buffers hold, the link is fast and all slots are opened at once.
 const FAST_LINE_BYTES: u64 = 8 << 20;
 
-/// A change that has yet to prove itself.
+/// A change in the number of slots that has yet to pay.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// The number of slots before it, and how many of them were used.
+    /// The number of slots before the change, and how many of them were in use.
     from: usize,
     active: usize,
-    /// The upload rate before it, in bytes per second.
+    /// The upload rate before the change, in bytes per second.
     total: u64,
 }
 
-/// What a round shows of the upload.
+/// The upload as a round observes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Peers that want a slot.
     pub demand: usize,
-    /// Peers that have one.
+    /// Peers that have a slot.
     pub served: usize,
-    /// Those of them that wait for blocks, or take them fast: the others leave the way up to the rest.
+    /// Peers with a slot that wait for blocks or take them fast. The other slots leave the uplink to these.
     pub active: usize,
-    /// Bytes per second to all of them.
+    /// The upload rate to all peers, in bytes per second.
     pub total: u64,
-    /// Bytes that were ever sent to those who are connected.
+    /// Payload bytes sent to all connected peers since they connected.
     pub sent: u64,
 }
 
-/// Where the opening stands.
+/// The state of the ramp-up.
 #[derive(Clone, Copy, Debug)]
 struct RampUp {
-    /// Since when so many slots are there, and what had been sent by then.
+    /// When the current number of slots took effect, and the bytes sent by then.
     since: Duration,
     sent: u64,
-    /// When it was last looked at, and what had been sent by then; `None` at first, while buffers fill, which says nothing of the way up.
+    /// The last observation and the bytes sent by then; `None` at first, because the data that fills the buffers says nothing
+    /// about the uplink.
     look: Option<(Duration, u64)>,
 }
 
-/// The number of regular slots; see the module's head.
+/// The number of regular slots; see the module documentation.
 #[derive(Debug)]
 pub struct Slots {
     count: usize,
     seeding: bool,
     limit: u64,
-    /// When the last step was, or since when there has been reason for one.
+    /// When the last step was taken, or since when there has been a reason for one.
     stepped: Option<Duration>,
     trial: Option<Trial>,
     pause: u32,
-    /// How many trials of more slots have paid in a row.
+    /// How many trials with more slots have paid in a row.
     paid: u32,
-    /// Fewer slots have been tried and carried less, so more are to be tried.
+    /// Fewer slots were tried and carried less, so more slots are to be tried.
     fewer_was_worse: bool,
-    /// While a seed opens slots; with nothing in it before somebody waits.
+    /// Set while a seed ramps up; the inner value is `None` until a peer waits for a slot.
     #[expect(clippy::option_option, reason = "not a seed, a seed where nobody waits yet, a seed that opens slots")]
     ramp_up: Option<Option<RampUp>>,
-    /// Since when nobody who has a slot has had anything to wait for, while others wait for a slot.
+    /// Since when peers have waited for a slot while no peer with a slot had requests waiting.
     unused: Option<Duration>,
-    /// Something was sent while the present number of slots was in force.
+    /// Whether data was sent with the current number of slots.
     learned: bool,
 }
 
 impl Slots {
-    /// For a download without a limit.
+    /// The slots of a download without an upload limit.
     pub fn new() -> Slots {
         let (stepped, trial, ramp_up) = (None, None, None);
         let mut slots = Slots {
@@ -116,18 +120,18 @@ impl Slots {
         slots
     }
 
-    /// How many there are now.
+    /// The current number of slots.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// In how long to look again although a round is not due, where somebody waits for a slot.
+    /// When to observe again before the next round is due, if a peer waits for a slot.
     pub fn early_round_in(&self) -> Option<Duration> {
         let is_new = |ramp_up: &Option<RampUp>| ramp_up.is_none_or(|ramp_up| ramp_up.look.is_none());
         self.ramp_up.map(|ramp_up| if is_new(&ramp_up) { FIRST_RAMP_UP_INTERVAL } else { RAMP_UP_INTERVAL })
     }
 
-    /// States the upload limit, in bytes per second; 0 for none.
+    /// Sets the upload limit in bytes per second, 0 for none.
     pub fn set_limit(&mut self, limit: u64) {
         if limit != self.limit {
             self.limit = limit;
@@ -135,7 +139,7 @@ impl Slots {
         }
     }
 
-    /// States whether everything is there, so that many can be served who give nothing.
+    /// Sets whether we are seeding. Restarts the search on a change.
     pub fn set_seeding(&mut self, seeding: bool) {
         if seeding != self.seeding {
             self.seeding = seeding;
@@ -143,7 +147,7 @@ impl Slots {
         }
     }
 
-    /// Time has passed.
+    /// Processes the current load, and adjusts the number of slots.
     pub fn observe(&mut self, now: Duration, seeding: bool, load: Load) {
         self.set_seeding(seeding);
         self.learned |= load.total > 0;
@@ -159,7 +163,7 @@ impl Slots {
             return;
         }
         if load.total == 0 || !(waits || self.is_slow(load) || self.trial.is_some()) {
-            // There is nothing to learn.
+            // There is nothing to learn from this load.
             (self.trial, self.stepped) = (None, None);
         } else if now >= *self.stepped.get_or_insert(now) + STEP_INTERVAL {
             self.stepped = Some(now);
@@ -168,7 +172,7 @@ impl Slots {
     }
 
     fn restart(&mut self) {
-        // A download that is done goes on with the slots that it had.
+        // A completed download keeps its number of slots.
         let start = match self.seeding {
             true if self.learned => self.count.max(MIN_SEED_SLOTS),
             true => MIN_SEED_SLOTS,
@@ -180,7 +184,7 @@ impl Slots {
         self.unused = None;
     }
 
-    /// With more, none would be rich.
+    /// The most slots with which each can still be rich under the limit.
     fn most(&self) -> usize {
         if self.limit == 0 {
             MAX_SLOTS
@@ -189,7 +193,7 @@ impl Slots {
         }
     }
 
-    /// Fewer make no sense.
+    /// The fewest slots that make sense under the limit.
     fn least(&self) -> usize {
         let least = if self.seeding { MIN_SEED_SLOTS } else { MIN_DOWNLOAD_SLOTS };
         if self.limit == 0 {
@@ -199,8 +203,8 @@ impl Slots {
         }
     }
 
-    /// A seed's slots are doubled where what is sent makes twice as many rich, once buffers are full; where more is sent than buffers hold,
-    /// all are opened. True while the opening lasts.
+    /// Ramps up. Doubles the slots if, after the buffers are full, twice as many would still be rich. Opens all slots if more is
+    /// sent than buffers hold. Returns true while the ramp-up lasts.
     fn open(&mut self, now: Duration, load: Load) -> bool {
         let Some(ramp_up) = &mut self.ramp_up else { return false };
         let ramp_up = ramp_up.get_or_insert(RampUp { since: now, sent: load.sent, look: None });
@@ -223,7 +227,7 @@ impl Slots {
         true
     }
 
-    /// Whether those who use a slot get so little that fewer should be tried.
+    /// Whether the slots in use are so slow that fewer should be tried.
     fn is_slow(&self, load: Load) -> bool {
         load.active > self.least() && load.total / (load.active as u64) < SLOW_SLOT_RATE && !self.fewer_was_worse
     }
@@ -252,7 +256,7 @@ impl Slots {
         } else if self.pause > 0 {
             self.pause -= 1;
         } else if self.limit == 0 || load.total < self.limit / 10 * 9 {
-            // What the limit allows is not used up, so more may carry more.
+            // The limit is not used up, so more slots may carry more.
             self.count += more;
             self.trial = Some(trial);
         }
@@ -262,7 +266,8 @@ impl Slots {
         }
     }
 
-    /// More slots must carry more, by two fifths of what they are more; fewer must carry nearly the same.
+    /// Whether a trial has paid. More slots must increase the rate by at least two fifths of the increase in slots; fewer slots
+    /// must keep nine tenths of it.
     fn has_paid(&self, trial: Trial, total: u64) -> bool {
         let (before, after) = (trial.total as f64, total as f64);
         let growth = self.count as f64 / trial.active.max(1) as f64 - 1.0;

@@ -1,4 +1,4 @@
-//! The choker driven by a simulated clock, a round every ten seconds, hours in milliseconds.
+//! The choker with a simulated clock: one round every ten simulated seconds, hours in milliseconds.
 
 mod idle_and_crowded;
 
@@ -8,16 +8,16 @@ use std::collections::BTreeSet;
 const SECOND: Duration = Duration::from_secs(1);
 const KIB: u64 = 1024;
 
-/// A swarm around us: what the choker decides becomes so, and bytes flow accordingly until the next round.
+/// A simulated swarm around us. Each round applies the choker's decision, and data flows accordingly until the next.
 struct ChokerSwarm {
     choker: Choker,
     peers: Vec<Candidate>,
-    /// Bytes per second each can take, and what we can send altogether.
+    /// How many bytes per second each peer can take, and how many we can send in total.
     takes: Vec<u64>,
     link: u64,
     seeding: bool,
     now: Duration,
-    /// Since when each is in the state it is in, for the flapping.
+    /// When each peer's choke state last changed, to detect flapping.
     changed: Vec<Duration>,
     changes: Vec<u32>,
     rounds_served: Vec<u32>,
@@ -60,7 +60,7 @@ impl ChokerSwarm {
         }
     }
 
-    /// One round, and the ten seconds behind it. Returns who is served.
+    /// Runs one round and the ten seconds after it. Returns the unchoked peers.
     fn round(&mut self) -> BTreeSet<u32> {
         let list = self.choker.round(self.now, self.seeding, &self.peers);
         let served: BTreeSet<u32> = list.iter().map(|k| k.0).collect();
@@ -129,8 +129,8 @@ fn a_slow_link_keeps_its_slots_few_and_a_fast_one_opens_more() {
     assert!(swarm.round().len() <= 9 && swarm.choker.slots() == 8);
 }
 
-/// Three hundred peers behind a link for about eight slots: peers give as they say while we serve them, a fifth of it for
-/// nothing, and what is measured trembles. The best are found and kept.
+/// Three hundred peers behind a link for about eight slots. Peers deliver at their rate while we serve them, at a fifth of it
+/// otherwise, and the measured rates fluctuate. The fastest peers are found and kept.
 #[test]
 fn tit_for_tat_finds_the_best_givers_and_stays_with_them() {
     let mut swarm = ChokerSwarm::new(300, false);
@@ -173,7 +173,7 @@ fn givers_that_hardly_differ_do_not_take_turns() {
     }
     let steady = swarm.rounds_served.iter().filter(|n| **n == 360).count();
     assert_eq!(steady, 8);
-    // All else is the optimistic slot: 120 turns, each an unchoke and a choke.
+    // All other changes come from the optimistic slot: 120 turns, each with one unchoke and one choke.
     let changes: u32 = swarm.changes.iter().sum();
     assert!(changes <= 240, "{changes}");
 }
@@ -187,7 +187,7 @@ fn newcomers_are_three_times_as_likely_to_have_the_optimistic_slot() {
     for p in &mut swarm.peers[..8] {
         p.down_rate = 100 * KIB;
     }
-    // Of the 52 others 13 are new whenever a turn begins.
+    // Of the 52 other peers, 13 are new whenever a turn begins.
     for round in 0..6000u32 {
         for p in &mut swarm.peers[8..] {
             p.since = if p.key.0 < 21 { swarm.now } else { Duration::ZERO };
@@ -237,7 +237,7 @@ fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
         p.down_rate = 0;
     }
     for _ in 0..6 {
-        // Not yet, though for want of a rate others get their places.
+        // The peers do not snub us yet, though others take their slots because of their rate.
         let now = swarm.now;
         assert!(!swarm.choker.is_snubbing(now, PeerKey(0)));
         swarm.round();
@@ -250,7 +250,7 @@ fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
         assert_eq!(swarm.round().len(), 8 + 3, "two more by chance");
     }
     assert!(!swarm.choker.can_unchoke_now(swarm.now, false, &[swarm.peers[0]], PeerKey(0)));
-    // A block, and all is forgiven.
+    // After one block the snub is forgotten.
     swarm.peers[0].down_rate = 200 * KIB;
     swarm.round();
     assert!(swarm.round().contains(&0));
@@ -274,7 +274,7 @@ fn where_few_give_the_others_share_the_rest_in_turns() {
 fn six_hundred_leechers_are_all_served_in_bounded_time_and_shares_are_even() {
     let mut swarm = ChokerSwarm::new(600, true);
     for n in (0..600).step_by(3) {
-        swarm.takes[n] = 4 << 20; // has its quota within a round; the others after ninety seconds
+        swarm.takes[n] = 4 << 20; // uses up its quota within a round; the others take ninety seconds
     }
     for _ in 0..50 {
         swarm.round();
@@ -286,7 +286,7 @@ fn six_hundred_leechers_are_all_served_in_bounded_time_and_shares_are_even() {
     assert!(swarm.longest_wait.iter().all(|n| *n <= 15), "{:?}", swarm.longest_wait);
     let fast: u32 = swarm.rounds_served.iter().step_by(3).sum::<u32>() / 200;
     for (n, rounds) in swarm.rounds_served.iter().enumerate() {
-        // Whoever is slow has longer turns.
+        // Slow peers have longer turns.
         assert!(*rounds >= 60 && (n % 3 == 0 || *rounds > fast), "{n}: {rounds} rounds, the fast {fast}");
     }
     assert!(swarm.changes.iter().all(|n| *n <= 360 / 3), "{:?}", swarm.changes);

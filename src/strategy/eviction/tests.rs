@@ -1,4 +1,4 @@
-//! Full tables, and who of them goes.
+//! Full connection tables, and which connection is evicted.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn goes(newcomer: &str, occupants: &[EvictionCandidate], fair: usize) -> Option<
     evicted(newcomer, occupants, fair, &EvictionLimiter::default(), NOW).map(|gone| gone.key.0)
 }
 
-/// The same connections, none of which has moved a block.
+/// The same connections, none of which has transferred a block.
 fn unproven(mut occupants: Vec<EvictionCandidate>) -> Vec<EvictionCandidate> {
     for occupant in &mut occupants {
         occupant.usefulness = Usefulness::Unknown;
@@ -31,12 +31,12 @@ fn unproven(mut occupants: Vec<EvictionCandidate>) -> Vec<EvictionCandidate> {
     occupants
 }
 
-/// A table of so many connections, of addresses made by `host`, all idle for so long.
+/// A table of `size` connections with addresses made by `host`, all idle for `idle` seconds.
 fn table(size: u32, idle: u64, host: impl Fn(u32) -> String) -> Vec<EvictionCandidate> {
     (0..size).map(|n| at(n, &host(n), idle)).collect()
 }
 
-/// So far have all of these come, so long ago.
+/// Sets the handshake state and the idle time of all these connections.
 fn all(occupants: &mut [EvictionCandidate], handshake: Handshake, idle: Duration) {
     for occupant in occupants {
         (occupant.handshake, occupant.moved) = (handshake, NOW.saturating_sub(idle));
@@ -45,10 +45,10 @@ fn all(occupants: &mut [EvictionCandidate], handshake: Handshake, idle: Duration
 
 #[test]
 fn idle_connections_of_few_addresses_keep_nobody_out() {
-    // Three addresses share the table, none of them more than its fair part.
+    // Three addresses share the table, none with more than its fair share.
     let full = table(225, 11, |n| format!("203.0.{}.1", n % 3));
     assert!(goes("198.51.100.1", &full, 75).is_some());
-    // Thirteen, in one network and in many.
+    // Thirteen addresses, in one network or in many.
     for third in [0, 1] {
         let full = table(225, 11, |n| format!("203.0.{}.{}", n % 13 * third, n % 13));
         assert!(goes("198.51.100.1", &full, 75).is_some());
@@ -63,13 +63,13 @@ fn idle_connections_of_one_ipv6_network_keep_nobody_out() {
         |n| format!("2001:db8:7:{:x}::1", n << 8),
     ];
     for host in networks {
-        // At once: one /48 has more than its part.
+        // At once, because one /48 has more than its share.
         assert!(goes("2001:db8:8::1", &table(225, 0, host), 75).is_some());
         assert!(goes("198.51.100.1", &table(225, 0, host), 75).is_some());
     }
 }
 
-/// Within the fullest network the fullest part of it, and there the connection that did nothing for longest.
+/// In the fullest part of the fullest network, the connection that has been idle for longest is evicted.
 #[test]
 fn the_fullest_network_gives_up_the_longest_idle() {
     let mut full = vec![
@@ -109,7 +109,7 @@ fn nobody_is_pushed_out_by_its_own_network() {
     assert_eq!(goes("203.0.113.1", &[], 0), None);
 }
 
-/// The same, where no connection that is in use may be evicted now.
+/// Like `goes`, while no connection in use may be evicted.
 fn goes_without_need(occupants: &[EvictionCandidate]) -> Option<u32> {
     let ip = [1, 1, 1, 1].into();
     let in_use = LimitedEviction { network: Network::block(ip), newcomer: provider_network(ip), in_use: true };
@@ -141,7 +141,8 @@ fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
     assert_eq!(goes_without_need(&full), Some(8), "it does not read");
 }
 
-/// Every connection has moved blocks and is young enough to stay: the one that moved the least goes, and it goes alone.
+/// Every connection has transferred blocks and may stay by its idle time. The one with the least traffic is evicted, and only
+/// that one.
 #[test]
 fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
     let mut full = table(225, 6, |n| format!("203.{n}.1.1"));
@@ -157,8 +158,9 @@ fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
     assert_eq!(goes("198.51.100.1", &busy, 75), None, "nor one that is busy");
 }
 
-/// A hundred peers that take blocks all the time, and 125 connections that ask for a byte now and then after their first block, as
-/// callers of new networks do: of ten minutes' honest newcomers each finds a place, and no busy peer loses its own.
+/// A hundred peers take blocks all the time. 125 connections took one block and then request single bytes now and then, as an
+/// attacker with addresses of many networks would. For ten minutes every honest newcomer gets a place, and no busy peer is
+/// evicted.
 #[test]
 fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
     let mut full = table(225, 0, |n| format!("203.{n}.1.1"));
@@ -204,7 +206,7 @@ fn idle_connections_of_many_networks_keep_nobody_out() {
     assert!(goes("2001:db8:ffff::1", &six, 75).is_some());
 }
 
-/// Two busy connections of one network do not cover for the idle ones of all others.
+/// Two busy connections of one network do not protect the idle connections of the other networks.
 #[test]
 fn a_network_with_two_busy_connections_covers_for_nobody() {
     let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
@@ -214,8 +216,8 @@ fn a_network_with_two_busy_connections_covers_for_nobody() {
     assert!(goes("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
 }
 
-/// A flood of newcomers of ever new networks, sixty a second for two minutes: how long the connections that it evicts had lasted,
-/// and how many it evicts.
+/// A flood of newcomers, each from a new network, sixty per second for two minutes. It evicts few connections, and none that has
+/// transferred a block.
 #[test]
 fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
@@ -234,7 +236,8 @@ fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     assert!((400..=500).contains(&evictions), "{evictions}");
 }
 
-/// Three hundred newcomers a second of ever new /24s, but of four /16s, do not use up all evictions: another one gets its place at once.
+/// Three hundred newcomers per second from new /24s, but only four /16s, do not use up all evictions: another newcomer gets a
+/// place at once.
 #[test]
 fn a_flood_from_a_few_wide_networks_leaves_evictions_to_others() {
     let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
@@ -267,7 +270,7 @@ fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
     assert!(evicted(newcomer(2), &full, 75, &eviction_limiter, NOW + EvictionLimiter::REST).is_some());
 }
 
-/// Silent connections are evicted before one that has begun its handshake, whatever their networks.
+/// Silent connections are evicted before one that has started its handshake, whatever their networks.
 #[test]
 fn silent_callers_go_first() {
     let mut full = table(128, 0, |n| format!("203.{n}.1.1"));

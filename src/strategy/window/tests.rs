@@ -1,11 +1,11 @@
-//! Windows on lines that are simulated: one queue that drains at a rate, behind a path of some length, for several connections.
+//! Windows on a simulated path: one queue that drains at a fixed rate, and a delay, shared by several connections.
 
 use super::*;
 use std::collections::VecDeque;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-/// Bytes of a packet.
+/// Bytes per packet.
 const PACKET: u64 = 1448;
 
 /// A connection that always has blocks to send.
@@ -13,13 +13,13 @@ const PACKET: u64 = 1448;
 struct Sender {
     window: Window,
     look: TcpInfo,
-    /// Packets under way: when they were written, when the line has sent them, and their bytes.
+    /// The packets in flight: when each was written, when it left the queue, and its length in bytes.
     packets: VecDeque<(Duration, Duration, u64)>,
     asks_at: Duration,
 }
 
 impl Sender {
-    /// Takes the acknowledgements that have come by now, over a path of that length.
+    /// Processes the acknowledgements that have arrived by now, over a path with this delay.
     fn acknowledge(&mut self, now: Duration, path: Duration) {
         while let Some(&(at, sent, bytes)) = self.packets.front()
             && sent + path <= now
@@ -33,15 +33,15 @@ impl Sender {
     }
 }
 
-/// The line that they share.
+/// The path that all connections share.
 struct SimulatedPath {
     senders: Vec<Sender>,
-    /// Bytes per second, and the round trip while nothing waits.
+    /// Bytes per second, and the round trip time without queueing.
     rate: f64,
     base: Duration,
     now: Duration,
     free_at: Duration,
-    /// The longest that something written had to wait until all of it was sent.
+    /// The longest time from a write until all of its data had left.
     longest: Duration,
 }
 
@@ -53,7 +53,8 @@ impl SimulatedPath {
         SimulatedPath { senders: (0..senders).map(|_| sender()).collect(), rate, base, now, free_at, longest }
     }
 
-    /// Lets time go by, while others make the round trip longer by `also`. What part of the line each sender has used.
+    /// Advances the time, while other traffic adds `also` to the round trip time. Returns the share of the rate that each sender
+    /// used.
     fn run(&mut self, time: Duration, also: Duration) -> Vec<f64> {
         let before: Vec<u64> = self.senders.iter().map(|sender| sender.look.acknowledged).collect();
         let end = self.now + time;
@@ -98,7 +99,7 @@ fn a_slow_line_is_busy_and_nothing_waits_long_on_it() {
         line.run(SECOND * 3, Duration::ZERO);
         assert!(line.longest <= MS * 300 + block * 3, "{rate} B/s: {:?} at first", line.longest);
         let used = line.run(SECOND * 20, Duration::ZERO)[0];
-        // A block is on its way for longer than the window aims at on the slowest.
+        // On the slowest links, a single block takes longer than the window's target delay.
         assert!(line.longest <= MS * 200 + block * 2, "{rate} B/s: {:?}", line.longest);
         assert!(used > 0.85, "{rate} B/s over {base} ms: {used} of the line");
     }
@@ -111,7 +112,7 @@ fn several_share_a_slow_line_and_nobody_starves() {
         line.run(SECOND * 10, Duration::ZERO);
         let used = line.run(SECOND * 60, Duration::ZERO);
         let (all, fair) = (used.iter().sum::<f64>(), 1.0 / senders as f64);
-        // Each has a block under way, whatever the window.
+        // Each sender has a block in flight, whatever its window.
         let blocks = Duration::from_secs_f64(f64::from(BLOCK_SIZE) * 1.5 * senders as f64 / rate);
         assert!(line.longest <= MS * 200 + blocks, "{senders} at {rate} B/s: {:?}", line.longest);
         assert!(all > 0.85, "{senders} at {rate} B/s: {all} of the line");

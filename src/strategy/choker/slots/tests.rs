@@ -4,7 +4,8 @@ use super::*;
 
 const KIB: u64 = 1024;
 
-/// `demand` peers that take up to `each` behind a link that carries `link`; returns the number after every round.
+/// Simulates `demand` peers that each take up to `each` bytes per second, on a link with the rate `link`. Returns the number of
+/// slots at the start of every round.
 fn run(slots: &mut Slots, seeding: bool, demand: usize, link: u64, each: u64, rounds: usize) -> Vec<usize> {
     let limit = if slots.limit == 0 { link } else { link.min(slots.limit) };
     let (mut now, mut sent) = (Duration::from_secs(1000), 0);
@@ -79,7 +80,7 @@ fn a_seed_on_a_slow_line_keeps_the_slots_few() {
     }
 }
 
-/// Two hundred kilobytes that a lost packet had held up are acknowledged in one second, now and then.
+/// Every fourth second, 200 kilobytes that a lost packet had held up are acknowledged at once.
 #[test]
 fn a_burst_of_acknowledgements_opens_no_slots() {
     let mut slots = Slots::new();
@@ -117,7 +118,7 @@ fn what_fills_buffers_opens_no_slots() {
     slots.set_seeding(true);
     let (mut sent, mut served) = (0, 0);
     for second in 0..60 {
-        // Each peer that is unchoked takes 4 MiB at once; then 125 KB/s go to all.
+        // Each newly unchoked peer takes 4 MiB at once; after that, all share 125 kB/s.
         sent += slots.count().saturating_sub(served) as u64 * 4096 * KIB + 125_000;
         served = slots.count();
         let load = Load { demand: 60, served, active: served, total: 125_000, sent };
@@ -129,7 +130,7 @@ fn what_fills_buffers_opens_no_slots() {
 #[test]
 fn slots_that_became_slow_are_fewer_though_nobody_waits() {
     let mut slots = Slots::new();
-    // While downloading sixteen are served from the start: 6 KB/s for each.
+    // A download serves sixteen peers from the start: 6 kB/s each.
     let seen = run(&mut slots, false, 16, 100_000, 1 << 20, 60);
     assert_eq!(seen.last(), Some(&8), "{seen:?}");
     let mut slots = Slots::new();

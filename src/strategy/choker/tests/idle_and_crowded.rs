@@ -1,8 +1,8 @@
-//! Peers that do nothing with their slots, and networks that have many peers.
+//! Peers that waste their slots, and networks with many peers.
 
 use super::*;
 
-/// 225 peers of one network that are interested and ask for nothing, and a newcomer of another network.
+/// 225 interested peers of one network that request nothing, and a new peer of another network.
 fn beside_idlers(choker: &mut Choker) -> Vec<Candidate> {
     choker.set_upload_limit(128 * KIB);
     let mut peers: Vec<Candidate> = (0..226).map(peer).collect();
@@ -28,7 +28,7 @@ fn peers_that_ask_for_nothing_make_a_newcomer_wait_for_seconds_only() {
                 peer.unchoked = chosen.contains(&peer.key);
             }
             let look = choker.early_round_in(now).unwrap_or(ROUND).min(ROUND);
-            // The newcomer's interest is reported as well, and may bring the next look forward.
+            // The caller also reports the new peer's interest, which may bring the next round forward.
             let sooner = choker.early_round_for_newcomer(arrival).unwrap_or(ROUND);
             let next = now + look;
             now = if now < arrival && next > arrival { next.min(arrival + sooner) } else { next };
@@ -42,7 +42,7 @@ fn who_asked_for_nothing_comes_last_until_it_asks() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let (mut peers, mut now) = (beside_idlers(&mut choker), SECOND * 100);
     peers.truncate(12);
-    // Eight that ask wait beside four that do not; four slots.
+    // Four slots: eight requesting peers wait beside four peers that do not request.
     peers[4..].iter_mut().for_each(|p| p.is_requesting = true);
     let mut rounds = [0; 12];
     for _ in 0..60 {
@@ -57,7 +57,7 @@ fn who_asked_for_nothing_comes_last_until_it_asks() {
     assert!(rounds[..4].iter().all(|n| (1..10).contains(n)) && rounds[4..].iter().all(|n| *n >= 20), "{rounds:?}");
 }
 
-/// Peers that snub us wait for a regular slot forever, and nobody takes that of a peer that does nothing with it.
+/// Peers that snub us wait for a regular slot forever, and none of them may take the slot of an idle peer.
 #[test]
 fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
@@ -77,7 +77,7 @@ fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
     }
 }
 
-/// Each network has the same chance of an optimistic slot.
+/// Every network has the same chance of an optimistic slot.
 #[test]
 fn many_peers_of_one_network_do_not_take_all_optimistic_slots() {
     let mut swarm = ChokerSwarm::new(60, false);
@@ -88,7 +88,7 @@ fn many_peers_of_one_network_do_not_take_all_optimistic_slots() {
     swarm.peers[58].network = Network::block([10, 0, 1, 1].into());
     swarm.peers[59].network = Network::block([10, 0, 2, 1].into());
     (0..900).for_each(|_| _ = swarm.round());
-    // A third of three hundred turns each, and three rounds a turn.
+    // A third of three hundred turns each, at three rounds per turn.
     assert!(swarm.rounds_served[58..].iter().all(|n| (200..400).contains(n)), "{:?}", swarm.rounds_served);
 }
 
@@ -106,7 +106,7 @@ fn a_network_with_many_peers_does_not_have_all_slots_of_a_seed() {
     assert!(few >= 3 * many && many > 0, "{few} rounds each alone in their networks, {many} each in one");
 }
 
-/// A lost packet keeps one of the first four from its blocks for a second or two: the line is not faster for that.
+/// A lost packet delays the blocks of one of the first four peers for a second or two. The link is not faster for that.
 #[test]
 fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
@@ -124,8 +124,8 @@ fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
     }
 }
 
-/// How long a peer that asks for all it can get waits for a slot of a seed, beside `count` that came first and whose requests never
-/// wait: each takes `bytes` every `seconds`, and is of a network of its own.
+/// How long a peer that requests as much as possible waits for a slot of a seed, beside `count` earlier peers whose requests
+/// never wait. Each of those takes `bytes` every `seconds` and is in a network of its own.
 fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let mut peers: Vec<Candidate> = (0..=count).map(peer).collect();
