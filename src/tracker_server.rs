@@ -1,8 +1,8 @@
-//! A small HTTP and UDP tracker in memory: tests, the demo and `btsync tracker` use it. One thread serves all HTTP connections, another
-//! answers datagrams; both sleep until something comes.
+//! A small in-memory tracker over HTTP and UDP, for tests, the demo and `btsync tracker`.
+//! One thread serves all HTTP connections, another answers datagrams; both sleep until data arrives.
 //!
-//! What strangers can take of it is bounded: peers by [`RegistryLimits`], connections by [`MAX_CONNECTIONS`], a
-//! connection's time by `CONNECTION_TIMEOUT` and its request by `MAX_REQUEST`.
+//! Resource use by untrusted clients is bounded: peers by [`RegistryLimits`], connections by [`MAX_CONNECTIONS`], the duration of
+//! a connection by `CONNECTION_TIMEOUT` and the size of a request by `MAX_REQUEST`.
 
 mod connection;
 mod connections;
@@ -25,29 +25,29 @@ use socket2::{Domain, Socket, Type};
 use crate::tracker_server::registry::{Registry, RegistryLimits};
 use crate::util::descriptors::is_shortage;
 
-/// Connections at once; beyond, one is hung up on: the oldest of the network that has most.
+/// The most concurrent HTTP connections. Beyond this, the server closes the oldest connection of the network that has the most.
 pub const MAX_CONNECTIONS: usize = 512;
-/// A connection is hung up on after so long, answered or not.
+/// The server closes a connection after this time, even if it has not answered.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest request, header included, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
-/// Connections that may wait for the thread to take them.
+/// The length of the listen queue: connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// What such a thread needs is little.
+/// The threads' stack size; they need little.
 const STACK: usize = 128 * 1024;
 
-/// How a tracker behaves.
+/// The configuration of a tracker server.
 #[derive(Clone, Copy, Debug)]
 pub struct TrackerServerConfig {
-    /// The pause that clients are asked for; a peer that is silent for two of them is forgotten.
+    /// The announce interval that clients are told. A peer that does not announce for two intervals expires.
     pub interval: Duration,
-    /// The least pause that clients are asked for.
+    /// The minimum announce interval that clients are told.
     pub min_interval: Duration,
-    /// Peers remembered of all torrents together; beyond, the one that was silent for longest is forgotten.
+    /// The most peers stored in total. Beyond this, the peer with the oldest announce is evicted.
     pub max_peers: usize,
-    /// Peers of one IPv4 address or one IPv6 /64, of all torrents together; an announce of one more is refused.
+    /// The most peers of one IPv4 address or one IPv6 /64 in total; an announce of a further peer is refused.
     pub max_peers_per_network: usize,
-    /// The same of one torrent; beyond, the one of them that was silent for longest is forgotten.
+    /// The most peers of one network in one torrent. Beyond this, the one of them with the oldest announce is evicted.
     pub max_peers_per_network_and_torrent: usize,
 }
 
@@ -63,32 +63,33 @@ impl Default for TrackerServerConfig {
     }
 }
 
-/// A tracker that runs until [`TrackerServer::stop`] or until it is dropped.
+/// A running tracker; stops on [`TrackerServer::stop`] or when dropped.
 #[derive(Debug)]
 pub struct TrackerServer {
     addr: SocketAddr,
-    /// Dropped to end the threads.
+    /// Dropping it tells the threads to exit.
     shutdown_sender: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
-    /// Why it answers over HTTP only.
+    /// The error that prevented UDP service, if any.
     without_udp: Option<io::Error>,
 }
 
-/// What the threads share.
+/// The state shared by both threads.
 #[derive(Debug)]
 struct ServerShared {
     config: TrackerServerConfig,
-    /// For a request and its answer.
+    /// The time limit for a connection: request and answer.
     timeout: Duration,
     started: Instant,
     registry: Mutex<Registry>,
 }
 
 impl TrackerServer {
-    /// Listens on `listen` and serves from threads of its own; `[::]` takes IPv4 clients too, port 0 is any free one.
+    /// Starts a tracker on `listen` with its own threads. `[::]` accepts IPv4 clients too; port 0 picks a free port.
     ///
     /// # Errors
-    /// Where the address is taken or not ours, or no thread or descriptor can be had. Without the UDP port it answers over HTTP only.
+    /// If the address is in use or not local, or no thread or file descriptor is available. If only the UDP port is unavailable,
+    /// the server starts with HTTP alone; see [`TrackerServer::without_udp`].
     pub fn start(listen: SocketAddr, config: TrackerServerConfig) -> io::Result<TrackerServer> {
         TrackerServer::start_with_timeout(listen, config, CONNECTION_TIMEOUT)
     }
@@ -128,17 +129,17 @@ impl TrackerServer {
         Ok(server)
     }
 
-    /// Where it listens, with the port that it got.
+    /// The listen address, with the actual port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Why it does not answer over UDP, if it does not.
+    /// Why the tracker does not serve UDP; `None` if it does.
     pub fn without_udp(&self) -> Option<&io::Error> {
         self.without_udp.as_ref()
     }
 
-    /// Ends all connections and waits for the threads.
+    /// Closes all connections and waits for the threads to exit.
     pub fn stop(mut self) {
         self.end();
     }
@@ -168,7 +169,7 @@ fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     if listen.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // Elsewhere this option means that several may take one port.
+    // On other systems this option lets several processes bind the same port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&listen.into())?;

@@ -1,5 +1,5 @@
-//! Looks up the addresses of a host. The system's resolver blocks, for half a minute where the network is silent, and cannot be
-//! interrupted: each look-up has a thread of its own, which a deadline leaves behind.
+//! Resolves host names. The system's resolver blocks, up to half a minute on a silent network, and cannot be interrupted.
+//! Therefore each lookup has its own thread, which is abandoned at the deadline.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,27 +8,27 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
-/// The resolver wants more than our own code.
+/// The thread's stack size: the resolver needs more than our own code.
 const STACK: usize = 512 * 1024;
 
-/// Why a host has no addresses.
+/// Why a lookup failed.
 #[derive(Debug)]
 pub(crate) enum LookUpError {
-    /// There is no such host, or nobody says so.
+    /// The host does not exist, or no name server answered.
     NotFound,
-    /// The resolver takes too long.
+    /// The deadline passed.
     TimedOut,
-    /// The system has no thread for it.
+    /// The system refused to start a thread.
     NoThread(io::Error),
 }
 
-/// The addresses of `host` with `port`, at least one; `None` waits as long as the resolver does.
+/// The addresses of `host` with `port`, at least one. A `timeout` of `None` waits as long as the resolver does.
 pub(crate) fn look_up(host: &str, port: u16, timeout: Option<Duration>) -> Result<Vec<SocketAddr>, LookUpError> {
     let (tell, told) = bounded(1);
     let host = host.to_owned();
     let work = move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        // Where the deadline came first nobody wants it.
+        // Fails if the deadline has passed and the receiver is gone.
         let _ = tell.send(found);
     };
     let thread = thread::Builder::new().name("look-up".into()).stack_size(STACK).spawn(work);

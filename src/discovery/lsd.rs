@@ -1,8 +1,9 @@
-//! Local discovery (BEP 14): peers of our swarms on this network, by multicast over IPv4 and IPv6. The bytes and what to believe
-//! of them are pure, in [`packet`]; here are the sockets and one thread, which sleeps until a datagram comes, an announce is due,
-//! an interface comes or goes, or it shall end. Never to be started for a private torrent (BEP 27).
+//! Local service discovery (BEP 14): finds peers of the same torrents on the local network, by multicast over IPv4 and IPv6.
+//! [`packet`] parses and filters datagrams without I/O. This module has the sockets and one thread, which sleeps until a datagram
+//! arrives, an announce is due, an interface changes, or it must exit. The caller must not add private torrents (BEP 27).
 //!
-//! Every interface that takes multicast is used, whatever the routes say, and one that comes up later is announced on at once.
+//! It uses every interface with multicast, whatever the routing table says, and announces at once on an interface that comes up
+//! later.
 
 pub mod packet;
 mod sockets;
@@ -25,54 +26,56 @@ use crate::util::random;
 use packet::{MAX_PACKET, PeerFilter};
 use sockets::{Group, JoinedInterface};
 
-/// Between two announces.
+/// The time between two announces.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// The pause after the system failed to tell what came, so that trouble that lasts burns no time.
+/// The pause after a receive error, so that a persistent error does not cause a busy loop.
 const RECEIVE_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Datagrams taken from a socket before the other gets its turn.
+/// The most datagrams received from one socket before the next socket is served.
 const MAX_DATAGRAMS_PER_TURN: usize = 64;
-/// The delay from a notice that interfaces changed to a look at them: changes come in bursts, and a new address needs a moment.
+/// The delay between a change of interfaces and the next look at them: changes come in bursts, and a new address needs a moment
+/// to become usable.
 const INTERFACE_SETTLE_DELAY: Duration = Duration::from_secs(1);
-/// On a new interface all is announced once more after so long: a neighbour whose link comes up at the same time may have joined the
-/// group too late for the first.
+/// After joining a new interface, everything is announced again after this delay. A peer whose link came up at the same time may
+/// have joined the multicast group too late for the first announce.
 const REANNOUNCE_DELAY: Duration = Duration::from_secs(4);
-/// What the thread needs is little.
+/// The thread's stack size; it needs little.
 const STACK: usize = 128 * 1024;
 
-/// Local discovery that runs until [`Lsd::stop`] or until it is dropped.
+/// Running local service discovery; stops on [`Lsd::stop`] or when dropped.
 #[derive(Debug)]
 pub struct Lsd {
-    /// A byte wakes the thread to hear commands, its end ends it.
+    /// A byte written here wakes the thread to run commands. Dropping it stops the thread.
     alive: Option<PipeWriter>,
     commands: Sender<LsdCommand>,
-    /// Interfaces in use.
+    /// The number of interfaces in use.
     interfaces: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread is told.
+/// A command for the thread.
 enum LsdCommand {
     Add(InfoHash, PeerSender),
     Remove(InfoHash),
 }
 
-/// Where peers of a swarm go.
+/// Receives the peers found for a swarm.
 type PeerSender = Sender<(InfoHash, SocketAddr)>;
 
 impl Lsd {
-    /// Announces that we have `swarms` and listen on TCP port `port`, at once and every five minutes, and tells `found` who else
-    /// does: 200 peers a minute at most, few of one host, and none that a bounded channel has no room for. Where only one family can be had,
-    /// that one has to do. That there is no interface for it yet is no error.
+    /// Announces `swarms` with TCP port `port`, at once and every five minutes, and sends peers of these swarms to `found`. Sends
+    /// at most 200 peers a minute, few of them from one host, and drops a peer if the channel is full. If sockets for only one
+    /// address family are available, uses that one. An interface may come up later.
     ///
     /// # Errors
-    /// Where no socket can be had for either family, or no thread.
+    /// If no socket is available for either family, or no thread can be started.
     pub fn start(bind: &Bind, port: u16, swarms: Vec<InfoHash>, found: PeerSender) -> io::Result<Lsd> {
         let groups = sockets::open(bind)?;
-        // Before the first look, so that no change is missed. Without notices btsync uses the interfaces that it found at the start.
+        // Watch before listing the interfaces, so that no change is missed. Without change notices, btsync lists interfaces again
+        // only when an announce is due.
         let changes =
             InterfaceChanges::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
-        // Bounded: two commands for each session.
+        // Unbounded in type only: each torrent sends two commands.
         let (commands, command_receiver) = unbounded();
         let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
@@ -95,31 +98,31 @@ impl Lsd {
         Ok(Lsd { alive: Some(alive), commands, interfaces, thread: Some(thread) })
     }
 
-    /// Announces `swarm`, too, at once and with the others from then on, and tells `found` who else has it, until
-    /// [`Lsd::remove`] or until nobody receives there.
+    /// Announces `swarm` as well, at once and then with the others, and sends its peers to `found`, until [`Lsd::remove`] is
+    /// called or the receiver is dropped.
     pub fn add(&self, swarm: InfoHash, found: Sender<(InfoHash, SocketAddr)>) {
         self.send_command(LsdCommand::Add(swarm, found));
     }
 
-    /// Neither announces `swarm` nor listens for its peers any more.
+    /// Stops announcing `swarm` and reporting its peers.
     pub fn remove(&self, swarm: InfoHash) {
         self.send_command(LsdCommand::Remove(swarm));
     }
 
-    /// How many interfaces it uses now.
+    /// The number of interfaces in use.
     pub fn interfaces(&self) -> usize {
         self.interfaces.load(Ordering::Relaxed)
     }
 
     fn send_command(&self, command: LsdCommand) {
-        // Both fail only where the thread is gone.
+        // Both fail only if the thread has exited.
         let _ = self.commands.send(command);
         if let Some(mut alive) = self.alive.as_ref() {
             let _ = alive.write(&[0]);
         }
     }
 
-    /// Ends it and waits for its thread, which is awake at once.
+    /// Stops discovery and waits for the thread, which wakes at once.
     pub fn stop(mut self) {
         self.end();
     }
@@ -138,26 +141,27 @@ impl Drop for Lsd {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct LsdThread {
     bind: Bind,
     groups: Vec<Group>,
-    /// Notices of changes to interfaces, if the system sends them.
+    /// Notices of interface changes, if the system provides them.
     changes: Option<InterfaceChanges>,
     interfaces: Arc<AtomicUsize>,
     port: u16,
     cookie: String,
     peer_filter: PeerFilter,
-    /// By swarm.
+    /// The receivers of peers, by swarm.
     found: HashMap<InfoHash, PeerSender>,
     command_receiver: Receiver<LsdCommand>,
 }
 
 impl LsdThread {
-    /// Until the pipe's other end is gone.
+    /// Runs until the other end of the pipe is closed.
     fn run(mut self, mut asleep: &PipeReader) {
         let start = Instant::now();
-        // When to announce to all, and once more, and when to look at the interfaces.
+        // The times of the next regular announce, of its repetition after an interface came up, and of the next look at the
+        // interfaces.
         let (mut due, mut again, mut look) = (INTERVAL, None, Some(Duration::ZERO));
         loop {
             let now = start.elapsed();
@@ -203,7 +207,7 @@ impl LsdThread {
         }
     }
 
-    /// Joins the groups on interfaces that are new, and announces there; whether there were any.
+    /// Joins the groups on new interfaces and announces there. Returns whether there were any.
     fn join_new_interfaces(&mut self) -> bool {
         let all = interfaces().inspect_err(|e| log::debug!("local discovery knows no interfaces: {e}")).ok();
         let (mut indexes, mut any) = (HashSet::new(), false);
@@ -217,7 +221,7 @@ impl LsdThread {
         any
     }
 
-    /// Carries out all commands that wait.
+    /// Runs all queued commands.
     fn run_commands(&mut self) {
         while let Ok(command) = self.command_receiver.try_recv() {
             match command {
@@ -242,7 +246,7 @@ impl LsdThread {
         }
     }
 
-    /// Takes what has come.
+    /// Receives all queued datagrams.
     fn receive(&mut self, now: Duration) {
         let mut buffer = [0; MAX_PACKET];
         let mut deaf = Vec::new();
@@ -258,7 +262,7 @@ impl LsdThread {
                     }
                 };
                 for heard in self.peer_filter.receive(now, from, buffer.get(..length).unwrap_or_default()) {
-                    // Whoever stops us may be the one who would have to take them.
+                    // Do not block: the receiver may be the thread that waits for this one to exit.
                     let sent = self.found.get(&heard.0).map(|found| found.try_send(heard));
                     if let Some(Err(TrySendError::Disconnected((swarm, _)))) = sent {
                         deaf.push(swarm);
@@ -272,7 +276,7 @@ impl LsdThread {
     }
 }
 
-/// Announces swarms in some places of a group.
+/// Announces swarms to a group on some interfaces.
 fn send(group: &Group, places: &[JoinedInterface], port: u16, swarms: &[InfoHash], cookie: &str) {
     for datagram in packet::announces(group.addr(), port, swarms, cookie) {
         for place in places {

@@ -1,4 +1,5 @@
-//! Trackers: announces over HTTP and UDP, tiers, and when each tracker is asked.
+//! The tracker client: announces and scrapes over HTTP and UDP. [`tiers`] and [`schedule`] decide which tracker to announce to,
+//! and when.
 
 pub mod announce;
 pub(crate) mod announce_path;

@@ -1,37 +1,37 @@
-//! One HTTP connection: a request comes in, an answer goes out, never waiting for either.
+//! One non-blocking HTTP connection: reads a request, then writes the answer.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 
 use crate::tracker_server::{MAX_REQUEST, ServerShared, request};
 
-/// Read at once, in bytes.
+/// The most bytes read at once.
 const READ_SIZE: usize = 4 * 1024;
 
-/// A connection under way.
+/// The state of a connection.
 #[derive(Debug)]
 pub(crate) struct HttpConnection {
     stream: TcpStream,
     from: IpAddr,
     request: Vec<u8>,
     answer: Vec<u8>,
-    /// Bytes of the answer that are on their way.
+    /// The number of bytes of the answer written to the socket.
     sent: usize,
 }
 
-/// What a connection waits for.
+/// What a connection needs to proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionStep {
-    /// For more of the request.
+    /// More of the request.
     Reading,
-    /// For room for the answer.
+    /// Room in the send buffer.
     Writing,
-    /// For nothing: it is over.
+    /// Nothing: the connection is finished.
     Over,
 }
 
 impl HttpConnection {
-    /// One that nothing was heard of yet, with a stream that does not block.
+    /// A new connection on a non-blocking stream.
     pub fn new(stream: TcpStream, from: IpAddr) -> HttpConnection {
         HttpConnection { stream, from, request: Vec::new(), answer: Vec::new(), sent: 0 }
     }
@@ -40,7 +40,7 @@ impl HttpConnection {
         &self.stream
     }
 
-    /// Goes on as far as it can without waiting.
+    /// Proceeds as far as possible without blocking.
     pub fn advance(&mut self, shared: &ServerShared) -> ConnectionStep {
         match self.try_advance(shared) {
             Ok(step) => step,
@@ -61,7 +61,7 @@ impl HttpConnection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            // An end may have begun with the part before.
+            // The end of the request may straddle two reads.
             let from = self.request.len().saturating_sub(3);
             self.request.extend_from_slice(part.get(..read).unwrap_or_default());
             let new = self.request.get(from..).unwrap_or_default();

@@ -1,32 +1,32 @@
-//! Which connections there are, which of them is late, and which must go where there are too many. Pure.
+//! The table of open connections: their deadlines, and which one to evict when there are too many. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::net::networks::Network;
 
-/// Connections by number, in the order in which they came.
+/// Connections by number; numbers grow in the order of arrival.
 #[derive(Debug)]
 pub(crate) struct ConnectionTable<C> {
     all: HashMap<u64, (Network, C)>,
-    /// When each is late, the oldest first; those that are over may still stand here.
+    /// Each connection's deadline, the earliest first. May contain connections that are already removed.
     order: VecDeque<(u64, Duration)>,
     next: u64,
     timeout: Duration,
 }
 
 impl<C> ConnectionTable<C> {
-    /// None yet; the first gets the number `first`. Each is late after `timeout`.
+    /// Creates an empty table. The first connection gets the number `first`; each must finish within `timeout`.
     pub fn new(first: u64, timeout: Duration) -> ConnectionTable<C> {
         ConnectionTable { all: HashMap::new(), order: VecDeque::new(), next: first, timeout }
     }
 
-    /// How many there are.
+    /// The number of open connections.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Adds one; its number.
+    /// Adds a connection and returns its number.
     pub fn add(&mut self, now: Duration, network: Network, connection: C) -> u64 {
         let key = self.next;
         self.next += 1;
@@ -35,18 +35,18 @@ impl<C> ConnectionTable<C> {
         key
     }
 
-    /// The connection of a number, where it is there still.
+    /// The connection with this number, if it is still open.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut C> {
         self.all.get_mut(&key).map(|(_, connection)| connection)
     }
 
-    /// A connection is over.
+    /// Removes a connection.
     pub fn remove(&mut self, key: u64) {
         self.all.remove(&key);
         self.trim();
     }
 
-    /// Removes the oldest connection of the network that has most; networks that have as many are as good as each other.
+    /// Removes the oldest connection of the network that has the most; among networks with equally many, the oldest of all.
     pub fn evict(&mut self) {
         let mut counts: HashMap<Network, usize> = HashMap::new();
         self.all.values().for_each(|(network, _)| *counts.entry(*network).or_default() += 1);
@@ -58,7 +58,7 @@ impl<C> ConnectionTable<C> {
         }
     }
 
-    /// Removes those that are late.
+    /// Removes connections past their deadline.
     pub fn drop_late(&mut self, now: Duration) {
         while let Some((key, late)) = self.order.front().copied().filter(|(_, late)| *late <= now) {
             log::debug!("client {key} was too slow: {late:?}");
@@ -67,12 +67,12 @@ impl<C> ConnectionTable<C> {
         }
     }
 
-    /// When the next one is late.
+    /// The next deadline.
     pub fn due(&self) -> Option<Duration> {
         self.order.front().map(|(_, late)| *late)
     }
 
-    /// Forgets those that are over: all at the front, and elsewhere where they are more than the others.
+    /// Drops the deadlines of removed connections: those at the front, and all of them once they outnumber the open ones.
     fn trim(&mut self) {
         while self.order.front().is_some_and(|(key, _)| !self.all.contains_key(key)) {
             self.order.pop_front();

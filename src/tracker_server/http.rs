@@ -1,5 +1,5 @@
-//! The HTTP side of the tracker: one thread and an epoll for all connections. A connection that waits costs its descriptor and some
-//! bytes; nobody waits for anybody else's.
+//! The HTTP tracker: one thread with epoll serves all connections. A waiting connection costs one file descriptor and little
+//! memory, and never delays another.
 
 use std::io::{self, PipeReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,29 +17,29 @@ use crate::tracker_server::connection::{ConnectionStep, HttpConnection};
 use crate::tracker_server::connections::ConnectionTable;
 use crate::tracker_server::{MAX_CONNECTIONS, ServerShared};
 
-/// What events are about; connections have larger numbers.
+/// The keys of epoll events; connections have keys from `FIRST` on.
 const LISTENER: u64 = 0;
 const END: u64 = 1;
 const FIRST: u64 = 2;
-/// Events taken at once.
+/// The most events fetched at once.
 const EVENTS: usize = 128;
-/// Connections taken before those that are there get their turn.
+/// The most connections accepted before open connections are served.
 const MAX_ACCEPTS_PER_TURN: usize = 64;
-/// The pause where the system has no descriptor for a connection and there is none to be hung up on.
+/// The pause when no file descriptor is available and there is no connection to close.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What the thread has.
+/// The state of the HTTP thread.
 pub(crate) struct HttpServer {
     listener: TcpListener,
     epoll: OwnedFd,
-    /// Its other end is dropped when it is time to go.
+    /// Kept open for epoll. The server drops the other end to stop this thread.
     _asleep: PipeReader,
     shared: Arc<ServerShared>,
     open: ConnectionTable<HttpConnection>,
 }
 
 impl HttpServer {
-    /// For a listener that does not block.
+    /// Creates the server for a non-blocking listener.
     pub fn new(listener: TcpListener, shutdown_pipe: PipeReader, shared: Arc<ServerShared>) -> io::Result<HttpServer> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
@@ -48,7 +48,7 @@ impl HttpServer {
         Ok(HttpServer { listener, epoll, _asleep: shutdown_pipe, shared, open })
     }
 
-    /// Serves until the pipe's other end is gone.
+    /// Serves until the other end of the shutdown pipe is closed.
     pub fn run(mut self) {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         loop {
@@ -70,7 +70,7 @@ impl HttpServer {
         }
     }
 
-    /// Takes those who have come.
+    /// Accepts waiting connections.
     fn accept(&mut self) {
         for _ in 0..MAX_ACCEPTS_PER_TURN {
             match self.listener.accept() {
@@ -82,7 +82,7 @@ impl HttpServer {
                     if is_lack && self.open.len() > 0 {
                         self.open.evict();
                     } else if is_lack {
-                        // Trying again at once would only burn time.
+                        // Retrying at once would busy-loop.
                         thread::sleep(ACCEPT_RETRY_DELAY);
                     }
                 }
@@ -95,10 +95,10 @@ impl HttpServer {
         if let Err(error) = stream.set_nonblocking(true) {
             return log::debug!("client {ip}: {error}");
         }
-        // Small answers go out whole anyway, large ones need not wait for the client's acknowledgement.
+        // Small answers are sent in one packet anyway; large ones need not wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
         let mut connection = HttpConnection::new(stream, ip);
-        // Most requests are there already.
+        // Most requests have already arrived.
         let step = connection.advance(&self.shared);
         if step == ConnectionStep::Over {
             return;
@@ -115,7 +115,7 @@ impl HttpServer {
     }
 
     fn advance(&mut self, key: u64) {
-        // An event may be about a connection that was evicted meanwhile.
+        // The connection may have been evicted since epoll reported the event.
         let Some(connection) = self.open.get_mut(key) else { return };
         let step = connection.advance(&self.shared);
         let waits = step != ConnectionStep::Over

@@ -1,10 +1,11 @@
-//! What a tracker knows: which peers are in which swarm. Pure: addresses, time and randomness come in; [`crate::tracker_server`] puts
-//! HTTP and UDP around it.
+//! The tracker's data: which peers are in which swarm. Pure: the caller passes addresses, time and randomness;
+//! [`crate::tracker_server`] adds HTTP and UDP.
 //!
-//! All peers stand in one table, chained by the time of their last announce. At the head of the chain are those whose time is up, and
-//! the one that is evicted where the table is full. Strangers can fill it, so the peers of one network (an IPv4 address, a /64 of
-//! IPv6) are bounded in each swarm, where the one that was silent for longest makes room for the next, and in all swarms together;
-//! those of an IPv6 /48 are bounded in each swarm as well (`blocks`).
+//! All peers are in one table, linked in the order of their last announce. The head of the list holds the peers that expire next
+//! and the peer to evict when the table is full.
+//! Clients are untrusted, so the peers of one network (an IPv4 address or an IPv6 /64) are limited in each swarm, where a new
+//! peer evicts the network's peer with the oldest announce, and across all swarms. Those of an IPv6 /48 are limited in each swarm
+//! as well (`blocks`).
 
 mod blocks;
 
@@ -17,55 +18,55 @@ use crate::net::networks::Network;
 use crate::types::{InfoHash, PeerId};
 use blocks::AddressBlocks;
 
-/// Peers of a swarm looked at for one answer, at most: of a swarm of many seeds another seed learns nothing.
+/// The most peers of a swarm examined for one answer. As seeds get no seeds, a seed in a large swarm of seeds may get no peers.
 const MAX_SAMPLED: usize = 1000;
-/// No place in a table.
+/// The null index of the tables.
 const NONE: u32 = u32::MAX;
 
-/// How much a registry holds, and for how long.
+/// The capacity of a registry, and the lifetime of its peers.
 #[derive(Clone, Copy, Debug)]
 pub struct RegistryLimits {
-    /// A peer that is silent for so long is gone.
+    /// A peer expires when it has not announced for this long.
     pub expiry: Duration,
-    /// Peers of all swarms together; beyond, the one that was silent for longest is evicted.
+    /// The most peers in all swarms. Beyond this, the peer with the oldest announce is evicted.
     pub max_peers: usize,
-    /// Peers of one network in all swarms together; an announce of one more is refused.
+    /// The most peers of one network in all swarms; an announce of a further one is refused.
     pub max_per_network: usize,
-    /// Peers of one network in one swarm; beyond, the one of them that was silent for longest is evicted.
+    /// The most peers of one network in one swarm. Beyond this, the one of them with the oldest announce is evicted.
     pub max_per_network_in_swarm: usize,
 }
 
-/// What one peer says of itself.
+/// The content of a peer's announce.
 #[derive(Clone, Copy, Debug)]
 pub struct AnnouncedPeer {
-    /// The swarm.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// The peer.
+    /// The peer's id.
     pub peer_id: PeerId,
-    /// Where it listens.
+    /// The address at which the peer accepts connections.
     pub addr: SocketAddr,
-    /// Whether nothing is left for it to download.
+    /// Whether the peer has nothing left to download.
     pub seed: bool,
-    /// What happened.
+    /// The event, if any.
     pub event: Option<AnnounceEvent>,
-    /// How many peers it gets at most.
+    /// The most peers to return.
     pub numwant: usize,
-    /// Whether it can be told of peers of its own address family only.
+    /// Whether to return only peers of the peer's own address family.
     pub own_family_only: bool,
 }
 
-/// The figures of one swarm (BEP 48).
+/// The counts of one swarm (BEP 48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwarmCounts {
     /// Seeds.
     pub complete: usize,
     /// Leechers.
     pub incomplete: usize,
-    /// How often `completed` was reported since the swarm was last without peers.
+    /// How many peers reported `completed` since the swarm was last empty.
     pub downloaded: u64,
 }
 
-/// The peer's network has as many peers here as it may have.
+/// The peer's network already has the maximum number of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("your address has {0} peers in all swarms already, and no more are remembered of one address")]
 pub struct NetworkFull(usize);
@@ -76,15 +77,15 @@ pub struct Registry {
     limits: RegistryLimits,
     peers: Vec<SwarmPeer>,
     free_peers: Vec<u32>,
-    /// The ends of the chain by time.
+    /// The ends of the list ordered by last announce.
     oldest: u32,
     newest: u32,
     swarms: Vec<TrackedSwarm>,
     free_swarms: Vec<u32>,
     by_hash: HashMap<InfoHash, u32>,
-    /// The first peer of each network in each swarm.
+    /// The head of the list of each network's peers in each swarm.
     groups: HashMap<(u32, Network), u32>,
-    /// How many peers each network has.
+    /// The number of peers of each network.
     networks: HashMap<Network, u32>,
     blocks: AddressBlocks,
 }
@@ -100,26 +101,26 @@ struct TrackedSwarm {
 #[derive(Debug)]
 struct SwarmPeer {
     swarm: u32,
-    /// Its place in the swarm's list.
+    /// The peer's index in its swarm's `peers`.
     place: u32,
-    /// Its neighbours in the chain by time.
+    /// The adjacent peers in the list ordered by last announce.
     older: u32,
     newer: u32,
-    /// The older and the newer one of its block in its swarm.
+    /// The previous and the next peer in the list of its block and swarm.
     block: [u32; 2],
-    /// The next of its network in its swarm.
+    /// The next peer in the list of its network and swarm.
     next_of_network: u32,
     port: u16,
     seed: bool,
     completed: bool,
     ip: Ipv6Addr,
     id: PeerId,
-    /// When it announced last, in milliseconds.
+    /// The time of the last announce, in milliseconds.
     seen: u64,
 }
 
 impl Registry {
-    /// An empty registry.
+    /// Creates an empty registry.
     pub fn new(limits: RegistryLimits) -> Registry {
         Registry {
             limits,
@@ -136,10 +137,10 @@ impl Registry {
         }
     }
 
-    /// Takes note of what a peer reports and gives it others, chosen at random: never itself, and no seeds to a seed.
+    /// Records an announce and returns random peers of the swarm: never the peer itself, and no seeds to a seed.
     ///
     /// # Errors
-    /// [`NetworkFull`] where the peer is new and there is no room for more of its network.
+    /// [`NetworkFull`] if the peer is new and its network has the maximum number of peers.
     pub fn announce(
         &mut self,
         now: Duration,
@@ -167,23 +168,23 @@ impl Registry {
         Ok((self.choose_peers(swarm, peer, report, rng), self.swarms[swarm as usize].counts()))
     }
 
-    /// The figures of a torrent, where it is known (BEP 48).
+    /// The counts of a torrent, if it is known (BEP 48).
     pub fn counts(&self, info_hash: &InfoHash) -> Option<SwarmCounts> {
         self.by_hash.get(info_hash).map(|&swarm| self.swarms[swarm as usize].counts())
     }
 
-    /// As [`Registry::counts`], without the peers that are gone by now.
+    /// Like [`Registry::counts`], after removing expired peers.
     pub fn scrape(&mut self, now: Duration, info_hash: &InfoHash) -> Option<SwarmCounts> {
         self.expire(now);
         self.counts(info_hash)
     }
 
-    /// How many torrents and how many peers are known.
+    /// The number of torrents and of peers.
     pub fn size(&self) -> (usize, usize) {
         (self.by_hash.len(), self.peers.len() - self.free_peers.len())
     }
 
-    /// Forgets all peers that are gone, and the torrents that have none left.
+    /// Removes all expired peers, and torrents without peers.
     pub fn expire(&mut self, now: Duration) {
         let expiry = self.limits.expiry.as_millis() as u64;
         while self.oldest != NONE && millis(now).saturating_sub(self.peers[self.oldest as usize].seen) >= expiry {
@@ -191,7 +192,7 @@ impl Registry {
         }
     }
 
-    /// The peer that a report is about, where it is known.
+    /// The announcing peer's index, if it is known.
     fn find(&self, report: &AnnouncedPeer) -> Option<u32> {
         let swarm = *self.by_hash.get(&report.info_hash)?;
         let (ip, port) = (v6(report.addr.ip()), report.addr.port());
@@ -209,7 +210,7 @@ impl Registry {
         })
     }
 
-    /// Makes room for a peer and puts it into its swarm; it is in no chain by time yet.
+    /// Evicts peers as necessary and adds a new peer to its swarm, but not yet to the list ordered by last announce.
     fn insert(&mut self, report: &AnnouncedPeer) -> Result<u32, NetworkFull> {
         let network = Network::host(report.addr.ip());
         if let Some(&swarm) = self.by_hash.get(&report.info_hash) {
@@ -256,7 +257,7 @@ impl Registry {
         Ok(index)
     }
 
-    /// The swarm of this hash, made where there is none.
+    /// The index of the swarm with this info-hash, created if necessary.
     fn swarm(&mut self, info_hash: InfoHash) -> u32 {
         if let Some(&known) = self.by_hash.get(&info_hash) {
             return known;
@@ -271,7 +272,7 @@ impl Registry {
         index
     }
 
-    /// What is new about a peer.
+    /// Updates a peer with the content of its announce.
     fn note(&mut self, index: u32, now: Duration, report: &AnnouncedPeer) {
         let peer = &mut self.peers[index as usize];
         let swarm = &mut self.swarms[peer.swarm as usize];
@@ -279,7 +280,7 @@ impl Registry {
             (peer.id, peer.completed) = (report.peer_id, false);
         }
         if report.event == Some(AnnounceEvent::Completed) && !peer.completed {
-            // Each peer's completion counts once, however often it is told.
+            // Count each peer's completion once, even if it reports it repeatedly.
             peer.completed = true;
             swarm.downloaded += 1;
         }
@@ -318,7 +319,7 @@ impl Registry {
         self.free_peers.push(index);
     }
 
-    /// Puts a peer at the new end of the chain by time.
+    /// Appends a peer to the list ordered by last announce.
     fn link_newest(&mut self, index: u32) {
         self.add_to_block(index);
         let before = std::mem::replace(&mut self.newest, index);
@@ -342,7 +343,7 @@ impl Registry {
         }
     }
 
-    /// Others of the swarm for a peer: each is as likely as any other, and so are those that are passed over.
+    /// Chooses random other peers of the swarm; every peer has the same chance.
     fn choose_peers(
         &mut self,
         swarm: u32,
@@ -356,7 +357,7 @@ impl Registry {
             if chosen.len() >= report.numwant {
                 break;
             }
-            // A shuffle that goes only as far as it must.
+            // A partial Fisher-Yates shuffle, which stops once there are enough peers.
             let other = rng.usize(place..list.len());
             list.swap(place, other);
             self.peers[list[other] as usize].place = other as u32;
@@ -386,7 +387,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Both families in one.
+/// Maps IPv4 to IPv6 addresses, so that one type holds both.
 fn v6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),

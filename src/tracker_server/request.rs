@@ -1,4 +1,4 @@
-//! A request's bytes to a response's bytes: `/announce` (BEP 3, 7, 23), `/scrape` (BEP 48) and a word of status at `/`.
+//! Parses HTTP requests and builds responses: `/announce` (BEP 3, 7, 23), `/scrape` (BEP 48) and a status line at `/`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,14 +14,14 @@ use crate::tracker_server::registry::{AnnouncedPeer, Registry, SwarmCounts};
 use crate::types::{InfoHash, PeerId, count};
 use crate::util::random;
 
-/// Peers for a client that does not say how many.
+/// The number of peers for a client that does not specify one.
 const DEFAULT_NUMWANT: usize = 50;
-/// Peers for a client that wants more.
+/// The most peers for a client that asks for more.
 const MAX_NUMWANT: usize = 200;
 
 type Peers = [(SocketAddr, PeerId)];
 
-/// The response to a whole request of a client at `from`.
+/// The response to a complete request from a client at `from`.
 pub(crate) fn respond(
     request: &[u8],
     from: IpAddr,
@@ -48,12 +48,12 @@ pub(crate) fn respond(
         _ => return response("404 Not Found", "text/plain", b"here are /announce and /scrape\n"),
     };
     let answer = answer.unwrap_or_else(|why| dict([("failure reason", why.into())]));
-    // A value that we made ourselves always encodes.
+    // Encoding cannot fail for a value built here.
     let body = serde_bencode::to_bytes(&answer).unwrap_or_default();
     response("200 OK", "text/plain", &body)
 }
 
-/// Method and target of `GET /x HTTP/1.1`.
+/// The method and target of a request line such as `GET /x HTTP/1.1`.
 fn request_line(request: &[u8]) -> Option<(&str, &str)> {
     let line = request.split(|&b| b == b'\n').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
@@ -69,7 +69,7 @@ fn response(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The parameters in their order, decoded.
+/// The decoded query parameters, in order.
 struct QueryString<'a>(Vec<(&'a str, Vec<u8>)>);
 
 impl<'a> QueryString<'a> {
@@ -97,7 +97,7 @@ impl<'a> QueryString<'a> {
         self.all(key).next() == Some(value)
     }
 
-    /// What a client reports. An `ip` parameter is not believed: it would let one send a swarm to a third party.
+    /// The content of an announce. Ignores the `ip` parameter: it would let a client direct a swarm at a third party.
     fn report(&self, from: IpAddr) -> Result<AnnouncedPeer, String> {
         let info_hash = InfoHash(self.bytes20("info_hash")?);
         let peer_id = PeerId(self.bytes20("peer_id")?);
@@ -111,7 +111,7 @@ impl<'a> QueryString<'a> {
             Some(b"stopped") => Some(AnnounceEvent::Stopped),
             _ => None,
         };
-        // Some clients send -1 for "as you like".
+        // Some clients send -1 for "no preference".
         let numwant = self.number::<i64>("numwant")?.and_then(|n| usize::try_from(n).ok());
         Ok(AnnouncedPeer {
             info_hash,
@@ -175,7 +175,7 @@ fn scrape(query: &QueryString, now: Duration, registry: &Mutex<Registry>) -> Res
     Ok(dict([("files", Value::Dict(files))]))
 }
 
-/// The peers of each family as BEP 23 and BEP 7 write them.
+/// The peers in compact form, IPv4 (BEP 23) and IPv6 (BEP 7).
 fn compact(peers: &Peers) -> (Vec<u8>, Vec<u8>) {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     for (addr, _) in peers {
@@ -187,7 +187,7 @@ fn compact(peers: &Peers) -> (Vec<u8>, Vec<u8>) {
     (four, six)
 }
 
-/// A peer as BEP 3 writes it.
+/// A peer as a dictionary (BEP 3).
 fn entry(addr: SocketAddr, id: PeerId, with_id: bool) -> Value {
     let mut entry = vec![("ip", addr.ip().to_string().into()), ("port", int(addr.port().into()))];
     if with_id {

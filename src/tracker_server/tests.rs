@@ -1,4 +1,5 @@
-//! Clients that mean no good; the rest is in the whole-program tests. With this much patience, what waits for a client hangs.
+//! Misbehaving clients; the whole-program tests cover the rest. Timeouts are so long that a server that waits for such a client
+//! makes the test fail.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,10 +16,10 @@ fn server(timeout: Duration) -> TrackerServer {
     TrackerServer::start_with_timeout(listen, TrackerServerConfig::default(), timeout).unwrap()
 }
 
-/// A test fails where the server neither answers nor hangs up for so long.
+/// A test fails if the server neither answers nor closes the connection within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// What comes until the other end hangs up, in whatever way.
+/// Everything the server sends until it closes the connection, cleanly or not.
 fn rest(mut stream: &TcpStream) -> Vec<u8> {
     stream.set_read_timeout(Some(ANSWERED_WITHIN)).unwrap();
     let mut all = Vec::new();
@@ -28,7 +29,7 @@ fn rest(mut stream: &TcpStream) -> Vec<u8> {
     all
 }
 
-/// A connection from an address of this machine's own network.
+/// A connection from the loopback address 127.0.0.`host`.
 fn from(host: u8, server: &TrackerServer) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
@@ -53,7 +54,7 @@ fn stopping_does_not_wait_for_clients() {
 fn silent_clients_keep_nobody_waiting() {
     let server = server(FOR_EVER);
     let slow = from(2, &server);
-    // Through a request of its own it is known to be among the connections.
+    // The server accepts in order, so once a later client has an answer, this one is in the table.
     assert!(ask(&from(3, &server)).starts_with(b"HTTP/1.1 200"));
     let silent: Vec<TcpStream> = (0..MAX_CONNECTIONS + 100).map(|_| from(1, &server)).collect();
     assert!(ask(&from(1, &server)).starts_with(b"HTTP/1.1 200"), "not even their own network");
@@ -75,7 +76,7 @@ fn a_long_request_is_hung_up_on() {
     let ask = |filler: usize| {
         let mut stream = TcpStream::connect(server.addr()).unwrap();
         let request = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(filler));
-        // Fails where the server hangs up before the end.
+        // Fails if the server closes the connection early.
         let _ = stream.write_all(request.as_bytes());
         rest(&stream)
     };
@@ -83,7 +84,7 @@ fn a_long_request_is_hung_up_on() {
     assert!(ask(MAX_REQUEST * 3).is_empty());
 }
 
-/// Asks for more peers than anybody gets.
+/// Asks for more peers than the server ever returns.
 #[test]
 fn an_answer_is_bounded_however_many_peers_are_asked_for() {
     let config = TrackerServerConfig { max_peers_per_network_and_torrent: 1000, ..TrackerServerConfig::default() };
@@ -100,8 +101,8 @@ fn an_answer_is_bounded_however_many_peers_are_asked_for() {
     assert!(last.windows(expected.len()).any(|part| part == expected), "{}", String::from_utf8_lossy(&last));
 }
 
-/// Where there is no descriptor for a client, the oldest connection of those that do nothing makes room. Runs as a process of its
-/// own, as its limit of descriptors is changed.
+/// Without a file descriptor for a new client, the server closes the oldest idle connection. Runs in its own process because it
+/// lowers the descriptor limit.
 #[test]
 fn silent_clients_give_up_their_descriptors() {
     const NAME: &str = "sources::server::tests::silent_clients_give_up_their_descriptors";
@@ -116,7 +117,7 @@ fn silent_clients_give_up_their_descriptors() {
     let silent: Vec<TcpStream> = (0..20).map(|_| from(1, &server)).collect();
     assert!(ask(&from(2, &server)).starts_with(b"HTTP/1.1 200"), "all of them are connected");
     let fair = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    // Those below are all in use: there are none for the server's end.
+    // All lower descriptors are in use, so none is left for the server's end of the connection.
     let next = std::fs::File::open("/dev/null").unwrap();
     let limit = getrlimit(Resource::Nofile);
     let few = u64::try_from(next.as_raw_fd()).unwrap();

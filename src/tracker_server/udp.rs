@@ -1,7 +1,8 @@
-//! The tracker's UDP side (BEP 15): one thread that answers each datagram at once, on the port of the HTTP side.
+//! The UDP tracker protocol (BEP 15): one thread that answers each datagram at once, on the same port as HTTP.
 //!
-//! A connection id is a keyed hash of the client's address and the time, good for one to two minutes: nothing is remembered of
-//! clients, and nobody gets an answer longer than the question, or into the registry, under an address that is not its own.
+//! A connection id is a keyed hash of the client's address and the time, valid for one to two minutes. Thus the server stores
+//! nothing per client. A client with a forged source address cannot enter the registry, and can only trigger answers no longer
+//! than its requests.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -20,18 +21,18 @@ use crate::types::InfoHash;
 use crate::util::random;
 use crate::wire::compact;
 
-/// Connection ids change so often; the last one still serves.
+/// How often the connection id of a client changes; the previous one stays valid.
 const CONNECTION_ID_PERIOD: Duration = Duration::from_secs(60);
-/// The longest request that is read, in bytes.
+/// The longest request read, in bytes.
 const MAX_REQUEST: usize = 2048;
-/// Datagrams answered before the end is looked for again.
+/// The most datagrams answered before checking for shutdown.
 const MAX_DATAGRAMS_PER_TURN: usize = 64;
-/// Peers for a client that does not say how many.
+/// The number of peers for a client that does not specify one.
 const DEFAULT_NUMWANT: usize = 50;
-/// The addresses of an answer take no more than this, in bytes: it fits into one packet of any network.
+/// The most bytes of peer addresses in an answer: small enough for one packet on any network.
 const MAX_PEER_BYTES: usize = 1200;
 
-/// A datagram socket for all that the TCP listener at `listen` takes.
+/// Binds a UDP socket that serves the same addresses as the TCP listener at `listen`.
 pub(crate) fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, None)?;
     if listen.is_ipv6() {
@@ -42,7 +43,7 @@ pub(crate) fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Answers until the pipe's other end is gone.
+/// Answers datagrams until the other end of `shutdown_pipe` is closed.
 pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &ServerShared) {
     let keys = RandomState::new();
     loop {
@@ -50,7 +51,7 @@ pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &Ser
             match answer_next(socket, &keys, shared) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                // One client's unreachable port is told here on some systems.
+                // Some systems report a client's unreachable port here.
                 Err(e) => log::debug!("datagrams: {e}"),
             }
         }
@@ -78,7 +79,7 @@ fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &ServerShared) ->
     Ok(())
 }
 
-/// The answer to one datagram; none to what is no request, or comes without a connection id.
+/// The answer to one datagram; none if it is malformed or its connection id is not valid.
 fn respond(
     bytes: &[u8],
     from: SocketAddr,
@@ -153,7 +154,7 @@ mod tests {
     use crate::tracker_server::TrackerServerConfig;
     use crate::tracker_server::registry::{Registry, RegistryLimits};
 
-    /// What the answer to a scrape has before its figures, and that to an announce before its peers.
+    /// The length of a scrape answer before its counts, and of an announce answer before its peers.
     const SCRAPED: usize = 8;
     const ANNOUNCED: usize = 20;
 
@@ -177,7 +178,7 @@ mod tests {
         ([10, 0, 0, host], 1000).into()
     }
 
-    /// An announce of port `port` with the connection id that `from` was given at `now`, as long as the protocol has it.
+    /// An announce with port `port` and connection id `id`, padded to the length that the protocol requires.
     fn announce_request(id: &[u8], port: u16) -> Vec<u8> {
         let (action, transaction) = (1u32.to_be_bytes(), 7u32.to_be_bytes());
         // Downloaded, left, uploaded.
@@ -191,7 +192,7 @@ mod tests {
         [id, &2u32.to_be_bytes(), &7u32.to_be_bytes(), &[1; 20].repeat(swarms)].concat()
     }
 
-    /// The connection id that a client gets.
+    /// Requests a connection id.
     fn connect(client: SocketAddr, now: Duration, keys: &RandomState, shared: &ServerShared) -> Vec<u8> {
         let answer = respond(&packet::connect_request(7), client, now, keys, shared).expect("an id");
         assert_eq!(answer.len(), 16);

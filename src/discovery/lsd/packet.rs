@@ -1,4 +1,4 @@
-//! The datagrams of local discovery (BEP 14), which look like HTTP, and what to believe of those that come. Pure.
+//! The datagrams of local service discovery (BEP 14), which resemble HTTP, and the filter for received ones. Pure.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,33 +7,33 @@ use std::time::Duration;
 use crate::types::InfoHash;
 use crate::wire::compact;
 
-/// The longest datagram, in bytes (BEP 14: larger ones would be cut apart on the way).
+/// The longest datagram, in bytes (BEP 14); longer ones would be fragmented.
 pub const MAX_PACKET: usize = 1400;
-/// Swarms in one datagram: with the other lines they fit.
+/// The most swarms in one datagram, so that it stays within [`MAX_PACKET`].
 const MAX_SWARMS: usize = 20;
-/// The longest cookie that is looked at, in bytes.
+/// The longest cookie read, in bytes.
 const MAX_COOKIE: usize = 64;
-/// The same peer is told again after so long at the earliest.
+/// The minimum time between two reports of the same peer.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// Peers told within [`REPORT_INTERVAL`] at most: on a network with a liar there is an end to it.
+/// The most peers reported within [`REPORT_INTERVAL`], which bounds the effect of a malicious host.
 const MAX_REPORTED: usize = 200;
-/// Of these, ports of one host and swarm at most: one host's flood keeps nobody else out.
+/// The most ports reported per host and swarm, so that one host cannot use up the limit for all.
 const MAX_PORTS: usize = 8;
-/// Once so many were told, a host gets one port of a swarm: the rest is for those that were not heard yet.
+/// Once this many peers are reported, each host gets only one port per swarm, to leave room for hosts not seen before.
 const PLENTY: usize = MAX_REPORTED / 2;
 
-/// What one datagram says.
+/// The content of one datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalAnnounce {
-    /// The TCP port on which the sender listens.
+    /// The TCP port on which the sender accepts peers.
     pub port: u16,
-    /// Its swarms, each once.
+    /// The sender's swarms, without duplicates.
     pub swarms: Vec<InfoHash>,
-    /// By which it knows its own datagrams again.
+    /// Lets the sender recognize its own datagrams.
     pub cookie: Option<String>,
 }
 
-/// The datagrams that announce `swarms` to `group`.
+/// Builds the datagrams that announce `swarms` to `group`.
 pub fn announces(group: SocketAddr, port: u16, swarms: &[InfoHash], cookie: &str) -> Vec<Vec<u8>> {
     let one = |part: &[InfoHash]| {
         let hashes = part.iter().map(|swarm| format!("Infohash: {swarm}\r\n")).collect::<Vec<_>>().concat();
@@ -43,7 +43,7 @@ pub fn announces(group: SocketAddr, port: u16, swarms: &[InfoHash], cookie: &str
 }
 
 impl LocalAnnounce {
-    /// Reads a datagram; `None` for what is no announce. Lines that are not known, and hashes that are none, are passed over.
+    /// Parses a datagram; `None` if it is not an announce. Ignores unknown headers and invalid hashes.
     pub fn parse(datagram: &[u8]) -> Option<LocalAnnounce> {
         let text = std::str::from_utf8(datagram.get(..MAX_PACKET).unwrap_or(datagram)).ok()?;
         let mut lines = text.lines();
@@ -76,7 +76,7 @@ fn hash(text: &str) -> Option<InfoHash> {
     Some(InfoHash(hash))
 }
 
-/// What was heard so far.
+/// Decides which peers to report, from the datagrams received so far.
 #[derive(Debug)]
 pub struct PeerFilter {
     swarms: Vec<InfoHash>,
@@ -85,30 +85,30 @@ pub struct PeerFilter {
 }
 
 impl PeerFilter {
-    /// Listens for peers of `swarms`; `cookie` is our own.
+    /// Creates a filter for peers of `swarms`; `cookie` is our own.
     pub fn new(swarms: Vec<InfoHash>, cookie: String) -> PeerFilter {
         PeerFilter { swarms, cookie, reported: HashMap::new() }
     }
 
-    /// Listens for peers of `swarm`, too.
+    /// Reports peers of `swarm`, too.
     pub fn add(&mut self, swarm: InfoHash) {
         if !self.swarms.contains(&swarm) {
             self.swarms.push(swarm);
         }
     }
 
-    /// Listens for peers of `swarm` no longer.
+    /// Stops reporting peers of `swarm`.
     pub fn remove(&mut self, swarm: InfoHash) {
         self.swarms.retain(|known| *known != swarm);
         self.reported.retain(|(known, _), _| *known != swarm);
     }
 
-    /// The swarms whose peers are listened for.
+    /// The swarms whose peers are reported.
     pub fn swarms(&self) -> &[InfoHash] {
         &self.swarms
     }
 
-    /// The peers that a datagram tells of: of our swarms, not ourselves, and each at most once a minute.
+    /// The peers to report from a datagram: those in our swarms, except ourselves, each at most once a minute.
     pub fn receive(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Vec<(InfoHash, SocketAddr)> {
         let Some(said) = LocalAnnounce::parse(datagram) else { return Vec::new() };
         let mut addr = from;
@@ -230,7 +230,7 @@ mod tests {
         };
         assert_eq!(flood(&mut peer_filter, 200), MAX_PORTS);
         assert_eq!((flood(&mut peer_filter, 259), flood(&mut peer_filter, 260)), (0, MAX_PORTS));
-        // Many hosts do not get more than all together may have, and a host that comes late is heard.
+        // Many hosts together stay within the limit for all, and a host that announces late is still reported.
         let mut many = |ports: std::ops::RangeInclusive<u16>, hosts: std::ops::RangeInclusive<u8>| -> usize {
             let all = hosts.flat_map(|host| ports.clone().map(move |port| ([10, 0, 0, host], port)));
             all.map(|(ip, port)| peer_filter.receive(s(400), (ip, 6771).into(), &one(port, &[A], "you")).len()).sum()

@@ -1,4 +1,4 @@
-//! The sockets of local discovery: a group of each family, and the interfaces on which it is joined.
+//! The sockets of local service discovery: one multicast group per address family, and the interfaces on which it is joined.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,36 +8,36 @@ use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, SockRef, Socket, Type};
 use crate::net::bind::Bind;
 use crate::net::interfaces::Interface;
 
-/// Where IPv4 announces go.
+/// The multicast group for IPv4 (BEP 14).
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 152, 143);
-/// Where IPv6 announces go.
+/// The multicast group for IPv6 (BEP 14).
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f);
-/// The port of both.
+/// The port of both groups.
 const PORT: u16 = 6771;
-/// Interfaces in use at most; Linux lets a socket join a group on twenty.
+/// The most interfaces used; Linux lets a socket join a group on at most twenty.
 const MAX_INTERFACES: usize = 16;
 
-/// An interface on which a group is joined, and the address that announces there come from.
+/// An interface on which a group is joined, and the source address of announces there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JoinedInterface {
-    /// The interface's number; 0 lets the system choose.
+    /// The interface's index; 0 lets the system choose.
     pub index: u32,
     source: IpAddr,
 }
 
-/// The socket of one family in its group.
+/// The sockets of one address family.
 #[derive(Debug)]
 pub(crate) struct Group {
     socket: UdpSocket,
-    /// Sends in the place of the other, where announces must come from one address.
+    /// Sends instead of `socket` if announces must have a given source address.
     sender: Option<UdpSocket>,
     addr: SocketAddr,
-    /// The interface that all is tied to; 0 for none.
+    /// The interface to which the user restricted btsync; 0 for none.
     only: u32,
     places: Vec<JoinedInterface>,
 }
 
-/// The groups that this machine can join, on no interface yet.
+/// The groups of the available address families, not yet joined on any interface.
 pub(crate) fn open(bind: &Bind) -> io::Result<Vec<Group>> {
     let (mut groups, mut last) = (Vec::new(), None);
     for addr in [SocketAddr::from((GROUP_V4, PORT)), SocketAddr::from((GROUP_V6, PORT))] {
@@ -53,7 +53,7 @@ pub(crate) fn open(bind: &Bind) -> io::Result<Vec<Group>> {
 }
 
 impl Group {
-    /// A socket for the group, beside those of other programs.
+    /// Opens a socket for the group, which may be shared with other programs.
     fn open(addr: SocketAddr, bind: &Bind) -> io::Result<Group> {
         let source = bind.source(addr)?;
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
@@ -64,15 +64,16 @@ impl Group {
         if addr.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // Bound to the group itself, it hears what was sent to the group and nothing that a stranger from far away sends to us.
+        // Bound to the group address, the socket receives only multicast, not datagrams that a distant host sends to our own
+        // address.
         socket.bind(&SockAddr::from(addr))?;
         socket.set_nonblocking(true)?;
         let only = bind.index(&socket)?;
-        // What is sent from the group's own socket comes from an address of the system's choice.
+        // For a socket bound to the group address, the system chooses the source address.
         let chooses = addr.is_ipv6() && matches!(bind, Bind::Address(_));
         let sender = if chooses { Some(bind.udp(SocketAddr::new(source, 0))?) } else { None };
         let group = Group { socket: socket.into(), sender, addr, only, places: Vec::new() };
-        // Other clients on this machine are neighbours, too.
+        // Also reach other clients on this machine.
         match addr {
             SocketAddr::V4(_) => SockRef::from(group.sender()).set_multicast_loop_v4(true)?,
             SocketAddr::V6(_) => SockRef::from(group.sender()).set_multicast_loop_v6(true)?,
@@ -80,7 +81,7 @@ impl Group {
         Ok(group)
     }
 
-    /// What hears.
+    /// The receiving socket.
     pub fn socket(&self) -> &UdpSocket {
         &self.socket
     }
@@ -94,13 +95,13 @@ impl Group {
         self.addr
     }
 
-    /// Where it is joined.
+    /// The interfaces on which the group is joined.
     pub fn places(&self) -> &[JoinedInterface] {
         &self.places
     }
 
-    /// Joins the group on interfaces that are new and leaves it where there is none any more; the new ones. Where the system does not
-    /// tell of its interfaces, it chooses one.
+    /// Joins the group on new interfaces and leaves it on those that are gone; returns the new ones. If `all` is `None`, the
+    /// system chooses an interface.
     pub fn use_interfaces(&mut self, bind: &Bind, all: Option<&[Interface]>) -> Vec<JoinedInterface> {
         let wanted = match all {
             Some(all) => places(self.addr.is_ipv4(), bind, self.only, all),
@@ -112,7 +113,7 @@ impl Group {
         };
         let before = std::mem::take(&mut self.places);
         for place in before.iter().filter(|place| wanted.iter().all(|new| new.index != place.index)) {
-            // Fails where the interface is gone.
+            // Fails if the interface is gone.
             let _ = self.leave(place.index);
         }
         for place in wanted {
@@ -130,7 +131,7 @@ impl Group {
             SocketAddr::V4(_) => socket.join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(index)),
             SocketAddr::V6(_) => socket.join_multicast_v6(&GROUP_V6, index),
         };
-        // It may have been joined there before, and have come up again.
+        // The interface may have gone down and come up again, with the group still joined.
         joined.or_else(|error| if error.kind() == io::ErrorKind::AddrInUse { Ok(()) } else { Err(error) })
     }
 
@@ -142,7 +143,7 @@ impl Group {
         }
     }
 
-    /// Sends a datagram to the group by way of one interface.
+    /// Sends a datagram to the group on one interface.
     pub fn send(&self, place: &JoinedInterface, datagram: &[u8]) -> io::Result<()> {
         let socket = SockRef::from(self.sender());
         match place.source {
@@ -153,7 +154,7 @@ impl Group {
     }
 }
 
-/// Where a family's group is to be joined.
+/// The interfaces on which to join a family's group.
 fn places(v4: bool, bind: &Bind, only: u32, all: &[Interface]) -> Vec<JoinedInterface> {
     let fits = |ip: &&IpAddr| ip.is_ipv4() == v4 && !matches!(bind, Bind::Address(own) if own != *ip);
     let place = |interface: &Interface| {

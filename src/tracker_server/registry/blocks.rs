@@ -1,5 +1,5 @@
-//! The IPv6 peers of each swarm by blocks: a /48 holds 65,536 networks of the size that a subscriber has, and one party may have all of
-//! them. Private networks are not counted: nobody on the internet has addresses there.
+//! Limits a swarm's IPv6 peers per block. A block is a /48: it holds 65,536 subscriber networks (/64), and one party may control
+//! them all. Private networks are exempt, because no host on the internet has an address there.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -7,14 +7,14 @@ use std::net::Ipv6Addr;
 use crate::net::networks::{Network, is_private};
 use crate::tracker_server::registry::{NONE, Registry, SwarmPeer};
 
-/// Peers of one block in one swarm that are always allowed; beyond, a block may have this part of the swarm.
+/// The number of peers of one block always allowed in a swarm; a larger swarm allows a quarter of its peers per block.
 const MIN_PEERS_PER_BLOCK: usize = 32;
 const BLOCK_SHARE: usize = 4;
 
-/// By swarm and block.
+/// The blocks by swarm and network prefix.
 pub(crate) type AddressBlocks = HashMap<(u32, Network), AddressBlock>;
 
-/// A block's peers in a swarm, chained by the time of their last announce.
+/// A block's peers in a swarm, linked in the order of their last announce.
 #[derive(Debug)]
 pub(crate) struct AddressBlock {
     oldest: u32,
@@ -22,20 +22,20 @@ pub(crate) struct AddressBlock {
     count: u32,
 }
 
-/// The block of an address, if its peers are counted.
+/// The block of an address; `None` if its peers are exempt from the limit.
 fn block_of(ip: Ipv6Addr) -> Option<Network> {
     (ip.to_ipv4_mapped().is_none() && !is_private(ip.into())).then(|| Network::block(ip.into()))
 }
 
 impl Registry {
-    /// The peer that makes room for one more at `ip` where its block has as many as it may have: the one that was silent for longest.
+    /// If the block of `ip` is full, its peer with the oldest announce, which must be evicted to add another.
     pub(crate) fn peer_to_evict(&self, swarm: u32, ip: Ipv6Addr) -> Option<u32> {
         let block = self.blocks.get(&(swarm, block_of(ip)?))?;
         let most = MIN_PEERS_PER_BLOCK.max(self.swarms[swarm as usize].peers.len() / BLOCK_SHARE);
         (block.count as usize >= most).then_some(block.oldest)
     }
 
-    /// Puts a peer at the new end of its block's chain.
+    /// Appends a peer to its block's list.
     pub(crate) fn add_to_block(&mut self, index: u32) {
         let SwarmPeer { swarm, ip, .. } = self.peers[index as usize];
         let Some(network) = block_of(ip) else { return };
@@ -49,7 +49,7 @@ impl Registry {
         }
     }
 
-    /// Takes a peer out of its block's chain.
+    /// Removes a peer from its block's list.
     pub(crate) fn remove_from_block(&mut self, index: u32) {
         let SwarmPeer { swarm, ip, block: [older, newer], .. } = self.peers[index as usize];
         let Some(network) = block_of(ip) else { return };
@@ -73,7 +73,7 @@ impl Registry {
         }
     }
 
-    /// Each peer that is counted is in its block's chain once.
+    /// Asserts that each peer subject to the limit is in its block's list exactly once.
     #[cfg(test)]
     pub(crate) fn assert_blocks_sound(&self) {
         for (&(swarm, network), block) in &self.blocks {

@@ -17,7 +17,7 @@ fn seed(n: u8) -> AnnouncedPeer {
     AnnouncedPeer { seed: true, ..leech(n) }
 }
 
-/// Announces at `now` seconds; the first bytes of the ids that came back, sorted.
+/// Announces at `now` seconds; returns the first byte of each returned peer's id, sorted.
 fn announce(r: &mut Registry, now: u64, report: &AnnouncedPeer) -> Vec<u8> {
     let (peers, _) = r.announce(Duration::from_secs(now), report, &mut fastrand::Rng::with_seed(1)).unwrap();
     let mut ends: Vec<u8> = peers.iter().map(|(_, id)| id.0[0]).collect();
@@ -32,7 +32,7 @@ fn counts(r: &Registry) -> (usize, usize, u64) {
 }
 
 impl Registry {
-    /// Each peer is in each list and chain that it belongs to, once, and nothing else is.
+    /// Asserts that each peer is in exactly the lists that it belongs to, once, and that these contain nothing else.
     fn assert_sound(&self) {
         let known = self.size().1;
         let there = |peer: u32| Some(peer).filter(|&peer| peer != NONE);
@@ -101,7 +101,7 @@ fn completed_counts_once_for_each_peer() {
     assert_eq!(counts(&r), (1, 0, 2));
 }
 
-/// A peer of the host 10.0.0.1 at another port, or of another host of a /64.
+/// A peer on another port of host 10.0.0.1, or on another host of one /64.
 fn elsewhere(n: u8, v6: bool) -> AnnouncedPeer {
     let addr = if v6 { format!("[2001:db8::{n:x}]:6881") } else { format!("10.0.0.1:{}", 7000 + u32::from(n)) };
     AnnouncedPeer { addr: addr.parse().unwrap(), ..leech(n) }
@@ -116,14 +116,14 @@ fn one_network_fills_no_swarm() {
             announce(&mut r, n.into(), &elsewhere(n, v6));
         }
         assert_eq!(counts(&r), (0, 4, 0));
-        // The one that was silent for longest made room, whoever came first.
+        // The peer with the oldest announce was evicted, not the one that joined first.
         announce(&mut r, 51, &elsewhere(48, v6));
         announce(&mut r, 52, &elsewhere(51, v6));
         assert_eq!(announce(&mut r, 53, &leech(98)), [48, 50, 51, 99]);
     }
 }
 
-/// A /48 has 65,536 networks, and none of them alone has too many peers.
+/// A /48 contains 65,536 networks, none of which exceeds its own limit.
 #[test]
 fn one_block_fills_no_swarm() {
     let limits = RegistryLimits { max_peers: 10_000, ..LIMITS };
@@ -140,7 +140,7 @@ fn one_block_fills_no_swarm() {
     announce(&mut r, 0, &at("[2001:db8:2::1]:6881".to_owned()));
     assert_eq!(flood(&mut r, "2001:db8:1", 1), 1 + 32);
     assert_eq!(flood(&mut r, "2001:db8:3", 1), 1 + 32 + 32, "others have a share of their own");
-    // What was silent for longest made room, and what is known may announce again.
+    // The peers with the oldest announces were evicted, and known peers can announce again.
     let known = |r: &Registry, n: u32| r.find(&at(format!("[2001:db8:1:{n:x}::1]:6881"))).is_some();
     assert!(!known(&r, 467) && known(&r, 468) && known(&r, 499));
     announce(&mut r, 2, &at("[2001:db8:1:1d4::1]:6881".to_owned())); // 468
@@ -148,7 +148,7 @@ fn one_block_fills_no_swarm() {
     assert!(known(&r, 468) && !known(&r, 469));
     assert_eq!(r.scrape(Duration::from_secs(100), &leech(0).info_hash), None);
     assert!(r.blocks.is_empty());
-    // A large swarm gives a block a quarter; a private network is one's own.
+    // In a large swarm, a block gets a quarter; private networks are exempt.
     for n in 0..300u32 {
         let report = at(format!("10.1.{}.{}:6881", n / 250, n % 250));
         r.announce(Duration::from_secs(101), &report, &mut fastrand::Rng::with_seed(1)).unwrap();
@@ -181,7 +181,7 @@ fn where_all_is_full_the_longest_silence_ends() {
     let mut r = Registry::new(RegistryLimits { expiry: Duration::from_secs(1000), ..LIMITS });
     for n in 0..150 {
         announce(&mut r, n.into(), &torrent(n));
-        // The first stays, as it is heard of again.
+        // The first stays, because it announces again.
         announce(&mut r, n.into(), &torrent(0));
         assert!(r.size().1 <= 100);
     }
