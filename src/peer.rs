@@ -1,6 +1,8 @@
-//! One connection and its three threads: a reader, a writer fed by a channel, and one that watches the deadlines of requests.
+//! One connection and its three threads: a reader, a writer fed by a channel, and a thread that watches the deadlines of
+//! requests.
 //!
-//! They know the pieces and each other's outboxes, but not the session: what it must hear goes up as a [`PeerEvent`].
+//! They know the piece manager and the other peers' outboxes, but not the torrent's loop: what it must know goes to it as a
+//! [`PeerEvent`].
 
 pub mod block_receiver;
 pub mod connection;
@@ -43,85 +45,85 @@ pub use state::Peer;
 pub use throttle::Throttle;
 use wake_pipe::WakePipe;
 
-/// Reports that may wait for the session. The largest, a piece of metadata, has 16 KiB.
+/// Events that can wait in the channel to the torrent's loop. The largest, a piece of metadata, has 16 KiB.
 pub const MAX_QUEUED_EVENTS: usize = 512;
 
 /// The type of a channel that carries no message and serves only to be disconnected.
 type ShutdownSignal = std::convert::Infallible;
 
-/// Bytes that a reader receives into, and that a writer serves from, at a time: sixteen blocks with their heads, in whole pages.
+/// Size of the buffer that a reader receives into, or a writer serves from: sixteen blocks with their headers, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
 
-/// The sum of the peers' rates is found anew after so many milliseconds.
+/// How long the cached sum of the peers' rates stays valid, in milliseconds.
 const FLOW_CACHE_MS: u64 = 100;
 
 /// What all connections of one torrent share.
 pub struct TorrentContext {
-    /// The swarm.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// What we call ourselves.
+    /// Our peer id.
     pub peer_id: PeerId,
-    /// Whether connections are disguised.
+    /// The encryption policy of this torrent's connections.
     pub encryption: Encryption,
-    /// The port we listen on, 0 while none.
+    /// The TCP port that we listen on; 0 if we do not listen.
     pub port: AtomicU16,
-    /// Our UDP port in the DHT, 0 where we take no part.
+    /// Our UDP port in the DHT; 0 if the DHT is off.
     pub dht_port: AtomicU16,
-    /// Whether peers may tell us of others, and we them (BEP 11); not in private torrents.
+    /// Whether we exchange peers with our peers (BEP 11); false in private torrents.
     pub pex: bool,
-    /// Whether these connections are there to fetch the metadata, and nothing else can be asked for yet.
+    /// Whether these connections only fetch the metadata, so that no blocks can be requested yet.
     pub wants_info: bool,
-    /// What our sockets are tied to.
+    /// The address or interface that our sockets are bound to.
     pub bind: Bind,
     /// The DSCP class of our packets.
     pub dscp: Dscp,
-    /// What peers are told that our client is called (BEP 10).
+    /// The client name that we send to peers (BEP 10).
     pub client: String,
-    /// The info dictionary as it is hashed, for peers that ask for it; empty while it is not known.
+    /// The raw info dictionary, for peers that request it; empty until it is known.
     pub info: OnceLock<Vec<u8>>,
     /// The piece manager.
     pub pieces: PieceManager,
-    /// Who is connected.
+    /// The connected peers.
     pub roster: Roster,
-    /// Large buffers, lent while bytes flow.
+    /// Large buffers, lent to connections that transfer blocks.
     pub slabs: SlabPool,
-    /// The limits on what is received and sent, over all torrents of the process that share them.
+    /// The rate limits, shared by all torrents of the process that have the same limits.
     pub throttle: Arc<Throttle>,
-    /// Payload bytes received and sent by all.
+    /// Payload bytes received from all peers.
     pub downloaded: AtomicU64,
-    /// See `downloaded`.
+    /// Payload bytes sent to all peers.
     pub uploaded: AtomicU64,
-    /// Nothing is asked for or served while this is set.
+    /// While this is set, we neither request nor serve blocks.
     pub paused: AtomicBool,
     /// Set once, by [`TorrentContext::stop`].
     stopping: AtomicBool,
-    /// How the metadata stage's threads end without their connections.
+    /// Ends the threads of the metadata phase but keeps their connections open.
     wake_pipe: WakePipe,
-    /// Bytes remembered of what peers have said of pieces, beyond what each of them may have.
+    /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
     remembered: AtomicUsize,
-    /// Where reports go.
+    /// The channel to the torrent's loop.
     events: Sender<PeerEvent>,
-    /// Nothing is ever sent here: [`TorrentContext::stop`] disconnects it, which wakes the threads that wait to report.
+    /// Nothing is ever sent here: [`TorrentContext::stop`] disconnects it, which wakes threads that wait for room in `events`.
     shutdown: Receiver<ShutdownSignal>,
     shutdown_sender: Mutex<Option<Sender<ShutdownSignal>>>,
-    /// How many connections there are, those that are being made included.
+    /// The number of connections, including those being established.
     pub connections: AtomicU32,
-    /// What a super-seed has shown to whom; in other sessions nothing is hidden.
+    /// The super-seeding state; unset in torrents that do not super-seed.
     pub super_seeding: OnceLock<super_seed::SuperSeeding>,
     started: Instant,
-    /// Payload bytes per second from all peers, and when that was found, in milliseconds of the clock.
+    /// Payload bytes per second from all peers, and when this sum was computed, in milliseconds of the torrent's clock.
     flow: AtomicU64,
     flow_updated_at: AtomicU64,
 }
 
-/// What is settled before the first connection.
+/// The settings that are fixed before the first connection.
 #[derive(Clone)]
 pub struct ContextSettings {
-    /// The swarm.
+    /// See [`TorrentContext::info_hash`].
     pub info_hash: InfoHash,
-    /// What we call ourselves.
+    /// See [`TorrentContext::peer_id`].
     pub peer_id: PeerId,
-    /// Whether connections are disguised.
+    /// See [`TorrentContext::encryption`].
     pub encryption: Encryption,
     /// See [`TorrentContext::pex`].
     pub pex: bool,
@@ -133,113 +135,113 @@ pub struct ContextSettings {
     pub dscp: Dscp,
     /// See [`TorrentContext::client`].
     pub client: String,
-    /// When the session began.
+    /// When the torrent started.
     pub started: Instant,
     /// See [`TorrentContext::throttle`].
     pub throttle: Arc<Throttle>,
 }
 
 impl ContextSettings {
-    /// What btsync is called.
+    /// The name and version of this client.
     pub const CLIENT: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
 }
 
-/// What a connection tells the session.
+/// An event from a connection, or from another thread, to the torrent's loop.
 #[derive(Debug)]
 pub enum PeerEvent {
-    /// A handshake succeeded, and the peer is on the roster.
+    /// The handshake succeeded, and the peer is on the roster.
     Connected {
-        /// Which connection.
+        /// The connection.
         key: PeerKey,
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
-        /// Whether it called us.
+        /// Whether the peer connected to us.
         incoming: bool,
     },
-    /// The connection is over; its thread is about to end.
+    /// The connection has ended; its thread is about to end.
     Disconnected {
-        /// Which connection.
+        /// The connection.
         key: PeerKey,
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
-        /// Why.
+        /// The reason.
         why: DisconnectReason,
     },
-    /// The peer is interested, or no longer, and may want a slot.
+    /// The peer became interested or lost interest, so it may want an upload slot.
     InterestChanged {
-        /// Which connection.
+        /// The connection.
         key: PeerKey,
     },
-    /// A peer says what our address is (BEP 10).
+    /// A peer reported our external address (BEP 10).
     OurAddress(IpAddr),
-    /// A piece was wrong; who sent blocks of it.
+    /// A piece failed its hash check.
     PieceFailed {
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
-        /// The connections, some of them perhaps gone by now.
+        /// The connections that sent blocks of it; some may have ended.
         senders: Vec<PeerKey>,
-        /// Whether it has blocks that an earlier session received, from nobody knows whom.
+        /// Whether it contains blocks from an earlier run, whose senders are unknown.
         restored: bool,
     },
-    /// A piece that was wrong before is right now: who had sent wrong blocks of it, and nobody else.
+    /// A piece that failed before has now passed its hash check, which shows who sent the wrong blocks.
     LiarsFound {
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
-        /// The connections, some of them perhaps gone by now.
+        /// The connections that sent wrong blocks, and no others; some may have ended.
         senders: Vec<PeerKey>,
     },
-    /// The peer says that it has the metadata, and how long that is (BEP 9).
+    /// The peer announced that it has the metadata, and the size (BEP 9).
     HasMetadata {
-        /// Which connection.
+        /// The connection.
         key: PeerKey,
-        /// In bytes.
+        /// The size of the metadata in bytes.
         size: u32,
     },
     /// A peer answered a request for a piece of metadata.
     Metadata {
-        /// Which connection.
+        /// The connection.
         key: PeerKey,
-        /// Which piece.
+        /// The piece's index.
         piece: u32,
-        /// How long it says that all of it is.
+        /// The size of the whole metadata as the peer claims it.
         total_size: u32,
-        /// The piece; `None` where the peer rejects.
+        /// The piece's bytes; `None` if the peer rejected the request.
         bytes: Option<Vec<u8>>,
     },
-    /// The info dictionary that a URL of the magnet link brought; its hash is right.
+    /// The info dictionary from a URL of the magnet link, with the right hash.
     MetadataFromUrl(Vec<u8>),
-    /// A peer told of others (BEP 11).
+    /// A peer sent addresses of other peers (BEP 11).
     PexPeers(Vec<(SocketAddr, PexFlags)>),
     /// A peer is a node of the DHT (BEP 5).
     DhtNode(SocketAddr),
-    /// The last piece that is wanted is there.
+    /// All wanted pieces are verified.
     Complete,
-    /// There is no descriptor for a file; a connection has to give up its own.
+    /// There is no file descriptor left to open a file; a connection has to give up its own.
     OutOfDescriptors,
-    /// The disk refused; nothing can go on.
+    /// A read or write of the torrent's files failed, and the torrent cannot go on.
     Storage(StorageError),
-    /// An incoming connection was accepted; what it said, where it had to be asked which torrent it means.
+    /// An incoming connection was accepted, with the bytes that were received to learn which torrent it is for.
     Incoming(std::net::TcpStream, SocketAddr, Option<Box<IncomingHandshake>>),
-    /// Somebody wants the session to end.
+    /// A request to stop the torrent.
     Stop,
-    /// Somebody wants it to pause, or to go on.
+    /// A request to pause or resume the torrent.
     Pause,
-    /// A tracker answered or did not.
+    /// A tracker answered, or the announce failed.
     Announced {
-        /// Its URL.
+        /// The tracker's URL.
         url: String,
-        /// What came of it.
+        /// The response or the error.
         result: Box<Result<AnnounceResponse, TrackerError>>,
     },
-    /// A tracker that has answered named these as well, over its second family of addresses.
+    /// Further peers from a tracker that has answered already, from an announce over its other address family.
     SecondFamilyPeers {
-        /// The peers.
+        /// The peers' addresses.
         peers: Vec<SocketAddr>,
     },
 }
 
 impl TorrentContext {
-    /// What connections share, for a torrent that starts now.
+    /// The shared context of a torrent that starts now.
     pub fn new(terms: ContextSettings, pieces: PieceManager, events: Sender<PeerEvent>) -> Arc<TorrentContext> {
         let (shutdown_sender, shutdown) = bounded(0);
         Arc::new(TorrentContext {
@@ -275,12 +277,12 @@ impl TorrentContext {
         })
     }
 
-    /// The time since the session began: the clock of every state machine.
+    /// The time since the torrent started: the clock of every state machine.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The part, 0 to 1, that a peer has in all that comes; an equal one while its rate is unknown.
+    /// The peer's share of the total download rate, 0 to 1; an equal share while its rate is unknown.
     pub fn share_of(&self, peer: &Peer, now: Duration) -> f64 {
         let equal = 1.0 / self.roster.count().max(1) as f64;
         let flow = peer.flow.load(Ordering::Relaxed);
@@ -304,23 +306,23 @@ impl TorrentContext {
         flow as f64 / all as f64
     }
 
-    /// Bytes of the whole torrent still missing, as trackers want to know it; some, while nobody knows how many.
+    /// Bytes of the whole torrent that are still missing, for announces; one block's length while the size is unknown.
     pub fn left(&self) -> u64 {
         if self.wants_info { u64::from(BLOCK_SIZE) } else { self.pieces.missing() }
     }
 
-    /// What an announce says: the event that is due, or else that we are a partial seed, where we are one (BEP 21).
+    /// The event of an announce: `due` if there is one, else `paused` if we are a partial seed (BEP 21).
     pub fn event(&self, due: Option<AnnounceEvent>) -> Option<AnnounceEvent> {
         due.or_else(|| self.pieces.is_partial_seed().then_some(AnnounceEvent::Paused))
     }
 
-    /// A name for a new connection, which no other has that is under the same limits.
+    /// A key for a new connection, unique among all connections under the same limits.
     pub fn new_key(&self) -> PeerKey {
         self.throttle.new_key()
     }
 
-    /// Reports to the session. Blocks while the channel is full, which holds up the connection that causes the reports; once the session
-    /// is stopping, a report for which there is no room is dropped. Not to be called with a lock held.
+    /// Sends an event to the torrent's loop. Blocks while the channel is full, which holds up the connection that causes the
+    /// events. Once the torrent is stopping, an event for which there is no room is dropped. Do not call this with a lock held.
     pub fn report(&self, report: PeerEvent) {
         let Err(TrySendError::Full(report)) = self.events.try_send(report) else { return };
         select! {
@@ -329,29 +331,29 @@ impl TorrentContext {
         }
     }
 
-    /// The same for a report that a stopping session still reads, such as the last one of a thread that it joins only after that.
+    /// The same for an event that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
     pub fn report_always(&self, report: PeerEvent) {
-        let _ = self.events.send(report); // fails where the session is over
+        let _ = self.events.send(report); // fails if the torrent's loop has ended
     }
 
-    /// Ends all connections; no thread waits any longer to report.
+    /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         drop(self.shutdown_sender.lock().take());
     }
 
-    /// The metadata is there: the threads of all connections end, and the connections of those that have shaken hands do not.
+    /// Ends all connections' threads because the metadata is complete. Connections that have finished their handshake stay open.
     pub fn detach_connections(&self) {
         self.wake_pipe.wake_all();
         self.stop();
     }
 
-    /// Whether nothing is to be asked for or served.
+    /// Whether the torrent is paused: it neither requests nor serves blocks.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
     }
 
-    /// Whether everybody is to go home.
+    /// Whether the torrent is stopping; every connection thread then exits.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

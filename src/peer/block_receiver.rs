@@ -1,8 +1,8 @@
-//! Where received blocks go: accept → hash → storage → piece whole, on the reader's thread.
+//! The path of received blocks, on the reader's thread: accept → hash → storage → complete piece.
 //!
-//! The blocks found in one go are taken together: one short lock to learn which may be written, one `pwritev` for each run of
-//! neighbours, the running SHA-1 of the piece, one short lock to note them. Only pieces whose blocks came out of order, or from
-//! several peers, are read back to be hashed.
+//! Blocks received together are handled together: one short lock to learn which of them may be written, one `pwritev` for each
+//! run of adjacent blocks, an update of the piece's running SHA-1, and one short lock to record them. Pieces are read back for
+//! hashing only if their blocks came out of order or from several peers.
 
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -21,48 +21,49 @@ use crate::storage::{StorageError, hash_blocks, hash_range};
 use crate::types::{BlockRequest, PieceHash, PieceIndex};
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
-/// The id of a message with a block.
+/// The message id of PIECE, which carries a block.
 const PIECE_ID: u8 = 7;
-/// Running hashes kept at most; a peer that answers in order needs one.
+/// At most this many running hashes are kept; a peer that answers in order needs one.
 const MAX_HASHES: usize = 8;
-/// How often a thread lets others go first before it queues for a file that is being written.
+/// How many times a thread yields to others before it waits for a file that another thread is writing.
 const YIELDS: usize = 8;
 
-/// One connection's way to the disk.
+/// The block path of one connection.
 pub struct BlockReceiver<'a> {
     shared: &'a TorrentContext,
     peer: &'a Peer,
-    /// Blocks found since the last `take`, and where their bytes lie.
+    /// Blocks noted since the last `take`, with the position of their bytes in the buffer.
     blocks: Vec<(BlockRequest, Range<usize>)>,
-    /// The newest block.
+    /// The block noted last.
     last: Option<BlockRequest>,
     accepted: Accepted,
     complete: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, RunningHash>,
-    /// Bytes of all blocks that have come.
+    /// Bytes of all blocks received.
     received: u64,
-    /// How many pieces had failed when `hashes` was last in order.
+    /// How many pieces had failed when `hashes` was last valid.
     failures: u64,
 }
 
-/// The hash of a piece's first `upto` bytes.
+/// The hash of the first `upto` bytes of a piece.
 struct RunningHash {
     sha: Sha1,
     upto: u32,
 }
 
-/// What the blocks of one go were worth.
+/// The result of one `take`.
 pub enum BlocksOutcome {
-    /// There were none.
+    /// There were no blocks.
     Nothing,
-    /// Some had been asked for.
+    /// At least one block had been requested.
     Useful,
-    /// None of so many had; so many of their bytes go beyond all that the peer was ever asked for.
+    /// No block had been requested: how many blocks there were, and how many of their bytes exceed everything ever requested
+    /// from the peer.
     Useless(u32, u64),
 }
 
 impl<'a> BlockReceiver<'a> {
-    /// One through which nothing has come yet.
+    /// A receiver that has received nothing yet.
     pub fn new(shared: &'a TorrentContext, peer: &'a Peer) -> BlockReceiver<'a> {
         BlockReceiver {
             shared,
@@ -77,13 +78,13 @@ impl<'a> BlockReceiver<'a> {
         }
     }
 
-    /// Notes a block whose bytes lie in `range` of the buffer that `take` will be shown.
+    /// Notes a block whose bytes are at `range` of the buffer that `take` will get.
     pub fn note(&mut self, block: BlockRequest, range: Range<usize>) {
         self.last = Some(block);
         self.blocks.push((block, range));
     }
 
-    /// Where in the torrent the next block starts, if it follows the last one; `None` before the first.
+    /// The offset in the torrent at which the next block starts if it follows the last one; `None` before the first block.
     pub fn next_offset(&self) -> Option<u64> {
         let layout = self.shared.pieces.storage().layout();
         self.last.map(|last| layout.offset(last.piece, last.begin) + u64::from(last.length))
@@ -92,7 +93,7 @@ impl<'a> BlockReceiver<'a> {
     /// Writes and hashes the noted blocks.
     ///
     /// # Errors
-    /// Where the disk fails; the session has been told.
+    /// If the disk fails; the torrent's loop has then been told.
     pub fn take(&mut self, bytes: &[u8]) -> Result<BlocksOutcome, DisconnectReason> {
         if self.blocks.is_empty() {
             return Ok(BlocksOutcome::Nothing);
@@ -101,7 +102,7 @@ impl<'a> BlockReceiver<'a> {
         self.cancel_elsewhere();
         let unrequested_bytes = self.unrequested_bytes();
         let useful = self.count();
-        self.peer.refill(self.shared); // before the disk: the peer need not wait for it
+        self.peer.refill(self.shared); // before the disk, so that the peer need not wait for it
         let taken = if useful {
             BlocksOutcome::Useful
         } else {
@@ -131,25 +132,25 @@ impl<'a> BlockReceiver<'a> {
         Ok(taken)
     }
 
-    /// Learns which blocks are to be written.
+    /// Asks the piece manager which blocks to write.
     fn accept(&mut self) {
         self.shared.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
         if self.failures != self.accepted.failures {
-            // A piece was thrown away: what was hashed of it may no longer be what is on disk.
+            // A piece was discarded, so a running hash may no longer match the data on disk.
             self.failures = self.accepted.failures;
             self.hashes.clear();
         }
     }
 
-    /// The bytes of these blocks that the peer was never asked for. A block that came too late, or was cancelled while it was under
-    /// way, had been asked for.
+    /// The bytes of these blocks that exceed everything ever requested from the peer. A block that came late, or was cancelled
+    /// while it was on its way, had been requested.
     fn unrequested_bytes(&mut self) -> u64 {
         let bytes = self.blocks.iter().map(|(block, _)| u64::from(block.length)).sum();
         self.received += bytes;
         self.received.saturating_sub(self.peer.requested.load(Ordering::Relaxed)).min(bytes)
     }
 
-    /// Counts what came; whether any of it had been asked for. Only that keeps requests from running out of time.
+    /// Counts the received blocks. Returns whether any of them had been requested: only those extend the requests' deadline.
     fn count(&mut self) -> bool {
         let now = self.shared.now();
         let (mut blocks, mut bytes, mut all) = (0, 0, 0);
@@ -167,7 +168,7 @@ impl<'a> BlockReceiver<'a> {
             requests.received(now, blocks, bytes);
             self.peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
             if requests.next_deadline() < deadline {
-                self.peer.deadline_moved.notify_all(); // nearer than the thread that watches it believes
+                self.peer.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }
         }
         self.shared.downloaded.fetch_add(all, Ordering::Relaxed);
@@ -179,7 +180,7 @@ impl<'a> BlockReceiver<'a> {
         blocks > 0
     }
 
-    /// Only the beginning of a frame has arrived. If it is a block, its bytes so far show that the peer is not silent.
+    /// Only the start of a frame has arrived. If it is a block, its bytes so far show that the peer is not silent.
     pub fn note_partial_block(&self, frame: &[u8]) {
         if frame.len() <= PIECE_HEADER_LENGTH || frame[4] != PIECE_ID {
             return;
@@ -192,7 +193,7 @@ impl<'a> BlockReceiver<'a> {
         }
     }
 
-    /// Others were asked for the same blocks at the end of the download: they need not send them.
+    /// Near the end of the download, the same blocks were requested from other peers too: cancels those requests.
     fn cancel_elsewhere(&mut self) {
         for (key, block) in self.accepted.cancels.drain(..) {
             if let Some(other) = self.shared.roster.get(key)
@@ -204,14 +205,14 @@ impl<'a> BlockReceiver<'a> {
         }
     }
 
-    /// Whether another thread writes to the file that the blocks go to.
+    /// Whether another thread is writing to the file of the first block.
     fn is_file_busy(&self) -> bool {
         let storage = self.shared.pieces.storage();
         let first = self.blocks.first();
         first.is_some_and(|(b, _)| storage.is_being_written(storage.layout().offset(b.piece, b.begin)))
     }
 
-    /// One write for each run of blocks that are neighbours on disk.
+    /// Writes each run of blocks that are adjacent on disk in one call.
     fn write(&self, bytes: &[u8]) -> Result<(), DisconnectReason> {
         let storage = self.shared.pieces.storage();
         let layout = storage.layout();
@@ -239,12 +240,12 @@ impl<'a> BlockReceiver<'a> {
         Ok(())
     }
 
-    /// Feeds the blocks that continue a piece's running hash.
+    /// Updates the running hashes with the blocks that continue them.
     fn hash(&mut self, bytes: &[u8]) {
         for (block, range) in &self.blocks {
             if block.begin == 0 {
                 if self.hashes.len() >= MAX_HASHES {
-                    self.hashes.clear(); // of pieces that others completed
+                    self.hashes.clear(); // left over from pieces that other connections completed
                 }
                 self.hashes.insert(block.piece, RunningHash { sha: Sha1::new(), upto: 0 });
             }
@@ -257,7 +258,7 @@ impl<'a> BlockReceiver<'a> {
         }
     }
 
-    /// A piece is whole: hashes what has not been hashed as it came, and settles it.
+    /// All blocks of a piece are written: hashes the bytes that the running hash does not cover, and settles the piece.
     fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let storage = self.shared.pieces.storage();
         let size = storage.layout().piece_size(piece);
@@ -279,7 +280,8 @@ impl<'a> BlockReceiver<'a> {
             refill_idle_peers(self.shared);
             return Ok(());
         }
-        // Seeds included: other clients show our progress by our HAVEs, and ban tools take a peer without progress for a cheat.
+        // Seeds get HAVEs too: other clients show our progress by them, and ban tools take a peer without progress for a
+        // cheater.
         for other in self.shared.roster.all() {
             other.queue_have(piece);
         }
@@ -293,7 +295,7 @@ impl<'a> BlockReceiver<'a> {
         Ok(())
     }
 
-    /// A piece is wrong with blocks of several peers: remembers who sent what, while nobody may write to it.
+    /// A piece with blocks of several peers failed: records who sent which block, before the piece can be written again.
     fn record_failed_blocks(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let pieces = &self.shared.pieces;
         let block_senders = pieces.block_senders(piece);
@@ -303,7 +305,7 @@ impl<'a> BlockReceiver<'a> {
         Ok(())
     }
 
-    /// A piece is right. Where it was wrong before, the comparison says who sent what was wrong.
+    /// A piece passed its hash check. If it had failed before, the comparison shows who sent wrong blocks.
     fn find_liars(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let pieces = &self.shared.pieces;
         if pieces.is_suspected(piece) {
@@ -315,12 +317,12 @@ impl<'a> BlockReceiver<'a> {
         Ok(())
     }
 
-    /// The SHA-1 of each block of a piece that is on disk.
+    /// The SHA-1 of each block of a piece, read from disk.
     fn block_hashes(&self, piece: PieceIndex) -> Result<Vec<PieceHash>, DisconnectReason> {
         self.or_disconnect(hash_blocks(self.shared.pieces.storage(), piece, &mut self.shared.slabs.take()))
     }
 
-    /// Where the disk failed, the session is told and the connection over.
+    /// If the disk failed, tells the torrent's loop and ends the connection.
     fn or_disconnect<T>(&self, result: Result<T, StorageError>) -> Result<T, DisconnectReason> {
         result.map_err(|error| {
             self.shared.report(PeerEvent::Storage(error));

@@ -1,7 +1,8 @@
-//! A connection from beginning to end: dial or accept, handshake, spawn the other two threads, read, join them.
+//! A connection from start to end: dial or accept, do the handshake, start the other two threads, read, join them.
 //!
-//! Whoever of the three fails first shuts the socket down; the reader then ends, tells the writer and the deadline thread, joins
-//! them, takes the peer off the lists and reports it gone. The session owns the reader's thread and joins that.
+//! Whichever of the three threads fails first shuts the socket down. The reader then ends, stops the writer and the deadline
+//! thread, joins them, takes the peer off the roster and reports the end. The torrent's loop owns and joins the reader's
+//! thread.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -28,50 +29,51 @@ use crate::types::{DialMode, PeerKey};
 use crate::util::os_error::reason;
 use crate::wire::handshake::Handshake;
 
-/// The stack of a connection's threads. Blocked threads touch a few KiB of it.
+/// The stack size of a connection's threads. Blocked threads touch a few KiB of it.
 const STACK: usize = 256 * 1024;
-/// The whole handshake, however its bytes drip in.
+/// The time limit for the whole handshake, however slowly its bytes arrive.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without a byte for so long (keep-alives come every two minutes) the peer is taken for dead.
+/// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// What was received of an incoming connection before it was clear which torrent it is for.
+/// What was received of an incoming connection to learn which torrent it is for.
 #[derive(Debug)]
 pub struct IncomingHandshake {
-    /// The plain form of its handshake, at least as far as the info-hash, and the ciphers for what follows.
+    /// The handshake in plain text, at least up to the info-hash, and the ciphers for what follows.
     pub rest: StreamState,
 }
 
-/// Who connected, with what has been read of an incoming connection; or a connection of the metadata stage that goes on.
+/// Where a connection comes from: we dialled it, we accepted it (with the bytes read so far), or it continues from the metadata
+/// phase.
 enum ConnectionOrigin {
     Outgoing { opening: DialMode, timeout: Duration },
     Incoming(Option<Box<IncomingHandshake>>),
     Established(Box<EstablishedConnection>),
 }
 
-/// The reader's thread; where the connection is not over, it gives back what there is to go on with.
+/// The reader's thread; returns the established connection if it outlives the thread.
 type Thread = JoinHandle<Option<Box<EstablishedConnection>>>;
 
-/// The session's end of a connection.
+/// The torrent's handle of a connection.
 pub struct Connection {
-    /// The other end.
+    /// The peer's address.
     pub addr: SocketAddr,
     stream: Arc<TcpStream>,
-    /// Whether anything has come from the other end.
+    /// Whether the peer has sent any byte.
     received: Arc<AtomicBool>,
-    /// Whether we have closed it; what it has sent and was not read is then left unread.
+    /// Whether we have closed the connection; bytes received but not read yet are then ignored.
     dismissed: Arc<AtomicBool>,
     thread: Option<Thread>,
-    /// What the metadata stage's reader left for [`Connection::continue_kept`].
+    /// The connection that the metadata phase's reader left for [`Connection::continue_kept`].
     kept: Option<Box<EstablishedConnection>>,
 }
 
 impl Connection {
-    /// Calls `addr` on a thread of its own, beginning with `opening`; what comes of it is reported under `key`. The system gets
-    /// `timeout` to connect.
+    /// Dials `addr` on a new thread, with `opening` as the kind of handshake; the outcome is reported under `key`. The system
+    /// has `timeout` to connect.
     ///
     /// # Errors
-    /// Where no socket or thread is to be had.
+    /// If no socket or thread can be created.
     pub fn dial(
         shared: &Arc<TorrentContext>,
         key: PeerKey,
@@ -83,10 +85,10 @@ impl Connection {
         Connection::spawn(shared, key, addr, socket.into(), ConnectionOrigin::Outgoing { opening, timeout })
     }
 
-    /// Serves a caller on a thread of its own; `received` is its handshake, where that has been read.
+    /// Serves an incoming connection on a new thread; `received` is its handshake, if that has been read already.
     ///
     /// # Errors
-    /// Where no thread is to be had.
+    /// If no thread can be created.
     pub fn accept(
         shared: &Arc<TorrentContext>,
         key: PeerKey,
@@ -128,7 +130,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Joins the threads, which have ended; whether the connection is not over, so that it can go on.
+    /// Joins the thread if it has ended. Returns whether the connection is still open and can continue.
     pub fn is_kept(&mut self) -> bool {
         if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
             self.kept = thread.join().unwrap_or_default();
@@ -136,28 +138,28 @@ impl Connection {
         self.kept.is_some()
     }
 
-    /// Goes on with a connection that was kept.
+    /// Continues a connection that was kept.
     ///
     /// # Errors
-    /// Where no thread is to be had.
+    /// If no thread can be created.
     pub fn continue_kept(&mut self, shared: &Arc<TorrentContext>, key: PeerKey) -> io::Result<()> {
         self.kept
             .take()
             .map_or(Ok(()), |established| self.start(shared, key, ConnectionOrigin::Established(established)))
     }
 
-    /// Whether anything has come from the other end.
+    /// Whether the peer has sent any byte.
     pub fn has_received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Ends the connection, also one that is still being made.
+    /// Ends the connection, even while it is being established.
     pub fn close(&self) {
         self.dismissed.store(true, Ordering::Release);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Waits for the connection's threads; they are done once it was reported gone, or soon after `close`.
+    /// Waits for the connection's threads. They have ended once the end was reported, or end soon after `close`.
     pub fn join(mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -166,13 +168,13 @@ impl Connection {
         }
     }
 
-    /// Whether `join` would not wait.
+    /// Whether `join` would return at once.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(Thread::is_finished)
     }
 }
 
-/// The life of one connection; the reason for its end, or what the download goes on with.
+/// Runs one connection. Returns the reason for its end, or the established connection with which the download continues.
 fn run_connection(
     shared: &Arc<TorrentContext>,
     key: PeerKey,
@@ -193,7 +195,7 @@ fn run_connection(
     exchange_messages(shared, key, addr, stream, dismissed, established)
 }
 
-/// Connects where we are the caller, and exchanges handshakes.
+/// Connects if we dial, then exchanges handshakes.
 fn shake_hands(
     shared: &TorrentContext,
     addr: SocketAddr,
@@ -223,14 +225,14 @@ fn shake_hands(
         ConnectionOrigin::Incoming(Some(greeting)) => {
             peer_stream = PeerStream::resume(stream, deadline, received, greeting.rest);
         }
-        ConnectionOrigin::Established(_) => {} // it never comes here: `run_connection` takes it
+        ConnectionOrigin::Established(_) => {} // never happens: `run_connection` handles it
     }
     let swarm = if incoming { peer_stream.read_info_hash() } else { peer_stream.read_info_hash().map_err(unanswered) }?;
     if swarm != shared.info_hash {
         return Err(DisconnectReason::Handshake("another torrent"));
     }
     if incoming {
-        peer_stream.send(&ours.encode())?; // also to ourselves: the side that called must learn whom it called
+        peer_stream.send(&ours.encode())?; // even to ourselves: the dialling side must learn whom it reached
     }
     let theirs =
         if incoming { peer_stream.read_handshake() } else { peer_stream.read_handshake().map_err(unanswered) }?;
@@ -244,7 +246,7 @@ fn shake_hands(
     Ok((theirs, rest))
 }
 
-/// Who is silent or hangs up while we wait for its handshake may like another opening better.
+/// A peer that closes or stays silent while we wait for its handshake may accept another kind of handshake.
 fn unanswered(gone: DisconnectReason) -> DisconnectReason {
     if matches!(gone, DisconnectReason::Closed | DisconnectReason::Silent | DisconnectReason::Lost(_)) {
         DisconnectReason::Unanswered
@@ -253,8 +255,8 @@ fn unanswered(gone: DisconnectReason) -> DisconnectReason {
     }
 }
 
-/// From the handshake to the end: enters the peer, runs the three threads, takes it out again. Where it was not the connection that
-/// ended but the metadata stage, gives back what there is to go on with.
+/// From the handshake to the end: adds the peer, runs the three threads, removes the peer. If only the metadata phase ended,
+/// returns the connection to continue with.
 fn exchange_messages(
     shared: &Arc<TorrentContext>,
     key: PeerKey,
@@ -279,7 +281,7 @@ fn exchange_messages(
         Admission::Duplicate(stays) => return Err(DisconnectReason::Duplicate(stays)),
     }
     let _entered = LeaveOnDrop { shared, key };
-    // On the roster first: a piece that is settled from here on reaches this peer as a HAVE or in this bitfield.
+    // On the roster first: a piece that is verified from here on reaches this peer either as a HAVE or in this bitfield.
     let have = shared
         .pieces
         .join(key)
@@ -290,8 +292,8 @@ fn exchange_messages(
     Ok(Box::new(EstablishedConnection { theirs, incoming, rest, before: Some(peer) }))
 }
 
-/// Runs the three threads, this one as the reader. Where it was not the connection that ended, gives back what has come and is not
-/// read yet, and the ciphers for what follows.
+/// Runs the three threads, with the current one as the reader. If the connection itself did not end, returns the received bytes
+/// that have not been parsed, and the ciphers for what follows.
 fn run_threads(
     shared: &Arc<TorrentContext>,
     peer: &Arc<Peer>,
@@ -322,7 +324,7 @@ fn run_threads(
             })?;
             Ok(())
         };
-        // A session that stops closes those on the roster; who came after that look goes by itself.
+        // A stopping torrent closes the connections on its roster; one that was added after that ends here.
         if shared.is_stopping() {
             return Err(DisconnectReason::Closed);
         }
@@ -344,7 +346,7 @@ fn run_threads(
     })
 }
 
-/// Takes a peer off the lists when its connection ends, by whichever way.
+/// Removes a peer everywhere when its connection ends, in whatever way.
 struct LeaveOnDrop<'a> {
     shared: &'a TorrentContext,
     key: PeerKey,
@@ -362,10 +364,11 @@ impl Drop for LeaveOnDrop<'_> {
     }
 }
 
-/// Without its writer or its deadline thread a connection is no good: the socket is shut when one ends, by whichever way.
+/// A connection cannot work without its writer or its deadline thread: shuts down the socket when one of them ends, in whatever
+/// way.
 struct ShutdownOnDrop<'a> {
     peer: &'a Peer,
-    /// The connection outlasts the thread.
+    /// Whether the connection outlives the thread.
     keep_open: bool,
 }
 
@@ -377,10 +380,10 @@ impl Drop for ShutdownOnDrop<'_> {
     }
 }
 
-/// Ends a connection's other two threads when the reader ends, by whichever way.
+/// Ends the other two threads of a connection when its reader ends, in whatever way.
 struct EndOnDrop<'a> {
     peer: &'a Peer,
-    /// The connection outlasts them.
+    /// Whether the connection outlives the threads.
     keep_open: bool,
 }
 

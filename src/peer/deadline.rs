@@ -1,5 +1,5 @@
-//! The request-timeout thread: sleeps until the next deadline of its peer's requests, and wakes nobody else. Without
-//! requests it sleeps until there are some, or until the picker may have some for a peer that had nothing to do.
+//! The request-timeout thread of a connection: sleeps until the next deadline of the peer's requests. Without requests, it
+//! sleeps until there are some, or until the picker may have blocks for a peer that got none.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::peer::outbox::WriterCommand;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 
-/// Watches until the connection ends.
+/// Watches the deadlines until the connection ends.
 pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
     let mut requests = peer.requests.lock();
     while !peer.has_ended() {
@@ -35,7 +35,7 @@ pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
             for block in late {
                 peer.send(WriterCommand::Cancel(block));
             }
-            // Others first: this peer would only keep the blocks from them.
+            // Other peers first: this peer would only keep the blocks from them.
             refill_idle_peers(shared);
             peer.refill(shared);
         } else if look {

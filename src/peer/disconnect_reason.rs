@@ -10,64 +10,65 @@ use crate::wire::WireError;
 /// Why a connection is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DisconnectReason {
-    /// It could not be made.
+    /// The connection could not be established.
     #[error("cannot connect: {0}")]
     Unreachable(String),
-    /// The other end closed it.
+    /// The peer closed it.
     #[error("closed by the peer")]
     Closed,
-    /// Nothing came for too long.
+    /// The peer sent nothing for too long.
     #[error("silent for too long")]
     Silent,
     /// The socket failed.
     #[error("connection lost: {0}")]
     Lost(String),
-    /// No handshake of this protocol and swarm came.
+    /// The peer sent no handshake, or one for another protocol or torrent.
     #[error("handshake failed: {0}")]
     Handshake(&'static str),
-    /// The encrypted handshake went wrong.
+    /// The encrypted handshake failed.
     #[error("encrypted handshake failed: {0}")]
     Encryption(#[from] MseError),
-    /// We connected, and no handshake came back.
+    /// We connected, and the peer sent no handshake.
     #[error("hung up or silent during the handshake")]
     Unanswered,
     /// We connected to ourselves.
     #[error("that is ourselves")]
     Ourselves,
-    /// There is a connection to this peer already: this one.
+    /// There is another connection to this peer, with this key.
     #[error("already connected to this peer")]
     Duplicate(PeerKey),
-    /// Its bytes make no sense.
+    /// The peer's bytes cannot be parsed.
     #[error("not understood: {0}")]
     Wire(#[from] WireError),
-    /// It does not keep to the protocol.
+    /// The peer broke the protocol.
     #[error("broke the protocol: {0}")]
     ProtocolViolation(&'static str),
-    /// Far too many messages without use.
+    /// The peer sent far too many useless messages.
     #[error("flooded us with useless messages")]
     Flood,
-    /// The peer made us answer and did not read, so its queue filled up.
+    /// The peer made us send answers but did not read them, so its queue filled up.
     #[error("did not read what we sent")]
     QueueOverrun,
-    /// The connection is not over: its threads have ended with the metadata stage, and the download goes on with the socket.
+    /// The connection has not ended: only its threads have, with the metadata phase, and the download continues on the same
+    /// socket.
     #[error("kept for the download")]
     Kept,
-    /// Neither side needs anything.
+    /// Neither side needs anything from the other.
     #[error("neither side needs anything")]
     Redundant,
-    /// We cannot write or read our files.
+    /// A read or write of our files failed.
     #[error("our disk failed")]
     Disk,
     /// A thread could not be started.
     #[error("no thread to be had: {0}")]
     NoThread(String),
-    /// A thread of the connection panicked; it costs this connection only.
+    /// A thread of the connection panicked; only this connection ends.
     #[error("a fault of ours")]
     Bug,
 }
 
 impl DisconnectReason {
-    /// What a failed read or write says of the connection.
+    /// The reason that a failed read or write of the socket gives.
     pub fn io(error: &io::Error) -> DisconnectReason {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DisconnectReason::Silent,

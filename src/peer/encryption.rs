@@ -1,5 +1,5 @@
-//! How a connection begins: plainly or with message stream encryption, and the handshake of BEP 3 through either. The thin rim
-//! around `wire::mse`: it lends it a socket, within one deadline for all of it however the bytes drip.
+//! The start of a connection: plain or with message stream encryption (MSE), then the handshake of BEP 3. Connects `crate::mse`,
+//! which does no I/O, to a socket; one deadline covers all of it, however slowly the bytes arrive.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -12,12 +12,12 @@ use crate::types::{DialMode, Encryption, InfoHash};
 use crate::util::random::Random;
 use crate::wire::handshake::{self, Handshake};
 
-/// Bytes read at a time during the handshake of MSE; it wants no more of them at once but for long initial payloads.
+/// Bytes read at once during the MSE handshake. It asks for more at once only for long initial payloads.
 const CHUNK: usize = 256;
 const OTHER_PROTOCOL: DisconnectReason = DisconnectReason::Handshake("another protocol");
 
 impl Encryption {
-    /// What may follow an encrypted handshake; `None` where there is none.
+    /// The methods we offer or accept in an encrypted handshake; `None` if we do not encrypt.
     fn methods(self) -> Option<CryptoMethods> {
         match self {
             Encryption::Prefer => Some(CryptoMethods::Either),
@@ -27,34 +27,35 @@ impl Encryption {
     }
 }
 
-/// A connection whose handshake is under way.
+/// A connection during its handshake.
 pub struct PeerStream<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
-    /// Set once anything has come.
+    /// Set once any byte has arrived.
     received: &'a AtomicBool,
-    /// Received, decrypted, and not yet looked at.
+    /// Received and decrypted bytes that have not been parsed yet.
     early: Vec<u8>,
-    /// Once they are agreed; `None` while or where the connection is plain.
+    /// Set once the two sides have agreed on them; `None` before that, and on a plain connection.
     ciphers: Option<Ciphers>,
 }
 
-/// What the reader and the writer go on with.
+/// The state of the stream that the reader and the writer continue with.
 #[derive(Debug, Default)]
 pub struct StreamState {
-    /// What has come behind the handshake, decrypted.
+    /// Decrypted bytes that followed the handshake.
     pub early: Vec<u8>,
-    /// For all that follows; `None` where the connection is plain.
+    /// The ciphers for everything that follows; `None` on a plain connection.
     pub ciphers: Option<Ciphers>,
 }
 
 impl<'a> PeerStream<'a> {
-    /// A line on which nothing has been said; the handshake must be over by `deadline`. `received` is set once anything comes.
+    /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `received` is set once
+    /// any byte arrives.
     pub fn new(stream: &'a TcpStream, deadline: Instant, received: &'a AtomicBool) -> PeerStream<'a> {
         PeerStream { stream, deadline, received, early: Vec::new(), ciphers: None }
     }
 
-    /// A connection on which somebody else has received the other side's handshake, or the start of it.
+    /// A connection on which the other side's handshake, or the start of it, has been received elsewhere.
     pub fn resume(
         stream: &'a TcpStream,
         deadline: Instant,
@@ -65,10 +66,10 @@ impl<'a> PeerStream<'a> {
         PeerStream { stream, deadline, received, early: rest.early, ciphers: rest.ciphers }
     }
 
-    /// The caller's part: our handshake, in the clear or as the first bytes behind a key exchange.
+    /// The initiator's part: sends our handshake, in plain text or as the first payload after a key exchange.
     ///
     /// # Errors
-    /// Where the other side does not answer in time or as it should, or `policy` has no such opening.
+    /// If the other side does not answer correctly and in time, or if `policy` rules out `dial_mode`.
     pub fn initiate(
         &mut self,
         dial_mode: DialMode,
@@ -92,24 +93,24 @@ impl<'a> PeerStream<'a> {
         }
     }
 
-    /// The called side's part: finds out how the caller begins, and exchanges keys where it wants that. Its handshake comes next.
+    /// The responder's part: detects how the other side starts, and exchanges keys if it starts so. Its BEP 3 handshake follows.
     ///
     /// # Errors
-    /// Where the caller does not go on in time or as it should, or begins in a way that `policy` excludes.
+    /// If the other side does not continue correctly and in time, or starts in a way that `policy` rules out.
     pub fn respond(&mut self, policy: Encryption, info_hash: InfoHash) -> Result<(), DisconnectReason> {
         self.respond_for_any(&[(info_hash, policy)]).map(drop)
     }
 
-    /// The same where the caller may mean any of several torrents, each with a policy of its own: the one that an encrypted
-    /// caller means. What a plain one means stands in its handshake, as does whether its way is allowed for that.
+    /// The same if the connection can be for any of several torrents, each with its own policy. Returns the torrent that an
+    /// encrypted handshake names. A plain handshake names its torrent later; the caller then checks that torrent's policy.
     ///
     /// # Errors
-    /// As [`PeerStream::respond`], where the caller begins in a way that all policies exclude.
+    /// As [`PeerStream::respond`], if the other side starts in a way that all policies rule out.
     pub fn respond_for_any(
         &mut self,
         torrents: &[(InfoHash, Encryption)],
     ) -> Result<Option<InfoHash>, DisconnectReason> {
-        // Neither beginning is shorter than a plain handshake, so that nothing is taken of what follows.
+        // Neither kind of start is shorter than a plain handshake, so this reads none of the bytes that follow it.
         let mut bytes = [0; handshake::LENGTH];
         let mut filled = 0;
         let plain = loop {
@@ -146,20 +147,20 @@ impl<'a> PeerStream<'a> {
         Ok(chosen_torrent)
     }
 
-    /// Receives the other side's handshake as far as the swarm that it means. The rest may come only after our answer: trackers that
-    /// check whether a peer can be reached wait for that, and never send more.
+    /// Receives the other side's handshake up to and including the info-hash. The rest may arrive only after our answer: trackers
+    /// that check whether a peer can be reached wait for that, and never send more.
     ///
     /// # Errors
-    /// Where it does not come in time, or something else comes.
+    /// If it does not arrive in time, or if it is not a handshake.
     pub fn read_info_hash(&mut self) -> Result<InfoHash, DisconnectReason> {
         self.fill(handshake::INFO_HASH_END)?;
         self.early.first_chunk().and_then(Handshake::decode_info_hash).ok_or(OTHER_PROTOCOL)
     }
 
-    /// Receives the other side's handshake, or what is left of it.
+    /// Receives the other side's handshake, or the rest of it.
     ///
     /// # Errors
-    /// Where it does not come in time, or something else comes.
+    /// If it does not arrive in time, or if it is not a handshake.
     pub fn read_handshake(&mut self) -> Result<Handshake, DisconnectReason> {
         self.fill(handshake::LENGTH)?;
         let theirs = self.early.first_chunk().and_then(Handshake::decode).ok_or(OTHER_PROTOCOL)?;
@@ -167,7 +168,7 @@ impl<'a> PeerStream<'a> {
         Ok(theirs)
     }
 
-    /// Receives until so many bytes of the handshake are there.
+    /// Receives until `early` holds `length` bytes of the handshake.
     fn fill(&mut self, length: usize) -> Result<(), DisconnectReason> {
         while self.early.len() < length {
             if detect_plaintext(&self.early) == Some(false) {
@@ -186,10 +187,10 @@ impl<'a> PeerStream<'a> {
         Ok(())
     }
 
-    /// Sends bytes of the payload.
+    /// Sends payload bytes, encrypted if the connection is.
     ///
     /// # Errors
-    /// Where the socket does not take them in time.
+    /// If the socket does not take them in time.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), DisconnectReason> {
         let Some(ciphers) = &mut self.ciphers else { return self.write(bytes) };
         let mut bytes = bytes.to_vec();
@@ -197,12 +198,12 @@ impl<'a> PeerStream<'a> {
         self.write(&bytes)
     }
 
-    /// What is left when the handshakes are exchanged.
+    /// The state to continue with after the handshakes.
     pub fn finish(self) -> StreamState {
         StreamState { early: self.early, ciphers: self.ciphers }
     }
 
-    /// One read for the key exchange, and what is to be said to it.
+    /// Reads once for the key exchange, and sends its answer.
     fn exchange(
         &mut self,
         wanted: usize,
@@ -212,7 +213,7 @@ impl<'a> PeerStream<'a> {
         let room = bytes.get_mut(..wanted.min(CHUNK)).unwrap_or_default();
         let n = self.read(room)?;
         let mut out = Vec::new();
-        // All of it is taken: no more than wanted was read.
+        // `advance` consumes all of it: no more than `wanted` bytes were read.
         advance(room.get(..n).unwrap_or_default(), &mut out)?;
         self.write(&out)
     }
@@ -245,7 +246,7 @@ impl<'a> PeerStream<'a> {
         }
     }
 
-    /// At most two KiB in all, which a new connection's buffers take at once: the deadline is looked at between, not within.
+    /// At most 2 KiB in all, which a new connection's buffers take at once. So the deadline is checked between writes only.
     fn write(&mut self, bytes: &[u8]) -> Result<(), DisconnectReason> {
         if bytes.is_empty() {
             return Ok(());

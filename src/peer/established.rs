@@ -1,5 +1,4 @@
-//! A connection between its handshake and its threads: one that has just been made, or one of the metadata stage that the download
-//! goes on with.
+//! A connection between its handshake and its threads: a new one, or one of the metadata phase that the download continues.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,23 +11,24 @@ use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::handshake::Handshake;
 use crate::wire::message;
 
-/// Pieces that a peer is told of one by one; of more it gets a bitfield, which is to come first, but which clients take at any time.
+/// Up to this many pieces are sent as single HAVEs. More are sent as a bitfield: it should come first, but clients accept one
+/// at any time.
 const MAX_HAVES: u32 = 4096;
 
-/// What the connection's threads begin with.
+/// What the connection's threads start with.
 pub struct EstablishedConnection {
     /// The peer's handshake.
     pub theirs: Handshake,
-    /// Whether it called us.
+    /// Whether the peer connected to us.
     pub incoming: bool,
-    /// What has come and is not read yet, and the ciphers for what follows.
+    /// The received bytes that have not been parsed, and the ciphers for what follows.
     pub rest: StreamState,
-    /// The peer as it was in the metadata stage, where the connection comes from there.
+    /// The peer's state in the metadata phase, if the connection comes from there.
     pub before: Option<Arc<Peer>>,
 }
 
 impl Peer {
-    /// The same, with what the peer said of itself on this connection before.
+    /// Takes over what the peer announced about itself earlier on this connection.
     pub(crate) fn with_state_of(mut self, before: &Peer) -> Peer {
         self.since = before.since;
         self.requests = parking_lot::Mutex::new(before.requests.lock().clone());
@@ -47,11 +47,11 @@ impl Peer {
     }
 }
 
-/// What follows our handshake in the same breath: what we have, and the extension handshake (BEP 10). On a connection of the metadata
-/// stage, where a peer was told that we have nothing, it is what has changed since.
+/// The messages right after our handshake: the pieces that we have, and the extension handshake (BEP 10). On a connection from
+/// the metadata phase, in which the peer was told that we have nothing, only what has changed.
 pub(crate) fn opening(shared: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let have = have.filter(|_| !shared.wants_info); // nobody knows what there is to have
+    let have = have.filter(|_| !shared.wants_info); // the number of pieces is unknown
     let bits = have.and_then(|have| Bitfield::from_wire(have, shared.pieces.count()));
     let whole = bits.as_ref().is_some_and(Bitfield::is_full);
     match &bits {
@@ -60,7 +60,7 @@ pub(crate) fn opening(shared: &TorrentContext, peer: &Peer, have: Option<&[u8]>,
         }
         Some(bits) if was_kept || !peer.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
         None if was_kept || !peer.fast => {}
-        _ => message::have_all_or_none(&mut bytes, whole), // a fast peer is always told (BEP 6)
+        _ => message::have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer
     }
     if peer.extended {
         message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(shared));

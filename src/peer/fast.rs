@@ -1,5 +1,5 @@
-//! What both sides of a connection let each other have despite a choke (BEP 6), and the sending side of the two extensions that
-//! a connection speaks: rejects, and what we say of ourselves (BEP 10).
+//! The pieces that both sides may request despite a choke (BEP 6), and the sending side of two extensions: rejects (BEP 6) and
+//! our extension handshake (BEP 10).
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,34 +12,34 @@ use crate::peer::state::Peer;
 use crate::types::{BlockRequest, PieceIndex};
 use crate::wire::extension::{HANDSHAKE_ID, OUR_REQUEST_QUEUE, OurExtensionHandshake};
 
-/// Pieces that one peer lets us ask for while it chokes us, at most; usual are ten.
+/// At most this many allowed fast pieces are kept of one peer; clients usually allow ten.
 const MAX_ALLOWED: usize = 64;
 /// Rejects that may wait for a peer that does not read them.
 const MAX_PENDING_REJECTS: u32 = 2 * OUR_REQUEST_QUEUE;
 
-/// Pieces that may be asked for despite a choke.
+/// The pieces that may be requested despite a choke.
 #[derive(Default)]
 pub struct AllowedFastSet {
-    /// Those that the peer lets us have.
+    /// The pieces that the peer allows us to request.
     allowed_to_us: Mutex<Vec<PieceIndex>>,
     /// Whether there are any; read without the lock.
     any: AtomicBool,
-    /// Those that we let it have, once it has been told.
+    /// The pieces that we allow the peer to request; set once it has been told.
     allowed_to_peer: OnceLock<Vec<PieceIndex>>,
 }
 
 impl AllowedFastSet {
-    /// Whether the peer lets us have some.
+    /// Whether the peer allows us any piece.
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
-    /// What the peer lets us have.
+    /// The pieces that the peer allows us to request.
     pub fn pieces(&self) -> Vec<PieceIndex> {
         self.allowed_to_us.lock().clone()
     }
 
-    /// The peer lets us have this one; true where that is news. More than a few dozen are not kept.
+    /// The peer allows us to request this piece. Returns true if that is new. At most `MAX_ALLOWED` pieces are kept.
     pub fn add(&self, piece: PieceIndex) -> bool {
         let mut pieces = self.allowed_to_us.lock();
         let new = pieces.len() < MAX_ALLOWED && !pieces.contains(&piece);
@@ -50,27 +50,27 @@ impl AllowedFastSet {
         new
     }
 
-    /// The peer rejects these although we are choked: it takes back what it allowed.
+    /// The peer rejected these requests while it chokes us, so it no longer allows their pieces.
     pub fn remove_rejected(&self, rejected: &[BlockRequest]) {
         let mut pieces = self.allowed_to_us.lock();
         pieces.retain(|piece| !rejected.iter().any(|block| block.piece == *piece));
         self.any.store(!pieces.is_empty(), Ordering::Release);
     }
 
-    /// We let the peer have these; said once.
+    /// We allow the peer to request these pieces; only the first call counts.
     pub fn grant(&self, pieces: Vec<PieceIndex>) {
         let _ = self.allowed_to_peer.set(pieces);
     }
 
-    /// Whether we let the peer have this one.
+    /// Whether we allow the peer to request this piece.
     pub fn is_granted(&self, piece: PieceIndex) -> bool {
         self.allowed_to_peer.get().is_some_and(|pieces| pieces.contains(&piece))
     }
 }
 
 impl Peer {
-    /// Tells a fast peer that these will not be answered; others are told nothing, as BEP 3 has no word for it. False where
-    /// far too many such answers wait.
+    /// Tells a fast peer that these requests will not be answered. BEP 3 has no message for that, so other peers are told
+    /// nothing. Returns false if far too many rejects wait.
     pub fn send_rejects(&self, blocks: Vec<BlockRequest>) -> bool {
         if !self.fast || blocks.is_empty() {
             return true;
@@ -81,7 +81,7 @@ impl Peer {
         waiting <= MAX_PENDING_REJECTS
     }
 
-    /// What we say of ourselves to this peer (BEP 10): the payload of an extension handshake.
+    /// The payload of our extension handshake for this peer (BEP 10).
     pub fn extension_handshake(&self, shared: &TorrentContext) -> Vec<u8> {
         let upload_only = is_upload_only(shared);
         let port = shared.port.load(Ordering::Relaxed);
@@ -97,8 +97,8 @@ impl Peer {
         .encode()
     }
 
-    /// Tells the peer whether we want nothing more: by the message for that where the peer takes it, else by another extension
-    /// handshake where it understands that.
+    /// Tells the peer whether we are upload-only: by the `upload_only` message if the peer supports it, else by another
+    /// extension handshake if the peer supports those.
     pub fn send_upload_only(&self, shared: &TorrentContext) {
         match self.upload_only_id.load(Ordering::Acquire) {
             0 if self.extended => self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(shared))),
@@ -108,8 +108,9 @@ impl Peer {
     }
 }
 
-/// Whether we say that we want nothing more (BEP 21). It is enough to have what was wanted; without metadata nobody knows. A
-/// super-seed does not say so while it seems to have nothing: libtorrent disconnects a peer that neither has nor wants anything.
+/// Whether we announce that we download nothing more (BEP 21): once every wanted piece is verified, and never before the
+/// metadata is known. A super-seed does not announce it while it pretends to have nothing: libtorrent disconnects a peer that
+/// neither has nor wants anything.
 fn is_upload_only(shared: &TorrentContext) -> bool {
     !shared.wants_info && shared.pieces.is_complete() && shared.active_super_seed().is_none()
 }

@@ -1,7 +1,7 @@
 //! The queue in front of a peer's writer, bounded in bytes.
 //!
-//! A sender never blocks: it may hold a lock or be another peer's reader. The peer that lets the queue fill up, because it does
-//! not read while it makes us answer, is disconnected instead.
+//! Pushing never blocks, because the thread that pushes may hold a lock or be another peer's reader. Instead, a peer that lets
+//! the queue fill up, because it does not read while it makes us answer, is disconnected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,43 +11,43 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unboun
 
 use crate::types::{BlockRequest, PieceIndex};
 
-/// Bytes that may wait for one writer. The most that an honest peer can have waiting is two thousand requests, as many rejects and
-/// as many metadata requests in messages of their own; that is less.
+/// Bytes that can wait for one writer. The most an honest peer can have waiting is two thousand requests, as many rejects and
+/// as many metadata requests, each in a message of its own; that is less.
 const MAX_BYTES: usize = 384 * 1024;
 
 /// A command to a connection's writer.
 #[derive(Debug)]
 pub enum WriterCommand {
-    /// There are requests to write: `RequestPipeline::take_unwritten`.
+    /// There are requests to write; see `RequestPipeline::take_unwritten`.
     SendRequests,
-    /// Take a request back.
+    /// Cancel one of our requests.
     Cancel(BlockRequest),
-    /// Serve these.
+    /// Serve these blocks.
     Serve(Vec<BlockRequest>),
-    /// The peer no longer wants this one.
+    /// The peer has cancelled its request for this block.
     Withdraw(BlockRequest),
-    /// Tell the peer that it is choked, and forget what it asked for; or that it is not.
+    /// Send a choke, and drop the peer's requests; or send an unchoke.
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
-    /// These requests will not be answered; said to fast peers only, and counted in `Peer::pending_rejects`.
+    /// Tell a fast peer that these requests will not be answered; counted in `Peer::pending_rejects`.
     Reject(Vec<BlockRequest>),
-    /// The peer may ask for these although it is choked.
+    /// Tell the peer that it may request these pieces although it is choked.
     AllowedFast(Vec<PieceIndex>),
-    /// A message of the extension protocol: its id and what follows.
+    /// Send a message of the extension protocol with this id and payload.
     Extended(u8, Vec<u8>),
-    /// The peer asks for this piece of our metadata; counted in `Peer::pending_metadata`.
+    /// The peer requests this piece of our metadata; counted in `Peer::pending_metadata`.
     Metadata(u32),
-    /// There are pieces to tell it of, not at once but soon.
+    /// There are HAVEs to send, soon but not at once.
     Haves,
-    /// Write what waits, and end without the connection.
+    /// Write everything that waits, then end without closing the connection.
     Detach,
     /// End the connection.
     End,
 }
 
 impl WriterCommand {
-    /// The bytes that it takes in the queue.
+    /// The bytes that the command takes in the queue.
     fn cost(&self) -> usize {
         let payload = match self {
             WriterCommand::Serve(blocks) | WriterCommand::Reject(blocks) => size_of_val(blocks.as_slice()),
@@ -59,7 +59,7 @@ impl WriterCommand {
     }
 }
 
-/// The senders' end.
+/// The sending end.
 #[derive(Debug)]
 pub struct Outbox {
     sender: Sender<WriterCommand>,
@@ -74,17 +74,17 @@ pub struct Inbox {
     waiting: Arc<AtomicUsize>,
 }
 
-/// Both ends of a queue for one writer.
+/// Creates both ends of a queue for one writer.
 pub fn outbox() -> (Outbox, Inbox) {
-    // Bounded: in bytes, by `Outbox::push`.
+    // Bounded in bytes, by `Outbox::push`.
     let (sender, receiver) = unbounded();
     let waiting = Arc::new(AtomicUsize::new(0));
     (Outbox { sender, waiting: waiting.clone(), overrun: AtomicBool::new(false) }, Inbox { receiver, waiting })
 }
 
 impl Outbox {
-    /// Hands something to the writer, which may be gone. False where the queue is full: the message is lost, and the connection is
-    /// to end.
+    /// Queues a command for the writer, which may have ended. Returns false if the queue is full: the command is lost, and the
+    /// caller has to end the connection.
     pub fn push(&self, out: WriterCommand) -> bool {
         let cost = out.cost();
         let before = self.waiting.fetch_add(cost, Ordering::AcqRel);
@@ -97,25 +97,25 @@ impl Outbox {
         true
     }
 
-    /// Whether a message was lost because the queue was full.
+    /// Whether a command was lost because the queue was full.
     pub fn has_overrun(&self) -> bool {
         self.overrun.load(Ordering::Acquire)
     }
 }
 
 impl Inbox {
-    /// The next message, if one waits.
+    /// The next command, if one waits.
     ///
     /// # Errors
-    /// Where none does.
+    /// If none waits.
     pub fn try_recv(&self) -> Result<WriterCommand, TryRecvError> {
         self.receiver.try_recv().inspect(|out| self.taken(out))
     }
 
-    /// The next message; waits for it until `deadline`.
+    /// Waits until `deadline` for the next command.
     ///
     /// # Errors
-    /// Where none came.
+    /// If none arrived.
     pub fn recv_deadline(&self, deadline: Instant) -> Result<WriterCommand, RecvTimeoutError> {
         self.receiver.recv_deadline(deadline).inspect(|out| self.taken(out))
     }

@@ -1,7 +1,8 @@
-//! The reader: socket → slab → parse → hash → storage, on one thread and without a hand-over.
+//! The reader: socket → slab → parse → hash → storage, all on one thread.
 //!
-//! It receives into one large buffer and walks the frames where they lie. Blocks and requests found in one go are taken together,
-//! by [`BlockReceiver`] and by the writer; every other message acts at once. `fast` has what BEP 6 adds, `extended` BEP 10.
+//! It receives into one large buffer and parses the frames in place. Blocks received together are handled together by
+//! [`BlockReceiver`], requests by the writer; every other message takes effect at once. `fast` handles the messages of BEP 6,
+//! `extended` those of BEP 10.
 
 mod buffer;
 mod deferred;
@@ -31,49 +32,49 @@ use buffer::{Buffer, SMALL};
 use deferred::DeferredMessages;
 use useless_messages::{CHOKE, UselessMessages};
 
-/// Why a bitfield ends the connection.
+/// The reason given for a bitfield of the wrong length.
 const WRONG_BITFIELD_LENGTH: DisconnectReason =
     DisconnectReason::ProtocolViolation("a bitfield that does not fit the torrent");
 
-/// One connection's receiving side.
+/// The receiving side of one connection.
 pub struct Reader<'a> {
     shared: &'a TorrentContext,
     peer: &'a Peer,
     stream: &'a TcpStream,
     buffer: Buffer,
-    /// The unread bytes.
+    /// The range of the buffer that has not been parsed.
     unread: Range<usize>,
-    /// Messages without effect.
+    /// Counts messages without effect.
     useless: UselessMessages,
-    /// Requests of the peer found in the current walk.
+    /// The peer's requests found in the current pass.
     requested: Vec<BlockRequest>,
-    /// Those of them that will not be answered.
+    /// The requests among them that will not be answered.
     refused: Vec<BlockRequest>,
-    /// Requests of ours that the peer rejected in the current walk.
+    /// Our requests that the peer rejected in the current pass.
     rejected: Vec<BlockRequest>,
-    /// The peer has said what it has.
+    /// The peer has announced which pieces it has.
     has_announced_pieces: bool,
-    /// It has said what our address is.
+    /// The peer has told us our external address.
     has_told_address: bool,
-    /// What it told of others.
+    /// The addresses that the peer sent by peer exchange.
     pex: Option<PexInbox>,
-    /// How many PORT messages it sent.
+    /// How many PORT messages the peer sent.
     nodes: u32,
-    /// Blocks that it may still have while it is choked.
+    /// How many more blocks the peer may request while it is choked.
     allowed_fast_left: u32,
-    /// Where blocks go.
+    /// Takes the received blocks.
     block_receiver: BlockReceiver<'a>,
-    /// Starts the thread that watches the deadlines of our requests, until that was done.
+    /// Starts the thread that watches the deadlines of our requests; `None` once it runs.
     watch_deadlines: Option<&'a dyn Fn() -> io::Result<()>>,
-    /// What makes sense of the bytes, where they are encrypted.
+    /// Decrypts the received bytes, on an encrypted connection.
     cipher: Option<Rc4>,
-    /// What it says of pieces while nobody knows how many there are.
+    /// What the peer says about pieces before the number of pieces is known.
     deferred: DeferredMessages<'a>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader whose peer has sent its handshake, and `early` behind it. What follows is for `cipher` where there is one.
-    /// `watch_deadlines` starts its request-timeout thread, which is done once it may be asked for something.
+    /// A reader for a peer that has sent its handshake, followed by `early`, which is decrypted already; `cipher` decrypts what
+    /// follows. `watch_deadlines` starts the request-timeout thread, once we can request blocks from the peer.
     pub fn new(
         shared: &'a TorrentContext,
         peer: &'a Peer,
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads until the connection ends; says why it did.
+    /// Reads until the connection ends; returns the reason.
     pub fn run(&mut self) -> DisconnectReason {
         if let Err(gone) = self.process_unread() {
             return gone;
@@ -118,7 +119,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One read and all that follows from it.
+    /// Reads once and handles the messages received.
     fn read_once(&mut self) -> Result<(), DisconnectReason> {
         self.check_running()?;
         self.make_room();
@@ -128,7 +129,7 @@ impl<'a> Reader<'a> {
         let end = self.unread.end + self.receive_limit();
         let room = &mut self.buffer.bytes_mut()[self.unread.end..end];
         let n = match throttle::read(self.shared, self.peer, self.stream, room) {
-            // Under a limit, a reader that waits for its turn comes back with nothing.
+            // Under a limit, a reader that waited for its turn returns with nothing.
             Ok(0) if self.shared.wake_pipe.has_woken() => return Err(DisconnectReason::Kept),
             Ok(0) => return Err(DisconnectReason::Closed),
             Ok(n) => n,
@@ -143,23 +144,23 @@ impl<'a> Reader<'a> {
         self.process_unread()
     }
 
-    /// Fails where what is left in the buffer and in the socket is of no interest: the connection is closed, or the session stops. A
-    /// metadata stage that is over leaves the rest to the download.
+    /// Fails if the rest of the received bytes does not matter: the connection is closed, or the torrent stops. A metadata
+    /// phase that has ended leaves the rest to the download.
     fn check_running(&self) -> Result<(), DisconnectReason> {
         let stops = self.shared.is_stopping() && !self.shared.wake_pipe.has_woken();
         if stops || self.peer.is_dismissed() { Err(DisconnectReason::Closed) } else { Ok(()) }
     }
 
-    /// All that follows from the unread bytes.
+    /// Handles all complete messages in the buffer.
     fn process_unread(&mut self) -> Result<(), DisconnectReason> {
         self.parse_messages()?;
         self.take_rejected()?;
         self.answer_requests()
     }
 
-    /// Takes every whole frame: blocks and requests are noted for what follows, the rest acts at once.
+    /// Parses every complete frame: notes blocks and requests for later, and handles all other messages at once.
     fn parse_messages(&mut self) -> Result<(), DisconnectReason> {
-        // The buffer is set aside so that messages may borrow from it while they act.
+        // The buffer is set aside so that messages can borrow from it while they are handled.
         let buffer = std::mem::replace(&mut self.buffer, Buffer::Small(Vec::new()));
         let result = self.parse_messages_in(buffer.bytes());
         self.buffer = buffer;
@@ -184,7 +185,7 @@ impl<'a> Reader<'a> {
                 Message::Request(block) => self.handle_request(block)?,
                 Message::Reject(block) if self.peer.fast => self.rejected.push(block),
                 Message::Choke => {
-                    // What came before the choke is good, and need not be asked for again.
+                    // Blocks received before the choke are good and need not be requested again.
                     self.take_blocks(bytes)?;
                     self.count_useless(CHOKE)?;
                     self.choked();
@@ -198,7 +199,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Blocks noted so far go to the disk; whether there were any.
+    /// Writes the blocks noted so far; returns whether there were any.
     fn take_blocks(&mut self, bytes: &[u8]) -> Result<bool, DisconnectReason> {
         match self.block_receiver.take(bytes)? {
             BlocksOutcome::Nothing => return Ok(false),
@@ -217,7 +218,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A bitfield has one possible length; another is refused before its bytes are waited for.
+    /// A bitfield has exactly one valid length. Any other length is refused before its bytes are received.
     fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), DisconnectReason> {
         let Some(&[a, b, c, d, 5]) = unread.first_chunk::<5>() else { return Ok(()) };
         let length = u32::from_be_bytes([a, b, c, d]);
@@ -226,7 +227,7 @@ impl<'a> Reader<'a> {
         if fits { Ok(()) } else { Err(WRONG_BITFIELD_LENGTH) }
     }
 
-    /// Whether a block lies within the torrent.
+    /// Checks that a block lies within its piece.
     fn check_range(&self, block: BlockRequest) -> Result<(), DisconnectReason> {
         let end = u64::from(block.begin) + u64::from(block.length);
         let size = self.shared.pieces.storage().layout().piece_size(block.piece);
@@ -237,7 +238,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Everything but blocks, requests and chokes.
+    /// Handles all messages except blocks, requests and chokes.
     fn handle_message(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         let (shared, peer) = (self.shared, self.peer);
         self.count_useless(1)?;
@@ -288,21 +289,21 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A bitfield. BEP 3 has it first or not at all, but aria2 sends another where that is shorter than the HAVEs it stands for:
-    /// one that takes nothing back is welcome at any time.
+    /// Handles a bitfield. BEP 3 allows it only as the first message, but aria2 sends another when that is shorter than the
+    /// HAVEs it replaces. So a bitfield that takes no piece back is accepted at any time.
     fn handle_bitfield(&mut self, bits: &[u8]) -> Result<(), DisconnectReason> {
         self.count_useless(bits.len() as u32 / 9)?;
         let bits = Bitfield::from_wire(bits, self.shared.pieces.count()).ok_or(WRONG_BITFIELD_LENGTH)?;
         self.peer_has_bits(bits)
     }
 
-    /// Starts the thread that watches the deadlines of our requests, unless that was done.
+    /// Starts the thread that watches the deadlines of our requests, unless it runs.
     fn start_deadline_thread(&mut self) -> Result<(), DisconnectReason> {
         let Some(watch_deadlines) = self.watch_deadlines.take() else { return Ok(()) };
         watch_deadlines().map_err(|error| DisconnectReason::NoThread(reason(&error)))
     }
 
-    /// The peer has more than before: it may be worth asking.
+    /// The peer has more pieces than before: requests blocks if the peer is idle.
     fn request_if_idle(&self) {
         self.peer.refresh_interest(self.shared);
         if self.peer.can_request_any() && self.peer.requests.lock().is_empty() {
@@ -324,7 +325,7 @@ impl<'a> Reader<'a> {
         self.disconnect_if_redundant()
     }
 
-    /// Two that have all they want need no connection; a super-seed wants to know how long others have everything.
+    /// Disconnects if neither side needs the other. A super-seed stays connected to learn when other peers have everything.
     fn disconnect_if_redundant(&self) -> Result<(), DisconnectReason> {
         if self.shared.active_super_seed().is_none() && self.peer.is_redundant(self.shared) {
             Err(DisconnectReason::Redundant)
@@ -339,7 +340,7 @@ impl<'a> Reader<'a> {
         if block.length == 0 || block.length > MAX_REQUEST {
             return Err(DisconnectReason::ProtocolViolation("a request for less or more than a block"));
         }
-        // What is asked while we choke is refused, unless it is one of a few pieces (BEP 6).
+        // Requests made while we choke are refused, except for the allowed fast pieces (BEP 6).
         if !self.peer.am_choking.load(Ordering::Acquire) || self.use_allowed_fast(&block) {
             self.requested.push(block);
         } else if self.peer.fast {
@@ -348,7 +349,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Hands the requests of this turn to the writer, as far as its queue has room.
+    /// Passes the requests of this pass to the writer, as far as its queue has room.
     fn answer_requests(&mut self) -> Result<(), DisconnectReason> {
         if self.requested.is_empty() && self.refused.is_empty() {
             return Ok(());

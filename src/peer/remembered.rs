@@ -1,5 +1,6 @@
-//! What a peer says about pieces before anybody knows how many there are: while the metadata of a magnet link is fetched. Pure: it
-//! is remembered as the shortest sequence of messages that says the same, and read as any other once the number is known.
+//! What a peer says about pieces while the metadata of a magnet link is fetched and the number of pieces is unknown. Pure:
+//! stores the shortest sequence of messages with the same meaning, which the reader handles like any others once the number is
+//! known.
 
 use std::collections::BTreeSet;
 
@@ -8,43 +9,43 @@ use crate::types::PieceIndex;
 use crate::wire::message::{self, Message};
 use crate::wire::metadata::MAX_SIZE;
 
-/// The bitfield of the largest torrent whose metadata is taken, in bytes; a piece has 20 bytes there.
+/// The bitfield of the largest torrent whose metadata we accept, in bytes; each piece takes 20 bytes of metadata.
 pub const MAX_BITFIELD: usize = (MAX_SIZE as usize / 20).div_ceil(8);
-/// HAVEs of a peer that sends no bitfield, at most.
+/// At most this many HAVEs are kept of a peer that sends no bitfield.
 const MAX_HAVES: usize = 16 * 1024;
-/// What a HAVE takes in memory, about.
+/// Approximate memory of one HAVE.
 const HAVE_SIZE: usize = 8;
-/// Pieces that may be asked for despite a choke, at most, as in a download.
+/// At most this many allowed fast pieces are kept, as during a download.
 const MAX_ALLOWED: usize = 64;
 
-/// See the module's head.
+/// See the module's documentation.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Default)]
 pub struct Remembered {
     /// Whether both sides speak the fast extension (BEP 6).
     fast: bool,
-    /// `have all` or `have none`.
+    /// Whether the peer sent `have all` (true) or `have none` (false).
     all: Option<bool>,
     bits: Option<Vec<u8>>,
-    /// HAVEs, where there is no bitfield to note them in.
+    /// The HAVEs, if there is no bitfield to record them in.
     haves: BTreeSet<PieceIndex>,
     allowed: Vec<PieceIndex>,
     unchoked: bool,
     interested: bool,
-    /// There was too much to be remembered.
+    /// There was too much to remember.
     forgotten: bool,
 }
 
 impl Remembered {
-    /// Nothing has been said.
+    /// Nothing remembered yet.
     pub fn new(fast: bool) -> Remembered {
         Remembered { fast, ..Remembered::default() }
     }
 
-    /// Takes a message; those that are not about pieces are passed over.
+    /// Remembers a message; ignores messages that are not about pieces.
     ///
     /// # Errors
-    /// Where it cannot be right whatever the number of pieces is.
+    /// If the message is wrong whatever the number of pieces is.
     pub fn take(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         match message {
             fast if fast.is_fast() && !self.fast => {
@@ -68,7 +69,7 @@ impl Remembered {
         Ok(())
     }
 
-    /// Whether the peer has said what it has.
+    /// Whether the peer has announced which pieces it has.
     fn has_told(&self) -> bool {
         self.all.is_some() || self.bits.is_some() || !self.haves.is_empty() || self.forgotten
     }
@@ -105,18 +106,18 @@ impl Remembered {
         Ok(())
     }
 
-    /// How many bytes are remembered, about.
+    /// The approximate number of bytes remembered.
     pub fn size(&self) -> usize {
         self.bits.as_ref().map_or(0, Vec::len) + HAVE_SIZE * self.haves.len()
     }
 
-    /// Gives up: there is no room for it.
+    /// Forgets everything, because there is no room for it.
     pub fn forget(&mut self) {
         (self.bits, self.forgotten) = (None, true);
         self.haves.clear();
     }
 
-    /// All of it as messages, in an order in which a peer may send them; `None` where some of it was not remembered.
+    /// Everything as messages, in an order in which a peer may send them; `None` if something was forgotten.
     pub fn replay(&self) -> Option<Vec<u8>> {
         if self.forgotten {
             return None;
@@ -157,7 +158,7 @@ mod tests {
         PieceIndex(number)
     }
 
-    /// What is left of these messages; the reason where one of them ends the connection.
+    /// The messages that a replay gives, or the reason if one of `messages` ends the connection.
     fn replayed(fast: bool, messages: &[Message<'_>]) -> Result<Vec<String>, DisconnectReason> {
         let mut remembered = Remembered::new(fast);
         messages.iter().try_for_each(|message| remembered.take(message))?;
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(replayed(true, &messages), Ok(said(&left)));
         let messages = [Have(piece(7)), Have(piece(2)), Have(piece(7)), Unchoke, Choke];
         assert_eq!(replayed(false, &messages), Ok(said(&[Have(piece(2)), Have(piece(7))])));
-        // aria2 sends a bitfield in place of many HAVEs.
+        // aria2 sends a bitfield instead of many HAVEs.
         let messages = [Have(piece(7)), Bitfield(&[0b0000_0011]), Bitfield(&[0b0001_0011])];
         assert_eq!(replayed(false, &messages), Ok(said(&[Bitfield(&[0b0001_0011])])));
         let messages = [Message::HaveNone, Have(piece(1))];

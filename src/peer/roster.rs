@@ -1,5 +1,4 @@
-//! Who is connected: from a key to the peer's shared state. The lock is held for a look or a change, never while anything
-//! is sent.
+//! The connected peers of one torrent, by key. The lock is held only to look up or change an entry, never while anything is sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,36 +13,37 @@ use crate::types::{PeerId, PeerKey};
 
 /// A connection that moved a block within this time is in use.
 const RECENT_TRANSFER: Duration = Duration::from_secs(60);
-/// How long a second connection to another program waits for that to end one of the two.
+/// How long a second connection to a peer with another client waits for that peer to close one of the two.
 const DUPLICATE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The connected peers of one torrent.
 #[derive(Default)]
 pub struct Roster {
     peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
-    /// A peer was removed.
+    /// Signalled when a peer was removed.
     peer_removed: Condvar,
 }
 
-/// What became of a peer that wanted in.
+/// Whether a peer was added to the roster.
 pub enum Admission {
-    /// It is in.
+    /// The peer was added.
     Admitted,
-    /// It is in, in the place of an older connection to the same peer, which is to be closed.
+    /// The peer was added in place of an older connection to the same peer, which the caller has to close.
     Replaces(Arc<Peer>),
-    /// There is a connection to this peer already, and that one stays.
+    /// Not added: a connection to this peer exists already, and it stays.
     Duplicate(PeerKey),
 }
 
 impl Roster {
-    /// Enters a peer, unless there is a connection to the same peer id at the same address (an id alone is easily copied).
+    /// Adds a peer, unless there is a connection to the same peer id at the same address (an id alone is easily copied).
     ///
-    /// Where both sides dialled each other at the same time, both must keep the same connection. Two btsyncs keep the one that was
-    /// opened by the side with the greater id. Other programs have rules of their own, such as to keep the first one: there the
-    /// second connection waits until the peer has ended one of them, so that not each side ends another one.
+    /// If both sides connected to each other at the same time, both must keep the same connection. Two btsyncs keep the
+    /// connection that the side with the greater id opened. Other clients have rules of their own, such as keeping the first
+    /// one: with those, the second connection waits until the peer has closed one of the two, so that the two sides do not
+    /// close different ones.
     ///
-    /// Where our id is the greater, a connection that has just moved blocks also stays against one from another address; see
-    /// [`twins`](crate::strategy::quality::duplicates) for the rest.
+    /// If our id is the greater one, a connection that has just moved blocks also wins against one from another address; see
+    /// [`quality::duplicates`](crate::strategy::quality::duplicates) for the rest.
     pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId, now: Duration) -> Admission {
         let mut peers = self.peers.lock();
         let same = |other: &Peer| other.id == peer.id && other.addr.ip() == peer.addr.ip();
@@ -69,7 +69,7 @@ impl Roster {
         duplicate.map_or(Admission::Admitted, Admission::Replaces)
     }
 
-    /// Enters a peer once its twin is gone.
+    /// Adds a peer once the older connection to it has ended.
     fn wait_for_duplicate(
         &self,
         duplicate: &Peer,
@@ -82,7 +82,7 @@ impl Roster {
                 return Admission::Duplicate(duplicate.key);
             }
         }
-        // A third connection may have been made meanwhile.
+        // Another connection to the peer may have been added meanwhile.
         let same = |other: &&Arc<Peer>| other.id == peer.id && other.addr.ip() == peer.addr.ip();
         if let Some(third) = peers.values().find(same) {
             return Admission::Duplicate(third.key);
@@ -91,18 +91,18 @@ impl Roster {
         Admission::Admitted
     }
 
-    /// Takes a peer out.
+    /// Removes a peer.
     pub fn remove(&self, key: PeerKey) {
         self.peers.lock().remove(&key);
         self.peer_removed.notify_all();
     }
 
-    /// The peer of that key, while it is connected.
+    /// The peer with this key, if it is connected.
     pub fn get(&self, key: PeerKey) -> Option<Arc<Peer>> {
         self.peers.lock().get(&key).cloned()
     }
 
-    /// Those of `keys` that are connected.
+    /// The connected peers among `keys`.
     pub fn pick(&self, keys: &[PeerKey]) -> Vec<Arc<Peer>> {
         if keys.is_empty() {
             return Vec::new();
@@ -111,18 +111,18 @@ impl Roster {
         keys.iter().filter_map(|key| peers.get(key).cloned()).collect()
     }
 
-    /// Everybody.
+    /// All connected peers.
     pub fn all(&self) -> Vec<Arc<Peer>> {
         self.peers.lock().values().cloned().collect()
     }
 
-    /// How many there are.
+    /// The number of connected peers.
     pub fn count(&self) -> usize {
         self.peers.lock().len()
     }
 }
 
-/// Blocks have become free: requests them from idle peers, first from those that are known to answer.
+/// Requests blocks that have become free from idle peers, first from peers whose rate is known.
 pub fn refill_idle_peers(shared: &TorrentContext) {
     if shared.pieces.is_complete() {
         return;

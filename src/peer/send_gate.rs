@@ -1,5 +1,5 @@
-//! When a writer may write its next blocks: once little of the last ones waits in the kernel, and while we download, once little of them
-//! is unacknowledged.
+//! When a writer may write its next blocks: once few bytes of the previous ones wait in the kernel and, while we download, once
+//! few of them are unacknowledged.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,16 +11,16 @@ use crate::peer::writer::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::storage::PooledSlab;
 use crate::strategy::window::{Window, WindowGrant};
 
-/// One connection's room for blocks.
+/// The room that one connection has for blocks.
 pub struct SendGate {
-    /// There is some; how long the kernel let us wait for it.
+    /// `ready`: there is room. `waited`: how long the kernel made us wait for it.
     ready: bool,
     waited: Duration,
-    /// How much may be unacknowledged while we download, what of that is left, and when to look again where nothing is.
+    /// While we download: the limit on unacknowledged bytes, how many may be sent now, and until when to wait if none may.
     window: Window,
     max_bytes: u64,
     held_until: Option<Instant>,
-    /// How many bytes were acknowledged at the last look at a full window, and since when they have been.
+    /// The number of acknowledged bytes when the window was last full, and since when it has been the same.
     stalled: Option<(u64, Instant)>,
 }
 
@@ -37,32 +37,33 @@ impl SendGate {
         self.ready
     }
 
-    /// How many bytes of blocks; one block may be more.
+    /// How many bytes of blocks may be written; a single block may exceed it.
     pub fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 
-    /// Until when there is no need to look; `None` where there is.
+    /// Until when there is no need to check again; `None` if the writer may check now.
     pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.held_until.filter(|until| now() < *until)
     }
 
-    /// The same, but also where it has passed.
+    /// The same, but also if that time has passed.
     pub fn until(&self) -> Option<Instant> {
         self.held_until
     }
 
-    /// Blocks are written now: how long the kernel let us wait.
+    /// Blocks are written now; returns how long the kernel made us wait.
     pub fn spend(&mut self) -> Duration {
         self.ready = false;
         std::mem::take(&mut self.waited)
     }
 
-    /// Looks whether there is room. Where too much is unacknowledged the writer is to look again later; for room in
-    /// the kernel it waits here, as a message that comes meanwhile would wait behind the same bytes; the slab is given back meanwhile.
+    /// Checks whether there is room. If too many bytes are unacknowledged, the writer has to check again later. For room in the
+    /// kernel, this waits, since a message that arrives meanwhile would wait behind the same bytes anyway; the slab is returned
+    /// for that time.
     ///
     /// # Errors
-    /// Where the peer has taken nothing for the time that a write may take.
+    /// If the peer has taken nothing for as long as a write may take.
     pub fn find(
         &mut self,
         shared: &TorrentContext,
@@ -89,15 +90,15 @@ impl SendGate {
         self.poll(stream, slab)
     }
 
-    /// The window is full, and so much is acknowledged.
+    /// The window is full, with this many bytes acknowledged. Fails if that number has not grown for [`WRITE_TIMEOUT`].
     fn note(&mut self, acknowledged: u64, now: Instant) -> io::Result<()> {
         let same = self.stalled.filter(|(before, _)| *before == acknowledged);
         let (_, since) = *self.stalled.insert(same.unwrap_or((acknowledged, now)));
         if now.duration_since(since) < WRITE_TIMEOUT { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
-    /// Waits until little of what was written waits in the kernel. A blocking write would not: the kernel adds to the last of its
-    /// buffers, of 64 KiB, whatever `TCP_NOTSENT_LOWAT` says.
+    /// Waits until few of the written bytes are left in the kernel. A blocking write would not wait for that: the kernel fills
+    /// up the last of its 64 KiB buffers, whatever `TCP_NOTSENT_LOWAT` says.
     fn poll(&mut self, stream: &TcpStream, slab: &mut Option<PooledSlab>) -> io::Result<()> {
         let begun = Instant::now();
         if !is_writable_within(stream, Duration::ZERO)? {

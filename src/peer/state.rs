@@ -1,5 +1,5 @@
-//! What the three threads of a connection and the rest of the swarm share about one peer: plain data, atomics where threads
-//! meet, and the outbox that leads to its writer.
+//! The state of one peer that its connection's three threads share with the rest of the torrent: plain data, atomics, and the
+//! outbox of its writer.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -19,104 +19,105 @@ use crate::types::{BLOCK_SIZE, BlockRequest, PeerId, PeerKey, PieceIndex};
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 
-/// Under a limit, requests are made for what comes within this time.
+/// Under a download limit, requests cover the blocks that can arrive within this time.
 const AHEAD: Duration = Duration::from_millis(1200);
 
 /// One connected peer.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, settled by the handshake")]
 pub struct Peer {
-    /// The connection's name.
+    /// The connection's key.
     pub key: PeerKey,
-    /// The other end.
+    /// The peer's address.
     pub addr: SocketAddr,
-    /// Whether it called us.
+    /// Whether the peer connected to us.
     pub incoming: bool,
-    /// What it calls itself.
+    /// The peer's id.
     pub id: PeerId,
-    /// Its client's name and version, as it sent them first (BEP 10): not for a terminal as they stand.
+    /// The name and version of its client, as first sent (BEP 10). Unfiltered: do not print it to a terminal as it is.
     pub version: OnceLock<String>,
-    /// Whether the connection is encrypted; settled by the handshake.
+    /// Whether the connection is encrypted; decided by the handshake.
     pub encrypted: AtomicBool,
-    /// It owes us blocks and has sent none for a while, as the choker last saw it.
+    /// The peer owes us blocks and has sent none for a while, as of the last choker round.
     pub is_snubbing: AtomicBool,
-    /// It had a slot and asked for nothing, as the choker last saw it.
+    /// The peer had an upload slot and requested nothing, as of the last choker round.
     pub has_idled: AtomicBool,
     /// Whether both sides speak the fast extension (BEP 6).
     pub fast: bool,
-    /// Whether it speaks the extension protocol (BEP 10).
+    /// Whether the peer speaks the extension protocol (BEP 10).
     pub extended: bool,
-    /// Whether it is a node of the DHT (BEP 5).
+    /// Whether the peer is a node of the DHT (BEP 5).
     pub dht: bool,
-    /// The TCP port that it says it listens on; 0 while it has not said.
+    /// The TCP port that the peer says it listens on; 0 if unknown.
     pub listen_port: AtomicU16,
-    /// The ids it wants to see on metadata and peer exchange messages; 0 where it knows none.
+    /// The message id that the peer chose for metadata messages (BEP 10); 0 if it does not support them.
     pub metadata_id: AtomicU8,
-    /// See `metadata_id`.
+    /// See `metadata_id`; for peer exchange messages.
     pub pex_id: AtomicU8,
-    /// The same for the message `upload_only`.
+    /// See `metadata_id`; for `upload_only` messages.
     pub upload_only_id: AtomicU8,
-    /// Pieces of metadata that we asked it for and that it has neither sent nor rejected.
+    /// Pieces of metadata that we requested and that the peer has neither sent nor rejected.
     pub asked_metadata: AtomicU32,
-    /// Its requests for our metadata that wait for the writer.
+    /// The peer's requests for our metadata that wait for the writer.
     pub pending_metadata: AtomicU32,
-    /// It wants nothing more (BEP 21).
+    /// The peer says that it downloads nothing more (BEP 21).
     pub upload_only: AtomicBool,
-    /// What may be asked for despite a choke, by either side (BEP 6).
+    /// Pieces that either side may request although it is choked (BEP 6).
     pub allowed: AllowedFastSet,
-    /// We do not serve it.
+    /// Whether we choke the peer.
     pub am_choking: AtomicBool,
-    /// It does not serve us.
+    /// Whether the peer chokes us.
     pub peer_choking: AtomicBool,
-    /// It has something that we lack, and knows that we want it.
+    /// Whether the peer has a piece that we want and has been told so.
     pub am_interested: AtomicBool,
-    /// It wants something of us.
+    /// Whether the peer is interested in our pieces.
     pub peer_interested: AtomicBool,
-    /// The session has been told of a change of that, and has not looked yet.
+    /// The torrent's loop has been told that `peer_interested` changed, and has not looked at it yet.
     pub interest_reported: AtomicBool,
-    /// Payload bytes from it.
+    /// Payload bytes received from the peer.
     pub downloaded: AtomicU64,
-    /// Payload bytes to it.
+    /// Payload bytes sent to the peer.
     pub uploaded: AtomicU64,
-    /// The same with those of a write that has begun.
+    /// The same, including the bytes of a write in progress.
     pub sent_to_kernel: AtomicU64,
-    /// When payload last went either way, in milliseconds of the session's clock plus one; 0 for never.
+    /// When payload last flowed in either direction, in milliseconds of the torrent's clock plus one; 0 for never.
     last_payload: AtomicU64,
-    /// What went either way.
+    /// The recent traffic in both directions.
     traffic: Mutex<Traffic>,
-    /// Payload bytes per second from it, as its requests see it; 0 until that is known.
+    /// Payload bytes per second from the peer, as the request pipeline measures it; 0 if unknown.
     pub flow: AtomicU64,
-    /// How many blocks it waits for.
+    /// The number of blocks that the peer waits for.
     pub queued_requests: AtomicU32,
-    /// Requests that it did not answer in time, since the session last looked.
+    /// Requests that the peer did not answer in time, since the torrent's loop last read this.
     pub timed_out: AtomicU32,
-    /// How many rejects wait for its writer.
+    /// The number of rejects that wait for the peer's writer.
     pub pending_rejects: AtomicU32,
-    /// When the connection was made, on the session's clock.
+    /// When the connection was established, on the torrent's clock.
     pub since: Duration,
-    /// What we asked it for; the deadline thread waits on `deadline_moved`.
+    /// Our requests to the peer; the deadline thread waits on `deadline_moved` with this lock.
     pub requests: Mutex<RequestPipeline>,
-    /// The next deadline may have come nearer, or the connection ended.
+    /// Signalled when the next deadline may be earlier, or the connection has ended.
     pub deadline_moved: Condvar,
-    /// The connection is over.
+    /// Whether the connection has ended.
     ended: AtomicBool,
-    /// We have shut its socket.
+    /// Whether we have shut down the socket.
     closed: AtomicBool,
-    /// We did so because we want no more of it; shared with the session's [`Connection`](crate::peer::Connection).
+    /// Whether we shut it down because we want nothing more from the peer; shared with the torrent's
+    /// [`Connection`](crate::peer::Connection).
     pub(super) dismissed: Arc<AtomicBool>,
-    /// Bytes of all blocks that it was asked for, whatever became of the requests.
+    /// Bytes of all blocks ever requested from the peer, whatever became of the requests.
     pub requested: AtomicU64,
-    /// Only one thread at a time picks blocks for this peer, or says whether we are interested.
+    /// Held while a thread picks blocks for this peer or updates our interest, so that only one does at a time.
     refilling: Mutex<()>,
-    /// Pieces that it is to be told of.
+    /// Pieces that the peer has to be told of.
     haves: Mutex<Vec<PieceIndex>>,
-    /// The writer has been told that there are requests to write, and has not looked yet.
+    /// The writer has been told that there are requests to write, and has not taken them yet.
     asking: AtomicBool,
     outbox: Outbox,
     stream: Arc<TcpStream>,
 }
 
 impl Peer {
-    /// A peer whose handshake is done; both sides choke and want nothing, as BEP 3 has it.
+    /// A peer after the handshake: both sides choke and neither is interested, as BEP 3 requires.
     pub fn new(
         key: PeerKey,
         addr: SocketAddr,
@@ -135,7 +136,7 @@ impl Peer {
             encrypted: AtomicBool::new(false),
             is_snubbing: AtomicBool::new(false),
             has_idled: AtomicBool::new(false),
-            fast: theirs.fast(), // as we do
+            fast: theirs.fast(), // we always do
             extended: theirs.extended(),
             dht: theirs.dht(),
             listen_port: AtomicU16::new(0),
@@ -175,70 +176,72 @@ impl Peer {
         }
     }
 
-    /// Hands something to the writer, which may be gone. A peer that has let the queue fill up is disconnected.
+    /// Queues a command for the writer, which may have ended. Disconnects the peer if its queue is full.
     pub fn send(&self, out: WriterCommand) {
         if !self.outbox.push(out) {
             self.close();
         }
     }
 
-    /// Whether the peer made us answer and did not read the answers, until too many of them waited.
+    /// Whether the peer made us send answers but did not read them, until its queue was full.
     pub fn has_overrun(&self) -> bool {
         self.outbox.has_overrun()
     }
 
-    /// The bytes, payload or not, that it has acknowledged, where `kernel` tells.
+    /// The bytes, payload or not, that the peer's TCP has acknowledged, if `kernel` provides the figure.
     pub fn acknowledged(&self, kernel: &TcpDiag) -> Option<u64> {
         kernel.of(&self.stream)
     }
 
-    /// Ends the connection, of which we want no more: its threads wake up and end, and what the socket has received is not read.
+    /// Ends the connection because we want nothing more from the peer: its threads exit, and received bytes are not read any
+    /// more.
     pub fn close(&self) {
         self.dismissed.store(true, Ordering::Release);
         self.shut_socket();
     }
 
-    /// Shuts the socket of a connection that cannot go on, such as one whose peer is gone: blocks that it sent before are read.
+    /// Shuts down the socket of a connection that cannot continue, for example because the peer is gone. Blocks received before
+    /// are still read.
     pub fn shut_socket(&self) {
         self.closed.store(true, Ordering::Release);
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
-    /// Whether what the socket has received, or a buffer has, need not be looked at. Linux hands out what was received before a
-    /// socket was shut, which a peer may have made megabytes of expensive messages.
+    /// Whether to ignore the rest of the received bytes, in the socket and in the buffer. Linux still delivers what was
+    /// received before the socket was shut down, which can be megabytes of messages that are expensive to handle.
     pub fn is_dismissed(&self) -> bool {
         self.dismissed.load(Ordering::Acquire)
     }
 
-    /// Whether we have shut its socket.
+    /// Whether we have shut down the socket.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether the connection is over.
+    /// Whether the connection has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// The reader is done: the deadline thread is woken to end as well.
+    /// The reader has ended: wakes the deadline thread so that it ends too.
     pub fn end(&self) {
         let _requests = self.requests.lock();
         self.ended.store(true, Ordering::Release);
         self.deadline_moved.notify_all();
     }
 
-    /// Notes that so many payload bytes flowed.
+    /// Records `bytes` payload bytes, in either direction.
     pub fn note_payload(&self, now: Duration, bytes: u64) {
         self.traffic.lock().moved(now, bytes);
         self.last_payload.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
-    /// When payload last flowed, either way.
+    /// When payload last flowed in either direction.
     pub fn last_payload(&self) -> Option<Duration> {
         self.last_payload.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
-    /// What has flowed, both ways together.
+    /// The traffic, both directions together.
     pub fn traffic(&self) -> Traffic {
         *self.traffic.lock()
     }
@@ -248,17 +251,17 @@ impl Peer {
         self.last_payload().is_some_and(|last| now < last + Duration::from_secs(10))
     }
 
-    /// Whether blocks can be asked of it.
+    /// Whether we can request blocks: the peer does not choke us, and we are interested.
     pub fn can_request(&self) -> bool {
         !self.peer_choking.load(Ordering::Acquire) && self.am_interested.load(Ordering::Acquire)
     }
 
-    /// Whether blocks of all its pieces, or of a few although it chokes us, can be asked of it.
+    /// Whether we can request blocks of any of its pieces, or at least of its allowed fast pieces while it chokes us.
     pub fn can_request_any(&self) -> bool {
         self.can_request() || (self.allowed.any() && self.am_interested.load(Ordering::Acquire))
     }
 
-    /// The address under which others can call it; `None` where it called us and has not said.
+    /// The address at which others can connect to the peer; `None` if the peer connected to us and has not told its port.
     pub fn listen_addr(&self) -> Option<SocketAddr> {
         match self.listen_port.load(Ordering::Acquire) {
             0 if self.incoming => None,
@@ -267,12 +270,12 @@ impl Peer {
         }
     }
 
-    /// Whether neither side needs the other any more: see `PieceManager::is_redundant`.
+    /// Whether neither side needs the other any more; see `PieceManager::is_redundant`.
     pub fn is_redundant(&self, shared: &TorrentContext) -> bool {
         shared.pieces.is_redundant(self.key, self.upload_only.load(Ordering::Acquire))
     }
 
-    /// Tells the peer of a piece: with its writer's next write, at the latest a moment later.
+    /// Queues a HAVE for the peer. It leaves with the writer's next write, or shortly afterwards at the latest.
     pub fn queue_have(&self, piece: PieceIndex) {
         let first = {
             let mut haves = self.haves.lock();
@@ -284,13 +287,13 @@ impl Peer {
         }
     }
 
-    /// What the peer is to be told of now.
+    /// Takes the pieces that the peer has to be told of now.
     pub fn take_haves(&self) -> Vec<PieceIndex> {
         std::mem::take(&mut *self.haves.lock())
     }
 
-    /// Says whether we are interested, where that is news. Look, note and message are one step, so that they cannot pass those of
-    /// another thread.
+    /// Tells the peer whether we are interested, if that changed. The check, the change and the message happen under one lock,
+    /// so that they cannot overtake those of another thread.
     pub fn refresh_interest(&self, shared: &TorrentContext) {
         let _only = self.refilling.lock();
         let wants = shared.pieces.wants(self.key);
@@ -299,15 +302,15 @@ impl Peer {
         }
     }
 
-    /// Chokes or unchokes the peer, where that is news.
+    /// Chokes or unchokes the peer, if that is a change.
     pub fn set_choke(&self, choked: bool) {
         if self.am_choking.swap(choked, Ordering::AcqRel) != choked {
             self.send(WriterCommand::Choke(choked));
         }
     }
 
-    /// The peer chokes us: what it was asked for is lost, and free for others; of a fast peer (BEP 6) only what it rejects is, and
-    /// what has not been written yet.
+    /// The peer chokes us: the requests are lost, and other peers can get their blocks. A fast peer (BEP 6) rejects requests
+    /// one by one, so only those that have not been written yet are lost.
     pub fn choked(&self, shared: &TorrentContext) {
         self.peer_choking.store(true, Ordering::Release);
         let lost = {
@@ -318,7 +321,7 @@ impl Peer {
         shared.pieces.release(self.key, &lost);
     }
 
-    /// Takes back all that it was asked for: the session pauses.
+    /// Cancels all requests, because the torrent pauses.
     pub fn cancel_all(&self, shared: &TorrentContext) {
         let lost = {
             let _only = self.refilling.lock();
@@ -330,7 +333,7 @@ impl Peer {
         shared.pieces.release(self.key, &lost);
     }
 
-    /// Makes room for `n` more blocks that the peer asks for; false where its queue is full.
+    /// Reserves room for `n` more blocks that the peer requests; false if its queue is full.
     pub fn admit_requests(&self, n: u32) -> bool {
         let room = self.queued_requests.fetch_add(n, Ordering::AcqRel) + n <= OUR_REQUEST_QUEUE;
         if !room {
@@ -339,7 +342,7 @@ impl Peer {
         room
     }
 
-    /// Asks the peer for more blocks where its pipeline has room. Any thread may call this, holding no lock.
+    /// Requests more blocks from the peer if its pipeline has room. Any thread may call this, without holding a lock.
     pub fn refill(&self, shared: &TorrentContext) {
         let _only = self.refilling.lock();
         if !self.can_request_any() || self.has_ended() || shared.is_paused() {
@@ -379,8 +382,8 @@ impl Peer {
         }
     }
 
-    /// How many of `want` requests to make where `outstanding` are made: under a limit no more than comes within a second or so, as a
-    /// pause would have to wait for the rest.
+    /// How many of `want` requests to make when `outstanding` are made already. Under a limit, only as many as can arrive
+    /// within about a second, because a pause would have to wait for the rest.
     fn within_limit(&self, shared: &TorrentContext, now: Duration, want: usize, outstanding: usize) -> usize {
         let limit = shared.throttle.fair_share(Direction::Down);
         if limit == 0 {
@@ -390,9 +393,9 @@ impl Peer {
         want.min((ahead as usize).max(1).saturating_sub(outstanding))
     }
 
-    /// The requests to write now, oldest first; for the writer. Their clocks start.
+    /// Takes the requests to write now, oldest first, and starts their timeouts. For the writer.
     pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockRequest>) {
-        self.asking.store(false, Ordering::Release); // before the look: what comes after it is told of again
+        self.asking.store(false, Ordering::Release); // first: requests added later are announced again
         let old = out.len();
         if self.requests.lock().take_unwritten(now, out) {
             self.deadline_moved.notify_all();

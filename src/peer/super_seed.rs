@@ -1,7 +1,7 @@
-//! Super-seeding as the connections see it: the lock around [`SuperSeed`], and what it shows sent as HAVEs.
+//! Super-seeding for the connections: a lock around [`SuperSeed`], and the HAVEs for the pieces that it reveals.
 //!
-//! Every connection asks [`TorrentContext::active_super_seed`] first, one atomic look that says no in all other sessions. The lock is a leaf:
-//! nobody is told of anything while it is held.
+//! Every connection calls [`TorrentContext::active_super_seed`] first; in all other torrents that costs one atomic load. The
+//! lock is a leaf: nothing is sent while it is held.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,21 +14,21 @@ use crate::strategy::super_seed::{HavesToSend, LeecherStanding, SuperSeed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 use crate::util::random;
 
-/// What a super-seed has shown to whom.
+/// The super-seeding state of a torrent: which pieces have been revealed to which peers.
 pub struct SuperSeeding {
     is_active: AtomicBool,
     state: Mutex<SuperSeed>,
 }
 
 impl TorrentContext {
-    /// What shows our pieces one by one, as long as that is done at all.
+    /// The super-seeding state, as long as the torrent super-seeds.
     pub fn active_super_seed(&self) -> Option<&SuperSeeding> {
         self.super_seeding.get().filter(|super_seeding| super_seeding.is_active.load(Ordering::Acquire))
     }
 }
 
 impl SuperSeeding {
-    /// For a torrent of so many pieces of so many bytes, all of which we have.
+    /// The state for a torrent with this number of pieces and this piece length in bytes, all of which we have.
     pub fn new(pieces: u32, piece_length: u32) -> SuperSeeding {
         SuperSeeding {
             is_active: AtomicBool::new(true),
@@ -36,12 +36,13 @@ impl SuperSeeding {
         }
     }
 
-    /// A peer on the roster that has been told nothing yet; false where it is to be told of everything at once.
+    /// Adds a peer from the roster that has been told of no piece yet. Returns false if the peer has to be told of all pieces
+    /// at once.
     pub fn join(&self, shared: &TorrentContext, key: PeerKey) -> bool {
         self.update(shared, |state, now, out| state.join(key, now, out))
     }
 
-    /// The peer is gone.
+    /// Removes a peer that is gone.
     pub fn leave(&self, shared: &TorrentContext, key: PeerKey) {
         self.update(shared, |state, now, out| state.leave(key, now, out));
     }
@@ -51,7 +52,7 @@ impl SuperSeeding {
         self.update(shared, |state, now, out| state.has(key, pieces, now, out));
     }
 
-    /// The peer was sent these blocks, which are neighbours.
+    /// The peer was sent these blocks, which are adjacent.
     pub fn sent(&self, shared: &TorrentContext, key: PeerKey, blocks: &[BlockRequest]) {
         let layout = shared.pieces.storage().layout();
         self.update(shared, |state, now, out| {
@@ -61,13 +62,13 @@ impl SuperSeeding {
         });
     }
 
-    /// Time has passed.
+    /// Lets the state act on the time that has passed.
     pub fn tick(&self, shared: &TorrentContext) {
         let standings = shared.roster.all().into_iter().map(|peer| (peer.key, standing(&peer))).collect();
         self.update(shared, |state, now, out| state.tick(now, &standings, out));
     }
 
-    /// Keeps of what a peer asks for that which it has been shown; the rest goes to `refused`.
+    /// Keeps the requests for pieces that were revealed to the peer, and moves the others to `refused`.
     pub fn retain_shown(&self, key: PeerKey, requested: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
         let state = self.state.lock();
         if self.is_active.load(Ordering::Acquire) {
@@ -75,7 +76,8 @@ impl SuperSeeding {
         }
     }
 
-    /// Changes the state, then tells whom it names; false, and nothing changes, where it is over.
+    /// Changes the state, then sends the HAVEs that follow from it. If super-seeding is over, changes nothing and returns
+    /// false.
     fn update(&self, shared: &TorrentContext, update: impl FnOnce(&mut SuperSeed, Duration, &mut HavesToSend)) -> bool {
         let mut shown = Vec::new();
         let over = {
@@ -100,7 +102,7 @@ impl SuperSeeding {
         true
     }
 
-    /// Others have enough copies: everybody sees everything, and those that have it all need us no longer.
+    /// Other peers have enough copies: tells every peer of all pieces, and disconnects seeds, which no longer need us.
     fn end(&self, shared: &TorrentContext) {
         log::info!("others have everything: super-seeding is over");
         for peer in shared.roster.all() {

@@ -1,8 +1,8 @@
-//! Where bytes meet the limits on what is received and sent: one [`RateLimiter`] for all connections, those of all torrents of a host,
-//! asked under a short lock and only where there is a limit. Without one, a read or a run of blocks costs the look at an atomic.
+//! Applies the rate limits: one [`RateLimiter`] for all connections of all torrents of a client, behind a short lock that is
+//! taken only if there is a limit. Without a limit, a read or a run of blocks costs one atomic load.
 //!
-//! A reader asks only once there is something to receive, so that nobody who is silent holds a part of the limit, and says to
-//! the peer's requests that it is we who are late. A writer goes on with messages while its blocks wait.
+//! A reader asks only once there are bytes to receive, so that silent peers take no part of the limit. It then tells the peer's
+//! request pipeline that the delay is ours. A writer goes on sending messages while its blocks wait.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -18,28 +18,28 @@ use crate::storage::{PooledSlab, SlabPool};
 use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
 
-/// Who has more than so many bytes for us is let send as much as there is room for.
+/// A peer with more than this many bytes waiting for us may send as much as there is room for.
 const SMALL_RECEIVE: usize = 1024;
 
-/// So many writers may hold a slab at the same time. The others send block by block, so that peers that ask for much and read nothing
-/// take no more memory than this.
+/// At most this many writers hold a slab at the same time. The others send block by block, so that peers that request much and
+/// read nothing take no more memory than this.
 pub const UPLOAD_SLABS: usize = 32;
-/// Slabs that are kept for later.
+/// Slabs that are kept for reuse.
 const IDLE_SLABS: usize = 8;
 
-/// The limiter, the clock by which it is asked, and the names of those who ask it.
+/// The rate limiter with its clock, and the keys of the connections that ask it.
 pub struct Throttle {
     limiter: Mutex<RateLimiter>,
-    /// The limits in bytes per second, 0 for none: whether the limiter must be asked at all.
+    /// The limits in bytes per second, 0 for none: they tell whether the limiter must be asked at all.
     down: AtomicU64,
     up: AtomicU64,
     started: Instant,
-    /// Torrents whose peers are talked to.
+    /// The number of torrents that transfer data.
     torrents: AtomicU32,
     next_key: AtomicU32,
-    /// Buffers for what is sent.
+    /// Buffers for the blocks to send.
     slabs: SlabPool,
-    /// What writers look at before they send a block.
+    /// What writers check before they send a block.
     pub uplink: Uplink,
 }
 
@@ -74,27 +74,27 @@ impl Throttle {
         self.limiter.lock().limits()
     }
 
-    /// Another torrent's peers are talked to.
+    /// Another torrent starts to transfer data.
     pub fn enter(&self) {
         self.torrents.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One torrent's peers no longer are.
+    /// A torrent no longer transfers data.
     pub fn quit(&self) {
         self.torrents.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many torrents share the limits.
+    /// The number of torrents that share the limits.
     pub fn torrents(&self) -> usize {
         self.torrents.load(Ordering::Relaxed) as usize
     }
 
-    /// A name for a connection: who asks the limiter must be told from all others, those of other torrents included.
+    /// A key for a connection, unique among all torrents, as the limiter has to tell all connections apart.
     pub fn new_key(&self) -> PeerKey {
         PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Changes the limits; who waits for its turn sees it within `MAX_WAIT`.
+    /// Changes the limits; a thread that waits for its turn notices within `MAX_WAIT`.
     pub fn set(&self, limits: Limits) {
         let mut limiter = self.limiter.lock();
         limiter.set(self.started.elapsed(), limits);
@@ -107,7 +107,7 @@ impl Throttle {
         self.slabs.take_within(UPLOAD_SLABS)
     }
 
-    /// The limit that way, in bytes per second; 0 for none.
+    /// The limit in this direction, in bytes per second; 0 for none.
     pub fn limit(&self, direction: Direction) -> u64 {
         match direction {
             Direction::Down => self.down.load(Ordering::Relaxed),
@@ -115,7 +115,7 @@ impl Throttle {
         }
     }
 
-    /// What one torrent may count on: its equal part of the limit that way, in bytes per second; 0 for no limit.
+    /// One torrent's equal share of the limit in this direction, in bytes per second; 0 for no limit.
     pub fn fair_share(&self, direction: Direction) -> u64 {
         match self.limit(direction) {
             0 => 0,
@@ -123,28 +123,28 @@ impl Throttle {
         }
     }
 
-    /// The peer `key` would like to move `want` bytes; see [`RateLimiter::ask`].
+    /// Asks for `want` bytes for the connection `key`; see [`RateLimiter::ask`].
     pub fn ask(&self, direction: Direction, key: PeerKey, want: u64) -> Grant {
         self.limiter.lock().ask(self.started.elapsed(), direction, key, want)
     }
 
-    /// `bytes` of what `key` was granted are not needed after all.
+    /// Returns `bytes` that were granted to `key` and not used.
     pub fn give_back(&self, direction: Direction, key: PeerKey, bytes: u64) {
         if bytes > 0 {
             self.limiter.lock().give_back(self.started.elapsed(), direction, key, bytes);
         }
     }
 
-    /// The peer's threads are gone, and its places in the lines with them.
+    /// Removes a connection that has ended from the limiter.
     pub fn leave(&self, key: PeerKey) {
         self.limiter.lock().leave(self.started.elapsed(), key);
     }
 }
 
-/// Receives into `buffer` what the limit allows; 0 bytes where the connection is over, for either side.
+/// Receives into `buffer` what the limit allows; 0 bytes if either side has ended the connection.
 ///
 /// # Errors
-/// What the socket says.
+/// If the socket fails.
 pub fn read(shared: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     if shared.throttle.limit(Direction::Down) == 0 {
         return stream.read(buffer);
@@ -152,7 +152,7 @@ pub fn read(shared: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer
     let want = match stream.peek(&mut [0; SMALL_RECEIVE])? {
         0 => return Ok(0),
         SMALL_RECEIVE => buffer.len(),
-        // A short message need not wait for the portion of a block.
+        // A short message need not wait until a whole block's share is granted.
         little => little.min(buffer.len()),
     };
     let Some(granted) = wait_for_turn(shared, peer, want as u64) else { return Ok(0) };
@@ -162,7 +162,7 @@ pub fn read(shared: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer
     result
 }
 
-/// Waits until some of `want` bytes may be received; `None` when the connection has ended meanwhile.
+/// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
 fn wait_for_turn(shared: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
     while !peer.is_closed() && !shared.is_stopping() {
         match shared.throttle.ask(Direction::Down, peer.key, want) {
@@ -176,7 +176,7 @@ fn wait_for_turn(shared: &TorrentContext, peer: &Peer, want: u64) -> Option<u64>
     None
 }
 
-/// A writer's part of the upload limit: what it was granted and has not used, and until when it waits for more.
+/// A writer's share of the upload limit: what it was granted and has not used, and until when it waits for more.
 #[derive(Default)]
 pub struct UploadAllowance {
     granted: u64,
@@ -184,18 +184,18 @@ pub struct UploadAllowance {
 }
 
 impl UploadAllowance {
-    /// Until when no blocks may be sent; `None` where they may, or where asking may help.
+    /// Until when no block may be sent; `None` if one may, or if asking again may help.
     pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.until.filter(|until| now() < *until)
     }
 
-    /// The same, but also where it has passed.
+    /// The same, but also if that time has passed.
     pub fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// How many bytes may go now, without a limit any number. Less than `least` is of no use: it is collected, while the answer
-    /// is 0 and the writer is to wait. `want` says how many there are to send; it is asked only where there is a limit.
+    /// How many bytes may be sent now; unlimited without a limit. Less than `least` is of no use: it is saved up, while this
+    /// returns 0 and the writer has to wait. `want` gives the number of bytes to send; it is called only if there is a limit.
     pub fn take(&mut self, throttle: &Throttle, key: PeerKey, least: u64, want: impl FnOnce() -> u64) -> u64 {
         self.until = None;
         if throttle.limit(Direction::Up) == 0 {
@@ -215,17 +215,17 @@ impl UploadAllowance {
         self.granted
     }
 
-    /// So many bytes are about to be sent.
+    /// These bytes are about to be sent.
     pub fn spend(&mut self, bytes: u64) {
         self.granted = self.granted.saturating_sub(bytes);
     }
 
-    /// So many bytes were not sent after all.
+    /// These bytes were not sent after all.
     pub fn refund(&mut self, bytes: u64) {
         self.granted += bytes;
     }
 
-    /// There is nothing to send: others may have what is left.
+    /// There is nothing to send: returns what is left to the limiter.
     pub fn give_back(&mut self, throttle: &Throttle, key: PeerKey) {
         throttle.give_back(Direction::Up, key, std::mem::take(&mut self.granted));
         self.until = None;

@@ -1,5 +1,5 @@
-//! What writers look at so that our requests do not wait behind our blocks: whether we download, and what the kernel says of a
-//! connection. One for all connections of a host, as they share the line.
+//! What writers check so that our requests do not wait behind the blocks we send: whether we are downloading, and the kernel's
+//! figures for a connection. One instance for all connections of a client, as they share one uplink.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,25 +10,25 @@ use parking_lot::Mutex;
 use crate::net::tcp_diag::{TcpDiag, TcpInfo};
 use crate::util::descriptors::is_shortage;
 
-/// So long after the last block or request nothing is waited for any more.
+/// Downloading counts as over when no block was received or requested for this long.
 const DOWNLOADING_LASTS: Duration = Duration::from_secs(3);
 
-/// See the module's head.
+/// See the module's documentation.
 pub struct Uplink {
     started: Instant,
-    /// When a block last came or was requested, in milliseconds since `started` plus one; 0 for never.
+    /// When a block was last received or requested, in milliseconds since `started` plus one; 0 for never.
     downloaded: AtomicU64,
     kernel: Mutex<Kernel>,
 }
 
-/// The way to ask the kernel.
+/// Access to the kernel's figures (Linux `sock_diag`).
 #[derive(Default)]
 enum Kernel {
-    /// Nobody has asked yet, or there was no descriptor.
+    /// Not opened yet, or no file descriptor was available.
     #[default]
     Closed,
     Open(TcpDiag),
-    /// This system tells nothing.
+    /// This system does not provide the figures.
     Silent,
 }
 
@@ -39,12 +39,12 @@ impl Default for Uplink {
 }
 
 impl Uplink {
-    /// A block came, or was requested.
+    /// Notes that a block was received or requested.
     pub fn note_download(&self) {
         self.downloaded.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
-    /// Whether requests would have to wait behind what is sent.
+    /// Whether we are downloading, so that requests would wait behind what we send.
     pub fn is_downloading(&self) -> bool {
         match self.downloaded.load(Ordering::Relaxed) {
             0 => false,
@@ -52,7 +52,7 @@ impl Uplink {
         }
     }
 
-    /// What the kernel says of `stream`.
+    /// The kernel's figures for `stream`, if available.
     pub fn look(&self, stream: &TcpStream) -> Option<TcpInfo> {
         let mut kernel = self.kernel.lock();
         if matches!(*kernel, Kernel::Closed) {

@@ -1,5 +1,5 @@
-//! How the threads of connections end without their connections: when the metadata of a magnet link is there, the download goes on
-//! with the same sockets. A reader of that stage waits for its socket and for the end of this pipe.
+//! Ends the threads of connections without closing the connections: once the metadata of a magnet link is complete, the
+//! download continues on the same sockets. A reader of the metadata phase waits for its socket and for the end of this pipe.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::TcpStream;
@@ -10,38 +10,38 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// See the module's head.
+/// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct WakePipe {
     has_woken: AtomicBool,
-    /// Nothing is ever written here: dropping the one end wakes all who poll the other.
+    /// Nothing is ever written here: dropping this end wakes every thread that polls the other.
     waker: Mutex<Option<PipeWriter>>,
     wake_end: Option<PipeReader>,
 }
 
 impl WakePipe {
-    /// One for connections that may be parked. Where there is no descriptor for it, none of them will be.
+    /// A pipe for connections that can outlast the metadata phase. If no file descriptor is available, none of them does.
     pub fn new() -> WakePipe {
         let pipe = io::pipe().inspect_err(|error| log::debug!("connections will not outlast the metadata: {error}"));
         let (wake_end, waker) = pipe.ok().unzip();
         WakePipe { has_woken: AtomicBool::new(false), waker: Mutex::new(waker), wake_end }
     }
 
-    /// Readers end from now on.
+    /// Tells all readers to end, now and from now on.
     pub fn wake_all(&self) {
         self.has_woken.store(self.wake_end.is_some(), Ordering::Release);
         drop(self.waker.lock().take());
     }
 
-    /// Whether readers are to end.
+    /// Whether readers have to end.
     pub fn has_woken(&self) -> bool {
         self.has_woken.load(Ordering::Acquire)
     }
 
-    /// Waits until something has come through the socket, for `patience` at most; or until readers are to end, then false.
+    /// Waits for at most `patience` until the socket has bytes to read. Returns false if readers have to end.
     ///
     /// # Errors
-    /// Where nothing came in time.
+    /// If no bytes arrive in time.
     pub fn wait(&self, stream: &TcpStream, patience: Duration) -> io::Result<bool> {
         let Some(wake_end) = &self.wake_end else { return Ok(true) };
         let timeout = Timespec::try_from(patience).ok();

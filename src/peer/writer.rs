@@ -1,11 +1,11 @@
-//! The writer: takes what waits in its channel, puts it into as few writes as it can, and serves blocks from the disk.
+//! The writer: takes commands from its channel, combines messages into as few writes as possible, and serves blocks from disk.
 //!
-//! Neighbouring blocks are joined into one aligned read and leave in one `writev` with their heads, as many as the socket takes at
-//! once ([`WriteBatchSize`]): other messages leave between two writes. HAVEs ride with the next write, at the latest a moment after the
-//! first of them: [`SendSchedule`] says when.
+//! Adjacent blocks are read with one aligned read and sent with their headers in one `writev`, as many as the socket takes at
+//! once ([`WriteBatchSize`]). Other messages leave between two such writes. HAVEs leave with the next write, or shortly after
+//! the first of them at the latest; [`SendSchedule`] decides when.
 //!
-//! A writer whose socket takes nothing holds no large buffer (`stall.rs`): the blocks that have not left go back into the queue, and
-//! the rest of one that has begun is read again, a little at a time, when the socket takes more.
+//! A writer whose socket takes nothing holds no large buffer (`stall.rs`): blocks that have not left go back into the queue,
+//! and the rest of a block that has partly left is read again, in small parts, when the socket takes more.
 
 mod serve;
 mod stall;
@@ -34,51 +34,51 @@ use crate::wire::message;
 use stall::{CHUNK, write_all_or_time_out};
 pub use stall::{WRITE_STALL, WRITE_TIMEOUT, is_writable_within, wait};
 
-/// Messages are gathered until they have so many bytes; the rest stays in the outbox, which is bounded.
+/// Messages are collected up to this many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// How a writer ended that had no error.
+/// How a writer ended if there was no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriterExit {
-    /// With the connection.
+    /// The connection ended.
     Closed,
-    /// Without it: all that it was given has been written.
+    /// The connection stays open; everything that was queued has been written.
     Detached,
 }
 
-/// One connection's sending side.
+/// The sending side of one connection.
 pub struct Writer<'a> {
     shared: &'a TorrentContext,
     peer: &'a Peer,
     stream: &'a TcpStream,
-    /// Messages without blocks, ready to go.
+    /// Messages without blocks, ready to be sent.
     head: Vec<u8>,
     /// Blocks that the peer waits for, oldest first.
     queue: VecDeque<BlockRequest>,
-    /// The peer has been told that it is choked, and nothing else since.
+    /// Whether the peer is choked, as far as it has been told.
     choking: bool,
-    /// Rejects in `head`.
+    /// The number of rejects in `head`.
     rejects: u32,
-    /// When HAVEs and keep-alives must leave.
+    /// When HAVEs and keep-alives must be sent.
     schedule: SendSchedule,
-    /// What the peer was given of our metadata.
+    /// The metadata pieces that the peer was sent.
     served: MetadataServed,
-    /// How fast the socket takes what is written.
+    /// How many blocks to write at once, by how fast the socket takes them.
     batch_size: WriteBatchSize,
-    /// Whether the next blocks may be written as far as the line is concerned.
+    /// Whether the connection has room for the next blocks.
     send_gate: SendGate,
-    /// What the limiter lets blocks have.
+    /// What the rate limiter allows for blocks.
     allowance: UploadAllowance,
-    /// Lent while there is something to serve.
+    /// Held while there is something to serve.
     slab: Option<PooledSlab>,
-    /// What disguises the bytes, where they are encrypted: in place and in the order in which they leave.
+    /// Encrypts the bytes, on an encrypted connection: in place and in the order in which they leave.
     cipher: Option<Rc4>,
-    /// It is to end without the connection.
+    /// The writer has to end without closing the connection.
     is_detaching: bool,
 }
 
 impl<'a> Writer<'a> {
-    /// A writer that has sent nothing but the handshake.
+    /// A writer that has sent nothing after the handshake.
     pub fn new(shared: &'a TorrentContext, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
         Writer {
             shared,
@@ -99,10 +99,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Works until the connection ends, or its threads do. `opening` leaves first.
+    /// Works until the connection or only its threads end. Sends `opening` first.
     ///
     /// # Errors
-    /// Where the socket does not take what is written.
+    /// If the socket does not take what is written.
     pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<WriterExit> {
         self.head = opening;
         self.limit_unsent();
@@ -126,7 +126,7 @@ impl<'a> Writer<'a> {
             if self.may_serve() && !self.send_gate.is_ready() {
                 self.send_messages()?;
                 self.send_gate.find(self.shared, self.peer, self.stream, &mut self.slab)?;
-                continue; // what was said meanwhile leaves before the next block
+                continue; // messages queued meanwhile leave before the next block
             }
             self.write()?;
         }
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
         Ok(WriterExit::Detached)
     }
 
-    /// What disguises what is written next, where it is disguised.
+    /// The cipher for the bytes that are written next, on an encrypted connection.
     pub fn into_cipher(self) -> Option<Rc4> {
         self.cipher
     }
@@ -150,21 +150,21 @@ impl<'a> Writer<'a> {
         self.head.is_empty() && !self.may_serve()
     }
 
-    /// Whether a block may be sent as far as the limit and the window are concerned.
+    /// Whether the rate limit and the send window allow a block now.
     fn may_serve(&self) -> bool {
         !self.queue.is_empty() && self.waits_until().is_none()
     }
 
-    /// Until when no block may be sent; `None` where it may.
+    /// Until when no block may be sent; `None` if one may be sent now.
     fn waits_until(&self) -> Option<Instant> {
         self.allowance.waits_until(Instant::now).max(self.send_gate.waits_until(Instant::now))
     }
 
-    /// Sleeps until there is something to write; false when the connection is over.
+    /// Sleeps until there is something to write; false if the writer has to end.
     fn wait(&mut self, outbox: &Inbox) -> bool {
         while self.is_idle() {
             let scheduled = self.schedule.next_due();
-            // Not `waits_until`: where that has just passed there is no time to wait for, and the next message may be a minute away.
+            // Not `waits_until`: if its time has just passed it gives none, and the next message may be a minute away.
             let blocks = self.allowance.until().max(self.send_gate.until()).filter(|_| !self.queue.is_empty());
             let deadline = blocks.map_or(scheduled, |at| at.min(scheduled));
             match outbox.recv_deadline(deadline) {
@@ -188,7 +188,7 @@ impl<'a> Writer<'a> {
         true
     }
 
-    /// Notes what is to be written; false when the connection is over.
+    /// Prepares what the command asks for; false if the writer has to end.
     fn take(&mut self, out: WriterCommand) -> bool {
         match out {
             WriterCommand::SendRequests => {
@@ -205,7 +205,7 @@ impl<'a> Writer<'a> {
             WriterCommand::Serve(batch) => {
                 self.queue.extend(batch);
                 if self.choking {
-                    self.drop_queue(); // asked for before the peer heard of the choke
+                    self.drop_queue(); // requested before the peer received the choke
                 }
             }
             WriterCommand::Withdraw(block) => self.withdraw(block),
@@ -228,7 +228,7 @@ impl<'a> Writer<'a> {
                 }
             }
             WriterCommand::Extended(id, payload) => {
-                // libtorrent disconnects on `upload_only` unless it has heard of a piece that it lacks.
+                // libtorrent disconnects on `upload_only` unless it has been told of a piece that it lacks.
                 self.gather_haves();
                 message::extended(&mut self.head, id, &payload);
             }
@@ -253,7 +253,7 @@ impl<'a> Writer<'a> {
         true
     }
 
-    /// The peer wants a block no more: takes it out of the queue, where it still waits there.
+    /// The peer has cancelled a request: removes it from the queue if it still waits there.
     fn withdraw(&mut self, block: BlockRequest) {
         let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
         self.queue.remove(at);
@@ -263,8 +263,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The peer is choked: it gets nothing of what it asked for but what it may have all the same, and where it speaks the fast
-    /// extension (BEP 6) is told so.
+    /// The peer is choked: drops its requests except those for its allowed fast pieces, and rejects them if the peer supports
+    /// the fast extension (BEP 6).
     fn drop_queue(&mut self) {
         let before = self.queue.len();
         let (peer, head) = (self.peer, &mut self.head);
@@ -278,7 +278,7 @@ impl<'a> Writer<'a> {
         peer.queued_requests.fetch_sub((before - self.queue.len()) as u32, Ordering::AcqRel);
     }
 
-    /// Puts the waiting HAVEs with what leaves next.
+    /// Adds the waiting HAVEs to the messages that leave next.
     fn gather_haves(&mut self) {
         if self.schedule.take_batch(Instant::now()) {
             for piece in self.peer.take_haves() {
@@ -287,11 +287,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes what there is: all messages, and one batch of blocks, where the limit allows one.
+    /// Writes all messages, and one batch of blocks if the limit allows it.
     fn write(&mut self) -> io::Result<()> {
         let run = self.next_run();
         if run.is_empty() {
-            self.send_gate.spend(); // it is to look again when a block may go
+            self.send_gate.spend(); // check again before the next block
             return self.send_messages();
         }
         self.gather_haves();
@@ -301,7 +301,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes the messages that wait, without blocks.
+    /// Writes the waiting messages, without blocks.
     fn send_messages(&mut self) -> io::Result<()> {
         if self.head.is_empty() {
             return Ok(());
@@ -327,13 +327,14 @@ impl<'a> Writer<'a> {
         self.schedule.wrote(Instant::now());
     }
 
-    /// Limits the unsent bytes that the kernel queues, as later messages have to wait for them.
+    /// Limits the unsent bytes that the kernel queues, because later messages wait behind them.
     fn limit_unsent(&self) {
-        // Without this option the kernel queues as much as its buffer holds.
+        // Without this option, the kernel queues as many bytes as its buffer holds.
         let _ = SockRef::from(self.stream).set_tcp_notsent_lowat(self.batch_size.unsent());
     }
 
-    /// Takes the oldest request and those behind it that follow it on disk, as far as the limit allows; none where it allows none.
+    /// Takes the oldest request and the requests behind it that follow on disk, as far as the limit allows; none if it allows
+    /// none.
     fn next_run(&mut self) -> Vec<BlockRequest> {
         let Some(first) = self.queue.front().copied() else { return Vec::new() };
         if self.waits_until().is_some() {

@@ -1,4 +1,4 @@
-//! Both ends of a connection over loopback: every policy against every other, and ends that do not behave.
+//! Both ends of a connection over loopback: every policy against every other, and ends that misbehave.
 
 use std::net::TcpListener;
 use std::thread;
@@ -7,7 +7,7 @@ use super::*;
 use crate::types::PeerId;
 
 const TORRENT: InfoHash = InfoHash([7; 20]);
-/// Nothing here comes near it.
+/// A time limit that no test comes close to.
 const PATIENCE: Duration = Duration::from_secs(60);
 static HEARD: AtomicBool = AtomicBool::new(false);
 
@@ -15,7 +15,7 @@ fn ours(id: u8) -> Handshake {
     Handshake::ours(TORRENT, PeerId([id; 20]), false)
 }
 
-/// Two ends of a connection.
+/// Both ends of a connection.
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let initiator = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
@@ -27,7 +27,7 @@ fn peer_stream(stream: &TcpStream) -> PeerStream<'_> {
     PeerStream::new(stream, Instant::now() + PATIENCE, &HEARD)
 }
 
-/// The caller's handshake, and what is left of it.
+/// The initiator's handshake, and the rest of the stream.
 fn call(
     stream: &TcpStream,
     dial_mode: DialMode,
@@ -48,7 +48,7 @@ fn respond(stream: &TcpStream, policy: Encryption) -> Result<(Handshake, StreamS
 
 type Ends = (Result<(Handshake, StreamState), DisconnectReason>, Result<(Handshake, StreamState), DisconnectReason>);
 
-/// One call, and what both ends say of it.
+/// One connection, and the result at both ends.
 fn meet(dial_mode: DialMode, initiator: Encryption, responder: Encryption) -> Ends {
     let (ours, theirs) = pair();
     let answers = thread::spawn(move || respond(&theirs, responder));
@@ -57,7 +57,7 @@ fn meet(dial_mode: DialMode, initiator: Encryption, responder: Encryption) -> En
     (result, answers.join().expect("no panic"))
 }
 
-/// How a connection went on.
+/// How the connection continued.
 #[derive(Debug, PartialEq)]
 enum Payload {
     Plain,
@@ -94,7 +94,7 @@ fn payload(ends: Ends) -> Payload {
 #[test]
 fn every_policy_meets_every_other() {
     use Encryption::{Off, Prefer, Require};
-    // Caller, responder, what comes of a plain call and of an encrypted one.
+    // Initiator's policy, responder's policy, result of a plain and of an encrypted handshake.
     let matrix = [
         (Prefer, Prefer, Payload::Plain, Payload::Plain),
         (Prefer, Require, Payload::Refused, Payload::Rc4),
@@ -131,7 +131,7 @@ fn a_call_for_another_torrent_is_refused() {
     assert_eq!(answers.join().expect("no panic"), Err(DisconnectReason::Encryption(MseError::AnotherTorrent)));
 }
 
-/// What an encrypted caller puts behind its handshake in `IA` reaches the reader, and so does what follows in RC4.
+/// The payload that the initiator sends as `IA` reaches the reader, and so does the RC4 payload that follows.
 #[test]
 fn bytes_behind_the_handshake_are_kept() {
     for methods in [CryptoMethods::Either, CryptoMethods::Rc4Only] {
@@ -141,7 +141,7 @@ fn bytes_behind_the_handshake_are_kept() {
         let mut out = Vec::new();
         let mut mse = Initiator::new(TORRENT, methods, &initial, RandomSource::new(&mut Random::seeded(1)), &mut out);
         while mse.wanted() > 0 {
-            // As slow as it gets: byte by byte, both ways.
+            // As slow as possible: byte by byte, in both directions.
             for byte in out.drain(..) {
                 initiator.write_all(&[byte]).expect("they listen");
             }
@@ -190,7 +190,7 @@ fn the_info_hash_is_enough_for_an_answer() {
 
 #[test]
 fn what_is_no_handshake_is_refused() {
-    // Long enough for a key and all the padding there may be.
+    // Long enough for a key and the longest padding.
     let noise: Vec<u8> = b"GET / HTTP/1.1\r\n".repeat(60);
     for policy in [Encryption::Prefer, Encryption::Require, Encryption::Off] {
         let (mut initiator, responder) = pair();
@@ -202,7 +202,7 @@ fn what_is_no_handshake_is_refused() {
         };
         assert_eq!(respond(&responder, policy).err(), Some(expected));
     }
-    // A caller that begins plainly and goes on otherwise.
+    // An initiator that starts in plain text and then sends something else.
     let (mut initiator, responder) = pair();
     initiator.write_all(b"\x13BitTorrent protocoX").expect("room for it");
     drop(initiator);

@@ -1,4 +1,4 @@
-//! The reader's buffer: how much to receive into what.
+//! The reader's buffer: which buffer to receive into, and how many bytes at once.
 
 use crate::peer::SLAB;
 use crate::peer::reader::Reader;
@@ -6,14 +6,14 @@ use crate::storage::PooledSlab;
 use crate::types::BLOCK_SIZE;
 use crate::wire::message;
 
-/// The buffer of a connection on which no blocks arrive.
+/// Buffer size of a connection that receives no blocks.
 pub(super) const SMALL: usize = 4096;
-/// What is written at once should end at a multiple of so many bytes.
+/// Writes should end at a multiple of this many bytes.
 const ALIGNED: u32 = 256 * 1024;
-/// With less room than this behind the unread bytes, they are moved to the front of the buffer.
+/// If less room than this is left after the unread bytes, they are moved to the front of the buffer.
 const ROOM: usize = 64 * 1024;
 
-/// A small buffer while little is said, a slab while blocks arrive.
+/// A small buffer while few messages arrive, a slab while blocks arrive.
 pub(super) enum Buffer {
     Small(Vec<u8>),
     Slab(PooledSlab),
@@ -36,8 +36,8 @@ impl Buffer {
 }
 
 impl Reader<'_> {
-    /// How many bytes to receive at most: so many that the blocks among them end where an aligned part of the file does. Nothing
-    /// is then left over to be moved, and what is written takes the fewest pages of the cache.
+    /// How many bytes to receive at most: so many that the last block ends at an aligned offset of the torrent. Then no bytes
+    /// are left over that have to be moved, and a write touches the fewest pages of the cache.
     pub(super) fn receive_limit(&self) -> usize {
         let room = self.buffer.bytes().len() - self.unread.end;
         let Some(offset) = self.block_receiver.next_offset().filter(|o| o.is_multiple_of(u64::from(BLOCK_SIZE))) else {
@@ -45,13 +45,13 @@ impl Reader<'_> {
         };
         let blocks = (ALIGNED - (offset % u64::from(ALIGNED)) as u32) / BLOCK_SIZE;
         if blocks < ALIGNED / BLOCK_SIZE / 2 {
-            return room; // not worth a short read, where some other message shifted it
+            return room; // not worth a short read: some other message shifted the blocks
         }
         let frames = (blocks * (BLOCK_SIZE + message::PIECE_HEADER_LENGTH as u32)) as usize;
         room.min(frames.saturating_sub(self.unread.len()).max(1))
     }
 
-    /// Picks the buffer that fits what is going on, and sees that the frame under way fits into it.
+    /// Chooses the buffer for the current traffic, and makes sure that the current frame fits into it.
     pub(super) fn make_room(&mut self) {
         if self.unread.is_empty() {
             self.unread = 0..0;
@@ -64,7 +64,7 @@ impl Reader<'_> {
                 self.move_to(Buffer::Slab(slab));
             }
             Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),
-            // The long message that it had grown for is done.
+            // The long message that the buffer had grown for is done.
             Buffer::Small(bytes) if bytes.len() > SMALL && frame_length <= SMALL => {
                 self.move_to(Buffer::Small(vec![0; SMALL]));
             }
@@ -72,8 +72,8 @@ impl Reader<'_> {
         }
         let size = self.buffer.bytes().len();
         if frame_length > size {
-            // Bitfields of large torrents and extension messages; `split` has bounded the frame. The buffer grows with what is
-            // there, never by what is claimed.
+            // For bitfields of large torrents and extension messages; `split` has limited the frame's length. The buffer grows
+            // with the bytes received, not with the length that the peer claims.
             let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
             self.move_to(Buffer::Small(vec![0; grown]));
         } else if self.unread.start > 0

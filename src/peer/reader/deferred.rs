@@ -1,4 +1,4 @@
-//! The reader's part of the metadata stage: what the peer says of pieces is remembered for the download, within bounds.
+//! The reader's part of the metadata phase: remembers what the peer says about pieces for the download, within bounds.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,27 +9,28 @@ use crate::peer::reader::Reader;
 use crate::peer::remembered::Remembered;
 use crate::wire::message::Message;
 
-/// What each peer may have remembered, in bytes: the bitfield of 131,072 pieces.
+/// Bytes that each peer's messages may take: the bitfield of 131,072 pieces.
 const ALLOWANCE: usize = 16 * 1024;
-/// What all peers of a torrent may have remembered beyond that. A connection for which there is no room ends with the stage.
+/// Bytes that all peers of a torrent together may take beyond that. A connection for which there is no room ends with the
+/// metadata phase.
 const MAX_BEYOND: usize = 16 << 20;
 
-/// What one peer has said, and how much of the common room that takes.
+/// The messages remembered of one peer, and how much of the shared room they take.
 pub(crate) struct DeferredMessages<'a> {
     remembered: Remembered,
-    /// What all peers take of it.
+    /// The bytes that all peers take of the shared room.
     room: &'a AtomicUsize,
-    /// What this one takes.
+    /// The bytes that this peer takes of it.
     beyond: usize,
 }
 
 impl<'a> DeferredMessages<'a> {
-    /// Nothing has been said yet.
+    /// No messages yet. `room` counts the bytes in use for all peers.
     pub fn new(room: &'a AtomicUsize, fast: bool) -> DeferredMessages<'a> {
         DeferredMessages { remembered: Remembered::new(fast), room, beyond: 0 }
     }
 
-    /// Takes a message, and gives up where there is no room for it.
+    /// Remembers a message, or gives up remembering if there is no room.
     pub fn take(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         self.remembered.take(message)?;
         self.take_room();
@@ -60,7 +61,7 @@ impl Drop for DeferredMessages<'_> {
 }
 
 impl Reader<'_> {
-    /// Waits until there is something to read; false where it is to be tried again.
+    /// Waits until there are bytes to read; false if the caller has to try again.
     pub(crate) fn wait_readable(&self) -> Result<bool, DisconnectReason> {
         match self.shared.wake_pipe.wait(self.stream, SILENCE_TIMEOUT) {
             Ok(true) => Ok(true),
@@ -70,8 +71,8 @@ impl Reader<'_> {
         }
     }
 
-    /// What another reader goes on with: what has come, the remembered messages before what is not read yet, and the cipher for what
-    /// follows. `None` where not all could be remembered.
+    /// The input for the next reader: the remembered messages followed by the bytes that have not been parsed, and the cipher
+    /// for what follows. `None` if not everything could be remembered.
     pub fn into_rest(self) -> Option<(Vec<u8>, Option<Rc4>)> {
         let mut early = self.deferred.remembered.replay()?;
         early.extend_from_slice(&self.buffer.bytes()[self.unread.clone()]);

@@ -1,5 +1,5 @@
-//! The reader's part of the extension protocol (BEP 10): the handshake, metadata for peers and from them (BEP 9), peer exchange
-//! (BEP 11); and the one message of the DHT that travels here (BEP 5).
+//! The reader's part of the extension protocol (BEP 10): the handshake, metadata exchange in both directions (BEP 9) and peer
+//! exchange (BEP 11). Also handles PORT, the DHT's only message on this connection (BEP 5).
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -15,16 +15,16 @@ use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
 use crate::wire::pex::PexMessage;
 
-/// Requests for our metadata that may wait for the writer: the pieces of the largest info dictionary.
+/// Requests for our metadata that may wait for the writer: all pieces of the largest info dictionary.
 const MAX_PENDING_METADATA: u32 = 2048;
-/// A piece of metadata that nobody asked for counts as so many messages without use.
+/// An unrequested piece of metadata counts as this many useless messages.
 const UNREQUESTED_WEIGHT: u32 = 50;
-/// PORT messages of one connection that are looked at.
+/// PORT messages of one connection that we take notice of.
 const MAX_NODES: u32 = 3;
 
 impl Reader<'_> {
-    /// A message before the metadata is there: nothing can be asked for or served. What leads to it counts, and what is about pieces
-    /// is remembered.
+    /// Handles a message before the metadata is known, when no block can be requested or served. Messages about the metadata
+    /// take effect; messages about pieces are remembered.
     pub(super) fn handle_before_metadata(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         match message {
             Message::Extended(id, payload) => {
@@ -38,14 +38,14 @@ impl Reader<'_> {
                 Ok(())
             }
             other => {
-                // Long ones weigh more.
+                // A long message has more weight.
                 self.count_useless(if let Message::Bitfield(bits) = other { 1 + bits.len() as u32 / 64 } else { 1 })?;
                 self.deferred.take(other)
             }
         }
     }
 
-    /// A message of the extension protocol, by the ids that we gave.
+    /// Handles a message of the extension protocol, by the message ids that we chose.
     pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
         match id {
             HANDSHAKE_ID => {
@@ -68,19 +68,19 @@ impl Reader<'_> {
         }
     }
 
-    /// The peer's `upload_only` may have changed: disconnects if neither side has anything for the other.
+    /// The peer's `upload_only` may have changed: disconnects if neither side needs the other.
     fn upload_only_changed(&self) -> Result<(), DisconnectReason> {
         if self.shared.wants_info { Ok(()) } else { self.disconnect_if_redundant() }
     }
 
-    /// What a peer says of itself; the first time, or anew.
+    /// Takes over the fields of an extension handshake, which a peer may send more than once.
     fn said(&mut self, said: &ExtensionHandshake) {
         let (shared, peer) = (self.shared, self.peer);
         if let Some(reqq) = said.reqq {
             peer.requests.lock().set_limit(reqq);
         }
         if let Some(version) = &said.version {
-            let _ = peer.version.set(version.clone()); // the first word counts
+            let _ = peer.version.set(version.clone()); // only the first one is kept
         }
         if let Some(upload_only) = said.upload_only {
             peer.upload_only.store(upload_only, Ordering::Release);
@@ -94,7 +94,7 @@ impl Reader<'_> {
             (messages.ut_metadata, &peer.metadata_id),
             (messages.upload_only, &peer.upload_only_id),
         ] {
-            // What is not mentioned stays as it was (BEP 10).
+            // Extensions that are not mentioned stay as they were (BEP 10).
             if let Some(id) = id {
                 ours.store(id, Ordering::Release);
             }
@@ -106,13 +106,13 @@ impl Reader<'_> {
         {
             shared.report(PeerEvent::HasMetadata { key: peer.key, size });
         }
-        // Once a connection, so that nobody keeps the session busy with it.
+        // Once per connection, so that no peer keeps the torrent's loop busy with it.
         if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.has_told_address, true)) {
             shared.report(PeerEvent::OurAddress(ip));
         }
     }
 
-    /// A request for our metadata, or the answer to one of ours.
+    /// Handles a request for our metadata, or the answer to one of our requests.
     fn metadata(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
         let Ok(message) = MetadataMessage::parse(payload) else {
             return Err(DisconnectReason::ProtocolViolation("a metadata message that makes no sense"));
@@ -130,7 +130,7 @@ impl Reader<'_> {
                 }
                 peer.send(WriterCommand::Metadata(piece));
             }
-            // What nobody asked for is not worth a copy.
+            // Unrequested metadata is not copied.
             Some(MetadataMessage::Data { piece, total_size, bytes }) if answered() => {
                 shared.report(PeerEvent::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
             }
@@ -144,7 +144,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The peer tells of others.
+    /// Handles the addresses of other peers.
     fn pex(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
         let Ok(message) = PexMessage::parse(payload) else {
             return Err(DisconnectReason::ProtocolViolation("a peer exchange message that makes no sense"));
@@ -158,7 +158,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The peer is a node of the DHT as well, on this UDP port.
+    /// The peer is also a node of the DHT, on this UDP port.
     pub(super) fn node(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
         self.nodes += 1;

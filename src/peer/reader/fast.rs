@@ -11,15 +11,15 @@ use crate::strategy::pipeline::RejectOutcome;
 use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PieceIndex};
 use crate::wire::message::Message;
 
-/// What a choked peer may be given of its allowed fast set, in bytes; of large pieces the set has fewer, but one.
+/// The size of the allowed fast set in bytes: with large pieces, the set has fewer pieces, but at least one.
 const MAX_ALLOWED_FAST_BYTES: u32 = 8 << 20;
 
 impl Reader<'_> {
-    /// `have all`, `have none`, `suggest` and `allowed fast`; both sides speak the extension.
+    /// Handles `have all`, `have none`, `suggest` and `allowed fast`; both sides support the extension.
     pub(super) fn handle_fast(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         let count = self.shared.pieces.count();
         match message {
-            // They stand for the bitfield that opens a connection, and for no later one.
+            // They replace the bitfield at the start of a connection, but no later one.
             Message::HaveAll | Message::HaveNone if self.has_announced_pieces => {
                 Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"))
             }
@@ -29,12 +29,12 @@ impl Reader<'_> {
                 Err(DisconnectReason::ProtocolViolation("a piece beyond the last one allowed or suggested"))
             }
             Message::AllowedFast(piece) => self.allowed(*piece),
-            // A suggestion is a hint; the rarest piece is the better choice.
+            // Suggestions are ignored: the rarest piece is the better choice.
             _ => Ok(()),
         }
     }
 
-    /// The peer has these, and perhaps more than before.
+    /// The peer has these pieces, perhaps more than before.
     pub(super) fn peer_has_bits(&mut self, bits: Bitfield) -> Result<(), DisconnectReason> {
         let count = bits.count();
         if bits.len() != self.shared.pieces.count() {
@@ -54,8 +54,8 @@ impl Reader<'_> {
         self.disconnect_if_redundant()
     }
 
-    /// A fast peer has next to nothing: it may have a few of our pieces although it is choked, but of a super-seed only what it
-    /// is shown.
+    /// A fast peer that has almost nothing may request a few of our pieces although it is choked. A super-seed grants none, as
+    /// it shows each peer only certain pieces.
     fn grant(&mut self) {
         if !self.peer.fast || self.shared.active_super_seed().is_some() {
             return;
@@ -66,14 +66,14 @@ impl Reader<'_> {
         let mut set = allowed_fast(self.peer.addr.ip(), shared.info_hash, shared.pieces.count(), most);
         shared.pieces.retain_owned(&mut set);
         if !set.is_empty() {
-            // Each block once, and as much again for what is lost on the way.
+            // Each block once, and as many again for those that get lost.
             self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
             self.peer.allowed.grant(set.clone());
             self.peer.send(WriterCommand::AllowedFast(set));
         }
     }
 
-    /// Whether the peer, which is choked, may have this block all the same.
+    /// Whether a choked peer may have this block all the same; counts it if so.
     pub(super) fn use_allowed_fast(&mut self, block: &BlockRequest) -> bool {
         let granted = self.allowed_fast_left > 0
             && !self.shared.is_paused()
@@ -83,7 +83,7 @@ impl Reader<'_> {
         granted
     }
 
-    /// The peer lets us have a piece although it chokes us.
+    /// The peer allows us to request a piece although it chokes us.
     fn allowed(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         if self.peer.allowed.add(piece) && self.peer.peer_choking.load(Ordering::Acquire) {
             self.start_deadline_thread()?;
@@ -92,7 +92,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The requests of ours that the peer rejected in this turn: exactly those blocks are free again.
+    /// Handles our requests that the peer rejected in this pass: exactly those blocks become free.
     pub(super) fn take_rejected(&mut self) -> Result<(), DisconnectReason> {
         if self.rejected.is_empty() {
             return Ok(());
@@ -122,14 +122,14 @@ impl Reader<'_> {
             peer.allowed.remove_rejected(&blocks);
             shared.pieces.release(peer.key, &blocks);
         } else {
-            // It may reject them again: others first.
+            // The peer may reject them again, so other peers come first.
             shared.pieces.expire(peer.key, &blocks, snubbed);
         }
         refill_idle_peers(shared);
         Ok(())
     }
 
-    /// Tells the peer what of its requests is not answered.
+    /// Tells the peer which of its requests will not be answered.
     pub(super) fn send_rejects(&mut self) -> Result<(), DisconnectReason> {
         let refused = std::mem::take(&mut self.refused);
         if self.peer.fast && !refused.is_empty() {

@@ -1,4 +1,4 @@
-//! Messages without use: btsync disconnects a peer that sends too many of them, or too many bytes of them.
+//! Useless messages: btsync disconnects a peer that sends too many of them, or too many bytes of them.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use crate::peer::reader::Reader;
 use crate::wire::extension::OUR_METADATA_ID;
 use crate::wire::message::Message;
 
-/// How many short ones a peer may send without anything useful in between; one HAVE a piece comes on top.
+/// How many short useless messages a peer may send without a useful one in between; the number of pieces is added, for HAVEs.
 const MAX_IDLE: u32 = 10_000;
-/// A choke counts as so many of them: requests are picked at an unchoke, and given back at a choke.
+/// A choke counts as this many: requests are picked at an unchoke and released at a choke.
 pub(crate) const CHOKE: u32 = 10;
-/// They are counted over so long.
+/// The counts start anew after this time.
 const SPAN: Duration = Duration::from_secs(600);
-/// A long message counts as a short one, and one more for each so many bytes.
+/// A long message counts as one more for each of this many bytes.
 const UNIT: u64 = 1024;
-/// Extension handshakes that are read within [`SPAN`]. A client sends one, and another when something changes.
+/// Extension handshakes that are parsed within [`SPAN`]. A client sends one, and another when something changes.
 const MAX_HANDSHAKES: u32 = 16;
 
-/// Counts what one peer sends without use.
+/// Counts the useless messages of one peer.
 pub(crate) struct UselessMessages {
     useless: u32,
     handshakes: u32,
@@ -26,12 +26,12 @@ pub(crate) struct UselessMessages {
 }
 
 impl UselessMessages {
-    /// Nothing has been sent yet.
+    /// A counter at zero.
     pub fn new(now: Duration) -> UselessMessages {
         UselessMessages { useless: 0, handshakes: 0, since: now }
     }
 
-    /// Counts as many as `weight` short messages; false where that is too much from a peer of a torrent of `pieces` pieces.
+    /// Counts `weight` short messages; false if that is too many for a torrent of `pieces` pieces.
     fn take(&mut self, now: Duration, weight: u32, pieces: u32) -> bool {
         if now > self.since + SPAN {
             *self = UselessMessages::new(now);
@@ -45,19 +45,19 @@ impl UselessMessages {
         self.useless = 0;
     }
 
-    /// Counts an extension handshake; whether it is to be read.
+    /// Counts an extension handshake; returns whether to parse it.
     pub fn accepts_handshake(&mut self) -> bool {
         self.handshakes = self.handshakes.saturating_add(1);
         self.handshakes <= MAX_HANDSHAKES
     }
 }
 
-/// What so many bytes count beyond one message.
+/// The weight of this many bytes, in addition to the message itself.
 pub(crate) fn weight(bytes: u64) -> u32 {
     u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)
 }
 
-/// What a message counts for its length. Blocks, bitfields and metadata are judged where it is known whether they were wanted.
+/// The weight of a message's length. Blocks, bitfields and metadata are weighed where it is known whether they were requested.
 fn weight_of(message: &Message<'_>, length: usize) -> u32 {
     match message {
         Message::Piece(..) | Message::Bitfield(_) | Message::Extended(OUR_METADATA_ID, _) => 0,
@@ -66,13 +66,13 @@ fn weight_of(message: &Message<'_>, length: usize) -> u32 {
 }
 
 impl Reader<'_> {
-    /// Counts messages that we have no use for, as many as `weight` short ones.
+    /// Counts useless messages, worth `weight` short ones.
     pub(crate) fn count_useless(&mut self, weight: u32) -> Result<(), DisconnectReason> {
         let (now, pieces) = (self.shared.now(), self.shared.pieces.count());
         if self.useless.take(now, weight, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 
-    /// Counts the length of a message, whose number is counted where it acts.
+    /// Counts the length of a message. The message itself is counted where it is handled.
     pub(crate) fn count_length(&mut self, message: &Message<'_>, length: usize) -> Result<(), DisconnectReason> {
         match weight_of(message, length) {
             0 => Ok(()),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
 
-    /// How many messages of `length` bytes in one go are not too many.
+    /// How many messages of `length` bytes are accepted in a row.
     fn taken(message: &Message<'_>, length: usize, pieces: u32) -> usize {
         let mut count_useless = UselessMessages::new(Duration::ZERO);
         (0..1_000_000)
@@ -100,12 +100,12 @@ mod tests {
         assert!(taken(&Message::Have(PieceIndex(1)), 9, pieces) >= pieces as usize);
         assert_eq!(taken(&Message::Extended(0, &[]), 64 << 10, 0), 153);
         assert_eq!(taken(&Message::Unknown(99), 1 << 20, 0), 9);
-        // A block or metadata is not counted for its length here, as it may have been asked for.
+        // The length of blocks and metadata is not counted here, as they may have been requested.
         let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
         for wanted in [Message::Piece(block, &[]), Message::Extended(OUR_METADATA_ID, &[]), Message::Bitfield(&[])] {
             assert_eq!(weight_of(&wanted, 1 << 20), 0, "{wanted:?}");
         }
-        // Peer exchange once a minute, with all that a client puts into it.
+        // Peer exchange once a minute, with the most that a client sends.
         let mut count_useless = UselessMessages::new(Duration::ZERO);
         for minute in 0..10_000 {
             let weight = 1 + weight_of(&Message::Extended(1, &[]), 16 << 10);

@@ -1,4 +1,4 @@
-//! Readers and writers at limits so low that only a change can set them free. Real sockets and the real clock; nothing here
+//! Readers and writers under limits so low that only a change lets them go on. Real sockets and the real clock, but no result
 //! depends on how long anything takes.
 
 use std::io::Write;
@@ -20,15 +20,15 @@ use crate::wire::handshake::Handshake;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const A_BYTE: Limits = Limits { down: 1, up: 1 };
-/// More than a peer is granted within these tests at a byte a second.
+/// More than a peer is granted within these tests at one byte a second.
 const SENT: usize = 4000;
 
-/// One connection, and what all share.
+/// One connection and the shared context.
 struct ThrottleFixture {
     shared: Arc<TorrentContext>,
     peer: Arc<Peer>,
     theirs: TcpStream,
-    /// What a reader on a thread of its own got.
+    /// The result of a reader on its own thread.
     got: Receiver<io::Result<usize>>,
 }
 
@@ -117,7 +117,7 @@ fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), u64::MAX);
     assert!(allowance.waits_until(|| throttle.started).is_none());
 
-    // Portions at this rate are smaller than a block.
+    // At this rate, the limiter's portions are smaller than a block.
     throttle.set(Limits { down: 0, up: 256 * 1024 });
     let granted = loop {
         match allowance.take(&throttle, PeerKey(1), block, || 3 * block) {

@@ -1,4 +1,4 @@
-//! Serving blocks: from the disk into the socket.
+//! Serves blocks: reads them from disk and writes them to the socket.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
@@ -12,8 +12,8 @@ use crate::types::BlockRequest;
 use crate::wire::message;
 
 impl Writer<'_> {
-    /// Reads a run of neighbouring blocks and sends it behind the waiting messages. Blocks for which there is no room go back into the
-    /// queue.
+    /// Reads a run of adjacent blocks and sends it after the waiting messages. Blocks that the socket does not take go back
+    /// into the queue.
     pub(super) fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
         let (begun, waited) = (Instant::now(), self.send_gate.spend());
         let cut = self.send(run)?;
@@ -37,12 +37,12 @@ impl Writer<'_> {
         if !unsent.is_empty() {
             unsent.iter().rev().for_each(|block| self.queue.push_front(*block));
             self.allowance.refund(total(unsent));
-            wait(self.stream)?; // without a slab
+            wait(self.stream)?; // the slab has been returned
         }
         Ok(())
     }
 
-    /// Sends the waiting messages and as much of the run as the socket takes now. Where that is not all, the slab is given back.
+    /// Sends the waiting messages and as much of the run as the socket takes now. If that is not all, returns the slab.
     fn send(&mut self, run: &[BlockRequest]) -> io::Result<PartialWrite> {
         let bytes = total(run) as usize;
         let layout = self.shared.pieces.storage().layout();
@@ -84,7 +84,7 @@ impl Writer<'_> {
         Ok(cut)
     }
 
-    /// Sends what follows the first `from` bytes of a block with its head: a little at a time, read when the socket takes it.
+    /// Sends a block and its header from byte `from` on: in small parts, each read from disk when the socket takes it.
     fn send_rest(&mut self, block: BlockRequest, mut from: usize) -> io::Result<()> {
         let head = message::piece_header(block);
         let start = self.shared.pieces.storage().layout().offset(block.piece, block.begin);
@@ -108,7 +108,7 @@ impl Writer<'_> {
     }
 }
 
-/// Encrypts each head and the block behind it.
+/// Encrypts each header and its block.
 fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8], run: &[BlockRequest]) {
     for (head, block) in heads.iter_mut().zip(run) {
         let (block, rest) = data.split_at_mut(block.length as usize);
@@ -118,12 +118,12 @@ fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8]
     }
 }
 
-/// The bytes of these blocks.
+/// The total length of the blocks in bytes.
 fn total(blocks: &[BlockRequest]) -> u64 {
     blocks.iter().map(|block| u64::from(block.length)).sum()
 }
 
-/// Reads what is to be sent. What the disk does not give ends more than the connection.
+/// Reads blocks from disk. If that fails, the torrent's loop is told, as more than this connection has to end.
 fn read(shared: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
     shared.pieces.storage().read_exact_at(offset, data).map_err(|error| {
         let message = error.to_string();

@@ -1,5 +1,5 @@
-//! Writing to a socket that may take nothing for a while. The one who waits must hold no large buffer: a write waits for a moment
-//! only, and what it has not taken by then is read from the disk again when the socket takes more.
+//! Writes to a socket that may take nothing for a while. A writer that waits must hold no large buffer: a write waits only
+//! briefly, and bytes that the socket has not taken by then are read from disk again when it takes more.
 
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
@@ -11,24 +11,25 @@ use rustix::io::Errno;
 use crate::types::BlockRequest;
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
-/// A write to a peer's socket waits for so long at most: long enough that a peer that reads is hardly ever waited for in another way.
+/// A write to a peer's socket waits this long at most. Long enough that a peer that reads hardly ever makes us wait in another
+/// way.
 pub const WRITE_STALL: Duration = Duration::from_millis(200);
-/// A peer that takes nothing for so long is disconnected.
+/// A peer that takes no bytes for this long is disconnected.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes of a block that are read at once for a socket that takes little.
+/// How many bytes of a block are read at once for a socket that takes little.
 pub(super) const CHUNK: usize = 16 * 1024;
 
-/// Where a write of a head and a run of blocks was cut off.
+/// Where a write of headers and blocks was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartialWrite {
-    /// Blocks that have left whole.
+    /// The number of blocks that were sent completely.
     pub whole: usize,
-    /// Bytes of the next one that have left, its head included.
+    /// Bytes of the next block that were sent, including its header.
     pub begun: usize,
 }
 
 impl PartialWrite {
-    /// After so many bytes of the blocks with their heads.
+    /// The position after `bytes` bytes of the blocks with their headers.
     pub fn after(mut bytes: usize, run: &[BlockRequest]) -> PartialWrite {
         let mut whole = 0;
         for block in run {
@@ -42,7 +43,7 @@ impl PartialWrite {
     }
 }
 
-/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_STALL`]; how many bytes that were.
+/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_STALL`]. Returns the number of bytes.
 pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
     let mut written = 0;
     IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
@@ -61,7 +62,7 @@ pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>])
     Ok(written)
 }
 
-/// Writes all of `bytes`, as long as the socket takes some of them now and then.
+/// Writes all of `bytes`, as long as the socket keeps taking some of them.
 pub(super) fn write_all_or_time_out(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     loop {
         bytes = &bytes[write_some(stream, &mut [IoSlice::new(bytes)])?..];
@@ -72,23 +73,23 @@ pub(super) fn write_all_or_time_out(stream: &TcpStream, mut bytes: &[u8]) -> io:
     }
 }
 
-/// Waits until the socket takes something.
+/// Waits until the socket takes bytes.
 ///
 /// # Errors
-/// Where it takes nothing for [`WRITE_TIMEOUT`], or cannot be asked.
+/// If it takes nothing for [`WRITE_TIMEOUT`], or if polling fails.
 pub fn wait(stream: &TcpStream) -> io::Result<()> {
     if is_writable_within(stream, WRITE_TIMEOUT)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
-/// Whether the socket takes something within that time.
+/// Whether the socket takes bytes within `time`.
 ///
 /// # Errors
-/// Where it cannot be asked.
+/// If polling fails.
 pub fn is_writable_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(time).ok();
     loop {
         match poll(&mut [PollFd::new(stream, PollFlags::OUT)], timeout.as_ref()) {
-            Ok(ready) => return Ok(ready > 0), // also where the connection is over: the next write says so
+            Ok(ready) => return Ok(ready > 0), // also if the connection has ended: the next write reports it
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

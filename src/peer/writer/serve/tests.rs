@@ -1,5 +1,5 @@
-//! A writer whose peer reads nothing until the writer has given up its slab. Real sockets; nothing here depends on how long anything
-//! takes.
+//! A writer whose peer reads nothing until the writer has given up its slab. Real sockets; no result depends on how long
+//! anything takes.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,7 +47,7 @@ fn shared(folder: &std::path::Path) -> Arc<TorrentContext> {
     TorrentContext::new(terms, PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), events)
 }
 
-/// Both ends of a connection that holds little under way.
+/// Both ends of a connection that holds few bytes in transit.
 fn narrow() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let theirs = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -95,7 +95,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         let (inbox, peer) = (&inbox, &peer);
         let runs = scope.spawn(move || writer.run(inbox, Vec::new()));
         let deadline = Instant::now() + PATIENCE;
-        // Two blocks were handed over, and one that has not begun to leave is taken back.
+        // Two blocks were handed over to the kernel; the block that has not started to leave is taken back.
         let wait_for = |sent_to_kernel: u64| {
             while peer.sent_to_kernel.load(Ordering::Relaxed) != sent_to_kernel {
                 assert!(
