@@ -1,8 +1,8 @@
 //! Page-aligned memory for large reads, and a pool of it.
 //!
-//! Why aligned: glibc returns page+16 for any allocation of 128 KiB or more, and on Zen 3 the kernel's copy (`rep movsb`)
-//! into such an address runs at a fifth of its speed (measured: `pread` from the page cache 0.4-0.7 CPU s/GiB instead of
-//! 0.08). So a slab asks for a page more than it needs and uses the part that starts on a page.
+//! Alignment matters because glibc returns page+16 for any allocation of 128 KiB or more, and on Zen 3 the kernel's copy (`rep
+//! movsb`) to such an address runs at a fifth of its speed (measured: `pread` from the page cache takes 0.4-0.7 CPU s/GiB instead
+//! of 0.08). So a slab allocates one page more than it needs and uses the part that starts on a page boundary.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-/// What slabs are aligned to, in bytes.
+/// The alignment of slabs, in bytes.
 const PAGE: usize = 4096;
 
-/// A buffer of fixed size that starts on a page; zeros at first.
+/// A buffer of fixed size that starts on a page boundary; zeroed at first.
 #[derive(Debug)]
 pub struct Slab {
     /// Never grown: moving it would move the aligned part.
@@ -23,15 +23,15 @@ pub struct Slab {
 }
 
 impl Slab {
-    /// A slab of `size` bytes. Its pages take no memory before they are touched.
+    /// A slab of `size` bytes. Its pages use no memory before they are touched.
     pub fn new(size: usize) -> Slab {
-        // `vec![0; n]` asks for zeroed memory, which the system gives lazily; filling it would touch every page.
+        // `vec![0; n]` gets zeroed memory, which the system provides lazily; filling it would touch every page.
         let bytes = vec![0; size + PAGE];
         let start = bytes.as_ptr().addr().wrapping_neg() % PAGE;
         Slab { bytes, start, size }
     }
 
-    /// A slab of no bytes and no memory, to leave where one was taken away.
+    /// An empty slab without memory, to leave in place of one that was taken.
     fn none() -> Slab {
         Slab { bytes: Vec::new(), start: 0, size: 0 }
     }
@@ -51,7 +51,7 @@ impl DerefMut for Slab {
     }
 }
 
-/// Slabs of one size that are used again: touching fresh pages costs more than hashing them. Clones share the pool.
+/// A pool of reusable slabs of one size: touching fresh pages costs more than hashing them. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct SlabPool(Arc<Pool>);
 
@@ -64,36 +64,36 @@ struct Pool {
 }
 
 impl SlabPool {
-    /// A pool of slabs of `size` bytes, which keeps at most `keep` idle ones and frees the rest.
+    /// A pool of slabs of `size` bytes that keeps at most `keep` idle ones and frees the rest.
     pub fn new(size: usize, keep: usize) -> SlabPool {
         SlabPool(Arc::new(Pool { size, keep, idle: Mutex::new(Vec::new()), lent: AtomicUsize::new(0) }))
     }
 
-    /// An idle slab, or a new one. What it holds is left from its last use.
+    /// An idle slab, or a new one. Its content is left from its last use.
     pub fn take(&self) -> PooledSlab {
         self.0.lent.fetch_add(1, Ordering::Relaxed);
         self.lend()
     }
 
-    /// The same, unless `most` slabs are in use.
+    /// Like [`SlabPool::take`], but `None` if `most` slabs are in use.
     pub fn take_within(&self, most: usize) -> Option<PooledSlab> {
         let more = |lent| (lent < most).then_some(lent + 1);
         self.0.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| self.lend())
     }
 
-    /// A slab that counts as lent.
+    /// A slab that is already counted as lent.
     fn lend(&self) -> PooledSlab {
         let idle = self.0.idle.lock().pop();
         PooledSlab { slab: idle.unwrap_or_else(|| Slab::new(self.0.size)), pool: Arc::clone(&self.0) }
     }
 
-    /// How many slabs wait to be used again.
+    /// The number of idle slabs.
     pub fn idle(&self) -> usize {
         self.0.idle.lock().len()
     }
 }
 
-/// A slab that goes back to its pool when dropped.
+/// A slab that returns to its pool when dropped.
 #[derive(Debug)]
 pub struct PooledSlab {
     slab: Slab,
@@ -122,7 +122,7 @@ impl Drop for PooledSlab {
         if idle.len() < self.pool.keep {
             idle.push(slab);
         } else {
-            // Returning memory to the system is a system call: not under the lock.
+            // Returning memory to the system is a system call, so do it without the lock.
             drop(idle);
             drop(slab);
         }

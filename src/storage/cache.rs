@@ -1,8 +1,8 @@
-//! The files that are open: a bounded number, found again with one short lock of their own.
+//! Cache of open files: a bounded number, each found under a short lock of its own.
 //!
-//! Each file of the torrent has a slot. A hit takes the slot's read lock for as long as it takes to clone an `Arc`; only a
-//! miss, which has just paid for an `open`, takes the ring's lock. Who is evicted is decided by the clock rule: the oldest
-//! that was not used since the hand last passed. Threads that still work on an evicted file finish; then it closes.
+//! Each file of the torrent has a slot. A hit holds the slot's read lock while it clones an `Arc`; only a miss, which has just
+//! paid for an `open`, takes the ring's lock. Eviction follows the CLOCK algorithm: it evicts the oldest file that was not used
+//! since the hand last passed it. Threads that still use an evicted file finish; then it closes.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
-/// An open file, and whether it may be written.
+/// An open file, and whether it is open for writing.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub file: File,
@@ -24,24 +24,24 @@ struct Slot {
     handle: RwLock<Option<Arc<OpenFile>>>,
     used: AtomicBool,
     dirty: AtomicBool,
-    /// How many threads are in the middle of a write.
+    /// The number of threads in the middle of a write.
     writers: AtomicU32,
-    /// When the last write that has ended began and ended, in nanoseconds since 1970; 0 where there was none.
+    /// Begin and end of the last write that has ended, in nanoseconds since 1970; 0 if there was none.
     written: (AtomicI64, AtomicI64),
-    /// Whether another program is known to have changed it.
+    /// Whether another program is known to have changed the file.
     changed: AtomicBool,
 }
 
-/// A thread's being in the middle of a write, until dropped.
+/// Marks a write in progress by one thread, until dropped.
 pub(super) struct WriteGuard<'a>(Option<&'a Slot>, i64, bool);
 
 impl WriteGuard<'_> {
-    /// When it began, in nanoseconds since 1970.
+    /// When the write began, in nanoseconds since 1970.
     pub fn began(&self) -> i64 {
         self.1
     }
 
-    /// Whether no other thread was in the middle of one then.
+    /// Whether no other thread was writing to the file at that time.
     pub fn is_alone(&self) -> bool {
         self.2
     }
@@ -50,7 +50,7 @@ impl WriteGuard<'_> {
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
-            // Whoever ends last has the file's times between its two: the last stamp was made after it began, or just before.
+            // The thread that ends last sets the times. The kernel's last timestamp lies between them, or just before the first.
             slot.written.0.store(self.1, Relaxed);
             slot.written.1.store(clock(), Relaxed);
             slot.writers.fetch_sub(1, Relaxed);
@@ -62,7 +62,7 @@ impl Drop for WriteGuard<'_> {
 #[derive(Debug)]
 pub(super) struct FileCache {
     slots: Vec<Slot>,
-    /// The files that are open, oldest first.
+    /// The open files, oldest first.
     ring: Mutex<VecDeque<usize>>,
     max_open: usize,
 }
@@ -73,18 +73,18 @@ impl FileCache {
         FileCache { slots, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
     }
 
-    /// The file, if it is open and, where asked for, writable.
+    /// The file, if it is open and, for `write`, open for writing.
     pub fn get(&self, file: usize, write: bool) -> Option<Arc<OpenFile>> {
         let slot = self.slots.get(file)?;
         let handle = slot.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
-        // Looked at first: a store by every thread for every block would pass the cache line around.
+        // Load first: a store by every thread for every block would bounce the cache line between cores.
         if !slot.used.load(Relaxed) {
             slot.used.store(true, Relaxed);
         }
         Some(handle)
     }
 
-    /// Keeps a file that was just opened. Where another thread was faster, its handle is returned and ours closed.
+    /// Caches a file that was just opened. If another thread was faster, returns its handle and closes ours.
     pub fn put(&self, file: usize, handle: OpenFile) -> Arc<OpenFile> {
         let handle = Arc::new(handle);
         let Some(slot) = self.slots.get(file) else { return handle };
@@ -103,7 +103,7 @@ impl FileCache {
                 *slot.handle.write() = Some(Arc::clone(&handle));
                 ring.push_back(file);
                 drop(ring);
-                // Closing can take its time on a network file system: not under the lock.
+                // Closing may take long on a network file system, so do it without the lock.
                 drop(evicted);
             }
         }
@@ -123,7 +123,7 @@ impl FileCache {
         self.slots.get(file)?.handle.write().take()
     }
 
-    /// Notes that the calling thread writes to the file, for as long as the result lives.
+    /// Records that the calling thread writes to the file, for as long as the result lives.
     pub fn writing(&self, file: usize) -> WriteGuard<'_> {
         let slot = self.slots.get(file);
         let others = slot.map_or(0, |slot| slot.writers.fetch_add(1, Relaxed));
@@ -137,7 +137,7 @@ impl FileCache {
         }
     }
 
-    /// What was last said of that.
+    /// The value last passed to [`FileCache::set_changed`].
     pub fn is_changed(&self, file: usize) -> bool {
         self.slots.get(file).is_some_and(|slot| slot.changed.load(Relaxed))
     }
@@ -163,12 +163,12 @@ impl FileCache {
         }
     }
 
-    /// Whether the file was written to since this was last asked.
+    /// Whether the file was written to since the last call.
     pub fn take_dirty(&self, file: usize) -> bool {
         self.slots.get(file).is_some_and(|slot| slot.dirty.swap(false, Relaxed))
     }
 
-    /// Lets go of all files.
+    /// Closes all files.
     pub fn clear(&self) {
         let open = std::mem::take(&mut *self.ring.lock());
         for slot in open.into_iter().filter_map(|file| self.slots.get(file)) {
@@ -177,13 +177,13 @@ impl FileCache {
         }
     }
 
-    /// How many files are held open.
+    /// The number of open files.
     pub fn len(&self) -> usize {
         self.ring.lock().len()
     }
 }
 
-/// The time as file systems have it, in nanoseconds since 1970.
+/// The wall-clock time as file systems use it, in nanoseconds since 1970.
 pub(crate) fn clock() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)

@@ -1,7 +1,7 @@
-//! Hashing what is on disk: all of it with all cores when a download is resumed, or the rest of one piece.
+//! Hashes the files on disk: all pieces with all cores when a download is resumed, or the rest of one piece.
 //!
-//! Each worker takes runs of neighbouring pieces from a counter (so that the disk reads on in one place) and reads into one
-//! aligned slab, whatever the piece length; what lies in holes is not read at all.
+//! Each worker takes runs of consecutive pieces from a counter, so that it reads sequentially, and reads into one aligned slab,
+//! whatever the piece length. It does not read holes.
 
 use std::num::NonZero;
 use std::ops::{ControlFlow, Range};
@@ -17,28 +17,27 @@ use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
-/// Bytes read at once: they stay in a core's second-level cache until they are hashed.
+/// Bytes to read at once: they stay in a core's L2 cache until they are hashed.
 const SLAB: usize = 256 * 1024;
-/// Bytes of neighbouring pieces that a worker takes at once.
+/// Bytes of consecutive pieces that a worker takes at once.
 const RUN: u32 = 4 << 20;
-/// A worker needs little more than its slab's handle; the hash state is a hundred bytes.
+/// The stack size of a worker: it needs little more than its slab's handle; the hash state is a hundred bytes.
 const STACK: usize = 256 * 1024;
 
-/// How far a check has come, to be looked at from another thread.
+/// The progress of a check, for other threads to read.
 #[derive(Debug, Default)]
 pub struct CheckProgress {
     /// Bytes in pieces that were hashed, or found to be holes or missing.
     pub done: AtomicU64,
-    /// Bytes to check in all.
+    /// Total bytes to check.
     pub total: AtomicU64,
 }
 
-/// Finds the pieces on disk whose SHA-1 is the one in `hashes`, with `threads` threads (the calling one among them; 0 means
-/// one a core). When `stop` becomes true it returns soon, with the pieces found so far. Files that are missing or short make
-/// their pieces missing.
+/// Finds the pieces on disk whose SHA-1 matches `hashes`, with `threads` threads including the calling one (0 means one per
+/// core). If `stop` becomes true, returns soon with the pieces found so far. Pieces of missing or short files count as missing.
 ///
 /// # Errors
-/// What the system says when a file that is there cannot be opened or read.
+/// The system's error if an existing file cannot be opened or read.
 pub fn check(
     storage: &Storage,
     hashes: &[PieceHash],
@@ -50,7 +49,7 @@ pub fn check(
     check_rest(storage, hashes, &known, threads, progress, stop)
 }
 
-/// The same where the pieces in `known` need not be looked at: they are found in any case.
+/// Like [`check`], but does not read the pieces in `known` and counts them as found.
 ///
 /// # Errors
 /// Those of [`check`].
@@ -86,7 +85,7 @@ pub fn check_rest(
     let found = thread::scope(|scope| {
         let helper =
             |_| thread::Builder::new().name("check".into()).stack_size(STACK).spawn_scoped(scope, || job.work());
-        // Where the system gives no more threads, the rest is done by fewer.
+        // If the system cannot start more threads, fewer do the work.
         let helpers: Vec<_> = (1..threads).map_while(|n| helper(n).ok()).collect();
         let mut found = vec![job.work()];
         found.extend(helpers.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
@@ -101,13 +100,13 @@ pub fn check_rest(
     Ok(have)
 }
 
-/// The SHA-1 of a piece whose bytes before `from` are in `sha` already: reads the rest back through `slab`.
+/// The SHA-1 of a piece whose bytes before `from` are already in `sha`: reads the rest back through `slab`.
 ///
 /// # Errors
 /// As for [`Storage::read_exact_at`].
 ///
 /// # Panics
-/// Where `slab` is empty.
+/// If `slab` is empty.
 pub fn hash_range(
     storage: &Storage,
     piece: PieceIndex,
@@ -117,7 +116,7 @@ pub fn hash_range(
 ) -> Result<PieceHash, StorageError> {
     let layout = storage.layout();
     let len = layout.piece_size(piece).saturating_sub(from);
-    // Never broken off, so it always comes to the end.
+    // The callback never breaks, so this always reads to the end.
     let _ = feed(storage, layout.offset(piece, from), len, &mut sha, slab, |_| ControlFlow::Continue(()))?;
     Ok(sha.finalize().into())
 }
@@ -128,7 +127,7 @@ pub fn hash_range(
 /// As for [`Storage::read_exact_at`].
 ///
 /// # Panics
-/// Where `slab` holds less than a block.
+/// If `slab` is smaller than a block.
 pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Result<Vec<PieceHash>, StorageError> {
     let layout = storage.layout();
     let size = layout.piece_size(piece);
@@ -143,7 +142,7 @@ pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Res
     Ok(sums)
 }
 
-/// Reads a range through `slab` into `sha`; `each` hears the bytes of every step and may break off.
+/// Reads a range through `slab` into `sha`. Calls `each` with the number of bytes of every step; it may stop the read.
 fn feed(
     storage: &Storage,
     offset: u64,
@@ -168,19 +167,19 @@ fn feed(
     Ok(ControlFlow::Continue(()))
 }
 
-/// What the workers of one check share.
+/// The state that the workers of one check share.
 struct CheckJob<'a> {
     storage: &'a Storage,
     hashes: &'a [PieceHash],
     known: &'a Bitfield,
     progress: &'a CheckProgress,
     stop: &'a AtomicBool,
-    /// Pieces in a run.
+    /// Pieces per run.
     run: u32,
     runs: u32,
-    /// The next run that nobody has taken.
+    /// The next run to take.
     next: AtomicU32,
-    /// A worker met an error: the others need not go on.
+    /// A worker met an error, so the others stop.
     failed: AtomicBool,
     zeros: ZeroHashes<'a>,
 }
@@ -220,7 +219,7 @@ impl CheckJob<'_> {
         let mut counted = 0;
         let expected = self.hashes.get(piece.at());
         let hash = if expected.is_some() { self.hash(piece, slab, &mut counted) } else { Ok(None) };
-        // What was not read (a hole, a file that is missing) is done as well.
+        // Bytes that were not read (a hole, a missing file) count as done too.
         if !self.is_stopped() {
             let rest = self.storage.layout().piece_size(piece).saturating_sub(counted);
             self.progress.done.fetch_add(u64::from(rest), Relaxed);
@@ -233,7 +232,7 @@ impl CheckJob<'_> {
         }
     }
 
-    /// The hash of the piece as it lies on disk; `None` where the check was stopped.
+    /// The hash of the piece as it is on disk; `None` if the check was stopped.
     fn hash(&self, piece: PieceIndex, slab: &mut [u8], counted: &mut u32) -> Result<Option<PieceHash>, StorageError> {
         let layout = self.storage.layout();
         let (offset, size) = (layout.offset(piece, 0), layout.piece_size(piece));
@@ -244,17 +243,17 @@ impl CheckJob<'_> {
         let fed = feed(self.storage, offset, size, &mut sha, slab, |step| {
             *counted += step;
             self.progress.done.fetch_add(u64::from(step), Relaxed);
-            // Asked after the last step too: then the piece counts as not found, which is no lie.
+            // Checked after the last step too: the piece then counts as not found, which does no harm.
             if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(fed.is_continue().then(|| sha.finalize().into()))
     }
 }
 
-/// What a piece of nothing but zeros hashes to: a torrent may well have such pieces, and on disk they may be holes.
+/// The hashes of pieces of zeros: a torrent may contain such pieces, and on disk they may be holes.
 struct ZeroHashes<'a> {
     layout: &'a Layout,
-    /// For pieces of full length, found when first needed.
+    /// The hash of a full-length piece, computed when first needed.
     full: OnceLock<PieceHash>,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the disk has room for what is to come: better said at the start than after hours.
+//! Checks free disk space at the start, rather than failing after hours.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -13,20 +13,19 @@ use crate::storage::open::Access;
 use crate::storage::parts::{FileRuns, Location};
 use crate::types::{Bitfield, PieceIndex};
 
-/// What the system counts a file's room in, in bytes.
+/// The unit of `st_blocks`, in bytes.
 const SECTOR: u64 = 512;
 
 impl Storage {
-    /// Looks whether the file system of the download folder has `needed` bytes for us. One that does not say how large it is
-    /// has.
+    /// Checks that the download folder's file system has `needed` free bytes. A file system that does not report its size passes.
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`] where it has not.
+    /// [`StorageError::NoSpace`] if it does not.
     pub fn check_disk_space(&self, needed: u64) -> Result<(), StorageError> {
         if needed == 0 {
             return Ok(());
         }
-        // Where the folder is still to be made, it will lie in the first that is there.
+        // If the folder does not exist yet, check the nearest existing folder above it.
         let there = self.root.path().ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
         let Some(found) = there.map(rustix::fs::statvfs).find_map(Result::ok) else { return Ok(()) };
         let free = found.f_bavail.saturating_mul(found.f_frsize);
@@ -36,21 +35,21 @@ impl Storage {
         Err(StorageError::NoSpace { path: self.root.path().to_owned(), needed, free })
     }
 
-    /// Looks whether there is room until all `wanted` pieces are there, where those in `have` are. To be called after
-    /// [`Storage::prepare`] and the check.
+    /// Checks that there is disk space for all `wanted` pieces, given the pieces in `have`. Call it after [`Storage::prepare`]
+    /// and the check.
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`] where there is not; those of [`Storage::check_fs_limits`].
+    /// [`StorageError::NoSpace`] if there is not; those of [`Storage::check_fs_limits`].
     pub fn check_disk_space_for(&self, have: &Bitfield, wanted: &Bitfield) -> Result<(), StorageError> {
         self.check_fs_limits(have)?;
         let missing = wanted.iter().filter(|piece| !have.has(*piece));
         let bytes = missing.map(|piece| u64::from(self.layout.piece_size(piece))).sum();
-        // What it takes already must be asked of every file: only where that matters.
+        // The exact figure needs a look at every file, so compute it only if the simple one is too large.
         self.check_disk_space(bytes).or_else(|_| self.check_disk_space(self.still_to_allocate(have, wanted)))
     }
 
-    /// The bytes that the disk must still find room for until all `wanted` pieces are there, where those in `have` are: what
-    /// is missing, less what the files take beyond what is right in them.
+    /// The bytes still to be allocated for all `wanted` pieces, given the pieces in `have`: the missing bytes, minus what the
+    /// files occupy beyond their verified bytes.
     fn still_to_allocate(&self, have: &Bitfield, wanted: &Bitfield) -> u64 {
         // By file, the part file last.
         let mut sums = vec![(0u64, 0u64); self.layout.files().len() + 1];
@@ -75,7 +74,7 @@ impl Storage {
         sums.into_iter().enumerate().map(still).sum()
     }
 
-    /// The bytes of wanted files that have no room yet; less than that once `stop` becomes true.
+    /// The bytes of wanted files that are not allocated yet; fewer if `stop` becomes true.
     pub(crate) fn unallocated(&self, stop: &AtomicBool) -> u64 {
         let files = self.layout.files().iter().enumerate();
         let files = files.filter(|(file, spec)| !spec.pad && spec.length > 0 && self.wants(*file));
@@ -88,14 +87,14 @@ impl Storage {
         files.take_while(|_| !stop.load(Ordering::Relaxed)).map(lacks).sum()
     }
 
-    /// The bytes that a file takes on the disk; the part file's number is the one behind the last.
+    /// The bytes that a file occupies on disk; the part file's number is the number of files.
     fn allocated_bytes(&self, slot: usize) -> u64 {
         self.root.metadata(self.name(slot)).map_or(0, |found| found.blocks().saturating_mul(SECTOR))
     }
 }
 
-/// Whether a file has all the room that it needs to have `length` bytes. Neither sign says it alone: a file takes less where the
-/// file system compresses it, and where room was set aside and not written yet some say that it is a hole.
+/// Whether `length` bytes of a file are fully allocated. Neither sign suffices alone: a compressed file occupies less, and some
+/// file systems report preallocated but unwritten space as a hole.
 pub(crate) fn is_allocated(file: &File, length: u64) -> bool {
     let Ok(found) = file.metadata() else { return false };
     let no_hole = || rustix::fs::seek(file, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= length);

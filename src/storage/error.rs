@@ -1,4 +1,4 @@
-//! What can go wrong with files, in words for a person and in kinds for an exit code.
+//! Errors of storage, as messages for users and as kinds for exit codes.
 
 use std::fmt;
 use std::io;
@@ -12,26 +12,26 @@ use crate::types::size;
 use crate::util::os_error::reason;
 use crate::util::printable_text::is_deceptive;
 
-/// What was being done when it went wrong.
+/// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Making a folder.
+    /// Creating a folder.
     CreateFolder,
-    /// Opening or making a file.
+    /// Opening or creating a file.
     Open,
-    /// Giving a file its length.
+    /// Setting a file's length.
     Resize,
-    /// Having the file system set room aside for a file.
+    /// Preallocating a file's space.
     Allocate,
     /// Reading.
     Read,
     /// Writing.
     Write,
-    /// Waiting for the disk.
+    /// Waiting for data to reach the disk.
     Sync,
     /// Replacing a file by a copy of it.
     Copy,
-    /// Giving a file another name.
+    /// Renaming a file.
     Rename,
 }
 
@@ -51,45 +51,45 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Why the disk did not do what it should; the message is one line that names the file.
+/// Why storage failed; the message is one line that names the file.
 #[derive(Debug, Error)]
 pub enum StorageError {
-    /// The system refused.
+    /// The system returned an error.
     #[error("cannot {operation} {}: {}", shown(.path), reason(.source))]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         operation: Operation,
-        /// To which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A symbolic link would take us out of the download folder.
+    /// A symbolic link would lead out of the download folder.
     #[error("will not use {}: a symbolic link leads out of the download folder, or nowhere", shown(.path))]
     Escapes {
         /// The file or folder that was asked for.
         path: PathBuf,
     },
-    /// A file stands where a folder must be.
+    /// Something other than a folder exists where a folder must be.
     #[error("cannot use {} as a folder: it is something else", shown(.path))]
     NotAFolder {
-        /// Where.
+        /// The path of the folder.
         path: PathBuf,
     },
-    /// A file that btsync did not make stands where it would have to write.
+    /// A file that btsync did not make exists where it would have to write.
     #[error("will not write to {}: {why}{}; {}", shown(.path), and_more(*.more), why.advice())]
     InTheWay {
         /// The first such file.
         path: PathBuf,
-        /// Why btsync does not take it for its own.
+        /// Why btsync does not write to it.
         why: Refusal,
-        /// How many others there are.
+        /// The number of other such files.
         more: usize,
     },
     /// Another process downloads the same torrent to this folder, or another torrent to the same file.
     #[error("the same file is being downloaded by another process: {} is locked; wait for it, or choose another folder", shown(.path))]
     InUse {
-        /// The marker or file that is locked.
+        /// The locked marker or file.
         path: PathBuf,
     },
     /// The marker that keeps other processes away is gone.
@@ -98,77 +98,77 @@ pub enum StorageError {
         /// The marker.
         path: PathBuf,
     },
-    /// A folder, device or pipe stands where a file must be.
+    /// A folder, device or pipe exists where a file must be.
     #[error("cannot use {} as a file: it is a folder or something else", shown(.path))]
     NotAFile {
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// The disk is too small for what is to come.
+    /// There is too little free disk space.
     #[error("not enough room in {}: {}; make room, choose another folder or fewer files", shown(.path), space_shortage(*.needed, *.free))]
     NoSpace {
         /// The download folder.
         path: PathBuf,
-        /// Bytes that are needed.
+        /// The bytes needed.
         needed: u64,
-        /// Bytes that the file system has for us.
+        /// The bytes free on the file system.
         free: u64,
     },
-    /// A file that is larger than the file system or the limit of the process allows.
+    /// A file larger than the file system or the process's limit allows.
     #[error("cannot make {}: its {} are more than the file system or the limit on files (ulimit -f) allows", shown(.path), size(*.length))]
     FileTooLarge {
-        /// Where it was to go.
+        /// The path of the file.
         path: PathBuf,
         /// Its length in bytes.
         length: u64,
     },
-    /// Two files that are one where case does not count.
+    /// Two files that are the same file on a case-insensitive file system.
     #[error("{} and {} would be one file: the folder's file system ignores case; select one of them, or name one with --out", shown(.path), shown(.other))]
     SameName {
-        /// The one.
+        /// One path.
         path: PathBuf,
-        /// The other.
+        /// The other path.
         other: PathBuf,
     },
-    /// Bytes that the torrent does not have: an error of the caller.
+    /// A range outside of the torrent: an error of the caller.
     #[error("there are no bytes {offset} to {offset}+{len} in a torrent of {total} bytes")]
     OutOfRange {
-        /// Where the range starts.
+        /// The start of the range.
         offset: u64,
         /// Its length.
         len: u64,
-        /// The bytes that there are.
+        /// The torrent's length in bytes.
         total: u64,
     },
 }
 
-/// What sort of trouble it is; each has its exit code.
+/// The kind of error; each has its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StorageErrorKind {
-    /// No space, no quota, or a file larger than the file system takes.
+    /// No space, no quota, or a file larger than the file system allows.
     DiskFull,
-    /// We may not.
+    /// Permission denied.
     Permission,
     /// The file system is read-only.
     ReadOnly,
-    /// Something that is not a file stands where a file must be.
+    /// Something that is not a file exists where a file must be, or a file that btsync may not write to.
     Exists,
-    /// Something that is not a folder stands where a folder must be.
+    /// Something that is not a folder exists where a folder must be.
     NotAFolder,
     /// A symbolic link leads out of the download folder.
     Escapes,
-    /// Another process writes to the same files, or may.
+    /// Another process writes to the same files, or may do so.
     InUse,
-    /// A file is not there, or shorter than it should be.
+    /// A file is missing or shorter than it should be.
     Missing,
-    /// The process or the system has no more descriptors.
+    /// The process or the system has no free descriptors.
     TooManyFiles,
-    /// Anything else.
+    /// Any other error.
     Io,
 }
 
 impl StorageError {
-    /// What sort of trouble it is.
+    /// The kind of this error.
     pub fn kind(&self) -> StorageErrorKind {
         match self {
             StorageError::Io { source, .. } => kind(source),
@@ -183,18 +183,18 @@ impl StorageError {
         }
     }
 
-    /// Whether this is no trouble: the session stopped in the middle of a read or write of very many files.
+    /// Whether this is no real error: a stop interrupted a read or write of very many files.
     pub fn is_interrupted(&self) -> bool {
         matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted)
     }
 
-    /// For `map_err`: the error of doing this to that file.
+    /// For `map_err`: the error of doing `operation` to the file at `path`.
     pub(super) fn io(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
         move |source| StorageError::Io { operation, path: path.to_owned(), source }
     }
 }
 
-/// What sort of trouble the system reports.
+/// The kind of a system error.
 fn kind(error: &io::Error) -> StorageErrorKind {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return StorageErrorKind::Missing;
@@ -212,17 +212,17 @@ fn kind(error: &io::Error) -> StorageErrorKind {
     }
 }
 
-/// A path on one line: control characters could rewrite a terminal, and what cannot be seen misleads.
+/// A path on one line. Replaces control characters, which could rewrite a terminal, and invisible ones, which mislead.
 pub(super) fn shown(path: &Path) -> String {
     path.display().to_string().chars().map(|c| if is_deceptive(c) { '?' } else { c }).collect()
 }
 
-/// How many files are in the way beside the one that is named.
+/// The number of further files that btsync may not write to, for the message.
 fn and_more(more: usize) -> String {
     if more == 0 { String::new() } else { format!(" (and so with {more} more)") }
 }
 
-/// How much is needed and how much there is; to the byte where they are nearly the same.
+/// The bytes needed and free; exact figures if they would look the same.
 fn space_shortage(needed: u64, free: u64) -> String {
     let (mut needs, mut has) = (size(needed), size(free));
     if needs == has {

@@ -1,5 +1,5 @@
-//! What a torrent has beside files (BEP 47): symbolic links to its own files, and empty folders. Made where nothing is there, and never
-//! changed afterwards.
+//! What a torrent contains beside files (BEP 47): symbolic links to its own files, and empty folders. btsync creates them if
+//! nothing has their name, and never changes them afterwards.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +8,18 @@ use crate::storage::error::shown;
 use crate::storage::files::Storage;
 use crate::storage::origin::is_watched_name;
 
-/// What is made beside the files, by paths below the download folder.
+/// What to create beside the files, as paths relative to the download folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
-    /// Links, and the files or folders of the torrent that they lead to.
+    /// Symbolic links, each with the torrent's file or folder that it points to.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Empty folders.
     pub folders: Vec<PathBuf>,
 }
 
 impl Storage {
-    /// Makes links and folders where nothing is there. That one cannot be made is no reason to stop: a file system may know no links.
-    /// Where `stop` becomes true the rest is left out.
+    /// Creates links and folders whose names are free. A failure does not stop the download: a file system may not support links.
+    /// Returns early if `stop` becomes true.
     pub(crate) fn make_extras(&self, stop: &AtomicBool) {
         let extras = self.layout.extras();
         let goes_on = || !stop.load(Ordering::Relaxed);
@@ -32,7 +32,7 @@ impl Storage {
                 log::warn!("the link {shown} is not made: a watched folder would begin what it leads to");
                 continue;
             }
-            // What is not wanted is not there.
+            // An unwanted target does not exist on disk.
             let is_wanted = |(file, path): (usize, &Path)| self.wants(file) && path.starts_with(target);
             let files = self.layout.files().iter().enumerate().map(|(file, spec)| (file, spec.path.as_path()));
             if !files.clone().any(is_wanted) && !extras.links.iter().any(|(other, _)| other == target) {
@@ -57,14 +57,14 @@ impl Storage {
     }
 }
 
-/// What a link holds that leads to `target`, from the folder that it lies in.
+/// The relative target of a symbolic link at `link` that points to `target`.
 fn relative(link: &Path, target: &Path) -> PathBuf {
     let from: Vec<Component<'_>> = link.parent().unwrap_or(Path::new("")).components().collect();
     let to: Vec<Component<'_>> = target.components().collect();
     let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
     let up = from.iter().skip(shared).map(|_| Component::ParentDir);
     let path: PathBuf = up.chain(to.iter().skip(shared).copied()).collect();
-    // A link to the folder that it lies in.
+    // A link to its own folder.
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// What a link in the torrent's folder holds.
+    /// The target of a link in the torrent's folder.
     fn at_in(dir: &tempfile::TempDir, path: &str) -> Option<PathBuf> {
         fs::read_link(dir.path().join("t").join(path)).ok()
     }

@@ -1,8 +1,8 @@
-//! The torrent's files on disk: made once by [`Storage::prepare`] (`prepare.rs`), then read and written by offset from any thread.
-//! Which file a byte lies in is said by `parts.rs`: those of files that are not wanted share one.
+//! The torrent's files on disk: created once by [`Storage::prepare`] (`prepare.rs`), then read and written by offset from any
+//! thread. `parts.rs` says which file holds a byte: unwanted files share the part file.
 //!
-//! Nothing here knows which bytes are right. Writes go straight to the page cache, without a buffer of our own and without
-//! waiting for the disk; padding (BEP 47) is swallowed on the way down and read as zeros.
+//! Nothing here knows which bytes are verified. Writes go straight to the page cache, without a buffer of our own and without
+//! waiting for the disk. Padding (BEP 47) is skipped on write and read as zeros.
 
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
@@ -26,7 +26,7 @@ use crate::storage::prepare::Allocation;
 use crate::storage::resume::Stamp;
 use crate::storage::snapshot::identity;
 
-/// Slices handed to one `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
+/// Slices per `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
 const MAX_SLICES: usize = 64;
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
@@ -36,27 +36,27 @@ pub struct Storage {
     pub(super) layout: Layout,
     pub(super) selection: FilePlacement,
     pub(super) allocation: Allocation,
-    /// The torrent's files by their numbers, and the part file behind them.
+    /// The torrent's files by number, then the part file.
     pub(super) cache: Arc<FileCache>,
-    /// The right to write, where this process has taken it.
+    /// The right to write, if this process has taken it.
     pub(super) lock: Option<Lock>,
-    /// The torrent's marker, as it was last read or written.
+    /// The torrent's marker as last read or written.
     pub(crate) marker: Option<Marker>,
-    /// The identity of each file that may be written to; `None` before that was decided, where the caller answers for it.
+    /// The identity of each file that may be written to; `None` before that is decided, while the caller vouches for the files.
     pub(super) writable: Option<Vec<Option<u64>>>,
-    /// Files that are kept open, and those that were there before.
+    /// Files kept open, and existing files that btsync writes to.
     pub(super) held: PinnedFiles,
-    /// When files had got their length, in nanoseconds since 1970.
+    /// When all files had got their length, in nanoseconds since 1970.
     pub(super) sized_at: AtomicI64,
-    /// Files with numbers below this one have the names that they have in the end.
+    /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,
-    /// When reads and writes are over.
+    /// Interrupts long reads and writes at shutdown.
     pub(super) halt: Halt,
 }
 
 impl Storage {
-    /// The files of `layout` below `root`, all of them wanted, of which about `max_open` are held open (each thread in the middle of a read or
-    /// write may hold one more). Touches nothing.
+    /// The files of `layout` below `root`, all of them wanted. About `max_open` stay open (each thread in the middle of a read or
+    /// write may hold one more). Does not touch the disk.
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
         let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
         let (selection, allocation) = (FilePlacement::default(), Allocation::default());
@@ -79,8 +79,8 @@ impl Storage {
         }
     }
 
-    /// Where there is no descriptor for a file, open files are closed, and `descriptor_wait` is asked whether to wait for one and try again.
-    /// Without it that is an error.
+    /// If no descriptor is free for a file, close the cached files, and call `descriptor_wait` to decide whether to wait for one
+    /// and try again. Without this call, that is an error.
     pub fn wait_for_descriptors(&self, descriptor_wait: impl Fn() -> bool + Send + Sync + 'static) {
         let cache = self.cache.clone();
         self.root.set_descriptor_wait(move || {
@@ -89,21 +89,21 @@ impl Storage {
         });
     }
 
-    /// The result of something that takes a descriptor; where there is none, waits for one as these files do.
+    /// Runs `attempt`, which needs a descriptor. If none is free, waits for one as for these files.
     ///
     /// # Errors
-    /// What the attempt says; also that there is no descriptor, where there is no point in waiting.
+    /// The error of `attempt`, also a lack of descriptors if waiting does not help.
     pub fn with_retry<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         self.root.with_retry(attempt)
     }
 
-    /// Where each byte lies.
+    /// Maps the torrent's bytes to files.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// How a file looks from outside, by its number: the part file, where that holds its bytes. `None` where it is not there,
-    /// or is padding, and where its bytes are still to be compared with others that verify.
+    /// A file's metadata by its number: the part file's, if that holds the file's bytes. `None` if there is no such file, if it
+    /// is padding, or if its bytes are still to be compared with verified ones.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
         self.layout.files().get(file).filter(|spec| !spec.pad && !self.selection.is_undecided(file))?;
         let path = if self.selection.has_own_file(file) {
@@ -115,16 +115,16 @@ impl Storage {
     }
 
     /// When the last write to a file, or to the part file that holds its bytes, began and ended, in nanoseconds since 1970;
-    /// `None` where there was none.
+    /// `None` if there was none.
     pub fn written(&self, file: usize) -> Option<(i64, i64)> {
         self.cache.written(if self.selection.has_own_file(file) { file } else { self.layout.files().len() })
     }
 
-    /// Writes `bufs`, one after the other, at byte `offset` of the torrent; one system call where they lie in one file.
+    /// Writes `bufs`, one after the other, at byte `offset` of the torrent: one system call if the range lies in one file.
     ///
     /// # Errors
-    /// What the system refuses; a file that vanished since [`Storage::prepare`], and one that is not wanted, beyond its pieces
-    /// with bytes of others; a range outside of the torrent.
+    /// The system's error; a file that vanished since [`Storage::prepare`]; an unwanted file, outside of the pieces that it
+    /// shares with other files; a range outside of the torrent.
     pub fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut gather = SliceCursor { bufs, first: 0, skip: 0 };
@@ -139,8 +139,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Whether another thread is writing to the file that holds this byte. A file system lets one writer at a time into a file,
-    /// and a thread that waits for its turn burns the processor meanwhile: whoever has something else to do does that first.
+    /// Whether another thread is writing to the file that holds this byte. A file system lets only one writer at a time into a
+    /// file, and a waiting thread spins, so a thread with other work should do that first.
     pub fn is_being_written(&self, offset: u64) -> bool {
         let run = FileRuns::new(&self.layout, &self.selection, offset, 1).next();
         run.is_some_and(|run| matches!(run.place, Location::At { slot, .. } if self.cache.is_being_written(slot)))
@@ -148,7 +148,7 @@ impl Storage {
 
     fn write_run(&self, slot: usize, offset: u64, len: u64, gather: &mut SliceCursor<'_>) -> Result<(), StorageError> {
         let handle = self.handle(slot, true)?;
-        // Before the write: who syncs meanwhile may sync once too often, never once too little.
+        // Before the write: a concurrent sync may then sync once too often, never once too little.
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
@@ -181,16 +181,15 @@ impl Storage {
         Ok(())
     }
 
-    /// Fills `buf` with what lies at byte `offset` of the torrent.
+    /// Fills `buf` with the torrent's bytes from `offset` on.
     ///
     /// # Errors
-    /// What the system refuses; of kind [`StorageErrorKind::Missing`] where a file is not there or too short; a range
-    /// outside of the torrent.
+    /// The system's error; kind [`StorageErrorKind::Missing`] if a file is missing or too short; a range outside of the torrent.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
         for (done, FileRun { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
             self.heed_halt(Operation::Read, file, done)?;
-            // A run is never longer than what was asked for.
+            // A run is never longer than the requested range.
             let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
             match place {
@@ -207,7 +206,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Whether the files reach to the end of this range, so that it can be read.
+    /// Whether the files are long enough that this range can be read.
     pub fn reaches(&self, offset: u64, len: u64) -> bool {
         let mut spans = self.layout.spans(offset, len);
         spans.all(|span| {
@@ -216,8 +215,8 @@ impl Storage {
         })
     }
 
-    /// Whether the disk holds anything in this range; if not, it lies wholly in holes and padding and reads as zeros. Where
-    /// the file system knows no holes the answer is yes.
+    /// Whether the disk holds data in this range; if not, it lies entirely in holes and padding and reads as zeros. Returns
+    /// `true` if the file system does not support holes.
     ///
     /// # Errors
     /// As for [`Storage::read_exact_at`].
@@ -234,7 +233,7 @@ impl Storage {
             match rustix::fs::seek(&handle.file, rustix::fs::SeekFrom::Data(offset)) {
                 Ok(data) if data >= end => {}
                 Err(Errno::NXIO) => {
-                    // No data up to the file's end, which may lie before the span's.
+                    // No data up to the end of the file, which may be before the end of the run.
                     let there = handle.file.metadata().map_err(|e| self.failed(Operation::Read, slot, e))?.len();
                     if there < end {
                         return Err(self.too_short(slot));
@@ -246,7 +245,7 @@ impl Storage {
         Ok(false)
     }
 
-    /// Lets go of all open files; they are opened again when needed.
+    /// Closes all open files; they are opened again when needed.
     pub fn close(&self) {
         self.cache.clear();
     }
@@ -255,7 +254,7 @@ impl Storage {
         &self.cache
     }
 
-    /// How many files are held open.
+    /// The number of open files.
     pub fn open_files(&self) -> usize {
         self.cache.len()
     }
@@ -268,7 +267,7 @@ impl Storage {
         }
     }
 
-    /// The file's path from the download folder on; behind the last file's number is the part file's.
+    /// The file's path relative to the download folder; the part file's number is the number of files.
     pub(super) fn name(&self, slot: usize) -> &Path {
         if slot < self.final_names.load(Ordering::Acquire) && self.wants(slot) {
             return self.layout.final_name(slot).unwrap_or(self.selection.name());
@@ -280,7 +279,7 @@ impl Storage {
         StorageError::io(operation, &self.root.path().join(self.name(slot)))(error)
     }
 
-    /// A file that btsync does not touch any more, and why.
+    /// The error for a file that btsync no longer touches, and why.
     pub(crate) fn in_the_way(&self, slot: usize, why: Refusal) -> StorageError {
         StorageError::InTheWay { path: self.root.path().join(self.name(slot)), why, more: 0 }
     }
@@ -311,12 +310,12 @@ impl Storage {
         Ok(self.cache.put(slot, handle))
     }
 
-    /// A file that is open for writing already.
+    /// The file's handle, if it is already open for writing.
     pub(super) fn cached(&self, slot: usize) -> Option<Arc<OpenFile>> {
         self.cache.get(slot, true)
     }
 
-    /// Opens a file; the part file is made by the first who writes to it.
+    /// Opens a file. The first write creates the part file.
     fn open(&self, slot: usize, access: Access) -> Result<OpenFile, StorageError> {
         let first = access == Access::Write && slot == self.layout.files().len() && self.selection.end() == 0;
         match self.root.open(self.name(slot), access) {
@@ -341,17 +340,17 @@ impl Drop for Storage {
     }
 }
 
-/// Walks through the bytes of several slices.
+/// A cursor over the bytes of several slices.
 struct SliceCursor<'a> {
     bufs: &'a [IoSlice<'a>],
-    /// The slice to go on with.
+    /// The current slice.
     first: usize,
-    /// How many of its bytes are done.
+    /// The number of its bytes already consumed.
     skip: usize,
 }
 
 impl<'a> SliceCursor<'a> {
-    /// The next bytes, `limit` at most, as slices put into `batch`.
+    /// The next bytes, at most `limit`, as slices in `batch`.
     fn next<'b>(&self, batch: &'b mut [IoSlice<'a>; MAX_SLICES], limit: u64) -> &'b [IoSlice<'a>] {
         let mut skip = self.skip;
         let mut room = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -370,7 +369,7 @@ impl<'a> SliceCursor<'a> {
         batch.get(..count).unwrap_or_default()
     }
 
-    /// Steps over `count` bytes, and over the empty slices that follow.
+    /// Skips `count` bytes, and the empty slices that follow.
     fn advance(&mut self, count: u64) {
         let mut count = usize::try_from(count).unwrap_or(usize::MAX);
         while let Some(buf) = self.bufs.get(self.first) {

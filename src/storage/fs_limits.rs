@@ -1,5 +1,5 @@
-//! Whether the file system of the download folder can hold the torrent's files at all: their sizes, and names that differ in nothing
-//! but case. Found out before anything is made.
+//! Checks whether the download folder's file system can store the torrent's files at all: their sizes, and names that differ only
+//! in case. Runs before anything is created.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -16,14 +16,15 @@ use crate::storage::layout::{FileSpec, Layout};
 use crate::storage::lock::try_lock;
 use crate::types::{Bitfield, PieceIndex};
 
-/// What `statfs` calls file systems that take files of any size in use: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS.
+/// The `statfs` types of file systems that allow files of any practical size: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS,
+/// ZFS.
 const LARGE: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
 
-/// How the names of files begin that are made to look what the file system does with them. No torrent names such a file.
+/// The prefix of temporary files that probe the file system. No torrent's file has such a name.
 const PROBE: &str = ".btsync-probe-";
 
 impl Storage {
-    /// Looks whether the file system takes the files that are still to be written, where the pieces in `have` are there.
+    /// Checks that the file system can store the files still to be written, given the pieces in `have`.
     ///
     /// # Errors
     /// [`StorageError::FileTooLarge`] and [`StorageError::SameName`].
@@ -59,38 +60,38 @@ impl Storage {
         if tried.is_err_and(|error| error.kind() == io::ErrorKind::FileTooLarge) { Err(too_large()) } else { Ok(()) }
     }
 
-    /// Has `look` see a file that is made for it and removed again. Where none can be made, the download will not get far either, and
-    /// says why itself.
+    /// Creates a probe file, passes it to `look` and removes it. If none can be created, the download will fail soon and report
+    /// why itself.
     fn with_probe<T>(&self, folder: &Path, look: impl FnOnce(&str, &File) -> io::Result<T>) -> io::Result<T> {
         self.remove_probes(folder);
         let name = format!("{PROBE}{}-{:08x}", std::process::id(), crate::util::random::u32());
         let path = folder.join(&name);
         let file = self.with_retry(|| File::create_new(&path))?;
-        // Tells those who cannot see this process that it is at work.
+        // Shows processes that cannot see this one, such as in other containers, that the probe is in use.
         let _ = try_lock(&file);
         let seen = look(&name, &file);
         drop(file);
         match fs::remove_file(path) {
-            // Another process on another machine has taken it for a leftover.
+            // Another process on another machine took it for a leftover.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => seen,
         }
     }
 
-    /// Removes probes of processes that were killed: files of such a name that have no other, hold nothing and are locked by nobody.
+    /// Removes probes of killed processes: files with such a name, without other hard links, empty and not locked.
     fn remove_probes(&self, folder: &Path) {
         let Ok(entries) = self.with_retry(|| fs::read_dir(folder)) else { return };
         let is_left = |name: &OsStr| probe_pid(name).is_some_and(|process| !Path::new("/proc").join(process).exists());
         for entry in entries.flatten().filter(|entry| is_left(&entry.file_name())) {
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
             if is_file && self.with_retry(|| File::open(entry.path())).is_ok_and(|file| is_abandoned(&file)) {
-                // Where that fails, it is in nobody's way.
+                // A probe that cannot be removed does no harm.
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
-    /// Whether one name leads to another that differs from it in case only.
+    /// Whether a name in another case leads to the same file.
     fn ignores_case(&self, folder: &Path) -> bool {
         let probed =
             self.with_probe(folder, |name, _| Ok(fs::symlink_metadata(folder.join(name.to_uppercase())).is_ok()));
@@ -98,26 +99,26 @@ impl Storage {
     }
 }
 
-/// The number of the process that made a probe of this name.
+/// The ID of the process that created a probe of this name.
 fn probe_pid(name: &OsStr) -> Option<&str> {
     let (process, random) = name.to_str()?.strip_prefix(PROBE)?.split_once('-')?;
     let is_made = random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
     (is_made && !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit())).then_some(process)
 }
 
-/// Whether nothing was ever written to the file, and no process, in whatever container, is at work with it.
+/// Whether nothing was ever written to the file, and no process, in whatever container, uses it.
 fn is_abandoned(file: &File) -> bool {
     let is_empty = file.metadata().is_ok_and(|found| found.is_file() && found.blocks() == 0 && found.nlink() == 1);
     is_empty && !matches!(try_lock(file), Ok(false))
 }
 
-/// The folder, or the one that it will be made in.
+/// The folder itself, or the nearest existing one above it.
 fn nearest_existing(folder: &Path) -> PathBuf {
     let named = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
     folder.ancestors().map(named).find(|path| path.is_dir()).unwrap_or_else(|| PathBuf::from("."))
 }
 
-/// FNV-1a of 64 bits, which knows the hash of each folder above a path on the way.
+/// 64-bit FNV-1a. Calls `each` with the hash of each folder above the path on the way.
 fn hashed(path: &str, mut each: impl FnMut(u64)) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in path.bytes() {
@@ -129,7 +130,7 @@ fn hashed(path: &str, mut each: impl FnMut(u64)) -> u64 {
     hash
 }
 
-/// Two wanted files that cannot both be there where case does not count: they have the same path then, or one lies where the other
+/// Two wanted files that cannot both exist on a case-insensitive file system: they have the same path, or one is where the other
 /// needs a folder.
 fn find_case_collision(layout: &Layout, wants: impl Fn(usize) -> bool) -> Option<(&Path, &Path)> {
     let files = || layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && wants(*file));
@@ -185,7 +186,7 @@ mod tests {
     fn what_a_killed_process_left_goes_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::new(dir.path().to_owned(), layout(&["a"]), 4);
-        // No process has a number that large.
+        // No process ID is that large.
         let left = ".btsync-probe-4194999-0123abcd";
         let mine = [".btsync-probe-4194999-0123abc", ".btsync-probe-x-0123abcd", ".btsync-probe--0123abcd", "probe"];
         let running = format!(".btsync-probe-{}-0123abcd", std::process::id());
@@ -193,7 +194,7 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         fs::create_dir(dir.path().join(".btsync-probe-4194999-ffffffff")).unwrap();
-        // What the user has written, what has another name, and what a process in another container holds.
+        // A file with the user's data, one with another hard link, and one that a process in another container holds.
         let kept =
             ["00000001", "00000002", "00000003"].map(|it| dir.path().join(format!(".btsync-probe-4194999-{it}")));
         fs::write(&kept[0], "mine").unwrap();

@@ -1,5 +1,5 @@
-//! The end of long reads and writes when a session stops: a slab of bytes may lie in very many files, and somebody waits for the
-//! thread that goes through them.
+//! Interrupts long reads and writes at shutdown: one request may touch very many files, and another thread waits for this one to
+//! exit.
 
 use std::fmt;
 use std::io;
@@ -8,13 +8,13 @@ use std::sync::OnceLock;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 
-/// So many files of one read or write are gone through before anybody asks whether it is over.
+/// The number of files of one read or write between two checks for a stop.
 const SURELY: usize = 1024;
 
-/// Says whether reads and writes are over.
+/// Returns whether reads and writes must end.
 type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// Whom to ask, if there is anybody.
+/// The function to call, if one is set.
 #[derive(Default)]
 pub(super) struct Halt(OnceLock<IsOver>);
 
@@ -25,12 +25,12 @@ impl fmt::Debug for Halt {
 }
 
 impl Storage {
-    /// A read or write that takes many files fails as interrupted ([`StorageError::is_interrupted`]) once `is_over` says so.
+    /// Once `is_over` returns `true`, reads and writes of many files fail as interrupted ([`StorageError::is_interrupted`]).
     pub fn halt_with(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.halt.0.set(Box::new(is_over));
     }
 
-    /// To be asked before each file of a read or write, of which so many are `done`.
+    /// Checks for a stop. Called before each file of a read or write; `done` is the number of files already processed.
     pub(super) fn heed_halt(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
         let is_over = done % SURELY == SURELY - 1 && self.halt.0.get().is_some_and(|is_over| is_over());
         if is_over { Err(self.failed(operation, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }

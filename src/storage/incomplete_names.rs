@@ -1,8 +1,8 @@
-//! Names of files that are not complete yet, where the user wants to tell them apart (`--incomplete-suffix`): each has a suffix until
-//! all that is wanted of the torrent is there, and then gets its own name.
+//! Names for incomplete files (`--incomplete-suffix`): each file has a suffix until all wanted files are complete, and then gets
+//! its final name.
 //!
-//! A process may die between any two of these steps. A file that has its own name already is complete; one with the suffix is
-//! found by that name, and the names are given when the next run finds everything there.
+//! A process may die between any two renames. A file that has its final name is complete; one with the suffix is found by that
+//! name, and the next run that finds everything complete renames it.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -24,13 +24,13 @@ use crate::storage::survey::Survey;
 use crate::util::descriptors::is_shortage;
 use crate::util::random;
 
-/// The bytes that a name may have; what the common file systems allow.
+/// The maximum length of a name in bytes on common file systems.
 const NAME_MAX: usize = 255;
 
 impl Layout {
-    /// The same with unfinished files named by a suffix: those for which `is_unfinished` says so of their number, their own path and
-    /// the one with the suffix. A file keeps its name where the other one would be too long, or is that of another file or folder, or one that a
-    /// watched folder begins.
+    /// Appends `suffix` to the names of unfinished files: those for which `is_unfinished` returns `true`, given the file's
+    /// number, its final path and its path with the suffix. A file keeps its name if the new one would be too long, is taken by
+    /// another file or folder, or would make a watched folder start it.
     #[must_use]
     pub fn with_incomplete_suffix(
         mut self,
@@ -61,15 +61,16 @@ impl Layout {
 }
 
 impl Storage {
-    /// Gives the wanted files their own names. To be called when all that is wanted is there.
+    /// Gives the wanted files their final names. Call it once all wanted files are complete.
     ///
     /// # Errors
-    /// Where a file cannot be renamed, as where another file has that name by now; where it is not the file that btsync has written.
+    /// If a file cannot be renamed, such as when another file has that name by now; if it is not the file that btsync has
+    /// written.
     pub fn apply_final_names(&self) -> Result<(), StorageError> {
         self.take_final_names_unless(&|| false).map(|_| ())
     }
 
-    /// The same; `false` where `is_over` becomes true first. A later call goes on there.
+    /// Like [`Storage::apply_final_names`], but returns `false` early if `is_over` becomes true. A later call continues there.
     ///
     /// # Errors
     /// As [`Storage::apply_final_names`].
@@ -78,12 +79,12 @@ impl Storage {
             if is_over() {
                 return Ok(false);
             }
-            // An earlier call may have come to this file and found no descriptor for the next one.
+            // An earlier call may have renamed this file and then found no descriptor for the next one.
             if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
                 continue;
             }
             let seen = self.check_incomplete_file(*file)?;
-            // The time of its last change is that of a write of ours.
+            // The rename changes the file's ctime, so it must count as a write of ours.
             let _writing = self.cache().writing(*file);
             self.rename_to_final(*file, own, seen)?;
             self.final_names.store(file + 1, Ordering::Release);
@@ -92,11 +93,11 @@ impl Storage {
         Ok(true)
     }
 
-    /// Renames a file that was `seen` a moment ago. What another program has put in its place since gets its name back.
+    /// Renames a file that was just checked (`seen`). If another program has replaced it since, its file gets its name back.
     fn rename_to_final(&self, file: usize, own: &Path, seen: Option<FileSnapshot>) -> Result<(), StorageError> {
         let name = self.name(file);
         self.root.rename_to_new(name, own).map_err(|error| self.failed(Operation::Rename, file, error))?;
-        // It has its name already. Where there is no descriptor for this look, the one before must do.
+        // The rename has succeeded. If no descriptor is free for this check, the one before must suffice.
         let is_it = |seen: FileSnapshot| match self.root.metadata_inside(own) {
             Ok(now) => seen.is_renamed(&now),
             Err(error) => is_shortage(&error),
@@ -110,7 +111,7 @@ impl Storage {
         Err(self.in_the_way(file, Refusal::Replaced))
     }
 
-    /// Looks whether what has the name of an unfinished file is the one that btsync made: how it looks.
+    /// Checks that the file with an unfinished file's name is the one that btsync made, and returns its snapshot.
     fn check_incomplete_file(&self, file: usize) -> Result<Option<FileSnapshot>, StorageError> {
         let Some(writable) = &self.writable else {
             let found = self.root.metadata_inside(self.name(file));
@@ -125,9 +126,9 @@ impl Storage {
         if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
 
-    /// Leaves their names to complete files that have those of unfinished ones, or may be complete, and that btsync did not make, as far as the marker says;
-    /// also where they are links, have other names, or another length than the torrent says. To be called when it is decided
-    /// what becomes of each file. The paths of those files.
+    /// Cancels the final rename of complete or possibly complete files with an unfinished file's name, unless the marker says
+    /// that btsync made them. The same goes for symbolic links and for files that have other hard links or not the torrent's
+    /// length. Call it after deciding what to do with each file. Returns the paths of these files.
     pub fn keep_final_names(&mut self, steps: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
         let is_kept = |file: usize, spec: &FileSpec| {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
@@ -146,17 +147,17 @@ impl Storage {
         kept.into_iter().map(|(_, path)| path).collect()
     }
 
-    /// Whether no file has the name of an unfinished one any more.
+    /// Whether all files have their final names.
     pub fn has_final_names(&self) -> bool {
         self.layout.final_names().is_empty() || self.final_names.load(Ordering::Acquire) >= self.layout.files().len()
     }
 }
 
 impl crate::storage::open::Root {
-    /// Gives a file another name, which nothing must have.
+    /// Renames a file to a name that must be free.
     fn rename_to_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self.rename_with(from, to, RenameFlags::NOREPLACE) {
-            // A file system that cannot tell.
+            // A file system that does not support `NOREPLACE`.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
                 self.rename_by_link(from, to)
             }
@@ -164,12 +165,12 @@ impl crate::storage::open::Root {
         }
     }
 
-    /// The same by way of a second name, as that is refused where anything has it, be it a link that leads nowhere.
+    /// Like `rename_to_new`, by a hard link: the system refuses that if the name is taken, even by a dangling symbolic link.
     fn rename_by_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
         match rustix::fs::linkat(&source, last(from), &target, last(to), AtFlags::empty()) {
             Ok(()) => self.drop_name(from, to),
-            // A file system without links: looking first has to do.
+            // A file system without hard links: checking first must suffice.
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
                 match rustix::fs::statat(&target, last(to), AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Err(Errno::EXIST.into()),
@@ -181,8 +182,8 @@ impl crate::storage::open::Root {
         }
     }
 
-    /// Removes the first name of a file that has two. What another program has put in its place since gets its name back: whether it is
-    /// that file is looked at under a name that nobody else knows.
+    /// Removes the old name of a file that has two. Checks the file under a random name that no other program knows; if another
+    /// program has replaced it since, its file gets its name back.
     fn drop_name(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ours = FileSnapshot::of(&self.metadata_inside(to)?);
         let is_it =
@@ -191,7 +192,7 @@ impl crate::storage::open::Root {
         match self.rename(from, &aside) {
             Ok(()) if is_it(&aside)? => self.remove(&aside),
             Ok(()) => self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from)),
-            // Somebody was faster.
+            // Another program was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => {
                 log::warn!("{}: stays as a second name: {error}", self.path().join(from).display());
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!((at("b"), at("b.part")), (Some(b"mine".to_vec()), Some(b"bbb".to_vec())));
     }
 
-    /// As where the file system cannot rename without replacing.
+    /// As on a file system that cannot rename without replacing.
     #[test]
     fn a_second_name_replaces_nothing_either() {
         let dir = tempfile::tempdir().unwrap();
@@ -368,7 +369,7 @@ mod tests {
         let storage = Storage::new(dir.path().to_owned(), layout, 4);
         storage.prepare().unwrap();
         storage.write_vectored_at(0, &[IoSlice::new(b"aaabbb")]).unwrap();
-        // A stop comes before anything is done.
+        // A stop takes effect before the first file.
         assert!(!storage.take_final_names_unless(&|| true).unwrap() && !storage.has_final_names());
         assert!(!storage.confirm_unless(&|| true).unwrap());
         storage.apply_final_names().unwrap();
@@ -390,7 +391,7 @@ mod tests {
         storage.make(&[FileAction::Make], &mut survey, &no).unwrap();
         storage.mark(&InfoHash([1; 20]), &[FileAction::Make], &survey, false).unwrap();
         let (mine, ours) = (dir.path().join("mine"), dir.path().join("a.part"));
-        // Files are told apart by the time when they were made, which the system counts in ticks.
+        // The creation time distinguishes files, and the system counts it in ticks.
         let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).unwrap();
         while !mine.exists() || born(&mine) <= born(&ours) {
             let _ = fs::remove_file(&mine);

@@ -1,4 +1,5 @@
-//! Pieces ↔ spans of files (BEP 3: all files, end to end, are one run of bytes that is cut into pieces). Pure arithmetic.
+//! Maps pieces to spans of files (BEP 3: all files, end to end, form one sequence of bytes that is split into pieces). Pure
+//! arithmetic.
 
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -12,9 +13,9 @@ use crate::types::{BLOCK_SIZE, PieceIndex};
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSpec {
-    /// Where it goes, relative to the download folder; made of plain names only.
+    /// The path relative to the download folder; only plain names.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: u64,
     /// Whether it is padding (BEP 47): zeros that never exist on disk.
     pub pad: bool,
@@ -23,75 +24,75 @@ pub struct FileSpec {
 /// A run of bytes within one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The file, as a subscript of [`Layout::files`].
+    /// The file, as an index into [`Layout::files`].
     pub file: usize,
-    /// Where the run starts within the file, in bytes.
+    /// The start of the run within the file, in bytes.
     pub offset: u64,
-    /// How long it is, in bytes; never 0.
+    /// The length of the run in bytes; never 0.
     pub len: u64,
 }
 
-/// Why a list of files is no layout.
+/// Why a list of files is not a valid layout.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LayoutError {
-    /// Pieces without length.
+    /// The piece length is 0.
     #[error("the piece length is zero")]
     NoPieceLength,
     /// More bytes or pieces than can be addressed.
     #[error("the files are too large together")]
     TooLarge,
-    /// A path that is empty, absolute, or holds `.` or `..`.
+    /// A path that is empty, absolute, or contains `.` or `..`.
     #[error("the path of file {number} is not made of plain names")]
     Path {
-        /// The file's subscript.
+        /// The file's index.
         number: usize,
     },
-    /// A path at which btsync keeps a file of its own: a marker or a part file, of this torrent or another.
+    /// A path that btsync reserves for a marker or a part file, of this torrent or another.
     #[error("a file cannot go to {}: btsync keeps that name for its own use", shown(.path))]
     Reserved {
-        /// Where a file was to go.
+        /// The path that was asked for.
         path: PathBuf,
     },
-    /// A number that is no file's, or is padding's.
+    /// The number of no file, or of padding.
     #[error("there is no file {number}")]
     NoFile {
         /// The number, from 0.
         number: usize,
     },
-    /// Two files that cannot both be there.
+    /// Two files that cannot both exist.
     #[error("a file cannot go to {}: {} is there", shown(.path), shown(.other))]
     Taken {
-        /// Where a file was to go.
+        /// The path that was asked for.
         path: PathBuf,
-        /// Another's path: the same, or one of the two would have to be a folder.
+        /// The other file's path: the same, or one of the two would have to be a folder.
         other: PathBuf,
     },
 }
 
-/// Where each byte of a torrent lies.
+/// Maps each byte of a torrent to a file.
 #[derive(Clone, Debug)]
 pub struct Layout {
     piece_length: u32,
     pieces: u32,
     total: u64,
     files: Vec<FileSpec>,
-    /// Where each file starts in the torrent; as long as `files`, never falling.
+    /// Each file's start in the torrent; as long as `files`, never decreasing.
     starts: Vec<u64>,
-    /// The files that can be run, in order.
+    /// The executable files, in order.
     executable: Vec<usize>,
     extras: Extras,
-    /// The names that files get once the torrent is complete, by their numbers in order, where they have others until then.
+    /// The final names of files that have other names until the torrent is complete; in order of their numbers.
     final_names: Vec<(usize, PathBuf)>,
-    /// Files that lie complete under names that btsync gives to none, in order.
+    /// Files that are complete under names that btsync never creates, in order.
     read_only: Vec<usize>,
 }
 
 impl Layout {
-    /// The layout of `files`, in the torrent's order, cut into pieces of `piece_length` bytes.
+    /// The layout of `files`, in the torrent's order, with pieces of `piece_length` bytes.
     ///
     /// # Errors
-    /// Where the piece length is 0, the sum passes what a file offset or a piece index can say, or a path (other than a pad
-    /// file's, which is never used) could lead elsewhere.
+    /// If the piece length is 0, the total exceeds the range of file offsets or piece indexes, or a path could lead outside of
+    /// the download folder (padding has no path).
     pub fn new(piece_length: u32, files: Vec<FileSpec>) -> Result<Layout, LayoutError> {
         if piece_length == 0 {
             return Err(LayoutError::NoPieceLength);
@@ -112,7 +113,7 @@ impl Layout {
         Ok(Layout { piece_length, pieces, total, files, starts, executable, extras, final_names, read_only })
     }
 
-    /// The same with what is made beside the files; a path that is not made of plain names is left out.
+    /// Adds links and folders; drops those whose path is not made of plain names.
     #[must_use]
     pub fn with_extras(mut self, mut extras: Extras) -> Layout {
         extras.links.retain(|(link, target)| plain(link) && plain(target));
@@ -121,59 +122,59 @@ impl Layout {
         self
     }
 
-    /// The same with files that can be run, by their numbers in order.
+    /// Sets the executable files, by number in order.
     #[must_use]
     pub fn with_executable(mut self, files: Vec<usize>) -> Layout {
         self.executable = files;
         self
     }
 
-    /// What is made beside the files.
+    /// The links and folders beside the files.
     pub fn extras(&self) -> &Extras {
         &self.extras
     }
 
-    /// Whether a file can be run.
+    /// Whether a file is executable.
     pub fn is_executable(&self, file: usize) -> bool {
         self.executable.binary_search(&file).is_ok()
     }
 
-    /// The names that files get once all that is wanted is there, where they have others until then.
+    /// The final names of files that have other names until all wanted files are complete.
     pub fn final_names(&self) -> &[(usize, PathBuf)] {
         &self.final_names
     }
 
-    /// The name that a file has in the end.
+    /// The final name of a file.
     pub fn final_name(&self, file: usize) -> Option<&Path> {
         let at = self.final_names.binary_search_by_key(&file, |(file, _)| *file).ok();
         let named = at.and_then(|at| self.final_names.get(at)).map(|(_, path)| path.as_path());
         named.or_else(|| self.files.get(file).map(|spec| spec.path.as_path()))
     }
 
-    /// In the order of the files.
+    /// Sets a file's final name. Call it in the order of the files.
     pub(super) fn set_final_name(&mut self, file: usize, path: PathBuf) {
         self.final_names.push((file, path));
     }
 
-    /// Of these files the names that they have are the ones that they keep.
+    /// Makes the current names of these files their final names.
     pub(super) fn forget_final_names(&mut self, is_kept: impl Fn(usize) -> bool) {
         self.final_names.retain(|(file, _)| !is_kept(*file));
     }
 
-    /// Nothing is ever written in this file's place, whatever becomes of it. To be said of files in their order.
+    /// Marks a file that must never be written, whatever happens to it. Call it in the order of the files.
     pub fn set_read_only(&mut self, file: usize) {
         self.read_only.push(file);
     }
 
-    /// Whether that was said of the file.
+    /// Whether the file must never be written.
     pub fn is_read_only(&self, file: usize) -> bool {
         self.read_only.binary_search(&file).is_ok()
     }
 
-    /// Has a file be read at another path, where it lies complete; files may share one.
+    /// Redirects a file to another path, such as one where it is already complete. Several files may share a path.
     ///
     /// # Errors
-    /// Where there is no such file, or the path is not made of plain names.
+    /// If there is no such file, or the path is not made of plain names.
     pub fn redirect(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
         let spec = self.files.get_mut(file).filter(|spec| !spec.pad).ok_or(LayoutError::NoFile { number: file })?;
         if !plain(path) {
@@ -186,8 +187,8 @@ impl Layout {
     /// Gives a file another path, relative to the download folder.
     ///
     /// # Errors
-    /// Where there is no such file, the path is not made of plain names, or another file is in the way: at that path, above it
-    /// or below it. Then nothing is changed.
+    /// If there is no such file, the path is not made of plain names, or conflicts with another file: at that path, above it or
+    /// below it. The layout then stays as it was.
     pub fn rename(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
         if self.files.get(file).is_none_or(|spec| spec.pad) {
             return Err(LayoutError::NoFile { number: file });
@@ -195,7 +196,7 @@ impl Layout {
         if !plain(path) {
             return Err(LayoutError::Path { number: file });
         }
-        // As it will be opened: without what means nothing, such as a slash at the end.
+        // Normalised as it will be opened, such as without a slash at the end.
         let path: PathBuf = path.components().collect();
         let others = self.files.iter().enumerate().filter(|(number, spec)| *number != file && !spec.pad);
         let mut others = others.map(|(_, spec)| &spec.path);
@@ -208,33 +209,33 @@ impl Layout {
         Ok(())
     }
 
-    /// Bytes of all files together, padding included.
+    /// The total length of all files in bytes, including padding.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// How many pieces there are.
+    /// The number of pieces.
     pub fn piece_count(&self) -> u32 {
         self.pieces
     }
 
-    /// The length of every piece but perhaps the last, in bytes.
+    /// The length in bytes of every piece except perhaps the last.
     pub fn piece_length(&self) -> u32 {
         self.piece_length
     }
 
-    /// The length of this piece in bytes: the last may be short; 0 where there is no such piece.
+    /// The length of this piece in bytes: the last may be shorter; 0 if there is no such piece.
     pub fn piece_size(&self, piece: PieceIndex) -> u32 {
         let rest = self.total.saturating_sub(self.offset(piece, 0));
         u32::try_from(rest).unwrap_or(u32::MAX).min(self.piece_length)
     }
 
-    /// Where byte `begin` of a piece lies in the torrent.
+    /// The offset of byte `begin` of a piece in the torrent.
     pub fn offset(&self, piece: PieceIndex, begin: u32) -> u64 {
         u64::from(piece.0) * u64::from(self.piece_length) + u64::from(begin)
     }
 
-    /// The pieces that have bytes of this file; none where it is empty or there is no such file.
+    /// The pieces with bytes of this file; none if it is empty or does not exist.
     pub fn pieces_of(&self, file: usize) -> Range<u32> {
         let (Some(&start), Some(spec)) = (self.starts.get(file), self.files.get(file)) else { return 0..0 };
         let length = u64::from(self.piece_length);
@@ -242,7 +243,7 @@ impl Layout {
         if spec.length == 0 { first..first } else { first..((start + spec.length - 1) / length) as u32 + 1 }
     }
 
-    /// The pieces that end with whole blocks of padding, and how many blocks: nobody need be asked for these.
+    /// The pieces that end with whole blocks of padding, and the number of those blocks: they need not be requested.
     pub fn padding(&self) -> Vec<(PieceIndex, u32)> {
         let mut padding = Vec::new();
         for (file, spec) in self.files.iter().enumerate().filter(|(_, spec)| spec.pad && spec.length > 0) {
@@ -259,7 +260,7 @@ impl Layout {
         padding
     }
 
-    /// Where a file starts in the torrent, in bytes; the torrent's end where there is no such file.
+    /// A file's start in the torrent, in bytes; the torrent's end if there is no such file.
     pub fn start_of(&self, file: usize) -> u64 {
         self.starts.get(file).copied().unwrap_or(self.total)
     }
@@ -269,11 +270,11 @@ impl Layout {
         &self.files
     }
 
-    /// The spans that bytes `offset..offset + len` of the torrent lie in, in order. Files of length zero have none; what
-    /// lies behind the torrent's end is left out.
+    /// The spans of bytes `offset..offset + len` of the torrent, in order. Files of length zero have none; the part past the
+    /// torrent's end is left out.
     pub fn spans(&self, offset: u64, len: u64) -> Spans<'_> {
         let end = offset.saturating_add(len).min(self.total);
-        // Of files that start at one place the last is meant: those before it are empty.
+        // Of several files with the same start, take the last: those before it are empty.
         let file = self.starts.partition_point(|&start| start <= offset).saturating_sub(1);
         Spans { layout: self, file, offset, end }
     }
@@ -284,7 +285,7 @@ impl Layout {
 pub struct Spans<'a> {
     layout: &'a Layout,
     file: usize,
-    /// The torrent's byte to go on at.
+    /// The next byte of the torrent.
     offset: u64,
     end: u64,
 }
@@ -310,7 +311,7 @@ impl Iterator for Spans<'_> {
     }
 }
 
-/// Whether a path is relative, not empty and goes down only.
+/// Whether a path is relative, not empty and only goes down.
 fn plain(path: &Path) -> bool {
     let mut parts = path.components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))

@@ -1,9 +1,9 @@
-//! Opening files and making folders without ever leaving the download folder.
+//! Opens files and creates folders without ever leaving the download folder.
 //!
-//! A torrent names plain paths only (see `metainfo`), but a link may already lie in the download folder, or be put there at any
-//! moment. So nothing is opened by a path that was looked at before: the kernel walks down from the folder's own descriptor and
-//! meets no link on the way (`openat2`, or name by name where it is not allowed). A link that stays inside is followed by
-//! asking where it leads and walking there in the same manner; one that leads out, or nowhere, is refused.
+//! A torrent names plain paths only (see `metainfo`), but a symbolic link may already be in the download folder, or appear there
+//! at any moment. So btsync never opens a path that it checked earlier: the kernel walks down from the folder's own descriptor
+//! and refuses every link on the way (`openat2`, or one component at a time if that is not available). To follow a link that
+//! stays inside, btsync resolves it and walks to its target in the same manner; it refuses links that lead out or nowhere.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,17 +24,17 @@ use crate::storage::cache::OpenFile;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::ownership::Refusal;
 
-/// A folder that others are opened from; needs no right to list it.
+/// Opens a folder as a base for other opens; this needs no permission to list it.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Reading alone: no program that watches the file takes it for one that is about to change.
+    /// Reading only: programs that watch the file do not expect a change.
     Read,
     /// Reading and writing.
     Write,
-    /// As `Write`, of a file that is made by this and was not there before.
+    /// Like `Write`, and creates the file, which must not exist.
     New,
 }
 
@@ -46,11 +46,11 @@ pub(super) struct Root {
     folder: OnceLock<OwnedFd>,
     /// See [`Root::set_descriptor_wait`].
     descriptor_wait: OnceLock<DescriptorWait>,
-    /// Files outside that may be read, by the names of links that lead there: device and inode.
+    /// Files outside that may be read, by the names of the links to them: device and inode.
     outside: Mutex<HashMap<PathBuf, (u64, u64)>>,
 }
 
-/// Asked where there is no descriptor: whether to try again after a moment.
+/// Called if no descriptor is free: whether to wait a moment and try again.
 pub(super) struct DescriptorWait(Box<dyn Fn() -> bool + Send + Sync>);
 
 impl std::fmt::Debug for DescriptorWait {
@@ -64,7 +64,7 @@ impl Root {
         Root { path, folder: OnceLock::new(), descriptor_wait: OnceLock::new(), outside: Mutex::default() }
     }
 
-    /// Where there is no descriptor for a file, `descriptor_wait` is asked whether to wait for one; without it that is an error.
+    /// Sets the function that decides, if no descriptor is free, whether to wait for one; without it that is an error.
     pub fn set_descriptor_wait(&self, descriptor_wait: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.descriptor_wait.set(DescriptorWait(Box::new(descriptor_wait)));
     }
@@ -74,7 +74,7 @@ impl Root {
         &self.path
     }
 
-    /// Makes the download folder itself, where it is not there.
+    /// Creates the download folder itself, if needed.
     pub fn create(&self) -> Result<(), StorageError> {
         match fs::create_dir_all(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -84,7 +84,7 @@ impl Root {
         }
     }
 
-    /// Makes one folder, named from the download folder on, whose parent is there.
+    /// Creates one folder, relative to the download folder, whose parent exists.
     pub fn create_folder(&self, name: &Path) -> Result<(), StorageError> {
         let failed = |errno: Errno| match errno {
             Errno::NOTDIR => StorageError::NotAFolder { path: self.path.join(name) },
@@ -98,13 +98,13 @@ impl Root {
         }
         let parent = open(name.parent().unwrap_or(Path::new("")))?;
         match rustix::fs::mkdirat(parent, name.file_name().unwrap_or_default(), Mode::from_raw_mode(0o777)) {
-            // Somebody was faster.
+            // Another process was faster.
             Err(Errno::EXIST) => open(name).map(drop),
             made => made.map_err(failed),
         }
     }
 
-    /// Opens a file, named from the download folder on.
+    /// Opens a file, relative to the download folder.
     pub fn open(&self, name: &Path, access: Access) -> Result<OpenFile, StorageError> {
         let path = || self.path.join(name);
         let not_a_file = || StorageError::NotAFile { path: path() };
@@ -117,65 +117,65 @@ impl Root {
             Errno::EXIST if access == Access::New => {
                 StorageError::InTheWay { path: path(), why: Refusal::Appeared, more: 0 }
             }
-            // What the system says of a folder; of a socket, or a device that is not there.
+            // The system's errors for a folder; for a socket, or a missing device.
             Errno::ISDIR | Errno::EXIST | Errno::NXIO | Errno::NODEV => not_a_file(),
             errno => StorageError::io(Operation::Open, &path())(errno.into()),
         })?;
-        // Opened for reading alone, a folder or a pipe gives no error.
+        // Opening a folder or a pipe for reading only does not fail.
         let found = handle.file.metadata().map_err(|error| StorageError::io(Operation::Open, &path())(error))?;
         if found.is_file() { Ok(handle) } else { Err(not_a_file()) }
     }
 
-    /// Removes a file, named from the download folder on; a link itself, not what it leads to.
+    /// Removes a file, relative to the download folder; a symbolic link itself, not its target.
     pub fn remove(&self, name: &Path) -> io::Result<()> {
         let folder = name.parent().unwrap_or(Path::new(""));
         let last = name.file_name().unwrap_or_default();
         if folder.as_os_str().is_empty() {
-            // A marker and a part file go also where no descriptor is left.
+            // Needs no descriptor, so that markers and part files can be removed even if none is free.
             return Ok(rustix::fs::unlinkat(self.folder()?, last, AtFlags::empty())?);
         }
         let folder = self.followed(folder, |name| self.open_beneath(name, FOLDER))?;
         Ok(rustix::fs::unlinkat(folder, last, AtFlags::empty())?)
     }
 
-    /// Gives a file of the download folder another name in it, in place of what has that name.
+    /// Renames a file inside the download folder, replacing a file of the new name.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
-        // Not the call with flags: sandboxes may forbid that one.
+        // Without flags, because sandboxes may forbid `renameat2`.
         Ok(rustix::fs::renameat(source, last(from), target, last(to))?)
     }
 
-    /// The same with flags.
+    /// Like [`Root::rename`], with flags.
     pub fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
         Ok(rustix::fs::renameat_with(source, last(from), target, last(to), flags)?)
     }
 
-    /// The folder that a name lies in.
+    /// Opens the folder that contains a name.
     pub fn folder_of(&self, name: &Path) -> Result<OwnedFd, Errno> {
         let folder = name.parent().unwrap_or(Path::new(""));
         self.followed(folder, |name| self.open_beneath(name, FOLDER))
     }
 
-    /// Whether a name is that of a symbolic link.
+    /// Whether the name is a symbolic link.
     pub fn is_link(&self, name: &Path) -> bool {
         let folder = self.folder_of(name);
         let found = folder.and_then(|folder| rustix::fs::statat(folder, last(name), AtFlags::SYMLINK_NOFOLLOW));
         found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
     }
 
-    /// Opens a file that lies in the download folder itself, through no link.
+    /// Opens a file in the download folder without following any link.
     pub fn open_own(&self, name: &Path, flags: OFlags) -> Result<File, Errno> {
         self.open_beneath(name, flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).map(File::from)
     }
 
-    /// Makes a symbolic link where nothing is, in a folder that is reached through no link.
+    /// Creates a symbolic link at a free name, in a folder reached without following any link.
     pub fn link(&self, name: &Path, target: &Path) -> io::Result<()> {
         let folder = self.open_beneath(name.parent().unwrap_or(Path::new("")), FOLDER)?;
         Ok(rustix::fs::symlinkat(target, folder, name.file_name().unwrap_or_default())?)
     }
 
-    /// What the system knows of a file, named from the download folder on.
+    /// A file's metadata, relative to the download folder.
     pub fn metadata(&self, name: &Path) -> io::Result<fs::Metadata> {
         match self.metadata_inside(name) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => self.open_outside(name)?.file.metadata(),
@@ -183,21 +183,21 @@ impl Root {
         }
     }
 
-    /// The same, but an error (`LOOP`) where a link leads out of the download folder.
+    /// Like [`Root::metadata`], but fails with `LOOP` if a link leads out of the download folder.
     pub fn metadata_inside(&self, name: &Path) -> io::Result<fs::Metadata> {
         File::from(self.followed(name, |name| self.open_beneath(name, OFlags::PATH))?).metadata()
     }
 
-    /// Lets a file be read to which a link of the user's leads out of the download folder: that file and no other, whatever becomes of
-    /// the link. Only what verifies is ever used of it, and a torrent makes no link that leads out. To be called before its
-    /// pieces are checked.
+    /// Allows reading a file outside the download folder that the user's symbolic link points to: this file and no other,
+    /// whatever happens to the link. btsync only uses what verifies, and a torrent cannot create a link that leads out. Call it
+    /// before checking the file's pieces.
     pub fn allow_outside(&self, name: &Path) -> io::Result<fs::Metadata> {
         let found = self.open_real(name)?.metadata()?;
         self.outside.lock().insert(name.to_owned(), (found.dev(), found.ino()));
         Ok(found)
     }
 
-    /// Opens a file outside that was admitted.
+    /// Opens a file outside the download folder that [`Root::allow_outside`] has allowed.
     fn open_outside(&self, name: &Path) -> Result<OpenFile, Errno> {
         let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
         let admitted = self.outside.lock().get(name).copied().ok_or(Errno::LOOP)?;
@@ -206,18 +206,18 @@ impl Root {
         if (found.dev(), found.ino()) == admitted { Ok(OpenFile { file, writable: false }) } else { Err(Errno::LOOP) }
     }
 
-    /// Opens the file that a name leads to, wherever that is, for reading.
+    /// Opens a name's target for reading, wherever it is.
     fn open_real(&self, name: &Path) -> io::Result<File> {
         let real = fs::canonicalize(self.path.join(name)).map_err(|_| Errno::LOOP)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.with_retry(|| Ok(rustix::fs::openat(CWD, &real, flags, Mode::empty())?))?;
         let file = File::from(file);
-        // Nothing but a file: a folder in a file's place is told as such elsewhere.
+        // Only regular files: other code reports a folder at a file's path.
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::LOOP.into()) }
     }
 
-    /// Opens by a name without links; where there are some, by the name that they lead to. `LOOP` says that it is outside, or
-    /// that links come and go under our hands.
+    /// Opens a name without links, or else its resolved name. `LOOP` means that the target is outside, or that links change
+    /// meanwhile.
     fn followed<T>(&self, name: &Path, open: impl Fn(&Path) -> Result<T, Errno>) -> Result<T, Errno> {
         match open(name) {
             Err(Errno::LOOP) => open(&self.inside(name)?),
@@ -225,13 +225,13 @@ impl Root {
         }
     }
 
-    /// Where a name with links in it really leads, from the download folder on.
+    /// Resolves a name with links, relative to the download folder.
     fn inside(&self, name: &Path) -> Result<PathBuf, Errno> {
         let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
         let path = self.path.join(name);
         let real = match fs::canonicalize(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A link that leads nowhere, or a new file in a folder that is a link.
+                // A dangling link, or a new file in a folder that is a link.
                 let (Err(_), Some(parent), Some(last)) = (fs::symlink_metadata(&path), path.parent(), path.file_name())
                 else {
                     return Err(Errno::LOOP);
@@ -245,7 +245,7 @@ impl Root {
     }
 
     fn open_as_allowed(&self, name: &Path, access: Access) -> Result<OpenFile, Errno> {
-        // Not to wait for ever on a pipe that lies where a file should; for files it means nothing.
+        // `NONBLOCK` so as not to wait for ever on a pipe at a file's path; it has no effect on regular files.
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = match access {
             Access::Read => flags | OFlags::RDONLY,
@@ -256,13 +256,13 @@ impl Root {
         Ok(OpenFile { file: File::from(file), writable: access != Access::Read })
     }
 
-    /// Opens without following any link; `LOOP` where there is one. Waits where there is no descriptor.
+    /// Opens without following any link; `LOOP` if there is one. Waits if no descriptor is free.
     fn open_beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let short = |opened: &Result<OwnedFd, Errno>| matches!(opened, Err(Errno::MFILE | Errno::NFILE));
         retry_while(|| self.try_open(name, flags), short, || self.may_wait())
     }
 
-    /// The result of something else that takes a descriptor. Waits where there is none, too.
+    /// Runs another operation that needs a descriptor. Waits if none is free, too.
     pub fn with_retry<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         retry_while(attempt, |made| made.as_ref().is_err_and(is_shortage), || self.may_wait())
     }
@@ -279,7 +279,7 @@ impl Root {
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match rustix::fs::openat2(root, name, flags, mode(flags), resolve) {
-            // Old kernels do not have it, and some sandboxes do not allow what they do not know.
+            // Old kernels lack `openat2`, and some sandboxes forbid unknown system calls.
             Err(Errno::NOSYS | Errno::PERM) => walk(root, name, flags),
             opened => opened,
         }
@@ -299,12 +299,12 @@ impl Root {
     }
 }
 
-/// The last part of a name.
+/// The last component of a name.
 pub(super) fn last(name: &Path) -> &OsStr {
     name.file_name().unwrap_or_default()
 }
 
-/// What `openat2` does for us, name by name.
+/// Does the work of `openat2` one component at a time.
 fn walk(root: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mut parts = name.components().peekable();
     let mut folder: Option<OwnedFd> = None;
@@ -313,7 +313,7 @@ fn walk(root: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Err
         let from = folder.as_ref().map_or(root, AsFd::as_fd);
         let flags = if parts.peek().is_some() { FOLDER | OFlags::CLOEXEC } else { flags } | OFlags::NOFOLLOW;
         let opened = rustix::fs::openat(from, part, flags, mode(flags)).map_err(|errno| {
-            // A link is no folder either.
+            // A link fails the folder check too.
             let found = || rustix::fs::statat(from, part, AtFlags::SYMLINK_NOFOLLOW);
             let link = errno == Errno::NOTDIR
                 && found().is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);

@@ -1,5 +1,5 @@
-//! Tells the torrents and links among a download's files from those that a user put somewhere: a watched folder (`--watch`) begins the
-//! latter only, or whoever made a torrent could start others.
+//! Distinguishes torrent and magnet files that a download created from those that the user put somewhere: a watched folder
+//! (`--watch`) must only start the latter, or the author of a torrent could start others.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,17 @@ use crate::storage::open::Access;
 use crate::storage::ownership::FileAction;
 use crate::storage::snapshot::{identity, is_permanent};
 
-/// The extended attribute of files that a download made. It stays with a file that is renamed, moved or linked.
+/// The extended attribute of files that a download created. It stays with a file that is renamed, moved or linked.
 const MARK: &str = "user.btsync.downloaded";
 
-/// Whether a watched folder would take a file of this name for a torrent, or for one with links.
+/// Whether a watched folder would take a file of this name for a torrent file or a file of magnet links.
 pub fn is_watched_name(name: &Path) -> bool {
     let suffix = name.extension().unwrap_or_default();
     ["torrent", "magnet"].iter().any(|known| suffix.eq_ignore_ascii_case(known))
 }
 
-/// Marks a new file of a download, where its name calls for that. Not every file system keeps attributes: see [`Storage::unmarked`].
+/// Marks a new file of a download if its name requires that. Not every file system supports extended attributes: see
+/// [`Storage::unmarked`].
 pub(super) fn mark(file: &File, name: &Path) {
     if is_watched_name(name)
         && let Err(error) = rustix::fs::fsetxattr(file, MARK, b"1", XattrFlags::empty())
@@ -31,19 +32,19 @@ pub(super) fn mark(file: &File, name: &Path) {
     }
 }
 
-/// Whether a download made the file, as far as it says so itself.
+/// Whether the file carries the mark of a download.
 pub fn is_marked(file: &File) -> bool {
     matches!(rustix::fs::fgetxattr(file, MARK, &mut [0_u8; 1]), Ok(_) | Err(Errno::RANGE))
 }
 
-/// What tells a file from every other one, also for a later run; `None` where the file system does not say that.
+/// The identity that distinguishes a file from every other one, for later runs too; `None` if the file system provides none.
 pub fn permanent_identity(file: &File) -> Option<u64> {
     file.metadata().ok().map(|found| identity(&found)).filter(|identity| is_permanent(*identity))
 }
 
 impl Storage {
-    /// The files that this download writes to, whose names call for a mark, and that the file system keeps none for: where each will be at
-    /// the end, without links, and its [`permanent_identity`].
+    /// The files that this download writes to, that need a mark, and that could not be marked: the final path of each, without
+    /// symbolic links, and its [`permanent_identity`].
     pub fn unmarked(&self, steps: &[FileAction]) -> Vec<(PathBuf, Option<u64>)> {
         let named = |number| self.layout.final_name(number).filter(|name| is_watched_name(name));
         let written = steps.iter().enumerate().filter(|(_, step)| is_write_action(**step));
@@ -56,17 +57,17 @@ impl Storage {
     }
 }
 
-/// The path without links and from the root on, as far as it exists; for comparisons.
+/// The absolute path without symbolic links, as far as it exists; for comparisons.
 pub fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     let Some((ancestor, real)) = existing else { return path };
     let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
-    // Joining nothing would leave a slash behind.
+    // Joining an empty path would append a slash.
     if rest.as_os_str().is_empty() { real } else { real.join(rest) }
 }
 
-/// A path as a file system sees it that tells no capital letters from small ones.
+/// The path folded to lower case, as a case-insensitive file system compares it.
 pub fn folded(path: &Path) -> String {
     path.to_string_lossy().to_lowercase()
 }

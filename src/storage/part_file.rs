@@ -1,4 +1,5 @@
-//! The part file itself: its name, whether the file of that name is ours, and its end. `parts` says what lies in it.
+//! The part file itself: its name, whether the file of that name is btsync's, and its length. `parts.rs` says which bytes it
+//! holds.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -19,17 +20,17 @@ use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::{DecisionInput, Survey, has_data};
 use crate::types::{PieceHash, PieceIndex};
 
-/// Bytes hashed at once.
+/// Bytes to hash at once.
 const CHUNK: usize = 64 * 1024;
 
 impl Storage {
-    /// Where the part file lies. The usual name is also that of libtorrent's part file, which has another form; what is that, a link
-    /// or a file with other names is somebody else's, and stays as it is.
+    /// The part file's path. libtorrent's part file has the same default name but another format; btsync leaves such a file
+    /// alone, as it does a symbolic link or a file with other hard links, and uses another name.
     pub(super) fn part_file_name(&self, usual: &Path) -> PathBuf {
         if self.part_file(usual).is_err() { usual.with_extension("btsync.parts") } else { usual.to_owned() }
     }
 
-    /// The part file of this name, where one is there and can be looked at; an error where it is somebody else's.
+    /// The metadata of the part file of this name, if there is one and it can be opened; an error if it is not btsync's.
     fn part_file(&self, name: &Path) -> Result<Option<Metadata>, Refusal> {
         let file = match self.root.open_own(name, OFlags::RDONLY) {
             Ok(file) => file,
@@ -44,10 +45,10 @@ impl Storage {
         if is_theirs { Err(Refusal::Appeared) } else { Ok(Some(found)) }
     }
 
-    /// Looks for the part file; how it looks, where it is there.
+    /// Looks for the part file and returns its snapshot.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] where another program's file has its name by now.
+    /// [`StorageError::InTheWay`] if another program's file has its name by now.
     pub(super) fn find_part_file(&self) -> Result<Option<FileSnapshot>, StorageError> {
         let name = self.selection.name();
         if name.as_os_str().is_empty() {
@@ -58,12 +59,12 @@ impl Storage {
         Ok(found.as_ref().map(FileSnapshot::of))
     }
 
-    /// What is to be done with the part file, where `steps` are done with the torrent's files: it is left alone, made, continued, or
-    /// replaced by a new one. `is_ours`: the marker or the resume data says that btsync made it. Where it is not and is not needed, it is
-    /// neither written to nor removed from now on.
+    /// Decides what to do with the part file, given the actions (`steps`) for the torrent's files: leave, create, continue or
+    /// replace it. `is_ours`: the marker or the resume data says that btsync made it. If it is another program's and not needed,
+    /// btsync neither writes to it nor removes it from now on.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] where it is needed and another program's; what the system says where it cannot be read.
+    /// [`StorageError::InTheWay`] if it is needed and another program's; the system's error if it cannot be read.
     pub fn decide_part_file(
         &self,
         input: &DecisionInput<'_>,
@@ -81,7 +82,7 @@ impl Storage {
         let slot = self.layout.files().len();
         let evidence = self.parts_evidence(seen, input).map_err(|error| self.failed(Operation::Read, slot, error))?;
         match evidence {
-            // What was looked at last may not have been looked at to its end.
+            // `stop` may have cut the last examination short.
             _ if input.stop.load(Relaxed) => Ok(FileAction::Leave),
             None => Ok(if is_needed { FileAction::Renew } else { FileAction::Continue }),
             Some((right, wrong)) if right > wrong => Ok(FileAction::Continue),
@@ -94,7 +95,7 @@ impl Storage {
         }
     }
 
-    /// Whether a piece that is to be fetched has bytes of a file that has no file of its own, or of one that is not written to.
+    /// Whether a piece to be downloaded has bytes of a file without its own file on disk, or of one that is not written to.
     fn needs_part_file(&self, input: &DecisionInput<'_>, steps: &[FileAction]) -> bool {
         let piece_length = u64::from(self.layout.piece_length());
         (0..self.layout.files().len()).any(|file| {
@@ -104,14 +105,14 @@ impl Storage {
             is_in_part_file
                 && self.selection.kept(&self.layout, file).any(|kept| {
                     let piece = PieceIndex(((self.layout.start_of(file) + kept.within) / piece_length) as u32);
-                    // What an ignored file has of a piece is not used any more.
+                    // An ignored file's own bytes of a piece are not used any more.
                     let is_there = input.have.has(piece) && step != Some(&FileAction::Ignore);
                     input.wanted.has(piece) && !is_there
                 })
         })
     }
 
-    /// Of the pieces of which the part file has bytes other than zero, how many verify and how many do not; `None` where it holds no data.
+    /// Of the pieces with non-zero bytes in the part file: how many verify and how many do not; `None` if it holds no data.
     fn parts_evidence(&self, seen: &FileSnapshot, input: &DecisionInput<'_>) -> io::Result<Option<(u32, u32)>> {
         let file = self.root.open_own(self.selection.name(), OFlags::RDONLY)?;
         let (mut right, mut wrong) = (0, 0);
@@ -125,12 +126,12 @@ impl Storage {
             let is_right = self.is_vouched(piece, input) || self.is_right_with(&file, at, piece, input)?;
             *(if is_right { &mut right } else { &mut wrong }) += 1;
         }
-        // Behind the last piece's there is no room in it.
+        // Data past the last slot cannot come from btsync.
         wrong += u32::from(has_data(&file, end, seen.size, input.stop)?);
         Ok(Some((right, wrong)).filter(|found| *found != (0, 0)))
     }
 
-    /// Whether the part file's bytes of a piece were hashed with all others and are right, now or when the resume data was written.
+    /// Whether a piece that includes the part file's bytes has been verified, now or when the resume data was written.
     fn is_vouched(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> bool {
         let size = u64::from(self.layout.piece_size(piece));
         let spans = self.layout.spans(self.layout.offset(piece, 0), size);
@@ -138,7 +139,7 @@ impl Storage {
         apart.any(|span| input.have.has(piece) || (input.vouched)(span.file, piece))
     }
 
-    /// Whether a piece is right with all the bytes that the part file has of it, and others from the torrent's own files.
+    /// Whether a piece verifies with the part file's data, and other bytes from the torrent's own files.
     fn is_right_with(&self, parts: &File, at: u64, piece: PieceIndex, input: &DecisionInput<'_>) -> io::Result<bool> {
         let begins = self.layout.offset(piece, 0);
         let mut sha = Sha1::new();
@@ -154,7 +155,7 @@ impl Storage {
                 let room = buf.len().min(usize::try_from(span.len - done).unwrap_or(usize::MAX));
                 let part = buf.get_mut(..room).unwrap_or_default();
                 let count = if is_pad { 0 } else { source.read_at(part, from + done)? };
-                // Padding, and what lies behind a file's end, is zeros.
+                // Padding, and what is past the end of a file, counts as zeros.
                 part.iter_mut().skip(count).for_each(|byte| *byte = 0);
                 sha.update(&*part);
                 done += part.len() as u64;
@@ -164,10 +165,11 @@ impl Storage {
         Ok(input.hashes.get(piece.at()) == Some(&hash))
     }
 
-    /// Makes the part file, or a new one in the place of one that holds no data or that the user gave, before the marker names it.
+    /// Creates the part file, or replaces one that holds no data or that the user allowed to overwrite. Call it before the marker
+    /// names the part file.
     ///
     /// # Errors
-    /// What the system refuses; [`StorageError::InTheWay`] where another program has just made it or written to it.
+    /// The system's error; [`StorageError::InTheWay`] if another program has just created it or written to it.
     pub fn create_part_file(&self, step: FileAction, survey: &mut Survey) -> Result<(), StorageError> {
         let (name, slot) = (self.selection.name(), self.layout.files().len());
         match (step, &survey.parts) {
@@ -189,18 +191,18 @@ impl Storage {
         Ok(())
     }
 
-    /// The part file's name and identity, where btsync may write to it.
+    /// The part file's name and identity, if btsync may write to it.
     pub(super) fn owned_part_file(&self, survey: &Survey) -> Option<(&Path, u64)> {
         let seen = survey.parts.as_ref().filter(|_| !self.selection.is_foreign())?;
         Some((self.selection.name(), seen.identity))
     }
 
-    /// Whether the part file may hold bytes of the torrent's files that are to be taken back.
+    /// Whether the part file may hold bytes to be copied back into the torrent's files.
     pub(super) fn fills(&self, survey: &Survey) -> bool {
         !self.selection.is_foreign() && survey.parts.is_some_and(|parts| parts.size > 0)
     }
 
-    /// How the part file looks from outside, and its name from the download folder on.
+    /// The part file's path relative to the download folder, and its metadata.
     pub fn part_file_stamp(&self) -> Option<(&Path, Stamp)> {
         let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
         Some((name, Stamp::of(&self.root.metadata_inside(name).ok()?)?))

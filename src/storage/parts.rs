@@ -1,9 +1,9 @@
-//! Where a byte of the torrent lies when not all of its files are wanted.
+//! Maps the torrent's bytes to files and the part file if not all files are wanted.
 //!
-//! A file that is not wanted does not appear on disk. Pieces that it shares with a wanted file are needed whole, though: to be
-//! hashed, and to be given to others. So its bytes of such pieces lie in one *part file* beside the torrent's own files. Every
-//! piece that holds bytes of two or more files has a slot in it, of a piece's length and in the torrent's order: the place of a
-//! byte never depends on what was wanted when it was written. The part file is as sparse as the file system allows.
+//! An unwanted file does not appear on disk. But pieces that it shares with a wanted file are needed as a whole, to hash them and
+//! to upload them. So its bytes of such pieces are stored in one *part file* beside the torrent's own files. Every piece with
+//! bytes of two or more files has a slot in it, as long as a piece, in the torrent's order: the position of a byte never depends
+//! on which files were wanted when it was written. The part file is as sparse as the file system allows.
 
 use std::fs::Metadata;
 use std::os::unix::fs::FileExt;
@@ -18,57 +18,57 @@ use crate::storage::snapshot::{identity, is_same};
 use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
-/// Bytes compared at once.
+/// Bytes to compare at once.
 const COMPARE_CHUNK: usize = 64 * 1024;
 
-/// The usual name of a torrent's part file, from the download folder on; hidden, and not to be taken for another torrent's.
+/// The default name of a torrent's part file, relative to the download folder: hidden, and distinct for each torrent.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
     PathBuf::from(format!(".{info_hash}.parts"))
 }
 
-/// Which files are wanted, and which of them lie in a file of their own.
+/// Which files are wanted, and which of them have their own file on disk.
 #[derive(Debug, Default)]
 pub(super) struct FilePlacement {
-    /// One flag a file; where there is none, the file is wanted.
+    /// One flag per file; a file without a flag is wanted.
     wanted: Vec<bool>,
-    /// Whether the file's bytes lie in a file of its own: it is wanted, or it was there before.
+    /// Whether the file's bytes are in its own file: it is wanted, or existed before.
     own: Vec<bool>,
-    /// The pieces that hold bytes of two or more files, in order: their place here is their slot.
+    /// The pieces with bytes of two or more files, in order; the index here is the slot.
     shared: Vec<u32>,
-    /// The part file's, from the download folder on; empty where there is none.
+    /// The part file's path relative to the download folder; empty if there is none.
     name: PathBuf,
-    /// The bytes that the part file must have at least: what it had, and what was written.
+    /// The minimum length of the part file: its length when found, and the furthest byte written.
     end: AtomicU64,
-    /// The identity of the part file that was found or made; 0 where there was none.
+    /// The identity of the part file that was found or created; 0 if there is none.
     identity: AtomicU64,
-    /// What was found is another program's, and is neither written to nor removed.
+    /// The file found belongs to another program: never write to or remove it.
     is_foreign: AtomicBool,
-    /// Files that are not written to, with the pieces whose bytes lie in the part file until they are compared; in order.
+    /// Files that are not written to, each with the pieces whose bytes stay in the part file until they are compared; in order.
     compared: Vec<(usize, Vec<u32>)>,
-    /// All of them were found to be right: they are read where they are.
+    /// All of these files have compared equal: from then on they are read in place.
     is_compared: AtomicBool,
 }
 
-/// Where a run of bytes lies.
+/// Where a run of bytes is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Location {
-    /// Padding: nowhere, and it reads as zeros.
+    /// Padding: nowhere; reads as zeros.
     Pad,
-    /// In an open file: the torrent's by its number, or the part file, whose number is the one behind the last.
+    /// In an open file: a file of the torrent by its number, or the part file, whose number is the number of files.
     At {
-        /// The number.
+        /// The file's number.
         slot: usize,
-        /// Where in it the run starts.
+        /// The start of the run in that file.
         offset: u64,
     },
-    /// In a file that is not wanted, and in no piece that is.
+    /// In an unwanted file, outside of all pieces that it shares.
     Nowhere,
 }
 
-/// A run of bytes of one file that lie in one place.
+/// A run of bytes of one file with one location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileRun {
-    /// The torrent's file that they belong to.
+    /// The torrent's file that the bytes belong to.
     pub file: usize,
     pub place: Location,
     pub len: u64,
@@ -77,15 +77,15 @@ pub(super) struct FileRun {
 /// Bytes of a file that have room in the part file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartRange {
-    /// Where they start in the file.
+    /// Their start in the file.
     pub within: u64,
-    /// Where they start in the part file.
+    /// Their start in the part file.
     pub at: u64,
     pub len: u64,
 }
 
 impl FilePlacement {
-    /// `there` says whether something of a file is on disk already, under its own name.
+    /// `there` says whether a file already has data on disk under its own name.
     fn new(layout: &Layout, wanted: &[bool], name: &Path, there: impl Fn(usize) -> bool) -> FilePlacement {
         let mut selection =
             FilePlacement { wanted: wanted.to_vec(), name: name.to_owned(), ..FilePlacement::default() };
@@ -108,82 +108,82 @@ impl FilePlacement {
         self.wanted.get(file).copied().unwrap_or(true)
     }
 
-    /// Whether the file's bytes lie in a file of its own.
+    /// Whether the file's bytes are in its own file.
     pub fn has_own_file(&self, file: usize) -> bool {
         self.own.get(file).copied().unwrap_or(true)
     }
 
-    /// The file's bytes lie in the part file from now on, whatever stands under its own name.
+    /// From now on, the file's bytes are in the part file, whatever exists under its own name.
     pub fn move_to_part_file(&mut self, file: usize) {
         if let Some(own) = self.own.get_mut(file) {
             *own = false;
         }
     }
 
-    /// Whether this file's bytes of that piece lie in the part file, to be compared.
+    /// Whether this file's bytes of that piece are in the part file, to be compared.
     fn is_in_part_file(&self, file: usize, piece: u32) -> bool {
         let pieces =
             self.compared.binary_search_by_key(&file, |(file, _)| *file).ok().and_then(|at| self.compared.get(at));
         !self.is_compared.load(Relaxed) && pieces.is_some_and(|(_, pieces)| pieces.contains(&piece))
     }
 
-    /// Whether this file is still to be compared with what the part file has of it.
+    /// Whether this file must still be compared with its bytes in the part file.
     pub fn is_undecided(&self, file: usize) -> bool {
         self.has_undecided() && self.compared.binary_search_by_key(&file, |(file, _)| *file).is_ok()
     }
 
-    /// Whether files are still to be compared with what the part file has of them.
+    /// Whether any file must still be compared with its bytes in the part file.
     pub fn has_undecided(&self) -> bool {
         !self.compared.is_empty() && !self.is_compared.load(Relaxed)
     }
 
-    /// The part file's name; empty where there is none.
+    /// The part file's name; empty if there is none.
     pub fn name(&self) -> &Path {
         &self.name
     }
 
-    /// The bytes that the part file must have at least; 0 where it is not there.
+    /// The minimum length of the part file; 0 if there is none.
     pub fn end(&self) -> u64 {
         self.end.load(Relaxed)
     }
 
-    /// The part file was found with so many bytes.
+    /// Sets the length that the part file was found with.
     pub fn set_end(&self, end: u64) {
         self.end.store(end, Relaxed);
     }
 
-    /// The part file was written up to there.
+    /// Records that the part file was written up to `end`.
     pub fn reaches(&self, end: u64) {
         self.end.fetch_max(end, Relaxed);
     }
 
-    /// This is the part file; `None` where there is none.
+    /// Sets the part file's identity; `None` if there is no part file.
     pub fn set_identity(&self, identity: Option<u64>) {
         self.identity.store(identity.unwrap_or_default(), Relaxed);
     }
 
-    /// Whether that file is the part file. Another one of its name is another program's.
+    /// Whether `found` is the part file. Another file of its name belongs to another program.
     pub fn matches_part_file(&self, found: &Metadata) -> bool {
         let before = self.identity.load(Relaxed);
         before != 0 && is_same(before, identity(found))
     }
 
-    /// What tells the part file from others, where it is there and btsync may write to it.
+    /// The part file's identity, if it exists and btsync may write to it.
     pub fn identity(&self) -> Option<u64> {
         Some(self.identity.load(Relaxed)).filter(|identity| *identity != 0 && !self.is_foreign())
     }
 
-    /// Whether the part file was found or made by now.
+    /// Whether the part file has been found or created.
     pub fn has_part_file(&self) -> bool {
         self.identity.load(Relaxed) != 0
     }
 
-    /// Whether the part file is where something of this file goes.
+    /// Whether bytes of this file go to the part file.
     pub fn in_parts(&self, layout: &Layout, file: usize) -> bool {
         (!self.has_own_file(file) || self.is_undecided(file)) && self.kept(layout, file).next().is_some()
     }
 
-    /// The bytes of a file that have room in the part file: in its first and in its last piece, as others are its own.
+    /// The bytes of a file that have room in the part file: those in its first and its last piece, because it shares no others.
     pub fn kept(&self, layout: &Layout, file: usize) -> impl Iterator<Item = PartRange> {
         let spec = layout.files().get(file).filter(|spec| !spec.pad);
         let pieces = spec.map_or(0..0, |_| layout.pieces_of(file));
@@ -200,23 +200,23 @@ impl FilePlacement {
         })
     }
 
-    /// Says whether the part file that was found is another program's.
+    /// Sets whether the part file that was found belongs to another program.
     pub fn set_foreign(&self, is_foreign: bool) {
         self.is_foreign.store(is_foreign, Relaxed);
     }
 
-    /// What was last said of that.
+    /// Whether the part file belongs to another program.
     pub fn is_foreign(&self) -> bool {
         self.is_foreign.load(Relaxed)
     }
 
-    /// Where each slot starts in the part file, and its piece.
+    /// Each slot's start in the part file, and its piece.
     pub fn slots(&self, layout: &Layout) -> impl Iterator<Item = (u64, PieceIndex)> {
         let length = u64::from(layout.piece_length());
         self.shared.iter().enumerate().map(move |(slot, piece)| (slot as u64 * length, PieceIndex(*piece)))
     }
 
-    /// Where a piece's slot starts in the part file.
+    /// The start of a piece's slot in the part file.
     fn slot(&self, layout: &Layout, piece: u32) -> Option<u64> {
         let slot = self.shared.binary_search(&piece).ok()?;
         Some(slot as u64 * u64::from(layout.piece_length()))
@@ -229,7 +229,7 @@ pub(super) struct FileRuns<'a> {
     layout: &'a Layout,
     selection: &'a FilePlacement,
     spans: Spans<'a>,
-    /// What is left of a span that lies in several places.
+    /// The rest of a span with several locations.
     rest: Option<Span>,
 }
 
@@ -238,7 +238,7 @@ impl<'a> FileRuns<'a> {
         FileRuns { layout, selection, spans: layout.spans(offset, len), rest: None }
     }
 
-    /// The first run of a span in a file of its own, where some pieces of some files lie in the part file.
+    /// The first run of a span in a file on disk, if some pieces of some files are in the part file.
     fn in_own(&mut self, span: Span) -> FileRun {
         let piece_length = u64::from(self.layout.piece_length());
         let at = self.layout.start_of(span.file) + span.offset;
@@ -252,7 +252,7 @@ impl<'a> FileRuns<'a> {
         FileRun { file: span.file, place: Location::At { slot: span.file, offset: span.offset }, len }
     }
 
-    /// The first run of a span in a file that has no file of its own; the rest is for later.
+    /// The first run of a span in a file without its own file on disk; keeps the rest for later.
     fn in_parts(&mut self, span: Span) -> FileRun {
         let piece_length = u64::from(self.layout.piece_length());
         let at = self.layout.start_of(span.file) + span.offset;
@@ -288,13 +288,13 @@ impl Iterator for FileRuns<'_> {
 }
 
 impl Storage {
-    /// Only the files whose flag is set are wanted (one flag a file of the layout, padding included; a file without a flag is
-    /// wanted). The others do not appear on disk: what is needed of them lies in the part file `part_name`, a plain name below
-    /// the root (see [`part_name`](crate::storage::part_name)), which is made when the first such byte is written. Where something of
-    /// an unwanted file is there already, under its own name and not longer than it should be, it is used as it is.
+    /// Selects the files whose flag is set (one flag per file of the layout, including padding; a file without a flag is wanted).
+    /// The others do not appear on disk: needed bytes of them go to the part file `part_name`, a plain name in the root folder
+    /// (see [`part_name`](crate::storage::part_name)), which the first such write creates. If an unwanted file already exists
+    /// under its own name, has data and is not too long, it is used as it is.
     ///
-    /// To be called before [`Storage::prepare`], with the part file's name also where everything is wanted: an earlier
-    /// selection may have left one. Looks at the disk, and changes nothing there.
+    /// Call it before [`Storage::prepare`], with the part file's name even if everything is wanted: an earlier selection may have
+    /// left a part file. Reads the disk, but does not change it.
     #[must_use]
     pub fn select(mut self, wanted: &[bool], part_name: &Path) -> Storage {
         let there = |file: usize| {
@@ -311,7 +311,8 @@ impl Storage {
         self.selection.wants(file)
     }
 
-    /// From now on the part file holds what is needed of ignored files, and those pieces of compared files that are not in `have`.
+    /// From now on, the part file holds the needed bytes of ignored files, and those pieces of compared files that are not in
+    /// `have`.
     pub fn redirect_to_part_file(&mut self, steps: &[FileAction], survey: &Survey, have: &Bitfield) {
         for (file, step) in steps.iter().enumerate() {
             match step {
@@ -331,10 +332,10 @@ impl Storage {
         self.close();
     }
 
-    /// All pieces are there: compares files that were not written to with what peers sent of them.
+    /// Once all pieces are complete: compares the files that were not written to with the data that peers sent.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] with the first that differs; what the system says of one that cannot be read.
+    /// [`StorageError::InTheWay`] with the first file that differs; the system's error for a file that cannot be read.
     pub fn compare_undecided(&self) -> Result<(), StorageError> {
         if !self.selection.has_undecided() {
             return Ok(());

@@ -1,5 +1,6 @@
-//! Files that stay open while they are written to, where the file system may give their numbers again: an open file keeps its own, so that
-//! what has its name by then can be told from it. And files that were there before: these must not get other names meanwhile.
+//! Keeps files open while btsync writes to them if the file system may reuse their inode numbers: an open file keeps its number,
+//! so a file that replaces it can be recognised. Also watches existing files that btsync writes to: these must not get more hard
+//! links meanwhile.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -18,32 +19,32 @@ use crate::storage::samples::Samples;
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
 
-/// So many files stay open; of others, their times, lengths and [`Samples`] have to tell.
+/// At most this many files stay open; the others are recognised by times, length and [`Samples`].
 const MAX_PINNED: usize = 64;
-/// How often a file that was there before is looked at while it is written to, in nanoseconds.
+/// How often to check an existing file while writing to it, in nanoseconds.
 const CHECK_INTERVAL: i64 = 200_000_000;
 
-/// See above.
+/// Files kept open, and existing files to watch; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct PinnedFiles {
     open: Mutex<HashMap<usize, Arc<File>>>,
-    /// The files that were there before and are written to.
+    /// The existing files that btsync writes to, by number.
     preexisting: HashMap<usize, RegisteredTorrent>,
-    /// What others are known by.
+    /// Recognises the files that are not kept open.
     pub samples: Samples,
 }
 
-/// A file that was there before.
+/// An existing file that btsync writes to.
 #[derive(Debug, Default)]
 struct RegisteredTorrent {
-    /// When it was last looked at, in nanoseconds since 1970.
+    /// When it was last checked, in nanoseconds since 1970.
     looked: AtomicI64,
-    /// Whether it lies on a disk of this machine, so that a look takes no time.
+    /// Whether it is on a local disk, so that checking it takes no time.
     is_near: AtomicBool,
 }
 
 impl PinnedFiles {
-    /// Keeps a file open that the file system may confuse with another one otherwise.
+    /// Keeps a file open if its identity is not permanent.
     pub fn keep(&self, slot: usize, file: File) {
         if file.metadata().is_ok_and(|found| !is_permanent(identity(&found))) {
             let mut open = self.open.lock();
@@ -53,28 +54,28 @@ impl PinnedFiles {
         }
     }
 
-    /// Whether this is the file that is kept open; `None` where none is.
+    /// Whether `found` is the file that is kept open for this slot; `None` if none is.
     pub fn is_same(&self, slot: usize, found: &Metadata) -> Option<bool> {
-        // A network file system may take long to answer: nobody waits for it with the lock.
+        // A network file system may take long to answer, so do not hold the lock meanwhile.
         let kept = self.open.lock().get(&slot).cloned()?;
         let id = |found: &Metadata| (found.dev(), found.ino());
         Some(kept.metadata().is_ok_and(|kept| id(&kept) == id(found)))
     }
 
-    /// Whether a file is kept open.
+    /// Whether a file is kept open for this slot.
     pub fn has(&self, slot: usize) -> bool {
         self.open.lock().contains_key(&slot)
     }
 
-    /// Lets go of all files.
+    /// Closes all files.
     pub fn release(&self) {
         self.samples.clear();
         let open = std::mem::take(&mut *self.open.lock());
         drop(open);
     }
 
-    /// Whether a file that was there before has got other names: looked at before each write where that takes no time, and else now and
-    /// then.
+    /// Whether an existing file has more than one hard link by now. On a local disk this checks before each write, elsewhere
+    /// every `CHECK_INTERVAL`.
     fn has_links(&self, slot: usize, file: &File, now: i64) -> bool {
         let Some(guest) = self.preexisting.get(&slot) else { return false };
         let is_due = now.abs_diff(guest.looked.load(Relaxed)) >= CHECK_INTERVAL.unsigned_abs();
@@ -84,7 +85,7 @@ impl PinnedFiles {
         let Ok(found) = file.metadata() else { return false };
         if is_due {
             guest.looked.store(now, Relaxed);
-            // Network file systems and those in user space have no device.
+            // Network and user-space file systems have no device major number.
             guest.is_near.store(rustix::fs::major(found.dev()) != 0, Relaxed);
         }
         found.nlink() > 1
@@ -92,7 +93,7 @@ impl PinnedFiles {
 }
 
 impl Storage {
-    /// Keeps files open that are written to, and remembers which of them were there `before`.
+    /// Keeps the files open that btsync writes to, and remembers which of them existed `before`.
     pub(crate) fn keep_open(&mut self, steps: &[FileAction], survey: &Survey, before: impl IntoIterator<Item = usize>) {
         self.held.preexisting = before.into_iter().map(|number| (number, RegisteredTorrent::default())).collect();
         for (number, _) in steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)) {
@@ -108,10 +109,10 @@ impl Storage {
         }
     }
 
-    /// Looks whether a file that was there before has got other names since, which a write would change too.
+    /// Checks whether an existing file has got other hard links, whose content a write would change too.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] where it has.
+    /// [`StorageError::InTheWay`] if it has.
     pub(crate) fn check_new_links(&self, slot: usize, file: &File, now: i64) -> Result<(), StorageError> {
         if self.held.has_links(slot, file, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
     }

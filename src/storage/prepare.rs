@@ -1,5 +1,5 @@
-//! What is done to the disk once it is decided which files are ours (`ownership.rs`): folders and files are made, files get their
-//! room, and what the part file holds of files that are wanted by now goes where it belongs.
+//! Changes the disk once it is decided which files btsync may write to (`ownership.rs`): creates folders and files, allocates
+//! space, and copies bytes of newly wanted files out of the part file.
 
 use std::collections::HashSet;
 use std::fs::{File, Permissions};
@@ -22,45 +22,45 @@ use crate::storage::parts::PartRange;
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
 
-/// Bytes copied at once out of the part file.
+/// Bytes to copy at once out of the part file.
 const CHUNK: usize = 64 * 1024;
 
-/// When the disk's room is taken.
+/// When disk space is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allocation {
-    /// As bytes come: a file grows up to the furthest that was written.
+    /// As data arrives; a file ends at its furthest written byte.
     None,
-    /// As bytes come, but files have their length from the start; the rest is holes.
+    /// As data arrives, but files have their full length from the start; the rest is holes.
     #[default]
     Sparse,
-    /// At the start: no file is in pieces all over the disk, and the disk cannot become full later. As `Sparse` where the file
-    /// system cannot do it.
+    /// At the start: files are not fragmented, and the disk cannot fill up later. Like `Sparse` if the file system does not
+    /// support it.
     Falloc,
 }
 
 /// What [`Storage::resize_files`] found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// Bytes of files that were there before and not empty, each counted up to its length in the torrent, and those of the part
-    /// file. Where it is 0 there is nothing to check.
+    /// Bytes of existing non-empty files, each counted up to its length in the torrent, and of the part file. 0 means that there
+    /// is nothing to check.
     pub found_bytes: u64,
-    /// What was put right, a line each: "x.iso was 12 bytes too long: cut to 100".
+    /// What was repaired, one line each: "x.iso was 12 bytes too long: cut to 100".
     pub repaired: Vec<String>,
-    /// Files that may have got something out of the part file: their pieces are to be hashed.
+    /// Files that may have got data out of the part file: their pieces must be hashed.
     pub restored_files: Vec<usize>,
 }
 
 impl Storage {
-    /// When room is taken on the disk. To be called before [`Storage::prepare`].
+    /// Sets when disk space is allocated. Call it before [`Storage::prepare`].
     #[must_use]
     pub fn allocate(mut self, allocation: Allocation) -> Storage {
         self.allocation = allocation;
         self
     }
 
-    /// Makes all that is missing, and takes every file that is there for its own: wanted files have their length afterwards (with
-    /// [`Allocation::None`] they may be shorter), and those that were too long are cut. For callers who know whose the files are;
-    /// others ask [`Storage::decide`] first.
+    /// Creates all missing files and takes over every existing one: wanted files have their full length afterwards (with
+    /// [`Allocation::None`] they may be shorter), and longer ones are truncated. For callers who know that the files are
+    /// btsync's; others call [`Storage::decide`] first.
     ///
     /// # Errors
     /// Those of [`Storage::survey`], [`Storage::make`] and [`Storage::resize_files`].
@@ -68,7 +68,7 @@ impl Storage {
         self.prepare_unless(&AtomicBool::new(false))
     }
 
-    /// The same, and where `stop` becomes true it returns soon, with what was found so far.
+    /// Like [`Storage::prepare`], but returns soon with the results so far if `stop` becomes true.
     ///
     /// # Errors
     /// Those of [`Storage::prepare`].
@@ -85,13 +85,13 @@ impl Storage {
         self.resize_files(&steps, &survey, stop)
     }
 
-    /// Makes the files that are to be made, with their folders, and copies those that are to be replaced by a copy; `survey` has
-    /// them as they are then. Files that are there are not written to. To be followed by [`Storage::mark`]: a file
-    /// that a dying process leaves behind here holds nothing, and is nobody's.
+    /// Creates the files to be created, with their folders, and replaces those to be replaced by a copy; updates `survey` to
+    /// match. Does not write to existing files. Call [`Storage::mark`] next: a file that a dying process leaves behind here holds
+    /// no data and belongs to nobody.
     ///
     /// # Errors
-    /// What the system refuses; [`StorageError::InTheWay`] where a file has just appeared. With [`Allocation::Falloc`] also
-    /// [`StorageError::NoSpace`], before any file is made.
+    /// The system's error; [`StorageError::InTheWay`] if a file has just appeared; with [`Allocation::Falloc`] also
+    /// [`StorageError::NoSpace`], before any file is created.
     pub fn make(&self, steps: &[FileAction], survey: &mut Survey, stop: &AtomicBool) -> Result<(), StorageError> {
         if self.allocation == Allocation::Falloc {
             self.check_disk_space(self.unallocated(stop))?;
@@ -127,12 +127,11 @@ impl Storage {
         Ok(())
     }
 
-    /// Gives the files that are to be written to their length and their room; of a file that was not wanted before, what the
-    /// part file holds is copied into it, and a part file that nothing is left for is removed. `survey` is that after
-    /// [`Storage::make`].
+    /// Gives the files to be written their length and allocates their space. Copies bytes of newly wanted files out of the part
+    /// file, and removes a part file that is no longer needed. `survey` is the one that [`Storage::make`] updated.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The system's error.
     pub fn resize_files(
         &self,
         steps: &[FileAction],
@@ -165,7 +164,7 @@ impl Storage {
         Ok(prepared)
     }
 
-    /// The part file, where it is there. That it cannot be read costs what it holds and nothing else.
+    /// The part file, if there is one. If it cannot be read, only its content is lost.
     fn parts(&self) -> Option<OpenFile> {
         let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
         if self.selection.is_foreign() {
@@ -175,7 +174,7 @@ impl Storage {
         opened.file.metadata().is_ok_and(|found| self.selection.matches_part_file(&found)).then_some(opened)
     }
 
-    /// Removes the part file, unless a file needs it. How many bytes it has.
+    /// Removes the part file, unless a file needs it. Returns its length in bytes.
     fn remove_unneeded_part_file(&self, parts: &OpenFile) -> u64 {
         let mut files = 0..self.layout.files().len();
         if files.any(|file| self.selection.in_parts(&self.layout, file)) {
@@ -196,13 +195,13 @@ impl Storage {
         Ok(())
     }
 
-    /// Makes a file that was not there. Where a part file may have something for it, it is empty until that was copied.
+    /// Creates a file. If the part file may have data for it, the file stays empty until that was copied.
     fn make_file(&self, file: usize, spec: &FileSpec, has_part_file: bool) -> Result<OpenFile, StorageError> {
         let handle = self.root.open(&spec.path, Access::New)?;
         origin::mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
         if self.layout.is_executable(file) {
             let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
-            // For those who may read it, as the umask has it.
+            // Executable for everyone who may read it under the umask.
             let mode = found.mode() | (found.mode() & 0o444) >> 2;
             if let Err(error) = handle.file.set_permissions(Permissions::from_mode(mode)) {
                 log::debug!("{} is not made executable: {error}", shown(&spec.path));
@@ -214,15 +213,15 @@ impl Storage {
         Ok(handle)
     }
 
-    /// Marks a file that was there before, where its name calls for that: what the download puts into it is the torrent's.
+    /// Marks an existing file if its name requires that, because the download will put the torrent's data into it.
     fn mark_continued(&self, file: usize, spec: &FileSpec) -> Option<OpenFile> {
         let name = self.layout.final_name(file).unwrap_or(&spec.path);
         if !self.wants(file) || !origin::is_watched_name(name) {
             return None;
         }
-        // Where it cannot be opened, writing says why.
+        // If it cannot be opened, the first write reports why.
         let there = self.root.open(&spec.path, Access::Read).ok()?;
-        // A mark is a change that others see, so it is made once.
+        // A mark changes the file's ctime for other programs, so set it only once.
         if origin::is_marked(&there.file) {
             return None;
         }
@@ -230,7 +229,7 @@ impl Storage {
         Some(there)
     }
 
-    /// Gives a file that is there its length and its room, and what the part file has for it.
+    /// Gives an existing file its length and space, and its data from the part file.
     fn fit_file(
         &self,
         file: usize,
@@ -269,7 +268,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Gives a file of `found` bytes its length and its room.
+    /// Gives a file of `found` bytes its length and space.
     fn resize(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
         if found > length || (found < length && self.allocation == Allocation::Sparse) {
             self.set_length(number, file, found, length)?;
@@ -280,8 +279,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Gives a file that had `found` bytes another length, unless it is longer by now than can be from us: what another program has
-    /// appended meanwhile is never cut. Of a file that is to grow, that may be what came out of the part file.
+    /// Sets the length of a file that had `found` bytes, unless it is longer by now than we can have made it: data that another
+    /// program has appended meanwhile must never be cut off. A file that is to grow may contain data from the part file by now.
     fn set_length(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
         let now = file.metadata().map_err(|error| self.failed(Operation::Resize, number, error))?.len();
         if now > found.max(length) {
@@ -290,7 +289,7 @@ impl Storage {
         file.set_len(length).map_err(|error| self.failed(Operation::Resize, number, error))
     }
 
-    /// Has the file system set a file's room aside; where it cannot, the file gets its length and no more.
+    /// Preallocates a file's space; if the file system cannot, only sets the length.
     fn preallocate(&self, number: usize, file: &File, length: u64) -> Result<(), StorageError> {
         loop {
             return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
@@ -302,9 +301,9 @@ impl Storage {
         }
     }
 
-    /// Copies what the part file holds of a file into it, but nothing before `found`, where the file had bytes of its own
-    /// already. In order, so that what was cut short by a crash is gone on with; and what was copied leaves the part file, so
-    /// that it never comes back when it is out of date. Whether there was anything to look for.
+    /// Copies a file's bytes out of the part file, but nothing before `found`, where the file already had bytes of its own.
+    /// Copies in order, so that a crash in between does no harm, and then clears the bytes in the part file, so that outdated
+    /// data never comes back. Returns whether the part file has room for bytes of this file.
     fn copy_from_part_file(
         &self,
         number: usize,
@@ -320,7 +319,7 @@ impl Storage {
             self.copy(number, file, rest, &parts.file)?;
             if parts.writable && kept.len > 0 {
                 let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                // Not every file system can; then it stays, as the hint that it is.
+                // Not every file system can punch holes; then the data stays, and is only a hint.
                 let _ = rustix::fs::fallocate(&parts.file, hole, kept.at, kept.len);
             }
         }
@@ -336,14 +335,14 @@ impl Storage {
             at = match rustix::fs::seek(parts, SeekFrom::Data(at)) {
                 Ok(data) => data.max(at),
                 Err(Errno::NXIO) => break,
-                // A file system without holes: all is data.
+                // A file system without support for holes: treat everything as data.
                 Err(_) => at,
             };
             let hole = rustix::fs::seek(parts, SeekFrom::Hole(at)).unwrap_or(end).min(end);
             while at < hole {
                 let room = buf.len().min(usize::try_from(hole - at).unwrap_or(usize::MAX));
                 let part = buf.get_mut(..room).unwrap_or_default();
-                // What cannot be read is fetched again.
+                // Unreadable data will be downloaded again.
                 let Ok(count @ 1..) = parts.read_at(part, at) else { return Ok(()) };
                 let part = part.get(..count).unwrap_or_default();
                 let wrote = file.write_all_at(part, within + (at - start));

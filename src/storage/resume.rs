@@ -1,11 +1,11 @@
-//! The fast-resume record: which pieces were right when we last looked, which blocks of other pieces were on disk, and how each file
-//! looked then. Pure: bytes ↔ values and the rules of belief; `session/keeper.rs` reads and writes the file.
+//! Resume data: which pieces were verified at the last check, which blocks of other pieces were on disk, and each file's metadata
+//! at that time. Pure: bytes ↔ values and the rules of trust; `torrent/resume_store.rs` reads and writes the file.
 //!
-//! A record is only ever a hint. It is believed for a piece whose files all look exactly as they did: size, times to the
-//! nanosecond, inode. That proves something only if a file that changes also looks different, so a file comes into a record
-//! under conditions ([`is_stamp_trusted`]): its times are old enough that another change would give others, and they are those of our own
-//! last write, or those from before its pieces were hashed. Data is not synced before a record is written: a record of
-//! another boot is not believed, as what the system had not yet written out is lost with its power but not with our death.
+//! Resume data is only a hint. It is trusted for a piece if the metadata of all its files is unchanged: size, times to the
+//! nanosecond, inode. That proves something only if every change of a file changes its metadata, so a file is recorded under
+//! conditions ([`is_stamp_trusted`]): its times are old enough that another change would give it new ones, and they are those of
+//! our own last write, or those from before its pieces were hashed. btsync does not sync data before it writes resume data, so
+//! data from another boot is not trusted: what the system had not yet written out survives our death, but not a power failure.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -20,40 +20,40 @@ use crate::storage::layout::Layout;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
-/// The version that is written, and the only one that is read.
+/// The format version that is written, and the only one that is read.
 const VERSION: i64 = 1;
 /// Bytes of a file's entry: number, size, both times, inode.
 const FILE_ENTRY_LEN: usize = 36;
-/// Bytes of an entry among the files that are ours: number, identity.
+/// Bytes of an entry in `ours`: number, identity.
 const OWNED_ENTRY_LEN: usize = 12;
-/// In front of `blocks`: the form of its entries. Entries of another form are ignored.
+/// The first byte of `blocks`: the format of its entries. Entries of another format are ignored.
 const BLOCKS_FORM: u8 = 1;
-/// Bytes of an entry among `blocks` before its bits: number of the piece, bytes that follow.
+/// Bytes of an entry in `blocks` before its bits: number of the piece, number of bytes that follow.
 const PARTIAL_HEAD_LEN: usize = 6;
-/// Bytes beside the entries and the bitfield, at most.
+/// The maximum number of bytes beside the entries and the bitfield.
 const MAX_OVERHEAD: usize = 512;
-/// The SHA-1 in front.
+/// The length of the SHA-1 in front.
 const CHECKSUM_LEN: usize = 20;
-/// File systems stamp with the time of the last tick of the system's clock, which are at most 10 ms apart; in nanoseconds.
+/// File systems use the time of the system clock's last tick, and ticks are at most 10 ms apart; in nanoseconds.
 pub const TICK: i64 = 20_000_000;
-/// Where a file was not written by us, its times may be coarse (FAT: two seconds): so old they must be, in nanoseconds.
+/// Files that we did not write may have coarse times (FAT: two seconds), so these must be at least this old, in nanoseconds.
 pub const COARSE: i64 = 3_000_000_000;
 
-/// How a file looks from outside; times in nanoseconds since 1970.
+/// A file's metadata; times in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// When its content was last changed; anyone may set this.
+    /// The modification time (mtime); anyone may set it.
     pub modified: i64,
-    /// When anything of it was last changed; nobody can set this.
+    /// The change time (ctime); nobody can set it.
     pub changed: i64,
-    /// Its number in the file system: another file by the same name has another.
+    /// The inode number: another file of the same name has another.
     pub inode: u64,
 }
 
 impl Stamp {
-    /// As the system describes a file.
+    /// Takes the stamp from a file's metadata.
     pub(super) fn of(found: &Metadata) -> Option<Stamp> {
         let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
         let modified = time(found.mtime(), found.mtime_nsec())?;
@@ -61,81 +61,81 @@ impl Stamp {
         Some(Stamp { size: found.size(), modified, changed, inode: found.ino() })
     }
 
-    /// The later of its times.
+    /// The later of its two times.
     pub fn latest(&self) -> i64 {
         self.modified.max(self.changed)
     }
 
-    /// Whether, at `clock`, a change of the file would give it other times, however coarse they are.
+    /// Whether a change of the file at time `clock` would give it new times, however coarse they are.
     pub fn is_settled(&self, clock: i64) -> bool {
         clock.saturating_sub(self.latest()) >= COARSE
     }
 }
 
-/// Whether a file may come into a record. It looks like `now` at `clock`; `before` is how it looked before its pieces were hashed,
-/// where that is known to mean something; `written` is when our last write to it began and ended.
+/// Whether a file may be recorded in resume data. Its metadata is `now` at time `clock`; `before` is its metadata before its
+/// pieces were hashed, if that is known to be meaningful; `written` is when our last write to it began and ended.
 pub fn is_stamp_trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
     let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(TICK)..=end).contains(&time));
     let old_enough = clock.saturating_sub(now.latest()) >= TICK;
     old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
 }
 
-/// A moment by two clocks, in nanoseconds.
+/// A moment on two clocks, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// Since 1970, by the clock that stamps files and that anybody with the right can set.
+    /// Since 1970, on the clock that file systems use and that privileged users can set.
     pub wall: i64,
-    /// Since any point, by a clock that nobody sets.
+    /// Since an arbitrary point, on a monotonic clock.
     pub steady: i64,
 }
 
 impl ClockReading {
-    /// Whether the wall clock was set back between an earlier moment and this one. What file times say of the time between is worth
-    /// nothing then: later changes may have earlier times.
+    /// Whether the wall clock was set back between `earlier` and this moment. Then file times in between prove nothing: later
+    /// changes may have earlier times.
     pub fn clock_went_back_since(&self, earlier: ClockReading) -> bool {
         let (wall, steady) = (self.wall.saturating_sub(earlier.wall), self.steady.saturating_sub(earlier.steady));
         wall.saturating_add(TICK) < steady
     }
 }
 
-/// What is known of one torrent in one folder.
+/// The resume data of one torrent in one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumeData {
-    /// Which torrent.
+    /// The torrent's info hash.
     pub info_hash: InfoHash,
-    /// Names the boot of the system during which it was written.
+    /// Identifies the boot of the system during which it was written.
     pub boot: String,
-    /// How files looked, by their number in the torrent; those that are not here are not to be believed.
+    /// The metadata of files, by number in the torrent; files without an entry are not trusted.
     pub files: Vec<(u32, Stamp)>,
-    /// The pieces that were right.
+    /// The verified pieces.
     pub have: Bitfield,
-    /// The files that btsync writes to and that are not complete: their numbers, and what tells each from later files of its name.
-    /// It says something only of files that look as they did. `None` in the records of version 0.1.0, which did not ask.
+    /// The incomplete files that btsync writes to: number, and the identity that distinguishes each from later files of its name.
+    /// Only meaningful for files whose metadata is unchanged. `None` in data written by version 0.1.0, which did not record it.
     pub ours: Option<Vec<(u32, u64)>>,
-    /// Payload bytes sent in all sessions so far: the torrent's ratio is of these.
+    /// Payload bytes uploaded in all runs so far, from which the torrent's ratio is computed.
     pub uploaded: u64,
-    /// Pieces of which some blocks are on disk, in ascending order.
+    /// Pieces with some blocks on disk, in ascending order.
     pub partial: Vec<PartialPiece>,
 }
 
-/// Why a record is none of ours.
+/// Why bytes are not valid resume data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResumeDataError {
-    /// More bytes than a record of this torrent has.
+    /// Longer than any resume data of this torrent.
     #[error("a record of {0} bytes is too long")]
     TooLong(usize),
-    /// It was cut off, or altered.
+    /// Truncated or altered.
     #[error("the record's checksum is wrong")]
     Checksum,
-    /// It is not bencode that we accept.
+    /// Not acceptable bencode.
     #[error(transparent)]
     Raw(#[from] BencodeError),
-    /// A field is missing or makes no sense.
+    /// A field is missing or invalid.
     #[error("the record does not fit: {0}")]
     Field(&'static str),
 }
 
-/// The record as it is kept, behind its SHA-1.
+/// The resume data as stored, after its SHA-1.
 #[derive(Serialize, Deserialize)]
 struct StoredResumeData {
     /// Earlier versions neither write nor read this.
@@ -153,12 +153,12 @@ struct StoredResumeData {
 }
 
 impl ResumeData {
-    /// Whether these are the bytes of a record, of whatever torrent.
+    /// Whether these bytes are resume data, of any torrent.
     pub fn is_encoded(bytes: &[u8]) -> bool {
         bytes.split_at_checked(CHECKSUM_LEN).is_some_and(|(sum, body)| Sha1::digest(body).as_slice() == sum)
     }
 
-    /// The record as bytes: a SHA-1, and the bencoded dictionary that it is of.
+    /// Encodes the resume data: a SHA-1, then the bencoded dictionary that it covers.
     pub fn encode(&self) -> Vec<u8> {
         let mut files = Vec::with_capacity(self.files.len() * FILE_ENTRY_LEN);
         for (number, stamp) in &self.files {
@@ -183,26 +183,25 @@ impl ResumeData {
             uploaded: i64::try_from(self.uploaded).unwrap_or(i64::MAX),
             version: VERSION,
         };
-        // Strings and a number can be bencoded; a record of nothing would be refused.
+        // Strings and a number always encode; `decode` refuses empty data.
         let body = serde_bencode::to_bytes(&kept).unwrap_or_default();
         [Sha1::digest(&body).as_slice(), &body].concat()
     }
 
-    /// No record of such a torrent has more bytes.
+    /// The maximum length of this torrent's encoded resume data.
     pub fn max_encoded_size(layout: &Layout) -> usize {
         let pieces = layout.piece_count() as usize;
-        // A piece of one block is there or not.
+        // A piece of one block is never partial.
         let map = Some(layout.piece_length().div_ceil(BLOCK_SIZE)).filter(|blocks| *blocks > 1);
         let map = map.map_or(0, |blocks| PARTIAL_HEAD_LEN + blocks.div_ceil(8) as usize);
         let files = layout.files().len().saturating_mul(FILE_ENTRY_LEN + OWNED_ENTRY_LEN);
         pieces.saturating_mul(map).saturating_add(files).saturating_add(pieces.div_ceil(8) + MAX_OVERHEAD)
     }
 
-    /// Reads what [`ResumeData::encode`] wrote, for a torrent of this layout. Of the pieces that are partly there, those that the
-    /// torrent does not have in this form are left out.
+    /// Parses the output of [`ResumeData::encode`] for a torrent of this layout. Drops partial pieces that do not fit the layout.
     ///
     /// # Errors
-    /// Where it is damaged, of another version, or of another torrent's shape.
+    /// If it is damaged, or of another version or another torrent's shape.
     pub fn decode(bytes: &[u8], layout: &Layout) -> Result<ResumeData, ResumeDataError> {
         let (files, pieces) = (layout.files().len(), layout.piece_count());
         if bytes.len() > ResumeData::max_encoded_size(layout) {
@@ -230,21 +229,21 @@ impl ResumeData {
         Ok(ResumeData { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded, partial })
     }
 
-    /// Takes back how those files looked whose times lie after `clock`: it was set back since, and a change could get the same
-    /// times once more.
+    /// Drops the metadata of files with times after `clock`: the clock was set back since, and a change could give a file the
+    /// same times again.
     pub fn drop_future_stamps(&mut self, clock: i64) {
         self.files.retain(|(_, stamp)| stamp.latest() <= clock);
     }
 
-    /// How a file looked.
+    /// A file's recorded metadata.
     pub fn stamp(&self, number: u32) -> Option<Stamp> {
         let at = self.files.binary_search_by_key(&number, |(listed, _)| *listed).ok()?;
         self.files.get(at).map(|(_, stamp)| *stamp)
     }
 
-    /// Whether btsync wrote to this file, had not completed it, and nobody has touched it since: it looks like `now`. A file that does
-    /// not look as it did may have been completed by another process, and be the user's since. A record is believed here whatever the
-    /// boot: a crash of the machine may cost data, and makes nobody else the owner.
+    /// Whether btsync wrote to this file, had not completed it, and nobody has touched it since (`now` is its current metadata).
+    /// Another process may have completed a file whose metadata differs, and since then it is the user's. This holds across
+    /// boots: a crash may lose data, but does not change the owner.
     pub fn left(&self, layout: &Layout, file: usize, seen: &FileSnapshot, now: Option<Stamp>) -> bool {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         if now.is_none() || self.stamp(number) != now {
@@ -253,12 +252,13 @@ impl ResumeData {
         if let Some(ours) = &self.ours {
             return ours.binary_search(&(number, seen.identity)).is_ok();
         }
-        // Version 0.1.0 wrote to every file that was wanted; what was complete may have been the user's from the start.
+        // Version 0.1.0 wrote to every wanted file; complete files may have been the user's from the start.
         let mut pieces = layout.pieces_of(file).map(PieceIndex);
         !self.have.is_full() && pieces.any(|piece| self.have.has(piece))
     }
 
-    /// The same of the part file, whose number is the one behind the last file's; its looks are noted for each file that lies in it.
+    /// Like [`ResumeData::left`] for the part file, whose number is the number of files; its metadata is recorded for each file
+    /// with bytes in it.
     pub fn is_part_file_unchanged(&self, layout: &Layout, identity: u64, now: Stamp) -> bool {
         let number = u32::try_from(layout.files().len()).unwrap_or(u32::MAX);
         let is_named = self.ours.as_ref().map_or(!self.have.is_full() && self.have.count() > 0, |ours| {
@@ -267,14 +267,14 @@ impl ResumeData {
         is_named && self.files.iter().any(|(_, stamp)| *stamp == now)
     }
 
-    /// Whether btsync wrote to this very file and had not completed it, whatever was done to it since.
+    /// Whether btsync wrote to this very file and had not completed it, whatever happened to it since.
     pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
         let entry = u32::try_from(file).map(|number| (number, seen.identity));
         let ours = self.ours.as_ref().zip(entry.ok());
         is_permanent(seen.identity) && ours.is_some_and(|(ours, entry)| ours.binary_search(&entry).is_ok())
     }
 
-    /// The pieces that need not be hashed, where the files look like `stamps` now.
+    /// The pieces that need not be hashed, given the files' current metadata in `stamps`.
     pub fn trusted_pieces(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Bitfield {
         let same = self.same(stamps);
         let mut trusted_pieces = Bitfield::new(layout.piece_count());
@@ -284,7 +284,7 @@ impl ResumeData {
         trusted_pieces
     }
 
-    /// The blocks of other pieces that are on disk, where the files look like `stamps` now. They were never hashed.
+    /// The blocks of other pieces on disk, given the files' current metadata in `stamps`. They were never hashed.
     pub fn trusted_blocks(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Vec<PartialPiece> {
         let same = self.same(stamps);
         let mut partial = self.partial.clone();
@@ -300,7 +300,7 @@ impl ResumeData {
         partial
     }
 
-    /// For each file whether it looks as it did.
+    /// Whether each file's metadata is unchanged.
     fn same(&self, stamps: &[Option<Stamp>]) -> Vec<bool> {
         let mut same = vec![false; stamps.len()];
         for (number, stamp) in &self.files {
@@ -313,18 +313,18 @@ impl ResumeData {
     }
 }
 
-/// Whether these bytes of a piece lie in files that look as they did, and in padding.
+/// Whether these bytes of a piece are in files with unchanged metadata, or in padding.
 fn is_within(layout: &Layout, piece: PieceIndex, begin: u32, length: u32, same: &[bool]) -> bool {
     let pad = |file: usize| layout.files().get(file).is_some_and(|file| file.pad);
     let mut spans = layout.spans(layout.offset(piece, begin), u64::from(length));
     spans.all(|span| pad(span.file) || same.get(span.file) == Some(&true))
 }
 
-/// The blocks of pieces that are partly there, as they are kept.
+/// Encodes the blocks of partial pieces.
 fn blocks_of(partial: &[PartialPiece]) -> ByteBuf {
     let mut bytes = vec![BLOCKS_FORM];
     for partial in partial {
-        // A piece of 4 GiB has 32 KiB of them.
+        // A piece of 4 GiB needs 32 KiB.
         let Ok(length) = u16::try_from(partial.as_bytes().len()) else { continue };
         bytes.extend(partial.piece.0.to_be_bytes());
         bytes.extend(length.to_be_bytes());
@@ -333,7 +333,7 @@ fn blocks_of(partial: &[PartialPiece]) -> ByteBuf {
     ByteBuf::from(bytes)
 }
 
-/// Reads what [`blocks_of`] wrote. An entry that does not fit the torrent, or names a piece that another one has named, is left out.
+/// Parses the output of [`blocks_of`]. Drops entries that do not fit the torrent or repeat a piece.
 fn partial_of(bytes: &[u8], layout: &Layout) -> Vec<PartialPiece> {
     let Some((&BLOCKS_FORM, mut rest)) = bytes.split_first() else { return Vec::new() };
     let mut found: Vec<PartialPiece> = Vec::new();
@@ -353,21 +353,21 @@ fn partial_of(bytes: &[u8], layout: &Layout) -> Vec<PartialPiece> {
     found
 }
 
-/// The head of an entry among `blocks`, and what follows it.
+/// The head of an entry in `blocks`, and the bytes after it.
 fn head_of(bytes: &[u8]) -> Option<(PieceIndex, usize, &[u8])> {
     let (piece, rest) = bytes.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     Some((PieceIndex(u32::from_be_bytes(*piece)), usize::from(u16::from_be_bytes(*length)), rest))
 }
 
-/// One entry among the files that are ours; `None` where it is cut off.
+/// One entry in `ours`; `None` if it is truncated.
 fn owned_of(entry: &[u8]) -> Option<(u32, u64)> {
     let (number, rest) = entry.split_first_chunk::<4>()?;
     let identity = <[u8; 8]>::try_from(rest).ok()?;
     Some((u32::from_be_bytes(*number), u64::from_be_bytes(identity)))
 }
 
-/// One file's entry; `None` where it is cut off or names a file that the torrent does not have.
+/// One file's entry; `None` if it is truncated or its number is out of range.
 fn entry_of(entry: &[u8], files: usize) -> Option<(u32, Stamp)> {
     let (number, rest) = entry.split_first_chunk::<4>()?;
     let (size, rest) = rest.split_first_chunk::<8>()?;

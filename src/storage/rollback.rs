@@ -1,4 +1,4 @@
-//! A start that is refused after its first files were made: another program was faster with one of the others.
+//! Undoes a start that was refused after its first files were created, because another program has changed one of the others.
 
 use std::sync::atomic::AtomicBool;
 
@@ -10,13 +10,13 @@ use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::{Survey, has_data};
 
 impl Storage {
-    /// Takes back what [`Storage::make`] and [`Storage::mark`] have done, where they or [`Storage::resize_files`] have refused a file: files that
-    /// were made and hold nothing are removed, and the marker says what the `earlier` one said, or goes. `survey` is that after
-    /// [`Storage::make`]. Folders stay.
+    /// Undoes [`Storage::make`] and [`Storage::mark`] after they or [`Storage::resize_files`] have refused a file: removes
+    /// created files that hold no data, and restores the `earlier` marker or removes it. `survey` is the one that
+    /// [`Storage::make`] updated. Folders stay.
     pub fn roll_back(&self, steps: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
         let mut left = earlier.unwrap_or_default();
         left.continued.clear();
-        // Before the marker was written, a file that was to be replaced may still be the user's.
+        // Before the marker was written, a file to be replaced may still be the user's.
         let is_marked = self.writable.is_some();
         for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
             let Some(seen) = survey.file(file) else { continue };
@@ -35,7 +35,7 @@ impl Storage {
         self.release(Some(left));
     }
 
-    /// Removes a file that btsync has just made, where it is still that one and nobody has written to it.
+    /// Removes a file that btsync has just created, if it is still that file and nobody has written to it.
     fn remove_unused(&self, file: usize, seen: &FileSnapshot) -> bool {
         let name = self.name(file);
         let Ok(handle) = self.root.open(name, Access::Read) else { return true };
@@ -64,7 +64,7 @@ mod tests {
         Storage::new(dir.to_owned(), Layout::new(10, vec![spec("a"), spec("b"), spec("c")]).unwrap(), 4)
     }
 
-    /// Begins with `a` and `c` made and `b` gone on with, to which another program appends at the last moment.
+    /// Starts with `a` and `c` to be created and `b` to be continued; another program appends to `b` at the last moment.
     fn refused(dir: &Path, given: bool) -> Storage {
         let no = AtomicBool::new(false);
         let steps = [FileAction::Make, FileAction::Continue, FileAction::Make];

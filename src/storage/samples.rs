@@ -1,6 +1,6 @@
-//! What files are known by that are not kept open (`held.rs`), where the file system may give their numbers again and its times are not those
-//! of our clock: a few bytes that btsync has last written, or that there were none. A file that another program moves into the place of
-//! such a one has others.
+//! Recognises files that are not kept open (`pinned_files.rs`), if the file system may reuse inode numbers and its timestamps do
+//! not come from our clock. For each file it keeps a few bytes that btsync wrote last, or the fact that there was no data. A file
+//! that another program moves into its place has other bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,28 +17,28 @@ use crate::storage::ownership::FileAction;
 use crate::storage::snapshot::is_permanent;
 use crate::storage::survey::{Survey, has_data};
 
-/// Bytes of a sample.
+/// The length of a sample in bytes.
 const LENGTH: usize = 32;
-/// Of a larger file so many parts of this size are looked at, the first and the last among them.
+/// In a larger file, look only at this many parts of `PART` bytes, including the first and the last.
 const PARTS: u64 = 16;
 const PART: u64 = 256 << 10;
 
-/// What is known of a file's content.
+/// What is known about a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sample {
-    /// Nothing: a write of ours is changing it.
+    /// Nothing: a write of ours is changing the sampled bytes.
     Unknown,
-    /// It holds no data.
+    /// The file holds no data.
     Empty,
-    /// These bytes are at this offset: so many of them.
+    /// The file has these bytes: offset, count, bytes.
     Bytes(u64, usize, [u8; LENGTH]),
 }
 
-/// The samples of files by their numbers; of others nothing is known.
+/// Samples by file number; a file without a sample is not checked.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     files: Mutex<HashMap<usize, Sample>>,
-    /// Whether there are any: most file systems need none.
+    /// Whether there are any samples: most file systems need none.
     any: AtomicBool,
 }
 
@@ -52,7 +52,7 @@ impl Samples {
         if self.any.load(Relaxed) { self.files.lock().get(&slot).copied() } else { None }
     }
 
-    /// A write begins. Whether the file is one of those of which samples are taken.
+    /// Records that a write begins. Returns whether the file has a sample.
     pub fn begin(&self, slot: usize, offset: u64, len: u64) -> bool {
         let is_changed = |at: u64, count: usize| at < offset + len && offset < at + count as u64;
         match self.get(slot) {
@@ -63,7 +63,7 @@ impl Samples {
         true
     }
 
-    /// So many bytes of these were written.
+    /// Records that the first `written` bytes of `bufs` were written at `offset`.
     pub fn wrote(&self, slot: usize, offset: u64, bufs: &[IoSlice<'_>], written: usize) {
         let mut at = 0;
         for buf in bufs {
@@ -76,10 +76,10 @@ impl Samples {
         }
     }
 
-    /// Whether the file has the content that this one is known by. One of which nothing is known has.
+    /// Whether the file's content fits its sample. A file without one always fits.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If the file cannot be read.
     pub fn fits(&self, slot: usize, file: &File) -> io::Result<bool> {
         while let Some(sample) = self.get(slot) {
             let has_same_size_and_mtime = match sample {
@@ -94,7 +94,7 @@ impl Samples {
                     }
                 }
             };
-            // Another thread of ours may have written meanwhile.
+            // Another thread of ours may have written meanwhile: then compare again.
             if has_same_size_and_mtime || self.get(slot) == Some(sample) {
                 return Ok(has_same_size_and_mtime);
             }
@@ -102,7 +102,7 @@ impl Samples {
         Ok(true)
     }
 
-    /// Forgets all.
+    /// Drops all samples.
     pub fn clear(&self) {
         self.files.lock().clear();
         self.any.store(false, Relaxed);
@@ -116,7 +116,7 @@ fn of(at: u64, bytes: &[u8]) -> Sample {
     Sample::Bytes(at, count, sample)
 }
 
-/// The first of the looked at parts of a file in which any byte is not zero.
+/// The start of the first examined part of a file that has a non-zero byte.
 fn find(file: &File, stop: &AtomicBool) -> io::Result<Option<u64>> {
     let size = file.metadata()?.len();
     for (from, upto) in parts(size) {
@@ -127,14 +127,14 @@ fn find(file: &File, stop: &AtomicBool) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// Which parts of a file of this size are looked at.
+/// The parts to examine in a file of this size.
 fn parts(size: u64) -> impl Iterator<Item = (u64, u64)> {
     let (count, part) = if size <= PARTS * PART { (1, size) } else { (PARTS, PART) };
     let step = (size - part) / (count - 1).max(1);
     (0..count).map(move |number| (number * step, number * step + part))
 }
 
-/// A sample of a file as it is.
+/// Takes a sample of a file's current content.
 fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
     let Some(from) = find(file, stop)? else { return Ok(Sample::Empty) };
     let mut buf = vec![0; usize::try_from(PART).unwrap_or_default()];
@@ -151,11 +151,11 @@ fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
 }
 
 impl Storage {
-    /// Takes samples of the files that are written to and that nothing else tells from others. `has_more`: what is made may have data already.
-    /// Where `stop` becomes true the rest is left out.
+    /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others. `has_more`: new files
+    /// may already have data from the part file. Skips the rest if `stop` becomes true.
     pub(super) fn take_samples(&self, steps: &[FileAction], survey: &Survey, has_more: bool, stop: &AtomicBool) {
         if self.writable.is_none() {
-            return; // The caller answers for the files.
+            return; // The caller vouches for the files.
         }
         for (number, step) in steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)) {
             let is_told = survey.file(number).is_none_or(|seen| is_permanent(seen.identity));

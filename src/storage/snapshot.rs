@@ -1,4 +1,4 @@
-//! A file as the system describes it at one moment, and whether another moment's is the same one.
+//! A file's metadata at one moment, and whether the metadata of another moment belongs to the same file.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -7,51 +7,51 @@ use std::time::UNIX_EPOCH;
 
 use sha1::{Digest, Sha1};
 
-/// A file as it was found.
+/// A file's metadata when it was examined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSnapshot {
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// How many names it has.
+    /// The number of hard links.
     pub links: u64,
-    /// Its number in the file system.
+    /// The inode number.
     pub inode: u64,
-    /// What tells it from every other file that ever had its name: see `identity`.
+    /// Distinguishes the file from every other file that ever had its name: see `identity`.
     pub identity: u64,
-    /// When it was last changed, in nanoseconds since 1970 or as good as.
+    /// The change time (ctime) as seconds since 1970 and nanoseconds.
     pub(crate) changed: (i64, i64),
     pub(crate) modified: (i64, i64),
 }
 
-/// What tells a file from others for as long as this process runs, by whichever name it is found.
+/// Distinguishes a file from all others while this process runs, whichever name it is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Trait {
-    /// See `identity`; file systems that count times coarsely give it to several files.
+    /// See `identity`; file systems with coarse timestamps give the same one to several files.
     pub identity: u64,
-    /// Its number in the file system.
+    /// The inode number.
     pub inode: u64,
 }
 
 impl Trait {
-    /// That of the file at a path, links followed; `None` where nothing is.
+    /// The key of the file at `path`, following symbolic links; `None` if there is no file.
     pub fn at(path: &Path) -> Option<Trait> {
         let found = path.metadata().ok()?;
         Some(Trait { identity: identity(&found), inode: found.ino() })
     }
 
-    /// Whether nothing but this file will ever have it.
+    /// Whether no other file will ever have this identity.
     pub fn is_permanent(self) -> bool {
         is_permanent(self.identity)
     }
 }
 
 impl FileSnapshot {
-    /// Tells it from others.
+    /// The part of the snapshot that distinguishes the file from others.
     pub fn as_trait(&self) -> Trait {
         Trait { identity: self.identity, inode: self.inode }
     }
 
-    /// As the system describes it.
+    /// Takes the snapshot from `found`.
     pub(crate) fn of(found: &Metadata) -> FileSnapshot {
         FileSnapshot {
             size: found.size(),
@@ -63,13 +63,13 @@ impl FileSnapshot {
         }
     }
 
-    /// Whether nobody has written to it or given it another name either.
+    /// Whether it is still this file, and nobody has written to it, renamed it or linked it.
     pub(crate) fn is_untouched(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
         self.is_unchanged(now) && self.changed == later.changed && self.modified == later.modified
     }
 
-    /// Whether it is that file under another name.
+    /// Whether `now` is this file under another name.
     pub(crate) fn is_renamed(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
         let has_same_size_and_mtime =
@@ -77,30 +77,30 @@ impl FileSnapshot {
         is_same(self.identity, later.identity) || has_same_size_and_mtime
     }
 
-    /// Whether it has the length and the time of the last write that this file had: a copy that the file system made of it has both.
+    /// Whether the length and modification time are the same. A copy that an overlay file system made of the file keeps both.
     pub(crate) fn has_same_size_and_mtime(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
         (self.size, self.modified) == (later.size, later.modified)
     }
 
-    /// Whether it is still that file, with the length that it had.
+    /// Whether it is still this file with the same length.
     pub(crate) fn is_unchanged(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()
     }
 }
 
-/// Tells a file from every other one: made of its number in the file system, which is given again as soon as the file is deleted,
-/// and of the time when it was made, which nobody can set and which files of one tick of the clock share. Where only both
-/// together are the same it is the same file, today and after a restart.
+/// Distinguishes a file from every other one. It combines the inode number, which the file system reuses as soon as the file is
+/// deleted, with the creation time, which nobody can set and which files created in the same clock tick share. If both are the
+/// same it is the same file, today and after a restart.
 ///
-/// Where the file system does not keep that time, or counts it so coarsely as FAT does, which numbers files anew, too, that proves
-/// nothing for another run: see [`is_permanent`].
+/// If the file system keeps no creation time, or only a coarse one like FAT, which also renumbers files, the identity proves
+/// nothing to a later run: see [`is_permanent`].
 pub(crate) fn identity(found: &Metadata) -> u64 {
     let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     identity_of(found.dev(), found.ino(), born.map(|since| since.as_nanos()).filter(|nanos| *nanos > 0))
 }
 
-/// Devices get other numbers at the next start: what lasts is without theirs.
+/// Device numbers change at the next boot, so a permanent identity does not include them.
 fn identity_of(device: u64, inode: u64, born: Option<u128>) -> u64 {
     match born {
         Some(nanos) if !nanos.is_multiple_of(COARSE) => hash(&[inode.into(), nanos]) & !TEMPORARY,
@@ -114,17 +114,17 @@ fn hash(parts: &[u128]) -> u64 {
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-/// FAT and exFAT say in hundredths of a second when a file was made.
+/// FAT and exFAT store creation times in hundredths of a second.
 const COARSE: u128 = 10_000_000;
-/// Set in an [`identity`] that says nothing about another run.
+/// The bit that marks an [`identity`] as meaningless to another run.
 const TEMPORARY: u64 = 1 << 63;
 
-/// Whether nothing but this file will ever have its [`identity`], so that a later run may believe what an earlier one noted of it.
+/// Whether no other file will ever have this [`identity`], so that a later run may rely on it.
 pub(crate) fn is_permanent(identity: u64) -> bool {
     identity & TEMPORARY == 0
 }
 
-/// Whether a file that this process has seen is the one that it opens now.
+/// Whether two identities seen by this process belong to the same file.
 pub(crate) fn is_same(before: u64, now: u64) -> bool {
     before == now
 }

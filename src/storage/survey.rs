@@ -1,4 +1,4 @@
-//! What stands where a torrent's files go, before anything is made: facts for [`decide`]. Only reads.
+//! Examines the existing files at the torrent's paths before btsync creates anything: facts for [`decide`]. Only reads.
 
 use std::fs::File;
 use std::io;
@@ -18,31 +18,30 @@ use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction
 use crate::storage::snapshot::FileSnapshot;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
-/// Bytes read at once in search of one that is not zero.
+/// Bytes to read at once when searching for a non-zero byte.
 const CHUNK: usize = 64 * 1024;
 
-/// Stands for the number of names of a file to which a link leads out of the download folder: it is read, and never written to.
+/// The link count recorded for a file outside the download folder that a symbolic link points to: it is read and never written.
 const OUTSIDE: u64 = u64::MAX;
 
-/// The torrent's files as they were found, by their numbers: `None` for padding, for what is not there, and for unwanted files
-/// that lie in the part file.
+/// The torrent's files as they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// See above.
+    /// By file number; `None` for padding, missing files, and unwanted files that lie in the part file.
     pub files: Vec<Option<FileSnapshot>>,
     /// Bytes that may be right: of files, each counted up to its length in the torrent, and of the part file.
     pub bytes: u64,
-    /// The part file; `None` where there is none.
+    /// The part file; `None` if there is none.
     pub parts: Option<FileSnapshot>,
 }
 
 impl Survey {
-    /// A file as it was found.
+    /// The file as it was found.
     pub fn file(&self, number: usize) -> Option<&FileSnapshot> {
         self.files.get(number)?.as_ref()
     }
 
-    /// The first file that another look finds otherwise; behind the last one's number is the part file's.
+    /// The first file that differs in a later survey; the part file's number is the number of files.
     pub fn differs(&self, later: &Survey) -> Option<usize> {
         let file = self.files.iter().zip(&later.files).position(|(before, now)| before != now);
         file.or_else(|| (self != later).then_some(self.files.len()))
@@ -50,14 +49,14 @@ impl Survey {
 }
 
 impl Storage {
-    /// Looks at what stands where the torrent's files go. Where `stop` becomes true the rest is left out.
+    /// Examines the existing files at the torrent's paths. Skips the rest if `stop` becomes true.
     ///
     /// # Errors
-    /// What stands in the way of a wanted file for good: a folder, a link that leads out, a file in a folder's place; another
-    /// program's file that has the name of our part file since [`Storage::select`].
+    /// If something blocks a wanted file for good: a folder at its path, a link that leads out, or a file at a folder's path.
+    /// Also if another program has created a file with our part file's name since [`Storage::select`].
     pub fn survey(&self, stop: &AtomicBool) -> Result<Survey, StorageError> {
         let mut survey = Survey::default();
-        // Most files of a torrent lie in few folders, and at the first start none of these is there.
+        // Most files of a torrent are in few folders, none of which exists at the first start: do not search them for each file.
         let mut missing: Option<&Path> = None;
         for (number, spec) in self.layout.files().iter().enumerate() {
             let looks = !spec.pad && self.selection.has_own_file(number) && !stop.load(Ordering::Relaxed);
@@ -86,20 +85,20 @@ impl Storage {
         Ok(survey)
     }
 
-    /// Whether a wanted file is not there or too short, so that the download cannot be complete.
+    /// Whether a wanted file is missing or too short, so that the download cannot be complete.
     pub fn has_missing_files(&self, survey: &Survey) -> bool {
         let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
         files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
     }
 
-    /// Lets files be read to which links of the user's lead out of the download folder; [`Storage::survey`] does that, too. Where
-    /// `stop` becomes true the rest is left out.
+    /// Allows reading files outside the download folder that the user's symbolic links point to; [`Storage::survey`] does that
+    /// too. Skips the rest if `stop` becomes true.
     pub fn allow_links_outside(&self, stop: &AtomicBool) {
         let goes_on = |_: &&FileSpec| !stop.load(Ordering::Relaxed);
         for spec in self.layout.files().iter().take_while(goes_on).filter(|spec| !spec.pad) {
             let inside = self.root.metadata_inside(&spec.path);
             if inside.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::LOOP)) {
-                // Where that fails, reading says why.
+                // If that fails, the read reports why.
                 let _ = self.root.allow_outside(&spec.path);
             }
         }
@@ -130,7 +129,7 @@ impl Storage {
         }
     }
 
-    /// What stands in the place of a folder above this name.
+    /// The file that blocks one of the folders above this name.
     fn blocking_parent(&self, name: &Path) -> PathBuf {
         let mut above: Vec<&Path> = name.ancestors().skip(1).filter(|name| !name.as_os_str().is_empty()).collect();
         above.reverse();
@@ -138,14 +137,16 @@ impl Storage {
         self.root.path().join(found.unwrap_or(Path::new("")))
     }
 
-    /// What is to be done with each file so that all `wanted` pieces can be had, where those in `have` are there. Where `stop` becomes true, nothing is to be done.
+    /// Decides what to do with each file so that all `wanted` pieces can be downloaded, given the pieces in `have`. If `stop`
+    /// becomes true, the result is to leave all files alone.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] with the first file that is not ours; what the system says of one that cannot be read.
+    /// [`StorageError::InTheWay`] with the first file that btsync may not write to; the system's error for a file that cannot be
+    /// read.
     pub fn decide(&self, input: &DecisionInput<'_>) -> Result<Vec<FileAction>, StorageError> {
         let (mut steps, mut refused) = (Vec::with_capacity(self.layout.files().len()), Vec::new());
         let zeros = hash_zeros(self.layout.piece_length());
-        // Of the last piece nothing is said: where it is short, its zeros have another hash.
+        // Ignore a short last piece: its zeros have another hash.
         let full = |piece: &PieceIndex| self.layout.piece_size(*piece) == self.layout.piece_length();
         let mut right = input.have.iter().filter(full).filter_map(|piece| input.hashes.get(piece.at()));
         let zeros = ZeroPieces { is_begun: right.any(|hash| *hash != zeros), full: zeros };
@@ -156,7 +157,7 @@ impl Storage {
             }
             let mut step = decide(&self.facts(number, input, &zeros)?, input.overwrite);
             if step.is_ok_and(is_write_action) && self.layout.is_read_only(number) {
-                // Where a neighbour is to be downloaded, the piece in both of them cannot be hashed yet.
+                // The piece that it shares with a file to be downloaded cannot be hashed yet.
                 let has_length = input.survey.file(number).is_some_and(|seen| seen.size == spec.length);
                 step = if has_length { Ok(FileAction::Compare) } else { Err(Refusal::Changed) };
             }
@@ -164,7 +165,7 @@ impl Storage {
             refused.extend(step.err().map(|why| (number, why)));
         }
         if input.stop.load(Ordering::Relaxed) {
-            // What was looked at last may not have been looked at to its end.
+            // `stop` may have cut the last examination short.
             return Ok(vec![FileAction::Leave; self.layout.files().len()]);
         }
         match refused.first() {
@@ -197,8 +198,8 @@ impl Storage {
         Ok(facts)
     }
 
-    /// Whether all that is wanted of a file is there. A file that must be empty is complete where it is: no piece says anything
-    /// about what stands in one that is not.
+    /// Whether every wanted piece of a file is on disk. A file whose length in the torrent is 0 must be empty: no piece says
+    /// anything about its content.
     fn needs_nothing(&self, number: usize, seen: Option<&FileSnapshot>, input: &DecisionInput<'_>) -> bool {
         let Some(spec) = self.layout.files().get(number) else { return true };
         let mut pieces = self.layout.pieces_of(number).map(PieceIndex).filter(|piece| input.wanted.has(*piece));
@@ -235,7 +236,7 @@ impl Storage {
             let spans: Vec<Span> = self.layout.spans(self.layout.offset(piece, 0), u64::from(size)).collect();
             let Some(own) = spans.iter().find(|span| span.file == number) else { continue };
             let upto = (own.offset + own.len).min(seen.size);
-            // Where another part of the piece is not as it was, this one still is.
+            // The resume data may vouch for this file's part of the piece even if another part has changed.
             let right = input.have.has(piece) || (input.vouched)(number, piece);
             let whole = right && own.len == u64::from(self.layout.piece_length());
             if whole && input.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros.full) {
@@ -249,7 +250,7 @@ impl Storage {
             }
             let mut others = spans.iter().filter(|span| span.file != number);
             let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, input)?))?;
-            // A piece that cannot be hashed is no fault of this file.
+            // A piece that cannot be hashed does not count as this file's fault.
             evidence.wrong += u32::from(data && !absent);
             evidence.unknown += u32::from(data && absent);
             evidence.may_be_right &= data && absent;
@@ -257,7 +258,7 @@ impl Storage {
                 && match claim {
                     Claim::None => false,
                     Claim::Begun => self.lacks_block((number, piece), own, input)?,
-                    // What is missing may be the neighbour's part of it.
+                    // The missing bytes may be in another file's part of the piece.
                     Claim::Made => own.len < u64::from(size) || self.lacks_page(number, own, input)?,
                 };
             evidence.begun += u32::from(is_begun);
@@ -265,7 +266,8 @@ impl Storage {
         Ok(evidence)
     }
 
-    /// Whether a whole block of this piece is zero, or behind the file's end: of the blocks that lie in this file from their beginning to their end.
+    /// Whether this piece has a whole block of zeros, or one past the end of the file. Only looks at blocks that lie entirely in
+    /// this file.
     fn lacks_block(
         &self,
         (number, piece): (usize, PieceIndex),
@@ -286,7 +288,7 @@ impl Storage {
         Ok(false)
     }
 
-    /// Whether a whole page of this piece is zero, as where the power failed before it was on the disk.
+    /// Whether this piece has a whole page of zeros, as after a power failure before the page reached the disk.
     fn lacks_page(&self, number: usize, own: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         const PAGE: u64 = 4096;
         let upto = own.offset + own.len;
@@ -300,7 +302,8 @@ impl Storage {
         Ok(false)
     }
 
-    /// Whether these bytes of another file are missing: it is not there, too short, an unfinished one of ours, or has nothing there.
+    /// Whether these bytes of another file are missing: there is no such file, it is too short, it is an unfinished one of ours,
+    /// or the range has no data.
     fn is_absent(&self, span: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         if self.layout.files().get(span.file).is_some_and(|file| file.pad) {
             return Ok(false);
@@ -328,37 +331,37 @@ impl Storage {
     }
 }
 
-/// What is known of a torrent's pieces of zeros.
+/// What is known about pieces of zeros.
 struct ZeroPieces {
-    /// The hash of a piece of full length.
+    /// The hash of a full-length piece of zeros.
     full: PieceHash,
-    /// Whether any piece of full length that is something else verifies: then there is something of the torrent here.
+    /// Whether any full-length piece verifies that is not all zeros: then some of the torrent is on disk.
     is_begun: bool,
 }
 
-/// What [`Storage::decide`] is asked about.
+/// The input of [`Storage::decide`].
 pub struct DecisionInput<'a> {
-    /// What was found.
+    /// The files as they were found.
     pub survey: &'a Survey,
     /// The hashes of all pieces.
     pub hashes: &'a [PieceHash],
-    /// The pieces that are there and right.
+    /// The verified pieces.
     pub have: &'a Bitfield,
-    /// The pieces that are wanted.
+    /// The wanted pieces.
     pub wanted: &'a Bitfield,
-    /// Whether the marker or the resume data says that btsync may go on with this file.
+    /// Whether the marker or the resume data says that btsync may continue this file.
     pub ours: &'a dyn Fn(usize, &FileSnapshot) -> bool,
-    /// What else these say of the file.
+    /// Weaker evidence from the marker or the resume data.
     pub claim: &'a dyn Fn(usize, &FileSnapshot) -> Claim,
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
-    /// The user gave btsync the files that are in the way.
+    /// Whether the user allowed btsync to overwrite existing files.
     pub overwrite: bool,
-    /// Set where nobody waits for the answer any more.
+    /// Set if the result is no longer needed.
     pub stop: &'a AtomicBool,
 }
 
-/// Whether any byte in this range of a file is not zero. Holes are not read. Once `stop` is set the answer is yes.
+/// Whether any byte in this range of a file is not zero. Does not read holes. Returns `true` once `stop` is set.
 pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> io::Result<bool> {
     let mut at = from;
     let mut buf = vec![0; CHUNK];
@@ -366,7 +369,7 @@ pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> 
         at = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(data) => data.max(at),
             Err(Errno::NXIO) => return Ok(false),
-            // A file system without holes: all is data.
+            // A file system without support for holes: treat everything as data.
             Err(_) => at,
         };
         let room = buf.len().min(usize::try_from(upto.saturating_sub(at)).unwrap_or(usize::MAX));

@@ -1,4 +1,5 @@
-//! Waiting for the disk. Only who asks for it waits: what a process wrote survives its death, but not that of the machine.
+//! Flushes files to disk. Only callers who ask for it wait: written data survives the death of the process, but not a power
+//! failure.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,10 +12,10 @@ use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 
 impl Storage {
-    /// Waits until all that was written is on the disk.
+    /// Waits until all written data is on disk.
     ///
     /// # Errors
-    /// What the system says about the first file that fails.
+    /// The system's error for the first file that fails.
     pub fn sync(&self) -> Result<(), StorageError> {
         for file in 0..=self.layout.files().len() {
             if self.cache.take_dirty(file) {
@@ -27,11 +28,11 @@ impl Storage {
         Ok(())
     }
 
-    /// Waits until all wanted files are on the disk with their names, whoever wrote them: the files, the part file, and all
-    /// folders above them, as btsync may have made any of these.
+    /// Waits until all wanted files and their names are on disk, whoever wrote them: the files, the part file, and all folders
+    /// above them, because btsync may have created any of these.
     ///
     /// # Errors
-    /// What the system says about the first file or folder that fails.
+    /// The system's error for the first file or folder that fails.
     pub fn sync_all(&self) -> Result<(), StorageError> {
         let mut folders = BTreeSet::from([Path::new("")]);
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
@@ -58,7 +59,7 @@ impl Storage {
 
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
         match self.root.with_retry(|| File::open(path)).and_then(|folder| folder.sync_all()) {
-            // Some file systems keep no folders of their own, or let nobody wait for them; a folder that may not be listed is not ours.
+            // Some file systems cannot sync folders, and a folder that we may not list is not ours.
             Err(error) if cannot_sync(&error) => Ok(()),
             synced => synced.map_err(StorageError::io(Operation::Sync, path)),
         }

@@ -1,4 +1,4 @@
-//! What is wrong with a torrent's files, byte by byte, once [`crate::storage::check`] has said which pieces are right.
+//! Lists what is wrong with a torrent's files, byte by byte, after [`crate::storage::check`] has found the pieces that verify.
 
 use std::fs;
 use std::io;
@@ -12,20 +12,20 @@ use crate::types::{Bitfield, PieceIndex};
 /// What is wrong with one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
-    /// Which, as a subscript of [`Layout::files`].
+    /// The file, as an index into [`Layout::files`].
     pub file: usize,
-    /// Its bytes on the disk; `None` where it is not there.
+    /// Its length on disk in bytes; `None` if it is missing.
     pub found: Option<u64>,
-    /// Ranges of it in pieces whose hash is wrong, in order. Where such a piece spans several files, all are named.
+    /// Its ranges in pieces whose hash is wrong, in order. If such a piece spans several files, all of them are listed.
     pub bad: Vec<Range<u64>>,
-    /// Ranges of it, in order, that may be right: their piece cannot be hashed, as another part of it is not there.
+    /// Its ranges, in order, in pieces that cannot be hashed because another part of them is missing; they may be right.
     pub unknown: Vec<Range<u64>>,
 }
 
-/// The length of each file of the layout below `root`: `None` where there is no such file, and for padding.
+/// The length of each file of the layout below `root`: `None` for missing files and for padding.
 ///
 /// # Errors
-/// What the system says where it cannot tell; [`StorageError::NotAFile`] where something else is in its place.
+/// The system's error; [`StorageError::NotAFile`] if something else exists at a file's path.
 pub fn lengths(root: &Path, layout: &Layout) -> Result<Vec<Option<u64>>, StorageError> {
     let length = |path: &Path| match fs::metadata(path) {
         Ok(found) if found.is_file() => Ok(Some(found.len())),
@@ -37,7 +37,7 @@ pub fn lengths(root: &Path, layout: &Layout) -> Result<Vec<Option<u64>>, Storage
     files.map(|file| if file.pad { Ok(None) } else { length(&root.join(&file.path)) }).collect()
 }
 
-/// The files with flaws, in the torrent's order: `found` are their [`lengths`], `have` the pieces that are right. Pure.
+/// The files with flaws, in the torrent's order: `found` is their [`lengths`], `have` the pieces that verify. Pure.
 pub fn flaws(layout: &Layout, found: &[Option<u64>], have: &Bitfield) -> Vec<Flaw> {
     let found_at = |file: usize| found.get(file).copied().flatten();
     let flaw = |file| Flaw { file, found: found_at(file), bad: Vec::new(), unknown: Vec::new() };
@@ -45,7 +45,7 @@ pub fn flaws(layout: &Layout, found: &[Option<u64>], have: &Bitfield) -> Vec<Fla
     for piece in (0..layout.piece_count()).map(PieceIndex).filter(|&piece| !have.has(piece)) {
         let spans = layout.spans(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         let spans = spans.filter(|span| layout.files().get(span.file).is_some_and(|file| !file.pad));
-        // Where some of the piece is not there, nothing can be said of the rest.
+        // If some of the piece is missing, the rest can be neither right nor wrong.
         let torn = spans.clone().any(|span| found_at(span.file).is_none_or(|found| found < span.offset + span.len));
         for span in spans {
             let Some(flaw) = all.get_mut(span.file) else { continue };

@@ -9,7 +9,7 @@ use tempfile::tempdir;
 use super::*;
 use crate::storage::FileSpec;
 
-/// Larger than a slab, so that every piece takes several reads, and no multiple of one.
+/// Larger than a slab, so that every piece takes several reads, and not a multiple of its size.
 const PIECE: u32 = 600_000;
 
 fn file(path: &str, length: u64, pad: bool) -> FileSpec {
@@ -22,7 +22,7 @@ fn prepared(root: &Path, piece_length: u32, files: Vec<FileSpec>) -> Storage {
     it
 }
 
-/// The torrent's bytes: noise, but zeros in its padding.
+/// The torrent's bytes: random, but zeros in its padding.
 fn payload(layout: &Layout) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut bytes = Vec::new();
@@ -133,7 +133,7 @@ fn a_hole_is_right_where_zeros_are_expected_and_only_there() {
     let have = run(&it, &hashes(&bytes, PIECE), 2).unwrap();
     assert_eq!(missing(&have), [0, 2, 3]);
 
-    // A hole behind the end of a file that shrank is no piece, zeros or not.
+    // A hole past the end of a truncated file does not count as a piece of zeros.
     fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap().set_len(5 * u64::from(PIECE) + 999).unwrap();
     assert_eq!(missing(&run(&it, &hashes(&bytes, PIECE), 2).unwrap()), [0, 2, 3, 5]);
 }
@@ -141,7 +141,7 @@ fn a_hole_is_right_where_zeros_are_expected_and_only_there() {
 #[test]
 fn holes_are_not_read() {
     let dir = tempdir().unwrap();
-    // Reading this much would take an hour; the check has to see that nothing is there.
+    // Reading this much would take an hour; the check must notice the hole.
     let size = 512 << 30;
     let it = prepared(dir.path(), 1 << 23, vec![file("a", size, false)]);
     it.write_vectored_at(size - 5, &[IoSlice::new(b"hello")]).unwrap();

@@ -1,4 +1,4 @@
-//! What is still to be found room for, and file systems that say how much there is, or do not.
+//! Disk space still to be allocated, and file systems that report their free space or do not.
 
 use std::io::IoSlice;
 
@@ -9,7 +9,7 @@ use crate::storage::{Allocation, FileSpec, Layout, StorageErrorKind};
 
 const MIB: u64 = 1 << 20;
 
-/// 8 MiB in pieces of one, of which `a` has five and a half.
+/// 8 pieces of 1 MiB; `a` has five and a half.
 fn storage(dir: &TempDir, allocation: Allocation, wanted: &[bool]) -> Storage {
     let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: path == "pad" };
     let files = vec![spec("a", 5 * MIB + MIB / 2), spec("b", MIB), spec("pad", MIB), spec("c", MIB / 2)];
@@ -36,7 +36,7 @@ fn what_is_there_needs_no_room_and_nor_does_padding() {
     let (all, none) = (Bitfield::full(8), Bitfield::new(8));
     assert_eq!(it.still_to_allocate(&none, &all), 7 * MIB);
     let have = write(&it, &[0, 2, 5]);
-    // A and half of b's; file systems round up, by much less than this.
+    // `a` and half of `b`; file systems round up, by much less than this.
     let near = |bytes: u64, expected: u64| expected - MIB / 4 <= bytes && bytes <= expected;
     let still = it.still_to_allocate(&have, &all);
     assert!(near(still, 4 * MIB), "{still}");

@@ -1,4 +1,4 @@
-//! Storage against real files in a temporary folder.
+//! Storage with real files in a temporary folder.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -146,7 +146,7 @@ fn a_file_that_vanished_or_shrank_is_missing() {
 #[test]
 fn links_that_lead_out_or_nowhere_are_refused() {
     let dir = tempdir().unwrap();
-    // Its name starts as ours does, which must not pass for being inside.
+    // Its name starts with the root's name; this must not count as inside.
     let (root, outside) = (dir.path().join("out"), dir.path().join("outside"));
     fs::create_dir_all(&root).unwrap();
     fs::create_dir_all(&outside).unwrap();
@@ -223,12 +223,12 @@ fn a_pipe_where_a_file_must_be_does_not_block() {
     assert_eq!(kind(storage(dir.path(), vec![file("pipe", 1)], 4).prepare()), StorageErrorKind::Exists);
 }
 
-/// Runs `work` as somebody who owns nothing: a superuser is not stopped by permissions.
+/// Runs `work` as an unprivileged user, because permissions do not stop root.
 fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if rustix::process::geteuid().is_root() {
-                // Of this thread only; it ends with the closure.
+                // Affects this thread only; the thread ends with the closure.
                 let nobody = rustix::process::Uid::from_raw(65534);
                 rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("a superuser may become nobody");
             }
@@ -277,7 +277,7 @@ fn only_what_was_written_is_data() {
     it.write_vectored_at(4 * mib, &[IoSlice::new(&[1; 4096])]).unwrap();
     assert!(it.has_data(0, 10 * mib).unwrap());
     assert!(it.has_data(4 * mib + 100, 10).unwrap());
-    // File systems keep data in larger units than we write; none of them in units of megabytes.
+    // File systems allocate larger units than we write, but none of several megabytes.
     assert!(!it.has_data(6 * mib, 4 * mib).unwrap());
     assert!(!it.has_data(0, 2 * mib).unwrap());
 }

@@ -70,7 +70,7 @@ proptest! {
         let walked: Vec<(usize, u64)> =
             spans.iter().flat_map(|s| (s.offset..s.offset + s.len).map(|at| (s.file, at))).collect();
         prop_assert_eq!(walked, model);
-        // As few spans as can be: one a file, none empty.
+        // The fewest possible spans: one per file, none empty.
         prop_assert!(spans.windows(2).all(|two| two[0].file < two[1].file));
         prop_assert!(spans.iter().all(|s| s.len > 0));
     }

@@ -1,4 +1,4 @@
-//! Links that appear between one look and the next, with the kernel's help and without.
+//! Links that appear between a check and the next one, with `openat2` and without.
 
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 
-/// A root `out` with `out/d/a`, and beside it `outside/a`.
+/// A root `out` with `out/d/a`, and `outside/a` beside it.
 fn stage() -> (TempDir, Root) {
     let dir = tempdir().unwrap();
     for folder in ["out/d", "outside"] {
@@ -30,7 +30,7 @@ fn a_folder_that_became_a_link_after_the_look_is_not_entered() {
         let (dir, root) = stage();
         let out = dir.path().join("out");
         symlink("d", out.join("link")).unwrap();
-        // The look: a link that stays inside. Then what it leads to becomes one that does not.
+        // First the link stays inside. Then its target becomes a link that does not.
         let name = root.inside(Path::new("link/a")).unwrap();
         assert_eq!(name, Path::new("d/a"));
         assert!(open(&root, &name, OFlags::RDWR).is_ok());
@@ -71,7 +71,7 @@ fn both_ways_say_the_same() {
     }
 }
 
-/// Sets it when dropped, by a panic too.
+/// Sets the flag when dropped, also by a panic.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -95,7 +95,7 @@ fn a_folder_swapped_for_a_link_all_the_time_never_lets_us_out() {
         });
         let _stop = StopOnDrop(&stop);
         let (mut made, mut refused) = (0, 0);
-        // Both must have happened, or nothing was tried.
+        // Both outcomes must have occurred, or the test has tested nothing.
         for round in 0.. {
             let name = PathBuf::from(format!("d/new{round}"));
             let opened = root.open(&name, Access::New).map(drop);
@@ -175,14 +175,14 @@ fn what_takes_a_descriptor_waits_for_one_as_long_as_there_is_a_point() {
     assert_eq!(tries.get(), 3);
 }
 
-/// A file or folder that is opened past [`Root`] is missing where descriptors are short: a lock is not taken then, others' markers
-/// are not seen, or the download ends.
+/// Code that opens a file or folder without [`Root`] fails if descriptors are short: btsync then misses a lock or others'
+/// markers, or the download ends.
 #[test]
 fn nothing_is_opened_without_waiting_for_a_descriptor() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage");
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
-    // A probe that cannot be made says nothing, and nothing depends on it.
+    // A probe that cannot be created has no result, and nothing depends on it.
     let sources = files.filter(|path| !path.ends_with("fs_limits.rs"));
     for path in sources {
         let text = fs::read_to_string(&path).unwrap();

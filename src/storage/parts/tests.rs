@@ -1,4 +1,4 @@
-//! Selections on a real disk: what appears there, where bytes go, and that nothing is lost when another choice is made.
+//! Selections on a real disk: which files appear, where bytes go, and that no data is lost when the selection changes.
 
 mod part_file;
 
@@ -18,7 +18,7 @@ use crate::types::{Bitfield, PieceHash};
 const PARTS: &str = ".parts";
 
 impl Storage {
-    /// The pieces that hold a byte of a wanted file; all of them where all files are wanted.
+    /// The pieces with a byte of a wanted file; all pieces if all files are wanted.
     pub(in crate::storage) fn wanted_pieces(&self) -> Bitfield {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let (wanted, unwanted): (Vec<_>, Vec<_>) = files.map(|(file, _)| file).partition(|&file| self.wants(file));
@@ -59,7 +59,7 @@ fn selected(dir: &TempDir, layout: &Layout, wanted: &[bool]) -> Storage {
     it
 }
 
-/// The flags of [`layout`]'s files where those named are wanted.
+/// The flags for [`layout`]'s files if only the named ones are wanted.
 fn only(names: &[&str]) -> Vec<bool> {
     layout().files().iter().map(|spec| names.iter().any(|name| spec.path == Path::new(name))).collect()
 }
@@ -169,7 +169,7 @@ fn the_part_file_must_stay_where_it_is() {
     it.close();
     let gone = it.write_vectored_at(14, &[IoSlice::new(&[1])]).unwrap_err();
     assert_eq!(gone.kind(), StorageErrorKind::Missing, "what it held would be lost in silence");
-    // The next run fetches one piece anew.
+    // The next run downloads one piece again.
     let it = selected(&dir, &layout(), &only(&["a"]));
     assert_eq!(found_pieces(&it), [0]);
     write(&it, 1);
@@ -240,7 +240,7 @@ fn a_missing_file_does_not_spoil_the_verdict_on_its_neighbours() {
     let dir = tempdir().unwrap();
     let it = selected(&dir, &layout(), &only(&["a", "x/d"]));
     write_all(&it, &[0, 1, 3]);
-    // As somebody does who does not know what was wanted.
+    // A caller who does not know which files were wanted.
     let lengths = lengths(dir.path(), &layout()).unwrap();
     let there: Vec<bool> = lengths.iter().map(Option::is_some).collect();
     let it = Storage::new(dir.path().to_owned(), layout(), 2).select(&there, Path::new(PARTS));
@@ -258,7 +258,7 @@ fn a_part_file_has_the_torrents_name() {
 fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
     type MakeForeign = fn(&Path) -> std::io::Result<()>;
     let makes: [(&str, MakeForeign); 3] = [
-        // As libtorrent begins it: pieces and their length, then where each of them lies.
+        // The head of libtorrent's part file: number of pieces and their length, then the location of each.
         ("libtorrent", |usual| fs::write(usual, [[0, 0, 0, 5], [0, 0, 0, 10], [0xff; 4], [0; 4]].concat())),
         ("a link", |usual| std::os::unix::fs::symlink("mine", usual)),
         ("a hard link", |usual| fs::hard_link(usual.with_file_name("mine"), usual)),
@@ -280,7 +280,7 @@ fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
     }
 }
 
-/// A torrent's files, and what one run after the other wants of it: a flag a file, and which of the pieces it comes to write.
+/// A torrent's files, and its runs: one flag per file that is wanted, and one per piece that the run writes.
 #[derive(Debug)]
 struct SelectionStory {
     layout: Layout,
@@ -304,7 +304,7 @@ fn stories() -> impl Strategy<Value = SelectionStory> {
     })
 }
 
-/// One run: what was there is found, what is written is read back, and of what was never wanted nothing is on the disk.
+/// One run: it finds the earlier data, reads back what it writes, and files that were never wanted do not exist on disk.
 fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, ever: &mut HashSet<PathBuf>) {
     let (allocation, wanted, writes) = &story.runs[run];
     let layout = &story.layout;

@@ -1,4 +1,4 @@
-//! Files that lose their name to others while they are written to, and files that get more names.
+//! Files replaced by others while btsync writes to them, and files that get more hard links.
 
 use std::fs;
 use std::io::IoSlice;
@@ -12,7 +12,7 @@ use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([1; 20]);
 
-/// A storage that may write to its one file of 100 bytes, after this step.
+/// A storage that may write to its one file of 100 bytes, after this action.
 fn begun(dir: &Path, step: FileAction, given: bool) -> Storage {
     let no = AtomicBool::new(false);
     let layout = Layout::new(10, vec![FileSpec { path: "a".into(), length: 100, pad: false }]).unwrap();
@@ -35,7 +35,7 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
         let file = File::open(dir.path().join("a")).unwrap();
         let later = it.check_new_links(0, &file, crate::storage::clock() + 2 * CHECK_INTERVAL);
         assert_eq!(matches!(later, Err(StorageError::InTheWay { why: Refusal::Linked, .. })), is_refused, "{later:?}");
-        // As on a disk of this machine: it is not long since the last look.
+        // As on a local disk, shortly after the last check.
         it.held.preexisting.values().for_each(|guest| guest.is_near.store(true, Relaxed));
         let soon = it.check_new_links(0, &file, crate::storage::clock() + 2 * CHECK_INTERVAL + 1);
         assert_eq!(soon.is_err(), is_refused, "{soon:?}");
@@ -46,7 +46,7 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
     it.write_vectored_at(0, &[IoSlice::new(b"y")]).unwrap();
 }
 
-/// A device of the system's has no time of birth, whatever the disk.
+/// Files in procfs have no creation time, whatever the disk.
 #[test]
 fn what_is_kept_open_tells_another_file_of_its_name() {
     let held = PinnedFiles::default();

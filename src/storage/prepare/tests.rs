@@ -1,5 +1,5 @@
-//! Files and their room. That files are made, cut and extended is in `files_tests.rs`; what the part file gives, in
-//! `parts_tests.rs`.
+//! Files and their disk space. `files/tests.rs` tests that files are created, truncated and extended; `parts/tests.rs` tests what
+//! comes out of the part file.
 
 use std::fs::{self, Permissions};
 use std::io::{IoSlice, Write as _};
@@ -18,7 +18,7 @@ fn storage(dir: &TempDir, allocation: Allocation, files: &[(&str, u64)]) -> Stor
     Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation)
 }
 
-/// Whether the file system of the folder sets room aside.
+/// Whether the folder's file system supports preallocation.
 fn can_allocate(dir: &TempDir) -> bool {
     let probe = tempfile::tempfile_in(dir.path()).unwrap();
     rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, MIB).is_ok()
@@ -58,7 +58,7 @@ fn with_falloc_files_have_their_room_and_what_is_whole_is_not_touched() {
         let there = fs::metadata(dir.path().join(name)).unwrap();
         assert_eq!(there.len(), 2 * MIB, "{name}");
         let room = there.blocks() * 512;
-        // Where room cannot be set aside, files are sparse.
+        // Without preallocation, files are sparse.
         assert_eq!(room >= 2 * MIB, can_allocate(&dir), "{name} has {room} bytes");
     }
     assert_eq!(fs::read(dir.path().join("half")).unwrap()[..MIB as usize], vec![7; MIB as usize]);
@@ -88,7 +88,7 @@ fn with_falloc_a_disk_that_is_too_small_is_said_before_a_file_is_made() {
     assert_eq!((error.kind(), full.kind()), (StorageErrorKind::DiskFull, StorageErrorKind::DiskFull));
     assert!(error.to_string().starts_with("not enough room in "), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    // Only what is wanted needs room.
+    // Only wanted files need space.
     let it = new().select(&[true, false], Path::new(".parts"));
     it.prepare().unwrap();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -107,7 +107,7 @@ fn a_stop_is_heard_before_the_first_file() {
 #[test]
 fn only_data_is_copied_out_of_a_part_file() {
     let dir = tempdir().unwrap();
-    // Both lie in the same piece of 32 MiB.
+    // Both files share a piece of 32 MiB.
     let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
     let layout = Layout::new(32 << 20, vec![spec("a", MIB), spec("b", 31 * MIB)]).unwrap();
     let new =
@@ -132,11 +132,11 @@ fn only_data_is_copied_out_of_a_part_file() {
     assert!(b.blocks() * 512 < 8 * MIB, "the holes took {} bytes", b.blocks() * 512);
 }
 
-/// What another program appends between the look at a file and the moment at which it gets its length.
+/// Another program appends data between the survey and the moment at which the file gets its length.
 #[test]
 fn what_was_appended_since_the_look_is_not_cut() {
     for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
-        // What was found, and its length in the torrent: to be extended, cut, or only given its room.
+        // Existing length and length in the torrent: to be extended, only allocated, or truncated.
         for (found, length) in [(MIB / 2, MIB), (MIB, MIB), (MIB + 5, MIB)] {
             let dir = tempdir().unwrap();
             let path = dir.path().join("log");
@@ -158,7 +158,7 @@ fn what_was_appended_since_the_look_is_not_cut() {
     }
 }
 
-/// The same in the moment after the file was opened for it.
+/// The same after the file was opened to set its length.
 #[test]
 fn what_is_appended_at_the_last_moment_is_not_cut() {
     let dir = tempdir().unwrap();
@@ -173,7 +173,7 @@ fn what_is_appended_at_the_last_moment_is_not_cut() {
     }
 }
 
-/// Under whatever name that btsync might choose for its own.
+/// Whatever temporary name btsync might choose.
 #[test]
 fn files_beside_one_that_is_replaced_stay() {
     let dir = tempdir().unwrap();
@@ -210,7 +210,7 @@ fn a_link_is_replaced_by_a_copy_alone_and_never_written_through() {
     assert_eq!((fs::read(at("a")).unwrap().len(), fs::read(at("notes")).unwrap().len()), (7, 23));
 }
 
-/// A watched folder begins none of them.
+/// A watched folder must not start any of them.
 #[test]
 fn what_a_download_writes_to_is_marked_whoever_made_it() {
     let dir = tempdir().unwrap();
@@ -259,7 +259,7 @@ fn a_copy_takes_no_name_of_a_file_that_has_changed_since_the_look() {
     }
 }
 
-/// Another download may have made it, and knows it by its inode.
+/// Another download may have made the empty file, and recognises it by its inode number.
 #[test]
 fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
     let dir = tempdir().unwrap();
@@ -275,7 +275,7 @@ fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
     assert_ne!(found.ino(), old.metadata().unwrap().ino());
     assert_eq!((found.len(), found.mode() & 0o777, survey.file(0).unwrap().inode), (7, 0o640, found.ino()));
     let mut survey = it.survey(&no).unwrap();
-    // As long as it was.
+    // The length stays the same.
     fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"mine").unwrap();
     let made = it.make(&[FileAction::Renew], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");

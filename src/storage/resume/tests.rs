@@ -1,4 +1,4 @@
-//! The record's bytes, and what is believed when.
+//! The encoding of resume data, and when it is trusted.
 
 use super::*;
 use crate::storage::FileSpec;
@@ -30,7 +30,7 @@ fn one_file(length: u64) -> Layout {
     Layout::new(50, vec![FileSpec { path: "a".into(), length, pad: false }]).expect("a layout")
 }
 
-/// A piece of so many blocks with these on disk.
+/// A piece of `blocks` blocks with the blocks in `there` on disk.
 fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
     let mut partial = PartialPiece::new(PieceIndex(piece), blocks);
     for block in there {
@@ -39,20 +39,20 @@ fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
     partial
 }
 
-/// Two files of 5 and 7 blocks in pieces of four: the second piece lies in both of them.
+/// Two files of 5 and 7 blocks in pieces of four: the second piece is in both files.
 fn blocks_layout() -> Layout {
     let file =
         |path: &str, blocks: u32| FileSpec { path: path.into(), length: u64::from(blocks * BLOCK_SIZE), pad: false };
     Layout::new(4 * BLOCK_SIZE, vec![file("a", 5), file("b", 7)]).expect("a layout")
 }
 
-/// A record that says this of the pieces of [`blocks_layout`].
+/// Resume data with these partial pieces of [`blocks_layout`].
 fn with_partial(partial: Vec<PartialPiece>) -> ResumeData {
     let files = vec![(0, stamp(-5)), (1, stamp(SECOND))];
     ResumeData { files, have: Bitfield::new(3), ours: None, partial, ..record() }
 }
 
-/// Three files of 100, 28 and 100 bytes in pieces of 50: the third piece lies in all of them.
+/// Three files of 100, 28 and 100 bytes in pieces of 50: the third piece is in all of them.
 fn layout() -> Layout {
     let file = |path: &str, length, pad| FileSpec { path: path.into(), length, pad };
     Layout::new(50, vec![file("a", 100, false), file("pad", 28, true), file("c", 100, false)]).expect("a layout")
@@ -76,7 +76,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
 }
 
-/// The body with its right checksum: what somebody else might write.
+/// The body with its correct checksum, as another program might write it.
 fn signed(body: &[u8]) -> Vec<u8> {
     [Sha1::digest(body).as_slice(), body].concat()
 }
@@ -164,7 +164,7 @@ fn a_clock_that_was_set_back_is_noticed_and_one_that_was_set_on_does_no_harm() {
     assert!(!at(i64::MAX, 6 * SECOND).clock_went_back_since(start));
 }
 
-/// A file of 100 bytes as it would be found.
+/// A file of 100 bytes as the survey finds it.
 fn seen(inode: u64) -> FileSnapshot {
     FileSnapshot { size: 100, inode, identity: inode + 4, ..FileSnapshot::default() }
 }
@@ -176,7 +176,7 @@ fn a_record_names_the_files_that_are_as_btsync_left_them_and_no_others() {
     assert!(left(0, 7, Some(stamp(-5))) && left(2, 8, Some(stamp(SECOND))));
     assert!(!left(0, 8, Some(stamp(-5))) && !left(2, 7, Some(stamp(SECOND))), "another file by the same name");
     assert!(!left(1, 7, None) && !left(9, 7, None) && !left(0, 7, None));
-    // Somebody has written to it since: another process may have completed it, and the user edited it.
+    // The file was written to since: another process may have completed it, and the user may have edited it.
     for now in [stamp(-4), Stamp { size: 101, ..stamp(-5) }, Stamp { changed: 3, ..stamp(-5) }] {
         assert!(!left(0, 7, Some(now)), "{now:?}");
     }
@@ -190,7 +190,7 @@ fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     let left = |record: &ResumeData, file, now| record.left(&layout(), file, &seen(7), now);
     assert!(left(&record, 0, Some(stamp(-5))) && left(&record, 2, Some(stamp(SECOND))));
     assert!(!left(&record, 0, Some(stamp(SECOND))), "it was changed since");
-    // Of the last nothing was right: it may never have been wanted.
+    // None of the last file's pieces was verified: it may never have been wanted.
     record.have.clear(PieceIndex(3));
     assert!(!left(&record, 2, Some(stamp(SECOND))));
     record.files.pop();
@@ -222,16 +222,16 @@ fn blocks_of_unfinished_pieces_are_kept_and_read() {
     let bytes = record.encode();
     assert!(bytes.len() <= ResumeData::max_encoded_size(&blocks_layout()));
     assert_eq!(ResumeData::decode(&bytes, &blocks_layout()), Ok(record));
-    // A record without any looks as it did in versions that knew none.
+    // Data without partial pieces is the same as in versions that did not record them.
     assert!(!String::from_utf8_lossy(&with_partial(Vec::new()).encode()).contains("blocks"));
-    // The largest record of a large torrent is not too long.
+    // The largest resume data of a large torrent is not too long.
     let layout = Layout::new(8 << 20, vec![FileSpec { path: "a".into(), length: 4 << 30, pad: false }]).expect("it");
     let all = (0..512).map(|piece| partial(piece, 512, &[0, 511])).collect();
     let record = ResumeData { files: vec![(0, stamp(0))], have: Bitfield::new(512), ..with_partial(all) };
     assert_eq!(ResumeData::decode(&record.encode(), &layout), Ok(record));
 }
 
-/// Any string of `blocks`, in a record that is sound otherwise.
+/// Any string for `blocks`, in otherwise valid resume data.
 fn with_blocks(blocks: &[u8]) -> Vec<PartialPiece> {
     let bytes = with_partial(vec![partial(0, 4, &[0])]).encode();
     let before = bytes.windows(8).position(|window| window == b"6:blocks").expect("the key") + 8;

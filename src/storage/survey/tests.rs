@@ -1,4 +1,4 @@
-//! Evidence from real files: what their bytes say about whose they are.
+//! Evidence from real files: what their bytes say about their origin.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use super::*;
 use crate::storage::{CheckProgress, FileSpec, Layout, Refusal, check};
 use sha1::{Digest, Sha1};
 
-/// Bytes of a piece.
+/// The piece length in bytes.
 const PIECE: usize = 1000;
 
-/// Some files of a torrent, in a folder of their own.
+/// Some files of a torrent, in their own folder.
 struct SurveyFixture {
     dir: TempDir,
     storage: Storage,
@@ -20,12 +20,12 @@ struct SurveyFixture {
 }
 
 impl SurveyFixture {
-    /// Files of these lengths; padding where the name is `pad`. The bytes of piece `zeros` are zero.
+    /// Files of these lengths; a file named `pad` is padding. The bytes of the pieces in `zeros` are zero.
     fn new(files: &[(&str, u64)], zeros: &[usize]) -> SurveyFixture {
         SurveyFixture::with_pieces(PIECE, files, zeros)
     }
 
-    /// The same in pieces of so many bytes.
+    /// The same with pieces of `size` bytes.
     fn with_pieces(size: usize, files: &[(&str, u64)], zeros: &[usize]) -> SurveyFixture {
         let dir = tempdir().unwrap();
         let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
@@ -42,7 +42,7 @@ impl SurveyFixture {
         SurveyFixture { storage: Storage::new(dir.path().to_owned(), layout, 4), dir, hashes, content }
     }
 
-    /// What the torrent has in a file.
+    /// The torrent's content of a file.
     fn right(&self, file: usize) -> Vec<u8> {
         let start = self.storage.layout().start_of(file) as usize;
         self.content[start..start + self.storage.layout().files()[file].length as usize].to_vec()
@@ -100,7 +100,7 @@ fn pieces_with_holes_count_against_a_file_like_others() {
     const BLOCK_SIZE: usize = 16 * 1024;
     let place = SurveyFixture::with_pieces(4 * BLOCK_SIZE, &[("a", 16 * BLOCK_SIZE as u64)], &[]);
     let (path, right) = (place.dir.path().join("a"), place.right(0));
-    // The first pieces are right; of each other piece there is one block, as a disk image may have it; the rest are holes.
+    // The first pieces are right; each other piece has one block of foreign data, as a disk image may have; the rest are holes.
     let write = |pieces: usize| {
         place.storage.close();
         let _ = fs::remove_file(&path);
@@ -123,7 +123,7 @@ fn pieces_with_holes_count_against_a_file_like_others() {
         [Claim::Made, Claim::Begun].map(claimed),
         [Some(vec![FileAction::Continue]), Some(vec![FileAction::Continue])]
     );
-    // The user has written something of his own into all of it, from the second piece on.
+    // The user has written data of their own into all of it, from the second piece on.
     let file = File::options().write(true).open(&path).unwrap();
     (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK_SIZE) as u64).unwrap());
     assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![FileAction::Continue]), None]);
@@ -137,7 +137,7 @@ fn pieces_with_holes_count_against_a_file_like_others() {
 
 #[test]
 fn pieces_of_zeros_are_neither_right_nor_wrong() {
-    // The torrent has zeros in its first four pieces, and so has the user's file, but for one byte in the last.
+    // The torrent has zeros in its first four pieces, and so has the user's file, except for one byte in the last.
     let place = SurveyFixture::new(&[("a", 5000)], &[0, 1, 2, 3]);
     let mut mine = vec![0; 5000];
     mine[4500] = 7;
@@ -150,7 +150,7 @@ fn pieces_of_zeros_are_neither_right_nor_wrong() {
 
 #[test]
 fn padding_and_a_few_known_bytes_prove_nothing_for_a_file_that_goes_on() {
-    // Whoever knows how a file begins can make a first piece that is right of any length.
+    // Anyone who knows how a file begins can make a first piece of any length that verifies.
     let place = SurveyFixture::new(&[("pad", 990), ("a", 2010)], &[]);
     let mut mine = place.right(1);
     mine[10..].fill(b'x');
@@ -187,7 +187,7 @@ fn where_some_of_the_torrent_is_here_a_file_that_cannot_be_hashed_is_compared() 
     assert_eq!(place.refused(), (Refusal::Foreign, 0), "nothing of the torrent verifies");
     place.write(2, &place.right(2));
     assert_eq!(place.decide(false).unwrap(), [FileAction::Make, FileAction::Compare, FileAction::Continue]);
-    // Also where the missing file was made and has nothing yet, and where the file has other names.
+    // The same if the missing file was created without data, or if the file has other hard links.
     place.write(0, &[0; 2500]);
     fs::hard_link(place.dir.path().join("b"), place.dir.path().join("other")).unwrap();
     assert_eq!(place.decide(false).unwrap(), [FileAction::Renew, FileAction::Compare, FileAction::Continue]);
@@ -256,7 +256,7 @@ fn a_survey_changes_nothing_and_sees_every_change() {
     assert_eq!(place.storage.survey(&AtomicBool::new(true)).unwrap().bytes, 0);
 }
 
-/// It was complete a moment ago, and was edited while it was checked.
+/// The file was complete a moment ago, and was edited during the check.
 #[test]
 fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Files of other programs that have the part file's name.
+//! Other programs' files that have the part file's name.
 
 use super::*;
 use crate::storage::DecisionInput;
@@ -21,7 +21,7 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         let mut made = survey.clone();
         it.make(&steps, &mut made, &no).unwrap();
         it.mark(&InfoHash([1; 20]), &steps, &made, false).unwrap();
-        // Files are told apart by the time when they were made, which the system counts in ticks.
+        // The creation time distinguishes files, and the system counts it in ticks.
         let theirs = dir.path().join("theirs");
         let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).ok();
         while is_replaced && born(&theirs) <= born(&place(&dir)) {
@@ -37,7 +37,7 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         assert_eq!(fs::read(place(&dir)).unwrap(), b"their part file");
         assert!(survey.differs(&it.survey(&no).unwrap()).is_some(), "it is found out before anything is written");
     }
-    // All is wanted, and the part file is not needed: it is removed only where it is ours.
+    // Everything is wanted, so the part file is not needed: btsync removes it only if it is btsync's.
     let dir = tempdir().unwrap();
     let it = Storage::new(dir.path().to_owned(), layout, 2).select(&[], Path::new(PARTS));
     let mut survey = it.survey(&no).unwrap();
@@ -58,7 +58,7 @@ fn a_link_that_takes_the_part_files_name_meanwhile_is_not_followed() {
     assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Appeared, .. })), "{refused:?}");
 }
 
-/// Wanted files are made, or gone on with where they are there.
+/// Wanted files are created, or continued if they exist.
 fn steps(it: &Storage, survey: &Survey) -> Vec<FileAction> {
     let step = |file: usize| match survey.file(file) {
         _ if !it.wants(file) || it.layout().files()[file].pad => FileAction::Leave,
@@ -68,7 +68,7 @@ fn steps(it: &Storage, survey: &Survey) -> Vec<FileAction> {
     (0..7).map(step).collect()
 }
 
-/// What becomes of a part file, by the pieces that hold its bytes: `content` are those of the slots of pieces 1 and 3.
+/// The decision about a part file by the pieces whose bytes it holds: `content` is the slots of pieces 1 and 3.
 fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storage, Result<FileAction, StorageError>) {
     let (dir, no) = (tempdir().unwrap(), AtomicBool::new(false));
     let bytes = payload(&layout());
@@ -117,7 +117,7 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
         assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Foreign, .. })), "{refused:?}");
         assert_eq!(fs::read(dir.path().join(PARTS)).unwrap(), content);
         assert!(matches!(decided(&content, &needs, true).2, Ok(FileAction::Renew)));
-        // Where all is wanted it is not needed, and stays.
+        // If everything is wanted, the part file is not needed, and stays.
         let (dir, it, decided) = decided(&content, &[true; 7], false);
         assert!(matches!(decided, Ok(FileAction::Leave)), "{decided:?}");
         let no = AtomicBool::new(false);
@@ -151,7 +151,7 @@ fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() 
     write_all(&it, &[1, 3]);
     assert_eq!(found_pieces(&it), [0, 1, 3]);
     assert!(it.owned().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));
-    // The part file alone is no reason for a marker.
+    // The part file alone needs no marker.
     it.finish(&Bitfield::full(5));
     assert!(it.read_marker(&InfoHash([1; 20])).is_none() && dir.path().join(PARTS).exists());
 }
