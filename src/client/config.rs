@@ -1,4 +1,4 @@
-//! What the torrents of a client share, as it is configured.
+//! The configuration that all torrents of a client share.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use crate::discovery::dht::service::ROUTERS;
 use crate::net::bind::Bind;
 use crate::strategy::rate_limiter::Limits;
 
-/// What belongs to the process, not to one torrent.
+/// The settings of a client: they apply to the process, not to one torrent.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// TCP ports to listen on: btsync takes the first free one.
@@ -18,7 +18,7 @@ pub struct ClientConfig {
     pub dht: Option<DhtSettings>,
     /// Whether local service discovery is on (BEP 14).
     pub lsd: bool,
-    /// Most connections of all torrents together.
+    /// Upper limit on the connections of all torrents together.
     pub max_peers: usize,
     /// Rate limits over all peers of all torrents.
     pub limits: Limits,
@@ -36,7 +36,7 @@ pub struct DhtSettings {
 }
 
 impl Default for DhtSettings {
-    /// The usual bootstrap nodes; saves nothing.
+    /// The default bootstrap nodes; saves nothing.
     fn default() -> DhtSettings {
         DhtSettings { routers: ROUTERS.map(String::from).to_vec(), entry_points: Vec::new(), state_path: None }
     }

@@ -1,11 +1,11 @@
-//! How many peers the process has descriptors for: a connection needs one, a file one.
+//! How many connections the process has file descriptors for: each connection and each open file needs one.
 
 use crate::util::descriptors::raise_limit;
 
-/// Descriptors for everything else: listening, callers that wait, trackers, the terminal, the program itself.
+/// Descriptors kept for everything else: listening, pending handshakes, trackers, the terminal, the program itself.
 const RESERVED_DESCRIPTORS: u64 = 40;
 
-/// How many of `wanted` peers there are descriptors for, beside `files` files; and how many there are in all.
+/// How many of `wanted` connections there are descriptors for, besides `files` open files; and the process's descriptor limit.
 pub fn connection_capacity(wanted: usize, files: usize) -> (usize, u64) {
     let have = raise_limit();
     let capacity =

@@ -1,4 +1,4 @@
-//! Why the client refuses a torrent, or cannot listen.
+//! Errors of the client: why it refuses a torrent, or cannot listen.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,45 +12,45 @@ use crate::util::os_error::reason;
 /// Why the client refuses a torrent, or cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing can be tied to the interface or address that all is to be tied to.
+    /// No socket can be bound to the configured interface or address.
     #[error("cannot use the interface {bind}: {}", reason(.error))]
     Interface {
         /// The interface or address.
         bind: Bind,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// No port to listen on.
+    /// No port to listen on is free.
     #[error("cannot listen on port {ports}: {}; choose another with --listen-port", reason(.error))]
     Listen {
-        /// Those that were tried.
+        /// The ports that were tried.
         ports: String,
-        /// What the system said of the last one.
+        /// The system's error for the last of them.
         error: io::Error,
     },
-    /// Another torrent of the same host has a file at the same place.
+    /// Another torrent of the same client has a file at the same path.
     #[error(
         "another torrent has a file of the same name, {}: {} is not downloaded beside {}; give it another folder",
         printable(&.path.to_string_lossy()), printable(.ours), printable(.theirs)
     )]
     FileTaken {
-        /// Where, from the download folder on.
+        /// The file's path, relative to the download folder.
         path: PathBuf,
-        /// What the torrent was named by.
+        /// The name under which the user added the torrent.
         ours: String,
-        /// The same of the other one.
+        /// The same for the other torrent.
         theirs: String,
     },
-    /// Another session of the same host has this torrent.
+    /// The client already has this torrent.
     #[error("the torrent {info_hash} is under way already")]
     DuplicateTorrent {
-        /// Its swarm.
+        /// The torrent's info-hash.
         info_hash: InfoHash,
     },
 }
 
 impl ClientError {
-    /// Whether there was no file descriptor to listen with: a later attempt may succeed.
+    /// Whether there was no file descriptor to listen with; a later attempt may succeed.
     pub fn is_shortage(&self) -> bool {
         matches!(self, ClientError::Listen { error, .. } | ClientError::Interface { error, .. } if is_shortage(error))
     }

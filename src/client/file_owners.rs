@@ -1,8 +1,8 @@
-//! Whose the files are: of two torrents of a host that would write to the same file, always the one that was named later is refused.
-//! A link's files are known only once its metadata is there, so that this is asked when a torrent's files are opened, by the session
-//! itself. Torrents that are complete write nothing, and may share files. Pure: whoever has to wait asks again.
+//! Decides which torrent may write to a file: if two torrents of a client would write to the same file, the one that was named
+//! later is refused. A magnet link's files are known only after its metadata has arrived, so each torrent asks when it opens
+//! its files. Complete torrents write nothing and may share files. Pure: a torrent that has to wait asks again.
 //!
-//! A file is known by its path, and once it is there also by what the file system tells it by: one folder may have several names (a link,
+//! A file is known by its path and, once it exists, also by its [`Trait`]: one folder may have several names (a symbolic link,
 //! a mount), and one file several spellings of its name.
 
 use std::collections::hash_map::Entry;
@@ -13,16 +13,16 @@ use std::path::Path;
 use crate::storage::{Trait, folded, is_watched_name};
 use crate::types::InfoHash;
 
-/// The files that are taken. They stay so for as long as the host lives, unless their torrent fails: what is there of one that is
-/// over must not be written over by the next.
+/// The files that belong to torrents. They remain so as long as the client exists, unless their torrent fails: the next torrent
+/// must not overwrite the files of one that has ended.
 #[derive(Default)]
 pub struct FileOwners {
-    /// Each file's first claimant, by a hash of its path or of its [`Trait`]: torrents have up to half a million files.
+    /// Each file's first claimant, by a hash of the file's path or [`Trait`]; torrents have up to half a million files.
     files: HashMap<u64, InfoHash>,
-    /// The others, where there are any.
+    /// The other claimants of a file, if there are any.
     other_claimants: HashMap<u64, Vec<InfoHash>>,
     torrents: HashMap<InfoHash, Claimant>,
-    /// Turns whose torrents are about to come, and have not.
+    /// Positions whose torrents are expected, but have not entered their files yet.
     reserved: BTreeSet<u64>,
     state: RandomState,
 }
@@ -31,52 +31,52 @@ pub struct FileOwners {
 struct Claimant {
     position: u64,
     name: String,
-    /// What its files are known by, and their numbers in the torrent.
+    /// The hashes by which its files are known, each with the file's index in the torrent.
     files: Vec<(u64, usize)>,
     access: FileUse,
 }
 
-/// What a torrent does with its files.
+/// How a torrent uses its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileUse {
-    /// Nobody knows: it looks at them.
+    /// Not known yet: the torrent is checking its files.
     Unknown,
     Reads,
     Writes,
 }
 
-/// Whether a torrent may write to its files.
+/// The answer to a torrent that wants to write to its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteAnswer {
-    /// It may.
+    /// It may write.
     Granted,
-    /// An earlier torrent may turn out to write to one of them: ask again when something has changed.
+    /// An earlier torrent may turn out to write to one of the files: ask again after a change.
     Wait,
-    /// Another torrent has the file of this number.
+    /// The file with this index belongs to another torrent.
     Refused(usize, FileOwner),
 }
 
-/// Another torrent that has a file.
+/// A torrent that has a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOwner {
     /// Its info-hash.
     pub info_hash: InfoHash,
-    /// What it was named by.
+    /// The name under which the user added it.
     pub name: String,
 }
 
 impl FileOwners {
-    /// The torrent of this turn is about to come: later ones wait for it.
+    /// A torrent with this position is expected: later ones wait for it.
     pub fn reserve(&mut self, position: u64) {
         self.reserved.insert(position);
     }
 
-    /// It has come, or will not.
+    /// The torrent with this position has entered its files, or will not.
     pub fn end_reservation(&mut self, position: u64) {
         self.reserved.remove(&position);
     }
 
-    /// A torrent's files are these below `folder`, each after its number in the torrent.
+    /// Adds a torrent's files, given as their indices in the torrent and their paths below `folder`.
     pub fn enter<'a>(
         &mut self,
         position: u64,
@@ -97,7 +97,7 @@ impl FileOwners {
         self.end_reservation(position);
     }
 
-    /// Files of a torrent that has entered, as they are on disk, each after its number in the torrent.
+    /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent.
     pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
         for (number, file) in files {
             self.add(info_hash, number, self.state.hash_one(file));
@@ -126,25 +126,25 @@ impl FileOwners {
         }
     }
 
-    /// Whether no other torrent writes to the torrent's files.
+    /// Checks that no other torrent writes to the torrent's files.
     ///
     /// # Errors
-    /// The number of a file, and who writes to it.
+    /// The index of a file, and the torrent that writes to it.
     pub fn check_not_written(&self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
         self.other(info_hash, |other| other.access == FileUse::Writes).map_or(Ok(()), Err)
     }
 
-    /// The torrent is complete and reads its files only.
+    /// Declares that the torrent is complete and only reads its files.
     ///
     /// # Errors
-    /// The number of a file, and who writes to it.
+    /// The index of a file, and the torrent that writes to it.
     pub fn claim_for_reading(&mut self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
         self.check_not_written(info_hash)?;
         self.set(info_hash, FileUse::Reads);
         Ok(())
     }
 
-    /// The torrent is about to write to its files.
+    /// Asks whether the torrent may write to its files.
     pub fn claim_for_writing(&mut self, info_hash: InfoHash) -> WriteAnswer {
         let Some(position) = self.torrents.get(&info_hash).map(|claimant| claimant.position) else {
             return WriteAnswer::Granted;
@@ -160,8 +160,8 @@ impl FileOwners {
         WriteAnswer::Granted
     }
 
-    /// Whether a file belongs to a torrent. Without a [`Trait`] that tells it from all others, its name may have any case, where it is
-    /// that of a torrent or of links.
+    /// Whether a file belongs to a torrent. If `there` is no [`Trait`] that only this file can have, the name of a torrent file
+    /// or of a file with links matches in any case.
     pub fn has(&self, file: &Path, there: Option<Trait>) -> bool {
         let is_known = |file: u64| self.files.contains_key(&file);
         is_known(self.state.hash_one(file))
@@ -169,7 +169,7 @@ impl FileOwners {
             || (there.is_none_or(|there| !there.is_permanent()) && is_known(self.state.hash_one(folded(file))))
     }
 
-    /// A torrent has failed: its files are free for another, such as its own corrected form.
+    /// Removes a torrent that has failed: another may have its files, for example a corrected version of it.
     pub fn release(&mut self, info_hash: InfoHash) {
         let Some(gone) = self.torrents.remove(&info_hash) else { return };
         for (file, _) in gone.files {
@@ -194,10 +194,10 @@ impl FileOwners {
         }
     }
 
-    /// The first file of a torrent that another one has as well, of which `is_meant` is true.
+    /// The first file of a torrent that another torrent, for which `is_meant` is true, has as well.
     fn other(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, FileOwner)> {
         if self.torrents.len() < 2 {
-            return None; // at once, however many files the only torrent has
+            return None; // return early, however many files the only torrent has
         }
         let claimant = self.torrents.get(&info_hash)?;
         claimant.files.iter().find_map(|(file, number)| {
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
         assert_eq!(owners.claim_for_reading(A), Ok(()));
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(0, owner(A)));
-        // In another folder it is another file.
+        // In another folder it is a different file.
         owners.enter(2, owner(C), Path::new("elsewhere"), [(0, Path::new("x"))].into_iter());
         assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted);
     }

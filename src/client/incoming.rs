@@ -1,8 +1,9 @@
-//! Where callers wait until it is clear which session they mean: their handshake says it (BEP 3), or its encrypted beginning. Where
-//! only one session takes callers there is nothing to ask, and they are handed on at once.
+//! Finds out which torrent an incoming connection is for: its handshake says so (BEP 3), or the encrypted start of it. If only
+//! one torrent accepts connections, it gets the connection at once.
 //!
-//! The lobby belongs to the listener's thread. Each caller that must be asked has a short-lived thread of its own; there is room
-//! for a few, for each no longer than a handshake may take, and where it is full who fills it makes room for others.
+//! The handshaker belongs to the listener's thread. Each connection that it has to read from gets a short-lived thread. Their
+//! number is bounded, and each lasts no longer than a handshake may take. When full, it evicts a connection of the IP address
+//! or network with the most pending handshakes.
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,48 +19,48 @@ use crate::peer::{DisconnectReason, IncomingHandshake};
 use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, Handshake, Usefulness, evicted};
 use crate::types::{Encryption, PeerKey};
 
-/// Pending handshakes at a time. With 300 silent connections a second there is still room for others.
+/// Pending handshakes at a time. Even with 300 silent connections a second, there is still room for others.
 const MAX_PENDING_HANDSHAKES: usize = 128;
-/// An address may fill more than this only while nobody else calls.
+/// An address may have more pending handshakes than this only while nobody else connects.
 const FAIR_SHARE_PER_NETWORK: usize = MAX_PENDING_HANDSHAKES / 4;
-/// Callers that were hung up on to make room and whose threads have not ended yet, at most.
+/// Evicted connections whose threads have not ended yet, at most.
 const MAX_CLOSING: usize = 24;
-/// As much as a connection's threads have; little of it is touched.
+/// The same as for a connection's threads; little of it is touched.
 const STACK: usize = 256 * 1024;
 
-/// See the module's head.
+/// See the module's documentation.
 pub struct IncomingHandshaker {
     registry: Arc<TorrentRegistry>,
     pending: Vec<PendingHandshake>,
     next_key: u32,
-    /// The clock begins here.
+    /// The start of the clock.
     started: Instant,
-    /// The stack of a caller's thread, in bytes.
+    /// The stack size of a handshake's thread, in bytes.
     stack: usize,
 }
 
-/// A caller that is being asked.
+/// An incoming connection whose torrent is not known yet.
 struct PendingHandshake {
     key: PeerKey,
     host: IpAddr,
-    /// Its thread's, for as long as it is not handed on.
+    /// The thread owns the stream until it passes it on.
     stream: Weak<TcpStream>,
     thread: JoinHandle<()>,
     /// When the connection was accepted.
     since: Duration,
     /// Whether any byte of its handshake has arrived.
     received: Arc<AtomicBool>,
-    /// It was hung up on to make room.
+    /// It was evicted to make room.
     is_closing: bool,
 }
 
 impl IncomingHandshaker {
-    /// A lobby behind this door.
+    /// A handshaker for the torrents of `registry`.
     pub fn new(registry: Arc<TorrentRegistry>) -> IncomingHandshaker {
         IncomingHandshaker { registry, pending: Vec::new(), next_key: 0, started: Instant::now(), stack: STACK }
     }
 
-    /// Somebody calls.
+    /// Takes an incoming connection.
     pub fn receive(&mut self, stream: TcpStream, addr: SocketAddr) {
         let accepting = self.registry.accepting();
         match accepting.as_slice() {
@@ -104,15 +105,15 @@ impl IncomingHandshaker {
                 });
             }
             Err(error) => {
-                // No thread is left. Silent callers hold some of them, and each of them ends one.
+                // No thread could be started. Silent connections hold some threads: evict one of them.
                 log::debug!("cannot ask {addr} which torrent it means: {error}");
                 self.evict_for(addr.ip());
             }
         }
     }
 
-    /// Hangs up on a caller that has said nothing, or on one of the fullest network: neither many silent callers nor a network with many
-    /// addresses must keep everybody out.
+    /// Evicts a connection that has sent nothing, or one of the network with the most: neither many silent connections nor a
+    /// network with many addresses may keep everyone else out.
     fn evict_for(&mut self, newcomer: IpAddr) -> bool {
         if self.pending.iter().filter(|pending| pending.is_closing).count() >= MAX_CLOSING {
             return false;
@@ -167,7 +168,7 @@ impl PendingHandshake {
     }
 }
 
-/// Receives an incoming connection's handshake as far as the info-hash, and hands it to the session that it is for, which answers it.
+/// Receives a handshake up to the info-hash, and passes the connection to its torrent, which answers the handshake.
 fn deliver(
     stream: Arc<TcpStream>,
     addr: SocketAddr,
@@ -187,7 +188,7 @@ fn deliver(
         Some(meant) if meant != swarm => return Err(ANOTHER),
         _ => {}
     }
-    // Where it fails, the lobby is about to hang up.
+    // If this fails, the handshaker is about to disconnect it.
     if let Some(stream) = Arc::into_inner(stream) {
         torrent.receive(stream, addr, Some(Box::new(IncomingHandshake { rest })));
     }

@@ -1,5 +1,5 @@
-//! Incoming connections: one socket for both families where the system has IPv6, one thread that accepts and hands on to the
-//! host's lobby, which is its own.
+//! Accepts incoming connections: one socket for both address families if the system has IPv6, and one thread that passes each
+//! connection to the handshaker, which it owns.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,14 +15,14 @@ use crate::client::IncomingHandshaker;
 use crate::net::bind::Bind;
 use crate::util::descriptors::is_shortage;
 
-/// Connections that the kernel keeps for us until we look.
+/// Connections that the kernel queues until we accept them.
 const BACKLOG: i32 = 128;
-/// The pause after a failed accept: out of descriptors, most likely.
+/// The pause after a failed accept; the usual cause is a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The listening socket and its thread.
 pub struct Listener {
-    /// The port that was free.
+    /// The port that we listen on.
     pub port: u16,
     socket: Socket,
     closing: Arc<AtomicBool>,
@@ -30,10 +30,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the first free port of `ports` (0 lets the system choose); who calls comes into `handshaker`.
+    /// Listens on the first free port of `ports` (0 lets the system choose), and passes connections to `handshaker`.
     ///
     /// # Errors
-    /// Where none of them is free, or there is no such interface.
+    /// If none of the ports is free, or the interface does not exist.
     pub fn start(ports: RangeInclusive<u16>, to: &Bind, handshaker: IncomingHandshaker) -> io::Result<Listener> {
         let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for port in ports {
@@ -58,7 +58,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);
-        let _ = self.socket.shutdown(std::net::Shutdown::Both); // wakes the thread out of accept
+        let _ = self.socket.shutdown(std::net::Shutdown::Both); // wakes the thread from accept
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -83,7 +83,7 @@ fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     to.bind_to_interface(&socket)?;
-    socket.set_reuse_address(true)?; // a port that was ours a moment ago is free
+    socket.set_reuse_address(true)?; // so that a port we used a moment ago is free
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)

@@ -1,4 +1,4 @@
-//! A torrent's place in the order in which torrents were named, and its files among those of the others.
+//! A torrent's position in the order in which torrents were named, which decides between torrents that have the same file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::storage::{Layout, Trait, resolved};
 
 use crate::types::InfoHash;
 
-/// How often somebody who waits looks whether it is to stop.
+/// How often a waiting torrent checks whether it has to stop.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A place in the order; later ones do not write to its files. While it is `reserved`, they wait for it.
+/// A position in that order; later torrents do not write to this torrent's files. While it is reserved, they wait for it.
 pub struct OpeningOrder {
     client: Arc<Client>,
     number: u64,
-    /// What the torrent was named by.
+    /// The name under which the user added the torrent.
     name: String,
 }
 
 impl Client {
-    /// The next place in the order, for what was named by `name`. Where it `is_local`, as a .torrent on disk is, the torrents that
-    /// come after it wait until its files are known; a link or a URL may take long, and has a turn that nobody waits for.
+    /// The next position, for a torrent that was added as `name`. If it is local, such as a torrent file on disk, later
+    /// torrents wait until its files are known. A magnet link or a URL may take long, so no torrent waits for it.
     pub fn opening_order(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningOrder {
         let number = self.next_position.fetch_add(1, Ordering::Relaxed);
         if is_local {
@@ -36,44 +36,44 @@ impl Client {
 }
 
 impl OpeningOrder {
-    /// The torrent's files are known from now on.
+    /// Tells the client which files the torrent has.
     pub(crate) fn enter(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
         let files = files.map(|(number, file)| (number, file.path.as_path()));
         let owner = FileOwner { info_hash, name: self.name.clone() };
-        let folder = resolved(out_dir); // asks the disk, which must keep no other torrent waiting
+        let folder = resolved(out_dir); // may access the disk, which must not hold up other torrents: before the lock
         self.client.owners.lock().enter(self.number, owner, &folder, files);
         self.client.owners_changed.notify_all();
     }
 
-    /// The torrent's files, by their numbers, are these on disk.
+    /// Tells the client how the torrent's files, by their indices, are identified on disk.
     pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
         self.client.owners.lock().identify(info_hash, files);
     }
 
-    /// Whether no other torrent writes to the files.
+    /// Checks that no other torrent writes to the files.
     ///
     /// # Errors
-    /// [`ClientError::FileTaken`] where one does.
+    /// [`ClientError::FileTaken`] if one does.
     pub(crate) fn check_not_written(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
         let result = self.client.owners.lock().check_not_written(info_hash);
         result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
     }
 
-    /// The torrent only reads its files.
+    /// Declares that the torrent only reads its files.
     ///
     /// # Errors
-    /// [`ClientError::FileTaken`] where another torrent writes to one of them.
+    /// [`ClientError::FileTaken`] if another torrent writes to one of them.
     pub(crate) fn claim_for_reading(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
         let result = self.client.owners.lock().claim_for_reading(info_hash);
         self.client.owners_changed.notify_all();
         result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
     }
 
-    /// Waits until the torrent may write to its files; false where it is to stop before.
+    /// Waits until the torrent may write to its files; false if it has to stop first.
     ///
     /// # Errors
-    /// [`ClientError::FileTaken`] where another torrent has one of them.
+    /// [`ClientError::FileTaken`] if another torrent has one of them.
     pub(crate) fn claim_for_writing(
         &self,
         info_hash: InfoHash,

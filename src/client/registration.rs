@@ -1,4 +1,4 @@
-//! A session's place at its host: taken when the session begins, given up when it says goodbye, by whichever way.
+//! A torrent's registration with its client: made when the torrent starts, and removed when the guard is dropped.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,31 +20,31 @@ use crate::strategy::dial_rate::DIALS_PER_SECOND;
 
 use crate::types::{Encryption, InfoHash};
 
-/// Callers that may wait for a session to take them: each has a descriptor.
+/// Incoming connections that may wait for a torrent to take them; each holds a file descriptor.
 const MAX_WAITING_CONNECTIONS: usize = 16;
 
-/// See the module's head.
+/// See the module's documentation.
 pub struct Registration {
     client: Arc<Client>,
     opening_order: OpeningOrder,
     torrent: Arc<RegisteredTorrent>,
     incoming_connections: Receiver<PeerEvent>,
     port: u16,
-    /// What the session may have by its own configuration.
+    /// The torrent's own limit on connections.
     max_peers: usize,
-    /// Files that it may hold open, once they are known.
+    /// How many files it may hold open, once that is known.
     files: usize,
-    /// Connections that the host knows of.
+    /// The number of connections that it has reported to the client.
     connections: usize,
-    /// It talks to peers, or is about to.
+    /// It shares in limits and connections: it transfers data, or is about to.
     is_active: bool,
 }
 
 impl Registration {
-    /// A seat for a session that takes no callers yet and does not count among those that share limits and connections.
+    /// Registers a torrent that accepts no connections yet and does not count among those that share limits and connections.
     ///
     /// # Errors
-    /// [`ClientError::DuplicateTorrent`] where another session of this host has the torrent.
+    /// [`ClientError::DuplicateTorrent`] if the client already has the torrent.
     pub fn new(
         client: Arc<Client>,
         opening_order: OpeningOrder,
@@ -69,49 +69,50 @@ impl Registration {
         })
     }
 
-    /// The torrent's files are these: the host's other sessions are kept from writing to them. Takes the descriptors that they need.
+    /// Tells the client which files the torrent has, so that its other torrents do not write to them. Reserves the file
+    /// descriptors for them.
     pub fn claim_files(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
         self.opening_order.enter(self.torrent.info_hash, out_dir, layout);
-        // Beside its own files there may be the part file.
+        // There may be a part file in addition.
         let files = max_open_files.min(layout.files().len() + 1);
         self.client.reserve_files(files);
         self.client.release_files(std::mem::replace(&mut self.files, files));
     }
 
-    /// The files that the session has claimed are these on disk, by their numbers.
+    /// Tells the client how the torrent's files, by their indices, are identified on disk.
     pub fn identify(&self, files: impl Iterator<Item = (usize, Trait)>) {
         self.opening_order.identify(self.torrent.info_hash, files);
     }
 
-    /// Whether no other torrent writes to the files that the session has claimed.
+    /// Checks that no other torrent writes to this torrent's files.
     ///
     /// # Errors
-    /// [`ClientError::FileTaken`] where one does.
+    /// [`ClientError::FileTaken`] if one does.
     pub fn check_not_written(&self, layout: &Layout) -> Result<(), ClientError> {
         self.opening_order.check_not_written(self.torrent.info_hash, layout)
     }
 
-    /// The session only reads the files that it has claimed.
+    /// Declares that the torrent only reads its files.
     ///
     /// # Errors
-    /// [`ClientError::FileTaken`] where another torrent writes to one of them.
+    /// [`ClientError::FileTaken`] if another torrent writes to one of them.
     pub fn claim_for_reading(&self, layout: &Layout) -> Result<(), ClientError> {
         self.opening_order.claim_for_reading(self.torrent.info_hash, layout)
     }
 
-    /// Waits until the session may write to the files that it has claimed, as no torrent that was named before does; false where
-    /// it is to stop.
+    /// Waits until the torrent may write to its files, because no torrent that was named earlier does. Returns false if it has
+    /// to stop first.
     ///
     /// # Errors
-    /// [`ClientError::FileTaken`] where another torrent has one of them.
+    /// [`ClientError::FileTaken`] if another torrent has one of them.
     pub fn claim_for_writing(&self, layout: &Layout, stop: &AtomicBool) -> Result<bool, ClientError> {
         self.opening_order.claim_for_writing(self.torrent.info_hash, layout, stop)
     }
 
-    /// Takes callers from now on, and has a part of limits and connections; the port.
+    /// Accepts connections from now on, and shares in limits and connections. Returns the port.
     ///
     /// # Errors
-    /// Where the host does not listen yet and cannot.
+    /// If the client does not listen yet and cannot.
     pub fn listen(&mut self) -> Result<u16, ClientError> {
         self.port = self.client.listen()?;
         if !self.is_active {
@@ -122,12 +123,12 @@ impl Registration {
         Ok(self.port)
     }
 
-    /// The port on which the host listens; 0 before the session does.
+    /// The port on which the client listens; 0 before `listen` was called.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether incoming connections are closed for now, those that wait already included.
+    /// Sets whether incoming connections are closed for now, including those that wait already.
     pub fn refuse_incoming(&self, refuse_incoming: bool) {
         self.torrent.set_accepting(!refuse_incoming);
         if refuse_incoming {
@@ -135,12 +136,12 @@ impl Registration {
         }
     }
 
-    /// Incoming connections that the session has yet to accept.
+    /// The incoming connections that the torrent has yet to accept.
     pub fn incoming_connections(&self) -> &Receiver<PeerEvent> {
         &self.incoming_connections
     }
 
-    /// Nobody is let in any more; the port is free again where it was this session's alone.
+    /// Accepts no more connections, and frees the port if the client serves only this torrent.
     pub fn close(&self) {
         self.torrent.set_accepting(false);
         if !self.client.is_shared {
@@ -148,58 +149,58 @@ impl Registration {
         }
     }
 
-    /// The session has so many connections now, those that are being made included.
+    /// Reports the number of the torrent's connections, including those being established.
     pub fn count(&mut self, connections: usize) {
         self.client.connections.fetch_add(connections, Ordering::Relaxed);
         self.client.connections.fetch_sub(std::mem::replace(&mut self.connections, connections), Ordering::Relaxed);
     }
 
-    /// How many it may have, as it stands with all sessions.
+    /// How many connections the torrent may have, given those of all torrents.
     pub fn capacity(&self) -> usize {
         self.client.capacity(self.connections).min(self.max_peers)
     }
 
-    /// Its part of something of which the process should have `all` at most, and any session `least`.
+    /// The torrent's share of a resource of which the process should have at most `all`, but any torrent may have `least`.
     pub fn fair_share(&self, all: usize, least: usize) -> usize {
         (all / self.client.throttle.torrents().max(1)).max(least)
     }
 
-    /// How many connections it may begin now.
+    /// How many connections the torrent may start now.
     pub fn dials_allowed(&self) -> usize {
         self.client.dials.lock().allowed(self.client.started.elapsed(), DIALS_PER_SECOND)
     }
 
-    /// It has begun a connection.
+    /// Records that the torrent has started a connection.
     pub fn note_dial(&self) {
         self.client.dials.lock().begun();
     }
 
-    /// In how long it may begin the next one.
+    /// How long the torrent has to wait before it may start another connection.
     pub fn dial_wait(&self) -> Duration {
         self.client.dials.lock().next().saturating_sub(self.client.started.elapsed())
     }
 
-    /// Somebody has called us.
+    /// Records that a peer has connected to us.
     pub fn note_incoming_connection(&self) {
         self.client.has_incoming_connections.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anybody has ever called us, for any torrent.
+    /// Whether any peer has ever connected to us, for any torrent.
     pub fn has_incoming_connections(&self) -> bool {
         self.client.has_incoming_connections.load(Ordering::Relaxed)
     }
 
-    /// The host's node of the DHT, which now looks for this session's peers. Never for a private torrent (BEP 27).
+    /// Starts the search for this torrent's peers in the client's DHT node. Not to be called for a private torrent (BEP 27).
     pub fn start_dht_search(&self, found: &Sender<FoundPeers>) -> io::Result<Option<Arc<DhtService>>> {
         self.client.start_dht_search(self.torrent.info_hash, self.port, found)
     }
 
-    /// The host's local discovery, which now does the same.
+    /// The same for the client's local service discovery.
     pub fn start_lsd_search(&self, found: Sender<(InfoHash, SocketAddr)>) -> io::Result<Option<Arc<Lsd>>> {
         self.client.start_lsd_search(self.torrent.info_hash, self.port, found)
     }
 
-    /// The session needs neither of the two any more; they end where they were there for it alone.
+    /// The torrent no longer needs the DHT or local discovery. They end if the client serves only this torrent.
     pub fn stop_discovery(&self) {
         if !self.client.is_shared {
             self.client.stop_discovery();

@@ -1,4 +1,5 @@
-//! Which sessions callers may be for. The listener's thread and those of the lobby look, the sessions' main threads come and go.
+//! The torrents that an incoming connection can be for. The threads that handle incoming connections look them up; the
+//! torrents' loops add and remove them.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -11,28 +12,28 @@ use parking_lot::Mutex;
 use crate::peer::{IncomingHandshake, PeerEvent};
 use crate::types::{Encryption, InfoHash};
 
-/// How long an incoming connection waits for a busy session to take it.
+/// How long an incoming connection waits for a busy torrent to take it.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The sessions of a host, those included that do not listen yet.
+/// The torrents of a client, including those that accept no connections yet.
 #[derive(Default)]
 pub struct TorrentRegistry {
     torrents: Mutex<Vec<Arc<RegisteredTorrent>>>,
 }
 
-/// A session as callers find it.
+/// A torrent, as incoming connections find it.
 pub struct RegisteredTorrent {
-    /// Its swarm.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// Which callers it takes.
+    /// The encryption policy for its connections.
     pub encryption: Encryption,
-    /// Whether it takes any now: while files are being checked nobody has time for them.
+    /// Whether it accepts connections now; it does not while it checks its files.
     accepting: AtomicBool,
     incoming_connections: Sender<PeerEvent>,
 }
 
 impl TorrentRegistry {
-    /// A session that takes no callers yet; `None` where there is one for the same torrent already.
+    /// Adds a torrent that accepts no connections yet; `None` if the client already has a torrent with this info-hash.
     pub fn register(
         &self,
         info_hash: InfoHash,
@@ -53,30 +54,30 @@ impl TorrentRegistry {
         Some(torrent)
     }
 
-    /// A session is over.
+    /// Removes a torrent.
     pub fn unregister(&self, torrent: &Arc<RegisteredTorrent>) {
         self.torrents.lock().retain(|other| !Arc::ptr_eq(other, torrent));
     }
 
-    /// The sessions that take callers.
+    /// The torrents that accept connections.
     pub fn accepting(&self) -> Vec<Arc<RegisteredTorrent>> {
         self.torrents.lock().iter().filter(|torrent| torrent.is_accepting()).cloned().collect()
     }
 }
 
 impl RegisteredTorrent {
-    /// Whether the session takes callers.
+    /// Whether the torrent accepts connections.
     pub fn is_accepting(&self) -> bool {
         self.accepting.load(Ordering::Acquire)
     }
 
-    /// From now on it does, or does not.
+    /// Sets whether the torrent accepts connections.
     pub fn set_accepting(&self, accepting: bool) {
         self.accepting.store(accepting, Ordering::Release);
     }
 
-    /// Hands an incoming connection to its session, with the bytes received so far. If the session has too many waiting, accepting pauses
-    /// for a moment; if that does not help, the connection is closed.
+    /// Passes an incoming connection to its torrent, with the bytes received so far. If too many connections wait for the
+    /// torrent, this pauses accepting for a moment; if that does not help, the connection is closed.
     pub fn receive(&self, stream: TcpStream, addr: SocketAddr, handshake: Option<Box<IncomingHandshake>>) {
         if self
             .incoming_connections

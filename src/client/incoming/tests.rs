@@ -1,4 +1,4 @@
-//! Callers, real sockets on the loopback, and sessions that are the receiving end of a channel.
+//! Incoming connections over real loopback sockets; each torrent is the receiving end of a channel.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ const REQUIRE: InfoHash = InfoHash([3; 20]);
 const HELD: InfoHash = InfoHash([4; 20]);
 const UNKNOWN: InfoHash = InfoHash([5; 20]);
 
-/// A host's lobby with a session of each kind.
+/// A handshaker with the given torrents; the torrent `HELD` accepts no connections.
 struct HandshakerFixture {
     handshaker: IncomingHandshaker,
     port: TcpListener,
@@ -44,7 +44,7 @@ impl HandshakerFixture {
         }
     }
 
-    /// Somebody calls; its end.
+    /// Connects to the handshaker; returns the connecting end.
     fn dial(&mut self) -> TcpStream {
         let caller = TcpStream::connect(self.port.local_addr().expect("an address")).expect("a connection");
         caller.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -53,9 +53,10 @@ impl HandshakerFixture {
         caller
     }
 
-    /// The session that a caller is handed to, and what came of its handshake; `None` where it is hung up on.
+    /// The torrent that a connection is passed to, the handshake bytes received, and whether it is encrypted; `None` if the
+    /// connection is closed.
     fn delivered_to(&self, mut caller: TcpStream) -> Option<(InfoHash, Vec<u8>, bool)> {
-        // What is said to an encrypted caller comes first; a caller that is handed on hears nothing more.
+        // An encrypted connection first gets an answer; one that has been passed on gets nothing more.
         caller.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -89,7 +90,7 @@ fn hello(info_hash: InfoHash) -> Vec<u8> {
     [handshake.as_slice(), b"more"].concat()
 }
 
-/// Calls in the encrypted way for `skey`, and says hello for `info_hash` in it.
+/// Connects encrypted for `skey`, and sends a handshake for `info_hash` inside.
 fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> bool {
     let draw = RandomSource::new(&mut Random::seeded(1));
     let mut out = Vec::new();
@@ -115,13 +116,13 @@ fn plain_callers_reach_whom_they_mean() {
         let met = scene.delivered_to(caller);
         assert_eq!(met.is_some(), expected, "{info_hash}");
         if let Some(met) = met {
-            // Bytes behind the info-hash stay in the socket, or are handed on.
+            // Bytes after the info-hash stay in the socket, or are passed on.
             assert_eq!((met.0, met.2), (info_hash, false));
         }
     }
 }
 
-/// A tracker's check whether we can be reached waits for our handshake before it sends the rest of its own.
+/// A tracker that checks whether we can be reached waits for our handshake before it sends the rest of its own.
 #[test]
 fn the_info_hash_is_enough_to_be_handed_on() {
     let mut scene = all();
@@ -159,7 +160,7 @@ fn where_there_is_one_session_nobody_is_asked() {
 #[test]
 fn many_who_say_nothing_keep_nobody_out() {
     let mut scene = all();
-    // From so many addresses that none has more than its part.
+    // From so many networks that none exceeds its share.
     let mut silent: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| scene.dial()).collect();
     for (pending, place) in scene.handshaker.pending.iter_mut().zip(1..) {
         pending.host = [192, 0, place, 1].into();
@@ -171,7 +172,7 @@ fn many_who_say_nothing_keep_nobody_out() {
     assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
 }
 
-/// Among more silent connections than there is room for, one that has begun its handshake is kept.
+/// Among more silent connections than there is room for, one that has started its handshake is kept.
 #[test]
 fn silent_callers_do_not_push_out_an_encrypted_one() {
     let mut scene = all();
@@ -207,7 +208,7 @@ fn silent_callers_do_not_push_out_an_encrypted_one() {
 #[test]
 fn the_lobby_is_bounded_and_ends_at_once() {
     let mut scene = all();
-    scene.handshaker.started += Duration::from_secs(3600); // no time passes
+    scene.handshaker.started += Duration::from_secs(3600); // stops the clock
     let incoming_connections: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| scene.dial()).collect();
     assert_eq!(scene.dial().read(&mut [0; 1]).expect("an end"), 0, "no more than there is room for");
     assert_eq!(scene.handshaker.pending.len(), MAX_PENDING_HANDSHAKES);
@@ -218,7 +219,7 @@ fn the_lobby_is_bounded_and_ends_at_once() {
     }
 }
 
-/// Each caller for whom there is no thread ends a silent one that holds one, and only those: the next caller has its thread.
+/// Each connection for which no thread can be started evicts one silent connection that holds a thread, and no others.
 #[test]
 fn where_no_thread_is_left_a_silent_caller_gives_its_own_up() {
     let mut scene = all();
@@ -231,7 +232,7 @@ fn where_no_thread_is_left_a_silent_caller_gives_its_own_up() {
     }
     let mut silent: Vec<_> = (0..3).map(|_| scene.dial()).collect();
     scene.handshaker.started -= Duration::from_secs(1);
-    // No system has the memory for that.
+    // No system has that much memory.
     scene.handshaker.stack = 1 << 60;
     for gives_way in silent.iter_mut().take(2) {
         let mut caller = scene.dial();
