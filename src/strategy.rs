@@ -4,11 +4,10 @@
 //! The caller passes the time as a [`std::time::Duration`] since a start of its choice, and seeds the randomness, so that
 //! simulations can drive every rule.
 //!
-//! * One per torrent, under a short lock: the [`picker`] and [`smart_ban`].
-//! * One per torrent, driven by its loop: [`choker`], [`quality`], `peer_list`, `eviction`, [`super_seed`] and
-//!   [`metadata_fetch`].
-//! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`] and [`send_schedule`].
-//! * Shared by all connections: [`rate_limiter`]. Helpers of several modules: [`rate`], [`traffic`] and [`allowed_fast`].
+//! * One per torrent, each under its own short lock: [`picker`], [`smart_ban`] and [`super_seed`].
+//! * One per torrent, owned by its loop: [`choker`], [`quality`], `peer_list`, `eviction` and [`metadata_fetch`].
+//! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`], [`send_schedule`] and [`traffic`].
+//! * One per client: [`rate_limiter`] and `dial_rate`.
 
 pub mod allowed_fast;
 pub mod choker;

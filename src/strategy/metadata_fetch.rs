@@ -1,16 +1,16 @@
-//! Fetching the info dictionary from peers (BEP 9), and serving it. Pure: time comes in as a [`Duration`] since some start.
+//! Downloads the info dictionary from peers (BEP 9), and serves it. The time is a [`Duration`] since some start.
 //!
-//! Nothing but the SHA-1 at the end says whether it is right, and nothing but bytes says that a peer has any. So each peer is a try
-//! of its own: it is asked for a piece of the size that it claims as soon as it claims it, whatever others claim and however many
-//! were asked for that piece. A claim alone takes nothing from anybody: an *assembly* begins with the first bytes of its size.
-//! What assemblies hold is bounded; beyond the bound the one that has had its turn goes, or else the largest.
+//! Only the SHA-1 at the end shows whether the metadata is right, and only bytes show that a peer has any. So every peer is
+//! tried: as soon as it claims a size, it is asked for a piece of metadata of that size, whatever other peers claim and however
+//! many were asked for that piece. A claim alone takes nothing from other peers: an *assembly* starts with the first bytes of its
+//! size. The memory of all assemblies is bounded; beyond the bound, one whose turn is over is dropped, otherwise the largest.
 //!
-//! Peers of one size fill one assembly together. Where it turns out wrong with pieces of one peer, that peer lied. With pieces of
-//! several, each of them fills an assembly of its own from then on, so that the next failure has one author: an honest peer gets
-//! through alone, and is never blamed.
+//! Peers that claim the same size fill one assembly together. If it fails verification and all pieces came from one peer, that
+//! peer lied. If they came from several peers, each of them fills an assembly of its own from then on, so that the next failure
+//! has one author. So an honest peer succeeds alone and is never blamed.
 //!
-//! The caller tells what happens ([`MetadataFetch::offer`], [`MetadataFetch::data`], …), and after that, and whenever
-//! [`MetadataFetch::next_due`] has come, sends what [`MetadataFetch::requests`] gives.
+//! The caller reports events ([`MetadataFetch::offer`], [`MetadataFetch::data`], …). After each event, and whenever
+//! [`MetadataFetch::next_due`] has passed, it sends the requests that [`MetadataFetch::requests`] returns.
 
 mod assembly;
 #[cfg(test)]
@@ -29,74 +29,75 @@ use assembly::Assembly;
 use outstanding::RequestsInFlight;
 pub use served::MetadataServed;
 
-/// Requests under way with one peer.
+/// The most outstanding requests per peer.
 const MAX_OUTSTANDING: usize = 3;
-/// A request is late after so long; what comes later still counts.
+/// A request is late after this time; an answer that arrives later still counts.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer with so many late requests in a row is left alone for a while.
+/// After this many late requests in a row the peer is not asked for a while.
 const MAX_LATE: u32 = 3;
-/// For so long; a peer that rejects may have the metadata by then.
+/// The length of that pause. A peer that rejected a request may have the metadata by then.
 const PAUSE: Duration = Duration::from_secs(30);
 /// Most metadata is smaller than this, in bytes.
 const LARGE: u32 = 2 << 20;
-/// Bytes that assemblies of sizes up to [`LARGE`] hold together, and those above it: large false sizes do not keep out a small one.
+/// The most bytes in assemblies of sizes up to [`LARGE`], and above it. Separate bounds keep large false sizes from displacing a
+/// small one.
 const MAX_HELD: (usize, usize) = (12 << 20, 2 * MAX_SIZE as usize);
-/// An assembly has so long before it makes room for others; doubled with each further turn.
+/// How long an assembly is safe from being dropped in favor of others; doubled with each further turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// More drops than this make an assembly no safer.
+/// More drops than this do not protect an assembly any further.
 const MAX_DROPS: u32 = 4;
 
-/// What a piece of metadata led to.
+/// The result of a received metadata piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchOutcome {
-    /// More is needed; or the piece was of no use.
+    /// More pieces are needed, or the piece was of no use.
     Nothing,
-    /// The info dictionary, with the right hash.
+    /// The info dictionary, verified against the info-hash.
     Complete(Vec<u8>),
-    /// This peer lied: it is forgotten here, and should be hung up on and banned.
+    /// This peer lied. It is forgotten here, and should be disconnected and banned.
     Liar(PeerKey),
-    /// Several peers' pieces gave something wrong; each of them is tried alone now.
+    /// Pieces of several peers did not match the info-hash; each of these peers is now tried alone.
     Doubtful,
 }
 
-/// A fetch under way.
+/// One metadata download.
 #[derive(Debug)]
 pub struct MetadataFetch {
     info_hash: InfoHash,
     sources: BTreeMap<PeerKey, MetadataSource>,
     assemblies: Vec<Assembly>,
-    /// What became of the assemblies of each size.
+    /// How often assemblies of each size were dropped.
     history: HashMap<u32, AssemblyHistory>,
     done: bool,
 }
 
-/// A peer that says it has the metadata.
+/// A peer that claims to have the metadata.
 #[derive(Debug)]
 struct MetadataSource {
     size: u32,
-    /// It had part in something wrong and is tried alone.
+    /// The peer contributed to wrong metadata, and now fills an assembly alone.
     alone: bool,
     in_flight: Vec<MetadataRequest>,
-    /// Requests in a row that became late; none after a pause.
+    /// Late requests in a row; 0 after a pause.
     late: u32,
-    /// Requests that came to nothing since the last that came to something. The fewer, the sooner it is asked again.
+    /// Unsuccessful requests since the last successful one. The fewer, the sooner the peer is asked again.
     misses: u32,
-    /// It was asked for something since its connection began.
+    /// The peer has been asked for a piece since it connected.
     was_asked: bool,
-    /// The last request that is over brought a piece.
+    /// The last completed request brought a piece.
     gives: bool,
     paused_until: Duration,
-    /// What became of the assemblies that it filled alone.
+    /// How often the assemblies that it filled alone were dropped.
     history: AssemblyHistory,
 }
 
 /// How often an assembly was dropped.
 #[derive(Clone, Copy, Debug, Default)]
 struct AssemblyHistory {
-    /// At the end of its turn, or later.
+    /// At the end of its turn or later.
     turns: u32,
-    /// Before, since it last had a turn.
+    /// Before the end of its turn, since it last completed one.
     drops: u32,
 }
 
@@ -132,14 +133,14 @@ impl MetadataSource {
 }
 
 impl MetadataFetch {
-    /// A fetch of the info dictionary with this hash, with nobody to ask yet.
+    /// A download of the info dictionary with this hash, without any peer yet.
     pub fn new(info_hash: InfoHash) -> MetadataFetch {
         let (sources, history) = (BTreeMap::new(), HashMap::new());
         MetadataFetch { info_hash, sources, assemblies: Vec::new(), history, done: false }
     }
 
-    /// A peer speaks `ut_metadata` and claims this size (`metadata_size` of its extension handshake). False where the size cannot
-    /// be: 0, or over [`MAX_SIZE`].
+    /// A peer supports `ut_metadata` and claims this size (`metadata_size` of its extension handshake). Returns false if the size
+    /// is invalid: 0, or above [`MAX_SIZE`].
     pub fn offer(&mut self, key: PeerKey, size: u32) -> bool {
         if size == 0 || size > MAX_SIZE {
             return false;
@@ -162,7 +163,8 @@ impl MetadataFetch {
             history: AssemblyHistory::default(),
         };
         if let Some(before) = self.sources.remove(&key) {
-            // The right size does not change: this takes back what was asked for, and is no way to be asked first again.
+            // The true size never changes. A changed claim cancels the peer's requests, and must not put it first in the order
+            // again.
             let asked = before.open().count();
             source = MetadataSource { size, in_flight: Vec::new(), ..before };
             source.missed(u32::try_from(asked).unwrap_or(u32::MAX).saturating_add(1));
@@ -172,28 +174,28 @@ impl MetadataFetch {
         true
     }
 
-    /// A peer's connection is over.
+    /// The peer has disconnected.
     pub fn gone(&mut self, key: PeerKey) {
         self.sources.remove(&key);
         self.forget(key);
     }
 
-    /// Forgets what only a source that is gone needed.
+    /// Removes the state that only a removed peer needed.
     fn forget(&mut self, key: PeerKey) {
         self.assemblies.retain(|a| a.alone != Some(key));
         let is_claimed = |size: u32| self.sources.values().any(|s| s.size == size);
         self.history.retain(|size, _| is_claimed(*size));
-        // Others may still claim the size, but who needs room need not wait for that.
+        // Another peer may still claim the size, but its assembly may be dropped at once if room is needed.
         let unclaimed = self.assemblies.iter_mut().filter(|a| a.alone.is_none() && !is_claimed(a.size));
         unclaimed.for_each(|a| a.until = Duration::ZERO);
     }
 
-    /// How many peers can be asked, in whatever way.
+    /// The number of peers that can be asked.
     pub fn sources(&self) -> usize {
         self.sources.len()
     }
 
-    /// How many pieces of how many are there, in the fullest assembly.
+    /// The pieces received and the pieces needed, in the fullest assembly.
     pub fn progress(&self) -> (usize, usize) {
         self.assemblies.iter().map(|a| (a.have(), a.count())).max().unwrap_or_default()
     }
@@ -209,7 +211,7 @@ impl MetadataFetch {
         let mut keys: Vec<PeerKey> =
             self.sources.iter().filter(|(_, s)| s.has_time(now)).map(|(&key, _)| key).collect();
         keys.sort_by_key(|key| self.sources.get(key).map(|s| (!s.gives, s.misses)));
-        // One a peer and round, so that several share the work.
+        // One request per peer and round, so that several peers share the work.
         for _ in 0..MAX_OUTSTANDING {
             let before = requests.len();
             for &key in &keys {
@@ -231,7 +233,7 @@ impl MetadataFetch {
         requests
     }
 
-    /// What is asked of the peers that share assemblies.
+    /// The outstanding requests to peers that share assemblies.
     fn asked(&self) -> RequestsInFlight {
         let mut asked = RequestsInFlight::default();
         for source in self.sources.values().filter(|s| !s.alone) {
@@ -240,7 +242,7 @@ impl MetadataFetch {
         asked
     }
 
-    /// When [`MetadataFetch::requests`] should be called again though nothing has happened.
+    /// When to call [`MetadataFetch::requests`] again if no event occurs.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
         if self.done {
             return None;
@@ -249,13 +251,14 @@ impl MetadataFetch {
         let late = open().map(|ask| ask.at + REQUEST_TIMEOUT);
         let paused = self.sources.values().map(|s| s.paused_until).filter(|&until| until > now);
         let turns = self.assemblies.iter().map(|a| a.until).filter(|&until| until > now);
-        // Each second more may be asked for what does not come.
+        // With every second that passes, more peers may be asked for an outstanding piece.
         let somebody = self.sources.values().any(|s| s.has_time(now));
         let next = open().map(|ask| outstanding::next_step(ask.at, now)).filter(|_| somebody);
         late.chain(paused).chain(turns).chain(next).min()
     }
 
-    /// A piece came. `total_size` and the length of `bytes` are what [`crate::wire::metadata::MetadataMessage::parse`] let pass.
+    /// Processes a received piece. `total_size` and the length of `bytes` have passed the checks of
+    /// [`crate::wire::metadata::MetadataMessage::parse`].
     pub fn data(&mut self, key: PeerKey, piece: u32, (total_size, bytes): (u32, &[u8]), now: Duration) -> FetchOutcome {
         let Some(source) = self.sources.get_mut(&key) else { return FetchOutcome::Nothing };
         let Some(at) = source.in_flight.iter().position(|ask| ask.piece == piece) else { return FetchOutcome::Nothing };
@@ -282,7 +285,7 @@ impl MetadataFetch {
         }
     }
 
-    /// A peer will not give a piece: it does not have it, or finds that we ask too much.
+    /// The peer rejected a request: it does not have the piece, or limits requests.
     pub fn reject(&mut self, key: PeerKey, piece: u32, now: Duration) {
         if let Some(source) = self.sources.get_mut(&key)
             && let Some(at) = source.in_flight.iter().position(|ask| ask.piece == piece)
@@ -293,7 +296,7 @@ impl MetadataFetch {
         }
     }
 
-    /// What `senders` gave was wrong as a whole.
+    /// Handles wrong metadata whose pieces came from `senders`.
     fn blame(&mut self, senders: &HashSet<PeerKey>) -> FetchOutcome {
         if let [liar] = senders.iter().copied().collect::<Vec<_>>()[..] {
             self.gone(liar);
@@ -308,7 +311,7 @@ impl MetadataFetch {
         FetchOutcome::Doubtful
     }
 
-    /// Finds late requests, and the peers that have too many.
+    /// Marks late requests, and pauses peers with too many of them.
     fn expire(&mut self, now: Duration) {
         for source in self.sources.values_mut() {
             let mut missed = 0;
@@ -324,7 +327,7 @@ impl MetadataFetch {
         }
     }
 
-    /// The place of the assembly that a peer works for, which begins where there is none.
+    /// The index of the assembly that the peer fills; starts one if there is none.
     fn begin(&mut self, key: PeerKey, now: Duration) -> usize {
         if let Some(at) = self.assembly_of(key) {
             return at;
@@ -338,8 +341,8 @@ impl MetadataFetch {
         self.assemblies.len().saturating_sub(1)
     }
 
-    /// Drops assemblies until those of about this size hold no more than they may: first those that have had their turn, then the
-    /// largest, as most metadata is small. One that was dropped before counts for less, so that it gets its turn, too.
+    /// Drops assemblies until those of this size class are within their bound: first those whose turn is over, then the largest,
+    /// because most metadata is small. Earlier drops make an assembly count as smaller, so that it eventually completes a turn.
     fn make_room(&mut self, size: u32, now: Duration) {
         while self.held(size) > max_held(size) {
             let alike = self.assemblies.iter().enumerate().filter(|(_, a)| is_large(a.size) == is_large(size));
@@ -362,25 +365,25 @@ impl MetadataFetch {
         }
     }
 
-    /// The bytes in all assemblies of about this size.
+    /// The bytes in all assemblies of this size class.
     fn held(&self, size: u32) -> usize {
         self.assemblies.iter().filter(|a| is_large(a.size) == is_large(size)).map(Assembly::held).sum()
     }
 
-    /// Whether an assembly of this size may begin. Well below the bound, so that what begins is not dropped at once.
+    /// Whether an assembly of this size may start: well below the bound, so that a new assembly is not dropped at once.
     fn has_room(&self, size: u32, now: Duration) -> bool {
         let mut alike = self.assemblies.iter().filter(|a| is_large(a.size) == is_large(size));
         self.held(size) <= max_held(size) / 2 || alike.any(|a| a.until <= now)
     }
 
-    /// The place of the assembly that a peer works for.
+    /// The index of the assembly that the peer fills.
     fn assembly_of(&self, key: PeerKey) -> Option<usize> {
         let source = self.sources.get(&key)?;
         let alone = source.alone.then_some(key);
         self.assemblies.iter().position(|a| a.alone == alone && a.size == source.size)
     }
 
-    /// What to ask a peer for next.
+    /// The piece to request next from the peer.
     fn choose(&self, key: PeerKey, asked: &RequestsInFlight, now: Duration) -> Option<u32> {
         let source = self.sources.get(&key).filter(|s| s.has_time(now))?;
         let assembly = self.assembly_of(key).and_then(|at| self.assemblies.get(at));
@@ -405,7 +408,7 @@ fn max_held(size: u32) -> usize {
     if is_large(size) { MAX_HELD.1 } else { MAX_HELD.0 }
 }
 
-/// How long an assembly is safe from others.
+/// How long an assembly is safe from being dropped.
 fn turn(turns: u32) -> Duration {
     TURN.saturating_mul(1 << turns.min(10))
 }

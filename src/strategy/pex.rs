@@ -1,5 +1,5 @@
-//! Peer exchange (BEP 11) with one connection: what to tell it, and how much of what it tells to believe. Pure: time comes in as a
-//! [`Duration`] since some start.
+//! Peer exchange (BEP 11) on one connection: which peers to announce to it, and which of its announcements to accept. The time is
+//! a [`Duration`] since some start.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use crate::net::networks::{is_private, may_report};
 use crate::wire::pex::{MAX_PEERS, PexFlags, PexMessage};
 
-/// Between two messages at least.
+/// The shortest time between two messages.
 pub const INTERVAL: Duration = Duration::from_secs(60);
-/// Messages that may come early: clocks differ, and some clients send a second one soon.
+/// How many messages may be early: clocks differ, and some clients send a second one soon.
 const BURST: u32 = 3;
-/// A peer that sends so many messages too soon means no good.
+/// A peer that sends more early messages than this is disconnected.
 const MAX_EARLY: u32 = 10;
-/// Addresses that are taken from one connection in its whole life, each host once.
+/// The most addresses accepted from one connection in its lifetime, each IP address once.
 const MAX_TAKEN: usize = 500;
 
-/// What one peer was told of the others.
+/// The peers that one connection was told about.
 #[derive(Debug)]
 pub struct PexDiffer {
     told: HashSet<SocketAddr>,
@@ -25,18 +25,19 @@ pub struct PexDiffer {
 }
 
 impl PexDiffer {
-    /// Nothing was told yet; the first message may leave at `first`, best after a while, when there is somebody to tell of.
+    /// Nothing was sent yet. The first message may be sent at `first`, preferably after a while, when there are peers to
+    /// announce.
     pub fn new(first: Duration) -> PexDiffer {
         PexDiffer { told: HashSet::new(), due: first }
     }
 
-    /// When the next message may leave.
+    /// When the next message may be sent.
     pub fn next_due(&self) -> Duration {
         self.due
     }
 
-    /// The message for the peer at `to`, if one is due and there is something to say. `connected` are the peers whose handshake
-    /// is done, at the address under which they can be called; `to` is never told of itself.
+    /// The message for the peer at `to`, if one is due and there is a change. `connected` are the peers with a complete
+    /// handshake, at the addresses where they accept connections. `to` itself is never announced.
     pub fn message(
         &mut self,
         now: Duration,
@@ -60,16 +61,16 @@ impl PexDiffer {
     }
 }
 
-/// A peer floods us with messages: hang up.
+/// The peer sends too many messages; disconnect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many peer exchange messages")]
 pub struct PexFlood;
 
-/// What one peer has told us.
+/// The messages that one peer has sent us.
 #[derive(Debug)]
 pub struct PexInbox {
     from: SocketAddr,
-    /// Messages that may come now, and since when one more would have been due.
+    /// How many messages may arrive now, and since when the next credit accumulates.
     credit: u32,
     since: Duration,
     early: u32,
@@ -78,18 +79,19 @@ pub struct PexInbox {
 }
 
 impl PexInbox {
-    /// Nothing has come yet from the peer at `from`.
+    /// No message has arrived yet from the peer at `from`.
     pub fn new(from: SocketAddr, now: Duration) -> PexInbox {
         PexInbox { from, credit: BURST, since: now, early: 0, taken: 0, hosts: HashSet::new() }
     }
 
-    /// Takes a message and returns the addresses worth knowing: each host once in this connection's life, as many ports of one
-    /// host would make us a weapon against it; private addresses only from private networks. What comes too soon is not looked at.
+    /// Processes a message and returns the accepted addresses. Each IP address is accepted once per connection, because many
+    /// ports of one host could turn us into a weapon against it. Private addresses are accepted from private networks only. Early
+    /// messages are ignored.
     ///
     /// # Errors
-    /// [`PexFlood`] where too much comes too soon.
+    /// [`PexFlood`] after too many early messages.
     pub fn take(&mut self, now: Duration, message: &PexMessage) -> Result<Vec<(SocketAddr, PexFlags)>, PexFlood> {
-        // A tenth early is still in time.
+        // A tenth of the interval early is still in time.
         let earned = (now.saturating_sub(self.since).as_secs() / (INTERVAL.as_secs() * 9 / 10)) as u32;
         if earned > 0 {
             self.credit = self.credit.saturating_add(earned).min(BURST);
@@ -103,7 +105,8 @@ impl PexInbox {
         let mut taken = Vec::new();
         for &(addr, flags) in message.added.iter().take(MAX_PEERS) {
             let fits = self.taken < MAX_TAKEN && may_report(self.from.ip(), addr.ip());
-            // In a private network, where only those in it get this far, many peers may share an address: ports tell them apart.
+            // In a private network, whose addresses only its members may announce, many peers may share an address and differ by
+            // port.
             if fits && (self.hosts.insert(addr.ip()) || is_private(addr.ip())) {
                 taken.push((addr, flags));
                 self.taken += 1;

@@ -1,8 +1,9 @@
-//! How good a peer is: what is remembered of an address, and whom to drop when there is no room. Pure; the session's book keeps
-//! a [`PeerRecord`] for each address, and the loop asks [`Turnover`] when it is full and somebody else could be called.
+//! How good a peer is: the history of an address, and which connection to drop when there are too many. The torrent's peer list
+//! keeps a [`PeerRecord`] per address. The torrent's loop asks [`Turnover`] when all connections are in use and another address
+//! could be dialed.
 //!
-//! Among addresses of which nothing is known, BEP 40's [`canonical`] priority decides, so that the swarm's graph is well mixed
-//! and nobody can fill it from one network.
+//! Among addresses without history, BEP 40's [`canonical`] priority decides, so that the swarm's graph is well mixed and nobody
+//! can dominate it from one network.
 
 pub mod canonical;
 pub mod duplicates;
@@ -14,40 +15,40 @@ use std::time::Duration;
 use crate::types::PeerKey;
 pub use canonical::canonical_priority;
 
-/// The pause after a first failed call; it doubles with each further one.
+/// The pause after the first failed connection attempt. It doubles with each further failure.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
-/// The same for a peer that we need: it has given data, or nobody else is there. The pause after so many calls is no longer, as a peer
-/// that has just been started is ready within seconds.
+/// The same for a peer that we need: it has delivered data, or no other peer is there. For this many attempts the pause does not
+/// grow, because a peer that has just started is ready within seconds.
 pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
 const EAGER_DIALS: u32 = 3;
-/// How long a peer that broke the protocol is left alone; each further time lasts twice as long, up to [`LONGEST_BAN`].
+/// How long a peer that violated the protocol is left alone. The time doubles with each further violation, up to [`LONGEST_BAN`].
 pub const FIRST_REST: Duration = Duration::from_secs(60);
-/// The longest pause between two calls.
+/// The longest pause between two attempts.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
-/// How long a first ban lasts; each further one lasts twice as long.
+/// The length of the first ban; each further one lasts twice as long.
 pub const FIRST_BAN: Duration = Duration::from_secs(3600);
 /// The longest ban.
 pub const LONGEST_BAN: Duration = Duration::from_secs(24 * 3600);
 
-/// What is known of one address.
+/// The history of one address.
 #[derive(Clone, Debug, Default)]
 pub struct PeerRecord {
-    /// Calls in a row that led to nothing.
+    /// Failed connection attempts in a row.
     failures: u32,
     /// Requests that were not answered in time.
     timeouts: u32,
-    /// Wrong pieces that it had a part in.
+    /// Failed pieces that contained blocks of this peer.
     hash_failures: u32,
-    /// Payload bytes that it gave.
+    /// Payload bytes that the peer delivered.
     useful: u64,
-    /// The best rate it gave at, in bytes per second.
+    /// The highest rate at which it delivered, in bytes per second.
     best_rate: u64,
     last_seen: Option<Duration>,
-    /// When the last connection ended or failed, and by how much the pause after it differs from the usual one.
+    /// When the last connection ended or failed, and the random factor of the pause after it.
     disconnected: Option<(Duration, f64)>,
-    /// When the first of these failures in a row was.
+    /// When the current series of failures began.
     failing_since: Option<Duration>,
-    /// We ended the last connection ourselves, to make room.
+    /// We closed the last connection to make room.
     dropped: bool,
     offences: u32,
     rests_until: Option<Duration>,
@@ -55,7 +56,7 @@ pub struct PeerRecord {
     banned_until: Option<Duration>,
 }
 
-/// The order in which to call, the best first. Compare ranks, nothing else.
+/// The order of dialing; the smallest is the best. Only for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     failures: u32,
@@ -65,14 +66,14 @@ pub struct Rank {
 }
 
 impl PeerRecord {
-    /// A handshake with it is done.
+    /// Records a successful handshake.
     pub fn reached(&mut self, now: Duration) {
         self.failing_since = None;
         self.last_seen = Some(now);
     }
 
-    /// A call failed, or its connection is over (`worked` if that was worth something): there is a pause before the next one. A peer
-    /// that takes our call and hangs up at once fails like one that does not.
+    /// Records that a connection failed or ended (`worked`: it was useful), after which a pause begins. A peer that accepts and
+    /// closes at once counts as failed.
     pub fn disconnected(&mut self, now: Duration, worked: bool, rng: &mut fastrand::Rng) {
         self.failures = if worked { 1 } else { self.failures.saturating_add(1) };
         self.failing_since.get_or_insert(now);
@@ -80,36 +81,37 @@ impl PeerRecord {
         self.dropped = false;
     }
 
-    /// We ended its connection to make room for another peer: it is not called back sooner because it has given something.
+    /// Records that we closed the connection to make room for another peer. The peer is then not redialed early for having
+    /// delivered data.
     pub fn dropped(&mut self) {
         self.dropped = true;
     }
 
-    /// It broke the protocol: it is left alone for a time that doubles with each offence.
+    /// Records a protocol violation. The peer is left alone for a time that doubles with each violation.
     pub fn note_offence(&mut self, now: Duration) {
         let time = FIRST_REST.saturating_mul(1 << self.offences.min(16)).min(LONGEST_BAN);
         self.offences = self.offences.saturating_add(1);
         self.rests_until = Some(now + time);
     }
 
-    /// It has just let itself be heard by another way: there is no sense in a pause, unless calls fail all the same.
+    /// Records a sign of life by another channel. It ends the pause, unless several attempts in a row have failed.
     pub fn heard(&mut self) {
         if self.failures <= 1 {
             self.disconnected = None;
         }
     }
 
-    /// Calls in a row that led to nothing.
+    /// Failed connection attempts in a row.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// How long calls have led to nothing.
+    /// How long attempts have been failing.
     pub fn failing_for(&self, now: Duration) -> Duration {
         self.failing_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// When it may be called again; sooner where it is `needed`, or has given something before.
+    /// When the address may be dialed again; earlier if it is `needed` or has delivered data before.
     pub fn dialable_from(&self, needed: bool) -> Duration {
         let eager = needed || (self.useful > 0 && !self.dropped);
         let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
@@ -118,12 +120,12 @@ impl PeerRecord {
         paused_until.max(self.rests_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
 
-    /// When a handshake with it was last done, or it last gave something.
+    /// When the last handshake succeeded or the peer last delivered data.
     pub fn last_seen(&self) -> Option<Duration> {
         self.last_seen
     }
 
-    /// It gave `bytes` more, lately at `rate` bytes per second.
+    /// Records `bytes` delivered, recently at `rate` bytes per second.
     pub fn gave(&mut self, now: Duration, bytes: u64, rate: u64) {
         if bytes > 0 {
             self.useful = self.useful.saturating_add(bytes);
@@ -132,44 +134,45 @@ impl PeerRecord {
         }
     }
 
-    /// Payload bytes that it ever gave.
+    /// Payload bytes that the peer has delivered.
     pub fn useful(&self) -> u64 {
         self.useful
     }
 
-    /// `requests` were not answered in time.
+    /// Records that this many requests were not answered in time.
     pub fn timed_out(&mut self, requests: u32) {
         self.timeouts = self.timeouts.saturating_add(requests);
     }
 
-    /// A piece that it had a part in was wrong; whether the fault was its own is not known.
+    /// Records that a piece with blocks of this peer failed verification. Whether the peer is to blame is unknown.
     pub fn hash_failed(&mut self) {
         self.hash_failures = self.hash_failures.saturating_add(1);
     }
 
-    /// It is to be left alone for a time that doubles with each ban.
+    /// Bans the peer for a time that doubles with each ban.
     pub fn ban(&mut self, now: Duration) {
         let time = FIRST_BAN.saturating_mul(1 << self.bans.min(16)).min(LONGEST_BAN);
         self.bans = self.bans.saturating_add(1);
         self.banned_until = Some(now + time);
     }
 
-    /// Whether a ban lasts.
+    /// Whether the peer is banned now.
     pub fn is_banned(&self, now: Duration) -> bool {
         self.banned_until.is_some_and(|until| now < until)
     }
 
-    /// When the ban ends or ended, if there ever was one.
+    /// When the ban ends or ended; `None` if there never was one.
     pub fn banned_until(&self) -> Option<Duration> {
         self.banned_until
     }
 
-    /// How it compares with others: those that can be reached, make no trouble and gave much first; then by `priority`, BEP 40's and who
-    /// named it.
+    /// The peer's rank: peers that can be reached, cause no trouble and delivered much come first, then those with a higher
+    /// `priority`, which combines the source and BEP 40.
     pub fn rank(&self, priority: u64) -> Rank {
         Rank {
             failures: self.failures.saturating_sub(u32::from(self.useful > 0)),
-            // Orders of magnitude, so that what hardly differs is left to the priority. Timeouts count against what came.
+            // Only orders of magnitude count, so that small differences leave the order to the priority. Timeouts are weighed
+            // against the data delivered.
             trouble: magnitude(u64::from(self.hash_failures) * 8)
                 + magnitude(u64::from(self.timeouts) / (1 + (self.useful >> 20))),
             gave: Reverse(magnitude(self.best_rate / 1024)),
@@ -186,37 +189,37 @@ fn magnitude(n: u64) -> u32 {
 /// A connected peer, as [`Turnover`] sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnoverCandidate {
-    /// Who.
+    /// The peer.
     pub key: PeerKey,
     /// When it connected.
     pub since: Duration,
-    /// Whether it has something that we want.
+    /// Whether it has a piece that we want.
     pub interesting: bool,
-    /// Whether it wants something of us.
+    /// Whether it is interested in our pieces.
     pub interested: bool,
-    /// Bytes per second from it, over the last 20 s.
+    /// The download rate from the peer over the last 20 s, in bytes per second.
     pub down_rate: u64,
-    /// Bytes per second to it, over the last 20 s.
+    /// The upload rate to the peer over the last 20 s, in bytes per second.
     pub up_rate: u64,
 }
 
-/// Says whom to drop for somebody new: only when full, only somebody of little use, and only a few a minute.
+/// Chooses connections to replace when all are in use: only peers of little use, and only a few per minute.
 #[derive(Debug, Default)]
 pub struct Turnover {
-    /// When somebody was dropped within the last minute.
+    /// The times of the drops within the last minute.
     drops: VecDeque<Duration>,
 }
 
 impl Turnover {
-    /// Drops in a minute at most.
+    /// The most drops per minute.
     pub const MAX_PER_MINUTE: usize = 3;
-    /// Everybody may show what it is good for so long.
+    /// How long a new peer is safe, so that it can show what it delivers.
     pub const GRACE: Duration = Duration::from_secs(90);
-    /// Who gives so many bytes a second (while seeding: takes) is never dropped.
+    /// A peer with this download rate (upload rate while seeding), in bytes per second, is never dropped.
     pub const GOOD: u64 = 16 * 1024;
 
-    /// Whom to drop now, of all who are connected, for a newcomer who is known to wait; call it only when there is no room.
-    /// Whoever gives a quarter of the average, or [`Turnover::GOOD`], is never named; while `seeding`, taking is what counts.
+    /// The peer to drop for another one that is known to wait. To be called only if there is no room. A peer with a quarter of
+    /// the average rate, or with [`Turnover::GOOD`], is never chosen. While `seeding`, the upload rate counts.
     pub fn pick(&mut self, now: Duration, seeding: bool, occupants: &[TurnoverCandidate]) -> Option<PeerKey> {
         while self.drops.front().is_some_and(|at| now.saturating_sub(*at) >= Duration::from_secs(60)) {
             self.drops.pop_front();

@@ -1,34 +1,34 @@
-//! The global limits on what is received and sent: a token bucket each way, with a fair line before it. Pure; all connections
-//! ask the one limiter under a short lock, and sleep (without it) as long as they are told.
+//! The global download and upload limits: one token bucket per direction, each with a fair queue. All connections share one
+//! limiter under a short lock, and sleep without the lock as long as it says.
 //!
-//! Whoever asks takes a place in the line. Places are ordered by what their owners have had (start-time fair queueing): each
-//! peer that waits gets the same number of bytes, however small its portions are and however often it asks. Bytes are assigned
-//! to the places as time goes by, whether their owners are awake or not; so neither a late wake-up nor a change of the limit
-//! costs or gives a byte. A sleep is never longer than [`MAX_WAIT`], so that everyone soon notices a new limit.
+//! A request for bytes takes a place in the queue. Places are ordered by how many bytes their owners have had (start-time fair
+//! queueing): every waiting peer gets the same number of bytes, however small its requests are and however often it asks. Bytes
+//! are assigned to the places as time passes, whether the owners are awake or not, so neither a late wake-up nor a changed limit
+//! gains or loses a byte. A sleep never exceeds [`MAX_WAIT`], so that everyone soon notices a new limit.
 //!
-//! Without a limit nothing is counted and every question is answered at once.
+//! Without a limit nothing is counted, and every request is granted at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::PeerKey;
 
-/// Nobody is told to sleep longer than this before asking again.
+/// The longest time a peer is told to wait before it asks again.
 pub const MAX_WAIT: Duration = Duration::from_millis(250);
 
-/// What a limit left unused is lost but for so much.
+/// Unused capacity is lost, except for this much.
 const IDLE_CREDIT: Duration = Duration::from_millis(60);
-/// A portion is a 64th of a second's worth within these bounds, in bytes …
+/// A portion is a 64th of a second's worth, within these bounds in bytes…
 const PORTIONS: u64 = 64;
 const MIN_PORTION: u64 = 2 * 1024;
 const MAX_PORTION: u64 = 64 * 1024;
-/// … but with great limits a 512th, as a sleep takes its time too.
+/// … but with high limits a 512th, because a sleep takes time too.
 const FAST_PORTIONS: u64 = 512;
 
-/// Nanoseconds in a second: credit is kept in bytes × 1e-9, so that nothing is lost to rounding.
+/// Nanoseconds per second: credit is kept in units of bytes × 1e-9, so that nothing is lost to rounding.
 const NANOS: u128 = 1_000_000_000;
 
-/// Which way bytes go.
+/// The direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From peers to us.
@@ -40,22 +40,22 @@ pub enum Direction {
 /// The limits in bytes per second; 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// On what is received.
+    /// The download limit.
     pub down: u64,
-    /// On what is sent.
+    /// The upload limit.
     pub up: u64,
 }
 
-/// The answer to a question.
+/// The answer to a request for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// So many bytes may go now; never more than were asked for, and at least one.
+    /// This many bytes may be transferred now: at least one, and at most as many as requested.
     Go(u64),
-    /// None yet: ask again after so long. The place in the line is kept meanwhile.
+    /// None yet; ask again after this time. The place in the queue is kept.
     Wait(Duration),
 }
 
-/// Both limits; see the module's head.
+/// Both limits; see the module documentation.
 #[derive(Debug, Default)]
 pub struct RateLimiter {
     down: TokenBucket,
@@ -63,14 +63,14 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter with these limits, to be asked from the clock's start on.
+    /// A limiter with these limits, starting at time zero.
     pub fn new(limits: Limits) -> RateLimiter {
         let mut limiter = RateLimiter::default();
         limiter.set(Duration::ZERO, limits);
         limiter
     }
 
-    /// Changes the limits from `now` on. Those who wait keep their places.
+    /// Changes the limits from `now` on. Waiting peers keep their places.
     pub fn set(&mut self, now: Duration, limits: Limits) {
         self.down.set_rate(now, limits.down);
         self.up.set_rate(now, limits.up);
@@ -81,18 +81,17 @@ impl RateLimiter {
         Limits { down: self.down.rate, up: self.up.rate }
     }
 
-    /// The peer `key` would like to move `want` bytes. What it is granted is its own at once; what it then cannot use it should
-    /// give back.
+    /// The peer `key` requests `want` bytes. Granted bytes are its own at once; it should give back any that it cannot use.
     pub fn ask(&mut self, now: Duration, direction: Direction, key: PeerKey, want: u64) -> Grant {
         self.bucket(direction).ask(now, key, want)
     }
 
-    /// `bytes` of what `key` was granted are not needed after all.
+    /// Returns `bytes` that were granted to `key` but not needed.
     pub fn give_back(&mut self, now: Duration, direction: Direction, key: PeerKey, bytes: u64) {
         self.bucket(direction).give_back(now, key, bytes);
     }
 
-    /// The peer is gone, and its places with it.
+    /// Removes a disconnected peer and its places.
     pub fn leave(&mut self, now: Duration, key: PeerKey) {
         self.down.leave(now, key);
         self.up.leave(now, key);
@@ -106,31 +105,31 @@ impl RateLimiter {
     }
 }
 
-/// A place in the line: what its owner will have had before it, then who came first.
+/// A place in the queue: the virtual start time, then the order of arrival.
 type QueuePlace = (u64, u64);
 
-/// One peer at one bucket.
+/// One peer's state in one bucket.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerFlow {
-    /// What it has had, on the bucket's virtual clock.
+    /// The virtual time at which its last place is served.
     finish: u64,
     place: Option<QueuePlace>,
-    /// Assigned to it, and not yet fetched.
+    /// Bytes assigned to it and not yet fetched.
     granted: u64,
 }
 
-/// One limit and those who wait for it.
+/// One limit and the peers that wait for it.
 #[derive(Debug, Default)]
 struct TokenBucket {
     /// Bytes per second; 0 for no limit.
     rate: u64,
-    /// Bytes × 1e-9 that may go, as of `then`.
+    /// Available bytes × 1e-9, as of `then`.
     credit: u128,
     then: Duration,
-    /// Who waits, in order, and for how many bytes.
+    /// The waiting peers in order, each with the bytes it waits for.
     queue: BTreeMap<QueuePlace, (PeerKey, u64)>,
     flows: BTreeMap<PeerKey, PeerFlow>,
-    /// The virtual clock: where the place was that had its bytes last.
+    /// The virtual clock: the start time of the place served last.
     served: u64,
     arrivals: u64,
 }
@@ -154,7 +153,7 @@ impl TokenBucket {
         let granted = std::mem::take(&mut flow.granted);
         match flow.place {
             _ if granted > 0 => {
-                // It has changed its mind since it took its place.
+                // The peer wants less than when it took its place.
                 let spare = granted.saturating_sub(want);
                 if spare > 0 {
                     self.give_back(now, key, spare);
@@ -166,7 +165,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a place for one portion; if nobody waits, for as much as there is.
+    /// Takes a place for one portion, or for all available bytes if nobody waits.
     fn enqueue(&mut self, key: PeerKey, want: u64) {
         let there = u64::try_from(self.credit / NANOS).unwrap_or(u64::MAX);
         let most = if self.queue.is_empty() { self.portion().max(there) } else { self.portion() };
@@ -180,7 +179,7 @@ impl TokenBucket {
         self.queue.insert(place, (key, bytes));
     }
 
-    /// Until the bytes for that place will be there, if nobody comes in between.
+    /// How long until the bytes for this place are available, if no other place comes before it.
     fn wait(&self, place: QueuePlace) -> Duration {
         let longest = MAX_WAIT.as_nanos() * u128::from(self.rate);
         let mut lacking = 0;
@@ -194,7 +193,7 @@ impl TokenBucket {
         u64::try_from(nanos).map_or(MAX_WAIT, Duration::from_nanos)
     }
 
-    /// Lets time go by. A `now` before an earlier one counts as that earlier one.
+    /// Advances the time. A `now` that lies before an earlier one counts as that earlier one.
     fn advance(&mut self, now: Duration) {
         let elapsed = now.saturating_sub(self.then);
         self.then = self.then.max(now);
@@ -202,7 +201,7 @@ impl TokenBucket {
         self.serve();
     }
 
-    /// Assigns what there is to those who are first; what nobody waits for is lost but for a little.
+    /// Assigns available bytes to the first places. Unclaimed bytes are lost beyond [`IDLE_CREDIT`].
     fn serve(&mut self) {
         while let Some((&place, &(key, bytes))) = self.queue.first_key_value() {
             let Some(left) = self.credit.checked_sub(u128::from(bytes) * NANOS) else { return };
@@ -243,7 +242,7 @@ impl TokenBucket {
         self.advance(now);
         self.rate = rate;
         if rate == 0 {
-            // Nobody is in anybody's way any more.
+            // Without a limit nobody has to wait.
             (self.queue, self.flows, self.credit) = (BTreeMap::new(), BTreeMap::new(), 0);
             return;
         }

@@ -1,54 +1,53 @@
-//! When a connection's writer must write although nobody hands it anything: a keep-alive, or HAVEs that have waited long enough.
-//! Pure: the time comes in.
+//! When a connection's writer must write although nobody queued a message: a keep-alive, or HAVEs that have waited long enough.
 //!
-//! HAVEs ride with the next write. Where nothing else is written they leave at the latest [`HAVE_DELAY`] after the first of them, so
-//! that a peer is not woken for every piece; a seed, which only shows them to its user, gets them after [`SEED_DELAY`]. In a torrent
-//! of many pieces a peer gets one batch a second at most.
+//! HAVEs are sent with the next write. If nothing else is written, they are sent at most [`HAVE_DELAY`] after the first of them,
+//! so that a peer is not woken for every piece. A seed, which only displays them, gets them after [`SEED_DELAY`]. In a torrent
+//! with many pieces a peer gets at most one batch per second.
 
 use std::time::{Duration, Instant};
 
-/// A keep-alive is sent after so long without any other message. BEP 3 says two minutes, but libtorrent disconnects a peer that was
-/// silent for exactly that long.
+/// How long the connection may be silent before a keep-alive is sent. BEP 3 says two minutes, but libtorrent disconnects a peer
+/// that was silent for exactly that long.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a HAVE may wait for others.
 pub const HAVE_DELAY: Duration = Duration::from_millis(100);
-/// The same where the peer has every piece. With 200 idle seeds, batches ten times a second cost more than the download itself.
+/// The same if the peer has every piece. With 200 idle seeds, ten batches per second cost more than the download itself.
 pub const SEED_DELAY: Duration = Duration::from_secs(1);
-/// Torrents of more pieces than this have many.
+/// A torrent with more pieces than this has many pieces.
 pub const MANY_PIECES: u32 = 20_000;
-/// Between two batches of HAVEs in a torrent of many pieces.
+/// The shortest time between two batches of HAVEs in a torrent with many pieces.
 pub const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The deadlines of one writer.
 #[derive(Debug)]
 pub struct SendSchedule {
     last_write: Instant,
-    /// When the waiting HAVEs must leave by themselves.
+    /// When the waiting HAVEs must be sent even if nothing else is.
     batch_due: Option<Instant>,
-    /// The next batch leaves no earlier.
+    /// The earliest time of the next batch.
     next_batch: Instant,
     batch_interval: Duration,
 }
 
 impl SendSchedule {
-    /// The schedule of a connection whose handshake was sent at `now`, for a torrent of so many pieces.
+    /// The schedule of a connection whose handshake was sent at `now`, for a torrent with this many pieces.
     pub fn new(now: Instant, pieces: u32) -> SendSchedule {
         let batch_interval = if pieces > MANY_PIECES { BATCH_INTERVAL } else { Duration::ZERO };
         SendSchedule { last_write: now, batch_due: None, next_batch: now, batch_interval }
     }
 
-    /// Something was written.
+    /// Records that something was written.
     pub fn wrote(&mut self, now: Instant) {
         self.last_write = now;
     }
 
-    /// A HAVE waits, and none did before. The peer may be a seed.
+    /// Records that a HAVE waits, the first one since the last batch. `is_seed`: the peer has every piece.
     pub fn have_waits(&mut self, now: Instant, is_seed: bool) {
         let delay = if is_seed { SEED_DELAY } else { HAVE_DELAY };
         self.batch_due.get_or_insert((now + delay).max(self.next_batch));
     }
 
-    /// Whether the waiting HAVEs, if there are any, may leave with what is written now. If so, they count as gone.
+    /// Whether the waiting HAVEs, if any, may be sent with the current write. If so, they count as sent.
     pub fn take_batch(&mut self, now: Instant) -> bool {
         let leaves = self.batch_due.is_some() && now >= self.next_batch;
         if leaves {
@@ -58,7 +57,7 @@ impl SendSchedule {
         leaves
     }
 
-    /// Whether HAVEs have waited so long that they must leave although nothing else does.
+    /// Whether HAVEs have waited so long that they must be sent even if nothing else is.
     pub fn is_batch_due(&self, now: Instant) -> bool {
         self.batch_due.is_some_and(|due| now >= due)
     }
@@ -119,7 +118,7 @@ mod tests {
         let start = Instant::now();
         let mut schedule = SendSchedule::new(start, MANY_PIECES + 1);
         let mut left = Vec::new();
-        // A piece every ten milliseconds and a write at each of them, for ten seconds.
+        // One piece every ten milliseconds, and a write for each of them, for ten seconds.
         for step in 0..1000 {
             let now = start + 10 * step * MS;
             schedule.have_waits(now, false);

@@ -1,21 +1,23 @@
-//! Super-seeding (BEP 16): a first seeder that shows each leecher a few pieces only, and others once those have spread.
+//! Super-seeding (BEP 16): the first seed announces only a few pieces to each leecher, and others once those have spread.
 //!
-//! A seeder that shows all it has gives the same pieces to many while others wait for their first copy. One that shows piece by
-//! piece, to one leecher each, gets away with little more than one copy of everything: who wants to see more must pass on what
-//! it got. What is shown cannot be taken back, so a leecher may ask for it at any time; the rest is not served to it.
+//! A seed that announces everything uploads the same pieces to many leechers while others wait for their first copy. A seed that
+//! announces piece by piece, each to one leecher, uploads little more than one copy of the torrent, because a leecher must pass
+//! its pieces on before it is shown more. An announcement cannot be taken back, so a leecher may request a shown piece at any
+//! time; other pieces are not served to it.
 //!
-//! An *offer* is a piece shown to a leecher and not yet seen to have spread. It has spread once another leecher has it, or when
-//! nobody else lacks it (a leecher that is alone). The next one is shown then, or when the leecher has kept the piece to itself
-//! for [`SPREAD_TIMEOUT`]. A leecher has a piece once it says so or has been sent all of it: some clients send no HAVE to a peer that has the
-//! piece. An offer that a leecher does not take in time is withdrawn, and its place is free for another. Only pieces that nobody has
-//! and that are offered to nobody are *fresh*, and shown to whoever has room; a leecher to whom nothing came for [`SPREAD_TIMEOUT`] sees the
-//! rarest of the others. It is over when two leechers have had everything. How many offers a leecher may have (its *window*) doubles
-//! while it takes them all in less than two seconds.
+//! An *offer* is a piece that was shown to a leecher and has not spread yet. It has spread once another leecher has it, or when
+//! no other leecher lacks it (the leecher is alone). Then the next piece is offered, or when the leecher has kept the piece to
+//! itself for [`SPREAD_TIMEOUT`]. A leecher has a piece once it says so or was sent all of it: some clients send no HAVE to a
+//! peer that has the piece. An offer that a leecher does not take in time is withdrawn, and the piece may be offered to another.
+//! Pieces that nobody has and that are offered to nobody are *fresh*; only these are offered to leechers with room. A leecher
+//! that has received nothing for [`SPREAD_TIMEOUT`] is shown the rarest other piece. Super-seeding is over when two leechers have
+//! had every piece. The number of offers per leecher (its *window*) doubles while it takes a whole window in less than two
+//! seconds.
 //!
-//! Others may say that they have what they have not, take what they are shown and say nothing, or leave and come back, so nobody waits
-//! for them while our upload is idle (`idle`): who has taken all that it was shown then sees more, first what is fresh, next what we
-//! have sent to nobody who is there and offer to nobody, whatever anybody says of it, and where it got nothing for [`LONG`] any other.
-//! An idle seeder helps less than one that sends a piece twice.
+//! Leechers may lie about their pieces, take what they are shown without passing it on, or reconnect. So nobody waits for them
+//! while our upload is idle (`idle`): a leecher that has taken all its offers is then shown more. First fresh pieces, next pieces
+//! that we have sent and offered to no connected leecher, whatever anybody claims about them, and if it has received nothing for
+//! [`LONG`], any other piece. An idle seed helps less than one that uploads a piece twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -28,69 +30,70 @@ use leecher::{Leecher, OfferState};
 
 use crate::types::{PeerKey, PieceIndex};
 
-/// How long a leecher may keep a piece to itself, or get nothing at all, before it is shown another.
+/// How long a leecher may keep a piece to itself, or receive nothing at all, before it is shown another piece.
 pub const SPREAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// An offer is withdrawn from a leecher that is unchoked and was sent nothing of the piece for so long.
+/// An offer to an unchoked leecher is withdrawn if none of the piece was sent for this long.
 pub const STALE_TIMEOUT: Duration = Duration::from_secs(60);
-/// An offer is withdrawn from a leecher that is not interested for so long: it has the piece from elsewhere, or does not want it.
+/// An offer to an uninterested leecher is withdrawn after this time: it has the piece from elsewhere, or does not want it.
 pub const UNWANTED_TIMEOUT: Duration = Duration::from_secs(10);
-/// Offers a leecher, in bytes; small pieces are shown by several, so that the way there and back costs little.
+/// The offers per leecher, in bytes. Several small pieces are offered at once to hide the round trip.
 const WINDOW: u32 = 512 * 1024;
-/// No leecher has more offers than this, in bytes.
+/// The most offers per leecher, in bytes.
 const LARGEST_WINDOW: u32 = 8 << 20;
-/// A leecher that takes a whole window in less time is shown twice as much: it was the window that it waited for.
+/// A leecher that takes a whole window in less time was limited by the window, which is then doubled.
 const FAST: Duration = Duration::from_secs(2);
-/// Our upload is idle for so long: who has taken all that it was shown sees more, though that has not spread.
+/// After our upload has been idle for this long, leechers that have taken all their offers are shown more, although those have
+/// not spread.
 pub const QUIET: Duration = Duration::from_secs(1);
-/// A leecher got nothing for so long while our upload is idle: it is shown what others were sent or shown.
+/// While our upload is idle, a leecher that has received nothing for this long is shown pieces that others were sent or shown.
 pub const LONG: Duration = Duration::from_secs(5);
-/// So many leechers with everything, and the seeder is no longer the only one.
+/// Once this many leechers have had every piece, the seed is no longer the only one.
 const TARGET_COPIES: u32 = 2;
 
-/// What is to be told: to whom, of which piece.
+/// HAVEs to send: the leecher and the piece.
 pub type HavesToSend = Vec<(PeerKey, PieceIndex)>;
 
-/// How a leecher stands to us.
+/// A leecher's state on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeecherStanding {
-    /// It is interested, and unchoked.
+    /// Interested and unchoked.
     Served,
-    /// It is interested, and choked.
+    /// Interested and choked.
     Waiting,
-    /// It wants nothing that it has been shown.
+    /// Not interested in any piece that it was shown.
     Uninterested,
 }
 
-/// Decides what to show to whom. Leechers and pieces that do not exist are ignored everywhere.
+/// Decides which pieces to show to which leecher. Unknown leechers and pieces are ignored in all methods.
 #[derive(Debug)]
 pub struct SuperSeed {
-    /// Offers a leecher, at first and at most.
+    /// The initial and the largest number of offers per leecher.
     windows: (usize, usize),
     leechers: BTreeMap<PeerKey, Leecher>,
-    /// For each piece, how it has spread among those who are there.
+    /// For each piece, how far it has spread among the connected leechers.
     spread: Vec<PieceSpread>,
-    /// Pieces that nobody has and that are offered to nobody.
+    /// The number of fresh pieces.
     fresh: u32,
-    /// How often a piece became fresh.
+    /// How many times a piece has become fresh.
     freshened: u64,
     upload: UploadMeter,
-    /// Leechers that had everything, those who left included.
+    /// How many leechers have had every piece, including those that left.
     full: u32,
     rng: fastrand::Rng,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct PieceSpread {
-    /// Leechers that have it, or say so.
+    /// Leechers that have the piece, or say so.
     holders: u32,
     /// Leechers that it is offered to.
     offers: u32,
-    /// Leechers that we have sent all of it.
+    /// Leechers that we have sent the whole piece.
     given: u32,
 }
 
 impl SuperSeed {
-    /// For a torrent of so many pieces of so many bytes, with nobody to show them to yet.
+    /// For a torrent of `pieces` pieces of `piece_length` bytes, without any leecher yet.
     pub fn new(pieces: u32, piece_length: u32, seed: u64) -> SuperSeed {
         let first = (WINDOW / piece_length.max(1)).clamp(2, 8) as usize;
         SuperSeed {
@@ -105,19 +108,19 @@ impl SuperSeed {
         }
     }
 
-    /// Whether others have copies enough, so that everything may be shown to everybody.
+    /// Whether enough other copies exist, so that every piece may be shown to everyone.
     pub fn is_over(&self) -> bool {
         self.full >= TARGET_COPIES
     }
 
-    /// A leecher that has nothing yet.
+    /// Adds a leecher without any piece.
     pub fn join(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
         let leecher = Leecher::new(self.spread.len() as u32, self.windows.0, now);
         self.leechers.entry(key).or_insert(leecher);
         self.fill(key, now, out);
     }
 
-    /// The leecher is gone, and with it what only it had.
+    /// Removes a leecher. Pieces that only it had are fresh again.
     pub fn leave(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
         let Some(gone) = self.leechers.remove(&key) else { return };
         for piece in gone.has.iter() {
@@ -132,7 +135,7 @@ impl SuperSeed {
         self.next(now, out);
     }
 
-    /// The leecher has these pieces, those that were known included.
+    /// Records that the leecher has these pieces; known ones may be included.
     pub fn has(
         &mut self,
         key: PeerKey,
@@ -157,7 +160,7 @@ impl SuperSeed {
         self.next(now, out);
     }
 
-    /// The leecher was sent so many bytes of a piece of `size` bytes. Once it was sent all of them it has the piece.
+    /// Records that the leecher was sent `bytes` of a piece of `size` bytes. It has the piece once it was sent all of it.
     pub fn sent(
         &mut self,
         key: PeerKey,
@@ -180,8 +183,9 @@ impl SuperSeed {
         }
     }
 
-    /// Time has passed: offers that are not taken are withdrawn, and a leecher that keeps all to itself, or is short of everything,
-    /// is shown something else, at once where our upload is idle. Once a second is often enough. Leechers that `standings` does not name are taken to wait.
+    /// Advances the time; once per second is enough. Withdraws offers that were not taken. Shows another piece to leechers that
+    /// keep theirs to themselves or lack everything, at once if our upload is idle. Leechers that are missing from `standings`
+    /// count as waiting.
     pub fn tick(&mut self, now: Duration, standings: &HashMap<PeerKey, LeecherStanding>, out: &mut HavesToSend) {
         let mut withdrawn = Vec::new();
         for (key, leecher) in &mut self.leechers {
@@ -190,7 +194,7 @@ impl SuperSeed {
             if changed {
                 leecher.standing = (standing, now);
             }
-            // One that sends no HAVE of what it was shown is known to have everything when it no longer wants any of it.
+            // A leecher that sends no HAVE for shown pieces evidently has everything once it wants none of them any more.
             let idle = standing == LeecherStanding::Uninterested && now >= leecher.standing.1 + UNWANTED_TIMEOUT;
             self.full += leecher.note_full(idle && !leecher.is_full && leecher.hidden().next().is_none());
             let patience = match standing {
@@ -217,17 +221,17 @@ impl SuperSeed {
         }
     }
 
-    /// Whether the piece has been shown to the leecher.
+    /// Whether the piece was shown to the leecher.
     pub fn is_shown(&self, key: PeerKey, piece: PieceIndex) -> bool {
         self.leechers.get(&key).is_some_and(|leecher| leecher.shown.has(piece))
     }
 
-    /// The pieces that the leecher lacks and has not been shown.
+    /// The pieces that the leecher lacks and was not shown.
     pub fn hidden(&self, key: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
         self.leechers.get(&key).into_iter().flat_map(Leecher::hidden)
     }
 
-    /// Strikes out the offers that have spread, and makes others.
+    /// Removes offers that have spread, and makes new ones.
     fn next(&mut self, now: Duration, out: &mut HavesToSend) {
         let all = self.leechers.len() as u32;
         let mut needless = Vec::new();
@@ -253,8 +257,8 @@ impl SuperSeed {
         }
     }
 
-    /// Our upload is idle: who has taken all that it was shown sees more, and what others were sent or shown where it got nothing
-    /// for [`LONG`].
+    /// While our upload is idle, shows more to leechers that have taken all their offers: also what others were sent or shown, if
+    /// they have received nothing for [`LONG`].
     fn fill_idle_upload(&mut self, now: Duration, out: &mut HavesToSend) {
         let drained = |(&key, leecher): (&PeerKey, &mut Leecher)| leecher.forget_taken().then_some(key);
         let mut keys: Vec<_> = self.leechers.iter_mut().filter_map(drained).collect();
@@ -282,7 +286,7 @@ impl SuperSeed {
                 its.extend(chosen.then_some(piece));
                 !chosen
             });
-            // The next one is shown others, as far as there are any.
+            // The next leecher is shown other pieces, as long as there are any.
             rarest.extend(&its);
             for piece in its {
                 self.offer(key, piece, now, out);
@@ -290,7 +294,7 @@ impl SuperSeed {
         }
     }
 
-    /// Shows the leecher fresh pieces, taken at random, as far as it has room.
+    /// Offers fresh pieces to the leecher in random order, up to its window.
     fn fill(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
         let pieces = self.spread.len() as u32;
         while self.fresh > 0
@@ -313,7 +317,7 @@ impl SuperSeed {
         self.count(piece, |spread| spread.offers += 1);
     }
 
-    /// Changes what is known of a piece.
+    /// Changes the counts of a piece, and keeps `fresh` up to date.
     fn count(&mut self, piece: PieceIndex, change: impl FnOnce(&mut PieceSpread)) {
         let Some(spread) = self.spread.get_mut(piece.at()) else { return };
         self.fresh -= u32::from(*spread == PieceSpread::default());

@@ -1,4 +1,4 @@
-//! Metadata that is being put together, of one claimed size. What is reserved grows with what comes, not with what is claimed.
+//! Metadata of one claimed size that is being assembled. Memory grows with the bytes received, not with the size claimed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use sha1::{Digest, Sha1};
 use crate::types::{InfoHash, PeerKey};
 use crate::wire::metadata::{PIECE, piece_size, pieces};
 
-/// The pieces so far.
+/// The pieces received so far.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     pub size: u32,
-    /// The one peer that fills it; `None` where all may.
+    /// The only peer that fills it; `None` if all peers with this size may.
     pub alone: Option<PeerKey>,
-    /// The end of its turn: until then others do not push it out.
+    /// The end of its turn, before which it is not dropped in favor of others.
     pub until: Duration,
     /// How often it was dropped before its turn was over.
     pub drops: u32,
@@ -26,27 +26,27 @@ impl Assembly {
         Assembly { size, alone, until, drops, pieces: BTreeMap::new() }
     }
 
-    /// How many pieces it needs.
+    /// The number of pieces needed.
     pub(crate) fn count(&self) -> usize {
         pieces(self.size) as usize
     }
 
-    /// How many it has.
+    /// The number of pieces received.
     pub(crate) fn have(&self) -> usize {
         self.pieces.len()
     }
 
-    /// Whether it has this one.
+    /// Whether this piece was received.
     pub(crate) fn has(&self, piece: u32) -> bool {
         self.pieces.contains_key(&piece)
     }
 
-    /// How many bytes it has.
+    /// The bytes received.
     pub(crate) fn held(&self) -> usize {
         self.pieces.len() * PIECE as usize
     }
 
-    /// Takes a piece; false where it has it already, or the piece cannot be.
+    /// Stores a piece. Returns false if the assembly has it already or its length is wrong.
     pub(crate) fn put(&mut self, piece: u32, from: PeerKey, bytes: &[u8]) -> bool {
         if piece_size(self.size, piece) != u32::try_from(bytes.len()).ok() || self.pieces.contains_key(&piece) {
             return false;
@@ -55,7 +55,7 @@ impl Assembly {
         true
     }
 
-    /// All of it, where the hash is right; otherwise who gave it.
+    /// Returns the metadata if its hash is right, otherwise the senders of its pieces.
     pub(crate) fn finish(self, info_hash: &InfoHash) -> Result<Vec<u8>, HashSet<PeerKey>> {
         let mut hash = Sha1::new();
         self.pieces.values().for_each(|(_, bytes)| hash.update(bytes));

@@ -1,33 +1,33 @@
-//! Many connections that want to keep the metadata out, and one honest peer among them, with a clock that is turned by hand.
+//! Many connections that try to prevent the download of the metadata, and one honest peer among them, with a simulated clock.
 
 use super::*;
 use crate::strategy::metadata_fetch::simulation::{hash, info};
 use crate::wire::metadata::{PIECE, piece_size};
 
 const TICK: Duration = Duration::from_millis(100);
-/// How long the honest peer takes for an answer.
+/// How long the honest peer takes to answer.
 const HONEST: Duration = Duration::from_millis(200);
 
-/// What all the attackers of a story do.
+/// What all attackers of a simulation do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attack {
-    /// The right size, and no answer.
+    /// Claims the right size and does not answer.
     Silent,
-    /// The right size, one right piece that is not the last, and then no answer.
+    /// Claims the right size, sends one right piece that is not the last, and then does not answer.
     GivesOne,
-    /// A small size that nobody had, every four seconds.
+    /// Claims a new small size every four seconds.
     RenewsSize,
-    /// Another size and the right one again, every nine seconds.
+    /// Claims another size and the right one again, every nine seconds.
     ChangesSizeAndBack,
-    /// Sizes of one piece each, and no answer.
+    /// Claims sizes of one piece each and does not answer.
     AllSmall,
-    /// The right size, and a new connection twice a second.
+    /// Claims the right size, and reconnects twice a second.
     Reconnects,
-    /// A new size on a new connection, twice a second.
+    /// Claims a new size on a new connection, twice a second.
     ReconnectsWithNewSize,
-    /// The right size and wrong bytes, at once.
+    /// Claims the right size and immediately sends wrong bytes.
     Forges,
-    /// Sizes of their own and wrong bytes at once, all but one piece, each as large as a small one may be.
+    /// Claims sizes of its own, each as large as a small one may be, and immediately sends wrong bytes for all but one piece.
     FillsSizes,
 }
 
@@ -43,14 +43,14 @@ const ATTACKS: [Attack; 9] = [
     Attack::FillsSizes,
 ];
 
-/// The attackers of a story, and the sizes they claim.
+/// The attackers of a simulation and the sizes that they claim.
 struct Attackers {
     attack: Attack,
     right: u32,
     keys: Vec<PeerKey>,
     next_key: u32,
     next_size: u32,
-    /// Who has given its one piece.
+    /// Attackers that have sent their one piece.
     gave: HashSet<PeerKey>,
 }
 
@@ -72,7 +72,7 @@ impl Attackers {
         assert!(fetch.offer(self.keys[at], size));
     }
 
-    /// What they do of themselves at this time.
+    /// The attackers' own actions at this time.
     fn act(&mut self, fetch: &mut MetadataFetch, now: Duration) {
         let every = |ms: u128| now.as_millis().is_multiple_of(ms);
         for at in 0..self.keys.len() {
@@ -96,7 +96,7 @@ impl Attackers {
         }
     }
 
-    /// What one of them gives for a request.
+    /// An attacker's answer to a request.
     fn answer(
         &mut self,
         fetch: &mut MetadataFetch,
@@ -125,7 +125,7 @@ impl Attackers {
     }
 }
 
-/// How long a fetch takes from when the honest peer comes, ten seconds after so many attackers.
+/// How long the download takes from the moment when the honest peer connects, ten seconds after the attackers.
 fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
     let whole = info(size);
     let right = whole.len() as u32;
@@ -164,7 +164,7 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
                 }
                 FetchOutcome::Liar(key) => {
                     assert_ne!(key, honest);
-                    // The address is banned, and there is another.
+                    // The address is banned, and the attacker returns with another one.
                     let at = liars.keys.iter().position(|&k| k == key).unwrap();
                     liars.join(&mut fetch, at);
                 }
@@ -184,7 +184,7 @@ fn nobody_keeps_the_metadata_of_an_honest_peer_out() {
     }
 }
 
-/// An honest peer that has not been asked for anything need not wait until those that were asked before it are late.
+/// A new honest peer is asked at once, without waiting until the requests to earlier peers are late.
 #[test]
 fn who_is_new_is_asked_at_once() {
     let mut fetch = MetadataFetch::new(hash(&info(100)));
@@ -192,7 +192,7 @@ fn who_is_new_is_asked_at_once() {
         assert!(fetch.offer(key, 100));
         assert_eq!(fetch.requests(Duration::ZERO), [(key, 0)]);
     }
-    // It is asked once: a change of the size and back is no news.
+    // It is asked once: changing the size and back does not cause another request.
     assert!(fetch.offer(PeerKey(7), 101) && fetch.offer(PeerKey(7), 100));
     assert_eq!(fetch.requests(Duration::ZERO), []);
 }

@@ -1,19 +1,20 @@
-//! Which pieces are asked of how many peers, and for how long: what decides who may be asked for the same piece, too.
+//! Counts how many peers are asked for each piece, and for how long. This decides whether another peer may be asked for the same
+//! piece.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Peers that are asked for one piece at once, while it may still be on its way. Doubled with each second in which it does not come.
+/// The most peers asked for one piece at once. Doubled with each second in which the piece does not arrive.
 const MAX_ASKED: u32 = 2;
-/// After so many seconds everybody may be asked.
+/// After this many seconds all peers may be asked.
 const STEPS: u64 = 8;
 
-/// The requests under way, by size and piece.
+/// The outstanding requests, by size and piece.
 #[derive(Debug, Default)]
 pub(crate) struct RequestsInFlight(HashMap<(u32, u32), ByKind>);
 
-/// Of any peers, and of those that give.
+/// Requests to any peer, and to peers whose last request brought a piece.
 #[derive(Clone, Copy, Debug, Default)]
 struct ByKind {
     any: RequestCount,
@@ -23,7 +24,7 @@ struct ByKind {
 #[derive(Clone, Copy, Debug, Default)]
 struct RequestCount {
     count: u32,
-    /// When the oldest was sent.
+    /// When the oldest one was sent.
     oldest: Duration,
 }
 
@@ -40,7 +41,7 @@ impl RequestCount {
 }
 
 impl RequestsInFlight {
-    /// A request that was sent at this time, to a peer that gives or to another.
+    /// Adds a request sent at this time. `gives`: the peer's last request brought a piece.
     pub(crate) fn add(&mut self, size: u32, piece: u32, gives: bool, at: Duration) {
         let asked = self.0.entry((size, piece)).or_default();
         asked.any.add(at);
@@ -49,9 +50,9 @@ impl RequestsInFlight {
         }
     }
 
-    /// The best of the missing pieces for a peer: one that nobody was asked for, or else one that few were. For a peer that gives,
-    /// only others that give count: the silent do not keep it from any piece. One that was never asked is asked for something in
-    /// any case: that is how it is found out whether it gives.
+    /// The best missing piece to request from a peer: one that no peer was asked for, otherwise the one with the fewest requests.
+    /// For a peer that gives, only requests to other such peers count, so that silent peers keep no piece from it. A peer that
+    /// was never asked is asked in any case, to find out whether it gives.
     pub(crate) fn best(
         &self,
         size: u32,
@@ -74,7 +75,7 @@ impl RequestsInFlight {
     }
 }
 
-/// When more peers may be asked for what was asked for at this time.
+/// When more peers may be asked for a piece that was requested at this time.
 pub(crate) fn next_step(at: Duration, now: Duration) -> Duration {
     at + Duration::from_secs(now.saturating_sub(at).as_secs() + 1)
 }

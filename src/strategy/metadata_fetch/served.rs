@@ -1,16 +1,16 @@
-//! What a peer may have of our metadata.
+//! Limits how much metadata a peer may request from us.
 
 use crate::wire::metadata::{MAX_SIZE, MetadataMessage, PIECE, pieces};
 
-/// What one peer was given of our metadata: a few times all of it, and no more (BEP 9 allows it).
+/// How many metadata pieces one peer was sent: a few copies at most, as BEP 9 allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetadataServed(u32);
 
-/// How often one peer may have the whole metadata.
+/// How often one peer may download the whole metadata.
 const MAX_COPIES: u32 = 3;
 
 impl MetadataServed {
-    /// The answer to a peer's request; `info` is the whole info dictionary, `None` as long as it is not known.
+    /// The answer to a peer's request. `info` is the whole info dictionary, or `None` while it is unknown.
     pub fn answer<'a>(&mut self, info: Option<&'a [u8]>, piece: u32) -> MetadataMessage<'a> {
         let data = info.and_then(|info| {
             let total_size = u32::try_from(info.len()).ok().filter(|&size| size <= MAX_SIZE)?;

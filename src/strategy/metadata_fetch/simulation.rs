@@ -1,5 +1,5 @@
-//! Swarms of honest peers and liars, with a clock that is turned by hand: whatever the liars do, the metadata arrives as long as
-//! one peer is honest, and no honest peer is ever blamed.
+//! Swarms of honest peers and liars with a simulated clock. Whatever the liars do, the metadata arrives as long as one peer is
+//! honest, and no honest peer is ever blamed.
 
 use std::collections::BTreeSet;
 
@@ -9,21 +9,21 @@ use sha1::{Digest, Sha1};
 use super::*;
 use crate::wire::metadata::{MetadataMessage, PIECE, piece_size};
 
-/// What a simulated peer does.
+/// How a simulated peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SourceKind {
     Honest,
-    /// Honest, and slower than a request may take.
+    /// Honest, but slower than the request timeout.
     Slow,
     /// Right size, wrong bytes.
     Forger,
-    /// Right size, and one piece of it wrong.
+    /// Right size, one wrong piece.
     Spoiler,
-    /// Another size, and bytes to fill it.
+    /// A wrong size, and bytes to fill it.
     Inventor,
-    /// A size of its own that is as large as it can be, given as slowly as it can be.
+    /// A size of its own, as large as possible, delivered as slowly as possible.
     Dawdler,
-    /// Claims the right size, in its answers another.
+    /// Claims the right size, but another one in its answers.
     Turncoat,
     Silent,
     Rejecting,
@@ -49,16 +49,16 @@ pub(crate) fn hash(info: &[u8]) -> InfoHash {
     InfoHash(Sha1::digest(info).into())
 }
 
-/// What happened, and when it was over.
+/// The outcome, and when the simulation ended.
 struct MetadataSimulation {
     info: Option<Vec<u8>>,
     over: Duration,
     liars: BTreeSet<PeerKey>,
-    /// The most pieces that were asked for.
+    /// The number of requests sent.
     asked: usize,
 }
 
-/// Runs a fetch from peers of these kinds; answers take `rng` of up to a second, and those of slow peers much longer.
+/// Simulates a download from peers of these kinds. Answers take a random time of up to a second, those of slow peers much longer.
 fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut fetch = MetadataFetch::new(hash(info));
@@ -72,7 +72,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
         assert!(fetch.offer(PeerKey(n as u32), size));
     }
     let mut story = MetadataSimulation { info: None, over: Duration::ZERO, liars: BTreeSet::new(), asked: 0 };
-    // What is on its way, by the time when it arrives.
+    // Answers in flight, by arrival time.
     let mut flying: BTreeMap<(Duration, u64), (PeerKey, u32)> = BTreeMap::new();
     let mut now = Duration::ZERO;
     for n in 0.. {
@@ -147,11 +147,11 @@ fn honest_peers_share_the_work_and_nothing_is_asked_twice() {
     let story = run(&info, &[SourceKind::Honest; 4], 1);
     assert!(story.info.as_deref() == Some(&info[..]));
     assert!(story.liars.is_empty() && story.over < Duration::from_secs(10), "{:?}", story.over);
-    // Only towards the end are some asked for twice.
+    // Only towards the end are some pieces requested twice.
     assert!(story.asked <= 41 + 2 * MAX_OUTSTANDING * 4, "{}", story.asked);
 }
 
-/// False sizes that two peers each vouch for, and that come in drops, leave room for the one honest peer's.
+/// False sizes, each claimed by two peers and filled slowly, leave room for the size of the one honest peer.
 #[test]
 fn many_false_sizes_do_not_keep_the_metadata_out() {
     let info = info(PIECE as usize * 4 + 17);
@@ -223,7 +223,7 @@ fn lone_liars_are_named() {
     for harmless in [SourceKind::Silent, SourceKind::Rejecting] {
         let story = run(&info, &[harmless], 1);
         assert!(story.liars.is_empty());
-        // A pause after each try, not a storm of requests.
+        // A pause after each attempt prevents a flood of requests.
         assert!(story.asked < 24 * 3600 / 10 * MAX_OUTSTANDING, "{harmless:?}: {}", story.asked);
     }
 }

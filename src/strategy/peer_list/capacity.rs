@@ -1,8 +1,8 @@
-//! What the book takes in, and what gives way when it is full. Pure.
+//! Which addresses the peer list accepts, and which ones it displaces when it is full.
 //!
-//! Whoever names addresses may aim us at a third party, so a host is tried on a few ports only. A port that turned out to be a peer
-//! of this torrent does not count: behind one address there may be many peers. An honest host with several ports is not shut out by
-//! that: each port that proves itself makes place for the next.
+//! A source of addresses may try to aim us at a third party, so only a few ports of each host are dialed. A port that has proven
+//! to be a peer of this torrent does not count, because one address may have many peers. So an honest host with several ports is
+//! not shut out: each port that proves itself makes room for the next.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,26 +13,26 @@ use crate::strategy::peer_list::dial_history::DialHistory;
 use crate::strategy::peer_list::entry::{PeerListEntry, PeerSource};
 use crate::wire::compact::is_usable;
 
-/// Addresses kept at most.
+/// The most addresses in the list.
 pub(crate) const MAX_KNOWN: usize = 3000;
-/// With so many of unverified sources, no more of them are taken: the rest is for trackers, neighbours and the user.
+/// The most addresses from unverified sources; the rest is reserved for trackers, local discovery and the user.
 pub(crate) const MAX_UNVERIFIED: usize = 2000;
-/// Ports of a host that are tried, where a tracker or a link names them; where strangers do.
+/// The most unproven ports per host: first from a tracker or a link, second from peers or the DHT.
 const PORTS: (usize, usize) = (4, 1);
-/// The same for an IPv6 network of the size that one subscriber has (/64).
+/// The same per IPv6 /64, the size of one subscriber's network.
 const PORTS_OF_NETWORK: (usize, usize) = (16, 4);
-/// The same in private networks, where whole test swarms share an address, and no third party is hit.
+/// The same in private networks, where whole test swarms share an address and no third party can be hit.
 const PRIVATE_PORTS: (usize, usize) = (256, 64);
-/// Addresses that have not been tried and make room for those of one answer or message, at most: a short list always gets in, and a
-/// long one does not push all others out.
+/// The most untried addresses that one answer or message displaces: a short list is always accepted, and a long one does not
+/// displace all others.
 const MAX_DISPLACED: usize = 200;
 
-/// Whether a peer can be there at all.
+/// Whether a peer can have this address.
 pub(crate) fn is_possible(addr: SocketAddr) -> bool {
     is_usable(addr)
 }
 
-/// How many ports of each host and network have not proven to be peers, of those in the book and those that were dialled.
+/// The number of unproven ports of each host and network, in the list and among those dialed before.
 pub(crate) struct PortCounts {
     hosts: HashMap<IpAddr, usize>,
     networks: HashMap<Network, usize>,
@@ -52,7 +52,7 @@ impl PortCounts {
         *self.networks.entry(Network::host(ip)).or_default() += 1;
     }
 
-    /// Whether this port of its host may be taken in; if so, it is counted. One that was dialled before is counted already.
+    /// Whether this port of its host may be added; if so, it is counted. A port that was dialed before is counted already.
     pub fn admit(&mut self, addr: SocketAddr, source: PeerSource, tried: &DialHistory) -> bool {
         if source == PeerSource::User {
             return true;
@@ -76,8 +76,8 @@ impl PortCounts {
     }
 }
 
-/// The addresses that give way to one of `source`, the last one first; of those that trackers named none, where `only_unverified`.
-/// What has failed goes first, and what strangers named. Connected, banned and proven peers stay.
+/// The addresses that addresses of `source` may displace; the last one in the result goes first. With `only_unverified`, none
+/// from verified sources. Failed addresses and those from unverified sources go first. Connected, banned and proven peers stay.
 pub(crate) fn to_displace(
     entries: &HashMap<SocketAddr, PeerListEntry>,
     source: PeerSource,
@@ -100,7 +100,7 @@ pub(crate) fn to_displace(
             (false, 0) if source.is_verified() => UNTRIED + 1,
             _ => return None,
         };
-        // By chance among the untried: BEP 40's priority is known to those who choose their addresses.
+        // Untried addresses are displaced at random: an attacker who chooses addresses can compute BEP 40's priority.
         Some((class, Reverse(failures), rng.u32(..), *addr))
     };
     let mut all: Vec<_> = entries.iter().filter_map(|(addr, entry)| class(addr, entry)).collect();

@@ -1,5 +1,5 @@
-//! Which addresses were dialled and have not proved to be peers. Kept apart from the entries: those give way to others, and whoever
-//! names addresses could have one port of a host after the other dialled if the host were forgotten with them. Pure.
+//! Remembers addresses that were dialed and have not proven to be peers. It is separate from the peer list's entries, which other
+//! addresses may displace: otherwise a source of addresses could make us dial one port of a host after another.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::net::networks::Network;
 
-/// How long a dialled address counts against its host.
+/// How long a dialed address counts against its host.
 const MEMORY: Duration = Duration::from_secs(3600);
-/// An address that was dialled and gave way to another is not taken in again for so long.
+/// How long an address that was dialed and then displaced is not added again.
 const PAUSE: Duration = Duration::from_secs(120);
-/// Addresses remembered at most.
+/// The most addresses that are remembered.
 const MAX_TRIED: usize = 8192;
 
-/// See the module's head.
+/// The dialed addresses; see the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct DialHistory {
     dialled: HashMap<SocketAddr, Duration>,
@@ -23,12 +23,12 @@ pub(crate) struct DialHistory {
 }
 
 impl DialHistory {
-    /// The clock goes on.
+    /// Advances the time.
     pub fn set_time(&mut self, now: Duration) {
         self.now = self.now.max(now);
     }
 
-    /// `addr` is dialled.
+    /// Records that `addr` is dialed.
     pub fn note(&mut self, addr: SocketAddr) {
         self.dialled.insert(addr, self.now);
         if self.dialled.len() > MAX_TRIED {
@@ -36,12 +36,12 @@ impl DialHistory {
         }
     }
 
-    /// There is a peer at `addr`: it does not count against its host.
+    /// Records that `addr` is a peer, so that it does not count against its host.
     pub fn proved(&mut self, addr: &SocketAddr) {
         self.dialled.remove(addr);
     }
 
-    /// All that count.
+    /// All addresses that count against their hosts.
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
         self.dialled.iter().filter(|(_, at)| self.since(**at) < MEMORY).map(|(addr, _)| *addr)
     }
@@ -51,7 +51,7 @@ impl DialHistory {
         self.dialled.get(addr).is_some_and(|at| self.since(*at) < MEMORY)
     }
 
-    /// Whether `addr` was dialled so lately that it is left alone.
+    /// Whether `addr` was dialed so recently that it must not be added again.
     pub fn is_resting(&self, addr: &SocketAddr) -> bool {
         self.dialled.get(addr).is_some_and(|at| self.since(*at) < PAUSE)
     }
@@ -60,8 +60,8 @@ impl DialHistory {
         self.now.saturating_sub(at)
     }
 
-    /// Forgets what counts no more, and else a sixteenth of all: the oldest of the networks with the most addresses, so that a flood from
-    /// a few networks pushes out itself and not the others.
+    /// Forgets expired entries, and if that is not enough, a sixteenth of all: the oldest of the networks with the most entries.
+    /// So a flood of addresses from a few networks displaces only itself.
     fn shrink(&mut self) {
         let all: Vec<_> = self.all().filter_map(|addr| Some((Reverse(*self.dialled.get(&addr)?), addr))).collect();
         let mut ranked = all;

@@ -1,4 +1,4 @@
-//! One known address, and who named it.
+//! One known address and its source.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use crate::strategy::quality::{PeerRecord, Rank, canonical_priority};
 use crate::types::{DialMode, PeerKey};
 use crate::wire::pex::PexFlags;
 
-/// Below this port are the well-known services.
+/// Ports below this belong to well-known services.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 
-/// Who named an address; the greater, the sooner it is called.
+/// Where an address comes from; greater sources are dialed first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerSource {
-    /// The DHT, where anybody may announce.
+    /// The DHT, where anyone may announce any address.
     #[default]
     Dht,
-    /// A peer, by peer exchange.
+    /// Peer exchange.
     Pex,
-    /// A magnet link, which anybody may have written.
+    /// A magnet link, which may have any author.
     Link,
     /// A tracker.
     Tracker,
@@ -29,7 +29,7 @@ pub enum PeerSource {
 }
 
 impl PeerSource {
-    /// Whether the source is trusted: not one by which a stranger can name a third party's address.
+    /// Whether the source is verified: strangers cannot use it to name a third party's address.
     pub fn is_verified(self) -> bool {
         self >= PeerSource::Tracker
     }
@@ -39,27 +39,27 @@ impl PeerSource {
 #[derive(Debug, Default)]
 pub(crate) struct PeerListEntry {
     pub record: PeerRecord,
-    /// By chance; BEP 40's once our own address is known, for an address of a verified source: peers tell us what our address is, so
-    /// that they choose the priority of those that they name.
+    /// Random. For an address of a verified source it becomes BEP 40's priority once our own address is known. Peers tell us our
+    /// address, so they could choose the priority of the addresses they name; those keep a random one.
     pub priority: u32,
-    /// The best of those who named it.
+    /// The best source so far.
     pub source: PeerSource,
-    /// The connection that was made to it, or that is to the same peer.
+    /// The connection that was opened to it, or that leads to the same peer.
     pub connection: Option<PeerKey>,
-    /// Since when it has led to a connection that was made to another address of the same peer.
+    /// Since when it is linked to a connection that was opened to another address of the same peer.
     pub linked: Option<Duration>,
-    /// What peers say of it.
+    /// What peers claim about it.
     pub hints: PexFlags,
-    /// How to begin the next call: what worked, or what has not been tried; `None` while nothing is known.
+    /// How to open the next connection: the way that worked, or one not tried yet; `None` while nothing is known.
     pub dial_mode: Option<DialMode>,
-    /// The other opening has been tried at once, without a pause, since the address was last reached.
+    /// The other opening was tried without a pause since the address was last reached.
     pub tried_other_opening: bool,
-    /// Whether it is never to be called: ourselves, or one that has nothing for us, nor we for it.
+    /// Never dialed: it is our own address, or neither side has anything for the other.
     pub is_never_dialed: bool,
 }
 
 impl PeerListEntry {
-    /// `source` names the address, which is `addr`; `ours` is our own one.
+    /// Adds `source` as a source of this entry, whose address is `addr`. `ours` is our own address.
     pub fn name_by(&mut self, addr: SocketAddr, source: PeerSource, ours: Option<SocketAddr>) {
         self.source = self.source.max(source);
         if let Some(ours) = ours.filter(|_| self.source.is_verified()) {
@@ -72,17 +72,17 @@ impl PeerListEntry {
         self.record.rank((self.source as u64) << 33 | reachable << 32 | u64::from(self.priority))
     }
 
-    /// Whether a handshake with it has ever been done.
+    /// Whether a handshake with it has ever succeeded.
     pub fn is_proven(&self) -> bool {
         self.record.last_seen().is_some()
     }
 
-    /// Whether it is a peer, as far as we can know before we connect to it.
+    /// Whether it is a peer, as far as can be known before connecting.
     pub fn is_trusted(&self) -> bool {
         self.source.is_verified() || self.is_proven()
     }
 
-    /// Whether it may well be some other service, that a stranger wants us to connect to.
+    /// Whether it may be another service that a stranger wants us to connect to.
     pub fn is_doubtful(&self, addr: &SocketAddr) -> bool {
         addr.port() < FIRST_UNPRIVILEGED && !self.is_trusted()
     }

@@ -1,5 +1,5 @@
-//! What peers say of an address beside that there is a peer (BEP 11): whether it prefers encryption, wants nothing, can be reached.
-//! Anybody may say anything, so that it counts only for addresses that nobody better has named, and as a first guess.
+//! What peers claim about an address (PEX flags, BEP 11): whether it prefers encryption, wants nothing, or is reachable. The
+//! claims are unverified, so they count only for addresses without a verified source, and only as a first guess.
 
 use std::net::SocketAddr;
 
@@ -9,40 +9,40 @@ use crate::types::DialMode;
 use crate::wire::pex::PexFlags;
 
 impl PeerList {
-    /// Notes what a peer says of `addr`.
+    /// Records a peer's claims about `addr`.
     pub fn hint(&mut self, addr: SocketAddr, flags: PexFlags) {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.hints = flags;
         }
     }
 
-    /// The peer at `addr` encrypted a connection that it made to us: we begin in the same way.
+    /// Records that the peer at `addr` encrypted its connection to us. We then open connections to it the same way.
     pub fn was_encrypted(&mut self, addr: SocketAddr) {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.dial_mode.get_or_insert(DialMode::Encrypted);
         }
     }
 
-    /// Whether we want nothing more: then peers that want nothing either are not dialled.
+    /// Sets whether every wanted piece is verified. If so, peers that want nothing either are not dialed.
     pub fn set_complete(&mut self, is_complete: bool) {
         self.is_complete = is_complete;
     }
 
-    /// How to begin the first call, where nothing is known but what peers say.
+    /// How to open the first connection, if only peers' claims are known.
     pub(crate) fn hinted_opening(&self, entry: &PeerListEntry) -> Option<DialMode> {
         let usual = self.encryption.dial_mode();
         let other = self.encryption.fallback(usual);
         other.filter(|other| *other == DialMode::Encrypted && entry.is_hinted(PexFlags::ENCRYPTION))
     }
 
-    /// Whether neither side would need the connection.
+    /// Whether a connection would be useless to both sides.
     pub(crate) fn is_redundant(&self, entry: &PeerListEntry) -> bool {
         self.is_complete && entry.is_hinted(PexFlags::UPLOAD_ONLY)
     }
 }
 
 impl PeerListEntry {
-    /// Whether a peer says so, of an address that peers alone have named.
+    /// Whether peers claim this of an address without a verified source.
     pub(crate) fn is_hinted(&self, flag: PexFlags) -> bool {
         !self.source.is_verified() && self.hints.has(flag)
     }
@@ -60,7 +60,7 @@ mod tests {
         SocketAddr::from(([80, n, 0, 1], 6881))
     }
 
-    /// A book with an address for each of these flags, named by `source`.
+    /// A list with one address for each of these flags, all from `source`.
     fn peer_list(encryption: Encryption, source: PeerSource, flags: &[PexFlags]) -> PeerList {
         let mut peer_list = PeerList::new(encryption);
         for (&flags, n) in flags.iter().zip(0..) {

@@ -1,4 +1,4 @@
-//! The book with a fake clock and a fake network: whom it calls when, and how long it takes until the good peers are connected.
+//! The peer list with a simulated clock and network: which addresses it dials when, and how soon the good peers are connected.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,16 +8,16 @@ use crate::strategy::dial_rate;
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::types::PeerKey;
 
-/// How an address behaves.
+/// How an address responds.
 #[derive(Clone, Copy, PartialEq)]
 enum Host {
-    /// Drops what comes.
+    /// Drops all packets.
     Dead,
-    /// Refuses.
+    /// Refuses connections.
     Shut,
-    /// Answers from this moment on, and refuses before.
+    /// Accepts connections from this moment on, and refuses them before.
     Up(Duration),
-    /// Answers, and hangs up after so long.
+    /// Accepts connections and closes them after this time.
     HangsUp(Duration),
 }
 
@@ -25,7 +25,7 @@ struct DialSimulation {
     now: Duration,
     peer_list: PeerList,
     hosts: HashMap<SocketAddr, Host>,
-    /// What will become of a call or a connection, and when.
+    /// When each attempt or connection ends, and how.
     under_way: Vec<(Duration, SocketAddr, PeerKey, DialEnd)>,
     connected: Vec<(Duration, SocketAddr)>,
     calls: HashMap<SocketAddr, usize>,
@@ -126,7 +126,7 @@ impl DialSimulation {
     }
 }
 
-/// 200 addresses of a tracker, of which 180 drop what comes: the other 20 are connected within 8 seconds.
+/// 200 addresses from a tracker, 180 of which drop all packets. The other 20 are connected within 8 seconds.
 #[test]
 fn live_peers_among_dead_ones_are_reached_soon() {
     for seed in 0..20 {
@@ -138,7 +138,7 @@ fn live_peers_among_dead_ones_are_reached_soon() {
     }
 }
 
-/// The only seed is named, after thousands of dead addresses, by a peer or by a tracker.
+/// The only seed is named after thousands of dead addresses, by a peer or by a tracker.
 #[test]
 fn the_only_seed_is_reached_whatever_fills_the_book() {
     for seed in 0..2 {
@@ -155,7 +155,7 @@ fn the_only_seed_is_reached_whatever_fills_the_book() {
     }
 }
 
-/// A seed that is not ready at first, and the only one, is connected soon after it is.
+/// The only seed accepts connections a little later, and is connected soon after that.
 #[test]
 fn a_seed_that_was_not_ready_is_called_again_soon() {
     for seed in 0..50 {
@@ -169,7 +169,7 @@ fn a_seed_that_was_not_ready_is_called_again_soon() {
     }
 }
 
-/// The only peer hangs up again and again: it is called after 1 to 3 seconds, and later and later.
+/// The only peer closes every connection. It is dialed again after 1 to 3 seconds, and then at growing intervals.
 #[test]
 fn the_only_peer_that_hangs_up_is_called_again_soon_but_not_all_the_time() {
     let mut world = DialSimulation::new(1);
@@ -181,7 +181,7 @@ fn the_only_peer_that_hangs_up_is_called_again_soon_but_not_all_the_time() {
     assert!((5..300).contains(&pauses.len()), "{pauses:?}");
 }
 
-/// Addresses that refuse are not hammered, whoever named them.
+/// Addresses that refuse connections are not dialed often, whatever their source.
 #[test]
 fn a_third_party_is_left_alone() {
     for (source, most) in [(PeerSource::Tracker, 10), (PeerSource::Pex, 4)] {
@@ -194,8 +194,8 @@ fn a_third_party_is_left_alone() {
     }
 }
 
-/// A tracker names many addresses that refuse, and one that does not, which is found once each of them has been tried. Neither all of
-/// them together nor any of them is hammered.
+/// A tracker names many addresses that refuse connections, and one that accepts. The latter is reached once each of the others
+/// was dialed. Neither all of them together nor any single one is dialed too often.
 #[test]
 fn many_addresses_that_refuse_are_no_flood() {
     let mut world = DialSimulation::new(1);

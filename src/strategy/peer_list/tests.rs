@@ -26,7 +26,7 @@ fn a_failed_call_is_repeated_later_and_later_and_then_no_more() {
         }
     }
     assert_eq!(pauses.len(), MAX_FAILURES as usize);
-    // Each is twice the last one give or take a quarter, until the longest is reached.
+    // Each pause is twice the previous one, give or take a quarter, up to the longest.
     assert!(pauses[..6].windows(2).all(|p| p[0] < p[1]), "{pauses:?}");
     assert_eq!(peer_list.len(), 0);
 }
@@ -92,7 +92,7 @@ fn who_does_not_answer_is_called_the_other_way_once_at_once_and_then_after_pause
     peer_list.disconnected(addr(1), PeerKey(2), now, false);
     assert_eq!((peer_list.dial_candidates(now, 9), peer_list.dial_mode(&addr(1))), (vec![], DialMode::Plain));
 
-    // What worked is remembered, and after that the other way is worth a try again.
+    // The opening that worked is remembered, and after that the other one may be tried again.
     peer_list.note_dialed(addr(1), PeerKey(3));
     assert!(!peer_list.note_unanswered(addr(1), PeerKey(3)));
     peer_list.disconnected(addr(1), PeerKey(3), now, false);
@@ -115,7 +115,7 @@ fn with_one_opening_there_is_no_other() {
     }
 }
 
-/// Public addresses, each of a network of its own.
+/// A public address, each in a network of its own.
 fn public(n: u32) -> SocketAddr {
     SocketAddr::from(((0x1400_0000 + n * 0x0000_0301).to_be_bytes(), 6881))
 }
@@ -153,7 +153,7 @@ fn the_book_is_bounded_and_a_long_answer_is_sampled_at_random() {
     assert_ne!(one, other);
 }
 
-/// Nobody can have us connect to many ports of a host that is no peer.
+/// Nobody can make us connect to many ports of a host that is not a peer.
 #[test]
 fn a_host_is_tried_on_a_few_ports() {
     let ports = |ip: &str| -> Vec<_> {
@@ -170,7 +170,7 @@ fn a_host_is_tried_on_a_few_ports() {
     }
     let mut peer_list = PeerList::default();
     assert_eq!(peer_list.add(&ports("203.0.113.5"), PeerSource::User), 2000, "the user knows");
-    // Different sources together are no better than one, and each may say it again and again.
+    // Several sources together achieve no more than one, however often each repeats an address.
     let mut peer_list = PeerList::default();
     for source in [PeerSource::Dht, PeerSource::Pex, PeerSource::Tracker, PeerSource::Pex, PeerSource::Tracker] {
         peer_list.add(&ports("203.0.113.5"), source);
@@ -178,7 +178,7 @@ fn a_host_is_tried_on_a_few_ports() {
     assert_eq!(peer_list.len(), 4);
 }
 
-/// Also not by filling the book, so that the host's entries give way: what was dialled is remembered apart from them.
+/// Filling the list so that the host's entries are displaced does not help: dialed addresses are remembered separately.
 #[test]
 fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
     for (source, most) in [(PeerSource::Pex, 1), (PeerSource::Tracker, 4)] {
@@ -200,7 +200,7 @@ fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
     }
 }
 
-/// Peers tell us what our address is, and with it the priority of BEP 40: those that they name do not come first by it.
+/// Peers tell us our own address, which determines the priority of BEP 40. Addresses that they name do not get this priority.
 #[test]
 fn a_false_address_of_ours_brings_no_address_of_a_stranger_to_the_front() {
     let first = |ours| {
@@ -212,7 +212,7 @@ fn a_false_address_of_ours_brings_no_address_of_a_stranger_to_the_front() {
     assert_eq!(first(addr(1)), first(SocketAddr::from(([200, 1, 2, 3], 6881))));
 }
 
-/// A link is no better than a tracker, and a port of a known service in it is no better than in a peer's message.
+/// A link counts no more than a tracker, and a well-known service's port in it no more than one from a peer.
 #[test]
 fn a_links_peers_are_those_of_a_stranger() {
     let mut peer_list = PeerList::default();
@@ -254,14 +254,14 @@ fn ports_of_other_services_are_called_only_where_nothing_else_is_known() {
     assert_eq!(peer_list.dial_candidates(now, 9), [web], "a tracker vouches for it");
 }
 
-/// Dead addresses that fill the list keep no good address out.
+/// A list full of dead addresses keeps no good address out.
 #[test]
 fn dead_addresses_give_way_to_new_ones() {
     let now = Duration::from_secs(1);
     for (source, many) in [(PeerSource::Pex, 2000), (PeerSource::Dht, 2000), (PeerSource::Tracker, 3000)] {
         let mut peer_list = PeerList::default();
         assert_eq!(peer_list.add(&publics(0..many), source), many as usize);
-        // None has been tried yet: a message of the same kind, and an answer of a tracker, get in by chance.
+        // None has been tried yet. A message from the same source, and a tracker's answer, get in by random displacement.
         assert_eq!(peer_list.add(&publics(9000..9050), source), 50, "{source:?}");
         assert_eq!(peer_list.add(&publics(9900..9950), PeerSource::Tracker), 50, "{source:?}");
         assert!(peer_list.len() <= MAX_KNOWN);
@@ -298,7 +298,7 @@ fn who_proved_to_be_a_peer_is_not_pushed_out() {
     );
 }
 
-/// A long list does not push out all that others named and nobody has tried.
+/// A long list does not displace all untried addresses from other sources.
 #[test]
 fn a_long_answer_displaces_few() {
     let mut peer_list = PeerList::default();
@@ -339,7 +339,7 @@ fn several_addresses_of_one_peer_are_not_called_while_it_is_connected() {
     peer_list.disconnected(addr(1), PeerKey(1), now, true);
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)]);
 
-    // Two connections turned out to be one peer's.
+    // Two connections turned out to lead to the same peer.
     peer_list.note_dialed(addr(2), PeerKey(2));
     peer_list.note_duplicate(PeerKey(2), PeerKey(3), now);
     peer_list.disconnected(addr(2), PeerKey(2), now, false);

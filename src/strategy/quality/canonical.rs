@@ -1,12 +1,12 @@
-//! Canonical peer priority (BEP 40): a number for each pair of addresses on which both ends agree, and CRC-32C, of which it is
-//! made.
+//! The canonical peer priority (BEP 40), a number for a pair of addresses that both sides compute alike, and CRC-32C, on which it
+//! is based.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// CRC-32C's polynomial (Castagnoli), lowest bit first.
+/// The polynomial of CRC-32C (Castagnoli), lowest bit first.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// The remainder of each byte.
+/// The remainder of each byte value.
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut n = 0;
@@ -23,14 +23,14 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// The CRC-32C of `bytes`.
+/// Computes the CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
 }
 
-/// How much the peers `a` and `b` should prefer each other (BEP 40); the same the other way round. Greater is better.
+/// How much the peers `a` and `b` should prefer each other (BEP 40); symmetric, and greater is better.
 ///
-/// Addresses of different families have no common rule: the IPv4 one counts as an IPv4-mapped one.
+/// The BEP has no rule for addresses of different families: the IPv4 address counts as an IPv4-mapped IPv6 address.
 pub fn canonical_priority(a: SocketAddr, b: SocketAddr) -> u32 {
     let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
     match (one, other) {
@@ -50,7 +50,8 @@ fn as_v6(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// `whole` bytes count in full, and where those are the same, one more than are the same; of the rest every other bit counts.
+/// The first `whole` bytes count in full; if they are equal, one byte beyond the common prefix counts too. Of the rest, every
+/// other bit counts.
 fn of_addresses<const N: usize>(mut one: [u8; N], mut other: [u8; N], whole: usize) -> u32 {
     let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
     let whole = if same >= whole { same + 1 } else { whole };
@@ -81,13 +82,13 @@ mod tests {
     fn the_beps_examples() {
         assert_eq!(priority("123.213.32.10:1", "98.76.54.32:2"), 0xec2d_7224);
         assert_eq!(priority("123.213.32.10:1", "123.213.32.234:2"), 0x9956_8189);
-        // As IPv4-mapped addresses they are the same.
+        // As IPv4-mapped addresses they give the same result.
         assert_eq!(priority("[::ffff:123.213.32.10]:1", "98.76.54.32:2"), 0xec2d_7224);
     }
 
     #[test]
     fn masks_hide_what_lies_beyond_the_first_difference() {
-        // Within one /16 the third byte counts in full, of the fourth every other bit.
+        // Within one /16 the third byte counts in full, and every other bit of the fourth.
         assert_eq!(priority("1.2.3.0:1", "1.2.5.0:1"), priority("1.2.3.170:1", "1.2.5.0:1"));
         assert_ne!(priority("1.2.3.0:1", "1.2.5.0:1"), priority("1.2.1.0:1", "1.2.5.0:1"));
         assert_eq!(priority("1.9.3.0:1", "1.2.5.0:1"), priority("1.9.1.0:1", "1.2.5.0:1"));
@@ -99,7 +100,7 @@ mod tests {
         assert_ne!(priority("[2001:db8:1::]:1", "[2001:db8:1:100::]:1"), {
             priority("[2001:db8:1:2200::]:1", "[2001:db8:1:100::]:1")
         });
-        // One address: the ports decide.
+        // For equal addresses the ports decide.
         assert_eq!(priority("1.2.3.4:258", "1.2.3.4:772"), crc32c(&[1, 2, 3, 4]));
     }
 }

@@ -1,31 +1,33 @@
-//! Several connections to one peer, over different addresses of it: which one stays. Pure.
+//! Chooses which connection stays if several lead to the same peer over different addresses.
 //!
-//! Only the peer id says that two connections lead to the same peer, and an id is easily copied: whoever connects to a peer knows it.
-//! So a connection never loses its place to one that only claims the same id; it loses it to one that has moved blocks.
+//! Only the peer id shows that two connections lead to the same peer, and every peer's id is known to all that connect to it and
+//! can be copied. So a connection never loses its place to one that merely claims the same id, only to one that has transferred
+//! blocks.
 
 use std::collections::HashMap;
 
 use crate::types::{PeerId, PeerKey};
 
-/// The part of an id that names the client (BEP 20), without its version.
+/// The length of the peer id's prefix that names the client (BEP 20), without its version.
 const CLIENT: usize = 3;
 
-/// A connection whose handshake is done.
+/// A connection with a complete handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct DuplicateConnection {
     /// The connection.
     pub key: PeerKey,
-    /// What the peer calls itself.
+    /// The peer's id.
     pub id: PeerId,
-    /// Bytes per second that it moves, both ways, over the last rounds.
+    /// The rate over the last rounds, both directions together, in bytes per second.
     pub rate: u64,
 }
 
-/// Connections to end, each with the one that stays: of those with the same id all but the one that moves most, once one moves
-/// anything at all.
+/// The connections to close, each with the one that stays. Of the connections with the same peer id only the fastest stays, as
+/// soon as one of them transfers anything.
 ///
-/// Both sides see the same connections and must not end different ones, or none is left. Of two btsyncs the one with the greater
-/// id decides. Other clients decide by their own rules when a connection is made, or not at all: what is left is up to us.
+/// Both sides see the same connections, and would lose all of them if they closed different ones. Between two btsync clients, the
+/// one with the greater id decides. Other clients decide by their own rules when a connection is established, or not at all, so
+/// we decide about the connections that are left.
 pub fn surplus_duplicates(ours: PeerId, connections: &[DuplicateConnection]) -> Vec<(PeerKey, PeerKey)> {
     let mut peers: HashMap<PeerId, Vec<DuplicateConnection>> = HashMap::new();
     for twin in connections.iter().filter(|twin| ours > twin.id || ours.0[..CLIENT] != twin.id.0[..CLIENT]) {
@@ -77,7 +79,7 @@ mod tests {
         assert_eq!(surplus_duplicates(ours, &[twin(1, honest, 0), twin(2, honest, 5)]), [(PeerKey(1), PeerKey(2))]);
     }
 
-    /// Both ends may see other rates and other keys: one of them decides.
+    /// The sides may see different rates and keys, so only one of them decides.
     #[test]
     fn one_side_decides() {
         for (ours, theirs) in [(id("-BY", 1), id("-BY", 2)), (id("-BY", 2), id("-BY", 1))] {

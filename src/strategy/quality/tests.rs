@@ -88,7 +88,7 @@ fn good_givers_come_first_and_trouble_last() {
     dead.disconnected(SECOND, false, &mut fastrand::Rng::with_seed(1));
     liar.hash_failed();
     late.timed_out(5);
-    giver.timed_out(5); // nothing beside what it gave
+    giver.timed_out(5); // negligible compared with what it delivered
     let ranks = [giver.rank(0), slow.rank(0), fresh.rank(9), fresh.rank(8), late.rank(9), liar.rank(9), dead.rank(9)];
     assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
 }

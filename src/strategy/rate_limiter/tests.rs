@@ -1,4 +1,4 @@
-//! The limiter driven by a simulated clock: peers that ask, sleep as told and oversleep a little.
+//! The limiter with a simulated clock: peers request bytes, sleep as told and wake up a little late.
 
 use super::*;
 use proptest::prelude::*;
@@ -10,13 +10,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Peers that always want something, each in portions of its own size, until `end`.
+/// Peers that always want bytes, each in portions of its own size.
 struct LimiterSwarm {
     limiter: RateLimiter,
     wants: Vec<u64>,
-    /// Bytes of each peer, down and up.
+    /// Bytes transferred by each peer, down and up.
     moved: Vec<[u64; 2]>,
-    /// When what was moved: down and up, in tenths of a second.
+    /// Bytes transferred in each tenth of a second, down and up.
     tenths: [Vec<u64>; 2],
     wakes: BinaryHeap<Reverse<(Duration, u32, bool)>>,
     rng: fastrand::Rng,
@@ -35,7 +35,7 @@ impl LimiterSwarm {
         }
     }
 
-    /// Lets time go by until `end`; a peer oversleeps by up to `late`.
+    /// Advances the time to `end`. A peer wakes up to `late` after its time.
     fn run(&mut self, end: Duration, late: Duration) {
         while let Some(&Reverse((now, peer, up))) = self.wakes.peek()
             && now < end
@@ -51,14 +51,14 @@ impl LimiterSwarm {
                     let tenths = &mut self.tenths[usize::from(up)];
                     tenths.resize(tenths.len().max(tenth + 1), 0);
                     tenths[tenth] += bytes;
-                    Duration::from_micros(self.rng.u64(20..200)) // to move them
+                    Duration::from_micros(self.rng.u64(20..200)) // the transfer itself
                 }
             };
             self.wakes.push(Reverse((now + pause, peer, up)));
         }
     }
 
-    /// Asserts that each stretch of `seconds` from `from` to `to` is within 3 % of `rate`.
+    /// Asserts that the rate over each `seconds` from `from` to `to` is within 3 % of `rate`.
     fn assert_rate(&self, up: bool, from: usize, to: usize, seconds: usize, rate: u64) {
         for (at, window) in self.tenths[usize::from(up)][from * 10..to * 10].windows(seconds * 10).enumerate() {
             let ratio = window.iter().sum::<u64>() as f64 / (rate * seconds as u64) as f64;
@@ -66,7 +66,7 @@ impl LimiterSwarm {
         }
     }
 
-    /// Jain's index: 1 where all have the same.
+    /// Jain's fairness index: 1 if all have the same.
     fn fairness(&self, up: bool) -> f64 {
         let each: Vec<f64> = self.moved.iter().map(|m| m[usize::from(up)] as f64).collect();
         let sum: f64 = each.iter().sum();
@@ -106,7 +106,7 @@ fn a_new_limit_holds_at_once() {
     swarm.run(SECOND * 20, MS);
     swarm.assert_rate(false, 1, 10, 3, MIB);
     swarm.assert_rate(true, 1, 10, 3, 8 * MIB);
-    // What was granted before the change and fetched after it, and what is granted to those who still sleep, is little.
+    // Bytes granted before the change and fetched after it, and bytes granted to peers that still sleep, are few.
     let first: u64 = swarm.tenths[0][100..105].iter().sum();
     assert!((4 * MIB..=6 * MIB).contains(&first), "{first} in the first half second");
     swarm.assert_rate(false, 11, 20, 3, 10 * MIB);

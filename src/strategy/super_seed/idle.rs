@@ -1,32 +1,32 @@
-//! Whether a super-seed's upload is idle.
+//! Detects whether a super-seed's upload is idle.
 //!
-//! A peer that takes a block now and then does not keep it busy: what is sent between two ticks is compared with the most that was
-//! sent lately.
+//! A leecher that takes a block now and then does not make the upload busy: the bytes sent between two ticks are compared with
+//! the recent maximum.
 
 use std::time::Duration;
 
-/// In how many parts of the most that was sent lately one has to be sent, so that the upload is busy.
+/// The upload is busy if at least one part in this many of the recent maximum is sent.
 const BUSY: u64 = 4;
-/// The part of the most that is forgotten with each tick.
+/// One part in this many of the maximum is forgotten with each tick.
 const FORGET: u64 = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct UploadMeter {
     /// Bytes since the last tick.
     bytes: u64,
-    /// The most between two ticks, lately.
+    /// The recent maximum of bytes between two ticks.
     most: u64,
-    /// The last tick at which it was busy.
+    /// The last tick with a busy upload.
     busy: Duration,
 }
 
 impl UploadMeter {
-    /// So many bytes were sent.
+    /// Records bytes sent.
     pub fn sent(&mut self, bytes: u32) {
         self.bytes += u64::from(bytes);
     }
 
-    /// A tick: for how long it has been idle.
+    /// Ends a tick, and returns how long the upload has been idle.
     pub fn idle(&mut self, now: Duration) -> Duration {
         let bytes = std::mem::take(&mut self.bytes);
         self.most = bytes.max(self.most - self.most / FORGET);
@@ -41,7 +41,7 @@ impl UploadMeter {
 mod tests {
     use super::*;
 
-    /// Seconds of idleness after each second in which so many bytes were sent.
+    /// The seconds of idleness after each second in which this many bytes were sent.
     fn idle_for(sent: &[u32]) -> Vec<u64> {
         let mut upload = UploadMeter::default();
         let tick = |(now, &bytes): (usize, &u32)| {

@@ -13,26 +13,26 @@ pub(crate) struct Leecher {
     /// Pieces that it was sent completely, so that it has them.
     pub given: Bitfield,
     pub offers: Vec<Offer>,
-    /// Bytes sent to it of pieces that it was not sent completely.
+    /// Bytes sent of pieces that were not sent completely.
     pub sent: HashMap<PieceIndex, u32>,
-    /// As of the last tick, and since when.
+    /// The standing as of the last tick, and since when.
     pub standing: (LeecherStanding, Duration),
-    /// It had everything, and is counted in `SuperSeed::full`.
+    /// It had every piece, and is counted in `SuperSeed::full`.
     pub is_full: bool,
-    /// When it last got or was shown something.
+    /// When it last got or was shown a piece.
     pub news: Duration,
     /// How many offers it may have.
     pub window: usize,
-    /// Since when it takes this window, and how many pieces it was sent completely.
+    /// When it started the current window, and how many pieces it has been sent completely since.
     round: (Duration, usize),
-    /// What `SuperSeed::freshened` was when it was last found to have seen all that is fresh.
+    /// The value of `SuperSeed::freshened` when the leecher was last found to have seen all fresh pieces.
     pub searched: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub piece: PieceIndex,
-    /// When it was shown, or last sent a part of it; or when the leecher's standing changed.
+    /// When it was shown, when a part of it was last sent, or when the leecher's standing changed.
     pub since: Duration,
     pub state: OfferState,
 }
@@ -41,14 +41,14 @@ pub(crate) struct Offer {
 pub(crate) enum OfferState {
     /// Counted in `PieceSpread::offers`.
     Open,
-    /// Not taken for too long by a leecher that is choked: others may be shown the piece.
+    /// Not taken for too long by a choked leecher, so that the piece may be offered to others.
     Stale,
-    /// The leecher has it, since then.
+    /// The leecher has had the piece since this time.
     Taken(Duration),
 }
 
 impl Leecher {
-    /// One that has nothing of so many pieces.
+    /// A leecher that has none of `pieces` pieces.
     pub fn new(pieces: u32, window: usize, now: Duration) -> Leecher {
         let none = Bitfield::new(pieces);
         Leecher {
@@ -66,7 +66,7 @@ impl Leecher {
         }
     }
 
-    /// The pieces that it lacks and has not been shown.
+    /// The pieces that it lacks and was not shown.
     pub fn hidden(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         (0..self.has.len()).map(PieceIndex).filter(|&piece| !self.has.has(piece) && !self.shown.has(piece))
     }
@@ -76,7 +76,7 @@ impl Leecher {
         self.offers.len() < self.window
     }
 
-    /// It is shown the piece.
+    /// Records that the piece is shown to it.
     pub fn show(&mut self, piece: PieceIndex, now: Duration) {
         if self.offers.iter().all(|offer| offer.state != OfferState::Open) {
             self.round = (now, 0);
@@ -86,7 +86,7 @@ impl Leecher {
         self.news = now;
     }
 
-    /// It has taken the offers that it now has; those that were open are returned.
+    /// Marks offers of pieces that the leecher has as taken, and returns those that were open.
     pub fn take(&mut self, now: Duration) -> Vec<PieceIndex> {
         let mut taken = Vec::new();
         for offer in self.offers.iter_mut().filter(|offer| self.has.has(offer.piece)) {
@@ -100,7 +100,8 @@ impl Leecher {
         taken
     }
 
-    /// It was sent all of the piece; whether that is news. One that takes a window in less than [`FAST`] gets a larger one, up to `most`.
+    /// Records that it was sent the whole piece, and returns whether that is new. If it took a window in less than [`FAST`], its
+    /// window grows up to `most`.
     pub fn give(&mut self, piece: PieceIndex, most: usize, now: Duration) -> bool {
         let news = self.given.set(piece);
         self.round.1 += usize::from(news);
@@ -113,8 +114,8 @@ impl Leecher {
         news
     }
 
-    /// Withdraws the offers that it has had for longer than `patience` without taking them, and forgets those that it has kept to
-    /// itself for long. Where its standing has changed, it has as much time again.
+    /// Withdraws offers that were not taken within `patience`, and drops those that the leecher has kept to itself too long. A
+    /// changed standing restarts the time.
     pub fn withdraw(
         &mut self,
         (standing, patience): (LeecherStanding, Duration),
@@ -139,7 +140,7 @@ impl Leecher {
         });
     }
 
-    /// Whether it has taken all its offers, which then no longer wait to spread.
+    /// Whether it has taken all its offers. If so, they are dropped without waiting until they spread.
     pub fn forget_taken(&mut self) -> bool {
         let drained = self.offers.iter().all(|offer| matches!(offer.state, OfferState::Taken(_)));
         if drained {
@@ -148,7 +149,7 @@ impl Leecher {
         drained
     }
 
-    /// Notes that it has everything, where that is so; 1 where that is news.
+    /// Records that it has every piece, if `full`. Returns 1 if that is new.
     pub fn note_full(&mut self, full: bool) -> u32 {
         let news = full && !self.is_full;
         self.is_full |= full;

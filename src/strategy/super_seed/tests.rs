@@ -16,19 +16,19 @@ fn served(keys: impl IntoIterator<Item = PeerKey>) -> HashMap<PeerKey, LeecherSt
     keys.into_iter().map(|key| (key, LeecherStanding::Served)).collect()
 }
 
-/// Three leechers of which the first stands in this way, the others being served.
+/// Three leechers: the first has this standing, the others are served.
 fn standing(first: LeecherStanding) -> HashMap<PeerKey, LeecherStanding> {
     HashMap::from([(A, first), (B, LeecherStanding::Served), (C, LeecherStanding::Served)])
 }
 
-/// What is shown to `key` in `out`, which is emptied.
+/// The pieces shown to `key` in `out`, which is emptied.
 fn shown(out: &mut HavesToSend, key: PeerKey) -> Vec<PieceIndex> {
     let (its, others): (HavesToSend, HavesToSend) = out.drain(..).partition(|(to, _)| *to == key);
     assert!(others.is_empty(), "others were shown {others:?}");
     its.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// Somebody else keeps the upload busy.
+/// Makes the upload busy.
 fn busy(seed: &mut SuperSeed) {
     seed.upload.sent(MIB);
 }
@@ -120,7 +120,7 @@ fn the_place_of_a_withdrawn_offer_is_free() {
         assert_eq!(next.len(), 2, "{how:?}");
         assert!(next.iter().all(|piece| !first.contains(piece)));
     }
-    // A leecher that is choked can take nothing: it keeps what it was shown, and is shown nothing else.
+    // A choked leecher cannot take anything: it keeps its offers and is shown nothing else.
     let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     assert_eq!(shown(out, A).len(), 2);
@@ -128,7 +128,7 @@ fn the_place_of_a_withdrawn_offer_is_free() {
         seed.tick(seconds(now), &standing(LeecherStanding::Waiting), out);
     }
     assert!(out.is_empty());
-    // Once it is unchoked it has as long as any other.
+    // Once unchoked, it has as much time as any other.
     seed.tick(seconds(26), &standing(LeecherStanding::Served), out);
     seed.tick(seconds(85), &standing(LeecherStanding::Served), out);
     assert!(out.is_empty());
@@ -145,13 +145,13 @@ fn a_piece_that_was_sent_completely_counts_as_taken() {
         assert!(out.is_empty(), "after {} blocks", sent - 1);
         seed.sent(A, (a[0], MIB), MIB / 16, seconds(sent), out);
     }
-    // It is alone, and need pass it on to nobody.
+    // It is alone, so the piece need not spread.
     assert_eq!(shown(out, A).len(), 1);
     seed.has(A, std::iter::once(a[0]), seconds(20), out);
     seed.sent(A, (a[0], MIB), MIB, seconds(20), out);
     assert!(out.is_empty(), "what is known is no news");
     assert!(seed.leechers[&A].sent.is_empty());
-    // With another one there, the piece has spread once that has it.
+    // With another leecher connected, the piece has spread once that one has it.
     seed.sent(A, (a[1], MIB), MIB - 1, seconds(21), out);
     seed.join(B, seconds(21), out);
     out.clear();
@@ -271,7 +271,7 @@ fn who_gets_pieces_from_others_is_sent_no_second_copy() {
     assert!(seed.spread.iter().all(|spread| spread.given == 0));
 }
 
-/// Some clients ask for more only once a second: one that takes all that it was shown at once is shown more each time.
+/// Some clients request more only once per second. One that takes everything it was shown at once is shown more each time.
 #[test]
 fn who_takes_a_window_at_once_gets_a_larger_one() {
     let (mut seed, out) = (SuperSeed::new(400, MIB / 8, 1), &mut Vec::new());
@@ -286,7 +286,7 @@ fn who_takes_a_window_at_once_gets_a_larger_one() {
     }
     assert_eq!(views[..2], [4, 8]);
     assert_eq!(views.iter().max(), Some(&64), "{views:?}");
-    // One that is slow is shown no more than at first.
+    // A slow leecher is shown no more than at first.
     seed.join(B, seconds(9), out);
     for second in (10..30).step_by(2) {
         seed.sent(B, (PieceIndex(0), MIB / 8), 1, seconds(second), out);
@@ -294,9 +294,9 @@ fn who_takes_a_window_at_once_gets_a_larger_one() {
     assert_eq!(seed.leechers[&B].window, 4);
 }
 
-/// How many copies a seeder sends until two of `n` leechers have everything. It sends four pieces a second, one a leecher at
-/// most; leechers pass on one a second each, the rarest first. Without super-seeding everybody views everything. `tells` is false
-/// where leechers send no HAVE of a piece that they were shown.
+/// How many copies a seed uploads until two of `n` leechers have every piece. The seed uploads four pieces per second, one per
+/// leecher at most. Leechers pass on one piece per second each, the rarest first. Without `hides` everybody sees every piece.
+/// Without `tells` leechers send no HAVE for a piece that they were shown.
 fn copies_sent(n: u32, pieces: u32, hides: bool, tells: bool, chance: u64) -> f64 {
     let mut rng = fastrand::Rng::with_seed(chance);
     let (mut seed, out) = (SuperSeed::new(pieces, MIB, chance), &mut Vec::new());
@@ -314,7 +314,7 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, tells: bool, chance: u64) -> f6
         let mut order: Vec<usize> = (0..n as usize).collect();
         rng.shuffle(&mut order);
         for (slot, &to) in order.iter().enumerate() {
-            // From one of the others, and from the seeder while it has slots.
+            // From another leecher, and from the seed while it has slots.
             let from = rng.usize(..n as usize);
             let mut rarest = |view: &dyn Fn(PieceIndex) -> bool| {
                 let lacks = (0..pieces).map(PieceIndex).filter(|&p| view(p) && !have[to].has(p));
@@ -335,7 +335,7 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, tells: bool, chance: u64) -> f6
                 seed.has(key(who), std::iter::once(piece), now, out);
             }
         }
-        // One that has all that it was shown is not interested.
+        // A leecher that has every piece it was shown is not interested.
         let wants = |who: usize| (0..pieces).map(PieceIndex).any(|p| seed.is_shown(key(who), p) && !have[who].has(p));
         let standing = |who| if wants(who) { LeecherStanding::Served } else { LeecherStanding::Uninterested };
         let standings = (0..n as usize).map(|who| (key(who), standing(who))).collect();

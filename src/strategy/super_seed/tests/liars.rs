@@ -1,23 +1,23 @@
-//! Leechers that lie about what they have, or do nothing.
+//! Leechers that lie about their pieces, or do nothing.
 
 use super::*;
 
 /// What a liar does, second by second.
 #[derive(Clone, Copy, Debug)]
 enum Lie {
-    /// It says that it has all but so many pieces.
+    /// Claims all but this many pieces.
     AllBut(u32),
-    /// It says nothing, and takes nothing.
+    /// Claims nothing and takes nothing.
     Silent,
-    /// It takes what it is shown, and says nothing.
+    /// Takes what it is shown, and does not announce it.
     Keeps,
-    /// It says that it has what it is shown, at once.
+    /// Claims every piece that it is shown, at once.
     Claims,
-    /// It leaves after so many seconds and comes back at once.
+    /// Reconnects after this many seconds.
     Returns(u64),
 }
 
-/// In how many seconds an honest leecher, which takes at once what it is shown, has all of 64 pieces of a seeder that has these liars.
+/// How many seconds an honest leecher, which takes shown pieces at once, needs for all 64 pieces of a seed with these liars.
 fn seconds_among(liars: u32, lie: Lie) -> u64 {
     let (mut seed, out) = (SuperSeed::new(64, MIB / 4, 1), &mut Vec::new());
     let keys = || (100..100 + liars).map(PeerKey);
@@ -63,7 +63,7 @@ fn liars_keep_nothing_from_an_honest_leecher() {
             assert!(took <= 40, "{liars} liars, {lie:?}: {took} s");
         }
     }
-    // What these take is paid for, a copy each.
+    // These take pieces, and each costs one copy.
     for liars in [1, 5, 30] {
         let took = seconds_among(liars, Lie::Keeps);
 
@@ -76,7 +76,7 @@ fn one_that_claims_everything_is_one_copy_and_keeps_nothing_from_others() {
     assert!(seconds_among(1, Lie::AllBut(0)) <= 20);
 }
 
-/// A peer of which blocks go out now and then does not make the others wait.
+/// A leecher that takes a block now and then does not make the others wait.
 #[test]
 fn a_trickle_does_not_hold_others() {
     let (mut seed, out) = (SuperSeed::new(64, MIB / 4, 1), &mut Vec::new());
