@@ -1,5 +1,4 @@
-//! What every kind of tracker is told, what it answers and how it fails: the same for HTTP and UDP, so that whoever
-//! announces need not know which it was.
+//! The request, response and error types of an announce, common to HTTP and UDP trackers.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,57 +12,57 @@ use crate::util::printable_text::printable;
 use crate::util::random;
 use crate::wire::compact;
 
-/// Peers kept of one answer at most.
+/// The most peers kept from one response.
 pub const MAX_PEERS: usize = 3000;
-/// No tracker makes us come more often. Low, for trackers of a test or a closed network.
+/// The shortest announce interval accepted from a tracker. Low, for trackers in tests and closed networks.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
-/// No tracker keeps us away longer.
+/// The longest announce interval accepted from a tracker.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a tracker that names no interval means.
+/// The announce interval if the tracker names none.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30 * 60);
-/// A tracker's words are cut to this many characters.
+/// Texts from trackers are truncated to this many characters.
 pub(crate) const MAX_TEXT: usize = 400;
 
-/// What an announce tells the tracker (BEP 3).
+/// The parameters of an announce (BEP 3).
 #[derive(Clone, Copy, Debug)]
 pub struct Announce<'a> {
-    /// The swarm.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// Ourselves.
+    /// Our peer id.
     pub peer_id: PeerId,
-    /// The TCP port on which we listen.
+    /// The TCP port on which we accept peers.
     pub port: u16,
-    /// Payload bytes sent since `started`.
+    /// Payload bytes uploaded since `started`.
     pub uploaded: u64,
-    /// Payload bytes received since `started`.
+    /// Payload bytes downloaded since `started`.
     pub downloaded: u64,
-    /// Bytes still missing.
+    /// Bytes left to download.
     pub left: u64,
-    /// Random and the same for the whole session: lets the tracker know us again under another address.
+    /// A random number that stays the same while the torrent runs, so that the tracker recognizes us when our address changes.
     pub key: u32,
-    /// How many peers we would like.
+    /// The number of peers requested.
     pub numwant: u32,
-    /// What happened, where this is more than the regular announce.
+    /// The event; `None` for a regular announce.
     pub event: Option<AnnounceEvent>,
-    /// What this tracker once sent as `tracker id`.
+    /// The last `tracker id` that this tracker sent.
     pub tracker_id: Option<&'a [u8]>,
 }
 
-/// The events of BEP 3, and that of BEP 21.
+/// The announce events of BEP 3 and BEP 21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnnounceEvent {
-    /// The first announce.
+    /// The first announce to a tracker.
     Started,
-    /// The download has just become whole.
+    /// The download has just completed.
     Completed,
-    /// We are leaving.
+    /// The torrent is stopping.
     Stopped,
-    /// We have all that we want of the torrent, and not all of it (BEP 21).
+    /// A partial seed: every wanted piece is complete, but not every piece of the torrent (BEP 21).
     Paused,
 }
 
 impl AnnounceEvent {
-    /// The word as it travels.
+    /// The event's name in the protocol.
     pub fn word(self) -> &'static str {
         match self {
             AnnounceEvent::Started => "started",
@@ -74,34 +73,34 @@ impl AnnounceEvent {
     }
 }
 
-/// What a tracker answered.
+/// A tracker's response to an announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceResponse {
-    /// Addresses of peers, each once, [`MAX_PEERS`] at most.
+    /// Addresses of peers without duplicates, at most [`MAX_PEERS`].
     pub peers: Vec<SocketAddr>,
-    /// How many peers were left out, as a tracker on the internet named addresses of private networks.
+    /// The number of peers dropped because a tracker on the internet named addresses in private networks.
     pub private_dropped: usize,
-    /// Host names and ports of peers, to be looked up (BEP 3).
+    /// Host names and ports of peers, still to be resolved (BEP 3).
     pub names: Vec<(String, u16)>,
-    /// Until the next regular announce, 2 s to 24 h; 30 min where the tracker names none.
+    /// The time until the next regular announce, 2 s to 24 h; 30 min if the tracker names none.
     pub interval: Duration,
-    /// Until the next announce without an event at the earliest, 2 s to 24 h.
+    /// The minimum time until the next announce without an event, 2 s to 24 h.
     pub min_interval: Option<Duration>,
-    /// How many seeds it knows.
+    /// The number of seeds.
     pub complete: Option<u32>,
-    /// How many leechers it knows.
+    /// The number of leechers.
     pub incomplete: Option<u32>,
-    /// Its `warning message`, cleaned of control characters.
+    /// The `warning message`, without control characters.
     pub warning: Option<String>,
-    /// To be sent back with the next announce.
+    /// The `tracker id`, to be sent with the next announce.
     pub tracker_id: Option<Vec<u8>>,
-    /// Our address as it sees us (BEP 24).
+    /// Our address as the tracker sees it (BEP 24).
     pub external_ip: Option<IpAddr>,
 }
 
 impl AnnounceResponse {
-    /// What counts of the answer of a tracker with a public address. Nobody on the internet knows what is in a private network: such
-    /// an address is a mistake, or meant to make us connect to a device of the user.
+    /// Drops private addresses from the response of a tracker with a public address. No host on the internet knows a private
+    /// network, so such an address is a mistake, or an attempt to make us connect to a device of the user.
     #[must_use]
     pub(crate) fn without_private_peers(mut self) -> AnnounceResponse {
         let named = self.peers.len();
@@ -110,7 +109,7 @@ impl AnnounceResponse {
         self
     }
 
-    /// The answers over two families of addresses as one.
+    /// Combines the responses over both address families.
     #[must_use]
     pub fn merged(self, other: AnnounceResponse) -> AnnounceResponse {
         AnnounceResponse {
@@ -124,23 +123,23 @@ impl AnnounceResponse {
     }
 }
 
-/// The figures of one swarm (BEP 15, 48), as a tracker tells them.
+/// A tracker's counts for one swarm (BEP 15, 48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scraped {
-    /// Seeds.
+    /// The number of seeds.
     pub complete: u32,
-    /// Leechers.
+    /// The number of leechers.
     pub incomplete: u32,
-    /// How often the download was completed.
+    /// How many downloads were completed.
     pub downloaded: u32,
 }
 
-/// When a server that refused wants to be asked again.
+/// When to contact a server again that refused a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Not before so long has passed, 24 h at most.
+    /// After this time, at most 24 h.
     After(Duration),
-    /// Not in this session.
+    /// Not again while the torrent runs.
     Never,
 }
 
@@ -156,78 +155,78 @@ impl fmt::Display for Retry {
 /// Why an announce failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrackerError {
-    /// A scheme that nobody here speaks, or that must not be switched to.
+    /// The URL has an unsupported scheme, or a redirect leads to one.
     #[error("the scheme \"{0}\" cannot be asked")]
     Scheme(String),
-    /// Not a URL that can be asked.
+    /// The URL is malformed.
     #[error("not a usable URL")]
     Url,
-    /// A local address whose path is not that of an announce: it may be another service (request forgery).
+    /// The URL has a local address, but not the path of an announce; it may lead to another service (request forgery).
     #[error(
         "a local address is asked only for a path that ends in \"announce\" or \"scrape\"; --bt-tracker URL allows it"
     )]
     Local,
-    /// The deadline passed.
+    /// The deadline passed without an answer.
     #[error("no answer in time")]
     Timeout,
-    /// The host's name has no address.
+    /// The host name does not resolve.
     #[error("the host {host} is not found")]
     NameLookup {
-        /// The name, without port.
+        /// The host name, without port.
         host: String,
     },
-    /// The host has no address of the family over which it was to be asked.
+    /// The host has no address of the requested family.
     #[error("the host has no address of this family")]
     NoFamily,
-    /// The environment names a proxy of a kind that btsync does not support.
+    /// The environment specifies a proxy of an unsupported kind.
     #[error(
         "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: http://HOST:PORT or https://HOST:PORT is needed"
     )]
     Proxy,
-    /// The process or the system has no descriptor for a connection.
+    /// The process or the system has run out of file descriptors.
     #[error("no descriptors are left")]
     Shortage,
-    /// No connection, or it broke.
+    /// The connection could not be established or broke.
     #[error("connection failed: {0}")]
     Connect(String),
-    /// A status other than success and no bencoded reason.
+    /// The HTTP status is not success, and the body has no bencoded reason.
     #[error("HTTP status {0}")]
     Http(u16),
-    /// Body or header over the limit.
+    /// The header or body exceeds its size limit.
     #[error("the answer is too large")]
     TooLarge,
-    /// A redirect that is not followed.
+    /// A redirect that btsync does not follow.
     #[error("redirect not followed: {0}")]
     Redirect(&'static str),
-    /// An answer that is no tracker's.
+    /// The response is malformed.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
-    /// The tracker's own `failure reason`, cleaned of control characters.
+    /// The tracker's `failure reason`, without control characters.
     #[error("refused: {0}")]
     Refused(String),
-    /// Another failure, with the time at which the server wants to be asked again (BEP 31, `Retry-After`).
+    /// Another error, with the time at which the server asks to be contacted again (BEP 31, `Retry-After`).
     #[error("{why}; {retry}")]
     Later {
-        /// What failed.
+        /// The error.
         why: Box<TrackerError>,
-        /// When to ask again.
+        /// When to try again.
         retry: Retry,
     },
-    /// No trustworthy TLS connection.
+    /// The TLS connection failed or is not trustworthy.
     #[error("TLS: {0}")]
     Tls(String),
-    /// Something else.
+    /// Any other error.
     #[error("{0}")]
     Other(String),
 }
 
 impl TrackerError {
-    /// When the server wants to be asked again, where it said so.
+    /// When to contact the server again, if it said so.
     pub fn retry(&self) -> Option<Retry> {
         if let TrackerError::Later { retry, .. } = self { Some(*retry) } else { None }
     }
 
-    /// The same without what may be secret in `url`, which the server's words may repeat.
+    /// The same error without the secrets of `url`, which a server's text may repeat.
     #[must_use]
     pub fn without_secrets_of(self, url: &str) -> TrackerError {
         use TrackerError as E;
@@ -254,20 +253,20 @@ impl TrackerError {
     }
 }
 
-/// A time that a tracker names, within our bounds. Zero and less is no time at all.
+/// An interval that a tracker names, clamped to our limits; `None` if it is not positive.
 pub(crate) fn seconds(seconds: i64) -> Option<Duration> {
     let seconds = u64::try_from(seconds).ok().filter(|&s| s > 0)?;
     Some(Duration::from_secs(seconds).clamp(MIN_INTERVAL, MAX_INTERVAL))
 }
 
-/// A tracker's words, cut and cleaned.
+/// A tracker's text, truncated and without control characters.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(bytes).chars().take(MAX_TEXT).collect();
     printable(&text)
 }
 
-/// The peers that can be there at all, each once; of more than [`MAX_PEERS`] so many by chance, as a long list may have the good ones
-/// anywhere.
+/// The usable addresses, without duplicates. If there are more than [`MAX_PEERS`], a random choice, because the good peers may be
+/// anywhere in a long list.
 pub(crate) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut seen = HashSet::new();
     let mut all: Vec<_> = addrs.filter(|&addr| compact::is_usable(addr) && seen.insert(addr)).collect();

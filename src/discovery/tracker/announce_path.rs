@@ -1,12 +1,13 @@
-//! Which requests to local addresses a torrent may cause (server-side request forgery). A torrent comes from a stranger, and services
-//! of this machine and its network trust every client that reaches them; so a URL that leads there must be an announce and nothing
-//! else. Pure.
+//! Prevents server-side request forgery through tracker URLs. Torrents are untrusted, and services on this machine and its
+//! network often trust every client that reaches them. Therefore a tracker URL with a local address must have the path of an
+//! announce. Pure.
 
 use percent_encoding::percent_decode_str;
 
-/// How often a path is decoded before it counts as hiding something: proxies and applications decode once each.
+/// The most rounds of percent-decoding, as a proxy and an application may decode once each. A path that needs more counts as an
+/// attack.
 const MAX_DECODINGS: usize = 4;
-/// The longest extension of a script, as in `announce.php`.
+/// The longest file extension accepted, as in `announce.php`.
 const MAX_EXTENSION: usize = 8;
 
 /// Whether the last segment of a URL's path is `announce` or `scrape`, optionally with an extension, however a server reads the
@@ -14,7 +15,7 @@ const MAX_EXTENSION: usize = 8;
 /// separators in any encoding, however often encoded.
 pub(crate) fn is_announce_path(path: &str) -> bool {
     let Some(decoded) = decoded(path) else { return false };
-    // `;` begins the parameters of a segment, which some servers strip: `..;x` is `..` to them.
+    // `;` begins the parameters of a segment. Some servers strip them and read `..;x` as `..`.
     let is_ambiguous = |c: char| c.is_control() || matches!(c, '\\' | ';' | '?' | '#');
     if decoded.contains(is_ambiguous) || decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
         return false;
@@ -26,7 +27,8 @@ pub(crate) fn is_announce_path(path: &str) -> bool {
     decoded.starts_with('/') && matches!(name, "announce" | "scrape") && is_script
 }
 
-/// The path without percent-encoding; `None` where it is malformed, not UTF-8 (an overlong `/` is none), or encoded too often.
+/// The path without percent-encoding; `None` if the encoding is malformed or nested too often, or the result is not UTF-8 (e.g.
+/// an overlong `/`).
 fn decoded(path: &str) -> Option<String> {
     let mut path = path.to_owned();
     for _ in 0..MAX_DECODINGS {

@@ -1,4 +1,4 @@
-//! One client for every tracker: the URL's scheme says which protocol is spoken (BEP 3, 15).
+//! The client for all trackers: chooses the protocol by the URL's scheme (BEP 3, 15).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 
-/// Talks to HTTP, HTTPS and UDP trackers; cheap to clone, and its clones share their connections.
+/// A client for HTTP, HTTPS and UDP trackers; cheap to clone, and clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct TrackerClient {
     http: HttpTracker,
@@ -19,19 +19,20 @@ pub struct TrackerClient {
 }
 
 impl TrackerClient {
-    /// A client that knows no tracker yet, whose sockets are tied to `bind`, and that goes by the name of `user_agent`, or its own. The URLs in `trusted` are the user's own: a torrent's
-    /// may lead to a local address only where that is meant for trackers.
+    /// Creates a client whose sockets are bound to `bind`, with the HTTP user agent `user_agent` or else its own. The URLs in
+    /// `trusted` come from the user and may lead to any local address. Other URLs come from torrents, and may lead to a local
+    /// address only with the path of an announce.
     pub fn new(bind: Bind, user_agent: Option<&str>, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
         let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
         let http = HttpTracker::tied(&bind, user_agent).with_trusted_urls(trusted.clone());
         TrackerClient { http, udp: UdpTracker::tied(bind).with_trusted_urls(trusted) }
     }
 
-    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it. What it answers later over its
-    /// second family of addresses goes to `more`; a private torrent's tracker is asked over one after the other.
+    /// Announces to the tracker at `url` and waits for its response, in total at most `deadline`. Passes a later response over
+    /// the second address family to `more`. Announces of a private torrent use one family after the other.
     ///
     /// # Errors
-    /// Whatever kept the tracker from answering, or its own refusal. Neither that nor a warning holds more of the URL than its host.
+    /// If the tracker does not respond or refuses. Neither errors nor warnings reveal more of the URL than its host.
     pub fn announce(
         &self,
         url: &str,
@@ -50,11 +51,11 @@ impl TrackerClient {
         Ok(AnnounceResponse { warning, ..answer })
     }
 
-    /// Asks the tracker at `url` (the announce URL) for the figures of `swarms`, in their order; `None` for those it does not
-    /// know.
+    /// Requests the counts of `swarms` from the tracker with the announce URL `url`, in the same order; `None` for torrents that
+    /// the tracker does not know.
     ///
     /// # Errors
-    /// As [`TrackerClient::announce`].
+    /// Those of [`TrackerClient::announce`].
     pub fn scrape(
         &self,
         url: &str,
@@ -67,7 +68,7 @@ impl TrackerClient {
     }
 }
 
-/// Whether some client of ours speaks the URL's scheme.
+/// Whether the client supports the URL's scheme.
 pub fn is_supported(url: &str) -> bool {
     ["http", "https", "udp"].iter().any(|known| scheme(url).eq_ignore_ascii_case(known))
 }

@@ -1,6 +1,6 @@
-//! The HTTP tracker client (BEP 3, 7, 23): one blocking GET, bounded in time, size and redirects. Redirects are followed by
-//! hand, so that every hop is judged anew: its scheme, and (through `guard`, on resolved addresses) whether it is local.
-//! The same client fetches the files that the user names by URL.
+//! The HTTP tracker client (BEP 3, 7, 23): one blocking GET with limits on time, size and redirects.
+//! It follows redirects itself, to check every hop anew: the scheme, and whether the resolved address is local (`address_guard`).
+//! The same client fetches files that the user names by URL.
 
 mod address_guard;
 pub mod answer;
@@ -40,107 +40,107 @@ use address_guard::{AddressGuard, StaticHosts, is_refusal};
 use families::{IpFamily, KnownFamilies};
 pub use file::FetchedUrl;
 
-/// The largest answer that is read, after decompression, in bytes.
+/// The largest response body, after decompression, in bytes.
 const MAX_BODY: u64 = 1024 * 1024;
 /// The largest response header, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
-/// Room for a request, in bytes.
+/// The size of the request buffer, in bytes.
 const OUTPUT_BUFFER: usize = 4 * 1024;
-/// Redirects that are followed at most.
+/// The most redirects followed.
 const MAX_REDIRECTS: usize = 5;
-/// How gzip begins.
+/// The magic number of gzip.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// What btsync calls itself.
+/// The default user agent.
 const USER_AGENT: &str = concat!("btsync/", env!("CARGO_PKG_VERSION"));
-/// Swarms in one scrape at most.
+/// The most torrents in one scrape request.
 const MAX_SCRAPE: usize = 50;
 
-/// Talks to HTTP and HTTPS trackers; cheap to clone, and its clones share their connections.
+/// A client for HTTP and HTTPS trackers; cheap to clone, and clones share their state.
 #[derive(Clone, Debug)]
 pub struct HttpTracker {
-    /// Over whatever family the system prefers.
+    /// Uses either address family.
     any: Agents,
-    /// Over IPv4 alone, over IPv6 alone.
+    /// Use only IPv4 or only IPv6.
     four: Agents,
     six: Agents,
-    /// What is known of trackers' families.
+    /// What earlier announces revealed about each tracker's address families.
     known: Arc<Mutex<KnownFamilies>>,
-    /// Whether trackers are told our addresses of both families: not where sockets are tied to an interface.
+    /// Whether announces contain our addresses of both families. False if sockets are bound to an interface or address.
     tells_addresses: bool,
-    /// Tells a local address from a public one.
+    /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
-    /// URLs of the user's own, asked wherever they lead.
+    /// The user's own URLs, which may lead to any local address.
     trusted: Arc<HashSet<String>>,
-    /// A proxy of the environment is used, and looks up names in our place.
+    /// Whether a proxy from the environment is in use. The proxy then resolves names for us.
     is_proxied: bool,
-    /// Set if the environment names a proxy of an unsupported kind; says which URLs need none.
+    /// Set if the environment specifies a proxy of an unsupported kind; tells which URLs need no proxy.
     unusable_proxy: Option<Config>,
 }
 
-/// What connects.
+/// A pair of HTTP agents.
 #[derive(Clone, Debug)]
 struct Agents {
-    /// To public addresses only.
+    /// Connects to public addresses only.
     public: Agent,
-    /// Anywhere; asked only where a local tracker is allowed.
+    /// Connects to any address; used only if a local tracker is allowed.
     local: Agent,
 }
 
-/// Which local addresses may be asked for any path, as the user named them.
+/// Which local addresses a URL may lead to. Depends on who supplied the URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
-    /// None.
+    /// Local addresses only with the path of an announce: a torrent supplied the URL.
     Nowhere,
-    /// None for any path: a stranger named the URL, and it is no tracker's.
+    /// No local addresses at all: an untrusted URL that is not a tracker's.
     Public,
-    /// That of the URL itself, and none that it leads to.
+    /// Any path at the URL's own local address; redirects as for [`Trust::Nowhere`]. The user supplied the tracker's URL.
     FirstHop,
-    /// Those that it leads to as well, as long as no public host has had a say.
+    /// Any path at local addresses, for redirects too unless a public host was involved. The user supplied the file's URL.
     EveryHop,
 }
 
-/// What one request brought, and from where.
+/// The response to one request.
 struct Hop {
     response: ureq::http::Response<Body>,
     public: bool,
 }
 
-/// What the last of the redirects led to.
+/// The result after following redirects.
 struct Page {
     content: Content,
-    /// Whether a public host had a say in it.
+    /// Whether a public host sent the result or one of the redirects.
     is_public: bool,
 }
 
-/// What is there.
+/// The content at the end of the redirects.
 enum Content {
-    /// An answer, and what its `Retry-After` says.
+    /// The status, the value of `Retry-After`, and the body.
     Body(StatusCode, Option<Retry>, Vec<u8>),
-    /// A magnet link, which is not a request.
+    /// A magnet link from a redirect; it is not requested.
     Link(String),
 }
 
 impl HttpTracker {
-    /// A client with verified TLS and the proxies of the environment.
+    /// Creates a client with verified TLS and the proxies from the environment.
     pub fn new() -> HttpTracker {
         HttpTracker::called(USER_AGENT)
     }
 
-    /// The same under another name.
+    /// Like [`HttpTracker::new`], with another user agent.
     fn called(user_agent: &str) -> HttpTracker {
         let config = config(user_agent).build();
         let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
         HttpTracker { unusable_proxy, ..HttpTracker::made(&config, is_local, AddressGuard::no_names) }
     }
 
-    /// The same, trusting the user's own URLs: those may lead to any path of a local address.
+    /// Sets the user's own URLs, which may lead to any path at a local address.
     #[must_use]
     pub fn with_trusted_urls(self, urls: Arc<HashSet<String>>) -> HttpTracker {
         HttpTracker { trusted: urls, ..self }
     }
 
-    /// The same with sockets tied to `bind`. A proxy of the environment is then not used: it would be another way out. Servers are
-    /// told that this is `user_agent`, or btsync.
+    /// Creates a client with sockets bound to `bind`. Ignores proxies from the environment then, because traffic would leave
+    /// another way. The default for `user_agent` is btsync's own.
     pub fn tied(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
         let user_agent = user_agent.unwrap_or(USER_AGENT);
         if *bind == Bind::Any {
@@ -156,7 +156,7 @@ impl HttpTracker {
         HttpTracker::made(config, is_local, AddressGuard::no_names)
     }
 
-    /// With `names` in place of the system's resolver, for those that it knows.
+    /// Looks names up in `names` first, then with the system's resolver.
     fn made(config: &Config, is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
         let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), guard);
         HttpTracker::of(agent, is_local, names, config.proxy().is_some())
@@ -185,16 +185,16 @@ impl HttpTracker {
         }
     }
 
-    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it: name look-up,
-    /// connection, redirects and body.
+    /// Announces to the tracker at `url` and waits for its response. Name lookup, connection, redirects and body together take at
+    /// most `deadline`.
     ///
     /// # Errors
-    /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
+    /// If the tracker does not respond or refuses; see [`TrackerError`]. Error messages do not contain a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
         self.announce_by(&self.any, url, url::announce_url(url, a)?, Instant::now() + deadline)
     }
 
-    /// Announces over one family; `full` is the URL with the announce's parameters.
+    /// Announces over one address family; `full` is the URL with the announce's parameters.
     fn announce_over(
         &self,
         family: IpFamily,
@@ -222,11 +222,11 @@ impl HttpTracker {
         Ok(if is_public { answer.without_private_peers() } else { answer })
     }
 
-    /// Asks the tracker at `url`, its announce URL, for the figures of `swarms` (BEP 48), in their order; `None` for those that it
-    /// does not know.
+    /// Requests the counts of `swarms` from the tracker with the announce URL `url` (BEP 48), in the same order; `None` for
+    /// torrents that the tracker does not know.
     ///
     /// # Errors
-    /// As [`HttpTracker::announce`]; [`TrackerError::Url`] where the path does not end in an `announce` to be replaced.
+    /// Those of [`HttpTracker::announce`]; [`TrackerError::Url`] if the last path segment does not begin with `announce`.
     pub fn scrape(
         &self,
         url: &str,
@@ -235,7 +235,7 @@ impl HttpTracker {
     ) -> Result<Vec<Option<Scraped>>, TrackerError> {
         let end = Instant::now() + deadline;
         let mut all = Vec::with_capacity(swarms.len());
-        // As many in a request as leave it at a length that every server takes.
+        // Limit the length of a request to what every server accepts.
         for part in swarms.chunks(MAX_SCRAPE) {
             let scrape = url::scrape_url(url, part)?;
             all.extend(self.ask(&self.any, scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?.0);
@@ -247,7 +247,7 @@ impl HttpTracker {
         if self.trusted.contains(url) { Trust::FirstHop } else { Trust::Nowhere }
     }
 
-    /// One question to a tracker, its answer read by `parse`, and whether it came from a public address.
+    /// Sends one request to a tracker. Returns its response, parsed by `parse`, and whether it came from a public address.
     fn ask<T>(
         &self,
         agents: &Agents,
@@ -261,7 +261,7 @@ impl HttpTracker {
             return Err(TrackerError::Scheme("magnet".to_owned()));
         };
         match parse(&body) {
-            // Some trackers refuse with a status and a reason: the reason says more.
+            // Some trackers refuse with an error status and a `failure reason`; the reason is more informative.
             Err(refused @ TrackerError::Refused(_)) => Err(later(refused, retry)),
             Err(refused @ TrackerError::Later { .. }) => Err(refused),
             _ if !status.is_success() => Err(later(TrackerError::Http(status.as_u16()), retry)),
@@ -269,7 +269,7 @@ impl HttpTracker {
         }
     }
 
-    /// One request with its redirects.
+    /// Sends a request and follows its redirects.
     fn page(
         &self,
         agents: &Agents,
@@ -284,7 +284,7 @@ impl HttpTracker {
             let status = hop.response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 let retry = retry_after(&hop.response);
-                // Behind a proxy a name's address is not known, but some names are local ones.
+                // Behind a proxy, a name's address is unknown, but some names are always local.
                 let is_public =
                     from_public || hop.public && !(self.is_proxied && peer_names::is_local(url::host(&url)));
                 let content = Content::Body(status, retry, read_body(hop.response, &url, max)?);
@@ -298,13 +298,14 @@ impl HttpTracker {
             }
             url = url::join(&url, &location)?;
             if trust == Trust::FirstHop {
-                trust = Trust::Nowhere; // the user named the first hop, not where it leads
+                trust = Trust::Nowhere; // the user trusts the first hop, not where it leads
             }
         }
         Err(TrackerError::Redirect("there are too many"))
     }
 
-    /// One request. Public addresses are tried first; a host that has only local ones is asked where that is allowed.
+    /// Sends one request without following redirects. Tries public addresses first; a host with only local addresses must be
+    /// allowed by `trust`.
     fn hop(
         &self,
         agents: &Agents,
@@ -316,7 +317,7 @@ impl HttpTracker {
         if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::bypasses_proxy(config, url)) {
             return Err(TrackerError::Proxy);
         }
-        // Behind a proxy no name is resolved here, but an address speaks for itself.
+        // Behind a proxy, names are not resolved here, but literal addresses can be checked.
         let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>();
         if !literal.is_ok_and(self.is_local) {
             match get(&agents.public, url, end) {
@@ -350,15 +351,16 @@ fn config(user_agent: &str) -> ConfigBuilder<AgentScope> {
         .max_redirects(0)
         .http_status_as_error(false)
         .max_response_header_size(MAX_HEADER)
-        // No connection is kept: announces are far apart, and a server may have closed one that the next hop of a redirect would use.
+        // Keep no idle connections: announces are far apart, and a server may have closed one that the next hop of a redirect
+        // would use.
         .max_idle_connections(0)
         .max_idle_connections_per_host(0)
-        // Zeroed anew for every request: small ones do for an announce.
+        // ureq zeroes the buffers for every request, so keep them small.
         .input_buffer_size(2 * MAX_HEADER)
         .output_buffer_size(OUTPUT_BUFFER)
 }
 
-/// One GET within what is left of the time.
+/// Sends one GET within the remaining time.
 fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Body>, ureq::Error> {
     let left = end.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -367,7 +369,7 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
     agent.get(url).config().timeout_global(Some(left)).build().call()
 }
 
-/// An error, with the time at which the server wants to be asked again, if it gave one.
+/// Wraps an error with the time at which the server wants to be contacted again, if it gave one.
 fn later(why: TrackerError, retry: Option<Retry>) -> TrackerError {
     match retry {
         Some(retry) => TrackerError::Later { why: Box::new(why), retry },
@@ -375,7 +377,7 @@ fn later(why: TrackerError, retry: Option<Retry>) -> TrackerError {
     }
 }
 
-/// What `Retry-After` says (RFC 9110): seconds, or a date, which is compared with the server's own.
+/// The value of `Retry-After` (RFC 9110): seconds, or a date, which is relative to the server's own clock.
 fn retry_after(response: &ureq::http::Response<Body>) -> Option<Retry> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = text
@@ -386,13 +388,13 @@ fn retry_after(response: &ureq::http::Response<Body>) -> Option<Retry> {
     Some(Retry::After(wait))
 }
 
-/// How long after the date of the response another date is.
+/// The time from the response's `Date` to another date.
 fn retry_at(response: &ureq::http::Response<Body>, date: &str) -> Option<Duration> {
     let now = url::http_date(response.headers().get(DATE)?.to_str().ok()?)?;
     crate::discovery::tracker::announce::seconds(url::http_date(date)? - now)
 }
 
-/// Reads the body, a byte more than allowed at most.
+/// Reads the body, but never more than one byte beyond the limit.
 fn read_body(response: ureq::http::Response<Body>, url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
     let mut body = Vec::new();
     let mut reader = response.into_body().into_reader().take(max + 1);
@@ -406,11 +408,11 @@ fn read_body(response: ureq::http::Response<Body>, url: &str, max: u64) -> Resul
     }
 }
 
-/// What gzip holds, of which servers do not always tell, or by another name (`x-gzip`).
+/// Decompresses gzip. Servers do not always declare it, or use another name (`x-gzip`).
 fn unpacked(packed: &[u8], max: u64) -> Result<Vec<u8>, TrackerError> {
     let mut body = Vec::new();
     let read = MultiGzDecoder::new(packed).take(max + 1).read_to_end(&mut body);
-    // Bytes behind the end are as harmless as anywhere else.
+    // Ignore garbage after the compressed data.
     if read.is_err() && body.is_empty() {
         return Err(TrackerError::Malformed("it does not decompress".into()));
     }

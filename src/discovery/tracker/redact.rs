@@ -1,32 +1,32 @@
-//! Tracker URLs without their secrets. A private tracker knows its users by a passkey, which may stand anywhere in the URL and look
-//! like anything; whoever has it downloads in its owner's name. Whatever is shown, logged or told to programs names scheme, host
-//! and port only. Pure.
+//! Removes secrets from tracker URLs. A private tracker identifies users by a passkey, which may be anywhere in the URL and look
+//! like anything; whoever has it can download in the owner's name. Therefore everything displayed, logged or passed to programs
+//! contains only scheme, host and port. Pure.
 
 use percent_encoding::percent_decode_str;
 
 use crate::util::printable_text::printable;
 
-/// What stands for a part that is left out.
+/// Replaces a removed part.
 const LEFT_OUT: &str = "…";
-/// What follows a host where more stood.
+/// Follows a host if the rest of the URL was removed.
 const CUT: &str = "/…";
-/// The longest scheme that is shown.
+/// The longest scheme recognized.
 const MAX_SCHEME: usize = 16;
-/// Shorter parts of a URL are no secrets: they would be found by chance in any text.
+/// Shorter parts of a URL are not treated as secrets, because they occur in any text by chance.
 const SHORTEST_SECRET: usize = 4;
-/// Parts of URLs that are no secrets, without their extensions.
+/// Common parts of URLs that are not secrets, without extensions.
 const COMMON: [&str; 6] = ["announce", "scrape", "tracker", "passkey", "torrent", "download"];
 
-/// A URL as it may be shown: scheme, host and port; `…` for one without a scheme.
+/// The URL to display: scheme, host and port; `…` if it has no scheme.
 pub fn public_name(url: &str) -> String {
     let Some((scheme, rest)) = url.trim().split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
-        return LEFT_OUT.to_owned(); // it is not known where its host begins
+        return LEFT_OUT.to_owned(); // without a scheme, the start of the host is unknown
     };
     printable(&format!("{scheme}://{}", host_and_port(rest).unwrap_or(LEFT_OUT)))
 }
 
-/// A text with all URLs in it in the form of [`public_name`], and `…` where more stood. A magnet link loses all but its name:
-/// its trackers stand in it.
+/// The text with every URL in the form of [`public_name`], and `…` for the removed rest. A magnet link loses everything after
+/// `magnet:?`, because it contains trackers.
 pub fn redacted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_inclusive(char::is_whitespace) {
@@ -44,7 +44,7 @@ pub fn redacted(text: &str) -> String {
     out
 }
 
-/// A word, in which URLs may be joined by commas. Nothing else ends a URL: a path may hold any other character.
+/// Redacts a word. Commas may join several URLs; no other character ends a URL, because a path may contain it.
 fn redacted_word(word: &str) -> String {
     let mut out = String::new();
     let mut rest = word;
@@ -57,7 +57,7 @@ fn redacted_word(word: &str) -> String {
         out.push_str(before.get(..scheme).unwrap_or_default());
         rest = after.get(end..).unwrap_or_default();
         if after.get(..end).unwrap_or_default().chars().all(is_punctuation) {
-            out.push_str(url); // a scheme alone: there is no secret in it
+            out.push_str(url); // only a scheme, hence no secret
             continue;
         }
         let name = public_name(url);
@@ -73,12 +73,12 @@ fn redacted_word(word: &str) -> String {
     out + rest
 }
 
-/// What may follow a URL in a sentence.
+/// Whether the character may follow a URL in a sentence.
 fn is_punctuation(c: char) -> bool {
     matches!(c, '\'' | '"' | ')' | ']' | '>' | ':' | ',' | '.' | ';')
 }
 
-/// Where in a list of URLs the comma before the next one stands.
+/// The position of the comma before the next URL in a list.
 fn next_url(rest: &str) -> Option<usize> {
     rest.match_indices(',').map(|(at, _)| at).find(|&at| {
         let next = rest.get(at + 1..).unwrap_or_default();
@@ -86,7 +86,7 @@ fn next_url(rest: &str) -> Option<usize> {
     })
 }
 
-/// A server's text without the parts of `url` that may be secret: servers repeat the URL of the request.
+/// A server's text without the secrets of `url`, because servers repeat the URL of the request.
 pub fn without_secrets_of(url: &str, words: &str) -> String {
     let mut words = words.to_owned();
     for secret in secrets(url) {
@@ -95,7 +95,7 @@ pub fn without_secrets_of(url: &str, words: &str) -> String {
     redacted(&words)
 }
 
-/// Parts of a URL that may be secret, the longest first, each as it stands and decoded.
+/// The parts of a URL that may be secret, the longest first, each both as written and decoded.
 fn secrets(url: &str) -> Vec<String> {
     let rest = url.trim().split_once("://").map_or(url, |(_, rest)| rest);
     let (authority, beyond) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -127,8 +127,8 @@ fn is_scheme(scheme: &str) -> bool {
     (1..=MAX_SCHEME).contains(&scheme.len()) && scheme.chars().all(is_scheme_char)
 }
 
-/// Host and port of what follows the scheme; `None` where there is no host. What cannot be part of either is left out, as it may
-/// be the rest of a password.
+/// The host and port at the start of `rest`, which follows the scheme; `None` without a host. Stops at the first character that
+/// neither can contain, because it may belong to a password.
 fn host_and_port(rest: &str) -> Option<&str> {
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -140,7 +140,7 @@ fn host_and_port(rest: &str) -> Option<&str> {
     };
     let after = authority.get(host..).unwrap_or_default();
     let digits = after.strip_prefix(':').map_or(0, |port| port.bytes().take_while(u8::is_ascii_digit).count());
-    // A port has five digits at most; more are something else.
+    // A port has at most five digits; more digits are something else.
     let end = if (1..=5).contains(&digits) { host + 1 + digits } else { host };
     authority.get(..end).filter(|name| !name.is_empty())
 }

@@ -1,4 +1,5 @@
-//! All trackers of a session: those of the torrent in their tiers, and those that the user named, each of which is always asked. Pure.
+//! The announce schedule of a torrent: its own trackers in their tiers, and the user's trackers, to each of which it always
+//! announces. Pure.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,22 +7,22 @@ use std::time::Duration;
 use crate::discovery::tracker::announce::Retry;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms, Tiers};
 
-/// Announces under way at most; only `completed` may exceed it.
+/// The most announces in flight; only `completed` may exceed it.
 const MAX_IN_FLIGHT: usize = 12;
-/// The same where peers are needed and nobody is left to connect to.
+/// The same while the torrent needs peers and has no candidates to connect to.
 const MAX_IN_NEED: usize = 36;
-/// Trackers of the user's at most.
+/// The most trackers from the user.
 const MAX_OWN: usize = 100;
 
-/// See the module's head. Each URL belongs to one schedule.
+/// The schedule of all trackers of a torrent; see the module documentation. Each URL belongs to exactly one [`Tiers`].
 #[derive(Debug)]
 pub struct TrackerSchedule {
-    /// The torrent's tiers, then each of the user's trackers by itself.
+    /// The torrent's tiers, then one [`Tiers`] for each of the user's trackers.
     parts: Vec<Tiers>,
 }
 
 impl TrackerSchedule {
-    /// Nobody has been asked yet. A tracker that stands in both lists is the user's.
+    /// Creates the schedule. A tracker in both lists counts as the user's.
     pub fn new(tiers: Vec<Vec<String>>, own: &[String], rng: &mut fastrand::Rng) -> TrackerSchedule {
         let mut seen = HashSet::new();
         let own: Vec<&str> = own.iter().map(|url| url.trim()).filter(|url| seen.insert(*url)).take(MAX_OWN).collect();
@@ -31,22 +32,22 @@ impl TrackerSchedule {
         TrackerSchedule { parts }
     }
 
-    /// The URLs whose scheme nobody here speaks.
+    /// The URLs with unsupported schemes.
     pub fn unsupported(&self) -> impl Iterator<Item = &String> {
         self.parts.iter().flat_map(Tiers::unsupported)
     }
 
-    /// Whether there is no tracker to ask.
+    /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
         self.parts.iter().all(Tiers::is_empty)
     }
 
-    /// The torrent is private: of its own trackers one is asked at a time (BEP 27).
+    /// For a private torrent: announces to only one of the torrent's own trackers at a time (BEP 27).
     pub fn ask_one_at_a_time(&mut self) {
         self.parts.iter_mut().for_each(Tiers::ask_one_at_a_time);
     }
 
-    /// When [`TrackerSchedule::begin`] will have a job, as [`Tiers::next_due`] says.
+    /// When [`TrackerSchedule::begin`] will return a job, as [`Tiers::next_due`].
     pub fn next_due(&self) -> Duration {
         let due = if self.is_full() { Tiers::next_completed } else { Tiers::next_due };
         self.parts.iter().map(due).min().unwrap_or(Duration::MAX)
@@ -57,43 +58,43 @@ impl TrackerSchedule {
         self.parts.iter().map(Tiers::in_flight).sum::<usize>() >= most
     }
 
-    /// The next announce to make, where one is due.
+    /// The next announce to make, if one is due.
     pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
         let is_full = self.is_full();
         let due = |part: &Tiers| if is_full { part.next_completed() } else { part.next_due() };
         self.parts.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.begin(now))
     }
 
-    /// A tracker answered, and named somebody new or not.
+    /// Records a tracker's response; `named_new` says whether it contained new peers.
     pub fn answered(&mut self, now: Duration, url: &str, terms: &AnnounceTerms, named_new: bool) {
         for part in &mut self.parts {
             part.answered(now, url, terms.clone(), named_new);
         }
     }
 
-    /// A tracker did not answer, or refused.
+    /// Records that a tracker did not respond, or refused.
     pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) {
         for part in &mut self.parts {
             part.failed(now, url, retry);
         }
     }
 
-    /// Whether peers are needed, and whether there is nobody left to connect to.
+    /// Sets whether the torrent needs peers, and whether it has no candidates to connect to.
     pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.parts.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
     }
 
-    /// The download has become complete.
+    /// The download has completed.
     pub fn completed(&mut self) {
         self.parts.iter_mut().for_each(Tiers::completed);
     }
 
-    /// Whether a tracker has yet to hear that.
+    /// Whether a tracker has not yet received `completed`.
     pub fn has_unsent_completed(&self) -> bool {
         self.parts.iter().any(Tiers::has_unsent_completed)
     }
 
-    /// The last jobs, as [`Tiers::stop_jobs`] has them.
+    /// The final jobs, as [`Tiers::stop_jobs`].
     pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
         self.parts.iter_mut().flat_map(Tiers::stop_jobs).collect()
     }

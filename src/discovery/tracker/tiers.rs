@@ -1,14 +1,15 @@
-//! Which of a torrent's trackers to ask and when: the tiers of BEP 12, intervals, back-off, and each event where and as often as it
-//! belongs. Pure: no clock, no I/O; time comes in as the [`Duration`] since the session began.
+//! Decides when to announce to which of a torrent's trackers: the tiers of BEP 12, intervals, back-off, and which events each
+//! tracker gets. Pure: no clock, no I/O; the caller passes the time as a [`Duration`] since the torrent started.
 //!
-//! An announce is a *round*: the trackers are tried in order, tier by tier, until one answers; that one goes to the front of
-//! its tier, and the next round begins at the first tier again. One that has not answered after a few seconds is overtaken by the
-//! next, and still heard: a list of dead trackers costs seconds, not minutes, and where no peer is known, a second each. The caller loops over [`Tiers::next_due`],
-//! [`Tiers::begin`] and, for each job, [`Tiers::answered`] or [`Tiers::failed`].
+//! Announces happen in *rounds*. A round tries the trackers in order, tier by tier, until one responds. That tracker moves to the
+//! front of its tier, and the next round starts at the first tier again. If a tracker has not responded after a few seconds, the
+//! round also tries the next one, and still accepts a late response. Thus a list of dead trackers delays an announce by seconds,
+//! not minutes: by one second each while the torrent knows no peer. The caller loops over [`Tiers::next_due`], [`Tiers::begin`]
+//! and, for each job, [`Tiers::answered`] or [`Tiers::failed`].
 //!
-//! Beyond BEP 12: as long as peers are needed, a round goes on after an answer that named nobody new, and whoever has accepted
-//! `started` is announced to at its own interval. A private torrent (BEP 27) has one tracker at a time, and the next only when that
-//! fails.
+//! Beyond BEP 12: while the torrent needs peers, a round continues after a response without new peers, and every tracker that
+//! accepted `started` gets announces at its own interval. A private torrent (BEP 27) announces to one tracker at a time, and to
+//! the next only when that one fails.
 
 mod answers;
 mod tracker;
@@ -23,98 +24,98 @@ use tracker::Tracker;
 #[cfg(test)]
 mod tests;
 
-/// Trackers kept of one torrent at most.
+/// The most trackers kept per torrent.
 const MAX_TRACKERS: usize = 200;
-/// The first wait after a round in which every tracker failed; doubled with each further one.
+/// The delay after the first round in which every tracker failed; doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
-/// A tracker that has not answered for so long is overtaken by the next that does not know us yet.
+/// If a tracker has not responded for this long, the round also tries the next tracker that has not accepted `started`.
 const OVERTAKE_AFTER: Duration = Duration::from_secs(3);
-/// The same where peers are needed and nobody is left to connect to.
+/// The same while the torrent needs peers and has no candidates to connect to.
 const OVERTAKE_IN_NEED: Duration = Duration::from_secs(1);
-/// Announces of a round under way at most.
+/// The most announces of a round in flight.
 const MAX_IN_FLIGHT: usize = 6;
-/// The same where peers are needed and nobody is left to connect to: a long list of silent trackers is gone through before the first of
-/// them is given up.
+/// The same while the torrent needs peers and has no candidates to connect to: enough to try a long list of silent trackers
+/// before the first of them times out.
 const MAX_IN_NEED: usize = 30;
 
-/// One announce to make.
+/// An announce to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceJob {
-    /// The tracker.
+    /// The tracker's URL.
     pub url: String,
-    /// What it sent as `tracker id`.
+    /// The last `tracker id` that the tracker sent.
     pub tracker_id: Option<Vec<u8>>,
-    /// What to tell it.
+    /// The event, if any.
     pub event: Option<AnnounceEvent>,
 }
 
-/// What a tracker that answered says about the next announce.
+/// A tracker's terms for the next announce, from its response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceTerms {
-    /// Until the next regular one.
+    /// The time until the next regular announce.
     pub interval: Duration,
-    /// Until the next one at the earliest.
+    /// The minimum time until the next announce.
     pub min_interval: Option<Duration>,
-    /// To be sent back.
+    /// The `tracker id`, to be sent with the next announce.
     pub tracker_id: Option<Vec<u8>>,
 }
 
-/// A job that waits for its answer.
+/// A job in flight.
 #[derive(Debug)]
 struct PendingJob {
     job: AnnounceJob,
-    /// It is part of a round, so that the round waits for it.
+    /// Whether the job belongs to a round, so that the round waits for it.
     in_round: bool,
 }
 
-/// The trackers of one torrent and their schedule.
+/// The trackers of one torrent and their announce schedule.
 #[derive(Debug)]
 pub struct Tiers {
     order: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
     rng: fastrand::Rng,
-    /// One tracker at a time, as private torrents have it.
+    /// Announce to one tracker at a time, as a private torrent must.
     one_at_a_time: bool,
     need: Need,
-    /// When the next round begins, or the current one goes on.
+    /// When the next round starts, or the current one continues.
     due: Duration,
-    /// The earliest start of a round that brings no event.
+    /// The earliest start of a round without an event.
     earliest: Duration,
     phase: RoundPhase,
-    /// When the next round begins, as soon as a tracker has answered in this one.
+    /// When the next round starts, once a tracker has responded in this one.
     next_round: Option<Duration>,
     in_flight: Vec<PendingJob>,
-    /// When the last job of the round began.
+    /// When the last job of the round started.
     last_started: Duration,
-    /// Rounds in a row in which nobody answered.
+    /// Consecutive rounds in which no tracker responded.
     failures: u32,
-    /// The download has become complete in this session.
+    /// Whether the download completed since the torrent started.
     is_complete: bool,
 }
 
-/// Whether peers are needed.
+/// How urgently the torrent needs peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Nobody,
-    /// So that a round goes on after an answer that named nobody new.
+    /// It needs peers, so a round continues after a response without new peers.
     More,
-    /// They are, and nobody is left to connect to.
+    /// It needs peers and has no candidates to connect to.
     Anybody,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoundPhase {
-    /// Until a round is due.
+    /// Waiting until a round is due.
     Waiting,
-    /// A round is under way; the trackers that were asked in it are marked as tried.
+    /// A round is in progress; its trackers are marked as tried.
     Round,
     /// [`Tiers::stop_jobs`] was called.
     Stopped,
 }
 
 impl Tiers {
-    /// The trackers of `announce-list` (or `announce` as a single tier), shuffled within each tier (BEP 12). Each URL counts
-    /// once, where it stands first.
+    /// Creates the schedule for the trackers of `announce-list` (or `announce` as a single tier), shuffled within each tier
+    /// (BEP 12). Keeps only the first occurrence of a URL.
     pub fn new(tiers: Vec<Vec<String>>, rng: &mut fastrand::Rng) -> Tiers {
         let (mut seen, mut unsupported, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
         for tier in tiers {
@@ -151,28 +152,28 @@ impl Tiers {
         }
     }
 
-    /// The URLs whose scheme nobody here speaks.
+    /// The URLs with unsupported schemes.
     pub fn unsupported(&self) -> &[String] {
         &self.unsupported
     }
 
-    /// Whether there is no tracker to ask.
+    /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// How many jobs wait for their answer.
+    /// The number of jobs in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// The torrent is private: from now on a further tracker is asked only when the current one fails.
+    /// For a private torrent: from now on, announces to another tracker only when the current one fails.
     pub fn ask_one_at_a_time(&mut self) {
         self.one_at_a_time = true;
     }
 
-    /// When [`Tiers::begin`] will have a job: a time that may have passed, or [`Duration::MAX`] for never, which is also the
-    /// answer while all that can be asked are under way.
+    /// When [`Tiers::begin`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every possible job is
+    /// in flight.
     pub fn next_due(&self) -> Duration {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return Duration::MAX;
@@ -180,13 +181,13 @@ impl Tiers {
         self.round_due().min(self.next_completed()).min(self.next_known_due())
     }
 
-    /// When a `completed` is due.
+    /// When the next `completed` is due.
     pub fn next_completed(&self) -> Duration {
         let owed = self.trackers().filter(|t| self.is_owed(t));
         owed.map(|t| t.completed_at.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
-    /// When the round goes on, or the next one begins.
+    /// When the round continues, or the next one starts.
     fn round_due(&self) -> Duration {
         if !self.is_round_busy() {
             return self.due;
@@ -197,12 +198,12 @@ impl Tiers {
         if should_continue { self.last_started.saturating_add(pause) } else { Duration::MAX }
     }
 
-    /// When a tracker beside the current one, which knows us, is due for its regular announce.
+    /// When the next regular announce is due to a tracker that accepted `started`.
     fn next_known_due(&self) -> Duration {
         self.kept().map(|t| t.due.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
-    /// Trackers that are announced to beside the rounds.
+    /// Trackers that get regular announces independent of rounds.
     fn kept(&self) -> impl Iterator<Item = &Tracker> {
         let all = (!self.one_at_a_time).then(|| self.trackers().filter(|t| t.started && !self.is_asked(t)));
         all.into_iter().flatten()
@@ -216,18 +217,18 @@ impl Tiers {
         self.in_flight.iter().any(|asked| asked.job.url == tracker.url)
     }
 
-    /// Whether a round has reason to ask another tracker: nobody has answered yet, or nobody new was named.
+    /// Whether a round should try another tracker: none has responded yet, or none named new peers while the torrent needs peers.
     fn should_continue(&self) -> bool {
         self.next_round.is_none() || (self.need != Need::Nobody && !self.one_at_a_time)
     }
 
-    /// Whether peers are needed and nobody is left to connect to, so that trackers may be asked faster than otherwise. Those of a private
-    /// torrent are not.
+    /// Whether the torrent needs peers and has no candidates to connect to, so that rounds may proceed faster. Never true for a
+    /// private torrent.
     pub fn is_in_need(&self) -> bool {
         self.need == Need::Anybody && !self.one_at_a_time
     }
 
-    /// The next announce to make, where one is due. It must be followed by [`Tiers::answered`] or [`Tiers::failed`].
+    /// The next announce to make, if one is due. The caller must report its result with [`Tiers::answered`] or [`Tiers::failed`].
     pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return None;
@@ -248,7 +249,7 @@ impl Tiers {
         Some(owed.job(Some(AnnounceEvent::Completed)))
     }
 
-    /// The next job of a round.
+    /// The next job of a round, if one is due.
     fn round(&mut self, now: Duration) -> Option<AnnounceJob> {
         if now < self.round_due() {
             return None;
@@ -267,22 +268,22 @@ impl Tiers {
         next
     }
 
-    /// Nobody else is to be asked in this round.
+    /// Ends the round: there is no further tracker to try.
     fn end_round(&mut self, now: Duration) {
         self.phase = RoundPhase::Waiting;
-        // Where nobody has answered, all wait for their min interval.
+        // If no tracker has responded, each must wait for its minimum interval.
         self.due = self.next_round.take().unwrap_or_else(|| self.due.max(self.next_allowed())).max(now);
         if self.due == now {
-            self.due = now.saturating_add(FIRST_RETRY); // a schedule that stands still would spin
+            self.due = now.saturating_add(FIRST_RETRY); // otherwise the caller would busy-loop
         }
     }
 
-    /// When the first tracker may be asked again.
+    /// When a round may announce to any tracker again.
     fn next_allowed(&self) -> Duration {
         self.trackers().map(Tracker::allowed_at).min().unwrap_or(Duration::MAX)
     }
 
-    /// Notes that a job is under way.
+    /// Records that a job is in flight.
     fn send(&mut self, job: AnnounceJob, in_round: bool) -> AnnounceJob {
         let is_complete = self.is_complete;
         if let Some(tracker) = self.find(&job.url)
@@ -294,16 +295,16 @@ impl Tiers {
         job
     }
 
-    /// The next tracker to ask although another has yet to answer.
+    /// The next tracker to try while an earlier one has not responded.
     fn overtaking(&self, now: Duration) -> Option<&Tracker> {
         let most = if self.is_in_need() { MAX_IN_NEED } else { MAX_IN_FLIGHT };
         let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
         self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.no_contact_before <= now)
     }
 
-    /// Whether peers are needed, and whether there is `no_candidates` to connect to. Then the next announce comes as soon as the
-    /// tracker's min interval allows (without one, after 60 s or its interval if that is shorter). While trackers fail, the
-    /// back-off stands.
+    /// Sets whether the torrent needs peers, and whether it has `no_candidates` to connect to. If both, the next announce is due
+    /// as soon as the tracker's minimum interval allows (without one, after 60 s or its interval if that is shorter). The
+    /// back-off of failed trackers still applies.
     pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.need = match (needs_peers, no_candidates) {
             (false, _) => Need::Nobody,
@@ -315,19 +316,21 @@ impl Tiers {
         }
     }
 
-    /// The download has become complete: `completed` goes out at once, and until it is accepted, to every tracker that knows us.
-    /// Only the first call counts; not to be called where everything was there from the start (BEP 3).
+    /// The download has completed: sends `completed` at once to every tracker that accepted `started`, and repeats it until the
+    /// tracker accepts it. Only the first call has an effect. Must not be called if the torrent was complete from the start (BEP
+    /// 3).
     pub fn completed(&mut self) {
         self.is_complete = true;
     }
 
-    /// Whether a tracker that knows us has yet to hear `completed`, and has not failed to take it: worth doing before leaving.
+    /// Whether a tracker has not yet received `completed` and no attempt has failed, so that sending it is worthwhile before
+    /// stopping.
     pub fn has_unsent_completed(&self) -> bool {
         self.trackers().any(|t| self.is_owed(t) && t.completed_at.is_zero() && t.no_contact_before.is_zero())
     }
 
-    /// The end: a `stopped` for each tracker that accepted `started`, after the `completed` that it is owed. Nothing is due after
-    /// this, a second call gives nothing.
+    /// Stops the schedule. Returns a `stopped` for each tracker that accepted `started`, after any `completed` that it has not
+    /// received. Nothing is due afterwards, and a second call returns nothing.
     pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
         let owed: Vec<AnnounceJob> =
             self.trackers().filter(|t| self.is_owed(t)).map(|t| t.job(Some(AnnounceEvent::Completed))).collect();
@@ -341,13 +344,13 @@ impl Tiers {
         jobs
     }
 
-    /// The first tracker of this round that may be asked now.
+    /// The first tracker that this round has not tried and may announce to now.
     fn pick(&self, now: Duration) -> Option<AnnounceJob> {
         let next = self.trackers().find(|t| !t.tried && t.allowed_at() <= now && !self.is_asked(t))?;
         Some(next.job((!next.started).then_some(AnnounceEvent::Started)))
     }
 
-    /// Whether the tracker counts us as a leecher, and has to hear that we are none any more.
+    /// Whether the tracker counts us as a leecher and must receive `completed`.
     fn is_owed(&self, tracker: &Tracker) -> bool {
         self.is_complete && tracker.takes_completed() && !self.is_asked(tracker)
     }
@@ -356,7 +359,7 @@ impl Tiers {
         self.next_due().saturating_sub(now)
     }
 
-    /// To the front of its tier (BEP 12).
+    /// Moves the tracker to the front of its tier (BEP 12).
     fn promote(&mut self, url: &str) {
         for tier in &mut self.order {
             if let Some(at) = tier.iter().position(|t| t.url == url)

@@ -1,5 +1,5 @@
-//! The guard against request forgery: a resolver that looks at what a name stands for, so that neither a name nor a second
-//! look-up hides a local address. What it refuses never gets a connection.
+//! A resolver that prevents request forgery: it filters the resolved addresses, so that neither a name nor a second lookup can
+//! hide a local address. The client never connects to an address that the guard refuses.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,48 +15,48 @@ use crate::discovery::tracker::http::families::IpFamily;
 use crate::net::networks::is_private;
 use crate::util::os_error::reason;
 
-/// Addresses of a host that are tried at most: as many as ureq has room for.
+/// The most addresses tried per host: the capacity of ureq's list.
 const MAX_ADDRESSES: usize = 16;
 
-/// Resolves names and leaves out the addresses that it refuses.
+/// Resolves names and drops the addresses that it refuses.
 #[derive(Debug)]
 pub(crate) struct AddressGuard {
     refuses: fn(IpAddr) -> bool,
-    /// Only addresses of this family count.
+    /// Accept only addresses of this family.
     family: Option<IpFamily>,
     names: StaticHosts,
 }
 
-/// Addresses of a name that the system is not asked for; tests have some.
+/// A substitute for the system's resolver, for tests; returns no addresses for names that it does not know.
 pub(crate) type StaticHosts = fn(&str) -> Vec<IpAddr>;
 
-/// The host has no address of the wanted family.
+/// The host has no address of the requested family.
 #[derive(Debug, thiserror::Error)]
 #[error("no address of this family")]
 pub(crate) struct NoFamily;
 
-/// All of the host's addresses are refused.
+/// The guard refused all addresses of the host.
 #[derive(Debug, thiserror::Error)]
 #[error("a local address")]
 struct Refused;
 
 impl AddressGuard {
-    /// Refuses the addresses for which `refuses` is true.
+    /// Refuses addresses for which `refuses` is true.
     pub(crate) fn refusing(refuses: fn(IpAddr) -> bool, names: StaticHosts) -> AddressGuard {
         AddressGuard { refuses, family: None, names }
     }
 
-    /// The same for addresses of one family.
+    /// Accepts only addresses of one family.
     pub(crate) fn only(self, family: Option<IpFamily>) -> AddressGuard {
         AddressGuard { family, ..self }
     }
 
-    /// The system knows all names.
+    /// The default [`StaticHosts`]: leaves all names to the system's resolver.
     pub(crate) fn no_names(_: &str) -> Vec<IpAddr> {
         Vec::new()
     }
 
-    /// All addresses of the host. One that is an address already is not looked up, which would cost a thread.
+    /// All addresses of the host. A literal address needs no lookup, which would cost a thread.
     fn addresses(&self, uri: &Uri, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (host, port) = host_and_port(uri).ok_or(ureq::Error::HostNotFound)?;
         let known = host.parse().map_or_else(|_| (self.names)(host), |ip| vec![ip]);
@@ -66,7 +66,7 @@ impl AddressGuard {
                 LookUpError::NotFound => ureq::Error::HostNotFound,
                 LookUpError::TimedOut => ureq::Error::Timeout(timeout.reason),
                 LookUpError::NoThread(error) => {
-                    // Not of the error's own kind, which would say that time is up.
+                    // Wrap the error, because its own kind could be mistaken for a timeout.
                     ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {}", reason(&error))))
                 }
             })?,
@@ -79,7 +79,7 @@ impl AddressGuard {
     }
 }
 
-/// The host and the port that a URL, a tracker's or a proxy's, leads to.
+/// The host and port of the URL of a tracker or proxy.
 fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
     let port = uri.port_u16().or(match uri.scheme_str()? {
         "http" => Some(80),
@@ -93,7 +93,7 @@ fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
 impl Resolver for AddressGuard {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let all = self.addresses(uri, timeout)?;
-        // The user's own proxy may be anywhere.
+        // The user's proxy may have any address.
         let is_proxy = config.proxy().is_some_and(|p| uri.host() == p.uri().host() && uri.port() == p.uri().port());
         if is_proxy {
             return Ok(all);
@@ -110,14 +110,14 @@ impl Resolver for AddressGuard {
     }
 }
 
-/// Whether the request ended because [`AddressGuard`] refused the host.
+/// Whether the request failed because [`AddressGuard`] refused the host.
 pub(crate) fn is_refusal(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Other(e) if e.is::<Refused>())
 }
 
-/// Whether an address belongs to this machine or a network around it rather than to the internet.
+/// Whether an address belongs to this machine or its network rather than to the internet.
 pub(crate) fn is_local(ip: IpAddr) -> bool {
-    // No tracker is in the ranges for protocols (192.0.0.0/24), benchmarks (198.18.0.0/15), multicast and later use.
+    // Protocol assignments (192.0.0.0/24), benchmarks (198.18.0.0/15), multicast and reserved ranges never contain trackers.
     let reserved = |ip| match ip {
         IpAddr::V4(ip) => matches!(ip.octets(), [192, 0, 0, _] | [198, 18 | 19, ..] | [224..=255, ..]),
         IpAddr::V6(ip) => ip.is_multicast(),

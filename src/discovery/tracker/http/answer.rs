@@ -1,4 +1,5 @@
-//! A tracker's answer (BEP 3, 7, 23, 24, 31): bencode from a stranger. What is wrong in one entry costs that entry only.
+//! Parses tracker responses (BEP 3, 7, 23, 24, 31): bencode from an untrusted server. A malformed peer entry is dropped without
+//! affecting the rest.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,15 +9,15 @@ use crate::discovery::tracker::http::{AnnounceResponse, Scraped, TrackerError};
 use crate::types::InfoHash;
 use crate::wire::compact;
 
-/// Host names in place of addresses that are looked up of one answer at most.
+/// The most host names of peers kept per response, to be resolved later.
 const MAX_NAMES: usize = 16;
-/// The longest host name.
+/// The longest host name, in bytes.
 const MAX_NAME: usize = 253;
 
-/// Reads an answer.
+/// Parses the response to an announce.
 ///
 /// # Errors
-/// Where it is no bencoded dictionary, or holds a `failure reason`.
+/// If it is not a bencoded dictionary, or contains a `failure reason`.
 pub fn parse(body: &[u8]) -> Result<AnnounceResponse, TrackerError> {
     let dict = answer(body)?;
     let (peers, names) = peers(dict);
@@ -34,10 +35,10 @@ pub fn parse(body: &[u8]) -> Result<AnnounceResponse, TrackerError> {
     })
 }
 
-/// Reads the answer to a scrape (BEP 48): the figures of `swarms`, in their order.
+/// Parses the response to a scrape (BEP 48): the counts of `swarms`, in the same order.
 ///
 /// # Errors
-/// Where it is no bencoded dictionary, has no `files`, or holds a `failure reason`.
+/// If it is not a bencoded dictionary, has no `files`, or contains a `failure reason`.
 pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
     let dict = answer(body)?;
     let Some(files) = lenient::dict(dict, b"files") else {
@@ -51,8 +52,8 @@ pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scrap
     Ok(swarms.iter().map(figures).collect())
 }
 
-/// The inside of the dictionary that every answer is; a `failure reason` is an error. Scripts add to it: a mark of its encoding or
-/// blanks before it, anything behind it.
+/// The contents of the outermost dictionary, or its `failure reason` as an error. Server scripts may add a byte order mark or
+/// whitespace before it, and anything after it.
 fn answer(body: &[u8]) -> Result<&[u8], TrackerError> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
     if body.is_empty() {
@@ -64,7 +65,8 @@ fn answer(body: &[u8]) -> Result<&[u8], TrackerError> {
     }
 }
 
-/// What the tracker has against us. An empty reason beside an answer is none: some scripts always send the key.
+/// The tracker's refusal, if any. An empty reason in an otherwise normal response does not count, because some scripts always
+/// send the key.
 fn refusal(dict: &[u8]) -> Option<TrackerError> {
     if !lenient::has(dict, "failure reason") {
         return None;
@@ -82,7 +84,7 @@ fn refusal(dict: &[u8]) -> Option<TrackerError> {
     })
 }
 
-/// BEP 31: minutes, or `never`.
+/// The value of `retry in` (BEP 31): minutes, or `never`.
 fn retry_in(dict: &[u8]) -> Option<Retry> {
     let written = bytes(dict, "retry in").map(|text| String::from_utf8_lossy(text).trim().to_ascii_lowercase());
     let minutes = match written {
@@ -97,7 +99,7 @@ fn count(dict: &[u8], key: &str) -> Option<u32> {
     int(dict, key).and_then(|n| u32::try_from(n).ok())
 }
 
-/// All usable peers of `peers` (either form) and `peers6`, and those whose names have to be looked up.
+/// All usable addresses of `peers` (in either form) and `peers6`, and the host names to be resolved.
 fn peers(dict: &[u8]) -> (Vec<SocketAddr>, Vec<(String, u16)>) {
     let four = bytes(dict, "peers").map(compact::four).into_iter().flatten();
     let six = bytes(dict, "peers6").map(compact::six).into_iter().flatten();
@@ -115,7 +117,7 @@ fn peers(dict: &[u8]) -> (Vec<SocketAddr>, Vec<(String, u16)>) {
     (usable(four.chain(listed).chain(six)), names)
 }
 
-/// One entry of the list form; a host name goes to `names`.
+/// Parses a dictionary entry of a peer list; appends a host name to `names`.
 fn from_dict(entry: &[u8], names: &mut Vec<(String, u16)>) -> Option<SocketAddr> {
     let port = int(entry, "port").or_else(|| std::str::from_utf8(bytes(entry, "port")?).ok()?.trim().parse().ok())?;
     let port = u16::try_from(port).ok().filter(|&port| port != 0)?;
@@ -131,7 +133,7 @@ fn from_dict(entry: &[u8], names: &mut Vec<(String, u16)>) -> Option<SocketAddr>
     None
 }
 
-/// One entry of the list form that is compact by itself, as in the DHT.
+/// Parses a compact address in a peer list, as in the DHT.
 fn from_bytes(entry: &[u8]) -> Option<SocketAddr> {
     match entry.len() {
         compact::V4_LENGTH => compact::four(entry).next(),
@@ -140,7 +142,7 @@ fn from_bytes(entry: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// Whether it can be a host's name (BEP 3 allows one), and is no address that was written wrong: no top level is a number.
+/// Whether the text can be a host name (BEP 3 allows these) rather than a malformed address: no top-level domain is a number.
 fn is_name(host: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let top = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
@@ -232,7 +234,7 @@ mod tests {
         {
             assert_eq!(around(before, b"e").as_ref(), Ok(&one), "{before:?}");
         }
-        // The same key once more changes nothing.
+        // A repeated key is ignored.
         assert_eq!(around(b"d", b"5:peers0:e").as_ref(), Ok(&one));
         assert_eq!(parse(b"d8:intervali99999999999999999999e8:intervali77ee").unwrap().interval.as_secs(), 77);
         assert_eq!(parse(b"d8:intervali0900ee").unwrap().interval.as_secs(), 900);

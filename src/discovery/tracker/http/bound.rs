@@ -1,4 +1,4 @@
-//! Connections for the HTTP client from sockets that are tied to an interface or an address, in place of those that ureq makes.
+//! Connections for the HTTP client from sockets bound to an interface or address, instead of ureq's own sockets.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,21 +13,21 @@ use ureq::{Error, Timeout};
 use crate::discovery::tracker::http::tls::Tls;
 use crate::net::bind::Bind;
 
-/// The longest wait for a connection, in case none is set.
+/// The connect timeout if ureq sets none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connector whose connections, with TLS or without, are tied to `bind`.
+/// A connector whose connections, with or without TLS, are bound to `bind`.
 pub fn connector(bind: Bind) -> impl Connector {
     BoundConnector { bind }.chain(Tls)
 }
 
-/// Makes plain connections.
+/// Makes plain TCP connections.
 #[derive(Debug)]
 struct BoundConnector {
     bind: Bind,
 }
 
-/// A plain connection.
+/// A plain TCP connection.
 struct BoundTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
@@ -57,12 +57,12 @@ impl<In: Transport> Connector<In> for BoundConnector {
     }
 }
 
-/// How long a step may take; `None` for as long as it likes. Never zero, which a socket does not take.
+/// The time limit of a step; `None` for no limit. Never zero, which sockets do not accept as a timeout.
 pub(crate) fn wait(timeout: NextTimeout) -> Option<Duration> {
     timeout.not_zero().map(|left| (*left).max(Duration::from_millis(1)))
 }
 
-/// What a socket says when its time is over, as ureq calls it.
+/// Converts a socket's timeout error to ureq's.
 pub(crate) fn named(error: io::Error, reason: Timeout) -> Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(reason),
@@ -90,7 +90,7 @@ impl Transport for BoundTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        false // a tracker is asked too seldom for its connection to be kept
+        false // announces are too rare to keep a connection open
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with a tracker, each in one line that is fit for a terminal and holds no passkey.
+//! Converts errors of the HTTP client to [`TrackerError`]s: each one line, safe for a terminal and without a passkey.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::util::printable_text::printable;
 use crate::discovery::tracker::http::address_guard::NoFamily;
 use crate::discovery::tracker::http::{TrackerError, url};
 
-/// Says in our words what ureq met on the way to `url`. Texts that may hold the URL are left out.
+/// Converts an error that ureq returned for `url`. Omits texts that may contain the URL.
 pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
     use ureq::Error as E;
     match error {
@@ -33,14 +33,14 @@ pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
 fn from_io(error: &io::Error) -> TrackerError {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TrackerError::Timeout,
-        // This is how rustls tells of a bad certificate through a stream.
+        // rustls reports a bad certificate like this on a stream.
         io::ErrorKind::InvalidData => TrackerError::Tls(line(error)),
         _ if is_shortage(error) => TrackerError::Shortage,
         _ => TrackerError::Connect(printable(&reason(error))),
     }
 }
 
-/// One printable line.
+/// The text as one printable line.
 fn line(text: &dyn std::fmt::Display) -> String {
     printable(&without_numbers(&text.to_string()))
 }

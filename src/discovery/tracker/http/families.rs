@@ -1,8 +1,8 @@
-//! Both address families of an HTTP tracker (BEP 7). A tracker sees us under the address we come from, and most name peers of
-//! that family only: so it is asked once over IPv4 and once over IPv6, as the same peer with the same key. The answer that comes
-//! first counts; the other one only adds peers, so that a family that is out of order costs nobody any time.
+//! Announces over both address families of an HTTP tracker (BEP 7). A tracker sees our address of one family, and most trackers
+//! return only peers of that family. Therefore btsync announces once over IPv4 and once over IPv6, with the same peer id and key.
+//! The first response counts, the other one only adds peers, so that a broken family causes no delay.
 //!
-//! A private tracker counts what each user has; there the second family is asked only where the first brought no peers.
+//! A private tracker does accounting per user. Its second family is used only if the first one returned no peers.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,14 +17,14 @@ use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse,
 use crate::net::networks::is_private;
 use crate::util::os_error::reason;
 
-/// A family that was out of order is left alone for so long.
+/// How long a broken family is not used.
 const FAMILY_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
-/// The first family of a private tracker has so long where there is another.
+/// The time limit for the first family of a private tracker that has both.
 const FIRST_FAMILY_TIMEOUT: Duration = Duration::from_secs(8);
-/// Trackers whose families are remembered at most.
+/// The most entries kept about trackers' families; beyond this, all are dropped.
 const MAX_KNOWN: usize = 500;
 
-/// A family of addresses.
+/// An IP address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum IpFamily {
     Four,
@@ -41,17 +41,18 @@ impl IpFamily {
     }
 }
 
-/// What is known of trackers' families, by URL.
+/// What earlier announces revealed about trackers' families, by URL.
 #[derive(Debug, Default)]
 pub(crate) struct KnownFamilies {
-    /// Not asked before this; `None` for not in this session.
+    /// Families not to use before this time; `None` for not while this client exists.
     off: HashMap<(String, IpFamily), Option<Instant>>,
-    /// Have accepted an announce.
+    /// Families that have accepted an announce.
     told: HashSet<(String, IpFamily)>,
 }
 
 impl KnownFamilies {
-    /// The families to announce an event to: of an end only those that heard of the beginning.
+    /// The families over which to send an event: for `stopped` and `completed`, those that accepted an announce, if there are
+    /// any.
     fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<IpFamily> {
         let now = Instant::now();
         self.off.retain(|_, until| until.is_none_or(|until| until > now));
@@ -64,12 +65,12 @@ impl KnownFamilies {
         both.into_iter().filter(|family| !self.off.contains_key(&key(family))).collect()
     }
 
-    /// Families that were out of order are asked again.
+    /// Allows broken families again.
     fn retry_all_families(&mut self, url: &str) {
         self.off.retain(|(of, _), until| of != url || until.is_none());
     }
 
-    /// Notes what came of asking over one family; `has_other` says whether the other one works.
+    /// Records the result of an announce over one family; `has_other` says whether the other family works.
     fn note(&mut self, url: &str, family: IpFamily, result: &Result<AnnounceResponse, TrackerError>, has_other: bool) {
         if self.off.len() + self.told.len() > MAX_KNOWN {
             (self.off, self.told) = Default::default();
@@ -80,7 +81,7 @@ impl KnownFamilies {
                 self.off.remove(&key);
                 self.told.insert(key);
             }
-            // Without the other one there is nothing to turn to.
+            // If the other family does not work either, disabling this one does not help.
             Err(_) if !has_other => {}
             Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => drop(self.off.insert(key, None)),
             Err(_) => drop(self.off.insert(key, Some(Instant::now() + FAMILY_RETRY_DELAY))),
@@ -88,7 +89,7 @@ impl KnownFamilies {
     }
 }
 
-/// What both of a tracker's threads share.
+/// The state that the threads of both families share.
 struct Race<F> {
     tracker: HttpTracker,
     url: String,
@@ -97,11 +98,11 @@ struct Race<F> {
 }
 
 impl HttpTracker {
-    /// Announces over both families where the tracker may have both, and returns what the first one answered. What the other
-    /// one adds later goes to `more`. A private tracker is asked over one family after the other.
+    /// Announces over both families if the tracker may have both, and returns the first response. Passes the other one, if it
+    /// arrives later, to `more`. A private tracker's families are used one after the other.
     ///
     /// # Errors
-    /// As [`HttpTracker::announce`], where neither family brings an answer.
+    /// Those of [`HttpTracker::announce`], if neither family gets a response.
     pub fn announce_in_both<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,
@@ -123,7 +124,7 @@ impl HttpTracker {
         let asks: Result<Vec<_>, _> =
             families.iter().map(|family| Ok((*family, self.announce_url(*family, url, a)?))).collect();
         match asks?.as_slice() {
-            // Both families failed lately: try both again instead of waiting.
+            // Both families failed recently: try again without waiting.
             [] => {
                 self.known.lock().retry_all_families(url);
                 self.announce(url, a, deadline)
@@ -132,7 +133,7 @@ impl HttpTracker {
                 let result = self.announce_over(*family, url, full, end);
                 let mut known = self.known.lock();
                 if result.is_err() {
-                    known.retry_all_families(url); // the other one may be back
+                    known.retry_all_families(url); // the other one may work again
                 }
                 known.note(url, *family, &result, false);
                 drop(known);
@@ -143,7 +144,7 @@ impl HttpTracker {
         }
     }
 
-    /// A private tracker over both families: the second only where the first brought no peers, or nothing at all.
+    /// Announces to a private tracker: over the second family only if the first one failed or returned no peers.
     fn announce_in_turn(
         &self,
         url: &str,
@@ -157,7 +158,7 @@ impl HttpTracker {
                 self.known.lock().note(url, *first, &Ok(answer.clone()), true);
                 return Ok(answer.clone());
             }
-            // A refusal holds for both families.
+            // A refusal applies to both families.
             Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => return answer,
             _ => {}
         }
@@ -174,7 +175,7 @@ impl HttpTracker {
         }
     }
 
-    /// Both families at once; `await_both` waits for both answers, as nobody will be there later.
+    /// Announces over both families at once. `await_both` waits for both responses, for a caller that cannot receive one later.
     fn race<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,
@@ -198,7 +199,7 @@ impl HttpTracker {
                     race.tracker.known.lock().note(&race.url, family, &result, true);
                     result.into_iter().for_each(&race.more);
                 } else {
-                    let _ = tell.send((family, result)); // fails where the other one's answer has just come
+                    let _ = tell.send((family, result)); // fails if the other family's response has just arrived
                 }
             };
             let thread = thread::Builder::new().name("announce".into()).spawn(run);
@@ -206,7 +207,7 @@ impl HttpTracker {
         }
         drop((tell, race));
         let (mut best, mut failures) = (None, Vec::new());
-        // The channel is disconnected when both threads are done with it.
+        // The channel disconnects when both threads are done.
         while let Ok((family, result)) = told.recv_deadline(end) {
             self.known.lock().note(url, family, &result, best.is_some());
             match result {
@@ -225,7 +226,7 @@ impl HttpTracker {
                 }
                 Ok(answer)
             }
-            // What the tracker itself says is worth more than that it is out of reach.
+            // Prefer an error from the tracker itself to a connection error.
             None => Err(failures
                 .into_iter()
                 .map(|(_, error)| error)
@@ -234,7 +235,8 @@ impl HttpTracker {
         }
     }
 
-    /// The announce URL for one family, with our address of the other one where all sockets may use it (BEP 7).
+    /// The announce URL for one family, with our address of the other family (BEP 7) unless sockets are bound or a proxy is in
+    /// use.
     fn announce_url(&self, family: IpFamily, url: &str, a: &Announce) -> Result<String, TrackerError> {
         let mut full = url::announce_url(url, a)?;
         if self.tells_addresses
@@ -247,7 +249,7 @@ impl HttpTracker {
     }
 }
 
-/// How far from the tracker itself an error arose: 0 is the tracker's own word.
+/// How far from the tracker an error occurred; 0 is the tracker's own response.
 fn remoteness(error: &TrackerError) -> u8 {
     match error {
         TrackerError::Refused(_) | TrackerError::Later { .. } => 0,
@@ -258,7 +260,7 @@ fn remoteness(error: &TrackerError) -> u8 {
     }
 }
 
-/// If a host has no address of either family, the error says so.
+/// Converts "no address of this family" to "host not found", once both families have been tried.
 fn in_words(error: TrackerError, url: &str) -> TrackerError {
     match error {
         TrackerError::NoFamily => TrackerError::NameLookup { host: url::host(url).to_owned() },
@@ -266,7 +268,7 @@ fn in_words(error: TrackerError, url: &str) -> TrackerError {
     }
 }
 
-/// Our address of a family on the internet, if there is one: where packets to there would come from. None is sent.
+/// Our public address of a family, if there is one: the source address of packets to the internet. Sends no packet.
 fn own_address(family: IpFamily) -> Option<IpAddr> {
     let (any, far): (SocketAddr, SocketAddr) = match family {
         IpFamily::Four => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),

@@ -1,4 +1,4 @@
-//! Files by URL: those that the user names, and those that strangers do.
+//! Fetches files by URL: the user's own, and untrusted ones.
 
 use std::time::{Duration, Instant};
 
@@ -6,27 +6,27 @@ use percent_encoding::utf8_percent_encode;
 
 use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust, url};
 
-/// What a URL of the user's led to.
+/// The result of fetching one of the user's URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchedUrl {
-    /// A file.
+    /// The content of the file.
     File(Vec<u8>),
-    /// A magnet link, as it was written.
+    /// A magnet link that the URL redirects to, unmodified.
     Link {
         /// The link.
         link: String,
-        /// Whether a public host had a say in it.
+        /// Whether a public host sent one of the redirects.
         is_public: bool,
     },
 }
 
 impl HttpTracker {
-    /// The body of the file at `url`, or the magnet link that it redirects to. The URL is the user's own: it may be at a local address,
-    /// and lead to others as long as it leads over no public host. At most `max` bytes are taken, decompressed, and `deadline` for all
-    /// of it.
+    /// Fetches the file at `url`, or returns the magnet link that it redirects to. The URL is the user's own: it may have a local
+    /// address, and may redirect to others unless a public host is involved. The decompressed file may have at most `max` bytes;
+    /// the whole operation takes at most `deadline`.
     ///
     /// # Errors
-    /// Whatever kept it from being here; see [`TrackerError`]. No message holds the URL.
+    /// If the file cannot be fetched; see [`TrackerError`]. Error messages do not contain the URL.
     pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<FetchedUrl, TrackerError> {
         let url = sendable(url)?;
         let page = self.page(&self.any, url, Trust::EveryHop, Instant::now() + deadline, max)?;
@@ -37,11 +37,11 @@ impl HttpTracker {
         }
     }
 
-    /// The body of the file at a URL that a stranger gave, such as one of a magnet link. It is taken from public addresses only,
-    /// whatever names and redirects say; behind a proxy, which looks up names in our place, that cannot be known, and nothing is asked.
+    /// Fetches the file at an untrusted URL, such as one from a magnet link. Connects to public addresses only, whatever names
+    /// and redirects say. Behind a proxy, which resolves names for us, this cannot be ensured, so the request fails.
     ///
     /// # Errors
-    /// As [`HttpTracker::file`].
+    /// Those of [`HttpTracker::file`].
     pub fn fetch_untrusted_file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
         if self.is_proxied {
             return Err(TrackerError::Other(
@@ -57,7 +57,7 @@ impl HttpTracker {
     }
 }
 
-/// A URL as it is sent: without its fragment, and with what may not stand in a request line encoded.
+/// The URL to send: without its fragment, and with characters encoded that are not allowed in a request line.
 fn sendable(url: &str) -> Result<String, TrackerError> {
     let url = url.trim().split('#').next().unwrap_or_default();
     url::check_scheme(url)?;

@@ -1,27 +1,28 @@
-//! Bencode of trackers, read as far as it makes sense. Trackers are written in a hurry: an integer that does not fit, a key that stands
-//! twice or bytes behind the end must not cost the rest. Nothing is copied and nothing recurses; strict readers are elsewhere.
+//! A lenient bencode parser for tracker responses. Many trackers send slightly malformed bencode: an integer out of range, a
+//! repeated key or trailing bytes must not invalidate the rest. It copies nothing and does not recurse. The strict parsers are in
+//! [`crate::bencode`].
 
-/// Lists and dictionaries within each other at most.
+/// The deepest nesting of lists and dictionaries.
 const MAX_DEPTH: usize = 32;
-/// The digits of the longest length of a string.
+/// The most digits in a string's length.
 const MAX_LENGTH_DIGITS: usize = 10;
-/// The characters of an integer at most.
+/// The most characters in an integer.
 const MAX_INTEGER: usize = 64;
 
-/// A value; what stands in lists and dictionaries is read on demand.
+/// A bencoded value; the contents of lists and dictionaries are parsed on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LenientValue<'a> {
-    /// An integer, where it is one of 64 bits.
+    /// An integer; `None` if it is malformed or exceeds 64 bits.
     Int(Option<i64>),
     /// A string.
     Bytes(&'a [u8]),
-    /// What stands between a list's `l` and `e`.
+    /// The bytes between a list's `l` and `e`.
     List(&'a [u8]),
-    /// What stands between a dictionary's `d` and `e`.
+    /// The bytes between a dictionary's `d` and `e`.
     Dict(&'a [u8]),
 }
 
-/// The value at the start of `bytes`, and what follows it. `None` where there is none, or no end of it.
+/// Parses the value at the start of `bytes`; returns it and the remaining bytes. `None` if it is malformed or incomplete.
 pub(crate) fn value(bytes: &[u8]) -> Option<(LenientValue<'_>, &[u8])> {
     let (&kind, rest) = bytes.split_first()?;
     match kind {
@@ -45,7 +46,7 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.get(colon + 1..)?.split_at_checked(length)
 }
 
-/// Splits what follows an opening `l` or `d` at the `e` that closes it.
+/// Splits the bytes after an opening `l` or `d` at the matching `e`.
 fn enclosed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (mut rest, mut depth) = (bytes, 1);
     while depth > 0 {
@@ -70,7 +71,7 @@ fn enclosed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         .map(|(inside, after)| (inside.get(..inside.len() - 1).unwrap_or_default(), after))
 }
 
-/// The values of a list.
+/// The items of a list, up to the first malformed one.
 pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = LenientValue<'_>> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -80,7 +81,7 @@ pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = LenientValue<'_>> {
     })
 }
 
-/// The entries of a dictionary, in any order; up to the first that is none.
+/// The entries of a dictionary in their order, up to the first malformed one.
 fn entries(dict: &[u8]) -> impl Iterator<Item = (&[u8], LenientValue<'_>)> {
     let mut rest = dict;
     std::iter::from_fn(move || {
@@ -91,32 +92,32 @@ fn entries(dict: &[u8]) -> impl Iterator<Item = (&[u8], LenientValue<'_>)> {
     })
 }
 
-/// What `read` makes of the first value of this key that it takes; others of the same key are passed over.
+/// The result of `read` for the first value with this key for which it is `Some`.
 fn find<'a, T>(dict: &'a [u8], key: &[u8], read: impl Fn(LenientValue<'a>) -> Option<T>) -> Option<T> {
     entries(dict).filter(|(name, _)| *name == key).find_map(|(_, value)| read(value))
 }
 
-/// Whether the dictionary has this key, whatever its value.
+/// Whether the dictionary has this key, with any value.
 pub(crate) fn has(dict: &[u8], key: &str) -> bool {
     find(dict, key.as_bytes(), |_| Some(())).is_some()
 }
 
-/// The integer of this key.
+/// The integer with this key.
 pub(crate) fn int(dict: &[u8], key: &str) -> Option<i64> {
     find(dict, key.as_bytes(), |value| if let LenientValue::Int(number) = value { number } else { None })
 }
 
-/// The string of this key.
+/// The string with this key.
 pub(crate) fn bytes<'a>(dict: &'a [u8], key: &str) -> Option<&'a [u8]> {
     find(dict, key.as_bytes(), |value| if let LenientValue::Bytes(text) = value { Some(text) } else { None })
 }
 
-/// The list of this key.
+/// The list with this key.
 pub(crate) fn list<'a>(dict: &'a [u8], key: &str) -> Option<&'a [u8]> {
     find(dict, key.as_bytes(), |value| if let LenientValue::List(list) = value { Some(list) } else { None })
 }
 
-/// The dictionary of this key, which may be any bytes.
+/// The dictionary with this key, which may be any bytes.
 pub(crate) fn dict<'a>(dict: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     find(dict, key, |value| if let LenientValue::Dict(inner) = value { Some(inner) } else { None })
 }

@@ -1,16 +1,16 @@
-//! Host names: those that a tracker gives for peers, and those that say where a host is.
+//! Host names: resolves those that a tracker gives for peers, and recognizes local ones.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::discovery::host_names::look_up;
 
-/// The names of one answer are looked up for so long, all together.
+/// The time limit for resolving all names of one response.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses taken of one name at most.
+/// The most addresses used per name.
 const ADDRESSES_OF_A_NAME: usize = 4;
 
-/// The addresses of peers that a tracker gave by name; `end` is the deadline.
+/// Resolves the names that a tracker gave for peers; `end` is the deadline.
 pub(crate) fn addresses(names: &[(String, u16)], end: Instant) -> Vec<SocketAddr> {
     let end = end.min(Instant::now() + LOOKUP_TIMEOUT);
     let found = names.iter().filter_map(|(host, port)| {
@@ -22,7 +22,7 @@ pub(crate) fn addresses(names: &[(String, u16)], end: Instant) -> Vec<SocketAddr
     found.flatten().collect()
 }
 
-/// Whether a host is local by its name alone (RFC 6761, 6762, 8375, and `internal`).
+/// Whether a host name is always local (RFC 6761, 6762, 8375, and `internal`).
 pub(crate) fn is_local(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_in = |zone: &str| host.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));

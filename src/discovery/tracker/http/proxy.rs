@@ -1,5 +1,5 @@
-//! The environment's proxy. An `http://` request goes to an `http://` proxy as it stands, with its whole URL (RFC 9112, absolute form),
-//! as many proxies allow CONNECT to port 443 only. A proxy that cannot be used is never bypassed.
+//! The proxy from the environment. An `http://` request is sent to an `http://` proxy with its whole URL (RFC 9112, absolute
+//! form), because many proxies allow CONNECT to port 443 only. An unusable proxy is never bypassed.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -19,37 +19,37 @@ use crate::discovery::tracker::http::tls::Tls;
 use crate::discovery::tracker::http::url::split_port;
 use crate::net::bind::Bind;
 
-/// The variables that name a proxy.
+/// The environment variables for proxies.
 const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
-/// The longest wait for a connection, in case none is set.
+/// The connect timeout if ureq sets none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether the environment names a proxy of an unsupported kind. Requests must then not be sent directly.
+/// Whether the environment specifies an unusable proxy. Requests must then not be sent directly.
 pub(crate) fn is_unusable(config: &Config) -> bool {
     let is_named = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let is_known = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
     config.proxy().map_or(is_named, |proxy| !is_known(proxy) || !has_sound_port(proxy))
 }
 
-/// Whether the port is a number, where there is one: `ureq` takes the usual one in place of any other.
+/// Whether the port, if there is one, is a valid number; ureq silently replaces an invalid one by the default.
 fn has_sound_port(proxy: &Proxy) -> bool {
     let authority = proxy.uri().authority().map_or("", |authority| authority.as_str());
     let port = split_port(authority).1.filter(|port| !port.is_empty());
     port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port != 0))
 }
 
-/// Whether requests to a URL do without the proxy (`NO_PROXY`).
+/// Whether requests to a URL bypass the proxy (`NO_PROXY`).
 pub(crate) fn bypasses_proxy(config: &Config, url: &str) -> bool {
     let uri = url.parse::<Uri>();
     config.proxy().is_some_and(|proxy| uri.is_ok_and(|uri| proxy.is_no_proxy(&uri)))
 }
 
-/// The connections of the client where a proxy may be in use.
+/// The connector for clients that may use a proxy.
 pub(crate) fn connector() -> impl Connector {
     ProxyConnector.chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
 }
 
-/// Connects to a proxy that is given whole URLs.
+/// Connects to a proxy that accepts whole URLs.
 #[derive(Debug)]
 struct ProxyConnector;
 
@@ -57,7 +57,7 @@ struct ProxyConnector;
 struct ProxyTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
-    /// What goes before the path of the request, and the header that follows its first line; until it is sent.
+    /// The URL prefix and the header to insert into the request; `None` once sent.
     amendment: Option<(String, String)>,
 }
 
@@ -89,13 +89,13 @@ impl<In: Transport> Connector<In> for ProxyConnector {
     }
 }
 
-/// Scheme, host and port of a URL, without credentials.
+/// The scheme, host and port of a URL, without credentials.
 fn root(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     uri.port_u16().map_or_else(|| format!("http://{host}"), |port| format!("http://{host}:{port}"))
 }
 
-/// The header that lets us use the proxy, where that has a user name.
+/// The `Proxy-Authorization` header if the proxy has a user name or password, otherwise nothing.
 fn authorization(proxy: &Proxy) -> String {
     if proxy.username().is_none() && proxy.password().is_none() {
         return String::new();
@@ -117,7 +117,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A request for a proxy: the first line names the whole URL, and the header follows it. As it is where it is no request for a path.
+/// The request with its whole URL in the first line, and `header` after that line. Unchanged if the request target is not a path.
 fn amended(request: &[u8], (root, header): &(String, String)) -> Vec<u8> {
     let path = request.iter().position(|&byte| byte == b' ').map(|at| at + 1);
     let line = request.windows(2).position(|end| end == b"\r\n").map(|at| at + 2);
@@ -154,7 +154,7 @@ impl Transport for ProxyTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        false // one request each
+        false // one request per connection
     }
 }
 

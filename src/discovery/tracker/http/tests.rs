@@ -1,4 +1,4 @@
-//! What needs a host that counts as public: 127.0.0.2 plays it. The rest is in the whole-program tests.
+//! Tests that need a public host: 127.0.0.2 counts as public here. The whole-program tests cover the rest.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(20);
 
-/// A server on `ip` that gives one response.
+/// Starts a server on `ip` that sends one response.
 fn once(ip: &str, response: String) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind((ip, 0)).unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -81,7 +81,7 @@ fn public_to_public_and_local_to_public_are_followed() {
     }
 }
 
-/// What a tracker says of peers in private networks counts where it is itself in one.
+/// Only a local tracker may name peers in private networks.
 #[test]
 fn a_public_tracker_leads_to_no_private_address() {
     let peers = "d5:peersld2:ip8:10.0.0.14:porti6881eed2:ip9:localhost4:porti6881eed2:ip11:203.0.113.54:porti6881eeee";
@@ -95,7 +95,7 @@ fn a_public_tracker_leads_to_no_private_address() {
         let is_public = ip == "127.0.0.2";
         assert!(private.iter().all(|peer| answer.peers.contains(peer) != is_public), "{:?}", answer.peers);
         assert_eq!(answer.private_dropped > 0, is_public);
-        // A local tracker that leads to it has no more to say.
+        // A redirect from a local tracker to a public one does not change this.
         let (tracker, served) = once("127.0.0.2", found(peers));
         let (start, first) = once(ip, redirect(&format!("http://{tracker}/announce")));
         assert_eq!(ask(&start, "/announce").unwrap().peers, [public], "by way of {ip}");
@@ -165,7 +165,7 @@ fn a_file_is_not_fetched_from_a_local_address_that_a_public_one_names() {
     assert!(local.accept().is_err(), "nobody even connected");
 }
 
-/// What a magnet link names by URL.
+/// Untrusted URLs, as in magnet links.
 #[test]
 fn a_strangers_file_comes_from_public_addresses_only() {
     let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
@@ -179,7 +179,8 @@ fn a_strangers_file_comes_from_public_addresses_only() {
     let local = TcpListener::bind("127.0.0.1:0").unwrap();
     local.set_nonblocking(true).unwrap();
     let port = local.local_addr().unwrap().port();
-    // An announce's path, which a torrent's tracker may have there, is no excuse; nor are a name and IPv6's way to say it.
+    // Neither the path of an announce, which suffices for a torrent's tracker, nor a host name, nor an IPv4-mapped address makes
+    // a local address acceptable.
     for url in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"].map(|host| format!("http://{host}:{port}/announce")) {
         assert!(matches!(get(&url), Err(TrackerError::Redirect(_) | TrackerError::NameLookup { .. })), "{url}");
         let (public, served) = once("127.0.0.2", redirect(&url));

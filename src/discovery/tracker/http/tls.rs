@@ -1,8 +1,8 @@
-//! TLS for the HTTP client, with the certificates that a user of this system would expect to be trusted: those bundled with btsync,
-//! and beside them those that the system or `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+//! TLS for the HTTP client. It trusts the certificates bundled with btsync and those of the system, or those in `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR`.
 //!
-//! The system's certificates are read when the first https URL is asked and never before: that costs milliseconds, and most downloads
-//! ask none. The bundled ones alone do where the system has none, as in an empty chroot.
+//! The system's certificates are read on the first request to an https URL, because reading them costs milliseconds and most
+//! downloads send no such request. If the system has none, as in an empty chroot, the bundled ones suffice.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -18,11 +18,11 @@ use ureq::unversioned::transport::{
 
 use crate::util::descriptors::is_shortage;
 
-/// Wraps connections to https hosts in TLS and leaves others alone.
+/// Wraps connections to https hosts in TLS; passes others through.
 #[derive(Debug)]
 pub(crate) struct Tls;
 
-/// An encrypted connection.
+/// A TLS connection.
 pub(crate) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
@@ -81,7 +81,7 @@ impl fmt::Debug for TlsTransport {
     }
 }
 
-/// The time that the connection itself has left for the handshake.
+/// The time left for the handshake after connecting.
 fn left(details: &ConnectionDetails) -> NextTimeout {
     let spent = match ((details.current_time)(), details.now) {
         (Instant::Exact(now), Instant::Exact(began)) => now.saturating_duration_since(began),
@@ -94,8 +94,8 @@ fn left(details: &ConnectionDetails) -> NextTimeout {
     NextTimeout { after, ..details.timeout }
 }
 
-/// The settings of all TLS connections of this process. Where there was no descriptor for the system's certificates, they are looked
-/// for again the next time.
+/// The configuration of all TLS connections of this process. If the system's certificates could not be read for lack of file
+/// descriptors, the next connection tries again.
 fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
@@ -113,7 +113,7 @@ fn is_for_want_of_descriptors(error: &rustls_native_certs::Error) -> bool {
     matches!(&error.kind, rustls_native_certs::ErrorKind::Io { inner, .. } if is_shortage(inner))
 }
 
-/// The bundled roots, and those of `more` that are no repetition.
+/// The bundled roots and the certificates in `more`, without duplicates.
 fn trusted(more: Vec<CertificateDer<'static>>) -> RootCertStore {
     let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut unusable = 0;
@@ -132,11 +132,11 @@ fn trusted(more: Vec<CertificateDer<'static>>) -> RootCertStore {
     store
 }
 
-/// Those of the system, or of the files that the environment names.
+/// The certificates that were read; logs errors.
 fn usable(found: rustls_native_certs::CertificateResult) -> Vec<CertificateDer<'static>> {
     let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     for error in found.errors {
-        // Warn only about files that the user named: a system may have no certificates.
+        // Warn only about files that the user specified, because a system may have no certificates.
         let level = if asked_for { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, "certificates: {error}");
     }
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(trusted(vec![own.clone(), nonsense, own]).len(), bundled + 1);
     }
 
-    /// They are there when there are descriptors again.
+    /// The next connection reads them again.
     #[test]
     fn certificates_that_could_not_be_opened_for_want_of_descriptors_are_looked_for_again() {
         let error = |errno| rustls_native_certs::Error {

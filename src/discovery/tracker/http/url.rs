@@ -1,4 +1,4 @@
-//! Tracker URLs: the announce query, and where a redirect leads.
+//! Builds the URLs of announces, scrapes and redirects.
 
 use std::fmt::Write;
 
@@ -8,12 +8,12 @@ use crate::discovery::tracker::http::{Announce, AnnounceEvent, TrackerError};
 use crate::types::InfoHash;
 use crate::util::printable_text::printable;
 
-/// All but RFC 3986's unreserved characters.
+/// Everything except RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// What a URL may hold that people or servers write, and a request may not.
+/// Characters that occur in URLs as written by people or servers, but are not allowed in a request.
 pub(crate) const UNSENDABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
-/// The tracker's URL with the announce's parameters added to whatever query it has.
+/// The tracker's URL with the announce's parameters appended to any existing query.
 pub(crate) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerError> {
     let base = &escaped(url)?;
     let join = match base.split_once('?') {
@@ -22,7 +22,7 @@ pub(crate) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerErr
         Some(_) => "&",
     };
     let (hash, id) = (percent_encode(&a.info_hash.0, STRICT), percent_encode(&a.peer_id.0, STRICT));
-    // One who leaves wants no peers.
+    // A stopping torrent needs no peers.
     let numwant = if a.event == Some(AnnounceEvent::Stopped) { 0 } else { a.numwant };
     let mut full = format!(
         "{base}{join}info_hash={hash}&peer_id={id}&port={}&uploaded={}&downloaded={}&left={}&compact=1&numwant={numwant}&key={:08x}",
@@ -33,23 +33,23 @@ pub(crate) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerErr
         full.push_str(event.word());
     }
     if let Some(tracker_id) = a.tracker_id {
-        // Writing to a String does not fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(full, "&trackerid={}", percent_encode(tracker_id, STRICT));
     }
     Ok(full)
 }
 
-/// Adds a parameter to a query that has some.
+/// Appends a parameter to a URL that already has a query.
 pub(crate) fn add_parameter(url: &mut String, name: &str, value: &str) {
-    // Writing to a String does not fail.
+    // Writing to a `String` cannot fail.
     let _ = write!(url, "&{name}={}", percent_encode(value.as_bytes(), STRICT));
 }
 
-/// The scrape URL that belongs to an announce URL (BEP 48): its last path component begins with `announce`.
+/// The scrape URL for an announce URL (BEP 48), whose last path segment must begin with `announce`.
 pub(crate) fn scrape_url(url: &str, swarms: &[InfoHash]) -> Result<String, TrackerError> {
     let base = &escaped(url)?;
     let (place, query) = base.split_once('?').unwrap_or((base, ""));
-    // Without a path there is only the host behind the last slash.
+    // Without a path, the last slash is the one before the host.
     let (folder, script) = place.rsplit_once('/').filter(|_| !path(place).is_empty()).ok_or(TrackerError::Url)?;
     let script = script.strip_prefix("announce").ok_or(TrackerError::Url)?;
     let hashes = swarms.iter().map(|swarm| format!("info_hash={}", percent_encode(&swarm.0, STRICT)));
@@ -57,14 +57,15 @@ pub(crate) fn scrape_url(url: &str, swarms: &[InfoHash]) -> Result<String, Track
     Ok(format!("{folder}/scrape{script}?{}", parameters.join("&")))
 }
 
-/// A tracker's URL without its fragment, what no request may hold escaped: people paste URLs as a browser shows them.
+/// A tracker's URL without its fragment, and with invalid characters escaped, because people paste URLs as a browser displays
+/// them.
 fn escaped(url: &str) -> Result<String, TrackerError> {
     let url = url.trim();
     check_scheme(url)?;
     Ok(utf8_percent_encode(url.split('#').next().unwrap_or_default(), UNSENDABLE).to_string())
 }
 
-/// The seconds since 1970 of a date as HTTP has it, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Converts an HTTP date such as `Sun, 06 Nov 1994 08:49:37 GMT` to seconds since 1970.
 pub(crate) fn http_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_once(", ")?.1.split([' ', ':']);
@@ -74,17 +75,17 @@ pub(crate) fn http_date(text: &str) -> Option<i64> {
     let read = |text: String| text.parse::<i64>().ok().filter(|&number| number >= 0);
     let (day, mut year) = (read(day)?, read(year)?);
     let month = i64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()?;
-    // Years that begin in March end with the leap day.
+    // Count years from March, so that a leap day is the last day of a year.
     let shifted = (month + 10) % 12;
     year -= i64::from(month < 2);
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * shifted + 2) / 5 + day - 1 - 719_468;
     Some(((days * 24 + read(hour)?) * 60 + read(minute)?) * 60 + read(second)?)
 }
 
-/// Where `location`, absolute or relative (RFC 3986), leads from `base`.
+/// Resolves `location`, absolute or relative, against `base` (RFC 3986).
 pub(crate) fn join(base: &str, location: &str) -> Result<String, TrackerError> {
     let location = location.trim().split('#').next().unwrap_or_default();
-    // Servers write blanks and raw UTF-8 there, which no request may hold.
+    // Servers send spaces and raw UTF-8 here, which are not allowed in a request.
     let location = &*utf8_percent_encode(location, UNSENDABLE).to_string();
     if location.is_empty() {
         return Err(TrackerError::Redirect("it does not say where to"));
@@ -111,7 +112,7 @@ pub(crate) fn join(base: &str, location: &str) -> Result<String, TrackerError> {
     Ok(joined)
 }
 
-/// Only http and https are ever asked.
+/// Checks that the scheme is http or https and that host and port are valid.
 pub(crate) fn check_scheme(url: &str) -> Result<(), TrackerError> {
     let scheme = url.split(':').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -123,26 +124,26 @@ pub(crate) fn check_scheme(url: &str) -> Result<(), TrackerError> {
     if host(url).is_empty() || !port.is_none_or(is_port) { Err(TrackerError::Url) } else { Ok(()) }
 }
 
-/// What stands after the scheme, up to the path.
+/// The part of a URL between scheme and path.
 fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// The path, without query.
+/// The path of a URL, without the query.
 pub(crate) fn path(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()
 }
 
-/// The host, without credentials and port.
+/// The host of a URL, without credentials and port.
 pub(crate) fn host(url: &str) -> &str {
     let authority = authority(url);
     split_port(authority).0
 }
 
-/// The host and the port of an authority, without credentials.
+/// Splits an authority into host and port, without credentials.
 pub(crate) fn split_port(authority: &str) -> (&str, Option<&str>) {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     match host.rsplit_once(':') {

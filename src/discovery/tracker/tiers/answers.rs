@@ -1,23 +1,24 @@
-//! What trackers answered, or that they did not, and when the next announce is due after that.
+//! Updates the schedule with trackers' responses and failures, and computes when the next announce is due.
 
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
 use crate::discovery::tracker::tiers::{AnnounceTerms, FIRST_RETRY, PendingJob, RoundPhase, Tiers};
 
-/// The longest such wait.
+/// The longest back-off delay.
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
-/// The least time between two announces where the tracker names none.
+/// The minimum time between two announces if the tracker names none.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Tiers {
-    /// Takes a job out of those under way.
+    /// Removes a job from those in flight.
     fn returned(&mut self, url: &str) -> Option<PendingJob> {
         let at = self.in_flight.iter().position(|asked| asked.job.url == url)?;
         Some(self.in_flight.swap_remove(at))
     }
 
-    /// The tracker of the job under way answered, and named somebody new or not. Returns how long until the next announce.
+    /// Records a tracker's response to the job in flight; `named_new` says whether it contained new peers. Returns the time until
+    /// the next announce.
     pub fn answered(&mut self, now: Duration, url: &str, terms: AnnounceTerms, named_new: bool) -> Duration {
         let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
         let min_interval = terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval));
@@ -34,7 +35,7 @@ impl Tiers {
             self.earliest = earliest;
             self.next_round = Some(self.next_round.map_or(due, |other| other.min(due)));
             if self.phase == RoundPhase::Waiting {
-                // One that was overtaken.
+                // A late response after the round ended.
                 self.due = self.next_round.take().unwrap_or(due);
             } else if !named_new && self.should_continue() && (self.pick(now).is_some() || self.is_round_busy()) {
                 self.due = now;
@@ -48,8 +49,8 @@ impl Tiers {
         self.wait(now)
     }
 
-    /// The tracker of the job under way did not answer, or refused, and may have said when to come back. Returns how long until
-    /// the next announce: none while there are trackers left to try in this round.
+    /// Records that the tracker did not respond or refused; `retry` is when it may be contacted again, if it said so. Returns the
+    /// time until the next announce, zero while this round has trackers left to try.
     pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) -> Duration {
         let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
         let jitter = self.jitter();
@@ -60,7 +61,7 @@ impl Tiers {
         if in_round {
             self.failed_in_round(now);
         } else if is_only && self.phase == RoundPhase::Waiting {
-            // Another has to take its place.
+            // Another tracker must replace it.
             self.trackers_mut().for_each(|t| t.tried = t.url == url);
             if self.pick(now).is_some() {
                 (self.phase, self.next_round, self.due) = (RoundPhase::Round, None, now);
@@ -71,7 +72,7 @@ impl Tiers {
 
     fn failed_in_round(&mut self, now: Duration) {
         if self.phase != RoundPhase::Round || self.is_round_busy() {
-            return; // another has answered, or may
+            return; // another tracker has responded, or may still do so
         }
         if self.should_continue() && self.pick(now).is_some() {
             self.due = now;
@@ -84,13 +85,13 @@ impl Tiers {
         }
     }
 
-    /// Up to a tenth more or less, so that a swarm does not come back in step.
+    /// A factor of 0.9 to 1.1, so that the peers of a swarm do not announce in lockstep.
     fn jitter(&mut self) -> f64 {
         0.9 + 0.2 * self.rng.f64()
     }
 }
 
-/// The wait after so many failures in a row.
+/// The delay after `failures` consecutive failures.
 pub(crate) fn backoff(failures: u32, jitter: f64) -> Duration {
     FIRST_RETRY.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_RETRY).mul_f64(jitter)
 }

@@ -1,4 +1,4 @@
-//! The schedule under a made-up clock.
+//! The schedule, driven by a simulated clock.
 
 use super::*;
 use crate::discovery::tracker::announce::Retry;
@@ -11,7 +11,7 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Each URL a tier of its own, so that the order is known.
+/// One tier per URL, so that the order is known.
 fn tiers(urls: &[&str]) -> Tiers {
     let tiers = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
     Tiers::new(tiers, &mut fastrand::Rng::with_seed(1))
@@ -21,7 +21,7 @@ fn begin(t: &mut Tiers, now: Duration) -> Option<(String, Option<AnnounceEvent>)
     t.begin(now).map(|job| (job.url, job.event))
 }
 
-/// A tracker answers and names somebody new.
+/// A tracker responds with new peers.
 fn heard(
     t: &mut Tiers,
     now: Duration,
@@ -33,12 +33,12 @@ fn heard(
     t.answered(now, url, AnnounceTerms { interval, min_interval, tracker_id }, true)
 }
 
-/// A tracker answers and names nobody new.
+/// A tracker responds without new peers.
 fn heard_of_nobody(t: &mut Tiers, now: Duration, url: &str) -> Duration {
     t.answered(now, url, AnnounceTerms { interval: s(1000), ..AnnounceTerms::default() }, false)
 }
 
-/// What [`begin`] gives for a job at `url`.
+/// The result of [`begin`] for a job at `url`.
 macro_rules! job {
     ($url:expr) => {
         Some((String::from($url), None))
@@ -241,7 +241,7 @@ fn silent_trackers_are_overtaken_and_still_heard() {
     assert_eq!(begun(&mut tiers, 3).as_deref(), Some(urls[1]));
     assert_eq!(begun(&mut tiers, 6).as_deref(), Some(urls[2]));
     assert_eq!((tiers.next_due(), begun(&mut tiers, 60)), (Duration::MAX, None), "all have been asked");
-    // The second answers: the round is over, and the others' words still count.
+    // The second responds: the round is over, and the late responses of the others still count.
     heard(&mut tiers, s(7), urls[1], s(1800), None, None);
     assert_eq!(tiers.next_due(), s(1807), "two are still under way, and only the one that answered is due");
     tiers.failed(s(15), urls[0], None);
@@ -249,7 +249,7 @@ fn silent_trackers_are_overtaken_and_still_heard() {
     assert_eq!(tiers.next_due(), s(916));
     assert_eq!(tiers.stop_jobs().len(), 2, "both know us");
 
-    // Where all fail, the round ends with the last of them.
+    // If all fail, the round ends with the last failure.
     let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
     (0..3).for_each(|n| assert!(begun(&mut tiers, n * 3).is_some()));
     tiers.failed(s(30), urls[0], None);
@@ -269,11 +269,11 @@ fn where_no_peer_is_known_a_long_list_of_silent_trackers_is_gone_through_in_half
             t.ask_one_at_a_time();
         }
         t.want_peers(s(0), needs_peers, no_candidates);
-        // None answers, and none is given up before half a minute.
+        // None responds, and none times out within half a minute.
         (0..30).filter(|second| t.begin(s(*second)).is_some()).count()
     };
     assert_eq!(asked(true, true, false), 30);
-    // Where there is somebody to connect to there is no hurry, and trackers of a private torrent are not asked like that.
+    // With candidates to connect to, or for a private torrent, the faster pace does not apply.
     assert_eq!([asked(true, false, false), asked(false, true, false), asked(true, true, true)], [6; 3]);
 }
 
@@ -286,7 +286,7 @@ fn where_nobody_new_is_named_the_next_tier_is_asked_at_once() {
     assert_eq!(begin(&mut t, s(1)), job!(B, Started));
     heard(&mut t, s(2), B, s(1000), None, None);
     assert_eq!(begin(&mut t, s(2)), None, "B named somebody");
-    // The next round goes on to C where neither has anybody new.
+    // The next round reaches C, because neither A nor B names new peers.
     t.want_peers(s(70), true, true);
     assert_eq!(begin(&mut t, s(70)), job!(A));
     heard_of_nobody(&mut t, s(71), A);
@@ -320,7 +320,7 @@ fn who_needs_nobody_asks_no_further() {
     assert_eq!(begin(&mut t, s(0)), job!(A, Started));
     assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
     assert_eq!(begin(&mut t, s(1)), None);
-    // Needing somebody for a while makes no endless round.
+    // A round ends when the torrent needs no peers any more.
     t.want_peers(s(100), true, true);
     assert_eq!(begin(&mut t, s(100)), job!(A));
     heard_of_nobody(&mut t, s(101), A);
@@ -349,7 +349,7 @@ fn all_who_know_us_are_kept_up() {
 fn completed_reaches_everyone_even_while_another_is_silent() {
     let mut t = tiers(&[A, B, C]);
     t.want_peers(s(0), true, true);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started)); // and never answers
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started)); // and never responds
     assert_eq!(begin(&mut t, s(3)), job!(B, Started));
     heard_of_nobody(&mut t, s(4), B);
     assert_eq!(begin(&mut t, s(6)), job!(C, Started));
@@ -360,7 +360,7 @@ fn completed_reaches_everyone_even_while_another_is_silent() {
     assert_eq!(begin(&mut t, s(8)), job!(C, Completed));
     assert!(!t.has_unsent_completed() && begin(&mut t, s(8)).is_none());
     heard(&mut t, s(9), B, s(1000), None, None);
-    // C's is lost: it is told once more before the end.
+    // C's is lost: it is sent once more before stopping.
     t.failed(s(9), C, None);
     let told: Vec<_> = t.stop_jobs().into_iter().map(|job| (job.url, job.event.unwrap())).collect();
     let expected = [(C, AnnounceEvent::Completed), (B, AnnounceEvent::Stopped), (C, AnnounceEvent::Stopped)];

@@ -1,4 +1,4 @@
-//! One tracker and what it has been told.
+//! The announce state of one tracker.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::discovery::tracker::tiers::answers::backoff;
 #[expect(clippy::struct_excessive_bools, reason = "each is an event of its own: any combination is possible")]
 pub(crate) struct Tracker {
     pub url: String,
-    /// What it sent as `tracker id`.
+    /// The last `tracker id` that it sent.
     id: Option<Vec<u8>>,
-    /// `started` was accepted.
+    /// Whether it accepted `started`.
     pub started: bool,
-    /// `started` was sent with nothing left, so that `completed` would be counted twice.
+    /// Whether `started` was sent with `left=0`, so that it would count a `completed` twice.
     pub started_complete: bool,
-    /// `completed` was accepted.
+    /// Whether it accepted `completed`.
     pub completed_sent: bool,
-    /// No `completed` before this; zero until it has failed.
+    /// The earliest time for `completed`; zero until an attempt has failed.
     pub completed_at: Duration,
-    /// No announce without an event before this.
+    /// The earliest time for an announce without an event.
     not_before: Duration,
-    /// When its regular announce is due, once it knows us.
+    /// When its regular announce is due, once it has accepted `started`.
     pub due: Duration,
-    /// No announce at all before this, as the tracker asked for it; [`Duration::MAX`] for never again.
+    /// The earliest time for any announce, as the tracker requested; [`Duration::MAX`] for never again.
     pub no_contact_before: Duration,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
-    /// Asked in this round.
+    /// Whether this round has tried it.
     pub tried: bool,
 }
 
@@ -41,7 +41,7 @@ impl Tracker {
         self.started && !self.started_complete && !self.completed_sent && self.no_contact_before != Duration::MAX
     }
 
-    /// When a round may ask it.
+    /// When a round may announce to it.
     pub(crate) fn allowed_at(&self) -> Duration {
         if self.started { self.not_before.max(self.no_contact_before) } else { self.no_contact_before }
     }
@@ -50,15 +50,15 @@ impl Tracker {
         AnnounceJob { url: self.url.clone(), tracker_id: self.id.clone(), event }
     }
 
-    /// It knows us, and wants to hear from us at `due`, not before `earliest`.
+    /// Records a response: the next regular announce is due at `due`, and none may precede `earliest`.
     pub(crate) fn answered(&mut self, earliest: Duration, due: Duration, id: Option<Vec<u8>>) {
         (self.started, self.tried, self.failures) = (true, true, 0);
         (self.not_before, self.due, self.no_contact_before) = (earliest, due, Duration::ZERO);
-        // A tracker that sends none this time means the one it sent before (BEP 3).
+        // A tracker that sends no id now means the one it sent before (BEP 3).
         self.id = id.or(self.id.take());
     }
 
-    /// It did not answer, or refused.
+    /// Records that it did not respond, or refused.
     pub(crate) fn failed(&mut self, now: Duration, jitter: f64, retry: Option<Retry>, was_completed: bool) {
         let again = now.saturating_add(backoff(self.failures, jitter));
         self.tried = true;

@@ -1,4 +1,4 @@
-//! A tracker with an address of each family; `both.test` is 127.0.0.1 and `::1` here.
+//! A tracker with an address in each family; `both.test` resolves to 127.0.0.1 and `::1` here.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -9,19 +9,19 @@ use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(20);
 
-/// A tracker on the same port of both loopback addresses; what it answers, and who asked for what.
+/// A tracker on the same port of both loopback addresses. It records each request and its family.
 struct DualStackTracker {
     port: u16,
     asked: crossbeam_channel::Receiver<(IpFamily, String)>,
 }
 
-/// How a family answers a request: with a body, or not at all while the client waits.
+/// A family's response to its nth request: a body, or `None` to leave the request unanswered.
 type ReplyFn = fn(usize) -> Option<&'static [u8]>;
 
 impl DualStackTracker {
     fn start(four: Option<ReplyFn>, six: Option<ReplyFn>) -> DualStackTracker {
         let (tell, asked) = crossbeam_channel::unbounded();
-        // Another process may have the port of the second family.
+        // Another process may have taken the port in the second family.
         let (port, listeners) = std::iter::repeat_with(|| {
             let four = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = four.local_addr().unwrap().port();
@@ -60,7 +60,7 @@ impl DualStackTracker {
         format!("http://both.test:{}/announce", self.port)
     }
 
-    /// The families that were asked since the last look.
+    /// The families that received a request since the last call.
     fn asked(&self) -> Vec<IpFamily> {
         let mut asked: Vec<IpFamily> = self.asked.try_iter().map(|(family, _)| family).collect();
         asked.sort_by_key(|family| *family == IpFamily::Six);
@@ -77,7 +77,7 @@ fn client() -> HttpTracker {
     HttpTracker::made(&config(USER_AGENT).proxy(None).build(), |_| false, both)
 }
 
-/// What one announce brought, and what came later.
+/// The result of one announce, and the receiver of later responses.
 fn ask(
     client: &HttpTracker,
     url: &str,
@@ -125,11 +125,11 @@ fn both_families_are_asked_as_one_peer_and_both_answers_count() {
 
 #[test]
 fn a_family_that_is_dead_costs_no_time() {
-    // One hangs, the other answers: the answer is there although the deadline is far.
+    // One family hangs, the other responds: the result arrives long before the deadline.
     let tracker = DualStackTracker::start(Some(|_| None), Some(|_| Some(ONE)));
     let (result, _more) = ask(&client(), &tracker.url(), None, false);
     assert_eq!(result.map(|a| a.peers.len()), Ok(1));
-    // One is closed: it is not asked again.
+    // One family refuses connections and the other has no address: the connection error is returned.
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = open.local_addr().unwrap().port();
     drop(open);
@@ -163,7 +163,7 @@ fn a_refusal_over_the_second_family_switches_it_off() {
     }
     let (result, _) = ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), true);
     assert!(result.is_ok() && tracker.asked() == [IpFamily::Four]);
-    // A refusal over the first family holds for both.
+    // A refusal over the first family applies to both.
     let tracker = DualStackTracker::start(Some(|_| Some(REFUSED)), Some(|_| Some(ONE)));
     assert!(matches!(ask(&client, &tracker.url(), None, true).0, Err(TrackerError::Refused(_))));
     assert_eq!(tracker.asked(), [IpFamily::Four]);
