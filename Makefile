@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run test bench compare-swarms soak check lint deny msrv fuzz tsan install uninstall static deb clean
+.PHONY: build run docs test bench compare-swarms soak check lint deny msrv fuzz tsan install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -24,6 +24,10 @@ test: export CARGO_PROFILE_DEV_OPT_LEVEL = 1
 test:
 	[ "$(SETUP)" = no ] || scripts/test-setup.sh || test "$$CI" != true
 	$(USUAL_SIGNALS) $(CARGO) test --no-fail-fast
+
+# Writes what is generated from the option table: completions, docs/options.md, docs/config.example, the manual's lists of options.
+docs:
+	UPDATE_DOCS=1 $(CARGO) test --lib --bins --quiet generated_files_are_up_to_date
 
 # All benchmarks: micro, loopback, startup, tracker. `make bench BENCH=micro ARGS=picker` runs some. Use an idle machine.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.
@@ -77,6 +81,8 @@ BASH_COMPLETIONS ?= $(DATADIR)/bash-completion/completions
 ZSH_COMPLETIONS ?= $(DATADIR)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 FISH_COMPLETIONS ?= $(DATADIR)/fish/vendor_completions.d
 DOCUMENTS := README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
+# The pages that README.md links to, with what they link to.
+PAGES := $(wildcard docs/*.md docs/pictures/*) docs/config.example docs/events.schema.json
 
 install: $(if $(BIN),,build)
 	$(INSTALL) -D -m 755 "$(BUILT)" "$(DESTDIR)$(BINDIR)/btsync"
@@ -86,6 +92,7 @@ install: $(if $(BIN),,build)
 	$(INSTALL) -D -m 644 completions/btsync.fish "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish"
 	$(INSTALL) -d -m 755 "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)$(UNITDIR)"
 	$(INSTALL) -m 644 $(DOCUMENTS) "$(DESTDIR)$(DOCDIR)"
+	for page in $(PAGES); do $(INSTALL) -D -m 644 "$$page" "$(DESTDIR)$(DOCDIR)/$$page" || exit 1; done
 	sed 's|/usr/bin/btsync|$(BINDIR)/btsync|' packaging/btsync@.service >"$(DESTDIR)$(UNITDIR)/btsync@.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/btsync@.service"
 
@@ -93,8 +100,10 @@ install: $(if $(BIN),,build)
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/btsync" "$(DESTDIR)$(DATADIR)/man/man1/btsync.1" "$(DESTDIR)$(UNITDIR)/btsync@.service"
 	rm -f "$(DESTDIR)$(BASH_COMPLETIONS)/btsync" "$(DESTDIR)$(ZSH_COMPLETIONS)/_btsync"
-	rm -f "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish" $(DOCUMENTS:%="$(DESTDIR)$(DOCDIR)/%")
-	test ! -d "$(DESTDIR)$(DOCDIR)" || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(DOCDIR)"
+	rm -f "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish" $(DOCUMENTS:%="$(DESTDIR)$(DOCDIR)/%") $(PAGES:%="$(DESTDIR)$(DOCDIR)/%")
+	for folder in docs/pictures docs .; do \
+		test ! -d "$(DESTDIR)$(DOCDIR)/$$folder" || rmdir --ignore-fail-on-non-empty "$$(realpath "$(DESTDIR)$(DOCDIR)/$$folder")"; \
+	done
 
 # Builds a program that needs no shared library, and prints its path. docs/install.md says why it uses glibc. STATIC_TARGET names another
 # target. With --target, the flag applies to the program only: procedural macros and build scripts cannot be static.

@@ -1,42 +1,59 @@
-# Completion of btsync for bash; needs nothing but bash. tests/completion.rs holds it against the program's own help.
-# A new option needs its word in _btsync_options (with = where it takes a value) and, where its value can be completed, its line
-# in _btsync_value; a new command its name in _btsync_commands and its line in _btsync_options.
+# Completion of btsync for bash; needs nothing but bash.
+# Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.bash.in.
 
 _btsync_commands='create info list magnet edit verify tracker help'
 
-# The options of a command; without a name those of a download.
+# The options of a command, with = behind those that take a value; without a name those of a download.
 _btsync_options() {
     case $1 in
-        create) echo '-o= --output= -a= --announce= --piece-length= --private --comment= --web-seed= --force --help
-            --source= --exclude= --pad-files --node= --no-date' ;;
-        info) echo '--json --help' ;;
-        list) echo '--select= --select-file= --exclude= --json --peer= --stop-timeout= --help' ;;
-        magnet) echo '--no-trackers --peer= --help' ;;
-        edit) echo '-o= --output= -a= --announce= --add-announce= --remove-announce= --no-announce --comment= --no-comment --web-seed= --no-web-seed --force --help' ;;
-        verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet --help' ;;
-        tracker) echo '--listen= --interval= --help' ;;
-        help) ;;
-        *) echo '-d= --dir= --config= --conf-path= --no-config --show-config -p= -u= -V -i= --input-file= --watch= -j= --max-concurrent= --max-concurrent-downloads=
-            -S --list --select= --select-file= --exclude= --sequential --first-and-last --allow-hidden --incomplete-suffix= --out= --index-out= --show-files --file-allocation=
-            --overwrite --allow-overwrite --fsync
-            --seed --seed-time= --seed-ratio= --super-seed
-            --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= --max-upload-limit=
-            --max-overall-upload-limit= --encryption= --dscp= --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --no-lsd --no-pex
-            --dht-entry-point= --interface= --bind=
-            --save-torrent= --json --plain --verify --check-integrity --stop-timeout= --peer-id-prefix= --user-agent= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always -v --verbose -q --quiet -h --help --version' ;;
+        create) echo '-o= --output= -a= --announce= --piece-length= --private --comment= --web-seed= --source=
+            --exclude= --pad-files --node= --no-date --force -h --help' ;;
+        info) echo '--json -h --help' ;;
+        list) echo '--select= --select-file= --exclude= --json --peer= --stop-timeout= -h --help' ;;
+        magnet) echo '--no-trackers --peer= -h --help' ;;
+        edit) echo '-o= --output= -a= --announce= --add-announce= --remove-announce= --no-announce --comment=
+            --no-comment --web-seed= --no-web-seed --force -h --help' ;;
+        verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
+        tracker) echo '--listen= --interval= -h --help' ;;
+        help) echo '' ;;
+        *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential
+            --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
+            --fsync --verify --check-integrity --save-torrent= --seed --seed-time= --seed-ratio= --super-seed -p=
+            --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
+            --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --peer-id-prefix= --user-agent=
+            --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file=
+            -j= --max-concurrent= --max-concurrent-downloads= --watch= --json --plain -q --quiet -v --verbose
+            --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always
+            --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
+    esac
+}
+
+# The kinds of names that a command takes, in their order.
+_btsync_arguments() {
+    case $1 in
+        create) echo 'source' ;;
+        info) echo 'torrent' ;;
+        list) echo 'torrent' ;;
+        magnet) echo 'torrent' ;;
+        edit) echo 'torrent' ;;
+        verify) echo 'torrent folder' ;;
+        tracker) echo '' ;;
+        help) echo 'command' ;;
+        *) echo 'torrents' ;;
     esac
 }
 
 # Candidates for the value of option $1 that begin with $2.
 _btsync_value() {
     case $1 in
-        --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
-        --encryption) COMPREPLY=($(compgen -W 'prefer require off' -- "$2")) ;;
-        --interface | --bind) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
+        --bind | --interface) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
+        --incomplete-suffix) COMPREPLY=($(compgen -W '.part' -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;
+        --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
-        --save-torrent | --output | --config | --conf-path | -o | -i | --input-file) _btsync_files "$2" ;;
-        --dir | -d | --watch) _btsync_folders "$2" ;;
+        --encryption) COMPREPLY=($(compgen -W 'prefer require off' -- "$2")) ;;
+        --conf-path | --config | --input-file | --output | --save-torrent | -i | -o) _btsync_files "$2" ;;
+        --dir | --watch | -d) _btsync_folders "$2" ;;
     esac
 }
 
@@ -58,7 +75,7 @@ _btsync_folders() {
     COMPREPLY=($(compgen -d -- "$1"))
 }
 
-# Sets command, option (whose value the current word is) and names (how many came before the current word).
+# Sets command, option (whose value the current word is) and names (the number of names before the current word).
 _btsync_look() {
     local at word options
     command='' option='' names=0
@@ -73,7 +90,7 @@ _btsync_look() {
         if [[ $option && $word == '=' ]]; then
             continue
         elif [[ $word == [:=] || ${COMP_WORDS[at - 1]} == [:=] && -z $option ]]; then
-            # readline cuts words at these: what is around them is one.
+            # readline splits words at these characters: the parts belong together.
             continue
         elif [[ $option ]]; then
             option=''
@@ -86,29 +103,29 @@ _btsync_look() {
 }
 
 _btsync() {
-    local current=${COMP_WORDS[COMP_CWORD]} command option names
+    local current=${COMP_WORDS[COMP_CWORD]} command option names options kinds kind
     COMPREPLY=()
     _btsync_look
     [[ $current != '=' ]] || current=''
     if [[ $option ]]; then
         _btsync_value "$option" "$current"
+        return
     elif [[ $current == -* ]]; then
-        local options
         options=$(_btsync_options "$command")
         COMPREPLY=($(compgen -W "${options//=/}" -- "$current"))
-    elif [[ $command == help ]]; then
-        COMPREPLY=($(compgen -W "${_btsync_commands% help}" -- "$current"))
-    elif [[ $command == create ]]; then
-        _btsync_files "$current"
-    elif [[ $command != tracker && $names -eq 0 ]]; then
-        _btsync_files "$current" '*.torrent'
-        [[ $command ]] || COMPREPLY+=($(compgen -W "$_btsync_commands" -- "$current"))
-    elif [[ -z $command ]]; then
-        # Another torrent, or the folder.
-        _btsync_files "$current" '*.torrent'
-    elif [[ $command == verify && $names -eq 1 ]]; then
-        _btsync_folders "$current"
+        return
     fi
+    kinds=($(_btsync_arguments "$command"))
+    # Any number of torrents.
+    [[ ${kinds[0]-} == torrents ]] && kind=torrents || kind=${kinds[names]-}
+    case $kind in
+        torrent | torrents) _btsync_files "$current" '*.torrent' ;;
+        source) _btsync_files "$current" ;;
+        folder) _btsync_folders "$current" ;;
+        command) COMPREPLY=($(compgen -W "${_btsync_commands% help}" -- "$current")) ;;
+    esac
+    # The first name of a download may be a command.
+    [[ $command || $names -gt 0 ]] || COMPREPLY+=($(compgen -W "$_btsync_commands" -- "$current"))
 }
 
 complete -F _btsync btsync

@@ -134,6 +134,33 @@ fn all_is_shown_with_its_origin_and_no_password() {
 }
 
 #[test]
+fn the_example_sets_nothing_and_has_the_names_of_options() {
+    let home = Home::new();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.example");
+    let shown = |path: &str| {
+        let output = home.command("--show-config").env("BTSYNC_CONFIG", path).output().expect("it starts");
+        ends(&output, 0);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = shown(example);
+    assert!(text.lines().all(|line| line.ends_with(" (default)")), "{text}");
+    // A switch stands alone on its line; the words in capital letters are no values yet.
+    let example = fs::read_to_string(example).expect("the example");
+    let switches: Vec<_> = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+        .collect();
+    assert!(switches.contains(&"seed") && switches.contains(&"no-dht"), "{switches:?}");
+    let path = home.stage.path("switches");
+    fs::write(&path, switches.join("\n")).expect("a configuration");
+    let text = shown(&path.display().to_string());
+    for name in switches {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{name} = yes ("))), "{name}\n{text}");
+    }
+}
+
+#[test]
 fn an_unknown_variable_is_told_and_stops_nothing() {
     let home = Home::new();
     let output = home.command("x.torrent there").env("BTSYNC_SEDE", "1").output().expect("it starts");

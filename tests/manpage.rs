@@ -46,7 +46,7 @@ fn explained(manual: &str) -> BTreeMap<String, BTreeSet<String>> {
     for line in section(manual, "COMMANDS") {
         if let Some(name) = line.strip_prefix(".Ss ") {
             // What is said of all commands in front of the first one.
-            all.insert(name.to_owned(), BTreeSet::from(["--help".to_owned()]));
+            all.insert(name.to_owned(), BTreeSet::from(["-h".to_owned(), "--help".to_owned()]));
             command = Some(name.to_owned());
         } else if let Some(options) = command.as_ref().and_then(|name| all.get_mut(name)) {
             options.extend(item(line));

@@ -66,7 +66,15 @@ fn what_is_installed_can_be_uninstalled() {
         "share/man/man1/btsync.1",
         "share/zsh/site-functions/_btsync",
     ];
-    assert_eq!(files(&root), wanted.iter().map(|path| format!("opt/b/{path}")).collect());
+    let (pages, others): (BTreeSet<_>, BTreeSet<_>) =
+        files(&root).into_iter().partition(|path| path.starts_with("opt/b/share/doc/btsync/docs/"));
+    assert_eq!(others, wanted.iter().map(|path| format!("opt/b/{path}")).collect());
+    let readme = include_str!("../README.md");
+    let links: Vec<_> = readme.split("](").skip(1).filter_map(|link| link.split([')', '#']).next()).collect();
+    for link in links.iter().filter(|link| link.starts_with("docs/") && **link != "docs/btsync.1") {
+        assert!(pages.contains(&format!("opt/b/share/doc/btsync/{link}")), "README.md links to {link}: {pages:?}");
+    }
+    assert!(pages.contains("opt/b/share/doc/btsync/docs/config.example"), "{pages:?}");
     assert_eq!(ends_well(Command::new(root.join("opt/b/bin/btsync")).arg("--version")), version());
     let unit = std::fs::read_to_string(root.join("opt/b/lib/systemd/system/btsync@.service")).expect("the unit");
     assert!(unit.contains("\nExecStart=/opt/b/bin/btsync ") && !unit.contains("/usr/bin/btsync"), "{unit}");

@@ -2,9 +2,12 @@
 //! option, `help` is what `--help` prints. A download is also told by a file and the environment ([`config`]). What is wrong here ends the program with [`Exit::BadOption`].
 
 pub mod config;
+#[cfg(test)]
+mod generated;
 mod help;
 pub(crate) mod normalize;
 pub(crate) mod spelling;
+mod table;
 mod values;
 
 use std::ffi::OsString;
@@ -63,7 +66,7 @@ pub struct Parsed {
     pub notes: Vec<String>,
 }
 
-/// Downloads what a .torrent names into a folder.
+/// download and share torrents
 #[derive(FromArgs, ArgsInfo, Debug, Default)]
 #[argh(help_triggers("-h", "--help"))]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
@@ -71,147 +74,147 @@ pub struct DownloadArgs {
     /// the .torrents (- for standard input), their URLs or magnet links, then the folder for their files
     #[argh(positional)]
     names: Vec<String>,
-    /// go on giving to others until stopped
+    /// keep seeding until stopped
     #[argh(switch)]
     pub seed: bool,
-    /// give to others for so many minutes after the download, fractions allowed; with `--seed-ratio`, whichever comes first
+    /// seed for MIN minutes after the download; fractions are allowed; with `--seed-ratio`, whichever comes first
     #[argh(option, arg_name = "MIN", from_str_fn(values::minutes))]
     pub seed_time: Option<Duration>,
-    /// give to others until R times the size has been sent, such as 1.5; with `--seed-time`, whichever comes first
+    /// seed until R times the size has been uploaded; such as 1.5; with `--seed-time`, whichever comes first
     #[argh(option, arg_name = "R", from_str_fn(values::ratio))]
     pub seed_ratio: Option<f64>,
-    /// as the first seeder: show each peer a few pieces at a time, so that about one copy is sent
+    /// show each peer only a few pieces at a time; for the first seeder of a torrent, which then uploads about one copy (BEP 16)
     #[argh(switch)]
     pub super_seed: bool,
-    /// the TCP port to listen on, or a range of which the first free one is taken
+    /// listen on this port, or on the first free port of a range A-B
     #[argh(option, arg_name = "P", short = 'p', from_str_fn(values::ports))]
     pub listen_port: Option<RangeInclusive<u16>>,
-    /// connections at most, of all torrents together
+    /// allow at most N connections for all torrents together
     #[argh(option, arg_name = "N", from_str_fn(values::peers))]
     pub max_peers: Option<usize>,
-    /// bytes per second to receive at most, from all peers together; K and M are 1024s, 0 is no limit
+    /// limit the download rate to R bytes per second; all peers together; K and M are multiples of 1024, 0 is no limit
     #[argh(option, arg_name = "R", from_str_fn(limits::parse))]
     pub max_download_limit: Option<u64>,
-    /// bytes per second to send at most, to all peers together
+    /// limit the upload rate to R bytes per second; as for `--max-download-limit`
     #[argh(option, arg_name = "R", short = 'u', from_str_fn(limits::parse))]
     pub max_upload_limit: Option<u64>,
-    /// whether to disguise connections: prefer, require or off
+    /// encrypt connections to peers; prefer, require or off
     #[argh(option, arg_name = "MODE", from_str_fn(values::encryption))]
     pub encryption: Option<Encryption>,
-    /// what routers are told of packets to peers: le (others go first), none, cs1, a number
+    /// mark packets to peers with this DSCP class; le (all other traffic first), none, cs1, a number from 0 to 63
     #[argh(option, arg_name = "CLASS", from_str_fn(values::dscp))]
     pub dscp: Option<Dscp>,
-    /// how our peer id begins, for trackers that allow certain clients only: eight characters such as -qB4650-
+    /// start the peer ID with these eight characters; such as -qB4650-, for trackers that allow only certain clients
     #[argh(option, arg_name = "PREFIX", from_str_fn(values::peer_id_prefix))]
     pub peer_id_prefix: Option<[u8; 8]>,
-    /// what our client is called in HTTP requests and to peers, such as qBittorrent/4.6.5
+    /// use this client name in HTTP requests and to peers; such as qBittorrent/4.6.5
     #[argh(option, arg_name = "NAME", from_str_fn(values::user_agent))]
     pub user_agent: Option<String>,
-    /// a peer to call without asking a tracker; may be repeated
+    /// connect to this peer
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub peer: Vec<String>,
-    /// trackers to ask beside the torrent's own; may be repeated
+    /// announce to this tracker too
     #[argh(option, arg_name = "URL", from_str_fn(values::trackers))]
     bt_tracker: Vec<Vec<String>>,
-    /// one event a line on standard output, for programs
+    /// write events for programs to standard output; one JSON object on each line
     #[argh(switch)]
     pub json: bool,
-    /// plain lines instead of the live view, on a terminal too
+    /// print plain lines instead of the live view
     #[argh(switch)]
     pub plain: bool,
-    /// give up when nothing came for so many seconds
+    /// give up if no data arrives for S seconds
     #[argh(option, arg_name = "S", from_str_fn(values::seconds))]
     pub stop_timeout: Option<Duration>,
-    /// a command for the shell when the download is complete; its environment tells it of what
+    /// run this shell command when a download is complete; environment variables describe the download
     #[argh(option, arg_name = "CMD")]
     pub on_download_complete: Option<String>,
-    /// run the command of `--on-download-complete` also where everything was there from the start
+    /// also run that command if all data was complete at the start
     #[argh(switch)]
     pub on_complete_always: bool,
-    /// show debug logs
+    /// print debug logs
     #[argh(switch, short = 'v')]
     pub verbose: bool,
-    /// show errors only
+    /// print errors only
     #[argh(switch, short = 'q')]
     pub quiet: bool,
-    /// trackers of the torrent that are not to be asked, `*` for all; may be repeated
+    /// do not announce to this tracker of the torrent; `*` for all of them
     #[argh(option, arg_name = "URL", from_str_fn(values::excluded))]
     bt_exclude_tracker: Vec<Vec<String>>,
-    /// do without the DHT
+    /// do not use the DHT
     #[argh(switch)]
     pub no_dht: bool,
-    /// a node through which to enter the DHT; may be repeated
+    /// use this node too when joining the DHT
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub dht_entry_point: Vec<String>,
     /// do not look for peers in the local network
     #[argh(switch)]
     pub no_lsd: bool,
-    /// neither take peers from peers nor tell them of others
+    /// do not exchange peer addresses with other peers
     #[argh(switch)]
     pub no_pex: bool,
-    /// use this network interface, or this address of ours, for everything
+    /// use only this network interface or local address
     #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
     pub interface: Option<Bind>,
-    /// hash all that is there, whatever is remembered of it
+    /// hash all data on disk; whatever the resume data says
     #[argh(switch)]
     pub verify: bool,
-    /// keep the .torrent of a magnet link or a URL in this file or folder
+    /// save the torrent file of a magnet link or URL in this file or folder
     #[argh(option, arg_name = "F")]
     pub save_torrent: Option<PathBuf>,
-    /// a file that names torrents too, one a line; - is standard input
+    /// also download the torrents listed in this file; one on each line; - is standard input
     #[argh(option, arg_name = "LIST", short = 'i')]
     pub input_file: Option<PathBuf>,
-    /// download so many at once at most
+    /// download at most N torrents at once
     #[argh(option, arg_name = "N", short = 'j', from_str_fn(values::peers))]
     pub max_concurrent: Option<usize>,
-    /// a folder: begin each .torrent or .magnet file that appears in it, until stopped
+    /// start each .torrent and .magnet file in this folder; also those that appear later, until stopped
     #[argh(option, arg_name = "DIR")]
     pub watch: Option<PathBuf>,
-    /// show the files with their numbers, and what is selected of them; download nothing
+    /// list the files with numbers, sizes and selection; download nothing
     #[argh(switch, short = 'S')]
     pub list: bool,
-    /// files to download: numbers such as 1-5,8, or a pattern or folder; may be repeated
+    /// download only these files; numbers such as 1-5,8, a name pattern, or a folder
     #[argh(option, arg_name = "FILES")]
     pub select: Vec<Pattern>,
-    /// files not to download, named like those to select; may be repeated
+    /// do not download these files; as for `--select`
     #[argh(option, arg_name = "FILES")]
     pub exclude: Vec<Pattern>,
-    /// keep the dot that a torrent's name begins with, which hides the file or folder
+    /// keep a dot at the start of the torrent's name; it would hide the file or folder
     #[argh(switch)]
     pub allow_hidden: bool,
-    /// put this behind the names of files until all that is wanted is there, such as .part
+    /// append this to file names until the download is complete; such as .part
     #[argh(option, arg_name = "SUFFIX", from_str_fn(values::suffix))]
     pub incomplete_suffix: Option<String>,
-    /// fetch the pieces in order
+    /// download the pieces in order
     #[argh(switch)]
     pub sequential: bool,
-    /// fetch the first and the last piece of each file before all others
+    /// download the first and last piece of each file first
     #[argh(switch)]
     pub first_and_last: bool,
-    /// another place below the folder for the file of that number; may be repeated
+    /// save the file with this number as PATH; relative to the download folder
     #[argh(option, arg_name = "NUMBER=PATH", from_str_fn(values::place))]
     pub out: Vec<(u32, PathBuf)>,
-    /// when files take their room on the disk: none (as they grow), sparse or falloc (at once)
+    /// when to allocate disk space; none (files grow), sparse, or falloc (at the start)
     #[argh(option, arg_name = "HOW", from_str_fn(values::allocation))]
     pub file_allocation: Option<Allocation>,
-    /// write over files that are in the way and that btsync did not make
+    /// overwrite existing files that btsync did not create
     #[argh(switch)]
     pub overwrite: bool,
-    /// exit with 0 only when everything is on the disk, not just handed to the system
+    /// wait until all files are on the disk before exiting with 0
     #[argh(switch)]
     pub fsync: bool,
-    /// the folder for the files, where none is named after the torrent
+    /// save the files in this folder; same as FOLDER after the torrent
     #[argh(option, arg_name = "DIR", short = 'd')]
     pub dir: Option<PathBuf>,
-    /// read options from this file in place of `$XDG_CONFIG_HOME/btsync/config`
+    /// read options from this file; instead of `$XDG_CONFIG_HOME/btsync/config`
     #[argh(option, arg_name = "F")]
     #[expect(dead_code, reason = "`config` reads the word itself, before argh does")]
     pub config: Option<PathBuf>,
-    /// read options from no file
+    /// read no configuration file
     #[argh(switch)]
     #[expect(dead_code, reason = "likewise")]
     pub no_config: bool,
-    /// print all options with their values and where those come from
+    /// print all options with their values and origins
     #[argh(switch)]
     pub show_config: bool,
     // The letter is that of curl, wget and transmission.
@@ -322,12 +325,10 @@ fn subcommand(name: &str, words: &[&str]) -> Option<Result<Command, Failure>> {
 
 fn help_on(words: &[&str]) -> Result<Command, Failure> {
     let name = words.first().copied().unwrap_or("help");
-    if let Some(text) = help::on(name) {
-        return Ok(Command::Print(text));
-    }
-    let nothing =
-        || bad_option(format!("no help on '{name}': there are create, edit, info, list, magnet, tracker and verify"));
-    subcommand(name, &["--help"]).unwrap_or_else(|| Err(nothing()))
+    help::on(name).map(Command::Print).ok_or_else(|| {
+        let names = table::COMMANDS.iter().map(|command| command.name).filter(|name| *name != table::DOWNLOAD);
+        bad_option(format!("no help on '{name}': there are {}", names.collect::<Vec<_>>().join(", ")))
+    })
 }
 
 /// Parses `words` as the options of a command that has a name.
@@ -338,9 +339,7 @@ fn command<T: FromArgs + ArgsInfo>(
 ) -> Result<Command, Failure> {
     let line = read::<T>(words)?;
     if line.has_switch("--help") {
-        return Ok(Command::Print(
-            T::from_args(&["btsync", name], &["--help"]).err().map(|e| e.output).unwrap_or_default(),
-        ));
+        return help_on(&[name]);
     }
     parse_with_argh(&["btsync", name], &normalize::apply_precedence(line.given), &line.names).map(wrap)
 }
@@ -350,7 +349,8 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Fa
     let line = read::<DownloadArgs>(words)?;
     let print = |text: String| Ok(Parsed { command: Command::Print(text), notes: Vec::new() });
     if line.has_switch("--help") {
-        return print(if line.has_switch("--list") { help::LIST } else { help::TEXT }.to_owned());
+        let name = if line.has_switch("--list") { "list" } else { "help" };
+        return help_on(&[name]).map(|command| Parsed { command, notes: Vec::new() });
     }
     if line.has_switch("--version") {
         return print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned());

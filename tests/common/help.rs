@@ -1,5 +1,4 @@
-//! What the program says of itself: its commands and their options, read from its help. Manual and completions are held
-//! against this, so that a new option only needs its line there.
+//! The program's commands and their options, read from its help. The tests compare manual and completions with it.
 
 use std::collections::BTreeSet;
 

@@ -20,7 +20,7 @@ use btsync::metainfo::{CreateError, CreateOptions, CreatePlan, Glob, printable};
 /// What was left out and the like is told in so many lines.
 const NOTES_MAX: usize = 20;
 
-/// make a torrent file of a file or folder
+/// create a torrent file from a file or folder
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "create")]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
@@ -28,40 +28,40 @@ pub struct CreateArgs {
     /// the file or folder to share
     #[argh(positional, arg_name = "SOURCE")]
     pub source: PathBuf,
-    /// the torrent file to write (default: the source's name and .torrent, here)
+    /// write this torrent file; by default the source's name with .torrent, in the current folder
     #[argh(option, short = 'o', arg_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// a tracker's URL; once more for another tier, with commas for several in one tier
+    /// add this tracker; repeat for another tier, separate the URLs of one tier with commas
     #[argh(option, short = 'a', arg_name = "URL")]
     pub announce: Vec<String>,
-    /// bytes in a piece, a power of two such as 256K or 1M (default: by size)
+    /// the piece length, a power of two such as 256K or 1M; by default chosen by the size
     #[argh(option, arg_name = "SIZE", from_str_fn(piece_length))]
     pub piece_length: Option<u32>,
-    /// let peers come from these trackers only
+    /// let clients find peers through the trackers only
     #[argh(switch)]
     pub private: bool,
-    /// words for whoever gets it
+    /// add a comment
     #[argh(option, arg_name = "TEXT")]
     pub comment: Option<String>,
-    /// the URL of a web seed; may be given more than once
+    /// add the URL of a web seed
     #[argh(option, arg_name = "URL")]
     pub web_seed: Vec<String>,
-    /// a word that makes the info hash another one, for another tracker's swarm
+    /// add a tag that changes the info-hash; for another tracker's swarm
     #[argh(option, long = "source", arg_name = "TEXT")]
     pub source_tag: Option<String>,
-    /// leave out what this matches, such as '*.tmp', .git or 'docs/**'; may be given more than once
+    /// leave out files that match; such as '*.tmp', .git or 'docs/**'
     #[argh(option, arg_name = "GLOB", from_str_fn(glob))]
     pub exclude: Vec<Glob>,
-    /// let every file begin with a piece, by padding (BEP 47)
+    /// align every file to a piece boundary with padding files; BEP 47
     #[argh(switch)]
     pub pad_files: bool,
-    /// a node through which to enter the DHT; may be given more than once
+    /// add a DHT node
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(node))]
     pub node: Vec<(String, u16)>,
-    /// do not say when it was made (otherwise: now, or the seconds in `SOURCE_DATE_EPOCH`)
+    /// do not record the creation date; by default now, or the seconds in `SOURCE_DATE_EPOCH`
     #[argh(switch)]
     pub no_date: bool,
-    /// replace the torrent file if it is there already
+    /// overwrite the torrent file if it exists
     #[argh(switch)]
     pub force: bool,
 }

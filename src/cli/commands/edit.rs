@@ -16,42 +16,42 @@ use btsync::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
 use btsync::metainfo::{self, Edit, Metainfo, MetainfoError, printable};
 use btsync::util::os_error::reason;
 
-/// change what a torrent file says beside its files; the info-hash stays
+/// edit trackers, web seeds and comment of a torrent file; the info-hash stays
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "edit")]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct EditArgs {
-    /// the torrent file, or - for standard input
+    /// the torrent file; - is standard input
     #[argh(positional, arg_name = "FILE")]
     pub file: PathBuf,
-    /// where to write it, - for standard output (default: in its place)
+    /// write to this file; - is standard output; by default replaces the torrent file
     #[argh(option, short = 'o', arg_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// a tracker's URL in place of all there are; once more for another tier, with commas for several in one tier
+    /// replace all trackers with this one; repeat for another tier, separate the URLs of one tier with commas
     #[argh(option, short = 'a', arg_name = "URL")]
     pub announce: Vec<String>,
-    /// a tracker's URL beside those there are, as a tier behind them
+    /// add this tracker; as a new last tier
     #[argh(option, arg_name = "URL")]
     pub add_announce: Vec<String>,
-    /// a tracker's URL to take away
+    /// remove this tracker
     #[argh(option, arg_name = "URL")]
     pub remove_announce: Vec<String>,
-    /// take all trackers away
+    /// remove all trackers
     #[argh(switch)]
     pub no_announce: bool,
-    /// words for whoever gets it
+    /// set the comment
     #[argh(option, arg_name = "TEXT")]
     pub comment: Option<String>,
-    /// take the comment away
+    /// remove the comment
     #[argh(switch)]
     pub no_comment: bool,
-    /// the URL of a web seed, in place of all there are; may be given more than once
+    /// replace all web seeds with this one
     #[argh(option, arg_name = "URL")]
     pub web_seed: Vec<String>,
-    /// take all web seeds away
+    /// remove all web seeds
     #[argh(switch)]
     pub no_web_seed: bool,
-    /// replace the file of -o if it is there already
+    /// overwrite the file of -o if it exists
     #[argh(switch)]
     pub force: bool,
 }

@@ -13,14 +13,14 @@ use btsync::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError, printable};
 use btsync::util::os_error::reason;
 use btsync::util::printable_text::is_deceptive;
 
-/// show what a torrent file says
+/// show the contents of a torrent file
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "info")]
 pub struct InfoArgs {
-    /// the torrent file, or - for standard input
+    /// the torrent file; - is standard input
     #[argh(positional, arg_name = "FILE")]
     pub file: PathBuf,
-    /// one JSON object instead of text
+    /// print one JSON object instead of text
     #[argh(switch)]
     pub json: bool,
 }

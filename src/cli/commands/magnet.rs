@@ -13,13 +13,13 @@ use btsync::metainfo::{Magnet, PeerAddress};
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "magnet")]
 pub struct MagnetArgs {
-    /// the torrent file, or - for standard input
+    /// the torrent file; - is standard input
     #[argh(positional, arg_name = "FILE")]
     pub file: PathBuf,
-    /// leave its trackers out
+    /// leave the trackers out of the link
     #[argh(switch)]
     pub no_trackers: bool,
-    /// a peer for the link to name; may be repeated
+    /// add this peer to the link
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(peer))]
     pub peer: Vec<PeerAddress>,
 }

@@ -18,15 +18,15 @@ const PORT: u16 = 6969;
 /// The longest interval that makes sense, in seconds: a day.
 const MAX_INTERVAL: u64 = 24 * 60 * 60;
 
-/// Run a small HTTP and UDP tracker (IPv4 and IPv6) until Ctrl-C. It keeps 200,000 peers at most, in memory: about 64 MiB.
+/// run a small HTTP and UDP tracker until stopped
 #[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {
-    /// address and port to listen on (default: port 6969 of all addresses)
-    #[argh(option, arg_name = "addr:port")]
+    /// listen on this address and port; by default on port 6969 of all addresses
+    #[argh(option, arg_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// how often peers are asked to announce, in seconds (default 120)
-    #[argh(option, default = "120", arg_name = "seconds")]
+    /// ask peers to announce every SECONDS seconds
+    #[argh(option, default = "120", arg_name = "SECONDS")]
     pub interval: u64,
 }
 

@@ -23,29 +23,29 @@ use btsync::types::{Bitfield, PieceIndex};
 /// Files held open while hashing.
 const OPEN_MAX: usize = 64;
 
-/// say which files of a torrent are bad or missing, byte by byte; changes nothing
+/// report which files of a torrent are damaged or missing; changes nothing
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "verify")]
 pub struct VerifyArgs {
-    /// the torrent file, or - for standard input
+    /// the torrent file; - is standard input
     #[argh(positional, arg_name = "FILE")]
     pub file: PathBuf,
-    /// the folder that its files were downloaded into (default: the current one)
+    /// the folder of the torrent's files; by default the current one
     #[argh(positional, arg_name = "FOLDER")]
     pub folder: Option<PathBuf>,
-    /// one JSON object instead of lines
+    /// print one JSON object instead of lines
     #[argh(switch)]
     pub json: bool,
-    /// look at these files only: numbers such as 1-5,8, or a pattern or folder; may be repeated
+    /// check only these files; numbers such as 1-5,8, a name pattern, or a folder
     #[argh(option, arg_name = "FILES")]
     pub select: Vec<Pattern>,
-    /// but not at these; may be repeated
+    /// do not check these files
     #[argh(option, arg_name = "FILES")]
     pub exclude: Vec<Pattern>,
-    /// files that are not there may have this behind their names, as --incomplete-suffix of a download has it
+    /// also look for files with this suffix; as `--incomplete-suffix` of a download leaves them
     #[argh(option, arg_name = "SUFFIX", from_str_fn(crate::cli::options::suffix))]
     pub incomplete_suffix: Option<String>,
-    /// no bar, and no word when all is well
+    /// show no progress bar; print nothing if all files are intact
     #[argh(switch, short = 'q')]
     pub quiet: bool,
 }

@@ -14,14 +14,11 @@ use std::path::{Path, PathBuf};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::bad_option;
 use crate::cli::options::normalize::{GivenOption, OptionSpec, Options, Origin, YES, apply_precedence, parse_switch};
+use crate::cli::options::table::{OptionScope, PREFIX, default_value, scope, variable};
 use crate::cli::report::hook;
 use btsync::metainfo::printable;
-use btsync::torrent::Config;
 use btsync::util::atomic_file;
 use btsync::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
-
-/// What all our variables begin with.
-const PREFIX: &str = "BTSYNC_";
 
 /// A file of options is no longer than this, in bytes: `--config /dev/zero` must end.
 const MAX_FILE_LEN: u64 = 1 << 20;
@@ -190,17 +187,12 @@ fn expand_home(value: &str, home: Option<&Path>) -> String {
 
 /// What would make no sense in the file that it speaks of.
 fn is_about_config(option: &OptionSpec) -> bool {
-    matches!(option.long, "--config" | "--no-config")
+    scope(option.bare()) == OptionScope::NotInFile
 }
 
 /// What asks for something else than a download.
 fn is_command_line_only(option: &OptionSpec) -> bool {
-    matches!(option.long, "--help" | "--version" | "--show-config")
-}
-
-/// The variable of an option: `BTSYNC_SEED_TIME` of `--seed-time`.
-fn variable(long: &str) -> String {
-    format!("{PREFIX}{}", long.trim_start_matches("--").replace('-', "_").to_ascii_uppercase())
+    scope(option.bare()) == OptionScope::CommandLine
 }
 
 /// What the variables say. One that is empty says nothing. What looks like ours and is not goes into `notes`: it may be
@@ -250,7 +242,7 @@ pub(crate) fn show(options: &Options, effective: &[GivenOption]) -> String {
         let name = option.bare();
         // Writing to a String does not fail.
         if given.peek().is_none() {
-            let _ = writeln!(out, "{name} = {} (default)", default_value(option));
+            let _ = writeln!(out, "{name} = {} (default)", default_value(name, option.takes_value));
         }
         for given in given {
             let value = printable(&given.shown());
@@ -258,24 +250,6 @@ pub(crate) fn show(options: &Options, effective: &[GivenOption]) -> String {
         }
     }
     out
-}
-
-/// What counts where nothing was given.
-pub(crate) fn default_value(option: &OptionSpec) -> String {
-    let config = Config::new(".");
-    match option.bare() {
-        "dir" => config.out_dir.display().to_string(),
-        "listen-port" => format!("{}-{}", config.listen_ports.start(), config.listen_ports.end()),
-        "max-peers" => config.max_peers.to_string(),
-        "max-download-limit" => config.limits.down.to_string(),
-        "max-upload-limit" => config.limits.up.to_string(),
-        "encryption" => format!("{:?}", config.encryption).to_ascii_lowercase(),
-        "dscp" => "le".to_owned(),
-        "file-allocation" => "sparse".to_owned(),
-        "max-concurrent" => crate::cli::batch::DEFAULT_MAX_CONCURRENT.to_string(),
-        _ if !option.takes_value => "no".to_owned(),
-        _ => "none".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ impl Options {
 
     /// The option of that name, dashes included, which may be another client's.
     pub fn named(&self, name: &str) -> Option<OptionSpec> {
-        self.0.iter().find(|option| option.long == canonical_name(name)).copied()
+        let name = canonical_name(name.strip_prefix("--")?);
+        self.0.iter().find(|option| option.bare() == name).copied()
     }
 
     fn lettered(&self, letter: char) -> Option<OptionSpec> {

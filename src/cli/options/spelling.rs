@@ -1,35 +1,13 @@
 //! Options that go by another client's name, and what a misspelt option or command was most likely meant to be.
 
-/// Other clients' names for options of ours.
-const ALIASES: [(&str, &str); 12] = [
-    ("--allow-overwrite", "--overwrite"),
-    ("--on-complete", "--on-download-complete"),
-    ("--on-bt-download-complete", "--on-download-complete"),
-    ("--check-integrity", "--verify"),
-    ("--bind", "--interface"),
-    ("--select-file", "--select"),
-    ("--index-out", "--out"),
-    ("--show-files", "--list"),
-    ("--max-concurrent-downloads", "--max-concurrent"),
-    ("--conf-path", "--config"),
-    ("--max-overall-download-limit", "--max-download-limit"),
-    ("--max-overall-upload-limit", "--max-upload-limit"),
-];
+use crate::cli::options::table::{self, COMMANDS, DOWNLOAD};
 
-/// Commands that a first word may be a misspelling of: ours, and those of other clients with our equivalent.
-const COMMANDS: [(&str, &str); 19] = [
-    ("create", "create"),
-    ("edit", "edit"),
-    ("help", "help"),
-    ("info", "info"),
-    ("magnet", "magnet"),
-    ("tracker", "tracker"),
-    ("verify", "verify"),
+/// First words that users of other programs may type, with our equivalent.
+const OTHER_COMMANDS: [(&str, &str); 11] = [
     ("check", "verify"),
     ("make", "create"),
     ("new", "create"),
     ("show", "info"),
-    ("list", "list"),
     ("seed", "--seed"),
     ("version", "--version"),
     ("watch", "--watch"),
@@ -39,23 +17,24 @@ const COMMANDS: [(&str, &str); 19] = [
     ("start", "btsync FILE.torrent FOLDER"),
 ];
 
+/// Commands that a first word may be a misspelling of, each with our equivalent.
+fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let ours = COMMANDS.iter().map(|command| command.name).filter(|name| *name != DOWNLOAD);
+    ours.map(|name| (name, name)).chain(OTHER_COMMANDS)
+}
+
 /// The command, or its equivalent here, that a first word is most likely a misspelling of.
 pub(crate) fn nearest_command(word: &str) -> Option<&'static str> {
     if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_')) {
         return None;
     }
-    let near = nearest(&word.to_ascii_lowercase(), COMMANDS.iter().map(|(name, _)| *name))?;
-    COMMANDS.iter().find(|(name, _)| *name == near).map(|(_, meant)| *meant)
+    let near = nearest(&word.to_ascii_lowercase(), commands().map(|(name, _)| name))?;
+    commands().find(|(name, _)| *name == near).map(|(_, meant)| meant)
 }
 
-/// The other names of an option of ours.
-pub(crate) fn aliases(long: &str) -> impl Iterator<Item = &'static str> {
-    ALIASES.iter().filter(move |(_, canonical_name)| *canonical_name == long).map(|(alias, _)| *alias)
-}
-
-/// The name of an option as we have it.
+/// Our name of an option, without dashes, if `name` is another client's name for it; otherwise `name`.
 pub(crate) fn canonical_name(name: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical_name)| canonical_name)
+    table::aliases().find(|(alias, _)| *alias == name).map_or(name, |(_, long)| long)
 }
 
 /// The one of `names` that `word` was most likely meant to be; `None` where nothing is near.

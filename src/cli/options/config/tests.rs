@@ -175,6 +175,25 @@ fn no_option_goes_by_the_name_of_a_variable_of_the_hook() {
 }
 
 #[test]
+fn defaults_in_the_table_are_those_of_the_program() {
+    let config = btsync::torrent::Config::new(".");
+    let defaults = [
+        ("dir", config.out_dir.display().to_string()),
+        ("listen-port", format!("{}-{}", config.listen_ports.start(), config.listen_ports.end())),
+        ("max-peers", config.max_peers.to_string()),
+        ("max-download-limit", config.limits.down.to_string()),
+        ("max-upload-limit", config.limits.up.to_string()),
+        ("encryption", format!("{:?}", config.encryption).to_ascii_lowercase()),
+        ("file-allocation", format!("{:?}", btsync::storage::Allocation::default()).to_ascii_lowercase()),
+        ("max-concurrent", crate::cli::batch::DEFAULT_MAX_CONCURRENT.to_string()),
+    ];
+    for (name, value) in defaults {
+        assert_eq!(default_value(name, true), value, "{name}");
+    }
+    assert_eq!((default_value("stop-timeout", true), default_value("seed", false)), ("none", "no"));
+}
+
+#[test]
 fn everything_is_shown_with_its_origin() {
     let file = "seed\npeer = a:1\npeer = b:2\nbt-tracker = http://me:secret@t.example/announce";
     let config_sources = config_sources(&[("BTSYNC_SEED_TIME", "30")], file);

@@ -1,0 +1,342 @@
+//! The option table: one entry for each option of each command.
+//!
+//! The struct that argh fills (`DownloadArgs`, `CreateArgs` …) has the option's long name, letter, name of its value,
+//! whether it can be repeated, and one line of help, which is the field's doc comment. The entry here adds the rest.
+//! Help, manual, `docs/options.md`, `docs/config.example`, completions, default values and names in the environment
+//! come from the two together. To add an option, add the field and the entry, then run `make docs`. Tests fail if one
+//! is missing.
+
+mod commands;
+mod download;
+
+use argh::{ArgsInfo as _, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
+
+use crate::cli::commands::create::CreateArgs;
+use crate::cli::commands::edit::EditArgs;
+use crate::cli::commands::info::InfoArgs;
+use crate::cli::commands::magnet::MagnetArgs;
+use crate::cli::commands::tracker::TrackerArgs;
+use crate::cli::commands::verify::VerifyArgs;
+use crate::cli::options::DownloadArgs;
+
+/// The name under which the options of a download are filed, as a download has no command word.
+pub(crate) const DOWNLOAD: &str = "download";
+
+/// The prefix of all environment variables that set an option.
+pub(crate) const PREFIX: &str = "BTSYNC_";
+
+/// All commands, in the order of help and manual.
+pub(crate) static COMMANDS: [CommandSpec; 9] = [
+    CommandSpec {
+        name: DOWNLOAD,
+        usage: "TORRENT... [FOLDER] [options]",
+        summary: "download and share torrents",
+        parser: Some(DownloadArgs::get_args_info),
+        options: download::OPTIONS,
+    },
+    CommandSpec {
+        name: "create",
+        usage: "SOURCE [options]",
+        summary: "create a torrent file from a file or folder",
+        parser: Some(CreateArgs::get_args_info),
+        options: commands::CREATE,
+    },
+    CommandSpec {
+        name: "info",
+        usage: "FILE.torrent [options]",
+        summary: "show the contents of a torrent file",
+        parser: Some(InfoArgs::get_args_info),
+        options: commands::INFO,
+    },
+    CommandSpec {
+        name: "list",
+        usage: "TORRENT [options]",
+        summary: "list the files of a torrent with numbers, sizes and selection",
+        parser: Some(DownloadArgs::get_args_info),
+        options: commands::LIST,
+    },
+    CommandSpec {
+        name: "magnet",
+        usage: "FILE.torrent [options]",
+        summary: "print the magnet link of a torrent file",
+        parser: Some(MagnetArgs::get_args_info),
+        options: commands::MAGNET,
+    },
+    CommandSpec {
+        name: "edit",
+        usage: "FILE.torrent [options]",
+        summary: "edit trackers, web seeds and comment of a torrent file; the info-hash stays",
+        parser: Some(EditArgs::get_args_info),
+        options: commands::EDIT,
+    },
+    CommandSpec {
+        name: "verify",
+        usage: "FILE.torrent [FOLDER] [options]",
+        summary: "report which files of a torrent are damaged or missing; changes nothing",
+        parser: Some(VerifyArgs::get_args_info),
+        options: commands::VERIFY,
+    },
+    CommandSpec {
+        name: "tracker",
+        usage: "[options]",
+        summary: "run a small HTTP and UDP tracker until stopped",
+        parser: Some(TrackerArgs::get_args_info),
+        options: commands::TRACKER,
+    },
+    CommandSpec {
+        name: "help",
+        usage: "[COMMAND]",
+        summary: "show the options of a command",
+        parser: None,
+        options: &[],
+    },
+];
+
+/// A command and its options.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommandSpec {
+    /// The word that names it; [`DOWNLOAD`] for the default command.
+    pub name: &'static str,
+    /// Its arguments, as help shows them.
+    pub usage: &'static str,
+    /// What it does: help in full, completions up to the first semicolon.
+    pub summary: &'static str,
+    parser: Option<fn() -> CommandInfoWithArgs>,
+    options: &'static [OptionEntry],
+}
+
+impl CommandSpec {
+    /// The command of that name.
+    pub fn named(name: &str) -> Option<&'static CommandSpec> {
+        COMMANDS.iter().find(|command| command.name == name)
+    }
+
+    /// What its parser and the table together say of each option, in the table's order.
+    pub fn options(&self) -> Vec<OptionDoc> {
+        let info = self.parser.map(|parser| parser());
+        let flags = info.as_ref().map_or(&[][..], |info| info.flags);
+        let flag = |entry: &OptionEntry| flags.iter().find(|flag| flag.long.trim_start_matches('-') == entry.long);
+        self.options.iter().filter_map(|entry| Some(OptionDoc::new(entry, flag(entry)?))).collect()
+    }
+}
+
+/// The headings under which options are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OptionGroup {
+    /// What is downloaded, and where to.
+    Files,
+    /// Uploading after the download.
+    Seeding,
+    /// Peers, trackers and limits.
+    Network,
+    /// More than one torrent.
+    Several,
+    /// What is printed and run.
+    Output,
+    /// Where options come from, and help.
+    Configuration,
+    /// Options of commands other than a download.
+    Command,
+}
+
+impl OptionGroup {
+    /// The groups of a download.
+    pub const ALL: [OptionGroup; 6] = [
+        OptionGroup::Files,
+        OptionGroup::Seeding,
+        OptionGroup::Network,
+        OptionGroup::Several,
+        OptionGroup::Output,
+        OptionGroup::Configuration,
+    ];
+
+    /// Its heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            OptionGroup::Files => "Files",
+            OptionGroup::Seeding => "Seeding",
+            OptionGroup::Network => "Network",
+            OptionGroup::Several => "Several torrents",
+            OptionGroup::Output => "Output",
+            OptionGroup::Configuration => "Configuration and help",
+            OptionGroup::Command => "Options",
+        }
+    }
+}
+
+/// Where, besides the command line, an option of a download can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OptionScope {
+    /// In the configuration file and in the environment.
+    Everywhere,
+    /// In the environment, but not in the configuration file, whose place it names.
+    NotInFile,
+    /// Nowhere else: the option prints something and exits.
+    CommandLine,
+}
+
+/// What a shell offers as the value of an option.
+#[cfg_attr(not(test), allow(dead_code))] // the command itself does not complete
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValueCompletion {
+    /// Nothing: text and numbers.
+    Nothing,
+    /// Files and folders.
+    File,
+    /// Folders.
+    Folder,
+    /// These words.
+    Words(&'static [&'static str]),
+    /// The network interfaces of this machine.
+    Interface,
+}
+
+/// What the table knows of an option; see [`OptionDoc`] for the rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OptionEntry {
+    /// Its name without dashes.
+    pub long: &'static str,
+    /// Its heading.
+    pub group: OptionGroup,
+    /// Other names, without dashes: those of other clients.
+    pub aliases: &'static [&'static str],
+    /// The value that applies if the option is not given, as `--show-config` prints it.
+    pub default: Option<&'static str>,
+    /// Where it can be given.
+    pub scope: OptionScope,
+    help: Option<&'static str>,
+    /// How its value is completed.
+    #[cfg(test)]
+    pub completion: ValueCompletion,
+    /// Its paragraphs in manual and `docs/options.md`, in the markup of `generated::markup`.
+    #[cfg(test)]
+    pub manual: &'static str,
+}
+
+impl OptionEntry {
+    const fn new(group: OptionGroup, long: &'static str) -> OptionEntry {
+        OptionEntry {
+            long,
+            group,
+            aliases: &[],
+            default: None,
+            scope: OptionScope::Everywhere,
+            help: None,
+            #[cfg(test)]
+            completion: ValueCompletion::Nothing,
+            #[cfg(test)]
+            manual: "",
+        }
+    }
+
+    const fn aliases(self, aliases: &'static [&'static str]) -> OptionEntry {
+        OptionEntry { aliases, ..self }
+    }
+
+    const fn default(self, value: &'static str) -> OptionEntry {
+        OptionEntry { default: Some(value), ..self }
+    }
+
+    const fn scope(self, scope: OptionScope) -> OptionEntry {
+        OptionEntry { scope, ..self }
+    }
+
+    /// Replaces the help of the parser, where the option means something else for this command.
+    const fn help(self, text: &'static str) -> OptionEntry {
+        OptionEntry { help: Some(text), ..self }
+    }
+
+    // What only generated files need is not part of the program.
+    #[cfg(not(test))]
+    const fn complete(self, _: ValueCompletion) -> OptionEntry {
+        self
+    }
+
+    #[cfg(test)]
+    const fn complete(self, completion: ValueCompletion) -> OptionEntry {
+        OptionEntry { completion, ..self }
+    }
+
+    #[cfg(not(test))]
+    const fn manual(self, _: &'static str) -> OptionEntry {
+        self
+    }
+
+    #[cfg(test)]
+    const fn manual(self, manual: &'static str) -> OptionEntry {
+        OptionEntry { manual, ..self }
+    }
+}
+
+/// An option: what its parser says of it, and what the table adds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OptionDoc {
+    /// The table's entry.
+    pub entry: &'static OptionEntry,
+    /// Its letter.
+    pub short: Option<char>,
+    /// The name of its value; a switch has none.
+    pub value: Option<&'static str>,
+    /// Whether each time that it is given counts, not only the last.
+    pub repeats: bool,
+    /// One line: the first part, up to a semicolon, stands alone in completions.
+    pub help: &'static str,
+}
+
+impl OptionDoc {
+    fn new(entry: &'static OptionEntry, flag: &FlagInfo<'static>) -> OptionDoc {
+        OptionDoc {
+            entry,
+            short: if entry.long == "help" { Some('h') } else { flag.short },
+            value: match flag.kind {
+                FlagInfoKind::Switch => None,
+                FlagInfoKind::Option { arg_name } => Some(arg_name),
+            },
+            repeats: matches!(flag.optionality, Optionality::Repeating),
+            help: entry.help.unwrap_or(flag.description),
+        }
+    }
+
+    /// All names with their dashes: the letter, the long name, other clients' names.
+    #[cfg(test)]
+    pub fn names(&self) -> Vec<String> {
+        let letter = self.short.map(|letter| format!("-{letter}"));
+        let long = [self.entry.long].into_iter().chain(self.entry.aliases.iter().copied());
+        letter.into_iter().chain(long.map(|name| format!("--{name}"))).collect()
+    }
+
+    /// The help up to the first semicolon.
+    #[cfg(test)]
+    pub fn summary(&self) -> &'static str {
+        self.help.split("; ").next().unwrap_or(self.help)
+    }
+}
+
+/// The entry of a download's option, by its name without dashes.
+fn of_download(long: &str) -> Option<&'static OptionEntry> {
+    download::OPTIONS.iter().find(|entry| entry.long == long)
+}
+
+/// Where, besides the command line, a download's option can be given.
+pub(crate) fn scope(long: &str) -> OptionScope {
+    of_download(long).map_or(OptionScope::CommandLine, |entry| entry.scope)
+}
+
+/// The value of a download's option that is not given, as `--show-config` prints it.
+pub(crate) fn default_value(long: &str, takes_value: bool) -> &'static str {
+    let default = of_download(long).and_then(|entry| entry.default);
+    default.unwrap_or(if takes_value { "none" } else { "no" })
+}
+
+/// The environment variable of an option: `BTSYNC_SEED_TIME` for `seed-time` or `--seed-time`.
+pub(crate) fn variable(long: &str) -> String {
+    format!("{PREFIX}{}", long.trim_start_matches('-').replace('-', "_").to_ascii_uppercase())
+}
+
+/// The names that other clients have for our options, each with our name, of all commands.
+pub(crate) fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    download::OPTIONS.iter().flat_map(|entry| entry.aliases.iter().map(|alias| (*alias, entry.long)))
+}
+
+#[cfg(test)]
+mod tests;

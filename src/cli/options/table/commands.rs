@@ -1,0 +1,103 @@
+//! The options of the other commands.
+
+use super::ValueCompletion::{File, Words};
+use super::{OptionEntry, OptionGroup};
+
+const SIZES: &[&str] = &["16K", "32K", "64K", "128K", "256K", "512K", "1M", "2M", "4M", "8M", "16M"];
+
+const fn option(long: &'static str) -> OptionEntry {
+    OptionEntry::new(OptionGroup::Command, long)
+}
+
+const HELP: OptionEntry =
+    option("help").help("show the options of this command").manual("Print these options and exit.");
+
+pub(super) const CREATE: &[OptionEntry] = &[
+    option("output").complete(File).manual(
+        "The torrent file to write. By default, this is the name of the source with `.torrent` appended, in the current \
+         folder.",
+    ),
+    option("announce")
+        .manual("The URL of a tracker. Repeat the option for another tier; separate the trackers of one tier with commas."),
+    option("piece-length").complete(Words(SIZES)).manual(
+        "The piece length in bytes, a power of two such as `256K` or `1M`. By default, it depends on the size of the \
+         source.",
+    ),
+    option("private").manual("Create a private torrent: clients find peers through its trackers only (BEP 27)."),
+    option("comment").manual("A comment."),
+    option("web-seed").manual("The URL of a web seed."),
+    option("source").manual(
+        "A tag in the info dictionary. It changes the info-hash, so that another tracker's swarm stays separate.",
+    ),
+    option("exclude").manual("Leave out files and folders that match, such as `*.tmp`, `.git` or `docs/**`."),
+    option("pad-files").manual("Insert padding files, so that every file begins at a piece boundary (BEP 47)."),
+    option("node").manual("A DHT node through which clients can join the DHT (BEP 5)."),
+    option("no-date").manual(
+        "Omit the creation date. Otherwise it is the current time, or the time in `SOURCE_DATE_EPOCH`, in seconds.",
+    ),
+    option("force").manual("Overwrite an existing torrent file."),
+    HELP,
+];
+
+pub(super) const INFO: &[OptionEntry] = &[option("json").manual("Print one JSON object instead of text."), HELP];
+
+pub(super) const LIST: &[OptionEntry] = &[
+    option("select")
+        .aliases(&["select-file"])
+        .help("select these files; numbers such as 1-5,8, a name pattern, or a folder")
+        .manual("Select these files: numbers, a pattern or a folder."),
+    option("exclude").help("do not select these files").manual("Do not select these files."),
+    option("json").help("print one event instead of text").manual("Print one event instead of text."),
+    option("peer")
+        .help("fetch the metadata of a magnet link from this peer")
+        .manual("Fetch the metadata of a magnet link from this peer."),
+    option("stop-timeout")
+        .help("give up if no data arrives for S seconds")
+        .manual("Give up if no data arrives for _S_ seconds."),
+    HELP,
+];
+
+pub(super) const MAGNET: &[OptionEntry] = &[
+    option("no-trackers").manual("Leave the trackers out of the link."),
+    option("peer").manual("Add the address of a peer to the link."),
+    HELP,
+];
+
+pub(super) const EDIT: &[OptionEntry] = &[
+    option("output")
+        .complete(File)
+        .manual("The file to write; `-` is standard output. By default, btsync replaces the torrent file itself."),
+    option("announce").manual(
+        "Replace all trackers with this one. Repeat the option for another tier; separate the trackers of one tier \
+         with commas.",
+    ),
+    option("add-announce").manual("Add a tracker, as a tier after the existing ones."),
+    option("remove-announce").manual("Remove a tracker."),
+    option("no-announce").manual("Remove all trackers."),
+    option("comment").manual("Set the comment."),
+    option("no-comment").manual("Remove the comment."),
+    option("web-seed").manual("Replace all web seeds with this one."),
+    option("no-web-seed").manual("Remove all web seeds."),
+    option("force").manual("Overwrite an existing file of `--output`."),
+    HELP,
+];
+
+pub(super) const VERIFY: &[OptionEntry] = &[
+    option("select").aliases(&["select-file"]).manual("Check only these files, named as for a download."),
+    option("exclude").manual("Do not check these files."),
+    option("incomplete-suffix").complete(Words(&[".part"])).manual(
+        "If a file does not exist, check the file with _SUFFIX_ appended to its name, as a download with this \
+         option leaves it. btsync names such files in lines that begin with `unfinished`.",
+    ),
+    option("json").manual("Print one JSON object instead of lines."),
+    option("quiet").manual("Show no progress bar, and print nothing if all files are intact."),
+    HELP,
+];
+
+pub(super) const TRACKER: &[OptionEntry] = &[
+    option("listen").manual(
+        "Listen on this address and port. The default is `[::]:6969`, or `0.0.0.0:6969` on a machine without IPv6.",
+    ),
+    option("interval").default("120").manual("Ask peers to announce every _SECONDS_ seconds."),
+    HELP,
+];
