@@ -1,4 +1,4 @@
-//! Bencode: scanned, checked, read and written.
+//! Bencode: scanning, checking, reading and writing.
 
 pub(crate) mod encode;
 pub mod guard;

@@ -1,4 +1,4 @@
-//! What sockets are bound to, which networks addresses belong to, the interfaces of this machine.
+//! Binding of sockets, networks of IP addresses, network interfaces, and TCP statistics.
 
 pub mod bind;
 pub mod interfaces;

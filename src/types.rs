@@ -1,4 +1,4 @@
-//! The words every floor shares: hashes, ids, pieces and blocks, each a type of its own so that none is taken for another.
+//! The types that all modules share: hashes, IDs, pieces and blocks, each its own type so that they cannot be confused.
 
 mod partial_piece;
 
@@ -8,13 +8,13 @@ use crate::util::random::Random;
 
 pub use partial_piece::PartialPiece;
 
-/// The size of a block, the unit of request (BEP 3; every client uses 16 KiB), in bytes.
+/// The length of a block, the unit of requests, in bytes (BEP 3; every client uses 16 KiB).
 pub const BLOCK_SIZE: u32 = 16 * 1024;
 
-/// What [`size`] counts in, each unit 1024 of the one before it.
+/// The units of [`size`], each 1024 times the one before.
 pub const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-/// A number of bytes for a person: "512 B", "1.0 GiB".
+/// A number of bytes for users: "512 B", "1.0 GiB".
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in UNITS {
@@ -27,52 +27,52 @@ pub fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// A number of things for a person: "1 peer", "2 peers". `noun` is the singular, its plural ends in "s".
+/// A count for users: "1 peer", "2 peers". `noun` is the singular; its plural ends in "s".
 pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The SHA-1 of the exact bytes of a torrent's info value (BEP 3): what names a swarm.
+/// The SHA-1 of a torrent's exact info dictionary (BEP 3), which identifies its swarm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);
 
-/// What a peer calls itself in its handshake (BEP 20), 20 arbitrary bytes.
+/// A peer's ID in its handshake (BEP 20): 20 arbitrary bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub [u8; 20]);
 
-/// The SHA-1 that a piece must have.
+/// The expected SHA-1 of a piece.
 pub type PieceHash = [u8; 20];
 
-/// The number of a piece within its torrent, from 0.
+/// The index of a piece in its torrent, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PieceIndex(pub u32);
 
-/// A range of bytes within a piece, as asked for by `request` and delivered by `piece` (BEP 3).
+/// A range of bytes within a piece, as in the messages `request` and `piece` (BEP 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockRequest {
-    /// The piece that holds the block.
+    /// The piece that contains the block.
     pub piece: PieceIndex,
-    /// Where the block starts within the piece, in bytes.
+    /// The start of the block within the piece, in bytes.
     pub begin: u32,
-    /// How long it is, in bytes.
+    /// The length of the block in bytes.
     pub length: u32,
 }
 
-/// Names one connection for as long as the process lives; never used twice.
+/// Identifies one connection for as long as the process runs; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u32);
 
-/// The differentiated services code point of our packets, 0 to 63.
+/// The differentiated services code point (DSCP) of our packets, 0 to 63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dscp(u8);
 
 impl Dscp {
-    /// Nothing.
+    /// No class: default forwarding.
     pub const NONE: Dscp = Dscp(0);
     /// Lower effort than best effort (RFC 8622): routers send other traffic first.
     pub const LOWER_EFFORT: Dscp = Dscp(1);
 
-    /// The byte in which it travels, traffic class or type of service.
+    /// The value of the IP header's traffic class or type-of-service byte.
     pub fn byte(self) -> u32 {
         u32::from(self.0) << 2
     }
@@ -108,13 +108,13 @@ impl std::str::FromStr for Dscp {
     }
 }
 
-/// Whether connections are disguised by message stream encryption.
+/// Whether connections use message stream encryption (MSE).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {
-    /// Either way, as the other side likes it.
+    /// Either way, as the peer prefers.
     #[default]
     Prefer,
-    /// Always, and the payload with it.
+    /// Always, and for the payload too.
     Require,
     /// Never.
     Off,
@@ -130,12 +130,12 @@ pub enum DialMode {
 }
 
 impl Encryption {
-    /// How to call a peer of whom nothing is known: plainly where we may, as that costs least.
+    /// How to dial a peer of unknown preference: unencrypted if allowed, because that costs least.
     pub fn dial_mode(self) -> DialMode {
         if self == Encryption::Require { DialMode::Encrypted } else { DialMode::Plain }
     }
 
-    /// How to call a peer who did not answer when called by `tried`; `None` where there is no other way.
+    /// How to dial a peer again after it did not respond to `tried`; `None` if there is no other way.
     pub fn fallback(self, tried: DialMode) -> Option<DialMode> {
         match (self, tried) {
             (Encryption::Prefer, DialMode::Plain) => Some(DialMode::Encrypted),
@@ -146,32 +146,32 @@ impl Encryption {
 }
 
 impl PieceIndex {
-    /// The index as a subscript.
+    /// The index as `usize`.
     pub fn at(self) -> usize {
         self.0 as usize
     }
 }
 
 impl InfoHash {
-    /// Forty lower-case hexadecimal digits.
+    /// 40 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
         hex(&self.0)
     }
 }
 
 impl PeerId {
-    /// Whether the ids look like those of the same program, of any version (BEP 20).
+    /// Whether both IDs look like the same client program, of any version (BEP 20).
     pub fn is_same_client(&self, other: &PeerId) -> bool {
         self.0.first_chunk::<3>() == other.0.first_chunk::<3>()
     }
 
-    /// Our own id: Azureus style (BEP 20), `-BY` with our version and 12 random digits. No other client is known to use `BY`: it
-    /// is in neither BEP 20 nor the tables of libtorrent, Transmission and `WebTorrent`.
+    /// A new ID for this client: Azureus style (BEP 20), `-BY` with our version and 12 random digits. No other client is known to
+    /// use `BY`: it is in neither BEP 20 nor the tables of libtorrent, Transmission and `WebTorrent`.
     pub fn ours() -> PeerId {
         PeerId::with_prefix(client_prefix(env!("CARGO_PKG_VERSION")))
     }
 
-    /// An id that begins with these bytes, and 12 random digits.
+    /// An ID with this prefix and 12 random digits.
     pub fn with_prefix(prefix: [u8; 8]) -> PeerId {
         let (mut id, mut random) = ([0; 20], Random::system());
         id[..8].copy_from_slice(&prefix);
@@ -182,8 +182,8 @@ impl PeerId {
     }
 }
 
-/// How our ids begin: a figure each for major and minor version and patch level, from ten on letters, as other clients write
-/// and read it.
+/// The prefix of our IDs: one digit each for major, minor and patch version, letters from ten on, as other clients write and
+/// parse it.
 fn client_prefix(version: &str) -> [u8; 8] {
     let mut prefix = *b"-BY0000-";
     for (place, number) in prefix[3..6].iter_mut().zip(version.split(['.', '-', '+'])) {
@@ -218,7 +218,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
-/// One bit a piece, the first piece in the highest bit of the first byte, as it travels (BEP 3).
+/// One bit per piece, the first piece in the highest bit of the first byte, as in the message `bitfield` (BEP 3).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bitfield {
     bytes: Vec<u8>,
@@ -241,7 +241,7 @@ impl Bitfield {
         Bitfield { bytes, len, ones: len }
     }
 
-    /// What came over the wire, for a torrent of `len` pieces; `None` where the size is wrong or a spare bit is set.
+    /// Parses a received bitfield of a torrent with `len` pieces; `None` if its size is wrong or a spare bit is set.
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Bitfield> {
         if bytes.len() != len.div_ceil(8) as usize {
             return None;
@@ -255,18 +255,18 @@ impl Bitfield {
         Some(Bitfield { bytes: bytes.to_vec(), len, ones })
     }
 
-    /// The bytes as they travel.
+    /// The bytes as sent to peers.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many pieces it speaks of.
+    /// The number of pieces.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// How many bits are set.
+    /// The number of set bits.
     pub fn count(&self) -> u32 {
         self.ones
     }
@@ -276,12 +276,12 @@ impl Bitfield {
         self.ones == self.len
     }
 
-    /// Whether the piece's bit is set; false where there is no such piece.
+    /// Whether the piece's bit is set; `false` if there is no such piece.
     pub fn has(&self, piece: PieceIndex) -> bool {
         piece.0 < self.len && self.bytes[piece.at() / 8] & (0x80 >> (piece.0 % 8)) != 0
     }
 
-    /// Sets the piece's bit; true where it was clear before. A piece that does not exist changes nothing.
+    /// Sets the piece's bit. Returns whether it was clear before. A piece out of range changes nothing.
     pub fn set(&mut self, piece: PieceIndex) -> bool {
         if piece.0 >= self.len || self.has(piece) {
             return false;
@@ -291,7 +291,7 @@ impl Bitfield {
         true
     }
 
-    /// Clears the piece's bit; true where it was set before.
+    /// Clears the piece's bit. Returns whether it was set before.
     pub fn clear(&mut self, piece: PieceIndex) -> bool {
         if !self.has(piece) {
             return false;
@@ -312,12 +312,12 @@ impl Bitfield {
             let set = (0..8).filter(move |bit| byte & (0x80 >> bit) != 0);
             set.map(move |bit| PieceIndex(at as u32 * 8 + bit))
         };
-        // By bytes, as many are empty; spare bits are never set.
+        // Skips empty bytes, as many are; spare bits are never set.
         self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(of)
     }
 }
 
-/// How many bits of the last byte belong to no piece.
+/// The number of bits in the last byte that belong to no piece.
 fn bytes_spare(len: u32) -> u32 {
     (8 - len % 8) % 8
 }

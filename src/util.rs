@@ -1,4 +1,4 @@
-//! Helpers below everything else: random numbers, atomic files, descriptors, errors of the system in words.
+//! Helpers that every other module may use: random numbers, atomic file writes, file descriptors, texts for system errors.
 
 pub mod atomic_file;
 pub mod descriptors;

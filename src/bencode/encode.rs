@@ -1,4 +1,4 @@
-//! Bencode out: the few forms that a torrent file needs. Whoever calls writes the keys in their order.
+//! Writes bencode: the few forms that a torrent file needs. The caller must write a dictionary's keys in order.
 
 /// Appends a byte string.
 pub(crate) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
@@ -7,12 +7,12 @@ pub(crate) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// Appends an integer, of whatever type.
+/// Appends an integer of any type.
 pub(crate) fn int(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     out.extend_from_slice(format!("i{value}e").as_bytes());
 }
 
-/// Appends a list whose entries `entry` appends.
+/// Appends a list whose items `entry` appends.
 pub(crate) fn list<T>(out: &mut Vec<u8>, items: &[T], entry: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b'l');
     for item in items {

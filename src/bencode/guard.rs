@@ -1,45 +1,45 @@
-//! The guard before strangers' bencode in messages and answers: `serde_bencode`, which reads them afterwards, recurses as deep
-//! as it is told to and takes the last of two equal keys. `metainfo::scan` does the walking.
+//! Checks untrusted bencode in messages and responses before `serde_bencode` reads it, which recurses without a limit and takes
+//! the last of two equal keys. `bencode::scan` does the scanning.
 
 use crate::bencode::scan::{ScanError, Scanner};
 
-/// How deep lists and dictionaries may be nested in a message or a tracker's answer.
+/// The maximum nesting of lists and dictionaries in a message or a tracker's response.
 pub const MESSAGE_DEPTH: usize = 32;
 
-/// How deep they may be nested in a torrent file: a hybrid's `file tree` (BEP 52) takes a level for every folder.
+/// The maximum nesting in a torrent file: a hybrid's `file tree` (BEP 52) takes a level for every folder.
 pub const FILE_DEPTH: usize = 64;
 
-/// Why bytes are not bencode, or not bencode that we accept; positions are counted in bytes from 0.
+/// Why bytes are not bencode, or not acceptable; positions are in bytes from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BencodeError {
-    /// The bytes end within a value, or there are none.
+    /// The input ends within a value, or is empty.
     #[error("not bencode: it ends in the middle of a value, at byte {0}")]
     Truncated(usize),
-    /// A byte that cannot start a value stands where a value must start.
+    /// A byte that cannot start a value, where a value must start.
     #[error("not bencode: unexpected byte at {0}")]
     Unexpected(usize),
-    /// An integer without digits, with leading zeros, a minus zero, or one that 64 bits do not hold.
+    /// An integer without digits, with leading zeros, minus zero, or one that does not fit into 64 bits.
     #[error("not bencode: malformed integer at byte {0}")]
     Integer(usize),
-    /// The length of a string is malformed.
+    /// A malformed string length.
     #[error("not bencode: malformed string length at byte {0}")]
     StringLength(usize),
-    /// A string claims more bytes than there are.
+    /// A string claims to be longer than the rest of the input.
     #[error("not bencode: the string at byte {0} is longer than what follows")]
     StringOverrun(usize),
-    /// A key of a dictionary is not a string.
+    /// A dictionary's key is not a string.
     #[error("not bencode: a dictionary's key at byte {0} is not a string")]
     Key(usize),
     /// A dictionary ends after a key.
     #[error("not bencode: a dictionary's key has no value at byte {0}")]
     NoValue(usize),
-    /// A dictionary has a key twice, so that two readers may see two different things.
+    /// A dictionary has a key twice, so that two parsers could read different values.
     #[error("not bencode: the key `{0}` stands twice in one dictionary")]
     DuplicateKey(String),
-    /// A key is longer than any that is used.
+    /// A key is longer than any in use.
     #[error("not bencode that is accepted: the key at byte {0} is too long")]
     KeyTooLong(usize),
-    /// A dictionary of very many keys is not sorted, as it must be: whether a key stands twice cannot be seen in passing.
+    /// A dictionary with very many keys is not sorted as it must be: finding a duplicate key would then take too much memory.
     #[error("not bencode that is accepted: the key at byte {0}, of very many, is not in its order")]
     Unsorted(usize),
     /// Lists and dictionaries are nested too deeply.
@@ -48,21 +48,21 @@ pub enum BencodeError {
     /// A short message has more values than any client needs.
     #[error("not bencode that is accepted: too many values, at byte {0}")]
     TooMany(usize),
-    /// Something follows the value.
+    /// More bytes follow the value.
     #[error("not bencode: something follows the end, at byte {0}")]
     Trailing(usize),
 }
 
-/// Checks that `bytes` are one bencoded value, fit for `serde_bencode`: a tracker's answer, an extension message.
+/// Checks that `bytes` are one bencoded value, safe for `serde_bencode`: a tracker's response, an extension message.
 ///
 /// # Errors
-/// Says where it is malformed, nested deeper than [`MESSAGE_DEPTH`], or has a key twice.
+/// If it is malformed, nested deeper than [`MESSAGE_DEPTH`], or has a key twice.
 pub fn check(bytes: &[u8]) -> Result<(), BencodeError> {
     walk(bytes, true, usize::MAX).map(|_| ())
 }
 
-/// The same for a message of a peer, which has `most` values at most, those of inner lists and dictionaries included. The check
-/// stops at the first value beyond that, so that a message of many tiny values costs no more than an honest one.
+/// Like [`check`] for a peer's message, with at most `most` values including those of inner lists and dictionaries. Stops at the
+/// first value beyond that, so that a message of many tiny values costs no more than a normal one.
 ///
 /// # Errors
 /// Those of [`check`], and [`BencodeError::TooMany`].
@@ -70,11 +70,11 @@ pub fn check_few(bytes: &[u8], most: usize) -> Result<(), BencodeError> {
     walk(bytes, true, most).map(|_| ())
 }
 
-/// How many bytes the first value of `bytes` takes, checked like [`check`]; what follows is not looked at (BEP 9 puts a
-/// piece of metadata behind a dictionary).
+/// The length of the first value in `bytes`, checked like [`check`]; ignores the bytes after it (BEP 9 appends a piece of
+/// metadata to a dictionary).
 ///
 /// # Errors
-/// Those of [`check`], but for [`BencodeError::Trailing`].
+/// Those of [`check`], except [`BencodeError::Trailing`].
 pub fn prefix(bytes: &[u8]) -> Result<usize, BencodeError> {
     walk(bytes, false, usize::MAX)
 }
@@ -86,7 +86,7 @@ fn walk(bytes: &[u8], to_the_end: bool, most: usize) -> Result<usize, BencodeErr
     let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
     all.map_err(|error| match error {
         ScanError::Raw(error) => error,
-        // Bytes in memory can be read.
+        // Cannot happen: reading from memory does not fail.
         ScanError::Io(_) => BencodeError::Truncated(scanner.at()),
     })
 }
@@ -171,7 +171,7 @@ mod tests {
             check(dict(&mut (0..many).chain([many - 1])).as_bytes()),
             Err(BencodeError::DuplicateKey("00099999".into()))
         );
-        // Full or not, the keys of the dictionary around it are not forgotten.
+        // The keys of the outer dictionary are kept, whether or not the limit is reached.
         let inner = dict(&mut (0..many));
         assert_eq!(check(format!("d1:b{inner}1:a{inner}e").as_bytes()), Ok(()));
         assert_eq!(

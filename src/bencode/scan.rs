@@ -1,6 +1,6 @@
-//! Reads bencode as it streams by: no recursion, nothing allocated by a number that the bytes claim, and memory that does not
-//! grow with the input. All bencode of strangers passes here first: [`crate::bencode::guard`] checks messages with it, and
-//! `metainfo::decode` reads torrent files, of which the bad ones must cost nothing.
+//! A streaming bencode parser: no recursion, no allocation sized by a number in the input, and memory that does not grow with the
+//! input. All untrusted bencode passes here first: [`crate::bencode::guard`] checks messages with it, and `metainfo::decode`
+//! reads torrent files, where invalid ones must cost nothing.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
@@ -8,22 +8,22 @@ use std::ops::Range;
 use crate::bencode::guard::BencodeError;
 use crate::util::printable_text::printable;
 
-/// The longest key that is accepted, in bytes. The longest we look for has 13; a `file tree` (BEP 52) has names for keys.
+/// The maximum length of a key in bytes. The longest that btsync uses has 13; a `file tree` (BEP 52) uses file names as keys.
 const KEY_MAX: usize = 4096;
 
-/// How many keys of the open dictionaries are remembered, to find one that stands twice among unsorted ones; and their bytes.
+/// How many keys of the open dictionaries to remember, and how many bytes of them, to find duplicates among unsorted keys.
 const KEYS_MAX: usize = 1 << 16;
 const KEY_BYTES_MAX: usize = 1 << 20;
 
-/// The most bytes of a length and its colon that are read in one go.
+/// The longest string length with its colon that the fast path reads, in bytes.
 const QUICK: usize = 9;
 
-/// Why a walk ends early.
+/// Why a scan ends early.
 #[derive(Debug)]
 pub(crate) enum ScanError {
-    /// What was read is not bencode that we accept.
+    /// The input is not acceptable bencode.
     Raw(BencodeError),
-    /// It cannot be read.
+    /// The input cannot be read.
     Io(io::Error),
 }
 
@@ -38,25 +38,25 @@ type Result<T> = std::result::Result<T, ScanError>;
 /// The start of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ValueStart {
-    /// An integer, which is read with that.
+    /// An integer, already read completely.
     Int(i64),
-    /// A string of so many bytes: [`Scanner::take`] or [`Scanner::skip`] must follow.
+    /// A string of this length: [`Scanner::take`] or [`Scanner::skip`] must follow.
     Bytes(usize),
-    /// A list: [`Scanner::has_next_item`] must follow until it says no, or `skip`.
+    /// A list: call [`Scanner::has_next_item`] until it returns `false`, or `skip`.
     List,
-    /// A dictionary: [`Scanner::key`] must follow until there is none, or `skip`.
+    /// A dictionary: call [`Scanner::key`] until it returns `None`, or `skip`.
     Dict,
 }
 
-/// A list or dictionary that is open.
+/// An open list or dictionary.
 enum Frame {
     List,
     Dict {
-        /// Where its keys start in [`SeenKeys::spans`].
+        /// The index of its first key in [`SeenKeys::spans`].
         first_key: usize,
-        /// Whether its keys came in order so far, as they should; then none can stand twice.
+        /// Whether its keys were sorted so far, as they should be; then there can be no duplicate.
         ascending: bool,
-        /// Whether only its latest key is remembered.
+        /// Whether only its latest key is kept.
         has_dropped_keys: bool,
     },
 }
@@ -65,7 +65,7 @@ enum Frame {
 #[derive(Default)]
 struct SeenKeys {
     bytes: Vec<u8>,
-    /// Where each lies in `bytes`.
+    /// The range of each key in `bytes`.
     spans: Vec<Range<u32>>,
 }
 
@@ -84,7 +84,7 @@ impl SeenKeys {
     }
 
     fn push(&mut self, key: &[u8]) {
-        // Bounded by `is_full` and `KEY_MAX`, far below what 32 bits hold.
+        // `is_full` and `KEY_MAX` keep it far below what 32 bits can hold.
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(key);
         self.spans.push(start..self.bytes.len() as u32);
@@ -98,7 +98,7 @@ impl SeenKeys {
     }
 }
 
-/// A walk over bencode. After an error it is of no further use.
+/// A scan over bencode. Do not use it after an error.
 pub(crate) struct Scanner<R> {
     source: R,
     at: usize,
@@ -111,22 +111,22 @@ pub(crate) struct Scanner<R> {
 }
 
 impl<R: BufRead> Scanner<R> {
-    /// A walk that allows lists and dictionaries `depth` deep.
+    /// A scanner that allows lists and dictionaries nested `depth` deep.
     pub fn new(source: R, depth: usize) -> Scanner<R> {
         let (values, frames, keys, scratch) = (usize::MAX, Vec::new(), SeenKeys::default(), Vec::new());
         Scanner { source, at: 0, depth, values, frames, keys, scratch }
     }
 
-    /// How many bytes have been taken.
+    /// The number of bytes consumed.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// The bytes that wait; none at the end.
+    /// The buffered bytes; empty at the end of the input.
     #[inline]
     fn fill(&mut self) -> Result<&[u8]> {
         while self.source.fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
-        // Asked again, as the borrow checker does not let go of the first answer; it costs nothing.
+        // Called again because the borrow checker keeps the first result borrowed; it costs nothing.
         self.source.fill_buf().map_err(ScanError::Io)
     }
 
@@ -144,7 +144,7 @@ impl<R: BufRead> Scanner<R> {
         Ok(byte.ok_or(BencodeError::Truncated(self.at))?)
     }
 
-    /// Begins the value that must stand here.
+    /// Begins the value that must start here.
     pub fn value(&mut self) -> Result<ValueStart> {
         self.values = self.values.checked_sub(1).ok_or(BencodeError::TooMany(self.at))?;
         match self.peek_some()? {
@@ -163,7 +163,7 @@ impl<R: BufRead> Scanner<R> {
         }
     }
 
-    /// Within a list: whether another value follows. If not, the list is closed.
+    /// Within a list: whether another value follows. If not, closes the list.
     pub fn has_next_item(&mut self) -> Result<bool> {
         let end = self.peek_some()? == b'e';
         if end {
@@ -172,8 +172,8 @@ impl<R: BufRead> Scanner<R> {
         Ok(!end)
     }
 
-    /// Within a list: puts the next item into `out` where it is a string of at most `max` bytes that waits whole in the buffer, which
-    /// is nearly always; else nothing is taken.
+    /// Within a list: copies the next item to `out` if it is a string of at most `max` bytes that is completely in the buffer,
+    /// which is nearly always so; otherwise consumes nothing.
     pub fn try_item(&mut self, max: usize, out: &mut Vec<u8>) -> Result<bool> {
         let bytes = self.fill()?;
         let found = quick_length(bytes).filter(|(length, _)| *length <= max);
@@ -185,7 +185,7 @@ impl<R: BufRead> Scanner<R> {
         Ok(true)
     }
 
-    /// Within a dictionary: the next key, or `None` where the dictionary is closed with this.
+    /// Within a dictionary: the next key, or `None` at its end, which closes it.
     pub fn key(&mut self) -> Result<Option<&[u8]>> {
         let start = self.at;
         match self.peek_some()? {
@@ -204,7 +204,7 @@ impl<R: BufRead> Scanner<R> {
         Ok(Some(&self.scratch))
     }
 
-    /// Reads the string of `length` bytes that [`Scanner::value`] found, and puts the first `max` of them into `out`.
+    /// Reads the string of `length` bytes that [`Scanner::value`] found, and copies its first `max` bytes to `out`.
     pub fn take(&mut self, length: usize, max: usize, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         self.walk(length, |bytes| {
@@ -213,7 +213,7 @@ impl<R: BufRead> Scanner<R> {
         })
     }
 
-    /// Reads over the rest of a value that [`Scanner::value`] has begun.
+    /// Skips the rest of a value that [`Scanner::value`] has begun.
     pub fn skip(&mut self, value: ValueStart) -> Result<()> {
         match value {
             ValueStart::Int(_) => Ok(()),
@@ -234,7 +234,7 @@ impl<R: BufRead> Scanner<R> {
         }
     }
 
-    /// Reads to the end; only white space may follow: editors and careless scripts leave a line end behind the value.
+    /// Reads to the end of the input. Only white space may follow: editors and careless scripts leave a line end after the value.
     pub fn end(&mut self) -> Result<()> {
         while let Some(byte) = self.peek()? {
             if !byte.is_ascii_whitespace() {
@@ -252,7 +252,7 @@ impl<R: BufRead> Scanner<R> {
             let bytes = self.fill()?;
             let count = bytes.len().min(left);
             if count == 0 {
-                // The digits and the colon are a part of it.
+                // The string starts at its length digits, before the colon.
                 let digits = length.checked_ilog10().unwrap_or_default() as usize + 1;
                 return Err(BencodeError::StringOverrun(start.saturating_sub(digits + 1)).into());
             }
@@ -283,7 +283,7 @@ impl<R: BufRead> Scanner<R> {
         Ok(())
     }
 
-    /// Unsorted keys break the rules but are out there; only a key that stands twice is dangerous.
+    /// Some torrents have unsorted keys, against the specification; only duplicate keys are dangerous.
     fn find_duplicate(&self, first_key: usize) -> Result<()> {
         let spans = self.keys.spans.get(first_key..).unwrap_or_default();
         let mut keys: Vec<&[u8]> = spans.iter().map(|span| self.keys.get(span)).collect();
@@ -294,7 +294,7 @@ impl<R: BufRead> Scanner<R> {
         }
     }
 
-    /// Of a dictionary too large to be remembered the latest key is enough, as long as it is sorted.
+    /// If too many keys are open, keeps only the latest one of this dictionary, which suffices while it is sorted.
     fn remember(&mut self, key: &[u8], at: usize) -> Result<()> {
         let full = self.keys.is_full();
         if let Some(Frame::Dict { first_key, ascending, has_dropped_keys }) = self.frames.last_mut() {
@@ -353,7 +353,7 @@ impl<R: BufRead> Scanner<R> {
         Ok(usize::try_from(length).map_err(|_| BencodeError::StringOverrun(start))?)
     }
 
-    /// The digits from here on, as far as a number of 64 bits can have them.
+    /// The digits from here on, as far as a 64-bit number can have them.
     fn digits(&mut self) -> Result<Digits> {
         let mut digits = Digits { value: Some(0), count: 0, leading_zero: false };
         while let Some(byte @ b'0'..=b'9') = self.peek()? {
@@ -375,13 +375,13 @@ impl<R: BufRead> Scanner<R> {
 
 #[derive(Clone, Copy)]
 struct Digits {
-    /// `None` where 64 bits do not hold it.
+    /// `None` if it does not fit into 64 bits.
     value: Option<u64>,
     count: u32,
     leading_zero: bool,
 }
 
-/// A string's length and where it starts, if digits and colon are there and as they should be.
+/// A string's length and the offset of its first byte, if the buffer has well-formed digits and the colon.
 fn quick_length(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;
     for (at, byte) in bytes.iter().take(QUICK).enumerate() {

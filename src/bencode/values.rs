@@ -1,6 +1,6 @@
-//! Small bencoded dictionaries of strangers, such as messages and trackers' answers: checked by `raw`, read by
-//! `serde_bencode`, and then asked for what stands at a key. What is wrong at one key costs that key only. Torrent files are not
-//! read like this: they are too large, see `decode`.
+//! Small bencoded dictionaries from untrusted sources, such as messages and trackers' responses: `guard` checks them,
+//! `serde_bencode` reads them, and callers look up keys. An invalid value only affects its own key. Torrent files are too large
+//! for this: `metainfo::decode` reads them.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,18 @@ use crate::bencode::guard::BencodeError;
 /// A dictionary as `serde_bencode` reads it.
 pub type Dict = HashMap<Vec<u8>, Value>;
 
-/// Reads a dictionary; `None` where the value is none.
+/// Reads a dictionary; `None` if the value is not one.
 ///
 /// # Errors
 /// Those of [`guard::check`].
 pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, BencodeError> {
-    // serde_bencode recurses: depth is checked before.
+    // serde_bencode recurses, so check the depth first.
     guard::check(bytes)?;
     Ok(read(bytes))
 }
 
-/// Reads a dictionary of `most` values at most, those of inner lists and dictionaries included; `None` where the value is none.
+/// Reads a dictionary of at most `most` values, including those of inner lists and dictionaries; `None` if the value is not a
+/// dictionary.
 ///
 /// # Errors
 /// Those of [`guard::check_few`].
@@ -38,7 +39,7 @@ fn read(bytes: &[u8]) -> Option<Dict> {
     }
 }
 
-/// The string at a key, if one stands there.
+/// The string at a key, if there is one.
 pub fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
     match dict.get(key.as_bytes()) {
         Some(Value::Bytes(bytes)) => Some(bytes),
@@ -46,7 +47,7 @@ pub fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
     }
 }
 
-/// The integer at a key, if one stands there.
+/// The integer at a key, if there is one.
 pub fn int(dict: &Dict, key: &str) -> Option<i64> {
     match dict.get(key.as_bytes()) {
         Some(Value::Int(int)) => Some(*int),
@@ -54,7 +55,7 @@ pub fn int(dict: &Dict, key: &str) -> Option<i64> {
     }
 }
 
-/// The dictionary at a key, if one stands there.
+/// The dictionary at a key, if there is one.
 pub fn nested<'a>(dict: &'a Dict, key: &str) -> Option<&'a Dict> {
     match dict.get(key.as_bytes()) {
         Some(Value::Dict(dict)) => Some(dict),
@@ -62,7 +63,7 @@ pub fn nested<'a>(dict: &'a Dict, key: &str) -> Option<&'a Dict> {
     }
 }
 
-/// The items of the list at a key; none where no list stands there.
+/// The items of the list at a key; empty if there is no list.
 pub fn list<'a>(dict: &'a Dict, key: &str) -> &'a [Value] {
     match dict.get(key.as_bytes()) {
         Some(Value::List(list)) => list,

@@ -1,8 +1,8 @@
-//! Which interface or address all our sockets are tied to (`--interface`). Fails closed: where the interface is gone, or has no
-//! address of a family, nothing of that family leaves the machine.
+//! Binds all sockets to an interface or address (`--interface`). Fails closed: if the interface is gone, or has no address of a
+//! family, no packet of that family leaves the machine.
 //!
-//! A socket that is only bound to an address sends by whatever interface the routes say, and over IPv6 goes on to do so when the
-//! address is gone. So sockets are tied to the interface that has the address as well.
+//! A socket that is only bound to an address sends through whatever interface the routes select, and over IPv6 continues to do so
+//! when the address is gone. So sockets are also bound to the interface that has the address.
 
 use std::fmt;
 use std::io;
@@ -16,10 +16,10 @@ use crate::types::Dscp;
 
 use crate::net::interfaces::interfaces;
 
-/// The longest name of an interface, in bytes (`IFNAMSIZ` without its end).
+/// The maximum length of an interface's name in bytes (`IFNAMSIZ` without the final zero).
 const MAX_NAME: usize = 15;
 
-/// What sockets are tied to.
+/// What sockets are bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Bind {
     /// Nothing: the system chooses.
@@ -31,7 +31,7 @@ pub enum Bind {
     Interface(String),
 }
 
-/// The text is neither an address nor a name that an interface could have.
+/// The text is neither an address nor a possible interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an address of this machine or an interface's name is needed, such as 192.0.2.7 or wg0")]
 pub struct BindError;
@@ -60,7 +60,7 @@ impl fmt::Display for Bind {
 }
 
 impl Bind {
-    /// The address to bind a socket of this family to; `None` where the family is not to be used.
+    /// The address to bind a socket of this family to; `None` if the family must not be used.
     pub fn ip(&self, v4: bool) -> Option<IpAddr> {
         match self {
             Bind::Address(ip) => (ip.is_ipv4() == v4).then_some(*ip),
@@ -69,10 +69,10 @@ impl Bind {
         }
     }
 
-    /// Ties a new socket to the interface that is named, or that has the address now.
+    /// Binds a new socket to the named interface, or to the one that has the address now.
     ///
     /// # Errors
-    /// Where there is no such interface or address, or the system does not let us.
+    /// If there is no such interface or address, or the system does not permit it.
     pub fn bind_to_interface(&self, socket: &Socket) -> io::Result<()> {
         match self {
             Bind::Any => Ok(()),
@@ -87,10 +87,10 @@ impl Bind {
         }
     }
 
-    /// The number of the interface, for the groups that `socket` is to join; 0 where none is meant.
+    /// The index of the interface for multicast groups that `socket` joins; 0 for any interface.
     ///
     /// # Errors
-    /// Where there is no such interface or address.
+    /// If there is no such interface or address.
     pub fn index(&self, socket: &Socket) -> io::Result<u32> {
         match self {
             Bind::Any => Ok(0),
@@ -99,10 +99,10 @@ impl Bind {
         }
     }
 
-    /// A TCP socket from which to call `addr`, not connected yet.
+    /// An unconnected TCP socket for a connection to `addr`.
     ///
     /// # Errors
-    /// Where no socket is to be had, or none that is tied as it must be.
+    /// If no socket can be opened, or bound as required.
     pub fn outgoing_socket(&self, addr: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         self.bind_to_interface(&socket)?;
@@ -112,11 +112,11 @@ impl Bind {
         Ok(socket)
     }
 
-    /// The addresses of this machine at which a listening socket that is tied so is found, as far as they are known.
+    /// This machine's addresses at which a listening socket with this binding can be reached, as far as they are known.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         match self {
             Bind::Address(ip) => vec![*ip],
-            // Another program may listen at the addresses of the others.
+            // Other interfaces' addresses may belong to another program's socket; those of this interface are not looked up.
             Bind::Interface(_) => Vec::new(),
             Bind::Any => {
                 interfaces().unwrap_or_default().into_iter().flat_map(|interface| interface.addresses).collect()
@@ -124,24 +124,24 @@ impl Bind {
         }
     }
 
-    /// A TCP connection to `addr`, made within `timeout`.
+    /// A TCP connection to `addr`, established within `timeout`.
     ///
     /// # Errors
-    /// What [`Bind::outgoing_socket`] and connecting say.
+    /// Those of [`Bind::outgoing_socket`] and of connecting.
     pub fn connect(&self, addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         let socket = self.outgoing_socket(addr)?;
         socket.connect_timeout(&addr.into(), timeout)?;
         Ok(socket.into())
     }
 
-    /// A UDP socket at `addr`, of that address's family alone.
+    /// A UDP socket at `addr`, for that address's family only.
     ///
     /// # Errors
-    /// Where the port is taken, or no socket is to be had that is tied as it must be.
+    /// If the port is in use, or no socket can be bound as required.
     pub fn udp(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {
-            // IPv4 may have a socket of its own at the same port.
+            // IPv4 may have its own socket on the same port.
             socket.set_only_v6(true)?;
         }
         self.bind_to_interface(&socket)?;
@@ -149,18 +149,18 @@ impl Bind {
         Ok(socket.into())
     }
 
-    /// The address from which `addr` is called.
+    /// The local address for connections to `addr`.
     ///
     /// # Errors
-    /// Where its family is not to be used.
+    /// If its family must not be used.
     pub fn source(&self, addr: SocketAddr) -> io::Result<IpAddr> {
         let family = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{self} cannot reach {}", addr.ip()));
         self.ip(addr.is_ipv4()).ok_or_else(family)
     }
 }
 
-/// The number of the interface that has an address of ours; 0 for addresses of the loopback interface, from which the kernel lets
-/// nothing out by another one (127.0.0.0/8), or which belong to the whole machine.
+/// The index of the interface that has one of our addresses; 0 for loopback addresses, which belong to the whole machine or which
+/// the kernel does not let out through another interface (127.0.0.0/8).
 fn interface_with(ip: IpAddr) -> io::Result<u32> {
     if ip.is_loopback() {
         return Ok(0);
@@ -171,10 +171,10 @@ fn interface_with(ip: IpAddr) -> io::Result<u32> {
     Ok(if interface.is_loopback { 0 } else { interface.index })
 }
 
-/// Marks the packets of a connection with a DSCP class, for both families, as a socket of IPv6 may also carry IPv4.
+/// Sets a DSCP class on a connection's packets, for both families because an IPv6 socket may also carry IPv4.
 pub fn mark(stream: &TcpStream, dscp: Dscp) {
     let socket = SockRef::from(stream);
-    // Fails for the family that the socket does not have.
+    // One of the two fails if the socket lacks that family.
     let _ = socket.set_tos_v4(dscp.byte());
     let _ = socket.set_tclass_v6(dscp.byte());
 }

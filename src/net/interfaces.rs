@@ -1,4 +1,4 @@
-//! The network interfaces of this machine and their addresses, as the kernel tells of them (rtnetlink), and when they change.
+//! This machine's network interfaces and their addresses, from the kernel (rtnetlink), and notifications of changes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,39 +8,39 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
 
-/// Room for one answer of the kernel's, in bytes: it never sends more at once.
+/// The receive buffer for one message from the kernel, in bytes: it never sends more at once.
 const ROOM: usize = 32 << 10;
-/// Messages of netlink(7) and rtnetlink(7).
+/// Message types of netlink(7) and rtnetlink(7).
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
-/// A question for all there are: `NLM_F_REQUEST | NLM_F_DUMP`.
+/// A request for all objects: `NLM_F_REQUEST | NLM_F_DUMP`.
 const ALL: u16 = 0x301;
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`.
 const GROUPS: u32 = 0x111;
-/// Attributes of an address: that of the other end where there is one, and our own.
+/// Attributes of an address: the peer's address, if there is one, and our own.
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 /// `IFF_UP | IFF_RUNNING | IFF_MULTICAST`.
 const MULTICAST: u32 = 0x1 | 0x40 | 0x1000;
 /// `IFF_LOOPBACK`.
 const LOOPBACK: u32 = 0x8;
-/// An address that others may have as well (`IFA_F_TENTATIVE`) cannot be used yet.
+/// `IFA_F_TENTATIVE`: an address still being checked for duplicates cannot be used yet.
 const TENTATIVE: u8 = 0x40;
 
-/// An interface.
+/// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its number.
+    /// Its index.
     pub index: u32,
-    /// Whether it is up, has its cable, and takes multicast.
+    /// Whether it is up, has a carrier and supports multicast.
     pub multicasts: bool,
-    /// Whether it leads to this machine itself.
+    /// Whether it is a loopback interface.
     pub is_loopback: bool,
-    /// Its addresses, without those that cannot be used yet.
+    /// Its addresses, without tentative ones.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -62,12 +62,12 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(all)
 }
 
-/// Notices of changes to interfaces or their addresses.
+/// Notifications of changes to interfaces or their addresses.
 #[derive(Debug)]
 pub struct InterfaceChanges(OwnedFd);
 
 impl InterfaceChanges {
-    /// Listens from now on.
+    /// Subscribes to notifications from now on.
     ///
     /// # Errors
     /// If the system refuses.
@@ -77,7 +77,7 @@ impl InterfaceChanges {
         Ok(InterfaceChanges(socket))
     }
 
-    /// Reads all notices; whether there were any.
+    /// Reads all pending notifications. Returns whether there were any.
     pub fn take(&self) -> bool {
         let (mut any, mut room) = (false, vec![0; ROOM]);
         loop {
@@ -101,7 +101,7 @@ fn open(flags: SocketFlags) -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?)
 }
 
-/// Asks the kernel for all of a kind, and passes each message to `hear`.
+/// Requests all objects of a kind from the kernel, and passes each message to `hear`.
 fn ask(question: u16, body: &[u8], mut hear: impl FnMut(u16, &[u8])) -> io::Result<()> {
     let socket = open(SocketFlags::CLOEXEC)?;
     let length = (HEAD + body.len()) as u32;
@@ -130,20 +130,21 @@ fn ask(question: u16, body: &[u8], mut hear: impl FnMut(u16, &[u8])) -> io::Resu
     }
 }
 
-/// A netlink message's head, in bytes.
+/// The length of a netlink message header in bytes.
 const HEAD: usize = 16;
 
-/// The messages in what was received: kinds and bodies.
+/// The messages in a received buffer: types and bodies.
 fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     parts(bytes, |head| Some((u32::from_ne_bytes(*head.first_chunk()?) as usize, *head.get(4..)?.first_chunk()?)), HEAD)
 }
 
-/// The attributes behind a message's own fields.
+/// The attributes after a message's own fields.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     parts(bytes, |head| Some((u16::from_ne_bytes(*head.first_chunk()?).into(), *head.get(2..)?.first_chunk()?)), 4)
 }
 
-/// Pieces that begin with their length and kind, each at a multiple of four; what does not fit ends it.
+/// Splits `bytes` into parts that begin with their length and type, each aligned to four bytes; ends at the first that does not
+/// fit.
 fn parts(
     bytes: &[u8],
     read: impl Fn(&[u8]) -> Option<(usize, [u8; 2])>,
@@ -158,7 +159,7 @@ fn parts(
     })
 }
 
-/// An interface as struct ifinfomsg has it.
+/// Parses a struct ifinfomsg.
 fn link(body: &[u8]) -> Option<Interface> {
     let index = u32::from_ne_bytes(*body.get(4..)?.first_chunk()?);
     let flags = u32::from_ne_bytes(*body.get(8..)?.first_chunk()?);
@@ -166,7 +167,7 @@ fn link(body: &[u8]) -> Option<Interface> {
     Some(Interface { index, multicasts, is_loopback, addresses: Vec::new() })
 }
 
-/// An address, and the interface that has it, as struct ifaddrmsg and its attributes have them.
+/// Parses a struct ifaddrmsg and its attributes: the address, and the index of the interface that has it.
 fn address(body: &[u8]) -> Option<(u32, IpAddr)> {
     let flags = *body.get(2)?;
     let index = u32::from_ne_bytes(*body.get(4..)?.first_chunk()?);

@@ -1,17 +1,17 @@
-//! IP addresses as networks: whose addresses belong together, and which of them are not on the public internet. One subscriber has
-//! many addresses, so every limit "per address" counts by [`Network`]. Pure.
+//! IP addresses as networks: which addresses belong to one subscriber, and which are not on the public internet. One subscriber
+//! has many addresses, so every limit "per address" counts by [`Network`]. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The network around an address: a key to count by. Compare networks of one width only.
+/// The network around an address, as a key to count by. Only compare networks of the same prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network {
-    /// The first address; an IPv4 one as `::ffff:a.b.c.d`, so that no IPv6 network has the same.
+    /// The first address; an IPv4 one as `::ffff:a.b.c.d`, so that no IPv6 network equals it.
     first: u128,
 }
 
 impl Network {
-    /// The network of `v4` or `v6` leading bits around an address.
+    /// The network with the first `v4` or `v6` bits of an address.
     pub fn of(ip: IpAddr, v4: u32, v6: u32) -> Network {
         let (bits, kept) = match ip.to_canonical() {
             IpAddr::V4(ip) => (ip.to_ipv6_mapped().to_bits(), 96 + v4.min(32)),
@@ -21,7 +21,7 @@ impl Network {
         Network { first: bits & mask }
     }
 
-    /// The least that a subscriber has: one IPv4 address, or the 2^64 addresses of an IPv6 network.
+    /// The minimum that a subscriber has: one IPv4 address, or an IPv6 /64.
     pub fn host(ip: IpAddr) -> Network {
         Network::of(ip, 32, 64)
     }
@@ -37,7 +37,7 @@ impl Network {
     }
 }
 
-/// Whether an address belongs to this machine or to a network around it, itself or by the IPv4 address that it carries.
+/// Whether an address belongs to this machine or to a private network, directly or as an embedded IPv4 address.
 pub fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_private_v4(ip),
@@ -45,8 +45,8 @@ pub fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether somebody at `from` may name `named` as the address of a peer or node. Nobody outside a network knows what is in it:
-/// such a name is a mistake, or meant to make us connect to a device of the user.
+/// Whether to accept the address `named` of a peer or node from a sender at `from`. Nobody outside of a private network knows its
+/// addresses: such an address is a mistake, or meant to make us connect to one of the user's devices.
 pub fn may_report(from: IpAddr, named: IpAddr) -> bool {
     if is_loopback(named) { is_loopback(from) } else { is_private(from) || !is_private(named) }
 }
@@ -76,14 +76,14 @@ fn is_private_v6(ip: Ipv6Addr) -> bool {
         || embedded_ipv4(ip).into_iter().flatten().any(is_private_v4)
 }
 
-/// The IPv4 addresses that a packet to this address is forwarded to by a translator or through a tunnel.
+/// The IPv4 addresses to which a translator or a tunnel forwards packets for this address.
 fn embedded_ipv4(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let of = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
-        // Teredo (RFC 4380): the server's, and the client's with every bit turned.
+        // Teredo (RFC 4380): the server's address, and the client's with all bits inverted.
         [0x2001, 0, server_high, server_low, .., high, low] => [of(server_high, server_low), of(!high, !low)],
-        // 6to4 (RFC 3056), NAT64 (RFC 6052), stateless translation (RFC 2765), ISATAP (RFC 5214), and the form
-        // that RFC 4291 deprecates.
+        // 6to4 (RFC 3056), NAT64 (RFC 6052), stateless translation (RFC 2765), ISATAP (RFC 5214), and the form that RFC 4291
+        // deprecates.
         [0x2002, high, low, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]

@@ -1,8 +1,8 @@
-//! How many bytes the other end of a TCP connection has acknowledged, how many it has not, and how long that takes, as the kernel tells
-//! (`sock_diag(7)`).
+//! How many bytes the other end of a TCP connection has acknowledged, how many it has not, and the round-trip time, as the kernel
+//! reports them (`sock_diag(7)`).
 //!
-//! The same as `tcpi_bytes_acked` and others of the socket option `TCP_INFO`, which would take unsafe code. A write returns when the kernel
-//! has queued the bytes, and its buffers grow; only what was acknowledged tells how fast a line is.
+//! The socket option `TCP_INFO` provides the same values (`tcpi_bytes_acked` and others), but needs unsafe code. A write returns
+//! when the kernel has queued the bytes, and its buffers grow; only the acknowledged bytes show how fast a connection is.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use socket2::SockRef;
 
-/// `SOCK_DIAG_BY_FAMILY`, the type of the question and of the answer.
+/// `SOCK_DIAG_BY_FAMILY`, the type of the request and of the response.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`
 const REQUEST: u16 = 1;
@@ -24,75 +24,75 @@ const INET: u8 = 2;
 const INET6: u8 = 10;
 /// `INET_DIAG_NOCOOKIE`
 const NO_COOKIE: [u8; 8] = [0xff; 8];
-/// `INET_DIAG_INFO`, the attribute that holds a struct `tcp_info`, and the bit that asks for it.
+/// `INET_DIAG_INFO`, the attribute that contains a struct `tcp_info`, and the bit that requests it.
 const INFO: u16 = 2;
 const WANTS_INFO: u8 = 1 << (INFO - 1);
-/// Where the attributes are: behind the head of 16 bytes and a struct `inet_diag_msg`.
+/// The offset of the attributes: after the 16-byte header and a struct `inet_diag_msg`.
 const ATTRIBUTES: usize = 16 + 72;
-/// Where `idiag_wqueue` is, what was written and has not been acknowledged.
+/// The offset of `idiag_wqueue`, the bytes written and not acknowledged.
 const QUEUED: usize = 16 + 60;
-/// Where `tcpi_rtt`, `tcpi_bytes_acked` and `tcpi_min_rtt` are in a struct `tcp_info`; times in microseconds.
+/// The offsets of `tcpi_rtt`, `tcpi_bytes_acked` and `tcpi_min_rtt` in a struct `tcp_info`; times in microseconds.
 const RTT: usize = 68;
 const BYTES_ACKED: usize = 120;
 const MIN_RTT: usize = 148;
-/// More than an answer has.
+/// Larger than any response.
 const ROOM: usize = 1024;
 
-/// What the system says of a connection.
+/// What the kernel knows about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
     /// Bytes that the peer has acknowledged.
     pub acknowledged: u64,
-    /// Bytes written that it has not.
+    /// Bytes written that the peer has not acknowledged.
     pub queued: u64,
-    /// The round trip, smoothed.
+    /// The smoothed round-trip time.
     pub rtt: Duration,
-    /// The shortest of the last minutes.
+    /// The minimum round-trip time of the last minutes.
     pub min_rtt: Duration,
 }
 
-/// A netlink socket that asks the kernel about TCP connections of this process.
+/// A netlink socket that queries the kernel about this process's TCP connections.
 #[derive(Debug)]
 pub struct TcpDiag(OwnedFd);
 
 impl TcpDiag {
-    /// Opens it.
+    /// Opens the socket.
     ///
     /// # Errors
-    /// Where the system has nothing of the kind.
+    /// If the system does not support it.
     pub fn open() -> io::Result<TcpDiag> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(TcpDiag(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG))?))
     }
 
-    /// The bytes written to `stream` that were acknowledged; `None` where the kernel does not tell.
+    /// The acknowledged bytes of those written to `stream`; `None` if the kernel does not report them.
     pub fn of(&self, stream: &TcpStream) -> Option<u64> {
         self.look(stream).map(|look| look.acknowledged)
     }
 
-    /// What the kernel knows of `stream`; `None` where it does not tell.
+    /// What the kernel knows about `stream`; `None` if it does not report that.
     pub fn look(&self, stream: &TcpStream) -> Option<TcpInfo> {
         let message = question(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
         let mut room = [0; ROOM];
-        // What is left of an earlier question that went wrong.
+        // Discard the response to an earlier request that failed.
         while recv(&self.0, room.as_mut_slice(), RecvFlags::empty()).is_ok() {}
         send(&self.0, &message, SendFlags::empty()).ok()?;
-        // The kernel has answered by the time `send` returns.
+        // The kernel has responded by the time `send` returns.
         let (_, count) = recv(&self.0, room.as_mut_slice(), RecvFlags::empty()).ok()?;
         answer(room.get(..count)?)
     }
 }
 
-/// The number of the interface that a socket is bound to; 0 where it is to none.
+/// The index of the interface that a socket is bound to; 0 if it is bound to none.
 fn bound_to(stream: &TcpStream) -> u32 {
     let name = SockRef::from(stream).device().ok().flatten();
     let name = name.and_then(|name| String::from_utf8(name).ok());
     name.and_then(|name| name_to_index(stream, name.trim_end_matches('\0')).ok()).unwrap_or_default()
 }
 
-/// Asks for the socket of one connection, which is bound to that interface (struct `inet_diag_req_v2`).
+/// A request for the socket of one connection, bound to that interface (struct `inet_diag_req_v2`).
 fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
-    // A connection over IPv4 of a socket for both families is found as what it is.
+    // The kernel finds an IPv4 connection of a dual-stack socket as IPv4.
     let (ours, theirs) = (local.ip().to_canonical(), remote.ip().to_canonical());
     let family = if ours.is_ipv4() { INET } else { INET6 };
     let mut body = vec![family, TCP, WANTS_INFO, 0];
@@ -116,7 +116,7 @@ fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
     message
 }
 
-/// The numbers in an answer.
+/// Parses a response.
 fn answer(message: &[u8]) -> Option<TcpInfo> {
     if u16::from_ne_bytes(*message.get(4..)?.first_chunk()?) != BY_FAMILY {
         return None;
@@ -145,7 +145,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv6Addr, TcpListener};
 
-    /// Writes until no more is taken, reads all at the other end, and looks before, in between and afterwards.
+    /// Writes until the kernel accepts no more, reads everything at the other end, and queries before, in between and afterwards.
     fn fills_and_empties(listen: SocketAddr, dial: IpAddr) {
         let kernel = TcpDiag::open().unwrap();
         let listener = TcpListener::bind(listen).unwrap();
@@ -169,7 +169,7 @@ mod tests {
             left -= theirs.read(&mut room).unwrap() as u64;
         }
         while kernel.of(&ours) != Some(written) {
-            std::thread::yield_now(); // the last acknowledgement may be on its way
+            std::thread::yield_now(); // the last acknowledgement may be in transit
         }
     }
 

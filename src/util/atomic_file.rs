@@ -1,5 +1,5 @@
-//! Files written whole or not at all: beside their place first, under a name that nobody else has, then moved there. A reader finds
-//! the old file or the new one, and a symbolic link at either name is replaced, never written through.
+//! Writes files atomically: to a temporary file with a random name beside the target, then renames it. A reader finds the old
+//! file or the new one, and a symbolic link at either name is replaced, never written through.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,29 +11,29 @@ use rustix::io::Errno;
 
 use crate::util::random;
 
-/// Rights of the folders that btsync makes for itself, and of its files there: they tell what the user downloads.
+/// Permissions of the folders that btsync makes for itself, and of its files there: they reveal what the user downloads.
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
-/// What the user asked for follows the umask.
+/// Files that the user asked for follow the umask.
 const PLAIN_FILE: u32 = 0o666;
 
-/// What may be in a file's place.
+/// What may exist at the target path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
     /// Nothing; otherwise the error is [`io::ErrorKind::AlreadyExists`].
     CreateNew,
-    /// Anything but a folder. A file's rights and owner are taken over.
+    /// Anything but a folder. The new file keeps an old file's permissions and owner.
     Replace,
 }
 
-/// Which step failed, and how.
+/// The step that failed, and its error.
 #[derive(Debug)]
 pub enum WriteFailure {
-    /// The new file could not be created beside its place.
+    /// Creating the temporary file beside the target.
     Create(io::Error),
-    /// It could not be filled.
+    /// Writing the temporary file.
     Write(io::Error),
-    /// It could not be moved to its place.
+    /// Renaming it to the target.
     Move(io::Error),
 }
 
@@ -45,19 +45,20 @@ impl From<WriteFailure> for io::Error {
     }
 }
 
-/// Makes a folder of btsync's own, with the folders above it that are missing; all of those that it makes are the user's alone.
+/// Creates a folder of btsync's own, and missing folders above it; only the user can access those that it creates.
 ///
 /// # Errors
-/// Where one cannot be made.
+/// If one cannot be created.
 pub fn private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)
 }
 
-/// Replaces a file of btsync's own, which only the user can read. Not synced: what is lost with the system must be dispensable. A file
-/// that holds something else than `is_ours` knows has only the same name, and stays: [`io::ErrorKind::AlreadyExists`].
+/// Replaces a file of btsync's own, which only the user can read. Does not sync: the caller must be able to lose the file in a
+/// power failure. A file whose content `is_ours` does not accept belongs to someone else, and stays:
+/// [`io::ErrorKind::AlreadyExists`].
 ///
 /// # Errors
-/// Where a step fails; the old file, if any, is then unchanged.
+/// If a step fails; the old file, if any, is then unchanged.
 pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> bool) -> io::Result<()> {
     if !may_be_ours(path, is_ours)? {
         return Err(io::Error::new(
@@ -68,10 +69,11 @@ pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> boo
     Ok(replace(path, PRIVATE_FILE, WriteMode::Replace, |file| file.write_all(bytes))?)
 }
 
-/// Whether a file holds nothing, as a pipe does, or what `is_ours` knows; also where there is none. A link is no more than what it leads to.
+/// Whether a file's content is empty, all zeros or accepted by `is_ours`; also `true` if it does not exist or is not a regular
+/// file. Follows symbolic links.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If the file cannot be read.
 pub fn may_be_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     let mut bytes = Vec::new();
     match open_regular(path) {
@@ -84,13 +86,13 @@ pub fn may_be_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> io::Result<b
     Ok(bytes.iter().all(|byte| *byte == 0) || is_ours(&bytes))
 }
 
-/// Opens a regular file for reading, or a link to one; `None` where it is something else. Nothing is waited for, be it a pipe without
-/// a writer or a device.
+/// Opens a regular file, or a link to one, for reading; `None` if it is something else. Never blocks, even on a pipe without a
+/// writer or on a device.
 ///
 /// # Errors
-/// Where it cannot be opened.
+/// If the file cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
-    // A look before, as opening a device may do something; and one after, as there may be another file by then.
+    // Check before opening, because opening a device may have side effects; and after, because another file may be there by then.
     if !fs::metadata(path)?.is_file() {
         return Ok(None);
     }
@@ -107,24 +109,24 @@ pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
 /// Opens a file of btsync's own, as [`open_regular`] does.
 ///
 /// # Errors
-/// Where it cannot be opened, or is no file.
+/// If it cannot be opened, or is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     open_regular(path)?.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
 }
 
-/// Writes a file that the user named, with the rights that the umask leaves.
+/// Writes a file that the user named, with the permissions that the umask leaves.
 ///
 /// # Errors
-/// The step that failed; what was there before is then unchanged.
+/// The step that failed; an existing file is then unchanged.
 pub fn write(path: &Path, bytes: &[u8], place: WriteMode) -> Result<(), WriteFailure> {
     let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
     replace(path, PLAIN_FILE, place, |file| {
         file.write_all(bytes)?;
         if let Some(before) = &before {
-            // Only root may give files away; whoever may not keeps it.
+            // Only root may change owners; other users keep the new file.
             let _ = fchown(&*file, Some(before.uid()), Some(before.gid()));
             file.set_permissions(before.permissions())?;
-            // What it replaces is gone for good then.
+            // Sync before the rename destroys the old content.
             file.sync_all()?;
         }
         Ok(())
@@ -138,7 +140,7 @@ fn replace(
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), WriteFailure> {
     let temporary_path = temporary_path(path);
-    // `create_new` (O_EXCL) follows no link.
+    // `create_new` (O_EXCL) does not follow links.
     let mut new = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -149,12 +151,12 @@ fn replace(
         .map_err(WriteFailure::Write)
         .and_then(|()| move_to(&temporary_path, path, place).map_err(WriteFailure::Move));
     if written.is_err() {
-        let _ = fs::remove_file(&temporary_path); // the first error is the one to tell
+        let _ = fs::remove_file(&temporary_path); // report the first error
     }
     written
 }
 
-/// A name in the same folder that nobody can have prepared a link at.
+/// A random name in the same folder, so that nobody can have prepared a link there.
 fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:08x}.new", random::u32()));
@@ -166,7 +168,7 @@ fn move_to(temporary_path: &Path, path: &Path, place: WriteMode) -> io::Result<(
         return fs::rename(temporary_path, path);
     }
     match renameat_with(CWD, temporary_path, CWD, path, RenameFlags::NOREPLACE) {
-        // A file system that does not know how: looking first has to do.
+        // A file system that does not support `NOREPLACE`: checking first must suffice.
         Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(path).is_err() => fs::rename(temporary_path, path),
         Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
         renamed => Ok(renamed?),
@@ -183,7 +185,7 @@ mod tests {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
-    /// The folder holds this file and nothing else.
+    /// The folder contains this file and nothing else.
     fn holds_only(folder: &Path, name: &str) {
         let names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [name]);
@@ -204,7 +206,7 @@ mod tests {
             assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), (bytes, 0o600));
         }
         holds_only(&folder, "record");
-        // One from a time when such files were not private becomes so.
+        // A file from before such files were private becomes private.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         replace_private(&file, b"x", |there| there == b"another").unwrap();
         assert_eq!(mode(&file), 0o600);

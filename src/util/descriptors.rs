@@ -1,4 +1,4 @@
-//! File descriptors: the process's limit, and what to do where there are none left.
+//! File descriptors: the process's limit, and waiting if none are free.
 
 use std::io::{self, Write as _};
 use std::sync::{Once, OnceLock};
@@ -7,15 +7,15 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// More than this is never asked for: tables of that size cost the system memory.
+/// The highest limit to ask for: larger descriptor tables cost the system memory.
 const MAX_LIMIT: u64 = 65_536;
-/// Between two tries where there is no descriptor.
+/// The delay between two attempts if no descriptor is free.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The soft limit before the process raised it.
 static ORIGINAL_LIMIT: OnceLock<u64> = OnceLock::new();
 
-/// Raises the soft limit as far as the hard one allows, to 65,536 at most; the limit that holds now.
+/// Raises the soft limit as far as the hard limit allows, to at most 65,536. Returns the limit now in force.
 pub fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let have = limit.current.unwrap_or(u64::MAX);
@@ -27,31 +27,31 @@ pub fn raise_limit() -> u64 {
     asked
 }
 
-/// The soft limit that the process was started with, where it was raised: programs that it starts may count on that, as those
-/// that use select(2) do.
+/// The soft limit that the process was started with, if it was raised: child processes may depend on it, such as those that use
+/// select(2).
 pub fn before() -> Option<u64> {
     ORIGINAL_LIMIT.get().copied()
 }
 
-/// With fewer than this a download would wait for ever: standard streams, signals, the port, the folder, the marker and what it takes to
-/// replace that, a file and one peer.
+/// With fewer descriptors a download would wait for ever: standard streams, signals, the port, the folder, the marker and its
+/// replacement, a file and one peer.
 pub const MIN_DESCRIPTORS: u64 = 16;
-/// What each further torrent takes.
+/// The descriptors for each further torrent.
 const PER_EXTRA_TORRENT: u64 = 6;
-/// What the DHT and local discovery take: sockets of both families, pipes.
+/// The descriptors for the DHT and local discovery: sockets of both families, pipes.
 const DISCOVERY: u64 = 14;
 
 /// What can run within the limit on descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorBudget {
-    /// So many torrents at once.
+    /// The number of torrents that can run at once.
     pub at_once: usize,
-    /// Whether the DHT and local discovery can be had beside these.
+    /// Whether there are enough descriptors left for the DHT and local discovery.
     pub discovery: bool,
 }
 
 impl DescriptorBudget {
-    /// What `have` descriptors are enough for, where `wanted` torrents may run at once; `None` where not even for one.
+    /// The budget of `have` descriptors if `wanted` torrents may run at once; `None` if they do not even suffice for one.
     pub fn of(have: u64, wanted: usize) -> Option<DescriptorBudget> {
         let more = usize::try_from(have.checked_sub(MIN_DESCRIPTORS)? / PER_EXTRA_TORRENT).unwrap_or(usize::MAX);
         let at_once = wanted.min(more.saturating_add(1));
@@ -61,11 +61,11 @@ impl DescriptorBudget {
     }
 }
 
-/// The descriptors that the process may have: what the limit allows, without those that it was started with beside the standard streams.
+/// The descriptors available to btsync: the limit, minus those that the process was started with beside the standard streams.
 pub fn available() -> u64 {
     let have = raise_limit();
     let number = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse::<u64>().ok());
-    // Those above the limit take nothing from it. The folder that is being read is one of them.
+    // Descriptors above the limit do not count. One of those found is the folder being read.
     let count = |open: std::fs::ReadDir| {
         open.flatten().filter(|entry| number(entry.file_name()).is_some_and(|number| number < have)).count() as u64
     };
@@ -73,12 +73,12 @@ pub fn available() -> u64 {
     have.saturating_sub(open.saturating_sub(4))
 }
 
-/// Whether an error says that the process or the system has no descriptor left.
+/// Whether an error says that the process or the system has no free descriptor.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// Tries again after a pause for as long as `failed` says that what came of it is a shortage, and `go_on` that there is a point.
+/// Tries again after a pause while `failed` reports a shortage and `go_on` allows it.
 pub fn retry_while<T>(
     mut attempt: impl FnMut() -> T,
     failed: impl Fn(&T) -> bool,
@@ -93,11 +93,10 @@ pub fn retry_while<T>(
     }
 }
 
-/// Tries again after a pause for as long as there is no descriptor and `go_on` says that there is a point. The first shortage of the
-/// process is told of.
+/// Tries again after a pause while no descriptor is free and `go_on` allows it. Logs the first shortage of the process.
 ///
 /// # Errors
-/// What the last attempt failed with.
+/// The error of the last attempt.
 pub fn with_retry<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnMut() -> bool) -> io::Result<T> {
     retry_while(
         attempt,
@@ -109,20 +108,20 @@ pub fn with_retry<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnM
     )
 }
 
-/// Says that there are no descriptors, once.
+/// Logs once that no descriptors are free.
 pub fn warn_shortage_once() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         let what = "no descriptors are left: waiting for some";
         if log::max_level() == log::LevelFilter::Off {
-            // Before the log begins, as while the configuration is read. A closed stderr stops nothing.
+            // The log may not be set up yet, such as while the configuration is read. A closed stderr stops nothing.
             let _ = writeln!(io::stderr(), "btsync: {what}");
         }
         log::warn!("{what}");
     });
 }
 
-/// Whether there is none left at this moment: some errors of the system's resolver do not say why.
+/// Whether no descriptor is free at this moment: some errors of the system's resolver do not say so.
 pub fn is_exhausted() -> bool {
     std::fs::File::open("/dev/null").is_err_and(|error| is_shortage(&error))
 }

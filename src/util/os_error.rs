@@ -1,14 +1,14 @@
-//! What the operating system says of an error, in words for people: without its number, which tells a user nothing.
+//! The operating system's error messages, worded for users: without the error number, which tells a user nothing.
 
 use std::borrow::Cow;
 use std::io;
 
-/// How Rust's library writes the system's number behind its words.
+/// How Rust's standard library appends the error number.
 const NUMBER: &str = " (os error ";
-/// What it puts before a resolver's words.
+/// The prefix of a resolver error.
 const LOOKUP: &str = "failed to lookup address information: ";
 
-/// The words for an error, to stand at the end of a sentence.
+/// The error message, to be put at the end of a sentence.
 pub fn reason(error: &io::Error) -> String {
     let mut words = without_numbers(&error.to_string()).into_owned();
     if let Some(rest) = words.strip_prefix(LOOKUP) {
@@ -20,8 +20,8 @@ pub fn reason(error: &io::Error) -> String {
     words
 }
 
-/// A text that may hold the words for errors, without their numbers. Everything that a user sees goes through here, so that an
-/// error's own words can be put into any message.
+/// Removes the error numbers from a text that may contain error messages. Everything that a user sees passes through here, so
+/// that any message may contain an error's own text.
 pub fn without_numbers(text: &str) -> Cow<'_, str> {
     if !text.contains(NUMBER) {
         return text.into();
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn an_error_is_told_in_words_alone() {
-        // The system's number for a refused connection.
+        // ECONNREFUSED.
         assert_eq!(reason(&io::Error::from_raw_os_error(111)), "connection refused");
         assert_eq!(
             reason(&io::Error::other(format!("{LOOKUP}Name or service not known"))),

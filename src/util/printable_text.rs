@@ -1,7 +1,7 @@
-//! Text from strangers, made fit for terminals and logs.
+//! Makes text from untrusted sources safe for terminals and logs.
 
-/// Text from a stranger, fit for one line of a terminal or a log: line ends and tabs become spaces; other control characters,
-/// those that reorder the text around them, and those that nobody can see are left out.
+/// Text from an untrusted source, safe for one line of a terminal or a log: line ends and tabs become spaces; other control
+/// characters, those that reorder the text around them, and invisible ones are removed.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -13,7 +13,7 @@ pub fn printable(text: &str) -> String {
         let around = [out.chars().next_back(), chars.peek().copied()];
         match c {
             '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
-            // Arabic, Indic scripts and emoji cannot be written without them; between other characters they hide.
+            // Arabic, Indic scripts and emoji need joiners; between other characters they are invisible.
             '\u{200c}' | '\u{200d}' if !around.iter().all(|c| c.is_some_and(takes_joiner)) => {}
             _ if is_deceptive(c) => {}
             _ => out.push(c),
@@ -32,8 +32,8 @@ pub fn is_unprintable(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a terminal is better off without it: what is unprintable, and what takes no room or none that can be seen, by which
-/// two names could look the same. On a disk the latter do no harm.
+/// Whether a terminal must not show the character: unprintable ones, and those without a visible width, with which two different
+/// names could look the same. On disk the latter do no harm.
 pub fn is_deceptive(c: char) -> bool {
     if matches!(c, ' '..='~') {
         return false;

@@ -1,50 +1,50 @@
-//! Random numbers. [`fill`] and its kin draw from the operating system's generator: whatever strangers must not be able to guess or to link (keys,
-//! peer ids, tokens, transaction ids) comes from here. A [`Random`] is handed to state machines, so that tests can seed it.
-//! `fastrand` has its place only where no opponent exists, such as the order of pieces; a test below says where.
+//! Random numbers. [`fill`] and the functions after it use the operating system's generator, for everything that attackers must
+//! not be able to guess or link (keys, peer IDs, tokens, transaction IDs). State machines get a [`Random`], so that tests can
+//! seed it. `fastrand` is only for choices without an attacker, such as the order of pieces; a test below lists the places.
 
 /// Fills `bytes` from the operating system's generator.
 ///
 /// # Panics
-/// Where the system has no random numbers, which no Linux since 3.17 does: going on with numbers that can be guessed would be worse.
+/// If the system has no random numbers, which no Linux since 3.17 does: continuing with predictable numbers would be worse.
 pub fn fill(bytes: &mut [u8]) {
     if let Err(error) = getrandom::getrandom(bytes) {
         panic!("the operating system gives no random numbers: {error}");
     }
 }
 
-/// Some bytes of the operating system's generator.
+/// Random bytes from the operating system's generator.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
     bytes
 }
 
-/// A number of the operating system's generator.
+/// A number from the operating system's generator.
 pub fn u64() -> u64 {
     u64::from_ne_bytes(bytes())
 }
 
-/// A number of the operating system's generator.
+/// A number from the operating system's generator.
 pub fn u32() -> u32 {
     u32::from_ne_bytes(bytes())
 }
 
-/// A generator for cheap choices that no opponent gains from, seeded by the operating system.
+/// A fast generator for choices that no attacker gains from, seeded by the operating system.
 pub fn cheap() -> fastrand::Rng {
     fastrand::Rng::with_seed(u64())
 }
 
-/// A source of random numbers: the operating system's, or in tests one that repeats itself.
+/// A source of random numbers: the operating system's, or in tests a reproducible one.
 #[derive(Clone, Debug)]
 pub struct Random(Option<fastrand::Rng>);
 
 impl Random {
-    /// The operating system's.
+    /// The operating system's generator.
     pub fn system() -> Random {
         Random(None)
     }
 
-    /// One that gives the same again for the same seed; for tests and simulations alone.
+    /// A generator that repeats its numbers for the same seed; only for tests and simulations.
     pub fn seeded(seed: u64) -> Random {
         Random(Some(fastrand::Rng::with_seed(seed)))
     }
@@ -57,27 +57,27 @@ impl Random {
         }
     }
 
-    /// A number.
+    /// A random number.
     pub fn u32(&mut self) -> u32 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
         u32::from_ne_bytes(bytes)
     }
 
-    /// A number.
+    /// A random number.
     pub fn u64(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
         u64::from_ne_bytes(bytes)
     }
 
-    /// A number from 0 to `most`; all are equally likely.
+    /// A random number from 0 to `most`, uniformly distributed.
     pub fn up_to(&mut self, most: u32) -> u32 {
         if let Some(rng) = &mut self.0 {
             return rng.usize(..=most as usize) as u32;
         }
         let Some(of) = most.checked_add(1) else { return self.u32() };
-        // What is left above the last whole multiple would favour the small ones.
+        // Reject numbers above the last whole multiple, which would favour small results.
         let fair = u32::MAX - u32::MAX % of;
         loop {
             let number = self.u32();
@@ -87,7 +87,7 @@ impl Random {
         }
     }
 
-    /// A generator for cheap choices, seeded from this one.
+    /// A fast generator for choices that no attacker gains from, seeded from this one.
     pub fn cheap(&mut self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.u64())
     }
@@ -101,8 +101,8 @@ mod tests {
 
     use super::*;
 
-    /// Where nobody gains from a guess: which piece or peer is next, how long a pause is, in which order trackers are asked, and
-    /// which of many peers are named; and what everybody may see, such as the ids of DHT nodes.
+    /// Places where nobody gains from a guess: the next piece or peer, the length of a pause, the order of trackers, and the
+    /// selection from many peers; and public values, such as the IDs of DHT nodes.
     const CHEAP: [&str; 10] = [
         "util/random.rs",
         "strategy/",
@@ -148,7 +148,7 @@ mod tests {
                     continue;
                 }
                 let text = fs::read_to_string(&path).expect("a source file");
-                // Tests seed it as they like.
+                // Tests may seed it as they like.
                 let is_test = ["tests.rs", "_tests.rs", "simulation.rs"].iter().any(|end| name.ends_with(end));
                 let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
                 let draws =
