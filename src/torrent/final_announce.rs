@@ -1,5 +1,5 @@
-//! Leaving: the trackers are told, the peers' sockets are shut, the threads are joined. A tracker that is slow to hear it
-//! holds nobody up for longer than [`FINAL_ANNOUNCE_TIMEOUT`].
+//! Stopping: tells the trackers, shuts the peers' sockets down and joins the threads. A slow tracker delays this by at most
+//! [`FINAL_ANNOUNCE_TIMEOUT`].
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,19 +12,19 @@ use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::peer::{Connection, TorrentContext};
 use crate::torrent::peer_manager::{AnnounceIdentity, send};
 
-/// What all trackers together get to hear that we leave.
+/// The time limit for all final announces together.
 pub const FINAL_ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(1800);
-/// Between two looks at threads that have not ended yet.
+/// How often to check threads that have not ended yet.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Last announces under way.
+/// Final announces in progress.
 pub struct FinalAnnounces {
     threads: Vec<JoinHandle<()>>,
     done: Receiver<()>,
     deadline: Instant,
 }
 
-/// Sends the last announces, `completed` before `stopped` where both are due, one thread for each tracker.
+/// Sends the final announces on one thread for each tracker, `completed` before `stopped` if both are due.
 pub fn announce_stopped(
     shared: &Arc<TorrentContext>,
     tracker: &TrackerClient,
@@ -61,8 +61,8 @@ pub fn announce_stopped(
 }
 
 impl FinalAnnounces {
-    /// Waits for the trackers, no longer than they have been promised. A thread that still waits for its tracker then is left
-    /// behind: it holds nothing but its socket.
+    /// Waits for the trackers until the deadline. A thread whose tracker has not answered by then is left behind; it holds
+    /// nothing but its socket.
     pub fn wait(self) {
         for _ in &self.threads {
             if self.done.recv_deadline(self.deadline).is_err() {
@@ -76,13 +76,13 @@ impl FinalAnnounces {
     }
 }
 
-/// Shuts every connection and joins its threads.
+/// Shuts every connection down and joins its threads.
 pub fn close_connections(connections: Vec<Connection>) {
     for connection in &connections {
         connection.close();
     }
     for connection in connections {
-        // A call that had not quite begun when its socket was shut begins all the same: it is shut again.
+        // A dial that had not quite started when its socket was shut down starts all the same, so it is shut down again.
         while !connection.is_finished() {
             thread::sleep(JOIN_POLL_INTERVAL);
             connection.close();

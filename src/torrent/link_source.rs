@@ -1,6 +1,6 @@
-//! The .torrent that a magnet link names by URL (`xs`, `as`), asked for beside the peers: whichever brings the info dictionary first
-//! wins. A link comes from a stranger, so that its URLs lead to public addresses only, and only the info dictionary counts of what
-//! they bring, as nothing else is covered by the info-hash.
+//! Fetches the torrent file that a magnet link names by URL (`xs`, `as`), in parallel to the peers: the first source of the
+//! info dictionary wins. A link may come from a stranger, so its URLs may lead to public addresses only, and only the info
+//! dictionary of the file is used, as the info-hash covers nothing else.
 
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -14,13 +14,14 @@ use crate::peer::{PeerEvent, TorrentContext};
 use crate::torrent::Config;
 use crate::types::InfoHash;
 
-/// URLs that are asked at most, one after the other.
+/// At most this many URLs are tried, one after the other.
 const MAX_URLS: usize = 4;
-/// For each of them, redirects and body included.
+/// Time limit for each of them, including redirects and body.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Begins to ask the URLs of a link, where it has any. Blocking I/O cannot be interrupted: where a server is silent when the metadata is
-/// there or the session ends, the thread is left behind. It holds nothing but its socket then, and asks nobody else.
+/// Starts to fetch the URLs of a link, if it has any. Blocking I/O cannot be interrupted: if a server is silent when the
+/// metadata is complete or the torrent stops, the thread is left behind. It then holds nothing but its socket, and contacts no
+/// other server.
 pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, shared: &Arc<TorrentContext>) {
     if magnet.sources.is_empty() {
         return;
@@ -37,7 +38,7 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, shared: &Arc
     }
 }
 
-/// Asks one after the other, until one has the info dictionary or nobody waits for it any more.
+/// Tries one URL after the other, until one provides the info dictionary or it is no longer needed.
 fn ask_all(urls: &[String], stage: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
     let waiting = || stage.upgrade().filter(|shared| !shared.is_stopping());
     for url in urls.iter().take(MAX_URLS) {
@@ -54,7 +55,7 @@ fn ask_all(urls: &[String], stage: &Weak<TorrentContext>, fetch: impl Fn(&str) -
     }
 }
 
-/// The info dictionary of a .torrent, if it is the right one.
+/// The info dictionary of a torrent file, if it is the right one.
 fn info(bytes: &[u8], info_hash: InfoHash) -> Result<Vec<u8>, String> {
     let torrent = Metainfo::parse(bytes).map_err(|error| error.to_string())?;
     if torrent.info_hash == info_hash { Ok(torrent.info) } else { Err("it is another torrent".to_owned()) }
@@ -107,7 +108,7 @@ mod tests {
             if url == "a" { Err("not there".to_owned()) } else { Ok(TORRENT.to_vec()) }
         });
         assert!(asked.get() == 2 && matches!(heard.try_recv(), Ok(PeerEvent::MetadataFromUrl(_))));
-        // The metadata has come from elsewhere meanwhile.
+        // The metadata has arrived from elsewhere meanwhile.
         ask_all(&urls, &Arc::downgrade(&shared), |_| {
             asked.set(asked.get() + 1);
             shared.detach_connections();

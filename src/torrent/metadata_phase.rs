@@ -1,5 +1,5 @@
-//! The metadata stage of a magnet link (BEP 9): peers are found and called as for a download, but all that is asked of them is
-//! the info dictionary. When it is there the connections are kept, with what peers have said of pieces, and the download goes on with
+//! The metadata phase of a magnet link (BEP 9): finds and dials peers as for a download, but requests only the info dictionary.
+//! Once it is complete, the connections are kept, with what the peers have said about pieces, and the download continues with
 //! them.
 
 use std::collections::HashSet;
@@ -18,12 +18,12 @@ use crate::torrent::{TorrentInner, send_event};
 use crate::types::PeerKey;
 use crate::wire::metadata::MetadataMessage;
 
-/// The main thread looks up at least so often.
+/// Upper bound on sleep, in case a deadline is missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Pieces of metadata that one peer may owe us.
+/// Metadata requests to one peer that may be outstanding.
 const MAX_REQUESTS_PER_PEER: u32 = 16;
 
-/// Fetches the metadata, until it is there or somebody says stop; then `None`.
+/// Fetches the metadata; `None` if the torrent is stopped first.
 pub fn fetch(
     peer_manager: &mut PeerManager<'_>,
     shared: &Arc<TorrentContext>,
@@ -50,7 +50,7 @@ struct MetadataPhase<'a, 'b> {
     shared: &'a Arc<TorrentContext>,
     inner: &'a TorrentInner,
     fetch: MetadataFetch,
-    /// Connections that lied and are about to end.
+    /// Connections that sent wrong metadata and are about to end.
     banned: HashSet<PeerKey>,
 }
 
@@ -87,10 +87,10 @@ impl MetadataPhase<'_, '_> {
         self.inner.metadata.1.store(of, Ordering::Relaxed);
     }
 
-    /// Takes a report that concerns this stage; the info dictionary, once it is whole.
+    /// Handles an event of this phase. Returns the info dictionary once it is complete.
     fn handle_event(&mut self, event: PeerEvent) -> Option<Vec<u8>> {
         match event {
-            // A size that cannot be is no offer.
+            // An impossible size does not count as an offer.
             PeerEvent::HasMetadata { key, size } if !self.banned.contains(&key) => _ = self.fetch.offer(key, size),
             PeerEvent::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.shared.now()),
             PeerEvent::Metadata { key, piece, total_size, bytes: Some(bytes) } => {

@@ -1,5 +1,5 @@
-//! Files that lie complete under another name than the one that btsync would write to: the name as the torrent has it, before it was
-//! made safe. So the creator of a torrent can seed the original folder. They are read and never written to.
+//! Finds complete files under another name than the one btsync would write to: the name in the torrent, before it was made
+//! safe. So the creator of a torrent can seed the original folder. These files are only read, never written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::torrent::open_files::with_descriptor_wait;
 use crate::torrent::resume_store::ResumeStore;
 use crate::types::{Bitfield, PieceIndex};
 
-/// Files and the other places at which they may be.
+/// The indices of files, each with another path at which the file may be.
 type AlternativePaths = Vec<(usize, PathBuf)>;
 
-/// The layout with those files at other places that are complete there. The places that the user gave to files stay.
+/// Changes the layout so that files that are complete at another path are used there. Paths that the user chose for files stay.
 ///
 /// # Errors
-/// What the system says of a file that is there and cannot be read.
+/// If an existing file cannot be read.
 pub(crate) fn find(
     inner: &Arc<TorrentInner>,
     config: &Config,
@@ -45,14 +45,14 @@ pub(crate) fn find(
     Ok(redirected(&layout, &complete))
 }
 
-/// The layout with files at other places where they are there and not at their own; for looking only.
+/// The layout with files at another path if they exist there and not at their own; only for displaying.
 pub fn layout_as_found(torrent: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
     let is_there = |path: &Path| fs::metadata(folder.join(path)).is_ok_and(|it| it.is_file());
     let is_missing = |file: usize| layout.files().get(file).is_some_and(|spec| !is_there(&spec.path));
     redirected(layout, &candidates(torrent, |file, place| is_there(place) && is_missing(file)))
 }
 
-/// The first place of each file, other than its own, that `fits`.
+/// The first path of each file, other than its own, for which `fits` is true.
 fn candidates(torrent: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> AlternativePaths {
     let is_odd = torrent.hidden_name.is_some() || torrent.original_name.is_some();
     let files = torrent.files.iter().enumerate().filter(|(_, file)| !file.pad && (is_odd || file.original().is_some()));
@@ -66,7 +66,7 @@ fn candidates(torrent: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> Altern
 fn redirected(layout: &Layout, places: &AlternativePaths) -> Layout {
     let mut layout = layout.clone();
     for (file, place) in places {
-        // A place that is not made of plain names stays unused.
+        // A path that is not made of plain names is not used.
         if layout.redirect(*file, place).is_ok() {
             layout.set_read_only(*file);
         }
@@ -74,7 +74,7 @@ fn redirected(layout: &Layout, places: &AlternativePaths) -> Layout {
     layout
 }
 
-/// Which pieces of the candidates are right, by the resume data or else by their hashes.
+/// The pieces of the candidates that verify, by the resume data or else by their hashes.
 fn pieces_of(
     inner: &Arc<TorrentInner>,
     config: &Config,

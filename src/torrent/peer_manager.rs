@@ -1,8 +1,9 @@
-//! Whom we know and how we come to know them: trackers, the DHT, neighbours, what peers tell; whom to call, who calls.
+//! The peers of a torrent: how we find them (trackers, the DHT, local service discovery, peer exchange), which ones we dial,
+//! and which connections we accept.
 //!
-//! The metadata stage and the download have this in common: it is made once and handed on from the one to the other, so that a
-//! magnet link goes on as a download without asking anybody twice. `announcing` sends to trackers, `note_dialed` makes and ends
-//! connections, `discovery` holds what finds peers beside trackers, `exchange` is peer exchange.
+//! It is created once and passed from the metadata phase to the download, so that a magnet link's download does not start its
+//! search anew. `announcer` contacts trackers, `connecting` opens and closes connections, `discovery` runs the DHT and local
+//! service discovery, `pex` is peer exchange.
 
 mod announcer;
 mod connecting;
@@ -31,66 +32,66 @@ pub use announcer::{AnnounceIdentity, Announcer, send};
 pub use discovery::{Discovery, LoopEvent};
 pub use kept_connections::Spare;
 
-/// Trackers that are ignored, as many as a line names.
+/// How many ignored trackers a warning names.
 const MAX_TRACKERS_IN_WARNING: usize = 3;
-/// Addresses that trackers named and that are kept until it is known whether the torrent is private.
+/// At most this many addresses from trackers are kept until it is known whether the torrent is private.
 const MAX_TRACKER_PEERS: usize = 500;
-/// With fewer connections than this, a download asks for more peers.
+/// With fewer connections than this, a download needs more peers.
 const FEW_PEERS: usize = 8;
-/// While peers are wanted, how the DHT stands is looked up so often, for those who watch.
+/// While peers are needed, how often the DHT's figures are updated for display.
 const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A peer that takes nothing of what we send for so long does not read.
+/// A peer that takes nothing of what we send for this long is considered stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A connection as the main thread sees it.
+/// A connection as the torrent's loop sees it.
 pub struct PeerEntry {
-    /// Its threads.
+    /// The connection itself, with its threads.
     pub connection: Connection,
-    /// Whether the peer called us.
+    /// Whether the peer connected to us.
     pub incoming: bool,
-    /// It was hung up on to make room for another, and will soon be gone.
+    /// It was closed to make room for another, and will end soon.
     pub is_closing: bool,
-    /// When the connection, or the attempt at one, began.
+    /// When the connection, or the attempt to establish it, started.
     pub since: Duration,
-    /// Since when the handshake is done.
+    /// When the handshake was done.
     pub handshake_done: Option<Duration>,
-    /// The peer, from then on.
+    /// The peer's state, set from then on.
     pub peer: Option<Arc<Peer>>,
-    /// It ends because this connection leads to the same peer.
+    /// The connection to the same peer because of which this one ends.
     pub twin: Option<PeerKey>,
-    /// Bytes down and up at the last two rounds, and when those were; the older first.
+    /// Time, bytes received and bytes sent at the last two rounds; the older first.
     pub rate_samples: [(Duration, u64, u64); 2],
-    /// What had reached the peer at the last round.
+    /// What had been delivered to the peer at the last round.
     pub delivered: Delivered,
-    /// What it was told of others.
+    /// What peer exchange has told the peer.
     pex_differ: Option<crate::strategy::pex::PexDiffer>,
 }
 
-/// How much of what we sent has reached a peer.
+/// How much of what we sent has been delivered to a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delivered {
-    /// Payload bytes.
+    /// Payload bytes delivered.
     pub payload: u64,
-    /// All bytes that its system has acknowledged.
+    /// All bytes acknowledged by the peer's TCP.
     acknowledged: u64,
-    /// Since when something is on its way and nothing more of it has arrived.
+    /// Since when bytes have been in transit without any progress.
     stalled_since: Option<Duration>,
 }
 
 impl Delivered {
-    /// A later look: so many payload bytes were handed to the kernel, `written` of them by writes that are over, and `acknowledged` bytes of
-    /// all kinds arrived; where that is unknown, what was written counts.
+    /// Updates the figures. `sent_to_kernel` payload bytes were handed to the kernel, `written` of them by finished writes;
+    /// `acknowledged` bytes of all kinds were delivered. If that is unknown, `written` counts.
     pub fn update(&mut self, sent_to_kernel: u64, written: u64, acknowledged: Option<u64>) {
         self.payload = match acknowledged {
-            // Messages between the blocks are few.
+            // There are few messages between the blocks.
             Some(bytes) => sent_to_kernel.min(self.payload + bytes.saturating_sub(self.acknowledged)),
             None => written.max(self.payload),
         };
         self.acknowledged = acknowledged.unwrap_or(self.acknowledged);
     }
 
-    /// Notes at each look whether more has arrived of the `sent_to_kernel` bytes than the `before` at the last look.
+    /// Records whether more of the `sent_to_kernel` bytes has been delivered than the `before` at the last call.
     pub fn note_progress(&mut self, now: Duration, sent_to_kernel: u64, before: u64) {
         self.stalled_since = match self.stalled_since {
             _ if sent_to_kernel <= self.payload => None,
@@ -99,48 +100,49 @@ impl Delivered {
         };
     }
 
-    /// Whether the peer takes nothing of what we send, and has not for so long that it is no lost packet.
+    /// Whether the peer takes nothing of what we send, for longer than a lost packet explains.
     pub fn is_stuck(&self, now: Duration) -> bool {
         self.stalled_since.is_some_and(|since| now >= since + STUCK_AFTER)
     }
 }
 
-/// See the module's head.
+/// See the module's documentation.
 pub struct PeerManager<'a> {
     pub inner: &'a TorrentInner,
     pub config: &'a Config,
     pub events: EventSender,
     pub peer_list: PeerList,
     pub connections: HashMap<PeerKey, PeerEntry>,
-    /// Who was connected, and whether it had called us; the last to leave last.
+    /// Ended connections and whether they were incoming; the latest last.
     departed: VecDeque<(PeerKey, SocketAddr, bool)>,
     next_dial: Duration,
-    /// Who was evicted without having moved a block.
+    /// Limits evictions of connections that may belong to honest peers.
     eviction_limiter: crate::strategy::eviction::EvictionLimiter,
-    /// Until when nobody is let in, as there are no descriptors.
+    /// Until when no connection is accepted, because there are no descriptors.
     descriptors_short_until: Duration,
-    /// Until when it is not worth another warning that a caller cannot be served.
+    /// Until when not to warn again that an incoming connection cannot be served.
     next_accept_warning: Duration,
     next_exchange: Duration,
     pub announcer: Announcer,
     pub discovery: Discovery,
-    /// Our place among those who share the port, the DHT, the limits and the number of connections.
+    /// Our registration with the client, which shares the port, the DHT, the limits and the number of connections.
     pub registration: Registration,
-    /// Trackers alone may name peers (BEP 27).
+    /// Whether only trackers may provide peers (BEP 27).
     private: bool,
-    /// Nobody needs more peers: all is there.
+    /// Whether everything wanted is complete, so that no more peers are needed.
     pub is_complete: bool,
-    /// Whom trackers named, as long as the torrent may turn out to be private.
+    /// Peers from trackers, kept as long as the torrent may turn out to be private.
     named: Vec<SocketAddr>,
-    /// Bytes and pieces of metadata that have come, since when there were no more, and at which stage.
+    /// The progress when it last changed: payload bytes and metadata pieces received, the time, and whether it was the metadata
+    /// phase.
     last_progress: (u64, usize),
     last_progress_at: Duration,
     was_fetching_metadata: bool,
 }
 
 impl<'a> PeerManager<'a> {
-    /// Has a seat that listens, knows whom the configuration names, and looks for others wherever it may. A private torrent's peers come from its
-    /// trackers alone (BEP 27).
+    /// Takes a registration that listens, adds the peers from the configuration, and starts discovery as far as it is allowed.
+    /// A private torrent gets peers only from its trackers (BEP 27).
     pub fn new(
         inner: &'a TorrentInner,
         config: &'a Config,
@@ -195,22 +197,22 @@ impl<'a> PeerManager<'a> {
         }
     }
 
-    /// The port we listen on.
+    /// The port that we listen on.
     pub fn port(&self) -> u16 {
         self.registration.port()
     }
 
-    /// Whether callers are taken at all; they are not while files are being checked.
+    /// Sets whether incoming connections are refused, as they are while files are checked.
     pub fn refuse_incoming(&self, refuse_incoming: bool) {
         self.registration.refuse_incoming(refuse_incoming);
     }
 
-    /// The metadata is there. Where it says that the torrent is private, its trackers alone count from now on.
+    /// Applies the metadata: if the torrent is private, only its trackers provide peers from now on.
     pub fn apply_metadata(&mut self, private: bool, now: Duration) {
         let named = std::mem::take(&mut self.named);
         if private {
             self.private = true;
-            self.drop_kept_connections(); // anybody may have named them
+            self.drop_kept_connections(); // their addresses may have come from any source
             self.announcer.ask_one_at_a_time();
             self.discovery.stop(&self.registration);
             self.peer_list.forget(now);
@@ -220,7 +222,7 @@ impl<'a> PeerManager<'a> {
         }
     }
 
-    /// A tracker named these.
+    /// Adds peers from a tracker. Returns how many are new.
     fn named(&mut self, peers: &[SocketAddr]) -> usize {
         if self.inner.name_and_size.get().is_none() {
             let new: Vec<_> = peers.iter().filter(|peer| !self.named.contains(peer)).copied().collect();
@@ -229,7 +231,7 @@ impl<'a> PeerManager<'a> {
         self.peer_list.add(peers, PeerSource::Tracker)
     }
 
-    /// What is due now: announces, calls, peer exchange.
+    /// Does what is due: announces, dials, peer exchange.
     pub fn tick(&mut self, shared: &Arc<TorrentContext>, now: Duration) {
         self.check_stop_timeout(shared, now);
         self.peer_list.set_time(now);
@@ -255,7 +257,7 @@ impl<'a> PeerManager<'a> {
         }
     }
 
-    /// The next of these appointments.
+    /// When the next of these is due.
     pub fn next_due(&self, now: Duration, shared: &TorrentContext) -> Duration {
         let announce = self.announcer.next_due(now);
         let dial_due = if self.can_dial() {
@@ -271,7 +273,7 @@ impl<'a> PeerManager<'a> {
         announce.min(give_up).min(dial_due).min(exchange).min(look).min(self.discovery.next_due())
     }
 
-    /// Notes whether anything came, and gives up where nothing did for too long.
+    /// Records progress, and stops the torrent if there was none for too long.
     fn check_stop_timeout(&mut self, shared: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
         let count = (shared.downloaded.load(Ordering::Relaxed), self.inner.metadata.0.load(Ordering::Relaxed));
@@ -287,17 +289,17 @@ impl<'a> PeerManager<'a> {
         }
     }
 
-    /// Whether more peers are wanted.
+    /// Whether more peers are needed.
     fn needs_peers(&self) -> bool {
         !self.is_complete && self.connections.len() < FEW_PEERS.min(self.registration.capacity())
     }
 
-    /// Waits for news until `wake`; `None` when nothing came, or nobody is left to tell.
+    /// Waits for an event until `wake`; `None` if there was none.
     pub fn wait(&mut self, peer_events: &Receiver<PeerEvent>, wake: Instant) -> Option<LoopEvent> {
         self.discovery.wait(peer_events, self.registration.incoming_connections(), wake)
     }
 
-    /// Takes what concerns both stages; gives back what does not.
+    /// Handles the events that are common to both phases; returns all others.
     pub fn handle_event(&mut self, shared: &Arc<TorrentContext>, loop_event: LoopEvent) -> Option<PeerEvent> {
         let event = match loop_event {
             LoopEvent::Dht(found) => {
@@ -322,7 +324,7 @@ impl<'a> PeerManager<'a> {
             PeerEvent::Incoming(stream, addr, heard) => self.incoming(shared, stream, addr, heard),
             PeerEvent::Announced { url, result } => self.announced(shared.now(), &url, *result),
             PeerEvent::SecondFamilyPeers { peers } => self.add_second_family_peers(shared.now(), &peers),
-            // Such a report may have been on its way when the metadata came.
+            // The event may have been on its way when the metadata arrived.
             PeerEvent::PexPeers(_) if self.private => {}
             PeerEvent::PexPeers(peers) => {
                 let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
@@ -332,14 +334,14 @@ impl<'a> PeerManager<'a> {
                 }
             }
             PeerEvent::DhtNode(addr) => self.discovery.add_node(addr),
-            PeerEvent::Stop => {} // the flag says it
+            PeerEvent::Stop => {} // the flag is checked by the loop
             PeerEvent::OutOfDescriptors => self.drop_least_useful(shared.now()),
             other => return Some(other),
         }
         None
     }
 
-    /// Somebody who may be anybody named peers.
+    /// Adds peers from an unverified source.
     fn add_unverified_peers(
         &mut self,
         peers: &[SocketAddr],
@@ -350,13 +352,14 @@ impl<'a> PeerManager<'a> {
         self.count_new_peers(new, count);
     }
 
-    /// So many addresses are new, thanks to the source that `count` names.
+    /// Counts addresses that are new, in the figure that `count` selects.
     fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearch) -> &mut usize) {
         *count(&mut self.inner.search.lock()) += new;
         self.next_dial = Duration::ZERO;
     }
 
-    /// Goodbye to trackers and peers; every thread is joined but those that wait for a silent tracker.
+    /// Stops discovery, tells trackers, closes all connections and joins every thread except those that wait for a silent
+    /// tracker. Runs `meanwhile` once the connections are closed.
     pub fn shut_down(
         mut self,
         shared: &Arc<TorrentContext>,
@@ -379,8 +382,8 @@ impl<'a> PeerManager<'a> {
         final_announces.wait();
     }
 
-    /// Only a tracker that has answered `started` is told `stopped`: one that is being asked gets a moment to answer, and one that
-    /// is owed a `completed` hears it first.
+    /// Only a tracker that has answered `started` is sent `stopped`, so a tracker with a pending request gets a moment to
+    /// answer. A tracker that is owed a `completed` gets it first.
     fn finish_announces(&mut self, shared: &Arc<TorrentContext>, peer_events: &Receiver<PeerEvent>) {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
         while Instant::now() < deadline {

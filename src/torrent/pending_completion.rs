@@ -1,6 +1,6 @@
-//! Downloads whose completion nobody has been told of: a small file for each, kept from the beginning of the download until the user's
-//! command for its completion has run. A process that dies between the two leaves the file, and the next one runs the command. Downloads
-//! that are never completed leave theirs: the number of files is bounded.
+//! Remembers downloads whose completion has not been announced: one small file for each, which exists from the start of the
+//! download until the user's completion command has run. If a process dies in between, the file stays, and the next process
+//! runs the command. Downloads that are never completed leave their files behind, so the number of files is bounded.
 
 use std::fs;
 use std::io;
@@ -15,26 +15,26 @@ use crate::util::atomic_file::may_be_ours;
 pub struct PendingCompletion(PathBuf);
 
 impl PendingCompletion {
-    /// In `folder`, for the torrent that is downloaded to `out_dir`; the file need not exist.
+    /// The file in `folder` for a torrent that is downloaded to `out_dir`; it need not exist.
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> PendingCompletion {
         let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
         PendingCompletion(record_path(folder, info_hash, &place))
     }
 
-    /// The download has begun.
+    /// Records that the download has started.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn set(&self) -> io::Result<()> {
         replace(&self.0, b"", |_| false)
     }
 
-    /// Whether a download has begun whose completion was not told.
+    /// Whether a download has started whose completion has not been announced.
     pub fn is_set(&self) -> bool {
         self.0.exists() && may_be_ours(&self.0, |_| false).unwrap_or(false)
     }
 
-    /// The completion has been told.
+    /// Records that the completion has been announced.
     pub fn clear(&self) {
         if !may_be_ours(&self.0, |_| false).unwrap_or(false) {
             return;
@@ -65,7 +65,7 @@ mod tests {
         assert!(!of(1, "other").is_set() && !of(2, "out").is_set());
         of(1, "out").clear();
         assert!(!of(1, "out").is_set());
-        // What has only the name of one.
+        // A file that only has the name of such a file.
         of(1, "out").set().expect("a file");
         let file = fs::read_dir(&marks).expect("a folder").next().expect("a file").expect("a file").path();
         fs::write(&file, "mine").expect("a file");

@@ -1,4 +1,5 @@
-//! Small files that sessions leave for later ones, one for each torrent and download folder: names, and a bound on their number.
+//! Small files that a run leaves for later runs, one for each torrent and download folder: their names, and a limit on their
+//! number.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,20 +12,20 @@ use sha1::{Digest as _, Sha1};
 use crate::types::{InfoHash, hex};
 use crate::util::atomic_file::{may_be_ours, private_folder, replace_private};
 
-/// Records kept in a folder at most; the oldest go.
+/// At most this many records are kept in a folder; the oldest are deleted.
 const MAX_RECORDS: usize = 1000;
 
-/// The record in `folder` of a torrent whose files lie below `place`.
+/// The path in `folder` of the record for a torrent whose files are in `place`.
 pub(crate) fn record_path(folder: &Path, info_hash: InfoHash, place: &Path) -> PathBuf {
     let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
     folder.join(format!("{info_hash}-{place}"))
 }
 
-/// Puts `bytes` in the file's place, so that a reader finds either the old or the new. A file that holds something else than `is_ours`
-/// knows stays.
+/// Replaces the file's contents atomically, so that a reader finds either the old or the new bytes. A file whose contents
+/// `is_ours` does not recognise is left alone.
 ///
 /// # Errors
-/// Where the file cannot be written, or its folder cannot be made; `AlreadyExists` where another program's file is there.
+/// If the file cannot be written or its folder cannot be created; `AlreadyExists` if another program's file has this path.
 pub(crate) fn replace(path: &Path, bytes: &[u8], is_ours: fn(&[u8]) -> bool) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     if !path.exists() {
@@ -34,7 +35,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], is_ours: fn(&[u8]) -> bool) -> 
     replace_private(path, bytes, is_ours)
 }
 
-/// Makes room for another record. Whatever else somebody put into the folder stays.
+/// Deletes old records to make room for another. Leaves alone everything else in the folder.
 fn prune(folder: &Path, is_ours: fn(&[u8]) -> bool) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let age = |entry: fs::DirEntry| {
@@ -49,13 +50,13 @@ fn prune(folder: &Path, is_ours: fn(&[u8]) -> bool) {
     old.take(surplus).for_each(|path| drop(fs::remove_file(path)));
 }
 
-/// Whether a process was killed while it wrote a record to this file: by its name, as nothing else may be there yet.
+/// Whether the file is what a killed process left while it wrote a record. Only the name tells, as the file may be empty.
 fn is_half_written(path: &Path) -> bool {
     path.extension().is_some_and(|suffix| suffix == "new")
 }
 
-/// Whether a file is a record by its name, the info-hash and the place in hexadecimal; or one that a killed process left half written,
-/// which has more behind that.
+/// Whether a file has the name of a record: the info-hash and the hash of the place in hexadecimal. Also true for the temporary
+/// file of a killed process, whose name has more after that.
 fn is_record_name(name: &OsStr) -> bool {
     let is_hex = |part: &[u8]| part.len() == 40 && part.iter().all(u8::is_ascii_hexdigit);
     let Some((hash, [b'-', place @ ..])) = name.as_bytes().split_at_checked(40) else { return false };

@@ -1,21 +1,21 @@
-//! What btsync says before it writes to files that were there before and of which most pieces verify. Pure.
+//! What btsync reports before it writes to files that existed before and of which most pieces verify. Pure.
 
 use crate::types::count;
 
-/// How many files are named one by one.
+/// How many files get a line of their own.
 const LINES: usize = 5;
 
-/// A file of which some pieces verify and the others are downloaded again.
+/// A file of which some pieces verify, and the others are downloaded again.
 pub(crate) struct ReplacedFile {
-    /// Fit for a line.
+    /// Printable on one line.
     pub name: String,
-    /// How many pieces do not verify.
+    /// The number of pieces that do not verify.
     pub pieces: usize,
-    /// How many pieces the file has.
+    /// The number of pieces in the file.
     pub of: usize,
 }
 
-/// A line for each of the first few files, and one for all others.
+/// One line for each of the first few files, and one line for all others.
 pub(crate) fn lines(files: impl Iterator<Item = ReplacedFile>) -> Vec<String> {
     let (mut lines, mut others, mut other_pieces) = (Vec::new(), 0, 0);
     for ReplacedFile { name, pieces, of } in files {

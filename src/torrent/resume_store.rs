@@ -1,8 +1,8 @@
-//! Keeps a torrent's fast-resume record (`storage/resume.rs`) in a file: read once before the check, written now and then, at most
-//! every 30 seconds, and at the end. All on the main thread.
+//! Keeps a torrent's fast-resume record (`storage/resume.rs`) in a file. It is read once, before the check, and written at most
+//! every 30 seconds and at the end. All on the torrent's main thread.
 //!
-//! The file is replaced in one step and not synced: what a dying process wrote is kept by the system, and after a dying system
-//! no record is believed. That it cannot be read or written costs a check and nothing else.
+//! The file is replaced atomically but not synced: the system keeps what a dying process wrote, and after a system crash no
+//! record is trusted. If the record cannot be read or written, the only cost is a check.
 
 use std::fs;
 use std::io::{self, Read};
@@ -17,53 +17,53 @@ use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
 use crate::util::atomic_file;
 use crate::util::descriptors::with_retry;
 
-/// While pieces come, the record is written so often.
+/// How often the record is written while pieces arrive.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
-/// While only the bytes sent grow, it is written so much later.
+/// How much later it is written while only the number of uploaded bytes grows.
 const UPLOAD_ONLY_SAVE_DELAY: Duration = Duration::from_secs(270);
-/// Where there are more files, looking at each costs too much to do it while peers wait: the record is written at the end.
+/// With more files than this, examining all of them takes too long while peers wait: the record is written only at the end.
 pub(crate) const MANY_FILES: usize = 20_000;
-/// For so long files are looked at after a stop.
+/// How long files are examined after a stop.
 const LAST_LOOK: Duration = Duration::from_millis(500);
-/// How often the writing of a record waits for a descriptor, a tenth of a second each time.
+/// How many times writing a record waits for a file descriptor, a tenth of a second each time.
 const TRIES: usize = 10;
-/// Names the boot of a Linux system.
+/// The file that identifies the boot of a Linux system.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Keeps the record of one torrent in one folder.
+/// The resume data of one torrent in one download folder.
 pub struct ResumeStore {
     path: PathBuf,
     boot: String,
     info_hash: InfoHash,
-    /// What an earlier session left.
+    /// The record of an earlier run.
     record: Option<ResumeData>,
-    /// The files that are ours and not complete: their numbers and identities.
+    /// The files that btsync created and that are not complete: their indices and identities.
     ours: Vec<(u32, u64)>,
-    /// How files looked at the start.
+    /// The files' metadata at the start.
     seen: Vec<Option<Stamp>>,
-    /// The same, where that says something.
+    /// The same, but `None` where it proves nothing.
     baseline: Vec<Option<Stamp>>,
-    /// Files that somebody changed while they were checked.
+    /// Files that another program changed during the check.
     changed: Vec<bool>,
-    /// What an earlier session received of pieces that are not complete.
+    /// The blocks that an earlier run received of incomplete pieces.
     recalled: Vec<PartialPiece>,
-    /// How many pieces the file on disk names, and how many blocks of other pieces.
+    /// How many pieces the record on disk contains, and how many blocks of other pieces.
     saved: (u32, u64),
-    /// Whether that is an earlier session's, and all of it is still true.
+    /// Whether the record on disk is an earlier run's, and all of it is still true.
     is_inherited: bool,
-    /// Payload bytes sent: in this session, and of these in the file on disk.
+    /// Payload bytes sent in this run.
     sent: u64,
     sent_saved: u64,
     next: Duration,
-    /// A record could not be written.
+    /// Whether writing a record has failed.
     has_failed: bool,
-    /// When this began, and an instant of then.
+    /// When this run started, by both clocks.
     started: (ClockReading, Instant),
 }
 
 impl ResumeStore {
-    /// For files below `out_dir`, before they are looked at; records lie in `folder`. `None` where the system does not say
-    /// what is needed, or `stop` becomes true.
+    /// The store for files below `out_dir`, to be created before the files are examined; records are kept in `folder`. `None`
+    /// if the system does not provide the necessary information, or if `stop` becomes true.
     pub fn new(
         folder: &Path,
         info_hash: InfoHash,
@@ -106,24 +106,24 @@ impl ResumeStore {
         })
     }
 
-    /// Whether an earlier session wrote to this file and did not complete it, and nobody has touched it since.
+    /// Whether an earlier run wrote to this file and did not complete it, and nothing has touched it since.
     pub fn left(&self, disk: &Storage, file: usize, seen: &FileSnapshot) -> bool {
         let now = self.seen.get(file).copied().flatten();
         self.record.as_ref().is_some_and(|record| record.left(disk.layout(), file, seen, now))
     }
 
-    /// The same of the part file.
+    /// The same for the part file.
     pub fn is_part_file_unchanged(&self, disk: &Storage, seen: &FileSnapshot) -> bool {
         let record = self.record.as_ref().zip(disk.part_file_stamp());
         record.is_some_and(|(record, (_, now))| record.is_part_file_unchanged(disk.layout(), seen.identity, now))
     }
 
-    /// Whether an earlier session wrote to this very file and did not complete it, whatever was done to it since.
+    /// Whether an earlier run wrote to this very file and did not complete it, whatever happened to it since.
     pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
         self.record.as_ref().is_some_and(|record| record.started(file, seen))
     }
 
-    /// Whether an earlier session found the file's bytes in this piece right, and the file looks as it did then.
+    /// Whether an earlier run verified the file's bytes in this piece, and the file's metadata is the same as then.
     pub fn has_verified(&self, file: usize, piece: PieceIndex) -> bool {
         let Some(record) = self.record.as_ref().filter(|record| record.have.has(piece)) else { return false };
         let number = u32::try_from(file).unwrap_or(u32::MAX);
@@ -131,7 +131,7 @@ impl ResumeStore {
         baseline.is_some() && baseline == self.seen.get(file).copied().flatten()
     }
 
-    /// These files are ours, by their numbers and identities: noted at once, so that a session that is killed is remembered.
+    /// Records which files are ours, by index and identity. Writes the record at once, in case this process is killed.
     pub fn own(&mut self, ours: Vec<(u32, u64)>, disk: &Storage, have: &Bitfield) {
         self.ours = ours;
         if self.baseline.len() <= MANY_FILES {
@@ -140,12 +140,12 @@ impl ResumeStore {
         }
     }
 
-    /// What an earlier session received of pieces that are not complete: known after [`ResumeStore::recall`].
+    /// The blocks that an earlier run received of incomplete pieces; known after [`ResumeStore::recall`].
     pub fn recalled(&self) -> &[PartialPiece] {
         &self.recalled
     }
 
-    /// Forgets such blocks where `keep` says so of their piece and number.
+    /// Keeps only those of these blocks for whose piece and index `keep` returns true.
     pub fn retain_recalled(&mut self, mut keep: impl FnMut(PieceIndex, u32) -> bool) {
         for partial in &mut self.recalled {
             let piece = partial.piece;
@@ -154,8 +154,8 @@ impl ResumeStore {
         self.recalled.retain(|partial| partial.count() > 0);
     }
 
-    /// All that was wanted is there: nothing is ours to write to any more, which is noted at once. The record is due again when the
-    /// last writes can be told from later ones.
+    /// Everything wanted is complete: no file is ours to write to any more, which is recorded at once. The record is due again
+    /// once the last writes can be told from later ones.
     pub fn disown(&mut self, disk: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.ours.clear();
         if self.baseline.len() <= MANY_FILES {
@@ -164,7 +164,7 @@ impl ResumeStore {
         }
     }
 
-    /// The pieces that need not be hashed; to be asked before the check.
+    /// The pieces that need not be hashed. Call it before the check.
     pub fn recall(&mut self, disk: &Storage) -> Bitfield {
         let layout = disk.layout();
         let Some(mut record) = self.record.clone().filter(|record| record.boot == self.boot) else {
@@ -179,8 +179,8 @@ impl ResumeStore {
         trusted_pieces
     }
 
-    /// Takes back how those files looked that were changed so lately that another change would not show; what the record says
-    /// of them was written with more knowledge.
+    /// Forgets the metadata of files that were changed so recently that another change might not show. For metadata in the
+    /// record itself, an earlier run had made sure of that.
     fn forget_unsettled(&mut self, record: &ResumeData) {
         let clock = clock();
         let mut known = vec![None; self.baseline.len()];
@@ -194,13 +194,14 @@ impl ResumeStore {
         }
     }
 
-    /// The record is not to be believed.
+    /// Disregards the record.
     pub fn distrust(&mut self) {
         let clock = clock();
         self.baseline.iter_mut().for_each(|baseline| *baseline = baseline.filter(|stamp| stamp.is_settled(clock)));
     }
 
-    /// The check is over: what somebody changed meanwhile may not be as it was found. Where `stop` becomes true, that may be anything.
+    /// The check has ended: files that were changed during it may differ from what the check found. If `stop` becomes true,
+    /// that may be any file.
     pub fn checked(&mut self, disk: &Storage, stop: &AtomicBool) {
         let Some(stamps) = stamps_unless(disk, stop) else { return self.changed.fill(true) };
         for ((baseline, changed), now) in self.baseline.iter_mut().zip(&mut self.changed).zip(stamps) {
@@ -208,17 +209,17 @@ impl ResumeStore {
         }
     }
 
-    /// Payload bytes sent in earlier sessions.
+    /// Payload bytes sent in earlier runs.
     pub fn uploaded_before(&self) -> u64 {
         self.record.as_ref().map_or(0, |record| record.uploaded)
     }
 
-    /// This session has sent so many payload bytes so far.
+    /// Sets the number of payload bytes sent in this run so far.
     pub fn count_uploaded(&mut self, bytes: u64) {
         self.sent = bytes;
     }
 
-    /// When the record should be written, where so many pieces, and so many blocks of others, are there now.
+    /// When the record has to be written, given the number of complete pieces and of blocks of other pieces.
     pub fn due(&self, progress: (u32, u64)) -> Option<Duration> {
         let due = match (progress != self.saved, self.sent != self.sent_saved) {
             (true, _) => Some(self.next),
@@ -228,14 +229,14 @@ impl ResumeStore {
         due.filter(|_| self.baseline.len() <= MANY_FILES)
     }
 
-    /// Writes the record, with the pieces that are there and the blocks of others, all of which were on disk before this call.
+    /// Writes the record with the complete pieces and the blocks of others, all of which were on disk before this call.
     pub fn save(&mut self, disk: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.next = now + SAVE_INTERVAL;
         self.write(&stamps(disk), disk, progress);
     }
 
-    /// Writes the last record; nobody writes to the files any more. Files for which `is_late` says so of their number are not looked
-    /// at, and the record says nothing of them: what is in them is hashed at the next start.
+    /// Writes the last record, after the last write to the files. Files for whose index `is_late` returns true are not
+    /// examined, and the record leaves them out, so that the next run hashes them.
     pub fn finish(
         mut self,
         disk: &Storage,
@@ -255,7 +256,7 @@ impl ResumeStore {
         let stamps: Vec<_> = files.map(|file| if is_late(file) { None } else { disk.stamp(file) }).collect();
         let newest = stamps.iter().flatten().map(Stamp::latest).max().unwrap_or_default();
         if (0..TICK).contains(&clock().saturating_sub(newest)) {
-            // Until a change by somebody else would show.
+            // Wait until a change by another program would show.
             std::thread::sleep(Duration::from_nanos(TICK.unsigned_abs()));
         }
         self.write(&stamps, disk, progress);
@@ -284,7 +285,7 @@ impl ResumeStore {
         let record = ResumeData { info_hash, boot, files, have, ours, uploaded, partial };
         let bytes = record.encode();
         let mut tries = 0..TRIES;
-        // Main may not wait for long, as peers have the descriptors: the record is due again soon.
+        // The main thread must not wait for long, as the peers hold the descriptors. The record is due again soon.
         match with_retry(
             || disk.with_retry(|| replace(&self.path, &bytes, ResumeData::is_encoded)),
             || tries.next().is_some(),
@@ -303,30 +304,30 @@ impl ResumeStore {
     }
 }
 
-/// Which files the last record does without, where its writing begins now: where `stop` is true or becomes it, those that were not
-/// looked at within [`LAST_LOOK`]. A few always are.
+/// Decides which files the last record leaves out, with its writing starting now: after a stop, those not examined within
+/// [`LAST_LOOK`]. The first [`MANY_FILES`] files are always examined.
 pub(crate) fn lateness(stop: &AtomicBool) -> impl FnMut(usize) -> bool {
     let started = Instant::now();
     move |file| file >= MANY_FILES && stop.load(Ordering::Relaxed) && started.elapsed() > LAST_LOOK
 }
 
-/// How many blocks are on disk of these.
+/// The number of blocks of these pieces that are on disk.
 fn blocks_in(partial: &[PartialPiece]) -> u64 {
     partial.iter().map(|partial| u64::from(partial.count())).sum()
 }
 
-/// The same as [`stamps`]; `None` where `stop` becomes true first, as there may be many files.
+/// The same as [`stamps`]; `None` if `stop` becomes true first, as there may be many files.
 fn stamps_unless(disk: &Storage, stop: &AtomicBool) -> Option<Vec<Option<Stamp>>> {
     let files = 0..disk.layout().files().len();
     files.map(|file| (!stop.load(Ordering::Relaxed)).then(|| disk.stamp(file))).collect()
 }
 
-/// How the torrent's files look now.
+/// The current metadata of the torrent's files.
 fn stamps(disk: &Storage) -> Vec<Option<Stamp>> {
     (0..disk.layout().files().len()).map(|file| disk.stamp(file)).collect()
 }
 
-/// The file's bytes, one more than `most` at most.
+/// The file's bytes, at most one more than `most`.
 fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     atomic_file::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;

@@ -1,5 +1,5 @@
-//! Announces: which tracker is due is up to `TrackerSchedule`; each request runs on a short-lived thread of its own, because blocking I/O
-//! cannot be interrupted and the main thread must not wait for it.
+//! Sends announces. `TrackerSchedule` decides which tracker is due. Each request runs on a short-lived thread, because blocking
+//! I/O cannot be interrupted and the torrent's loop must not wait for it.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,30 +23,31 @@ use crate::torrent::{Config, send_event};
 use crate::types::count;
 use crate::util::random;
 
-/// A tracker has so long for everything.
+/// The time limit for a whole announce.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
-/// Peers asked for in an announce: as a downloader, and where all that is wanted is there. A seed is mostly found by others.
+/// Peers to ask for in an announce: while downloading, and once everything wanted is complete. A seed is mostly found by
+/// others.
 const NUMWANT: u32 = 200;
 const NUMWANT_SEED: u32 = 30;
 
-/// The trackers of a session, and the requests that are under way.
+/// The trackers of a torrent, and the requests in progress.
 pub struct Announcer {
     schedule: TrackerSchedule,
     client: TrackerClient,
     key: u32,
-    /// A private torrent's trackers are asked with more restraint.
+    /// Whether the torrent is private; its trackers are contacted with more restraint.
     is_private: bool,
-    /// By URL.
+    /// Requests in progress, by URL.
     in_flight: Vec<(String, JoinHandle<()>)>,
     unsupported: Vec<String>,
 }
 
-/// In place of a tracker whose address cannot be shown, as nobody knows which part of it is a key.
+/// Shown instead of a tracker URL without a scheme, as any part of it may be a passkey.
 const NO_SCHEME: &str = "an address without http://, https:// or udp:// in front";
 
 impl Announcer {
-    /// Nobody has been asked yet. The torrent's `tiers` lack those that the configuration excludes; the configuration's own trackers are
-    /// always asked.
+    /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes;
+    /// the configuration's own trackers are always used.
     pub fn new(tiers: &[Vec<String>], config: &Config) -> Announcer {
         let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
@@ -58,33 +59,33 @@ impl Announcer {
         Announcer { schedule, client, key: random::u32(), is_private: false, in_flight: Vec::new(), unsupported }
     }
 
-    /// The torrent is private: of its own trackers one is asked at a time.
+    /// For private torrents: only one of the torrent's own trackers is used at a time.
     pub fn ask_one_at_a_time(&mut self) {
         self.is_private = true;
         self.schedule.ask_one_at_a_time();
     }
 
-    /// Trackers of kinds that we do not speak, fit for a person.
+    /// The trackers with unsupported URLs, in printable form.
     pub fn unsupported(&self) -> &[String] {
         &self.unsupported
     }
 
-    /// Whether there is no tracker to ask.
+    /// Whether there is no tracker.
     pub fn is_empty(&self) -> bool {
         self.schedule.is_empty()
     }
 
-    /// Whether requests are under way.
+    /// Whether requests are in progress.
     pub fn is_busy(&self) -> bool {
         !self.in_flight.is_empty()
     }
 
-    /// Whether somebody has yet to hear that the download is complete.
+    /// Whether a tracker has not been told yet that the download is complete.
     pub fn has_unsent_completed(&self) -> bool {
         self.schedule.has_unsent_completed()
     }
 
-    /// The torrent has just become whole.
+    /// The torrent has just become a seed.
     pub fn completed(&mut self) {
         self.schedule.completed();
     }
@@ -94,8 +95,8 @@ impl Announcer {
         self.schedule.next_due().max(now)
     }
 
-    /// Sends the announces that are due on their way. They come sooner where peers are needed (`needs_peers`), and still sooner where there
-    /// is `no_candidates` to connect to.
+    /// Starts the announces that are due. They are due sooner if peers are needed (`needs_peers`), and even sooner if there are
+    /// `no_candidates` to dial.
     pub fn begin(&mut self, shared: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.schedule.want_peers(now, needs_peers, no_candidates);
         while let Some(job) = self.schedule.begin(now) {
@@ -103,7 +104,7 @@ impl Announcer {
         }
     }
 
-    /// Announces on a thread of its own, which reports what came of it.
+    /// Announces on a new thread, which sends the result as an event.
     fn send(&mut self, shared: &Arc<TorrentContext>, now: Duration, job: AnnounceJob) {
         let (ours, client, identity, url) = (shared.clone(), self.client.clone(), self.identity(), job.url.clone());
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
@@ -124,14 +125,14 @@ impl Announcer {
         AnnounceIdentity { key: self.key, is_private: self.is_private }
     }
 
-    /// Tells those trackers that we leave who know that we are here.
+    /// Tells the trackers that know of us that we stop.
     pub fn final_announces(&mut self, shared: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
         final_announce::announce_stopped(shared, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
     }
 }
 
 impl PeerManager<'_> {
-    /// A tracker named more peers, over its second family of addresses.
+    /// A tracker returned more peers over its second address family.
     pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
         let new = self.named(peers);
         log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
@@ -139,7 +140,7 @@ impl PeerManager<'_> {
         self.next_dial = now;
     }
 
-    /// A tracker answered, or did not.
+    /// An announce has succeeded or failed.
     pub(crate) fn announced(&mut self, now: Duration, url: &str, result: Result<AnnounceResponse, TrackerError>) {
         let in_flight = &mut self.announcer.in_flight;
         if let Some(at) = in_flight.iter().position(|(asked, _)| asked == url) {
@@ -179,7 +180,7 @@ impl PeerManager<'_> {
     }
 }
 
-/// Tells of peers that a tracker on the internet named in private networks.
+/// Logs that a public tracker returned addresses in private networks, which are left out.
 fn log_left_out(tracker: &str, peers: usize) {
     if peers > 0 {
         log::info!(
@@ -189,16 +190,17 @@ fn log_left_out(tracker: &str, peers: usize) {
     }
 }
 
-/// The identity under which a session announces.
+/// How a torrent identifies itself in announces.
 #[derive(Clone, Copy)]
 pub struct AnnounceIdentity {
-    /// Its key with trackers.
+    /// The key by which trackers recognise us.
     key: u32,
-    /// Whether its torrent is private.
+    /// Whether the torrent is private.
     is_private: bool,
 }
 
-/// Announces to one tracker and waits for its answer. What comes later over its second family of addresses is reported.
+/// Announces to one tracker and waits for the answer. A later answer over the tracker's second address family is sent as an
+/// event.
 pub fn send(
     shared: &Arc<TorrentContext>,
     client: &TrackerClient,

@@ -1,4 +1,5 @@
-//! Connections from the main thread's side: whom to call, whom to let in, and what is noted when one is over.
+//! Connections as the main thread handles them: which peers to dial, which to accept, and what to record when a connection
+//! ends.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,22 +16,22 @@ use crate::torrent::peer_manager::{Delivered, PeerEntry, PeerManager};
 use crate::torrent::send_event;
 use crate::types::PeerKey;
 
-/// A connection that lasted so long was no failure.
+/// A connection that lasted this long was no failure.
 const MIN_USEFUL_DURATION: Duration = Duration::from_secs(30);
-/// The pause after a call that failed for want of a descriptor or a thread of ours.
+/// The pause after a dial that failed because we had no descriptor or thread.
 const DIAL_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// Connections that are over and whose addresses are remembered at most.
+/// At most this many ended connections are remembered with their addresses.
 const MAX_DEPARTED: usize = 1000;
-/// Connections that were ended to make room and whose threads have not ended yet, at most.
+/// At most this many connections that were closed to make room may still have threads.
 const MAX_CLOSING: usize = 24;
 
 impl PeerManager<'_> {
-    /// There is no descriptor for a file: closes the connection that is of the least use, and makes no others for a while.
+    /// There is no descriptor for a file: closes the least useful connection, and opens no others for a while.
     pub fn drop_least_useful(&mut self, now: Duration) {
         self.descriptors_short_until = now + DIAL_RETRY_DELAY;
         self.next_dial = self.next_dial.max(self.descriptors_short_until);
         if self.connections.len() < 2 {
-            return; // without any peer nothing comes
+            return; // without peers there is no download
         }
         let staying = self.connections.iter_mut().filter(|(_, entry)| !entry.is_closing);
         let least =
@@ -41,13 +42,13 @@ impl PeerManager<'_> {
         }
     }
 
-    /// Whether another peer can be called at all.
+    /// Whether another peer can be dialled at all.
     pub(crate) fn can_dial(&self) -> bool {
         self.connections.len() < self.registration.capacity() && self.half_open() < self.max_half_open()
     }
 
     fn max_half_open(&self) -> usize {
-        // Where the table is small, some of it is for callers.
+        // If few connections are allowed, half of them are left for incoming ones.
         self.registration
             .fair_share(dial_rate::MAX_HALF_OPEN, dial_rate::MIN_HALF_OPEN)
             .min(self.registration.capacity().div_ceil(2))
@@ -57,7 +58,7 @@ impl PeerManager<'_> {
         self.connections.values().filter(|l| l.handshake_done.is_none() && !l.incoming).count()
     }
 
-    /// Calls those whose turn it is.
+    /// Dials the peers that are due.
     pub(crate) fn dial_due(&mut self, shared: &Arc<TorrentContext>, now: Duration) {
         if now < self.next_dial.max(self.descriptors_short_until) || !self.can_dial() {
             return;
@@ -76,7 +77,7 @@ impl PeerManager<'_> {
         let mut own = None;
         for addr in dial_candidates {
             if let Some(key) = connected.get(&addr) {
-                self.peer_list.link_to(addr, *key, now); // it called us
+                self.peer_list.link_to(addr, *key, now); // it connected to us
                 continue;
             }
             if addr.port() == self.port() && own.get_or_insert_with(|| shared.bind.own_addresses()).contains(&addr.ip())
@@ -121,13 +122,13 @@ impl PeerManager<'_> {
         self.count(shared);
     }
 
-    /// Those who must know learn how many connections there are.
+    /// Publishes the number of connections.
     pub(crate) fn count(&mut self, shared: &TorrentContext) {
         shared.connections.store(self.connections.len() as u32, Ordering::Relaxed);
         self.registration.count(self.connections.len());
     }
 
-    /// Somebody calls us; `handshake` is what it said to whoever had to find out whom it means.
+    /// Accepts an incoming connection; `handshake` is what was received to find out which torrent it is for.
     pub(crate) fn incoming(
         &mut self,
         shared: &Arc<TorrentContext>,
@@ -150,8 +151,9 @@ impl PeerManager<'_> {
         }
     }
 
-    /// There is no thread or descriptor for a caller. The table is as full as it can be: one of its connections ends, so that who
-    /// holds all threads and does nothing keeps nobody out. Callers do not decide how much is logged.
+    /// There is no thread or descriptor for an incoming connection, so the table is as full as it can be. Evicts a connection,
+    /// so that peers that hold all threads and do nothing keep no one out. The number of log lines is limited, as strangers
+    /// cause them.
     fn accept_failed(&mut self, shared: &TorrentContext, addr: SocketAddr, error: &std::io::Error) {
         let now = shared.now();
         let level = if now < self.next_accept_warning { log::Level::Debug } else { log::Level::Warn };
@@ -162,7 +164,7 @@ impl PeerManager<'_> {
         self.evict_for(shared, addr, self.connections.len());
     }
 
-    /// A quarter of the room stays for those whom we call.
+    /// Whether there is room for an incoming connection; a quarter of the room is kept for peers that we dial.
     fn has_room_for_incoming(&self) -> bool {
         let staying = || self.connections.values().filter(|entry| !entry.is_closing);
         let capacity = self.registration.capacity();
@@ -170,8 +172,8 @@ impl PeerManager<'_> {
         staying().filter(|entry| entry.incoming).count() < most && staying().count() < capacity
     }
 
-    /// Hangs up on those who are too many since other sessions want their part: first who has not shaken hands, then who gave
-    /// the least, of several the last to come.
+    /// Closes the connections that are too many since other torrents need their share: first those without a finished
+    /// handshake, then those that gave the least, and among equals the newest.
     pub(crate) fn drop_surplus(&mut self) {
         let capacity = self.registration.capacity();
         if self.connections.len() <= capacity {
@@ -190,13 +192,14 @@ impl PeerManager<'_> {
         }
     }
 
-    /// Ends a connection of the fullest network that does the least, so that a caller from elsewhere finds a place of the `capacity`.
+    /// Evicts the least useful connection of the network with the most connections, so that `newcomer` gets one of the
+    /// `capacity` places. Returns whether it could.
     fn evict_for(&mut self, shared: &TorrentContext, newcomer: SocketAddr, capacity: usize) -> bool {
         if self.connections.values().filter(|entry| entry.is_closing).count() >= MAX_CLOSING {
             return false;
         }
         let full = self.connections.values().filter(|entry| !entry.is_closing).count() >= capacity;
-        // Where it is callers that are too many, one of them ends; else anybody whom the user did not name.
+        // If there are too many incoming connections, evict one of those; otherwise any that the user did not name.
         let may_end = |entry: &PeerEntry| {
             let called = full && entry.handshake_done.is_some() && !self.peer_list.is_from_user(&entry.connection.addr);
             !entry.is_closing && (entry.incoming || called)
@@ -213,7 +216,7 @@ impl PeerManager<'_> {
         true
     }
 
-    /// Ends a connection that is of little use to make room; the peer is not to be called back at once.
+    /// Closes a connection of little use to make room; the peer is not dialled again at once.
     pub fn drop_connection(&mut self, key: PeerKey) {
         if let Some(entry) = self.connections.get_mut(&key) {
             log::debug!("{}: dropped to make room for another", entry.connection.addr);
@@ -224,11 +227,11 @@ impl PeerManager<'_> {
 
     /// A handshake succeeded.
     pub(crate) fn handshake_done(&mut self, shared: &TorrentContext, key: PeerKey, addr: SocketAddr, incoming: bool) {
-        // Late news of a connection that has been ended: nobody would be told of its end again.
+        // The connection has been closed and this event is late: the connection's end would not be reported again.
         let Some(entry) = self.connections.get_mut(&key) else { return };
         entry.peer = shared.roster.get(key);
         if entry.handshake_done.is_some() {
-            return; // the download goes on with a connection of the metadata stage
+            return; // the download continues a connection of the metadata phase
         }
         entry.handshake_done = Some(shared.now());
         self.inner.search.lock().reached(incoming);
@@ -239,14 +242,14 @@ impl PeerManager<'_> {
         send_event(&self.events, Event::PeerConnected { addr, incoming });
     }
 
-    /// A connection is over.
+    /// A connection has ended.
     pub fn gone(&mut self, shared: &TorrentContext, key: PeerKey, addr: SocketAddr, why: &DisconnectReason) {
         let Some(entry) = self.connections.remove(&key) else { return };
         self.count(shared);
         let twin = self.twin_of(&entry, why);
         entry.connection.join();
         if entry.incoming && matches!(why, DisconnectReason::NoThread(_)) {
-            self.evict_for(shared, addr, self.connections.len()); // for when it calls again
+            self.evict_for(shared, addr, self.connections.len()); // to have room if it connects again
         }
         let encrypted = entry.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.load(Ordering::Relaxed));
         if let Some(addr) = encrypted.and_then(|peer| peer.listen_addr()) {
@@ -257,7 +260,8 @@ impl PeerManager<'_> {
         } else if !entry.incoming {
             self.inner.search.lock().note_failed_dial(why);
         }
-        // A caller's port means nothing; where two have everything there is nothing to call for, now or later.
+        // The port of an incoming connection means nothing. If neither side needs the other, there is no reason to dial, now or
+        // later.
         if !entry.incoming && matches!(why, DisconnectReason::Ourselves | DisconnectReason::Redundant) {
             self.peer_list.never_dial(addr);
         }
@@ -290,7 +294,7 @@ impl PeerManager<'_> {
         );
     }
 
-    /// Tells of the end of connections that are ended without a report of their own.
+    /// Sends the events for connections that end without an event of their own.
     pub(crate) fn report_disconnected<'l>(&self, connections: impl Iterator<Item = &'l PeerEntry>, reason: &str) {
         for entry in connections.filter(|entry| entry.handshake_done.is_some()) {
             send_event(
@@ -300,7 +304,7 @@ impl PeerManager<'_> {
         }
     }
 
-    /// The connection that leads to the same peer as one that is over.
+    /// The other connection to the same peer as one that has ended.
     fn twin_of(&self, entry: &PeerEntry, why: &DisconnectReason) -> Option<PeerKey> {
         let named = if let DisconnectReason::Duplicate(stays) = why { Some(*stays) } else { entry.twin };
         let id = entry.peer.as_ref().map(|peer| peer.id);
@@ -309,7 +313,7 @@ impl PeerManager<'_> {
         named.filter(connected).or_else(|| self.connections.iter().find(|(_, entry)| same(entry)).map(|(key, _)| *key))
     }
 
-    /// Ends a connection, as `stays` leads to the same peer.
+    /// Closes a connection because `stays` leads to the same peer.
     pub fn end_twin(&mut self, key: PeerKey, stays: PeerKey) {
         if let Some(entry) = self.connections.get_mut(&key) {
             entry.twin = Some(stays);
@@ -317,7 +321,7 @@ impl PeerManager<'_> {
         }
     }
 
-    /// The other end of a connection, also of one that is over, and whether it called us.
+    /// The address of a connection, even if it has ended, and whether it was incoming.
     pub fn address_of(&self, key: PeerKey) -> Option<(SocketAddr, bool)> {
         let there = self.connections.get(&key).map(|entry| (entry.connection.addr, entry.incoming));
         there.or_else(|| {
@@ -325,7 +329,7 @@ impl PeerManager<'_> {
         })
     }
 
-    /// A connection is over; should it be found to have lied, its address must be known.
+    /// Remembers the address of a connection that has ended, in case it turns out to have sent wrong data.
     fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, incoming: bool) {
         if self.departed.len() >= MAX_DEPARTED {
             self.departed.pop_front();
@@ -333,10 +337,10 @@ impl PeerManager<'_> {
         self.departed.push_back((key, addr, incoming));
     }
 
-    /// Leaves this peer alone for a while, and hangs up on all that the ban covers.
+    /// Bans a peer for a while, and closes all connections that the ban covers.
     pub fn ban(&mut self, addr: SocketAddr, incoming: bool, now: Duration) {
         self.peer_list.ban(addr, incoming, now);
-        // It may have come back under another key.
+        // The peer may have reconnected under another key.
         let covered = |a| a == addr || self.peer_list.is_banned(&a, now);
         self.connections
             .values()
@@ -346,7 +350,7 @@ impl PeerManager<'_> {
     }
 }
 
-/// A connection as a full table sees it.
+/// The connection, as the choice of which to evict sees it.
 fn occupant(key: PeerKey, entry: &PeerEntry, now: Duration) -> EvictionCandidate {
     let traffic = entry.peer.as_ref().map(|peer| peer.traffic()).unwrap_or_default();
     let usefulness = match &entry.peer {

@@ -1,5 +1,5 @@
-//! What finds peers beside trackers: the DHT and local discovery, which belong to the session's host. Their threads tell of this
-//! torrent's peers through channels of its own, which the main thread hears together with its reports.
+//! Discovery of peers by the DHT and local service discovery, which belong to the client. Their threads send this torrent's
+//! peers through channels of its own, which the torrent's loop reads together with the events of its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,38 +17,38 @@ use crate::torrent::Config;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
 
-/// How often it is judged whether others can reach our node of the DHT.
+/// How often to check whether our DHT node can be reached.
 const REACHABILITY_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// If there was no descriptor to begin one of the two, it is tried again after this time.
+/// How long to wait before another attempt if there was no descriptor to start one of the two.
 const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// With so many good nodes, somebody would have asked us something by then.
+/// With this many good nodes, some node would have queried us by then.
 const MIN_GOOD_NODES: usize = 16;
 
-/// Answers of the DHT, each of some dozens of addresses, that may wait for the main thread; others are lost.
+/// DHT results, each with some dozens of addresses, that may wait for the torrent's loop; more are dropped.
 const MAX_FOUND: usize = 64;
-/// The same for neighbours.
+/// The same for peers from local service discovery.
 const MAX_LSD_PEERS: usize = 256;
 
-/// Something that the main thread hears.
+/// An event for the torrent's loop.
 pub enum LoopEvent {
-    /// From a connection, the listener or a tracker.
+    /// An event from a connection, the listener or a tracker.
     PeerEvent(PeerEvent),
-    /// The DHT named peers.
+    /// Peers found by the DHT.
     Dht(FoundPeers),
-    /// A neighbour has the torrent.
+    /// A peer found by local service discovery.
     LocalDiscovery(SocketAddr),
 }
 
-/// The DHT and local discovery, as far as they are wanted and to be had.
+/// The DHT and local service discovery, if they are enabled and could be started.
 pub struct Discovery {
     dht: Option<(InfoHash, Arc<DhtService>)>,
     lsd: Option<(InfoHash, Arc<Lsd>)>,
     found: Receiver<FoundPeers>,
     lsd_peers: Receiver<(InfoHash, SocketAddr)>,
     next_reachability_check: Duration,
-    /// Whether the DHT is still to be begun, and whether local discovery is.
+    /// Whether the DHT has yet to be started, and whether local service discovery has.
     not_started: (bool, bool),
-    /// When this is tried again.
+    /// When to try that again.
     retry_at: Duration,
 }
 
@@ -66,8 +66,8 @@ impl Discovery {
         }
     }
 
-    /// Looks for peers of a torrent that is not private, as far as its configuration and its host allow, and announces that we
-    /// listen.
+    /// Starts the search for peers of a torrent that is not private, as far as its configuration and the client allow, and
+    /// announces our port.
     pub fn start(config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
         discovery.not_started = (config.dht.is_some(), config.lsd);
@@ -75,7 +75,7 @@ impl Discovery {
         discovery
     }
 
-    /// Tries again to begin what there was no descriptor for, when it is time to; whether we have become a node of the DHT.
+    /// Tries again to start what had no descriptor, if it is time to. Returns whether this has started the DHT.
     pub fn retry_start(
         &mut self,
         config: &Config,
@@ -111,7 +111,7 @@ impl Discovery {
         }
     }
 
-    /// Whether it only failed for want of a descriptor. Any other failure is logged, and btsync goes on without.
+    /// Whether it failed only for lack of a descriptor. Any other failure is logged, and btsync goes on without the service.
     fn should_retry(&mut self, what: &str, level: Level, failure: Option<&io::Error>, now: Duration) -> bool {
         let Some(error) = failure else { return false };
         let should_retry = is_shortage(error);
@@ -124,8 +124,8 @@ impl Discovery {
         should_retry
     }
 
-    /// Whether anybody can reach us is known after a while: a node whom nobody has asked anything, though it knows others, is no
-    /// use in their tables, and says so (BEP 43). `reached` says that a peer has called us.
+    /// Checks whether other nodes reach us. A node that knows others but has received no query is of no use in their routing
+    /// tables, so it becomes read-only (BEP 43). `reached` tells that a peer has connected to us.
     pub fn check_reachability(&mut self, now: Duration, reached: bool) {
         if let Some((_, dht)) = self.dht.as_ref().filter(|_| now >= self.next_reachability_check) {
             self.next_reachability_check = now + REACHABILITY_INTERVAL;
@@ -141,39 +141,39 @@ impl Discovery {
         }
     }
 
-    /// When that is judged next, or something is tried again.
+    /// When the next check or the next attempt is due.
     pub fn next_due(&self) -> Duration {
         if self.dht.is_some() { self.next_reachability_check.min(self.retry_at) } else { self.retry_at }
     }
 
-    /// Whether neither of the two runs, or will.
+    /// Whether neither of the two runs or will run.
     pub fn is_none(&self) -> bool {
         self.dht.is_none() && self.lsd.is_none() && self.not_started == (false, false)
     }
 
-    /// Whether we are a node of the DHT.
+    /// Whether the DHT runs.
     pub fn has_dht(&self) -> bool {
         self.dht.is_some()
     }
 
-    /// How many nodes of the DHT we know, where we take part.
+    /// The number of DHT nodes that we know, if the DHT runs.
     pub fn dht_nodes(&self) -> Option<usize> {
         self.dht.as_ref().map(|(_, dht)| dht.stats().iter().map(|(_, stats)| stats.nodes).sum())
     }
 
-    /// How many network interfaces local discovery uses, where we take part.
+    /// The number of network interfaces that local service discovery uses, if it runs.
     pub fn lsd_interfaces(&self) -> Option<usize> {
         self.lsd.as_ref().map(|(_, lsd)| lsd.interfaces())
     }
 
-    /// A peer is a node of the DHT.
+    /// Adds a peer that is a DHT node.
     pub fn add_node(&self, addr: SocketAddr) {
         if let Some((_, dht)) = &self.dht {
             dht.add_node(addr);
         }
     }
 
-    /// Waits for news until `wake`; `None` when none came.
+    /// Waits for an event until `wake`; `None` if there was none.
     pub fn wait(
         &mut self,
         peer_events: &Receiver<PeerEvent>,
@@ -185,7 +185,7 @@ impl Discovery {
             recv(incoming_connections) -> caller => caller.ok().map(LoopEvent::PeerEvent),
             recv(self.found) -> found => {
                 if found.is_err() {
-                    self.found = never(); // its threads are gone
+                    self.found = never(); // its threads have ended
                 }
                 found.ok().map(LoopEvent::Dht)
             }
@@ -199,7 +199,7 @@ impl Discovery {
         }
     }
 
-    /// Looks for nobody any more, and ends both where they were there for this session alone.
+    /// Stops the search, and both services if the client serves only this torrent.
     pub fn stop(&mut self, registration: &Registration) {
         self.forget();
         registration.stop_discovery();

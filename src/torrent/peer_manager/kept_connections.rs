@@ -1,4 +1,4 @@
-//! From the metadata stage to the download: the connections stay, their threads do not.
+//! The transition from the metadata phase to the download: the connections stay open, their threads end.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -15,30 +15,30 @@ use crate::torrent::peer_manager::{PeerEntry, PeerManager};
 use crate::torrent::send_event;
 use crate::types::{PeerKey, count};
 
-/// What threads get to end. One whose peer does not read takes longer, and ends with its connection.
+/// How long threads have to end. A thread whose peer does not read takes longer, and then its connection ends too.
 const THREAD_END_TIMEOUT: Duration = Duration::from_secs(1);
-/// Why connections are given up.
+/// The reason reported for closing connections.
 const REASON: &str = "the files need the descriptors";
 
-/// The connections that were kept, while files are looked at: each takes a descriptor that a file may need.
+/// The kept connections while the files are examined; each holds a file descriptor that a file may need.
 #[derive(Default)]
 pub struct Spare(Mutex<Lent>);
 
 #[derive(Default)]
 struct Lent {
     connections: HashMap<PeerKey, PeerEntry>,
-    /// The other ends of those that were given up since.
+    /// The addresses of the connections that were closed meanwhile.
     ended: Vec<SocketAddr>,
 }
 
 impl Spare {
-    /// Ends some of the connections, as there is no descriptor for a file.
+    /// Closes some of the connections because there is no descriptor for a file.
     pub fn give_up(&self) {
         let connections = self.0.lock().connections.len();
         self.keep(connections - connections.div_ceil(4));
     }
 
-    /// Ends connections until there are `most`, the last to come first; how many are left.
+    /// Closes connections until `most` are left, the newest first. Returns how many are left.
     pub fn keep(&self, most: usize) -> usize {
         let mut lent = self.0.lock();
         let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
@@ -50,20 +50,20 @@ impl Spare {
         if !surplus.is_empty() {
             log::debug!("{} hung up on, as {REASON}; {stay} left", count(surplus.len(), "peer"));
         }
-        // Their threads have ended, so that nothing is waited for.
+        // Their threads have ended, so this waits for nothing.
         final_announce::close_connections(surplus.into_iter().map(|entry| entry.connection).collect());
         stay
     }
 }
 
 impl PeerManager<'_> {
-    /// Lends the connections that were kept to the look at the files, which may end some of them for their descriptors; until
+    /// Lends the kept connections to the file check, which may close some of them for their descriptors; until
     /// [`PeerManager::take_back`].
     pub fn lend(&mut self) {
         self.inner.spare.0.lock().connections = std::mem::take(&mut self.connections);
     }
 
-    /// What is left of those.
+    /// Takes back those that are left.
     pub(crate) fn take_back(&mut self) {
         let Lent { connections, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
         self.connections.extend(connections);
@@ -76,11 +76,12 @@ impl PeerManager<'_> {
         }
     }
 
-    /// The metadata is there: ends all threads of connections. Those that have shaken hands are kept for [`PeerManager::continue_kept`]; the
-    /// others, and those of which not all could be remembered, end in peace: nobody is noted as lost, and all may be called again
-    /// at once, those who called us at the port that they said.
+    /// The metadata is complete: ends the threads of all connections. Connections that have finished their handshake are kept
+    /// for [`PeerManager::continue_kept`]. The others, and those whose messages could not all be remembered, are closed. No
+    /// peer gets a bad record for it, and all may be dialled again at once; those that connected to us, at the port that they
+    /// told us.
     pub fn detach_connections(&mut self, shared: &Arc<TorrentContext>) {
-        self.refuse_incoming(true); // nothing reads their connections meanwhile
+        self.refuse_incoming(true); // nothing handles them meanwhile
         let peers = shared.roster.all();
         let met: HashSet<PeerKey> = peers.iter().map(|peer| peer.key).collect();
         shared.detach_connections();
@@ -98,7 +99,7 @@ impl PeerManager<'_> {
             PeerSource::LocalDiscovery,
         );
         self.end_connections(over);
-        // Their news may not have been heard yet.
+        // Their events may not have been handled yet.
         for peer in &peers {
             self.handshake_done(shared, peer.key, peer.addr, peer.incoming);
         }
@@ -106,7 +107,7 @@ impl PeerManager<'_> {
         self.next_dial = Duration::ZERO;
     }
 
-    /// Ends the connections that were kept.
+    /// Closes the kept connections.
     pub(crate) fn drop_kept_connections(&mut self) {
         let connections = std::mem::take(&mut self.connections);
         self.peer_list.end_other_connections(|_| false);
@@ -119,7 +120,7 @@ impl PeerManager<'_> {
         self.registration.count(self.connections.len());
     }
 
-    /// The download goes on with the connections that were kept.
+    /// Continues the download with the connections that were kept.
     pub fn continue_kept(&mut self, shared: &Arc<TorrentContext>) {
         self.take_back();
         self.count(shared);

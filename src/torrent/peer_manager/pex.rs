@@ -1,4 +1,4 @@
-//! Peer exchange (BEP 11), our part of it: each peer that wants to know is told once a minute who has come and gone.
+//! Our part of peer exchange (BEP 11): each peer that supports it is told once a minute which peers have come and gone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use crate::strategy::pex::PexDiffer;
 use crate::torrent::peer_manager::PeerManager;
 use crate::wire::pex::PexFlags;
 
-/// Between two looks at whom there is something to tell.
+/// How often to check for peers that are due a message.
 const PERIOD: Duration = Duration::from_secs(5);
-/// The first message leaves so long after the handshake, when there may be somebody to tell of.
+/// The first message leaves this long after the handshake, when there may be peers to tell of.
 const FIRST: Duration = Duration::from_secs(2);
 
 impl PeerManager<'_> {
-    /// Tells those whose turn it is.
+    /// Sends the messages that are due.
     pub(crate) fn exchange(&mut self, shared: &TorrentContext, now: Duration) {
         if !shared.pex || now < self.next_exchange {
             return;
@@ -39,7 +39,7 @@ impl PeerManager<'_> {
     }
 }
 
-/// What others should know of a peer.
+/// The flags that describe a peer to others.
 fn flags(shared: &TorrentContext, peer: &Peer) -> PexFlags {
     [
         (PexFlags::REACHABLE, !peer.incoming),

@@ -1,4 +1,4 @@
-//! The record on a real disk. Times are set into the past where a test must not wait for the clock's tick.
+//! The record on a real disk. Times are set into the past so that tests do not have to wait for the clock's tick.
 
 use std::fs::{File, FileTimes};
 use std::io::IoSlice;
@@ -11,7 +11,7 @@ use crate::types::{BLOCK_SIZE, PieceHash, PieceIndex};
 
 const HASH: InfoHash = InfoHash([3; 20]);
 
-/// These pieces, and nothing of others.
+/// These pieces, and no blocks of others.
 fn pieces(have: Bitfield) -> (Bitfield, Vec<PartialPiece>) {
     (have, Vec::new())
 }
@@ -46,7 +46,7 @@ impl StoreFixture {
         ResumeStore::new(&records, HASH, &out, &self.disk, &stop)
     }
 
-    /// A session that writes everything and leaves a record.
+    /// A run that writes everything and leaves a record.
     fn fill(&self) {
         let resume_store = self.resume_store();
         self.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
@@ -73,7 +73,7 @@ fn what_was_written_is_recalled_again_and_again() {
     let fixture = StoreFixture::new();
     fixture.fill();
     assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
-    // A session that changes nothing leaves what is there, also where it writes the record anew.
+    // A run that changes nothing keeps what the record says, even if it writes the record anew.
     let mut resume_store = fixture.resume_store();
     assert!(resume_store.recall(&fixture.disk).is_full());
     assert_eq!(resume_store.due((4, 0)), None, "there is nothing new to say");
@@ -88,7 +88,7 @@ fn a_file_that_was_touched_is_not_believed() {
     let modified = fs::metadata(fixture.file("b")).expect("b").modified().expect("a time");
     let file = File::options().write(true).open(fixture.file("b")).expect("b");
     std::os::unix::fs::FileExt::write_all_at(&file, &[9], 0).expect("room");
-    // Whoever sets the time back is found out by the time that nobody can set.
+    // A program that sets the modification time back is detected by the change time, which no program can set.
     file.set_times(FileTimes::new().set_modified(modified)).expect("times");
     assert_eq!(fs::metadata(fixture.file("b")).expect("b").modified().expect("a time"), modified);
     assert_eq!(fixture.recalled(), [0, 1]);
@@ -131,7 +131,7 @@ fn what_somebody_else_wrote_after_us_is_not_recorded() {
     let resume_store = fixture.resume_store();
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     let file = File::options().write(true).open(fixture.file("a")).expect("a");
-    // As if long after our write, or after the clock went back.
+    // As if long after our write, or after the clock was set back.
     file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
     resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
     assert_eq!(fixture.recalled(), [2, 3]);
@@ -142,7 +142,7 @@ fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later(
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
     resume_store.distrust();
-    resume_store.baseline = stamps(&fixture.disk); // as if the files had been there for long
+    resume_store.baseline = stamps(&fixture.disk); // as if the files had existed for long
     fs::write(fixture.file("a"), [7; 90]).expect("room");
     resume_store.checked(&fixture.disk, &AtomicBool::new(false));
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
@@ -150,7 +150,7 @@ fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later(
     assert_eq!(fixture.recalled(), [2, 3]);
 }
 
-/// There may be very many files, and nobody waits for the look at them any more.
+/// There may be very many files, and nothing waits any longer for them to be examined.
 #[test]
 fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
     let fixture = StoreFixture::new();
@@ -162,7 +162,7 @@ fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
     assert_eq!(fixture.recalled(), [0_u32; 0]);
 }
 
-/// The record of a torrent with very many files is cut short by a stop, and what it says is right.
+/// A stop cuts the record of a torrent with very many files short, and what the record says is still right.
 #[test]
 fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
     let fixture = StoreFixture::new();
@@ -174,7 +174,7 @@ fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |file| file > 0);
     assert_eq!(fixture.recalled(), in_first);
-    // Without a stop nothing is late.
+    // Without a stop, no file is late.
     let stop = AtomicBool::new(false);
     let mut is_late = lateness(&stop);
     assert!(!is_late(0) && !is_late(usize::MAX));
@@ -201,7 +201,7 @@ fn what_was_too_fresh_for_one_record_is_in_the_next() {
     assert_eq!(resume_store.due((4, 0)), None);
     resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
     assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
-    // Blocks that made no piece whole change the files, and not what is right.
+    // Blocks that complete no piece change the files, but not which pieces are right.
     let mut resume_store = fixture.resume_store();
     assert!(resume_store.recall(&fixture.disk).is_full());
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
@@ -214,7 +214,7 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     let dir = tempfile::tempdir().expect("a folder");
     let (out, records) = (dir.path().join("out"), dir.path().join("records"));
     let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
-    // The second piece lies in `a` and `b`, the third in `b` alone.
+    // The second piece is in `a` and `b`, the third in `b` alone.
     let layout = Layout::new(50, vec![file("a", 75), file("b", 75), file("c", 50)]).expect("a layout");
     let prepared = |wanted: &[bool]| {
         let disk = Storage::new(out.clone(), layout.clone(), 4).select(wanted, Path::new(".parts"));
@@ -233,7 +233,7 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     have.clear(PieceIndex(2));
     first.finish(&disk, pieces(have.clone()), |_| false);
     assert_eq!(recalled(&prepared(&some)), [0, 1, 3]);
-    // A session that changes nothing has nothing new to say.
+    // A run that changes nothing has nothing new to record.
     let disk = prepared(&some);
     let mut second = resume_store(&disk);
     assert_eq!(second.recall(&disk), have);
@@ -250,7 +250,7 @@ fn after_a_clock_that_was_set_back_nothing_is_recorded() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    // As if it had been an hour later when this began.
+    // As if the clock had been an hour ahead at the start.
     resume_store.started.0.wall += 3_600_000_000_000;
     resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
     assert_eq!(fixture.recalled(), [0; 0]);
@@ -326,10 +326,10 @@ fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
     let resume_store = fixture.resume_store();
     write(3);
     write(5);
-    // Without a whole piece, too.
+    // Even without a complete piece.
     resume_store.finish(&fixture.disk, (Bitfield::new(2), second_piece(&[0, 2])), |_| false);
     assert_eq!(recalled(), second_piece(&[0, 2]));
-    // They stay in the record of a session that is killed before it receives anything, and have nothing new to say.
+    // They stay in the record of a run that is killed before it receives anything, and make no new record necessary.
     let mut resume_store = fixture.resume_store();
     resume_store.recall(&fixture.disk);
     assert_eq!((resume_store.due((0, 2)), resume_store.due((0, 3))), (None, Some(Duration::ZERO)));
@@ -338,7 +338,7 @@ fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
     assert_eq!(recalled(), second_piece(&[0, 2]));
     resume_store.retain_recalled(|piece, block| piece == PieceIndex(1) && block == 2);
     assert_eq!(resume_store.recalled(), second_piece(&[2]));
-    // A session that is killed later has written to the file, and its record says how it looked before.
+    // A run that is killed later has written to the file, and its record contains the file's earlier metadata.
     write(4);
     assert_eq!(recalled(), []);
 }
@@ -365,6 +365,6 @@ fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     resume_store.disown(&fixture.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
     assert_eq!(fixture.decoded().ours, Some(Vec::new()));
-    // The file that was written to last could not be vouched for yet.
+    // The file that was written last could not be recorded yet.
     assert_eq!(resume_store.due((4, 0)), Some(Duration::from_secs(7) + SAVE_INTERVAL));
 }
