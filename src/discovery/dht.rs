@@ -1,10 +1,10 @@
-//! The distributed hash table (BEP 5, 32, 42, 43): peers found without a tracker.
+//! The distributed hash table (BEP 5, 32, 42, 43): finds peers without a tracker.
 //!
-//! [`Dht`] is one node of one address family, and pure: packets, time and randomness go in, packets and peers come out.
-//! It is put together from [`message`] (bytes ↔ values), `table` (whom we know), `lookup` (one search through the network),
-//! `server` and `store` (what we answer others), `external` (what others say our address is) and [`state`] (what is kept
-//! between runs). [`service`] puts a socket and a thread around it, one for each family: the two are separate networks
-//! (BEP 32), which share nothing here but the nodes that one hears of for the other.
+//! [`Dht`] is one node of one address family, without I/O: packets, time and randomness go in, packets and peers come out. Its
+//! parts are [`message`] (encoding of packets), `table` (the routing table), `lookup` (one iterative search), `server` and
+//! `store` (answers to other nodes' queries), `external` (our address as others see it) and [`state`] (data saved between runs).
+//! [`service`] adds a socket and a thread per family. The two families are separate networks (BEP 32); each passes on nodes that
+//! it learns for the other.
 
 mod encode;
 mod external;

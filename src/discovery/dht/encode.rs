@@ -1,15 +1,15 @@
-//! Packets out (BEP 5, 32, 42, 43): values → bytes, keys in their order.
+//! Encodes KRPC packets (BEP 5, 32, 42, 43).
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Body, Family, KrpcMessage, Query, Response, Want};
 
-/// Who we are, as BEP 5 wants it: the client's two letters (BEP 20) and two bytes of version.
+/// The client version (BEP 5): the client's two letters (BEP 20) and a two-byte version number.
 const VERSION: &[u8] = b"BY\0\x01";
 
 impl KrpcMessage {
-    /// The packet's bytes, keys in their order.
+    /// The encoded packet, with sorted keys.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         out.push(b'd');
@@ -90,7 +90,7 @@ fn put_arguments(out: &mut Vec<u8>, id: NodeId, query: &Query) {
             out.extend_from_slice(format!("12:implied_porti{}e", u8::from(port.is_none())).as_bytes());
             key(out, "info_hash");
             put(out, &info_hash.0);
-            // With an implied port this one is not read, but some insist that it be there and not 0.
+            // With `implied_port` set, this port is ignored, but some nodes require it to be present and not 0.
             out.extend_from_slice(format!("4:porti{}e", port.unwrap_or(1)).as_bytes());
             key(out, "token");
             put(out, token);

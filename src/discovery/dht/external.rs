@@ -1,30 +1,30 @@
-//! Our own address, as others see it (BEP 42): each answer says it, none is believed alone. Pure.
+//! Determines our external address from votes (BEP 42): every response contains it, but no single one is trusted. Pure.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::net::networks::Network;
 
-/// The latest so many voters count.
+/// The number of recent votes considered.
 const MAX_VOTES: usize = 20;
-/// So many must agree, and be more than half.
+/// The votes required for an address, which must also be a majority.
 const QUORUM: usize = 6;
 
-/// What others say our address is.
+/// The votes on our external address.
 #[derive(Debug, Default)]
 pub struct ExternalIp {
-    /// The votes by network, each network once, the latest last: one party may have many addresses.
+    /// One vote per network, the latest last, because one party may control many addresses of a network.
     votes: VecDeque<(Network, IpAddr)>,
     agreed: Option<IpAddr>,
 }
 
 impl ExternalIp {
-    /// What most agree on.
+    /// The address that the majority agrees on.
     pub fn agreed(&self) -> Option<IpAddr> {
         self.agreed
     }
 
-    /// Counts what one node says; gives the address where enough agree on another than before.
+    /// Records a node's vote; returns the address if a new one has been agreed on.
     pub fn vote(&mut self, voter: IpAddr, ours: IpAddr) -> Option<IpAddr> {
         let voter = Network::block(voter);
         self.votes.retain(|(who, _)| *who != voter);
@@ -45,7 +45,7 @@ impl ExternalIp {
 mod tests {
     use super::*;
 
-    /// Each of a network of its own.
+    /// An address in a network of its own.
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([80, 0, n, 1])
     }
@@ -63,7 +63,7 @@ mod tests {
         }
         assert_eq!(given, Some(ip(200)));
         assert_eq!(external.vote(ip(7), ip(200)), None, "nothing new");
-        // We move: the votes of before fade.
+        // Our address changes: the votes for the old one expire.
         let moved = (10..40).find_map(|voter| external.vote(ip(voter), ip(222)));
         assert_eq!((moved, external.agreed()), (Some(ip(222)), Some(ip(222))));
     }
@@ -73,7 +73,7 @@ mod tests {
         let claim = "2001:db8:ffff::1".parse().expect("an address");
         let mut external = ExternalIp::default();
         for n in 0..200_u128 {
-            // One /64, and then the /64s of one /48.
+            // First addresses of one /64, then the /64s of one /48.
             let voter = 0x2001_0db8_0000_0000_0000_0000_0000_0000 | if n < 100 { n } else { n << 64 };
             assert_eq!(external.vote(IpAddr::V6(voter.into()), claim), None);
         }

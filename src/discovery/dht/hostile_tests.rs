@@ -1,4 +1,5 @@
-//! One node and strangers: what is not an answer to a question of ours changes nothing, and nobody gets more than is his.
+//! One node and malicious ones: packets that do not answer one of its queries change nothing, and no node can use more than its
+//! share.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +25,7 @@ fn dht(read_only: bool) -> Dht {
     Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1))
 }
 
-/// What it sends, read.
+/// Decodes all packets that the node sends.
 fn sent(dht: &mut Dht) -> Vec<(SocketAddr, KrpcMessage)> {
     outputs(dht)
         .into_iter()
@@ -35,7 +36,7 @@ fn sent(dht: &mut Dht) -> Vec<(SocketAddr, KrpcMessage)> {
         .collect()
 }
 
-/// The ping among what it sends.
+/// The ping among the packets that the node sends.
 fn pinged(dht: &mut Dht) -> (SocketAddr, KrpcMessage) {
     let ping = |(_, m): &(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::Ping, .. });
     sent(dht).into_iter().find(ping).expect("a ping")
@@ -138,7 +139,7 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
     });
     assert_eq!(announce, Some((addr(9), HASH, Some(5000), vec![9])));
 
-    // Again after ten minutes, and never more once forgotten.
+    // The search repeats after ten minutes, and stops once forgotten.
     let searches = |dht: &mut Dht, now| {
         dht.on_tick(now);
         sent(dht).iter().filter(find).count()
@@ -218,8 +219,8 @@ fn a_few_voices_do_not_change_our_id() {
 }
 
 proptest! {
-    /// Any bytes, or any question with some of its bytes changed, from anybody: answers go to the sender alone and are of
-    /// bounded size, nobody enters the table, and time goes on.
+    /// Any bytes from any sender, or any query with some bytes changed: responses go only to the sender and are of limited size,
+    /// no node enters the table, and the deadline advances.
     #[test]
     fn garbage_changes_nothing(
         packets in proptest::collection::vec(
@@ -246,7 +247,7 @@ proptest! {
                 prop_assert!(to == addr(who) || !bytes.ends_with(b"1:y1:re"));
                 spent += bytes.len();
             }
-            // One answer, a ping to whoever is new, and second tries of pings before.
+            // One response, a ping to a new node, and retries of earlier pings.
             prop_assert!(spent <= 8 * packet.len() + 100 * 33, "{spent} bytes for {}", packet.len());
             prop_assert!(dht.next_deadline() > now);
             prop_assert_eq!(dht.stats(now).nodes, 0);

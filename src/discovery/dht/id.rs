@@ -1,5 +1,5 @@
-//! Node ids: the XOR metric (BEP 5) and ids that belong to an IP address (BEP 42), so that nobody can choose to sit next to
-//! a torrent he wants to watch or to hide.
+//! Node ids: the XOR metric (BEP 5), and ids derived from an IP address (BEP 42), so that an attacker cannot choose an id close
+//! to a torrent that it wants to observe or hide.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::net::networks::is_private;
 use crate::types::{InfoHash, hex};
 
-/// What names a node of the DHT; torrents' info-hashes live in the same space.
+/// The id of a DHT node, in the same 160-bit space as info-hashes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub [u8; 20]);
 
@@ -15,14 +15,14 @@ impl NodeId {
     /// The length of an id in bits.
     pub const BITS: usize = 160;
 
-    /// Any id.
+    /// A random id.
     pub fn random(rng: &mut fastrand::Rng) -> NodeId {
         let mut id = [0; 20];
         rng.fill(&mut id);
         NodeId(id)
     }
 
-    /// An id that BEP 42 allows a node with this external address.
+    /// A random id that BEP 42 allows for a node with this external address.
     pub fn for_ip(ip: IpAddr, rng: &mut fastrand::Rng) -> NodeId {
         let NodeId(mut id) = NodeId::random(rng);
         let crc = prefix(ip, id[19]).to_be_bytes();
@@ -32,14 +32,14 @@ impl NodeId {
         NodeId(id)
     }
 
-    /// Whether BEP 42 allows this id at this address; local addresses may have any.
+    /// Whether BEP 42 allows this id at this address; private addresses may have any id.
     pub fn fits(self, ip: IpAddr) -> bool {
         let [a, b, c, .., last] = self.0;
-        // In private networks BEP 42 demands nothing, and many nodes may share an address.
+        // BEP 42 exempts private networks, where many nodes may share an address.
         is_private(ip) || (prefix(ip, last) ^ u32::from_be_bytes([a, b, c, 0])) >> 11 == 0
     }
 
-    /// The XOR of both ids, to be compared as a number: smaller is closer.
+    /// The XOR of both ids. Compared as a number, smaller is closer.
     pub fn distance(self, other: NodeId) -> [u8; 20] {
         let mut distance = self.0;
         for (mine, theirs) in distance.iter_mut().zip(other.0) {
@@ -48,7 +48,7 @@ impl NodeId {
         distance
     }
 
-    /// How many leading bits both ids have in common; 160 where they are equal.
+    /// The length of the common prefix in bits; 160 for equal ids.
     pub fn shared_bits(self, other: NodeId) -> usize {
         let distance = self.distance(other);
         match distance.iter().position(|byte| *byte != 0) {
@@ -57,7 +57,7 @@ impl NodeId {
         }
     }
 
-    /// A random id that has the first `bits` bits of this one; with `exactly`, not one more.
+    /// A random id that shares the first `bits` bits with this one; with `exactly`, no more than these.
     #[must_use]
     pub fn near(self, bits: usize, exactly: bool, rng: &mut fastrand::Rng) -> NodeId {
         let NodeId(mut id) = NodeId::random(rng);
@@ -86,7 +86,7 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// The CRC of BEP 42, whose first 21 bits an id must start with. Only the lowest three bits of `random` count.
+/// The CRC of BEP 42; an id must start with its first 21 bits. Uses only the lowest three bits of `random`.
 fn prefix(ip: IpAddr, random: u8) -> u32 {
     let salt = (random & 0x07) << 5;
     match ip {
@@ -103,7 +103,7 @@ fn prefix(ip: IpAddr, random: u8) -> u32 {
     }
 }
 
-/// CRC-32C (Castagnoli), bit by bit: four or eight bytes are not worth a table.
+/// CRC-32C (Castagnoli), bit by bit: four or eight bytes do not justify a table.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 })
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
-    /// The table of BEP 42.
+    /// The test vectors of BEP 42.
     #[test]
     fn vectors_of_bep_42() {
         for (ip, random, [a, b, c]) in [

@@ -1,5 +1,5 @@
-//! One search through the network (BEP 5): ask the closest nodes that we know of for closer ones, several at a time, until
-//! the eight closest have answered. Pure: says whom to ask, is told what came back.
+//! An iterative lookup (BEP 5): queries the closest known nodes for closer ones, several in parallel, until the eight closest
+//! have responded. Pure: the caller sends the queries and passes the responses.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,29 +9,30 @@ use crate::discovery::dht::message::{Contact, Family, Response};
 use crate::discovery::dht::table::K;
 use crate::net::networks::{is_private, may_report};
 
-/// Queries in flight that are not late yet.
+/// The most queries in flight that are not late.
 const PARALLEL: usize = 4;
-/// Queries in flight with those that are late.
+/// The most queries in flight, late ones included.
 const MAX_IN_FLIGHT: usize = 8;
-/// A search that still gets closer after so many queries is led astray.
+/// The most queries per lookup. A lookup that still gets closer after so many is being misled.
 const MAX_QUERIES: usize = 120;
-/// Nodes remembered at most.
+/// The most candidates kept.
 const MAX_CANDIDATES: usize = 120;
-/// Nodes at one address; outside of local networks there is hardly ever more than one.
+/// The most candidates at one public address; legitimate nodes rarely share one.
 const MAX_PER_IP: u8 = 3;
-/// Peers taken from one search at most.
+/// The most peers accepted in one lookup.
 const MAX_PEERS: usize = 1000;
 
-/// What a search for peers has come to.
+/// Statistics of a lookup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookupSummary {
-    /// Queries sent.
+    /// The number of queries sent.
     pub queries: usize,
-    /// Nodes that answered.
+    /// The number of nodes that responded.
     pub answers: usize,
-    /// The longest way from a node that we knew before to one of the closest: a node that it named is one hop away.
+    /// The number of hops from a node known beforehand to the farthest of the closest nodes: a node that a known one named is one
+    /// hop away.
     pub hops: u8,
-    /// Peers found.
+    /// The number of peers found.
     pub peers: usize,
 }
 
@@ -39,7 +40,7 @@ pub struct LookupSummary {
 enum QueryState {
     New,
     Asked,
-    /// Asked, and slow: another may be asked in its place.
+    /// Queried, but slow: another node may be queried in its place.
     Late,
     Answered,
     Failed,
@@ -47,7 +48,7 @@ enum QueryState {
 
 #[derive(Debug)]
 struct LookupNode {
-    /// Unknown for a router, until it answers.
+    /// `None` for a router, until it responds.
     id: Option<NodeId>,
     addr: SocketAddr,
     hop: u8,
@@ -56,19 +57,19 @@ struct LookupNode {
 }
 
 impl LookupNode {
-    /// Whether its answer counts: BEP 42 leaves out those with an id that they may not have.
+    /// Whether its response counts as one of the closest: BEP 42 excludes nodes whose id does not fit their address.
     fn counts(&self) -> bool {
         self.state == QueryState::Answered && self.id.is_some_and(|id| id.fits(self.addr.ip()))
     }
 }
 
-/// A search that is under way.
+/// A lookup in progress.
 #[derive(Debug)]
 pub struct Lookup {
     own: NodeId,
     target: NodeId,
     family: Family,
-    /// Closest first, those without an id last.
+    /// Sorted by distance; candidates without an id last.
     candidates: Vec<LookupNode>,
     known: HashSet<SocketAddr>,
     per_ip: HashMap<IpAddr, u8>,
@@ -77,7 +78,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// A search for `target` by node `own`, that starts with `seeds` and, where their ids are unknown, `routers`.
+    /// Starts a lookup of `target` by the node `own`, from the nodes `seeds` and from `routers`, whose ids are unknown.
     pub fn new(own: NodeId, target: NodeId, family: Family, seeds: &[Contact], routers: &[SocketAddr]) -> Lookup {
         let mut lookup = Lookup {
             own,
@@ -98,12 +99,12 @@ impl Lookup {
         lookup
     }
 
-    /// What is searched for.
+    /// The id that is looked up.
     pub fn target(&self) -> NodeId {
         self.target
     }
 
-    /// Whom to ask next; counts as asked with that. To be called until it gives nobody.
+    /// The next node to query, which then counts as queried. The caller must repeat this until it returns `None`.
     pub fn next_query(&mut self) -> Option<SocketAddr> {
         let late = self.count(QueryState::Late);
         let asked = self.count(QueryState::Asked);
@@ -125,8 +126,8 @@ impl Lookup {
         None
     }
 
-    /// Whether it has come to its end: the eight closest have answered, or nobody is left to ask. For slow nodes it waits
-    /// only where there are fewer than eight without them.
+    /// Whether the lookup is done: the eight closest nodes have responded, or there is no node left to query. Waits for slow
+    /// nodes only if fewer than eight others have responded.
     pub fn is_done(&self) -> bool {
         let exhausted = self.queries >= MAX_QUERIES;
         let mut answered = 0;
@@ -145,21 +146,21 @@ impl Lookup {
         !late
     }
 
-    /// An asked node is slow; true where nobody has answered so far and it is worth being asked once more: of the one
-    /// way into the network a lost packet shall not cost us the search.
+    /// Marks a queried node as slow. Returns whether to query it once more: only while no node has responded, so that a lost
+    /// packet to the only known node does not fail the lookup.
     pub fn late(&mut self, addr: SocketAddr) -> bool {
         let asked = self.candidates.iter().any(|c| c.addr == addr && c.state == QueryState::Asked);
         self.set_state(addr, QueryState::Late);
         asked && self.count(QueryState::Answered) == 0
     }
 
-    /// An asked node will not answer, or refused.
+    /// Marks a queried node as failed: it timed out or returned an error.
     pub fn failed(&mut self, addr: SocketAddr) {
         self.set_state(addr, QueryState::Failed);
     }
 
-    /// An asked node answered; gives the peers that are new. What it says of itself counts, whatever others said: it
-    /// takes its place among the candidates by the id it answers with.
+    /// Records a response and returns the new peers. The candidate is sorted by the id in its own response, whatever other nodes
+    /// claimed.
     pub fn answered(&mut self, addr: SocketAddr, response: &Response) -> Vec<SocketAddr> {
         let waits = |c: &LookupNode| c.addr == addr && matches!(c.state, QueryState::Asked | QueryState::Late);
         let Some(at) = self.candidates.iter().position(waits) else { return Vec::new() };
@@ -173,7 +174,7 @@ impl Lookup {
         if lies {
             return Vec::new();
         }
-        // More than eight are more than it should say; the closest are enough.
+        // More than eight nodes are more than a response should contain; use the closest.
         let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_report(addr.ip(), a.ip());
         let mut nodes: Vec<&Contact> = response.nodes.iter().filter(|node| honest(node.addr)).collect();
         nodes.sort_by_key(|node| node.id.distance(self.target));
@@ -186,9 +187,9 @@ impl Lookup {
         values.into_iter().filter(|value| self.peers.insert(*value)).take(room).collect()
     }
 
-    /// Where to announce: the closest eight that gave a token and may have their ids (BEP 42), and besides the closest eight others
-    /// with a token. Most nodes of today have other ids than BEP 42 wants, and who searches may ask those alone; nodes that choose
-    /// their ids to sit at a torrent can no longer keep the announce from the first eight.
+    /// The nodes to announce to: the eight closest with a token whose ids fit their addresses (BEP 42), and the eight closest
+    /// others with a token. Most nodes today do not comply with BEP 42, and other clients may query only those. On the other
+    /// hand, nodes that choose their ids close to the torrent cannot displace the first eight.
     pub fn announce_targets(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         let answered = self.candidates.iter().filter(|c| c.state == QueryState::Answered);
         let with_token = answered.filter_map(|c| Some((c, c.token.as_ref().filter(|token| !token.is_empty())?)));
@@ -197,7 +198,7 @@ impl Lookup {
         closest.map(|(c, token)| (c.addr, token.clone())).collect()
     }
 
-    /// What it has come to so far.
+    /// The statistics so far.
     pub fn summary(&self) -> LookupSummary {
         let answered = || self.candidates.iter().filter(|c| c.state == QueryState::Answered);
         LookupSummary {
@@ -232,7 +233,7 @@ impl Lookup {
         self.insert(LookupNode { id, addr, hop, state: QueryState::New, token: None });
     }
 
-    /// Puts a candidate in its place; where there are too many, the farthest goes that was not asked.
+    /// Inserts a candidate by distance. If there are too many, drops the farthest that was not queried.
     fn insert(&mut self, candidate: LookupNode) {
         let target = self.target;
         let key = |c: &LookupNode| c.id.map_or((true, [0; 20]), |id| (false, id.distance(target)));
@@ -257,7 +258,7 @@ mod tests {
     const OWN: NodeId = NodeId([0xff; 20]);
     const TARGET: NodeId = NodeId([0; 20]);
 
-    /// A node on a local network, the closer to the target the smaller `n` is.
+    /// A node on a local network; a smaller `n` is closer to the target.
     fn node(n: u8) -> Contact {
         let mut id = [0; 20];
         id[0] = n;
@@ -351,7 +352,7 @@ mod tests {
         assert_eq!(lookup.answered(stranger.addr, &response), ["90.0.0.1:2".parse().unwrap()]);
         assert_eq!(asked(&mut lookup), []);
 
-        // Every answer names eight nodes that are closer still.
+        // Every response names eight nodes that are even closer.
         let mut rng = fastrand::Rng::with_seed(1);
         let mut lookup = Lookup::new(OWN, TARGET, Family::V4, &[stranger], &[]);
         let mut queries = 0;

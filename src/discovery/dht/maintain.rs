@@ -1,5 +1,5 @@
-//! What a node does of itself as time passes: ask on, give up on the silent, look for neighbours, refresh buckets, repeat
-//! searches and announces. Pure.
+//! The periodic work of a node: continues lookups, times out queries, bootstraps, refreshes buckets, and repeats searches and
+//! announces. Pure.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,46 +13,47 @@ use crate::discovery::dht::node::{Dht, LookupGoal, Pending, Purpose};
 use crate::discovery::dht::table::{K, QUESTIONABLE_AFTER};
 use crate::types::InfoHash;
 
-/// A query without an answer for so long is late: the search asks another beside it.
+/// A query without a response after this time is late: its lookup queries another node in parallel.
 const LATE: Duration = Duration::from_secs(2);
-/// After so long it will not be answered any more.
+/// A query without a response after this time has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Pings for a node that was named to us.
+/// The most pings to a node added by [`Dht::add_node`].
 const MAX_TRIES: u32 = 5;
-/// Pings under way at most; of those who ask us some may go unpinged.
+/// The most pings in flight. Nodes that query us may remain unpinged.
 const MAX_PINGS: usize = 32;
-/// Lookups at once; further searches wait.
+/// The most concurrent lookups; further searches wait.
 const MAX_LOOKUPS: usize = 8;
-/// Where nobody is found, we try again after this pause, the next time after twice as long.
+/// The delay before bootstrapping again if it found too few nodes; doubles with each attempt.
 pub(crate) const MIN_BOOTSTRAP_DELAY: Duration = Duration::from_secs(5);
-/// The longest of these pauses.
+/// The longest delay between attempts to bootstrap.
 const MAX_BOOTSTRAP_DELAY: Duration = Duration::from_secs(5 * 60);
-/// Between two refreshed buckets, so that they do not come all at once.
+/// The time between two bucket refreshes, to spread them out.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
-/// A search that found peers is repeated after this time; announces are forgotten after 30 minutes.
+/// When to repeat a search that found peers. Nodes drop announces after 30 minutes.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// One that found none.
+/// When to repeat a search that found none.
 const EMPTY_SEARCH_INTERVAL: Duration = Duration::from_secs(60);
-/// One that hardly met anybody.
+/// When to repeat a search that hardly reached any node.
 const FAILED_SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Dht {
-    /// Does what is due. To be called when [`Dht::next_deadline`] has come; every other call does it, too.
+    /// Does all work that is due. Must be called at [`Dht::next_deadline`]; [`Dht::on_packet`], [`Dht::search`] and
+    /// [`Dht::add_node`] call it as well.
     pub fn on_tick(&mut self, now: Duration) {
         self.expire_queries(now);
         if now >= self.bootstrap_due && !self.has_lookup(|goal| *goal == LookupGoal::Bootstrap) {
-            // Also where nobody is known to ask: then it ends at once, and the pause begins.
+            // Start it even if no node is known: it then ends at once, and the delay begins.
             self.start(LookupGoal::Bootstrap, self.id);
         }
         self.refresh(now);
         self.advance_lookups(now);
-        // Those that end make room for others; none begins twice at one time.
+        // Searches that end make room for others. The loop terminates, because none is due again at once.
         while self.start_searches(now) {
             self.advance_lookups(now);
         }
     }
 
-    /// When [`Dht::on_tick`] has something to do, where no packet comes before; always later than its last call.
+    /// When [`Dht::on_tick`] must be called next if no packet arrives; always later than its last call.
     pub fn next_deadline(&self) -> Duration {
         let answers = self.pending.values().map(|p| p.sent + if p.late { TIMEOUT } else { LATE });
         let bootstrap = (!self.has_lookup(|goal| *goal == LookupGoal::Bootstrap)).then_some(self.bootstrap_due);
@@ -60,11 +61,11 @@ impl Dht {
             .then_some(self.table.next_refresh().max(self.refresh_due));
         let can_search = self.lookups.len() < MAX_LOOKUPS && self.has_nodes();
         let searches = self.wanted.values().filter(|w| can_search && !w.running).map(|w| w.due);
-        // Something is always pending while a lookup runs, so that there is always a deadline.
+        // While a lookup runs, a query is always pending, so there is always a deadline.
         answers.chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap_due)
     }
 
-    /// Somebody new to ask came in: where we know hardly anybody, that cannot wait.
+    /// Bootstraps sooner after a node was added, if the table is nearly empty.
     pub(crate) fn bootstrap_soon(&mut self, now: Duration) {
         let known = self.table.len();
         if known < K {
@@ -87,7 +88,7 @@ impl Dht {
         self.table.len() > 0 || !self.routers.is_empty() || !self.bootstrap_nodes.is_empty()
     }
 
-    /// Late and lost queries.
+    /// Handles late and failed queries.
     fn expire_queries(&mut self, now: Duration) {
         let due = |sent: Duration, after| now >= sent + after;
         let overdue: Vec<_> =
@@ -116,7 +117,7 @@ impl Dht {
         }
     }
 
-    /// Of a node that was named to us a lost packet shall not cut us off.
+    /// Whether to ping a node from [`Dht::add_node`] again, so that one lost packet does not keep us out of the network.
     fn should_ping_again(&mut self, addr: SocketAddr) -> bool {
         let Some((_, tries)) = self.bootstrap_nodes.iter_mut().find(|(guide, _)| *guide == addr) else { return false };
         *tries += 1;
@@ -138,7 +139,7 @@ impl Dht {
         self.next_lookup = self.next_lookup.wrapping_add(1);
     }
 
-    /// One bucket at a time.
+    /// Refreshes one bucket, if one is due.
     fn refresh(&mut self, now: Duration) {
         if now < self.refresh_due.max(self.table.next_refresh()) || self.has_lookup(|goal| *goal == LookupGoal::Refresh)
         {
@@ -150,7 +151,7 @@ impl Dht {
         }
     }
 
-    /// Begins searches that are due, as many as may run; true where it began any.
+    /// Starts searches that are due, as many as may run; returns whether it started any.
     fn start_searches(&mut self, now: Duration) -> bool {
         if self.wanted.is_empty() || !self.has_nodes() {
             return false;
@@ -168,7 +169,7 @@ impl Dht {
         !due.is_empty()
     }
 
-    /// Lets every lookup ask whom it wants to ask, and ends those that have come to their end.
+    /// Lets every lookup send its queries, and finishes those that are done.
     fn advance_lookups(&mut self, now: Duration) {
         let keys: Vec<u32> = self.lookups.keys().copied().collect();
         for key in keys {
@@ -216,7 +217,7 @@ impl Dht {
         }
     }
 
-    /// Asks whether somebody is there, unless that is being asked already.
+    /// Pings a node, unless a ping to it is pending.
     pub(crate) fn ping(&mut self, now: Duration, addr: SocketAddr) {
         let mut pings = self.pending.values().filter(|p| p.purpose == Purpose::Ping);
         let full = pings.clone().count() >= MAX_PINGS;
@@ -225,7 +226,7 @@ impl Dht {
         }
     }
 
-    /// Sends a query and remembers what for.
+    /// Sends a query and records its purpose.
     fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: Purpose) {
         let key = self.transaction();
         self.pending.insert(key, Pending { to, sent: now, purpose, late: false });
@@ -234,7 +235,7 @@ impl Dht {
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });
     }
 
-    /// A transaction id that nobody can guess, and that no other query waits under.
+    /// An unpredictable transaction id that no pending query uses.
     fn transaction(&mut self) -> [u8; 4] {
         loop {
             self.transactions += 1;
@@ -248,11 +249,11 @@ impl Dht {
     }
 }
 
-/// What a lookup asks everybody.
+/// The query that a lookup sends to every node.
 fn lookup_query(family: Family, target: NodeId, goal: LookupGoal) -> Query {
     match goal {
         LookupGoal::Peers(info_hash) => Query::GetPeers { info_hash, want: Want::default() },
-        // Nodes of both families help the other network on its way (BEP 32).
+        // Nodes of both families help the other network to bootstrap (BEP 32).
         LookupGoal::Bootstrap => Query::FindNode { target, want: Want { v4: true, v6: true } },
         LookupGoal::Refresh => {
             let want = match family {

@@ -1,6 +1,6 @@
-//! KRPC (BEP 5): the DHT's packets, bytes ↔ values, with the additions of BEP 32 (both families), 42 (`ip`) and 43 (`ro`).
-//! A packet comes from a stranger: its bencode is checked first, every length afterwards. What is wrong in one entry of a
-//! list costs that entry only.
+//! KRPC (BEP 5), the DHT's protocol, with the extensions of BEP 32 (both families), 42 (`ip`) and 43 (`ro`). Decodes packets;
+//! `encode` does the reverse. Packets are untrusted: the bencode is validated first, then every length. A malformed list entry is
+//! dropped without affecting the rest.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,24 +11,24 @@ use crate::bencode::values::{Dict, bytes, dictionary, int, list};
 use crate::discovery::dht::id::NodeId;
 use crate::types::InfoHash;
 
-/// No packet of ours is longer, in bytes (BEP 32).
+/// The largest packet that btsync sends, in bytes (BEP 32).
 pub const MAX_PACKET: usize = 1024;
-/// A longer packet is not looked at, in bytes.
+/// The largest packet that btsync decodes, in bytes.
 pub const MAX_RECEIVED: usize = 4096;
-/// Nodes read from one list of a response at most; eight are right.
+/// The most nodes read from one list of a response; eight are usual.
 const MAX_CONTACTS: usize = 16;
-/// Peers read from one response at most.
+/// The most peers read from one response.
 const MAX_VALUES: usize = 200;
-/// A longer transaction id is not echoed, in bytes.
+/// The longest transaction id echoed, in bytes.
 const MAX_TRANSACTION: usize = 20;
-/// A longer token is not sent back, in bytes.
+/// The longest token sent back, in bytes.
 const MAX_TOKEN: usize = 64;
-/// "A generic error" and "malformed packet, invalid arguments, or bad token" (BEP 5).
+/// The error code for malformed packets, invalid arguments and bad tokens (BEP 5).
 pub const PROTOCOL_ERROR: i64 = 203;
-/// "Method unknown" (BEP 5).
+/// The error code for unknown methods (BEP 5).
 pub const METHOD_UNKNOWN: i64 = 204;
 
-/// Which of the two networks (BEP 32).
+/// The address family of a DHT network (BEP 32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
@@ -37,113 +37,113 @@ pub enum Family {
     V6,
 }
 
-/// A node and where it is.
+/// A node's id and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Contact {
-    /// Its id.
+    /// The node's id.
     pub id: NodeId,
-    /// Its address and UDP port.
+    /// The node's IP address and UDP port.
     pub addr: SocketAddr,
 }
 
-/// Of which families nodes are asked for (BEP 32); neither means that of the packet itself.
+/// The families of nodes that a query requests (BEP 32). If neither is set, the family of the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
-    /// `n4`
+    /// The value `n4`.
     pub v4: bool,
-    /// `n6`
+    /// The value `n6`.
     pub v6: bool,
 }
 
-/// A question.
+/// A query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// Are you there?
+    /// Checks that the node responds.
     Ping,
-    /// Whom do you know close to this id?
+    /// Requests the nodes closest to an id.
     FindNode {
         /// The id.
         target: NodeId,
-        /// Of which families.
+        /// The requested families.
         want: Want,
     },
-    /// Which peers does this torrent have, and whom do you know close to it?
+    /// Requests the peers of a torrent and the nodes closest to it.
     GetPeers {
-        /// The torrent.
+        /// The torrent's info-hash.
         info_hash: InfoHash,
-        /// Nodes of which families.
+        /// The requested families of nodes.
         want: Want,
     },
-    /// There is a peer of this torrent at my address.
+    /// Announces a peer of a torrent at the sender's IP address.
     AnnouncePeer {
-        /// The torrent.
+        /// The torrent's info-hash.
         info_hash: InfoHash,
-        /// The peer's TCP port; `None` where it is the port that the packet comes from (`implied_port`).
+        /// The peer's TCP port; `None` to use the source port of the packet (`implied_port`).
         port: Option<u16>,
-        /// What the asked node answered [`Query::GetPeers`] with.
+        /// The token from the receiver's response to [`Query::GetPeers`].
         token: Vec<u8>,
     },
 }
 
-/// What a question is answered with.
+/// The response to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// Who answers.
+    /// The responding node's id.
     pub id: NodeId,
-    /// Nodes close to what was asked for, of both families; those of ours, of one.
+    /// Nodes close to the requested id, possibly of both families. Responses that btsync sends contain one family only.
     pub nodes: Vec<Contact>,
     /// Peers of the torrent.
     pub values: Vec<SocketAddr>,
-    /// To be given back in an announce.
+    /// The token required to announce to this node.
     pub token: Option<Vec<u8>>,
 }
 
-/// What a packet says.
+/// The main part of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A question.
+    /// A query.
     Query {
-        /// Who asks.
+        /// The sender's id.
         id: NodeId,
-        /// What.
+        /// The query.
         query: Query,
-        /// Whether it answers no questions itself (BEP 43).
+        /// Whether the sender does not answer queries (BEP 43).
         read_only: bool,
     },
-    /// A question that we do not understand; found when reading, never sent.
+    /// An invalid query; results from decoding only, and is never sent.
     Invalid {
-        /// The error to answer with.
+        /// The error code to respond with.
         code: i64,
-        /// In words.
+        /// The error text to respond with.
         why: &'static str,
     },
-    /// An answer.
+    /// A response.
     Response(Response),
-    /// A refusal: its code and text.
+    /// An error: code and text.
     Error(i64, String),
 }
 
-/// A packet.
+/// A KRPC packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KrpcMessage {
-    /// Chosen by who asks, echoed by who answers.
+    /// The transaction id: chosen by the querying node, echoed in the response.
     pub transaction: Vec<u8>,
-    /// In answers: the address at which the asked node sees the asking one (BEP 42).
+    /// In responses: the querying node's address as the responding node sees it (BEP 42).
     pub ip: Option<SocketAddr>,
-    /// The rest.
+    /// The query, response or error.
     pub body: Body,
 }
 
-/// Why a packet is not read.
+/// Why a packet cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KrpcError {
-    /// More than [`MAX_RECEIVED`] bytes.
+    /// The packet has more than [`MAX_RECEIVED`] bytes.
     #[error("not a DHT packet: {0} bytes are too many")]
     TooLong(usize),
-    /// Not bencode.
+    /// The packet is not bencode.
     #[error(transparent)]
     Bencode(#[from] guard::BencodeError),
-    /// A required key is missing or has a value of the wrong form.
+    /// A required key is missing or has an invalid value.
     #[error("not a DHT packet: `{0}` is missing or malformed")]
     Key(&'static str),
 }
@@ -154,7 +154,7 @@ impl Family {
         if ip.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
-    /// The length of an address, in bytes.
+    /// The length of an IP address, in bytes.
     pub(crate) fn width(self) -> usize {
         match self {
             Family::V4 => 4,
@@ -164,10 +164,10 @@ impl Family {
 }
 
 impl KrpcMessage {
-    /// Reads a packet.
+    /// Decodes a packet.
     ///
     /// # Errors
-    /// Where it is not bencode, too long, or lacks what every packet of its kind has.
+    /// If it is too long, is not bencode, or lacks a required key.
     pub fn decode(packet: &[u8]) -> Result<KrpcMessage, KrpcError> {
         if packet.len() > MAX_RECEIVED {
             return Err(KrpcError::TooLong(packet.len()));
@@ -185,7 +185,7 @@ impl KrpcMessage {
     }
 }
 
-/// An address in network order, by its length.
+/// An IP address in network byte order; the length determines the family.
 pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(Ipv4Addr::from(v4).into());
@@ -193,13 +193,13 @@ pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(|v6| Ipv6Addr::from(v6).into())
 }
 
-/// The reverse of [`compact`].
+/// The inverse of [`compact`].
 fn addr(bytes: &[u8]) -> Option<SocketAddr> {
     let (address, port) = bytes.split_last_chunk::<2>()?;
     Some(SocketAddr::new(ip(address)?, u16::from_be_bytes(*port)))
 }
 
-/// Nodes of one family, [`compact`] behind their ids; impossible ones and a torn last one are left out.
+/// Decodes nodes of one family, each an id and a [`compact`] address. Skips unusable addresses and a truncated last node.
 pub(crate) fn contacts(bytes: &[u8], family: Family) -> impl Iterator<Item = Contact> + '_ {
     bytes.chunks_exact(20 + family.width() + 2).filter_map(|entry| {
         let (id, at) = entry.split_first_chunk::<20>()?;
@@ -207,7 +207,7 @@ pub(crate) fn contacts(bytes: &[u8], family: Family) -> impl Iterator<Item = Con
     })
 }
 
-/// Whether anybody can be at this address at all.
+/// Whether a host can have this address at all.
 pub(crate) fn is_usable(addr: SocketAddr) -> bool {
     let never = match addr.ip() {
         IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_broadcast() || ip.is_multicast(),

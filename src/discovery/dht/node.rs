@@ -1,5 +1,5 @@
-//! One node of the DHT, of one family (BEP 5, 32, 42, 43): takes packets and time, gives packets and peers. Pure.
-//! This file is what others see of it, and packets coming in; `maintain` is what it does of itself.
+//! A DHT node of one family (BEP 5, 32, 42, 43): takes packets and the time, and returns packets and peers. Pure. This file
+//! contains the public interface and the handling of received packets; `maintain` does the periodic work.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,73 +15,73 @@ use crate::discovery::dht::table::{K, RoutingTable};
 use crate::net::networks::is_private;
 use crate::types::InfoHash;
 
-/// Routers, and guides, remembered at most.
+/// The most routers, and the most bootstrap nodes, kept.
 const MAX_ROUTERS: usize = 32;
-/// Packets that wait to be sent, at most.
+/// The most packets in the send queue.
 const MAX_OUT: usize = 2000;
 
-/// How a node is set up.
+/// The settings of a node.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
-    /// Its network.
+    /// The address family of its network.
     pub family: Family,
-    /// Whether it only asks (BEP 43): it cannot be reached from outside.
+    /// Whether it sends queries but does not answer any (BEP 43), because other nodes cannot reach it.
     pub read_only: bool,
-    /// What nobody else knows, for tokens and transaction ids.
+    /// A secret from which tokens and transaction ids are derived.
     pub secret: [u8; 16],
 }
 
-/// What a node wants done.
+/// An action for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send this packet.
+    /// Send a packet.
     Send {
-        /// Where to.
+        /// The destination.
         to: SocketAddr,
         /// The packet.
         bytes: Vec<u8>,
     },
-    /// Peers were found that this search had not found before.
+    /// A search found peers that it had not found before.
     FoundPeers {
-        /// The torrent.
+        /// The torrent's info-hash.
         info_hash: InfoHash,
-        /// Addresses of peers, unproven.
+        /// The addresses of the peers, from an unverified source.
         peers: Vec<SocketAddr>,
     },
-    /// Nodes of the other family that somebody named while we looked for our first.
+    /// A node named nodes of the other family during bootstrap.
     OtherFamilyNodes(Vec<SocketAddr>),
 }
 
-/// What a node has done so far, and how it stands.
+/// Statistics of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DhtStats {
-    /// Nodes in the table.
+    /// The number of nodes in the routing table.
     pub nodes: usize,
-    /// Of these, those that are good.
+    /// The number of good nodes among them.
     pub good: usize,
-    /// Queries that we sent.
+    /// The number of queries sent.
     pub queries: u64,
-    /// Answers that we got.
+    /// The number of responses received.
     pub answers: u64,
-    /// Questions that we got.
+    /// The number of queries received.
     pub asked: u64,
-    /// Questions that we answered.
+    /// The number of queries answered.
     pub answered: u64,
-    /// Packets that were garbage, or answers to nothing.
+    /// The number of packets received that were malformed or matched no query.
     pub garbage: u64,
-    /// Peers that others announced to us.
+    /// The number of peers stored that other nodes announced.
     pub stored: usize,
-    /// Announces of ours that were accepted.
+    /// The number of our announces that were accepted.
     pub announced: u64,
-    /// Searches for peers that came to an end.
+    /// The number of searches for peers completed.
     pub searches: u64,
-    /// What the last of them came to.
+    /// The statistics of the last search.
     pub last_search: LookupSummary,
-    /// Our address as others see it, once enough agree.
+    /// Our external address, once enough nodes agree.
     pub external_ip: Option<std::net::IpAddr>,
 }
 
-/// What a query was sent for.
+/// Why a query was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Ping,
@@ -89,7 +89,7 @@ pub(crate) enum Purpose {
     Announce,
 }
 
-/// A query that waits for its answer.
+/// A query in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
     pub to: SocketAddr,
@@ -98,18 +98,18 @@ pub(crate) struct Pending {
     pub late: bool,
 }
 
-/// What a lookup is for.
+/// The purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LookupGoal {
-    /// To get to know our own neighbours.
+    /// To find the nodes closest to our own id.
     Bootstrap,
-    /// To fill a bucket again.
+    /// To refresh a bucket.
     Refresh,
-    /// Peers.
+    /// To find the peers of a torrent.
     Peers(InfoHash),
 }
 
-/// A torrent whose peers are wanted.
+/// A torrent to search for repeatedly.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TorrentSearch {
     pub announce_port: Option<u16>,
@@ -117,30 +117,30 @@ pub(crate) struct TorrentSearch {
     pub running: bool,
 }
 
-/// A node.
+/// A DHT node; see the module `dht`.
 #[derive(Debug)]
 pub struct Dht {
     pub(crate) family: Family,
     pub(crate) read_only: bool,
     pub(crate) id: NodeId,
-    /// Ids by external address, as in [`DhtState::ids`].
+    /// Our ids by external address, as in [`DhtState::ids`].
     ids: Vec<(std::net::IpAddr, NodeId)>,
     pub(crate) secret: [u8; 16],
-    /// What transaction ids are made from, each of another number.
+    /// A counter from which transaction ids are derived.
     pub(crate) transactions: u64,
     pub(crate) table: RoutingTable,
     server: QueryServer,
     external: ExternalIp,
-    // In order, so that a node does the same again where it is given the same again.
+    // Ordered maps make the node deterministic: the same input gives the same output.
     pub(crate) pending: BTreeMap<[u8; 4], Pending>,
     pub(crate) lookups: BTreeMap<u32, (Lookup, LookupGoal)>,
     pub(crate) next_lookup: u32,
     pub(crate) wanted: BTreeMap<InfoHash, TorrentSearch>,
     pub(crate) routers: Vec<SocketAddr>,
-    /// Nodes named to us while we knew hardly anybody, to be asked again should that be so again; and how many pings each
-    /// has left unanswered.
+    /// Nodes added while the table was nearly empty, to be queried again if it becomes so again, each with its number of
+    /// unanswered pings.
     pub(crate) bootstrap_nodes: Vec<(SocketAddr, u32)>,
-    /// When to look for our neighbours next, and after which pause once more where that fails.
+    /// When to bootstrap next, and the delay after that if it finds too few nodes.
     pub(crate) bootstrap_due: Duration,
     pub(crate) bootstrap_pause: Duration,
     pub(crate) refresh_due: Duration,
@@ -150,7 +150,7 @@ pub struct Dht {
 }
 
 impl Dht {
-    /// A node that remembers `state`, of which only its own family's part counts.
+    /// Creates a node from its own family's part of `state`.
     pub fn new(settings: &NodeSettings, state: &DhtState, mut rng: fastrand::Rng) -> Dht {
         let family = settings.family;
         let ids: Vec<_> = state.ids.iter().copied().filter(|(ip, _)| Family::of(*ip) == family).collect();
@@ -189,21 +189,21 @@ impl Dht {
         self.id
     }
 
-    /// Looks for peers of a torrent from now on, again and again, and announces ours where a TCP port is given. Never to be
-    /// called for a private torrent (BEP 27).
+    /// Searches for peers of a torrent from now on, repeatedly, and announces our TCP port if given. Must not be called for a
+    /// private torrent (BEP 27).
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce_port: Option<u16>) {
         let running = self.wanted.get(&info_hash).is_some_and(|wanted| wanted.running);
         self.wanted.insert(info_hash, TorrentSearch { announce_port, due: now, running });
         self.on_tick(now);
     }
 
-    /// Ends what [`Dht::search`] began.
+    /// Stops what [`Dht::search`] started.
     pub fn forget(&mut self, info_hash: InfoHash) {
         self.wanted.remove(&info_hash);
         self.lookups.retain(|_, (_, goal)| *goal != LookupGoal::Peers(info_hash));
     }
 
-    /// Gets to know a node: that of a peer (BEP 5, PORT), of a torrent's `nodes`, of the user.
+    /// Adds a node: a peer's (PORT message, BEP 5), one from a torrent's `nodes`, or the user's.
     pub fn add_node(&mut self, now: Duration, addr: SocketAddr) {
         if !is_usable(addr) || Family::of(addr.ip()) != self.family {
             return;
@@ -218,7 +218,7 @@ impl Dht {
         self.bootstrap_soon(now);
     }
 
-    /// A node that knows the way, to be asked while we know hardly anybody; never enters the table.
+    /// Adds a router: a node to query while the routing table is nearly empty. It never enters the table itself.
     pub fn add_router(&mut self, now: Duration, addr: SocketAddr) {
         let known = self.routers.contains(&addr);
         if is_usable(addr) && Family::of(addr.ip()) == self.family && !known && self.routers.len() < MAX_ROUTERS {
@@ -227,23 +227,23 @@ impl Dht {
         }
     }
 
-    /// Whether it answers questions; not, where nobody can reach us (BEP 43).
+    /// Sets whether the node only sends queries (BEP 43).
     pub fn set_read_only(&mut self, read_only: bool) {
         self.read_only = read_only;
     }
 
-    /// What is to be done, oldest first.
+    /// The oldest queued action.
     pub fn next_output(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    /// How it stands.
+    /// The current statistics.
     pub fn stats(&self, now: Duration) -> DhtStats {
         let (nodes, good) = self.table.count(now);
         DhtStats { nodes, good, stored: self.server.stored(), external_ip: self.external.agreed(), ..self.stats }
     }
 
-    /// What to keep for the next run.
+    /// The data to save for the next run.
     pub fn state(&self, now: Duration) -> DhtState {
         let mut ids = self.ids.clone();
         if ids.last().is_none_or(|(_, id)| *id != self.id) {
@@ -256,7 +256,7 @@ impl Dht {
         DhtState { ids, nodes: self.table.nodes_to_save(now) }
     }
 
-    /// Takes a packet that came from `from`.
+    /// Handles a packet received from `from`.
     pub fn on_packet(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         if Family::of(from.ip()) == self.family && is_usable(from) {
             match KrpcMessage::decode(bytes) {
@@ -291,12 +291,12 @@ impl Dht {
         self.stats.answered += 1;
         self.send(from, &KrpcMessage { transaction: message.transaction, ip: Some(from), body });
         if stranger {
-            // Only an answer proves that it is there and has this address.
+            // Only a response proves that the node exists at this address.
             self.ping(now, from);
         }
     }
 
-    /// The query that an answer belongs to: its transaction id and its sender must both be right.
+    /// The query to which a response belongs: both its transaction id and its sender must match.
     fn matching(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<Pending> {
         let key = <[u8; 4]>::try_from(transaction).ok();
         let key = key.filter(|key| self.pending.get(key).is_some_and(|pending| pending.to == from));
@@ -346,7 +346,7 @@ impl Dht {
         }
     }
 
-    /// It is there, but does not want to: the search goes on without it.
+    /// The node responded with an error: the lookup continues without it.
     fn on_refusal(&mut self, from: SocketAddr, transaction: &[u8]) {
         if let Some(Pending { purpose: Purpose::Lookup(key), .. }) = self.matching(from, transaction)
             && let Some((lookup, _)) = self.lookups.get_mut(&key)
@@ -355,7 +355,7 @@ impl Dht {
         }
     }
 
-    /// Counts a vote on our address; once enough agree, we take an id that belongs to it.
+    /// Records a vote on our external address. Once enough nodes agree on a new one, switches to an id that fits it.
     fn vote_external_ip(&mut self, now: Duration, from: SocketAddr, ours: SocketAddr) {
         let Some(ip) = self.external.vote(from.ip(), ours.ip()) else { return };
         if !self.id.fits(ip) {
@@ -368,7 +368,7 @@ impl Dht {
         self.ids.push((ip, self.id));
     }
 
-    /// Puts a packet into the queue; a full one loses it, as the network might.
+    /// Queues a packet; drops it if the queue is full, as the network might.
     pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
         if self.out.len() < MAX_OUT {
             self.out.push_back(Output::Send { to, bytes: message.encode() });

@@ -1,5 +1,5 @@
-//! What we answer others (BEP 5), so that we are of use and of no use to attackers: tokens that nobody can guess, answers that are
-//! no larger than a small multiple of the question, a limit for each address and for all. Pure.
+//! Answers queries of other nodes (BEP 5) without being useful to attackers: tokens cannot be guessed, a response is at most a
+//! small multiple of the query's size, and the rate is limited per address and in total. Pure.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,35 +15,35 @@ use crate::discovery::dht::store::PeerStore;
 use crate::discovery::dht::table::RoutingTable;
 use crate::net::networks::Network;
 
-/// Tokens change so often; that of the time before is accepted, too.
+/// How often tokens change; the previous one is still accepted.
 const TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
-/// An answer is at most so many times as long as its question, whose address may be forged.
+/// A response is at most this many times as long as its query, whose source address may be forged.
 const MAX_AMPLIFICATION: usize = 8;
-/// Questions answered of one address, each second in the long run and at once.
+/// The rate limit per address: sustained and burst.
 const PER_ADDRESS: QueryRate = QueryRate { per_second: 5, burst: 30 };
-/// The same of all together.
+/// The rate limit for all addresses together.
 const IN_TOTAL: QueryRate = QueryRate { per_second: 200, burst: 400 };
-/// Addresses whose rate is remembered.
+/// The most addresses whose rate is tracked.
 const MAX_ADDRESSES: usize = 4096;
 
-/// Makes and checks tokens.
+/// Creates and verifies tokens.
 #[derive(Debug)]
 pub struct Tokens {
     secret: [u8; 16],
 }
 
 impl Tokens {
-    /// With a secret that nobody else has.
+    /// Derives tokens from a secret, which must be unpredictable.
     pub fn new(secret: [u8; 16]) -> Tokens {
         Tokens { secret }
     }
 
-    /// The token for an address, now.
+    /// The current token for an address.
     pub fn make(&self, now: Duration, ip: IpAddr) -> [u8; 8] {
         self.of(now.as_secs() / TOKEN_LIFE.as_secs(), ip)
     }
 
-    /// Whether it was given to this address five to ten minutes ago at most.
+    /// Whether the token was created for this address no more than five to ten minutes ago.
     pub fn is_valid(&self, now: Duration, ip: IpAddr, token: &[u8]) -> bool {
         let age = now.as_secs() / TOKEN_LIFE.as_secs();
         token == self.of(age, ip) || age.checked_sub(1).is_some_and(|before| token == self.of(before, ip))
@@ -66,7 +66,7 @@ struct QueryRate {
     burst: u64,
 }
 
-/// What is left of a [`QueryRate`], in thousandths.
+/// The remaining allowance within a [`QueryRate`], in thousandths of a query.
 #[derive(Clone, Copy, Debug)]
 struct QueryBudget {
     left: u64,
@@ -91,7 +91,7 @@ impl QueryBudget {
     }
 }
 
-/// Says which questions are answered.
+/// Decides which queries to answer.
 #[derive(Debug)]
 struct QueryLimiter {
     /// By IPv4 address or IPv6 /64.
@@ -102,13 +102,13 @@ struct QueryLimiter {
 impl QueryLimiter {
     fn may_answer(&mut self, now: Duration, ip: IpAddr) -> bool {
         let key = Network::host(ip);
-        // First of all the total, so that a storm from forged addresses leaves few of them in the table.
+        // Check the total first, so that a flood from forged addresses adds few of them to the map.
         self.total.refill(IN_TOTAL, now);
         if self.total.left < 1000 {
             return false;
         }
         if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {
-            // Those that have all of their allowance again need not be remembered.
+            // Addresses that have their full allowance again need not be tracked.
             let idle = Duration::from_secs(PER_ADDRESS.burst / PER_ADDRESS.per_second);
             self.addresses.retain(|_, allowance| now.saturating_sub(allowance.at) < idle);
             if self.addresses.len() >= MAX_ADDRESSES {
@@ -121,7 +121,7 @@ impl QueryLimiter {
     }
 }
 
-/// The part of a node that answers.
+/// The part of a node that answers queries.
 #[derive(Debug)]
 pub struct QueryServer {
     family: Family,
@@ -132,7 +132,7 @@ pub struct QueryServer {
 }
 
 impl QueryServer {
-    /// An idle one.
+    /// Creates a server with no stored peers.
     pub fn new(family: Family, secret: [u8; 16]) -> QueryServer {
         let limiter = QueryLimiter { addresses: HashMap::new(), total: QueryBudget::full(IN_TOTAL, Duration::ZERO) };
         QueryServer {
@@ -144,17 +144,17 @@ impl QueryServer {
         }
     }
 
-    /// Whether a question from this address may be answered now; counts it.
+    /// Whether to answer a query from this address now; counts it against the limits.
     pub fn may_answer(&mut self, now: Duration, from: SocketAddr) -> bool {
         self.limiter.may_answer(now, from.ip())
     }
 
-    /// How many announced peers are stored.
+    /// The number of announced peers stored.
     pub fn stored(&self) -> usize {
         self.store.len()
     }
 
-    /// The answer to a question of `size` bytes, as node `id` with what `table` knows.
+    /// The response to a query of `size` bytes, from a node with this id and routing table.
     pub fn answer(
         &mut self,
         now: Duration,
@@ -190,7 +190,7 @@ impl QueryServer {
         Body::Response(response)
     }
 
-    /// Nodes of our own family, unless only those of the other are wanted, of which we know none.
+    /// Nodes of our own family, unless the query requests only the other family, of which we know none.
     fn nodes(&self, now: Duration, table: &RoutingTable, target: NodeId, want: Want) -> Vec<Contact> {
         let wanted = match self.family {
             Family::V4 => want.v4,
@@ -199,10 +199,10 @@ impl QueryServer {
         if wanted || want == Want::default() { table.closest_good(now, target) } else { Vec::new() }
     }
 
-    /// How many peers the answer can hold beside what is in it already.
+    /// How many peers fit into the response in addition to its current content.
     fn room_for_values(&self, from: SocketAddr, size: usize, response: &Response) -> usize {
         let message = KrpcMessage {
-            // The longest that we echo.
+            // The longest transaction id that is echoed.
             transaction: vec![0; 20],
             ip: Some(from),
             body: Body::Response(response.clone()),
@@ -210,7 +210,7 @@ impl QueryServer {
         let room = MAX_PACKET
             .min(size.saturating_mul(MAX_AMPLIFICATION))
             .saturating_sub(message.encode().len() + "6:valuesle".len());
-        // Each with its length in front, of two digits at most.
+        // Each peer is preceded by its length, which has one digit for IPv4 and two for IPv6, and a colon.
         room / (self.family.width() + 2 + if self.family == Family::V4 { 2 } else { 3 })
     }
 }

@@ -1,6 +1,6 @@
-//! The DHT's threads: one for each family, asleep until a packet comes to its UDP socket or something is due. Commands go
-//! through a channel, and a byte in a pipe wakes the thread that has to read them. Host names are
-//! looked up on a thread of their own (`names`), because nothing can interrupt that.
+//! The DHT's threads: one per family, asleep until a packet arrives on its UDP socket or work is due. Commands go through a
+//! channel, and a byte in a pipe wakes the thread to read them. Host names are resolved on separate threads (`resolver`), because
+//! a lookup cannot be interrupted.
 
 mod channel;
 mod resolver;
@@ -27,14 +27,14 @@ use channel::{DhtLoopHandle, DhtLoopInbox, line};
 use resolver::HostResolver;
 use state_file::{load, save};
 
-/// Enough for the deepest call; the node's tables are on the heap.
+/// The thread's stack size; the node's tables are on the heap.
 const STACK: usize = 256 * 1024;
-/// A thread looks around after so long at the latest.
+/// The longest time that a thread sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// After an error of the socket that is not a timeout, so that a dead network does not keep a core busy.
+/// The pause after a socket error other than a timeout, so that a broken network does not cause a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// The nodes that most clients ask first; they know the way to all others.
+/// Well-known bootstrap nodes, which most clients query first.
 pub const ROUTERS: [&str; 4] = [
     "dht.libtorrent.org:25401",
     "router.bittorrent.com:6881",
@@ -42,25 +42,25 @@ pub const ROUTERS: [&str; 4] = [
     "router.utorrent.com:6881",
 ];
 
-/// How the DHT is set up.
+/// The configuration of the DHT.
 #[derive(Clone, Debug)]
 pub struct DhtConfig {
-    /// The UDP port, the same for both families; 0 is any.
+    /// The UDP port of both families; 0 picks a free port.
     pub port: u16,
-    /// What the sockets are tied to; a family that is not to be used takes no part.
+    /// The interface or address to bind the sockets to. A family that it excludes is not used.
     pub interface: Bind,
-    /// `HOST:PORT` of nodes that know the way and shall not be bothered otherwise, such as [`ROUTERS`].
+    /// Routers as `HOST:PORT`: bootstrap nodes to query only while the routing table is nearly empty, such as [`ROUTERS`].
     pub routers: Vec<String>,
-    /// `HOST:PORT` of nodes to get to know: the user's own, a torrent's `nodes`.
+    /// Nodes to add, as `HOST:PORT`: the user's own, and a torrent's `nodes`.
     pub entry_points: Vec<String>,
-    /// Where ids and nodes are kept between runs.
+    /// The file in which ids and nodes are saved between runs.
     pub state_path: Option<PathBuf>,
-    /// Whether nobody can reach us (BEP 43).
+    /// Whether other nodes cannot reach us (BEP 43).
     pub read_only: bool,
 }
 
 impl Default for DhtConfig {
-    /// Both families, any port, the usual routers, and nothing kept.
+    /// Both families, any free port, the well-known routers, and no state file.
     fn default() -> DhtConfig {
         DhtConfig {
             port: 0,
@@ -73,19 +73,19 @@ impl Default for DhtConfig {
     }
 }
 
-/// Peers of a torrent that the DHT named, unproven.
+/// Peers of a torrent that the DHT found, from an unverified source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundPeers {
-    /// The torrent.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// Their addresses; not one of them twice in one search.
+    /// The peers' addresses; each is reported once per search.
     pub peers: Vec<SocketAddr>,
 }
 
-/// What a thread is told.
+/// A command for a thread.
 #[derive(Clone, Debug)]
 enum DhtCommand {
-    /// What is found goes to whom this names, or else to whoever hears all.
+    /// Sends the peers found to this sender, or by default to the one passed to [`DhtService::start`].
     Search(InfoHash, Option<u16>, Option<Sender<FoundPeers>>),
     Forget(InfoHash),
     Node(SocketAddr),
@@ -94,24 +94,23 @@ enum DhtCommand {
     Stop,
 }
 
-/// A running DHT. Dropping it stops it as [`DhtService::stop`] does.
+/// A running DHT. Dropping it stops it like [`DhtService::stop`].
 #[derive(Debug)]
 pub struct DhtService {
     handles: Arc<Vec<DhtLoopHandle>>,
     threads: Vec<JoinHandle<DhtState>>,
     names: Option<HostResolver>,
     state_path: Option<PathBuf>,
-    /// What was read at the start; a family that takes no part keeps its own.
+    /// The state loaded at the start. A family that is not used keeps its part.
     before: DhtState,
 }
 
 impl DhtService {
-    /// Binds the sockets and starts the threads; peers go to `found` as they are named. What a
-    /// bounded channel has no room for is lost.
+    /// Binds the sockets and starts the threads. Sends peers to `found` as they are found, and drops them if the channel is full.
     ///
     /// # Errors
-    /// Where no socket could be had for any family. A family alone may be missing: a machine without IPv6 is no error. Where there is
-    /// no descriptor for something, nothing is started, so that it can be tried again.
+    /// If no socket could be bound for either family. One family may be missing, as on a machine without IPv6. If file
+    /// descriptors run out, nothing is started, so that the caller can try again.
     pub fn start(config: &DhtConfig, found: &Sender<FoundPeers>) -> io::Result<DhtService> {
         let before = config.state_path.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut handles = Vec::new();
@@ -149,7 +148,7 @@ impl DhtService {
             let run = DhtLoop { dht, at, end, handles, found, subscribers: BTreeMap::new() };
             let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
-            // On failure the drop stops the first thread.
+            // If this fails, dropping the service stops the threads that have started.
             service.threads.push(thread?);
         }
         service.add_nodes_by_name(config.routers.clone(), DhtCommand::Router);
@@ -157,51 +156,51 @@ impl DhtService {
         Ok(service)
     }
 
-    /// Looks for peers of a torrent from now on, every ten minutes and more often while there are none; announces ours
-    /// where its TCP port is given. Never to be called for a private torrent (BEP 27).
+    /// Searches for peers of a torrent from now on, every ten minutes, and more often while there are none. Announces our TCP
+    /// port if given. Must not be called for a private torrent (BEP 27).
     pub fn search(&self, info_hash: InfoHash, announce_port: Option<u16>) {
         self.send_to_all(&DhtCommand::Search(info_hash, announce_port, None));
     }
 
-    /// The same, where peers of this torrent are to go to `found` and nowhere else.
+    /// Like [`DhtService::search`], but sends the peers of this torrent only to `found`.
     pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<FoundPeers>) {
         self.send_to_all(&DhtCommand::Search(info_hash, announce_port, Some(found)));
     }
 
-    /// Ends [`DhtService::search`] for a torrent.
+    /// Stops [`DhtService::search`] for a torrent.
     pub fn forget(&self, info_hash: InfoHash) {
         self.send_to_all(&DhtCommand::Forget(info_hash));
     }
 
-    /// Gets to know a node: that of a peer (its address with the port of its PORT message, BEP 5).
+    /// Adds a node: a peer's address with the port from its PORT message (BEP 5).
     pub fn add_node(&self, addr: SocketAddr) {
         self.handles.iter().for_each(|line| line.send_address(addr, DhtCommand::Node));
     }
 
-    /// Gets to know nodes named `HOST:PORT`, such as a torrent's `nodes` (BEP 5); 32 at most.
+    /// Adds nodes given as `HOST:PORT`, such as a torrent's `nodes` (BEP 5); at most 32.
     pub fn add_hosts(&self, hosts: Vec<String>) {
         self.add_nodes_by_name(hosts, DhtCommand::Node);
     }
 
-    /// Whether we answer nobody, because nobody can reach us (BEP 43).
+    /// Sets whether to answer no queries, because other nodes cannot reach us (BEP 43).
     pub fn set_read_only(&self, read_only: bool) {
         self.send_to_all(&DhtCommand::ReadOnly(read_only));
     }
 
-    /// How each family stands.
+    /// The statistics of each family.
     pub fn stats(&self) -> Vec<(Family, DhtStats)> {
         self.handles.iter().map(|line| (line.family, *line.stats.lock())).collect()
     }
 
-    /// Where the sockets are bound.
+    /// The local addresses of the sockets.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.handles.iter().map(|line| line.bound).collect()
     }
 
-    /// Stops the threads, waits for them, and keeps ids and nodes for the next run.
+    /// Stops the threads, waits for them, and saves ids and nodes for the next run.
     ///
     /// # Errors
-    /// Where these cannot be written; the DHT is stopped all the same.
+    /// If the state cannot be written. The DHT is stopped nevertheless.
     pub fn stop(mut self) -> io::Result<()> {
         self.end()
     }
@@ -211,7 +210,7 @@ impl DhtService {
     }
 
     fn add_nodes_by_name(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> DhtCommand) {
-        // A look-up that is left behind at the end must not hold the sockets, and with them the port.
+        // A lookup abandoned at shutdown must not keep the sockets open, and with them the port in use.
         let handles = Arc::downgrade(&self.handles);
         let send_address = move |addr| {
             if let Some(handles) = handles.upgrade() {
@@ -256,15 +255,15 @@ impl Drop for DhtService {
     }
 }
 
-/// What a thread has.
+/// The state of a thread.
 struct DhtLoop {
     dht: Dht,
-    /// Its own place among `handles`.
+    /// Its own index in `handles`.
     at: usize,
     end: DhtLoopInbox,
     handles: Arc<Vec<DhtLoopHandle>>,
     found: Sender<FoundPeers>,
-    /// Who wants to know of one torrent.
+    /// The receivers for single torrents.
     subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,
 }
 
@@ -302,7 +301,7 @@ impl DhtLoop {
         }
     }
 
-    /// Carries out all commands that wait; true where the last of them is to stop.
+    /// Runs all queued commands; returns whether the last one was to stop.
     fn run_commands(&mut self, now: Duration) -> bool {
         while let Ok(command) = self.end.commands.try_recv() {
             if self.run_command(command, now) {
@@ -341,7 +340,7 @@ impl DhtLoop {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }
-                // The receiver may be gone already, or its channel full.
+                // The receiver may be gone, or its channel full.
                 Output::FoundPeers { info_hash, peers } => {
                     let asker = self.subscribers.get(&info_hash).unwrap_or(&self.found);
                     drop(asker.try_send(FoundPeers { info_hash, peers }));

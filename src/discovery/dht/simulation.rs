@@ -1,4 +1,4 @@
-//! A whole DHT in one thread: a fake clock, a fake network with delay and loss, and nodes that turn into liars.
+//! Simulates a whole DHT in one thread: a simulated clock and network with delay and packet loss, and malicious nodes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,9 +21,9 @@ enum SimulatedEvent {
 struct Node {
     dht: Dht,
     addr: SocketAddr,
-    /// The deadline that is in the queue.
+    /// The deadline in the event queue.
     deadline: Duration,
-    /// Which of the lies it tells.
+    /// The kind of lie, if the node is malicious.
     lie: Option<usize>,
     found: HashSet<SocketAddr>,
 }
@@ -38,13 +38,13 @@ struct SimulatedNetwork {
     rng: fastrand::Rng,
 }
 
-/// Public addresses, each of a network of its own.
+/// A public address in a network of its own.
 fn addr(n: usize) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::from(0x1400_0000 + n as u32 * 0x0001_0305).into(), 6881)
 }
 
 impl SimulatedNetwork {
-    /// A network of `n` nodes that joined one after the other, each knowing one of those before.
+    /// A network of `n` nodes that joined one after the other, each through a random earlier node.
     fn new(n: usize, loss: f64, seed: u64) -> SimulatedNetwork {
         let mut world = SimulatedNetwork {
             now: Duration::ZERO,
@@ -63,7 +63,7 @@ impl SimulatedNetwork {
                 world.act(n, |dht, now| dht.add_node(now, friend));
             }
             world.run(Duration::from_millis(50));
-            // Who joins next may know only this one; so it must have found somebody, or there are two networks.
+            // The next node may know only this one, so wait until it has found others. Otherwise there would be two networks.
             while n > 0 && world.nodes[n].dht.stats(world.now).nodes == 0 {
                 world.run(Duration::from_millis(500));
             }
@@ -129,7 +129,7 @@ impl SimulatedNetwork {
                         None => self.act(to, |dht, now| dht.on_packet(now, from, &bytes)),
                     }
                 }
-                // Later ones that were queued before it are void.
+                // Later deadlines that were queued earlier are obsolete.
                 SimulatedEvent::Deadline(n) if self.nodes[n].deadline == when => {
                     self.nodes[n].deadline = Duration::MAX;
                     self.act(n, Dht::on_tick);
@@ -141,7 +141,7 @@ impl SimulatedNetwork {
         self.now = end;
     }
 
-    /// What a liar sends in answer to a search, and from where.
+    /// A malicious node's response to a lookup, and its source address.
     fn lie(&mut self, lie: usize, me: usize, from: SocketAddr, bytes: &[u8]) -> Option<Vec<(SocketAddr, Vec<u8>)>> {
         let Ok(KrpcMessage { transaction, body: Body::Query { query, .. }, .. }) = KrpcMessage::decode(bytes) else {
             return None;
@@ -161,7 +161,7 @@ impl SimulatedNetwork {
         let mut response = Response { id, nodes: vec![], values: vec![], token: Some(b"lies".to_vec()) };
         let (mut answer_from, mut echoed) = (myself, transaction);
         match lie {
-            // Close to whatever is asked for, and it knows nodes that are closer still, and do not exist.
+            // Claims to be close to the target, and names even closer nodes that do not exist.
             0 => (response.id, response.nodes) = (fake(60).id, (0..8).map(|_| fake(80)).collect()),
             1 => echoed = wrong.to_be_bytes().to_vec(),
             2 => answer_from.set_port(1),
@@ -183,7 +183,7 @@ impl SimulatedNetwork {
         Some(vec![(answer_from, packet)])
     }
 
-    /// So many nodes become liars, each in one of the eight ways.
+    /// Makes nodes malicious, in turn in each of the eight ways.
     fn corrupt(&mut self, liars: usize) {
         for n in 0..liars {
             let at = self.rng.usize(0..self.nodes.len());
@@ -195,7 +195,8 @@ impl SimulatedNetwork {
         (0..self.nodes.len()).filter(|n| self.nodes[*n].lie.is_none()).collect()
     }
 
-    /// One honest node announces, all others look for it, and whoever has not found it by then is given back.
+    /// One honest node announces, all others search. Returns the nodes that have not found it in time, and the lookups'
+    /// statistics.
     fn announce_and_search(&mut self, patience: Duration) -> (Vec<usize>, Vec<LookupSummary>) {
         let honest = self.honest();
         let (first, others) = honest.split_first().unwrap();
@@ -214,7 +215,7 @@ impl SimulatedNetwork {
     }
 }
 
-/// The largest and the mean of a figure.
+/// The maximum and the mean of a figure.
 fn figures(of: &[LookupSummary], which: impl Fn(&LookupSummary) -> usize) -> (usize, f64) {
     let all: Vec<usize> = of.iter().map(which).collect();
     (all.iter().copied().max().unwrap_or_default(), all.iter().sum::<usize>() as f64 / all.len() as f64)
@@ -229,7 +230,7 @@ fn in_a_network_of_a_thousand_an_announce_is_found_from_every_node_in_few_hops()
     assert!(hops.0 <= 6 && hops.1 <= 3.5, "hops: {hops:?}");
     assert!(queries.0 <= 40 && queries.1 <= 25.0, "queries: {queries:?}");
 
-    // And then a tenth of all packets is lost, and a tenth of all nodes lie.
+    // Now a tenth of all packets is lost, and a tenth of all nodes are malicious.
     world.nodes.iter_mut().for_each(|node| node.found.clear());
     for n in 0..1000 {
         world.act(n, |dht, _| dht.forget(HASH));
@@ -275,7 +276,7 @@ fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
 #[test]
 fn an_hour_later_the_tables_are_alive_and_the_traffic_is_small() {
     let mut world = SimulatedNetwork::new(60, 0.02, 3);
-    // A third leaves without a word.
+    // A third of the nodes disappears without notice.
     for n in 40..60 {
         world.by_addr.remove(&addr(n));
     }
@@ -294,7 +295,7 @@ fn an_hour_later_the_tables_are_alive_and_the_traffic_is_small() {
 }
 
 impl SimulatedNetwork {
-    /// As [`SimulatedNetwork::announce_and_search`], of the first `n` nodes.
+    /// Like [`SimulatedNetwork::announce_and_search`], among the first `n` nodes.
     fn announce_and_search_among(&mut self, n: usize) -> (Vec<usize>, Vec<LookupSummary>) {
         self.nodes.truncate(n);
         self.events.retain(|_, event| match event {
@@ -308,8 +309,8 @@ impl SimulatedNetwork {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
-    /// Whatever the network, the loss and the liars: an announce is found from every honest node. There is time for a
-    /// second search, ten minutes after a first one that met liars with peers of theirs.
+    /// Whatever the network, the loss and the malicious nodes, every honest node finds an announce. There is time for a second
+    /// search, ten minutes after a first one that found only peers from malicious nodes.
     #[test]
     fn an_announce_is_found_in_any_small_network(n in 20_usize..80, loss in 0.0..0.15, liars in 0_usize..8, seed: u64) {
         let mut world = SimulatedNetwork::new(n, loss, seed);

@@ -1,4 +1,4 @@
-//! What a node keeps between runs (BEP 5, 42): its ids by external address and nodes that were good, as bencode.
+//! The data that a node saves between runs (BEP 5, 42): its ids by external address, and good nodes. Encoded as bencode.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,28 +7,28 @@ use crate::discovery::dht::encode::{compact, key, put};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Contact, Family, KrpcError, contacts, ip};
 
-/// Nodes kept of each family.
+/// The most nodes saved per family.
 pub const MAX_NODES: usize = 200;
-/// Addresses of which the id is kept, of each family.
+/// The most ids saved per family, one for each external address.
 pub const MAX_IDS: usize = 8;
-/// No state of ours is longer, in bytes.
+/// The largest state that btsync reads, in bytes.
 pub const MAX_STATE: usize = 64 * 1024;
 
-/// Ids and nodes of both families.
+/// The saved ids and nodes of both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DhtState {
-    /// The ids that we had, each with the external address it was made for, the latest last; an unspecified address
-    /// where ours was not known.
+    /// Our ids, each with the external address for which it was created, the latest last. The address is unspecified if it was
+    /// not known.
     pub ids: Vec<(IpAddr, NodeId)>,
-    /// Nodes, the best first.
+    /// Known nodes, the best first.
     pub nodes: Vec<Contact>,
 }
 
 impl DhtState {
-    /// Reads what [`DhtState::encode`] wrote; entries that make no sense are left out.
+    /// Decodes the output of [`DhtState::encode`]; skips invalid entries.
     ///
     /// # Errors
-    /// Where it is too long or not bencode.
+    /// If it is too long or not bencode.
     pub fn decode(kept: &[u8]) -> Result<DhtState, KrpcError> {
         if kept.len() > MAX_STATE {
             return Err(KrpcError::TooLong(kept.len()));
@@ -42,14 +42,14 @@ impl DhtState {
         Ok(state)
     }
 
-    /// Whether these are the bytes of a state, and not another dictionary.
+    /// Whether the bytes are an encoded state rather than another dictionary.
     pub fn is_encoded(kept: &[u8]) -> bool {
         let mut head = vec![b'd'];
         key(&mut head, NAMES[0].1);
         kept.starts_with(&head) && DhtState::decode(kept).is_ok()
     }
 
-    /// The state as bytes.
+    /// Encodes the state.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![b'd'];
         for (family, name, _) in NAMES {
@@ -68,10 +68,10 @@ impl DhtState {
     }
 }
 
-/// The keys of both families: ids and nodes.
+/// The keys of each family: ids and nodes.
 const NAMES: [(Family, &str, &str); 2] = [(Family::V4, "ids", "nodes"), (Family::V6, "ids6", "nodes6")];
 
-/// The id and its address behind it.
+/// Encodes an id followed by its address.
 fn of_id(address: IpAddr, id: NodeId) -> Vec<u8> {
     let mut out = id.0.to_vec();
     out.extend(compact(SocketAddr::new(address, 0)).split_last_chunk::<2>().map_or(&[][..], |(address, _)| address));

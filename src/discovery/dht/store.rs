@@ -1,4 +1,4 @@
-//! What others announced to us: peers by torrent, bounded, for half an hour. Pure.
+//! Stores the peers that other nodes announced to us, by torrent, for half an hour and within limits. Pure.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use crate::types::InfoHash;
 
-/// An announce holds so long; clients repeat theirs every 15 to 30 minutes.
+/// The lifetime of an announce; clients repeat theirs every 15 to 30 minutes.
 const EXPIRY: Duration = Duration::from_secs(30 * 60);
-/// Torrents at most; the one that was silent longest goes.
+/// The most torrents. Beyond this, the one with the oldest last announce is evicted.
 const MAX_TORRENTS: usize = 2000;
-/// Peers of a torrent at most; the oldest goes.
+/// The most peers per torrent. Beyond this, the oldest is evicted.
 const MAX_PEERS: usize = 200;
-/// Peers that one address may have announced, so that nobody drives out the others.
+/// The most peers that one address may announce, so that it cannot displace the others.
 const MAX_PER_IP: usize = 100;
 
-/// Peers by torrent.
+/// The announced peers by torrent.
 #[derive(Debug, Default)]
 pub struct PeerStore {
-    /// Of each torrent: who and when, oldest first.
+    /// For each torrent its peers and the times of their announces, oldest first.
     torrents: HashMap<InfoHash, Vec<(SocketAddr, Duration)>>,
     per_ip: HashMap<IpAddr, usize>,
 }
 
 impl PeerStore {
-    /// Takes note of a peer; false where its address has announced too many.
+    /// Stores a peer; false if its address has announced too many.
     pub fn announce(&mut self, now: Duration, info_hash: InfoHash, peer: SocketAddr) -> bool {
         self.remove(info_hash, |(addr, at)| *addr == peer || now.saturating_sub(*at) >= EXPIRY);
         if self.per_ip.get(&peer.ip()).is_some_and(|n| *n >= MAX_PER_IP) {
@@ -48,19 +48,19 @@ impl PeerStore {
         true
     }
 
-    /// Up to `n` peers of a torrent, chosen at random.
+    /// Up to `n` random peers of a torrent.
     pub fn peers(&self, now: Duration, info_hash: InfoHash, n: usize, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
         let peers = self.torrents.get(&info_hash).into_iter().flatten();
         let fresh = peers.filter(|(_, at)| now.saturating_sub(*at) < EXPIRY).map(|(addr, _)| *addr);
         rng.choose_multiple(fresh, n)
     }
 
-    /// How many peers are stored.
+    /// The number of peers stored.
     pub fn len(&self) -> usize {
         self.per_ip.values().sum()
     }
 
-    /// Forgets what is too old.
+    /// Removes expired peers.
     pub fn sweep(&mut self, now: Duration) {
         let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
         for hash in hashes {

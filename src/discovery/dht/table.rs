@@ -1,5 +1,5 @@
-//! The routing table (BEP 5): whom we know, in buckets of eight that are the finer the closer they are to our own id. Only
-//! nodes that answered us are good, and only good ones are told to others. Pure; for one family.
+//! The routing table (BEP 5): known nodes in buckets of eight, which cover smaller ranges the closer they are to our own id. Only
+//! nodes that responded to us are good, and only good ones are returned to other nodes. Pure; for one family.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,24 +8,25 @@ use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::Contact;
 use crate::net::networks::{Network, is_private};
 
-/// Nodes of a bucket, and how many closest nodes count in a search.
+/// The size of a bucket, and the number of closest nodes that a lookup needs.
 pub const K: usize = 8;
-/// A node that was silent for so long is questionable, and so is a bucket in which nothing happened (BEP 5).
+/// A node that has been silent for this long is questionable, and a bucket without changes for this long must be refreshed
+/// (BEP 5).
 pub const QUESTIONABLE_AFTER: Duration = Duration::from_secs(15 * 60);
-/// After so many unanswered queries in a row a node is bad: one, and one more try.
+/// A node is bad after this many consecutive unanswered queries: one, and one retry.
 const MAX_FAILURES: u8 = 2;
-/// Nodes of one network (/24, /64) in a bucket at most: nobody fills it with addresses that he has in bulk.
+/// The most nodes of one network (/24 or /64) in a bucket, so that a party with many addresses cannot fill it.
 const MAX_PER_NETWORK: usize = 2;
 
-/// What is known of one node.
+/// What the table knows about one node.
 #[derive(Clone, Copy, Debug)]
 struct NodeEntry {
     contact: Contact,
-    /// When it answered last; `None` where it comes from a saved state.
+    /// When it last responded; `None` if it comes from a saved state.
     responded: Option<Duration>,
-    /// When it asked us last.
+    /// When it last queried us.
     queried: Option<Duration>,
-    /// Queries that it left unanswered since it answered last.
+    /// Unanswered queries since its last response.
     failures: u8,
 }
 
@@ -47,36 +48,36 @@ impl NodeEntry {
 #[derive(Debug, Default)]
 struct KBucket {
     live: Vec<NodeEntry>,
-    /// Nodes that answered when there was no room, the latest last.
+    /// The replacement cache: nodes that responded while the bucket was full, the latest last.
     spare: Vec<NodeEntry>,
     changed: Duration,
 }
 
-/// The nodes that we know.
+/// The routing table.
 #[derive(Debug)]
 pub struct RoutingTable {
     own: NodeId,
-    /// Bucket `i` holds those that share exactly `i` bits with our id; the last one all that share more.
+    /// Bucket `i` holds the nodes that share exactly `i` bits with our id; the last one also holds those that share more.
     buckets: Vec<KBucket>,
 }
 
 impl RoutingTable {
-    /// An empty one around our own id.
+    /// Creates an empty table around our own id.
     pub fn new(own: NodeId) -> RoutingTable {
         RoutingTable { own, buckets: vec![KBucket::default()] }
     }
 
-    /// How many nodes it holds, and how many of them are good.
+    /// The number of nodes and of good nodes.
     pub fn count(&self, now: Duration) -> (usize, usize) {
         (self.live().count(), self.live().filter(|entry| entry.is_good(now)).count())
     }
 
-    /// How many nodes it holds.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.live().count()
     }
 
-    /// Enters a node of a saved state, which has to prove itself; there is only room where nobody is displaced.
+    /// Adds a node from a saved state, which has yet to respond. It does not displace any node.
     pub fn remember(&mut self, contact: Contact) {
         let spares = self.buckets.iter().flat_map(|bucket| &bucket.spare);
         let known = self.live().chain(spares).any(|e| e.contact.id == contact.id || e.contact.addr == contact.addr);
@@ -85,7 +86,7 @@ impl RoutingTable {
         }
     }
 
-    /// Takes note of an answer. A full bucket may give back a questionable node of its own: to be asked whether it is there.
+    /// Records a response. If the bucket is full, may return a questionable node in it, which the caller should ping.
     pub fn responded(&mut self, now: Duration, contact: Contact) -> Option<Contact> {
         let other_id = |e: &NodeEntry| e.contact.addr == contact.addr && e.contact.id != contact.id;
         for bucket in &mut self.buckets {
@@ -98,7 +99,7 @@ impl RoutingTable {
         let at = self.bucket_of(contact.id);
         let bucket = self.buckets.get_mut(at)?;
         if let Some(known) = bucket.live.iter_mut().find(|e| e.contact.id == contact.id) {
-            // Whoever comes second with an id waits until the first is gone.
+            // If two addresses claim the same id, the first one keeps it until it is bad.
             if known.contact.addr == contact.addr {
                 (known.responded, known.failures) = (Some(now), 0);
                 bucket.changed = now;
@@ -126,7 +127,7 @@ impl RoutingTable {
         questionable.min_by_key(|e| e.seen()).map(|e| e.contact)
     }
 
-    /// Takes note of a question; true where the node is new and would find room, and is worth a ping.
+    /// Records a query by a node; returns whether the node is new, would get a place and should be pinged.
     pub fn queried(&mut self, now: Duration, contact: Contact) -> bool {
         let at = self.bucket_of(contact.id);
         let Some(bucket) = self.buckets.get_mut(at) else { return false };
@@ -141,7 +142,7 @@ impl RoutingTable {
         contact.id != self.own && (room || splits) && self.allows(contact)
     }
 
-    /// Takes note of a query that was not answered in time; true where the node deserves one more try.
+    /// Records an unanswered query; returns whether the node should be queried once more.
     pub fn failed(&mut self, addr: SocketAddr) -> bool {
         let holds = |bucket: &KBucket| bucket.live.iter().position(|e| e.contact.addr == addr);
         let Some((b, at)) = self.buckets.iter().enumerate().find_map(|(b, bucket)| Some((b, holds(bucket)?))) else {
@@ -160,7 +161,7 @@ impl RoutingTable {
         false
     }
 
-    /// Gives the free place of a bucket to its latest spare that may have it.
+    /// Fills a free place in a bucket from its replacement cache, the latest node first.
     fn promote(&mut self, b: usize) {
         let mut spares = self.buckets.get_mut(b).map(|bucket| std::mem::take(&mut bucket.spare)).unwrap_or_default();
         while let Some(spare) = spares.pop() {
@@ -174,14 +175,14 @@ impl RoutingTable {
         }
     }
 
-    /// The closest nodes for searches of our own: bad ones only where there are not enough others.
+    /// The closest nodes for our own lookups; bad ones only if there are not enough others.
     pub fn closest(&self, target: NodeId, n: usize) -> Vec<Contact> {
         let mut entries: Vec<&NodeEntry> = self.live().collect();
         entries.sort_by_cached_key(|e| (e.is_bad(), e.contact.id.distance(target)));
         entries.into_iter().take(n).map(|e| e.contact).collect()
     }
 
-    /// The closest [`K`] good nodes, for others.
+    /// The closest [`K`] good nodes, for other nodes.
     pub fn closest_good(&self, now: Duration, target: NodeId) -> Vec<Contact> {
         let mut good: Vec<Contact> = self.live().filter(|e| e.is_good(now)).map(|e| e.contact).collect();
         good.sort_by_cached_key(|contact| contact.id.distance(target));
@@ -189,7 +190,7 @@ impl RoutingTable {
         good
     }
 
-    /// An id to search for, in a bucket where nothing happened for 15 minutes; the bucket counts as changed with that.
+    /// A random id to look up, in a bucket without changes for 15 minutes; marks the bucket as changed.
     pub fn refresh(&mut self, now: Duration, rng: &mut fastrand::Rng) -> Option<NodeId> {
         let last = self.buckets.len().saturating_sub(1);
         let at = self.buckets.iter().position(|bucket| now.saturating_sub(bucket.changed) >= QUESTIONABLE_AFTER)?;
@@ -197,12 +198,12 @@ impl RoutingTable {
         Some(self.own.near(at, at != last, rng))
     }
 
-    /// When [`RoutingTable::refresh`] has something to do at the earliest.
+    /// The earliest time at which [`RoutingTable::refresh`] has work to do.
     pub fn next_refresh(&self) -> Duration {
         self.buckets.iter().map(|bucket| bucket.changed).min().unwrap_or_default() + QUESTIONABLE_AFTER
     }
 
-    /// Moves to another id of ours, with all nodes.
+    /// Changes our own id and redistributes all nodes.
     pub fn change_own_id(&mut self, now: Duration, own: NodeId) {
         let entries: Vec<NodeEntry> = self.buckets.drain(..).flat_map(|b| b.live.into_iter().chain(b.spare)).collect();
         self.own = own;
@@ -214,7 +215,7 @@ impl RoutingTable {
         }
     }
 
-    /// Nodes worth keeping for the next run, good ones first.
+    /// The nodes to save for the next run, good ones first.
     pub fn nodes_to_save(&self, now: Duration) -> Vec<Contact> {
         let mut entries: Vec<&NodeEntry> = self.live().filter(|e| e.responded.is_some() && !e.is_bad()).collect();
         entries.sort_by_key(|e| !e.is_good(now));
@@ -229,7 +230,7 @@ impl RoutingTable {
         self.own.shared_bits(id).min(self.buckets.len().saturating_sub(1))
     }
 
-    /// Outside of local networks an address has one node here, and a network two in a bucket.
+    /// Whether the limits allow a node: one per public address in the table, and two per network in a bucket.
     fn allows(&self, contact: Contact) -> bool {
         let ip = contact.addr.ip();
         if is_private(ip) {
@@ -240,7 +241,8 @@ impl RoutingTable {
         near < MAX_PER_NETWORK && self.live().all(|e| e.contact.addr.ip() != ip)
     }
 
-    /// Finds room: a free place, a bad node's, a new bucket's, or that of a node that never answered. Without, gives it back.
+    /// Adds a node in a free place, that of a bad node, a new bucket, or that of a node that never responded. Returns it if there
+    /// is no place.
     fn place(&mut self, entry: NodeEntry) -> Option<NodeEntry> {
         loop {
             let at = self.bucket_of(entry.contact.id);
@@ -268,7 +270,7 @@ impl RoutingTable {
         }
     }
 
-    /// Divides the last bucket: those that share more than its number of bits go into a new one.
+    /// Splits the last bucket: nodes that share more bits with our id than its index move to a new one.
     fn split(&mut self, at: usize) {
         let Some(bucket) = self.buckets.get_mut(at) else { return };
         let own = self.own;
@@ -282,7 +284,7 @@ impl RoutingTable {
     }
 }
 
-/// The network an address is in, as one provider's customer gets it.
+/// The network of an address, in the size that a provider assigns to a customer.
 fn network(ip: IpAddr) -> Network {
     Network::of(ip, 24, 64)
 }

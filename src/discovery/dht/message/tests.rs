@@ -1,4 +1,4 @@
-//! Packets: the examples of BEP 5 to the byte, round trips, and what strangers may send.
+//! Packets: the examples of BEP 5 byte for byte, round trips, and malformed input.
 
 use crate::bencode::guard;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn ask(query: Query) -> KrpcMessage {
     KrpcMessage { transaction: b"aa".to_vec(), ip: None, body: Body::Query { id: ABC, query, read_only: false } }
 }
 
-/// BEP 5's examples carry no `v`; ours always does.
+/// BEP 5's examples have no `v`; our packets always do.
 fn without_version(bytes: &[u8]) -> Vec<u8> {
     let version = b"1:v4:BY\0\x01";
     let at = bytes.windows(version.len()).position(|w| w == version).unwrap();
@@ -141,7 +141,7 @@ fn any_message() -> impl Strategy<Value = KrpcMessage> {
     let body = prop_oneof![
         (id(), query, any::<bool>()).prop_map(|(id, query, read_only)| Body::Query { id, query, read_only }),
         response.prop_map(|(id, mut nodes, values, token)| {
-            // They travel one family after the other.
+            // Each family has its own list in the packet.
             nodes.sort_by_key(|node| node.addr.is_ipv6());
             Body::Response(Response { id, nodes, values, token: token.map(|t| t.to_vec()) })
         }),
@@ -158,7 +158,7 @@ proptest! {
         prop_assert_eq!(KrpcMessage::decode(&message.encode()), Ok(message));
     }
 
-    /// Whatever a flipped, cut or grown packet says, reading it neither panics nor yields more than the limits.
+    /// Whatever a flipped, truncated or extended packet contains, decoding it neither panics nor exceeds the limits.
     #[test]
     fn mutated_packets_are_read_within_bounds(
         message in any_message(),

@@ -1,4 +1,4 @@
-//! Tokens, limits and sizes of our answers.
+//! Tests of tokens, rate limits and response sizes.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn asker() -> SocketAddr {
     "90.1.2.3:4000".parse().unwrap()
 }
 
-/// The answer to a question of the length that such questions have.
+/// The response to a query of typical length.
 fn answer(server: &mut QueryServer, now: Duration, from: SocketAddr, query: &Query) -> Body {
     let table = RoutingTable::new(OWN);
     server.answer(now, (OWN, &table), (from, 100), query, &mut fastrand::Rng::with_seed(1))
@@ -96,7 +96,7 @@ fn an_ipv6_customer_is_one_address() {
 }
 
 proptest! {
-    /// However full the table and the store are, the answer fits the packet and the question.
+    /// However full the table and the store are, the response fits into a packet and within the limit on amplification.
     #[test]
     fn answers_are_no_larger_than_a_small_multiple_of_the_question(v6: bool, peers in 0_u16..250, size in 60_usize..1400) {
         let family = if v6 { Family::V6 } else { Family::V4 };

@@ -1,5 +1,5 @@
-//! Host names to addresses. The system's resolver blocks, for half a minute where the network is silent, and cannot be
-//! interrupted; so each list has a thread of its own, and one that is stuck when the DHT stops is left behind.
+//! Resolves host names. The system's resolver blocks, up to half a minute on a silent network, and cannot be interrupted.
+//! Therefore each list of names has its own thread, which is abandoned if it is blocked when the DHT stops.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread::JoinHandle;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-/// Names of one list at most.
+/// The most names resolved per list.
 const MAX_HOSTS: usize = 32;
-/// Names that cannot be found are looked up again after this pause, then after twice as long, so many times.
+/// Names that do not resolve are tried again after this delay, which doubles each time, up to `TRIES` attempts in total.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 6;
-/// How long the end waits for a thread that is in the resolver.
+/// How long shutdown waits for a thread blocked in the resolver.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-/// The resolver wants more than our own code.
+/// The thread's stack size: the resolver needs more than our own code.
 const STACK: usize = 512 * 1024;
 
-/// The threads that look up names. Dropping it ends them, or leaves them behind.
+/// The threads that resolve names. Dropping it ends or abandons them.
 #[derive(Debug)]
 pub(crate) struct HostResolver {
-    /// Threads wait at the other end of `stop`, and hold `done`: dropping is the signal, either way.
+    /// Dropping `stop` tells the threads to end. Each holds a clone of `done`, so `all_done` disconnects when the last one ends.
     stop: Option<Sender<()>>,
     stopped: Receiver<()>,
     done: Option<Sender<()>>,
@@ -37,7 +37,7 @@ impl Default for HostResolver {
 }
 
 impl HostResolver {
-    /// Calls `with` for each address of each `HOST:PORT`; at once where all are addresses, on a thread otherwise.
+    /// Calls `with` for each address of each `HOST:PORT`: at once for literal addresses, on a thread for names.
     pub(crate) fn look_up(&self, hosts: Vec<String>, with: impl Fn(SocketAddr) + Send + 'static) {
         let mut names = Vec::new();
         for host in hosts.into_iter().take(MAX_HOSTS) {
@@ -68,7 +68,7 @@ impl Drop for HostResolver {
         self.stop = None;
         self.done = None;
         let all_done = self.all_done.recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Disconnected);
-        // Whoever has let go of `done` is about to end.
+        // Threads that have dropped `done` are about to end.
         join(self.threads.get_mut().drain(..).filter(|thread| all_done || thread.is_finished()));
     }
 }
@@ -81,7 +81,7 @@ fn join(threads: impl Iterator<Item = JoinHandle<()>>) {
     }
 }
 
-/// Looks up name after name until none is left, the tries are used up, or it is to stop.
+/// Resolves the names one by one until none is left, all attempts are used up, or the DHT stops.
 fn resolve(mut names: Vec<String>, with: &impl Fn(SocketAddr), stopped: &Receiver<()>) {
     let mut pause = FIRST_PAUSE;
     for _ in 0..TRIES {

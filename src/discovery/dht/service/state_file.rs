@@ -1,4 +1,4 @@
-//! The state between runs, in a file.
+//! Loads and saves the DHT state in a file.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -7,13 +7,13 @@ use crate::discovery::dht::state::{DhtState, MAX_STATE};
 use crate::util::atomic_file::{self, private_folder, replace_private};
 use crate::util::descriptors::{is_shortage, with_retry};
 
-/// How often writing is tried again, where there is no descriptor for it.
+/// How often to retry writing while no file descriptor is available.
 const TRIES: u32 = 10;
 
-/// The state that is kept at `path`. One that cannot be read is none: it is a help, not a need.
+/// The state saved at `path`. An unreadable file counts as an empty state, because the DHT works without it.
 ///
 /// # Errors
-/// Where there is no descriptor to read it with: taken for none, it would be replaced at the end.
+/// If no file descriptor is available. Treating the state as empty would overwrite the file at the end.
 pub(crate) fn load(path: &Path) -> io::Result<DhtState> {
     let bytes = match std::fs::metadata(path) {
         Ok(meta) if meta.len() <= MAX_STATE as u64 => atomic_file::open(path).and_then(|file| {
@@ -34,7 +34,8 @@ pub(crate) fn load(path: &Path) -> io::Result<DhtState> {
     }))
 }
 
-/// Whole or not at all, and over nothing but a state. Waits for a descriptor, but not for long: the program is about to end.
+/// Replaces the file atomically, and only if it contains a state. Retries while no file descriptor is available, but not for
+/// long, because the program is about to exit.
 pub(crate) fn save(path: &Path, state: &DhtState) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         private_folder(folder)?;

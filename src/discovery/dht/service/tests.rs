@@ -1,4 +1,4 @@
-//! Real sockets on the loopback: nodes that find each other's peers, and threads that end.
+//! Nodes with real sockets on the loopback interface find each other's peers, and their threads stop.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 
 use super::*;
 
-/// Longer than anything takes; a test that waits this long has failed.
+/// Longer than any step takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const HASH: InfoHash = InfoHash([9; 20]);
 
@@ -35,7 +35,7 @@ fn find(found: &Receiver<FoundPeers>, peer: SocketAddr) {
     }
 }
 
-/// Waits until a node holds an announce; it says so a moment after it is so.
+/// Waits until a node stores an announce; its statistics lag slightly behind.
 fn holds_one(service: &DhtService) {
     let deadline = Instant::now() + PATIENCE;
     while service.stats().iter().all(|(_, stats)| stats.stored == 0) {
@@ -63,7 +63,7 @@ fn an_announce_is_found_by_another() {
     announced_between(local(1), local(2));
 }
 
-/// Two torrents on one node: each asker hears of its own, and of nothing once it is forgotten.
+/// Two torrents on one node: each receiver gets peers of its own torrent only, and none after `forget`.
 #[test]
 fn who_asks_for_one_torrent_hears_of_no_other() {
     const OTHER: InfoHash = InfoHash([8; 20]);
@@ -108,7 +108,7 @@ fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
     let (service, found) = start(&all);
     let handles = service.handles.clone();
     service.stop().expect("nothing to write");
-    // Whatever the threads held is gone with them; a look-up may be left behind, and holds no sender.
+    // The threads and their senders are gone. An abandoned lookup may still run, but holds no sender.
     assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     handles.iter().for_each(|line| assert!(line.commands.send(DhtCommand::Stop).is_err(), "nobody listens any more"));
     let (service, found) = start(&all);
@@ -156,7 +156,7 @@ fn the_state_is_kept_and_used() {
     assert_eq!(state.nodes.iter().map(|node| node.addr).collect::<Vec<_>>(), [entry]);
     assert_eq!(state.ids.len(), 1);
 
-    // Without being told of anybody, the next run finds what was announced.
+    // The next run finds the announce without being given any node.
     let (third, found) = start(&with_state);
     third.search(HASH, None);
     find(&found, SocketAddr::new(local(2), 1234));

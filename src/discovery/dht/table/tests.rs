@@ -1,4 +1,4 @@
-//! The table's promises, one by one and after any story.
+//! The invariants of the routing table, one by one and after random operations.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-/// A node of its own network whose id starts with `first`.
+/// A node in a network of its own whose id starts with `first`.
 fn node(first: u8, n: u8) -> Contact {
     let mut id = [n; 20];
     id[0] = first;
@@ -18,7 +18,7 @@ fn node(first: u8, n: u8) -> Contact {
 }
 
 impl RoutingTable {
-    /// Panics where the table is not as it must be.
+    /// Panics if an invariant of the table is violated.
     pub(crate) fn check(&self) {
         let mut ids = std::collections::HashSet::new();
         let mut ips = std::collections::HashSet::new();
@@ -146,7 +146,7 @@ fn quiet_buckets_are_refreshed_once() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order, the table stays as it must be, and moving to another id keeps it so.
+    /// Whatever happens in whatever order, the invariants hold, also after changing our own id.
     #[test]
     fn invariants(story in proptest::collection::vec((0_u8..6, any::<u16>(), 0_u64..100), 1..400), seed: u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -154,7 +154,7 @@ proptest! {
         let mut now = Duration::ZERO;
         for (deed, who, pause) in story {
             now += secs(pause);
-            // A small world, so that the same nodes return; half of them close to us.
+            // Few distinct nodes, so that the same ones return; half of them are close to us.
             let mut ids = fastrand::Rng::with_seed(u64::from(who % 300));
             let id = table.own.near(usize::from(who % 2) * 20, false, &mut ids);
             let addr = SocketAddr::from(([20, 1, (who % 97) as u8, (who % 89) as u8], 1 + who % 3));
