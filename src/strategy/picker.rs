@@ -1,16 +1,17 @@
-//! Which block to ask of which peer: the picker, a pure state machine that all peers share under one short lock.
+//! The picker: a state machine that decides which block to request from which peer. All peers share it under one short lock.
 //!
-//! Reader threads own the flow. They [`pick`](Picker::pick) blocks to request; as bytes arrive they
-//! [`accept`](Picker::accept) each block before it may be written, so that no two threads write the same block and nothing is
-//! ever written into a verified piece; after the write comes [`written`](Picker::written), which tells the thread whose block
-//! made the piece whole to hash it and to report with [`verified`](Picker::verified).
+//! Reader threads drive it. They [`pick`](Picker::pick) blocks to request. They [`accept`](Picker::accept) each received block
+//! before writing it, so that no two threads write the same block and nothing is ever written into a verified piece. After the
+//! write they call [`written`](Picker::written). The thread whose block completes a piece hashes it and reports the result with
+//! [`verified`](Picker::verified).
 //!
-//! Missing pieces are *unbegun* (in `order`, by availability) or *begun* (see `begun`, a state a block). A begun piece with
-//! free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer hashes as it reads;
-//! an owner that is choked, late or gone leaves an orphan, which the next one adopts.
+//! A missing piece is *unbegun* (in `order`, sorted by availability) or *begun* (in `begun`, with a state per block). A begun
+//! piece with free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer's data is
+//! hashed as it arrives. When the owner chokes us, is late or disconnects, the piece becomes an orphan, which the next peer
+//! adopts.
 //!
-//! `choose` has the rules of picking, `arrive` what happens to blocks after that, `plan` what is wanted at all, `recall` what an
-//! earlier session left of pieces.
+//! `choose` contains the rules of picking, `arrive` handles received, returned and expired blocks, `plan` decides which pieces
+//! are wanted, and `restore` takes over partial pieces from an earlier session.
 
 mod arrive;
 mod asking;
@@ -40,49 +41,49 @@ use begun::{Begun, BlockState, ListPosition};
 use order::Order;
 pub use plan::Plan;
 
-/// The first pieces are taken at random, so that a newcomer soon has something that others want.
+/// This many pieces are first chosen at random, so that we soon have something that other peers want.
 const RANDOM_FIRST: u32 = 4;
-/// Bytes of neighbouring pieces that one peer is asked for in a row where they are equally rare.
+/// How many bytes of consecutive pieces one peer is asked for in a row if they are equally rare.
 const EXTENT: u32 = 4 << 20;
 
-/// Whether a block that arrived may be written.
+/// Whether a received block may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accept {
     /// Write it, then call [`Picker::written`] or [`Picker::write_failed`].
     Take,
-    /// It is there already, or somebody is writing it.
+    /// We have it already, or another thread is writing it.
     Duplicate,
-    /// It was never asked of this peer, or is no block of this torrent.
+    /// It was never requested from this peer, or is not a block of this torrent.
     Unasked,
 }
 
-/// One cell of the piece map.
+/// The state of one piece, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing of it asked for or received.
+    /// Not verified, and no block requested or received.
     Missing,
-    /// The same or begun, and none of the connected peers, of which some have something, has it.
+    /// Missing or begun, and no connected peer has it, although some connected peers have other pieces.
     Unavailable,
-    /// Not there, and not to be fetched.
+    /// Missing and deselected.
     Unwanted,
-    /// Some of it asked for or received.
+    /// Some blocks requested or received.
     Begun,
-    /// Whole and verified.
+    /// Complete and verified.
     Have,
 }
 
 /// What follows from a piece's hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PieceVerdict {
-    /// Connected peers that have nothing any more that we lack: send them `not interested`.
+    /// Connected peers that now have no piece that we want: send them `not interested`.
     pub no_longer_wanted: Vec<PeerKey>,
-    /// Whose blocks were in the piece, each once, those who left included.
+    /// The peers that sent blocks of the piece, each once, including disconnected ones.
     pub senders: Vec<PeerKey>,
-    /// How many blocks an earlier session received: nobody knows any more who sent them.
+    /// How many blocks came from an earlier session; their senders are unknown.
     pub restored: u32,
 }
 
-/// The measures of a torrent.
+/// The sizes of a torrent.
 #[derive(Clone, Copy)]
 struct Geometry {
     piece_length: u32,
@@ -91,13 +92,13 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// The piece's size in bytes, 0 where there is no such piece.
+    /// The piece's size in bytes; 0 if there is no such piece.
     fn size(self, piece: PieceIndex) -> u32 {
         let start = u64::from(piece.0) * u64::from(self.piece_length);
         self.total.saturating_sub(start).min(u64::from(self.piece_length)) as u32
     }
 
-    /// How many neighbouring pieces a peer is asked for in a row where they are equally rare.
+    /// How many consecutive pieces a peer is asked for in a row if they are equally rare.
     fn extent(self) -> u32 {
         (EXTENT / self.piece_length).clamp(1, 64)
     }
@@ -111,7 +112,7 @@ impl Geometry {
         BlockRequest { piece, begin, length: self.size(piece).saturating_sub(begin).min(BLOCK_SIZE) }
     }
 
-    /// Which block of its piece this is; `None` where it is no block of this torrent.
+    /// The block's index within its piece; `None` if it is not a block of this torrent.
     fn at(self, block: &BlockRequest) -> Option<usize> {
         let at = (block.begin / BLOCK_SIZE) as usize;
         let exists = block.piece.0 < self.pieces && block.begin < self.size(block.piece);
@@ -119,64 +120,65 @@ impl Geometry {
     }
 }
 
-/// What is known of one connected peer.
+/// The picker's state of one connected peer.
 struct PickerPeer {
     key: PeerKey,
     bits: Bitfield,
-    /// Pieces that it has and we lack: those that are wanted, here and everywhere.
+    /// How many pieces it has that we want and lack.
     wanted: u32,
-    /// It was found to have no unbegun piece; forgotten when it gets one, or one of its pieces is unbegun again.
+    /// A search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun again.
     dry: bool,
-    /// What its last pick said.
+    /// The parameters of its last pick.
     asking: Asking,
     /// The last piece that was begun for it.
     last: Option<PieceIndex>,
     /// Open pieces that it owns.
     own: Vec<PieceIndex>,
-    /// Blocks taken back from it that may still arrive, and are then welcome.
+    /// Blocks taken back from it, which are still accepted if they arrive.
     lost: HashSet<(PieceIndex, usize)>,
 }
 
-/// Decides which block to ask of which peer. See the module's head for the order of calls.
+/// Decides which block to request from which peer. See the module documentation for the order of calls.
 ///
-/// Peers that are not known, pieces and blocks that do not exist are ignored everywhere.
+/// Unknown peers, pieces and blocks are ignored in all methods.
 pub struct Picker {
     geometry: Geometry,
     have: Bitfield,
     /// Pieces that are wanted and not verified.
     lacks: Bitfield,
-    /// Bytes in those pieces, in all that are not verified, and in all that are wanted.
+    /// Bytes in those pieces, in all unverified pieces, and in all wanted pieces.
     left: u64,
     missing: u64,
     wanted: u64,
-    /// Blocks on disk in pieces that are not verified.
+    /// Blocks on disk in unverified pieces.
     received: u64,
     order: Order,
-    /// Lacking pieces that come before all others, and whether the rest comes in order.
+    /// Lacking pieces that come before all others, and whether the rest is picked in ascending order.
     early: Vec<PieceIndex>,
     sequential: bool,
     begun: BTreeMap<PieceIndex, Begun>,
-    /// Blocks at the end of a piece that hold nothing but padding and are never asked for.
+    /// Padding-only blocks at the end of a piece, which are never requested.
     padding: HashMap<PieceIndex, u32>,
-    /// Begun pieces with free blocks, in no order.
+    /// Begun pieces with free blocks, unordered.
     open: Vec<PieceIndex>,
     /// How many of them have no owner.
     orphans: u32,
-    /// Expired blocks in all begun pieces.
+    /// The number of expired blocks in all begun pieces.
     expired: u32,
-    /// By key.
+    /// Sorted by key.
     peers: Vec<PickerPeer>,
-    /// Pieces that were wrong with blocks of several peers: one peer alone is to fill them, so that the next failure has one author.
+    /// Pieces that failed with blocks from several peers. One peer fills each of them alone, so that the next failure has one
+    /// author.
     doubtful: HashSet<PieceIndex>,
     rng: fastrand::Rng,
-    /// Room for the candidates of a pick, kept for the next one.
+    /// Buffers that are kept between calls to avoid allocations.
     scratch: Vec<choose::DuplicateCandidate>,
     touched: Vec<PieceIndex>,
 }
 
 impl Picker {
-    /// For a torrent of `total` bytes in pieces of `piece_length` bytes, of which `have` are there and verified. A `have` of
-    /// another length counts as empty. All pieces are wanted until [`Picker::set_plan`] says otherwise.
+    /// A picker for a torrent of `total` bytes in pieces of `piece_length` bytes, of which the pieces in `have` are verified. A
+    /// `have` of the wrong length counts as empty. All pieces are wanted until [`Picker::set_plan`] changes that.
     pub fn new(piece_length: u32, total: u64, have: Bitfield, seed: u64) -> Picker {
         let piece_length = piece_length.max(1);
         let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).unwrap_or(u32::MAX);
@@ -208,7 +210,7 @@ impl Picker {
         }
     }
 
-    /// A peer that has nothing yet. More than 65,534 at once are not taken.
+    /// Adds a peer without any piece. More than 65,534 peers at once are ignored.
     pub fn add_peer(&mut self, key: PeerKey) {
         if let Err(at) = self.find(key)
             && self.peers.len() + 1 < usize::from(u16::MAX)
@@ -223,8 +225,8 @@ impl Picker {
         }
     }
 
-    /// The peer is gone: what was asked of it or accepted from it and is not yet `written` is free again. Returns how many
-    /// blocks that are, so that idle peers can be told to pick.
+    /// Removes a disconnected peer. Blocks that were requested or accepted from it and are not yet `written` become free. Returns
+    /// how many these are, so that idle peers can be told to pick.
     pub fn remove_peer(&mut self, key: PeerKey) -> usize {
         let Ok(at) = self.find(key) else { return 0 };
         let peer = self.peers.remove(at);
@@ -246,7 +248,7 @@ impl Picker {
         freed
     }
 
-    /// What the peer says it has, in place of what was known. A bitfield of another length is ignored.
+    /// Replaces the peer's bitfield. A bitfield of the wrong length is ignored.
     pub fn set_bitfield(&mut self, key: PeerKey, bits: Bitfield) {
         let Ok(at) = self.find(key) else { return };
         if bits.len() != self.geometry.pieces {
@@ -260,7 +262,7 @@ impl Picker {
         self.order.leave(&before);
     }
 
-    /// The peer has one more piece. False where that was known, or there is no such piece.
+    /// Records that the peer has one more piece. Returns false if that was known, or there is no such piece.
     pub fn peer_has(&mut self, key: PeerKey, piece: PieceIndex) -> bool {
         let Ok(at) = self.find(key) else { return false };
         let peer = &mut self.peers[at];
@@ -276,17 +278,17 @@ impl Picker {
         true
     }
 
-    /// Whether the peer has a piece that we lack.
+    /// Whether the peer has a piece that we want and lack.
     pub fn wants(&self, key: PeerKey) -> bool {
         self.peer(key).is_some_and(|peer| peer.wanted > 0)
     }
 
-    /// What the peer has; `None` for a peer that is not known.
+    /// The peer's bitfield; `None` for an unknown peer.
     pub fn peer_bitfield(&self, key: PeerKey) -> Option<&Bitfield> {
         self.peer(key).map(|peer| &peer.bits)
     }
 
-    /// Whether the peer has everything.
+    /// Whether the peer has every piece.
     pub fn peer_is_seed(&self, key: PeerKey) -> bool {
         self.peer(key).is_some_and(|peer| peer.bits.is_full())
     }
@@ -296,17 +298,17 @@ impl Picker {
         &self.have
     }
 
-    /// The piece's size in bytes, 0 where there is no such piece.
+    /// The piece's size in bytes; 0 if there is no such piece.
     pub fn piece_size(&self, piece: PieceIndex) -> u32 {
         self.geometry.size(piece)
     }
 
-    /// How many pieces are begun and not yet verified.
+    /// The number of begun, unverified pieces.
     pub fn begun_pieces(&self) -> usize {
         self.begun.len()
     }
 
-    /// Where the peer stands, or would.
+    /// The peer's index, or the index at which to insert it.
     fn find(&self, key: PeerKey) -> Result<usize, usize> {
         self.peers.binary_search_by_key(&key, |peer| peer.key)
     }
@@ -315,24 +317,24 @@ impl Picker {
         self.find(key).ok().map(|at| &self.peers[at])
     }
 
-    /// Moves a piece from unbegun to begun. Ask for a block of it before `settle` sees it, or it moves back.
+    /// Moves a piece from unbegun to begun. The caller must request a block of it before `settle` runs, or the piece moves back.
     fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
         self.order.remove(piece);
         self.begun.insert(piece, Begun::new(self.blocks_of(piece), owner));
     }
 
-    /// Says how many blocks at the end of which pieces are padding. To be called before anything is asked for.
+    /// Sets how many blocks at the end of each piece are padding. Must be called before any block is requested.
     pub fn set_padding(&mut self, padding: impl IntoIterator<Item = (PieceIndex, u32)>) {
         self.padding = padding.into_iter().collect();
     }
 
-    /// How many blocks of a piece are asked for: all but those of padding, and one at least.
+    /// How many blocks of a piece are requested: all but the padding, and at least one.
     fn blocks_of(&self, piece: PieceIndex) -> u32 {
         let padding = self.padding.get(&piece).copied().unwrap_or_default();
         self.geometry.blocks(piece).saturating_sub(padding).max(1)
     }
 
-    /// Moves a piece back from begun to unbegun. It must stand in no list.
+    /// Moves a piece back from begun to unbegun. It must not be in any list.
     fn unbegin(&mut self, piece: PieceIndex) -> Option<Begun> {
         let begun = self.begun.remove(&piece)?;
         self.order.insert(piece);
@@ -342,7 +344,7 @@ impl Picker {
         Some(begun)
     }
 
-    /// Brings lists and sums in line with a begun piece; to be called after every change to one.
+    /// Updates the lists and sums after a change to a begun piece. Must be called after every change.
     fn settle(&mut self, piece: PieceIndex) {
         let Some(begun) = self.begun.get_mut(&piece) else { return };
         self.expired = self.expired - begun.expired_summed + begun.expired;

@@ -1,20 +1,22 @@
-//! The requests of one connection that wait for an answer: how many more to send, and which of them are lost.
+//! The request pipeline of one connection: how many more requests to send, and which outstanding ones are lost.
 //!
-//! How deep to ask: of a peer that has shown nothing a few blocks, then for as many as it sends in three seconds at the
-//! rate at which its first blocks follow each other: a slow peer never has more than it can take, and a fast one has a full pipeline
-//! after one round trip. From there a *slow start*, one deeper for each block that comes, so that each round trip doubles the depth,
-//! until a round brings no more than the one before; then twice what the path holds (rate × round trip), but at least three seconds'
-//! worth, up to 64 blocks, so that a slow peer hoards nothing and a fast one never runs dry. On a short path that is all, but for
-//! 256 blocks where 64 are not even a hundredth of a second's worth; on any other one second's worth is outstanding, as
-//! round trips vary. Whether a path is short is looked at anew every ten seconds. A *round* lasts until a request that was sent after
-//! its start is answered.
+//! *Depth.* A peer that has shown nothing gets a few requests; after its first blocks, as many as it sends in three seconds at
+//! the rate at which these follow each other. So a slow peer never has more than it can serve, and a fast one has a full pipeline
+//! after one round trip. Then comes a *slow start*: one request deeper for each block, which doubles the depth every round trip,
+//! until a round brings no more than the one before. From then on the depth is twice what the path holds (rate × round trip
+//! time), but at least three seconds' worth, up to 64 blocks, so that a slow peer hoards nothing and a fast one never runs dry.
+//! On a short path that is all, except that up to 256 blocks are outstanding if 64 are less than a hundredth of a second's worth.
+//! On any other path one second's worth is outstanding, because round trip times vary. Whether a path is short is measured again
+//! every ten seconds. A *round* lasts until a request that was sent after its start is answered.
 //!
-//! Towards the end of a download a peer is asked for half its fair part of what is left and no more, down to what its path
-//! holds: all peers then finish at the same moment, and none keeps the others waiting for what it was asked for too early.
+//! *End.* Towards the end of a download a peer is asked for at most half its fair share of the remaining blocks, but not less
+//! than its path holds. So all peers finish at the same time, and none delays the others with blocks that were requested too
+//! early.
 //!
-//! What is lost: everything, when nothing came for long; a single request, when others overtook it by two whole depths or it
-//! is much older than usual; the newest ones, when the peer turned out far too slow for what was asked of it. A peer that may be
-//! slow rather than silent keeps its oldest request once more as long, as a cancel would throw away what it has done of it.
+//! *Loss.* All requests are lost if nothing arrived for long. A single request is lost if others overtook it by two whole depths,
+//! or if it is much older than usual. The newest requests are taken back if the peer turns out far too slow for them. A peer that
+//! may be slow rather than silent keeps its oldest request for as long again, because a cancel would waste the part that it has
+//! sent.
 
 mod depth;
 mod late;
@@ -34,101 +36,102 @@ pub use depth::PipelineDepth;
 use late::FIRST_SIGHT;
 pub use rejects::RejectOutcome;
 
-/// How many requests may be outstanding at a peer that does not state its reqq; it grows while nothing is lost.
+/// How many requests may be outstanding at a peer that has not stated its `reqq`. Grows while nothing is lost.
 pub const LIMIT_UNSTATED: u32 = 500;
-/// How many may be outstanding at any peer.
+/// How many requests may be outstanding at any peer.
 pub const LIMIT: u32 = 2000;
 
-/// How many requests a peer has that has answered none.
+/// The depth for a peer that has answered no request.
 const INITIAL_DEPTH: usize = 8;
-/// How many at most while its first blocks alone say how fast it is.
+/// The largest depth while only a peer's first blocks show how fast it is.
 const START: usize = 64;
-/// Where the peer states a reqq of `GENEROUS` or more.
+/// The same if the peer states a `reqq` of `GENEROUS` or more.
 const START_GENEROUS: usize = 512;
 const GENEROUS: u32 = 1000;
-/// Depth after a stall, once a block comes again.
+/// The depth after a stall, once a block arrives.
 const RESTART: usize = 16;
-/// A slow peer is asked for so much of its rate, a faster one for so many blocks.
+/// A slow peer is asked for what it sends in `AHEAD`, a faster one for `AHEAD_BLOCKS`, or for what it sends in `AHEAD_FAST` if
+/// that is more (at most `AHEAD_BLOCKS_FAST`).
 const AHEAD: Duration = Duration::from_secs(3);
 const AHEAD_BLOCKS: usize = 64;
 const AHEAD_FAST: Duration = Duration::from_millis(10);
-/// On a path that is not short so much of its rate is outstanding, as far as the peer's limit allows.
+/// On a path that is not short, this much of the rate is outstanding, within the peer's limit.
 const AHEAD_LONG: Duration = Duration::from_secs(1);
 const AHEAD_BLOCKS_FAST: usize = 256;
-/// All peers together are asked for so many blocks at first, but each for `START_LEAST`: with many, no depth is needed.
+/// The most blocks requested from all peers together at first, but at least `START_LEAST` each: with many peers no depth is
+/// needed.
 const START_TOGETHER: usize = 1024;
 const START_LEAST: usize = 16;
 const AT_LEAST: usize = 2;
-/// A round that took longer ends without its mark, so that slow peers are known in time.
+/// A round that takes longer ends without an answer to a later request, so that slow peers are recognized in time.
 const LONG_ROUND: Duration = Duration::from_secs(2);
-/// A round that took less is measured on.
+/// A round that takes less is measured further.
 const SHORT_ROUND: Duration = Duration::from_millis(1);
-/// After so long the smallest age is to be seen anew, on a short path with more than so many requests outstanding.
+/// After this time the smallest age must be measured again, on a short path with more than `CROWDED` requests outstanding.
 const MIN_AGES: Duration = Duration::from_secs(10);
 const CROWDED: usize = 16;
-/// Where a block takes longer than this, one request at a time will do.
+/// A peer that needs longer than this for a block gets one request at a time.
 const LONG_BLOCK: Duration = Duration::from_secs(4);
-/// A peer whose rate is unknown has pieces of its own up to this size.
+/// A peer with unknown rate gets pieces of its own up to this size, in bytes.
 const UNKNOWN_PIECE: u32 = 512 * 1024;
-/// A path with less than this between request and answer is a short one.
+/// A path with a smaller round trip time than this is short.
 const SHORT_PATH: Duration = Duration::from_millis(10);
-/// How much later than the path explains an answer may come before it counts as queued.
+/// How much later than the path explains an answer may arrive before it counts as queued.
 const SLACK: Duration = Duration::from_millis(2);
-/// Longer round trips than this are a peer's slowness, not the path's.
+/// A longer round trip time than this is attributed to the peer, not to the path.
 const MAX_RTT: Duration = Duration::from_secs(1);
 /// How long the first block after an unchoke may take.
 const FIRST_BLOCK: Duration = Duration::from_secs(10);
 const MIN_STALL: Duration = Duration::from_secs(2);
 const MAX_STALL: Duration = Duration::from_secs(20);
-/// A single request younger than this is not given up for its age.
+/// A younger request is not given up because of its age.
 const MIN_AGE: Duration = Duration::from_secs(10);
-/// A peer that delivers a piece within this is a fast one.
+/// A peer that delivers a piece within this time is fast.
 const FAST_PIECE_TIME: Duration = Duration::from_secs(20);
 
-/// One request that waits.
+/// One outstanding request.
 #[derive(Clone, Copy, Debug)]
 struct OutstandingRequest {
     block: BlockRequest,
     at: Duration,
-    /// The how-many-th request of this connection it is.
+    /// Its sequence number on this connection.
     number: u64,
-    /// Whether nothing else was outstanding when it was sent: its age is then a clean round trip.
+    /// Whether no other request was outstanding when it was sent: its age is then an unqueued round trip time.
     clean: bool,
 }
 
-/// How the depth is found.
+/// How the depth is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PipelinePhase {
     SlowStart,
     Steady,
-    /// Nothing came for long: one request at a time until a block comes.
+    /// Nothing arrived for long: one request at a time until a block arrives.
     Snubbed,
 }
 
-/// Blocks and bytes since a moment, to compare one round with the next.
+/// The blocks and bytes of one round, for comparison with the next.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     began: Duration,
-    /// The round is over when the request of this number is answered.
+    /// The round ends when the request with this number is answered.
     mark: u64,
     blocks: usize,
     bytes: u64,
 }
 
-/// What came before the first round was over.
+/// The blocks before the end of the first round.
 #[derive(Clone, Copy, Debug)]
 struct FirstBlocks {
-    /// Since when blocks were waited for, and when the first came.
+    /// When waiting for blocks began, and when the first one arrived.
     asked: Duration,
     came: Duration,
     blocks: usize,
 }
 
-/// One connection's outstanding requests. All times are since some start that the caller keeps.
+/// The outstanding requests of one connection. All times count from a start of the caller's choice.
 ///
-/// For each block that comes: `take`, then `received`, once for each or once for a
-/// batch; then ask for `want` more, `enqueue` what was picked, and write what
-/// `take_unwritten` gives.
+/// For each block that arrives, call `take`, then `received`, once per block or once per batch. Then pick `want` more blocks,
+/// `enqueue` them, and write the requests that `take_unwritten` returns.
 #[derive(Clone, Debug)]
 pub struct RequestPipeline {
     queue: VecDeque<OutstandingRequest>,
@@ -136,48 +139,48 @@ pub struct RequestPipeline {
     stated: bool,
     phase: PipelinePhase,
     depth: usize,
-    /// The depth to begin with, at most.
+    /// The largest initial depth.
     start: usize,
-    /// The first blocks, while no round is over.
+    /// The first blocks, until the first round ends.
     first: Option<FirstBlocks>,
     round: Option<Round>,
-    /// Bytes per second of the last rounds, once one is over.
+    /// Bytes per second over the last rounds, once one has ended.
     flow: Option<f64>,
     meter: Rate,
-    /// Requests so far, and how many of them have been written to the socket.
+    /// Requests so far, and how many of them were written to the socket.
     sent: u64,
     written: u64,
-    /// The highest number answered.
+    /// The highest sequence number answered.
     newest: u64,
-    /// The smallest age of an answered request, and when it was last seen.
+    /// The smallest age of an answered request, and when it was last observed.
     rtt: Option<Duration>,
     rtt_seen: Duration,
     /// See [`RequestPipeline::set_path`].
     path: Duration,
-    /// Nothing is asked for until the queue is empty.
+    /// Nothing is requested until the queue is empty.
     drain: bool,
-    /// Bytes of the block that is arriving.
+    /// Bytes received of the block that is arriving.
     partial: u64,
-    /// When the picker is to be asked again although nothing happens.
+    /// When to ask the picker again even if no event occurs.
     repick_at: Option<Duration>,
-    /// Smoothed age of answered requests.
+    /// The smoothed age of answered requests.
     age: Option<Duration>,
-    /// Smoothed time between arrivals.
+    /// The smoothed time between arrivals.
     gap: Option<Duration>,
-    /// When something last came, or waiting began; a stall begins it anew.
+    /// When data last arrived or waiting began; a stall restarts it.
     progress: Duration,
-    /// The same, whatever has stalled since.
+    /// The same, but not restarted by a stall.
     since: Duration,
-    /// No block has come since the unchoke.
+    /// No block has arrived since the unchoke.
     fresh: bool,
-    /// Whether a limit of ours held blocks back in this round, and in the one before.
+    /// Whether our own rate limit held blocks back in this round, and in the previous one.
     held: [bool; 2],
-    /// Cancelled requests that the peer may still reject (BEP 6), at most.
+    /// The most cancelled requests that the peer may still reject (BEP 6).
     unanswered: u32,
 }
 
 impl RequestPipeline {
-    /// For a peer that takes `limit` requests at a time: [`LIMIT_UNSTATED`] until it states its reqq.
+    /// For a peer that accepts `limit` requests at a time: [`LIMIT_UNSTATED`] until it states its `reqq`.
     pub fn new(limit: u32) -> RequestPipeline {
         RequestPipeline {
             queue: VecDeque::new(),
@@ -209,14 +212,15 @@ impl RequestPipeline {
         }
     }
 
-    /// The peer states how many requests it keeps (`reqq`, BEP 10).
+    /// Sets how many requests the peer queues (`reqq`, BEP 10).
     pub fn set_limit(&mut self, reqq: u32) {
         self.limit = reqq.clamp(1, LIMIT) as usize;
         self.stated = true;
     }
 
-    /// The peer is one of so many, of which we want pieces of so many bytes; to be said before the first request. Among many each is
-    /// asked for little at first: where pieces are large, for its part of one, so that the first piece is whole soon.
+    /// Limits the initial depth for one of `peers` peers, with pieces of `piece_size` bytes. Must be called before the first
+    /// request. Among many peers each is asked for little at first; with large pieces, for its share of one piece, so that the
+    /// first piece is complete soon.
     pub fn limit_start_by_peers(&mut self, peers: usize, piece_size: u32) {
         if self.sent == 0 {
             let piece = piece_size.div_ceil(BLOCK_SIZE) as usize;
@@ -226,8 +230,8 @@ impl RequestPipeline {
         }
     }
 
-    /// All peers together may send us `limit` bytes per second (0: as many as they like); to be said before the first request, so
-    /// that no more is asked for at first than comes within a few seconds.
+    /// Limits the initial depth under a download limit of `limit` bytes per second (0 for none), so that no more is requested at
+    /// first than arrives within a few seconds. Must be called before the first request.
     pub fn limit_start_by_rate(&mut self, peers: usize, limit: u64) {
         if self.sent == 0 && limit > 0 {
             let ahead = limit as f64 * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE) / peers.max(1) as f64;
@@ -236,13 +240,14 @@ impl RequestPipeline {
         }
     }
 
-    /// A limit of ours kept us until now from receiving what is there: the peer is not late, nor slow.
+    /// Records that our own rate limit has kept us from reading until now, so that the peer counts as neither late nor slow.
     pub fn held_back(&mut self, now: Duration) {
         (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
         self.held[0] = true;
     }
 
-    /// The block came. Its request's age, or `None` where it is not outstanding: late, or never asked for.
+    /// Removes the request of a block that arrived. Returns the request's age, or `None` if it was not outstanding: late or
+    /// unrequested.
     pub fn take(&mut self, now: Duration, block: &BlockRequest) -> Option<Duration> {
         let waiting = self.queue.remove(self.position(block)?)?;
         let age = now.saturating_sub(waiting.at);
@@ -251,49 +256,49 @@ impl RequestPipeline {
         Some(age)
     }
 
-    /// Takes out a request that is to be cancelled. False where it is not outstanding.
+    /// Removes a request that is to be cancelled. Returns false if it was not outstanding.
     pub fn remove(&mut self, block: &BlockRequest) -> bool {
         let removed = self.position(block).is_some_and(|at| self.queue.remove(at).is_some());
         self.unanswered = self.unanswered.saturating_add(u32::from(removed));
         removed
     }
 
-    /// Where the request stands; answers usually come in order.
+    /// The request's index in the queue; answers usually arrive in order.
     fn position(&self, block: &BlockRequest) -> Option<usize> {
         self.queue.iter().position(|waiting| waiting.block == *block)
     }
 
-    /// Takes out all: we were choked, or the connection ends. What is known of the rate stays.
+    /// Removes all requests, because the peer choked us or the connection ends. The measured rate is kept.
     pub fn drain(&mut self) -> Vec<BlockRequest> {
         self.fresh = true;
         self.round = None;
         self.queue.drain(..).map(|waiting| waiting.block).collect()
     }
 
-    /// Takes out all, as all are to be cancelled.
+    /// Removes all requests because they are to be cancelled.
     pub fn cancel_all(&mut self) -> Vec<BlockRequest> {
         let all = self.drain();
         self.unanswered = self.unanswered.saturating_add(all.len() as u32);
         all
     }
 
-    /// How many are outstanding.
+    /// The number of outstanding requests.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether none is outstanding.
+    /// Whether no request is outstanding.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// How many should be outstanding.
+    /// How many requests should be outstanding.
     pub fn depth(&self) -> usize {
         if self.phase == PipelinePhase::Snubbed { 1 } else { self.depth.clamp(1, self.limit) }
     }
 
-    /// How many more to ask for now: 0 until a quarter of the depth is gone, or half of it on a short path, so that requests leave
-    /// in batches.
+    /// How many more blocks to request now: 0 until a quarter of the depth is free, or half of it on a short path, so that
+    /// requests are sent in batches.
     pub fn want(&self) -> usize {
         if self.drain && !self.queue.is_empty() {
             return 0;
@@ -305,7 +310,8 @@ impl RequestPipeline {
         if room * parts >= depth { room } else { 0 }
     }
 
-    /// `blocks` blocks with `bytes` bytes of payload came, late ones included; they are taken out already.
+    /// Records that `blocks` blocks with `bytes` bytes of payload arrived, including late ones. They were removed with `take`
+    /// before.
     pub fn received(&mut self, now: Duration, blocks: usize, bytes: u64) {
         if blocks == 0 {
             return;
@@ -313,7 +319,7 @@ impl RequestPipeline {
         self.meter.add(now, bytes);
         let since = std::mem::replace(&mut self.since, now);
         let gap = now.saturating_sub(self.progress);
-        // Blocks of one read come at one moment; they say nothing of gaps.
+        // The blocks of one read arrive at the same time and say nothing about gaps.
         if !gap.is_zero() && !self.fresh {
             self.gap = Some(smooth(self.gap, gap));
         }
@@ -339,7 +345,7 @@ impl RequestPipeline {
         self.count(now, blocks, bytes);
     }
 
-    /// Counts into the present round, and ends it when it is time.
+    /// Counts blocks in the current round, and ends it when it is due.
     fn count(&mut self, now: Duration, blocks: usize, bytes: u64) {
         let next = Round { began: now, mark: self.sent + 1, blocks: 0, bytes: 0 };
         let Some(round) = &mut self.round else {
@@ -359,7 +365,7 @@ impl RequestPipeline {
         self.held = [false, self.held[0]];
         let before = self.flow;
         if self.phase == PipelinePhase::SlowStart {
-            // More than a long round's worth is outstanding: that is deep enough.
+            // More than a long round's worth is outstanding, which is deep enough.
             if !marked || before.is_some_and(|before| rate < before * 1.1) {
                 self.phase = PipelinePhase::Steady;
             }
@@ -375,12 +381,12 @@ impl RequestPipeline {
         }
     }
 
-    /// Bytes per second of the last rounds; `None` until one is over, or while nothing comes.
+    /// Bytes per second over the last rounds; `None` until one has ended, or while nothing arrives.
     pub fn flow(&self) -> Option<f64> {
         self.flow
     }
 
-    /// Whether nothing came for so long that all requests were taken back, and nothing has come since.
+    /// Whether nothing arrived for so long that all requests were taken back, and nothing has arrived since.
     pub fn is_snubbed(&self) -> bool {
         self.phase == PipelinePhase::Snubbed
     }
@@ -391,7 +397,7 @@ impl RequestPipeline {
     }
 }
 
-/// A mean over the last eight or so.
+/// A mean over about the last eight samples.
 fn smooth(mean: Option<Duration>, sample: Duration) -> Duration {
     mean.map_or(sample, |mean| (mean * 7 + sample) / 8)
 }

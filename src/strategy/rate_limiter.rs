@@ -111,7 +111,7 @@ type QueuePlace = (u64, u64);
 /// One peer's state in one bucket.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerFlow {
-    /// The virtual time at which its last place is served.
+    /// The virtual finish time of its last place: the bytes it has had, on the bucket's virtual clock.
     finish: u64,
     place: Option<QueuePlace>,
     /// Bytes assigned to it and not yet fetched.

@@ -1,14 +1,13 @@
-//! What becomes of blocks that were asked for: they arrive and are written, are given back, or run out of time; and what
-//! becomes of a piece once it is hashed.
+//! What happens to requested blocks (they arrive and are written, are returned, or expire) and to a piece once it is hashed.
 
 use crate::strategy::picker::{Accept, Begun, BlockState, Picker, PieceVerdict, Speed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
-/// So many blocks taken back from a peer are remembered, so that a late arrival is not taken for an unasked one.
+/// How many blocks taken back from a peer are remembered, so that a late arrival does not count as unrequested.
 const MAX_LOST: usize = 4096;
 
 impl Begun {
-    /// Takes back whatever `key` was asked for, is writing, or let expire. Returns how many blocks are free for that.
+    /// Takes back all blocks that `key` was asked for, is writing, or let expire. Returns how many become free.
     pub(crate) fn forget(&mut self, key: PeerKey) -> usize {
         let mut freed = 0;
         for at in 0..self.blocks().len() {
@@ -26,9 +25,9 @@ impl Begun {
 }
 
 impl Picker {
-    /// A block arrived from the peer: may it be written? `Take` makes it this peer's to write, and appends to `cancels` those
-    /// that were asked for it too: send them `cancel`. A block that was taken back from this peer and comes late is welcome
-    /// while nobody else has it.
+    /// Decides whether a block that arrived from the peer may be written. With `Take` this peer's copy is the one to write, and
+    /// `cancels` receives the peers that were asked for it too: send them `cancel`. A block that was taken back from this peer is
+    /// still accepted if no other copy has arrived.
     pub fn accept(&mut self, key: PeerKey, block: BlockRequest, cancels: &mut Vec<(PeerKey, BlockRequest)>) -> Accept {
         let piece = block.piece;
         let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return Accept::Unasked };
@@ -54,7 +53,7 @@ impl Picker {
         Accept::Take
     }
 
-    /// An accepted block is on disk. Names the piece where that made it whole: the caller hashes it and calls
+    /// Records that an accepted block is on disk. Returns the piece if it is complete now: the caller hashes it and calls
     /// [`Picker::verified`].
     pub fn written(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
         let at = self.writing(key, &block)?;
@@ -65,7 +64,7 @@ impl Picker {
         whole.then_some(block.piece)
     }
 
-    /// An accepted block could not be written: it is free again.
+    /// Records that an accepted block could not be written. It is free again.
     pub fn write_failed(&mut self, key: PeerKey, block: BlockRequest) {
         if let Some(at) = self.writing(key, &block)
             && let Some(begun) = self.begun.get_mut(&block.piece)
@@ -75,22 +74,22 @@ impl Picker {
         }
     }
 
-    /// Which block of its piece this is, where it is this peer's to write.
+    /// The block's index within its piece, if this peer's copy is being written.
     fn writing(&self, key: PeerKey, block: &BlockRequest) -> Option<usize> {
         let at = self.geometry.at(block)?;
         let begun = self.begun.get(&block.piece)?;
         matches!(begun.get(at), Some(BlockState::Writing(by)) if by == key).then_some(at)
     }
 
-    /// Who sent each block of a piece that is whole and not yet `verified`, `None` standing for a peer of an earlier session;
-    /// empty where one peer sent them all.
+    /// The sender of each block of a complete piece that is not yet `verified`, with `None` for blocks from an earlier session.
+    /// Empty if one peer sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.restored > 0);
         shared.and_then(Begun::block_senders).unwrap_or_default()
     }
 
-    /// A whole piece was hashed. With `ok` it is ours; otherwise it is thrown away, missing and unbegun again. A piece that was
-    /// not waiting for this changes nothing.
+    /// Records the result of hashing a complete piece. With `ok` the piece is verified; otherwise its data is discarded and it is
+    /// unbegun again. Does nothing if the piece was not waiting for a result.
     pub fn verified(&mut self, piece: PieceIndex, ok: bool) -> PieceVerdict {
         let mut verdict = PieceVerdict::default();
         if !self.begun.get(&piece).is_some_and(|begun| begun.verifying) {
@@ -113,7 +112,7 @@ impl Picker {
         }
         let size = u64::from(self.geometry.size(piece));
         (self.left, self.missing) = (self.left - size, self.missing - size);
-        // Without a branch on what the peer has, which is as good as random: it would cost more than the rest.
+        // No branch on whether the peer has the piece: it is as good as random, and would cost more than the rest of the loop.
         for peer in &mut self.peers {
             let has = peer.bits.is_full() || peer.bits.has(piece);
             peer.wanted -= u32::from(has);
@@ -124,8 +123,8 @@ impl Picker {
         verdict
     }
 
-    /// The peer choked us, rejected these, or is about to go: what was asked of it is free again, and so are the pieces that it
-    /// owned; call it even when nothing is outstanding. Returns how many blocks are free for that.
+    /// Frees these blocks because the peer choked us, rejected them, or is about to disconnect. The peer loses the pieces that it
+    /// owns, so call this even if nothing is outstanding. Returns how many blocks become free.
     pub fn release(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
         let freed = self.take_back(key, blocks, BlockState::Free);
         let mut touched = std::mem::take(&mut self.touched);
@@ -135,8 +134,8 @@ impl Picker {
         freed
     }
 
-    /// The time of these ran out: free again, and first in line for others; this peer gets them back only where it is alone.
-    /// Returns how many blocks are free for that.
+    /// Expires these requests: other peers are asked for the blocks first, and this peer gets them back only if no other peer has
+    /// the piece. Returns how many blocks become free.
     pub fn expire(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
         for block in blocks {
             self.doubtful.remove(&block.piece);
@@ -144,8 +143,8 @@ impl Picker {
         self.take_back(key, blocks, BlockState::Expired(key))
     }
 
-    /// Nothing comes from the peer any more, and what it was asked for is taken back: it owns nothing, and keeps nobody from asking
-    /// for what it is asked for from now on. Its next pick may say otherwise.
+    /// Marks a peer as snubbed, because it delivers nothing and its requests are taken back. It loses the pieces that it owns,
+    /// and later requests to it keep no other peer from requesting the same blocks. Its next pick may clear the mark.
     pub fn snub(&mut self, key: PeerKey) {
         let Ok(peer) = self.find(key) else { return };
         self.peers[peer].asking.speed = Speed::Snubbed;
@@ -176,7 +175,7 @@ impl Picker {
         freed
     }
 
-    /// The peer no longer owns the piece.
+    /// Removes the peer as owner of the piece.
     fn disown(&mut self, key: PeerKey, piece: PieceIndex) {
         if let Some(begun) = self.begun.get_mut(&piece)
             && begun.owner == Some(key)

@@ -1,22 +1,22 @@
-//! What the picker is told of the peer that it picks for, and when a request counts as overdue.
+//! Describes the peer for which blocks are picked, and decides when a request is overdue.
 
 use std::time::Duration;
 
-/// A request is overdue this long after twice the time in which the peer should have answered it.
+/// A request is overdue this long after twice its expected answer time.
 const SLACK: Duration = Duration::from_millis(100);
-/// A peer that needs longer for a block crawls.
+/// A peer that needs longer for a block is crawling.
 const LONG_BLOCK: Duration = Duration::from_secs(4);
-/// The unit in which the picker keeps times, in milliseconds: 32 bits last for 497 days.
+/// The picker's unit of time, in milliseconds: 32 bits last for 497 days.
 const TICK: u64 = 10;
 
-/// How a peer serves us.
+/// How fast a peer serves us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speed {
     /// It delivers a piece soon, so it gets pieces of its own.
     Fast,
-    /// It shares pieces with other slow peers, by blocks.
+    /// It shares pieces with other slow peers, block by block.
     Slow,
-    /// It let requests run out of time and has sent nothing since. It gets free blocks, and none that others are asked for.
+    /// Its requests expired, and it has sent nothing since. It gets free blocks only, none that other peers are asked for.
     Snubbed,
 }
 
@@ -25,16 +25,16 @@ pub enum Speed {
 pub struct Asking {
     /// The time since some start.
     pub now: Duration,
-    /// How it serves us.
+    /// The peer's speed class.
     pub speed: Speed,
-    /// In how long it should answer a request that is sent now; `None` while it has answered none.
+    /// How soon it should answer a request that is sent now; `None` until it has answered one.
     pub answer: Option<Duration>,
-    /// How much later each further request of the same pick.
+    /// The additional time for each further request of the same pick.
     pub per_block: Duration,
 }
 
 impl Asking {
-    /// A peer that has answered nothing yet.
+    /// A peer that has not answered any request.
     pub fn unproven(now: Duration, speed: Speed) -> Asking {
         Asking { now, speed, answer: None, per_block: Duration::ZERO }
     }
@@ -43,7 +43,7 @@ impl Asking {
         self.speed == Speed::Fast
     }
 
-    /// Whether it takes so long for a block that a block which others let expire waits for somebody faster: it may come from them sooner.
+    /// Whether it is so slow that blocks expired by other peers are left to faster peers, which may deliver them sooner.
     pub(crate) fn is_crawling(&self) -> bool {
         self.per_block > LONG_BLOCK
     }
@@ -57,19 +57,20 @@ impl Asking {
         self.answer.is_some() && !self.is_snubbed()
     }
 
-    /// The present moment, in ticks.
+    /// The current time in ticks.
     pub(crate) fn ticks(&self) -> u32 {
         ticks(self.now)
     }
 
-    /// When the request is overdue that comes after so many others of the pick, in ticks. At once where the peer has proved nothing.
+    /// When a request is overdue that follows `after` others of the same pick, in ticks. Immediately if the peer has not proven
+    /// itself.
     pub(crate) fn due(&self, after: usize) -> u32 {
         let further = self.per_block.saturating_mul(u32::try_from(after).unwrap_or(u32::MAX));
         let answer = self.answer.filter(|_| !self.is_snubbed()).map(|first| (first + further) * 2 + SLACK);
         ticks(self.now + answer.unwrap_or_default())
     }
 
-    /// Whether a block that another peer is asked for, overdue at `due`, comes sooner by asking this one too.
+    /// Whether this peer is expected to deliver sooner a block that another peer was asked for, with the answer overdue at `due`.
     pub(crate) fn beats(&self, due: u32) -> bool {
         let now = self.ticks();
         now >= due || self.answer.is_some_and(|answer| due - now > ticks(answer * 4 + SLACK * 2))
@@ -81,7 +82,7 @@ fn ticks(time: Duration) -> u32 {
     u32::try_from((time.as_millis() as u64).div_ceil(TICK)).unwrap_or(u32::MAX)
 }
 
-/// The time that so many ticks stand for.
+/// The time that this many ticks represent.
 pub(crate) fn time_of(ticks: u32) -> Duration {
     Duration::from_millis(u64::from(ticks) * TICK)
 }

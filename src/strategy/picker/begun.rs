@@ -1,11 +1,11 @@
-//! One piece that has been begun: what became of each of its blocks, who owns it, who sent what.
+//! One begun piece: the state of each block, its owner, and the senders.
 
 use crate::types::PeerKey;
 
-/// So many peers may be asked for one block at the same time.
+/// The most peers that are asked for one block at the same time.
 pub(crate) const MAX_ASKERS: usize = 3;
 
-/// The peers of whom a block is asked.
+/// The peers that a block was requested from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Askers {
     keys: [PeerKey; MAX_ASKERS],
@@ -40,22 +40,22 @@ impl Askers {
     }
 }
 
-/// What became of a block.
+/// The state of a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BlockState {
-    /// To be asked for.
+    /// To be requested.
     Free,
-    /// To be asked for, first of all: this peer let its time run out.
+    /// To be requested before all others; this peer let its request expire.
     Expired(PeerKey),
-    /// Asked for; `due` is when the answer is overdue, in ticks.
+    /// Requested; the answer is overdue at `due`, in ticks.
     Asked { askers: Askers, due: u32 },
-    /// This peer's bytes are on their way to disk.
+    /// This peer's copy is being written.
     Writing(PeerKey),
-    /// On disk, as this peer sent it; `None` where an earlier session received it.
+    /// On disk; sent by this peer, or in an earlier session if `None`.
     Received(Option<PeerKey>),
 }
 
-/// In which of the picker's lists a piece stands, so that it can be taken out again.
+/// The picker's list that contains a piece, so that the piece can be removed from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListPosition {
     /// Not open: no block is free.
@@ -66,32 +66,32 @@ pub(crate) enum ListPosition {
     Owned(PeerKey),
 }
 
-/// A begun piece. The counts follow from `blocks`; whoever changes a block goes through [`Begun::set`].
+/// A begun piece. The counts are derived from `blocks`, so every change to a block must go through [`Begun::set`].
 #[derive(Debug)]
 pub(crate) struct Begun {
     blocks: Box<[BlockState]>,
-    /// The peer that is filling it in order.
+    /// The peer that fills it in order.
     pub(crate) owner: Option<PeerKey>,
-    /// Free and expired ones.
+    /// Free and expired blocks.
     pub(crate) free: u32,
     pub(crate) expired: u32,
     pub(crate) asked: u32,
     pub(crate) writing: u32,
     pub(crate) received: u32,
-    /// No block below is `Free`.
+    /// No block before this one is `Free`.
     low: usize,
-    /// No block from here on is `Free`.
+    /// No block from this one on is `Free`.
     high: usize,
-    /// Whose blocks are in it, also of those who left.
+    /// The senders of its blocks, including disconnected ones.
     pub(crate) senders: Vec<PeerKey>,
-    /// Blocks that an earlier session received.
+    /// Blocks from an earlier session.
     pub(crate) restored: u32,
-    /// Whole, being hashed.
+    /// Complete and being hashed.
     pub(crate) verifying: bool,
     pub(crate) listed: ListPosition,
-    /// Where it stands in the picker's open list, unless `listed` is `No`.
+    /// Its index in the picker's open list, unless `listed` is `No`.
     pub(crate) open_at: usize,
-    /// What of `expired` is in the picker's sum.
+    /// The part of `expired` that the picker's sum includes.
     pub(crate) expired_summed: u32,
 }
 
@@ -129,7 +129,7 @@ impl Begun {
         self.blocks.len() as u32 - self.received
     }
 
-    /// Whether it might as well not have been begun.
+    /// Whether it has no more state than an unbegun piece.
     pub(crate) fn is_untouched(&self) -> bool {
         self.free as usize == self.blocks.len() && self.expired == 0
     }
@@ -156,7 +156,7 @@ impl Begun {
         }
     }
 
-    /// Asks `key` for the block, beside those who are asked already; it is overdue at `due`.
+    /// Requests the block from `key`, in addition to other peers; the answer is overdue at `due`.
     pub(crate) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
         let asked = match self.get(at) {
             Some(BlockState::Asked { mut askers, .. }) => {
@@ -168,7 +168,8 @@ impl Begun {
         self.set(at, asked);
     }
 
-    /// Takes the request back from `key`; where it was the last one asked, the block becomes `then`. False where it was not asked.
+    /// Takes the request back from `key`. If no other peer is asked, the block becomes `then`. Returns false if `key` was not
+    /// asked.
     pub(crate) fn unask(&mut self, at: usize, key: PeerKey, then: BlockState) -> bool {
         let Some(BlockState::Asked { mut askers, due }) = self.get(at) else { return false };
         if !askers.contains(key) {
@@ -179,7 +180,7 @@ impl Begun {
         true
     }
 
-    /// The first block that is free and nobody let expire.
+    /// The first block that is free and not expired.
     pub(crate) fn first_free(&mut self) -> Option<usize> {
         let span = self.blocks.get(self.low..self.high)?;
         let found = span.iter().position(|b| matches!(b, BlockState::Free)).map(|at| at + self.low);
@@ -187,7 +188,7 @@ impl Begun {
         found
     }
 
-    /// The last block that is free and nobody let expire.
+    /// The last block that is free and not expired.
     pub(crate) fn last_free(&mut self) -> Option<usize> {
         let span = self.blocks.get(self.low..self.high)?;
         let found = span.iter().rposition(|b| matches!(b, BlockState::Free)).map(|at| at + self.low);
@@ -195,7 +196,7 @@ impl Begun {
         found
     }
 
-    /// A block of `key`'s is on disk. True where it was the last one.
+    /// Records that a block from `key` is on disk. Returns true if it was the last one.
     pub(crate) fn receive(&mut self, at: usize, key: PeerKey) -> bool {
         self.set(at, BlockState::Received(Some(key)));
         if !self.senders.contains(&key) {
@@ -205,19 +206,19 @@ impl Begun {
         self.verifying
     }
 
-    /// The blocks that are on disk.
+    /// The blocks on disk.
     pub(crate) fn received_blocks(&self) -> impl Iterator<Item = usize> + '_ {
         let blocks = self.blocks.iter().enumerate();
         blocks.filter(|(_, block)| matches!(block, BlockState::Received(_))).map(|(at, _)| at)
     }
 
-    /// A block is on disk since an earlier session.
+    /// Marks a block as on disk from an earlier session.
     pub(crate) fn restore(&mut self, at: usize) {
         self.set(at, BlockState::Received(None));
         self.restored += 1;
     }
 
-    /// Who sent each block, in order, where all are on disk; `None` stands for a peer of an earlier session.
+    /// The sender of each block in order, if all are on disk; `None` within stands for an earlier session.
     pub(crate) fn block_senders(&self) -> Option<Vec<Option<PeerKey>>> {
         let author = |block: &BlockState| if let BlockState::Received(key) = block { Some(*key) } else { None };
         self.blocks.iter().map(author).collect()

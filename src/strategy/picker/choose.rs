@@ -1,6 +1,6 @@
-//! The rules of picking, first to last: expired blocks (which a peer that crawls gets last of all), the peer's own pieces, orphans and shared pieces, a new piece (one
-//! that the plan wants early, then the rarest or, in a sequential one, the next), help for other owners, what the peer itself let
-//! expire, and in the end-game what others are asked for.
+//! The rules of picking, in order: expired blocks (last for a crawling peer); the peer's own pieces; orphans and shared pieces; a
+//! new piece (one that the plan wants early, then the rarest, or the next one in sequential mode); help for other owners; blocks
+//! that the peer itself let expire; and in the end-game, blocks that other peers are asked for.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::strategy::picker::begun::MAX_ASKERS;
 use crate::strategy::picker::{Asking, BlockState, Picker, RANDOM_FIRST, asking};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
-/// At most so many blocks a pick are asked of a further peer in the end-game.
+/// The most blocks per pick that are requested from a further peer in the end-game.
 const MAX_DUPLICATES: usize = 16;
-/// So many open pieces a peer, and the next number on top, may there be before help goes before beginning another.
+/// How many open pieces there may be, per peer and in addition, before helping takes precedence over beginning another piece.
 const OPEN_PER_PEER: usize = 2;
 const OPEN_AT_LEAST: usize = 8;
 
-/// A block that might be asked for twice; in the order in which they are taken: fewest askers, slow before fast, overdue first.
+/// A candidate block, in the order of picking: fewest requests first, then those of slow peers, then the earliest due time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DuplicateCandidate {
     askers: usize,
@@ -27,19 +27,19 @@ pub(crate) struct DuplicateCandidate {
 /// One call of `pick`.
 pub(crate) struct Pick<'a> {
     pub(crate) key: PeerKey,
-    /// Where the peer stands in `peers`.
+    /// The peer's index in `peers`.
     pub(crate) peer: usize,
     pub(crate) asking: Asking,
-    /// The length that `out` has at first, and that it shall reach.
+    /// The length of `out` at the start, and the length to reach.
     from: usize,
     goal: usize,
     pub(crate) out: &'a mut Vec<BlockRequest>,
-    /// When a block that others are asked for is overdue, in ticks.
+    /// When a block that other peers are asked for becomes overdue, in ticks.
     again: Option<u32>,
 }
 
 impl Pick<'_> {
-    /// One of up to `n` blocks.
+    /// A pick of up to `n` blocks.
     pub(crate) fn new(key: PeerKey, peer: usize, asking: Asking, n: usize, out: &mut Vec<BlockRequest>) -> Pick<'_> {
         let (from, goal) = (out.len(), out.len().saturating_add(n));
         Pick { key, peer, asking, from, goal, out, again: None }
@@ -56,13 +56,13 @@ impl Pick<'_> {
 }
 
 impl Picker {
-    /// Appends up to `n` blocks to `out` that are to be requested of the peer; they count as asked from now on. Fast peers get
-    /// pieces of their own, slow ones share theirs by blocks, and a snubbed one gets what is left.
+    /// Appends up to `n` blocks to `out` that are to be requested from the peer, and counts them as requested. Fast peers get
+    /// pieces of their own, slow peers share pieces block by block, and a snubbed peer gets the rest.
     ///
-    /// No block is chosen that is there, being written, or asked of this peer. One that is asked of others is chosen only where the
-    /// peer has no free block: where all those others are snubbed, or in the end-game, when no connected peer has an unbegun piece,
-    /// and then only where the others are late or much slower. Returns when such a block will be late, so that the peer may
-    /// be asked for it then.
+    /// Never chooses a block that we have, that is being written, or that was requested from this peer. A block that was
+    /// requested from other peers is chosen only if the peer has no free block, and only in two cases: all those other peers are
+    /// snubbed; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when such a
+    /// block will be overdue, so that the peer may be asked for it then.
     pub fn pick(&mut self, key: PeerKey, n: usize, asking: Asking, out: &mut Vec<BlockRequest>) -> Option<Duration> {
         let peer = self.find(key).ok()?;
         self.peers[peer].asking = asking;
@@ -71,7 +71,8 @@ impl Picker {
         }
         let mut pick = Pick::new(key, peer, asking, n, out);
         if asking.is_snubbed() {
-            // It may keep what it gets for long: what others have begun is taken from its end, and nothing is doubled.
+            // A snubbed peer may keep its blocks for long: it gets the last blocks of pieces that others began, and no
+            // duplicates.
             self.take_help(&mut pick);
             self.take_new(&mut pick);
             self.take_expired(&mut pick, true);
@@ -94,7 +95,8 @@ impl Picker {
         pick.again.map(asking::time_of)
     }
 
-    /// Blocks whose time ran out, of the fullest pieces first, except those that this peer let run out: unless nobody else has the piece, or with `own`.
+    /// Takes expired blocks, of the fullest pieces first. Blocks that this peer itself let expire are taken only if no other peer
+    /// has the piece, or with `own`.
     fn take_expired(&mut self, pick: &mut Pick, own: bool) {
         if self.expired == 0 || pick.is_full() {
             return;
@@ -119,7 +121,7 @@ impl Picker {
         self.touched = touched;
     }
 
-    /// Free blocks of one piece, from its start or from its end.
+    /// Takes free blocks of one piece, from its start or from its end.
     pub(crate) fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, from_end: bool) {
         let Some(begun) = self.begun.get_mut(&piece) else { return };
         while !pick.is_full()
@@ -131,19 +133,20 @@ impl Picker {
         self.settle(piece);
     }
 
-    /// The pieces that the peer owns, oldest first, in order, so that the reader can hash as it reads.
+    /// Takes blocks of the peer's own pieces, the oldest first, in order, so that the reader can hash as it reads.
     fn take_own(&mut self, pick: &mut Pick) {
         let mut at = 0;
         while !pick.is_full()
             && let Some(&piece) = self.peers[pick.peer].own.get(at)
         {
             self.take_free(pick, piece, false);
-            // A piece that is no longer open has left the list.
+            // A piece that is no longer open has been removed from the list.
             at += usize::from(self.peers[pick.peer].own.get(at) == Some(&piece));
         }
     }
 
-    /// Pieces whose owner is gone, fullest first, for the peer to adopt; for a slow peer those of other slow ones as well.
+    /// Takes blocks of orphans, the fullest first, which the peer adopts; for a slow peer also of pieces that other slow peers
+    /// own.
     fn take_shared(&mut self, pick: &mut Pick) {
         if pick.is_full() || (pick.asking.is_fast() && self.orphans == 0) {
             return;
@@ -165,17 +168,18 @@ impl Picker {
         }
     }
 
-    /// A piece of its own: what the plan says, else the rarest, of equals a random one, or among seeds one beside the peer's last; the first few at random.
+    /// Begins new pieces: as the plan says, otherwise the rarest, with ties broken at random or, among seeds, next to the peer's
+    /// last piece. The first few pieces are random.
     fn take_new(&mut self, pick: &mut Pick) {
         while !pick.is_full() && !self.peers[pick.peer].dry {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
-            // Where only seeds are connected, nobody gains by our having what is rare.
+            // If all connected peers are seeds, nobody gains from our having rare pieces.
             let runs = !any && self.order.seeds() == self.peers.len();
             let planned = if self.early.is_empty() && !self.sequential { None } else { self.planned(pick.peer) };
             let peer = &mut self.peers[pick.peer];
             let chosen = planned.or_else(|| self.order.choose(&peer.bits, any, &mut self.rng));
             let Some(mut piece) = chosen else {
-                peer.dry = true; // the search was complete: it need not be repeated
+                peer.dry = true; // the search was exhaustive and need not be repeated
                 return;
             };
             if runs && planned.is_none() {
@@ -187,7 +191,8 @@ impl Picker {
         }
     }
 
-    /// Free blocks of whatever is open, slow owners first, from the end backwards: that keeps the owner's run in order longest.
+    /// Takes free blocks of any open piece, those of slow owners first, from the end backwards, so that the owner can continue in
+    /// order as long as possible.
     fn take_help(&mut self, pick: &mut Pick) {
         if pick.is_full() || self.open.is_empty() {
             return;
@@ -198,7 +203,7 @@ impl Picker {
             if self.is_reserved(piece, pick.key) {
                 return None;
             }
-            // Most free blocks first: the helper gets the farthest ahead of the owner there.
+            // The piece with the most free blocks first: there the helper stays away from the owner longest.
             Some(DuplicateCandidate { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
@@ -209,8 +214,8 @@ impl Picker {
         }
     }
 
-    /// Whether the piece was wrong with blocks of several peers, and a fast peer fills it alone now: the next failure then has one
-    /// author. That ends when a request of its runs out of time, or none is under way.
+    /// Whether the piece failed with blocks of several peers and a fast peer now fills it alone, so that the next failure has one
+    /// author. The reservation ends when one of its requests expires or none is outstanding.
     pub(crate) fn is_reserved(&self, piece: PieceIndex, key: PeerKey) -> bool {
         let busy = || self.begun.get(&piece).filter(|begun| begun.asked + begun.writing > 0);
         let owner = || busy().and_then(|begun| begun.owner);
@@ -225,7 +230,7 @@ impl Picker {
         self.peer(key).is_none_or(|peer| peer.asking.is_snubbed())
     }
 
-    /// The open pieces that the peer has and `key` lets pass, in the order of their keys.
+    /// The open pieces that the peer has and for which `key` returns a sort key, in the order of the keys.
     fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<DuplicateCandidate>) -> Vec<DuplicateCandidate> {
         let bits = &self.peers[pick.peer].bits;
         let mut ranked: Vec<DuplicateCandidate> =
@@ -234,8 +239,8 @@ impl Picker {
         ranked
     }
 
-    /// Blocks that others are asked for: in the end-game those that this peer is likely to bring sooner, before it those of snubbed
-    /// peers. The last place of a block's askers is for a peer that has proved that it answers.
+    /// Takes blocks that other peers are asked for: in the end-game those that this peer is likely to deliver sooner, before it
+    /// those of snubbed peers. The last request slot of a block is reserved for a peer that has proven that it answers.
     fn take_duplicates(&mut self, pick: &mut Pick) {
         let mut candidates = std::mem::take(&mut self.scratch);
         candidates.clear();
@@ -273,7 +278,7 @@ impl Picker {
         }
         candidates.sort_unstable();
         for candidate in &candidates {
-            // Where the others are late, this peer is the one to wait for.
+            // If the others are late, this peer's due time applies.
             let late = candidate.due <= pick.asking.ticks();
             let due = if late { pick.due() } else { pick.due().min(candidate.due) };
             if let Some(begun) = self.begun.get_mut(&candidate.piece) {

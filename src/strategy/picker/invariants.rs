@@ -1,9 +1,9 @@
-//! What must hold between any two calls of the picker; for tests.
+//! The picker's invariants between any two calls, for tests.
 
 use super::*;
 
 impl Picker {
-    /// What must hold between any two calls.
+    /// Asserts the invariants.
     pub(crate) fn check_invariants(&self) {
         let (mut orphans, mut expired) = (0, 0);
         for (&piece, begun) in &self.begun {

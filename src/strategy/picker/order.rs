@@ -1,37 +1,39 @@
-//! The missing pieces that nobody has begun, rarest first: one flat array ordered by availability, with the ends of its
-//! buckets. A HAVE swaps one piece across one boundary. Seeds are counted apart, so one more of them costs nothing.
+//! The unbegun missing pieces, rarest first: one flat array sorted by availability, with the ends of its buckets. A HAVE swaps
+//! one piece across one boundary. Seeds are counted separately, so that a further seed costs nothing.
 //!
-//! Ten bytes a piece, whatever the number of peers.
+//! The array takes ten bytes per piece, whatever the number of peers.
 
 use crate::types::{Bitfield, PieceIndex};
 
-/// Where a piece stands that is not in the array.
+/// The place of a piece that is not in the array.
 const NOWHERE: u32 = u32::MAX;
-/// So many pieces of the array are looked at before the bits are scanned instead: bounds a pick for a peer with few pieces.
+/// How many pieces of the array are examined before scanning the bitfield instead. Bounds the cost of a pick for a peer with few
+/// pieces.
 const PROBES: usize = 4096;
-/// So many places of a bucket are tried at random before it is walked through: what one peer brought stands together in it.
+/// How many random places of a bucket are tried before it is searched linearly: pieces that one peer announced are adjacent in
+/// it.
 const TRIES: usize = 32;
-/// So many common pieces are compared in a scan of the bits before the best of them is taken.
+/// How many common pieces a scan of the bitfield compares before it takes the best of them.
 const COMPARED: usize = 1024;
 
-/// Unbegun missing pieces, by how many peers have them.
+/// Unbegun missing pieces, sorted by how many peers have them.
 pub(crate) struct Order {
-    /// How many peers that are no seeds have the piece, for every piece of the torrent.
+    /// For every piece of the torrent, how many peers other than seeds have it.
     avail: Vec<u16>,
-    /// Where in `flat` the piece stands.
+    /// The piece's index in `flat`.
     place: Vec<u32>,
-    /// The unbegun pieces, by `avail`.
+    /// The unbegun pieces, sorted by `avail`.
     flat: Vec<u32>,
-    /// `ends[a]`: where in `flat` the pieces of availability `a` end. Never empty.
+    /// `ends[a]`: the end in `flat` of the pieces with availability `a`. Never empty.
     ends: Vec<u32>,
     unbegun: Bitfield,
-    /// No byte of `unbegun` before this has a piece.
+    /// No byte of `unbegun` before this one contains a piece.
     low: usize,
     seeds: u32,
 }
 
 impl Order {
-    /// All pieces that `have` lacks, nobody connected.
+    /// All pieces that `have` lacks, without any peer.
     pub(crate) fn new(have: &Bitfield) -> Order {
         let mut order = Order {
             avail: vec![0; have.len() as usize],
@@ -48,12 +50,12 @@ impl Order {
         order
     }
 
-    /// The unbegun pieces as bits.
+    /// The unbegun pieces as a bitfield.
     pub(crate) fn unbegun(&self) -> &Bitfield {
         &self.unbegun
     }
 
-    /// How many connected peers have everything.
+    /// How many connected peers are seeds.
     pub(crate) fn seeds(&self) -> usize {
         self.seeds as usize
     }
@@ -68,7 +70,7 @@ impl Order {
         self.flat.is_empty() || (self.seeds == 0 && self.ends.first().is_some_and(|&e| e as usize == self.flat.len()))
     }
 
-    /// A peer with these pieces is there.
+    /// Adds a peer with these pieces.
     pub(crate) fn join(&mut self, bits: &Bitfield) {
         if bits.is_full() {
             self.seeds += 1;
@@ -77,7 +79,7 @@ impl Order {
         }
     }
 
-    /// A peer with these pieces is gone.
+    /// Removes a peer with these pieces.
     pub(crate) fn leave(&mut self, bits: &Bitfield) {
         if bits.is_full() {
             self.seeds -= 1;
@@ -86,9 +88,9 @@ impl Order {
         }
     }
 
-    /// A peer that was counted piece by piece has them all now.
+    /// Converts a peer that was counted piece by piece into a seed.
     pub(crate) fn promote(&mut self) {
-        // It has every piece, so no bucket but the first can vanish, and that one is empty.
+        // It has every piece, so only the first bucket disappears, and that one is empty.
         self.avail.iter_mut().for_each(|a| *a = a.saturating_sub(1));
         if self.ends.len() > 1 {
             self.ends.remove(0);
@@ -96,7 +98,7 @@ impl Order {
         self.seeds += 1;
     }
 
-    /// One more peer has the piece.
+    /// Counts one more peer that has the piece.
     pub(crate) fn more(&mut self, piece: PieceIndex) {
         let a = usize::from(self.avail[piece.at()]);
         if self.ends.len() <= a + 1 {
@@ -109,7 +111,7 @@ impl Order {
         }
     }
 
-    /// One peer fewer has the piece.
+    /// Counts one peer fewer that has the piece.
     fn fewer(&mut self, piece: PieceIndex) {
         let Some(below) = usize::from(self.avail[piece.at()]).checked_sub(1) else { return };
         self.avail[piece.at()] -= 1;
@@ -125,7 +127,7 @@ impl Order {
         self.place[self.flat[there as usize] as usize] = there;
     }
 
-    /// The piece is missing and unbegun from now on. One step a bucket.
+    /// Adds a missing, unbegun piece. One step per bucket.
     pub(crate) fn insert(&mut self, piece: PieceIndex) {
         if !self.unbegun.set(piece) {
             return;
@@ -143,7 +145,7 @@ impl Order {
         self.put(piece.0, hole);
     }
 
-    /// The piece is begun. One step a bucket.
+    /// Removes a piece that is begun. One step per bucket.
     pub(crate) fn remove(&mut self, piece: PieceIndex) {
         if !self.unbegun.clear(piece) {
             return;
@@ -158,7 +160,7 @@ impl Order {
         self.place[piece.at()] = NOWHERE;
     }
 
-    /// Moves what stands at `from` into the hole, which is then there. In an empty bucket the hole is there already.
+    /// Moves the piece at `from` into the hole; `from` is then the hole. In an empty bucket they are the same.
     fn refill(&mut self, from: usize, hole: &mut usize) {
         if from != *hole {
             self.put(self.flat[from], *hole);
@@ -171,14 +173,14 @@ impl Order {
         self.place[piece as usize] = at as u32;
     }
 
-    /// The rarest of the pieces in `bits`, ties at random; with `any`, a random one.
+    /// The rarest unbegun piece in `bits`, with ties broken at random; with `any`, a random one.
     pub(crate) fn choose(&self, bits: &Bitfield, any: bool, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
         let mut probes = PROBES;
         if any {
             let found = self.probe(0, self.flat.len(), bits, &mut probes, rng);
             return found.or_else(|| self.scan(bits, rng));
         }
-        // What no peer but seeds has, only a seed has.
+        // A piece that no peer except seeds has can only be chosen for a seed.
         let skip = usize::from(!bits.is_full());
         let mut start = if skip == 0 { 0 } else { self.ends.first().map_or(0, |&e| e as usize) };
         for &end in self.ends.iter().skip(skip) {
@@ -194,7 +196,7 @@ impl Order {
         None
     }
 
-    /// The lowest of the pieces in `bits`.
+    /// The lowest unbegun piece in `bits`.
     pub(crate) fn first(&mut self, bits: &Bitfield) -> Option<PieceIndex> {
         let unbegun = self.unbegun.as_bytes();
         while unbegun.get(self.low) == Some(&0) {
@@ -205,9 +207,9 @@ impl Order {
         Some(PieceIndex(at as u32 * 8 + byte.leading_zeros()))
     }
 
-    /// A piece that is as rare as the chosen one and lies better: next to `last`, or at the start of the run of such pieces around
-    /// the chosen one; within an extent of so many pieces. Neighbours on disk are written with fewer calls, and cost file systems and
-    /// spinning disks less.
+    /// A better placed piece that is as rare as the chosen one: the one after `last`, or the start of the run of such pieces
+    /// around the chosen one, within an extent of `extent` pieces. Adjacent pieces need fewer write calls, and cost file systems
+    /// and spinning disks less.
     pub(crate) fn adjacent_to(
         &self,
         chosen: PieceIndex,
@@ -228,7 +230,7 @@ impl Order {
         run.last().unwrap_or(chosen)
     }
 
-    /// A piece of `bits` in a part of the array: of some random places, or the first from a random start and around.
+    /// A piece of `bits` in a part of the array: tries some random places first, then searches linearly from a random start.
     fn probe(
         &self,
         start: usize,
@@ -258,7 +260,7 @@ impl Order {
         None
     }
 
-    /// The rarest of the pieces of `bits` that a scan of the bits meets first, from a random byte and around.
+    /// The rarest of the first pieces of `bits` that a scan of the bitfield finds, starting at a random byte and wrapping around.
     fn scan(&self, bits: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
         let both = bits.as_bytes().iter().zip(self.unbegun.as_bytes()).map(|(a, b)| a & b).enumerate();
         let (bytes, mut best, mut compared) = (bits.as_bytes().len(), None, 0);
@@ -279,7 +281,7 @@ impl Order {
         best.map(|(_, piece)| piece)
     }
 
-    /// What must hold between any two calls.
+    /// Asserts the invariants.
     #[cfg(test)]
     pub(crate) fn check<'a>(&self, peers: &(impl Iterator<Item = &'a Bitfield> + Clone)) {
         assert_eq!(self.seeds as usize, peers.clone().filter(|b| b.is_full()).count());

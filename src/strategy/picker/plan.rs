@@ -1,37 +1,37 @@
-//! What is wanted of a torrent, and what of it first: the [`Plan`], and how the picker follows it.
+//! Which pieces of a torrent are wanted and which come first: the [`Plan`], and how the picker follows it.
 //!
-//! Only pieces that are wanted and missing stand in [`order`](crate::strategy::picker::order) or are ever begun, so that nothing else need ask
-//! the plan: random-first, runs, end-game and [`Picker::pick_within`] know no other pieces. Without a plan everything is wanted.
+//! Only wanted missing pieces are in [`order`](crate::strategy::picker::order) or are ever begun, so no other code needs to check
+//! the plan: random-first, runs, end-game and [`Picker::pick_within`] see no other pieces. Without a plan every piece is wanted.
 
 use crate::strategy::picker::{Picker, Progress, common};
 use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 
-/// Which pieces are to be fetched, and which of them first.
+/// Which pieces to download, and which of them first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The pieces that are to be fetched.
+    /// The pieces to download.
     pub wanted: Bitfield,
-    /// These come before all others, the first of them first; those that are not wanted do not count.
+    /// Wanted pieces that come before all others, in this order. Unwanted ones are ignored.
     pub early: Vec<PieceIndex>,
-    /// Whether the rest comes in ascending order, not rarest first.
+    /// Whether the rest is downloaded in ascending order instead of rarest first.
     pub sequential: bool,
 }
 
 impl Plan {
-    /// All of so many pieces, none of them before others.
+    /// Wants all of `pieces` pieces, none before others.
     pub fn all(pieces: u32) -> Plan {
         Plan { wanted: Bitfield::full(pieces), early: Vec::new(), sequential: false }
     }
 
-    /// Whether nothing that is wanted is missing where these pieces are there.
+    /// Whether every wanted piece is in `have`.
     pub fn is_met_by(&self, have: &Bitfield) -> bool {
         self.wanted.is_within(have)
     }
 }
 
 impl Picker {
-    /// Follows this plan from now on, best before there are peers: whoever calls later sees to it that `interested` is said
-    /// anew. Pieces that are begun are fetched to their end whatever it says. A plan for another number of pieces wants all.
+    /// Sets the plan, preferably before any peer is added; a later caller must update `interested` for all peers. Begun pieces
+    /// are completed whatever the plan says. A plan for a different number of pieces wants all of them.
     pub fn set_plan(&mut self, plan: Plan) {
         let pieces = self.geometry.pieces;
         let Plan { wanted, early, sequential } = plan;
@@ -39,7 +39,7 @@ impl Picker {
         let mut wanted = if wanted.len() == pieces { wanted } else { Bitfield::full(pieces) };
         if wanted.is_full() && self.wanted == self.geometry.total {
             self.early.retain(|&piece| self.lacks.has(piece));
-            return; // as it was
+            return; // unchanged
         }
         for &piece in self.begun.keys() {
             wanted.set(piece);
@@ -74,30 +74,30 @@ impl Picker {
         self.have.is_full()
     }
 
-    /// Bytes in pieces that are wanted and not verified.
+    /// Bytes in wanted, unverified pieces.
     pub fn left_bytes(&self) -> u64 {
         self.left
     }
 
-    /// Bytes in pieces that are not verified, wanted or not.
+    /// Bytes in unverified pieces, wanted or not.
     pub fn missing_bytes(&self) -> u64 {
         self.missing
     }
 
-    /// Bytes in pieces that are wanted, verified or not.
+    /// Bytes in wanted pieces, verified or not.
     pub fn wanted_bytes(&self) -> u64 {
         self.wanted
     }
 
-    /// About how many blocks that are wanted are not on disk.
+    /// Approximately how many wanted blocks are not on disk.
     pub fn lacking_blocks(&self) -> u64 {
         self.left.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
     }
 
-    /// Puts one cell for every piece into `out`, in place of what is there.
+    /// Replaces the contents of `out` with the state of every piece.
     pub fn piece_states(&self, out: &mut Vec<Progress>) {
         out.clear();
-        // While nobody has anything, or nobody has said so yet, that a piece is not seen says nothing.
+        // While no peer has announced any piece, missing availability says nothing.
         let told = self.peers.iter().any(|peer| peer.bits.count() > 0);
         out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
             if self.have.has(piece) {
@@ -114,7 +114,8 @@ impl Picker {
         }));
     }
 
-    /// What the plan says of the unbegun pieces of the peer at this place: an early one, or with `sequential` the lowest.
+    /// The piece that the plan prefers among the unbegun pieces of the peer at this index: an early one, or in sequential mode
+    /// the lowest.
     pub(crate) fn planned(&mut self, peer: usize) -> Option<PieceIndex> {
         let bits = &self.peers.get(peer)?.bits;
         let unbegun = self.order.unbegun();

@@ -1,9 +1,9 @@
-//! What the picker makes of a plan, rule by rule.
+//! How the picker follows a plan, rule by rule.
 
 use super::*;
 use crate::strategy::picker::tests::{A, B, C, bits, pieces, proven};
 
-/// `count` pieces of `blocks` blocks, of which `wanted` are wanted; these peers are seeds.
+/// `count` pieces of `blocks` blocks, of which only `wanted` are wanted; the peers `seeds` are seeds.
 fn planned(count: u32, blocks: u32, wanted: &[u32], seeds: &[PeerKey]) -> Picker {
     let plan = Plan { wanted: bits(count, wanted), ..Plan::all(count) };
     under(plan, blocks, seeds, 7)
@@ -26,7 +26,7 @@ fn indices(pieces: &[u32]) -> Vec<PieceIndex> {
     pieces.iter().copied().map(PieceIndex).collect()
 }
 
-/// All of a peer's next pieces arrive and are right.
+/// Downloads and verifies the peer's next pieces.
 fn fetch(picker: &mut Picker, key: PeerKey, n: usize) -> Vec<u32> {
     let asked = picker.take(key, n, true);
     for block in &asked {
@@ -134,14 +134,14 @@ fn early_pieces_come_first_in_their_order_and_before_the_rarest() {
         let mut picker = under(plan, 2, &[A], seed);
         picker.add_peer(B);
         picker.set_bitfield(B, bits(12, &[2, 3, 9]));
-        // What only one peer has is rarer; and among the first four a random one would do.
+        // Pieces that only one peer has are rarer, and among the first four a random one would be chosen.
         assert_eq!(picker.order.holders(PieceIndex(0)), 1);
         let first = picker.take(A, 2, true);
         assert_eq!(pieces(&first), [9], "5 is not wanted, and there is no 99");
         assert_eq!(pieces(&picker.take(B, 4, true)), [2, 3], "another peer takes others");
         let next = pieces(&picker.take(A, 2, true))[0];
         assert!(if sequential { next == 0 } else { ![9, 2, 3, 5].contains(&next) }, "{next}");
-        // A peer that is gone leaves its early piece to be taken before others.
+        // The early pieces of a disconnected peer come before others.
         picker.remove_peer(B);
         assert_eq!(pieces(&picker.take(A, 4, true)), [2, 3]);
     }
@@ -244,7 +244,7 @@ fn a_plan_that_makes_no_sense_wants_all() {
 fn padding_is_never_asked_for() {
     let (key, pieces) = (PeerKey(1), 3);
     let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(pieces * 4 * BLOCK_SIZE), Bitfield::new(pieces), 7);
-    // The last piece is nothing else: one block of it has to come.
+    // The last piece consists of padding only: one block of it is requested.
     picker.set_padding([(PieceIndex(1), 3), (PieceIndex(2), 4)]);
     picker.add_peer(key);
     picker.set_bitfield(key, Bitfield::full(pieces));

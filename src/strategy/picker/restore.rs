@@ -1,18 +1,18 @@
-//! Pieces of which an earlier session received some blocks: what is kept of them at its end, and taken up again.
+//! Partial pieces: which blocks are saved at the end of a session, and restored in the next one.
 //!
-//! Nobody knows any more who sent those blocks. A piece that turns out wrong with one of them has no single author, so nobody is
-//! banned for it; it is doubtful, and fetched again from one peer.
+//! The senders of restored blocks are unknown. If a piece with such blocks fails verification, it has no single author, so nobody
+//! is banned; the piece becomes doubtful and is downloaded again from one peer.
 
 use crate::strategy::picker::Picker;
 use crate::types::PartialPiece;
 
 impl Picker {
-    /// Takes up the blocks that an earlier session received, of pieces that are wanted and not begun: they are on disk, and not
-    /// asked for. To be called after [`Picker::set_plan`]. What does not fit the torrent is ignored, and so is a piece without a
-    /// missing block: it was hashed at the start, and is wrong.
+    /// Restores blocks of a wanted, unbegun piece that an earlier session wrote to disk, so that they are not requested. Must be
+    /// called after [`Picker::set_plan`]. Data that does not fit the torrent is ignored. So is a piece without a missing block:
+    /// it was hashed at the start and is wrong.
     pub fn restore(&mut self, partial: &PartialPiece) {
         let piece = partial.piece;
-        // A piece that does not exist is in no list.
+        // A piece that does not exist is never unbegun.
         if !self.order.unbegun().has(piece) || partial.block_count() != self.geometry.blocks(piece) {
             return;
         }
@@ -29,7 +29,7 @@ impl Picker {
         self.settle(piece);
     }
 
-    /// The pieces that are begun and not whole, with the blocks of each that are on disk.
+    /// The begun, incomplete pieces with their blocks on disk.
     pub fn partial_pieces(&self) -> Vec<PartialPiece> {
         let has_some = self.begun.iter().filter(|(_, begun)| begun.received > 0 && !begun.verifying);
         has_some
@@ -41,7 +41,7 @@ impl Picker {
             .collect()
     }
 
-    /// How many blocks are on disk in pieces that are not verified.
+    /// The number of blocks on disk in unverified pieces.
     pub fn received_blocks(&self) -> u64 {
         self.received
     }
@@ -105,13 +105,13 @@ mod tests {
         let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(10 * BLOCK_SIZE), have, 7);
         picker.set_padding([(PieceIndex(1), 1)]);
         for strange in [
-            partial(0, 4, &[1]),       // it is there
-            partial(9, 4, &[1]),       // there is none
+            partial(0, 4, &[1]),       // already verified
+            partial(9, 4, &[1]),       // no such piece
             partial(1, 5, &[1]),       // it has fewer blocks
-            partial(2, 4, &[1]),       // so has the last one
-            partial(2, 2, &[0, 1]),    // nothing is missing
-            partial(1, 4, &[0, 1, 2]), // nothing but padding is missing
-            partial(1, 4, &[3]),       // there is nothing but padding
+            partial(2, 4, &[1]),       // so has the last piece
+            partial(2, 2, &[0, 1]),    // no block is missing
+            partial(1, 4, &[0, 1, 2]), // only padding is missing
+            partial(1, 4, &[3]),       // only padding was received
             partial(1, 4, &[]),
         ] {
             picker.restore(&strange);

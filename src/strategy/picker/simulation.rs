@@ -1,4 +1,4 @@
-//! The picker under a random swarm, held against a model that knows where every block is.
+//! The picker in a random swarm, compared with a model that tracks every block.
 
 mod steps;
 
@@ -13,13 +13,13 @@ use steps::{ModelStep, Wish, some, step, wish};
 
 #[derive(Default)]
 struct ModelPeer {
-    /// As which it was last picked for.
+    /// Whether it was last picked for as a snubbed peer.
     snubbed: bool,
     asked: Vec<BlockRequest>,
     lost: Vec<BlockRequest>,
 }
 
-/// The picker and what the model knows of it.
+/// The picker, and the model's own state.
 struct Model {
     picker: Picker,
     remotes: BTreeMap<PeerKey, ModelPeer>,
@@ -27,11 +27,11 @@ struct Model {
     writing: Vec<(PeerKey, BlockRequest)>,
     received: BTreeSet<BlockRequest>,
     verifying: Vec<PieceIndex>,
-    /// What the plan wants, and what was begun when it came.
+    /// The pieces that the plan wants, and those that were begun when the plan was set.
     wanted: Bitfield,
     early: Vec<PieceIndex>,
     sequential: bool,
-    /// How many requests went to a further peer.
+    /// How many requests were duplicates.
     duplicates: usize,
 }
 
@@ -59,7 +59,7 @@ impl Model {
         model
     }
 
-    /// What an earlier session left: of every piece with a bit in `pieces` the blocks with one in `blocks`.
+    /// Restores partial pieces: of every piece with a bit in `pieces`, the blocks with a bit in `blocks`.
     fn restore(&mut self, pieces: u64, blocks: u64) {
         let geometry = self.picker.geometry;
         for piece in some(pieces, geometry.pieces).iter() {
@@ -78,7 +78,7 @@ impl Model {
         self.wanted = plan.wanted.clone();
         self.picker.begun.keys().for_each(|&piece| _ = self.wanted.set(piece));
         let mut seen = BTreeSet::new();
-        let early = plan.early.iter().copied().filter(|&piece| seen.insert(piece)); // again is nothing new
+        let early = plan.early.iter().copied().filter(|&piece| seen.insert(piece)); // repetitions are ignored
         (self.early, self.sequential) = (early.collect(), plan.sequential);
         self.picker.set_plan(plan);
     }
@@ -97,7 +97,7 @@ impl Model {
             || self.writing.iter().any(|(_, b)| b == block)
     }
 
-    /// Every block of the torrent that could be asked of the peer without asking twice.
+    /// The number of blocks that could be requested from the peer without duplicates.
     fn free_of(&self, key: PeerKey) -> usize {
         let geometry = self.picker.geometry;
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
@@ -140,7 +140,7 @@ impl Model {
         out.len()
     }
 
-    /// What has just been begun for the peer was what the plan says of those pieces that were unbegun before.
+    /// Asserts that the pieces just begun for the peer follow the plan, given the pieces that were unbegun before.
     fn keeps_the_order(&self, key: PeerKey, before: &Bitfield) {
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
         let now = self.picker.order.unbegun();
@@ -159,14 +159,14 @@ impl Model {
     }
 
     fn arrive(&mut self, key: PeerKey, block: BlockRequest, asked: bool) -> bool {
-        // The picker's memory of a block that it took back is used up by whatever arrives.
+        // Any arrival uses up the picker's memory of a block that it took back.
         self.remotes.get_mut(&key).expect("known").lost.retain(|b| *b != block);
         let there = self.is_there(&block);
         let mut cancels = Vec::new();
         let accept = self.picker.accept(key, block, &mut cancels);
         let expected = match there {
             true => Accept::Duplicate,
-            // What was late and is no longer wanted.
+            // A late block that is no longer wanted.
             false if !self.wanted.has(block.piece) => Accept::Unasked,
             false => Accept::Take,
         };
@@ -266,12 +266,12 @@ impl Model {
         self.picker.set_bitfield(key, some(bits, self.picker.geometry.pieces));
     }
 
-    /// Choked, or out of time from the given request on.
+    /// Chokes us, or lets requests expire, from the given request on.
     fn take_back(&mut self, key: PeerKey, from: usize, expired: bool) {
         let remote = self.remotes.get_mut(&key).expect("known");
         let from = from % (remote.asked.len() + 1);
         let gone = remote.asked.split_off(from);
-        // A request that was lost twice is one memory.
+        // A request that was lost twice is remembered once.
         remote.lost.retain(|b| !gone.contains(b));
         remote.lost.extend(&gone);
         if expired {
@@ -281,7 +281,7 @@ impl Model {
         };
     }
 
-    /// Everyone but the full peer falls silent; it answers, and the writers and hashers finish.
+    /// Every peer except the full one falls silent. The full one answers, and all writes and hashes complete.
     fn finish(&mut self) {
         for round in 0.. {
             assert!(round < 5000, "does not come to an end");
@@ -302,7 +302,7 @@ impl Model {
                 self.arrive(FULL, block, true);
             }
             if arrived == 0 {
-                // What is left has its three askers, all silent: their time runs out.
+                // The remaining blocks have three silent askers each; their requests expire.
                 for key in self.remotes.keys().copied().filter(|&key| key != FULL).collect::<Vec<_>>() {
                     self.take_back(key, 0, true);
                 }
@@ -359,7 +359,7 @@ proptest! {
             }
         }
         prop_assert_eq!(model.picker.have(), &some(wish.wanted, pieces), "exactly what is wanted");
-        // Only what was in flight when the last free block went can be doubled, at three askers a block.
+        // Only blocks in flight when the last free block was requested can be duplicated, with three askers per block.
         prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
     }
 }

@@ -1,5 +1,5 @@
-//! A download from simulated peers: the picker, the requests of each peer, links with a rate and a round trip, and a clock that only
-//! the test moves. The order of calls is that of `peer/state.rs` and `peer/deadline.rs`.
+//! Downloads from simulated peers: the picker, each peer's request pipeline, links with a rate and a round trip time, and a
+//! simulated clock. The order of calls is that of `peer/state.rs` and `peer/deadline.rs`.
 
 use std::collections::VecDeque;
 
@@ -11,15 +11,15 @@ const SECOND: Duration = Duration::from_secs(1);
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * KIB;
 
-/// What a peer does with requests.
+/// How a peer answers requests.
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
     Answers,
-    /// The same, but nothing of a block arrives before all of it.
+    /// The same, but no part of a block arrives before all of it.
     AnswersInBlocks,
-    /// It never sends a whole block, but so many bytes a second of one.
+    /// Never sends a whole block, only this many bytes per second of one.
     Stalls(f64),
-    /// It sends so many blocks, then nothing.
+    /// Sends this many blocks, then nothing.
     StallsAfter(usize),
 }
 
@@ -29,12 +29,12 @@ struct SimulatedPeer {
     requests: RequestPipeline,
     rtt: Duration,
     per_block: Duration,
-    /// What it has been asked for and does not yet send, with when the request reached it.
+    /// Requests that it has not started to answer, with the time when each reached it.
     queue: VecDeque<(Duration, BlockRequest)>,
-    /// What it sends, and when that began and has arrived.
+    /// Blocks that it sends, with the times when each began and has arrived.
     sending: VecDeque<(Duration, Duration, BlockRequest)>,
     free: Duration,
-    /// Requests since a test last looked.
+    /// Requests since the test last looked.
     news: Vec<BlockRequest>,
     asked: usize,
     sent: usize,
@@ -46,7 +46,7 @@ struct Download {
     now: Duration,
     piece: u32,
     wasted: usize,
-    /// Blocks that had arrived when the first piece was whole.
+    /// How many blocks had arrived when the first piece was complete.
     first_whole: Option<usize>,
     /// When that was.
     first_at: Duration,
@@ -97,7 +97,7 @@ impl Download {
         }
     }
 
-    /// All unchoke us.
+    /// All peers unchoke us.
     fn unchoked(&mut self) {
         let count = self.remotes.len();
         for at in 0..count {
@@ -148,7 +148,7 @@ impl Download {
         }
     }
 
-    /// What the remote puts on the wire until now.
+    /// Puts the peer's data on the wire until now.
     fn send(&mut self, at: usize) {
         let (now, remote) = (self.now, &mut self.remotes[at]);
         while let Some(&(there, block)) = remote.queue.front()
@@ -217,7 +217,7 @@ impl Download {
         }
     }
 
-    /// The deadline thread.
+    /// Does the work of the deadline thread.
     fn watch(&mut self, at: usize) {
         let (now, remote) = (self.now, &mut self.remotes[at]);
         if remote.requests.next_deadline().is_none_or(|deadline| deadline > now) {
@@ -241,7 +241,7 @@ impl Download {
         }
     }
 
-    /// Runs until all is there, and says how long that took; panics where it takes longer than `most`.
+    /// Runs until every piece is verified, and returns how long that took. Panics if it takes longer than `most`.
     fn finish(&mut self, tick: Duration, most: Duration) -> Duration {
         let start = self.now;
         while !self.picker.is_complete() {
@@ -267,7 +267,7 @@ fn stallers_of_any_kind_and_number_hold_an_idle_peer_up_for_no_more_than_a_round
             download.join(1, Manner::Answers, MS * 20, MIB);
             download.unchoked();
             let took = download.finish(MS * 5, SECOND * 60);
-            // Four seconds' worth.
+            // The honest peer needs four seconds for all of it.
             assert!(took < SECOND * 5, "{took:?} with {count} stallers");
             assert_eq!(download.wasted, 0);
         }
@@ -311,7 +311,7 @@ fn large_pieces_from_slow_peers_become_whole_one_after_the_other() {
     let (first, piece) = (download.first_whole.expect("it is whole"), 512);
     let took = download.first_at.saturating_sub(began);
     assert!(first * 10 <= piece * 11, "the first piece was whole after {first} blocks, {took:?}");
-    // All that the peers send is of the first piece until it is whole.
+    // Until the first piece is complete, the peers send nothing but its blocks.
     let ideal = 8.0 * MIB / (20.0 * 50.0 * KIB);
     assert!(took.as_secs_f64() <= ideal * 1.1, "the first piece was whole after {took:?}, not {ideal} s");
     assert!(download.most_begun <= 4, "{} pieces at a time", download.most_begun);
@@ -325,11 +325,11 @@ fn a_peer_of_a_kibibyte_a_second_is_asked_for_each_block_once() {
     download.unchoked();
     download.finish(MS * 100, SECOND * 300);
     let remote = &download.remotes[0];
-    // What it was asked for at first it got back later; nothing was sent twice.
+    // It got back later what it was asked for at first; nothing was sent twice.
     assert_eq!((download.wasted, remote.sent), (0, 16));
 }
 
-/// A minute and a quarter. The peers send each block at once when its time has come, and nothing before.
+/// 75 seconds. The peers send each block as a whole when it is due, and no part of it before.
 #[test]
 fn two_peers_of_a_kibibyte_a_second_are_asked_for_little_and_for_no_block_twice() {
     let mut download = Download::new(256 * 1024, 4 << 20);
@@ -368,7 +368,7 @@ fn on_fast_links_next_to_nothing_comes_twice() {
     {
         let mut download = Download::new(256 * 1024, 256 << 20);
         download.join(peers, Manner::Answers, rtt, rate);
-        // None is quite as fast as another.
+        // No two peers are equally fast.
         for (at, remote) in download.remotes.iter_mut().enumerate() {
             remote.per_block = remote.per_block.mul_f64(1.0 + 0.02 * at as f64);
         }

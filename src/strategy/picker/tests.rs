@@ -1,4 +1,4 @@
-//! A test for each rule of the picker.
+//! One test per rule of the picker.
 
 mod end_game;
 
@@ -25,7 +25,7 @@ impl Picker {
         out
     }
 
-    /// The block arrives and is written.
+    /// Delivers and writes the block.
     pub(crate) fn give(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
         assert_eq!(self.accept(key, block, &mut Vec::new()), Accept::Take, "{block:?}");
         let whole = self.written(key, block);
@@ -34,14 +34,15 @@ impl Picker {
     }
 }
 
-/// A peer that has answered requests at once, ten seconds after the last such call: whatever was asked for before is late.
+/// A peer that has answered requests at once, ten seconds after the previous call of this function: all earlier requests are
+/// late.
 pub(crate) fn proven(speed: Speed) -> Asking {
     static CALLS: AtomicU32 = AtomicU32::new(1);
     let now = Duration::from_secs(10) * CALLS.fetch_add(1, Ordering::Relaxed);
     Asking { answer: Some(Duration::ZERO), ..Asking::unproven(now, speed) }
 }
 
-/// `pieces` pieces of `blocks` blocks, the last piece short by a block and a byte where there is room; these peers are seeds.
+/// `pieces` pieces of `blocks` blocks; the peers `seeds` are seeds.
 fn picker(pieces: u32, blocks: u32, seeds: &[PeerKey]) -> Picker {
     let total = u64::from(pieces * blocks * BLOCK_SIZE);
     let mut picker = Picker::new(blocks * BLOCK_SIZE, total, Bitfield::new(pieces), 7);
@@ -178,7 +179,7 @@ fn a_sparse_peer_among_many_pieces_finds_its_piece() {
         picker.add_peer(key);
         picker.set_bitfield(key, has);
     }
-    // One of twenty thousand in a single bucket: far beyond the probes for nearly every start.
+    // One piece out of twenty thousand in a single bucket: beyond the number of probes from nearly every start.
     for (seed, any) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
         let found = picker.order.choose(&bits(20_000, &[8]), any, &mut fastrand::Rng::with_seed(seed));
         assert_eq!(found, Some(PieceIndex(8)));
@@ -225,7 +226,7 @@ fn a_peer_without_a_new_piece_helps_from_the_end() {
 fn open_pieces_are_bounded() {
     let mut picker = picker(400, 4, &[A]);
     for key in (10..200).map(PeerKey) {
-        // Each begins a piece, lets it run out of time, and is replaced: its piece stays open.
+        // Each peer begins a piece and disconnects, so that its piece stays open.
         picker.add_peer(key);
         picker.set_bitfield(key, Bitfield::full(400));
         let asked = picker.take(key, 2, true);
@@ -252,7 +253,7 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
     picker.check_invariants();
     assert_eq!(picker.accept(A, a[1], cancels), Accept::Unasked, "the memory of it is used up");
     assert_eq!(picker.written(B, a[0]), None, "not B's to write");
-    // Released, and by then unbegun again.
+    // Released, and unbegun again by then.
     let mut picker = self::picker(4, 4, &[A]);
     let a = picker.take(A, 2, true);
     assert_eq!(picker.release(A, &a), 2);

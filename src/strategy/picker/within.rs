@@ -1,10 +1,10 @@
-//! Picking from a few pieces that a peer lets us have although it chokes us (BEP 6).
+//! Picks from a few pieces that a peer serves even while it chokes us (allowed fast, BEP 6).
 
 use crate::strategy::picker::{Asking, Picker, choose};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 impl Picker {
-    /// Like [`Picker::pick`], but of these pieces only, in their order. Nothing is asked for twice.
+    /// Like [`Picker::pick`], but only from these pieces, in their order, and without duplicates.
     pub fn pick_within(
         &mut self,
         key: PeerKey,
@@ -27,9 +27,9 @@ impl Picker {
                 self.begin(piece, Some(key).filter(|_| !asking.is_snubbed()));
             }
             let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.free > begun.expired) else { continue };
-            // A snubbed peer owns nothing: others need not wait for it.
+            // A snubbed peer owns nothing, so that others need not wait for it.
             let owner = if asking.is_snubbed() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
-            // Another's piece from its end, which keeps that one's run in order longest.
+            // Another peer's piece is filled from its end, so that its owner can continue in order as long as possible.
             self.take_free(&mut pick, piece, owner != Some(key));
         }
     }
@@ -67,7 +67,7 @@ mod tests {
         picker.set_bitfield(B, Bitfield::full(6));
         assert_eq!(take(&mut picker, A, 9, &[]), []);
         assert_eq!(take(&mut picker, A, 1, &[5, 3, 4, 99, 1]), [(5, 0)]);
-        // Another's piece from its end; and what is asked for is not asked for again.
+        // A piece of another peer is filled from its end, and no block is requested twice.
         assert_eq!(take(&mut picker, B, 9, &[5]), [(5, 1)]);
         assert_eq!(take(&mut picker, A, 9, &[5, 3, 4, 99, 1]), [(1, 0), (1, 1)]);
         assert_eq!(take(&mut picker, PeerKey(9), 9, &[0]), []);

@@ -1,4 +1,4 @@
-//! How many requests a path and a peer take, and what the picker is told of the peer.
+//! How many requests a path and a peer need, and how the peer is described to the picker.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::strategy::pipeline::{
 };
 use crate::types::BLOCK_SIZE;
 
-/// The part of what comes that is as good as all of it.
+/// The share of the incoming data that counts as all of it.
 const ALL: f64 = 0.99;
 
-/// How many blocks a peer is asked for where not much is left.
+/// Limits the requests to a peer near the end of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PipelineDepth {
-    /// Blocks that it is asked for already.
+    /// Blocks already requested from the peer.
     pub outstanding: usize,
-    /// Blocks that it may always be asked for.
+    /// Blocks that may always be requested.
     pub least: usize,
-    /// Whether its rate is known, and with it its part of what comes.
+    /// Whether the peer's rate, and with it its share of the incoming data, is known.
     pub proven: bool,
 }
 
 impl PipelineDepth {
-    /// Of `want` blocks those that it may be asked for when `left` blocks are left, and its part of what comes is `share`. Who sends all
-    /// that comes keeps nobody waiting.
+    /// How many of `want` blocks may be requested when `left` blocks are left and the peer delivers `share` of the incoming data.
+    /// A peer that delivers all of it keeps nobody waiting.
     pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
         if self.proven && share >= ALL {
             return want;
@@ -37,26 +37,27 @@ impl PipelineDepth {
 }
 
 impl RequestPipeline {
-    /// Whether asking deeper may bring more: on a short path a round is measured first, and 256 are enough; and nothing is gained any more once
-    /// answers spend most of their time in a queue.
+    /// Whether a deeper pipeline may bring more. On a short path a round is measured first, and 256 are enough. Nothing is gained
+    /// any more once answers spend most of their time in a queue.
     pub(crate) fn has_room(&self) -> bool {
         let (Some(rtt), Some(age)) = (self.rtt.map(|rtt| rtt.max(self.path)), self.age) else { return true };
         let short = self.flow.is_some() && self.depth < AHEAD_BLOCKS_FAST;
         (short || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
     }
 
-    /// Whether the smallest age is one of a short path. Such a path is asked for little, so the smallest age has to be seen anew now
-    /// and then.
+    /// Whether the smallest age is that of a short path. Few requests are outstanding on such a path, so the smallest age must be
+    /// measured again now and then.
     fn is_short_path(&self) -> bool {
         self.path < SHORT_PATH && self.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
     }
 
-    /// The connection's round trip while we send on it, which is longer than the shortest age where our own data waits on the line.
+    /// Sets the connection's round trip time while we send on it. It is longer than the smallest age if our own data queues on
+    /// the path.
     pub fn set_path(&mut self, rtt: Duration) {
         self.path = rtt;
     }
 
-    /// Lets the queue run empty once where the smallest age of a short path was last seen long ago: the next request then shows
+    /// Lets the queue run empty once if the smallest age of a short path was last observed long ago: the next request then shows
     /// how long the path is now.
     pub(crate) fn check_path(&mut self, now: Duration) {
         if now >= self.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
@@ -64,11 +65,11 @@ impl RequestPipeline {
         }
     }
 
-    /// Takes over the age of an answered request.
+    /// Processes the age of an answered request.
     pub(crate) fn measure(&mut self, now: Duration, age: Duration, clean: bool) {
         self.age = Some(crate::strategy::pipeline::smooth(self.age, age));
         let seen = match self.rtt {
-            // A clean round trip also tells when the path has become longer.
+            // An unqueued round trip also shows that the path has become longer.
             Some(rtt) if clean && age > rtt => Some((rtt + age) / 2),
             Some(rtt) if age > rtt => None,
             _ => Some(age),
@@ -78,7 +79,7 @@ impl RequestPipeline {
         }
     }
 
-    /// How many requests keep the peer busy: what the path holds, twice, and at least what the peer sends in a while.
+    /// The depth that keeps the peer busy: twice what the path holds, and at least what the peer sends in a while.
     pub(crate) fn steady_depth(&self) -> usize {
         let Some(flow) = self.flow else { return self.depth };
         let per_second = flow / f64::from(BLOCK_SIZE);
@@ -86,26 +87,26 @@ impl RequestPipeline {
         let more = if self.is_short_path() {
             ((per_second * AHEAD_FAST.as_secs_f64()) as usize).min(AHEAD_BLOCKS_FAST)
         } else {
-            // Its round trips may vary by far more than the shortest of them shows.
+            // Round trip times on such a path may vary far beyond the shortest one.
             (per_second * AHEAD_LONG.as_secs_f64()) as usize
         };
         self.path_blocks().max(ahead).max(more).max(self.least()).min(self.limit)
     }
 
-    /// Twice what the path holds: with less outstanding, the peer would run dry.
+    /// Twice the blocks that the path holds; with less outstanding, the peer would run dry.
     pub(crate) fn path_blocks(&self) -> usize {
         let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK_SIZE);
         let rtt = self.rtt.unwrap_or_default().max(self.path).min(MAX_RTT);
         (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
     }
 
-    /// Requests that any peer may have: two, so that it does not idle between them, and one where a block takes it long.
+    /// How many requests any peer may have: two, so that it is not idle between them, or one if a block takes it long.
     pub(crate) fn least(&self) -> usize {
         let slow = self.flow.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
         if slow { 1 } else { AT_LEAST }
     }
 
-    /// What a picker must know to ask this peer for its part and no more.
+    /// The limits near the end of the download, for the picker.
     pub fn pipeline_depth(&self) -> PipelineDepth {
         PipelineDepth {
             outstanding: self.queue.len(),
@@ -114,7 +115,7 @@ impl RequestPipeline {
         }
     }
 
-    /// What a picker must know of this peer to choose blocks for it, of pieces of so many bytes.
+    /// The description of this peer by which the picker chooses blocks, with pieces of `piece_size` bytes.
     pub fn asking(&self, now: Duration, piece_size: u32) -> Asking {
         let speed = match () {
             () if self.is_snubbed() => Speed::Snubbed,
@@ -129,7 +130,7 @@ impl RequestPipeline {
         Asking { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
     }
 
-    /// Whether it delivers a piece of so many bytes within 20 s. While its rate is unknown, small pieces only.
+    /// Whether the peer delivers a piece of this size within 20 s. While its rate is unknown, only small pieces count.
     pub fn is_fast(&self, piece_size: u32) -> bool {
         let fast = match self.flow {
             Some(flow) => flow * FAST_PIECE_TIME.as_secs_f64() > f64::from(piece_size),
@@ -138,8 +139,8 @@ impl RequestPipeline {
         fast && !self.is_snubbed()
     }
 
-    /// Part of a block has come and nothing else: `bytes` of it so far. A peer that sends a block slowly is not silent, and what it
-    /// has sent in some seconds says how slow it is, long before blocks do.
+    /// Records that only a part of a block has arrived, `bytes` so far. A peer that sends a block slowly is not silent, and the
+    /// data of a few seconds shows how slow it is, long before whole blocks do.
     pub fn note_partial_block(&mut self, now: Duration, bytes: u64) {
         self.partial = bytes.min(u64::from(BLOCK_SIZE));
         let took = now.saturating_sub(self.progress);
@@ -152,14 +153,15 @@ impl RequestPipeline {
         }
     }
 
-    /// The peer is slow, and sends so many bytes a second: no round is needed to see that.
+    /// Sets a slow peer's rate in bytes per second and the depth, without waiting for a round.
     pub(crate) fn settle_at(&mut self, rate: f64) {
         (self.flow, self.phase, self.round) = (Some(rate), PipelinePhase::Steady, None);
         self.depth = self.steady_depth();
     }
 
-    /// `blocks` more have come, and no round is over; waiting for the first began at `since`. Three seconds' worth at the rate at
-    /// which they follow each other, and ten at the rate since they were asked for, as some peers send in bursts.
+    /// The depth after `blocks` more blocks, while no round has ended; waiting for the first one began at `since`. Three seconds'
+    /// worth at the rate at which they follow each other, but at most ten seconds' worth at the rate since they were requested,
+    /// because some peers send in bursts.
     pub(crate) fn first_depth(&mut self, now: Duration, since: Duration, blocks: usize) -> usize {
         let first = self.first.get_or_insert(FirstBlocks { asked: since, came: now, blocks: 0 });
         first.blocks += blocks;

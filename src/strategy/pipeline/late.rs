@@ -1,4 +1,4 @@
-//! What of the requests is lost by now, and when to look again.
+//! Which requests are lost, and when to check again.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::strategy::pipeline::{
 };
 use crate::types::{BLOCK_SIZE, BlockRequest};
 
-/// A peer that sends this many bytes of a block a second, or more, is not silent: with fewer its time runs out.
+/// A peer that sends at least this many bytes of a block per second is not silent; below it, the request expires.
 const SLOWEST: u64 = 512;
-/// What a slow peer would need longer for than this is taken back.
+/// Requests that a slow peer would need longer for are taken back.
 pub(crate) const MAX_BACKLOG: Duration = Duration::from_secs(10);
-/// After so long what has come of a block says how slow a peer is.
+/// After this time, the part of a block that has arrived shows how slow a peer is.
 pub(crate) const FIRST_SIGHT: Duration = Duration::from_secs(4);
 
 impl RequestPipeline {
-    /// When to call [`RequestPipeline::expire`] and [`RequestPipeline::is_repick_due`] next, unless something comes before.
+    /// When to call [`RequestPipeline::expire`] and [`RequestPipeline::is_repick_due`] next, unless a block arrives before.
     pub fn next_deadline(&self) -> Option<Duration> {
         match (self.lost_at(), self.repick_at) {
             (Some(lost), Some(repick_at)) => Some(lost.min(repick_at)),
@@ -24,28 +24,29 @@ impl RequestPipeline {
         }
     }
 
-    /// The picker is to be asked again then although nothing happens, or need not be.
+    /// Sets when to ask the picker again even if no event occurs; `None` for never.
     pub fn set_repick_at(&mut self, at: Option<Duration>) {
         self.repick_at = at;
     }
 
-    /// Whether it is time for that; says so once.
+    /// Whether that time has come; returns true once.
     pub fn is_repick_due(&mut self, now: Duration) -> bool {
         self.repick_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// When the next of the outstanding requests counts as lost.
+    /// When the next outstanding request counts as lost.
     fn lost_at(&self) -> Option<Duration> {
         let front = self.queue.front().filter(|front| front.number <= self.written)?;
         if self.surplus() > 0 || self.is_overtaken(front) {
             return Some(self.progress);
         }
         let stalled = self.progress + self.stall();
-        // Its age only counts against a request while others are answered.
+        // A request's age counts against it only while later ones are answered.
         Some(if self.newest > front.number { stalled.min(front.at + self.oldest_age()) } else { stalled })
     }
 
-    /// Takes out what is lost by now: give it to `Picker::expire` and send `cancel` for it. It may still come late.
+    /// Removes the requests that are lost by now: pass them to `Picker::expire`, and send `cancel` for them. Their blocks may
+    /// still arrive.
     pub fn expire(&mut self, now: Duration) -> Vec<BlockRequest> {
         let lost = self.lose(now);
         self.unanswered = self.unanswered.saturating_add(lost.len() as u32);
@@ -70,7 +71,7 @@ impl RequestPipeline {
             lost.extend(self.queue.pop_front().map(|waiting| waiting.block));
         }
         if !lost.is_empty() && !self.stated {
-            // It keeps fewer than we asked for.
+            // The peer queues fewer requests than we sent.
             self.limit = (self.limit / 2).clamp(START, LIMIT as usize);
             self.stated = true;
         }
@@ -79,17 +80,18 @@ impl RequestPipeline {
         lost
     }
 
-    /// Whether nothing comes for the first time, of a peer that has shown nothing yet or sends a block in seconds.
+    /// Whether the peer may be slow instead of silent: this is its first stall, and it has shown nothing yet or needs seconds per
+    /// block.
     fn may_be_slow(&self) -> bool {
         self.phase != PipelinePhase::Snubbed && (self.fresh || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
     }
 
-    /// Whether so much that was sent later is answered that this one must have been dropped.
+    /// Whether so many later requests were answered that the peer must have dropped this one.
     fn is_overtaken(&self, waiting: &OutstandingRequest) -> bool {
         self.newest.saturating_sub(waiting.number) > 2 * self.depth().max(RESTART) as u64
     }
 
-    /// How many of the newest requests such a slow peer would not come to within reason.
+    /// How many of the newest requests a slow peer would not reach in reasonable time.
     fn surplus(&self) -> usize {
         let Some(flow) = self.flow.filter(|_| self.phase == PipelinePhase::Steady && self.held == [false; 2]) else {
             return 0;
@@ -99,7 +101,7 @@ impl RequestPipeline {
         if self.queue.len() > reach.max(3 * keep) { self.queue.len() - keep } else { 0 }
     }
 
-    /// How long no block may come before all counts as lost; longer, the more of a block has come.
+    /// How long no block may arrive before all requests count as lost; the more of a block has arrived, the longer.
     fn stall(&self) -> Duration {
         let arriving = Duration::from_millis(self.partial * 1000 / SLOWEST);
         if self.fresh {
@@ -110,7 +112,7 @@ impl RequestPipeline {
         gaps.max(trips).clamp(MIN_STALL, MAX_STALL) + arriving
     }
 
-    /// How old a request may become while later ones are answered.
+    /// The largest age of a request while later ones are answered.
     fn oldest_age(&self) -> Duration {
         (self.age.unwrap_or_default() * 4).max(MIN_AGE)
     }

@@ -1,9 +1,9 @@
-//! Paths that change or vary, and blocks that come in parts.
+//! Paths that change or vary, and blocks that arrive in parts.
 
 use super::*;
 use crate::strategy::pipeline::tests::{Link, MIB, MS, SECOND, block, blocks, stated};
 
-/// A path whose round trip is another each time, up to two hundred milliseconds; what comes cannot overtake what was sent before.
+/// A path with varying round trip times of up to two hundred milliseconds, without reordering.
 #[test]
 fn jitter_does_not_keep_the_depth_at_what_the_shortest_round_trip_holds() {
     let mut link = Link::new(stated(2000), MS * 20, 50.0 * MIB);
@@ -49,7 +49,7 @@ fn a_short_path_is_looked_at_again_every_ten_seconds_at_no_cost() {
 }
 
 impl RequestPipeline {
-    /// Whether the oldest request was sent just now, with nothing before it.
+    /// Whether the oldest request was sent just now, with none outstanding.
     fn sent_while_empty(&self, now: Duration) -> bool {
         now > SECOND * 2 && self.queue.front().is_some_and(|front| front.clean && front.at == now)
     }
@@ -126,7 +126,7 @@ fn what_the_picker_is_told_of_a_peer() {
     assert_eq!(requests.asking(SECOND, 1 << 20).answer, Some(MS * 30), "what it has shown so far");
     requests.flow = Some(f64::from(BLOCK_SIZE) * 10.0);
     let asking = requests.asking(SECOND, 1 << 20);
-    // Three are outstanding, and this one, at a tenth of a second each.
+    // Three outstanding requests and this one, at a tenth of a second each.
     assert_eq!((asking.answer, asking.per_block), (Some(MS * 430), MS * 100));
     assert_eq!((requests.is_fast(2 << 20), requests.is_fast(4 << 20)), (true, false));
 }

@@ -1,21 +1,21 @@
-//! What the fast extension (BEP 6) adds to requests: each is answered, by its block or by a reject; a choke takes none back.
+//! Requests under the fast extension (BEP 6): each is answered by its block or by a reject, and a choke does not discard them.
 
 use crate::strategy::pipeline::{PipelinePhase, RequestPipeline};
 use crate::types::BlockRequest;
 
-/// What a reject was for.
+/// What a reject referred to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectOutcome {
-    /// A request that waited for its answer, and does no longer.
+    /// An outstanding request, which is now removed.
     OutstandingRequest,
-    /// One that was cancelled before.
+    /// A request that was cancelled before.
     Cancelled,
-    /// Nothing that was asked for.
+    /// No request of ours.
     Unasked,
 }
 
 impl RequestPipeline {
-    /// The peer rejects this one.
+    /// Processes a reject from the peer.
     pub fn reject(&mut self, block: &BlockRequest) -> RejectOutcome {
         if let Some(at) = self.position(block) {
             self.queue.remove(at);
@@ -28,8 +28,8 @@ impl RequestPipeline {
         }
     }
 
-    /// To be said after rejects of a peer that does not choke us: one that rejects all is asked for a single block until one
-    /// comes, so that it cannot keep us busy with asking.
+    /// To be called after rejects from a peer that does not choke us. A peer that rejects all requests is asked for a single
+    /// block until one arrives, so that it cannot keep us busy.
     pub fn refused(&mut self) {
         if self.queue.is_empty() {
             self.phase = PipelinePhase::Snubbed;
@@ -37,8 +37,8 @@ impl RequestPipeline {
         }
     }
 
-    /// The peer chokes us: what is outstanding stays so until it is sent, rejected or late. What has not been written is taken
-    /// out.
+    /// Processes a choke: outstanding requests remain until they are answered, rejected or late. Removes and returns the requests
+    /// that were not written.
     pub fn pause(&mut self) -> Vec<BlockRequest> {
         self.fresh = true;
         self.round = None;

@@ -1,4 +1,4 @@
-//! Peers on simulated links, under a clock that only the test moves.
+//! Peers on simulated links, with a simulated clock.
 
 mod limited;
 mod refused;
@@ -10,14 +10,14 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
-/// A peer that answers in order, each block taking its time on the wire, over a path with a round trip.
+/// A peer that answers in order, over a path with a rate and a round trip time.
 pub(crate) struct Link {
     pub(crate) requests: RequestPipeline,
     pub(crate) rtt: Duration,
     per_block: Duration,
-    /// Its answers: when, and what.
+    /// Its answers, with their arrival times.
     pub(crate) coming: VecDeque<(Duration, BlockRequest)>,
-    /// When the wire is free again.
+    /// When the link is free again.
     free: Duration,
     pub(crate) now: Duration,
     pub(crate) asked: u32,
@@ -41,7 +41,7 @@ impl Link {
             let block = block(self.asked);
             self.requests.add(self.now, &[block]);
             if !self.drops.contains(&self.asked) {
-                // The wire carries it after what is before it; half the trip there, half back.
+                // The block follows earlier ones on the link; half the round trip there, half back.
                 self.free = self.free.max(self.now + self.rtt / 2) + self.per_block;
                 self.coming.push_back((self.free + self.rtt / 2, block));
             }
@@ -49,7 +49,7 @@ impl Link {
         }
     }
 
-    /// The next block arrives. False where none is on its way.
+    /// Delivers the next block. Returns false if none is in flight.
     pub(crate) fn step(&mut self) -> bool {
         let Some((at, block)) = self.coming.pop_front() else { return false };
         self.now = at;
@@ -238,7 +238,7 @@ fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for()
 
 #[test]
 fn the_first_blocks_say_how_many_more_to_ask_for() {
-    // Round trip, milliseconds between blocks, how many are outstanding once the first eight have come.
+    // Round trip time and time between blocks in milliseconds, and the depth once the first eight have arrived.
     for (rtt, between, depth) in [(100, 0, START_GENEROUS), (100, 1, START_GENEROUS), (100, 20, 150), (300, 300, 10)] {
         let mut requests = stated(2000);
         requests.add(SECOND, &blocks(0..8));
@@ -263,7 +263,7 @@ fn a_stall_after_a_good_start_is_noticed_soon() {
     assert!(link.requests.expire(deadline.saturating_sub(MS)).is_empty());
     assert_eq!(link.requests.expire(deadline).len(), outstanding);
     assert!(link.requests.is_snubbed());
-    // A late one counts as a sign of life although it is no longer outstanding.
+    // A late block is a sign of life although its request is no longer outstanding.
     let late = link.coming[0].1;
     assert_eq!(link.requests.take(deadline + MS, &late), None);
     link.requests.received(deadline + MS, 1, u64::from(BLOCK_SIZE));
@@ -288,7 +288,7 @@ fn one_dropped_request_is_taken_back_alone() {
 fn an_old_request_expires_while_few_others_come() {
     let mut requests = stated(500);
     requests.add(SECOND, &blocks(0..2));
-    // A block a second, each asked for as the one before it comes; the first request is never answered.
+    // One block per second, each requested when the previous one arrives; the first request is never answered.
     for number in 1..30 {
         let now = SECOND * (number + 1);
         requests.take(now, &block(number));
@@ -367,7 +367,7 @@ fn among_many_peers_each_is_asked_for_little_at_first() {
     assert_eq!(late.start, START_GENEROUS, "once requests are out it is too late");
 }
 
-/// Fifty equal peers of 1 MiB/s share what is left as the picker lets them: the last ends soon after the first.
+/// Fifty equal peers of 1 MiB/s share the remaining blocks as the picker allows: the last one ends soon after the first.
 #[test]
 fn equal_peers_end_together() {
     let mut left = 4000u32;

@@ -1,5 +1,5 @@
-//! Requests that have been picked and wait for the writer. Their clocks start when they are written: a peer cannot be late with
-//! what our own uplink holds up.
+//! Requests that were picked and wait for the writer. Their time starts when they are written, so that the peer does not count as
+//! late because of our own uplink.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use crate::strategy::pipeline::{OutstandingRequest, RequestPipeline};
 use crate::types::BlockRequest;
 
 impl RequestPipeline {
-    /// These are sent and written at once.
+    /// Adds requests that are written at once.
     pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
         self.enqueue(now, blocks);
         self.written = self.sent;
     }
 
-    /// These are to be written: until [`RequestPipeline::take_unwritten`] gives them out, the peer cannot be late with them.
+    /// Adds requests that are to be written. They cannot be late before [`RequestPipeline::take_unwritten`] returns them.
     pub fn enqueue(&mut self, now: Duration, blocks: &[BlockRequest]) {
         if self.queue.is_empty() && !blocks.is_empty() {
-            // Waiting begins now; while nothing was outstanding the peer could not be late.
+            // Waiting begins now; without an outstanding request the peer could not be late.
             (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
             self.round = None;
             self.drain = false;
@@ -32,8 +32,8 @@ impl RequestPipeline {
         }
     }
 
-    /// Appends to `out` the requests to write now, oldest first. True where nothing was late or could be before: the next deadline
-    /// is to be asked for again.
+    /// Appends the requests to write now to `out`, the oldest first. Returns true if none was outstanding before, so that the
+    /// caller must read the next deadline again.
     pub fn take_unwritten(&mut self, now: Duration, out: &mut Vec<BlockRequest>) -> bool {
         let first = self.first_unwritten();
         let alone = first == 0 && !self.queue.is_empty();
@@ -48,7 +48,7 @@ impl RequestPipeline {
         alone
     }
 
-    /// Where in the queue the requests begin that have not been written.
+    /// The index of the first unwritten request in the queue.
     pub(crate) fn first_unwritten(&self) -> usize {
         self.queue.partition_point(|waiting| waiting.number <= self.written)
     }

@@ -1,10 +1,10 @@
-//! What happens in the random swarm.
+//! The steps of the random swarm.
 
 use proptest::prelude::*;
 
 use crate::strategy::picker::simulation::{Bitfield, PieceIndex, Plan};
 
-/// What happens next; the numbers choose among what is possible at that moment.
+/// One step; the numbers choose among the possibilities at that moment.
 #[derive(Clone, Debug)]
 pub(crate) enum ModelStep {
     Pick { peer: u8, n: u8, speed: u8 },
@@ -20,7 +20,7 @@ pub(crate) enum ModelStep {
     Plan(Wish),
 }
 
-/// A plan for a torrent of whatever size.
+/// A plan for a torrent of any size.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) wanted: u64,
@@ -35,7 +35,7 @@ impl Wish {
     }
 }
 
-/// Those of so many pieces whose bit is set.
+/// Those of `pieces` pieces whose bit is set.
 pub(crate) fn some(bits: u64, pieces: u32) -> Bitfield {
     let mut some = Bitfield::new(pieces);
     for piece in (0..pieces).filter(|p| bits >> (p % 64) & 1 == 1) {

@@ -1,4 +1,4 @@
-//! Blocks whose time ran out, and the end-game.
+//! Expired blocks, and the end-game.
 
 use super::*;
 

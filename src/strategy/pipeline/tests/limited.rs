@@ -1,4 +1,4 @@
-//! Requests under a limit of our own.
+//! Requests under our own rate limit.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn who_is_held_back_by_us_is_not_late() {
     let mut requests = stated(500);
     requests.add(SECOND, &blocks(0..8));
-    // A block every thirty seconds: far longer than anyone may be silent.
+    // One block every thirty seconds, much longer than any peer may be silent.
     let mut now = SECOND;
     for number in 0..6 {
         for _ in 0..300 {
@@ -17,13 +17,13 @@ fn who_is_held_back_by_us_is_not_late() {
         assert!(requests.take(now, &block(number)).is_some());
         requests.received(now, 1, BLOCK_SIZE.into());
     }
-    // Now it is the peer that is silent.
+    // From now on the peer itself is silent.
     assert_eq!(requests.expire(now + 20 * SECOND), blocks(6..8));
 }
 
 #[test]
 fn what_a_limit_of_ours_slows_is_not_taken_back() {
-    // A fast peer that suddenly brings a block a second: too slow for what it was asked for, unless that is our doing.
+    // A fast peer suddenly delivers one block per second: too slow for its requests, unless our own limit is the cause.
     for held in [false, true] {
         let mut requests = stated(500);
         let (mut now, mut lost) = (SECOND, 0);

@@ -1,4 +1,4 @@
-//! Requests that the peer rejects, or keeps over a choke.
+//! Requests that the peer rejects, or keeps across a choke.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn a_reject_takes_its_request_and_no_other_and_one_out_of_nowhere_is_known() {
     assert_eq!(requests.reject(&block(4)), RejectOutcome::OutstandingRequest);
     assert_eq!(requests.len(), 9);
     assert_eq!(requests.reject(&block(4)), RejectOutcome::Unasked);
-    // What was cancelled may still be rejected, once.
+    // A cancelled request may still be rejected, once.
     assert!(requests.remove(&block(5)));
     assert_eq!(requests.reject(&block(5)), RejectOutcome::Cancelled);
     assert_eq!(requests.reject(&block(5)), RejectOutcome::Unasked);
