@@ -1,5 +1,6 @@
-//! Torrents and links that downloads bring and that the file system keeps no marks for (`storage/origin.rs`): where they lie is
-//! noted in a file for each such download before its first byte, so that no later run takes one for the user's own.
+//! Records which torrent and magnet files downloads create, if the file system cannot mark them (`storage/origin.rs`). Each
+//! such download has a file with their paths, written before its first byte, so that no later run takes one of them for the
+//! user's own.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,18 +14,18 @@ use crate::torrent::record_files::{record_path, replace};
 use crate::types::InfoHash;
 use crate::util::atomic_file;
 
-/// How such a file begins; entries follow that end with a zero byte each, as no path has one.
+/// The start of such a file. Entries follow; each ends with a zero byte, which no path contains.
 const HEAD: &[u8] = b"btsync brought 1\0";
-/// The largest that is read, in bytes.
+/// At most this many bytes of it are read.
 const LONGEST: u64 = 64 << 20;
 
-/// By their paths without links: what tells each from every other file, where the file system says that.
+/// By path without symbolic links: the identity that distinguishes the file from every other, if the file system provides one.
 type Files = BTreeMap<PathBuf, Option<u64>>;
 
-/// Adds files to those that the download of this torrent to `out_dir` is known to bring.
+/// Adds files to the record of the download of this torrent to `out_dir`.
 ///
 /// # Errors
-/// Where that cannot be written.
+/// If the record cannot be written.
 pub(crate) fn note(
     folder: &Path,
     info_hash: InfoHash,
@@ -39,14 +40,14 @@ pub(crate) fn note(
     if all == before { Ok(()) } else { replace(&path, &encode(&all), |there| there.starts_with(HEAD)) }
 }
 
-/// Whether any download is known to have brought this file; `resolved` is its path without links.
+/// Whether the file was created by any recorded download; `resolved` is its path without symbolic links.
 pub fn is_brought(folder: &Path, resolved: &Path, file: &File) -> bool {
     let identity = permanent_identity(file);
     let notes = fs::read_dir(folder).into_iter().flatten().flatten();
     notes.filter_map(|note| read(&note.path())).any(|files| names(&files, resolved, identity))
 }
 
-/// Whether it is one of these: under any name where that can be told, else under that name, in capital letters or small ones.
+/// Whether the file is one of `files`: by identity or, if either has none, by path, ignoring case.
 fn names(files: &Files, resolved: &Path, identity: Option<u64>) -> bool {
     let name = folded(resolved);
     let is_named = |path: &Path| path == resolved || folded(path) == name;
@@ -74,7 +75,7 @@ fn encode(files: &Files) -> Vec<u8> {
     bytes
 }
 
-/// What a file says; entries that make no sense are left out.
+/// Parses a record; skips malformed entries.
 fn decode(bytes: &[u8]) -> Option<Files> {
     let entry = |entry: &[u8]| {
         let (identity, path) = entry.split_at_checked(entry.iter().position(|byte| *byte == b' ')?)?;

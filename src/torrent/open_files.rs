@@ -1,5 +1,5 @@
-//! A torrent's files before any peer is contacted: looked at, hashed as far as the resume data does not vouch for them; then it is
-//! decided which of them are ours, and only then is anything made.
+//! Opens a torrent's files before any peer is contacted: examines them, hashes what the resume data does not cover, decides
+//! which of them are ours, and only then creates anything.
 
 mod again;
 mod whose;
@@ -26,7 +26,7 @@ use crate::torrent::{Config, Event, Stage, TorrentError, brought, send_event};
 use crate::types::{Bitfield, PieceIndex};
 use crate::util::os_error::reason;
 
-/// How often files are looked at that another program changes meanwhile.
+/// How many times files that another program keeps changing are examined.
 const MAX_SURVEYS: u32 = 3;
 
 /// A torrent's files, as they were found.
@@ -37,12 +37,12 @@ pub(crate) struct OpenedFiles {
     pub resume_store: Option<ResumeStore>,
 }
 
-/// Looks at the torrent's files, decides which of them btsync may write to, and makes what is missing. Nothing on disk changes
-/// before all of that is decided, nor where everything is there already. `registration` sees to it that no other torrent of this process has
-/// the same files.
+/// Examines the torrent's files, decides which of them btsync may write to, and creates what is missing. Nothing on disk
+/// changes before all of that is decided, nor if everything is complete. `registration` ensures that no other torrent of this
+/// process has the same files.
 ///
 /// # Errors
-/// Where a file is in the way, another process has the files, or the disk refuses.
+/// If a file is in the way, if another process has the files, or if the disk fails.
 pub(crate) fn open(
     inner: &Arc<TorrentInner>,
     config: &Config,
@@ -74,7 +74,8 @@ pub(crate) fn open(
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 
-/// The same storage, which waits for descriptors as long as the session goes on, and goes through very many files no longer.
+/// The same storage, set up to wait for descriptors as long as the torrent runs, and to stop going through many files when it
+/// stops.
 pub(crate) fn with_descriptor_wait(inner: &Arc<TorrentInner>, storage: Storage) -> Storage {
     let waits = Arc::downgrade(inner);
     storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
@@ -83,8 +84,8 @@ pub(crate) fn with_descriptor_wait(inner: &Arc<TorrentInner>, storage: Storage) 
     storage
 }
 
-/// The layout with files that are not complete under the names that the user wants for these. What has its own name is left there.
-/// After a stop nothing is looked at, as nothing comes of it.
+/// The layout in which incomplete files have the names that the user wants for them. Files that exist under their own name keep
+/// it. After a stop nothing is examined, as the result does not matter.
 fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
     let Some(suffix) = &config.incomplete_suffix else { return layout };
     let is_stopped = || inner.stop.load(Ordering::Relaxed);
@@ -93,7 +94,7 @@ fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, 
     layout.with_incomplete_suffix(suffix, |file, own, other| !is_there(own) && (wants(file) || is_there(other)))
 }
 
-/// How the torrent's bytes lie in files, and what is made beside these.
+/// How the torrent's bytes are laid out in files, and which links and folders are created with them.
 pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
     let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
     let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
@@ -109,9 +110,9 @@ pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
     Ok(layout.with_extras(extras).with_executable(executable.collect()))
 }
 
-/// What the start of one torrent has to do with its files.
+/// Opens the files of one torrent.
 struct FileOpener<'a> {
-    /// Its place among the sessions that must not write to the same files.
+    /// The torrent's registration, which keeps torrents of this process from writing to the same files.
     registration: Option<&'a Registration>,
     inner: &'a TorrentInner,
     config: &'a Config,
@@ -119,13 +120,13 @@ struct FileOpener<'a> {
     wanted: &'a Bitfield,
     events: &'a EventSender,
     disk: Storage,
-    /// Whether any of what was found at the last look had to be hashed, so that it took a while.
+    /// Whether the last check had to hash anything, so that it took a while.
     hashed: bool,
 }
 
 impl FileOpener<'_> {
-    /// The pieces that are there, and the keeper of the resume data. Somebody else may complete the same download between the look
-    /// at its files and the lock on them, and any program may write to them while they are hashed: then they are looked at again.
+    /// The complete pieces and the resume store. Another process may complete the same download between the check and the lock,
+    /// and any program may write to the files while they are hashed: then they are examined again.
     fn run(&mut self) -> Result<(Bitfield, Option<ResumeStore>), TorrentError> {
         let mut attempt = 0;
         loop {
@@ -139,7 +140,7 @@ impl FileOpener<'_> {
             }
             self.disk.marker = self.disk.read_marker(&self.torrent.info_hash);
             let (mut have, mut resume_store) = self.check(&survey)?;
-            // What another torrent has begun to write since would be taken for the user's own.
+            // Files that another torrent has started to write since would be taken for the user's own.
             self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.disk.layout()))?;
             let (mut steps, parts) = self.decide(&survey, &have, resume_store.as_ref())?;
             if self.is_stopped() {
@@ -155,7 +156,7 @@ impl FileOpener<'_> {
             if !leaves_all {
                 self.lock(&mut steps, &survey, &have)?;
             } else if renames && !self.disk.is_locked() {
-                // Somebody who downloads more of the torrent writes to files of these names.
+                // Another process that downloads more of the torrent writes to files of these names.
                 self.disk.lock(&self.torrent.info_hash)?;
             }
             if (!leaves_all || renames || self.hashed) && !self.is_unchanged(&survey, attempt)? {
@@ -173,7 +174,7 @@ impl FileOpener<'_> {
         }
     }
 
-    /// Leaves the names of unfinished files to complete ones that are not btsync's own, and says so.
+    /// Complete files that btsync did not create, under the name of an unfinished file, keep that name; reports them.
     fn keep_final_names(&mut self, steps: &[FileAction], survey: &Survey) {
         for path in self.disk.keep_final_names(steps, survey) {
             let name = printable(&path.to_string_lossy());
@@ -184,8 +185,8 @@ impl FileOpener<'_> {
         }
     }
 
-    /// Tells the host which files those are that are there, by whatever name they were found, before or after what is missing was made.
-    /// What has other names, or is to give its own to a copy, may be another torrent's as well.
+    /// Tells the client how the existing files are identified, whatever their name, before or after missing ones are created.
+    /// Leaves out files with several hard links, and files to be replaced by a copy: they may be another torrent's as well.
     fn identify(&self, steps: &[FileAction], survey: &Survey, is_made: bool) {
         let Some(registration) = self.registration else { return };
         let is_left = |step: FileAction| step == FileAction::Ignore || (step == FileAction::Copy && !is_made);
@@ -194,7 +195,8 @@ impl FileOpener<'_> {
         registration.identify(there.map(|(file, seen)| (file, seen.as_trait())));
     }
 
-    /// Tells the host's other torrents what becomes of the files; false where the session is to stop before it may write to them.
+    /// Claims the files for writing or reading, against the client's other torrents. Returns false if the torrent has to stop
+    /// before it may write.
     fn claim_files(&self, writes: bool) -> Result<bool, TorrentError> {
         match self.registration {
             Some(registration) if writes => Ok(registration.claim_for_writing(self.disk.layout(), &self.inner.stop)?),
@@ -207,8 +209,7 @@ impl FileOpener<'_> {
         self.inner.stop.load(Ordering::Acquire)
     }
 
-    /// Hashes what is there: the pieces that are right. What the resume data vouches for is not hashed; without it there is more to
-    /// do, and that is all.
+    /// The pieces on disk that verify. Pieces that the resume data covers are not hashed; without resume data, all are.
     fn check(&mut self, survey: &Survey) -> Result<(Bitfield, Option<ResumeStore>), TorrentError> {
         let (config, disk, torrent) = (self.config, &self.disk, self.torrent);
         let mut known = Bitfield::new(torrent.piece_count());
@@ -245,7 +246,7 @@ impl FileOpener<'_> {
         ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk, &self.inner.stop)
     }
 
-    /// All that is wanted is there: nothing is written, but what an earlier run could not put in order any more.
+    /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.
     fn use_complete_files(&mut self, survey: &Survey, have: &Bitfield) {
         self.disk.clear_marker(&self.torrent.info_hash, have);
         for (file, spec) in self.disk.layout().files().iter().enumerate() {
@@ -258,8 +259,9 @@ impl FileOpener<'_> {
         }
     }
 
-    /// Takes the right to write to the files, unless this process has it already. Files that another torrent's unfinished download has
-    /// made, and that the user gave to this one, are replaced by copies: that download goes on with what it has made, and with no copy.
+    /// Takes the right to write to the files, unless this process has it. Files that another torrent's unfinished download
+    /// created, and that the user gave to this one, are replaced by copies: that download continues with its own files, not
+    /// with the copies.
     fn lock(&mut self, steps: &mut [FileAction], survey: &Survey, have: &Bitfield) -> Result<(), TorrentError> {
         self.disk.check_disk_space_for(have, self.wanted)?;
         if !self.disk.is_locked() {
@@ -274,8 +276,8 @@ impl FileOpener<'_> {
         Ok(())
     }
 
-    /// Whether the files are still as they were found. Where they are not for the third time, another program writes to one: they
-    /// are hashed no more, and the download ends.
+    /// Whether the files are still as they were found. If they are not for the third time, another program is writing to one of
+    /// them: btsync hashes them no more, and the download ends.
     fn is_unchanged(&self, survey: &Survey, attempt: u32) -> Result<bool, TorrentError> {
         match survey.differs(&self.disk.survey(&self.inner.stop)?) {
             None => Ok(true),
@@ -284,7 +286,7 @@ impl FileOpener<'_> {
         }
     }
 
-    /// Makes what is missing, and hashes what the part file had for it.
+    /// Creates what is missing, and hashes what the part file contained of it.
     fn make(
         &mut self,
         (steps, parts): (&[FileAction], FileAction),
@@ -308,7 +310,7 @@ impl FileOpener<'_> {
             (apart(FileAction::Ignore).collect(), apart(FileAction::Compare).collect());
         self.recheck(ignored.iter().chain(&compared).chain(&restored_files), &ignored, have)?;
         if resume_store.is_none() {
-            // The folder was not there before, and so nothing was known of it.
+            // The folder did not exist before, so no resume data was read for it.
             *resume_store = self.resume_store();
             resume_store.iter_mut().for_each(ResumeStore::distrust);
         }
@@ -317,7 +319,7 @@ impl FileOpener<'_> {
             resume_store.own(self.disk.owned(), &self.disk, have);
         }
         if self.wanted.is_within(have) && !self.is_stopped() {
-            // There were only names to make, or the part file had all that was missing.
+            // Only files without content had to be created, or the part file contained all that was missing.
             let is_over = || self.is_stopped();
             if !self.disk.confirm_unless(&is_over)? {
                 return Ok(());
@@ -335,7 +337,7 @@ impl FileOpener<'_> {
         Ok(())
     }
 
-    /// Makes what is missing and marks it as btsync's; `None` where the session is to stop first.
+    /// Creates what is missing and marks it as btsync's; `None` if the torrent has to stop first.
     fn prepare(
         &mut self,
         (steps, parts): (&[FileAction], FileAction),
@@ -351,12 +353,12 @@ impl FileOpener<'_> {
         self.identify(steps, survey, true);
         self.note_unmarked(steps);
         self.disk.mark(&hash, steps, survey, given)?;
-        // Before the part file is looked at: it may be needed for these.
+        // Before the files are resized: the part file may be needed for these.
         self.disk.redirect_to_part_file(steps, survey, have);
         self.disk.resize_files(steps, survey, stop).map(Some)
     }
 
-    /// Remembers the torrents and links that the download is about to bring, where the files themselves cannot say so.
+    /// Records the torrent and magnet files that the download is about to create, if the file system cannot mark them.
     fn note_unmarked(&self, steps: &[FileAction]) {
         let Some(folder) = &self.config.brought else { return };
         let unmarked = self.disk.unmarked(steps);
@@ -368,7 +370,7 @@ impl FileOpener<'_> {
     }
 }
 
-/// The bytes of the pieces that are wanted, and of those of them that are there.
+/// The bytes of the wanted pieces, and of those among them that are complete.
 fn wanted_sizes(torrent: &Metainfo, wanted: &Bitfield, have: &Bitfield) -> (u64, u64) {
     let size = |piece: PieceIndex| u64::from(torrent.piece_size(piece));
     let there = |piece: &PieceIndex| have.has(*piece);

@@ -1,55 +1,55 @@
-//! What came of looking for peers, so that whoever waits in vain learns why: who was asked and said what, who was called and did
-//! not answer, whether anybody could call us. Plain figures; the words are the terminal's business.
+//! Figures about the search for peers, which explain why a torrent has none: trackers and their answers, dials that failed, and
+//! whether any peer connected to us. Only figures; the user interface provides the words.
 
 use crate::peer::DisconnectReason;
 
-/// Trackers that are kept in mind at most.
+/// At most this many trackers are recorded.
 const MAX_TRACKERS: usize = 50;
 
-/// The figures since the session began.
+/// The figures since the torrent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerSearch {
-    /// Each tracker that was asked, by its public name, and what it said last.
+    /// Each tracker that was contacted, by its public name, with its last result.
     pub trackers: Vec<(String, TrackerState)>,
-    /// Nodes of the DHT that we know; `None` where we take no part.
+    /// DHT nodes that we know; `None` if the DHT does not run.
     pub dht_nodes: Option<usize>,
-    /// Addresses that were new to us when the DHT named them.
+    /// New addresses from the DHT.
     pub dht_peers: usize,
-    /// Network interfaces that local discovery uses; `None` where we take no part.
+    /// Network interfaces that local service discovery uses; `None` if it does not run.
     pub lsd_interfaces: Option<usize>,
-    /// Addresses that were new to us when local discovery named them.
+    /// New addresses from local service discovery.
     pub lsd_peers: usize,
-    /// The same of peer exchange.
+    /// New addresses from peer exchange.
     pub pex_peers: usize,
-    /// Calls that reached a peer of the swarm.
+    /// Dials that reached a peer of the swarm.
     pub reached: usize,
-    /// Calls that could not be made: refused or unreachable.
+    /// Dials that were refused or did not reach the address.
     pub refused: usize,
-    /// Calls that were taken, but nobody spoke.
+    /// Dials that were accepted but got no handshake.
     pub silent: usize,
-    /// Calls that found something else: another torrent, ourselves, something that does not speak the protocol.
+    /// Dials that reached something else: another torrent, ourselves, another protocol.
     pub strange: usize,
-    /// Peers that called us.
+    /// Peers that connected to us.
     pub incoming_connections: usize,
 }
 
-/// What a tracker said last.
+/// The last result from a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrackerState {
-    /// So many peers.
+    /// It answered.
     Answered {
-        /// How many.
+        /// The number of peers in its answer.
         peers: usize,
     },
-    /// Nothing, or a refusal.
+    /// It did not answer, or refused.
     Failed {
-        /// One line: why.
+        /// The reason, in one line.
         reason: String,
     },
 }
 
 impl PeerSearch {
-    /// A tracker answered, or did not.
+    /// Records a tracker's result.
     pub fn tracker(&mut self, name: &str, state: TrackerState) {
         if let Some((_, last)) = self.trackers.iter_mut().find(|(known, _)| known == name) {
             *last = state;
@@ -58,15 +58,15 @@ impl PeerSearch {
         }
     }
 
-    /// A handshake succeeded.
+    /// Counts a handshake that succeeded.
     pub fn reached(&mut self, incoming: bool) {
         *(if incoming { &mut self.incoming_connections } else { &mut self.reached }) += 1;
     }
 
-    /// A call came to nothing.
+    /// Counts a dial that failed.
     pub fn note_failed_dial(&mut self, why: &DisconnectReason) {
         let count = match why {
-            DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) => return, // whatever named our own address
+            DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) => return, // our own address, from whatever source
             DisconnectReason::Unreachable(_) => &mut self.refused,
             DisconnectReason::Silent
             | DisconnectReason::Unanswered

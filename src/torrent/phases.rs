@@ -1,4 +1,4 @@
-//! A session that runs: from a link to its metadata, and from a torrent to its end.
+//! A torrent that runs: from a magnet link to its metadata, and from the check to the end of seeding.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,26 +26,26 @@ use crate::types::{Bitfield, InfoHash, PeerId};
 use crate::util::descriptors::retry_while;
 use crate::util::os_error::reason;
 
-/// A session that runs.
+/// A torrent that runs.
 pub(crate) struct TorrentRun<'a> {
     pub inner: &'a Arc<TorrentInner>,
     pub config: &'a Config,
     pub events: EventSender,
     pub peer_events: Receiver<PeerEvent>,
     pub peer_id: PeerId,
-    /// Its place at the host, until the contacts have it.
+    /// The registration with the client, until the peer manager takes it.
     pub registration: Option<Registration>,
 }
 
-/// What a magnet link's download goes on with: the contacts made while its metadata was fetched.
+/// What the download of a magnet link takes over from the metadata phase: the peer manager and its connections.
 pub(crate) struct KeptPeers<'a> {
     peer_manager: PeerManager<'a>,
     shared: Arc<TorrentContext>,
 }
 
 impl<'a> TorrentRun<'a> {
-    /// Fetches the metadata of a magnet link; `None` where somebody said stop before it was there. With it comes what there was
-    /// before the download.
+    /// Fetches the metadata of a magnet link; `None` if the torrent is stopped first, or if only the metadata is wanted. Also
+    /// returns the peers of the metadata phase, for the download.
     pub fn fetch_metadata(&mut self, magnet: &Magnet) -> Result<Option<(Metainfo, KeptPeers<'a>)>, TorrentError> {
         let layout = Layout::new(1, Vec::new())?;
         let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
@@ -88,7 +88,7 @@ impl<'a> TorrentRun<'a> {
         Ok(Some((torrent, KeptPeers { peer_manager, shared })))
     }
 
-    /// Looks at what is there, fetches the rest, seeds.
+    /// Checks the files, downloads what is missing, and seeds.
     pub fn download(
         &mut self,
         torrent: &Metainfo,
@@ -106,7 +106,7 @@ impl<'a> TorrentRun<'a> {
             match open(inner, config, torrent, registration, &self.events) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    // Whoever heard that we are there hears that we leave.
+                    // Peers and trackers that know of us are told that we leave.
                     if let Some(KeptPeers { peer_manager, shared }) = kept_peers {
                         inner.set_stage(Stage::Stopping);
                         peer_manager.shut_down(&shared, &self.peer_events, || {});
@@ -135,7 +135,7 @@ impl<'a> TorrentRun<'a> {
         }
         if let Some(folder) = config.pending.as_ref().filter(|_| !met) {
             let pending = PendingCompletion::new(folder, torrent.info_hash, &config.out_dir);
-            // Before the first piece can come: there must be no completion that is not remembered.
+            // Before the first piece can arrive: no download may complete without this record.
             if let Err(error) = pending.set() {
                 log::warn!("after a crash the completion of this download is not told: {}", reason(&error));
             }
@@ -176,7 +176,7 @@ impl<'a> TorrentRun<'a> {
         TorrentContext::new(terms, pieces, self.inner.peer_events.clone())
     }
 
-    /// Listens, and begins to look for peers.
+    /// Listens for connections, and starts to look for peers.
     fn peer_manager(
         &mut self,
         shared: &TorrentContext,
@@ -203,7 +203,7 @@ impl<'a> TorrentRun<'a> {
         ))
     }
 
-    /// Connections know from now on at which ports we can be found, and handles see them.
+    /// Publishes our ports to the connections, and the shared context to handles.
     fn publish(&self, shared: &Arc<TorrentContext>, peer_manager: &PeerManager<'_>) {
         shared.port.store(peer_manager.port(), Ordering::Relaxed);
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };

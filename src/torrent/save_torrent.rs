@@ -1,4 +1,4 @@
-//! The .torrent of a magnet link or a URL, kept where the user wants it.
+//! Saves the torrent file of a magnet link or a URL.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -8,8 +8,8 @@ use crate::metainfo::{Metainfo, printable};
 use crate::util::atomic_file::{self, WriteMode};
 use crate::util::os_error::reason;
 
-/// Writes the .torrent where the user wants it, a file or a folder; what came of it, fit for a person. That it cannot be written is no
-/// reason to stop, and a file that is there and holds something else is replaced only by `overwrite`.
+/// Saves the torrent file at `path`, a file or a folder; returns the result as a printable line. A failure is no reason to
+/// stop. A file with other contents is replaced only with `overwrite`.
 pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> String {
     let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
     let shown = printable(&file.to_string_lossy());
@@ -20,7 +20,7 @@ pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrit
     }
 }
 
-/// Whether it was written; false where the file holds the same torrent.
+/// Whether it was written; false if the file already contains the same torrent.
 fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
     match fs::metadata(file) {
         Ok(found) if !found.is_file() => return write_into(file, bytes), // a pipe, a device
@@ -32,13 +32,13 @@ fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::R
         }
         _ => {}
     }
-    // A link is the user's way of naming another file.
+    // A symbolic link is the user's way of naming another file.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     atomic_file::write(&file, bytes, if overwrite { WriteMode::Replace } else { WriteMode::CreateNew })?;
     Ok(true)
 }
 
-/// Writes into what is no file. Nothing is cut: a file may have taken its place a moment ago.
+/// Writes to something other than a regular file. Does not truncate: a file may have taken its place a moment ago.
 fn write_into(place: &Path, bytes: &[u8]) -> io::Result<bool> {
     let mut opened = fs::OpenOptions::new().write(true).open(place)?;
     if opened.metadata()?.is_file() {
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 1);
     }
 
-    /// A pipe was there when it was looked at, and a file is when it is opened.
+    /// There was a pipe when the path was checked, and there is a file when it is opened.
     #[test]
     fn a_file_that_took_the_place_of_a_pipe_is_not_cut() {
         let dir = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! What of a torrent is wanted, in which order it comes and where it goes: the user's words made into flags for the storage and
-//! a plan for the picker. Pure.
+//! Which files of a torrent are wanted, in which order and at which paths: turns the configuration into flags for the storage
+//! and a plan for the picker. Pure.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use crate::strategy::picker::Plan;
 use crate::torrent::{Config, TorrentError, layout};
 use crate::types::{Bitfield, PieceIndex};
 
-/// See the module's head.
+/// See the module's documentation.
 pub struct WantedFiles {
-    /// Where each byte lies, with the names that the user gave.
+    /// The torrent's layout, with the paths that the user gave.
     pub layout: Layout,
-    /// A flag a file, padding included.
+    /// For each file, including padding, whether it is wanted.
     pub wanted: Vec<bool>,
-    /// What the picker is to do.
+    /// The picker's plan.
     pub plan: Plan,
-    /// Files that are wanted, and all; without padding.
+    /// The number of wanted files, and of all files; without padding.
     pub files: (usize, usize),
-    /// Bytes of all pieces that are wanted.
+    /// Bytes of all wanted pieces.
     pub bytes: u64,
 }
 
 impl WantedFiles {
-    /// What the configuration makes of this torrent.
+    /// Applies the configuration to this torrent.
     ///
     /// # Errors
-    /// Where the choice matches nothing, a file is given a place that it cannot have, or the files do not lie as the pieces say.
+    /// If the selection matches nothing, a file is given a path that it cannot have, or the files do not fit the pieces.
     pub fn new(torrent: &Metainfo, config: &Config) -> Result<WantedFiles, TorrentError> {
         let mut layout = layout(torrent)?;
         for (number, path) in &config.places {
@@ -38,7 +38,7 @@ impl WantedFiles {
             }
             layout.rename(file, path).map_err(TorrentError::InvalidPath)?;
         }
-        // A torrent must not bring its own marker, or that of another.
+        // A torrent must not contain its own marker, or that of another torrent.
         let top = |spec: &FileSpec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref()));
         if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.pad && top(spec)) {
             let error = LayoutError::Reserved { path: spec.path.clone() };
@@ -55,7 +55,8 @@ impl WantedFiles {
     }
 }
 
-/// See [`TorrentHandle::place`](crate::torrent::Handle::place); empty where there is none. `placed` are the files to which the user gave places.
+/// See [`TorrentHandle::place`](crate::torrent::TorrentHandle::place); empty if there is none. `placed` are the files that the
+/// user gave paths.
 pub(crate) fn place(layout: &Layout, wanted: &[bool], has_folder: bool, placed: &[(u32, PathBuf)]) -> PathBuf {
     let is_placed = |file: usize| placed.iter().any(|(number, _)| u32::try_from(file) == Ok(*number));
     let is_wanted = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
@@ -72,7 +73,7 @@ pub(crate) fn place(layout: &Layout, wanted: &[bool], has_folder: bool, placed: 
     }
 }
 
-/// The pieces of wanted files, and those that come first.
+/// The pieces of the wanted files, and those to download first.
 fn plan(layout: &Layout, wanted: &[bool], config: &Config) -> Plan {
     let mut plan = Plan::all(layout.piece_count());
     let pieces = || wanted.iter().enumerate().filter(|(_, wanted)| **wanted).map(|(file, _)| layout.pieces_of(file));

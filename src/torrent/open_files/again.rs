@@ -1,4 +1,4 @@
-//! What is hashed or forgotten again when it is decided what becomes of each file: bytes may lie elsewhere now.
+//! What has to be hashed or forgotten once it is decided what to do with each file: bytes may be in other places now.
 
 use crate::storage::{self, FileAction};
 use crate::torrent::TorrentError;
@@ -7,8 +7,8 @@ use crate::torrent::resume_store::ResumeStore;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 
 impl FileOpener<'_> {
-    /// Forgets those blocks of an earlier session that are of no use: in pieces that turned out to be there, in files whose bytes lie
-    /// elsewhere now, and behind a file's end.
+    /// Forgets the blocks of an earlier run that are of no use: in pieces that are complete, in files whose bytes are in other
+    /// places now, and beyond the end of a file.
     pub(crate) fn check_recalled(&self, resume_store: &mut ResumeStore, steps: &[FileAction], have: &Bitfield) {
         let layout = self.disk.layout();
         let stays = |file: usize| matches!(steps.get(file), Some(FileAction::Leave | FileAction::Continue));
@@ -21,7 +21,7 @@ impl FileOpener<'_> {
         });
     }
 
-    /// Hashes the pieces of these files that are not there; all of those of `ignored` files, whose bytes lie elsewhere now.
+    /// Hashes the missing pieces of these files, and all pieces of `ignored` files, whose bytes are in other places now.
     pub(crate) fn recheck<'b>(
         &self,
         files: impl Iterator<Item = &'b usize>,

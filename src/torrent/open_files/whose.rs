@@ -1,4 +1,4 @@
-//! Which of the files that are there are ours, by the marker, the resume data and their pieces.
+//! Decides which of the existing files are ours, by the marker, the resume data and their pieces.
 
 use crate::metainfo::printable;
 use crate::storage::{Claim, DecisionInput, FileAction, FileSnapshot, StorageError, StorageErrorKind, Survey};
@@ -9,7 +9,7 @@ use crate::torrent::{Event, TorrentError, send_event};
 use crate::types::{Bitfield, PieceIndex};
 
 impl FileOpener<'_> {
-    /// What is to be done with each file, and with the part file.
+    /// What to do with each file and with the part file.
     pub(crate) fn decide(
         &self,
         survey: &Survey,
@@ -45,8 +45,8 @@ impl FileOpener<'_> {
         is_marked || resume_store.is_some_and(|resume_store| resume_store.is_part_file_unchanged(&self.disk, seen))
     }
 
-    /// Whether the marker says that btsync made the file, for a download that is not complete, or the resume data that it is as btsync
-    /// left it.
+    /// Whether the file is ours: the marker proves that btsync created it for an unfinished download, or the resume data that
+    /// it is as btsync left it.
     fn is_ours(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
         let disk = &self.disk;
         let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
@@ -54,7 +54,7 @@ impl FileOpener<'_> {
         marked || resume_store.is_some_and(|resume_store| resume_store.left(disk, file, seen))
     }
 
-    /// What the marker or the resume data says of a file that it does not prove to be ours.
+    /// What the marker or the resume data claims about a file that they do not prove to be ours.
     fn says_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
         let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
         let marked = self.disk.marker.as_ref().zip(path).map(|(marker, path)| marker.claims(path, seen.identity));
@@ -64,7 +64,7 @@ impl FileOpener<'_> {
         }
     }
 
-    /// Where the file that is in the way is another torrent's unfinished download, that is the reason.
+    /// If the file in the way belongs to another torrent's unfinished download, returns that as the error.
     fn is_in_use(&self, error: StorageError, survey: &Survey) -> StorageError {
         if error.kind() != StorageErrorKind::Exists {
             return error;
@@ -78,8 +78,8 @@ impl FileOpener<'_> {
         others.err().filter(is_reason).unwrap_or(error)
     }
 
-    /// Says what the download replaces in files that hold pieces of the torrent and are not its own unfinished ones: the user
-    /// may have changed a complete file on purpose.
+    /// Reports what the download replaces in files that contain pieces of the torrent and are not its own unfinished ones: the
+    /// user may have changed a complete file on purpose.
     pub(crate) fn report_replaced(
         &self,
         steps: &[FileAction],
