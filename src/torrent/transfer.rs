@@ -1,7 +1,7 @@
-//! The main thread's loop while a torrent is downloaded and seeded: whom we know and call is up to [`PeerManager`]; it gives slots,
-//! hears what connections report, and knows when all is done.
+//! The torrent's loop while it downloads and seeds: gives out upload slots, handles the connections' events, and knows when
+//! everything is done. The [`PeerManager`] decides which peers to dial.
 //!
-//! It sleeps until the next of its appointments or the next report, and never blocks otherwise.
+//! The loop sleeps until its next deadline or the next event, and never blocks otherwise.
 
 mod bans;
 mod slots;
@@ -22,37 +22,37 @@ use crate::torrent::peer_manager::{LoopEvent, PeerManager};
 use crate::torrent::resume_store::{MANY_FILES, ResumeStore, lateness};
 use crate::torrent::{Event, Outcome, Stage, send_event};
 
-/// The main thread looks up at least so often, so that a lost appointment is no disaster.
+/// Upper bound on sleep, in case a deadline is missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Between two tries where main finds no descriptor.
+/// How long to wait before another attempt if the torrent's main thread found no descriptor.
 const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Reports that are heard in a row before the appointments are looked at again.
+/// How many events are handled in a row before the deadlines are checked again.
 const MAX_EVENTS_PER_TURN: usize = 1000;
 
-/// The main thread's state.
+/// The loop's state.
 pub struct Transfer<'a> {
     shared: &'a Arc<TorrentContext>,
     peer_manager: PeerManager<'a>,
     choker: Choker,
     next_choke: Duration,
-    /// When a super-seed looks at what it has shown.
+    /// When a super-seed next checks which pieces to reveal.
     next_reveal: Duration,
-    /// Tells what has arrived of what we sent, where the system does.
+    /// Provides the bytes acknowledged by peers, if the system does.
     acknowledged: Option<TcpDiag>,
     turnover: Turnover,
-    /// Since when all that is wanted has been there.
+    /// Since when everything wanted is complete.
     complete_since: Option<Duration>,
-    /// The size in bytes of what is wanted.
+    /// The size of everything wanted, in bytes.
     total: u64,
     failure: Option<StorageError>,
-    /// When to look again at the files of a complete download, where there was no descriptor for that.
+    /// When to check the files of a complete download again, if there was no descriptor for that.
     finish_retry_at: Option<Duration>,
-    /// Keeps the fast-resume record, where there is one.
+    /// The fast-resume data, if it is enabled.
     resume_store: Option<ResumeStore>,
 }
 
 impl<'a> Transfer<'a> {
-    /// A conductor whose torrent, of which `total` bytes are wanted, has just been checked.
+    /// The loop of a torrent that has just been checked and of which `total` bytes are wanted.
     pub fn new(
         shared: &'a Arc<TorrentContext>,
         mut peer_manager: PeerManager<'a>,
@@ -82,10 +82,10 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Downloads and seeds until the goal is reached or somebody says stop; then says goodbye.
+    /// Downloads and seeds until the seed goal is reached or the torrent is stopped; then shuts down.
     ///
     /// # Errors
-    /// Where the disk failed.
+    /// If the disk failed.
     pub fn run(mut self, peer_events: &Receiver<PeerEvent>) -> Result<Outcome, StorageError> {
         while !self.is_over() {
             let now = self.shared.now();
@@ -100,7 +100,7 @@ impl<'a> Transfer<'a> {
             let wake = Instant::now() + self.sleep(now);
             if let Some(loop_event) = self.peer_manager.wait(peer_events, wake) {
                 self.take(loop_event);
-                // What else waits is heard before the appointments are looked at again.
+                // Handles all other waiting events before the deadlines are checked again.
                 peer_events
                     .try_iter()
                     .take(MAX_EVENTS_PER_TURN)
@@ -110,7 +110,7 @@ impl<'a> Transfer<'a> {
         self.shut_down(peer_events)
     }
 
-    /// Writes the fast-resume record where it is time to.
+    /// Writes the fast-resume record if it is due.
     fn save_resume_data(&mut self, now: Duration) {
         let (pieces, sent) = (&self.shared.pieces, self.shared.uploaded.load(Ordering::Relaxed));
         self.resume_store.iter_mut().for_each(|resume_store| resume_store.count_uploaded(sent));
@@ -121,17 +121,17 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Whether the session was told to stop.
+    /// Whether the torrent was told to stop.
     fn is_stopped(&self) -> bool {
         self.peer_manager.inner.stop.load(Ordering::Acquire)
     }
 
-    /// Whether there is nothing left to do.
+    /// Whether the loop has to end.
     fn is_over(&self) -> bool {
         self.is_stopped() || self.failure.is_some() || self.goal_reached(self.shared.now())
     }
 
-    /// Whether seeding is done, where the download is.
+    /// Whether the download is complete and the seed goal reached.
     fn goal_reached(&self, now: Duration) -> bool {
         let Some(since) = self.complete_since else { return false };
         let seed_goal = &self.peer_manager.config.seed;
@@ -145,7 +145,7 @@ impl<'a> Transfer<'a> {
         !seed_goal.any() || by_time || by_ratio
     }
 
-    /// Until the next appointment.
+    /// The time until the next deadline.
     fn sleep(&self, now: Duration) -> Duration {
         let mut next = self.peer_manager.next_due(now, self.shared).min(now + LONGEST_SLEEP);
         if self.shared.roster.count() > 0 {
@@ -164,20 +164,20 @@ impl<'a> Transfer<'a> {
                 next = next.min(since + time);
             }
             if self.peer_manager.config.seed.ratio.is_some() {
-                next = next.min(now + Duration::from_secs(1)); // nobody reports bytes
+                next = next.min(now + Duration::from_secs(1)); // no event reports uploaded bytes
             }
         }
         next.min(self.finish_retry_at.unwrap_or(next)).saturating_sub(now)
     }
 
-    /// Takes what was heard.
+    /// Handles an event.
     fn take(&mut self, loop_event: LoopEvent) {
         if let Some(event) = self.peer_manager.handle_event(self.shared, loop_event) {
             self.handle_event(event);
         }
     }
 
-    /// Takes one report that is about the download.
+    /// Handles an event of the download.
     fn handle_event(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Disconnected { key, addr, why } => self.peer_manager.gone(self.shared, key, addr, &why),
@@ -191,12 +191,13 @@ impl<'a> Transfer<'a> {
             PeerEvent::Storage(error) => {
                 self.failure.get_or_insert(error);
             }
-            // A pause is looked at in each turn. The rest is for the contacts, or late news of the metadata stage.
+            // The loop checks for a pause in each turn. The other events are the peer manager's, or late ones of the metadata
+            // phase.
             _ => {}
         }
     }
 
-    /// The last piece that is wanted is there.
+    /// The last wanted piece is verified: finishes the files and reports completion.
     fn complete(&mut self) {
         if self.complete_since.is_some() {
             return;
@@ -213,7 +214,7 @@ impl<'a> Transfer<'a> {
                 self.failure.get_or_insert(error);
                 return;
             }
-            // The next run does it.
+            // The next run finishes the files.
             Ok(false) => return,
             Ok(true) => {}
         }
@@ -233,8 +234,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Sees that the files are where they belong and still ours, and gives up the right to write to them; `false` where a stop comes
-    /// first, and there are too many files to go on nevertheless.
+    /// Checks that the files are in place and still ours, and gives up the right to write to them. Returns false if a stop
+    /// comes first and there are too many files to go on in spite of it.
     fn finish_files(&mut self) -> Result<bool, StorageError> {
         let (storage, stop) = (self.shared.pieces.storage(), &self.peer_manager.inner.stop);
         let are_many = storage.layout().files().len() > MANY_FILES;
@@ -245,7 +246,7 @@ impl<'a> Transfer<'a> {
         storage.compare_undecided()?;
         match self.shared.pieces.recheck_changed(stop) {
             _ if is_over() => return Ok(false),
-            // What a stop has cut short proves nothing.
+            // A check that the stop cut short proves nothing.
             Err(error) if stop.load(Ordering::Relaxed) && error.kind() == StorageErrorKind::Exists => return Ok(false),
             result => result?,
         }
@@ -257,10 +258,10 @@ impl<'a> Transfer<'a> {
             storage.sync_all()?;
             storage.confirm_lock()?;
         }
-        // From here on they are read only.
+        // From here on, the files are only read.
         storage.close();
         let (have, partial) = self.shared.pieces.to_resume();
-        // Before the marker goes: no record that outlives it is to name files that are complete.
+        // Before the marker is removed: no record that outlives it may claim complete files as ours.
         if let Some(resume_store) = &mut self.resume_store {
             resume_store.disown(storage, (have.clone(), partial), self.shared.now());
         }
@@ -268,9 +269,9 @@ impl<'a> Transfer<'a> {
         Ok(true)
     }
 
-    /// Goodbye to everybody.
+    /// Shuts down: completes the files if possible, tells trackers, closes connections, and writes the resume data.
     fn shut_down(mut self, peer_events: &Receiver<PeerEvent>) -> Result<Outcome, StorageError> {
-        // The last block may have come just before the stop.
+        // The last block may have arrived just before the stop.
         if self.shared.pieces.is_complete() && self.failure.is_none() {
             self.complete();
         }
@@ -287,7 +288,7 @@ impl<'a> Transfer<'a> {
         match self.failure {
             Some(error) => Err(error),
             None if !inner.stop.load(Ordering::Acquire) => Ok(Outcome::Completed),
-            // Where the last block came while we were leaving, nobody has looked at the files: the next run does.
+            // If the last block arrived during the shutdown, the files have not been checked: the next run does that.
             None if self.complete_since.is_some() => Ok(Outcome::StoppedComplete),
             None => Ok(Outcome::Stopped),
         }

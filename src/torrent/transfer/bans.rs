@@ -1,12 +1,14 @@
-//! The conductor's part about wrong data: what to do with who sent a piece that was wrong, and with who is proven to have lied.
+//! The loop's reaction to wrong data: what to do with peers that sent blocks of a failed piece, and with those proven to have
+//! lied.
 
 use crate::torrent::transfer::Transfer;
 use crate::torrent::{Event, send_event};
 use crate::types::{PeerKey, PieceIndex};
 
 impl Transfer<'_> {
-    /// A piece was wrong. A single sender is to blame; of several nobody is yet: that is known once the piece is right. The same
-    /// goes for a piece with `restored` blocks, which peers of an earlier session sent; that speaks against no peer of this one.
+    /// A piece failed its hash check. A single sender is to blame. Of several senders none is blamed until the piece verifies
+    /// and shows which one lied. The same goes for a piece with `restored` blocks, from an earlier run's peers; it does not
+    /// count against any peer of this run.
     pub(crate) fn piece_failed(&mut self, piece: PieceIndex, senders: &[PeerKey], restored: bool) {
         let known: Vec<_> =
             senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|(addr, _)| addr).collect();
@@ -24,11 +26,11 @@ impl Transfer<'_> {
         }
     }
 
-    /// These sent wrong blocks of a piece: they are hung up on and left alone, also those who have left.
+    /// Bans peers that sent wrong blocks of a piece, even if they have disconnected.
     pub(crate) fn ban(&mut self, piece: PieceIndex, liars: &[PeerKey]) {
         for &key in liars {
             let now = self.shared.now();
-            // It may have spoilt more than one piece; that is one offence.
+            // The peer may have sent wrong blocks of several pieces; that counts as one offence.
             let Some((addr, incoming)) =
                 self.peer_manager.address_of(key).filter(|(a, _)| !self.peer_manager.peer_list.is_banned(a, now))
             else {

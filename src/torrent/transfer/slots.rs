@@ -1,4 +1,4 @@
-//! The conductor's part about slots: it shows the choker who is there, and does what it decides.
+//! The loop's part in choking: tells the choker about the peers, and carries out its decisions.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::strategy::rate_limiter::Direction;
 use crate::torrent::transfer::Transfer;
 use crate::types::PeerKey;
 
-/// Between two looks of a super-seed at what it has shown.
+/// How often a super-seed checks which pieces to reveal.
 const REVEAL: Duration = Duration::from_secs(1);
 
 impl Transfer<'_> {
-    /// Gives the slots anew where it is time.
+    /// Runs a choke round if one is due.
     pub(crate) fn run_choke_round(&mut self, now: Duration) {
         if now < self.next_choke {
             return;
@@ -38,7 +38,7 @@ impl Transfer<'_> {
         self.drop_useless_peer(now, &candidates);
     }
 
-    /// Lets a super-seed look once a second whether it shows somebody more.
+    /// Lets a super-seed check once a second whether to reveal more pieces.
     pub(crate) fn super_seeding(&mut self, now: Duration) {
         if now >= self.next_reveal
             && let Some(super_seeding) = self.shared.active_super_seed()
@@ -48,7 +48,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Stops or goes on, as the handles say last: in a pause requests are taken back, and nobody has a slot.
+    /// Pauses or resumes as the handle last requested. During a pause, requests are cancelled and no peer has an upload slot.
     pub(crate) fn apply_pause(&mut self) {
         let paused = self.peer_manager.inner.paused.load(Ordering::Acquire);
         if self.shared.paused.swap(paused, Ordering::AcqRel) == paused {
@@ -63,15 +63,16 @@ impl Transfer<'_> {
         self.run_choke_round(self.shared.now());
     }
 
-    /// The connected peers as the choker sees them. A round that begins is noted; the rates are those of the last ten to twenty seconds.
+    /// The connected peers as candidates for the choker. `round` tells whether a choke round begins; the rates are those of the
+    /// last ten to twenty seconds.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
         self.choker.set_upload_limit(self.shared.throttle.fair_share(Direction::Up));
-        let paused = self.shared.is_paused(); // then nothing is asked for, and nobody owes
+        let paused = self.shared.is_paused(); // then we request nothing, and no peer owes us blocks
         let mut candidates = Vec::with_capacity(self.peer_manager.connections.len());
         for peer in self.shared.roster.all() {
             let Some(entry) = self.peer_manager.connections.get_mut(&peer.key) else { continue };
             let received = peer.downloaded.load(Ordering::Relaxed);
-            // What waits in the kernel says nothing of the way up.
+            // Bytes that wait in the kernel say nothing about the upload rate.
             let sent_to_kernel = peer.sent_to_kernel.load(Ordering::Relaxed);
             let before = entry.delivered.payload;
             if round && sent_to_kernel > before {
@@ -81,13 +82,13 @@ impl Transfer<'_> {
             if round && self.acknowledged.is_some() {
                 entry.delivered.note_progress(now, sent_to_kernel, before);
             }
-            // What is on its way to it says that it has asked for more than it has, unless it does not read.
+            // Bytes in transit show that the peer has requested more than it has, unless it does not read.
             let waits = peer.queued_requests.load(Ordering::Acquire) > 0 || sent_to_kernel > entry.delivered.payload;
             let is_requesting = waits && !entry.delivered.is_stuck(now);
             let sent = entry.delivered.payload;
             let (then, received_then, sent_then) = entry.rate_samples[0];
             let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
-            // Rounds may follow each other sooner.
+            // Rounds may come in quicker succession.
             if round && now >= entry.rate_samples[1].0 + CHOKE_ROUND {
                 entry.rate_samples = [entry.rate_samples[1], (now, received, sent)];
             }
@@ -108,14 +109,14 @@ impl Transfer<'_> {
                 since: peer.since,
             });
         }
-        // A seed takes nothing, whether it says so (BEP 21) or not.
+        // A seed downloads nothing, whether it says so (BEP 21) or not.
         for candidate in &mut candidates {
             candidate.upload_only |= self.shared.pieces.peer_is_seed(candidate.key);
         }
         candidates
     }
 
-    /// A peer has become interested, or lost its interest: a free slot is given at once.
+    /// A peer became interested or lost interest: gives it a free slot at once, or takes its slot away.
     pub(crate) fn interest_changed(&mut self, key: PeerKey) {
         let Some(peer) = self.shared.roster.get(key) else { return };
         peer.interest_reported.store(false, Ordering::Release);

@@ -1,5 +1,5 @@
-//! What the conductor does at each round of choking beside giving slots: it notes who let requests run out of time, and where the
-//! table is full while somebody waits to be called, drops a peer of little use ([`Turnover`](crate::strategy::quality::Turnover)).
+//! What the loop does at each choke round besides choking: records requests that timed out and, if the table is full while
+//! there are peers to dial, drops a peer of little use ([`Turnover`](crate::strategy::quality::Turnover)).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::strategy::quality::duplicates::{DuplicateConnection, surplus_duplicat
 use crate::torrent::transfer::Transfer;
 
 impl Transfer<'_> {
-    /// Puts on record how many requests each peer left unanswered since the last look.
+    /// Records how many requests each peer left unanswered since the last call.
     pub(crate) fn note_timeouts(&mut self) {
         for peer in self.shared.roster.all() {
             let late = peer.timed_out.swap(0, Ordering::Relaxed);
@@ -22,7 +22,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Drops somebody where there is no room and somebody else could be called.
+    /// Drops a peer of little use if there is no room and another peer could be dialled.
     pub(crate) fn drop_useless_peer(&mut self, now: Duration, candidates: &[Candidate]) {
         if self.peer_manager.connections.len() < self.peer_manager.registration.capacity()
             || self.peer_manager.peer_list.dial_candidates(now, 1).is_empty()
@@ -35,7 +35,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Ends all but one of the connections to a peer that we reached over several of its addresses, where that is up to us.
+    /// Closes all but one of the connections to a peer that we reached at several addresses, if that is up to us.
     pub(crate) fn merge_twins(&mut self, candidates: &[Candidate]) {
         let twin = |c: &Candidate| {
             let id = self.shared.roster.get(c.key)?.id;
@@ -48,7 +48,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// A connected peer as the turnover sees it; `None` where it has just left.
+    /// A connected peer as [`Turnover`](crate::strategy::quality::Turnover) sees it; `None` if it has just left.
     fn occupant(&self, c: &Candidate) -> Option<TurnoverCandidate> {
         let peer = self.shared.roster.get(c.key)?;
         Some(TurnoverCandidate {
