@@ -1,7 +1,7 @@
-//! How soon a large torrent's download begins, and what it holds in memory then: 204,800 pieces, first in an empty folder, then
-//! with the sparse file of that run in place; beside them a torrent of a single piece.
+//! How soon the download of a large torrent begins, and how much memory btsync uses then: 204,800 pieces, first into an empty
+//! folder, then with the sparse file of that run in place; for comparison, a torrent with a single piece.
 //!
-//! The hashes are random and the file is all holes, so neither time nor disk goes into it.
+//! The hashes are random and the file is all holes, so hashing and disk I/O take no time.
 
 #[path = "support/child.rs"]
 mod child;
@@ -20,7 +20,7 @@ use btsync::wire::{Handshake, handshake};
 
 use child::{Btsync, cpu_of, free_port, peak_kib};
 
-/// Small: it is their number that costs, and without room for all of them on the disk nothing begins.
+/// Small pieces, because their number determines the cost, and btsync starts no download without enough free disk space.
 const PIECE: u64 = 16 << 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One start.
+/// The figures of one start.
 struct Start {
     /// From the start to the first connection.
     dialled: Duration,
@@ -59,7 +59,7 @@ struct Start {
     requested: Duration,
     peak_kib: u64,
     cpu: Duration,
-    /// From the signal to the end.
+    /// From the signal to the exit.
     stopped: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Start {
     }
 }
 
-/// Starts btsync with a peer that has everything, waits for its first request, and stops it.
+/// Starts btsync with a peer that has every piece, waits for its first request, and stops it.
 fn start(file: &Path, out: &Path, torrent: &Metainfo) -> Result<Start, Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let peer = listener.local_addr()?.to_string();
@@ -116,7 +116,7 @@ fn has_request(mut bytes: &[u8]) -> Result<bool, Box<dyn Error>> {
     Ok(false)
 }
 
-/// A torrent file with hashes of nothing.
+/// A torrent file with random hashes.
 fn torrent(name: &str, pieces: u64) -> Vec<u8> {
     let mut hashes = vec![0; 20 * pieces as usize];
     fastrand::Rng::with_seed(1).fill(&mut hashes);

@@ -1,9 +1,9 @@
-//! How many announces `btsync tracker` answers with one core, and what a peer costs it in memory; beside it opentracker, where that is
-//! installed. The tracker and this load have a core each where there are two.
+//! How many announces per second `btsync tracker` answers on one core, and how much memory each peer takes; next to it
+//! opentracker, if installed. With two cores or more, the tracker and the load generator have one each.
 //!
-//! Over UDP each announce is of another peer until all are known, then they come again; over HTTP each has a connection of its own, as
-//! clients do it. Beside what was answered a second stands how many that makes a second of the tracker's processor time, which
-//! other work on the machine changes less.
+//! Over UDP each announce comes from a new peer until all are known, then they repeat. Over HTTP each announce has its own
+//! connection, as with real clients. Next to the answers per second stand the answers per second of the tracker's CPU time, which
+//! other load on the machine affects less.
 
 #[allow(dead_code, reason = "the other benches use the rest of it")]
 #[path = "support/child.rs"]
@@ -23,14 +23,14 @@ use child::{cpu_of, free_port};
 
 type Res<T> = Result<T, Box<dyn Error>>;
 
-/// Peers come from so many addresses, as one may have a few peers of a torrent only.
+/// The number of addresses that peers announce from, because a tracker accepts only a few peers of a torrent per address.
 const ADDRESSES: usize = 400;
-/// Datagrams under way at once: less than a socket's buffer holds.
+/// How many datagrams are in flight at once: fewer than a socket's buffer holds.
 const WINDOW: usize = 64;
-/// HTTP clients at once.
+/// The number of concurrent HTTP clients.
 const CLIENTS: usize = 8;
 
-/// How much of it.
+/// The size of a run.
 struct Size {
     torrents: usize,
     peers: usize,
@@ -58,7 +58,7 @@ fn main() -> Res<()> {
         println!("opentracker is not installed");
         return Ok(());
     }
-    // Debian's serves the torrents on a list only.
+    // Debian's opentracker serves only the torrents of a whitelist.
     let list: String = (0..size.torrents).map(|n| hash(n).map(|byte| format!("{byte:02x}")).concat() + "\n").collect();
     fs::write(folder.path().join("whitelist"), list)?;
     run("opentracker", &size, |port| {
@@ -68,7 +68,7 @@ fn main() -> Res<()> {
     })
 }
 
-/// Announces that were answered, and how long that took.
+/// How many announces were answered, and how long that took.
 struct Answers {
     count: usize,
     time: Duration,
@@ -80,7 +80,7 @@ impl Answers {
     }
 }
 
-/// A tracker; killed when dropped.
+/// A tracker process, killed when dropped.
 struct Tracker(Child);
 
 impl Drop for Tracker {
@@ -94,7 +94,7 @@ fn run(name: &str, size: &Size, command: impl Fn(u16) -> Command) -> Res<()> {
     let port = free_port()?;
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let cores: Vec<usize> = cores()?;
-    // A child inherits the core that it is started on.
+    // A child process inherits the core on which it is started.
     pin(cores.last().copied())?;
     let child = command(port).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     pin(cores.first().copied())?;
@@ -113,7 +113,7 @@ fn run(name: &str, size: &Size, command: impl Fn(u16) -> Command) -> Res<()> {
     let mut cpu = cpu_of(pid).map(|(own, _)| own).unwrap_or_default();
     let mut spent = || {
         let before = std::mem::replace(&mut cpu, cpu_of(pid).map(|(own, _)| own).unwrap_or_default());
-        // To a hundredth of a second, and never nothing.
+        // Measured to a hundredth of a second; never 0, because it is a divisor.
         cpu.saturating_sub(before).as_secs_f64().max(0.01)
     };
     let udp = swarm.announce(usize::MAX, Some(size.time))?;
@@ -131,7 +131,7 @@ fn run(name: &str, size: &Size, command: impl Fn(u16) -> Command) -> Res<()> {
     Ok(())
 }
 
-/// The cores that this process may run on.
+/// The cores on which this process may run.
 fn cores() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
@@ -145,7 +145,7 @@ fn pin(core: Option<usize>) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// A figure of a process, in KiB.
+/// One figure of a process's memory usage, in KiB.
 fn memory(pid: u32, what: &str) -> Res<i64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(what)).ok_or("no such figure")?;
@@ -158,12 +158,12 @@ fn hash(torrent: usize) -> [u8; 20] {
     hash
 }
 
-/// Peers that announce over UDP, at the addresses 127.1.x.y.
+/// Peers that announce over UDP from the addresses 127.1.x.y.
 struct Swarm {
     sockets: Vec<(UdpSocket, [u8; 8])>,
     torrents: usize,
     peers: usize,
-    /// The next to announce.
+    /// The next peer to announce.
     next: usize,
 }
 
@@ -186,7 +186,7 @@ impl Swarm {
         Ok(Swarm { sockets, torrents: size.torrents, peers: size.peers, next: 0 })
     }
 
-    /// Announces so many times, or for so long.
+    /// Announces this many times, or for this long.
     fn announce(&mut self, times: usize, time: Option<Duration>) -> Res<Answers> {
         let (start, mut answered) = (Instant::now(), 0);
         let mut answer = [0; 2048];
@@ -208,7 +208,7 @@ impl Swarm {
         Ok(Answers { count: answered, time: start.elapsed() })
     }
 
-    /// The announce of a peer (BEP 15), which wants 50 others.
+    /// The announce of one peer (BEP 15), which asks for 50 peers.
     fn request(&self, peer: usize, id: [u8; 8]) -> [u8; 98] {
         let mut packet = [0; 98];
         packet[..8].copy_from_slice(&id);
@@ -224,7 +224,7 @@ impl Swarm {
     }
 }
 
-/// Announces by connections of their own.
+/// Announces over HTTP, each on its own connection.
 fn over_http(tracker: SocketAddr, size: &Size) -> Res<Answers> {
     let start = Instant::now();
     let client = |n: usize| -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! The ideal downloader, one connection and one thread: receive, hash and write, and nothing else; or receive and compare.
+//! The ideal downloader: one connection on one thread that only receives, hashes and writes, or receives and compares.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -18,29 +18,29 @@ use crate::table::{Figures, thread_cpu};
 
 /// Requests in flight.
 const DEPTH: u64 = 128;
-/// Bytes received at once at most.
+/// The most bytes received at once.
 const SLAB: usize = 256 * 1024;
-/// How long to call somebody who is about to listen.
+/// How long to retry until the other side listens.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What becomes of what is received.
+/// What happens to received data.
 pub enum Sink<'a> {
-    /// Hashed and written: a download.
+    /// It is hashed and written: a download.
     Disk(&'a File),
-    /// Compared with this: a seeder's measure.
+    /// It is compared with this payload: measures a seeder.
     Compare(&'a [u8]),
 }
 
-/// One connection that takes the whole torrent, block after block.
+/// One connection that downloads the whole torrent, block after block.
 pub struct Leech<'a> {
     torrent: &'a Metainfo,
     sink: Sink<'a>,
     stream: TcpStream,
     slab: Slab,
-    /// Bytes of the slab that hold what was received.
+    /// How many bytes of the slab hold received data.
     held: usize,
     sha: Sha1,
-    /// Blocks asked for, received, and to receive in all.
+    /// Blocks requested, received, and to receive in total.
     asked: u64,
     received: u64,
     goal: u64,
@@ -48,11 +48,11 @@ pub struct Leech<'a> {
 }
 
 impl<'a> Leech<'a> {
-    /// Calls `addr` until someone answers there, and shakes hands. The torrent is taken `passes` times over; its size must be
-    /// a multiple of the piece length.
+    /// Connects to `addr`, retrying until someone listens, and exchanges handshakes. The torrent is downloaded `passes` times;
+    /// its size must be a multiple of the piece length.
     ///
     /// # Errors
-    /// Where nobody listens for a minute.
+    /// The connection error, if nobody listens for a minute.
     pub fn call(addr: SocketAddr, torrent: &'a Metainfo, sink: Sink<'a>, passes: u64) -> io::Result<Leech<'a>> {
         assert!(torrent.total().is_multiple_of(u64::from(torrent.piece_length)), "a last piece that is short");
         let deadline = Instant::now() + PATIENCE;
@@ -78,7 +78,7 @@ impl<'a> Leech<'a> {
     /// Waits for the unchoke.
     ///
     /// # Errors
-    /// Where the other side leaves.
+    /// If the other side disconnects.
     pub fn await_unchoke(&mut self) -> io::Result<()> {
         while !self.open {
             self.receive()?;
@@ -86,10 +86,10 @@ impl<'a> Leech<'a> {
         Ok(())
     }
 
-    /// Receives everything; the time that took, and the CPU time of this thread.
+    /// Downloads everything. Returns the time it took and the CPU time of this thread.
     ///
     /// # Errors
-    /// Where the other side leaves, or sends what is wrong.
+    /// If the other side disconnects or sends wrong data.
     pub fn run(mut self) -> io::Result<Figures> {
         let (start, cpu) = (Instant::now(), thread_cpu());
         while self.received < self.goal {
@@ -110,7 +110,7 @@ impl<'a> Leech<'a> {
         }
     }
 
-    /// Asks for more once a quarter of the requests was answered.
+    /// Requests more blocks once a quarter of the requests was answered.
     fn ask(&mut self) -> io::Result<()> {
         let flying = self.asked - self.received;
         if !self.open || flying > DEPTH * 3 / 4 {
@@ -125,7 +125,7 @@ impl<'a> Leech<'a> {
         self.stream.write_all(&batch)
     }
 
-    /// One read and what follows from it.
+    /// Reads once and processes the data.
     fn receive(&mut self) -> io::Result<()> {
         let n = self.stream.read(&mut self.slab[self.held..])?;
         if n == 0 {
@@ -141,7 +141,7 @@ impl<'a> Leech<'a> {
         Ok(())
     }
 
-    /// Takes the frames that are whole; how many bytes they were.
+    /// Processes the complete frames, and returns their total length in bytes.
     fn walk(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let first = self.received;
         let (mut at, mut run) = (0, Vec::new());

@@ -1,9 +1,9 @@
-//! Whole downloads and uploads on loopback, each beside its floor: the least that it can cost on this machine.
+//! Whole downloads and uploads on loopback, each next to its floor: the least that it can cost on this machine.
 //!
-//! The floor of a download is one thread with one connection that receives, hashes and writes. The floor of seeding is a
-//! thread that reads from a file and sends. Both, and the ideal other side of each, run in this process; btsync runs as a
-//! child of it. Scenarios take turns, round after round, the first of which only warms up; everything received is compared.
-//! `BENCH_MIB` (512) sizes the torrent, `BENCH_ROUNDS` (5) the number of rounds.
+//! The floor of a download is one thread with one connection that receives, hashes and writes. The floor of seeding is a thread
+//! that reads from a file and sends. Both, and the ideal other side of each, run in this process; btsync runs as its child
+//! process. The scenarios alternate, round after round; the first round is a warm-up. All received data is compared. `BENCH_MIB`
+//! (512) sets the size of the torrent, `BENCH_ROUNDS` (5) the number of rounds.
 
 #[path = "../support/child.rs"]
 mod child;
@@ -32,11 +32,11 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const MIB: usize = 1 << 20;
 const PIECE: u32 = 1 << 20;
-/// Times that a seeder gives the whole torrent: the system counts a process's time in hundredths of a second.
+/// How often a seeder uploads the whole torrent: the system counts a process's CPU time in hundredths of a second.
 const PASSES: u64 = 4;
 
 fn main() -> Result<()> {
-    // `cargo test --benches` runs this too, without the word: then a little is enough.
+    // `cargo test --benches` runs this too, without `--bench`; then a small run is enough.
     let (mib, rounds) = if env::args().any(|arg| arg == "--bench") {
         (number("BENCH_MIB", 512)?, number("BENCH_ROUNDS", 5)?)
     } else {
@@ -60,7 +60,7 @@ fn number(name: &str, otherwise: usize) -> Result<usize> {
     Ok(env::var(name).map_or(Ok(otherwise), |text| text.parse())?.max(1))
 }
 
-/// A payload, in memory and on disk, and its torrent.
+/// A payload in memory and on disk, and its torrent.
 struct Scene {
     folder: tempfile::TempDir,
     payload: Arc<Slab>,
@@ -85,7 +85,7 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// Every scenario once: its name, the name of its floor, its figures.
+    /// Runs every scenario once. Returns its name, the name of its floor, and its figures.
     fn round(&self) -> Result<[(&'static str, &'static str, Figures); 5]> {
         let (down, up) = ("floor: download", "floor: seeding");
         Ok([
@@ -108,7 +108,7 @@ impl Scene {
         Ok(figures)
     }
 
-    /// btsync from its start to its end, from so many seeders.
+    /// btsync from its start to its exit, downloading from this many seeders.
     fn download(&self, seeders: usize) -> Result<Figures> {
         let source = Source::Memory(self.payload.clone());
         let start = |_| Seeder::start(&self.torrent, &source);
@@ -163,7 +163,7 @@ impl Scene {
         Ok(Figures { cpu, peak_kib, ..figures })
     }
 
-    /// Compares a file with the payload and removes it.
+    /// Compares a file with the payload, then removes it.
     fn compare(&self, path: PathBuf) -> Result<()> {
         let file = File::open(&path)?;
         let mut slab = Slab::new(MIB);
@@ -177,12 +177,12 @@ impl Scene {
     }
 }
 
-/// The CPU time of all children that have ended.
+/// The CPU time of all child processes that have exited.
 fn children_cpu() -> Duration {
     cpu_of(std::process::id()).map_or(Duration::ZERO, |(_, children)| children)
 }
 
-/// The most memory that the process held until it was last looked at, in KiB: its end takes the figure away.
+/// The peak memory of the process in KiB, polled while it runs, because the figure disappears when it exits.
 fn watch_peak(pid: u32) -> Option<u64> {
     let mut peak = None;
     while let Some(now) = peak_kib(pid) {

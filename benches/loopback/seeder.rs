@@ -1,4 +1,4 @@
-//! The ideal seeder: one thread a connection, whatever is asked is sent in the order asked, one `writev` a batch.
+//! The ideal seeder: one thread per connection, which answers requests in order with one `writev` per batch.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -18,31 +18,31 @@ use btsync::wire::message::{self, Message, PIECE_HEADER_LENGTH};
 
 use crate::table::thread_cpu;
 
-/// Blocks in one `writev` at most: 256 KiB.
+/// The most blocks per `writev`: 256 KiB.
 const BATCH: usize = 16;
 
-/// Where blocks come from.
+/// Where the blocks come from.
 #[derive(Clone)]
 pub enum Source {
-    /// From memory: costs nothing but the sending.
+    /// Memory: only sending costs anything.
     Memory(Arc<Slab>),
-    /// From a file, with one `pread` for neighbours: what a seeder must do.
+    /// A file, with one `pread` for adjacent blocks: the least that a seeder must do.
     File(Arc<File>),
 }
 
 /// A seeder that listens on loopback.
 pub struct Seeder {
-    /// Where.
+    /// The address it listens on.
     pub addr: SocketAddr,
     closing: Arc<AtomicBool>,
     acceptor: JoinHandle<Duration>,
 }
 
 impl Seeder {
-    /// Starts one that has everything.
+    /// Starts a seeder that has every piece.
     ///
     /// # Errors
-    /// Where no port is free.
+    /// If no port is free.
     pub fn start(torrent: &Metainfo, source: &Source) -> io::Result<Seeder> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let addr = listener.local_addr()?;
@@ -63,7 +63,7 @@ impl Seeder {
                     let mut connection = Connection::new(stream, &source, piece_length);
                     let greeting = &greeting;
                     connections.push(scope.spawn(move || {
-                        // It ends when the other side has all and leaves; who measures compares what was received.
+                        // An error only means that the other side has everything and left; the measuring side compares the data.
                         let _ = connection.serve(greeting);
                         thread_cpu()
                     }));
@@ -74,7 +74,7 @@ impl Seeder {
         Ok(Seeder { addr, closing, acceptor })
     }
 
-    /// Waits until everybody has left; the CPU time that serving them took.
+    /// Waits until all peers have left. Returns the CPU time spent serving them.
     pub fn finish(self) -> Duration {
         self.closing.store(true, Ordering::Release);
         drop(TcpStream::connect(self.addr)); // wakes the acceptor
@@ -116,7 +116,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Takes the messages that are whole.
+    /// Processes the complete messages.
     fn walk(&mut self, asked: &mut Vec<BlockRequest>) -> io::Result<()> {
         let mut at = 0;
         while let Some((message, length)) = message::split(&self.received[at..]).map_err(io::Error::other)? {

@@ -1,24 +1,24 @@
-//! What was measured, and its medians beside the floor's.
+//! The measured figures, and their medians next to the floor's.
 
 use std::time::Duration;
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// One run.
+/// The figures of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Payload.
+    /// Payload bytes.
     pub bytes: u64,
-    /// How long it took.
+    /// The duration.
     pub wall: Duration,
-    /// User and system time of the side that is measured.
+    /// User and system time of the measured side.
     pub cpu: Duration,
-    /// The most memory it held, in KiB, where that is known.
+    /// Its peak memory in KiB, if known.
     pub peak_kib: Option<u64>,
 }
 
-/// All runs, a row for each scenario.
+/// All runs, with one row per scenario.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Row>,
@@ -31,7 +31,7 @@ struct Row {
 }
 
 impl Table {
-    /// Notes a run of the scenario `name`, which is to be compared with the scenario `floor`.
+    /// Adds a run of the scenario `name`, which is compared with the scenario `floor`.
     pub fn add(&mut self, name: &'static str, floor: &'static str, figures: Figures) {
         match self.rows.iter_mut().find(|row| row.name == name) {
             Some(row) => row.runs.push(figures),
@@ -39,7 +39,7 @@ impl Table {
         }
     }
 
-    /// Medians, ranges in brackets, and the ratio of the medians to the floor's.
+    /// Prints medians, ranges in brackets, and the ratios of the medians to the floor's.
     pub fn print(&self) {
         println!("{:<28} {:>8}  {:<25} {:<25} {:>8}", "", "MiB/s", "wall s", "CPU s/GiB", "peak MiB");
         for row in &self.rows {
@@ -66,7 +66,7 @@ fn cpu(figures: &Figures) -> f64 {
     figures.cpu.as_secs_f64() * GIB / figures.bytes as f64
 }
 
-/// The least, the median and the most.
+/// The minimum, the median and the maximum.
 fn spread(runs: &[Figures], of: impl Fn(&Figures) -> f64) -> (f64, f64, f64) {
     let mut all: Vec<f64> = runs.iter().map(of).collect();
     all.sort_by(f64::total_cmp);

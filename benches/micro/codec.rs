@@ -1,4 +1,4 @@
-//! Frames found in a slab of received bytes, and requests written down.
+//! Parsing frames from a slab of received bytes, and encoding requests.
 
 use std::hint::black_box;
 
@@ -8,10 +8,10 @@ use btsync::wire::message;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
-/// What a reader receives at once at most.
+/// The most bytes a reader receives at once.
 const SLAB: usize = 256 * 1024;
 
-/// A slab of as many copies of `frame` as fit, and their bytes in all.
+/// A slab filled with as many copies of `frame` as fit, and their total length in bytes.
 fn filled(frame: &[u8]) -> (Slab, usize) {
     let mut slab = Slab::new(SLAB);
     let mut length = 0;
@@ -22,7 +22,7 @@ fn filled(frame: &[u8]) -> (Slab, usize) {
     (slab, length)
 }
 
-/// Takes every frame, as the reader does.
+/// Parses every frame, as the reader does.
 fn walk(mut bytes: &[u8]) -> usize {
     let mut frames = 0;
     while let Ok(Some((found, length))) = message::split(bytes) {
@@ -41,7 +41,7 @@ fn split(bencher: Bencher, frame: &[u8]) {
     bencher.counter(ItemsCount::new(frames)).counter(BytesCount::new(length)).bench(|| walk(black_box(bytes)));
 }
 
-/// A slab of blocks: what a download receives.
+/// A slab of blocks, as a downloader receives them.
 #[divan::bench]
 fn split_blocks(bencher: Bencher) {
     let mut frame =
@@ -50,7 +50,7 @@ fn split_blocks(bencher: Bencher) {
     split(bencher, &frame);
 }
 
-/// A slab of requests: what a seeder receives.
+/// A slab of requests, as a seeder receives them.
 #[divan::bench]
 fn split_requests(bencher: Bencher) {
     let mut frame = Vec::new();
@@ -58,7 +58,7 @@ fn split_requests(bencher: Bencher) {
     split(bencher, &frame);
 }
 
-/// A slab of HAVEs: what every peer of a large swarm receives.
+/// A slab of HAVEs, as every peer of a large swarm receives them.
 #[divan::bench]
 fn split_haves(bencher: Bencher) {
     let mut frame = Vec::new();
@@ -66,7 +66,7 @@ fn split_haves(bencher: Bencher) {
     split(bencher, &frame);
 }
 
-/// A batch of requests into the writer's buffer.
+/// Encodes a batch of requests into the writer's buffer.
 #[divan::bench(args = [16, 64, 512])]
 fn encode_requests(bencher: Bencher, count: u32) {
     let block = |n| BlockRequest { piece: PieceIndex(n / 16), begin: n % 16 * BLOCK_SIZE, length: BLOCK_SIZE };

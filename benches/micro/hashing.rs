@@ -1,4 +1,4 @@
-//! A piece's bytes on their way through a reader: hashed block by block where they lie, written with one call.
+//! A piece's path through a reader: hashed block by block in the receive buffer, written with one call.
 
 use std::hint::black_box;
 use std::io::IoSlice;
@@ -12,10 +12,10 @@ use divan::counter::BytesCount;
 use sha1::{Digest, Sha1};
 
 const PIECE: u32 = 16 * BLOCK_SIZE;
-/// Pieces in the file that is written over and over, 64 MiB in all.
+/// The pieces of the file that is overwritten again and again, 64 MiB in total.
 const PIECES: u64 = 256;
 
-/// A received piece, and where its blocks lie: each behind the head of its message, so nothing is aligned.
+/// A received piece and the ranges of its blocks. Each block follows its message header, so nothing is aligned.
 fn received() -> (Slab, Vec<Range<usize>>) {
     let frame = PIECE_HEADER_LENGTH + BLOCK_SIZE as usize;
     let blocks = (PIECE / BLOCK_SIZE) as usize;
@@ -39,7 +39,7 @@ fn sha1_by_block(bencher: Bencher) {
     bencher.counter(BytesCount::new(PIECE)).bench(|| hash(black_box(&slab), &blocks));
 }
 
-/// One `pwritev` a piece over pages that are there, then SHA-1.
+/// One `pwritev` per piece over existing pages, then SHA-1.
 #[divan::bench]
 fn write_and_sha1(bencher: Bencher) {
     write(bencher, |slab, blocks| {
@@ -47,7 +47,7 @@ fn write_and_sha1(bencher: Bencher) {
     });
 }
 
-/// One `pwritev` a piece over pages that are there.
+/// One `pwritev` per piece over existing pages.
 #[divan::bench]
 fn write_alone(bencher: Bencher) {
     write(bencher, |_, _| ());
@@ -62,7 +62,7 @@ fn write(bencher: Bencher, then: impl Fn(&[u8], &[Range<usize>])) {
     let (slab, blocks) = received();
     let slices: Vec<IoSlice> = blocks.iter().map(|block| IoSlice::new(&slab[block.clone()])).collect();
     let write = |n| storage.write_vectored_at(n % PIECES * u64::from(PIECE), &slices).expect("room on the disk");
-    (0..PIECES).for_each(write); // the first time costs the pages as well
+    (0..PIECES).for_each(write); // the first pass also allocates the pages
     let mut n = 0;
     bencher.counter(BytesCount::new(PIECE)).bench_local(|| {
         write(n);

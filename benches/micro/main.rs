@@ -1,7 +1,8 @@
-//! Micro-benchmarks of what every block or piece passes through: the codec, the picker, hashing and writing, the recheck.
+//! Micro-benchmarks of the code that every block or piece passes through: the codec, the picker, hashing and writing, the
+//! recheck.
 //!
-//! `cargo bench --bench micro -- picker` runs those whose name holds "picker". Nothing here is a test: what is measured is
-//! tested beside its code.
+//! `cargo bench --bench micro -- picker` runs those whose names contain "picker". None of these is a test; the measured code is
+//! tested in its own module.
 
 mod codec;
 mod hashing;

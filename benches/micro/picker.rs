@@ -1,6 +1,6 @@
-//! What choosing costs as a torrent grows from 1,000 to 200,000 pieces and a swarm from 5 to 500 peers.
+//! The cost of picking as a torrent grows from 1,000 to 200,000 pieces and a swarm from 5 to 500 peers.
 //!
-//! Each case has its own swarm, made outside of what is timed. The figures of one piece should hardly differ between cases.
+//! Each case has its own swarm, which is set up outside the measured time. The cost per piece should hardly differ between cases.
 
 use std::fmt;
 use std::hint::black_box;
@@ -12,32 +12,32 @@ use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
-/// Blocks in a piece.
+/// Blocks per piece.
 const BLOCKS: u32 = 16;
-/// Pieces, or HAVEs, that one sample takes.
+/// Pieces or HAVEs per sample.
 const BATCH: usize = 256;
-/// How each peer serves.
+/// How each peer serves us.
 const ASKING: Asking = Asking {
     now: Duration::ZERO,
     speed: Speed::Fast,
     answer: Some(Duration::from_millis(1)),
     per_block: Duration::ZERO,
 };
-/// A peer that comes and goes.
+/// A peer that joins and leaves.
 const VISITOR: PeerKey = PeerKey(1 << 20);
 
-/// What the peers have.
+/// Which pieces the peers have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Peers {
-    /// Everything.
+    /// Every piece.
     Seeds,
-    /// Half of all pieces, each another half.
+    /// A random half of the pieces, different for each peer.
     Half,
-    /// One piece of 64.
+    /// One piece in 64.
     Few,
 }
 
-/// A torrent and its swarm.
+/// The sizes of a torrent and its swarm.
 #[derive(Clone, Copy)]
 struct Case {
     pieces: u32,
@@ -52,7 +52,7 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    /// All sizes, for each of these kinds.
+    /// All sizes, for each of these kinds of peers.
     fn all(kinds: &[Peers]) -> Vec<Case> {
         let sizes = [(1_000, 5), (200_000, 5), (1_000, 500), (200_000, 500)];
         let case = |have| sizes.map(|(pieces, peers)| Case { pieces, peers, have });
@@ -69,7 +69,7 @@ impl Case {
         Bitfield::from_wire(&bytes, self.pieces).expect("a number of pieces that fills its bytes")
     }
 
-    /// Some pieces are there, so that the first ones, which are taken at random, are past.
+    /// A picker with some verified pieces, so that it is past the first pieces, which are picked at random.
     fn picker(self) -> Picker {
         let mut rng = fastrand::Rng::with_seed(u64::from(self.pieces + self.peers));
         let mut have = Bitfield::new(self.pieces);
@@ -86,7 +86,7 @@ impl Case {
     }
 }
 
-/// A download under way: every peer is asked for a piece.
+/// A download in progress: every peer was asked for one piece.
 struct Flow {
     picker: Picker,
     asked: Vec<Vec<BlockRequest>>,
@@ -104,7 +104,7 @@ impl Flow {
         Flow { picker, asked, cancels: Vec::new(), next: 0 }
     }
 
-    /// The next peer's piece arrives, and it is asked for another.
+    /// Delivers the next peer's piece and requests another one from it.
     fn piece(&mut self) {
         let Flow { picker, asked, cancels, next } = self;
         let key = PeerKey(*next as u32);
@@ -133,7 +133,7 @@ fn piece(bencher: Bencher, case: &Case) {
     });
 }
 
-/// Choosing alone: a peer begins a piece and gives it back.
+/// Picking only: a peer begins a piece and releases it.
 #[divan::bench(args = Case::all(&[Peers::Seeds, Peers::Half, Peers::Few]))]
 fn pick(bencher: Bencher, case: &Case) {
     let mut picker = case.picker();
@@ -147,7 +147,7 @@ fn pick(bencher: Bencher, case: &Case) {
     });
 }
 
-/// A peer tells of a piece that it has got.
+/// A peer announces a new piece.
 #[divan::bench(args = Case::all(&[Peers::Half]), sample_count = 10, sample_size = 1)]
 fn have(bencher: Bencher, case: &Case) {
     let case = *case;
@@ -169,7 +169,7 @@ fn have(bencher: Bencher, case: &Case) {
     });
 }
 
-/// A peer comes, says what it has, and goes.
+/// A peer joins, sends its bitfield, and leaves.
 #[divan::bench(args = Case::all(&[Peers::Seeds, Peers::Half]), sample_count = 50)]
 fn join_and_leave(bencher: Bencher, case: &Case) {
     let mut picker = case.picker();

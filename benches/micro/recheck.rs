@@ -1,4 +1,4 @@
-//! The check of what is on disk, from the page cache.
+//! The recheck of data on disk, read from the page cache.
 
 use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 const PIECE: u32 = 1 << 20;
 const PIECES: u32 = 256;
 
-/// Bytes on disk and the hashes they should have.
+/// Writes random pieces to disk and returns their hashes.
 fn on_disk(storage: &Storage) -> Vec<PieceHash> {
     storage.prepare().expect("a file");
     let mut rng = fastrand::Rng::with_seed(1);
@@ -25,7 +25,7 @@ fn on_disk(storage: &Storage) -> Vec<PieceHash> {
     (0..PIECES).map(&mut piece).collect()
 }
 
-/// 256 MiB with so many threads; 0 stands for one a core.
+/// Checks 256 MiB with this many threads; 0 stands for one per core.
 #[divan::bench(args = [1, 0], sample_count = 10, sample_size = 1)]
 fn threads(bencher: Bencher, threads: usize) {
     let folder = tempfile::tempdir().expect("a folder");

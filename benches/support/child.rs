@@ -1,4 +1,4 @@
-//! The btsync of this build as a child process, and what the system says of it.
+//! The btsync of this build as a child process, and its resource usage.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -6,24 +6,24 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A running btsync; killed when dropped. What it says on stderr is kept until its end.
+/// A running btsync, killed when dropped. Its stderr is kept until it exits.
 pub struct Btsync(Child);
 
 impl Btsync {
-    /// Starts it, listening on `port`. It says errors only.
+    /// Starts btsync, listening on `port` and printing errors only.
     ///
     /// # Errors
-    /// Where there is no such program.
+    /// If the program cannot be started.
     pub fn start<S: AsRef<OsStr>>(port: u16, args: impl IntoIterator<Item = S>) -> io::Result<Btsync> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_btsync"));
         command.args(args).args(["--no-config", "--quiet", "--listen-port", &port.to_string()]);
         Ok(Btsync(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?))
     }
 
-    /// Waits for its end, which must have this exit code.
+    /// Waits until it exits, which must be with this exit code.
     ///
     /// # Errors
-    /// Another exit code, with what it said; what the system says.
+    /// Another exit code, with its stderr; or an error of the system.
     pub fn wait(&mut self, code: i32) -> io::Result<()> {
         let mut said = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
@@ -36,7 +36,7 @@ impl Btsync {
         Err(io::Error::other(format!("btsync ended with {status} in place of {code}: {said}")))
     }
 
-    /// Asks it to stop, as Ctrl-C does, and waits for its end.
+    /// Asks it to stop, as Ctrl-C does, and waits until it exits.
     ///
     /// # Errors
     /// As for `wait`.
@@ -46,7 +46,7 @@ impl Btsync {
         self.wait(code)
     }
 
-    /// Names it for `peak_kib` and `cpu_of`, also after its end.
+    /// The process id for `peak_kib` and `cpu_of`, also after it has exited.
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -59,25 +59,26 @@ impl Drop for Btsync {
     }
 }
 
-/// A port that is free now.
+/// A port that is currently free.
 ///
 /// # Errors
-/// Where the system has none.
+/// If the system has none.
 pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// The most memory that a process ever held, in KiB, while it lives.
+/// The peak memory of a running process, in KiB.
 pub fn peak_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The CPU time of a process so far, and of its children that have been waited for; to a hundredth of a second.
+/// The CPU time of a process so far, and that of its children that were waited for, to a hundredth of a second.
 pub fn cpu_of(pid: u32) -> Option<(Duration, Duration)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything: state first, user and system time as the 12th and 13th, children's behind.
+    // The fields follow the process name, which may contain anything: state, then user and system time as the 12th and 13th, then
+    // the children's times.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let time = |at| Some(Duration::from_millis((ticks(at)? + ticks(at + 1)?) * 1000 / tick_rate()));

@@ -1,4 +1,4 @@
-//! Packets of the DHT, and what a node does with them.
+//! DHT packets, and how a node handles them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use btsync::discovery::dht::message::{Body, KrpcMessage, MAX_PACKET};
 use btsync::discovery::dht::{Dht, DhtState, Family, NodeSettings, Output};
 use btsync::types::InfoHash;
 
-/// One packet, or one file of kept state: both come back as they were read. Then a node hears the packet: as it stands, and, if
-/// it is an answer, under the transaction id of each question that the node has asked.
+/// Parses a packet or a saved state; encoding it and parsing it again must give the same value. Then a node receives the packet:
+/// as it is, and, if it is a response, once with the transaction id of each query that the node has sent.
 pub fn dht(bytes: &[u8]) -> bool {
     if let Ok(state) = DhtState::decode(bytes) {
         assert_eq!(DhtState::decode(&state.encode()), Ok(state));
@@ -43,7 +43,7 @@ pub fn dht(bytes: &[u8]) -> bool {
     accepted
 }
 
-/// The packets that the node wants sent: each can be read, and none is too long.
+/// The packets that the node wants to send. Each must be valid and short enough.
 fn sent(node: &mut Dht) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     while let Some(output) = node.next_output() {

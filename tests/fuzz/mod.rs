@@ -1,6 +1,6 @@
-//! What the fuzz targets do with their bytes. `fuzz/fuzz_targets` has a line for each of these, and `tests/fuzz_seeds.rs` runs
-//! them over the seeds and over all that was ever found, so that every `make test` covers them. Each reads what a stranger
-//! could have sent, and panics where that breaks a promise of the reader.
+//! The bodies of the fuzz targets. `fuzz/fuzz_targets` has a one-line binary for each. `tests/fuzz_seeds.rs` runs them on the
+//! seeds and on all inputs that fuzzing has found, so every `make test` covers them. Each target parses data that a stranger
+//! could send, and panics if the parser breaks a promise.
 
 #![allow(dead_code, reason = "a target uses one of them")]
 
@@ -28,10 +28,10 @@ pub use dht::dht;
 pub use mse::mse;
 pub use peer::{extension, messages};
 
-/// One target; says whether anything in it accepted the bytes. A seed that nothing accepts tests little.
+/// A target. Returns whether any of its parsers accepted the bytes; a seed that none accepts tests little.
 pub type Target = fn(&[u8]) -> bool;
 
-/// Every target, by the name of its binary and of its folder in `testdata/fuzz`.
+/// Every target with its name, which is also the name of its binary and of its folder in `testdata/fuzz`.
 pub const TARGETS: [(&str, Target); 10] = [
     ("metainfo", metainfo),
     ("messages", messages),
@@ -45,8 +45,8 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("resume", resume),
 ];
 
-/// Fast-resume records, as they are and behind a checksum that is right: what is accepted comes back, and vouches for nothing
-/// where the files are gone.
+/// Resume data, as given and behind a correct checksum. Accepted data must survive encoding, and must vouch for nothing when the
+/// files are gone.
 pub fn resume(bytes: &[u8]) -> bool {
     const FILES: usize = 3;
     const LENGTH: u32 = 64 << 10;
@@ -73,7 +73,7 @@ pub fn resume(bytes: &[u8]) -> bool {
     accepted
 }
 
-/// Torrent files: what is accepted is sound in itself, and is found again in what we write.
+/// Torrent files. An accepted file must be consistent, and must survive writing and parsing.
 pub fn metainfo(bytes: &[u8]) -> bool {
     if let Ok(length) = guard::prefix(bytes) {
         assert!((1..=bytes.len()).contains(&length));
@@ -96,7 +96,7 @@ pub fn metainfo(bytes: &[u8]) -> bool {
     true
 }
 
-/// Magnet links: what is read is written as a link that says the same.
+/// Magnet links. An accepted link must survive writing and parsing.
 pub fn magnet(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let Ok(link) = Magnet::parse(&text) else { return false };
@@ -108,7 +108,7 @@ pub fn magnet(bytes: &[u8]) -> bool {
     true
 }
 
-/// Answers of HTTP trackers to an announce and to a scrape.
+/// HTTP trackers' responses to announce and scrape.
 pub fn http_tracker(bytes: &[u8]) -> bool {
     let announced = answer::parse(bytes);
     if let Ok(answer) = &announced {
@@ -126,7 +126,7 @@ pub fn http_tracker(bytes: &[u8]) -> bool {
     announced.is_ok() || scraped.is_ok()
 }
 
-/// Packets of UDP trackers and of their clients.
+/// Packets of UDP trackers and their clients.
 pub fn udp_tracker(bytes: &[u8]) -> bool {
     let Some(response) = packet::parse_response(bytes) else { return packet::parse_request(bytes).is_some() };
     let transaction = packet::transaction(bytes).expect("a response has a transaction id");

@@ -1,5 +1,5 @@
-//! The encrypted handshake. Random bytes never get past its marks, so an honest handshake is what is tampered with: RC4 lets
-//! each flipped bit through to the field that it hides.
+//! The encrypted handshake. Random bytes never pass its checks, so an honest handshake is modified: RC4 passes every flipped bit
+//! on to the encrypted field.
 
 use btsync::mse::{CryptoMethods, Initiator, MAX_INITIAL, MseError, RandomSource, Responder, detect_plaintext};
 use btsync::types::InfoHash;
@@ -8,8 +8,9 @@ use btsync::util::random::Random;
 const SKEY: InfoHash = InfoHash([7; 20]);
 const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 
-/// Where the bytes go: byte 0 has the flags (1 and 2: RC4 only; 4: the responder is lied to rather than the initiator; 8: by raw
-/// bytes instead of changes), bytes 1 and 2 say where in the stream the changes begin, the rest is what it is changed by.
+/// Byte 0 contains flags (1 and 2: RC4 only, for the initiator and the responder; 4: modify the data for the responder instead of
+/// the initiator; 8: feed raw bytes to both instead of modifying a handshake). Bytes 1 and 2 are the offset of the changes in the
+/// stream. The rest is XORed into the stream.
 pub fn mse(bytes: &[u8]) -> bool {
     let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
     let methods = |bit: u8| if flags & bit == 0 { CryptoMethods::Either } else { CryptoMethods::Rc4Only };
@@ -54,7 +55,7 @@ pub fn mse(bytes: &[u8]) -> bool {
     accepted
 }
 
-/// Hands all of `rest` over in small parts, until one is not taken whole: then the handshake is over.
+/// Feeds `rest` in small parts, until a part is not taken completely: then the handshake is over.
 fn feed(mut advance: impl FnMut(&[u8]) -> Result<usize, MseError>, rest: &mut &[u8]) -> Result<(), MseError> {
     while !rest.is_empty() {
         let part = &rest[..rest.len().min(61)];
@@ -68,15 +69,15 @@ fn feed(mut advance: impl FnMut(&[u8]) -> Result<usize, MseError>, rest: &mut &[
     Ok(())
 }
 
-/// Someone in the middle.
+/// An attacker between both sides.
 struct Wire<'a> {
-    /// Where in the stream the changes begin.
+    /// The offset in the stream where the changes begin.
     at: usize,
     changes: &'a [u8],
 }
 
 impl Wire<'_> {
-    /// Changes the part of the stream that begins at `seen`.
+    /// Modifies the part of the stream that begins at `seen`.
     fn change(&mut self, sent: &mut [u8], seen: &mut usize) {
         for byte in sent {
             if let Some(change) = seen.checked_sub(self.at).and_then(|n| self.changes.get(n)) {

@@ -1,12 +1,12 @@
-//! What a connected peer sends once the handshake is done.
+//! The messages of a connected peer.
 
 use btsync::types::Bitfield;
 use btsync::wire::handshake::LENGTH;
 use btsync::wire::message::{self, Message, WireError};
 use btsync::wire::{ExtensionHandshake, Handshake, MetadataMessage, PexMessage};
 
-/// Handshake and frames, however they are cut: byte 0 seeds the cuts, the rest is what came. Cut or whole, the same messages
-/// and the same end come out of it.
+/// A handshake and frames, delivered in random parts: byte 0 seeds the division, the rest is the stream. The result must be the
+/// same as for the undivided stream.
 pub fn messages(bytes: &[u8]) -> bool {
     let Some((&seed, stream)) = bytes.split_first() else { return false };
     let handshake = stream.first_chunk::<LENGTH>().and_then(Handshake::decode);
@@ -27,7 +27,7 @@ pub fn messages(bytes: &[u8]) -> bool {
     handshake.is_some() || whole.1.is_none() && !whole.0.is_empty()
 }
 
-/// The lengths and ids of the frames in these parts of a stream, and what ended it. Every frame is checked by itself.
+/// Parses and checks the frames of a stream that is given in parts. Returns their lengths and ids, and the error that ended it.
 fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Option<WireError>) {
     let (mut pending, mut seen) = (Vec::new(), Vec::new());
     for part in parts {
@@ -54,7 +54,7 @@ fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Optio
     (seen, None)
 }
 
-/// A message that we can write is written as it came, and a bitfield counts what it holds.
+/// Checks that a message we can encode is encoded as it was received, and that a bitfield is consistent.
 fn check(message: &Message<'_>, frame: &[u8]) {
     let mut out = Vec::new();
     match *message {
@@ -90,7 +90,8 @@ fn check(message: &Message<'_>, frame: &[u8]) {
     assert_eq!(out, frame);
 }
 
-/// The payloads of extension messages: handshake (BEP 10), metadata (BEP 9), peer exchange (BEP 11). Each comes back as it was.
+/// The payloads of extension messages: handshake (BEP 10), metadata (BEP 9), peer exchange (BEP 11). Accepted metadata and PEX
+/// messages must survive encoding.
 pub fn extension(bytes: &[u8]) -> bool {
     let mut accepted = false;
     if let Some(said) = ExtensionHandshake::parse(bytes) {
