@@ -1,4 +1,4 @@
-//! What a torrent contains beside files (BEP 47): symbolic links to its own files, and empty folders. btsync creates them if
+//! What a torrent contains besides files (BEP 47): symbolic links to its own files, and empty folders. btsync creates them if
 //! nothing has their name, and never changes them afterwards.
 
 use std::path::{Component, Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::storage::error::shown;
 use crate::storage::files::Storage;
 use crate::storage::origin::is_watched_name;
 
-/// What to create beside the files, as paths relative to the download folder.
+/// What to create besides the files, as paths relative to the download folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// Symbolic links, each with the torrent's file or folder that it points to.

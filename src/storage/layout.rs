@@ -129,7 +129,7 @@ impl Layout {
         self
     }
 
-    /// The links and folders beside the files.
+    /// The links and folders besides the files.
     pub fn extras(&self) -> &Extras {
         &self.extras
     }

@@ -30,7 +30,7 @@ const OWNED_ENTRY_LEN: usize = 12;
 const BLOCKS_FORM: u8 = 1;
 /// Bytes of an entry in `blocks` before its bits: number of the piece, number of bytes that follow.
 const PARTIAL_HEAD_LEN: usize = 6;
-/// The maximum number of bytes beside the entries and the bitfield.
+/// The maximum number of bytes besides the entries and the bitfield.
 const MAX_OVERHEAD: usize = 512;
 /// The length of the SHA-1 in front.
 const CHECKSUM_LEN: usize = 20;
