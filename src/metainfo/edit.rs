@@ -1,6 +1,6 @@
 //! Creates and edits a torrent file's outermost dictionary.
-//! The info dictionary is copied byte for byte, so that the info-hash, which identifies the swarm, does not change. Every key
-//! that the caller did not ask to change is copied, too.
+//! The info dictionary is copied byte for byte, so that the info-hash, which identifies the swarm, does not change. So is the
+//! value of every key that the caller did not ask to change.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Hashes the pieces of files on disk, for [`crate::metainfo::create`]. All cores take part: each thread takes the next run of
-//! pieces until none is left.
+//! Hashes the pieces of files on disk, for `create`. All cores take part: each thread takes the next run of pieces until none is
+//! left.
 
 use std::fs::File;
 use std::io;

@@ -64,7 +64,7 @@ pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
     let mut safe = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         safe.extend(chunk.valid().chars().map(&mut replaced));
-        // NUL stands in for bytes that are not UTF-8.
+        // NUL represents bytes that are not UTF-8.
         safe.extend((!chunk.invalid().is_empty()).then(|| replaced('\0')));
     }
     if is_marked || safe.len() > NAME_MAX { Ok(with_hash_suffix(&safe, bytes)) } else { Ok(safe) }

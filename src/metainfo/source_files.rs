@@ -1,4 +1,4 @@
-//! Finds the files of a folder for [`crate::metainfo::create`], and determines their order and the padding between them.
+//! Finds the files of a folder for `create`, and determines their order and the padding between them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The DHT's threads: one per family, asleep until a packet arrives on its UDP socket or work is due. Commands go through a
 //! channel, and a byte in a pipe wakes the thread to read them. Host names are resolved on separate threads (`resolver`), because
-//! a lookup cannot be interrupted.
+//! the system's resolver cannot be interrupted.
 
 mod channel;
 mod resolver;
@@ -210,7 +210,7 @@ impl DhtService {
     }
 
     fn add_nodes_by_name(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> DhtCommand) {
-        // A lookup abandoned at shutdown must not keep the sockets open, and with them the port in use.
+        // A resolver thread abandoned at shutdown must not keep the sockets open, and with them the port in use.
         let handles = Arc::downgrade(&self.handles);
         let send_address = move |addr| {
             if let Some(handles) = handles.upgrade() {

@@ -1,8 +1,10 @@
-//! The UDP tracker client (BEP 15, 41): a thin shell of sockets around `exchange`, whose bytes are in [`packet`].
+//! The UDP tracker client (BEP 15, 41): the sockets for `exchange`, which has the protocol's logic without I/O; [`packet`]
+//! encodes and decodes the datagrams.
 //!
-//! A host with addresses of both families is asked at one of each at once, as each gives peers of its own family only; where
-//! that is silent, at the next one as well. The one thread that asks waits for all its sockets together and gives up at its deadline: no other thread, nothing that ticks.
-//! The sockets are connected, so that the system itself refuses other senders and tells when nobody listens.
+//! If a host has addresses of both families, the client sends to one of each at once, because a tracker returns only peers of the
+//! family used. If an address does not respond, it tries the family's next address as well. All this happens on the caller's
+//! thread, which waits for all sockets together until the deadline.
+//! The sockets are connected, so that the system drops datagrams from other senders and reports an unreachable port.
 
 mod exchange;
 pub mod packet;
@@ -28,32 +30,32 @@ use crate::util::random::Random;
 use exchange::{ConnectionId, Exchange, Reply, TrackerQuery};
 use url::UdpUrl;
 
-/// An address that has been silent so long, through a repetition, is not waited for alone.
+/// After this time without a response, during which the request was repeated, the client also tries the family's next address.
 const SILENT_AFTER: Duration = Duration::from_secs(6);
-/// Addresses of each family that are asked at most.
+/// The most addresses tried per family.
 const MAX_ADDRESSES: usize = 4;
-/// Once one address has answered, the others have so long.
+/// How long the client waits for other addresses once one has responded.
 const GRACE: Duration = Duration::from_secs(1);
-/// The longest answer that is read, in bytes: more addresses than any tracker sends.
+/// The longest response read, in bytes: more addresses than any tracker sends.
 const MAX_PACKET: usize = 16 * 1024;
-/// Datagrams taken from a socket before the others get their turn.
+/// The most datagrams received from one socket before the others are served.
 const MAX_DATAGRAMS_PER_TURN: usize = 32;
-/// Connection ids kept at most; each holds a socket, as some trackers tie an id to a port.
+/// The most connection ids kept. Each keeps a socket open, because some trackers tie an id to a port.
 const MAX_CONNECTION_IDS: usize = 8;
 
-/// Talks to UDP trackers; cheap to clone, and its clones share their connection ids.
+/// A client for UDP trackers; cheap to clone, and clones share their connection ids.
 #[derive(Clone, Debug)]
 pub struct UdpTracker {
     start: Instant,
     kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, ConnectionId)>>>,
-    /// Tells a local address from a public one.
+    /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
     bind: Bind,
-    /// URLs of the user's own, asked wherever they lead.
+    /// The user's own URLs, which may have any local address.
     trusted: Arc<HashSet<String>>,
 }
 
-/// An exchange and the socket it lives on.
+/// An exchange and its socket.
 struct UdpExchange<'a> {
     addr: SocketAddr,
     socket: UdpSocket,
@@ -61,14 +63,14 @@ struct UdpExchange<'a> {
     result: Option<Result<Reply, TrackerError>>,
 }
 
-/// The addresses of one family, asked until one of them answers.
+/// The attempts at the addresses of one family, until one responds.
 struct FamilyAttempts<'a> {
-    /// Those that were not asked yet, the next one last.
+    /// Addresses not tried yet, the next one last.
     rest: Vec<SocketAddr>,
     exchanges: Vec<UdpExchange<'a>>,
-    /// When the next one is asked although another may yet answer.
+    /// When to try the next address although another may still respond.
     next_at: Duration,
-    /// Why some could not be asked.
+    /// The errors of addresses to which no socket could be opened.
     failures: Vec<TrackerError>,
 }
 
@@ -87,25 +89,25 @@ impl<'a> FamilyAttempts<'a> {
         self.exchanges.iter().any(|talk| matches!(talk.result, Some(Ok(_))))
     }
 
-    /// Nothing more is to be expected of it.
+    /// Whether no further result can be expected.
     fn is_over(&self) -> bool {
         self.has_reply() || (self.rest.is_empty() && self.waiting().next().is_none())
     }
 }
 
 impl UdpTracker {
-    /// A client that knows no tracker yet.
+    /// Creates a client.
     pub fn new() -> UdpTracker {
         UdpTracker::with(is_local)
     }
 
-    /// The same, trusting the user's own URLs: those may lead to any path of a local address.
+    /// Sets the user's own URLs, which may have a local address with any path.
     #[must_use]
     pub fn with_trusted_urls(self, urls: Arc<HashSet<String>>) -> UdpTracker {
         UdpTracker { trusted: urls, ..self }
     }
 
-    /// The same with sockets tied to `bind`.
+    /// Creates a client with sockets bound to `bind`.
     pub fn tied(bind: Bind) -> UdpTracker {
         UdpTracker { bind, ..UdpTracker::new() }
     }
@@ -114,11 +116,10 @@ impl UdpTracker {
         UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any, trusted: Arc::default() }
     }
 
-    /// Announces to the tracker at `url` and waits for its answer, `deadline` at most for all of it, the name look-up
-    /// included.
+    /// Announces to the tracker at `url` and waits for its response; in total, including name lookup, at most `deadline`.
     ///
     /// # Errors
-    /// Whatever kept the tracker from answering, or its own refusal; see [`TrackerError`]. No message holds a URL's query.
+    /// If the tracker does not respond or refuses; see [`TrackerError`]. Error messages do not contain a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
         let end = self.now().saturating_add(deadline);
         let place = UdpUrl::parse(url)?;
@@ -135,10 +136,11 @@ impl UdpTracker {
         answers.reduce(AnnounceResponse::merged).ok_or(TrackerError::Timeout)
     }
 
-    /// Asks the tracker at `url` for the figures of `swarms`, in their order; UDP trackers say zeros of those they do not know.
+    /// Requests the counts of `swarms` from the tracker at `url`, in the same order. UDP trackers return zeros for unknown
+    /// torrents.
     ///
     /// # Errors
-    /// As [`UdpTracker::announce`].
+    /// Those of [`UdpTracker::announce`].
     pub fn scrape(
         &self,
         url: &str,
@@ -165,7 +167,7 @@ impl UdpTracker {
         self.start.elapsed()
     }
 
-    /// One exchange with each family; what those brought that brought anything.
+    /// Runs one exchange per family and returns their replies; an error if there is none.
     fn talk(
         &self,
         addresses: &[Vec<SocketAddr>],
@@ -204,7 +206,7 @@ impl UdpTracker {
                 }
             }
         }
-        // What the tracker itself says is worth more than that another address of it is out of reach.
+        // Prefer an error from the tracker itself to a failed connection to another of its addresses.
         let failure = failures.into_iter().min_by_key(|error| match error {
             TrackerError::Refused(_) => 0,
             TrackerError::Malformed(_) => 1,
@@ -214,7 +216,8 @@ impl UdpTracker {
         if replies.is_empty() { Err(failure.unwrap_or(TrackerError::Timeout)) } else { Ok(replies) }
     }
 
-    /// Sends what is due, and turns to the family's next address where nobody else is left or all have been silent for long.
+    /// Sends due datagrams, and tries the family's next address if no exchange is in progress or the last one has been silent for
+    /// too long.
     fn advance<'a>(&self, family: &mut FamilyAttempts<'a>, now: Duration, ask: TrackerQuery<'a>, end: Duration) {
         family.exchanges.iter_mut().filter(|talk| talk.result.is_none()).for_each(|talk| talk.send(now));
         while !family.is_over() && (family.waiting().next().is_none() || now >= family.next_at) {
@@ -230,7 +233,7 @@ impl UdpTracker {
         }
     }
 
-    /// Sleeps until a socket has something or an exchange something to do, `until` at the latest, and hears what came.
+    /// Sleeps until a datagram arrives or an exchange is due, at most until `until`, and handles received datagrams.
     fn wait(&self, families: &mut [FamilyAttempts], until: Duration) -> Result<(), TrackerError> {
         let open = || families.iter().flat_map(FamilyAttempts::waiting);
         let next = families.iter().filter(|f| !f.is_over() && !f.rest.is_empty()).map(|f| f.next_at);
@@ -248,8 +251,8 @@ impl UdpTracker {
         Ok(())
     }
 
-    /// The addresses to ask, by family. Local ones are asked only where there are no others, and only for an announce:
-    /// a torrent must not make us knock at whatever listens around us.
+    /// The addresses to try, by family. Uses local ones only if there are no others, and then only for the URL of an announce, so
+    /// that a torrent cannot make btsync send packets to other local services.
     fn addresses(&self, place: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
         let all = self.resolve(place, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
@@ -279,7 +282,7 @@ impl UdpTracker {
         Ok(found.into_iter().map(canonical).collect())
     }
 
-    /// A socket for `addr`, with the connection id that belongs to it where there is one.
+    /// Opens a socket for `addr`, or reuses the one with a valid connection id.
     fn open<'a>(&self, addr: SocketAddr, ask: TrackerQuery<'a>, end: Duration) -> io::Result<UdpExchange<'a>> {
         let now = self.now();
         let old = {
@@ -295,7 +298,7 @@ impl UdpTracker {
         Ok(UdpExchange { addr, socket, exchange, result: None })
     }
 
-    /// Keeps the connection id for the next announce.
+    /// Keeps the connection id and its socket for the next request.
     fn keep(&self, addr: SocketAddr, socket: UdpSocket, connection: Option<ConnectionId>) {
         let mut kept = self.kept.lock();
         if let Some(connection) = connection
@@ -316,7 +319,7 @@ impl UdpExchange<'_> {
     fn send(&mut self, now: Duration) {
         let Some(datagram) = self.exchange.next_datagram(now) else { return };
         match self.socket.send(&datagram) {
-            // A full buffer of ours is like a lost packet.
+            // A full send buffer is like a lost packet.
             Err(e) if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 self.result = Some(Err(connect_error(&e)));
             }

@@ -108,7 +108,7 @@ fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
     let (service, found) = start(&all);
     let handles = service.handles.clone();
     service.stop().expect("nothing to write");
-    // The threads and their senders are gone. An abandoned lookup may still run, but holds no sender.
+    // The threads and their senders are gone. An abandoned resolver thread may still run, but holds no sender.
     assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     handles.iter().for_each(|line| assert!(line.commands.send(DhtCommand::Stop).is_err(), "nobody listens any more"));
     let (service, found) = start(&all);

@@ -1,8 +1,9 @@
-//! One exchange with one address of a UDP tracker (BEP 15) as a state machine: a connection id first, where none is known, then
-//! the question itself, each sent again after 3 s, as a packet may be lost, and then after 15·2ⁿ s. Pure: times are durations since a start that the caller keeps.
+//! One exchange with one address of a UDP tracker (BEP 15) as a state machine: obtains a connection id if none is known, then
+//! sends the request. It repeats each datagram after 3 s, because packets get lost, and then after 15·2ⁿ s. Pure: times are
+//! durations since a start that the caller chooses.
 //!
-//! The caller loops: send what [`Exchange::next_datagram`] gives, hand what comes to [`Exchange::receive`], sleep until
-//! [`Exchange::due`].
+//! In a loop, the caller sends the datagram from [`Exchange::next_datagram`], passes received ones to [`Exchange::receive`], and
+//! sleeps until [`Exchange::due`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,51 +14,51 @@ use crate::types::InfoHash;
 use crate::util::random::Random;
 use crate::wire::compact;
 
-/// A connection id serves for so long after it came.
+/// The lifetime of a connection id.
 pub const CONNECTION_LIFE: Duration = Duration::from_secs(60);
-/// The first repetition comes early: most often a packet was lost, and the tracker is well.
+/// The delay before the first repetition is short, because the usual cause is a lost packet, not a slow tracker.
 const EARLY_WAIT: Duration = Duration::from_secs(3);
-/// The wait after that; doubled with each further one.
+/// The delay before the second repetition; doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// The wait grows no further after so many.
+/// The number of times the delay doubles.
 const MAX_DOUBLINGS: u32 = 8;
 
-/// A connection id that a tracker gave.
+/// A connection id from a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
     /// The id.
     pub id: u64,
-    /// When it came.
+    /// When it was received.
     pub since: Duration,
 }
 
 impl ConnectionId {
-    /// Whether it still serves.
+    /// Whether it is still valid.
     pub fn is_fresh(&self, now: Duration) -> bool {
         now.saturating_sub(self.since) < CONNECTION_LIFE
     }
 }
 
-/// What is asked.
+/// A request to a tracker.
 #[derive(Clone, Copy, Debug)]
 pub enum TrackerQuery<'a> {
     /// An announce, and the URL's path and query.
     Announce(&'a Announce<'a>, &'a str),
-    /// The figures of some swarms.
+    /// A scrape of these torrents.
     Scrape(&'a [InfoHash]),
 }
 
-/// What came of it.
+/// A tracker's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To an announce.
+    /// The response to an announce.
     Announced(AnnounceResponse),
-    /// To a scrape, in its order.
+    /// The response to a scrape, in the order of the request.
     Scraped(Vec<Scraped>),
 }
 
 impl Reply {
-    /// What counts of it if the tracker has a public address.
+    /// Drops private addresses from the reply of a tracker with a public address.
     pub fn without_private_peers(self) -> Reply {
         match self {
             Reply::Announced(answer) => Reply::Announced(answer.without_private_peers()),
@@ -66,20 +67,20 @@ impl Reply {
     }
 }
 
-/// An exchange under way.
+/// An exchange in progress.
 #[derive(Debug)]
 pub struct Exchange<'a> {
     to: SocketAddr,
     ask: TrackerQuery<'a>,
     random: Random,
     connection: Option<ConnectionId>,
-    /// The connection id was there before, so that the tracker may have forgotten it.
+    /// Whether the connection id is from an earlier exchange, so that the tracker may have forgotten it.
     is_old: bool,
-    /// A new connection id was asked for, as the tracker refused one.
+    /// Whether a new connection id was requested because the tracker refused one.
     renewed: bool,
-    /// The transaction id of the request under way, which is the same for all its repetitions.
+    /// The transaction id of the current request; all its repetitions share it.
     transaction: u32,
-    /// Whether the question was sent, with this transaction id, rather than a connect request.
+    /// Whether the current request is the query itself rather than a connect request.
     asking: bool,
     send_at: Duration,
     sent: u32,
@@ -87,7 +88,7 @@ pub struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// An exchange with the tracker at `to`, with an old connection id if there is one, that ends at `deadline`.
+    /// Starts an exchange with the tracker at `to` that ends at `deadline`. `old` is a connection id from an earlier exchange.
     pub fn begin(
         now: Duration,
         to: SocketAddr,
@@ -113,27 +114,27 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// When to look again: something is to be sent, or the time is over.
+    /// When the caller must act next: a datagram is due, or the deadline has passed.
     pub fn due(&self) -> Duration {
         self.send_at.min(self.deadline)
     }
 
-    /// Whether its time is over.
+    /// Whether the deadline has passed.
     pub fn is_over(&self, now: Duration) -> bool {
         now >= self.deadline
     }
 
-    /// The connection id, to be kept for the next exchange.
+    /// The connection id, to keep for the next exchange.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
     }
 
-    /// The datagram to send now, if one is due.
+    /// The next datagram, if one is due.
     pub fn next_datagram(&mut self, now: Duration) -> Option<Vec<u8>> {
         if now < self.send_at || self.is_over(now) {
             return None;
         }
-        // An old id that gets no answer may be one that the tracker has forgotten.
+        // If the tracker does not respond to an old id, it may have forgotten it.
         let forgotten = self.is_old && self.sent > 0;
         self.connection = self.connection.filter(|c| c.is_fresh(now) && !forgotten);
         if self.asking && self.connection.is_none() {
@@ -152,9 +153,9 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// A datagram came. `None` where it is not the awaited one, or there is more to send.
+    /// Handles a received datagram. `None` if it does not belong to the current request, or if there is more to send.
     pub fn receive(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) -> Option<Result<Reply, TrackerError>> {
-        // Anyone can send to us; who cannot see our packets does not know the transaction id.
+        // Anyone can send us datagrams, but only a host that sees ours knows the transaction id.
         let is_theirs = from.ip() == self.to.ip() && from.port() == self.to.port();
         if !is_theirs || packet::transaction(bytes) != Some(self.transaction) || self.sent == 0 {
             return None;
@@ -184,13 +185,13 @@ impl<'a> Exchange<'a> {
         Some(reply)
     }
 
-    /// Whether an error is about the connection id: anything said of an old one, and once what names it.
+    /// Whether an error is about the connection id: any error for an old id, and once any error that mentions the id.
     fn refuses_id(&self, words: &[u8]) -> bool {
         let names_it = String::from_utf8_lossy(words).to_ascii_lowercase().contains("connection");
         !self.renewed && (self.is_old || names_it)
     }
 
-    /// Another request, at once, under another transaction id.
+    /// Starts another request, due now, with a new transaction id.
     fn turn(&mut self, now: Duration, asking: bool) {
         self.is_old = false;
         self.asking = asking;
@@ -198,7 +199,7 @@ impl<'a> Exchange<'a> {
         self.send_at = now;
     }
 
-    /// The addresses are of the family in which the tracker was asked.
+    /// Converts a response to an announce; the tracker's address determines the family of the peers' addresses.
     fn answer(&self, interval: u32, leechers: u32, seeders: u32, peers: &[u8]) -> AnnounceResponse {
         let peers = if self.to.is_ipv4() {
             announce::usable(compact::four(peers))

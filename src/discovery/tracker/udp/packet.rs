@@ -1,14 +1,14 @@
-//! The datagrams of BEP 15 and their bytes, both ways: our client writes requests and reads responses, our own tracker does it the
-//! other way round. All numbers are big endian; packets may be longer than they need to be. Pure.
+//! Encodes and decodes the datagrams of BEP 15, for both sides: the client sends requests, the tracker server sends responses.
+//! All numbers are big-endian; packets may have trailing bytes. Pure.
 
 use crate::discovery::tracker::announce::{Announce, AnnounceEvent, Scraped};
 use crate::types::{InfoHash, PeerId};
 
-/// What every connect request begins with, in place of a connection id.
+/// The protocol's magic number, which a connect request has in place of a connection id.
 const PROTOCOL: u64 = 0x0417_2710_1980;
-/// The option that carries path and query (BEP 41).
+/// The type of the option with path and query (BEP 41).
 const URL_DATA: u8 = 2;
-/// Swarms in one scrape at most.
+/// The most torrents in one scrape.
 pub const MAX_SCRAPE: usize = 74;
 
 const CONNECT: u32 = 0;
@@ -16,69 +16,69 @@ const ANNOUNCE: u32 = 1;
 const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
-/// What a client asks.
+/// A request to a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpRequest<'a> {
-    /// A connection id is wanted.
+    /// Requests a connection id.
     Connect,
-    /// The connection id, and what it is used for.
+    /// An announce, with its connection id.
     Announce(u64, AnnounceRequest),
-    /// The connection id, and the hashes of the swarms, 20 bytes each.
+    /// A scrape: its connection id, and the info-hashes of 20 bytes each.
     Scrape(u64, &'a [u8]),
 }
 
-/// An announce as a tracker reads it; amounts of bytes but for `left` are of no interest to ours.
+/// The fields of an announce that the tracker server uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnnounceRequest {
-    /// The swarm.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// The client.
+    /// The client's peer id.
     pub peer_id: PeerId,
-    /// Bytes still missing.
+    /// Bytes left to download.
     pub left: u64,
-    /// What happened.
+    /// The event, if any.
     pub event: Option<AnnounceEvent>,
-    /// How many peers are wanted; less than 0 for as many as the tracker likes.
+    /// The number of peers requested; negative for the tracker's default.
     pub numwant: i32,
-    /// The TCP port on which the client listens.
+    /// The TCP port on which the client accepts peers.
     pub port: u16,
 }
 
-/// What a tracker answers.
+/// A tracker's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpResponse<'a> {
     /// A connection id.
     Connected(u64),
-    /// The answer to an announce.
+    /// The response to an announce.
     Announced {
-        /// Seconds until the next one.
+        /// Seconds until the next announce.
         interval: u32,
-        /// How many leechers there are.
+        /// The number of leechers.
         leechers: u32,
-        /// How many seeds there are.
+        /// The number of seeds.
         seeders: u32,
-        /// Compact addresses, of the family in which the packet came.
+        /// Compact addresses, of the family that carried the packet.
         peers: &'a [u8],
     },
-    /// The figures of swarms, 12 bytes each.
+    /// The counts of torrents, 12 bytes each.
     Scraped(&'a [u8]),
-    /// A refusal and its words.
+    /// An error and its text.
     Error(&'a [u8]),
 }
 
-/// A connect request.
+/// Encodes a connect request.
 pub fn connect_request(transaction: u32) -> Vec<u8> {
     request(PROTOCOL, CONNECT, transaction)
 }
 
-/// An announce; `url_data` is the URL's path and query (BEP 41), left out where it is empty.
+/// Encodes an announce; `url_data` is the URL's path and query (BEP 41), omitted if empty.
 pub fn announce_request(connection: u64, transaction: u32, a: &Announce, url_data: &str) -> Vec<u8> {
     let (event, numwant) = match a.event {
         // BEP 15 has no number for `paused`.
         None | Some(AnnounceEvent::Paused) => (0u32, a.numwant),
         Some(AnnounceEvent::Completed) => (1, a.numwant),
         Some(AnnounceEvent::Started) => (2, a.numwant),
-        // One who leaves wants no peers.
+        // A stopping torrent needs no peers.
         Some(AnnounceEvent::Stopped) => (3, 0),
     };
     let mut out = request(connection, ANNOUNCE, transaction);
@@ -87,7 +87,7 @@ pub fn announce_request(connection: u64, transaction: u32, a: &Announce, url_dat
     for amount in [a.downloaded, a.left, a.uploaded] {
         out.extend_from_slice(&amount.to_be_bytes());
     }
-    // The 0 is our address: the tracker sees it.
+    // The 0 is our IP address: the tracker uses the packet's source address.
     for number in [event, 0, a.key, numwant.min(i32::MAX as u32)] {
         out.extend_from_slice(&number.to_be_bytes());
     }
@@ -99,7 +99,7 @@ pub fn announce_request(connection: u64, transaction: u32, a: &Announce, url_dat
     out
 }
 
-/// A scrape of [`MAX_SCRAPE`] swarms at most.
+/// Encodes a scrape of at most [`MAX_SCRAPE`] torrents.
 pub fn scrape_request(connection: u64, transaction: u32, swarms: &[InfoHash]) -> Vec<u8> {
     let mut out = request(connection, SCRAPE, transaction);
     swarms.iter().take(MAX_SCRAPE).for_each(|swarm| out.extend_from_slice(&swarm.0));
@@ -114,7 +114,7 @@ fn request(connection: u64, action: u32, transaction: u32) -> Vec<u8> {
     out
 }
 
-/// Reads a request and its transaction id; `None` for what is none.
+/// Decodes a request and its transaction id; `None` if it is malformed.
 pub fn parse_request(bytes: &[u8]) -> Option<(u32, UdpRequest<'_>)> {
     let mut at = ByteReader(bytes);
     let (connection, action, transaction) = (at.u64()?, at.u32()?, at.u32()?);
@@ -141,12 +141,12 @@ fn announce(at: &mut ByteReader<'_>) -> Option<AnnounceRequest> {
     Some(AnnounceRequest { info_hash, peer_id, left, event, numwant, port })
 }
 
-/// The transaction id of a response, whatever else it holds; `None` where it is shorter than any response.
+/// The transaction id of a response, whatever its content; `None` if it is too short.
 pub fn transaction(bytes: &[u8]) -> Option<u32> {
     bytes.get(4..8).and_then(|id| id.try_into().ok()).map(u32::from_be_bytes)
 }
 
-/// Reads a response; `None` where it is too short for its action or the action is unknown.
+/// Decodes a response; `None` if it is too short for its action, or the action is unknown.
 pub fn parse_response(bytes: &[u8]) -> Option<UdpResponse<'_>> {
     let mut at = ByteReader(bytes);
     let (action, _transaction) = (at.u32()?, at.u32()?);
@@ -162,7 +162,7 @@ pub fn parse_response(bytes: &[u8]) -> Option<UdpResponse<'_>> {
     })
 }
 
-/// Writes a response.
+/// Encodes a response.
 pub fn response(transaction: u32, response: &UdpResponse<'_>) -> Vec<u8> {
     let head = |action: u32| [action.to_be_bytes(), transaction.to_be_bytes()].concat();
     match response {
@@ -176,7 +176,7 @@ pub fn response(transaction: u32, response: &UdpResponse<'_>) -> Vec<u8> {
     }
 }
 
-/// The figures of a scrape's swarms, in the order of the request; a torn last one is left out.
+/// Decodes the counts of a scrape, in the order of the request; ignores a truncated last entry.
 pub fn figures(bytes: &[u8]) -> impl Iterator<Item = Scraped> + '_ {
     bytes.chunks_exact(12).filter_map(|entry| {
         let mut at = ByteReader(entry);
@@ -184,7 +184,7 @@ pub fn figures(bytes: &[u8]) -> impl Iterator<Item = Scraped> + '_ {
     })
 }
 
-/// What is left to read.
+/// The bytes not read yet.
 struct ByteReader<'a>(&'a [u8]);
 
 impl ByteReader<'_> {

@@ -1,4 +1,4 @@
-//! The client against trackers of the tests' own that do as they are told, and against `btsync tracker`'s UDP side.
+//! The client against scripted trackers, and against `btsync tracker`'s UDP side.
 
 use std::thread::{self, JoinHandle};
 
@@ -7,9 +7,9 @@ use crate::discovery::tracker::udp::packet::{UdpRequest, UdpResponse, parse_requ
 use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 use crate::types::PeerId;
 
-/// Plenty, for what is expected to end on its own.
+/// Ample time for operations that end by themselves.
 const PATIENT: Duration = Duration::from_secs(20);
-/// For what never ends on its own: if the deadline did not hold, the test would hang.
+/// The deadline for operations that never end by themselves: without it, the test would hang.
 const SHORT: Duration = Duration::from_millis(300);
 
 fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
@@ -29,11 +29,11 @@ fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'stati
     }
 }
 
-/// What a tracker sends for a request: the datagrams, and whether they come from another socket than the one asked.
+/// A tracker's answer to a request: datagrams, each with whether it comes from another socket than the request was sent to.
 type ScriptedReply = Vec<(bool, Vec<u8>)>;
 
-/// A tracker that says what `say` gives for each request, until a packet of one byte ends it; it returns how many connection ids
-/// were asked for.
+/// A tracker that sends what `say` returns for each request, until a packet of one byte ends it. Its thread returns the number of
+/// connect requests received.
 struct Scripted {
     addr: SocketAddr,
     thread: JoinHandle<usize>,
@@ -71,7 +71,7 @@ impl Scripted {
     }
 }
 
-/// What an honest tracker says.
+/// The answer of a correct tracker.
 fn honest(transaction: u32, request: &UdpRequest) -> Vec<u8> {
     let answer = match request {
         UdpRequest::Connect => UdpResponse::Connected(5),
@@ -113,7 +113,7 @@ fn hostile_datagrams_do_not_disturb_an_honest_answer() {
 fn nothing_but_hostile_datagrams_ends_at_the_deadline() {
     let tracker = Scripted::start(|transaction, request| {
         let right = honest(transaction, &request);
-        // A right answer from a stranger, and one under a wrong transaction id.
+        // A correct answer from another sender, and one with a wrong transaction id.
         vec![(true, right), (false, honest(!transaction, &request)), (false, b"garbage".to_vec())]
     });
     assert_eq!(ask(&tracker, SHORT), Err(TrackerError::Timeout));
@@ -160,7 +160,7 @@ fn a_connection_id_serves_the_next_announce_too() {
 fn an_id_that_is_refused_is_renewed() {
     let mut given = 4;
     let tracker = Scripted::start(move |transaction, request| {
-        // Every id serves once.
+        // Each id is valid only once.
         let answer = match request {
             UdpRequest::Connect => {
                 given += 1;
@@ -212,7 +212,7 @@ fn a_public_address_goes_before_a_local_one_and_one_of_each_family_is_asked() {
     if both.len() == 2 {
         assert_eq!(chosen(|ip| ip.is_ipv6(), "localhost").unwrap(), ["127.0.0.1:9".parse().unwrap()]);
     }
-    // No name has a part of 64 letters: it is refused without asking anybody.
+    // A label of 64 characters is invalid, so the name is rejected without a query to a name server.
     let nowhere = chosen(is_local, &format!("{}.invalid", "a".repeat(64)));
     assert!(matches!(nowhere, Err(TrackerError::NameLookup { .. })), "{nowhere:?}");
 }
@@ -273,7 +273,7 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     assert_eq!(figures[1], Some(Scraped { complete: 2, incomplete: 1, downloaded: 1 }));
     tell(1002, 0, Some(AnnounceEvent::Stopped));
     assert_eq!(ports(&tell(1003, 5, None)), [1001]);
-    // Were it on the internet, it would know of nobody on this machine.
+    // A tracker on the internet cannot know peers on this machine.
     let public = UdpTracker::with(|_| false).announce(&url, &report(1003, 5, None), PATIENT).unwrap();
     assert_eq!((ports(&public), public.private_dropped), (vec![], 1));
     let refused = client.announce(&url, &report(0, 1, None), PATIENT);
@@ -281,12 +281,12 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     server.stop();
 }
 
-/// Each address as if it were of a family of its own.
+/// Treats each address as a family of its own.
 fn each(addresses: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
     addresses.iter().map(|addr| vec![*addr]).collect()
 }
 
-/// Asks all of `addresses` at once with patience for an hour: a test that waits for all of it hangs.
+/// Sends to all `addresses` at once, with a deadline of an hour: a test that waits for it hangs.
 fn talk(addresses: &[SocketAddr]) -> Result<Vec<Reply>, TrackerError> {
     let client = UdpTracker::new();
     client.talk(
@@ -372,7 +372,7 @@ fn our_own_tracker_answers_nobody_without_a_connection_id() {
         socket.send(&packet::scrape_request(id, 1, &[InfoHash([7; 20])])).unwrap();
     }
     socket.send(b"garbage").unwrap();
-    // Answers come in the order of the questions: the first is to the last.
+    // Responses arrive in the order of the requests. As the first one belongs to the last request, the others got none.
     socket.send(&packet::connect_request(2)).unwrap();
     let mut buffer = [0; 100];
     assert_eq!(socket.recv(&mut buffer).unwrap(), 16);

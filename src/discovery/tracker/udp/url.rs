@@ -1,21 +1,21 @@
-//! UDP tracker URLs: where to send to, and the path and query that travel as BEP 41's `URLData`.
+//! Parses UDP tracker URLs: the address, and the path and query that BEP 41 sends as `URLData`.
 
 use crate::discovery::tracker::announce::TrackerError;
 use crate::discovery::tracker::announce_path::is_announce_path;
 use crate::util::printable_text::printable;
 
-/// The port of a URL that names none, as other clients have it.
+/// The default port, as in other clients.
 const DEFAULT_PORT: u16 = 80;
-/// Path and query together, in bytes: with them a request still fits into one packet of any network.
+/// The longest path and query together, in bytes, so that a request fits into one packet on any network.
 const MAX_DATA: usize = 1024;
 
-/// What a URL says.
+/// A parsed URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UdpUrl<'a> {
-    /// A name or an address; an IPv6 address without its brackets.
+    /// A host name, or an address without brackets.
     pub host: &'a str,
     pub port: u16,
-    /// Path and query, as they stand.
+    /// Path and query, unmodified.
     pub data: &'a str,
 }
 
@@ -42,8 +42,8 @@ impl<'a> UdpUrl<'a> {
         Ok(UdpUrl { host, port, data })
     }
 
-    /// Whether a local address may be asked: the path names an announce, or there is none, as BEP 15 knows no paths. Nothing of
-    /// the URL reaches a server before it has answered a connect request as a tracker does.
+    /// Whether a local address is allowed: the path is that of an announce, or there is none, because BEP 15 has no paths. No
+    /// part of the URL is sent before the server has answered a connect request as only a tracker does.
     pub(crate) fn is_announce(&self) -> bool {
         let path = self.data.split('?').next().unwrap_or_default();
         matches!(path, "" | "/") || is_announce_path(path)

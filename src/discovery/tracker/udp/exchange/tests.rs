@@ -1,4 +1,4 @@
-//! The exchange with a clock that is turned by hand.
+//! The exchange, driven by a simulated clock.
 
 use super::*;
 use crate::discovery::tracker::udp::packet::{UdpRequest, parse_request, response};
@@ -33,7 +33,7 @@ fn exchange(old: Option<ConnectionId>, deadline: Duration) -> Exchange<'static> 
     Exchange::begin(s(0), tracker(), TrackerQuery::Announce(&A, ""), old, deadline, Random::seeded(1))
 }
 
-/// Sends what is due: its transaction id, and the connection id where it is an announce.
+/// The due datagram: its transaction id, and its connection id if it is an announce.
 fn send(e: &mut Exchange, now: Duration) -> Option<(u32, Option<u64>)> {
     let sent = e.next_datagram(now)?;
     match parse_request(&sent).unwrap() {
@@ -43,7 +43,7 @@ fn send(e: &mut Exchange, now: Duration) -> Option<(u32, Option<u64>)> {
     }
 }
 
-/// Takes the exchange to where it has announced with connection id 7.
+/// Advances the exchange until it has announced with connection id 7.
 fn announced(now: Duration, deadline: Duration) -> (Exchange<'static>, u32) {
     let mut e = exchange(None, deadline);
     let (transaction, None) = send(&mut e, now).unwrap() else { panic!("no connect request") };
@@ -80,14 +80,14 @@ fn over_ipv6_the_addresses_are_ipv6() {
 
 #[test]
 fn the_schedule_is_that_of_the_bep_after_an_early_repetition() {
-    // "Connect times out" of BEP 15.
+    // The example "Connect times out" in BEP 15.
     let mut e = exchange(None, FOREVER);
     for at in [0, 3, 18, 48, 108] {
         assert_eq!(e.due(), s(at));
         assert!(at == 0 || send(&mut e, s(at).saturating_sub(Duration::from_millis(1))).is_none());
         assert_eq!(send(&mut e, s(at)).unwrap().1, None);
     }
-    // "Announce times out", two seconds later than there.
+    // The example "Announce times out", two seconds later than in the BEP.
     let (mut e, first) = announced(s(0), FOREVER);
     for at in [3, 18, 48] {
         assert_eq!(e.due(), s(at));
@@ -177,7 +177,7 @@ fn an_old_id_serves_within_its_minute() {
 #[test]
 fn an_old_id_that_the_tracker_has_forgotten_is_renewed_once() {
     let old = Some(ConnectionId { id: 9, since: s(0) });
-    // It says so.
+    // The tracker reports it.
     let mut e = exchange(old, FOREVER);
     let (transaction, _) = send(&mut e, s(0)).unwrap();
     assert!(e.receive(s(1), tracker(), &response(transaction, &UdpResponse::Error(b"connection id"))).is_none());
@@ -187,7 +187,7 @@ fn an_old_id_that_the_tracker_has_forgotten_is_renewed_once() {
     assert_eq!(id, Some(10));
     let refused = e.receive(s(2), tracker(), &response(transaction, &UdpResponse::Error(b"no")));
     assert_eq!(refused, Some(Err(TrackerError::Refused("no".into()))));
-    // A new one is renewed where the tracker names it, once.
+    // A new id is renewed, once, if the tracker's error mentions it.
     let (mut e, transaction) = announced(s(0), FOREVER);
     assert!(
         e.receive(s(1), tracker(), &response(transaction, &UdpResponse::Error(b"Connection ID mismatch"))).is_none()
@@ -197,7 +197,7 @@ fn an_old_id_that_the_tracker_has_forgotten_is_renewed_once() {
     let (transaction, Some(10)) = send(&mut e, s(1)).unwrap() else { panic!("no announce") };
     let refused = e.receive(s(2), tracker(), &response(transaction, &UdpResponse::Error(b"Connection ID mismatch")));
     assert!(matches!(refused, Some(Err(TrackerError::Refused(_)))), "{refused:?}");
-    // It says nothing.
+    // The tracker does not respond.
     let mut e = exchange(old, FOREVER);
     assert_eq!(send(&mut e, s(0)).unwrap().1, Some(9));
     assert_eq!(send(&mut e, s(15)).unwrap().1, None);
