@@ -1,9 +1,10 @@
-//! What the sessions of one process share: the port and whoever calls there, the node of the DHT, local discovery, the limits and
-//! the number of connections. A session by itself has a host of its own, which listens when the session comes to it and ends
-//! with it; [`Client::start`] makes one for several, which lives as long as anybody holds it.
+//! What the torrents of one process share: the port for incoming connections, the DHT node, local service discovery, the rate
+//! limits and the number of connections. A torrent by itself has a client of its own, which listens once the torrent does and
+//! ends with it; [`Client::start`] creates a client for several torrents, which lives as long as it is referenced.
 //!
-//! `file_owners` knows whose each file is, `turn` is a torrent's place in the order in which that is decided, `registry` knows which session
-//! a caller may be for, `lobby` asks the callers where that is not clear, `seat` is a session's place at its host.
+//! `file_owners` knows which torrent owns a file, `opening_order` is a torrent's position in the order that decides this,
+//! `registry` lists the torrents that an incoming connection can be for, `incoming` reads the handshake to find the right one,
+//! and `registration` is a torrent's registration with its client.
 
 mod config;
 pub(crate) mod descriptors;
@@ -41,36 +42,37 @@ pub(crate) use incoming::IncomingHandshaker;
 pub use opening_order::OpeningOrder;
 pub(crate) use registration::Registration;
 
-/// Connections that each session may have at least, however many there are.
+/// Connections that each torrent may have at least, however many torrents there are.
 const MIN_PEERS_PER_TORRENT: usize = 4;
 
-/// What several sessions have in common; see the module's head.
+/// The resources that several torrents share; see the module's documentation.
 pub struct Client {
     config: ClientConfig,
     throttle: Arc<Throttle>,
     registry: Arc<TorrentRegistry>,
     owners: Mutex<FileOwners>,
-    /// The owners of files have changed.
+    /// Signalled when the owners of files have changed.
     owners_changed: Condvar,
-    /// How many turns were given.
+    /// The next position in the opening order.
     next_position: AtomicU64,
     net: Mutex<NetworkServices>,
-    /// It was made for several sessions, so that its port and its node outlive each of them.
+    /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
-    /// Connections at most, as far as there are descriptors; those that there are; files that may be open.
+    /// The limit on connections, as far as there are descriptors; the current number of connections; the number of files that
+    /// may be open.
     max_connections: AtomicUsize,
     connections: AtomicUsize,
     files: AtomicUsize,
-    /// Whether anybody has ever called us: then others can reach us.
+    /// Whether any peer has ever connected to us, so that others can reach us.
     has_incoming_connections: AtomicBool,
-    /// How many connections all sessions may begin now, on the clock that began when the host was made.
+    /// How many connections all torrents together may start now; its clock starts at `started`.
     dials: Mutex<DialBudget>,
     started: Instant,
-    /// For how few peers there is room, as it was said last.
+    /// The connection limit of the last warning about a lack of descriptors.
     warned_capacity: AtomicUsize,
 }
 
-/// What has threads of its own.
+/// The services that have threads of their own.
 #[derive(Default)]
 struct NetworkServices {
     listener: Option<Listener>,
@@ -79,19 +81,19 @@ struct NetworkServices {
 }
 
 impl Client {
-    /// A host for several sessions that listens from now on. Of `config` it takes what is the process's own: `listen_ports`,
-    /// `bind`, `dht`, `lsd`, `limits` and `max_peers`. The DHT and local discovery begin with the first session that may use
-    /// them. All ends when the last session and the last holder let go of it.
+    /// A client for several torrents that listens from now on. It uses the settings in `config` that apply to the whole
+    /// process: `listen_ports`, `bind`, `dht`, `lsd`, `limits` and `max_peers`. The DHT and local discovery start with the
+    /// first torrent that may use them. Everything ends when the last torrent and the last reference are gone.
     ///
     /// # Errors
-    /// [`ClientError::Listen`] where no port is free, [`ClientError::Interface`] where there is no such interface.
+    /// [`ClientError::Listen`] if no port is free, [`ClientError::Interface`] if the interface does not exist.
     pub fn start(config: &ClientConfig) -> Result<Arc<Client>, ClientError> {
         let client = Client::new(config, true);
         client.listen()?;
         Ok(Arc::new(client))
     }
 
-    /// A host for one session, which does nothing yet.
+    /// A client for one torrent, which does nothing yet.
     pub(crate) fn for_one_torrent(config: &ClientConfig) -> Arc<Client> {
         Arc::new(Client::new(config, false))
     }
@@ -116,12 +118,12 @@ impl Client {
         }
     }
 
-    /// The TCP port on which all sessions listen, which is the DHT's UDP port, too; `None` while nobody listens.
+    /// The TCP port on which all torrents listen, and the DHT's UDP port; `None` while the client does not listen.
     pub fn port(&self) -> Option<u16> {
         self.net.lock().listener.as_ref().map(|listener| listener.port)
     }
 
-    /// Changes the limits, which hold over the peers of all sessions together, at once.
+    /// Changes the rate limits, which apply to the peers of all torrents together, at once.
     pub fn set_limits(&self, limits: Limits) {
         self.throttle.set(limits);
     }
@@ -133,27 +135,27 @@ impl Client {
 
     /// Whether a file belongs to one of the torrents.
     pub fn owns_file(&self, file: &std::path::Path) -> bool {
-        let (file, there) = (resolved(file), Trait::at(file)); // asks the disk, and so before the lock is taken
+        let (file, there) = (resolved(file), Trait::at(file)); // accesses the disk, so before the lock
         self.owners.lock().has(&file, there)
     }
 
-    /// A session ended by a failure: other torrents may have its files.
+    /// A torrent has failed: other torrents may have its files.
     pub(crate) fn release_torrent_files(&self, info_hash: InfoHash) {
         self.owners.lock().release(info_hash);
         self.owners_changed.notify_all();
     }
 
-    /// The limits, where bytes meet them.
+    /// The rate limits and the limiter.
     pub(crate) fn throttle(&self) -> Arc<Throttle> {
         self.throttle.clone()
     }
 
-    /// What all sockets are tied to.
+    /// The interface or address that all sockets are bound to.
     pub(crate) fn bind(&self) -> &Bind {
         &self.config.bind
     }
 
-    /// Listens, where nobody does yet; the port.
+    /// Listens, unless the client does already. Returns the port.
     fn listen(&self) -> Result<u16, ClientError> {
         let mut net = self.net.lock();
         if let Some(listener) = &net.listener {
@@ -173,8 +175,7 @@ impl Client {
         Ok(net.listener.insert(listener).port)
     }
 
-    /// Has the DHT look for peers of `info_hash` and announce that we listen on `port`. What cannot be had is said in the log and
-    /// done without.
+    /// Starts to search the DHT for peers of `info_hash` and to announce `port`. `None` if the DHT is off.
     fn start_dht_search(
         &self,
         info_hash: InfoHash,
@@ -192,7 +193,7 @@ impl Client {
                 state_path: settings.state_path.clone(),
                 read_only: false,
             };
-            // Each session hears of its own torrent, and nobody of others.
+            // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
             net.dht = Some(Arc::new(DhtService::start(&settings, &bounded(0).0)?));
         }
         let dht = net.dht.clone();
@@ -203,7 +204,7 @@ impl Client {
         Ok(dht)
     }
 
-    /// The same for local discovery.
+    /// The same for local service discovery.
     fn start_lsd_search(
         &self,
         info_hash: InfoHash,
@@ -223,7 +224,7 @@ impl Client {
         Ok(net.lsd.clone())
     }
 
-    /// Ends local discovery and the DHT, whose nodes are kept for the next time.
+    /// Stops local discovery and the DHT, whose nodes are saved for the next run.
     fn stop_discovery(&self) {
         let mut net = self.net.lock();
         let (lsd, dht) = (net.lsd.take(), net.dht.take());
@@ -234,18 +235,18 @@ impl Client {
         }
     }
 
-    /// Nobody is let in any more.
+    /// Stops accepting connections.
     fn stop_listening(&self) {
         let listener = self.net.lock().listener.take();
         drop(listener);
     }
 
-    /// A session may hold so many files open from now on; how many connections that leaves is found anew.
+    /// A torrent may have this many files open from now on. Recomputes how many connections that leaves.
     fn reserve_files(&self, files: usize) {
         self.update_capacity(self.files.fetch_add(files, Ordering::Relaxed) + files);
     }
 
-    /// A session that may hold so many is over: others may have its place.
+    /// A torrent no longer needs this many open files: other torrents and connections may have them.
     fn release_files(&self, files: usize) {
         self.update_capacity(self.files.fetch_sub(files, Ordering::Relaxed) - files);
     }
@@ -254,14 +255,14 @@ impl Client {
         let wanted = self.config.max_peers;
         let (capacity, have) = descriptors::connection_capacity(wanted, files);
         self.max_connections.store(capacity, Ordering::Relaxed);
-        // Every session changes it a little: it is said again only where it has become much worse.
+        // Each torrent changes the limit a little, so the warning is repeated only if the limit has become much lower.
         if files > 0 && capacity < wanted && capacity < self.warned_capacity.load(Ordering::Relaxed) / 2 {
             self.warned_capacity.store(capacity, Ordering::Relaxed);
             log::warn!("only {have} files may be open: {capacity} peers at most");
         }
     }
 
-    /// How many connections a session with `own` of them may have: its equal part, and beyond that what the others leave.
+    /// How many connections a torrent that has `own` of them may have: an equal share, and beyond that what the others leave.
     fn capacity(&self, own: usize) -> usize {
         let max_connections = self.max_connections.load(Ordering::Relaxed);
         let others = self.connections.load(Ordering::Relaxed).saturating_sub(own);
@@ -269,8 +270,8 @@ impl Client {
     }
 }
 
-/// Of `max_connections` connections those that are open to one of `sessions`, where the others have `others`. Whoever has less than its part
-/// may take it at any time; those who have more then have too many, and give back.
+/// How many of `max_connections` are open to one of `sessions` torrents while the others have `others`. A torrent with less
+/// than its share may take it at any time; those with more then have too many and close some.
 fn capacity(max_connections: usize, sessions: usize, others: usize) -> usize {
     let part = (max_connections / sessions.max(1)).max(MIN_PEERS_PER_TORRENT.min(max_connections));
     part.max(max_connections.saturating_sub(others))
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(capacity(0, 0, 0), 0);
     }
 
-    /// Each in turn takes what it may, and gives back what is too much.
+    /// Each torrent in turn takes what it may, and gives back what is too much.
     #[test]
     fn what_is_open_to_all_is_not_exceeded_for_long() {
         let (max_connections, mut connections) = (100, [0_usize; 4]);

@@ -1,6 +1,6 @@
-//! One torrent from start to end. `Torrent::run` reads as the story of a download: look at what is on disk, listen, announce,
-//! fetch, seed if asked, say goodbye. It runs on the caller's thread; a [`TorrentHandle`] watches and stops
-//! it from others. Sessions that run side by side share a [`Client`].
+//! One torrent from start to end. `Torrent::run` checks what is on disk, listens, announces, downloads, seeds if configured,
+//! and stops. It runs on the caller's thread; a [`TorrentHandle`] watches and controls it from other threads. Torrents in one
+//! process share a [`Client`].
 
 mod brought;
 pub(crate) mod config;
@@ -49,35 +49,35 @@ pub use peer_search::{PeerSearch, TrackerState};
 pub use pending_completion::PendingCompletion;
 pub use save_torrent::save_torrent_file;
 
-/// How a session ended.
+/// How a torrent's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All that is wanted is there, and seeding is done where it was asked for.
+    /// Everything wanted is complete, and the seed goal, if any, is reached.
     Completed,
-    /// Stopped before all that is wanted was there.
+    /// Stopped before everything wanted was complete.
     Stopped,
-    /// All that is wanted was there; stopped while seeding.
+    /// Stopped while seeding, with everything wanted complete.
     StoppedComplete,
-    /// Nothing came for as long as the configuration says.
+    /// No data arrived for as long as [`Config::stop_timeout`] allows.
     TimedOut,
 }
 
-/// Why a session could not go on.
+/// Why a torrent could not run or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum TorrentError {
-    /// The files.
+    /// A read or write of the files failed, or they may not be written to.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The torrent's files do not lie as its pieces say.
+    /// The torrent's files do not fit its pieces.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// What the swarm gave for a magnet link has the right hash, and is no torrent that we accept.
+    /// The metadata of a magnet link has the right hash, but is no torrent that btsync accepts.
     #[error("the link's metadata: {0}")]
     Metadata(MetainfoError),
-    /// The choice of files cannot be kept to.
+    /// The selection of files does not fit the torrent.
     #[error(transparent)]
     Select(#[from] SelectError),
-    /// A file cannot lie where the user wants it.
+    /// A file cannot have the path that the user chose.
     #[error("{0}")]
     InvalidPath(LayoutError),
     /// The client refused the torrent, or cannot listen.
@@ -86,23 +86,23 @@ pub enum TorrentError {
 }
 
 impl TorrentError {
-    /// Whether there was no descriptor to listen: another try may succeed.
+    /// Whether there was no file descriptor to listen with; a later attempt may succeed.
     pub fn is_shortage(&self) -> bool {
         matches!(self, TorrentError::Client(error) if error.is_shortage())
     }
 }
 
-/// What a session is to fetch.
+/// Where a torrent comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// All that a .torrent says.
+    /// A torrent file.
     Metainfo(Box<Metainfo>),
-    /// Where to find the rest of it.
+    /// A magnet link; the metadata comes from peers.
     Magnet(Box<Magnet>),
 }
 
 impl Source {
-    /// Whose content it is.
+    /// The torrent's info-hash.
     pub fn info_hash(&self) -> InfoHash {
         match self {
             Source::Metainfo(torrent) => torrent.info_hash,
@@ -123,7 +123,7 @@ impl From<Magnet> for Source {
     }
 }
 
-/// A torrent that is about to be downloaded or seeded.
+/// A torrent to be downloaded or seeded; [`Torrent::run`] starts it.
 pub struct Torrent {
     source: Source,
     config: Config,
@@ -136,15 +136,15 @@ pub struct Torrent {
 }
 
 impl Torrent {
-    /// A session that has not begun, and that will be by itself.
+    /// A torrent with a client of its own.
     pub fn new(source: impl Into<Source>, config: Config) -> Torrent {
         let client = Client::for_one_torrent(&config.client());
         Torrent::at(client, source.into(), config)
     }
 
-    /// A session that has not begun, and that will share port, DHT, local discovery, limits and the number of connections with
-    /// the others on `client`. What the host took from its own configuration counts in place of what `config` says of it; but
-    /// without `dht` or `lsd` in `config` the session takes no part in these, and `max_peers` there bounds the session alone.
+    /// A torrent on `client`, which shares the port, the DHT, local discovery, the limits and the number of connections with
+    /// the client's other torrents. The client's configuration takes precedence over `config`. However, without `dht` or `lsd`
+    /// in `config` the torrent does not use these, and its `max_peers` limits this torrent alone.
     pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: Config) -> Torrent {
         config.bind = client.bind().clone();
         Torrent::at(client.clone(), source.into(), config)
@@ -165,7 +165,8 @@ impl Torrent {
         let inner = TorrentInner::new(info_hash, display_name, config.seed, client.throttle(), to_main_thread);
         if let Source::Metainfo(torrent) = &source {
             let _ = inner.name_and_size.set((torrent.name.clone(), torrent.total()));
-            // Its files and the part file: what is set aside for more is missing for peers, and that of each of several torrents.
+            // Its files and the part file: a torrent that reserves descriptors for more takes them from peers, and each of
+            // several torrents does.
             config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
             config.nodes.extend(torrent.nodes.iter().map(|(client, port)| {
                 if client.contains(':') { format!("[{client}]:{port}") } else { format!("{client}:{port}") }
@@ -175,33 +176,33 @@ impl Torrent {
         Torrent { source, config, inner: Arc::new(inner), events, event_receiver, peer_events, client, opening_order }
     }
 
-    /// The same session in a turn that its host gave before, and not in the order in which sessions are made.
+    /// Gives the torrent a position that the client assigned earlier, instead of the order in which torrents are created.
     #[must_use]
     pub fn with_opening_order(self, opening_order: OpeningOrder) -> Torrent {
         Torrent { opening_order, ..self }
     }
 
-    /// A handle on this session.
+    /// A handle for this torrent.
     pub fn handle(&self) -> TorrentHandle {
         TorrentHandle(self.inner.clone())
     }
 
-    /// What happens, from here on. Every receiver takes events away from the others: have one.
+    /// The torrent's events from now on. Receivers compete for events; create only one.
     pub fn events(&self) -> Receiver<Event> {
         self.event_receiver.clone()
     }
 
-    /// Fetches the metadata where only a link is there, downloads, then seeds as far as the configuration asks for it. Blocks until
-    /// that is done or the handle says stop.
+    /// Fetches the metadata if the source is a magnet link, downloads, then seeds as far as configured. Blocks until that is
+    /// done or the handle stops it.
     ///
     /// # Errors
-    /// Where the files cannot be read or written, no port is free, the metadata makes no torrent, or the host has the torrent
+    /// If the files cannot be read or written, no port is free, the metadata is no valid torrent, or the client has the torrent
     /// already.
     pub fn run(self) -> Result<Outcome, TorrentError> {
         let Torrent { source, config, inner, events, event_receiver, peer_events, client, opening_order } = self;
-        drop(event_receiver); // nobody listens but whoever asked to
+        drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
-        let at = Arc::downgrade(&client); // it is to end with the session where it has no other
+        let at = Arc::downgrade(&client); // weak: a client for one torrent ends with it
         let registration =
             Some(Registration::new(client, opening_order, inner.info_hash, config.encryption, config.max_peers)?);
         let event_sender = events.clone();
@@ -227,7 +228,7 @@ impl Torrent {
     }
 }
 
-/// Tells whoever listens.
+/// Sends an event to the receiver.
 fn send_event(events: &EventSender, event: Event) {
     events.send_event(event);
 }

@@ -1,4 +1,4 @@
-//! What a session is told when it starts.
+//! The configuration of a torrent.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -12,97 +12,98 @@ use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
 use crate::types::{Dscp, Encryption};
 
-/// How a session behaves; the defaults are those of `btsync file.torrent outdir`.
+/// How a torrent behaves; the defaults are those of `btsync file.torrent outdir`.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct Config {
     /// The folder that receives the files.
     pub out_dir: PathBuf,
-    /// TCP ports to listen on; the first free one is taken.
+    /// TCP ports to listen on; btsync takes the first free one.
     pub listen_ports: RangeInclusive<u16>,
-    /// What ends seeding once the download is whole.
+    /// When to stop seeding after the download is complete.
     pub seed: SeedGoal,
-    /// Connections at most, both ways together.
+    /// Upper limit on connections, incoming and outgoing together.
     pub max_peers: usize,
-    /// The limits on what is received and sent, over all peers; `TorrentHandle::set_limits` changes them.
+    /// Rate limits over all peers; `TorrentHandle::set_limits` changes them.
     pub limits: Limits,
-    /// Peers to call without asking a tracker.
+    /// Peers to connect to without asking a tracker.
     pub peers: Vec<SocketAddr>,
-    /// Peers that a magnet link names: called as well, but with a few ports of each host only, as anybody may have written the link.
+    /// Peers from a magnet link. Only a few ports of each host are tried, as anyone may have written the link.
     pub link_peers: Vec<SocketAddr>,
-    /// Trackers beside those of the torrent, each a tier of its own.
+    /// Trackers in addition to those of the torrent, each in a tier of its own.
     pub trackers: Vec<String>,
-    /// Trackers of the torrent that are not to be asked; `*` stands for all.
+    /// Trackers of the torrent that must not be used; `*` stands for all.
     pub exclude_trackers: Vec<String>,
-    /// The DHT, where it is wanted.
+    /// The DHT; `None` turns it off.
     pub dht: Option<DhtSettings>,
-    /// Further nodes of the DHT to get to know, `HOST:PORT`: those that a torrent names (BEP 5).
+    /// Further DHT nodes, `HOST:PORT`: those that a torrent names (BEP 5).
     pub nodes: Vec<String>,
-    /// Whether neighbours are looked for (BEP 14).
+    /// Whether local service discovery is on (BEP 14).
     pub lsd: bool,
-    /// Whether peers may tell us of others, and we them (BEP 11).
+    /// Whether peer exchange is on (BEP 11).
     pub pex: bool,
-    /// What all sockets are tied to.
+    /// The interface or address that all sockets are bound to.
     pub bind: Bind,
-    /// Whether connections are disguised by message stream encryption.
+    /// Whether connections use message stream encryption.
     pub encryption: Encryption,
-    /// How peer ids begin in place of btsync's own way, for trackers that allow certain clients only.
+    /// The start of peer ids, instead of btsync's own, for trackers that allow only certain clients.
     pub peer_id_prefix: Option<[u8; 8]>,
-    /// What the client is called in HTTP requests and to peers (BEP 10), likewise.
+    /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
     pub user_agent: Option<String>,
     /// The DSCP class of packets to peers.
     pub dscp: Dscp,
-    /// Whether to show leechers our pieces one by one (BEP 16), where all are there from the start.
+    /// Whether to super-seed (BEP 16): reveal pieces to leechers one by one, if all are complete at the start.
     pub super_seed: bool,
-    /// Where to keep the .torrent of a magnet link: a file, or a folder in which it is named by its info-hash.
+    /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
     pub save_torrent: Option<PathBuf>,
-    /// After so long without a byte a download gives up.
+    /// How long without received data until a download gives up.
     pub stop_timeout: Option<Duration>,
-    /// The folder of the fast-resume records, where they are wanted: what they vouch for is not hashed again at the start.
+    /// The folder of the fast-resume records; pieces that they cover are not hashed again at the start. `None` turns them off.
     pub resume: Option<PathBuf>,
-    /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, where somebody is to be told once of each download that becomes complete.
+    /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be
+    /// announced once.
     pub pending: Option<PathBuf>,
-    /// The folder that remembers the torrents and links among downloaded files, where the file system keeps no marks for these.
+    /// The folder that records which torrent and magnet files downloads created, if the file system cannot mark them.
     pub brought: Option<PathBuf>,
-    /// Whether to hash all that is there, whatever a fast-resume record says.
+    /// Whether to hash all existing files, whatever a fast-resume record says.
     pub verify: bool,
-    /// Files held open at most.
+    /// Upper limit on open files.
     pub max_open_files: usize,
     /// Which of the torrent's files are wanted.
     pub files: Selection,
-    /// Other places for files: their numbers from 0, padding counted, and plain paths below `out_dir`.
+    /// Other paths for files: the file's index from 0, counting padding, and a plain path below `out_dir`.
     pub places: Vec<(u32, PathBuf)>,
-    /// Whether pieces are asked for in the order of the torrent, as a player wants them.
+    /// Whether to request pieces in the order of the torrent, as a media player needs them.
     pub sequential: bool,
-    /// Whether the first and the last piece of each wanted file come before all others.
+    /// Whether to request the first and the last piece of each wanted file before all others.
     pub first_and_last: bool,
-    /// When files take their room on the disk.
+    /// When to allocate disk space for the files.
     pub allocation: Allocation,
-    /// Whether a torrent's name keeps the dot that it begins with.
+    /// Whether a torrent's name may start with a dot.
     pub allow_hidden: bool,
-    /// Whether the user gave btsync the files that are in the way.
+    /// Whether btsync may overwrite files that are in the way.
     pub overwrite: bool,
-    /// Whether to wait until everything is on the disk before a download counts as complete.
+    /// Whether to sync all data to disk before a download counts as complete.
     pub fsync: bool,
-    /// Behind the names of files until all that is wanted is there.
+    /// The suffix of file names until everything wanted is complete.
     pub incomplete_suffix: Option<String>,
-    /// Whether to end as soon as a link's metadata is there.
+    /// Whether to end as soon as the metadata of a magnet link is complete.
     pub metadata_only: bool,
 }
 
-/// When to stop seeding. With nothing set, the session ends as soon as the download is whole.
+/// When to stop seeding. With nothing set, the torrent ends as soon as the download is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SeedGoal {
-    /// Seed until told to stop; the others then do not count.
+    /// Seed until told to stop; the other two then do not count.
     pub forever: bool,
-    /// Seed for so long.
+    /// Seed for this long.
     pub time: Option<Duration>,
-    /// Seed until uploaded / size reaches this.
+    /// Seed until uploaded bytes / size reaches this ratio.
     pub ratio: Option<f64>,
 }
 
 impl SeedGoal {
-    /// Whether there is anything to do once the download is whole.
+    /// Whether to seed at all.
     pub fn any(&self) -> bool {
         self.forever || self.time.is_some() || self.ratio.is_some()
     }
@@ -151,7 +152,7 @@ impl Config {
         }
     }
 
-    /// The part that belongs to the process, not to this torrent.
+    /// The part of the configuration that applies to the process, not to this torrent.
     pub fn client(&self) -> ClientConfig {
         ClientConfig {
             listen_ports: self.listen_ports.clone(),

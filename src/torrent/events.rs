@@ -1,5 +1,5 @@
-//! What happened, told to whoever listens: a channel of events for what is worth a line, and a snapshot to poll for the rest.
-//! Nobody below knows who listens; a listener that is gone costs nothing.
+//! Reports what happens to a torrent: a channel of events for what is worth a line, and a snapshot to poll for everything else.
+//! The torrent does not wait for a receiver and does not need one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,138 +10,138 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::types::PieceIndex;
 
-/// Events about peers and trackers that may wait for the listener; the others are few, and are never lost.
+/// Events about peers and trackers that can wait for the receiver. Other events are few and never dropped.
 const MAX_QUEUED: usize = 4096;
 
-/// Something worth telling, in the order in which it happened.
+/// Something that happened, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Files that are there are about to be hashed.
+    /// The check of existing files starts.
     CheckStarted {
-        /// Bytes to look at.
+        /// Bytes to check.
         bytes: u64,
     },
-    /// The check is over.
+    /// The check has ended.
     Checked {
-        /// Bytes in wanted pieces that are right.
+        /// Bytes of the wanted pieces that verified.
         have: u64,
-        /// Bytes of all pieces that are wanted.
+        /// Bytes of all wanted pieces.
         total: u64,
     },
-    /// A file on disk did not fit the torrent and was put right, for example cut to its length.
+    /// A file on disk did not fit the torrent and was repaired, for example truncated.
     Repaired {
-        /// What was done to which file, fit for a person.
+        /// What was done to which file, printable.
         what: String,
     },
     /// Something about a file on disk that the user should know.
     Note {
-        /// One line, fit for a person.
+        /// One line, printable.
         what: String,
     },
-    /// We listen for peers.
+    /// The torrent listens for peers.
     Listening {
         /// The TCP port.
         port: u16,
     },
-    /// The metadata of a magnet link is there; the download begins.
+    /// The metadata of a magnet link is complete; the download starts.
     Metadata {
-        /// The torrent's name, fit for a terminal.
+        /// The torrent's name, printable.
         name: String,
         /// Bytes of the whole torrent.
         total: u64,
     },
     /// Only some of the torrent's files are wanted.
     Selected {
-        /// How many.
+        /// The number of wanted files.
         files: usize,
-        /// Of so many.
+        /// The number of all files.
         of: usize,
-        /// Bytes of the pieces that have bytes of them.
+        /// Bytes of the pieces that contain parts of the wanted files.
         bytes: u64,
     },
-    /// The .torrent of a magnet link was to be kept.
+    /// The result of saving the torrent file of a magnet link.
     TorrentSaved {
-        /// What came of it, fit for a person.
+        /// The result, printable.
         what: String,
     },
-    /// A peer sent metadata that does not have the right hash, and is banned.
+    /// A peer sent metadata with the wrong hash, and is banned.
     MetadataRefused {
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
     },
-    /// There is no tracker that we can ask: peers must call us, or be named by hand.
+    /// There is no tracker that we can use: peers must connect to us, or the user must name some.
     NoTracker {
-        /// URLs of kinds that are not supported, without credentials or query.
+        /// Unsupported tracker URLs, without credentials or query.
         unsupported: Vec<String>,
     },
     /// A tracker answered.
     Announced {
         /// Its URL, without credentials or query.
         tracker: String,
-        /// How many peers it named.
+        /// The number of peers in the answer.
         peers: usize,
-        /// Until it wants to hear from us again.
+        /// Until the next regular announce.
         interval: Duration,
-        /// Its warning message, cleaned of control characters.
+        /// The tracker's warning, printable.
         warning: Option<String>,
     },
     /// A tracker did not answer, or refused.
     AnnounceFailed {
         /// Its URL, without credentials or query.
         tracker: String,
-        /// One line: why.
+        /// The reason, in one line.
         reason: String,
-        /// Until we try again; `None` where another tracker's turn comes first.
+        /// Until the next attempt; `None` if another tracker is tried first.
         retry: Option<Duration>,
     },
-    /// A handshake succeeded.
+    /// A peer finished its handshake.
     PeerConnected {
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
-        /// Whether it called us.
+        /// Whether the peer connected to us.
         incoming: bool,
     },
-    /// A connection that was made, and told of by [`Event::PeerConnected`], ended.
+    /// A connection that [`Event::PeerConnected`] reported has ended.
     PeerDisconnected {
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
-        /// One line: why.
+        /// The reason, in one line.
         reason: String,
     },
-    /// A connection never came about.
+    /// A connection could not be established.
     PeerFailed {
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
-        /// One line: why.
+        /// The reason, in one line.
         reason: String,
     },
-    /// A piece's hash was wrong; it was thrown away and will be fetched again.
+    /// A piece failed its hash check; btsync discards it and downloads it again.
     PieceFailed {
-        /// Which.
+        /// The piece.
         piece: PieceIndex,
-        /// Who sent blocks of it.
+        /// The peers that sent blocks of it.
         senders: Vec<SocketAddr>,
     },
-    /// It sent wrong data, as is proven now: it is left alone for a while.
+    /// A peer is proven to have sent wrong data, and is banned for a while.
     PeerBanned {
-        /// The other end.
+        /// The peer's address.
         addr: SocketAddr,
-        /// The piece that it spoilt.
+        /// The piece with the wrong data.
         piece: PieceIndex,
     },
-    /// So many events about peers and trackers were dropped because the listener did not read.
+    /// Events about peers and trackers were dropped because the receiver did not read them.
     EventsDropped {
-        /// How many.
+        /// The number of dropped events.
         count: u64,
     },
-    /// All pieces that are wanted are there and verified.
+    /// All wanted pieces are verified.
     Completed,
-    /// The session tells trackers that it stops, and closes its connections.
+    /// The torrent tells trackers that it stops, and closes its connections.
     Stopping,
 }
 
 impl Event {
-    /// Whether there can be any number of these.
+    /// Whether there can be any number of such events.
     fn is_droppable(&self) -> bool {
         matches!(
             self,
@@ -157,22 +157,22 @@ impl Event {
     }
 }
 
-/// The session's end of the channel of events.
+/// The torrent's end of the channel of events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventSender {
     to: Sender<Event>,
     lost: Arc<AtomicU64>,
 }
 
-/// A channel of events.
+/// Creates a channel of events.
 pub(crate) fn channel() -> (EventSender, Receiver<Event>) {
-    // Bounded: `EventSender::send_event` drops events that strangers can cause in any number.
+    // Bounded: `EventSender::send_event` drops events that peers and trackers can cause in any number.
     let (to, events) = unbounded();
     (EventSender { to, lost: Arc::default() }, events)
 }
 
 impl EventSender {
-    /// Sends an event to the listener. Never waits for it.
+    /// Sends an event. Never waits for the receiver.
     pub fn send_event(&self, event: Event) {
         if event.is_droppable() && self.to.len() >= MAX_QUEUED {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -187,7 +187,7 @@ impl EventSender {
         let _ = self.to.send(event);
     }
 
-    /// Sends the number of dropped events that the listener has not been told yet. To be called after the last event.
+    /// Reports how many events were dropped since the last report. To be called after the last event.
     pub fn finish(&self) {
         let count = self.lost.swap(0, Ordering::Relaxed);
         if count > 0 {
@@ -196,26 +196,26 @@ impl EventSender {
     }
 }
 
-/// Where a session stands.
+/// What a torrent is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// Not yet begun.
+    /// It has not started yet.
     #[default]
     Starting,
-    /// Fetching the metadata of a magnet link.
+    /// It fetches the metadata of a magnet link.
     Metadata,
-    /// Hashing what is on disk.
+    /// It hashes the files on disk.
     Checking,
-    /// Fetching what is missing.
+    /// It downloads what is missing.
     Downloading,
-    /// All there, giving to others.
+    /// Everything wanted is complete, and it seeds.
     Seeding,
-    /// Saying goodbye.
+    /// It tells trackers that it stops, and closes connections.
     Stopping,
 }
 
 impl Stage {
-    /// The stage of that number, as an atomic holds it.
+    /// The stage with this number, as an atomic stores it.
     pub(crate) fn from_u8(number: u8) -> Stage {
         const ALL: [Stage; 6] =
             [Stage::Starting, Stage::Metadata, Stage::Checking, Stage::Downloading, Stage::Seeding, Stage::Stopping];
@@ -223,92 +223,92 @@ impl Stage {
     }
 }
 
-/// One cell of the piece map.
+/// The state of one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PieceState {
-    /// Nothing of it asked for.
+    /// Not requested yet.
     Missing,
-    /// Not there, and no connected peer has it, although some have something.
+    /// Missing, and no connected peer has it, although some have other pieces.
     Unavailable,
-    /// Not there, and not to be fetched.
+    /// Missing and not wanted.
     Unwanted,
-    /// Some of it asked for or received.
+    /// Partly requested or received.
     UnderWay,
-    /// Whole, and its hash is right.
+    /// Complete, and its hash is right.
     Verified,
 }
 
-/// One file, as a view shows it.
+/// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileView {
-    /// Its path below the output folder.
+    /// Its path below the download folder.
     pub path: String,
-    /// Where it lies until all that is wanted is there, where that is another path.
+    /// Its path until everything wanted is complete, if that is another one.
     pub stored_as: Option<String>,
     /// Its length in bytes.
     pub length: u64,
-    /// The pieces that have bytes of it; none where it is empty.
+    /// The pieces that contain bytes of it; none if it is empty.
     pub pieces: std::ops::Range<u32>,
 }
 
-/// One connected peer, as a view shows it.
+/// One connected peer.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PeerView {
-    /// The other end.
+    /// The peer's address.
     pub addr: SocketAddr,
-    /// Its client, by its own account: fit for a terminal.
+    /// The name of its client, as the peer gives it; printable.
     pub client: String,
-    /// Whether it called us.
+    /// Whether the peer connected to us.
     pub incoming: bool,
     /// Whether the connection is encrypted.
     pub encrypted: bool,
-    /// Whether it speaks the fast extension (BEP 6).
+    /// Whether the peer supports the fast extension (BEP 6).
     pub fast: bool,
-    /// Payload bytes received from it.
+    /// Payload bytes received from the peer.
     pub downloaded: u64,
-    /// Payload bytes sent to it.
+    /// Payload bytes sent to the peer.
     pub uploaded: u64,
-    /// The part of the torrent that it has, 0 to 1.
+    /// The part of the torrent that the peer has, 0 to 1.
     pub has: f64,
-    /// Whether it chokes us.
+    /// Whether the peer chokes us.
     pub chokes_us: bool,
-    /// Whether it wants something of us.
+    /// Whether the peer is interested in our pieces.
     pub interested: bool,
-    /// Whether we choke it.
+    /// Whether we choke the peer.
     pub choked: bool,
-    /// Whether we want something of it.
+    /// Whether we are interested in the peer's pieces.
     pub wanted: bool,
-    /// Whether it owes us blocks and has sent none for a while.
+    /// Whether the peer owes us blocks and has sent none for a while.
     pub is_snubbing: bool,
 }
 
-/// The figures at one moment. Counters only grow; whoever wants rates polls twice.
+/// A torrent's figures at one moment. Counters only grow; to get rates, poll twice.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Where the session stands.
+    /// What the torrent is doing.
     pub stage: Stage,
-    /// Bytes of the torrent, once it is checked only of those pieces that are wanted; 0 while the metadata is not there.
+    /// Bytes of the torrent; once it is checked, only those of the wanted pieces. 0 while the metadata is unknown.
     pub total: u64,
-    /// Pieces of metadata that are there, and of how many; both 0 while no peer has said.
+    /// Pieces of metadata that have arrived, and their total number; both 0 until a peer has told the size.
     pub metadata: (usize, usize),
-    /// Bytes in those pieces that are verified.
+    /// Bytes of the wanted pieces that are verified.
     pub have: u64,
-    /// Bytes hashed so far by the check, and bytes it will hash in all.
+    /// Bytes that the check has hashed, and bytes that it will hash in all.
     pub checked: (u64, u64),
-    /// Payload bytes received in this session, the useless ones included.
+    /// Payload bytes received in this run, including wasted ones.
     pub downloaded: u64,
-    /// Payload bytes sent in this session.
+    /// Payload bytes sent in this run.
     pub uploaded: u64,
-    /// Payload bytes sent in this session and, as far as the resume data knows, in earlier ones.
+    /// Payload bytes sent in this run and in earlier ones, as far as the resume data knows them.
     pub total_uploaded: u64,
-    /// Payload bytes received in vain: duplicates, unasked ones, pieces with a wrong hash.
+    /// Wasted payload bytes: duplicate blocks, unrequested blocks, pieces that failed their hash check.
     pub wasted: u64,
-    /// Connected peers.
+    /// The number of connected peers.
     pub connected: usize,
-    /// Those that gave or took payload within the last ten seconds.
+    /// The number of peers to or from which payload flowed within the last ten seconds.
     pub active: usize,
-    /// Addresses known.
+    /// The number of known addresses.
     pub known: usize,
 }
 

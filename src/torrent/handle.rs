@@ -1,4 +1,4 @@
-//! What a session and those who watch it share, and the handle through which they do.
+//! The state that a torrent's loop and its handles share, and the handle itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -21,53 +21,53 @@ use crate::torrent::peer_search::PeerSearch;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 use crate::wire::client_name::client_name;
 
-/// What a session and its handles share.
+/// The state that a torrent's loop and its handles share.
 pub(crate) struct TorrentInner {
-    /// The swarm.
+    /// The torrent's info-hash.
     pub info_hash: InfoHash,
-    /// What to call the torrent before its metadata is there.
+    /// The name to display before the metadata is known.
     pub display_name: String,
     /// The torrent's name and size, once they are known.
     pub name_and_size: OnceLock<(String, u64)>,
-    /// What of the download folder is the torrent's alone: see [`TorrentHandle::place`].
+    /// See [`TorrentHandle::place`]; empty if there is no such path.
     pub place: OnceLock<PathBuf>,
-    /// The torrent that a link led to, where nothing more was asked for.
+    /// The metadata of a magnet link, if nothing else was asked for.
     pub torrent: OnceLock<Metainfo>,
     pub started: Instant,
-    /// The user has been told that there are no descriptors.
+    /// The user has been warned that there are no file descriptors left.
     pub warned_no_descriptors: AtomicBool,
-    /// The session's main thread, once it runs.
+    /// The torrent's main thread, once it runs.
     pub main_thread: OnceLock<ThreadId>,
     pub stage: AtomicU8,
-    /// Pieces of metadata: those that are there, and all.
+    /// Pieces of metadata: how many have arrived, and how many there are.
     pub metadata: (AtomicUsize, AtomicUsize),
     pub check: CheckProgress,
-    /// The pieces that the check found.
+    /// The pieces that the check found complete.
     pub found: OnceLock<Bitfield>,
-    /// The bytes of the pieces that are wanted, and of those of them that the check found.
+    /// The bytes of the wanted pieces, and of those among them that the check found complete.
     pub wanted: OnceLock<(u64, u64)>,
-    /// Payload bytes sent in earlier sessions.
+    /// Payload bytes sent in earlier runs.
     pub uploaded_before: AtomicU64,
     /// When to stop seeding.
     pub seed_goal: SeedGoal,
     pub stop: AtomicBool,
-    /// Nothing is to be asked for or served for now.
+    /// While this is set, we neither request nor serve blocks.
     pub paused: AtomicBool,
-    /// The connections' common ground: there while peers are talked to.
+    /// The context that the connections share; set while there can be connections.
     pub shared: Mutex<Option<Arc<TorrentContext>>>,
-    /// The limits; a session's own, or those of its host.
+    /// The rate limits of the client.
     pub throttle: Arc<Throttle>,
-    /// Nothing came for as long as the user is willing to wait.
+    /// No data arrived for as long as the user is willing to wait.
     pub timed_out: AtomicBool,
     pub search: Mutex<PeerSearch>,
     pub known: AtomicUsize,
     pub peer_events: Sender<PeerEvent>,
-    /// Connections without threads, while the files of a magnet link are looked at.
+    /// Connections without threads, while the files of a magnet link are checked.
     pub spare: Spare,
 }
 
 impl TorrentInner {
-    /// A session that has not begun.
+    /// The state of a torrent that has not started.
     pub fn new(
         info_hash: InfoHash,
         display_name: String,
@@ -103,13 +103,13 @@ impl TorrentInner {
         }
     }
 
-    /// The session is at this stage now.
+    /// Sets the current stage.
     pub fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// A thread finds no descriptor for a file: main drops a peer. Whether to try again. Main itself must not wait once there are
-    /// peers, as nobody else drops any.
+    /// A thread found no descriptor for a file: the main thread drops a peer. Returns whether to try again. The main thread
+    /// itself must not wait once there are peers, as no other thread drops any.
     pub fn wait_for_descriptor(&self) -> bool {
         if !self.warned_no_descriptors.swap(true, Ordering::Relaxed) {
             log::warn!("no descriptors are left: fewer peers, until there are some");
@@ -122,36 +122,36 @@ impl TorrentInner {
         !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
     }
 
-    /// What the connections of this stage share.
+    /// The context that the connections of the current phase share.
     pub fn shared(&self) -> Option<Arc<TorrentContext>> {
         self.shared.lock().clone()
     }
 }
 
-/// Watches and stops a session, from any thread.
+/// Watches and controls a torrent, from any thread.
 #[derive(Clone)]
 pub struct TorrentHandle(pub(crate) Arc<TorrentInner>);
 
 impl TorrentHandle {
-    /// Asks the session to say goodbye and end; returns at once.
+    /// Tells the torrent to stop; returns at once.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
         self.wake(PeerEvent::Stop);
     }
 
-    /// Nothing more is asked for or served until [`TorrentHandle::resume`]: requests are cancelled, everybody is choked. Connections stay,
-    /// trackers and DHT are still told that we are there, and what is on its way arrives. A check and the fetching of metadata
-    /// go on.
+    /// Pauses until [`TorrentHandle::resume`]: cancels all requests and chokes all peers. Connections stay open, blocks on
+    /// their way still arrive, and trackers and the DHT are still told that we are there. A check and the fetching of metadata
+    /// continue.
     pub fn pause(&self) {
         self.set_paused(true);
     }
 
-    /// Goes on after [`TorrentHandle::pause`].
+    /// Resumes after [`TorrentHandle::pause`].
     pub fn resume(&self) {
         self.set_paused(false);
     }
 
-    /// Whether it was told to pause, and not to go on.
+    /// Whether the torrent was told to pause, and not to resume since.
     pub fn is_paused(&self) -> bool {
         self.0.paused.load(Ordering::Acquire)
     }
@@ -161,13 +161,12 @@ impl TorrentHandle {
         self.wake(PeerEvent::Pause);
     }
 
-    /// Wakes the session's thread to look at the flags. If its channel is full, it is awake anyway.
+    /// Wakes the torrent's thread to check the flags. If its channel is full, it is awake anyway.
     fn wake(&self, why: PeerEvent) {
         let _ = self.0.peer_events.try_send(why);
     }
 
-    /// Changes the limits on what is received and sent, at any time before the session's end; they hold at once. Those of a
-    /// session on a `Client` are the host's: they change for all its sessions.
+    /// Changes the rate limits; they apply at once. The limits belong to the client, so they change for all its torrents.
     pub fn set_limits(&self, limits: Limits) {
         self.0.throttle.set(limits);
     }
@@ -177,44 +176,44 @@ impl TorrentHandle {
         self.0.throttle.limits()
     }
 
-    /// When the session stops seeding by itself.
+    /// When the torrent stops seeding by itself.
     pub fn seed_goal(&self) -> SeedGoal {
         self.0.seed_goal
     }
 
-    /// The torrent's name, fit for a terminal; while the metadata is not there, what the link calls it, or the info-hash.
+    /// The torrent's name, printable. Before the metadata is known, the name in the magnet link, or else the info-hash.
     pub fn name(&self) -> &str {
         self.0.name_and_size.get().map_or(&self.0.display_name, |(name, _)| name)
     }
 
-    /// What names the torrent's swarm.
+    /// The torrent's info-hash.
     pub fn info_hash(&self) -> InfoHash {
         self.0.info_hash
     }
 
-    /// The torrent that a link led to, where the configuration wants its metadata only and it is there.
+    /// The metadata of a magnet link, once it is complete, if the configuration asks only for that.
     pub fn torrent(&self) -> Option<&Metainfo> {
         self.0.torrent.get()
     }
 
-    /// The one path below the download folder at which all that is wanted lies, and nothing of anybody else: that of the only file, or
-    /// of the torrent's own folder, where the user gave files no other places. `None` where there is none, or before that is known.
+    /// The one path below the download folder that contains everything wanted and nothing else: the only file, or the torrent's
+    /// own folder if the user moved no file elsewhere. `None` if there is no such path, or before it is known.
     pub fn place(&self) -> Option<&Path> {
         self.0.place.get().map(PathBuf::as_path).filter(|place| !place.as_os_str().is_empty())
     }
 
-    /// What has come of looking for peers.
+    /// The figures about the search for peers.
     pub fn search(&self) -> PeerSearch {
         self.0.search.lock().clone()
     }
 
-    /// The figures of this moment.
+    /// The torrent's figures at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let inner = &*self.0;
         let stage = Stage::from_u8(inner.stage.load(Ordering::Acquire));
         let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
         let total = inner.name_and_size.get().map_or(0, |(_, total)| *total);
-        // Where all is there already, nobody is ever connected who would count.
+        // If everything was complete from the start, there are no connections that could tell.
         let (total, have) = inner.wanted.get().copied().unwrap_or((total, 0));
         let mut snapshot = Snapshot {
             stage,
@@ -243,7 +242,7 @@ impl TorrentHandle {
         snapshot
     }
 
-    /// The state of every piece, into `out`; empty before the check is over.
+    /// Writes the state of every piece to `out`; empty before the check has ended.
     pub fn pieces(&self, out: &mut Vec<PieceState>) {
         out.clear();
         let Some(shared) = self.0.shared() else { return };
@@ -258,18 +257,18 @@ impl TorrentHandle {
         }));
     }
 
-    /// For each piece whether it was there from the start; empty before the check is over.
+    /// For each piece, whether it was complete at the start; empty before the check has ended.
     pub fn pieces_found(&self) -> Vec<bool> {
         let found = self.0.found.get();
         found.map_or_else(Vec::new, |found| (0..found.len()).map(|piece| found.has(PieceIndex(piece))).collect())
     }
 
-    /// Whether the check found all that is wanted; false before it is over.
+    /// Whether the check found everything wanted complete; false before it has ended.
     pub fn was_complete(&self) -> bool {
         self.0.wanted.get().is_some_and(|(total, have)| have >= total)
     }
 
-    /// The files that are wanted, with their pieces, without padding; empty before the check is over.
+    /// The wanted files with their pieces, without padding; empty before the check has ended.
     pub fn files(&self) -> Vec<FileView> {
         let Some(shared) = self.0.shared() else { return Vec::new() };
         let layout = shared.pieces.storage().layout();
@@ -285,7 +284,7 @@ impl TorrentHandle {
         files.map(view).collect()
     }
 
-    /// Whether all files have the names that they have in the end.
+    /// Whether all files have their final names.
     pub fn has_final_names(&self) -> bool {
         self.0.shared().is_none_or(|shared| shared.pieces.storage().has_final_names())
     }
