@@ -214,8 +214,8 @@ impl PieceManager {
         self.picker.lock().wants(peer)
     }
 
-    /// Whether the connection is useless to both sides: we are complete, and the peer is a seed or has said that it wants nothing
-    /// (`upload_only`, BEP 21).
+    /// Whether the connection is useless to both sides: we are complete, and the peer is a seed or announced that it wants
+    /// nothing (`upload_only`, BEP 21).
     pub fn is_redundant(&self, peer: PeerKey, upload_only: bool) -> bool {
         let picker = self.picker.lock();
         picker.is_complete() && (upload_only || picker.peer_is_seed(peer))
@@ -314,7 +314,7 @@ impl PieceManager {
         self.smart_ban.lock().find_liars(piece, block_hashes)
     }
 
-    /// Records the result of hashing a piece. The verdict tells the caller whom to notify.
+    /// Records the result of hashing a piece. The verdict lists the peers to notify.
     pub fn settle(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
         let verdict = picker.verified(piece, is_valid);

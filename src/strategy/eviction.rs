@@ -89,7 +89,7 @@ pub struct EvictionLimiter {
 }
 
 impl EvictionLimiter {
-    /// The most limited evictions within each [`EvictionLimiter::SPAN`], of which newcomers of each /16 or IPv6 /32 get one. Even
+    /// The most limited evictions within each [`EvictionLimiter::SPAN`]; newcomers of each /16 or IPv6 /32 get one of them. Even
     /// in the worst flood of newcomers, a connection keeps its place for about a minute.
     pub const MAX_EVICTIONS: usize = 16;
     /// See [`EvictionLimiter::MAX_EVICTIONS`].

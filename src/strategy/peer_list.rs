@@ -26,7 +26,7 @@ pub use entry::PeerSource;
 const MAX_FAILURES: u32 = 8;
 /// … but not before it has failed for this long, so that a network outage of some minutes does not empty the list.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// How long an address is not dialed after a connected peer was found to have it, too.
+/// How long an address is not dialed after it was linked to a connected peer.
 const LINKED_PAUSE: Duration = Duration::from_secs(120);
 /// While we need peers, failed addresses are retried within seconds only if at most this many are known, so that a long list is
 /// not dialed again and again.

@@ -17,7 +17,7 @@ const MAX_EARLY: u32 = 10;
 /// The most addresses accepted from one connection in its lifetime, each IP address once.
 const MAX_TAKEN: usize = 500;
 
-/// The peers that one connection was told about.
+/// The peers that were announced to one connection.
 #[derive(Debug)]
 pub struct PexDiffer {
     told: HashSet<SocketAddr>,

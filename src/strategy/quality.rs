@@ -17,7 +17,7 @@ pub use canonical::canonical_priority;
 
 /// The pause after the first failed connection attempt. It doubles with each further failure.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
-/// The same for a peer that we need: it has delivered data, or no other peer is there. For this many attempts the pause does not
+/// The same for a peer that we need: it has delivered data, or we have no other peer. For this many attempts the pause does not
 /// grow, because a peer that has just started is ready within seconds.
 pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
 const EAGER_DIALS: u32 = 3;
@@ -218,8 +218,8 @@ impl Turnover {
     /// A peer with this download rate (upload rate while seeding), in bytes per second, is never dropped.
     pub const GOOD: u64 = 16 * 1024;
 
-    /// The peer to drop for another one that is known to wait. To be called only if there is no room. A peer with a quarter of
-    /// the average rate, or with [`Turnover::GOOD`], is never chosen. While `seeding`, the upload rate counts.
+    /// The peer to drop for another one that is known to wait; only to be called when no connection is free. A peer with a
+    /// quarter of the average rate, or with [`Turnover::GOOD`], is never chosen. While `seeding`, the upload rate counts.
     pub fn pick(&mut self, now: Duration, seeding: bool, occupants: &[TurnoverCandidate]) -> Option<PeerKey> {
         while self.drops.front().is_some_and(|at| now.saturating_sub(*at) >= Duration::from_secs(60)) {
             self.drops.pop_front();

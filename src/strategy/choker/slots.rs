@@ -2,10 +2,10 @@
 //! [`crate::strategy::choker::Choker`].
 //!
 //! The capacity of the uplink is unknown, and a slow uplink divided among many peers delivers no complete piece for minutes. So a
-//! seed starts with few slots and doubles them, as often as once per second, as long as every slot would still be rich: the
-//! *ramp-up*. It judges by the rate over an interval, because a single second may acknowledge much more than a slow link carries
-//! if a lost packet held the data up. If no peer with a slot has requests waiting, the uplink is not used, and the slots are
-//! doubled at any time.
+//! seed starts with few slots and doubles them, as often as every other second, while every slot would still be rich afterwards:
+//! the *ramp-up*. That condition is strict because a single second may acknowledge much more than a slow link carries, if a lost
+//! packet held the data up. If no peer with a slot has requests waiting, the uplink is not used, and the slots are doubled at any
+//! time.
 //!
 //! After the ramp-up, slots are added while each is rich; fewer slots are tried while each is slow, whether or not peers wait; in
 //! between, a few more slots are tried now and then. A trial that does not pay is undone, and the next one is minutes later, so
@@ -35,7 +35,7 @@ const STEPS_BETWEEN_TRIALS: u32 = 30;
 /// The time between two observations during the ramp-up, and how long a ramp-up continues without adding slots.
 pub const RAMP_UP_INTERVAL: Duration = Duration::from_secs(1);
 const RAMP_UP_TIME: Duration = Duration::from_secs(10);
-/// The time to the first observation, during which a fast link shows itself.
+/// The time between two observations in the first second, in which a fast link shows itself.
 const FIRST_RAMP_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// If each slot takes more bytes than this, which is more than buffers hold, the link is fast and all slots are opened at once.
 const FAST_LINE_BYTES: u64 = 8 << 20;

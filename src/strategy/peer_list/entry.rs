@@ -82,7 +82,7 @@ impl PeerListEntry {
         self.source.is_verified() || self.is_proven()
     }
 
-    /// Whether it may be another service that a stranger wants us to connect to.
+    /// Whether it may be another service that an unverified source wants us to connect to.
     pub fn is_doubtful(&self, addr: &SocketAddr) -> bool {
         addr.port() < FIRST_UNPRIVILEGED && !self.is_trusted()
     }
