@@ -165,8 +165,8 @@ impl Torrent {
         let inner = TorrentInner::new(info_hash, display_name, config.seed, client.throttle(), to_main_thread);
         if let Source::Metainfo(torrent) = &source {
             let _ = inner.name_and_size.set((torrent.name.clone(), torrent.total()));
-            // Its files and the part file: a torrent that reserves descriptors for more takes them from peers, and each of
-            // several torrents does.
+            // The files and the part file. Descriptors reserved beyond that would be missing for connections, once for each
+            // of several torrents.
             config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
             config.nodes.extend(torrent.nodes.iter().map(|(client, port)| {
                 if client.contains(':') { format!("[{client}]:{port}") } else { format!("{client}:{port}") }

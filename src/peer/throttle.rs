@@ -18,7 +18,7 @@ use crate::storage::{PooledSlab, SlabPool};
 use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
 
-/// A peer with more than this many bytes waiting for us may send as much as there is room for.
+/// If at least this many bytes wait in the socket, a reader asks the limiter for as many as it has room for.
 const SMALL_RECEIVE: usize = 1024;
 
 /// At most this many writers hold a slab at the same time. The others send block by block, so that peers that request much and

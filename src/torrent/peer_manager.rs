@@ -41,7 +41,7 @@ const FEW_PEERS: usize = 8;
 /// While peers are needed, how often the DHT's figures are updated for display.
 const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A peer that takes nothing of what we send for this long is considered stuck.
+/// A peer that accepts no byte from us for this long is considered stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection as the torrent's loop sees it.
@@ -100,7 +100,7 @@ impl Delivered {
         };
     }
 
-    /// Whether the peer takes nothing of what we send, for longer than a lost packet explains.
+    /// Whether the peer has accepted no byte from us for longer than a lost packet explains.
     pub fn is_stuck(&self, now: Duration) -> bool {
         self.stalled_since.is_some_and(|since| now >= since + STUCK_AFTER)
     }

@@ -304,8 +304,8 @@ impl ResumeStore {
     }
 }
 
-/// Decides which files the last record leaves out, with its writing starting now: after a stop, those not examined within
-/// [`LAST_LOOK`]. The first [`MANY_FILES`] files are always examined.
+/// Decides which files the last record leaves out; to be called when writing it starts. After a stop, files that have not been
+/// examined within [`LAST_LOOK`] of this call are left out. The first [`MANY_FILES`] files are always examined.
 pub(crate) fn lateness(stop: &AtomicBool) -> impl FnMut(usize) -> bool {
     let started = Instant::now();
     move |file| file >= MANY_FILES && stop.load(Ordering::Relaxed) && started.elapsed() > LAST_LOOK

@@ -63,7 +63,7 @@ impl PeerManager<'_> {
         self.inner.spare.0.lock().connections = std::mem::take(&mut self.connections);
     }
 
-    /// Takes back those that are left.
+    /// Takes back the connections that are left.
     pub(crate) fn take_back(&mut self) {
         let Lent { connections, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
         self.connections.extend(connections);
