@@ -24,7 +24,7 @@ mod wake_pipe;
 pub mod writer;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,7 @@ use crate::pieces::PieceManager;
 use crate::storage::SlabPool;
 use crate::storage::StorageError;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::util::atomics::{Counter, Flag};
 use crate::wire::pex::PexFlags;
 
 pub use connection::{Connection, DisconnectReason, IncomingHandshake};
@@ -90,13 +91,13 @@ pub struct TorrentContext {
     /// The rate limits, shared by all torrents of the process that have the same limits.
     pub throttle: Arc<Throttle>,
     /// Payload bytes received from all peers.
-    pub downloaded: AtomicU64,
+    pub downloaded: Counter,
     /// Payload bytes sent to all peers.
-    pub uploaded: AtomicU64,
+    pub uploaded: Counter,
     /// While this is set, we neither request nor serve blocks.
-    pub paused: AtomicBool,
+    pub paused: Flag,
     /// Set once, by [`TorrentContext::stop`].
-    stopping: AtomicBool,
+    stopping: Flag,
     /// Ends the threads of the metadata phase but keeps their connections open.
     wake_pipe: WakePipe,
     /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
@@ -112,8 +113,8 @@ pub struct TorrentContext {
     pub super_seeding: OnceLock<super_seed::SuperSeeding>,
     started: Instant,
     /// Payload bytes per second from all peers, and when this sum was computed, in milliseconds of the torrent's clock.
-    flow: AtomicU64,
-    flow_updated_at: AtomicU64,
+    flow: Counter,
+    flow_updated_at: Counter,
 }
 
 /// The settings that are fixed before the first connection.
@@ -260,10 +261,10 @@ impl TorrentContext {
             roster: Roster::default(),
             slabs: SlabPool::new(SLAB, 8),
             throttle: terms.throttle,
-            downloaded: AtomicU64::new(0),
-            uploaded: AtomicU64::new(0),
-            paused: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            downloaded: Counter::default(),
+            uploaded: Counter::default(),
+            paused: Flag::default(),
+            stopping: Flag::default(),
             wake_pipe: if terms.wants_info { WakePipe::new() } else { WakePipe::default() },
             remembered: AtomicUsize::new(0),
             events,
@@ -272,8 +273,8 @@ impl TorrentContext {
             super_seeding: OnceLock::new(),
             started: terms.started,
             connections: AtomicU32::new(0),
-            flow: AtomicU64::new(0),
-            flow_updated_at: AtomicU64::new(0),
+            flow: Counter::default(),
+            flow_updated_at: Counter::default(),
         })
     }
 
@@ -285,24 +286,18 @@ impl TorrentContext {
     /// The peer's share of the total download rate, 0 to 1; an equal share while its rate is unknown.
     pub fn share_of(&self, peer: &Peer, now: Duration) -> f64 {
         let equal = 1.0 / self.roster.count().max(1) as f64;
-        let flow = peer.flow.load(Ordering::Relaxed);
+        let flow = peer.rates.flow.get();
         if flow == 0 {
             return equal;
         }
         let ms = now.as_millis() as u64;
-        let found = self.flow_updated_at.load(Ordering::Relaxed);
-        if ms >= found + FLOW_CACHE_MS
-            && self.flow_updated_at.compare_exchange(found, ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        {
-            let flows = self
-                .roster
-                .all()
-                .into_iter()
-                .filter(|peer| peer.can_request())
-                .map(|peer| peer.flow.load(Ordering::Relaxed));
-            self.flow.store(flows.sum(), Ordering::Relaxed);
+        let found = self.flow_updated_at.get();
+        if ms >= found + FLOW_CACHE_MS && self.flow_updated_at.replace(found, ms) {
+            let flows =
+                self.roster.all().into_iter().filter(|peer| peer.can_request()).map(|peer| peer.rates.flow.get());
+            self.flow.set(flows.sum());
         }
-        let all = self.flow.load(Ordering::Relaxed).max(flow);
+        let all = self.flow.get().max(flow);
         flow as f64 / all as f64
     }
 
@@ -338,7 +333,7 @@ impl TorrentContext {
 
     /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.set(true);
         drop(self.shutdown_sender.lock().take());
     }
 
@@ -350,11 +345,11 @@ impl TorrentContext {
 
     /// Whether the torrent is paused: it neither requests nor serves blocks.
     pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire)
+        self.paused.is_set()
     }
 
     /// Whether the torrent is stopping; every connection thread then exits.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.stopping.is_set()
     }
 }

@@ -23,7 +23,6 @@ mod transfer;
 mod wanted_files;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -218,7 +217,7 @@ impl Torrent {
         };
         event_sender.finish();
         match ended {
-            Ok(Outcome::Stopped) if inner.timed_out.load(Ordering::Acquire) => Ok(Outcome::TimedOut),
+            Ok(Outcome::Stopped) if inner.timed_out.is_set() => Ok(Outcome::TimedOut),
             Err(error) => {
                 at.upgrade().iter().for_each(|client| client.release_torrent_files(inner.info_hash));
                 Err(error)

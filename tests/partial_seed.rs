@@ -6,7 +6,6 @@ mod common;
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use btsync::discovery::tracker::announce::AnnounceEvent;
@@ -99,7 +98,7 @@ impl Side {
             PeerEvent::Disconnected { why, .. } => return Some(why),
             PeerEvent::InterestChanged { key } => {
                 if let Some(peer) = self.shared.roster.get(key) {
-                    peer.set_choke(!peer.peer_interested.load(Ordering::Acquire));
+                    peer.set_choke(!peer.choking.peer_interested.is_set());
                 }
             }
             PeerEvent::Complete => {
@@ -183,7 +182,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         assert_eq!(pieces.have(), wanted);
         assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left() == 0);
         assert_eq!(pieces.missing(), missing - left);
-        let came = leecher.shared.downloaded.load(Ordering::Relaxed);
+        let came = leecher.shared.downloaded.get();
         assert_eq!(came - pieces.wasted(), left, "no block of anything else");
         assert_eq!(leecher.shared.left(), missing - left, "a tracker hears of the whole torrent");
         assert_eq!(leecher.shared.event(None), Some(AnnounceEvent::Paused));
@@ -196,7 +195,7 @@ fn two_partial_seeds_hang_up_on_each_other() {
     let (mut one, mut other) = (Side::done(bits(|piece| piece < 9)), Side::done(bits(|piece| piece > 20)));
     let whys = meet(&mut one, &mut other);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
-    let moved = [&one, &other].map(|side| side.shared.uploaded.load(Ordering::Relaxed));
+    let moved = [&one, &other].map(|side| side.shared.uploaded.get());
     assert_eq!(moved, [0, 0]);
 }
 

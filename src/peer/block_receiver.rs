@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use sha1::{Digest, Sha1};
 
@@ -147,7 +146,7 @@ impl<'a> BlockReceiver<'a> {
     fn unrequested_bytes(&mut self) -> u64 {
         let bytes = self.blocks.iter().map(|(block, _)| u64::from(block.length)).sum();
         self.received += bytes;
-        self.received.saturating_sub(self.peer.requested.load(Ordering::Relaxed)).min(bytes)
+        self.received.saturating_sub(self.peer.rates.requested.get()).min(bytes)
     }
 
     /// Counts the received blocks. Returns whether any of them had been requested: only those extend the requests' deadline.
@@ -155,7 +154,7 @@ impl<'a> BlockReceiver<'a> {
         let now = self.shared.now();
         let (mut blocks, mut bytes, mut all) = (0, 0, 0);
         {
-            let mut requests = self.peer.requests.lock();
+            let mut requests = self.peer.requesting.pipeline.lock();
             let deadline = requests.next_deadline();
             for ((block, _), take) in self.blocks.iter().zip(&self.accepted.take) {
                 let asked = requests.take(now, block).is_some();
@@ -166,15 +165,15 @@ impl<'a> BlockReceiver<'a> {
                 }
             }
             requests.received(now, blocks, bytes);
-            self.peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
+            self.peer.rates.flow.set(requests.flow().unwrap_or_default() as u64);
             if requests.next_deadline() < deadline {
-                self.peer.deadline_moved.notify_all(); // earlier than the deadline thread expects
+                self.peer.requesting.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }
         }
-        self.shared.downloaded.fetch_add(all, Ordering::Relaxed);
+        self.shared.downloaded.add(all);
         if blocks > 0 {
             self.shared.throttle.uplink.note_download();
-            self.peer.downloaded.fetch_add(bytes, Ordering::Relaxed);
+            self.peer.rates.downloaded.add(bytes);
             self.peer.note_payload(now, bytes);
         }
         blocks > 0
@@ -185,11 +184,11 @@ impl<'a> BlockReceiver<'a> {
         if frame.len() <= PIECE_HEADER_LENGTH || frame[4] != PIECE_ID {
             return;
         }
-        let mut requests = self.peer.requests.lock();
+        let mut requests = self.peer.requesting.pipeline.lock();
         let deadline = requests.next_deadline();
         requests.note_partial_block(self.shared.now(), (frame.len() - PIECE_HEADER_LENGTH) as u64);
         if requests.next_deadline() < deadline {
-            self.peer.deadline_moved.notify_all();
+            self.peer.requesting.deadline_moved.notify_all();
         }
     }
 
@@ -197,7 +196,7 @@ impl<'a> BlockReceiver<'a> {
     fn cancel_elsewhere(&mut self) {
         for (key, block) in self.accepted.cancels.drain(..) {
             if let Some(other) = self.shared.roster.get(key)
-                && other.requests.lock().remove(&block)
+                && other.requesting.pipeline.lock().remove(&block)
             {
                 other.send(WriterCommand::Cancel(block));
                 other.refill(self.shared);

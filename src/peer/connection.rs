@@ -26,6 +26,7 @@ use crate::peer::state::Peer;
 use crate::peer::writer::{WRITE_STALL, Writer, WriterExit};
 use crate::peer::{PeerEvent, TorrentContext, deadline};
 use crate::types::{DialMode, PeerKey};
+use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::wire::handshake::Handshake;
 
@@ -62,7 +63,7 @@ pub struct Connection {
     /// Whether the peer has sent any byte.
     received: Arc<AtomicBool>,
     /// Whether we have closed the connection; bytes received but not read yet are then ignored.
-    dismissed: Arc<AtomicBool>,
+    dismissed: Arc<Flag>,
     thread: Option<Thread>,
     /// The connection that the metadata phase's reader left for [`Connection::continue_kept`].
     kept: Option<Box<EstablishedConnection>>,
@@ -155,7 +156,7 @@ impl Connection {
 
     /// Ends the connection, even while it is being established.
     pub fn close(&self) {
-        self.dismissed.store(true, Ordering::Release);
+        self.dismissed.set(true);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -181,7 +182,7 @@ fn run_connection(
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
     received: &AtomicBool,
-    dismissed: Arc<AtomicBool>,
+    dismissed: Arc<Flag>,
     caller: ConnectionOrigin,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
     let established = match caller {
@@ -262,7 +263,7 @@ fn exchange_messages(
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
-    dismissed: Arc<AtomicBool>,
+    dismissed: Arc<Flag>,
     established: EstablishedConnection,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
     let EstablishedConnection { theirs, incoming, rest, before } = established;
@@ -272,8 +273,8 @@ fn exchange_messages(
     if let Some(before) = before {
         peer = peer.with_state_of(&before);
     }
-    peer.dismissed = dismissed;
-    peer.encrypted = AtomicBool::new(rest.ciphers.is_some());
+    peer.lifecycle.dismissed = dismissed;
+    peer.encrypted = Flag::new(rest.ciphers.is_some());
     let peer = Arc::new(peer);
     match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
         Admission::Admitted => {}

@@ -1,7 +1,6 @@
 //! The request-timeout thread of a connection: sleeps until the next deadline of the peer's requests. Without requests, it
 //! sleeps until there are some, or until the picker may have blocks for a peer that got none.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::peer::TorrentContext;
@@ -11,26 +10,26 @@ use crate::peer::state::Peer;
 
 /// Watches the deadlines until the connection ends.
 pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
-    let mut requests = peer.requests.lock();
+    let mut requests = peer.requesting.pipeline.lock();
     while !peer.has_ended() {
         let now = shared.now();
         let Some(deadline) = requests.next_deadline() else {
-            peer.deadline_moved.wait(&mut requests);
+            peer.requesting.deadline_moved.wait(&mut requests);
             continue;
         };
         if now < deadline {
-            peer.deadline_moved.wait_until(&mut requests, Instant::now() + deadline.saturating_sub(now));
+            peer.requesting.deadline_moved.wait_until(&mut requests, Instant::now() + deadline.saturating_sub(now));
             continue;
         }
         let look = requests.is_repick_due(now);
         let before = requests.is_snubbed();
         let late = requests.expire(now);
         let snubbed = requests.is_snubbed();
-        peer.flow.store(requests.flow().unwrap_or_default() as u64, Ordering::Relaxed);
+        peer.rates.flow.set(requests.flow().unwrap_or_default() as u64);
         drop(requests);
         if !late.is_empty() || snubbed != before {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
-            peer.timed_out.fetch_add(late.len() as u32, Ordering::Relaxed);
+            peer.requesting.timed_out.add(late.len() as u32);
             shared.pieces.expire(peer.key, &late, snubbed);
             for block in late {
                 peer.send(WriterCommand::Cancel(block));
@@ -41,6 +40,6 @@ pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
         } else if look {
             peer.refill(shared);
         }
-        requests = peer.requests.lock();
+        requests = peer.requesting.pipeline.lock();
     }
 }

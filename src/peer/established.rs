@@ -31,15 +31,15 @@ impl Peer {
     /// Takes over what the peer announced about itself earlier on this connection.
     pub(crate) fn with_state_of(mut self, before: &Peer) -> Peer {
         self.since = before.since;
-        self.requests = parking_lot::Mutex::new(before.requests.lock().clone());
-        self.version.clone_from(&before.version);
-        self.upload_only.store(before.upload_only.load(Ordering::Acquire), Ordering::Release);
-        self.listen_port.store(before.listen_port.load(Ordering::Acquire), Ordering::Release);
-        self.asked_metadata.store(before.asked_metadata.load(Ordering::Acquire), Ordering::Release);
+        self.requesting.pipeline = parking_lot::Mutex::new(before.requesting.pipeline.lock().clone());
+        self.extensions.version.clone_from(&before.extensions.version);
+        self.extensions.upload_only.set(before.extensions.upload_only.is_set());
+        self.extensions.listen_port.store(before.extensions.listen_port.load(Ordering::Acquire), Ordering::Release);
+        self.requesting.asked_metadata.set(before.requesting.asked_metadata.get());
         for (id, before) in [
-            (&self.metadata_id, &before.metadata_id),
-            (&self.pex_id, &before.pex_id),
-            (&self.upload_only_id, &before.upload_only_id),
+            (&self.extensions.metadata_id, &before.extensions.metadata_id),
+            (&self.extensions.pex_id, &before.extensions.pex_id),
+            (&self.extensions.upload_only_id, &before.extensions.upload_only_id),
         ] {
             id.store(before.load(Ordering::Acquire), Ordering::Release);
         }
@@ -58,16 +58,16 @@ pub(crate) fn opening(shared: &TorrentContext, peer: &Peer, have: Option<&[u8]>,
         Some(bits) if was_kept && bits.count() <= MAX_HAVES => {
             bits.iter().for_each(|piece: PieceIndex| message::have(&mut bytes, piece));
         }
-        Some(bits) if was_kept || !peer.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
-        None if was_kept || !peer.fast => {}
+        Some(bits) if was_kept || !peer.extensions.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
+        None if was_kept || !peer.extensions.fast => {}
         _ => message::have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer
     }
-    if peer.extended {
+    if peer.extensions.extended {
         message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(shared));
     }
     match shared.dht_port.load(Ordering::Acquire) {
         0 => {}
-        port if peer.dht && !was_kept => message::port(&mut bytes, port),
+        port if peer.extensions.dht && !was_kept => message::port(&mut bytes, port),
         _ => {}
     }
     bytes

@@ -18,7 +18,7 @@ const MAX_ALLOWED: usize = 64;
 const MAX_PENDING_REJECTS: u32 = 2 * OUR_REQUEST_QUEUE;
 
 /// The pieces that may be requested despite a choke.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct AllowedFastSet {
     /// The pieces that the peer allows us to request.
     allowed_to_us: Mutex<Vec<PieceIndex>>,
@@ -72,11 +72,11 @@ impl Peer {
     /// Tells a fast peer that these requests will not be answered. BEP 3 has no message for that, so other peers are told
     /// nothing. Returns false if far too many rejects wait.
     pub fn send_rejects(&self, blocks: Vec<BlockRequest>) -> bool {
-        if !self.fast || blocks.is_empty() {
+        if !self.extensions.fast || blocks.is_empty() {
             return true;
         }
         let count = blocks.len() as u32;
-        let waiting = self.pending_rejects.fetch_add(count, Ordering::AcqRel).saturating_add(count);
+        let waiting = self.serving.pending_rejects.add(count).saturating_add(count);
         self.send(WriterCommand::Reject(blocks));
         waiting <= MAX_PENDING_REJECTS
     }
@@ -100,8 +100,10 @@ impl Peer {
     /// Tells the peer whether we are upload-only: by the `upload_only` message if the peer supports it, else by another
     /// extension handshake if the peer supports those.
     pub fn send_upload_only(&self, shared: &TorrentContext) {
-        match self.upload_only_id.load(Ordering::Acquire) {
-            0 if self.extended => self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(shared))),
+        match self.extensions.upload_only_id.load(Ordering::Acquire) {
+            0 if self.extensions.extended => {
+                self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(shared)));
+            }
             0 => {}
             id => self.send(WriterCommand::Extended(id, vec![u8::from(is_upload_only(shared))])),
         }

@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
             block_receiver: BlockReceiver::new(shared, peer),
             watch_deadlines: Some(watch_deadlines),
             cipher,
-            deferred: DeferredMessages::new(&shared.remembered, peer.fast),
+            deferred: DeferredMessages::new(&shared.remembered, peer.extensions.fast),
         }
     }
 
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
                     self.block_receiver.note(block, end - data.len()..end);
                 }
                 Message::Request(block) => self.handle_request(block)?,
-                Message::Reject(block) if self.peer.fast => self.rejected.push(block),
+                Message::Reject(block) if self.peer.extensions.fast => self.rejected.push(block),
                 Message::Choke => {
                     // Blocks received before the choke are good and need not be requested again.
                     self.take_blocks(bytes)?;
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
     }
 
     fn choked(&mut self) {
-        if !self.peer.peer_choking.load(Ordering::Acquire) {
+        if !self.peer.choking.peer_choking.is_set() {
             self.peer.choked(self.shared);
             refill_idle_peers(self.shared);
         }
@@ -251,17 +251,17 @@ impl<'a> Reader<'a> {
                         shared.connections.load(Ordering::Relaxed) as usize,
                         shared.throttle.fair_share(Direction::Down),
                     );
-                    let mut requests = peer.requests.lock();
+                    let mut requests = peer.requesting.pipeline.lock();
                     requests.limit_start_by_peers(peers, piece);
                     requests.limit_start_by_rate(peers, limit);
                 }
-                peer.peer_choking.store(false, Ordering::Release);
+                peer.choking.peer_choking.set(false);
                 peer.refill(shared);
             }
             Message::Interested | Message::NotInterested => {
                 let now = matches!(message, Message::Interested);
-                let news = peer.peer_interested.swap(now, Ordering::AcqRel) != now;
-                if news && !peer.interest_reported.swap(true, Ordering::AcqRel) {
+                let news = peer.choking.peer_interested.swap(now) != now;
+                if news && !peer.choking.interest_reported.swap(true) {
                     shared.report(PeerEvent::InterestChanged { key: peer.key });
                 }
             }
@@ -272,13 +272,13 @@ impl<'a> Reader<'a> {
                 if let Some(at) = self.requested.iter().position(|b| b == block) {
                     self.requested.remove(at);
                     self.refused.push(*block);
-                } else if peer.queued_requests.load(Ordering::Acquire) > 0 {
+                } else if peer.serving.queued_requests.get() > 0 {
                     peer.send(WriterCommand::Withdraw(*block));
                 }
             }
             Message::Extended(id, payload) => self.extended(*id, payload)?,
             Message::Port(port) => self.node(*port)?,
-            fast if fast.is_fast() && !peer.fast => {
+            fast if fast.is_fast() && !peer.extensions.fast => {
                 return Err(DisconnectReason::ProtocolViolation(
                     "a message of the fast extension, which was not agreed on",
                 ));
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
     /// The peer has more pieces than before: requests blocks if the peer is idle.
     fn request_if_idle(&self) {
         self.peer.refresh_interest(self.shared);
-        if self.peer.can_request_any() && self.peer.requests.lock().is_empty() {
+        if self.peer.can_request_any() && self.peer.requesting.pipeline.lock().is_empty() {
             self.peer.refill(self.shared);
         }
     }
@@ -341,9 +341,9 @@ impl<'a> Reader<'a> {
             return Err(DisconnectReason::ProtocolViolation("a request for less or more than a block"));
         }
         // Requests made while we choke are refused, except for the allowed fast pieces (BEP 6).
-        if !self.peer.am_choking.load(Ordering::Acquire) || self.use_allowed_fast(&block) {
+        if !self.peer.choking.am_choking.is_set() || self.use_allowed_fast(&block) {
             self.requested.push(block);
-        } else if self.peer.fast {
+        } else if self.peer.extensions.fast {
             self.refused.push(block);
         }
         Ok(())

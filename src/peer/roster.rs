@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -128,10 +127,10 @@ pub fn refill_idle_peers(shared: &TorrentContext) {
         return;
     }
     let mut peers = shared.roster.all();
-    peers.sort_by_key(|peer| peer.flow.load(Ordering::Relaxed) == 0);
+    peers.sort_by_key(|peer| peer.rates.flow.get() == 0);
     for peer in peers {
         peer.refresh_interest(shared);
-        if peer.can_request_any() && peer.requests.lock().is_empty() {
+        if peer.can_request_any() && peer.requesting.pipeline.lock().is_empty() {
             peer.refill(shared);
         }
     }

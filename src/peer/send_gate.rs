@@ -76,7 +76,7 @@ impl SendGate {
         if uplink.is_downloading()
             && let Some(look) = uplink.look(stream)
         {
-            peer.requests.lock().set_path(look.rtt);
+            peer.requesting.pipeline.lock().set_path(look.rtt);
             match self.window.ask(shared.now(), look) {
                 WindowGrant::Go(bytes) => self.max_bytes = bytes,
                 WindowGrant::Wait(pause) => {

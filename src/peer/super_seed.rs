@@ -120,9 +120,9 @@ impl SuperSeeding {
 }
 
 fn standing(peer: &Peer) -> LeecherStanding {
-    if !peer.peer_interested.load(Ordering::Acquire) {
+    if !peer.choking.peer_interested.is_set() {
         LeecherStanding::Uninterested
-    } else if peer.am_choking.load(Ordering::Acquire) {
+    } else if peer.choking.am_choking.is_set() {
         LeecherStanding::Waiting
     } else {
         LeecherStanding::Served

@@ -233,8 +233,8 @@ impl<'a> Writer<'a> {
                 message::extended(&mut self.head, id, &payload);
             }
             WriterCommand::Metadata(piece) => {
-                self.peer.pending_metadata.fetch_sub(1, Ordering::AcqRel);
-                let id = self.peer.metadata_id.load(Ordering::Acquire);
+                self.peer.serving.pending_metadata.sub(1);
+                let id = self.peer.extensions.metadata_id.load(Ordering::Acquire);
                 let info = self.shared.info.get().map(AsRef::as_ref);
                 if id != 0 {
                     message::extended(&mut self.head, id, &self.served.answer(info, piece).encode());
@@ -257,8 +257,8 @@ impl<'a> Writer<'a> {
     fn withdraw(&mut self, block: BlockRequest) {
         let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
         self.queue.remove(at);
-        self.peer.queued_requests.fetch_sub(1, Ordering::AcqRel);
-        if self.peer.fast {
+        self.peer.serving.queued_requests.sub(1);
+        if self.peer.extensions.fast {
             message::reject(&mut self.head, block);
         }
     }
@@ -269,13 +269,13 @@ impl<'a> Writer<'a> {
         let before = self.queue.len();
         let (peer, head) = (self.peer, &mut self.head);
         self.queue.retain(|block| {
-            let stays = peer.allowed.is_granted(block.piece);
-            if peer.fast && !stays {
+            let stays = peer.requesting.allowed.is_granted(block.piece);
+            if peer.extensions.fast && !stays {
                 message::reject(head, *block);
             }
             stays
         });
-        peer.queued_requests.fetch_sub((before - self.queue.len()) as u32, Ordering::AcqRel);
+        peer.serving.queued_requests.sub((before - self.queue.len()) as u32);
     }
 
     /// Adds the waiting HAVEs to the messages that leave next.
@@ -322,7 +322,7 @@ impl<'a> Writer<'a> {
     fn messages_sent(&mut self) {
         self.head.clear();
         if self.rejects > 0 {
-            self.peer.pending_rejects.fetch_sub(std::mem::take(&mut self.rejects), Ordering::AcqRel);
+            self.peer.serving.pending_rejects.sub(std::mem::take(&mut self.rejects));
         }
         self.schedule.wrote(Instant::now());
     }

@@ -19,6 +19,7 @@ use crate::torrent::events::{FileView, PeerView, PieceState, Snapshot, Stage};
 use crate::torrent::peer_manager::Spare;
 use crate::torrent::peer_search::PeerSearch;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::util::atomics::Flag;
 use crate::wire::client_name::client_name;
 
 /// The state that a torrent's loop and its handles share.
@@ -52,13 +53,13 @@ pub(crate) struct TorrentInner {
     pub seed_goal: SeedGoal,
     pub stop: AtomicBool,
     /// While this is set, we neither request nor serve blocks.
-    pub paused: AtomicBool,
+    pub paused: Flag,
     /// The context that the connections share; set while there can be connections.
     pub shared: Mutex<Option<Arc<TorrentContext>>>,
     /// The rate limits of the client.
     pub throttle: Arc<Throttle>,
     /// No data arrived for as long as the user is willing to wait.
-    pub timed_out: AtomicBool,
+    pub timed_out: Flag,
     pub search: Mutex<PeerSearch>,
     pub known: AtomicUsize,
     pub peer_events: Sender<PeerEvent>,
@@ -92,10 +93,10 @@ impl TorrentInner {
             wanted: OnceLock::new(),
             uploaded_before: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            paused: AtomicBool::new(false),
+            paused: Flag::default(),
             shared: Mutex::new(None),
             throttle,
-            timed_out: AtomicBool::new(false),
+            timed_out: Flag::default(),
             search: Mutex::default(),
             known: AtomicUsize::new(0),
             peer_events,
@@ -153,11 +154,11 @@ impl TorrentHandle {
 
     /// Whether the torrent was told to pause, and not to resume since.
     pub fn is_paused(&self) -> bool {
-        self.0.paused.load(Ordering::Acquire)
+        self.0.paused.is_set()
     }
 
     fn set_paused(&self, paused: bool) {
-        self.0.paused.store(paused, Ordering::Release);
+        self.0.paused.set(paused);
         self.wake(PeerEvent::Pause);
     }
 
@@ -232,8 +233,8 @@ impl TorrentHandle {
                 let wanted = shared.pieces.wanted();
                 (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left()));
             }
-            snapshot.downloaded = shared.downloaded.load(Ordering::Relaxed);
-            snapshot.uploaded = shared.uploaded.load(Ordering::Relaxed);
+            snapshot.downloaded = shared.downloaded.get();
+            snapshot.uploaded = shared.uploaded.get();
             snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
             snapshot.wasted = shared.pieces.wasted();
             snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
@@ -294,18 +295,18 @@ impl TorrentHandle {
         let Some(shared) = self.0.shared() else { return Vec::new() };
         let view = |peer: Arc<Peer>| PeerView {
             addr: peer.addr,
-            client: client_name(&peer.id, peer.version.get().map(String::as_str)),
+            client: client_name(&peer.id, peer.extensions.version.get().map(String::as_str)),
             incoming: peer.incoming,
-            encrypted: peer.encrypted.load(Ordering::Relaxed),
-            fast: peer.fast,
-            downloaded: peer.downloaded.load(Ordering::Relaxed),
-            uploaded: peer.uploaded.load(Ordering::Relaxed),
+            encrypted: peer.encrypted.is_set(),
+            fast: peer.extensions.fast,
+            downloaded: peer.rates.downloaded.get(),
+            uploaded: peer.rates.uploaded.get(),
             has: shared.pieces.share(peer.key),
-            chokes_us: peer.peer_choking.load(Ordering::Relaxed),
-            interested: peer.peer_interested.load(Ordering::Relaxed),
-            choked: peer.am_choking.load(Ordering::Relaxed),
-            wanted: peer.am_interested.load(Ordering::Relaxed),
-            is_snubbing: peer.is_snubbing.load(Ordering::Relaxed),
+            chokes_us: peer.choking.peer_choking.is_set(),
+            interested: peer.choking.peer_interested.is_set(),
+            choked: peer.choking.am_choking.is_set(),
+            wanted: peer.choking.am_interested.is_set(),
+            is_snubbing: peer.choking.is_snubbing.is_set(),
         };
         shared.roster.all().into_iter().map(view).collect()
     }

@@ -77,8 +77,8 @@ impl MetadataPhase<'_, '_> {
     fn send_requests(&mut self, now: Duration) {
         for (key, piece) in self.fetch.requests(now) {
             let Some(peer) = self.shared.roster.get(key) else { continue };
-            let id = peer.metadata_id.load(Ordering::Acquire);
-            if id != 0 && peer.asked_metadata.fetch_add(1, Ordering::AcqRel) < MAX_REQUESTS_PER_PEER {
+            let id = peer.extensions.metadata_id.load(Ordering::Acquire);
+            if id != 0 && peer.requesting.asked_metadata.add(1) < MAX_REQUESTS_PER_PEER {
                 peer.send(WriterCommand::Extended(id, MetadataMessage::Request { piece }.encode()));
             }
         }

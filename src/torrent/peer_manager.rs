@@ -276,7 +276,7 @@ impl<'a> PeerManager<'a> {
     /// Records progress, and stops the torrent if there was none for too long.
     fn check_stop_timeout(&mut self, shared: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
-        let count = (shared.downloaded.load(Ordering::Relaxed), self.inner.metadata.0.load(Ordering::Relaxed));
+        let count = (shared.downloaded.get(), self.inner.metadata.0.load(Ordering::Relaxed));
         if self.is_complete
             || shared.is_paused()
             || count != self.last_progress
@@ -284,7 +284,7 @@ impl<'a> PeerManager<'a> {
         {
             (self.last_progress, self.last_progress_at, self.was_fetching_metadata) = (count, now, shared.wants_info);
         } else if now >= self.last_progress_at + limit {
-            self.inner.timed_out.store(true, Ordering::Release);
+            self.inner.timed_out.set(true);
             self.inner.stop.store(true, Ordering::Release);
         }
     }

@@ -209,6 +209,6 @@ impl<'a> TorrentRun<'a> {
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
         shared.dht_port.store(dht, Ordering::Release);
         *self.inner.shared.lock() = Some(shared.clone());
-        shared.paused.store(self.inner.paused.load(Ordering::Acquire), Ordering::Release);
+        shared.paused.set(self.inner.paused.is_set());
     }
 }

@@ -112,7 +112,7 @@ impl<'a> Transfer<'a> {
 
     /// Writes the fast-resume record if it is due.
     fn save_resume_data(&mut self, now: Duration) {
-        let (pieces, sent) = (&self.shared.pieces, self.shared.uploaded.load(Ordering::Relaxed));
+        let (pieces, sent) = (&self.shared.pieces, self.shared.uploaded.get());
         self.resume_store.iter_mut().for_each(|resume_store| resume_store.count_uploaded(sent));
         if let Some(resume_store) = &mut self.resume_store
             && resume_store.due(pieces.progress_count()).is_some_and(|due| due <= now)
@@ -139,7 +139,7 @@ impl<'a> Transfer<'a> {
             return false;
         }
         let before = self.peer_manager.inner.uploaded_before.load(Ordering::Relaxed);
-        let uploaded = before.saturating_add(self.shared.uploaded.load(Ordering::Relaxed)) as f64;
+        let uploaded = before.saturating_add(self.shared.uploaded.get()) as f64;
         let by_time = seed_goal.time.is_some_and(|time| now >= since + time);
         let by_ratio = seed_goal.ratio.is_some_and(|ratio| uploaded >= ratio * self.total as f64);
         !seed_goal.any() || by_time || by_ratio
@@ -281,7 +281,7 @@ impl<'a> Transfer<'a> {
         let (shared, resume_store, is_late) = (self.shared, self.resume_store, lateness(&inner.stop));
         self.peer_manager.shut_down(shared, peer_events, || {
             if let Some(mut resume_store) = resume_store {
-                resume_store.count_uploaded(shared.uploaded.load(Ordering::Relaxed));
+                resume_store.count_uploaded(shared.uploaded.get());
                 resume_store.finish(shared.pieces.storage(), shared.pieces.to_resume(), is_late);
             }
         });

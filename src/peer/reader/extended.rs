@@ -33,7 +33,7 @@ impl Reader<'_> {
             }
             Message::Port(port) => self.node(*port),
             Message::Piece(..) => Err(DisconnectReason::ProtocolViolation("a block that nobody asked for")),
-            Message::Request(block) if self.peer.fast => {
+            Message::Request(block) if self.peer.extensions.fast => {
                 self.refused.push(*block);
                 Ok(())
             }
@@ -58,7 +58,7 @@ impl Reader<'_> {
             }
             OUR_UPLOAD_ONLY_ID => {
                 if let Some(&said) = payload.first() {
-                    self.peer.upload_only.store(said != 0, Ordering::Release);
+                    self.peer.extensions.upload_only.set(said != 0);
                 }
                 self.upload_only_changed()
             }
@@ -77,29 +77,29 @@ impl Reader<'_> {
     fn said(&mut self, said: &ExtensionHandshake) {
         let (shared, peer) = (self.shared, self.peer);
         if let Some(reqq) = said.reqq {
-            peer.requests.lock().set_limit(reqq);
+            peer.requesting.pipeline.lock().set_limit(reqq);
         }
         if let Some(version) = &said.version {
-            let _ = peer.version.set(version.clone()); // only the first one is kept
+            let _ = peer.extensions.version.set(version.clone()); // only the first one is kept
         }
         if let Some(upload_only) = said.upload_only {
-            peer.upload_only.store(upload_only, Ordering::Release);
+            peer.extensions.upload_only.set(upload_only);
         }
         if let Some(port) = said.port {
-            peer.listen_port.store(port, Ordering::Release);
+            peer.extensions.listen_port.store(port, Ordering::Release);
         }
         let messages = &said.messages;
         for (id, ours) in [
-            (messages.ut_pex, &peer.pex_id),
-            (messages.ut_metadata, &peer.metadata_id),
-            (messages.upload_only, &peer.upload_only_id),
+            (messages.ut_pex, &peer.extensions.pex_id),
+            (messages.ut_metadata, &peer.extensions.metadata_id),
+            (messages.upload_only, &peer.extensions.upload_only_id),
         ] {
             // Extensions that are not mentioned stay as they were (BEP 10).
             if let Some(id) = id {
                 ours.store(id, Ordering::Release);
             }
         }
-        let metadata_id = peer.metadata_id.load(Ordering::Acquire);
+        let metadata_id = peer.extensions.metadata_id.load(Ordering::Acquire);
         if shared.wants_info
             && metadata_id != 0
             && let Some(size) = said.metadata_size
@@ -121,11 +121,10 @@ impl Reader<'_> {
             self.count_useless(useless_messages::weight(payload.len() as u64))?;
         }
         let (shared, peer) = (self.shared, self.peer);
-        let fewer = |requested: u32| requested.checked_sub(1);
-        let answered = || peer.asked_metadata.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
+        let answered = || peer.requesting.asked_metadata.take_one();
         match message {
             Some(MetadataMessage::Request { piece }) => {
-                if peer.pending_metadata.fetch_add(1, Ordering::AcqRel) >= MAX_PENDING_METADATA {
+                if peer.serving.pending_metadata.add(1) >= MAX_PENDING_METADATA {
                     return Err(DisconnectReason::Flood);
                 }
                 peer.send(WriterCommand::Metadata(piece));

@@ -1,7 +1,5 @@
 //! The reader's part of the fast extension (BEP 6).
 
-use std::sync::atomic::Ordering;
-
 use crate::peer::connection::DisconnectReason;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::reader::{Reader, WRONG_BITFIELD_LENGTH};
@@ -57,7 +55,7 @@ impl Reader<'_> {
     /// A fast peer that has almost nothing may request a few of our pieces although it is choked. A super-seed grants none, as
     /// it shows each peer only certain pieces.
     fn grant(&mut self) {
-        if !self.peer.fast || self.shared.active_super_seed().is_some() {
+        if !self.peer.extensions.fast || self.shared.active_super_seed().is_some() {
             return;
         }
         let shared = self.shared;
@@ -68,7 +66,7 @@ impl Reader<'_> {
         if !set.is_empty() {
             // Each block once, and as many again for those that get lost.
             self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
-            self.peer.allowed.grant(set.clone());
+            self.peer.requesting.allowed.grant(set.clone());
             self.peer.send(WriterCommand::AllowedFast(set));
         }
     }
@@ -78,14 +76,14 @@ impl Reader<'_> {
         let granted = self.allowed_fast_left > 0
             && !self.shared.is_paused()
             && block.length <= BLOCK_SIZE
-            && self.peer.allowed.is_granted(block.piece);
+            && self.peer.requesting.allowed.is_granted(block.piece);
         self.allowed_fast_left -= u32::from(granted);
         granted
     }
 
     /// The peer allows us to request a piece although it chokes us.
     fn allowed(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        if self.peer.allowed.add(piece) && self.peer.peer_choking.load(Ordering::Acquire) {
+        if self.peer.requesting.allowed.add(piece) && self.peer.choking.peer_choking.is_set() {
             self.start_deadline_thread()?;
             self.peer.refill(self.shared);
         }
@@ -100,11 +98,11 @@ impl Reader<'_> {
         let (shared, peer) = (self.shared, self.peer);
         let mut blocks = std::mem::take(&mut self.rejected);
         self.count_useless(blocks.len() as u32)?;
-        let choked = peer.peer_choking.load(Ordering::Acquire);
+        let choked = peer.choking.peer_choking.is_set();
         let mut unasked = false;
         let snubbed;
         {
-            let mut requests = peer.requests.lock();
+            let mut requests = peer.requesting.pipeline.lock();
             blocks.retain(|block| {
                 let was = requests.reject(block);
                 unasked |= was == RejectOutcome::Unasked;
@@ -119,7 +117,7 @@ impl Reader<'_> {
             return Err(DisconnectReason::ProtocolViolation("a reject of what was not asked for"));
         }
         if choked {
-            peer.allowed.remove_rejected(&blocks);
+            peer.requesting.allowed.remove_rejected(&blocks);
             shared.pieces.release(peer.key, &blocks);
         } else {
             // The peer may reject them again, so other peers come first.
@@ -132,7 +130,7 @@ impl Reader<'_> {
     /// Tells the peer which of its requests will not be answered.
     pub(super) fn send_rejects(&mut self) -> Result<(), DisconnectReason> {
         let refused = std::mem::take(&mut self.refused);
-        if self.peer.fast && !refused.is_empty() {
+        if self.peer.extensions.fast && !refused.is_empty() {
             self.count_useless(refused.len() as u32)?;
         }
         if self.peer.send_rejects(refused) { Ok(()) } else { Err(DisconnectReason::Flood) }

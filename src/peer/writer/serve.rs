@@ -1,7 +1,6 @@
 //! Serves blocks: reads them from disk and writes them to the socket.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::mse::Rc4;
@@ -27,9 +26,9 @@ impl Writer<'_> {
             self.limit_unsent();
         }
         let bytes = total(sent);
-        self.peer.queued_requests.fetch_sub(sent.len() as u32, Ordering::AcqRel);
-        self.peer.uploaded.fetch_add(bytes, Ordering::Relaxed);
-        self.shared.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        self.peer.serving.queued_requests.sub(sent.len() as u32);
+        self.peer.rates.uploaded.add(bytes);
+        self.shared.uploaded.add(bytes);
         self.peer.note_payload(self.shared.now(), bytes);
         if let Some(super_seeding) = self.shared.active_super_seed() {
             super_seeding.sent(self.shared, self.peer.key, sent);
@@ -70,7 +69,7 @@ impl Writer<'_> {
             slices.push(IoSlice::new(block));
         }
         let whole: usize = slices.iter().map(|slice| slice.len()).sum();
-        self.peer.sent_to_kernel.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.peer.rates.sent_to_kernel.add(bytes as u64);
         let written = write_some(self.stream, &mut slices)?;
         let cut = PartialWrite::after(written.saturating_sub(self.head.len()), run);
         if written < whole {
@@ -78,7 +77,7 @@ impl Writer<'_> {
             self.slab = None;
             self.cipher = before.map(|cipher| cipher.after(written.saturating_sub(self.head.len())));
             let left = run.len() - cut.whole - usize::from(cut.begun > 0);
-            self.peer.sent_to_kernel.fetch_sub(total(&run[run.len() - left..]), Ordering::Relaxed);
+            self.peer.rates.sent_to_kernel.sub(total(&run[run.len() - left..]));
             write_all_or_time_out(self.stream, self.head.get(written..).unwrap_or_default())?;
         }
         Ok(cut)

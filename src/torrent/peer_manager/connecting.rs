@@ -251,7 +251,7 @@ impl PeerManager<'_> {
         if entry.incoming && matches!(why, DisconnectReason::NoThread(_)) {
             self.evict_for(shared, addr, self.connections.len()); // to have room if it connects again
         }
-        let encrypted = entry.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.load(Ordering::Relaxed));
+        let encrypted = entry.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.is_set());
         if let Some(addr) = encrypted.and_then(|peer| peer.listen_addr()) {
             self.peer_list.was_encrypted(addr);
         }
@@ -266,7 +266,7 @@ impl PeerManager<'_> {
             self.peer_list.never_dial(addr);
         }
         let now = shared.now();
-        let received = entry.peer.as_ref().map_or(0, |peer| peer.downloaded.load(Ordering::Relaxed));
+        let received = entry.peer.as_ref().map_or(0, |peer| peer.rates.downloaded.get());
         if let (Some(record), Some(since)) = (self.peer_list.record(addr), entry.handshake_done) {
             record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
         }
@@ -356,7 +356,7 @@ fn occupant(key: PeerKey, entry: &PeerEntry, now: Duration) -> EvictionCandidate
     let usefulness = match &entry.peer {
         Some(_) if entry.delivered.is_stuck(now) => Usefulness::Stuck,
         Some(_) if traffic.last_block().is_some() => Usefulness::Moved,
-        Some(peer) if peer.has_idled.load(Ordering::Relaxed) => Usefulness::Idled,
+        Some(peer) if peer.choking.has_idled.is_set() => Usefulness::Idled,
         _ => Usefulness::Unknown,
     };
     EvictionCandidate {

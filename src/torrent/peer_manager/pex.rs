@@ -28,7 +28,7 @@ impl PeerManager<'_> {
         let connected: HashMap<SocketAddr, PexFlags> =
             peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(shared, peer)))).collect();
         for peer in &peers {
-            let id = peer.pex_id.load(Ordering::Acquire);
+            let id = peer.extensions.pex_id.load(Ordering::Acquire);
             let Some(entry) = self.connections.get_mut(&peer.key).filter(|_| id != 0) else { continue };
             let pex_differ = entry.pex_differ.get_or_insert_with(|| PexDiffer::new(peer.since + FIRST));
             let to = peer.listen_addr().unwrap_or(peer.addr);
@@ -43,8 +43,8 @@ impl PeerManager<'_> {
 fn flags(shared: &TorrentContext, peer: &Peer) -> PexFlags {
     [
         (PexFlags::REACHABLE, !peer.incoming),
-        (PexFlags::UPLOAD_ONLY, peer.upload_only.load(Ordering::Acquire) || shared.pieces.peer_is_seed(peer.key)),
-        (PexFlags::ENCRYPTION, peer.encrypted.load(Ordering::Relaxed)),
+        (PexFlags::UPLOAD_ONLY, peer.extensions.upload_only.is_set() || shared.pieces.peer_is_seed(peer.key)),
+        (PexFlags::ENCRYPTION, peer.encrypted.is_set()),
     ]
     .into_iter()
     .filter(|(_, is_set)| *is_set)

@@ -1,6 +1,5 @@
 //! The loop's part in choking: tells the choker about the peers, and carries out its decisions.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::net::networks::Network;
@@ -30,8 +29,8 @@ impl Transfer<'_> {
         for candidate in &candidates {
             if let Some(peer) = self.shared.roster.get(candidate.key) {
                 peer.set_choke(!chosen.contains(&candidate.key));
-                peer.has_idled.store(self.choker.has_idled(candidate.key), Ordering::Relaxed);
-                peer.is_snubbing.store(self.choker.is_snubbing(now, candidate.key), Ordering::Relaxed);
+                peer.choking.has_idled.set(self.choker.has_idled(candidate.key));
+                peer.choking.is_snubbing.set(self.choker.is_snubbing(now, candidate.key));
             }
         }
         self.merge_twins(&candidates);
@@ -50,8 +49,8 @@ impl Transfer<'_> {
 
     /// Pauses or resumes as the handle last requested. During a pause, requests are cancelled and no peer has an upload slot.
     pub(crate) fn apply_pause(&mut self) {
-        let paused = self.peer_manager.inner.paused.load(Ordering::Acquire);
-        if self.shared.paused.swap(paused, Ordering::AcqRel) == paused {
+        let paused = self.peer_manager.inner.paused.is_set();
+        if self.shared.paused.swap(paused) == paused {
             return;
         }
         self.next_choke = Duration::ZERO;
@@ -71,19 +70,19 @@ impl Transfer<'_> {
         let mut candidates = Vec::with_capacity(self.peer_manager.connections.len());
         for peer in self.shared.roster.all() {
             let Some(entry) = self.peer_manager.connections.get_mut(&peer.key) else { continue };
-            let received = peer.downloaded.load(Ordering::Relaxed);
+            let received = peer.rates.downloaded.get();
             // Bytes that wait in the kernel say nothing about the upload rate.
-            let sent_to_kernel = peer.sent_to_kernel.load(Ordering::Relaxed);
+            let sent_to_kernel = peer.rates.sent_to_kernel.get();
             let before = entry.delivered.payload;
             if round && sent_to_kernel > before {
                 let acknowledged = self.acknowledged.as_ref().and_then(|kernel| peer.acknowledged(kernel));
-                entry.delivered.update(sent_to_kernel, peer.uploaded.load(Ordering::Relaxed), acknowledged);
+                entry.delivered.update(sent_to_kernel, peer.rates.uploaded.get(), acknowledged);
             }
             if round && self.acknowledged.is_some() {
                 entry.delivered.note_progress(now, sent_to_kernel, before);
             }
             // Bytes in transit show that the peer has requested more than it has, unless it does not read.
-            let waits = peer.queued_requests.load(Ordering::Acquire) > 0 || sent_to_kernel > entry.delivered.payload;
+            let waits = peer.serving.queued_requests.get() > 0 || sent_to_kernel > entry.delivered.payload;
             let is_requesting = waits && !entry.delivered.is_stuck(now);
             let sent = entry.delivered.payload;
             let (then, received_then, sent_then) = entry.rate_samples[0];
@@ -96,12 +95,10 @@ impl Transfer<'_> {
                 key: peer.key,
                 network: Network::block(peer.addr.ip()),
                 is_requesting,
-                interested: peer.peer_interested.load(Ordering::Acquire),
-                upload_only: peer.upload_only.load(Ordering::Acquire),
-                unchoked: !peer.am_choking.load(Ordering::Acquire),
-                expects_blocks: !paused
-                    && peer.am_interested.load(Ordering::Acquire)
-                    && !peer.peer_choking.load(Ordering::Acquire),
+                interested: peer.choking.peer_interested.is_set(),
+                upload_only: peer.extensions.upload_only.is_set(),
+                unchoked: !peer.choking.am_choking.is_set(),
+                expects_blocks: !paused && peer.choking.am_interested.is_set() && !peer.choking.peer_choking.is_set(),
                 down_rate: rate(received.saturating_sub(received_then)),
                 up_rate: rate(sent.saturating_sub(sent_then)),
                 received,
@@ -119,8 +116,8 @@ impl Transfer<'_> {
     /// A peer became interested or lost interest: gives it a free slot at once, or takes its slot away.
     pub(crate) fn interest_changed(&mut self, key: PeerKey) {
         let Some(peer) = self.shared.roster.get(key) else { return };
-        peer.interest_reported.store(false, Ordering::Release);
-        let interested = peer.peer_interested.load(Ordering::Acquire);
+        peer.choking.interest_reported.set(false);
+        let interested = peer.choking.peer_interested.is_set();
         let (now, seeding) = (self.shared.now(), self.complete_since.is_some());
         let candidates = self.candidates(now, false);
         if interested && !self.shared.is_paused() && self.choker.can_unchoke_now(now, seeding, &candidates, key) {

@@ -1,7 +1,6 @@
 //! What the loop does at each choke round besides choking: records requests that timed out and, if the table is full while
 //! there are peers to dial, drops a peer of little use ([`Turnover`](crate::strategy::quality::Turnover)).
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::strategy::choker::Candidate;
@@ -13,7 +12,7 @@ impl Transfer<'_> {
     /// Records how many requests each peer left unanswered since the last call.
     pub(crate) fn note_timeouts(&mut self) {
         for peer in self.shared.roster.all() {
-            let late = peer.timed_out.swap(0, Ordering::Relaxed);
+            let late = peer.requesting.timed_out.take();
             if late > 0
                 && let Some(record) = self.peer_manager.peer_list.record(peer.addr)
             {
@@ -54,7 +53,7 @@ impl Transfer<'_> {
         Some(TurnoverCandidate {
             key: c.key,
             since: c.since,
-            interesting: peer.am_interested.load(Ordering::Acquire),
+            interesting: peer.choking.am_interested.is_set(),
             interested: c.interested,
             down_rate: c.down_rate,
             up_rate: c.up_rate,

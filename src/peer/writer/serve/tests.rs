@@ -78,7 +78,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         outbox().0,
     );
     let block = |n| BlockRequest { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST };
-    peer.queued_requests.store(BLOCKS, Ordering::Relaxed);
+    peer.serving.queued_requests.set(BLOCKS);
     assert!(
         to_writer.push(WriterCommand::Choke(false))
             && to_writer.push(WriterCommand::Serve((0..BLOCKS).map(block).collect()))
@@ -97,7 +97,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         let deadline = Instant::now() + PATIENCE;
         // Two blocks were handed over to the kernel; the block that has not started to leave is taken back.
         let wait_for = |sent_to_kernel: u64| {
-            while peer.sent_to_kernel.load(Ordering::Relaxed) != sent_to_kernel {
+            while peer.rates.sent_to_kernel.get() != sent_to_kernel {
                 assert!(
                     Instant::now() < deadline && !runs.is_finished(),
                     "not {sent_to_kernel} bytes in the socket's hands"
@@ -117,8 +117,8 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         assert!(to_writer.push(WriterCommand::End));
         assert_eq!(runs.join().expect("no panic").expect("no error"), WriterExit::Closed);
     });
-    assert_eq!(peer.queued_requests.load(Ordering::Relaxed), 0);
-    assert_eq!(shared.uploaded.load(Ordering::Relaxed), u64::from(SIZE));
+    assert_eq!(peer.serving.queued_requests.get(), 0);
+    assert_eq!(shared.uploaded.get(), u64::from(SIZE));
 }
 
 #[test]

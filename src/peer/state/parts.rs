@@ -1,0 +1,157 @@
+//! The parts of a [`Peer`](super::Peer), each with the threads that write it.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU16};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::peer::fast::AllowedFastSet;
+use crate::strategy::Traffic;
+use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
+use crate::util::atomics::{Counter, Flag, Gauge};
+use crate::wire::Handshake;
+
+/// Which extensions the peer supports, and what its extension handshake says. Written by the reader.
+#[derive(Debug, Default)]
+pub struct PeerExtensions {
+    /// Whether both sides support the fast extension (BEP 6).
+    pub fast: bool,
+    /// Whether the peer supports the extension protocol (BEP 10).
+    pub extended: bool,
+    /// Whether the peer is a node of the DHT (BEP 5).
+    pub dht: bool,
+    /// Name and version of the peer's client, as the first extension handshake has them: unfit for a terminal as they stand.
+    pub version: OnceLock<String>,
+    /// The TCP port that the peer says it listens on; 0 until it has said one.
+    pub listen_port: AtomicU16,
+    /// The id of `ut_metadata` messages to the peer (BEP 9); 0 where it does not support them.
+    pub metadata_id: AtomicU8,
+    /// The id of `ut_pex` messages to the peer (BEP 11); 0 where it does not support them.
+    pub pex_id: AtomicU8,
+    /// The id of `upload_only` messages to the peer; 0 where it does not support them.
+    pub upload_only_id: AtomicU8,
+    /// Whether the peer says that it wants nothing more (BEP 21).
+    pub upload_only: Flag,
+}
+
+impl PeerExtensions {
+    /// What the handshake says; nothing of the extension handshake yet.
+    pub fn new(theirs: &Handshake) -> PeerExtensions {
+        PeerExtensions {
+            fast: theirs.fast(), // our handshake always offers it
+            extended: theirs.extended(),
+            dht: theirs.dht(),
+            ..PeerExtensions::default()
+        }
+    }
+}
+
+/// Who chokes and who is interested (BEP 3). The reader writes the peer's side, the torrent's main thread ours.
+#[derive(Debug)]
+pub struct ChokeState {
+    /// Whether we choke the peer.
+    pub am_choking: Flag,
+    /// Whether the peer chokes us.
+    pub peer_choking: Flag,
+    /// Whether we have told the peer that we are interested.
+    pub am_interested: Flag,
+    /// Whether the peer has told us that it is interested.
+    pub peer_interested: Flag,
+    /// Whether the main thread has been told that `peer_interested` changed, and has not looked yet.
+    pub interest_reported: Flag,
+    /// Whether the peer owes us blocks and has sent none for a while, as of the choker's last round.
+    pub is_snubbing: Flag,
+    /// Whether the peer had an unchoke slot and asked for nothing, as of the choker's last round.
+    pub has_idled: Flag,
+}
+
+impl Default for ChokeState {
+    /// Both sides choke, and neither is interested.
+    fn default() -> ChokeState {
+        ChokeState {
+            am_choking: Flag::new(true),
+            peer_choking: Flag::new(true),
+            am_interested: Flag::default(),
+            peer_interested: Flag::default(),
+            interest_reported: Flag::default(),
+            is_snubbing: Flag::default(),
+            has_idled: Flag::default(),
+        }
+    }
+}
+
+/// Bytes and rates. The reader counts what arrives, the writer what leaves.
+#[derive(Debug, Default)]
+pub struct PeerRates {
+    /// Payload bytes received from the peer.
+    pub downloaded: Counter,
+    /// Payload bytes sent to the peer.
+    pub uploaded: Counter,
+    /// As `uploaded`, with the bytes of a write that has begun.
+    pub sent_to_kernel: Counter,
+    /// When payload last moved either way, in milliseconds of the torrent's clock plus one; 0 for never.
+    pub last_payload: Counter,
+    /// What moved either way.
+    pub traffic: Mutex<Traffic>,
+    /// Payload bytes a second from the peer, as its request pipeline measures them; 0 until that is known.
+    pub flow: Counter,
+    /// Bytes of all blocks that the peer was asked for, whatever became of the requests.
+    pub requested: Counter,
+}
+
+/// Our requests to the peer. Any thread may refill the pipeline; the reader, the writer and the deadline thread take from it.
+#[derive(Debug)]
+pub struct PeerRequests {
+    /// What we asked the peer for; the deadline thread waits on `deadline_moved`.
+    pub pipeline: Mutex<RequestPipeline>,
+    /// Notified when the next deadline may have come nearer, or the connection has ended.
+    pub deadline_moved: Condvar,
+    /// Requests that the peer did not answer in time, since the main thread last looked.
+    pub timed_out: Gauge,
+    /// Held by the one thread that picks blocks for this peer, or tells it whether we are interested.
+    pub refilling: Mutex<()>,
+    /// Whether the writer has been told that there are requests to write, and has not looked yet.
+    pub asking: Flag,
+    /// The pieces that either side may request although the other chokes it (BEP 6).
+    pub allowed: AllowedFastSet,
+    /// Pieces of metadata that we asked the peer for and that it has neither sent nor rejected.
+    pub asked_metadata: Gauge,
+}
+
+impl Default for PeerRequests {
+    fn default() -> PeerRequests {
+        PeerRequests {
+            pipeline: Mutex::new(RequestPipeline::new(LIMIT_UNSTATED)),
+            deadline_moved: Condvar::new(),
+            timed_out: Gauge::default(),
+            refilling: Mutex::new(()),
+            asking: Flag::default(),
+            allowed: AllowedFastSet::default(),
+            asked_metadata: Gauge::default(),
+        }
+    }
+}
+
+/// What the peer waits for. The reader adds, the writer subtracts.
+#[derive(Debug, Default)]
+pub struct ServeQueue {
+    /// Blocks that the peer requested and that the writer has not sent.
+    pub queued_requests: Gauge,
+    /// Rejects that wait for the writer.
+    pub pending_rejects: Gauge,
+    /// Requests for our metadata that wait for the writer.
+    pub pending_metadata: Gauge,
+}
+
+/// How far the connection is from its end.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    /// Whether the connection is over.
+    pub ended: Flag,
+    /// Whether we have shut the socket.
+    pub closed: Flag,
+    /// Whether we have shut it because we want nothing more of the peer; shared with the torrent's
+    /// [`Connection`](crate::peer::Connection).
+    pub dismissed: Arc<Flag>,
+}

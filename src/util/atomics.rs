@@ -1,0 +1,116 @@
+//! Atomics with their memory order settled, so that each use need not choose one.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// A boolean that threads share. A thread that sees a value also sees all that was written before it was set.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// A flag with this value.
+    pub const fn new(value: bool) -> Flag {
+        Flag(AtomicBool::new(value))
+    }
+
+    /// The value.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: bool) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Sets the value and returns the one before.
+    pub fn swap(&self, value: bool) -> bool {
+        self.0.swap(value, Ordering::AcqRel)
+    }
+}
+
+/// A statistic that threads share: bytes, a rate, a time. No other memory depends on it.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Subtracts `n`.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Sets the value to `new` if it is `old`; whether it did.
+    pub fn replace(&self, old: u64, new: u64) -> bool {
+        self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// How many of something are outstanding. A thread that sees a value also sees all that was written before it was set.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU32);
+
+impl Gauge {
+    /// The value.
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Adds `n` and returns the value before.
+    pub fn add(&self, n: u32) -> u32 {
+        self.0.fetch_add(n, Ordering::AcqRel)
+    }
+
+    /// Subtracts `n`.
+    pub fn sub(&self, n: u32) {
+        self.0.fetch_sub(n, Ordering::AcqRel);
+    }
+
+    /// Subtracts one unless the value is 0; whether it did.
+    pub fn take_one(&self) -> bool {
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| value.checked_sub(1)).is_ok()
+    }
+
+    /// Sets the value to 0 and returns the one before.
+    pub fn take(&self) -> u32 {
+        self.0.swap(0, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_return_the_value_before() {
+        let flag = Flag::default();
+        assert!(!flag.swap(true) && flag.swap(true) && flag.is_set());
+        let counter = Counter::default();
+        counter.add(7);
+        counter.sub(2);
+        assert!(counter.replace(5, 9) && !counter.replace(5, 1));
+        assert_eq!(counter.get(), 9);
+        let gauge = Gauge::default();
+        assert_eq!((gauge.add(2), gauge.add(1), gauge.take(), gauge.get()), (0, 2, 3, 0));
+        gauge.set(1);
+        assert!(gauge.take_one() && !gauge.take_one());
+    }
+}
