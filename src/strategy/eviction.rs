@@ -13,7 +13,7 @@
 //! evictions are limited ([`EvictionLimiter`]): to a few per second, to one every few seconds for newcomers of each /16 or IPv6
 //! /32, and a network that lost a connection this way causes no such eviction itself for a while.
 //!
-//! If no connection has exceeded its time, the connection with the least recent traffic is evicted in favor of a network with
+//! If no connection has exceeded its time, the connection with the least recent traffic is evicted in favour of a network with
 //! fewer connections, one every few seconds, unless it is new or busy. So an attacker must transfer as much as honest peers do to
 //! hold all places.
 
@@ -147,7 +147,7 @@ pub enum Handshake {
 const SILENT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a handshake may take, encrypted over a slow link, before the connection may be evicted.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection may be idle before it is evicted in favor of a network with fewer connections.
+/// How long a connection may be idle before it is evicted in favour of a network with fewer connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle before any newcomer may evict it.
 const LONG_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -228,7 +228,7 @@ pub fn evicted(
     eviction_limiter.allows_in_use(newcomer, now).then(|| eviction(least, true))
 }
 
-/// How long a connection may be idle before it may be evicted in favor of a network with as many connections or fewer.
+/// How long a connection may be idle before it may be evicted in favour of a network with as many connections or fewer.
 fn idle_timeout(o: &EvictionCandidate) -> Duration {
     if o.usefulness < Usefulness::Moved {
         return GRACE;

@@ -42,7 +42,7 @@ const LARGE: u32 = 2 << 20;
 /// The most bytes in assemblies of sizes up to [`LARGE`], and above it. Separate bounds keep large false sizes from displacing a
 /// small one.
 const MAX_HELD: (usize, usize) = (12 << 20, 2 * MAX_SIZE as usize);
-/// How long an assembly is safe from being dropped in favor of others; doubled with each further turn.
+/// How long an assembly is safe from being dropped in favour of others; doubled with each further turn.
 const TURN: Duration = Duration::from_secs(5);
 
 /// More drops than this do not protect an assembly any further.

@@ -63,7 +63,7 @@ const AHEAD_BLOCKS_FAST: usize = 256;
 const START_TOGETHER: usize = 1024;
 const START_LEAST: usize = 16;
 const AT_LEAST: usize = 2;
-/// A round that takes longer ends without an answer to a later request, so that slow peers are recognized in time.
+/// A round that takes longer ends without an answer to a later request, so that slow peers are recognised in time.
 const LONG_ROUND: Duration = Duration::from_secs(2);
 /// A round that takes less is measured further.
 const SHORT_ROUND: Duration = Duration::from_millis(1);

@@ -16,7 +16,7 @@
 //!
 //! Leechers may lie about their pieces, take what they are shown without passing it on, or reconnect. So nobody waits for them
 //! while our upload is idle (`idle`): a leecher that has taken all its offers is then shown more. First fresh pieces, next pieces
-//! that we have sent and offered to no connected leecher, whatever anybody claims about them, and if it has received nothing for
+//! that no connected leecher was sent or offered, whatever anybody claims about them, and if it has received nothing for
 //! [`LONG`], any other piece. An idle seed helps less than one that uploads a piece twice.
 
 use std::collections::{BTreeMap, HashMap};

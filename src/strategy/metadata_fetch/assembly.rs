@@ -14,7 +14,7 @@ pub(crate) struct Assembly {
     pub size: u32,
     /// The only peer that fills it; `None` if all peers with this size may.
     pub alone: Option<PeerKey>,
-    /// The end of its turn, before which it is not dropped in favor of others.
+    /// The end of its turn, before which it is not dropped in favour of others.
     pub until: Duration,
     /// How often it was dropped before its turn was over.
     pub drops: u32,
