@@ -10,7 +10,7 @@ const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 
 /// Byte 0 contains flags (1 and 2: RC4 only, for the initiator and the responder; 4: modify the data for the responder instead of
 /// the initiator; 8: feed raw bytes to both instead of modifying a handshake). Bytes 1 and 2 are the offset of the changes in the
-/// stream. The rest is XORed into the stream.
+/// stream. The rest is combined with the stream by XOR.
 pub fn mse(bytes: &[u8]) -> bool {
     let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
     let methods = |bit: u8| if flags & bit == 0 { CryptoMethods::Either } else { CryptoMethods::Rc4Only };
