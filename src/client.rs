@@ -29,10 +29,11 @@ use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::net::bind::Bind;
 use crate::peer::Throttle;
-use crate::storage::{Trait, resolved};
+use crate::storage::Trait;
 use crate::strategy::dial_rate::DialBudget;
 use crate::strategy::rate_limiter::Limits;
 use crate::types::InfoHash;
+use crate::util::paths::resolved;
 use file_owners::FileOwners;
 use registry::TorrentRegistry;
 

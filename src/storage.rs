@@ -52,7 +52,7 @@ pub use extras::Extras;
 pub use files::Storage;
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};
 pub use marker::{is_reserved, marker_name};
-pub use origin::{folded, is_marked, is_watched_name, permanent_identity, resolved};
+pub use origin::{is_marked, permanent_identity};
 pub use ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
 pub use parts::part_name;
 pub use prepare::{Allocation, Prepared};

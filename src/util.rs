@@ -1,8 +1,13 @@
-//! Helpers that every other module may use: random numbers, atomic file writes, file descriptors, texts for system errors.
+//! Helpers that every other module may use: atomic file writes, atomics, file descriptors, texts for system errors, printable text,
+//! random numbers. They know nothing of BitTorrent. The library and the command each compile them: they are no part of the library's
+//! public face.
 
 pub mod atomic_file;
 pub mod atomics;
 pub mod descriptors;
 pub mod os_error;
+pub mod paths;
 pub mod printable_text;
 pub mod random;
+pub mod redact;
+pub mod units;

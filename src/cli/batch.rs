@@ -36,7 +36,7 @@ use crate::cli::signals;
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
-use btsync::metainfo::printable;
+use crate::util::printable_text::printable;
 use btsync::torrent::Config;
 use btsync::types::InfoHash;
 use job::JobSource;

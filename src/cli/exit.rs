@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use btsync::util::os_error::without_numbers;
+use crate::util::os_error::without_numbers;
 
 /// How a command ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use signal_hook::flag;
 use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
 use crate::cli::report::figures::rate;
+use crate::util::descriptors::with_retry;
 use btsync::torrent::Limits;
-use btsync::util::descriptors::with_retry;
 
 /// A number of bytes per second; K and M are 1024s, 0 is no limit.
 ///

@@ -28,7 +28,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits;
 use crate::cli::options::config::ConfigSources;
 use crate::cli::report::hook::HookConfig;
-use btsync::discovery::tracker::redact::redacted;
+use crate::util::redact::redacted;
 use btsync::metainfo::Pattern;
 use btsync::net::bind::Bind;
 use btsync::storage::Allocation;

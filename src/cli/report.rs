@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select, tick};
 
 use crate::cli::report::figures::{count, percent, size, time};
+use crate::util::os_error::without_numbers;
+use crate::util::printable_text::printable;
 use btsync::torrent::Event;
-use btsync::util::os_error::without_numbers;
-use btsync::util::printable_text::printable;
 
 /// Text of strangers is cut here: no one needs more of it on a line.
 const MAX_TEXT_LEN: usize = 300;

@@ -11,7 +11,7 @@ use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
 use crate::cli::exit::Exit;
-use btsync::util::descriptors::with_retry;
+use crate::util::descriptors::with_retry;
 
 /// Whether SIGINT and SIGTERM end the process at once: the first one was heard, or there is nothing to stop any more. A handler cannot
 /// be taken back so that the signal has its usual effect again; there is one for all watches.

@@ -10,8 +10,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-use crate::storage::{Trait, folded, is_watched_name};
+use crate::storage::Trait;
 use crate::types::InfoHash;
+use crate::util::paths::{folded, is_watched_name};
 
 /// The files that belong to torrents. They remain so as long as the client exists, unless their torrent fails: the next torrent
 /// must not overwrite the files of one that has ended.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::client::ClientError;
 use crate::client::file_owners::{FileOwner, WriteAnswer};
-use crate::storage::{Layout, Trait, resolved};
+use crate::storage::{Layout, Trait};
 
 use crate::types::InfoHash;
+use crate::util::paths::resolved;
 
 /// How often a waiting torrent checks whether it has to stop.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);

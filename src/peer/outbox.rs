@@ -76,7 +76,7 @@ pub struct Inbox {
 
 /// Creates both ends of a queue for one writer.
 pub fn outbox() -> (Outbox, Inbox) {
-    // Bounded in bytes, by `Outbox::push`.
+    // Bounded: `Outbox::push` counts the bytes in it.
     let (sender, receiver) = unbounded();
     let waiting = Arc::new(AtomicUsize::new(0));
     (Outbox { sender, waiting: waiting.clone(), overrun: AtomicBool::new(false) }, Inbox { receiver, waiting })

@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::storage::ownership::Refusal;
-use crate::types::size;
 use crate::util::os_error::reason;
 use crate::util::printable_text::is_deceptive;
+use crate::util::units::size;
 
 /// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

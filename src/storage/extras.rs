@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
-use crate::storage::origin::is_watched_name;
+use crate::util::paths::is_watched_name;
 
 /// What to create besides the files, as paths relative to the download folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,11 +17,11 @@ use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Layout};
 use crate::storage::open::last;
-use crate::storage::origin::is_watched_name;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::Survey;
 use crate::util::descriptors::is_shortage;
+use crate::util::paths::is_watched_name;
 use crate::util::random;
 
 /// The maximum length of a name in bytes on common file systems.

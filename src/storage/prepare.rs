@@ -21,6 +21,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::parts::PartRange;
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
+use crate::util::paths::is_watched_name;
 
 /// Bytes to copy at once out of the part file.
 const CHUNK: usize = 64 * 1024;
@@ -216,7 +217,7 @@ impl Storage {
     /// Marks an existing file if its name requires that, because the download will put the torrent's data into it.
     fn mark_continued(&self, file: usize, spec: &FileSpec) -> Option<OpenFile> {
         let name = self.layout.final_name(file).unwrap_or(&spec.path);
-        if !self.wants(file) || !origin::is_watched_name(name) {
+        if !self.wants(file) || !is_watched_name(name) {
             return None;
         }
         // If it cannot be opened, the first write reports why.

@@ -9,10 +9,11 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf, absolute};
 
-use crate::storage::{folded, permanent_identity};
+use crate::storage::permanent_identity;
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::InfoHash;
 use crate::util::atomic_file;
+use crate::util::paths::folded;
 
 /// The start of such a file. Entries follow; each ends with a zero byte, which no path contains.
 const HEAD: &[u8] = b"btsync brought 1\0";

@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::discovery::tracker::http::HttpTracker;
-use crate::discovery::tracker::redact::public_name;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::{PeerEvent, TorrentContext};
 use crate::torrent::Config;
 use crate::types::InfoHash;
+use crate::util::redact::public_name;
 
 /// At most this many URLs are tried, one after the other.
 const MAX_URLS: usize = 4;

@@ -1,6 +1,6 @@
 //! What btsync reports before it writes to files that existed before and of which most pieces verify. Pure.
 
-use crate::types::count;
+use crate::util::units::count;
 
 /// How many files get a line of their own.
 const LINES: usize = 5;

@@ -11,8 +11,9 @@ use serde_bencode::value::Value;
 use crate::discovery::tracker::http::AnnounceEvent;
 use crate::tracker_server::TrackerServerConfig;
 use crate::tracker_server::registry::{AnnouncedPeer, Registry, SwarmCounts};
-use crate::types::{InfoHash, PeerId, count};
+use crate::types::{InfoHash, PeerId};
 use crate::util::random;
+use crate::util::units::count;
 
 /// The number of peers for a client that does not specify one.
 const DEFAULT_NUMWANT: usize = 50;

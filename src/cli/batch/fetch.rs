@@ -12,13 +12,14 @@ use crate::cli::commands::download::{LoadedSource, add_link_peers};
 use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
+use crate::util::descriptors::{is_exhausted, retry_while, warn_shortage_once};
+use crate::util::printable_text::printable;
+use crate::util::redact::public_name;
 use btsync::discovery::tracker::http::{FetchedUrl, HttpTracker, TrackerError};
-use btsync::discovery::tracker::redact::public_name;
 use btsync::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
-use btsync::metainfo::{Magnet, MagnetError, Metainfo, printable};
+use btsync::metainfo::{Magnet, MagnetError, Metainfo};
 use btsync::net::bind::Bind;
 use btsync::torrent::{Config, Source, save_torrent_file};
-use btsync::util::descriptors::{is_exhausted, retry_while, warn_shortage_once};
 
 /// For all of it: name look-up, redirects, body.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -19,8 +19,9 @@ use crate::cli::report::hook::Hook;
 use crate::cli::report::json::JsonReporter;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::{FinalStatus, Reporter, Reporters, clean, listen_since};
-use btsync::discovery::tracker::redact::{public_name, redacted};
-use btsync::metainfo::{Magnet, printable};
+use crate::util::printable_text::printable;
+use crate::util::redact::{public_name, redacted};
+use btsync::metainfo::Magnet;
 use btsync::torrent::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
 use btsync::types::InfoHash;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cli::batch::queue::JobId;
+use crate::util::descriptors::{retry_while, warn_shortage_once};
 use btsync::torrent::{Client, ClientError, Config, Limits, OpeningOrder, Source, Torrent, TorrentHandle};
-use btsync::util::descriptors::{retry_while, warn_shortage_once};
 
 /// The common ground.
 pub(crate) struct SharedClient {

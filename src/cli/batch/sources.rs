@@ -14,10 +14,11 @@ use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::spelling::nearest_command;
 use crate::cli::options::{DownloadArgs, STDIN};
-use btsync::discovery::tracker::redact::redacted;
-use btsync::metainfo::{Magnet, MagnetError, printable};
+use crate::util::descriptors::with_retry;
+use crate::util::printable_text::printable;
+use crate::util::redact::redacted;
+use btsync::metainfo::{Magnet, MagnetError};
 use btsync::types::InfoHash;
-use btsync::util::descriptors::with_retry;
 
 /// The largest list that is read, in bytes.
 const MAX_LIST_FILE: u64 = 16 << 20;

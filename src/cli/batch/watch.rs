@@ -23,11 +23,13 @@ use rustix::io::Errno;
 use crate::cli::batch::sources;
 use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
-use btsync::metainfo::{Magnet, Metainfo, MetainfoError, printable};
-use btsync::storage::{folded, is_marked, is_watched_name, resolved};
+use crate::util::atomic_file::open_regular;
+use crate::util::descriptors::with_retry;
+use crate::util::paths::{folded, is_watched_name, resolved};
+use crate::util::printable_text::printable;
+use btsync::metainfo::{Magnet, Metainfo, MetainfoError};
+use btsync::storage::is_marked;
 use btsync::torrent::{Source, is_brought};
-use btsync::util::atomic_file::open_regular;
-use btsync::util::descriptors::with_retry;
 
 /// The largest .magnet file that is read, in bytes.
 const MAX_MAGNET_FILE: u64 = 1 << 20;

@@ -15,7 +15,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
-use btsync::metainfo::{CreateError, CreateOptions, CreatePlan, Glob, printable};
+use crate::util::printable_text::printable;
+use btsync::metainfo::{CreateError, CreateOptions, CreatePlan, Glob};
 
 /// What was left out and the like is told in so many lines.
 const NOTES_MAX: usize = 20;

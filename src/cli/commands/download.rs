@@ -25,11 +25,12 @@ use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
 use crate::cli::terminal::screen::Screen;
 use crate::cli::{limits, logs, signals};
-use btsync::metainfo::{Magnet, Metainfo, MetainfoError, Selection, printable};
+use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
+use crate::util::os_error::reason;
+use crate::util::printable_text::printable;
+use btsync::metainfo::{Magnet, Metainfo, MetainfoError, Selection};
 use btsync::net::networks::is_private;
 use btsync::torrent::{Config, DhtSettings, Event, Limits, SeedGoal, Source, Torrent, TorrentHandle};
-use btsync::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
-use btsync::util::os_error::reason;
 
 /// Peers that are taken of a magnet link at most.
 const MAX_LINK_PEERS: usize = 32;

@@ -12,9 +12,10 @@ use crate::cli::commands::info::stdout_error;
 use crate::cli::commands::output_file;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
+use crate::util::os_error::reason;
+use crate::util::printable_text::printable;
 use btsync::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
-use btsync::metainfo::{self, Edit, Metainfo, MetainfoError, printable};
-use btsync::util::os_error::reason;
+use btsync::metainfo::{self, Edit, Metainfo, MetainfoError};
 
 /// edit trackers, web seeds and comment of a torrent file; the info-hash stays
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]

@@ -9,9 +9,10 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use crate::cli::exit::{Exit, Failure};
-use btsync::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError, printable};
-use btsync::util::os_error::reason;
-use btsync::util::printable_text::is_deceptive;
+use crate::util::os_error::reason;
+use crate::util::printable_text::is_deceptive;
+use crate::util::printable_text::printable;
+use btsync::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError};
 
 /// show the contents of a torrent file
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]

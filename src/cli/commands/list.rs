@@ -11,7 +11,8 @@ use crate::cli::commands::info::{self, path_text};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::figures::{count, size};
 use crate::cli::report::json::seconds;
-use btsync::metainfo::{FileEntry, Metainfo, Selection, printable};
+use crate::util::printable_text::printable;
+use btsync::metainfo::{FileEntry, Metainfo, Selection};
 
 /// Prints a line a file, padding left out, and one of sums; for programs one event, `json` after the start. It is written file by file,
 /// as a torrent may have a million of them.

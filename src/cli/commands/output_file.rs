@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::exit::{Exit, Failure};
-use btsync::metainfo::printable;
-use btsync::util::atomic_file::{self, WriteFailure, WriteMode};
+use crate::util::atomic_file::{self, WriteFailure, WriteMode};
+use crate::util::printable_text::printable;
 
 /// Writes the file; over another one only by `force`, whose rights and owner it then takes over.
 pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {

@@ -9,9 +9,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::util::descriptors::raise_limit;
+use crate::util::os_error::reason;
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
-use btsync::util::descriptors::raise_limit;
-use btsync::util::os_error::reason;
 
 /// Where a tracker listens by custom.
 const PORT: u16 = 6969;

@@ -16,9 +16,9 @@ use crate::cli::options::bad_option;
 use crate::cli::options::normalize::{GivenOption, OptionSpec, Options, Origin, YES, apply_precedence, parse_switch};
 use crate::cli::options::table::{OptionScope, PREFIX, default_value, scope, variable};
 use crate::cli::report::hook;
-use btsync::metainfo::printable;
-use btsync::util::atomic_file;
-use btsync::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
+use crate::util::atomic_file;
+use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
+use crate::util::printable_text::printable;
 
 /// A file of options is no longer than this, in bytes: `--config /dev/zero` must end.
 const MAX_FILE_LEN: u64 = 1 << 20;

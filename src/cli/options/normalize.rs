@@ -10,7 +10,7 @@ use argh::{ArgsInfo, FlagInfoKind, FromArgs, Optionality};
 use crate::cli::exit::Failure;
 use crate::cli::options::bad_option;
 use crate::cli::options::spelling::{canonical_name, nearest};
-use btsync::discovery::tracker::redact::{public_name, redacted};
+use crate::util::redact::{public_name, redacted};
 
 /// What a lone `-` stands for among the names: the torrent comes from a pipe, or whatever standard input is.
 pub(crate) const STDIN: &str = "/dev/stdin";

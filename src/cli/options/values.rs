@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use crate::util::paths::is_watched_name;
 use btsync::net::bind::Bind;
-use btsync::storage::{Allocation, is_watched_name};
+use btsync::storage::Allocation;
 use btsync::types::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {

@@ -4,10 +4,10 @@ mod rates;
 
 use std::time::Duration;
 
+use crate::util::units::UNITS;
 use btsync::torrent::{SeedGoal, Snapshot};
-use btsync::types::UNITS;
 
-pub use btsync::types::{count, size};
+pub use crate::util::units::{count, size};
 pub use rates::{Forecast, Meter, Rates};
 
 /// Pieces of metadata, those that are there and all; while no peer has said how many there are, a question mark.

@@ -19,9 +19,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::{FinalStatus, Reporter, clean};
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::outputs::Outputs;
+use crate::util::descriptors::before;
+use crate::util::os_error::reason;
 use btsync::torrent::{Event, PendingCompletion, TorrentHandle};
-use btsync::util::descriptors::before;
-use btsync::util::os_error::reason;
 
 /// What its environment tells the command: name, folder, path (of the only file, or of the torrent's own folder; empty where the user gave
 /// its files places of their own), info-hash and size of what is complete.

@@ -13,9 +13,9 @@ use crate::cli::exit::Failure;
 use crate::cli::report::{FinalStatus, Reporter};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::output_queue::OutputQueue;
+use crate::util::os_error::without_numbers;
 use btsync::torrent::{Event, FileView, PieceState, Snapshot, Stage, TorrentHandle};
 use btsync::types::InfoHash;
-use btsync::util::os_error::without_numbers;
 
 /// The most bytes that are queued for a slow reader; further lines are dropped and counted.
 const MAX_QUEUED_BYTES: usize = 1 << 20;

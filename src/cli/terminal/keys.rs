@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTSTP};
 use signal_hook::{flag, low_level};
 
 use crate::cli::signals::is_ignored;
-use btsync::util::descriptors::is_shortage;
+use crate::util::descriptors::is_shortage;
 
 /// Keys that wait for the view at most; more are lost.
 const MAX_QUEUED_KEYS: usize = 16;

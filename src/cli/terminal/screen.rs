@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::output_queue::OutputQueue;
-use btsync::util::os_error::without_numbers;
-use btsync::util::printable_text::printable;
+use crate::util::os_error::without_numbers;
+use crate::util::printable_text::printable;
 
 /// The most bytes that are queued for stderr. The limit is lower for a terminal, as old frames are of no use there.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;

@@ -5,11 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::discovery::tracker::redact::without_secrets_of;
 use crate::net::networks::is_private;
 use crate::types::{InfoHash, PeerId};
 use crate::util::printable_text::printable;
 use crate::util::random;
+use crate::util::redact::without_secrets_of;
 use crate::wire::compact;
 
 /// The most peers kept from one response.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::discovery::tracker::announce::{Announce, AnnounceResponse, Scraped, TrackerError};
 use crate::discovery::tracker::http::HttpTracker;
-use crate::discovery::tracker::redact::without_secrets_of;
 use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
+use crate::util::redact::without_secrets_of;
 
 /// A client for HTTP, HTTPS and UDP trackers; cheap to clone, and clones share their state.
 #[derive(Clone, Debug, Default)]

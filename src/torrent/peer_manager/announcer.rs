@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerError};
 use crate::discovery::tracker::client::TrackerClient;
-use crate::discovery::tracker::redact::public_name;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
 use crate::peer::{PeerEvent, TorrentContext};
@@ -20,8 +19,9 @@ use crate::torrent::final_announce::FinalAnnounces;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::peer_search::TrackerState;
 use crate::torrent::{Config, send_event};
-use crate::types::count;
 use crate::util::random;
+use crate::util::redact::public_name;
+use crate::util::units::count;
 
 /// The time limit for a whole announce.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);

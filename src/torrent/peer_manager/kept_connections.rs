@@ -13,7 +13,8 @@ use crate::torrent::events::Event;
 use crate::torrent::final_announce;
 use crate::torrent::peer_manager::{PeerEntry, PeerManager};
 use crate::torrent::send_event;
-use crate::types::{PeerKey, count};
+use crate::types::PeerKey;
+use crate::util::units::count;
 
 /// How long threads have to end. A thread whose peer does not read takes longer, and then its connection ends too.
 const THREAD_END_TIMEOUT: Duration = Duration::from_secs(1);
