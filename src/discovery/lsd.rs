@@ -64,7 +64,7 @@ type PeerSender = Sender<(InfoHash, SocketAddr)>;
 impl Lsd {
     /// Announces `swarms` with TCP port `port`, at once and every five minutes, and sends peers of these swarms to `found`. Sends
     /// at most 200 peers a minute, few of them from one host, and drops a peer if the channel is full. If sockets for only one
-    /// address family are available, uses that one. An interface may come up later.
+    /// address family are available, uses that one. It is not an error if there is no interface yet.
     ///
     /// # Errors
     /// If no socket is available for either family, or no thread can be started.

@@ -163,9 +163,9 @@ pub fn choose_piece_length(total: u64) -> u32 {
 }
 
 impl CreatePlan {
-    /// Finds the files below `source`, sorted by their paths' bytes, without those whose path below `source` matches a glob in
-    /// `exclude`. Skips symbolic links and special files within a folder, with a note for each. Torrents cannot represent empty
-    /// folders, so these are skipped, too.
+    /// Finds the files below `source`, without those whose path below `source` matches a glob in `exclude`. Sorts them by their
+    /// path components, byte by byte. Skips symbolic links and special files within a folder, with a note for each. Torrents
+    /// cannot represent empty folders, so these are skipped, too.
     ///
     /// # Errors
     /// If a file or folder cannot be opened or a name cannot be stored, or if there are no files.

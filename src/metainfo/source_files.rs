@@ -27,8 +27,8 @@ pub(crate) fn real(path: &Path) -> Option<PathBuf> {
     Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
 }
 
-/// The regular files below `root`, sorted by their paths' bytes, without those that `exclude` matches and without `output`. Adds
-/// a note for `output` and for every entry that is not a regular file or folder.
+/// The regular files below `root`, without those that `exclude` matches and without `output`, sorted by their path components,
+/// byte by byte. Adds a note for `output` and for every entry that is not a regular file or folder.
 pub(crate) fn files(
     root: &Path,
     exclude: &[Glob],

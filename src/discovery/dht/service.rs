@@ -85,7 +85,7 @@ pub struct FoundPeers {
 /// A command for a thread.
 #[derive(Clone, Debug)]
 enum DhtCommand {
-    /// Sends the peers found to this sender, or by default to the one passed to [`DhtService::start`].
+    /// Search for peers of a torrent. The sender, if any, receives them instead of the one passed to [`DhtService::start`].
     Search(InfoHash, Option<u16>, Option<Sender<FoundPeers>>),
     Forget(InfoHash),
     Node(SocketAddr),

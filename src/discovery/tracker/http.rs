@@ -65,7 +65,8 @@ pub struct HttpTracker {
     six: Agents,
     /// What earlier announces revealed about each tracker's address families.
     known: Arc<Mutex<KnownFamilies>>,
-    /// Whether announces contain our addresses of both families. False if sockets are bound to an interface or address.
+    /// Whether announces contain our addresses of both families. False if sockets are bound to an interface or address, or a
+    /// proxy is in use.
     tells_addresses: bool,
     /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,

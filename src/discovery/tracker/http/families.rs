@@ -17,7 +17,7 @@ use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse,
 use crate::net::networks::is_private;
 use crate::util::os_error::reason;
 
-/// How long a broken family is not used.
+/// How long a family is not used after it failed.
 const FAMILY_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 /// The time limit for the first family of a private tracker that has both.
 const FIRST_FAMILY_TIMEOUT: Duration = Duration::from_secs(8);
