@@ -10,6 +10,7 @@ pub mod deadline;
 mod disconnect_reason;
 pub mod encryption;
 mod established;
+mod events;
 pub mod fast;
 pub mod outbox;
 pub mod reader;
@@ -23,7 +24,6 @@ pub mod uplink;
 mod wake_pipe;
 pub mod writer;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -31,16 +31,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use parking_lot::Mutex;
 
-use crate::discovery::tracker::announce::{AnnounceEvent, AnnounceResponse, TrackerError};
+use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
 use crate::storage::SlabPool;
-use crate::storage::StorageError;
-use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
 use crate::util::atomics::{Counter, Flag};
-use crate::wire::pex::PexFlags;
 
 pub use connection::{Connection, DisconnectReason, IncomingHandshake};
+pub use events::{IncomingConnection, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
 pub use roster::Roster;
 pub use state::Peer;
 pub use throttle::Throttle;
@@ -103,7 +102,7 @@ pub struct TorrentContext {
     /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
     remembered: AtomicUsize,
     /// The channel to the torrent's loop.
-    events: Sender<PeerEvent>,
+    events: Sender<TorrentMessage>,
     /// Nothing is ever sent here: [`TorrentContext::stop`] disconnects it, which wakes threads that wait for room in `events`.
     shutdown: Receiver<ShutdownSignal>,
     shutdown_sender: Mutex<Option<Sender<ShutdownSignal>>>,
@@ -147,103 +146,9 @@ impl ContextSettings {
     pub const CLIENT: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
 }
 
-/// An event from a connection, or from another thread, to the torrent's loop.
-#[derive(Debug)]
-pub enum PeerEvent {
-    /// The handshake succeeded, and the peer is on the roster.
-    Connected {
-        /// The connection.
-        key: PeerKey,
-        /// The peer's address.
-        addr: SocketAddr,
-        /// Whether the peer connected to us.
-        incoming: bool,
-    },
-    /// The connection has ended; its thread is about to end.
-    Disconnected {
-        /// The connection.
-        key: PeerKey,
-        /// The peer's address.
-        addr: SocketAddr,
-        /// The reason.
-        why: DisconnectReason,
-    },
-    /// The peer became interested or lost interest, so it may want an upload slot.
-    InterestChanged {
-        /// The connection.
-        key: PeerKey,
-    },
-    /// A peer reported our external address (BEP 10).
-    OurAddress(IpAddr),
-    /// A piece failed its hash check.
-    PieceFailed {
-        /// The piece.
-        piece: PieceIndex,
-        /// The connections that sent blocks of it; some may have ended.
-        senders: Vec<PeerKey>,
-        /// Whether it contains blocks from an earlier run, whose senders are unknown.
-        restored: bool,
-    },
-    /// A piece that failed before has now passed its hash check, which shows who sent the wrong blocks.
-    LiarsFound {
-        /// The piece.
-        piece: PieceIndex,
-        /// The connections that sent wrong blocks, and no others; some may have ended.
-        senders: Vec<PeerKey>,
-    },
-    /// The peer announced that it has the metadata, and the size (BEP 9).
-    HasMetadata {
-        /// The connection.
-        key: PeerKey,
-        /// The size of the metadata in bytes.
-        size: u32,
-    },
-    /// A peer answered a request for a piece of metadata.
-    Metadata {
-        /// The connection.
-        key: PeerKey,
-        /// The piece's index.
-        piece: u32,
-        /// The size of the whole metadata as the peer claims it.
-        total_size: u32,
-        /// The piece's bytes; `None` if the peer rejected the request.
-        bytes: Option<Vec<u8>>,
-    },
-    /// The info dictionary from a URL of the magnet link, with the right hash.
-    MetadataFromUrl(Vec<u8>),
-    /// A peer sent addresses of other peers (BEP 11).
-    PexPeers(Vec<(SocketAddr, PexFlags)>),
-    /// A peer is a node of the DHT (BEP 5).
-    DhtNode(SocketAddr),
-    /// All wanted pieces are verified.
-    Complete,
-    /// There is no file descriptor left to open a file; a connection has to give up its own.
-    OutOfDescriptors,
-    /// A read or write of the torrent's files failed, and the torrent cannot go on.
-    Storage(StorageError),
-    /// An incoming connection was accepted, with the bytes that were received to learn which torrent it is for.
-    Incoming(std::net::TcpStream, SocketAddr, Option<Box<IncomingHandshake>>),
-    /// A request to stop the torrent.
-    Stop,
-    /// A request to pause or resume the torrent.
-    Pause,
-    /// A tracker answered, or the announce failed.
-    Announced {
-        /// The tracker's URL.
-        url: String,
-        /// The response or the error.
-        result: Box<Result<AnnounceResponse, TrackerError>>,
-    },
-    /// Further peers from a tracker that has answered already, from an announce over its other address family.
-    SecondFamilyPeers {
-        /// The peers' addresses.
-        peers: Vec<SocketAddr>,
-    },
-}
-
 impl TorrentContext {
     /// The shared context of a torrent that starts now.
-    pub fn new(terms: ContextSettings, pieces: PieceManager, events: Sender<PeerEvent>) -> Arc<TorrentContext> {
+    pub fn new(terms: ContextSettings, pieces: PieceManager, events: Sender<TorrentMessage>) -> Arc<TorrentContext> {
         let (shutdown_sender, shutdown) = bounded(0);
         Arc::new(TorrentContext {
             info_hash: terms.info_hash,
@@ -318,8 +223,8 @@ impl TorrentContext {
 
     /// Sends an event to the torrent's loop. Blocks while the channel is full, which holds up the connection that causes the
     /// events. Once the torrent is stopping, an event for which there is no room is dropped. Do not call this with a lock held.
-    pub fn report(&self, report: PeerEvent) {
-        let Err(TrySendError::Full(report)) = self.events.try_send(report) else { return };
+    pub fn report(&self, report: impl Into<TorrentMessage>) {
+        let Err(TrySendError::Full(report)) = self.events.try_send(report.into()) else { return };
         select! {
             send(self.events, report) -> _ => {}
             recv(self.shutdown) -> _ => {}
@@ -327,8 +232,8 @@ impl TorrentContext {
     }
 
     /// The same for an event that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
-    pub fn report_always(&self, report: PeerEvent) {
-        let _ = self.events.send(report); // fails if the torrent's loop has ended
+    pub fn report_always(&self, report: impl Into<TorrentMessage>) {
+        let _ = self.events.send(report.into()); // fails if the torrent's loop has ended
     }
 
     /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].

@@ -28,7 +28,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Registration;
 use crate::metainfo::{Magnet, Metainfo, MetainfoError, SelectError};
-use crate::peer::{MAX_QUEUED_EVENTS, PeerEvent};
+use crate::peer::{MAX_QUEUED_EVENTS, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
 use handle::TorrentInner;
@@ -129,7 +129,7 @@ pub struct Torrent {
     inner: Arc<TorrentInner>,
     events: EventSender,
     event_receiver: Receiver<Event>,
-    peer_events: Receiver<PeerEvent>,
+    messages: Receiver<TorrentMessage>,
     client: Arc<Client>,
     opening_order: OpeningOrder,
 }
@@ -153,7 +153,7 @@ impl Torrent {
         if let (Source::Metainfo(torrent), true) = (&mut source, config.allow_hidden) {
             torrent.keep_hidden();
         }
-        let (to_main_thread, peer_events) = bounded(MAX_QUEUED_EVENTS);
+        let (to_main_thread, messages) = bounded(MAX_QUEUED_EVENTS);
         let (events, event_receiver) = events::channel();
         let (info_hash, display_name) = match &source {
             Source::Metainfo(torrent) => (torrent.info_hash, torrent.name.clone()),
@@ -172,7 +172,7 @@ impl Torrent {
             }));
         }
         let opening_order = client.opening_order(&inner.display_name, false);
-        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, peer_events, client, opening_order }
+        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, messages, client, opening_order }
     }
 
     /// Gives the torrent a position that the client assigned earlier, instead of the order in which torrents are created.
@@ -198,7 +198,7 @@ impl Torrent {
     /// If the files cannot be read or written, no port is free, the metadata is no valid torrent, or the client has the torrent
     /// already.
     pub fn run(self) -> Result<Outcome, TorrentError> {
-        let Torrent { source, config, inner, events, event_receiver, peer_events, client, opening_order } = self;
+        let Torrent { source, config, inner, events, event_receiver, messages, client, opening_order } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
         let at = Arc::downgrade(&client); // weak: a client for one torrent ends with it
@@ -206,7 +206,7 @@ impl Torrent {
             Some(Registration::new(client, opening_order, inner.info_hash, config.encryption, config.max_peers)?);
         let event_sender = events.clone();
         let peer_id = config.peer_id_prefix.map_or_else(PeerId::ours, PeerId::with_prefix);
-        let mut run = TorrentRun { inner: &inner, config: &config, events, peer_events, peer_id, registration };
+        let mut run = TorrentRun { inner: &inner, config: &config, events, messages, peer_id, registration };
         let ended = match source {
             Source::Metainfo(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.fetch_metadata(&magnet).inspect_err(|_| event_sender.finish())? {

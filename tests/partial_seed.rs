@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use btsync::discovery::tracker::announce::AnnounceEvent;
 use btsync::metainfo::Metainfo;
 use btsync::net::bind::Bind;
-use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, TorrentContext};
+use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, TorrentContext, TorrentMessage};
 use btsync::pieces::PieceManager;
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::Plan;
@@ -41,7 +41,7 @@ fn bits(wanted: impl Fn(u32) -> bool) -> Bitfield {
 /// One who has some pieces and wants some.
 struct Side {
     shared: Arc<TorrentContext>,
-    events: Receiver<PeerEvent>,
+    events: Receiver<TorrentMessage>,
     connection: Option<Connection>,
     _folder: tempfile::TempDir,
 }
@@ -93,8 +93,9 @@ impl Side {
     }
 
     /// What a session does on a report; why the connection is over where it is.
-    fn hear(&self, report: PeerEvent) -> Option<DisconnectReason> {
-        match report {
+    fn hear(&self, report: TorrentMessage) -> Option<DisconnectReason> {
+        let TorrentMessage::Peer(event) = report else { return None };
+        match event {
             PeerEvent::Disconnected { why, .. } => return Some(why),
             PeerEvent::InterestChanged { key } => {
                 if let Some(peer) = self.shared.roster.get(key) {
@@ -221,7 +222,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     wire.send(id::INTERESTED, &[]).expect("a word");
     let key = loop {
         let report = part.events.recv_timeout(PATIENCE).expect("our interest");
-        if let PeerEvent::InterestChanged { key } = report {
+        if let TorrentMessage::Peer(PeerEvent::InterestChanged { key }) = report {
             part.hear(report);
             break key;
         }

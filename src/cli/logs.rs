@@ -74,6 +74,6 @@ mod tests {
             );
             assert!(lets(target, Level::Warn), "{target}");
         }
-        assert!(lets("btsync::sources", Level::Trace) && lets("ureqish", Level::Trace));
+        assert!(lets("btsync::discovery", Level::Trace) && lets("ureqish", Level::Trace));
     }
 }

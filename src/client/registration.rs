@@ -14,7 +14,7 @@ use crate::client::registry::RegisteredTorrent;
 use crate::client::{Client, OpeningOrder};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
-use crate::peer::PeerEvent;
+use crate::peer::IncomingConnection;
 use crate::storage::{Layout, Trait};
 use crate::strategy::dial_rate::DIALS_PER_SECOND;
 
@@ -28,7 +28,7 @@ pub struct Registration {
     client: Arc<Client>,
     opening_order: OpeningOrder,
     torrent: Arc<RegisteredTorrent>,
-    incoming_connections: Receiver<PeerEvent>,
+    incoming_connections: Receiver<IncomingConnection>,
     port: u16,
     /// The torrent's own limit on connections.
     max_peers: usize,
@@ -137,7 +137,7 @@ impl Registration {
     }
 
     /// The incoming connections that the torrent has yet to accept.
-    pub fn incoming_connections(&self) -> &Receiver<PeerEvent> {
+    pub fn incoming_connections(&self) -> &Receiver<IncomingConnection> {
         &self.incoming_connections
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::peer::{IncomingHandshake, PeerEvent};
+use crate::peer::{IncomingConnection, IncomingHandshake};
 use crate::types::{Encryption, InfoHash};
 
 /// How long an incoming connection waits for a busy torrent to take it.
@@ -29,7 +29,7 @@ pub struct RegisteredTorrent {
     pub encryption: Encryption,
     /// Whether it accepts connections now; it does not while it checks its files.
     accepting: AtomicBool,
-    incoming_connections: Sender<PeerEvent>,
+    incoming_connections: Sender<IncomingConnection>,
 }
 
 impl TorrentRegistry {
@@ -38,7 +38,7 @@ impl TorrentRegistry {
         &self,
         info_hash: InfoHash,
         encryption: Encryption,
-        incoming_connections: Sender<PeerEvent>,
+        incoming_connections: Sender<IncomingConnection>,
     ) -> Option<Arc<RegisteredTorrent>> {
         let mut torrents = self.torrents.lock();
         if torrents.iter().any(|torrent| torrent.info_hash == info_hash) {
@@ -81,7 +81,7 @@ impl RegisteredTorrent {
     pub fn receive(&self, stream: TcpStream, addr: SocketAddr, handshake: Option<Box<IncomingHandshake>>) {
         if self
             .incoming_connections
-            .send_timeout(PeerEvent::Incoming(stream, addr, handshake), HANDOVER_TIMEOUT)
+            .send_timeout(IncomingConnection { stream, addr, handshake }, HANDOVER_TIMEOUT)
             .is_err()
         {
             log::debug!("{addr}: turned away, the session has no time");

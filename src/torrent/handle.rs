@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::metainfo::Metainfo;
-use crate::peer::{Peer, PeerEvent, Throttle, TorrentContext};
+use crate::peer::{Peer, PeerEvent, Throttle, TorrentCommand, TorrentContext, TorrentMessage};
 use crate::storage::{CheckProgress, FileSpec};
 use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
@@ -62,7 +62,7 @@ pub(crate) struct TorrentInner {
     pub timed_out: Flag,
     pub search: Mutex<PeerSearch>,
     pub known: AtomicUsize,
-    pub peer_events: Sender<PeerEvent>,
+    pub messages: Sender<TorrentMessage>,
     /// Connections without threads, while the files of a magnet link are checked.
     pub spare: Spare,
 }
@@ -74,7 +74,7 @@ impl TorrentInner {
         display_name: String,
         seed_goal: SeedGoal,
         throttle: Arc<Throttle>,
-        peer_events: Sender<PeerEvent>,
+        messages: Sender<TorrentMessage>,
     ) -> TorrentInner {
         TorrentInner {
             info_hash,
@@ -99,7 +99,7 @@ impl TorrentInner {
             timed_out: Flag::default(),
             search: Mutex::default(),
             known: AtomicUsize::new(0),
-            peer_events,
+            messages,
             spare: Spare::default(),
         }
     }
@@ -116,7 +116,7 @@ impl TorrentInner {
             log::warn!("no descriptors are left: fewer peers, until there are some");
         }
         self.spare.give_up();
-        let _ = self.peer_events.try_send(PeerEvent::OutOfDescriptors);
+        let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());
         let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
         let leaving = || self.shared().is_some_and(|shared| shared.is_stopping());
@@ -137,7 +137,7 @@ impl TorrentHandle {
     /// Tells the torrent to stop; returns at once.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
-        self.wake(PeerEvent::Stop);
+        self.wake(TorrentCommand::Stop);
     }
 
     /// Pauses until [`TorrentHandle::resume`]: cancels all requests and chokes all peers. Connections stay open, blocks on
@@ -159,12 +159,12 @@ impl TorrentHandle {
 
     fn set_paused(&self, paused: bool) {
         self.0.paused.set(paused);
-        self.wake(PeerEvent::Pause);
+        self.wake(TorrentCommand::Pause);
     }
 
     /// Wakes the torrent's thread to check the flags. If its channel is full, it is awake anyway.
-    fn wake(&self, why: PeerEvent) {
-        let _ = self.0.peer_events.try_send(why);
+    fn wake(&self, why: TorrentCommand) {
+        let _ = self.0.messages.try_send(why.into());
     }
 
     /// Changes the rate limits; they apply at once. The limits belong to the client, so they change for all its torrents.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::discovery::tracker::http::HttpTracker;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
-use crate::peer::{PeerEvent, TorrentContext};
+use crate::peer::{TorrentCommand, TorrentContext};
 use crate::torrent::Config;
 use crate::types::InfoHash;
 use crate::util::redact::public_name;
@@ -46,7 +46,7 @@ fn ask_all(urls: &[String], stage: &Weak<TorrentContext>, fetch: impl Fn(&str) -
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {
             Ok(info) => {
                 if let Some(shared) = waiting() {
-                    shared.report(PeerEvent::MetadataFromUrl(info));
+                    shared.report(TorrentCommand::UseMetadata(info));
                 }
                 return;
             }
@@ -69,6 +69,7 @@ mod tests {
     use crossbeam_channel::{Receiver, bounded};
 
     use super::*;
+    use crate::peer::TorrentMessage;
     use crate::peer::{ContextSettings, Throttle};
     use crate::pieces::PieceManager;
     use crate::storage::{Layout, Storage};
@@ -76,9 +77,9 @@ mod tests {
 
     const TORRENT: &[u8] = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
 
-    fn stage(info_hash: InfoHash) -> (Arc<TorrentContext>, Receiver<PeerEvent>) {
+    fn stage(info_hash: InfoHash) -> (Arc<TorrentContext>, Receiver<TorrentMessage>) {
         let storage = Storage::new("out".into(), Layout::new(1, Vec::new()).expect("a layout"), 1);
-        let (peer_events, heard) = bounded(4);
+        let (messages, heard) = bounded(4);
         let terms = ContextSettings {
             client: ContextSettings::CLIENT.to_owned(),
             info_hash,
@@ -92,7 +93,7 @@ mod tests {
             throttle: Arc::new(Throttle::default()),
         };
         (
-            TorrentContext::new(terms, PieceManager::new(Arc::new(storage), Vec::new(), Bitfield::new(0)), peer_events),
+            TorrentContext::new(terms, PieceManager::new(Arc::new(storage), Vec::new(), Bitfield::new(0)), messages),
             heard,
         )
     }
@@ -107,7 +108,9 @@ mod tests {
             asked.set(asked.get() + 1);
             if url == "a" { Err("not there".to_owned()) } else { Ok(TORRENT.to_vec()) }
         });
-        assert!(asked.get() == 2 && matches!(heard.try_recv(), Ok(PeerEvent::MetadataFromUrl(_))));
+        assert!(
+            asked.get() == 2 && matches!(heard.try_recv(), Ok(TorrentMessage::Command(TorrentCommand::UseMetadata(_))))
+        );
         // The metadata has arrived from elsewhere meanwhile.
         ask_all(&urls, &Arc::downgrade(&shared), |_| {
             asked.set(asked.get() + 1);

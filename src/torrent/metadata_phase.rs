@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::peer::outbox::WriterCommand;
-use crate::peer::{PeerEvent, TorrentContext};
+use crate::peer::{PeerEvent, TorrentCommand, TorrentContext, TorrentMessage};
 use crate::strategy::metadata_fetch::{FetchOutcome, MetadataFetch};
 use crate::torrent::events::{Event, Stage};
 use crate::torrent::peer_manager::PeerManager;
@@ -27,7 +27,7 @@ const MAX_REQUESTS_PER_PEER: u32 = 16;
 pub fn fetch(
     peer_manager: &mut PeerManager<'_>,
     shared: &Arc<TorrentContext>,
-    peer_events: &Receiver<PeerEvent>,
+    messages: &Receiver<TorrentMessage>,
 ) -> Option<Vec<u8>> {
     let inner = peer_manager.inner;
     inner.set_stage(Stage::Metadata);
@@ -38,7 +38,7 @@ pub fn fetch(
         fetch: MetadataFetch::new(shared.info_hash),
         banned: HashSet::new(),
     };
-    let info = seeker.run(peer_events);
+    let info = seeker.run(messages);
     if info.is_some() {
         peer_manager.detach_connections(shared);
     }
@@ -55,7 +55,7 @@ struct MetadataPhase<'a, 'b> {
 }
 
 impl MetadataPhase<'_, '_> {
-    fn run(&mut self, peer_events: &Receiver<PeerEvent>) -> Option<Vec<u8>> {
+    fn run(&mut self, messages: &Receiver<TorrentMessage>) -> Option<Vec<u8>> {
         while !self.inner.stop.load(Ordering::Acquire) {
             let now = self.shared.now();
             self.peer_manager.tick(self.shared, now);
@@ -63,11 +63,15 @@ impl MetadataPhase<'_, '_> {
             let due =
                 self.fetch.next_due(now).unwrap_or(Duration::MAX).min(self.peer_manager.next_due(now, self.shared));
             let wake = Instant::now() + due.saturating_sub(now).min(LONGEST_SLEEP);
-            let Some(loop_event) = self.peer_manager.wait(peer_events, wake) else { continue };
-            if let Some(event) = self.peer_manager.handle_event(self.shared, loop_event)
-                && let Some(info) = self.handle_event(event)
-            {
-                return Some(info);
+            let Some(loop_event) = self.peer_manager.wait(messages, wake) else { continue };
+            match self.peer_manager.handle_event(self.shared, loop_event) {
+                Some(TorrentMessage::Command(TorrentCommand::UseMetadata(info))) => return Some(info),
+                Some(TorrentMessage::Peer(event)) => {
+                    if let Some(info) = self.handle_event(event) {
+                        return Some(info);
+                    }
+                }
+                _ => {}
             }
         }
         None
@@ -100,7 +104,6 @@ impl MetadataPhase<'_, '_> {
                     FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
                 }
             }
-            PeerEvent::MetadataFromUrl(info) => return Some(info),
             PeerEvent::Disconnected { key, addr, why } => {
                 self.fetch.gone(key);
                 self.banned.remove(&key);

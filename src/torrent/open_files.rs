@@ -95,6 +95,9 @@ fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, 
 }
 
 /// How the torrent's bytes are laid out in files, and which links and folders are created with them.
+///
+/// # Errors
+/// If the torrent's lengths do not make a layout.
 pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
     let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
     let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
-use crate::peer::{Connection, Peer, PeerEvent, TorrentContext};
+use crate::peer::{Connection, Peer, PeerEvent, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
@@ -295,12 +295,12 @@ impl<'a> PeerManager<'a> {
     }
 
     /// Waits for an event until `wake`; `None` if there was none.
-    pub fn wait(&mut self, peer_events: &Receiver<PeerEvent>, wake: Instant) -> Option<LoopEvent> {
-        self.discovery.wait(peer_events, self.registration.incoming_connections(), wake)
+    pub fn wait(&mut self, messages: &Receiver<TorrentMessage>, wake: Instant) -> Option<LoopEvent> {
+        self.discovery.wait(messages, self.registration.incoming_connections(), wake)
     }
 
     /// Handles the events that are common to both phases; returns all others.
-    pub fn handle_event(&mut self, shared: &Arc<TorrentContext>, loop_event: LoopEvent) -> Option<PeerEvent> {
+    pub fn handle_event(&mut self, shared: &Arc<TorrentContext>, loop_event: LoopEvent) -> Option<TorrentMessage> {
         let event = match loop_event {
             LoopEvent::Dht(found) => {
                 self.add_unverified_peers(&found.peers, PeerSource::Dht, |search| &mut search.dht_peers);
@@ -314,16 +314,27 @@ impl<'a> PeerManager<'a> {
                 self.count_new_peers(new, |search| &mut search.lsd_peers);
                 return None;
             }
-            LoopEvent::PeerEvent(event) => event,
+            LoopEvent::Incoming(connection) => {
+                self.incoming(shared, connection);
+                return None;
+            }
+            LoopEvent::Message(TorrentMessage::Peer(event)) => event,
+            LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
+                self.announced(shared.now(), &url, *result);
+                return None;
+            }
+            LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::SecondFamilyPeers { peers })) => {
+                self.add_second_family_peers(shared.now(), &peers);
+                return None;
+            }
+            // The loop checks the flags of a stop and of a pause in each turn.
+            LoopEvent::Message(command @ TorrentMessage::Command(_)) => return Some(command),
         };
         match event {
             PeerEvent::Connected { key, addr, incoming } => self.handshake_done(shared, key, addr, incoming),
             PeerEvent::OurAddress(ip) => {
                 self.peer_list.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed)));
             }
-            PeerEvent::Incoming(stream, addr, heard) => self.incoming(shared, stream, addr, heard),
-            PeerEvent::Announced { url, result } => self.announced(shared.now(), &url, *result),
-            PeerEvent::SecondFamilyPeers { peers } => self.add_second_family_peers(shared.now(), &peers),
             // The event may have been on its way when the metadata arrived.
             PeerEvent::PexPeers(_) if self.private => {}
             PeerEvent::PexPeers(peers) => {
@@ -334,9 +345,8 @@ impl<'a> PeerManager<'a> {
                 }
             }
             PeerEvent::DhtNode(addr) => self.discovery.add_node(addr),
-            PeerEvent::Stop => {} // the flag is checked by the loop
             PeerEvent::OutOfDescriptors => self.drop_least_useful(shared.now()),
-            other => return Some(other),
+            other => return Some(TorrentMessage::Peer(other)),
         }
         None
     }
@@ -363,7 +373,7 @@ impl<'a> PeerManager<'a> {
     pub fn shut_down(
         mut self,
         shared: &Arc<TorrentContext>,
-        peer_events: &Receiver<PeerEvent>,
+        messages: &Receiver<TorrentMessage>,
         meanwhile: impl FnOnce(),
     ) {
         self.take_back();
@@ -372,7 +382,7 @@ impl<'a> PeerManager<'a> {
         self.registration.close();
         self.connections.values().for_each(|entry| entry.connection.close());
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
-        self.finish_announces(shared, peer_events);
+        self.finish_announces(shared, messages);
         let final_announces = self.announcer.final_announces(shared, deadline);
         self.report_disconnected(self.connections.values(), "btsync ends the connection");
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
@@ -384,7 +394,7 @@ impl<'a> PeerManager<'a> {
 
     /// Only a tracker that has answered `started` is sent `stopped`, so a tracker with a pending request gets a moment to
     /// answer. A tracker that is owed a `completed` gets it first.
-    fn finish_announces(&mut self, shared: &Arc<TorrentContext>, peer_events: &Receiver<PeerEvent>) {
+    fn finish_announces(&mut self, shared: &Arc<TorrentContext>, messages: &Receiver<TorrentMessage>) {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
         while Instant::now() < deadline {
             if self.announcer.has_unsent_completed() {
@@ -393,9 +403,13 @@ impl<'a> PeerManager<'a> {
             if !self.announcer.is_busy() {
                 return;
             }
-            match peer_events.recv_deadline(deadline) {
-                Ok(PeerEvent::Announced { url, result }) => self.announced(shared.now(), &url, *result),
-                Ok(PeerEvent::Disconnected { key, addr, why }) => self.gone(shared, key, addr, &why),
+            match messages.recv_deadline(deadline) {
+                Ok(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
+                    self.announced(shared.now(), &url, *result);
+                }
+                Ok(TorrentMessage::Peer(PeerEvent::Disconnected { key, addr, why })) => {
+                    self.gone(shared, key, addr, &why);
+                }
                 Ok(_) => {}
                 Err(_) => return,
             }

@@ -9,7 +9,7 @@ use crate::client::ClientError;
 use crate::client::Registration;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::super_seed::SuperSeeding;
-use crate::peer::{ContextSettings, PeerEvent, TorrentContext};
+use crate::peer::{ContextSettings, TorrentContext, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{Layout, Storage};
 use crate::torrent::events::EventSender;
@@ -31,7 +31,7 @@ pub(crate) struct TorrentRun<'a> {
     pub inner: &'a Arc<TorrentInner>,
     pub config: &'a Config,
     pub events: EventSender,
-    pub peer_events: Receiver<PeerEvent>,
+    pub messages: Receiver<TorrentMessage>,
     pub peer_id: PeerId,
     /// The registration with the client, until the peer manager takes it.
     pub registration: Option<Registration>,
@@ -55,17 +55,17 @@ impl<'a> TorrentRun<'a> {
         let mut peer_manager = self.peer_manager(&shared, &tiers, false)?;
         self.publish(&shared, &peer_manager);
         link_source::fetch_in_background(magnet, self.config, &shared);
-        let Some(info) = metadata_phase::fetch(&mut peer_manager, &shared, &self.peer_events) else {
+        let Some(info) = metadata_phase::fetch(&mut peer_manager, &shared, &self.messages) else {
             self.inner.set_stage(Stage::Stopping);
             send_event(&self.events, Event::Stopping);
-            peer_manager.shut_down(&shared, &self.peer_events, || {});
+            peer_manager.shut_down(&shared, &self.messages, || {});
             return Ok(None);
         };
         peer_manager.refuse_incoming(true);
         let mut torrent = match Metainfo::from_info(&info, tiers, magnet.web_seeds.clone()) {
             Ok(torrent) => torrent,
             Err(error) => {
-                peer_manager.shut_down(&shared, &self.peer_events, || {});
+                peer_manager.shut_down(&shared, &self.messages, || {});
                 return Err(TorrentError::Metadata(error));
             }
         };
@@ -81,7 +81,7 @@ impl<'a> TorrentRun<'a> {
             send_event(&self.events, Event::TorrentSaved { what });
         }
         if self.config.metadata_only {
-            peer_manager.shut_down(&shared, &self.peer_events, || {});
+            peer_manager.shut_down(&shared, &self.messages, || {});
             let _ = self.inner.torrent.set(torrent);
             return Ok(None);
         }
@@ -109,7 +109,7 @@ impl<'a> TorrentRun<'a> {
                     // Peers and trackers that know of us are told that we leave.
                     if let Some(KeptPeers { peer_manager, shared }) = kept_peers {
                         inner.set_stage(Stage::Stopping);
-                        peer_manager.shut_down(&shared, &self.peer_events, || {});
+                        peer_manager.shut_down(&shared, &self.messages, || {});
                     }
                     return Err(error);
                 }
@@ -154,7 +154,7 @@ impl<'a> TorrentRun<'a> {
         self.publish(&shared, &peer_manager);
         peer_manager.continue_kept(&shared);
         peer_manager.refuse_incoming(false);
-        let outcome = Transfer::new(&shared, peer_manager, shared.pieces.wanted(), resume_store).run(&self.peer_events);
+        let outcome = Transfer::new(&shared, peer_manager, shared.pieces.wanted(), resume_store).run(&self.messages);
         storage.close();
         storage.unlock();
         Ok(outcome?)
@@ -173,7 +173,7 @@ impl<'a> TorrentRun<'a> {
             started: self.inner.started,
             throttle: self.inner.throttle.clone(),
         };
-        TorrentContext::new(terms, pieces, self.inner.peer_events.clone())
+        TorrentContext::new(terms, pieces, self.inner.messages.clone())
     }
 
     /// Listens for connections, and starts to look for peers.

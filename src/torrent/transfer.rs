@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::net::tcp_diag::TcpDiag;
-use crate::peer::{PeerEvent, TorrentContext};
+use crate::peer::{PeerEvent, TorrentContext, TorrentMessage};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::strategy::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::strategy::quality::Turnover;
@@ -86,7 +86,7 @@ impl<'a> Transfer<'a> {
     ///
     /// # Errors
     /// If the disk failed.
-    pub fn run(mut self, peer_events: &Receiver<PeerEvent>) -> Result<Outcome, StorageError> {
+    pub fn run(mut self, messages: &Receiver<TorrentMessage>) -> Result<Outcome, StorageError> {
         while !self.is_over() {
             let now = self.shared.now();
             self.peer_manager.tick(self.shared, now);
@@ -98,16 +98,13 @@ impl<'a> Transfer<'a> {
             self.super_seeding(now);
             self.save_resume_data(now);
             let wake = Instant::now() + self.sleep(now);
-            if let Some(loop_event) = self.peer_manager.wait(peer_events, wake) {
+            if let Some(loop_event) = self.peer_manager.wait(messages, wake) {
                 self.take(loop_event);
                 // Handles all other waiting events before the deadlines are checked again.
-                peer_events
-                    .try_iter()
-                    .take(MAX_EVENTS_PER_TURN)
-                    .for_each(|event| self.take(LoopEvent::PeerEvent(event)));
+                messages.try_iter().take(MAX_EVENTS_PER_TURN).for_each(|event| self.take(LoopEvent::Message(event)));
             }
         }
-        self.shut_down(peer_events)
+        self.shut_down(messages)
     }
 
     /// Writes the fast-resume record if it is due.
@@ -172,7 +169,7 @@ impl<'a> Transfer<'a> {
 
     /// Handles an event.
     fn take(&mut self, loop_event: LoopEvent) {
-        if let Some(event) = self.peer_manager.handle_event(self.shared, loop_event) {
+        if let Some(TorrentMessage::Peer(event)) = self.peer_manager.handle_event(self.shared, loop_event) {
             self.handle_event(event);
         }
     }
@@ -270,7 +267,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Shuts down: completes the files if possible, tells trackers, closes connections, and writes the resume data.
-    fn shut_down(mut self, peer_events: &Receiver<PeerEvent>) -> Result<Outcome, StorageError> {
+    fn shut_down(mut self, messages: &Receiver<TorrentMessage>) -> Result<Outcome, StorageError> {
         // The last block may have arrived just before the stop.
         if self.shared.pieces.is_complete() && self.failure.is_none() {
             self.complete();
@@ -279,7 +276,7 @@ impl<'a> Transfer<'a> {
         inner.set_stage(Stage::Stopping);
         send_event(&self.peer_manager.events, Event::Stopping);
         let (shared, resume_store, is_late) = (self.shared, self.resume_store, lateness(&inner.stop));
-        self.peer_manager.shut_down(shared, peer_events, || {
+        self.peer_manager.shut_down(shared, messages, || {
             if let Some(mut resume_store) = resume_store {
                 resume_store.count_uploaded(shared.uploaded.get());
                 resume_store.finish(shared.pieces.storage(), shared.pieces.to_resume(), is_late);

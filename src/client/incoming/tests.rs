@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::mse::{CryptoMethods, Initiator, RandomSource};
-use crate::peer::PeerEvent;
+use crate::peer::IncomingConnection;
 use crate::types::{InfoHash, PeerId};
 use crate::util::random::Random;
 use crate::wire::handshake::Handshake;
@@ -24,7 +24,7 @@ const UNKNOWN: InfoHash = InfoHash([5; 20]);
 struct HandshakerFixture {
     handshaker: IncomingHandshaker,
     port: TcpListener,
-    sessions: Vec<(InfoHash, Receiver<PeerEvent>)>,
+    sessions: Vec<(InfoHash, Receiver<IncomingConnection>)>,
 }
 
 impl HandshakerFixture {
@@ -61,7 +61,7 @@ impl HandshakerFixture {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             for (info_hash, peer_events) in &self.sessions {
-                if let Ok(PeerEvent::Incoming(_, _, received)) = peer_events.try_recv() {
+                if let Ok(IncomingConnection { handshake: received, .. }) = peer_events.try_recv() {
                     let received = received.expect("it was asked");
                     assert_eq!(
                         received.rest.early.first_chunk().and_then(Handshake::decode_info_hash),
@@ -151,7 +151,7 @@ fn where_there_is_one_session_nobody_is_asked() {
     let mut scene = HandshakerFixture::new(&[(PREFER, Encryption::Prefer), (HELD, Encryption::Prefer)]);
     let _caller = scene.dial();
     let report = scene.sessions[0].1.try_recv().expect("handed on at once");
-    assert!(matches!(report, PeerEvent::Incoming(_, _, None)));
+    assert!(report.handshake.is_none());
     assert!(scene.handshaker.pending.is_empty());
     let mut nobody = HandshakerFixture::new(&[(HELD, Encryption::Prefer)]);
     assert_eq!(nobody.dial().read(&mut [0; 1]).expect("an end"), 0);

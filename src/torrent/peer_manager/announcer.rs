@@ -12,7 +12,7 @@ use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerErr
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
-use crate::peer::{PeerEvent, TorrentContext};
+use crate::peer::{TorrentContext, TrackerEvent};
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
 use crate::torrent::final_announce::FinalAnnounces;
@@ -110,7 +110,7 @@ impl Announcer {
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
             let call = AssertUnwindSafe(|| send(&ours, &client, identity, &job, ANNOUNCE_DEADLINE));
             let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
-            ours.report_always(PeerEvent::Announced { url: job.url, result: Box::new(result) });
+            ours.report_always(TrackerEvent::Announced { url: job.url, result: Box::new(result) });
         });
         match thread {
             Ok(thread) => self.in_flight.push((url, thread)),
@@ -221,6 +221,6 @@ pub fn send(
         tracker_id: job.tracker_id.as_deref(),
     };
     let ours = shared.clone();
-    let more = move |answer: AnnounceResponse| ours.report(PeerEvent::SecondFamilyPeers { peers: answer.peers });
+    let more = move |answer: AnnounceResponse| ours.report(TrackerEvent::SecondFamilyPeers { peers: answer.peers });
     client.announce(&job.url, &announce, identity.is_private, deadline, more)
 }

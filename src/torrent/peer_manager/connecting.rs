@@ -3,12 +3,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::peer::{Connection, DisconnectReason, IncomingHandshake, TorrentContext};
+use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentContext};
 use crate::strategy::dial_rate;
 use crate::strategy::eviction::{EvictionCandidate, Handshake, Usefulness, evicted};
 use crate::torrent::events::Event;
@@ -128,14 +128,9 @@ impl PeerManager<'_> {
         self.registration.count(self.connections.len());
     }
 
-    /// Accepts an incoming connection; `handshake` is what was received to find out which torrent it is for.
-    pub(crate) fn incoming(
-        &mut self,
-        shared: &Arc<TorrentContext>,
-        stream: TcpStream,
-        addr: SocketAddr,
-        handshake: Option<Box<IncomingHandshake>>,
-    ) {
+    /// Accepts an incoming connection.
+    pub(crate) fn incoming(&mut self, shared: &Arc<TorrentContext>, connection: IncomingConnection) {
+        let IncomingConnection { stream, addr, handshake } = connection;
         if shared.is_stopping()
             || shared.now() < self.descriptors_short_until
             || self.peer_list.is_refused(&addr, shared.now())

@@ -12,7 +12,7 @@ use log::Level;
 use crate::client::Registration;
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
-use crate::peer::PeerEvent;
+use crate::peer::{IncomingConnection, TorrentMessage};
 use crate::torrent::Config;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
@@ -31,8 +31,10 @@ const MAX_LSD_PEERS: usize = 256;
 
 /// An event for the torrent's loop.
 pub enum LoopEvent {
-    /// An event from a connection, the listener or a tracker.
-    PeerEvent(PeerEvent),
+    /// A message from one of the torrent's threads.
+    Message(TorrentMessage),
+    /// An accepted connection.
+    Incoming(IncomingConnection),
     /// Peers found by the DHT.
     Dht(FoundPeers),
     /// A peer found by local service discovery.
@@ -176,13 +178,13 @@ impl Discovery {
     /// Waits for an event until `wake`; `None` if there was none.
     pub fn wait(
         &mut self,
-        peer_events: &Receiver<PeerEvent>,
-        incoming_connections: &Receiver<PeerEvent>,
+        messages: &Receiver<TorrentMessage>,
+        incoming_connections: &Receiver<IncomingConnection>,
         wake: Instant,
     ) -> Option<LoopEvent> {
         select! {
-            recv(peer_events) -> event => event.ok().map(LoopEvent::PeerEvent),
-            recv(incoming_connections) -> caller => caller.ok().map(LoopEvent::PeerEvent),
+            recv(messages) -> message => message.ok().map(LoopEvent::Message),
+            recv(incoming_connections) -> connection => connection.ok().map(LoopEvent::Incoming),
             recv(self.found) -> found => {
                 if found.is_err() {
                     self.found = never(); // its threads have ended
