@@ -27,7 +27,7 @@ test:
 
 # Writes what is generated from the option table: completions, docs/options.md, docs/config.example, the manual's lists of options.
 docs:
-	UPDATE_DOCS=1 $(CARGO) test --lib --bins --quiet generated_files_are_up_to_date
+	UPDATE_DOCS=1 $(CARGO) test --bin btsync --quiet generated_files_are_up_to_date
 
 # All benchmarks: micro, loopback, startup, tracker. `make bench BENCH=micro ARGS=picker` runs some. Use an idle machine.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.
